@@ -1,0 +1,168 @@
+//! What the catalog keeps of a function.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    CodeRef, FunctionId, FunctionKey, Handler, Invalid, Limits, MemoryMb, Namespace, Runtime,
+};
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type Timestamp = i64;
+
+/// A span in whole seconds, never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(u32);
+
+impl Seconds {
+    /// Checks a function's Timeout: 1 to the configured maximum.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Timeout`.
+    pub fn timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
+        Self::within("Timeout", given, limits.timeout_max_s)
+    }
+
+    /// Checks a function's InitTimeout: 1 to the configured maximum.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `InitTimeout`.
+    pub fn init_timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
+        Self::within("InitTimeout", given, limits.init_timeout_max_s)
+    }
+
+    fn within(field: &'static str, given: i64, max: u32) -> Result<Self, Invalid> {
+        match u32::try_from(given) {
+            Ok(seconds) if (1..=max).contains(&seconds) => Ok(Self(seconds)),
+            _ => Err(Invalid::new(field, given, format!("1 to {max} (seconds)"))),
+        }
+    }
+
+    /// The span in seconds.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// How a function is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FunctionKind {
+    /// A handler called with an event.
+    #[default]
+    Event,
+    /// A web server that requests are passed on to.
+    Http,
+}
+
+/// Where a function is in its life. SCF's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FunctionState {
+    /// Accepted; its code is not ready yet.
+    Creating,
+    /// Its code could not be made ready; the reasons say why.
+    CreateFailed,
+    /// Serves.
+    Active,
+    /// Serves the old code while the new is made ready.
+    Updating,
+    /// Serves the old code; the reasons say why the new one failed.
+    UpdateFailed,
+    /// Refuses new requests; running ones end.
+    Deleting,
+}
+
+impl FunctionState {
+    /// Whether the function can be invoked.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Active | Self::Updating | Self::UpdateFailed)
+    }
+
+    /// Whether a change of code or configuration may begin.
+    pub fn may_change(self) -> bool {
+        matches!(self, Self::Active | Self::CreateFailed | Self::UpdateFailed)
+    }
+
+    /// SCF's name of the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "Creating",
+            Self::CreateFailed => "CreateFailed",
+            Self::Active => "Active",
+            Self::Updating => "Updating",
+            Self::UpdateFailed => "UpdateFailed",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// Why a function is in its state, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReason {
+    /// One of the API's codes.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What a user can set and change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FunctionConfig {
+    /// Up to 1,000 characters for people.
+    pub description: String,
+    /// The entry point.
+    pub handler: Handler,
+    /// Memory of one instance; its share of CPU grows with it.
+    pub memory: MemoryMb,
+    /// Longest run of one request.
+    pub timeout: Seconds,
+    /// Longest start of an instance.
+    pub init_timeout: Seconds,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Fields that are accepted and shown again but have no effect yet, by their wire names.
+    pub echo: BTreeMap<String, serde_json::Value>,
+}
+
+/// A function as the catalog keeps it: `$LATEST`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Function {
+    /// The stable id.
+    pub id: FunctionId,
+    /// Where it lives.
+    pub key: FunctionKey,
+    /// How it is called. Fixed at creation.
+    pub kind: FunctionKind,
+    /// Its language. Fixed at creation.
+    pub runtime: Runtime,
+    /// Its settings.
+    pub config: FunctionConfig,
+    /// The code that serves, or will once `state` is Active.
+    pub code: CodeRef,
+    /// Where it is in its life.
+    pub state: FunctionState,
+    /// Why.
+    pub reasons: Vec<StatusReason>,
+    /// Counts changes of code and configuration; instances of an older revision are retired.
+    pub revision: u64,
+    /// When it was created.
+    pub added: Timestamp,
+    /// When it was last changed.
+    pub modified: Timestamp,
+    /// Tags, key and value.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A namespace as the catalog keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRecord {
+    /// Its name.
+    pub name: Namespace,
+    /// For people.
+    pub description: String,
+    /// When it was created.
+    pub added: Timestamp,
+    /// When it was last changed.
+    pub modified: Timestamp,
+}

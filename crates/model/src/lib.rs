@@ -1,0 +1,26 @@
+//! The domain's words: what a function, a version, an invocation and an outcome are.
+//!
+//! Every value here was checked when it was made: the constructors parse, and what they return needs no
+//! second look. The types know nothing of HTTP, of the SCF wire names, of clocks or of storage engines;
+//! they carry `serde` only so that the catalog can store them.
+#![forbid(unsafe_code)]
+
+mod code;
+mod function;
+mod invalid;
+mod invocation;
+mod limits;
+mod names;
+
+pub use code::{CodeRef, Sha256};
+pub use function::{
+    Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, Seconds, StatusReason,
+    Timestamp,
+};
+pub use invalid::Invalid;
+pub use invocation::{InvocationContext, Outcome, StatusCode, Usage};
+pub use limits::{Limits, MemoryMb};
+pub use names::{
+    AccountId, FunctionId, FunctionKey, FunctionName, Handler, Namespace, Qualifier, RequestId,
+    Runtime,
+};

@@ -1,0 +1,469 @@
+//! Names and identifiers. Each is a newtype whose constructor is the only way in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Invalid;
+
+/// Implements what every text newtype has: reading it back as text, printing it, storing it as text.
+macro_rules! text {
+    ($name:ident) => {
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                Self::parse(&text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+/// The account that owns a function: SCF's AppId.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AccountId(pub u64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A function's name: 2 to 60 characters, a letter first, then letters, digits, `-` and `_`, a letter or
+/// digit last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FunctionName(String);
+text!(FunctionName);
+
+impl FunctionName {
+    /// What is allowed, as error messages say it.
+    pub const ALLOWED: &'static str = "2 to 60 characters: a letter first, then letters, digits, '-' or '_', a letter or digit last";
+
+    /// Checks and keeps a name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `FunctionName`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if is_name(text, 2, 60) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("FunctionName", text, Self::ALLOWED))
+        }
+    }
+}
+
+/// A namespace: groups functions inside an account. `default` always exists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Namespace(String);
+text!(Namespace);
+
+impl Namespace {
+    /// Checks and keeps a namespace's name: 2 to 60 characters under the rule of function names.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Namespace`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if is_name(text, 2, 60) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("Namespace", text, FunctionName::ALLOWED))
+        }
+    }
+
+    /// The namespace that always exists and cannot be deleted.
+    pub fn is_default(&self) -> bool {
+        self.0 == "default"
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+fn is_name(text: &str, min: usize, max: usize) -> bool {
+    let bytes = text.as_bytes();
+    (min..=max).contains(&bytes.len())
+        && bytes[0].is_ascii_alphabetic()
+        && bytes[bytes.len() - 1].is_ascii_alphanumeric()
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Where a function lives: its account, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FunctionKey {
+    /// The owner.
+    pub account: AccountId,
+    /// The namespace within the account.
+    pub namespace: Namespace,
+    /// The name within the namespace.
+    pub name: FunctionName,
+}
+
+/// A function's stable id, `lam-` and eight characters, as SCF shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FunctionId(String);
+
+impl FunctionId {
+    /// Makes an id from eight characters' worth of randomness.
+    pub fn from_random(random: u64) -> Self {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut id = String::from("lam-");
+        for i in 0..8 {
+            let five_bits = (random >> (i * 5)) & 31;
+            id.push(char::from(ALPHABET[five_bits as usize]));
+        }
+        Self(id)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which version of a function a call means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Qualifier {
+    /// The code and configuration that can still change, `$LATEST`.
+    #[default]
+    Latest,
+    /// A published, immutable version.
+    Version(u64),
+    /// A name that points at a version; `$DEFAULT` is one that always exists.
+    Alias(String),
+}
+
+impl Qualifier {
+    /// Reads a qualifier; `$LATEST` in any case, a number, or an alias' name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Qualifier`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() || text.eq_ignore_ascii_case("$LATEST") {
+            return Ok(Self::Latest);
+        }
+        if text == "$DEFAULT" || is_name(text, 2, 60) {
+            return Ok(Self::Alias(text.to_owned()));
+        }
+        match text.parse::<u64>() {
+            Ok(number) if number > 0 && text.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(Self::Version(number))
+            }
+            _ => Err(Invalid::new(
+                "Qualifier",
+                text,
+                "$LATEST, $DEFAULT, a version's number or an alias' name",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Qualifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("$LATEST"),
+            Self::Version(number) => number.fmt(f),
+            Self::Alias(name) => f.write_str(name),
+        }
+    }
+}
+
+impl TryFrom<String> for Qualifier {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Qualifier> for String {
+    fn from(qualifier: Qualifier) -> String {
+        qualifier.to_string()
+    }
+}
+
+/// Names one request, from its arrival to its log line. A UUID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// Keeps sixteen random bytes as an id.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The sixteen bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Reads an id in its usual form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `FunctionRequestId`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let refused = || Invalid::new("FunctionRequestId", text, "a UUID");
+        let digits: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
+        if text.len() != 36 || digits.len() != 32 {
+            return Err(refused());
+        }
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            let digit = |b: u8| char::from(b).to_digit(16).ok_or_else(refused);
+            *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; 36];
+        let mut at = 0;
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            text[at] = DIGITS[usize::from(byte >> 4)];
+            text[at + 1] = DIGITS[usize::from(byte & 15)];
+            at += 2;
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The entry point of a function, `file.function`, each part 2 to 60 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Handler(String);
+text!(Handler);
+
+impl Handler {
+    /// Checks and keeps a handler.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Handler`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let allowed =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/' | b'.' | b':');
+        let dot = text.rfind('.').filter(|at| *at > 0);
+        let fits = |part: &str| (2..=60).contains(&part.len());
+        let well_formed = dot.is_some_and(|at| fits(&text[..at]) && fits(&text[at + 1..]));
+        // No way up, no absolute path: the file is looked up below the code's root.
+        let stays_inside = !text.starts_with('/') && !text.split('/').any(|part| part == "..");
+        if well_formed && stays_inside && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "Handler",
+                text,
+                "file.function, each part 2 to 60 letters, digits, '-', '_' or '/'",
+            ))
+        }
+    }
+}
+
+impl Default for Handler {
+    fn default() -> Self {
+        Self("index.main_handler".to_owned())
+    }
+}
+
+/// A language and its version, in SCF's spelling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Runtime {
+    /// `Python<major>.<minor>`.
+    Python {
+        /// 2 or 3.
+        major: u8,
+        /// The minor version.
+        minor: u8,
+    },
+}
+
+impl Runtime {
+    /// Reads a runtime's name, such as `Python3.11`. Any minor version of Python 3 is well-formed; whether
+    /// it can be served is the worker's to say.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Runtime`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let refused = || Invalid::new("Runtime", text, "Python3.N, such as Python3.11");
+        let (major, minor) = text
+            .strip_prefix("Python")
+            .and_then(|v| v.split_once('.'))
+            .ok_or_else(refused)?;
+        match (major, minor.parse::<u8>()) {
+            ("2", Ok(7)) if minor == "7" => Ok(Self::Python { major: 2, minor: 7 }),
+            ("3", Ok(number)) if minor == number.to_string() => Ok(Self::Python {
+                major: 3,
+                minor: number,
+            }),
+            _ => Err(refused()),
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Python { major, minor } = self;
+        write!(f, "Python{major}.{minor}")
+    }
+}
+
+impl TryFrom<String> for Runtime {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Runtime> for String {
+    fn from(runtime: Runtime) -> String {
+        runtime.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn function_names() {
+        for good in ["ab", "hello", "a-b_c9", &"a".repeat(60)] {
+            assert!(FunctionName::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "9a",
+            "-ab",
+            "ab-",
+            "ab_",
+            "a b",
+            "é-a",
+            &"a".repeat(61),
+            "a/b",
+        ] {
+            assert!(FunctionName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn qualifiers() {
+        let rows = [
+            ("$LATEST", Qualifier::Latest),
+            ("$latest", Qualifier::Latest),
+            ("", Qualifier::Latest),
+            ("7", Qualifier::Version(7)),
+            ("$DEFAULT", Qualifier::Alias("$DEFAULT".into())),
+            ("prod", Qualifier::Alias("prod".into())),
+        ];
+        for (text, want) in rows {
+            assert_eq!(Qualifier::parse(text), Ok(want), "{text}");
+        }
+        for bad in ["0", "-1", "+1", "$OTHER", "a b", "1x"] {
+            assert!(Qualifier::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn handlers() {
+        for good in ["index.main_handler", "src/app.handler", "in.dex.main"] {
+            assert!(Handler::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "index",
+            ".x",
+            "index.",
+            "../x.main",
+            "/etc/x.main",
+            "a.main",
+            "index.m",
+            "in dex.main",
+        ] {
+            assert!(Handler::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn runtimes_print_as_they_are_read() {
+        for text in ["Python2.7", "Python3.6", "Python3.11"] {
+            assert_eq!(
+                Runtime::parse(text).map(|r| r.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        for bad in [
+            "Python",
+            "Python3",
+            "python3.9",
+            "Python3.09",
+            "Python2.6",
+            "Nodejs18.15",
+            "Python3.999",
+        ] {
+            assert!(Runtime::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn request_ids_print_as_they_are_read() {
+        let text = "0123e456-89ab-cdef-0123-456789abcdef";
+        assert_eq!(
+            RequestId::parse(text).map(|id| id.to_string()),
+            Ok(text.to_owned())
+        );
+        for bad in [
+            "",
+            "0123e456-89ab-cdef-0123-456789abcdeg",
+            "0123e45689abcdef0123456789abcdef0000",
+        ] {
+            assert!(RequestId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_field_value_and_rule() {
+        let text = FunctionName::parse("9").map_err(|e| e.to_string());
+        assert_eq!(
+            text,
+            Err(format!(
+                "FunctionName: \"9\" is not allowed; {}",
+                FunctionName::ALLOWED
+            ))
+        );
+    }
+}
