@@ -1,1 +1,60 @@
-//! Under construction.
+//! Linux isolation: the only crate that holds `unsafe`, and the only one that runs privileged code on the
+//! guest's side of a fork.
+//!
+//! A sandboxed process comes to be in four places, each a numbered list:
+//! 1. [`launch`] — the child of virga that builds a read-only root and becomes a zygote by `exec`;
+//! 2. [`guest`] — inside the zygote, as a shared library: makes an instance's namespaces, forks, waits for
+//!    an assignment, and gives up every privilege before the user's code is read;
+//! 3. [`zygote`] — in virga: asks a zygote for a new *blank* and hands it its descriptors;
+//! 4. [`cgroup`] — in virga: the limits a blank moves itself into.
+//!
+//! Nothing here knows of functions, triggers or HTTP, and bytes that come from a guest are never parsed here.
+
+pub mod cgroup;
+pub mod guest;
+pub mod launch;
+pub mod probe;
+mod root;
+mod seccomp;
+mod sys;
+pub mod wire;
+pub mod zygote;
+
+pub use root::{Bind, RootSpec};
+pub use sys::{Pidfd, clone_tree, close_on_exec_pipe};
+
+use thiserror::Error;
+
+/// A step of isolation that failed, and the system's reason.
+#[derive(Debug, Error)]
+#[error("{step}: {source}")]
+pub struct Error {
+    /// What was being done, and on what.
+    pub step: String,
+    /// The system's answer.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl Error {
+    fn new(step: impl Into<String>, source: std::io::Error) -> Self {
+        Self {
+            step: step.into(),
+            source,
+        }
+    }
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Names the step that an I/O result belongs to.
+trait Step<T> {
+    fn step(self, step: impl Into<String>) -> Result<T>;
+}
+
+impl<T> Step<T> for std::io::Result<T> {
+    fn step(self, step: impl Into<String>) -> Result<T> {
+        self.map_err(|source| Error::new(step, source))
+    }
+}

@@ -1,0 +1,466 @@
+//! Limits on what an instance uses: control groups, versions 1 and 2.
+//!
+//! A [`Slot`] is one instance's place in every controller. Virga makes it, sets its limits and reads its
+//! counters through files that it keeps open; the guest moves itself in, because under version 1 an
+//! outsider's attach waits for a grace period of the kernel (10 ms measured) and a process' own does not.
+//! Slots are reused, since making one costs more than resetting it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Result, Step};
+
+/// What an instance may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory, page cache and `/tmp` included, bytes. There is no swap beyond it.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Weight against other instances when the processors are short: 1 to 10,000, 100 is ordinary.
+    pub cpu_weight: u32,
+    /// Most processor time, in thousandths of one processor.
+    pub cpu_milli: u32,
+}
+
+/// Which interface the host offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy per controller.
+    V1,
+    /// One hierarchy.
+    V2,
+}
+
+/// Controllers that limits need under version 1.
+const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
+/// Controllers that limits need under version 2; freezing is built in.
+const V2: &[&str] = &["memory", "cpu", "pids"];
+/// Length of a scheduling period, microseconds.
+const PERIOD_US: u64 = 100_000;
+
+/// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
+#[derive(Debug)]
+pub struct Tree {
+    version: Version,
+    roots: Vec<PathBuf>,
+    free: Mutex<Vec<Slot>>,
+}
+
+impl Tree {
+    /// Finds the host's controllers and makes the directory `name` in each, emptied of what an earlier
+    /// process of virga left.
+    ///
+    /// # Errors
+    /// Names the controller that is missing or the directory that cannot be used.
+    pub fn open(name: &str) -> Result<Self> {
+        let (version, parents) = hierarchies()?;
+        if version == Version::V2 {
+            enable_controllers(&parents[0])?;
+        }
+        let roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
+        for root in &roots {
+            remove_tree(root)?;
+            fs::create_dir_all(root).step(format!("create {}", root.display()))?;
+        }
+        if version == Version::V2 {
+            enable_controllers(&roots[0])?;
+        }
+        Ok(Self {
+            version,
+            roots,
+            free: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The interface in use.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// An empty slot: a used one, or a new one called `name`.
+    ///
+    /// # Errors
+    /// The file that could not be made or opened.
+    pub fn acquire(&self, name: &str) -> Result<Slot> {
+        match self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+        {
+            Some(slot) => Ok(slot),
+            None => Slot::create(self.version, &self.roots, name),
+        }
+    }
+
+    /// Takes a slot back whose processes have all ended.
+    pub fn release(&self, mut slot: Slot) {
+        // Version 2 counts events and, before Linux 6.12, the peak for the whole life of a directory.
+        let reusable = self.version == Version::V1 && slot.freeze(false).is_ok();
+        if reusable {
+            self.free
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(slot);
+        } else {
+            slot.remove();
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        for slot in self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            slot.remove();
+        }
+        for root in &self.roots {
+            // A leftover is emptied at the next start.
+            let _ = fs::remove_dir(root);
+        }
+    }
+}
+
+/// One instance's control groups.
+#[derive(Debug)]
+pub struct Slot {
+    version: Version,
+    directories: Vec<PathBuf>,
+    attach: Vec<File>,
+    peak: File,
+    freezer: File,
+    events: File,
+    kills_before: u64,
+}
+
+impl Slot {
+    fn create(version: Version, roots: &[PathBuf], name: &str) -> Result<Self> {
+        let directories: Vec<PathBuf> = roots.iter().map(|root| root.join(name)).collect();
+        for directory in &directories {
+            match fs::create_dir(directory) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(crate::Error::new(
+                        format!("create {}", directory.display()),
+                        e,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        // `tasks` moves the writing thread alone, which is all there is, and spares a lock.
+        let (attach_name, peak, freezer, events) = match version {
+            Version::V1 => (
+                "tasks",
+                "memory.max_usage_in_bytes",
+                "freezer.state",
+                "memory.oom_control",
+            ),
+            Version::V2 => (
+                "cgroup.procs",
+                "memory.peak",
+                "cgroup.freeze",
+                "memory.events",
+            ),
+        };
+        let attach = directories
+            .iter()
+            .map(|directory| open(&directory.join(attach_name), false, true))
+            .collect::<Result<Vec<_>>>()?;
+        // Version 1 has a directory per controller, in the order of the list; version 2 has one.
+        let memory = &directories[0];
+        let freezing = &directories[directories.len() - 1];
+        Ok(Self {
+            version,
+            attach,
+            peak: open(&memory.join(peak), true, version == Version::V1)?,
+            freezer: open(&freezing.join(freezer), false, true)?,
+            events: open(&memory.join(events), true, false)?,
+            directories,
+            kills_before: 0,
+        })
+    }
+
+    /// The files into which a process writes `0` to enter.
+    pub fn attach_files(&self) -> Vec<BorrowedFd<'_>> {
+        self.attach.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Sets the limits and starts the counters anew.
+    ///
+    /// # Errors
+    /// The limit that the host refused.
+    pub fn set(&mut self, limits: &Limits) -> Result<()> {
+        let quota = u64::from(limits.cpu_milli) * PERIOD_US / 1000;
+        match self.version {
+            Version::V1 => {
+                let [memory, cpu, pids, _] = [0, 1, 2, 3].map(|i| self.directories[i].clone());
+                self.set_v1_memory(&memory, limits.memory_bytes)?;
+                // Shares of 1024 are ordinary here, as a weight of 100 is under version 2.
+                let shares = (u64::from(limits.cpu_weight) * 1024 / 100).max(2);
+                write(&cpu.join("cpu.shares"), shares)?;
+                write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
+                write(&cpu.join("cpu.cfs_quota_us"), quota.max(1000))?;
+                write(&pids.join("pids.max"), u64::from(limits.pids))?;
+                self.reset_peak();
+            }
+            Version::V2 => {
+                let directory = self.directories[0].clone();
+                write(&directory.join("memory.max"), limits.memory_bytes)?;
+                write_if_there(&directory.join("memory.swap.max"), 0)?;
+                // One out-of-memory kill ends the whole instance: half a process tree is of no use.
+                write_if_there(&directory.join("memory.oom.group"), 1)?;
+                write(&directory.join("cpu.weight"), u64::from(limits.cpu_weight))?;
+                write_text(
+                    &directory.join("cpu.max"),
+                    &format!("{} {PERIOD_US}", quota.max(1000)),
+                )?;
+                write(&directory.join("pids.max"), u64::from(limits.pids))?;
+            }
+        }
+        self.kills_before = self.kills();
+        Ok(())
+    }
+
+    fn set_v1_memory(&self, memory: &Path, bytes: u64) -> Result<()> {
+        let (limit, with_swap) = (
+            memory.join("memory.limit_in_bytes"),
+            memory.join("memory.memsw.limit_in_bytes"),
+        );
+        // The limit with swap may never be below the one without, so the order depends on the direction.
+        if write_if_there(&with_swap, bytes).is_err()
+            || read_number(&limit).is_ok_and(|old| old > bytes)
+        {
+            write(&limit, bytes)?;
+            write_if_there(&with_swap, bytes)
+        } else {
+            write(&limit, bytes)
+        }
+    }
+
+    /// Forgets the highest memory use so far, where the host can.
+    pub fn reset_peak(&mut self) {
+        if self.version == Version::V1 {
+            let _ = self.peak.write_all(b"0");
+        }
+    }
+
+    /// Highest memory use since the counters were started, bytes; 0 where the host does not say.
+    pub fn peak(&mut self) -> u64 {
+        let mut text = [0; 32];
+        let read = self
+            .peak
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.peak.read(&mut text));
+        let length = read.unwrap_or(0);
+        std::str::from_utf8(&text[..length])
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Whether the kernel killed a process here for want of memory since the limits were set.
+    pub fn out_of_memory(&mut self) -> bool {
+        self.kills() > self.kills_before
+    }
+
+    fn kills(&mut self) -> u64 {
+        let mut text = String::new();
+        let read = self
+            .events
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.events.read_to_string(&mut text));
+        let count = |line: &str| {
+            line.strip_prefix("oom_kill ")
+                .and_then(|n| n.trim().parse().ok())
+        };
+        read.ok()
+            .and_then(|_| text.lines().find_map(count))
+            .unwrap_or(0)
+    }
+
+    /// Stops all processes where they are, or lets them go on.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn freeze(&mut self, frozen: bool) -> Result<()> {
+        let state: &[u8] = match (self.version, frozen) {
+            (Version::V1, true) => b"FROZEN",
+            (Version::V1, false) => b"THAWED",
+            (Version::V2, true) => b"1",
+            (Version::V2, false) => b"0",
+        };
+        self.freezer
+            .write_all(state)
+            .step("freeze or thaw an instance")
+    }
+
+    fn remove(self) {
+        for directory in &self.directories {
+            // What is left is emptied at the next start.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Finds where each needed controller is mounted, and virga's own place there.
+fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").step("read the mounts")?;
+    let own = fs::read_to_string("/proc/self/cgroup").step("read own control groups")?;
+    if let Some(paths) = V1
+        .iter()
+        .map(|controller| v1_place(&mounts, &own, controller))
+        .collect()
+    {
+        return Ok((Version::V1, paths));
+    }
+    let unified = mounts
+        .lines()
+        .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
+    match unified {
+        Some(mount) => {
+            let offered = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+            let missing: Vec<_> = V2
+                .iter()
+                .filter(|want| !offered.split_whitespace().any(|have| have == **want))
+                .collect();
+            if missing.is_empty() {
+                return Ok((Version::V2, vec![mount]));
+            }
+            let why =
+                format!("the host does not offer the controllers {missing:?}; enable them at boot");
+            Err(crate::Error::new("control groups", io::Error::other(why)))
+        }
+        None => {
+            let why = "no control groups are mounted; mount cgroup2 at /sys/fs/cgroup";
+            Err(crate::Error::new("control groups", io::Error::other(why)))
+        }
+    }
+}
+
+fn v1_place(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
+    let has = |list: &str| list.split(',').any(|one| one == controller);
+    let mount = mounts
+        .lines()
+        .find_map(|line| mount_point(line, |kind, options| kind == "cgroup" && has(options)))?;
+    let own = own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        has(controllers).then(|| path.trim_start_matches('/').to_owned())
+    })?;
+    // Inside a container the path can be one of the host's, which does not show here.
+    let place = mount.join(own);
+    Some(if place.is_dir() { place } else { mount })
+}
+
+/// The mount point of a line of `mountinfo` whose type and super options are wanted.
+fn mount_point(line: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut after = after.split(' ');
+    let (kind, _source, options) = (after.next()?, after.next()?, after.next()?);
+    wanted(kind, options).then(|| before.split(' ').nth(4).map(PathBuf::from))?
+}
+
+fn enable_controllers(directory: &Path) -> Result<()> {
+    let on: Vec<String> = V2
+        .iter()
+        .map(|controller| format!("+{controller}"))
+        .collect();
+    write_text(&directory.join("cgroup.subtree_control"), &on.join(" "))
+}
+
+/// Kills what is left in a directory and below, and removes it.
+fn remove_tree(root: &Path) -> Result<()> {
+    if !root.exists() {
+        return Ok(());
+    }
+    let what = || format!("clean {}", root.display());
+    for entry in fs::read_dir(root).step(what())?.flatten() {
+        if entry.path().is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    // Processes of a killed virga end with it; a moment may pass until the kernel has let go of them.
+    for _ in 0..200 {
+        match fs::remove_dir(root) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+                let _ = fs::write(root.join("freezer.state"), "THAWED");
+                let _ = fs::write(root.join("cgroup.kill"), "1");
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Err(e) => return Err(crate::Error::new(what(), e)),
+        }
+    }
+    Err(crate::Error::new(
+        what(),
+        io::Error::other("processes are left in it; end them"),
+    ))
+}
+
+fn open(path: &Path, read: bool, write: bool) -> Result<File> {
+    File::options()
+        .read(read)
+        .write(write)
+        .open(path)
+        .step(format!("open {}", path.display()))
+}
+
+fn write(path: &Path, value: u64) -> Result<()> {
+    write_text(path, &value.to_string())
+}
+
+fn write_text(path: &Path, value: &str) -> Result<()> {
+    let written = open(path, false, true)?.write_all(value.as_bytes());
+    written.step(format!("write {value} to {}", path.display()))
+}
+
+fn write_if_there(path: &Path, value: u64) -> Result<()> {
+    if path.exists() {
+        write(path, value)
+    } else {
+        Ok(())
+    }
+}
+
+fn read_number(path: &Path) -> io::Result<u64> {
+    fs::read_to_string(path)?
+        .trim()
+        .parse()
+        .map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+30 25 0:26 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
+31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:10 - cgroup cgroup rw,cpu,cpuacct
+32 25 0:28 / /sys/fs/cgroup/unified rw,relatime shared:11 - cgroup2 cgroup2 rw";
+
+    #[test]
+    fn a_controller_is_found_among_several_of_one_mount() {
+        let own = "4:memory:/a/b\n2:cpu,cpuacct:/\n0::/x";
+        assert_eq!(
+            v1_place(MOUNTS, own, "cpu"),
+            Some("/sys/fs/cgroup/cpu,cpuacct".into())
+        );
+        assert_eq!(v1_place(MOUNTS, own, "cpuset"), None);
+    }
+
+    #[test]
+    fn the_unified_mount_is_told_by_its_type() {
+        let found = MOUNTS
+            .lines()
+            .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
+        assert_eq!(found, Some("/sys/fs/cgroup/unified".into()));
+    }
+}

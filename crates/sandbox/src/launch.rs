@@ -1,0 +1,259 @@
+//! Children of virga that build a root for themselves and become another program.
+//!
+//! They are virga's own binary under a hidden subcommand, so that nothing privileged runs in the threaded
+//! server between `fork` and `exec`. Each main function is a numbered list.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, RootSpec, Step, root, seccomp, sys};
+
+/// The hidden subcommand that becomes a zygote.
+pub const ZYGOTE: &str = "__zygote";
+/// The hidden subcommand that runs one program in a sandbox.
+pub const RUN: &str = "__run";
+
+/// A program to become: its arguments (the first is its path) and whole environment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Program {
+    /// Path and arguments.
+    pub args: Vec<String>,
+    /// Variables, `NAME=value`.
+    pub env: Vec<String>,
+}
+
+/// A zygote to become.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ZygoteSpec {
+    /// What it sees, and after it every guest.
+    pub root: RootSpec,
+    /// The interpreter with its shim.
+    pub program: Program,
+}
+
+/// A program to run to its end in a sandbox, as a tool of the platform that touches the user's files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// What it sees.
+    pub root: RootSpec,
+    /// What to run.
+    pub program: Program,
+    /// Its working directory, inside.
+    pub directory: PathBuf,
+    /// The user and group that it runs as.
+    pub uid: u32,
+    /// Whether it shares the host's network; else it has none.
+    pub network: bool,
+    /// Size of its `/tmp`, bytes.
+    pub tmp_bytes: u64,
+    /// Largest address space of one of its processes, bytes.
+    pub memory_bytes: u64,
+    /// Largest file that it may write, bytes.
+    pub file_bytes: u64,
+}
+
+/// Descriptors of a zygote: its socket, and its own pid namespace.
+pub(crate) const ZYGOTE_SOCKET: i32 = 3;
+pub(crate) const OWN_PID_NAMESPACE: i32 = 4;
+/// Largest specification.
+pub(crate) const SPEC_MAX: usize = 64 << 10;
+
+/// Becomes a zygote; standard input is its socket, and the specification its first message.
+///
+/// # Errors
+/// The step that failed. Does not return otherwise.
+pub fn zygote() -> Result<std::convert::Infallible> {
+    // 1. End with virga: a guest never outlives the one who meters it.
+    sys::die_with_parent().step("follow the parent")?;
+    sys::new_session();
+    // 2. What to become.
+    let mut bytes = vec![0; SPEC_MAX];
+    let (length, _) =
+        sys::receive(io::stdin().as_fd(), &mut bytes).step("receive the specification")?;
+    let spec: ZygoteSpec = serde_json::from_slice(&bytes[..length])
+        .map_err(io::Error::other)
+        .step("read the specification")?;
+    // 3. Fixed descriptors. The pid namespace must be opened while there is a /proc.
+    let pid_namespace: OwnedFd = File::open("/proc/self/ns/pid")
+        .step("open own pid namespace")?
+        .into();
+    let null: OwnedFd = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .step("open /dev/null")?
+        .into();
+    let (high_namespace, high_null) = (above(&pid_namespace)?, above(&null)?);
+    sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
+    sys::dup_to(high_namespace.as_fd(), OWN_PID_NAMESPACE).step("place the pid namespace")?;
+    sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
+    std::mem::forget((pid_namespace, null, high_namespace, high_null));
+    sys::close_from(OWN_PID_NAMESPACE + 1).step("close descriptors")?;
+    // 4. A root of its own, which every guest inherits.
+    sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
+    root::enter(&spec.root)?;
+    // 5. The interpreter, with signals as a fresh program expects them.
+    sys::reset_signals();
+    Err(become_program(&spec.program))
+}
+
+/// Runs one program in a sandbox and ends with its exit code; the specification comes on standard input.
+///
+/// # Errors
+/// The step that failed. Does not return otherwise.
+pub fn run() -> Result<std::convert::Infallible> {
+    // 1. End with virga.
+    sys::die_with_parent().step("follow the parent")?;
+    sys::new_session();
+    // 2. What to run.
+    let mut bytes = Vec::new();
+    io::stdin()
+        .take(SPEC_MAX as u64)
+        .read_to_end(&mut bytes)
+        .step("receive the specification")?;
+    let spec: RunSpec = serde_json::from_slice(&bytes)
+        .map_err(io::Error::other)
+        .step("read the specification")?;
+    let null: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
+    sys::dup_to(null.as_fd(), 0).step("close standard input")?;
+    // 3. Namespaces. The pid namespace holds from the next fork on.
+    let mut namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if !spec.network {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    sys::unshare(namespaces).step("new namespaces")?;
+    root::enter(&spec.root)?;
+    // 4. This process stays outside and waits; when it is killed, the kernel kills the first process of the
+    //    pid namespace and with it every other.
+    match sys::fork().step("fork")? {
+        sys::Fork::Parent(child) => {
+            while let Some((pid, status)) = sys::wait_any().step("wait")? {
+                if pid == child {
+                    sys::exit_now(exit_code(status));
+                }
+            }
+            sys::exit_now(1)
+        }
+        sys::Fork::Child => {
+            sys::die_with_parent().step("follow the parent")?;
+        }
+    }
+    // 5. A private /proc and /tmp.
+    root::mount_private(spec.uid, spec.uid, spec.tmp_bytes, 1 << 20)?;
+    std::env::set_current_dir(&spec.directory).step("enter the working directory")?;
+    // 6. Limits, then no privilege at all.
+    for (resource, value) in [
+        (libc::RLIMIT_AS, spec.memory_bytes),
+        (libc::RLIMIT_FSIZE, spec.file_bytes),
+        (libc::RLIMIT_NOFILE, 1024),
+        (libc::RLIMIT_NPROC, 256),
+        (libc::RLIMIT_CORE, 0),
+    ] {
+        sys::set_limit(resource, value).step("set a limit")?;
+    }
+    confine(
+        spec.uid,
+        spec.uid,
+        &seccomp::compile().step("compile the filter")?,
+        &[spec.directory.as_path()],
+    )?;
+    sys::reset_signals();
+    Err(become_program(&spec.program))
+}
+
+/// Gives up every privilege, for good. After this only `/tmp` and `writable` can be written.
+pub(crate) fn confine(
+    uid: u32,
+    gid: u32,
+    filters: &seccomp::Programs,
+    writable: &[&std::path::Path],
+) -> Result<()> {
+    sys::drop_bounding_set().step("drop the bounding set")?;
+    sys::become_user(uid, gid).step("change user")?;
+    sys::drop_capabilities().step("drop capabilities")?;
+    sys::set_dumpable(true).step("own /proc/self")?;
+    sys::no_new_privileges().step("no new privileges")?;
+    landlock(writable).step("landlock")?;
+    seccomp::apply(filters).step("system call filter")
+}
+
+/// A second wall behind the mounts: reading and executing anywhere, writing only where allowed.
+fn landlock(writable: &[&std::path::Path]) -> io::Result<()> {
+    use landlock::{
+        ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+        RulesetCreatedAttr,
+    };
+    let all = AccessFs::from_all(ABI::V4);
+    let restrict = || -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(all)?
+            .create()?
+            .add_rule(PathBeneath::new(
+                PathFd::new("/")?,
+                AccessFs::from_read(ABI::V4),
+            ))?
+            .add_rule(PathBeneath::new(
+                PathFd::new("/dev")?,
+                AccessFs::from_file(ABI::V4),
+            ))?
+            .add_rule(PathBeneath::new(PathFd::new("/tmp")?, all))?;
+        for path in writable {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, all))?;
+        }
+        rules.restrict_self()?;
+        Ok(())
+    };
+    restrict().map_err(io::Error::other)
+}
+
+fn become_program(program: &Program) -> crate::Error {
+    let strings = |list: &[String]| {
+        list.iter()
+            .map(|text| CString::new(text.as_bytes()))
+            .collect()
+    };
+    let (args, env): (
+        std::result::Result<Vec<_>, _>,
+        std::result::Result<Vec<_>, _>,
+    ) = (strings(&program.args), strings(&program.env));
+    let failure = match (args, env) {
+        (Ok(args), Ok(env)) if !args.is_empty() => sys::exec(&args[0], &args, &env),
+        _ => io::Error::new(io::ErrorKind::InvalidInput, "a NUL in, or no, arguments"),
+    };
+    crate::Error::new(
+        format!(
+            "execute {}",
+            program.args.first().map_or("nothing", String::as_str)
+        ),
+        failure,
+    )
+}
+
+/// A copy at a number that the fixed descriptors do not use.
+fn above(fd: &OwnedFd) -> Result<OwnedFd> {
+    let mut kept = Vec::new();
+    loop {
+        use std::os::fd::AsRawFd;
+        let copy = fd.try_clone().step("copy a descriptor")?;
+        if copy.as_raw_fd() > OWN_PID_NAMESPACE {
+            return Ok(copy);
+        }
+        kept.push(copy);
+    }
+}
+
+/// A shell's exit code of a wait status.
+fn exit_code(status: i32) -> i32 {
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        128 + libc::WTERMSIG(status)
+    }
+}

@@ -1,0 +1,212 @@
+//! The root that guests see: a read-only tmpfs with only what a runtime needs bound into it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, Step, sys};
+
+/// A part of the host that shows inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bind {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside, absolute.
+    pub target: PathBuf,
+    /// Whether it can be written.
+    pub writable: bool,
+}
+
+/// What the root is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RootSpec {
+    /// An empty directory of the host on which the root is put together.
+    pub staging: PathBuf,
+    /// Interpreters and shims, beside the system's `/usr`.
+    pub binds: Vec<Bind>,
+    /// Symbolic links: where, to what.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Whether the host's resolver configuration shows inside, for a guest that shares its network.
+    pub resolver: bool,
+}
+
+/// Where a function's code shows.
+pub(crate) const CODE: &str = "/var/user";
+/// Where a function's layers show.
+pub(crate) const LAYERS: &str = "/opt";
+
+/// System directories; copied as links where the host has links.
+const SYSTEM: &[&str] = &[
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+];
+
+/// Configuration that libraries read. Nothing that names users, keys or hosts of this machine.
+const ETC: &[&str] = &[
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/mime.types",
+    "/etc/python3",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+];
+const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf", "/etc/pip.conf"];
+
+/// Harmless devices. There is no terminal and no disk.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+const PASSWD: &str = "root:x:0:0:root:/:/bin/false\nqcloud:x:1000:1000::/home/qcloud:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nqcloud:x:1000:\n";
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
+/// Builds the root and makes it this mount namespace's. The caller has a mount namespace of its own.
+pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
+    sys::make_mounts_private().step("make mounts private")?;
+    let root = &spec.staging;
+    let at = root
+        .to_str()
+        .ok_or_else(|| io::Error::other("not UTF-8"))
+        .step("staging directory")?;
+    sys::mount(
+        "root",
+        at,
+        "tmpfs",
+        libc::MS_NOSUID,
+        "mode=0755,size=4m,nr_inodes=4096",
+    )
+    .step("mount the root's tmpfs")?;
+    for path in SYSTEM {
+        system_directory(root, Path::new(path))?;
+    }
+    for dir in [
+        "proc",
+        "tmp",
+        "dev",
+        "etc",
+        "home/qcloud",
+        "var/user",
+        "var/tmp",
+        "var/lang",
+        "opt",
+    ] {
+        fs::create_dir_all(root.join(dir)).step(format!("create /{dir}"))?;
+    }
+    write_etc(root)?;
+    let resolver: &[&str] = if spec.resolver { RESOLVER } else { &[] };
+    for path in ETC
+        .iter()
+        .chain(resolver)
+        .map(Path::new)
+        .filter(|path| path.exists())
+    {
+        bind(path, root, path, READ_ONLY)?;
+    }
+    devices(root)?;
+    for one in &spec.binds {
+        let attributes = if one.writable { READ_WRITE } else { READ_ONLY };
+        bind(&one.source, root, &one.target, attributes)?;
+    }
+    for (link, to) in &spec.links {
+        let link = inside(root, link);
+        create_parent(&link)?;
+        symlink(to, &link).step(format!("link {}", link.display()))?;
+    }
+    sys::pivot_into(at).step("pivot into the root")?;
+    let read_only =
+        libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
+    sys::mount("none", "/", "", read_only, "").step("make the root read-only")
+}
+
+/// A private `/proc` and `/tmp` for the process that has just become the first of its pid namespace.
+pub(crate) fn mount_private(uid: u32, gid: u32, tmp_bytes: u64, tmp_inodes: u64) -> Result<()> {
+    let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    sys::mount("proc", "/proc", "proc", closed | libc::MS_RDONLY, "").step("mount /proc")?;
+    let options = format!("mode=0700,uid={uid},gid={gid},size={tmp_bytes},nr_inodes={tmp_inodes}");
+    sys::mount(
+        "tmp",
+        "/tmp",
+        "tmpfs",
+        libc::MS_NOSUID | libc::MS_NODEV,
+        &options,
+    )
+    .step("mount /tmp")
+}
+
+const READ_WRITE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+const READ_ONLY: u64 = READ_WRITE | libc::MOUNT_ATTR_RDONLY;
+const DEVICE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+
+fn system_directory(root: &Path, path: &Path) -> Result<()> {
+    match fs::read_link(path) {
+        Ok(to) => symlink(to, inside(root, path)).step(format!("link {}", path.display())),
+        Err(_) if path.is_dir() => bind(path, root, path, READ_ONLY),
+        Err(_) => Ok(()),
+    }
+}
+
+fn write_etc(root: &Path) -> Result<()> {
+    let files = [
+        ("passwd", PASSWD),
+        ("group", GROUP),
+        ("hosts", HOSTS),
+        ("nsswitch.conf", NSSWITCH),
+    ];
+    for (name, text) in files {
+        fs::write(root.join("etc").join(name), text).step(format!("write /etc/{name}"))?;
+    }
+    Ok(())
+}
+
+fn devices(root: &Path) -> Result<()> {
+    for name in DEVICES {
+        let device = Path::new("/dev").join(name);
+        bind(&device, root, &device, DEVICE)?;
+    }
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+        ("shm", "/tmp"),
+    ];
+    for (name, to) in links {
+        symlink(to, root.join("dev").join(name)).step(format!("link /dev/{name}"))?;
+    }
+    Ok(())
+}
+
+fn bind(source: &Path, root: &Path, target: &Path, attributes: u64) -> Result<()> {
+    let what = || format!("bind {} at {}", source.display(), target.display());
+    let real = fs::canonicalize(source).step(what())?;
+    let place = inside(root, target);
+    if real.is_dir() {
+        fs::create_dir_all(&place).step(what())?;
+    } else {
+        create_parent(&place)?;
+        fs::write(&place, b"").step(what())?;
+    }
+    let place = place
+        .to_str()
+        .ok_or_else(|| io::Error::other("not UTF-8"))
+        .step(what())?;
+    let tree = sys::clone_tree_with(&real, attributes).step(what())?;
+    sys::attach_tree(&tree, place).step(what())
+}
+
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) => fs::create_dir_all(parent).step(format!("create {}", parent.display())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,579 @@
+//! System calls that the standard library lacks, each behind a safe function that reports `errno`.
+
+use std::ffi::{CStr, CString, c_int, c_uint, c_ulong};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+/// Turns a path into what the kernel wants; a NUL inside is an error, never a cut.
+pub(crate) fn cstr(path: impl AsRef<Path>) -> io::Result<CString> {
+    CString::new(path.as_ref().as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a path"))
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as c_int)
+    }
+}
+
+fn owned(fd: c_int) -> OwnedFd {
+    // SAFETY: every caller passes a descriptor that the kernel has just made for it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Mounts a file system. `data` is the comma-separated option string.
+pub(crate) fn mount(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: c_ulong,
+    data: &str,
+) -> io::Result<()> {
+    let (source, target, kind, data) = (cstr(source)?, cstr(target)?, cstr(kind)?, cstr(data)?);
+    // SAFETY: all four are NUL-terminated and outlive the call.
+    check(unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            data.as_ptr().cast(),
+        )
+    })
+    .map(drop)
+}
+
+/// Keeps mount events of this namespace from reaching any other, and the other way round.
+pub(crate) fn make_mounts_private() -> io::Result<()> {
+    mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")
+}
+
+/// Sets attributes (`MOUNT_ATTR_*`) on a mount and all below it.
+fn set_mount_attributes(tree: &OwnedFd, set: u64) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a valid empty string, `attr` lives through the call and its size is passed.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attr,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Makes a detached, `nosuid` and `nodev` copy of the mounts at `path`, recursively, that belongs to no
+/// namespace yet.
+///
+/// # Errors
+/// The system's error, as when the path does not exist.
+pub fn clone_tree(path: &Path, read_only: bool) -> io::Result<OwnedFd> {
+    let read_only = if read_only {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
+    clone_tree_with(
+        path,
+        libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only,
+    )
+}
+
+/// The same with chosen attributes (`MOUNT_ATTR_*`).
+pub(crate) fn clone_tree_with(path: &Path, attributes: u64) -> io::Result<OwnedFd> {
+    let name = cstr(path)?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as c_uint;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let fd = check_long(unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags)
+    })?;
+    let tree = owned(fd);
+    set_mount_attributes(&tree, attributes)?;
+    Ok(tree)
+}
+
+/// Attaches a detached mount at `target`.
+pub(crate) fn attach_tree(tree: &OwnedFd, target: &str) -> io::Result<()> {
+    let target = cstr(target)?;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}
+
+/// Makes `new_root` this namespace's root and lets go of the old one.
+pub(crate) fn pivot_into(new_root: &str) -> io::Result<()> {
+    std::env::set_current_dir(new_root)?;
+    // SAFETY: both are valid C strings. "." twice stacks the old root over the new one.
+    check_long(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
+    // SAFETY: a valid C string; detaches the old root, which is now on top.
+    check(unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) })?;
+    std::env::set_current_dir("/")
+}
+
+/// Leaves the named namespaces for new ones.
+pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Joins the namespace behind a descriptor.
+pub(crate) fn setns(fd: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::setns(fd.as_raw_fd(), kind) }).map(drop)
+}
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    Parent(libc::pid_t),
+    Child,
+}
+
+/// Forks. The caller must be single-threaded.
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: every caller is single-threaded (the launcher and the zygote are, by construction), so the
+    // child may use everything that the parent could.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Waits for any child; gives its pid and wait status. `None` when there is no child left.
+pub(crate) fn wait_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is valid for writing.
+        match check(unsafe { libc::waitpid(-1, &raw mut status, 0) }) {
+            Ok(pid) => return Ok(Some((pid, status))),
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Asks the kernel to kill this process when its parent ends.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// Sets a signal to its default action or to be ignored.
+pub(crate) fn signal_action(signal: c_int, ignore: bool) {
+    let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither action is a function of ours.
+    unsafe { libc::signal(signal, action) };
+}
+
+/// Gives every signal its default action and blocks none.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            signal_action(signal, false);
+        }
+    }
+    // SAFETY: an all-zero sigset is what sigemptyset makes, and is valid for the call.
+    unsafe {
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Names the host inside this UTS namespace.
+pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of one live slice.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    // SAFETY: takes no memory.
+    let socket = owned(check(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    })?);
+    // SAFETY: zero is a valid value of every field of this plain C struct.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: the request is a live `ifreq`, which is what SIOCSIFFLAGS reads.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+        .map(drop)
+}
+
+/// Sets both the soft and the hard limit.
+pub(crate) fn set_limit(resource: c_uint, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: `limit` lives through the call.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+}
+
+/// Becomes another user for good: groups, gid and uid, real, effective and saved.
+pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: an empty list needs no memory; the others take none.
+    unsafe {
+        check(libc::setgroups(0, ptr::null()))?;
+        check(libc::setresgid(gid, gid, gid))?;
+        check(libc::setresuid(uid, uid, uid))?;
+    }
+    Ok(())
+}
+
+/// Empties the bounding and the ambient capability sets, so that no later `exec` can gain any.
+pub(crate) fn drop_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: takes no memory.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // Past the last capability that this kernel knows.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            Err(e) => return Err(e),
+        }
+    }
+    // SAFETY: takes no memory.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Empties the effective, permitted and inheritable sets.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let none = [Sets {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
+    // SAFETY: header and sets have the kernel's layout for version 3 and live through the call.
+    check_long(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
+        .map(drop)
+}
+
+/// No `exec` of this process or its children gains privileges from now on.
+pub(crate) fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Lets core dumps and `/proc/self` be what they are for an ordinary process again, after a change of user.
+pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, c_ulong::from(dumpable), 0, 0, 0) }).map(drop)
+}
+
+/// Starts a session of its own: no controlling terminal, a process group of its own.
+pub(crate) fn new_session() {
+    // SAFETY: takes no memory. It fails only where the process leads a group already, which is as good.
+    unsafe { libc::setsid() };
+}
+
+/// Copies a descriptor to a fixed number, without close-on-exec.
+pub(crate) fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
+    // SAFETY: takes no memory. What was open at `to` is closed, as the callers intend.
+    check(unsafe { libc::dup2(from.as_raw_fd(), to) }).map(drop)
+}
+
+/// Sets or clears close-on-exec.
+pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let flags = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: takes no memory.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: the callers hold no object that owns a descriptor at or above `first`.
+    check_long(unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, c_uint::MAX, 0) })
+        .map(drop)
+}
+
+/// Borrows a descriptor by its number.
+pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: used for the fixed numbers that the launcher sets up and that stay open for good.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// A pipe, both ends close-on-exec: (read, write).
+///
+/// # Errors
+/// The system's error, as when no descriptor is free.
+pub fn close_on_exec_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for two descriptors.
+    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((owned(fds[0]), owned(fds[1])))
+}
+
+/// A pair of connected sockets that keep message boundaries.
+pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    Ok((owned(fds[0]), owned(fds[1])))
+}
+
+/// A process that can be killed and awaited without a race on its number.
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    pub(crate) fn open(pid: libc::pid_t) -> io::Result<Self> {
+        // SAFETY: takes no memory.
+        check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| Self(owned(fd)))
+    }
+
+    /// Kills the process. One that has ended already is no error.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn kill(&self) -> io::Result<()> {
+        // SAFETY: no signal information is passed, so no memory is read.
+        let sent = check_long(unsafe {
+            let info: *const libc::siginfo_t = ptr::null();
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                libc::SIGKILL,
+                info,
+                0,
+            )
+        });
+        match sent {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Pidfd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl From<OwnedFd> for Pidfd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+/// How many descriptors one message may carry.
+pub(crate) const FDS_MAX: usize = 12;
+
+#[repr(C)]
+union Ancillary {
+    header: libc::cmsghdr,
+    room: [u8; 128],
+}
+
+/// Sends bytes and descriptors in one message. Returns how many bytes went.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    if fds.len() > FDS_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors in one message",
+        ));
+    }
+    let mut iov = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut room = Ancillary { room: [0; 128] };
+    // SAFETY: zero is a valid value of every field of `msghdr`.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    if !fds.is_empty() {
+        let size = mem::size_of_val(fds) as c_uint;
+        message.msg_control = (&raw mut room).cast();
+        // SAFETY: computes sizes only; FDS_MAX descriptors fit into the room.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as usize;
+        // SAFETY: the control buffer is aligned for a header and has room for it and the descriptors.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as usize;
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            for (i, fd) in fds.iter().enumerate() {
+                data.add(i).write_unaligned(fd.as_raw_fd());
+            }
+        }
+    }
+    loop {
+        // SAFETY: the message points at live buffers only.
+        let sent =
+            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        match usize::try_from(sent) {
+            Ok(sent) => return Ok(sent),
+            Err(_) => {
+                let e = io::Error::last_os_error();
+                if e.raw_os_error() != Some(libc::EINTR) {
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+/// Receives bytes and the descriptors that came with them. Zero bytes mean that the peer has closed.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut iov = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut room = Ancillary { room: [0; 128] };
+    // SAFETY: zero is a valid value of every field of `msghdr`.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut room).cast();
+    message.msg_controllen = mem::size_of::<Ancillary>();
+    let received = loop {
+        // SAFETY: the message points at live buffers with their true lengths.
+        let n =
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match usize::try_from(n) {
+            Ok(n) => break n,
+            Err(_) => {
+                let e = io::Error::last_os_error();
+                if e.raw_os_error() != Some(libc::EINTR) {
+                    return Err(e);
+                }
+            }
+        }
+    };
+    let mut fds = Vec::new();
+    // SAFETY: walks the control messages that the kernel wrote, within the length it reported, and takes
+    // over descriptors that it has just made for this process.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let size = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for i in 0..size / mem::size_of::<RawFd>() {
+                    fds.push(owned(data.add(i).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(io::Error::other("descriptors were lost in a message"));
+    }
+    Ok((received, fds))
+}
+
+/// Replaces this process by a program. Returns only on failure.
+pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| {
+        let mut pointers: Vec<_> = list.iter().map(|text| text.as_ptr()).collect();
+        pointers.push(ptr::null());
+        pointers
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both lists end in a null pointer and their strings live in the callers' slices.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Ends this process at once, without running any exit handler of the interpreter it was forked from.
+pub(crate) fn exit_now(code: c_int) -> ! {
+    // SAFETY: takes no memory and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// The effective user.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: takes no memory and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The version of landlock that the kernel offers, if any.
+pub(crate) fn landlock_version() -> Option<c_int> {
+    const VERSION: c_uint = 1;
+    // SAFETY: with this flag the kernel wants no attributes and reads no memory.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<u8>(),
+            0usize,
+            VERSION,
+        )
+    };
+    check_long(version).ok()
+}

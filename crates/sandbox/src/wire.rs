@@ -1,0 +1,60 @@
+//! What virga and a guest say to each other over an instance's socket: frames of a kind, a length and bytes.
+//!
+//! The guest's side of this is written again in each runtime's own language, so it stays this plain.
+
+/// Bytes before a frame's payload: the payload's length (u32, little-endian), the kind, three zeros.
+pub const HEADER: usize = 8;
+
+/// Largest payload of an assignment: configuration and environment.
+pub const ASSIGN_MAX: usize = 256 << 10;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// To the guest, first: become this function's instance. JSON; carries the code's mount.
+    Assign = 1,
+    /// To the guest: run. The context's length (u32, little-endian), the context as JSON, the event.
+    Invoke = 2,
+    /// From the guest: the handler is loaded, or could not be. A status (u16, little-endian), then JSON.
+    Ready = 16,
+    /// From the guest: the answer. A status (u16, little-endian), then JSON.
+    Answer = 17,
+}
+
+impl Kind {
+    /// Reads a kind.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Assign, Self::Invoke, Self::Ready, Self::Answer]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Builds a frame's header. Payloads stay far below 4 GiB; every caller has bounded them.
+pub fn header(kind: Kind, length: usize) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    header[4] = kind as u8;
+    header
+}
+
+/// Reads a frame's header: the kind, if it is a known one, and the payload's length.
+pub fn parse_header(header: &[u8; HEADER]) -> (Option<Kind>, usize) {
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    (Kind::from_byte(header[4]), length as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_as_written() {
+        assert_eq!(
+            parse_header(&header(Kind::Answer, 6 << 20)),
+            (Some(Kind::Answer), 6 << 20)
+        );
+        assert_eq!(parse_header(&[1, 0, 0, 0, 99, 0, 0, 0]), (None, 1));
+    }
+}
