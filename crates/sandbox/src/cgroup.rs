@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -253,13 +254,9 @@ impl Slot {
     }
 
     /// Highest memory use since the counters were started, bytes; 0 where the host does not say.
-    pub fn peak(&mut self) -> u64 {
+    pub fn peak(&self) -> u64 {
         let mut text = [0; 32];
-        let read = self
-            .peak
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.peak.read(&mut text));
-        let length = read.unwrap_or(0);
+        let length = self.peak.read_at(&mut text, 0).unwrap_or(0);
         std::str::from_utf8(&text[..length])
             .ok()
             .and_then(|text| text.trim().parse().ok())

@@ -55,6 +55,8 @@ pub struct RunSpec {
     pub memory_bytes: u64,
     /// Largest file that it may write, bytes.
     pub file_bytes: u64,
+    /// Longest run, seconds; the sandbox ends by `SIGALRM` after it.
+    pub seconds: u32,
 }
 
 /// Descriptors of a zygote: its socket, and its own pid namespace.
@@ -121,6 +123,7 @@ pub fn run() -> Result<std::convert::Infallible> {
         .step("read the specification")?;
     let null: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
     sys::dup_to(null.as_fd(), 0).step("close standard input")?;
+    sys::end_after(spec.seconds);
     // 3. Namespaces. The pid namespace holds from the next fork on.
     let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;

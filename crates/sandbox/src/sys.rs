@@ -189,6 +189,12 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
 }
 
+/// Ends this process by `SIGALRM` after so many seconds.
+pub(crate) fn end_after(seconds: u32) {
+    // SAFETY: takes no memory.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// Sets a signal to its default action or to be ignored.
 pub(crate) fn signal_action(signal: c_int, ignore: bool) {
     let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };

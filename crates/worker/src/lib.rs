@@ -1,1 +1,66 @@
-//! Under construction.
+//! The life of one instance: from a blank sandbox to a loaded handler, through its requests, to its end.
+//!
+//! The worker gets a complete [`InstanceSpec`] by value. It knows neither the catalog nor triggers, decides
+//! nothing about how many instances there are, and goes on working while the control plane is down.
+#![forbid(unsafe_code)]
+
+mod frame;
+
+mod instance;
+mod interpreter;
+mod log;
+mod nursery;
+mod outcome;
+
+mod process;
+mod python;
+mod spec;
+mod worker;
+
+pub use instance::{Instance, Invoked, StartError, Started};
+pub use interpreter::{Interpreter, Interpreters, Served};
+pub use outcome::{Failure, failure_document};
+pub use spec::{InstanceSpec, Place};
+pub use worker::{Config, Worker};
+
+use thiserror::Error;
+
+/// A fault of the platform or the host; never of the user's code.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A step of isolation failed.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// Talking to an instance, or a file of the worker's own.
+    #[error("{step}: {source}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An instance's sandbox could not be completed.
+    #[error("the sandbox could not be made: {0}")]
+    Setup(String),
+    /// All users set aside for instances are in use.
+    #[error("all {0} users set aside for instances are in use; raise uid_count")]
+    NoUser(u32),
+    /// No interpreter can serve the runtime.
+    #[error("{wanted} is not installed; this host has {have}")]
+    NoInterpreter {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        have: String,
+    },
+    /// The thread that keeps a zygote has ended.
+    #[error("the worker is shutting down")]
+    Closed,
+}
+
+impl Error {
+    fn io(step: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { step, source }
+    }
+}

@@ -1,0 +1,412 @@
+//! One instance: a blank that was given a function, and then serves one request at a time.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Outcome, RequestId, StatusCode, Usage};
+use sandbox::cgroup::Limits;
+use sandbox::guest::ExitStatus;
+use sandbox::wire::{self, Kind};
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::Mutex;
+
+use crate::frame::{self, Incoming};
+use crate::log::Log;
+use crate::nursery::Blank;
+use crate::outcome::{Failure, Reported};
+use crate::process::{Exit, Process};
+use crate::{Error, InstanceSpec, python};
+
+/// Bounds that hold for every instance of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) response_bytes: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) pids: u32,
+}
+
+/// A loaded handler in its sandbox. Dropping the last handle does not end it; [`Instance::stop`] does.
+#[derive(Debug)]
+pub struct Instance {
+    process: Arc<Process>,
+    channel: Mutex<Channel>,
+    spec: Arc<InstanceSpec>,
+    bounds: Bounds,
+}
+
+#[derive(Debug)]
+struct Channel {
+    socket: UnixStream,
+    log: pipe::Receiver,
+}
+
+/// A start that succeeded, and what it cost.
+#[derive(Debug)]
+pub struct Started {
+    /// The instance, idle.
+    pub instance: Instance,
+    /// What the user's code printed while it was loaded.
+    pub log: Vec<u8>,
+    /// From the ask to the loaded handler.
+    pub total: Duration,
+    /// Of it, having a sandbox.
+    pub sandbox: Duration,
+    /// Of it, importing the handler, as the guest measured it.
+    pub import: Duration,
+    /// Peak memory so far, bytes.
+    pub memory_peak: u64,
+}
+
+/// A start that failed.
+#[derive(Debug)]
+pub enum StartError {
+    /// The user's code is at fault; one waiting request is answered with this.
+    User {
+        /// What to answer.
+        failure: Failure,
+        /// What the code printed.
+        log: Vec<u8>,
+        /// What was used.
+        usage: Usage,
+    },
+    /// The platform is at fault; another start may succeed.
+    Platform(Error),
+}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Platform(error)
+    }
+}
+
+/// What came of an invocation.
+#[derive(Debug)]
+pub struct Invoked {
+    /// For the caller.
+    pub outcome: Outcome,
+    /// Whether the instance can serve again.
+    pub reusable: bool,
+}
+
+/// How an exchange with a guest ended.
+enum Exchanged {
+    Frame(std::io::Result<Incoming>),
+    TimedOut,
+}
+
+impl Instance {
+    /// Gives a blank its function and waits until the handler is loaded.
+    pub(crate) async fn start(
+        blank: Blank,
+        spec: Arc<InstanceSpec>,
+        bounds: Bounds,
+        begun: Instant,
+    ) -> Result<Started, StartError> {
+        let sandbox = begun.elapsed();
+        let limits = limits(&spec, &bounds);
+        blank
+            .process
+            .with_slot(|slot| slot.set(&limits))
+            .transpose()
+            .map_err(Error::from)?;
+        assign(&blank, &spec, &bounds)?;
+        blank
+            .socket
+            .set_nonblocking(true)
+            .map_err(Error::io("prepare the socket"))?;
+        let socket = UnixStream::from_std(blank.socket).map_err(Error::io("prepare the socket"))?;
+        let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
+        let instance = Self {
+            process: blank.process,
+            channel: Mutex::new(Channel { socket, log }),
+            spec,
+            bounds,
+        };
+        let (ready, log) = instance
+            .exchange(None, Kind::Ready, instance.spec.init_timeout)
+            .await;
+        let usage = Usage {
+            duration_us: begun.elapsed().as_micros() as u64,
+            memory_peak: instance.memory_peak(),
+        };
+        match ready {
+            Ok((status, body)) if status == StatusCode::Ok.as_u16() => {
+                let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
+                Ok(Started {
+                    total: begun.elapsed(),
+                    sandbox,
+                    import: Duration::from_micros(report.import_us),
+                    memory_peak: usage.memory_peak,
+                    instance,
+                    log,
+                })
+            }
+            Ok((status, body)) => {
+                instance.stop();
+                let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
+                let failure = report.error.into_failure(load_status(status));
+                Err(StartError::User {
+                    failure,
+                    log,
+                    usage,
+                })
+            }
+            Err(Lost::Platform(error)) => Err(error.into()),
+            Err(Lost::User(failure)) => Err(StartError::User {
+                failure,
+                log,
+                usage,
+            }),
+        }
+    }
+
+    /// Runs one request. The caller makes sure that there is no other at the same time.
+    pub async fn invoke(&self, request: RequestId, event: &[u8]) -> Invoked {
+        let begun = Instant::now();
+        let context = format!("{{\"request_id\":\"{request}\"}}");
+        let frame = frame::invoke(context.as_bytes(), event);
+        let (answer, log) = self
+            .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
+            .await;
+        let mut usage = Usage {
+            duration_us: begun.elapsed().as_micros() as u64,
+            memory_peak: self.memory_peak(),
+        };
+        let (status, answer, reusable) = match answer {
+            Ok((status, body)) if status == StatusCode::Ok.as_u16() => (StatusCode::Ok, body, true),
+            Ok((status, body)) => {
+                let reported: Reported = serde_json::from_slice(&body).unwrap_or_default();
+                let failure = reported.into_failure(run_status(status));
+                (failure.status, failure.document(request), true)
+            }
+            Err(lost) => {
+                let failure = lost.into_failure();
+                if failure.status == StatusCode::TimeLimitReached {
+                    usage.duration_us = self.spec.timeout.as_micros() as u64;
+                }
+                (failure.status, failure.document(request), false)
+            }
+        };
+        Invoked {
+            outcome: Outcome {
+                status,
+                answer,
+                log,
+                usage,
+            },
+            reusable,
+        }
+    }
+
+    /// Sends a frame, if there is one, and waits for the guest's, collecting the log beside it. On failure
+    /// the instance has ended when this returns.
+    async fn exchange(
+        &self,
+        frame: Option<&[u8]>,
+        expected: Kind,
+        timeout: Duration,
+    ) -> (Result<(u16, Vec<u8>), Lost>, Vec<u8>) {
+        let mut channel = self.channel.lock().await;
+        let Channel { socket, log: pipe } = &mut *channel;
+        let mut log = Log::new(self.bounds.log_bytes);
+        let limit = self.bounds.response_bytes as usize;
+        let exchanged = {
+            let exchange = async {
+                if let Some(frame) = frame {
+                    frame::write(socket, frame).await?;
+                }
+                frame::read(socket, expected, limit).await
+            };
+            let deadline = tokio::time::sleep(timeout);
+            tokio::pin!(exchange, deadline);
+            let mut log_open = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    frame = &mut exchange => break Exchanged::Frame(frame),
+                    ready = pipe.readable(), if log_open => log_open = ready.is_ok() && drain(pipe, &mut log),
+                    () = &mut deadline => break Exchanged::TimedOut,
+                }
+            }
+        };
+        let result = match exchanged {
+            Exchanged::Frame(Ok(Incoming::Answer { status, body })) => Ok((status, body)),
+            Exchanged::Frame(Ok(Incoming::TooLarge)) => {
+                self.end().await;
+                Err(Lost::User(Failure::new(
+                    StatusCode::ResponseTooLarge,
+                    format!("response exceeds the limit of {limit} bytes"),
+                )))
+            }
+            Exchanged::Frame(Err(_)) => Err(self.lost(expected).await),
+            Exchanged::TimedOut => {
+                self.end().await;
+                Err(Lost::User(timed_out(expected, timeout)))
+            }
+        };
+        // All that was printed before the answer is in the pipe by now.
+        drain(pipe, &mut log);
+        (result, log.finish())
+    }
+
+    /// The guest closed its socket, or wrote something that is not a frame.
+    async fn lost(&self, expected: Kind) -> Lost {
+        let Exit {
+            status,
+            out_of_memory,
+        } = self.end().await;
+        if out_of_memory {
+            let message = format!("memory limit of {} MB reached", self.spec.memory.mb());
+            return Lost::User(Failure::new(StatusCode::MemoryLimitReached, message));
+        }
+        let during = if expected == Kind::Ready {
+            "initializing"
+        } else {
+            "running"
+        };
+        let how = match status {
+            ExitStatus::Exited(code) => format!("with code {code}"),
+            ExitStatus::Signaled(signal) => format!("by signal {signal}"),
+            ExitStatus::Failed(why) => return Lost::Platform(Error::Setup(why)),
+        };
+        Lost::User(Failure::new(
+            StatusCode::UserProcessExit,
+            format!("user process exit when {during}, {how}"),
+        ))
+    }
+
+    async fn end(&self) -> Exit {
+        // A handler's end is on its way to the init when its socket closes; killing at once would hide its
+        // exit code behind the signal, so an instance that is ending by itself gets a moment.
+        let grace = tokio::time::timeout(Duration::from_millis(50), self.process.wait());
+        if let Ok(exit) = grace.await {
+            return exit;
+        }
+        self.stop();
+        self.process.wait().await
+    }
+
+    /// Highest memory use since the start, bytes.
+    pub fn memory_peak(&self) -> u64 {
+        self.process.with_slot(|slot| slot.peak()).unwrap_or(0)
+    }
+
+    /// Stops the instance's processes where they are, or lets them go on.
+    pub fn freeze(&self, frozen: bool) {
+        self.process.freeze(frozen);
+    }
+
+    /// Ends every process of the instance. Returns at once; [`Instance::ended`] tells when it is done.
+    pub fn stop(&self) {
+        self.process.kill();
+    }
+
+    /// Waits until the instance has ended, of itself or not.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let process = self.process.clone();
+        async move {
+            process.wait().await;
+        }
+    }
+}
+
+/// Why no frame came.
+enum Lost {
+    User(Failure),
+    Platform(Error),
+}
+
+impl Lost {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::User(failure) => failure,
+            Self::Platform(error) => Failure::new(StatusCode::InternalError, error.to_string()),
+        }
+    }
+}
+
+/// What a guest says when its handler is, or is not, loaded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReadyReport {
+    import_us: u64,
+    error: Reported,
+}
+
+fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Error> {
+    let assignment = python::assignment(spec, &blank.hostname, bounds.response_bytes);
+    let payload = serde_json::to_vec(&assignment).map_err(|e| Error::Setup(e.to_string()))?;
+    if payload.len() > wire::ASSIGN_MAX {
+        return Err(Error::Setup(
+            "environment and context are too long for an assignment".into(),
+        ));
+    }
+    let mut frame = wire::header(Kind::Assign, payload.len()).to_vec();
+    frame.extend_from_slice(&payload);
+    let mut trees =
+        vec![sandbox::clone_tree(&spec.code, true).map_err(Error::io("mount the code"))?];
+    if let Some(layers) = &spec.layers {
+        trees.push(sandbox::clone_tree(layers, true).map_err(Error::io("mount the layers"))?);
+    }
+    let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
+    sandbox::zygote::assign(blank.socket.as_fd(), &frame, &trees)
+        .map_err(Error::io("assign a sandbox"))
+}
+
+/// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.
+fn drain(pipe: &pipe::Receiver, log: &mut Log) -> bool {
+    // Twice the size of a pipe's buffer: a background process that goes on printing does not hold us.
+    const ROUNDS: usize = 8;
+    let mut bytes = [0; 16 << 10];
+    for _ in 0..ROUNDS {
+        match pipe.try_read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(length) => log.push(&bytes[..length]),
+            Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+fn timed_out(expected: Kind, timeout: Duration) -> Failure {
+    let seconds = timeout.as_secs();
+    if expected == Kind::Ready {
+        let message = format!("Initialization timed out after {seconds} seconds");
+        Failure::new(StatusCode::InitContainerTimeout, message)
+    } else {
+        let message = format!("Invoking task timed out after {seconds} seconds");
+        Failure::new(StatusCode::TimeLimitReached, message)
+    }
+}
+
+/// Statuses that a shim may report of a load; a guest that reports another has raised an exception.
+fn load_status(status: u16) -> StatusCode {
+    [StatusCode::HandlerNotFound, StatusCode::UserCodeError]
+        .into_iter()
+        .find(|known| known.as_u16() == status)
+        .unwrap_or(StatusCode::UserCodeException)
+}
+
+/// Statuses that a shim may report of a run.
+fn run_status(status: u16) -> StatusCode {
+    if status == StatusCode::ResponseTooLarge.as_u16() {
+        StatusCode::ResponseTooLarge
+    } else {
+        StatusCode::UserCodeException
+    }
+}
+
+/// What an instance may use. Its weight grows with its memory, and so does the most it may take: one
+/// processor up to 1.5 GB, more beyond; a small function still starts at full speed on an idle machine.
+fn limits(spec: &InstanceSpec, bounds: &Bounds) -> Limits {
+    let mb = spec.memory.mb();
+    Limits {
+        memory_bytes: spec.memory.bytes(),
+        pids: bounds.pids,
+        cpu_weight: (mb * 100 / 1024).clamp(1, 10_000),
+        cpu_milli: (mb * 1000 / 1536).max(1000),
+    }
+}

@@ -1,0 +1,54 @@
+//! What one invocation printed, bounded.
+
+/// Collects output up to a limit and counts what is beyond.
+#[derive(Debug)]
+pub(crate) struct Log {
+    text: Vec<u8>,
+    limit: usize,
+    dropped: u64,
+}
+
+impl Log {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            text: Vec::new(),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            dropped: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let room = self.limit - self.text.len();
+        let kept = bytes.len().min(room);
+        self.text.extend_from_slice(&bytes[..kept]);
+        self.dropped += (bytes.len() - kept) as u64;
+    }
+
+    /// The text; a note says how much is missing.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.dropped > 0 {
+            let note = format!(
+                "\n[log truncated: {} bytes over the limit of {}]\n",
+                self.dropped, self.limit
+            );
+            self.text.extend_from_slice(note.as_bytes());
+        }
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_over_the_limit_is_counted_not_kept() {
+        let mut log = Log::new(4);
+        log.push(b"abc");
+        log.push(b"def");
+        assert_eq!(
+            log.finish(),
+            b"abcd\n[log truncated: 2 bytes over the limit of 4]\n"
+        );
+    }
+}

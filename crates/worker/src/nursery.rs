@@ -1,0 +1,229 @@
+//! Keeps a zygote and its blanks: sandboxes made ahead of need that no user's code has touched.
+//!
+//! One thread per zygote: the kernel ties a zygote's life to the thread that started it, and forking is
+//! serial anyway. A cold start takes a blank and the thread makes the next one behind its back; a start
+//! that finds none goes before such refills.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sandbox::guest::ForkRequest;
+use sandbox::launch::ZygoteSpec;
+use sandbox::zygote::{GuestEnds, Zygote};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::Error;
+use crate::process::{Home, Process};
+
+/// A sandboxed process that waits to be given a function.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) process: Arc<Process>,
+    pub(crate) socket: UnixStream,
+    pub(crate) log: OwnedFd,
+    pub(crate) hostname: String,
+}
+
+/// How blanks are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// Virga's own binary.
+    pub(crate) virga: PathBuf,
+    pub(crate) zygote: ZygoteSpec,
+    /// How many wait ready.
+    pub(crate) ready: usize,
+    pub(crate) tmp_bytes: u64,
+    pub(crate) tmp_inodes: u64,
+    pub(crate) open_files: u64,
+    pub(crate) processes: u64,
+}
+
+enum Ask {
+    Make(oneshot::Sender<Result<Blank, Error>>),
+    Refill,
+}
+
+type Ready = Arc<Mutex<VecDeque<Blank>>>;
+
+/// A handle on the thread. When the last one goes, the zygote and all its instances end.
+#[derive(Debug)]
+pub(crate) struct Nursery {
+    asks: Sender<Ask>,
+    ready: Ready,
+}
+
+impl Nursery {
+    /// Starts the thread, which starts the zygote. Must be called within a tokio runtime.
+    pub(crate) fn start(name: &str, recipe: Recipe, home: Arc<Home>) -> std::io::Result<Self> {
+        let (asks, inbox) = mpsc::channel();
+        let ready = Ready::default();
+        let keeper = Keeper {
+            recipe,
+            home,
+            zygote: None,
+            ready: ready.clone(),
+            inbox,
+            failures: 0,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let _inside = runtime.enter();
+                keeper.run();
+            })?;
+        Ok(Self { asks, ready })
+    }
+
+    /// A blank: one that waits, or one made now.
+    pub(crate) async fn take(&self) -> Result<Blank, Error> {
+        let waiting = pop_living(&self.ready);
+        if let Some(blank) = waiting {
+            let _ = self.asks.send(Ask::Refill);
+            return Ok(blank);
+        }
+        let (sender, answer) = oneshot::channel();
+        self.asks
+            .send(Ask::Make(sender))
+            .map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+fn pop_living(ready: &Ready) -> Option<Blank> {
+    let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
+    std::iter::from_fn(|| ready.pop_front()).find(|blank| blank.process.ended().is_none())
+}
+
+/// The thread's state.
+struct Keeper {
+    recipe: Recipe,
+    home: Arc<Home>,
+    zygote: Option<Zygote>,
+    ready: Ready,
+    inbox: Receiver<Ask>,
+    failures: u32,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        let mut urgent = VecDeque::new();
+        loop {
+            let idle = urgent.is_empty() && self.ready_count() >= self.recipe.ready;
+            match self.next_ask(idle) {
+                Ok(Ask::Make(sender)) => urgent.push_back(sender),
+                Ok(Ask::Refill) => {}
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => match urgent.pop_front() {
+                    Some(sender) => {
+                        if let Err(Ok(unwanted)) = sender.send(self.make()) {
+                            self.keep(unwanted);
+                        }
+                    }
+                    None => self.refill(),
+                },
+            }
+        }
+    }
+
+    /// The next ask; waits for it when there is nothing else to do.
+    fn next_ask(&self, idle: bool) -> Result<Ask, TryRecvError> {
+        if idle {
+            self.inbox.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            self.inbox.try_recv()
+        }
+    }
+
+    fn refill(&mut self) {
+        match self.make() {
+            Ok(blank) => self.keep(blank),
+            Err(e) => {
+                let pause = Duration::from_millis(100 << self.failures.min(7));
+                self.failures += 1;
+                warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
+                match self.inbox.recv_timeout(pause) {
+                    Ok(Ask::Make(sender)) => drop(sender.send(self.make())),
+                    Ok(Ask::Refill)
+                    | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                }
+            }
+        }
+    }
+
+    fn ready_count(&self) -> usize {
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    fn keep(&self, blank: Blank) {
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(blank);
+    }
+
+    fn make(&mut self) -> Result<Blank, Error> {
+        let user = self.home.users.acquire()?;
+        let made = self.make_as(user);
+        match &made {
+            Ok(_) => self.failures = 0,
+            Err(e) => {
+                warn!(error = %e, "a zygote failed and is started anew");
+                self.zygote = None;
+                self.home.users.release(user);
+            }
+        }
+        made
+    }
+
+    fn make_as(&mut self, user: u32) -> Result<Blank, Error> {
+        let zygote = match &mut self.zygote {
+            Some(zygote) => zygote,
+            empty => {
+                let zygote = Zygote::start(&self.recipe.virga, &self.recipe.zygote)?;
+                info!(pid = zygote.pid(), "zygote started");
+                empty.insert(zygote)
+            }
+        };
+        let slot = self.home.tree.acquire(&format!("i{user}"))?;
+        let (socket, guest_socket) =
+            UnixStream::pair().map_err(Error::io("make an instance's socket"))?;
+        let (log, guest_log) =
+            sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's log"))?;
+        let (status, guest_status) =
+            sandbox::close_on_exec_pipe().map_err(Error::io("make a status pipe"))?;
+        let hostname = format!("scf-{user}");
+        let request = ForkRequest {
+            uid: user,
+            hostname: hostname.clone(),
+            tmp_bytes: self.recipe.tmp_bytes,
+            tmp_inodes: self.recipe.tmp_inodes,
+            open_files: self.recipe.open_files,
+            processes: self.recipe.processes,
+        };
+        let ends = GuestEnds {
+            socket: guest_socket.as_fd(),
+            log: guest_log.as_fd(),
+            status: guest_status.as_fd(),
+            cgroups: slot.attach_files(),
+        };
+        let forked = zygote.fork(&request, &ends)?;
+        let process = Process::adopt(forked.pidfd, status, slot, user, self.home.clone())
+            .map_err(Error::io("watch an instance"))?;
+        Ok(Blank {
+            process,
+            socket,
+            log,
+            hostname,
+        })
+    }
+}

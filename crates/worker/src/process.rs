@@ -1,0 +1,216 @@
+//! An instance's processes as virga sees them: alive, frozen, ended.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sandbox::Pidfd;
+use sandbox::cgroup::{Slot, Tree};
+use sandbox::guest::ExitStatus;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use crate::Error;
+
+/// What instances of a worker take from and give back to.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) tree: Tree,
+    pub(crate) users: Users,
+}
+
+/// How an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) status: ExitStatus,
+    pub(crate) out_of_memory: bool,
+}
+
+/// A sandbox with its processes. Its control groups and its user go back when it has ended.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pidfd: Arc<Pidfd>,
+    slot: Mutex<Option<Slot>>,
+    user: u32,
+    exit: watch::Receiver<Option<Exit>>,
+    home: Arc<Home>,
+}
+
+impl Process {
+    /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
+    pub(crate) fn adopt(
+        pidfd: Pidfd,
+        status: OwnedFd,
+        slot: Slot,
+        user: u32,
+        home: Arc<Home>,
+    ) -> std::io::Result<Arc<Self>> {
+        let pidfd = Arc::new(pidfd);
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe for types that lend out a foreign descriptor; this one owns it"
+        )]
+        let watched = AsyncFd::with_interest(pidfd.clone(), Interest::READABLE)?;
+        let (sender, exit) = watch::channel(None);
+        let process = Arc::new(Self {
+            pidfd,
+            slot: Mutex::new(Some(slot)),
+            user,
+            exit,
+            home,
+        });
+        let held = process.clone();
+        tokio::spawn(async move {
+            // Readable once the init and with it every process of the instance is gone.
+            if let Err(e) = watched.readable().await {
+                warn!(error = %e, "cannot watch an instance; it will be killed");
+                let _ = held.pidfd.kill();
+            }
+            let exit = held.gather(status);
+            debug!(?exit, "instance ended");
+            let _ = sender.send(Some(exit));
+        });
+        Ok(process)
+    }
+
+    fn gather(&self, status: OwnedFd) -> Exit {
+        let mut text = Vec::new();
+        // The init has ended, so its end of the pipe is closed and this does not wait.
+        let read = File::from(status).take(4096).read_to_end(&mut text);
+        let reported = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
+        // An init that could not report was killed, and the handler with it.
+        let status = reported.unwrap_or(ExitStatus::Signaled(9));
+        let out_of_memory = self.with_slot(Slot::out_of_memory).unwrap_or(false);
+        Exit {
+            status,
+            out_of_memory,
+        }
+    }
+
+    /// Runs something on the control groups, while they are this instance's.
+    pub(crate) fn with_slot<T>(&self, run: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        self.slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .map(run)
+    }
+
+    /// Ends every process of the instance.
+    pub(crate) fn kill(&self) {
+        if let Err(e) = self.pidfd.kill() {
+            warn!(error = %e, "cannot kill an instance");
+        }
+        // Under version 1 a frozen process does not die before it is thawed.
+        self.freeze(false);
+    }
+
+    /// Stops all processes where they are, or lets them go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen)) {
+            warn!(error = %e, frozen, "cannot freeze or thaw an instance");
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Exit> {
+        self.exit.borrow().clone()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn wait(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let ended = exit
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|exit| exit.clone());
+        ended.unwrap_or(Exit {
+            status: ExitStatus::Signaled(9),
+            out_of_memory: false,
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let slot = self
+            .slot
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if self.exit.borrow().is_none() {
+            // The runtime is shutting down around a living instance; nothing of it may be used again.
+            let _ = self.pidfd.kill();
+            return;
+        }
+        if let Some(slot) = slot {
+            self.home.tree.release(slot);
+        }
+        self.home.users.release(self.user);
+    }
+}
+
+/// The users set aside for instances. No two living instances share one.
+#[derive(Debug)]
+pub(crate) struct Users {
+    base: u32,
+    count: u32,
+    state: Mutex<UserState>,
+}
+
+#[derive(Debug, Default)]
+struct UserState {
+    free: Vec<u32>,
+    next: u32,
+}
+
+impl Users {
+    pub(crate) fn new(base: u32, count: u32) -> Self {
+        Self {
+            base,
+            count,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn acquire(&self) -> Result<u32, Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = state.free.pop() {
+            return Ok(user);
+        }
+        if state.next == self.count {
+            return Err(Error::NoUser(self.count));
+        }
+        state.next += 1;
+        Ok(self.base + state.next - 1)
+    }
+
+    pub(crate) fn release(&self, user: u32) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free
+            .push(user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_given_once_and_run_out() {
+        let users = Users::new(10, 2);
+        assert_eq!(
+            (users.acquire().ok(), users.acquire().ok()),
+            (Some(10), Some(11))
+        );
+        assert!(matches!(users.acquire(), Err(Error::NoUser(2))));
+        users.release(10);
+        assert_eq!(users.acquire().ok(), Some(10));
+    }
+}

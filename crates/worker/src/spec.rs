@@ -1,0 +1,45 @@
+//! All that an instance is made from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{FunctionKey, Handler, MemoryMb, Qualifier};
+
+use crate::Interpreter;
+
+/// Where functions believe they run: what SCF tells them of their surroundings.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Region name.
+    pub region: String,
+    /// The account's Uin.
+    pub uin: String,
+}
+
+/// One revision of one function version, ready to run.
+#[derive(Clone, Debug)]
+pub struct InstanceSpec {
+    /// The function.
+    pub function: FunctionKey,
+    /// `$LATEST` or a number.
+    pub version: Qualifier,
+    /// The interpreter that serves it.
+    pub interpreter: Arc<Interpreter>,
+    /// Its entry point.
+    pub handler: Handler,
+    /// Its memory; its share of processor time follows from it.
+    pub memory: MemoryMb,
+    /// Longest run of one request.
+    pub timeout: Duration,
+    /// Longest start.
+    pub init_timeout: Duration,
+    /// The user's variables.
+    pub environment: Vec<(String, String)>,
+    /// The unpacked code.
+    pub code: PathBuf,
+    /// The merged layers, if any.
+    pub layers: Option<PathBuf>,
+    /// Where it believes it runs.
+    pub place: Arc<Place>,
+}

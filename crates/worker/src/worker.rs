@@ -1,0 +1,149 @@
+//! The worker: one zygote per account and interpreter, and the instances that come of them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use model::{AccountId, Runtime};
+use sandbox::cgroup::Tree;
+
+use crate::instance::{Bounds, StartError};
+use crate::nursery::{Nursery, Recipe};
+use crate::process::{Home, Users};
+use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python};
+
+/// What a worker is set up with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A directory for the worker alone; what an earlier run left in it is replaced.
+    pub directory: PathBuf,
+    /// Virga's own binary, which becomes the zygotes.
+    pub virga: PathBuf,
+    /// Name of the control groups; one worker per name.
+    pub cgroup: String,
+    /// The interpreters to serve with.
+    pub interpreters: Interpreters,
+    /// First of the users set aside for instances.
+    pub uid_base: u32,
+    /// How many.
+    pub uid_count: u32,
+    /// Blanks ready per zygote.
+    pub blanks: usize,
+    /// Bounds of every instance.
+    pub limits: model::Limits,
+}
+
+/// Starts instances. Cheap to share.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    home: Arc<Home>,
+    nurseries: Mutex<HashMap<(AccountId, Runtime), Arc<Nursery>>>,
+}
+
+impl Worker {
+    /// Prepares the worker's directory and control groups. Starts no process yet.
+    ///
+    /// # Errors
+    /// The step that failed, as when the host lacks a control group.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let prepare = Error::io("prepare the worker's directory");
+        write_runtime(&config.directory).map_err(prepare)?;
+        let tree = Tree::open(&config.cgroup)?;
+        let users = Users::new(config.uid_base, config.uid_count);
+        Ok(Self {
+            home: Arc::new(Home { tree, users }),
+            config,
+            nurseries: Mutex::default(),
+        })
+    }
+
+    /// The interpreters of this host.
+    pub fn interpreters(&self) -> &Interpreters {
+        &self.config.interpreters
+    }
+
+    /// Makes sure that a zygote and its blanks are on their way for this account and interpreter.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn prepare(&self, account: AccountId, interpreter: &Interpreter) -> Result<(), Error> {
+        self.nursery(account, interpreter).map(drop)
+    }
+
+    /// Starts an instance: takes a blank, gives it the function, waits until the handler is loaded.
+    ///
+    /// # Errors
+    /// [`StartError`] says whose fault it is.
+    pub async fn start(&self, spec: Arc<InstanceSpec>) -> Result<Started, StartError> {
+        let begun = Instant::now();
+        let blank = self
+            .nursery(spec.function.account, &spec.interpreter)?
+            .take()
+            .await?;
+        let limits = &self.config.limits;
+        let bounds = Bounds {
+            response_bytes: limits.response_bytes,
+            log_bytes: limits.log_bytes,
+            pids: limits.pids,
+        };
+        Instance::start(blank, spec, bounds, begun).await
+    }
+
+    fn nursery(
+        &self,
+        account: AccountId,
+        interpreter: &Interpreter,
+    ) -> Result<Arc<Nursery>, Error> {
+        let mut nurseries = self
+            .nurseries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = (account, interpreter.runtime);
+        if let Some(nursery) = nurseries.get(&key) {
+            return Ok(nursery.clone());
+        }
+        let recipe = self.recipe(interpreter);
+        let name = format!("zygote-{account}-{}", interpreter.runtime);
+        let nursery = Nursery::start(&name, recipe, self.home.clone())
+            .map_err(Error::io("start a zygote's thread"))?;
+        Ok(nurseries.entry(key).or_insert(Arc::new(nursery)).clone())
+    }
+
+    fn recipe(&self, interpreter: &Interpreter) -> Recipe {
+        let limits = &self.config.limits;
+        let directory = &self.config.directory;
+        Recipe {
+            virga: self.config.virga.clone(),
+            zygote: python::zygote(
+                interpreter,
+                &runtime_directory(directory),
+                directory.join("root"),
+            ),
+            ready: self.config.blanks,
+            tmp_bytes: u64::from(limits.tmp_mb) << 20,
+            // One file per 16 KB on average.
+            tmp_inodes: (u64::from(limits.tmp_mb) << 6).max(1024),
+            open_files: u64::from(limits.open_files),
+            processes: u64::from(limits.pids),
+        }
+    }
+}
+
+fn runtime_directory(directory: &Path) -> PathBuf {
+    directory.join("runtime")
+}
+
+/// Lays out what a root is built from: the shim, the library, and an empty directory to build on.
+fn write_runtime(directory: &Path) -> std::io::Result<()> {
+    let runtime = runtime_directory(directory);
+    match std::fs::remove_dir_all(&runtime) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    std::fs::create_dir_all(&runtime)?;
+    std::fs::create_dir_all(directory.join("root"))?;
+    std::fs::write(runtime.join("shim.py"), python::SHIM)?;
+    std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)
+}

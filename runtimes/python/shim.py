@@ -1,0 +1,289 @@
+"""The Python runtime: becomes a zygote, and in each of its copies the home of one function.
+
+Runs with `python -I -S`. Everything up to `confine` is trusted and runs before any code of the user;
+everything after it runs as the user's instance. Frames on descriptor 3 are described in the sandbox's
+`wire` module: length (u32, little-endian), kind, three zeros, payload.
+"""
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import logging
+import os
+import struct
+import sys
+import time
+import traceback
+import types
+
+SOCKET = 3
+ASSIGN_MAX = 256 << 10
+INVOKE, READY, ANSWER = 2, 16, 17
+HEADER = struct.Struct("<IBxxx")
+
+OK = 200
+TOO_LARGE = 407
+EXCEPTION = 430
+HANDLER_NOT_FOUND = 437
+CODE_ERROR = 443
+
+CODE = "/var/user"
+STACK_MAX = 64 << 10
+
+# What functions import most, loaded once and shared by all instances.
+WARM = (
+    "base64 bisect calendar collections concurrent.futures contextlib copy csv datetime decimal email.utils "
+    "encodings.idna enum fractions functools glob gzip hashlib heapq hmac html http.client http.cookies inspect "
+    "ipaddress itertools math mimetypes operator pathlib pickle platform queue random re secrets select shutil "
+    "signal socket ssl statistics string subprocess tempfile textwrap threading typing unicodedata urllib.parse "
+    "urllib.request uuid warnings weakref xml.etree.ElementTree zipfile zlib"
+).split()
+
+
+def main():
+    library = ctypes.PyDLL(sys.argv[1])
+    library.virga_blank.restype = ctypes.c_ssize_t
+    library.virga_blank.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    buffer = ctypes.create_string_buffer(ASSIGN_MAX)
+    warm()
+    if library.virga_serve() != 0:
+        os._exit(1)
+    # This is a new instance's init. The interpreter's own fork runs the hooks that libraries have
+    # registered, so that the child draws random numbers of its own.
+    child = os.fork()
+    if child:
+        library.virga_init(child)
+    length = library.virga_blank(buffer, ASSIGN_MAX)
+    config = json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
+    Instance(config).run()
+
+
+def warm():
+    for name in WARM:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # Not in this version, or built without it.
+    site = importlib.import_module("site")
+    site.setquit()
+    site.setcopyright()
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, "__%s__" % name, stream)
+    # Without a handler of the user's, a logger writes what its level lets through, not only warnings;
+    # `basicConfig` still works.
+    last = CurrentStandardError()
+    last.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
+    logging.lastResort = last
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+
+
+class Instance:
+    """One function's process: loads the handler, then answers one request after another."""
+
+    def __init__(self, config):
+        self.config = config
+        self.context = config["context"]
+        self.handler = None
+        self.pid = os.getpid()
+        self.pending = b""
+
+    def run(self):
+        started = time.perf_counter()
+        self.become()
+        status, answer = self.load()
+        took = int((time.perf_counter() - started) * 1e6)
+        self.flush()
+        ready = {"import_us": took}
+        if status != OK:
+            ready["error"] = answer
+        self.send(READY, status, json.dumps(ready).encode("utf-8"))
+        if status != OK:
+            os._exit(0)
+        while True:
+            self.serve_one()
+
+    def become(self):
+        """Puts this process where the user's code expects to be."""
+        os.environ.clear()
+        os.environ.update(self.config["environment"])
+        os.umask(0o022)
+        sys.path[0:0] = [CODE, "/opt"]
+        sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        sys.dont_write_bytecode = True
+        ssl = sys.modules.get("ssl")
+        if ssl is not None:
+            ssl.RAND_add(os.urandom(32), 32.0)
+        time.tzset()
+        unshadow()
+
+    def load(self):
+        path, _, name = self.config["handler"].rpartition(".")
+        module = path.strip("/").replace("/", ".")
+        try:
+            importlib.invalidate_caches()
+            if not exists(module):
+                return HANDLER_NOT_FOUND, failure("handler file %s.py not found in %s" % (path, CODE))
+            loaded = importlib.import_module(module)
+        except SystemExit as stop:
+            self.leave(stop)
+        except SyntaxError as error:
+            return CODE_ERROR, raised(error)
+        except BaseException as error:
+            return EXCEPTION, raised(error)
+        self.handler = getattr(loaded, name, None)
+        if not callable(self.handler):
+            return HANDLER_NOT_FOUND, failure("function %s not found in %s.py" % (name, path))
+        return OK, None
+
+    def serve_one(self):
+        context, event = self.receive()
+        try:
+            event = json.loads(event)
+            answer = self.handler(event, context)
+            if os.getpid() != self.pid:
+                self.leave(None)  # A child that the handler forked and that came back from it.
+            status, answer = OK, encode(answer)
+        except SystemExit as stop:
+            self.leave(stop)
+        except BaseException as error:
+            if os.getpid() != self.pid:
+                traceback.print_exc()
+                self.leave(None)
+            status, answer = EXCEPTION, json.dumps(raised(error)).encode("utf-8")
+        if len(answer) > self.config["response_bytes"]:
+            text = "response of %d bytes exceeds the limit of %d bytes"
+            answer = failure(text % (len(answer), self.config["response_bytes"]))
+            status, answer = TOO_LARGE, json.dumps(answer).encode("utf-8")
+        self.flush()
+        self.send(ANSWER, status, answer)
+
+    def leave(self, stop):
+        """Ends this process as `sys.exit` would, without waiting for threads."""
+        code = 0 if stop is None else stop.code
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+        if os.getpid() == self.pid:
+            try:
+                atexit._run_exitfuncs()
+            except BaseException:
+                traceback.print_exc()
+        self.flush()
+        os._exit((code or 0) & 0xFF)
+
+    @staticmethod
+    def flush():
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BaseException:
+                pass  # The user may have closed or replaced it.
+
+    def receive(self):
+        kind, payload = self.read_frame()
+        if kind != INVOKE:
+            os._exit(1)
+        split = 4 + struct.unpack_from("<I", payload)[0]
+        context = dict(self.context)
+        context.update(json.loads(payload[4:split].decode("utf-8")))
+        return context, payload[split:].decode("utf-8")
+
+    def read_frame(self):
+        data = self.pending
+        while len(data) < HEADER.size:
+            data += self.read(1 << 16)
+        length, kind = HEADER.unpack_from(data)
+        end = HEADER.size + length
+        if len(data) < end:
+            parts, have = [data], len(data)
+            while have < end:
+                part = self.read(min(end - have, 1 << 20))
+                parts.append(part)
+                have += len(part)
+            data = b"".join(parts)
+        self.pending = data[end:]
+        return kind, data[HEADER.size : end]
+
+    @staticmethod
+    def read(size):
+        data = os.read(SOCKET, size)
+        if not data:
+            os._exit(0)  # The platform has gone.
+        return data
+
+    @staticmethod
+    def send(kind, status, body):
+        payload = struct.pack("<H", status) + body
+        data = memoryview(HEADER.pack(len(payload), kind) + payload)
+        while data:
+            data = data[os.write(SOCKET, data) :]
+
+
+class CurrentStandardError(logging.StreamHandler):
+    """Writes to whatever standard error is at the time."""
+
+    def emit(self, record):
+        self.stream = sys.stderr
+        logging.StreamHandler.emit(self, record)
+
+
+def unshadow():
+    """Lets files of the user shadow library modules that are loaded already, as they would in a fresh process."""
+    try:
+        names = {name.split(".")[0] for name in os.listdir(CODE)}
+    except OSError:
+        return
+    own = set(sys.builtin_module_names) | {"os", "sys", "io", "abc", "codecs", "encodings", "site", "builtins"}
+    for name in names - own:
+        if name in sys.modules:
+            for loaded in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
+                del sys.modules[loaded]
+
+
+def exists(module):
+    """Whether the handler's file is in the code or a layer; other modules are not handlers."""
+    relative = module.replace(".", "/")
+    for root in (CODE, "/opt"):
+        base = os.path.join(root, relative)
+        if any(os.path.isfile(base + end) for end in (".py", ".pyc", "/__init__.py")):
+            return True
+        folder, name = os.path.split(base)
+        try:
+            if any(entry.startswith(name + ".") and entry.endswith(".so") for entry in os.listdir(folder)):
+                return True
+        except OSError:
+            pass
+    return False
+
+
+def encode(answer):
+    text = json.dumps(answer, ensure_ascii=False)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # Half a surrogate pair.
+        return json.dumps(answer).encode("utf-8")
+
+
+def failure(message):
+    return {"errorMessage": message}
+
+
+def raised(error):
+    """The error document of an exception; the stack starts with the user's own frame."""
+    frames = error.__traceback__
+    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith((CODE, "/opt")):
+        frames = frames.tb_next
+    stack = "".join(traceback.format_exception(type(error), error, frames))
+    if len(stack) > STACK_MAX:
+        stack = stack[: STACK_MAX // 2] + "\n...\n" + stack[-STACK_MAX // 2 :]
+    return {"errorMessage": "user code exception caught", "stackTrace": stack}
+
+
+main()
