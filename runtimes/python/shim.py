@@ -1,7 +1,7 @@
 """The Python runtime: becomes a zygote, and in each of its copies the home of one function.
 
-Runs with `python -I -S`. Everything up to `confine` is trusted and runs before any code of the user;
-everything after it runs as the user's instance. Frames on descriptor 3 are described in the sandbox's
+Runs with `python -I -S`. Everything up to the return of `virga_wait` is trusted and runs before any code of the user;
+all after it runs as the user's instance. Frames on descriptor 3 are described in the sandbox's
 `wire` module: length (u32, little-endian), kind, three zeros, payload.
 """
 
@@ -44,8 +44,8 @@ WARM = (
 
 def main():
     library = ctypes.PyDLL(sys.argv[1])
-    library.virga_blank.restype = ctypes.c_ssize_t
-    library.virga_blank.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.virga_wait.restype = ctypes.c_ssize_t
+    library.virga_wait.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(ASSIGN_MAX)
     warm()
     if library.virga_serve() != 0:
@@ -55,7 +55,9 @@ def main():
     child = os.fork()
     if child:
         library.virga_init(child)
-    length = library.virga_blank(buffer, ASSIGN_MAX)
+    library.virga_settle()
+    rehearse()
+    length = library.virga_wait(buffer, ASSIGN_MAX)
     config = json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
     Instance(config).run()
 
@@ -81,6 +83,26 @@ def warm():
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()
+
+
+def rehearse():
+    """Does ahead of need, in each new process, what costs time but does not depend on the function.
+
+    OpenSSL's generator gets bytes of this process' own. The rest touches memory that this process shares with
+    the zygote, so that its pages are copied now and not while a request waits.
+    """
+    ssl = sys.modules.get("ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
+    os.environ.update({"REHEARSAL_%d" % i: "-" * 40 for i in range(24)})
+    os.environ.clear()
+    own = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, own)
+    rehearsal = importlib.import_module("rehearsal")
+    sys.path.remove(own)
+    del sys.modules["rehearsal"]
+    sys.path_importer_cache.pop(own, None)
+    json.loads(encode(rehearsal.main_handler({"a": [1, 2.5, None, "text"]}, {})).decode("utf-8"))
 
 
 class Instance:
@@ -117,9 +139,6 @@ class Instance:
         sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.dont_write_bytecode = True
-        ssl = sys.modules.get("ssl")
-        if ssl is not None:
-            ssl.RAND_add(os.urandom(32), 32.0)
         time.tzset()
         unshadow()
 
@@ -127,7 +146,6 @@ class Instance:
         path, _, name = self.config["handler"].rpartition(".")
         module = path.strip("/").replace("/", ".")
         try:
-            importlib.invalidate_caches()
             if not exists(module):
                 return HANDLER_NOT_FOUND, failure("handler file %s.py not found in %s" % (path, CODE))
             loaded = importlib.import_module(module)

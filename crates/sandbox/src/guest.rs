@@ -1,10 +1,11 @@
 //! Inside the zygote: the library that an interpreter loads to make sandboxed copies of itself.
 //!
-//! The interpreter's shim calls three functions, in this order:
+//! The interpreter's shim calls four functions, in this order:
 //! `virga_serve` returns once in each new instance's *init*, the first process of its pid namespace;
 //! the shim forks there, so that its interpreter's own fork hooks run, and calls `virga_init` in the parent,
-//! which only waits and reaps, and `virga_blank` in the child, which waits for an assignment and returns
-//! confined. All code up to that return is trusted; no byte of the user has been read.
+//! which only waits and reaps. In the child it calls `virga_settle`, which puts the process into its limits,
+//! and `virga_wait`, which waits for an assignment and returns confined. All code up to that return is
+//! trusted; no byte of the user has been read.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -68,6 +69,8 @@ struct Cell {
 
 static CELL: Mutex<Option<Cell>> = Mutex::new(None);
 static FILTERS: OnceLock<seccomp::Programs> = OnceLock::new();
+/// The instance's user, between the two halves of becoming a guest.
+static USER: OnceLock<u32> = OnceLock::new();
 
 /// Serves fork requests until virga closes the socket. Returns 0 in an instance's init, never in the zygote.
 #[unsafe(no_mangle)]
@@ -104,26 +107,41 @@ pub extern "C" fn virga_init(handler: c_int) -> c_int {
     sys::exit_now(0)
 }
 
-/// In the handler's process: waits for an assignment, confines itself, and leaves the configuration in the
-/// buffer. Returns its length; ends the process on any failure.
+/// In the handler's process: into its control groups, its descriptors and its limits.
+#[unsafe(no_mangle)]
+pub extern "C" fn virga_settle() -> c_int {
+    let Some(cell) = take_cell() else {
+        sys::exit_now(1)
+    };
+    let settled = settle(cell).map(|uid| USER.set(uid));
+    if settled.is_ok() {
+        0
+    } else {
+        give_up(settled.err())
+    }
+}
+
+/// In the handler's process: waits for an assignment, gives up every privilege, and leaves the
+/// configuration in the buffer. Returns its length; ends the process on any failure.
 ///
 /// # Safety
 /// `buffer` must be valid for writing `capacity` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn virga_blank(buffer: *mut u8, capacity: usize) -> isize {
-    let Some(cell) = take_cell() else {
-        sys::exit_now(1)
-    };
+pub unsafe extern "C" fn virga_wait(buffer: *mut u8, capacity: usize) -> isize {
     // SAFETY: the caller's promise.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, capacity) };
-    match become_guest(cell, buffer) {
+    match become_guest(buffer) {
         Ok(length) => length as isize,
-        Err(e) => {
-            // The log is in place or the process ends silently: the init reports the exit code.
-            let _ = writeln!(std::io::stderr(), "sandbox: {e}");
-            sys::exit_now(SETUP_FAILED)
-        }
+        Err(e) => give_up(Some(e)),
     }
+}
+
+/// Ends a handler's process that cannot be made safe; the init reports the exit code.
+fn give_up(error: Option<crate::Error>) -> ! {
+    if let Some(error) = error {
+        let _ = writeln!(std::io::stderr(), "sandbox: {error}");
+    }
+    sys::exit_now(SETUP_FAILED)
 }
 
 /// Exit code of a handler's process that could not confine itself. No signal and no Python exit uses it.
@@ -255,8 +273,8 @@ fn exit_status(status: c_int) -> ExitStatus {
     }
 }
 
-/// The handler's process: numbered, because the order is what makes it safe.
-fn become_guest(cell: Cell, buffer: &mut [u8]) -> Result<usize> {
+/// The handler's process, first half. Returns its user.
+fn settle(cell: Cell) -> Result<u32> {
     // 1. Into its cgroups, from inside: an outsider's attach costs milliseconds under cgroup v1.
     for cgroup in &cell.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
@@ -293,20 +311,26 @@ fn become_guest(cell: Cell, buffer: &mut [u8]) -> Result<usize> {
     ] {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    // 4. Wait, blank, until this process is given a function.
+    // 4. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
+    sys::drop_bounding_set().step("drop the bounding set")?;
+    Ok(request.uid)
+}
+
+/// The handler's process, second half: numbered on, because the order is what makes it safe.
+fn become_guest(buffer: &mut [u8]) -> Result<usize> {
+    let missing = || std::io::Error::other("called out of order");
+    let user = *USER.get().ok_or_else(missing).step("user")?;
+    let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
+    // 5. Wait, blank, until this process is given a function.
     let (length, trees) = receive_assignment(buffer)?;
-    // 5. The code and the layers, read-only mounts that virga made.
+    // 6. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 6. No privilege from here on.
-    let filters = FILTERS
-        .get()
-        .ok_or_else(|| std::io::Error::other("missing"))
-        .step("filter")?;
-    confine(request.uid, request.uid, filters, &[])?;
+    // 7. No privilege from here on.
+    confine(user, user, filters, &[])?;
     Ok(length)
 }
 

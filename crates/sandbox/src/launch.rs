@@ -170,14 +170,13 @@ pub fn run() -> Result<std::convert::Infallible> {
     Err(become_program(&spec.program))
 }
 
-/// Gives up every privilege, for good. After this only `/tmp` and `writable` can be written.
+/// Gives up every privilege, for good; the caller has emptied the bounding set. After this only `/tmp` and `writable` can be written.
 pub(crate) fn confine(
     uid: u32,
     gid: u32,
     filters: &seccomp::Programs,
     writable: &[&std::path::Path],
 ) -> Result<()> {
-    sys::drop_bounding_set().step("drop the bounding set")?;
     sys::become_user(uid, gid).step("change user")?;
     sys::drop_capabilities().step("drop capabilities")?;
     sys::set_dumpable(true).step("own /proc/self")?;

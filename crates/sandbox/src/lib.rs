@@ -21,7 +21,7 @@ pub mod wire;
 pub mod zygote;
 
 pub use root::{Bind, RootSpec};
-pub use sys::{Pidfd, clone_tree, close_on_exec_pipe};
+pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, read_now};
 
 use thiserror::Error;
 

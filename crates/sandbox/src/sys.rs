@@ -369,6 +369,16 @@ pub fn close_on_exec_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0]), owned(fds[1])))
 }
 
+/// Reads what a non-blocking descriptor has at this moment, whatever a reactor believes of it.
+///
+/// # Errors
+/// `WouldBlock` when it has nothing; the system's error otherwise.
+pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one live slice.
+    let read = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
 /// A pair of connected sockets that keep message boundaries.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

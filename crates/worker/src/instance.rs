@@ -227,7 +227,7 @@ impl Instance {
                 tokio::select! {
                     biased;
                     frame = &mut exchange => break Exchanged::Frame(frame),
-                    ready = pipe.readable(), if log_open => log_open = ready.is_ok() && drain(pipe, &mut log),
+                    ready = pipe.readable(), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
                     () = &mut deadline => break Exchanged::TimedOut,
                 }
             }
@@ -247,8 +247,8 @@ impl Instance {
                 Err(Lost::User(timed_out(expected, timeout)))
             }
         };
-        // All that was printed before the answer is in the pipe by now.
-        drain(pipe, &mut log);
+        // All that was printed before the answer is in the pipe by now, even where the reactor has not heard.
+        collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
         (result, log.finish())
     }
 
@@ -357,14 +357,14 @@ fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Err
 }
 
 /// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.
-fn drain(pipe: &pipe::Receiver, log: &mut Log) -> bool {
+fn collect(mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>, log: &mut Log) -> bool {
     // Twice the size of a pipe's buffer: a background process that goes on printing does not hold us.
     const ROUNDS: usize = 8;
-    let mut bytes = [0; 16 << 10];
+    let mut room = [0; 16 << 10];
     for _ in 0..ROUNDS {
-        match pipe.try_read(&mut bytes) {
+        match read(&mut room) {
             Ok(0) => return false,
-            Ok(length) => log.push(&bytes[..length]),
+            Ok(length) => log.push(&room[..length]),
             Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
         }
     }

@@ -10,6 +10,8 @@ use crate::{InstanceSpec, Interpreter};
 
 /// The shim that an interpreter runs.
 pub(crate) const SHIM: &str = include_str!("../../../runtimes/python/shim.py");
+/// The function that each new process loads before it waits for a real one.
+pub(crate) const REHEARSAL: &str = include_str!("../../../runtimes/python/rehearsal.py");
 /// The sandbox's library.
 pub(crate) const LIBRARY: &[u8] = include_bytes!(env!("VIRGA_GUEST_LIBRARY"));
 

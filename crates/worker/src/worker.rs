@@ -145,5 +145,6 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(&runtime)?;
     std::fs::create_dir_all(directory.join("root"))?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
+    std::fs::write(runtime.join("rehearsal.py"), python::REHEARSAL)?;
     std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)
 }
