@@ -1,1 +1,29 @@
-//! Under construction.
+//! SCF's published wire contract, API version 2018-04-16: signing, actions, fields, error codes.
+//!
+//! Pure functions and plain types. There is no HTTP here, no clock and nothing of virga's own, so that the
+//! server, the command line and the tests all speak through the same code.
+//!
+//! Facts come from the official SDKs' sources and the API's documentation.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod envelope;
+mod error;
+mod flat;
+mod request;
+mod secret;
+pub mod tc3;
+pub mod types;
+pub mod v1;
+
+pub use action::{ACTIONS, Action, ActionInfo};
+pub use error::{Code, Error};
+pub use request::{Call, RawRequest};
+pub use secret::SecretKey;
+
+/// The API's version, as `X-TC-Version` carries it.
+pub const VERSION: &str = "2018-04-16";
+/// The service's name, as SDKs put it into their signature's scope.
+pub const SERVICE: &str = "scf";
+/// How far a request's timestamp may be from the server's clock, seconds.
+pub const CLOCK_SKEW_S: i64 = 300;

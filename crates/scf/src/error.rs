@@ -1,0 +1,138 @@
+//! Errors as the API gives them: a code from its list and a message for people.
+
+use thiserror::Error;
+
+/// An API error.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct Error {
+    /// The API's code.
+    pub code: Code,
+    /// Which field, what was given, what is allowed.
+    pub message: String,
+}
+
+impl Error {
+    /// An error with a message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal,)*) => {
+        /// The API's error codes that virga gives.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = concat!("`", $text, "`")] $name,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as it goes over the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // Common to all of the cloud's APIs; not in SCF's own list.
+    InvalidAuthorization = "AuthFailure.InvalidAuthorization",
+    SecretIdNotFound = "AuthFailure.SecretIdNotFound",
+    SignatureExpire = "AuthFailure.SignatureExpire",
+    SignatureFailure = "AuthFailure.SignatureFailure",
+    TokenFailure = "AuthFailure.TokenFailure",
+    InvalidAction = "InvalidAction",
+    InvalidParameter = "InvalidParameter",
+    NoSuchVersion = "NoSuchVersion",
+    RequestLimitExceeded = "RequestLimitExceeded",
+    RequestSizeLimitExceeded = "RequestSizeLimitExceeded",
+    UnsupportedProtocol = "UnsupportedProtocol",
+    // SCF's own.
+    FailedOperation = "FailedOperation",
+    CopyFunctionFailed = "FailedOperation.CopyFunction",
+    FunctionStatusError = "FailedOperation.FunctionStatusError",
+    OperationConflict = "FailedOperation.OperationConflict",
+    InvokeFunctionFailed = "FailedOperation.InvokeFunction",
+    InternalError = "InternalError",
+    InvalidParameterValue = "InvalidParameterValue",
+    InvalidClientContext = "InvalidParameterValue.ClientContext",
+    InvalidCode = "InvalidParameterValue.Code",
+    InvalidDateTime = "InvalidParameterValue.DateTime",
+    DefaultNamespace = "InvalidParameterValue.DefaultNamespace",
+    InvalidDescription = "InvalidParameterValue.Description",
+    InvalidEnvironment = "InvalidParameterValue.Environment",
+    EnvironmentExceededLimit = "InvalidParameterValue.EnvironmentExceededLimit",
+    EnvironmentSystemProtect = "InvalidParameterValue.EnvironmentSystemProtect",
+    InvalidFilters = "InvalidParameterValue.Filters",
+    InvalidFunctionName = "InvalidParameterValue.FunctionName",
+    InvalidFunctionRequestId = "InvalidParameterValue.FunctionRequestId",
+    InvalidFunctionType = "InvalidParameterValue.FunctionType",
+    InvalidHandler = "InvalidParameterValue.Handler",
+    InvalidInvokeType = "InvalidParameterValue.InvokeType",
+    InvalidLimit = "InvalidParameterValue.Limit",
+    InvalidMemorySize = "InvalidParameterValue.MemorySize",
+    InvalidNamespace = "InvalidParameterValue.NamespaceInvalid",
+    InvalidOffset = "InvalidParameterValue.Offset",
+    InvalidOrder = "InvalidParameterValue.Order",
+    InvalidOrderBy = "InvalidParameterValue.OrderBy",
+    InvalidParam = "InvalidParameterValue.Param",
+    InvalidQualifier = "InvalidParameterValue.Qualifier",
+    InvalidRetCode = "InvalidParameterValue.RetCode",
+    InvalidRoutingConfig = "InvalidParameterValue.RoutingConfig",
+    InvalidRuntime = "InvalidParameterValue.Runtime",
+    InvalidStartTimeOrEndTime = "InvalidParameterValue.StartTimeOrEndTime",
+    InvalidZipFile = "InvalidParameterValue.ZipFile",
+    InvalidZipFileBase64 = "InvalidParameterValue.ZipFileBase64BinasciiError",
+    Payload = "InvalidParameter.Payload",
+    RequestTooLarge = "InvalidParameter.RequestTooLarge",
+    LimitExceededFunction = "LimitExceeded.Function",
+    LimitExceededInitTimeout = "LimitExceeded.InitTimeout",
+    LimitExceededMemory = "LimitExceeded.Memory",
+    LimitExceededNamespace = "LimitExceeded.Namespace",
+    LimitExceededOffset = "LimitExceeded.Offset",
+    LimitExceededTimeout = "LimitExceeded.Timeout",
+    MissingParameter = "MissingParameter",
+    MissingCode = "MissingParameter.Code",
+    MissingRuntime = "MissingParameter.Runtime",
+    FunctionNameInUse = "ResourceInUse.FunctionName",
+    NamespaceInUse = "ResourceInUse.Namespace",
+    AliasNotFound = "ResourceNotFound.Alias",
+    FunctionNotFound = "ResourceNotFound.Function",
+    FunctionNameNotFound = "ResourceNotFound.FunctionName",
+    FunctionVersionNotFound = "ResourceNotFound.FunctionVersion",
+    NamespaceNotFound = "ResourceNotFound.Namespace",
+    QualifierNotFound = "ResourceNotFound.Qualifier",
+    UnauthorizedOperation = "UnauthorizedOperation",
+    UnsupportedOperation = "UnsupportedOperation",
+    UnsupportedTrigger = "UnsupportedOperation.Trigger",
+    UnsupportedRegion = "UnsupportedOperation.Region",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SCF's own list, as far as virga uses it, and the common codes of all the cloud's APIs.
+    const PUBLISHED: &str = include_str!("../tests/error-codes.txt");
+
+    #[test]
+    fn every_code_is_a_published_one() {
+        let published: Vec<_> = PUBLISHED.lines().collect();
+        let unknown: Vec<_> = Code::ALL
+            .iter()
+            .map(|c| c.as_str())
+            .filter(|c| !published.contains(c))
+            .collect();
+        assert!(unknown.is_empty(), "not in the API's list: {unknown:?}");
+    }
+}

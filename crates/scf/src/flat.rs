@@ -1,0 +1,257 @@
+//! Parameters of a query or a form: `A.0.B=c` for what JSON writes as nested lists and objects, all text.
+
+use std::collections::BTreeMap;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::{Code, Error};
+
+/// Levels of nesting.
+const DEPTH: usize = 16;
+/// Items of one list.
+const ITEMS: usize = 1000;
+
+/// A tree of texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flat {
+    Text(String),
+    Object(BTreeMap<String, Flat>),
+}
+
+/// Builds the tree. Lists stay objects with numbers as keys until someone wants a list.
+pub(crate) fn unflatten<'a>(
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Flat, Error> {
+    let mut root = BTreeMap::new();
+    for (name, value) in parameters {
+        let conflict = || {
+            Error::new(
+                Code::InvalidParameter,
+                format!("{name} is given twice, or as two kinds"),
+            )
+        };
+        if name.split('.').count() > DEPTH {
+            let message = format!("{name} is nested too deeply; {DEPTH} levels are allowed");
+            return Err(Error::new(Code::InvalidParameter, message));
+        }
+        let mut object = &mut root;
+        let mut parts = name.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                if object
+                    .insert(part.to_owned(), Flat::Text(value.to_owned()))
+                    .is_some()
+                {
+                    return Err(conflict());
+                }
+                break;
+            }
+            match object
+                .entry(part.to_owned())
+                .or_insert_with(|| Flat::Object(BTreeMap::new()))
+            {
+                Flat::Object(inner) => object = inner,
+                Flat::Text(_) => return Err(conflict()),
+            }
+        }
+    }
+    Ok(Flat::Object(root))
+}
+
+/// Decodes a query string or a form: `+` is a space, `%xx` a byte.
+pub(crate) fn parse_form(text: &str) -> Result<Vec<(String, String)>, Error> {
+    let decode = |part: &str| {
+        percent_decode(part).ok_or_else(|| {
+            Error::new(
+                Code::InvalidParameter,
+                "a parameter is not percent-encoded UTF-8",
+            )
+        })
+    };
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |b: u8| char::from(b).to_digit(16);
+                (digit(rest.next()?)? * 16 + digit(rest.next()?)?) as u8
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+type DeError = serde_json::Error;
+
+fn wrong(kind: &str, text: &str) -> DeError {
+    let shown: String = text.chars().take(40).collect();
+    de::Error::custom(format!("invalid type: string {shown:?}, expected {kind}"))
+}
+
+impl Flat {
+    /// The items of an object whose keys are numbers, in order. Gaps are no items.
+    fn items(self) -> Result<Vec<Flat>, DeError> {
+        let Flat::Object(fields) = self else {
+            return Err(de::Error::custom("expected a list, NAME.0, NAME.1, …"));
+        };
+        if fields.len() > ITEMS {
+            return Err(de::Error::custom(format!(
+                "more than {ITEMS} items in a list"
+            )));
+        }
+        let mut items = Vec::with_capacity(fields.len());
+        for (key, value) in fields {
+            let index: u64 = key
+                .parse()
+                .map_err(|_| de::Error::custom("expected a list, NAME.0, NAME.1, …"))?;
+            items.push((index, value));
+        }
+        items.sort_by_key(|(index, _)| *index);
+        Ok(items.into_iter().map(|(_, value)| value).collect())
+    }
+}
+
+impl<'de> IntoDeserializer<'de, DeError> for Flat {
+    type Deserializer = Self;
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+macro_rules! number {
+    ($($method:ident $visit:ident $kind:ty;)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+            match &self {
+                Flat::Text(text) => match text.parse::<$kind>() {
+                    Ok(number) => visitor.$visit(number),
+                    Err(_) => Err(wrong("a number", text)),
+                },
+                Flat::Object(_) => Err(de::Error::custom("expected a number")),
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Flat {
+    type Error = DeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match self {
+            Flat::Text(text) => visitor.visit_string(text),
+            Flat::Object(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match self {
+            Flat::Text(text) if text.eq_ignore_ascii_case("true") => visitor.visit_bool(true),
+            Flat::Text(text) if text.eq_ignore_ascii_case("false") => visitor.visit_bool(false),
+            Flat::Text(text) => Err(wrong("true or false", &text)),
+            Flat::Object(_) => Err(de::Error::custom("expected true or false")),
+        }
+    }
+
+    number! {
+        deserialize_i64 visit_i64 i64;
+        deserialize_u64 visit_u64 u64;
+        deserialize_u32 visit_u32 u32;
+        deserialize_f64 visit_f64 f64;
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        visitor.visit_seq(SeqDeserializer::new(self.items()?.into_iter()))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u128 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct map
+        struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    struct Sample {
+        name: String,
+        size: Option<i64>,
+        on: Option<bool>,
+        items: Option<Vec<Item>>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    struct Item {
+        key: String,
+    }
+
+    fn decode(form: &str) -> Result<Sample, String> {
+        let pairs = parse_form(form).map_err(|e| e.to_string())?;
+        let flat = unflatten(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+            .map_err(|e| e.to_string())?;
+        Sample::deserialize(flat).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn texts_become_what_the_field_wants() {
+        let sample =
+            decode("Name=7&Size=128&On=TRUE&Items.10.Key=c&Items.2.Key=b%20b&Items.0.Key=a+a");
+        let item = |key: &str| Item { key: key.into() };
+        let expected = Sample {
+            name: "7".into(),
+            size: Some(128),
+            on: Some(true),
+            items: Some(vec![item("a a"), item("b b"), item("c")]),
+        };
+        assert_eq!(sample, Ok(expected));
+    }
+
+    #[test]
+    fn a_huge_index_costs_nothing_and_wrong_forms_are_refused() {
+        assert_eq!(
+            decode("Name=a&Items.999999999.Key=x").map(|s| s.items.map(|i| i.len())),
+            Ok(Some(1))
+        );
+        for bad in [
+            "Name=a&Size=x",
+            "Name=a&Name=b",
+            "Name=a&Name.B=b",
+            "Name=%zz",
+            "Name=a&Items.x.Key=1",
+            "Name=a&On=1",
+        ] {
+            assert!(decode(bad).is_err(), "{bad}");
+        }
+        let deep = format!("Name=a&{}=x", vec!["A"; 100].join("."));
+        assert!(decode(&deep).is_err());
+    }
+}

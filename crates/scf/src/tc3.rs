@@ -1,0 +1,271 @@
+//! TC3-HMAC-SHA256, the current signature of the cloud's APIs, as pure functions.
+//!
+//! Source: the signature's published description and the official SDKs.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::SecretKey;
+
+/// The scheme's name, first word of the `Authorization` header.
+pub const ALGORITHM: &str = "TC3-HMAC-SHA256";
+/// Value of `X-TC-Content-SHA256` of a client that does not sign the body.
+pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+/// Last part of a credential's scope.
+const TERMINATOR: &str = "tc3_request";
+
+/// A request that is about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct ToSign<'a> {
+    /// Who signs.
+    pub secret_id: &'a str,
+    /// With what.
+    pub secret_key: &'a SecretKey,
+    /// `scf`.
+    pub service: &'a str,
+    /// The `Host` header, port included.
+    pub host: &'a str,
+    /// The `Content-Type` header.
+    pub content_type: &'a str,
+    /// The body.
+    pub payload: &'a [u8],
+    /// Unix time, seconds; also goes into `X-TC-Timestamp`.
+    pub timestamp: i64,
+}
+
+/// The `Authorization` header of a POST to `/`.
+pub fn authorization(request: &ToSign<'_>) -> String {
+    let date = date(request.timestamp);
+    let canonical = Canonical {
+        method: "POST",
+        path: "/",
+        query: "",
+        headers: &format!(
+            "content-type:{}\nhost:{}\n",
+            request.content_type, request.host
+        ),
+        signed_headers: "content-type;host",
+        payload_hash: &hex::encode(Sha256::digest(request.payload)),
+    };
+    let scope = Scope {
+        date: &date,
+        service: request.service,
+    };
+    let signature = sign(request.secret_key, request.timestamp, &scope, &canonical);
+    format!(
+        "{ALGORITHM} Credential={}/{date}/{}/{TERMINATOR}, SignedHeaders=content-type;host, Signature={}",
+        request.secret_id,
+        request.service,
+        hex::encode(signature)
+    )
+}
+
+/// The parts of a request that a signature covers, each as it was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Canonical<'a> {
+    /// `POST` or `GET`.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The query string, without `?`.
+    pub query: &'a str,
+    /// `name:value\n` for each signed header.
+    pub headers: &'a str,
+    /// Their names, joined with `;`.
+    pub signed_headers: &'a str,
+    /// SHA-256 of the body in hex.
+    pub payload_hash: &'a str,
+}
+
+/// For which day and service a signature holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// `YYYY-MM-DD`, UTC.
+    pub date: &'a str,
+    /// The service's name.
+    pub service: &'a str,
+}
+
+/// Computes a signature.
+pub fn sign(
+    key: &SecretKey,
+    timestamp: i64,
+    scope: &Scope<'_>,
+    canonical: &Canonical<'_>,
+) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [
+        canonical.method,
+        canonical.path,
+        canonical.query,
+        canonical.headers,
+        canonical.signed_headers,
+    ] {
+        hash.update(part.as_bytes());
+        hash.update(b"\n");
+    }
+    hash.update(canonical.payload_hash.as_bytes());
+    let digest = hex::encode(hash.finalize());
+    let Scope { date, service } = scope;
+    let text = format!("{ALGORITHM}\n{timestamp}\n{date}/{service}/{TERMINATOR}\n{digest}");
+
+    let first = format!("TC3{}", key.reveal());
+    let mut chained = hmac(first.as_bytes(), date.as_bytes());
+    for part in [service.as_bytes(), TERMINATOR.as_bytes(), text.as_bytes()] {
+        chained = hmac(&chained, part);
+    }
+    chained
+}
+
+fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    // HMAC takes keys of every length, so this never fails.
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(text).finalize().into_bytes().into())
+        .unwrap_or_default()
+}
+
+/// What an `Authorization` header claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// Who says to have signed.
+    pub secret_id: &'a str,
+    /// For what.
+    pub scope: Scope<'a>,
+    /// Names of the signed headers, joined with `;`.
+    pub signed_headers: &'a str,
+    /// The signature, hex.
+    pub signature: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    /// Reads an `Authorization` header. `None` when it is not one of this scheme.
+    pub fn parse(header: &'a str) -> Option<Self> {
+        let rest = header.strip_prefix(ALGORITHM)?.strip_prefix(' ')?;
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+        for part in rest.split(',') {
+            let (name, value) = part.trim().split_once('=')?;
+            let slot = match name {
+                "Credential" => &mut credential,
+                "SignedHeaders" => &mut signed_headers,
+                "Signature" => &mut signature,
+                _ => return None,
+            };
+            if slot.replace(value).is_some() {
+                return None;
+            }
+        }
+        let mut credential = credential?.splitn(4, '/');
+        let (secret_id, date, service) =
+            (credential.next()?, credential.next()?, credential.next()?);
+        let whole = credential.next()? == TERMINATOR && !secret_id.is_empty();
+        let scope = Scope { date, service };
+        whole.then_some(Self {
+            secret_id,
+            scope,
+            signed_headers: signed_headers?,
+            signature: signature?,
+        })
+    }
+
+    /// Whether the claimed signature is this one, in time that does not depend on where they differ.
+    pub fn matches(&self, signature: &[u8; 32]) -> bool {
+        let mut claimed = [0; 32];
+        hex::decode_to_slice(self.signature, &mut claimed).is_ok()
+            && bool::from(claimed.ct_eq(signature))
+    }
+}
+
+/// The UTC date of a time, `YYYY-MM-DD`.
+pub fn date(timestamp: i64) -> String {
+    // Civil date from days, after Howard Hinnant's published algorithm.
+    let days = timestamp.div_euclid(86_400) + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_utc() {
+        let rows = [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_551_113_065, "2019-02-25"),
+            (4_107_542_399, "2100-02-28"),
+            (4_107_542_400, "2100-03-01"),
+        ];
+        for (time, want) in rows {
+            assert_eq!(date(time), want);
+        }
+    }
+
+    #[test]
+    fn the_published_example_has_the_published_digest_chain() {
+        // The body's and the canonical request's digests are printed in the signature's documentation.
+        let payload = r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#;
+        let digest = hex::encode(Sha256::digest(payload));
+        assert_eq!(
+            digest,
+            "35e9c5b0e3ae67532d3c9f17ead6c90222632e5b1ff7f6e89887f1398934f064"
+        );
+        let canonical = format!(
+            "POST\n/\n\ncontent-type:application/json; charset=utf-8\nhost:cvm.tencentcloudapi.com\n\n\
+             content-type;host\n{digest}"
+        );
+        assert_eq!(
+            hex::encode(Sha256::digest(canonical)),
+            "5ffe6a04c0664d6b969fab9a13bdab201d63ee709638e2749d62a09ca18d7031"
+        );
+    }
+
+    #[test]
+    fn an_authorization_header_reads_back() {
+        let key = SecretKey::new("key");
+        let request = ToSign {
+            secret_id: "id",
+            secret_key: &key,
+            service: "scf",
+            host: "127.0.0.1:9400",
+            content_type: "application/json",
+            payload: b"{}",
+            timestamp: 1_551_113_065,
+        };
+        let header = authorization(&request);
+        let claim = Claim::parse(&header).expect("a header of this scheme");
+        assert_eq!(
+            (claim.secret_id, claim.scope.date, claim.scope.service),
+            ("id", "2019-02-25", "scf")
+        );
+        assert_eq!(claim.signed_headers, "content-type;host");
+    }
+
+    #[test]
+    fn headers_of_other_forms_are_no_claims() {
+        for bad in [
+            "",
+            "TC3-HMAC-SHA256",
+            "TC3-HMAC-SHA256 Credential=a/b/c/tc3_request, SignedHeaders=host",
+            "TC3-HMAC-SHA256 Credential=a/b/c, SignedHeaders=host, Signature=00",
+            "TC3-HMAC-SHA256 Credential=/b/c/tc3_request, SignedHeaders=host, Signature=00",
+            "TC3-HMAC-SHA256 Credential=a/b/c/tc3_request, SignedHeaders=host, Signature=00, Signature=01",
+            "Basic YTpi",
+        ] {
+            assert_eq!(Claim::parse(bad), None, "{bad}");
+        }
+    }
+}
