@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CodeRef, FunctionId, FunctionKey, Handler, Invalid, Limits, MemoryMb, Namespace, Runtime,
+    Sha256,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -138,8 +139,10 @@ pub struct Function {
     pub runtime: Runtime,
     /// Its settings.
     pub config: FunctionConfig,
-    /// The code that serves, or will once `state` is Active.
-    pub code: CodeRef,
+    /// The code that serves; none before the first is ready.
+    pub code: Option<CodeRef>,
+    /// Code that is being made ready.
+    pub pending: Option<PendingCode>,
     /// Where it is in its life.
     pub state: FunctionState,
     /// Why.
@@ -152,6 +155,19 @@ pub struct Function {
     pub modified: Timestamp,
     /// Tags, key and value.
     pub tags: BTreeMap<String, String>,
+}
+
+/// Code that was accepted and is being made ready. It is part of the record, so that a restart goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCode {
+    /// The package as it was uploaded.
+    pub package: Sha256,
+    /// Its size in bytes, zipped.
+    pub size: u64,
+    /// Whether what `requirements.txt` asks for is installed into it.
+    pub install: bool,
+    /// The entry point that comes with it, if it changes.
+    pub handler: Option<Handler>,
 }
 
 /// A namespace as the catalog keeps it.

@@ -14,8 +14,8 @@ mod names;
 
 pub use code::{CodeRef, Sha256};
 pub use function::{
-    Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, Seconds, StatusReason,
-    Timestamp,
+    Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, PendingCode, Seconds,
+    StatusReason, Timestamp,
 };
 pub use invalid::Invalid;
 pub use invocation::{InvocationContext, Outcome, StatusCode, Usage};

@@ -1,0 +1,280 @@
+//! The embedded store: SQLite with a write-ahead log, synced before a write is answered.
+//!
+//! One thread owns the connection; callers wait for its answer without holding a thread of the runtime.
+//! Writes that wait together are committed together: one sync serves them all.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Entry, Kv, KvError, KvEvent, Later, Precondition, Revision, Watch};
+
+/// Calls that may wait for the thread; more callers wait before it.
+const QUEUE: usize = 1024;
+
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA journal_size_limit = 16777216;
+    CREATE TABLE IF NOT EXISTS entry (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS last (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL);
+    INSERT OR IGNORE INTO last VALUES (1, 0);
+    PRAGMA user_version = 1;
+";
+
+/// A store in one file.
+#[derive(Clone, Debug)]
+pub struct SqliteKv {
+    calls: SyncSender<Call>,
+}
+
+enum Call {
+    Get(String, oneshot::Sender<Result<Option<Entry>, KvError>>),
+    List(String, oneshot::Sender<Result<Vec<Entry>, KvError>>),
+    Watch(oneshot::Sender<Result<Watch, KvError>>),
+    Write(Write),
+}
+
+struct Write {
+    key: String,
+    /// `None` deletes.
+    value: Option<Vec<u8>>,
+    on: Precondition,
+    answer: oneshot::Sender<Result<Revision, KvError>>,
+}
+
+impl SqliteKv {
+    /// Opens or makes the file and starts the thread.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file and how to mend it.
+    pub fn open(path: &Path) -> Result<Self, KvError> {
+        let connection = open(path).map_err(|e| {
+            KvError::Unavailable(format!(
+                "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
+                path.display()
+            ))
+        })?;
+        let (calls, inbox) = sync_channel(QUEUE);
+        let keeper = Keeper {
+            connection,
+            watchers: Vec::new(),
+        };
+        std::thread::Builder::new()
+            .name("catalog".into())
+            .spawn(move || keeper.run(&inbox))
+            .map_err(|e| KvError::Unavailable(format!("cannot start its thread: {e}")))?;
+        Ok(Self { calls })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<Result<T, KvError>>) -> Call,
+    ) -> Later<'_, T> {
+        let (sender, answer) = oneshot::channel();
+        let sent = self.calls.try_send(call(sender));
+        Box::pin(async move {
+            let gone = || KvError::Unavailable("its thread has ended".into());
+            sent.map_err(|_| KvError::Unavailable("too many calls are waiting; try again".into()))?;
+            answer.await.map_err(|_| gone())?
+        })
+    }
+}
+
+impl Kv for SqliteKv {
+    fn get<'a>(&'a self, key: &'a str) -> Later<'a, Option<Entry>> {
+        self.ask(|answer| Call::Get(key.to_owned(), answer))
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> Later<'a, Revision> {
+        self.ask(|answer| {
+            Call::Write(Write {
+                key: key.to_owned(),
+                value: Some(value),
+                on,
+                answer,
+            })
+        })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> Later<'a, Revision> {
+        self.ask(|answer| {
+            Call::Write(Write {
+                key: key.to_owned(),
+                value: None,
+                on,
+                answer,
+            })
+        })
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> Later<'a, Vec<Entry>> {
+        self.ask(|answer| Call::List(prefix.to_owned(), answer))
+    }
+
+    fn watch(&self) -> Later<'_, Watch> {
+        self.ask(Call::Watch)
+    }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+/// The thread's state.
+struct Keeper {
+    connection: Connection,
+    watchers: Vec<mpsc::UnboundedSender<KvEvent>>,
+}
+
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Call>) {
+        while let Ok(first) = inbox.recv() {
+            let mut writes = Vec::new();
+            for call in std::iter::once(first).chain(inbox.try_iter().take(QUEUE)) {
+                match call {
+                    Call::Write(write) => writes.push(write),
+                    // A read sees the writes that were asked for before it.
+                    read => {
+                        self.commit(std::mem::take(&mut writes));
+                        self.answer(read);
+                    }
+                }
+            }
+            self.commit(writes);
+        }
+    }
+
+    fn answer(&mut self, call: Call) {
+        match call {
+            Call::Get(key, answer) => drop(answer.send(self.get(&key).map_err(unavailable))),
+            Call::List(prefix, answer) => {
+                drop(answer.send(self.list(&prefix).map_err(unavailable)))
+            }
+            Call::Watch(answer) => {
+                let (sender, events) = mpsc::unbounded_channel();
+                let watch = self.list("").map(|snapshot| Watch { snapshot, events });
+                self.watchers.push(sender);
+                let _ = answer.send(watch.map_err(unavailable));
+            }
+            Call::Write(write) => self.commit(vec![write]),
+        }
+    }
+
+    fn get(&self, key: &str) -> rusqlite::Result<Option<Entry>> {
+        let mut find = self
+            .connection
+            .prepare_cached("SELECT key, value, revision FROM entry WHERE key = ?")?;
+        find.query_row([key], read_entry).optional()
+    }
+
+    fn list(&self, prefix: &str) -> rusqlite::Result<Vec<Entry>> {
+        let mut find = self.connection.prepare_cached(
+            "SELECT key, value, revision FROM entry WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 ORDER BY key",
+        )?;
+        find.query_map([prefix], read_entry)?.collect()
+    }
+
+    /// Writes all in one transaction, tells the watchers, then the writers.
+    fn commit(&mut self, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        match self.try_commit(&writes) {
+            Ok(results) => {
+                for (write, result) in writes.into_iter().zip(results) {
+                    if let Ok(Some(revision)) = result {
+                        let event = KvEvent {
+                            key: write.key,
+                            value: write.value,
+                            revision,
+                        };
+                        self.watchers
+                            .retain(|watcher| watcher.send(event.clone()).is_ok());
+                        let _ = write.answer.send(Ok(revision));
+                    } else {
+                        let _ = write
+                            .answer
+                            .send(result.map(|revision| revision.unwrap_or_default()));
+                    }
+                }
+            }
+            Err(e) => {
+                let why = unavailable(e).to_string();
+                for write in writes {
+                    let _ = write.answer.send(Err(KvError::Unavailable(why.clone())));
+                }
+            }
+        }
+    }
+
+    /// For each write its revision, `None` when it changed nothing, or its conflict.
+    fn try_commit(
+        &mut self,
+        writes: &[Write],
+    ) -> rusqlite::Result<Vec<Result<Option<Revision>, KvError>>> {
+        let transaction = self.connection.transaction()?;
+        let mut last: i64 =
+            transaction.query_row("SELECT revision FROM last", [], |row| row.get(0))?;
+        let mut results = Vec::with_capacity(writes.len());
+        for write in writes {
+            let have: Option<i64> = transaction
+                .prepare_cached("SELECT revision FROM entry WHERE key = ?")?
+                .query_row([&write.key], |row| row.get(0))
+                .optional()?;
+            let holds = match write.on {
+                Precondition::Any => true,
+                Precondition::Absent => have.is_none(),
+                Precondition::Revision(wanted) => have == Some(wanted as i64),
+            };
+            if !holds {
+                results.push(Err(KvError::Conflict {
+                    key: write.key.clone(),
+                }));
+                continue;
+            }
+            if write.value.is_none() && have.is_none() {
+                results.push(Ok(None));
+                continue;
+            }
+            last += 1;
+            match &write.value {
+                Some(value) => transaction
+                    .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)")?
+                    .execute(params![write.key, value, last])?,
+                None => transaction
+                    .prepare_cached("DELETE FROM entry WHERE key = ?")?
+                    .execute([&write.key])?,
+            };
+            results.push(Ok(Some(last as Revision)));
+        }
+        transaction.execute("UPDATE last SET revision = ?", [last])?;
+        transaction.commit()?;
+        Ok(results)
+    }
+}
+
+fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        key: row.get(0)?,
+        value: row.get(1)?,
+        revision: row.get::<_, i64>(2)? as Revision,
+    })
+}
+
+fn unavailable(error: rusqlite::Error) -> KvError {
+    let mend = match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: make room",
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
+        _ => "",
+    };
+    KvError::Unavailable(format!("{error}{mend}"))
+}

@@ -1,0 +1,455 @@
+//! The catalog's typed tables over a store.
+//!
+//! Keys: `function/<account>/<namespace>/<name>` and `namespace/<account>/<name>`. The namespace `default`
+//! exists for every account whether or not it has an entry.
+
+use std::sync::{Arc, RwLock};
+
+use model::{AccountId, Function, FunctionKey, FunctionName, Limits, Namespace, NamespaceRecord};
+use thiserror::Error;
+use tokio::sync::{Mutex, broadcast, watch};
+use tracing::error;
+
+use crate::format;
+use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
+use crate::view::View;
+
+/// Why a change was refused or failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Someone else changed it first; read it again.
+    #[error("it was changed by someone else at the same time")]
+    Conflict,
+    /// It exists already.
+    #[error("it exists already")]
+    Exists,
+    /// The namespace does not exist.
+    #[error("namespace {0} does not exist")]
+    NoNamespace(Namespace),
+    /// The namespace holds functions.
+    #[error("namespace {0} still holds functions; delete them first")]
+    NotEmpty(Namespace),
+    /// A quota is used up.
+    #[error("the quota of {0} is used up")]
+    Quota(u32),
+    /// The store failed.
+    #[error(transparent)]
+    Store(KvError),
+    /// A record cannot be read or written.
+    #[error("stored entry {key}: {why}")]
+    Format {
+        /// The entry.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl From<KvError> for Error {
+    fn from(error: KvError) -> Self {
+        match error {
+            KvError::Conflict { .. } => Self::Conflict,
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// A record with the revision that wrote it, which the next change must name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored<T> {
+    /// The record.
+    pub value: T,
+    /// The write that it is from.
+    pub revision: Revision,
+}
+
+/// A function that came, changed or went.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which.
+    pub key: FunctionKey,
+    /// As it is now; `None` when it is gone.
+    pub now: Option<Arc<Stored<Function>>>,
+}
+
+/// Changes that a slow listener may be behind before it has to look at everything again.
+const LISTENER_QUEUE: usize = 4096;
+
+/// A handle on the catalog. Clones share it.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kv: Arc<dyn Kv>,
+    view: RwLock<View>,
+    applied: watch::Sender<Revision>,
+    changes: broadcast::Sender<Change>,
+    /// Held by changes that look at more than the entry they write: quotas, and emptiness of a namespace.
+    counting: Mutex<()>,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// Loads everything and follows the store from then on.
+    ///
+    /// # Errors
+    /// The store's, or the first entry that cannot be read.
+    pub async fn open(kv: Arc<dyn Kv>) -> Result<Self, Error> {
+        let mut watched = kv.watch().await?;
+        let mut view = View::default();
+        for entry in watched.snapshot {
+            apply(&mut view, &entry.key, Some(&entry.value), entry.revision)?;
+        }
+        let (changes, _) = broadcast::channel(LISTENER_QUEUE);
+        let (applied, _) = watch::channel(view.revision);
+        let inner = Arc::new(Inner {
+            kv,
+            view: RwLock::new(view),
+            applied,
+            changes,
+            counting: Mutex::new(()),
+        });
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            while let Some(event) = watched.events.recv().await {
+                let Some(inner) = weak.upgrade() else { return };
+                inner.follow(&event);
+            }
+        });
+        Ok(Self { inner })
+    }
+
+    /// A function, if there is one.
+    pub fn function(&self, key: &FunctionKey) -> Option<Arc<Stored<Function>>> {
+        self.read(|view| view.functions.get(key).cloned())
+    }
+
+    /// The functions of a namespace, by name.
+    pub fn functions(
+        &self,
+        account: AccountId,
+        namespace: &Namespace,
+    ) -> Vec<Arc<Stored<Function>>> {
+        self.read(|view| {
+            let names = view.names.get(&(account, namespace.clone()));
+            let key = |name: &FunctionName| FunctionKey {
+                account,
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
+            let found = names.into_iter().flatten();
+            found
+                .filter_map(|name| view.functions.get(&key(name)).cloned())
+                .collect()
+        })
+    }
+
+    /// All functions of all accounts.
+    pub fn all_functions(&self) -> Vec<Arc<Stored<Function>>> {
+        self.read(|view| view.functions.values().cloned().collect())
+    }
+
+    /// Whether a namespace exists.
+    pub fn has_namespace(&self, account: AccountId, namespace: &Namespace) -> bool {
+        namespace.is_default() || self.namespace(account, namespace).is_some()
+    }
+
+    /// A namespace's record; `default` may have none.
+    pub fn namespace(
+        &self,
+        account: AccountId,
+        namespace: &Namespace,
+    ) -> Option<Arc<Stored<NamespaceRecord>>> {
+        self.read(|view| view.namespaces.get(&(account, namespace.clone())).cloned())
+    }
+
+    /// An account's namespaces that have a record, by name.
+    pub fn namespaces(&self, account: AccountId) -> Vec<Arc<Stored<NamespaceRecord>>> {
+        self.read(|view| {
+            let own = view
+                .namespaces
+                .iter()
+                .filter(|((owner, _), _)| *owner == account);
+            own.map(|(_, record)| record.clone()).collect()
+        })
+    }
+
+    /// Hears of every change of a function from now on. A listener that falls behind is told so and reads all.
+    pub fn listen(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Adds a function.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::NoNamespace`], [`Error::Quota`], or the store's.
+    pub async fn create_function(&self, function: &Function, limits: &Limits) -> Result<(), Error> {
+        let _counting = self.inner.counting.lock().await;
+        let key = &function.key;
+        if !self.has_namespace(key.account, &key.namespace) {
+            return Err(Error::NoNamespace(key.namespace.clone()));
+        }
+        if self.function(key).is_some() {
+            return Err(Error::Exists);
+        }
+        let count = self.read(|view| {
+            view.names
+                .get(&(key.account, key.namespace.clone()))
+                .map_or(0, std::collections::BTreeSet::len)
+        });
+        if count >= limits.functions_per_namespace as usize {
+            return Err(Error::Quota(limits.functions_per_namespace));
+        }
+        let put = self
+            .put(&function_key(key), function, Precondition::Absent)
+            .await;
+        put.map_err(|e| {
+            if matches!(e, Error::Conflict) {
+                Error::Exists
+            } else {
+                e
+            }
+        })
+    }
+
+    /// Replaces a function that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn update_function(
+        &self,
+        old: &Stored<Function>,
+        new: &Function,
+    ) -> Result<(), Error> {
+        self.put(
+            &function_key(&old.value.key),
+            new,
+            Precondition::Revision(old.revision),
+        )
+        .await
+    }
+
+    /// Removes a function that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn delete_function(&self, old: &Stored<Function>) -> Result<(), Error> {
+        self.delete(
+            &function_key(&old.value.key),
+            Precondition::Revision(old.revision),
+        )
+        .await
+    }
+
+    /// Adds a namespace.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    pub async fn create_namespace(
+        &self,
+        account: AccountId,
+        record: &NamespaceRecord,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let _counting = self.inner.counting.lock().await;
+        if self.has_namespace(account, &record.name) {
+            return Err(Error::Exists);
+        }
+        let others = self
+            .namespaces(account)
+            .iter()
+            .filter(|stored| !stored.value.name.is_default())
+            .count();
+        // `default` counts and always exists.
+        if others + 1 >= limits.namespaces as usize {
+            return Err(Error::Quota(limits.namespaces));
+        }
+        let put = self
+            .put(
+                &namespace_key(account, &record.name),
+                record,
+                Precondition::Absent,
+            )
+            .await;
+        put.map_err(|e| {
+            if matches!(e, Error::Conflict) {
+                Error::Exists
+            } else {
+                e
+            }
+        })
+    }
+
+    /// Replaces a namespace's record; `default` gets its first one.
+    ///
+    /// # Errors
+    /// [`Error::NoNamespace`], [`Error::Conflict`], or the store's.
+    pub async fn update_namespace(
+        &self,
+        account: AccountId,
+        record: &NamespaceRecord,
+    ) -> Result<(), Error> {
+        let on = match self.namespace(account, &record.name) {
+            Some(old) => Precondition::Revision(old.revision),
+            None if record.name.is_default() => Precondition::Absent,
+            None => return Err(Error::NoNamespace(record.name.clone())),
+        };
+        self.put(&namespace_key(account, &record.name), record, on)
+            .await
+    }
+
+    /// Removes an empty namespace.
+    ///
+    /// # Errors
+    /// [`Error::NoNamespace`], [`Error::NotEmpty`], [`Error::Conflict`], or the store's.
+    pub async fn delete_namespace(
+        &self,
+        account: AccountId,
+        namespace: &Namespace,
+    ) -> Result<(), Error> {
+        let _counting = self.inner.counting.lock().await;
+        let Some(old) = self.namespace(account, namespace) else {
+            return Err(Error::NoNamespace(namespace.clone()));
+        };
+        if self.read(|view| view.names.contains_key(&(account, namespace.clone()))) {
+            return Err(Error::NotEmpty(namespace.clone()));
+        }
+        self.delete(
+            &namespace_key(account, namespace),
+            Precondition::Revision(old.revision),
+        )
+        .await
+    }
+
+    fn read<T>(&self, run: impl FnOnce(&View) -> T) -> T {
+        run(&self
+            .inner
+            .view
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    async fn put<T: serde::Serialize>(
+        &self,
+        key: &str,
+        record: &T,
+        on: Precondition,
+    ) -> Result<(), Error> {
+        let format = |e: serde_json::Error| Error::Format {
+            key: key.to_owned(),
+            why: e.to_string(),
+        };
+        let bytes = format::encode(record).map_err(format)?;
+        let revision = self.inner.kv.put(key, bytes, on).await?;
+        self.wait_for(revision).await
+    }
+
+    async fn delete(&self, key: &str, on: Precondition) -> Result<(), Error> {
+        let revision = self.inner.kv.delete(key, on).await?;
+        self.wait_for(revision).await
+    }
+
+    /// Waits until the view shows a write, so that its writer reads it.
+    async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
+        let mut applied = self.inner.applied.subscribe();
+        let waited = applied.wait_for(|applied| *applied >= revision).await;
+        waited
+            .map(drop)
+            .map_err(|_| Error::Store(KvError::Unavailable("the watch has ended".into())))
+    }
+}
+
+impl Inner {
+    fn follow(&self, event: &KvEvent) {
+        let applied = {
+            let mut view = self
+                .view
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            apply(
+                &mut view,
+                &event.key,
+                event.value.as_deref(),
+                event.revision,
+            )
+        };
+        match applied {
+            Ok(Some(change)) => drop(self.changes.send(change)),
+            Ok(None) => {}
+            Err(e) => error!(error = %e, "a change of the catalog cannot be read"),
+        }
+        self.applied.send_replace(event.revision);
+    }
+}
+
+fn function_key(key: &FunctionKey) -> String {
+    format!("function/{}/{}/{}", key.account, key.namespace, key.name)
+}
+
+fn namespace_key(account: AccountId, namespace: &Namespace) -> String {
+    format!("namespace/{account}/{namespace}")
+}
+
+/// Brings one entry into the view; tells what it means for functions.
+fn apply(
+    view: &mut View,
+    key: &str,
+    value: Option<&[u8]>,
+    revision: Revision,
+) -> Result<Option<Change>, Error> {
+    let wrong = |why: String| Error::Format {
+        key: key.to_owned(),
+        why,
+    };
+    view.revision = view.revision.max(revision);
+    let mut parts = key.split('/');
+    let (table, account) = (
+        parts.next().unwrap_or_default(),
+        parts.next().and_then(|a| a.parse().ok()),
+    );
+    let account = AccountId(account.ok_or_else(|| wrong("no account in its key".into()))?);
+    let namespace =
+        Namespace::parse(parts.next().unwrap_or_default()).map_err(|e| wrong(e.to_string()))?;
+    match table {
+        "function" => {
+            let name = FunctionName::parse(parts.next().unwrap_or_default())
+                .map_err(|e| wrong(e.to_string()))?;
+            let key = FunctionKey {
+                account,
+                namespace,
+                name,
+            };
+            match value {
+                Some(bytes) => drop(view.put_function(Stored {
+                    value: format::decode(bytes).map_err(wrong)?,
+                    revision,
+                })),
+                None => drop(view.remove_function(&key)),
+            }
+            let now = view.functions.get(&key).cloned();
+            Ok(Some(Change { key, now }))
+        }
+        "namespace" => {
+            match value {
+                Some(bytes) => {
+                    let stored = Stored {
+                        value: format::decode(bytes).map_err(wrong)?,
+                        revision,
+                    };
+                    view.namespaces
+                        .insert((account, namespace), Arc::new(stored));
+                }
+                None => drop(view.namespaces.remove(&(account, namespace))),
+            }
+            Ok(None)
+        }
+        _ => Err(wrong("of no known table".into())),
+    }
+}
