@@ -1,1 +1,29 @@
-//! Under construction.
+//! Decisions, and nothing else: which request runs on which instance, when one is started, frozen or stopped.
+//!
+//! [`Machine::step`] takes the time and an event and says what to do; a driver does it. There is no clock, no
+//! I/O and no randomness in here, so that scaling, fairness and limits are tested by simulation over thousands
+//! of schedules, each of which can be run again.
+//!
+//! The rules:
+//! * A request takes an idle instance of its pool, the one used last, so that the others can age out. Else it
+//!   waits in line, and the pool asks for one start per waiting request. Whichever instance is free first
+//!   serves the head of the line.
+//! * A start needs room in the function's limit, in the account's and in the node's memory, and one of the
+//!   node's starting places. Pools that want starts get them in turn, oldest want first.
+//! * Where memory is short, idle instances of others make room, least recently used first. Where nothing is
+//!   idle, a pool that has waited for [`Config::yield_after`] gets the next instance that a pool holding more
+//!   than itself finishes with: no function starves another.
+//! * An idle instance is frozen after a moment and stopped after its keep-alive; a function scales to zero.
+//! * A retired pool takes no new requests, serves those that wait, and goes when its last instance is gone.
+#![forbid(unsafe_code)]
+
+mod ids;
+mod machine;
+mod pool;
+mod room;
+mod timer;
+mod types;
+
+pub use ids::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
+pub use machine::Machine;
+pub use types::{Config, Effect, Event, Limit, PoolSpec, PoolStats, Reject, StartFault};

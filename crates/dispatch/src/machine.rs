@@ -1,0 +1,640 @@
+//! The state machine.
+
+use std::collections::VecDeque;
+
+use crate::ids::Map;
+use crate::pool::{Instance, Pool, State};
+use crate::room::Room;
+use crate::timer::{Due, Timers};
+use crate::{
+    Config, Effect, Event, InstanceId, Limit, PoolId, PoolSpec, PoolStats, Reject, StartFault,
+    Ticket, Time,
+};
+
+/// All pools of a node.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    pools: Map<PoolId, Pool>,
+    instances: Map<InstanceId, Instance>,
+    /// Requests that wait: where, and until when.
+    tickets: Map<Ticket, (PoolId, Time)>,
+    room: Room,
+    timers: Timers,
+    /// Pools that want a start, in the order in which they get one.
+    wants: VecDeque<PoolId>,
+    next_instance: u64,
+    draining: bool,
+}
+
+/// How long after a request's deadline, and between further looks, to see whether its instance has come,
+/// microseconds.
+const LOOK_AGAIN: u64 = 100_000;
+
+impl Machine {
+    /// A machine without pools.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            pools: Map::default(),
+            instances: Map::default(),
+            tickets: Map::default(),
+            room: Room::default(),
+            timers: Timers::default(),
+            wants: VecDeque::new(),
+            next_instance: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes one event and adds what to do to `out`. Events that name unknown things change nothing.
+    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Open { pool, spec } => self.open(now, pool, spec, out),
+            Event::Retire { pool } => self.retire(pool, out),
+            Event::Request {
+                ticket,
+                pool,
+                deadline,
+            } => self.request(now, ticket, pool, deadline, out),
+            Event::Cancel { ticket } => self.cancel(now, ticket, out),
+            Event::Started { instance } => self.started(now, instance, out),
+            Event::StartFailed { instance, fault } => self.start_failed(now, instance, fault, out),
+            Event::Finished { instance, reusable } => self.finished(now, instance, reusable, out),
+            Event::Ended { instance } => self.ended(now, instance, out),
+            Event::Wake => self.wake(now, out),
+            Event::Drain => self.drain(out),
+        }
+        if let Some(at) = self.timers.announce() {
+            out.push(Effect::WakeAt { at });
+        }
+    }
+
+    /// How many instances and requests a pool has.
+    pub fn stats(&self, pool: PoolId) -> Option<PoolStats> {
+        self.pools.get(&pool).map(Pool::stats)
+    }
+
+    /// The sum over all pools.
+    pub fn totals(&self) -> PoolStats {
+        self.pools
+            .values()
+            .map(Pool::stats)
+            .fold(PoolStats::default(), |sum, one| PoolStats {
+                starting: sum.starting + one.starting,
+                busy: sum.busy + one.busy,
+                idle: sum.idle + one.idle,
+                frozen: sum.frozen + one.frozen,
+                stopping: sum.stopping + one.stopping,
+                waiting: sum.waiting + one.waiting,
+            })
+    }
+
+    /// Timers that are set; none is left when nothing is there.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    fn open(&mut self, now: Time, id: PoolId, spec: PoolSpec, out: &mut Vec<Effect>) {
+        self.room.open(&spec, !self.pools.contains_key(&id));
+        match self.pools.get_mut(&id) {
+            // What counts against limits must stay what it was while instances count.
+            Some(pool) if pool.instances() > 0 => {
+                pool.spec.keep_alive = spec.keep_alive;
+                pool.spec.freeze_after = spec.freeze_after;
+            }
+            Some(pool) => pool.spec = spec,
+            None => drop(self.pools.insert(id, Pool::new(spec))),
+        }
+        // A limit may have been raised.
+        self.serve_wants(now, out);
+    }
+
+    fn retire(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        pool.retired = true;
+        while let Some(instance) = self
+            .pools
+            .get(&id)
+            .and_then(|pool| pool.idle.front().copied())
+        {
+            self.stop(instance, out);
+        }
+        self.forget_if_empty(id, out);
+    }
+
+    fn request(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        id: PoolId,
+        deadline: Time,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut reject = |reason| out.push(Effect::Reject { ticket, reason });
+        if self.draining {
+            return reject(Reject::Draining);
+        }
+        let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
+            return reject(Reject::Gone);
+        };
+        if let Some(instance) = pool.idle.pop_back() {
+            return self.assign(ticket, instance, out);
+        }
+        if let Some(limit) = self.room.never(&self.config, &pool.spec) {
+            return reject(Reject::Never { limit });
+        }
+        if pool.waiting >= self.config.max_waiting {
+            return reject(Reject::QueueFull);
+        }
+        pool.line.push_back(ticket);
+        pool.waiting += 1;
+        self.tickets.insert(ticket, (id, deadline));
+        self.timers.add(deadline, Due::Ticket(ticket));
+        self.want(now, id);
+        self.serve_wants(now, out);
+    }
+
+    fn cancel(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        if let Some(pool) = self.leave_line(ticket) {
+            // Others may have stood behind it.
+            self.serve_wants(now, out);
+            self.forget_if_empty(pool, out);
+        }
+    }
+
+    fn started(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self
+            .instances
+            .get_mut(&id)
+            .filter(|i| i.state == State::Starting)
+        else {
+            return;
+        };
+        // Busy for a moment: what follows is what follows a request.
+        instance.state = State::Busy;
+        let pool = instance.pool;
+        self.room.starting -= 1;
+        if let Some(pool) = self.pools.get_mut(&pool) {
+            pool.starting -= 1;
+            pool.busy += 1;
+            pool.failures = 0;
+        }
+        self.free(now, id, out);
+        self.serve_wants(now, out);
+    }
+
+    fn start_failed(
+        &mut self,
+        now: Time,
+        id: InstanceId,
+        fault: StartFault,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(instance) = self
+            .instances
+            .get(&id)
+            .filter(|i| i.state == State::Starting)
+        else {
+            return;
+        };
+        let pool_id = instance.pool;
+        self.remove(id);
+        let Some(pool) = self.pools.get_mut(&pool_id) else {
+            return;
+        };
+        let tell = match fault {
+            StartFault::User => true,
+            StartFault::Platform => {
+                pool.failures += 1;
+                pool.failures >= self.config.max_start_attempts
+            }
+        };
+        if tell {
+            pool.failures = 0;
+            if let Some(ticket) = self.next_in_line(pool_id) {
+                out.push(Effect::Reject {
+                    ticket,
+                    reason: Reject::StartFailed { instance: id },
+                });
+            }
+        }
+        self.want(now, pool_id);
+        self.serve_wants(now, out);
+        self.forget_if_empty(pool_id, out);
+    }
+
+    fn finished(&mut self, now: Time, id: InstanceId, reusable: bool, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get(&id).filter(|i| i.state == State::Busy) else {
+            return;
+        };
+        let pool = instance.pool;
+        if reusable {
+            self.free(now, id, out);
+        } else {
+            self.remove(id);
+            self.want(now, pool);
+        }
+        self.serve_wants(now, out);
+        self.forget_if_empty(pool, out);
+    }
+
+    fn ended(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+        // A busy or starting one is told of by what it was doing.
+        let over = |state| matches!(state, State::Idle { .. } | State::Stopping);
+        let Some(instance) = self.instances.get(&id).filter(|i| over(i.state)) else {
+            return;
+        };
+        let pool = instance.pool;
+        self.remove(id);
+        self.serve_wants(now, out);
+        self.forget_if_empty(pool, out);
+    }
+
+    fn drain(&mut self, out: &mut Vec<Effect>) {
+        self.draining = true;
+        let idle: Vec<_> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.idle.iter().copied())
+            .collect();
+        for instance in idle {
+            self.stop(instance, out);
+        }
+    }
+
+    /// An instance has nothing to do: it serves the next in line, makes room for others, or idles.
+    fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(Instance {
+            pool: pool_id,
+            served,
+            ..
+        }) = self.instances.get(&id).copied()
+        else {
+            return;
+        };
+        let Some(pool) = self.pools.get(&pool_id) else {
+            return;
+        };
+        let (waits, retired) = (pool.waiting > 0, pool.retired);
+        // A fresh instance serves once, or its start would have been for nothing.
+        if waits && served && self.must_yield(now, pool_id) {
+            self.make_idle(now, id);
+            self.stop(id, out);
+            self.want(now, pool_id);
+            return;
+        }
+        if let Some(ticket) = self.next_in_line(pool_id) {
+            return self.assign_busy(ticket, id, out);
+        }
+        self.make_idle(now, id);
+        if retired || self.draining {
+            self.stop(id, out);
+        }
+    }
+
+    /// Whether a pool with requests in line must all the same hand its instance over: another one has wanted
+    /// memory for long, is first in turn, and holds less.
+    fn must_yield(&self, now: Time, id: PoolId) -> bool {
+        let Some(own) = self.pools.get(&id) else {
+            return false;
+        };
+        let starved = |other: &&PoolId| {
+            let Some(pool) = self.pools.get(other) else {
+                return false;
+            };
+            let waited = pool
+                .wants_since
+                .is_some_and(|since| since.after(self.config.yield_after) <= now);
+            let helps = match self.room.short_later(&self.config, &pool.spec) {
+                Some(Limit::Node) => true,
+                Some(Limit::Account) => pool.spec.account == own.spec.account,
+                Some(Limit::Group) => pool.spec.group == own.spec.group,
+                Some(Limit::Starting) | None => false,
+            };
+            **other != id && waited && helps && pool.held_mb() < own.held_mb()
+        };
+        self.wants.iter().find(starved).is_some()
+    }
+
+    /// Gives starts to the pools that want them, in turn, as far as there is room.
+    fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let mut blocked_accounts = Vec::new();
+        let mut turn = 0;
+        while turn < self.wants.len() && self.room.starting < self.config.max_starting {
+            let id = self.wants[turn];
+            let Some(pool) = self.pools.get(&id).filter(|pool| pool.wants_start()) else {
+                self.wants.remove(turn);
+                if let Some(pool) = self.pools.get_mut(&id) {
+                    pool.wants_since = None;
+                }
+                continue;
+            };
+            let spec = pool.spec;
+            if blocked_accounts.contains(&spec.account) {
+                turn += 1;
+                continue;
+            }
+            match self.room.short(&self.config, &spec) {
+                None => {
+                    self.wants.remove(turn);
+                    self.start(id, out);
+                    if let Some(pool) = self.pools.get_mut(&id) {
+                        pool.wants_since = None;
+                    }
+                    self.want(now, id);
+                }
+                Some(limit) => {
+                    self.evict_for(&spec, out);
+                    match limit {
+                        // Its own limit is nobody else's matter.
+                        Limit::Group => {}
+                        // Those behind it in turn must not take what it waits for.
+                        Limit::Account => blocked_accounts.push(spec.account),
+                        Limit::Node | Limit::Starting => return,
+                    }
+                    turn += 1;
+                }
+            }
+        }
+    }
+
+    /// Stops idle instances that stand in the way of a start, the least recently used first, as many as it
+    /// takes and no more.
+    fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) {
+        while let Some(limit) = self.room.short_later(&self.config, spec) {
+            let in_the_way = |pool: &&Pool| match limit {
+                Limit::Group => pool.spec.group == spec.group,
+                Limit::Account => pool.spec.account == spec.account,
+                Limit::Node | Limit::Starting => true,
+            };
+            let oldest = self
+                .pools
+                .values()
+                .filter(in_the_way)
+                .filter_map(|pool| pool.idle.front())
+                .filter_map(|id| match self.instances.get(id)?.state {
+                    State::Idle { since, .. } => Some((since, *id)),
+                    _ => None,
+                })
+                .min();
+            match oldest {
+                Some((_, id)) => self.stop(id, out),
+                None => return,
+            }
+        }
+    }
+
+    /// Puts a pool into the queue of wants, at its end, if it wants a start and is not there.
+    fn want(&mut self, now: Time, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(&id)
+            && pool.wants_start()
+            && pool.wants_since.is_none()
+        {
+            pool.wants_since = Some(now);
+            self.wants.push_back(id);
+        }
+    }
+
+    fn start(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        let instance = InstanceId(self.next_instance);
+        self.next_instance += 1;
+        pool.starting += 1;
+        self.room.starting += 1;
+        self.room.take(&pool.spec);
+        let state = Instance {
+            pool: id,
+            state: State::Starting,
+            served: false,
+            timer: None,
+        };
+        self.instances.insert(instance, state);
+        out.push(Effect::Start { instance, pool: id });
+    }
+
+    /// Gives a request to an instance that has just left its pool's idle ones.
+    fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let frozen = matches!(instance.state, State::Idle { frozen: true, .. });
+        let first = !instance.served;
+        instance.state = State::Busy;
+        instance.served = true;
+        if let Some(pool) = self.pools.get_mut(&instance.pool) {
+            pool.busy += 1;
+            pool.frozen -= usize::from(frozen);
+        }
+        out.push(Effect::Assign {
+            ticket,
+            instance: id,
+            first,
+            frozen,
+        });
+    }
+
+    /// Gives a request to an instance that counts as busy already.
+    fn assign_busy(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let first = !instance.served;
+        instance.served = true;
+        out.push(Effect::Assign {
+            ticket,
+            instance: id,
+            first,
+            frozen: false,
+        });
+    }
+
+    fn make_idle(&mut self, now: Time, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&instance.pool) else {
+            return;
+        };
+        instance.state = State::Idle {
+            since: now,
+            frozen: false,
+        };
+        pool.busy -= 1;
+        pool.idle.push_back(id);
+        if instance.timer.is_none() {
+            let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
+            instance.timer = Some(at);
+            self.timers.add(at, Due::Instance(id));
+        }
+    }
+
+    /// Stops an idle instance.
+    fn stop(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let State::Idle { frozen, .. } = instance.state else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&instance.pool) else {
+            return;
+        };
+        pool.idle.retain(|idle| *idle != id);
+        pool.frozen -= usize::from(frozen);
+        pool.stopping += 1;
+        instance.state = State::Stopping;
+        if let Some(at) = instance.timer.take() {
+            self.timers.remove(at, Due::Instance(id));
+        }
+        self.room.stopping(&pool.spec);
+        out.push(Effect::Stop { instance: id });
+    }
+
+    /// Forgets an instance that has ended, whatever it was doing.
+    fn remove(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.remove(&id) else {
+            return;
+        };
+        if let Some(at) = instance.timer {
+            self.timers.remove(at, Due::Instance(id));
+        }
+        let Some(pool) = self.pools.get_mut(&instance.pool) else {
+            return;
+        };
+        match instance.state {
+            State::Starting => {
+                pool.starting -= 1;
+                self.room.starting -= 1;
+            }
+            State::Busy => pool.busy -= 1,
+            State::Idle { frozen, .. } => {
+                pool.idle.retain(|idle| *idle != id);
+                pool.frozen -= usize::from(frozen);
+            }
+            State::Stopping => pool.stopping -= 1,
+        }
+        self.room
+            .give_back(&pool.spec, instance.state == State::Stopping);
+    }
+
+    /// Takes the head of the line, past those given up.
+    fn next_in_line(&mut self, id: PoolId) -> Option<Ticket> {
+        let pool = self.pools.get_mut(&id)?;
+        while let Some(ticket) = pool.line.pop_front() {
+            if let Some((_, deadline)) = self.tickets.remove(&ticket) {
+                self.timers.remove(deadline, Due::Ticket(ticket));
+                pool.waiting -= 1;
+                return Some(ticket);
+            }
+        }
+        None
+    }
+
+    /// Gives up a waiting request; its place in line is skipped later. Tells its pool.
+    fn leave_line(&mut self, ticket: Ticket) -> Option<PoolId> {
+        let (id, deadline) = self.tickets.remove(&ticket)?;
+        self.timers.remove(deadline, Due::Ticket(ticket));
+        let pool = self.pools.get_mut(&id)?;
+        pool.waiting -= 1;
+        if pool.waiting == 0 {
+            pool.line.clear();
+        }
+        Some(id)
+    }
+
+    fn wake(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.timers.woken();
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due::Ticket(ticket) => self.expire(now, ticket, out),
+                Due::Instance(id) => self.look_at_idle(now, id, out),
+            }
+        }
+        self.serve_wants(now, out);
+    }
+
+    fn expire(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        if self.await_start(now, ticket) {
+            return;
+        }
+        let Some(id) = self.leave_line(ticket) else {
+            return;
+        };
+        let limit = self
+            .pools
+            .get(&id)
+            .and_then(|pool| self.room.short(&self.config, &pool.spec));
+        let reason = Reject::Deadline {
+            limit: limit.unwrap_or(Limit::Starting),
+        };
+        out.push(Effect::Reject { ticket, reason });
+        self.forget_if_empty(id, out);
+    }
+
+    /// Where an instance is on its way for each waiting request, none is told that there is none: a start
+    /// that takes long has a limit of its own. Looks again in a moment.
+    fn await_start(&mut self, now: Time, ticket: Ticket) -> bool {
+        let Some((id, deadline)) = self.tickets.get_mut(&ticket) else {
+            return false;
+        };
+        if self
+            .pools
+            .get(id)
+            .is_none_or(|pool| pool.starting < pool.waiting)
+        {
+            return false;
+        }
+        *deadline = now.after(LOOK_AGAIN);
+        self.timers.add(*deadline, Due::Ticket(ticket));
+        true
+    }
+
+    /// Freezes or stops an instance that has idled long enough, and sets its timer for the next look.
+    fn look_at_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.timer = None;
+        // A busy one gets a timer again when it idles.
+        let State::Idle { since, frozen } = &mut instance.state else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&instance.pool) else {
+            return;
+        };
+        let gone_at = since.after(pool.spec.keep_alive);
+        if now >= gone_at {
+            return self.stop(id, out);
+        }
+        let freeze_at = since.after(pool.spec.freeze_after);
+        if !*frozen && now >= freeze_at {
+            *frozen = true;
+            pool.frozen += 1;
+            out.push(Effect::Freeze { instance: id });
+        }
+        let next = if *frozen {
+            gone_at
+        } else {
+            freeze_at.min(gone_at)
+        };
+        instance.timer = Some(next);
+        self.timers.add(next, Due::Instance(id));
+    }
+
+    fn forget_if_empty(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+        let Some(pool) = self.pools.get(&id) else {
+            return;
+        };
+        if pool.retired && pool.instances() == 0 && pool.waiting == 0 {
+            self.room.close(&pool.spec);
+            self.pools.remove(&id);
+            self.wants.retain(|want| *want != id);
+            out.push(Effect::PoolEmpty { pool: id });
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A pool and its instances.
+
+use std::collections::VecDeque;
+
+use crate::{InstanceId, PoolId, PoolSpec, PoolStats, Ticket, Time};
+
+/// One revision of one function version.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) spec: PoolSpec,
+    /// Idle instances, the least recently used first.
+    pub(crate) idle: VecDeque<InstanceId>,
+    /// Requests in the order in which they came. Those given up are skipped when their turn comes.
+    pub(crate) line: VecDeque<Ticket>,
+    /// Requests in line that are not given up.
+    pub(crate) waiting: usize,
+    pub(crate) starting: usize,
+    pub(crate) busy: usize,
+    pub(crate) frozen: usize,
+    pub(crate) stopping: usize,
+    /// Starts that failed in a row by the platform's fault.
+    pub(crate) failures: u8,
+    /// Since when it has wanted a start; it stands in the queue of wants while this is set.
+    pub(crate) wants_since: Option<Time>,
+    pub(crate) retired: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(spec: PoolSpec) -> Self {
+        Self {
+            spec,
+            idle: VecDeque::new(),
+            line: VecDeque::new(),
+            waiting: 0,
+            starting: 0,
+            busy: 0,
+            frozen: 0,
+            stopping: 0,
+            failures: 0,
+            wants_since: None,
+            retired: false,
+        }
+    }
+
+    /// Whether more requests wait than instances are on their way.
+    pub(crate) fn wants_start(&self) -> bool {
+        self.waiting > self.starting
+    }
+
+    /// Instances that take up memory.
+    pub(crate) fn instances(&self) -> usize {
+        self.starting + self.busy + self.idle.len() + self.stopping
+    }
+
+    /// Memory that it holds and will go on to hold, MB.
+    pub(crate) fn held_mb(&self) -> u64 {
+        (self.instances() - self.stopping) as u64 * self.spec.memory_mb
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        PoolStats {
+            starting: self.starting,
+            busy: self.busy,
+            idle: self.idle.len(),
+            frozen: self.frozen,
+            stopping: self.stopping,
+            waiting: self.waiting,
+        }
+    }
+}
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Starting,
+    Busy,
+    Idle { since: Time, frozen: bool },
+    Stopping,
+}
+
+/// One instance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instance {
+    pub(crate) pool: PoolId,
+    pub(crate) state: State,
+    /// Whether it has been given a request.
+    pub(crate) served: bool,
+    /// When its timer fires, if it has one. It is set anew only when it fires, not with each request.
+    pub(crate) timer: Option<Time>,
+}

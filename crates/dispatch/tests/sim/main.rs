@@ -1,0 +1,592 @@
+//! A small world around the machine: requests, starts, deaths, updates and shutdowns at random, by seed.
+//!
+//! The world keeps its own books from the effects alone and compares them with the rules after every step.
+//! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dispatch::{
+    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, Reject,
+    StartFault, Ticket, Time,
+};
+
+const SEEDS: u64 = 10_000;
+const STEPS: u32 = 250;
+/// However busy the others are, a pool with requests in line is served again within one such turn of each pool
+/// that is there, microseconds: a wait until others yield, a request, a stop and a start.
+const TURN: u64 = 2_000_000;
+
+/// How long a request may wait past its deadline: while starts for it are under way, microseconds.
+const GRACE: u64 = 1_000_000;
+
+/// Xorshift; the same numbers for the same seed, everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Instance {
+    Starting,
+    Busy,
+    Idle,
+    Stopping,
+}
+
+struct World {
+    random: Random,
+    now: u64,
+    config: Config,
+    machine: Machine,
+    /// What the outside will report, by time.
+    agenda: BTreeMap<(u64, u64), Event>,
+    next: u64,
+    wake: Option<u64>,
+    specs: BTreeMap<PoolId, PoolSpec>,
+    /// The pool that takes a group's requests now.
+    current: Vec<Option<PoolId>>,
+    retired: BTreeSet<PoolId>,
+    instances: BTreeMap<InstanceId, (PoolId, Instance)>,
+    /// When each waiting request came, and until when it waits; by pool, in order of arrival.
+    lines: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
+    /// When a pool last got something: an instance for a request, or an answer that a start failed.
+    served: BTreeMap<PoolId, u64>,
+    answered: BTreeSet<Ticket>,
+    asked: u64,
+    drained: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let config = Config {
+            account_mb: 128 * (4 + random.below(30)),
+            node_mb: 128 * (4 + random.below(30)),
+            max_starting: 1 + random.below(4) as u32,
+            max_waiting: 5 + random.below(40) as usize,
+            max_start_attempts: 1 + random.below(3) as u8,
+            yield_after: 1000 * random.below(500),
+        };
+        let mut world = Self {
+            random,
+            now: 0,
+            config,
+            machine: Machine::new(config),
+            agenda: BTreeMap::new(),
+            next: 0,
+            wake: None,
+            specs: BTreeMap::new(),
+            current: Vec::new(),
+            retired: BTreeSet::new(),
+            instances: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            served: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            asked: 0,
+            drained: false,
+        };
+        for group in 0..1 + world.random.below(5) {
+            world.current.push(None);
+            world.deploy(group as usize);
+        }
+        world
+    }
+
+    fn deploy(&mut self, group: usize) {
+        let random = &mut self.random;
+        let spec = PoolSpec {
+            group: GroupId(group as u64),
+            account: AccountId(group as u64 % 2),
+            memory_mb: 128 * (1 + random.below(4)),
+            group_limit: random.one_in(2).then(|| random.below(5) as u32),
+            keep_alive: 1000 * (1 + random.below(3000)),
+            freeze_after: 1000 * random.below(200),
+        };
+        self.next += 1;
+        let pool = PoolId(self.next);
+        self.specs.insert(pool, spec);
+        let old = self.current[group].replace(pool);
+        // A function that was stopped by a limit of none has not been starved.
+        if old.is_some_and(|old| self.specs[&old].group_limit == Some(0)) {
+            let mine = |(pool, spec): (&PoolId, &PoolSpec)| {
+                (spec.group.0 == group as u64).then_some(*pool)
+            };
+            for pool in self.specs.iter().filter_map(mine) {
+                self.served.insert(pool, self.now);
+            }
+        }
+        self.step(Event::Open { pool, spec });
+        if let Some(old) = old {
+            self.retired.insert(old);
+            self.step(Event::Retire { pool: old });
+        }
+    }
+
+    fn later(&mut self, after: u64, event: Event) {
+        self.next += 1;
+        self.agenda.insert((self.now + after, self.next), event);
+    }
+
+    /// Something from outside, at random.
+    fn happen(&mut self) {
+        match self.random.below(20) {
+            0..=13 => {
+                let groups = self.current.len() as u64;
+                let group = self.random.below(groups) as usize;
+                // Bursts, and now and then one function that is always busy.
+                let many = if self.random.one_in(4) {
+                    self.random.below(30)
+                } else {
+                    1
+                };
+                for _ in 0..many {
+                    self.ask(group);
+                }
+            }
+            14 => {
+                let waiting: Vec<_> = self
+                    .lines
+                    .values()
+                    .flatten()
+                    .map(|(ticket, ..)| *ticket)
+                    .collect();
+                if !waiting.is_empty() {
+                    let ticket = waiting[self.random.below(waiting.len() as u64) as usize];
+                    self.answer(ticket);
+                    self.leave_line(ticket);
+                    self.step(Event::Cancel { ticket });
+                }
+            }
+            15 => {
+                let groups = self.current.len() as u64;
+                let group = self.random.below(groups) as usize;
+                self.deploy(group);
+            }
+            16 => {
+                let idle = self
+                    .instances
+                    .iter()
+                    .filter(|(_, (_, state))| *state == Instance::Idle);
+                if let Some(instance) = idle.map(|(id, _)| *id).next() {
+                    self.instances.remove(&instance);
+                    self.step(Event::Ended { instance });
+                }
+            }
+            17 => {
+                // Nonsense of a confused driver changes nothing.
+                let instance = InstanceId(self.random.below(1 << 40) + (1 << 41));
+                self.step(Event::Finished {
+                    instance,
+                    reusable: true,
+                });
+                self.step(Event::Ended { instance });
+                self.step(Event::Cancel {
+                    ticket: Ticket(u64::MAX),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, group: usize) {
+        self.asked += 1;
+        let ticket = Ticket(self.asked);
+        let pool = self.current[group].expect("each group has a pool");
+        let deadline = self.now + 1000 * (1 + self.random.below(60_000));
+        self.lines
+            .entry(pool)
+            .or_default()
+            .push_back((ticket, self.now, deadline));
+        self.step(Event::Request {
+            ticket,
+            pool,
+            deadline: Time(deadline),
+        });
+    }
+
+    fn answer(&mut self, ticket: Ticket) {
+        assert!(self.answered.insert(ticket), "{ticket:?} is answered twice");
+    }
+
+    fn leave_line(&mut self, ticket: Ticket) -> Option<(PoolId, usize, u64)> {
+        for (pool, line) in &mut self.lines {
+            if let Some(at) = line.iter().position(|(waiting, ..)| *waiting == ticket) {
+                let (_, came, _) = line.remove(at).expect("it was found there");
+                return Some((*pool, at, came));
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.machine.step(Time(self.now), event, &mut effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.check();
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start { instance, pool } => {
+                assert!(
+                    self.instances
+                        .insert(instance, (pool, Instance::Starting))
+                        .is_none(),
+                    "used twice"
+                );
+                assert!(self.specs.contains_key(&pool));
+                let took = 1000 * (1 + self.random.below(50));
+                let event = match self.random.below(12) {
+                    0 => Event::StartFailed {
+                        instance,
+                        fault: StartFault::User,
+                    },
+                    1 => Event::StartFailed {
+                        instance,
+                        fault: StartFault::Platform,
+                    },
+                    _ => Event::Started { instance },
+                };
+                self.later(took, event);
+            }
+            Effect::Assign {
+                ticket, instance, ..
+            } => {
+                let (pool, state) = self
+                    .instances
+                    .get_mut(&instance)
+                    .expect("assigned to a living instance");
+                assert!(
+                    matches!(state, Instance::Idle | Instance::Starting | Instance::Busy),
+                    "{state:?}"
+                );
+                *state = Instance::Busy;
+                let pool = *pool;
+                let (waited_in, place, came) =
+                    self.leave_line(ticket).expect("assigned while it waits");
+                assert_eq!(waited_in, pool, "on another pool's instance");
+                assert_eq!(place, 0, "first come, first served");
+                self.serve(pool, came);
+                self.answer(ticket);
+                let took = 1000 * (1 + self.random.below(400));
+                let reusable = !self.random.one_in(15);
+                self.later(took, Event::Finished { instance, reusable });
+            }
+            Effect::Reject { ticket, reason } => {
+                let (pool, place, came) = self.leave_line(ticket).expect("rejected while it waits");
+                if let Reject::StartFailed { .. } = reason {
+                    self.serve(pool, came);
+                }
+                match reason {
+                    Reject::StartFailed { .. } => {
+                        assert_eq!(place, 0, "the head of the line is told")
+                    }
+                    Reject::Gone => assert!(self.retired.contains(&pool)),
+                    Reject::Draining => assert!(self.drained),
+                    Reject::QueueFull => {
+                        assert!(
+                            self.lines[&pool].len() >= self.config.max_waiting,
+                            "there was room in line"
+                        );
+                    }
+                    Reject::Never { .. } => assert!(self.fits_never(pool)),
+                    Reject::Deadline { .. } => {}
+                }
+                self.answer(ticket);
+            }
+            Effect::Freeze { instance } => assert_eq!(self.instances[&instance].1, Instance::Idle),
+            Effect::Stop { instance } => {
+                let (_, state) = self
+                    .instances
+                    .get_mut(&instance)
+                    .expect("stopped while it lives");
+                assert!(
+                    matches!(state, Instance::Idle | Instance::Busy | Instance::Starting),
+                    "{state:?}"
+                );
+                *state = Instance::Stopping;
+                let took = self.random.below(5000);
+                self.later(took, Event::Ended { instance });
+            }
+            Effect::WakeAt { at } => self.wake = Some(at.0),
+            Effect::PoolEmpty { pool } => {
+                assert!(
+                    self.retired.contains(&pool),
+                    "forgotten while it is current"
+                );
+                assert!(
+                    self.instances.values().all(|(of, _)| *of != pool),
+                    "forgotten with instances"
+                );
+                assert!(
+                    self.lines.remove(&pool).is_none_or(|line| line.is_empty()),
+                    "forgotten with requests"
+                );
+                self.specs.remove(&pool);
+            }
+        }
+    }
+
+    /// What the outside reports.
+    fn report(&mut self, event: Event) {
+        match event {
+            Event::Started { instance } => self.set(instance, Instance::Idle),
+            Event::StartFailed { instance, .. } | Event::Ended { instance } => {
+                self.instances.remove(&instance);
+            }
+            Event::Finished {
+                instance,
+                reusable: true,
+            } => self.set(instance, Instance::Idle),
+            Event::Finished {
+                instance,
+                reusable: false,
+            } => {
+                self.instances.remove(&instance);
+            }
+            _ => {}
+        }
+        self.step(event);
+    }
+
+    /// A pool's line moves on.
+    fn serve(&mut self, pool: PoolId, came: u64) {
+        let last = self.served.insert(pool, self.now).unwrap_or(0);
+        let gap = self.now - last.max(came);
+        let bound = TURN * (1 + self.specs.len() as u64);
+        assert!(
+            gap <= bound,
+            "{pool:?} of {} got nothing for {gap} us",
+            self.specs.len()
+        );
+    }
+
+    fn set(&mut self, instance: InstanceId, state: Instance) {
+        if let Some((_, old)) = self.instances.get_mut(&instance) {
+            *old = state;
+        }
+    }
+
+    fn fits_never(&self, pool: PoolId) -> bool {
+        let spec = &self.specs[&pool];
+        spec.group_limit == Some(0)
+            || spec.memory_mb > self.config.account_mb.min(self.config.node_mb)
+    }
+
+    fn check(&self) {
+        let mut node = 0;
+        let mut accounts: BTreeMap<AccountId, u64> = BTreeMap::new();
+        let mut groups: BTreeMap<GroupId, u32> = BTreeMap::new();
+        let mut starting = 0;
+        for (pool, state) in self.instances.values() {
+            let spec = &self.specs[pool];
+            node += spec.memory_mb;
+            *accounts.entry(spec.account).or_default() += spec.memory_mb;
+            *groups.entry(spec.group).or_default() += 1;
+            starting += u32::from(*state == Instance::Starting);
+        }
+        assert!(node <= self.config.node_mb, "node: {node} MB");
+        assert!(
+            accounts.values().all(|mb| *mb <= self.config.account_mb),
+            "account: {accounts:?}"
+        );
+        assert!(
+            starting <= self.config.max_starting,
+            "{starting} are starting"
+        );
+        for pool in self.current.iter().flatten() {
+            let spec = &self.specs[pool];
+            let mine = groups.get(&spec.group).copied().unwrap_or(0);
+            // A smaller limit that came later cannot take back what runs on older revisions.
+            let old = self
+                .instances
+                .values()
+                .any(|(of, _)| of != pool && self.specs[of].group == spec.group);
+            assert!(
+                old || spec.group_limit.is_none_or(|limit| mine <= limit),
+                "group: {mine} of {spec:?}"
+            );
+        }
+        for (ticket, _, deadline) in self.lines.values().flatten() {
+            assert!(
+                self.now <= *deadline + GRACE,
+                "{ticket:?} waits past its deadline"
+            );
+        }
+        for (pool, line) in &self.lines {
+            // Nothing idles while its own line is not empty.
+            let idles = self
+                .instances
+                .values()
+                .any(|(of, state)| of == pool && *state == Instance::Idle);
+            let told = self
+                .machine
+                .stats(*pool)
+                .is_none_or(|stats| stats.waiting == line.len());
+            assert!(told, "the machine's line is another than the world's");
+            assert!(
+                line.is_empty() || !idles || self.machine.stats(*pool).is_some_and(|s| s.idle == 0),
+                "{pool:?}"
+            );
+        }
+    }
+
+    /// Lets time pass until the next thing that is due, at most to `until`. Says whether there was one.
+    fn advance(&mut self, until: u64) -> bool {
+        let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        let next = [agenda, self.wake]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|at| *at <= until);
+        let Some(at) = next else {
+            self.now = until;
+            return false;
+        };
+        self.now = self.now.max(at);
+        if self.wake.is_some_and(|wake| wake <= self.now) {
+            self.wake = None;
+            self.step(Event::Wake);
+        } else if let Some((_, event)) = self.agenda.pop_first() {
+            self.report(event);
+        }
+        true
+    }
+
+    fn run(mut self) {
+        for _ in 0..STEPS {
+            self.happen();
+            let until = self.now + 1000 * self.random.below(100);
+            while self.advance(until) {}
+        }
+        if self.random.one_in(4) {
+            self.drained = true;
+            self.step(Event::Drain);
+            self.ask(0);
+        }
+        let end = self.now + 3_600_000_000;
+        while self.advance(end) {}
+        assert_eq!(self.answered.len() as u64, self.asked, "requests were lost");
+        assert!(
+            self.instances.is_empty(),
+            "scale to zero is not reached: {:?}",
+            self.instances
+        );
+        assert_eq!(self.machine.totals(), dispatch::PoolStats::default());
+        assert_eq!(self.machine.timers(), 0, "timers are left");
+        let kept: BTreeSet<_> = self.specs.keys().copied().collect();
+        let current: BTreeSet<_> = self.current.iter().flatten().copied().collect();
+        assert_eq!(kept, current, "retired pools are left");
+    }
+}
+
+#[test]
+fn every_schedule_keeps_the_rules() {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..1 + number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| World::new(seed).run());
+        if outcome.is_err() {
+            panic!("schedule {seed} breaks a rule; run it again with SIM_SEED={seed}");
+        }
+    }
+}
+
+/// One function is never done; another one asks once. There is memory for one instance.
+#[test]
+fn a_busy_function_hands_over_to_one_that_has_waited() {
+    let config = Config {
+        account_mb: 128,
+        node_mb: 128,
+        max_starting: 1,
+        max_waiting: 100,
+        max_start_attempts: 1,
+        yield_after: 1000,
+    };
+    let mut machine = Machine::new(config);
+    let mut out = Vec::new();
+    for pool in [1, 2] {
+        let spec = PoolSpec {
+            group: GroupId(pool),
+            account: AccountId(0),
+            memory_mb: 128,
+            group_limit: None,
+            keep_alive: 1_000_000,
+            freeze_after: 1000,
+        };
+        machine.step(
+            Time(0),
+            Event::Open {
+                pool: PoolId(pool),
+                spec,
+            },
+            &mut out,
+        );
+    }
+    for ticket in 0..50 {
+        let request = Event::Request {
+            ticket: Ticket(ticket),
+            pool: PoolId(1),
+            deadline: Time(1 << 40),
+        };
+        machine.step(Time(0), request, &mut out);
+    }
+    let request = Event::Request {
+        ticket: Ticket(99),
+        pool: PoolId(2),
+        deadline: Time(1 << 40),
+    };
+    machine.step(Time(1), request, &mut out);
+    let mut served_before = 0;
+    for now in (0..100).map(|turn| turn * 300) {
+        let pending = std::mem::take(&mut out);
+        for effect in pending {
+            match effect {
+                Effect::Start { instance, .. } => {
+                    machine.step(Time(now), Event::Started { instance }, &mut out)
+                }
+                Effect::Stop { instance } => {
+                    machine.step(Time(now), Event::Ended { instance }, &mut out)
+                }
+                Effect::Assign {
+                    ticket: Ticket(99), ..
+                } => {
+                    assert!((1..=10).contains(&served_before), "after {served_before}");
+                    return;
+                }
+                Effect::Assign { instance, .. } => {
+                    served_before += 1;
+                    machine.step(
+                        Time(now),
+                        Event::Finished {
+                            instance,
+                            reusable: true,
+                        },
+                        &mut out,
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("the second function was never served");
+}
