@@ -145,7 +145,8 @@ impl Instance {
                 })
             }
             Ok((status, body)) => {
-                instance.stop();
+                // What it holds counts until it is gone.
+                instance.end().await;
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
                 let failure = report.error.into_failure(load_status(status));
                 Err(StartError::User {

@@ -5,21 +5,23 @@
 #![forbid(unsafe_code)]
 
 mod frame;
-
+mod install;
 mod instance;
 mod interpreter;
 mod log;
 mod nursery;
 mod outcome;
-
+mod package;
 mod process;
 mod python;
 mod spec;
 mod worker;
 
+pub use install::{InstallSettings, Installed};
 pub use instance::{Instance, Invoked, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
 pub use outcome::{Failure, failure_document};
+pub use package::{PackageError, PackageStore};
 pub use spec::{InstanceSpec, Place};
 pub use worker::{Config, Worker};
 

@@ -91,6 +91,23 @@ impl Worker {
         Instance::start(blank, spec, bounds, begun).await
     }
 
+    pub(crate) fn users(&self) -> &Users {
+        &self.home.users
+    }
+
+    pub(crate) fn limits(&self) -> &model::Limits {
+        &self.config.limits
+    }
+
+    pub(crate) fn virga(&self) -> &Path {
+        &self.config.virga
+    }
+
+    /// The empty directory on which roots are put together.
+    pub(crate) fn root_directory(&self) -> PathBuf {
+        self.config.directory.join("root")
+    }
+
     fn nursery(
         &self,
         account: AccountId,
@@ -119,7 +136,7 @@ impl Worker {
             zygote: python::zygote(
                 interpreter,
                 &runtime_directory(directory),
-                directory.join("root"),
+                self.root_directory(),
             ),
             ready: self.config.blanks,
             tmp_bytes: u64::from(limits.tmp_mb) << 20,

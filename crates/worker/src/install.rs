@@ -1,0 +1,287 @@
+//! Installing what a package's `requirements.txt` asks for, as its publisher wishes, in a sandbox.
+//!
+//! Building a dependency runs code of strangers, so pip gets no more than an instance: a user of its own, a
+//! read-only root, limits. It does see the network, since that is where packages are.
+
+use std::fs;
+use std::os::unix::fs::{chown, lchown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use model::Sha256;
+use sandbox::Bind;
+use sandbox::launch::{self, Program, RunSpec};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use crate::package::{self, PackageError, PackageStore};
+use crate::{Interpreter, Worker, python};
+
+/// Where the code shows inside.
+const CODE: &str = "/var/user";
+/// How often the size of what was installed is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Bytes of pip's output that are kept: its end says what came of it.
+const LOG_KEPT: usize = 16 << 10;
+/// Variables of virga's own that pip gets: where packages come from, and whom to trust.
+const PASSED_ON: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+];
+
+/// How dependencies are installed.
+#[derive(Clone, Debug)]
+pub struct InstallSettings {
+    /// Longest run.
+    pub timeout: Duration,
+    /// Directories of the host that pip may read, as one with wheels.
+    pub directories: Vec<PathBuf>,
+}
+
+/// A tree with its dependencies, and what pip said.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The tree.
+    pub tree: Sha256,
+    /// The end of pip's output.
+    pub log: String,
+}
+
+impl Worker {
+    /// Installs a package's dependencies next to its code. Without a `requirements.txt` there is nothing to do, and
+    /// the tree is the package's own.
+    ///
+    /// # Errors
+    /// [`PackageError::Refused`] with pip's output when it fails.
+    pub async fn install(
+        &self,
+        store: &PackageStore,
+        package: &Sha256,
+        interpreter: &Interpreter,
+        settings: &InstallSettings,
+    ) -> Result<Installed, PackageError> {
+        let source = store.tree(package);
+        if !source.join("requirements.txt").is_file() {
+            let log = "the package has no requirements.txt; nothing was installed".to_owned();
+            return Ok(Installed {
+                tree: package.clone(),
+                log,
+            });
+        }
+        let user = self.users().acquire().map_err(|e| PackageError::Io {
+            step: "take a user",
+            source: std::io::Error::other(e),
+        })?;
+        let aside = store.make_aside()?;
+        let result = self
+            .install_into(&aside, &source, user, interpreter, settings)
+            .await;
+        self.users().release(user);
+        let adopted = match result {
+            Ok(log) => blocking({
+                let (store, aside) = (store.clone(), aside.clone());
+                move || {
+                    give_to(&aside, 0).map_err(PackageError::io("take over the tree"))?;
+                    store.adopt(&aside)
+                }
+            })
+            .await
+            .map(|tree| Installed { tree, log }),
+            Err(e) => Err(e),
+        };
+        adopted.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&aside);
+        })
+    }
+
+    async fn install_into(
+        &self,
+        aside: &Path,
+        source: &Path,
+        user: u32,
+        interpreter: &Interpreter,
+        settings: &InstallSettings,
+    ) -> Result<String, PackageError> {
+        blocking({
+            let (from, to) = (source.to_owned(), aside.to_owned());
+            move || {
+                let copied = package::copy(&from, &to).and_then(|()| give_to(&to, user));
+                copied.map_err(PackageError::io("copy the package"))
+            }
+        })
+        .await?;
+        let spec = self.run_spec(aside, user, interpreter, settings);
+        let limit = self.limits().unpacked_bytes;
+        run_pip(self.virga(), &spec, aside, limit).await
+    }
+
+    fn run_spec(
+        &self,
+        aside: &Path,
+        user: u32,
+        interpreter: &Interpreter,
+        settings: &InstallSettings,
+    ) -> RunSpec {
+        let mut binds = vec![Bind {
+            source: aside.to_owned(),
+            target: CODE.into(),
+            writable: true,
+        }];
+        binds.extend(
+            settings
+                .directories
+                .iter()
+                .map(|path| python::read_only(path, path)),
+        );
+        let program = interpreter.program.to_string_lossy();
+        let args = [
+            program.as_ref(),
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--no-warn-script-location",
+            "--progress-bar",
+            "off",
+            "--target",
+            CODE,
+            "--upgrade",
+            "-r",
+            "/var/user/requirements.txt",
+        ];
+        let own = [
+            "PATH=/usr/local/bin:/usr/bin:/bin",
+            "HOME=/tmp",
+            "LANG=C.UTF-8",
+            "TMPDIR=/tmp",
+        ];
+        let passed = std::env::vars()
+            .filter(|(name, _)| PASSED_ON.contains(&name.as_str()) || name.starts_with("PIP_"))
+            .map(|(name, value)| format!("{name}={value}"));
+        RunSpec {
+            root: python::root(interpreter, self.root_directory(), binds, true),
+            program: Program {
+                args: args.map(str::to_owned).to_vec(),
+                env: own
+                    .iter()
+                    .map(|text| (*text).to_owned())
+                    .chain(passed)
+                    .collect(),
+            },
+            directory: CODE.into(),
+            uid: user,
+            network: true,
+            tmp_bytes: u64::from(self.limits().tmp_mb) << 20,
+            memory_bytes: 4 << 30,
+            file_bytes: self.limits().unpacked_bytes,
+            seconds: u32::try_from(settings.timeout.as_secs())
+                .unwrap_or(u32::MAX)
+                .max(1),
+        }
+    }
+}
+
+/// Runs pip to its end and gives its output. Ends it when the tree grows over the limit.
+async fn run_pip(
+    virga: &Path,
+    spec: &RunSpec,
+    tree: &Path,
+    limit: u64,
+) -> Result<String, PackageError> {
+    let failed = PackageError::io("run pip");
+    let mut child = Command::new(virga)
+        .arg(launch::RUN)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    if let Some(mut input) = child.stdin.take() {
+        input
+            .write_all(&text)
+            .await
+            .map_err(PackageError::io("run pip"))?;
+    }
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let reading = async { tokio::join!(end_of(output), end_of(errors)) };
+    tokio::pin!(reading);
+    let (output, errors) = loop {
+        tokio::select! {
+            texts = &mut reading => break texts,
+            () = tokio::time::sleep(LOOK) => {
+                let path = tree.to_owned();
+                let size = blocking(move || package::size(&path).map_err(PackageError::io("measure a tree"))).await?;
+                if size > limit {
+                    let message = format!("with its dependencies the package is over {} MB, which is the limit", limit >> 20);
+                    return Err(PackageError::Refused(message));
+                }
+            }
+        }
+    };
+    let status = child.wait().await.map_err(PackageError::io("run pip"))?;
+    let log = [output, errors].concat();
+    if status.success() {
+        return Ok(log);
+    }
+    let hint = if errors_of_missing_pip(&log) {
+        "; this interpreter has no pip: install it on the host (apt install python3-pip)"
+    } else {
+        ""
+    };
+    Err(PackageError::Refused(format!(
+        "pip failed ({status}){hint}\n{log}"
+    )))
+}
+
+fn errors_of_missing_pip(log: &str) -> bool {
+    log.contains("No module named pip")
+}
+
+/// The end of what comes, as text.
+async fn end_of(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    if let Some(mut stream) = stream {
+        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+            kept.extend_from_slice(&buffer[..length]);
+            if kept.len() > 2 * LOG_KEPT {
+                kept.drain(..kept.len() - LOG_KEPT);
+            }
+        }
+    }
+    let from = kept.len().saturating_sub(LOG_KEPT);
+    String::from_utf8_lossy(&kept[from..]).into_owned()
+}
+
+/// Makes a tree a user's.
+fn give_to(root: &Path, user: u32) -> std::io::Result<()> {
+    chown(root, Some(user), Some(user))?;
+    for path in package::walk(root)? {
+        lchown(root.join(path), Some(user), Some(user))?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, PackageError> + Send + 'static,
+) -> Result<T, PackageError> {
+    tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| {
+        Err(PackageError::Io {
+            step: "wait for the disk",
+            source: std::io::Error::other(e),
+        })
+    })
+}

@@ -1,0 +1,331 @@
+//! The store on disk.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::{Limits, Sha256};
+use sha2::Digest;
+
+use super::{PackageError, tree, unpack};
+
+/// Packages and trees under one directory. Cheap to share. Every call may wait for the disk.
+#[derive(Clone, Debug)]
+pub struct PackageStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    limits: Limits,
+    next: AtomicU64,
+}
+
+/// Names one run of the machine. Source: proc_sys_kernel(5).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+impl PackageStore {
+    /// Opens or makes a store. Clears away what an interrupted run left half done.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(directory: &Path, limits: &Limits) -> Result<Self, PackageError> {
+        let store = Self {
+            shared: Arc::new(Shared {
+                directory: directory.to_owned(),
+                limits: limits.clone(),
+                next: AtomicU64::new(0),
+            }),
+        };
+        store
+            .prepare()
+            .map_err(PackageError::io("prepare the package store"))?;
+        Ok(store)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        let aside = self.path("aside");
+        match fs::remove_dir_all(&aside) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        for name in ["aside", "packages", "trees"] {
+            fs::create_dir_all(self.path(name))?;
+        }
+        self.distrust_after_a_crash()
+    }
+
+    /// Trees are not synced file by file. After a crash of the whole machine those that can be unpacked again
+    /// are removed, and are unpacked again when they are needed.
+    fn distrust_after_a_crash(&self) -> io::Result<()> {
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let noted = self.path("trees/.boot");
+        if fs::read_to_string(&noted).is_ok_and(|before| before == boot) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(self.path("trees"))? {
+            let entry = entry?;
+            let package = self
+                .path("packages")
+                .join(entry.file_name())
+                .with_extension("zip");
+            if package.is_file() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        fs::write(noted, boot)
+    }
+
+    /// Keeps a package; it is on stable storage when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put(&self, bytes: &[u8]) -> Result<Sha256, PackageError> {
+        let digest = Sha256::from_digest(sha2::Sha256::digest(bytes).into());
+        let path = self.package(&digest);
+        if !path.exists() {
+            self.write(bytes, &path)
+                .map_err(PackageError::io("keep a package"))?;
+        }
+        Ok(digest)
+    }
+
+    fn write(&self, bytes: &[u8], to: &Path) -> io::Result<()> {
+        let aside = self.aside();
+        let mut file = File::create_new(&aside)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(e) = written.and_then(|()| fs::rename(&aside, to)) {
+            let _ = fs::remove_file(&aside);
+            return Err(e);
+        }
+        File::open(self.path("packages"))?.sync_all()
+    }
+
+    /// Where a package lies.
+    pub fn package(&self, digest: &Sha256) -> PathBuf {
+        self.path("packages").join(format!("{digest}.zip"))
+    }
+
+    /// Where a tree lies.
+    pub fn tree(&self, digest: &Sha256) -> PathBuf {
+        self.path("trees").join(digest.as_str())
+    }
+
+    /// Makes sure that a package's tree is there.
+    ///
+    /// # Errors
+    /// [`PackageError::Refused`] when the package is not allowed; nothing of it is left then.
+    pub fn unpack(&self, digest: &Sha256) -> Result<PathBuf, PackageError> {
+        let tree = self.tree(digest);
+        if tree.is_dir() {
+            return Ok(tree);
+        }
+        let archive = match File::open(self.package(digest)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(PackageError::Missing(digest.clone()));
+            }
+            opened => opened.map_err(PackageError::io("open a package"))?,
+        };
+        let aside = self.make_aside()?;
+        let unpacked = unpack::unpack(io::BufReader::new(archive), &aside, &self.shared.limits);
+        unpacked
+            .and_then(|()| self.publish(&aside, &tree))
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&aside);
+            })?;
+        Ok(tree)
+    }
+
+    /// An empty directory in which to put a tree together.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn make_aside(&self) -> Result<PathBuf, PackageError> {
+        let aside = self.aside();
+        fs::create_dir(&aside).map_err(PackageError::io("create a directory"))?;
+        Ok(aside)
+    }
+
+    /// Takes in a tree that was put together aside. It is on stable storage when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn adopt(&self, aside: &Path) -> Result<Sha256, PackageError> {
+        let digest = tree::digest(aside).map_err(PackageError::io("read a tree"))?;
+        let digest = Sha256::from_digest(digest);
+        for path in tree::walk(aside).map_err(PackageError::io("read a tree"))? {
+            let full = aside.join(path);
+            if fs::symlink_metadata(&full).is_ok_and(|kind| !kind.is_symlink()) {
+                let synced = File::open(&full).and_then(|file| file.sync_all());
+                synced.map_err(PackageError::io("write a tree"))?;
+            }
+        }
+        self.publish(aside, &self.tree(&digest))?;
+        Ok(digest)
+    }
+
+    fn publish(&self, aside: &Path, tree: &Path) -> Result<(), PackageError> {
+        match fs::rename(aside, tree) {
+            Ok(()) => Ok(()),
+            // Someone else was first with the same content.
+            Err(_) if tree.is_dir() => {
+                fs::remove_dir_all(aside).map_err(PackageError::io("remove a directory"))
+            }
+            Err(e) => Err(PackageError::Io {
+                step: "publish a tree",
+                source: e,
+            }),
+        }
+    }
+
+    /// Removes what is not in `keep` and has been there for longer than `age`: what is younger may be about to be
+    /// named by a function. Says how many were removed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sweep(&self, keep: &HashSet<Sha256>, age: Duration) -> io::Result<usize> {
+        let keep: HashSet<&OsStr> = keep
+            .iter()
+            .map(|digest| OsStr::new(digest.as_str()))
+            .collect();
+        let mut removed = 0;
+        for folder in ["packages", "trees"] {
+            for entry in fs::read_dir(self.path(folder))? {
+                let path = entry?.path();
+                let kept = path
+                    .file_stem()
+                    .is_none_or(|stem| keep.contains(stem) || stem == ".boot");
+                let old = fs::symlink_metadata(&path)
+                    .and_then(|meta| meta.modified())
+                    .is_ok_and(|time| time.elapsed().is_ok_and(|since| since >= age));
+                if kept || !old {
+                    continue;
+                }
+                if path.is_dir() {
+                    // Out of sight first: a tree that is half gone must not be found under its name.
+                    let aside = self.aside();
+                    fs::rename(&path, &aside)?;
+                    fs::remove_dir_all(aside)?;
+                } else {
+                    fs::remove_file(path)?;
+                }
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.shared.directory.join(name)
+    }
+
+    fn aside(&self) -> PathBuf {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.path("aside").join(number.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zip(text: &str) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        writer
+            .start_file("index.py", zip::write::SimpleFileOptions::default())
+            .expect("a name");
+        writer.write_all(text.as_bytes()).expect("memory");
+        writer.finish().expect("an archive").into_inner()
+    }
+
+    fn open(directory: &Path) -> PackageStore {
+        PackageStore::open(directory, &Limits::default()).expect("a store")
+    }
+
+    #[test]
+    fn a_package_is_kept_once_and_unpacked_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let digest = store.put(&zip("x")).expect("kept");
+        assert_eq!(store.put(&zip("x")).expect("kept"), digest);
+        let tree = store.unpack(&digest).expect("unpacked");
+        fs::write(tree.join("mark"), b"").expect("written");
+        let again = open(directory.path())
+            .unpack(&digest)
+            .expect("there already");
+        assert!(again.join("mark").exists());
+    }
+
+    #[test]
+    fn a_refused_package_leaves_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let digest = store.put(b"not a zip").expect("kept");
+        assert!(matches!(
+            store.unpack(&digest),
+            Err(PackageError::Refused(_))
+        ));
+        assert_eq!(
+            fs::read_dir(directory.path().join("aside"))
+                .expect("listed")
+                .count(),
+            0
+        );
+        assert!(!store.tree(&digest).exists());
+    }
+
+    #[test]
+    fn trees_of_equal_content_have_one_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let adopt = |text: &str| {
+            let aside = store.make_aside().expect("a directory");
+            fs::create_dir(aside.join("d")).expect("made");
+            fs::write(aside.join("d/f"), text).expect("written");
+            store.adopt(&aside).expect("adopted")
+        };
+        let (a, b, c) = (adopt("1"), adopt("1"), adopt("2"));
+        assert_eq!(a, b);
+        assert_ne!(a, c);
+        assert!(store.tree(&a).join("d/f").exists());
+    }
+
+    #[test]
+    fn sweeping_removes_what_no_one_names() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let (kept, gone) = (
+            store.put(&zip("x")).expect("kept"),
+            store.put(&zip("y")).expect("kept"),
+        );
+        store.unpack(&gone).expect("unpacked");
+        let keep = HashSet::from([kept.clone()]);
+        assert_eq!(
+            store
+                .sweep(&keep, Duration::from_secs(3600))
+                .expect("swept"),
+            0
+        );
+        assert_eq!(store.sweep(&keep, Duration::ZERO).expect("swept"), 2);
+        assert!(store.package(&kept).exists());
+        assert!(!store.package(&gone).exists() && !store.tree(&gone).exists());
+    }
+
+    #[test]
+    fn after_a_crash_of_the_machine_trees_are_unpacked_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let digest = store.put(&zip("x")).expect("kept");
+        let tree = store.unpack(&digest).expect("unpacked");
+        fs::write(tree.join("index.py"), b"").expect("damaged");
+        fs::write(directory.path().join("trees/.boot"), b"another").expect("written");
+        let tree = open(directory.path()).unpack(&digest).expect("unpacked");
+        assert_eq!(fs::read(tree.join("index.py")).expect("read"), b"x");
+    }
+}

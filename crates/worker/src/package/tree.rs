@@ -1,0 +1,105 @@
+//! Trees of files: their digest, their size, a copy.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The digest of a tree's names, kinds, modes and contents. The same files give the same digest, in whatever
+/// order the disk lists them.
+pub(crate) fn digest(root: &Path) -> io::Result<[u8; 32]> {
+    let mut sum = Sha256::new();
+    for path in walk(root)? {
+        let full = root.join(&path);
+        let kind = fs::symlink_metadata(&full)?;
+        sum.update((path.as_os_str().len() as u64).to_le_bytes());
+        sum.update(path.as_os_str().as_encoded_bytes());
+        if kind.is_symlink() {
+            let target = fs::read_link(&full)?;
+            sum.update(b"l");
+            sum.update((target.as_os_str().len() as u64).to_le_bytes());
+            sum.update(target.as_os_str().as_encoded_bytes());
+        } else if kind.is_dir() {
+            sum.update(b"d");
+        } else if !kind.is_file() {
+            let message = format!(
+                "{} is neither a file, a directory nor a link",
+                path.display()
+            );
+            return Err(io::Error::other(message));
+        } else {
+            let executable = kind.permissions().mode() & 0o111 != 0;
+            sum.update(if executable { b"x" } else { b"f" });
+            let mut file = fs::File::open(&full)?;
+            sum.update(kind.len().to_le_bytes());
+            io::copy(&mut file, &mut Hashing(&mut sum))?;
+        }
+    }
+    Ok(sum.finalize().into())
+}
+
+/// Bytes of all files together.
+pub(crate) fn size(root: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for path in walk(root)? {
+        // It may be in the middle of being written.
+        sum += fs::symlink_metadata(root.join(path)).map_or(0, |file| file.len());
+    }
+    Ok(sum)
+}
+
+/// Copies a tree into an empty directory; links stay links.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for path in walk(from)? {
+        let (source, target) = (from.join(&path), to.join(&path));
+        let kind = fs::symlink_metadata(&source)?;
+        if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, target)?;
+        } else if kind.is_dir() {
+            fs::create_dir(target)?;
+        } else {
+            fs::copy(source, target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every path below a directory, sorted, parents before children; links are not followed.
+pub(crate) fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(directory) = open.pop() {
+        let entries = match fs::read_dir(root.join(&directory)) {
+            // Gone since it was listed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() => {
+                continue;
+            }
+            listed => listed?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = directory.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                open.push(path.clone());
+            }
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
