@@ -90,6 +90,16 @@ impl Machine {
             })
     }
 
+    /// Whether there is no instance and no waiting request.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.tickets.is_empty()
+    }
+
+    /// Whether an instance has ended, or never was.
+    pub fn instance_is_gone(&self, instance: InstanceId) -> bool {
+        !self.instances.contains_key(&instance)
+    }
+
     /// Timers that are set; none is left when nothing is there.
     pub fn timers(&self) -> usize {
         self.timers.len()

@@ -15,6 +15,15 @@ impl Sha256 {
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// Reads 64 lower-case hex digits; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fine = text.len() == 64
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        fine.then(|| Self(text.to_owned()))
+    }
+
     /// The digest as 64 hex digits. Safe as a file name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -184,12 +184,17 @@ impl PackageStore {
         }
     }
 
-    /// Removes what is not in `keep` and has been there for longer than `age`: what is younger may be about to be
-    /// named by a function. Says how many were removed.
+    /// Removes what is neither in `keep` nor a tree that is `running`, and has been there for longer than `age`: what
+    /// is younger may be about to be named by a function. Says how many were removed.
     ///
     /// # Errors
     /// The disk's.
-    pub fn sweep(&self, keep: &HashSet<Sha256>, age: Duration) -> io::Result<usize> {
+    pub fn sweep(
+        &self,
+        keep: &HashSet<Sha256>,
+        running: &[PathBuf],
+        age: Duration,
+    ) -> io::Result<usize> {
         let keep: HashSet<&OsStr> = keep
             .iter()
             .map(|digest| OsStr::new(digest.as_str()))
@@ -204,7 +209,7 @@ impl PackageStore {
                 let old = fs::symlink_metadata(&path)
                     .and_then(|meta| meta.modified())
                     .is_ok_and(|time| time.elapsed().is_ok_and(|since| since >= age));
-                if kept || !old {
+                if kept || !old || running.contains(&path) {
                     continue;
                 }
                 if path.is_dir() {
@@ -312,7 +317,7 @@ mod tests {
                 .expect("swept"),
             0
         );
-        assert_eq!(store.sweep(&keep, Duration::ZERO).expect("swept"), 2);
+        assert_eq!(store.sweep(&keep, &[], Duration::ZERO).expect("swept"), 2);
         assert!(store.package(&kept).exists());
         assert!(!store.package(&gone).exists() && !store.tree(&gone).exists());
     }

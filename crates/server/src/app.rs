@@ -1,0 +1,317 @@
+//! `virga up`: the recipe that puts the parts together, and the same backwards.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use catalog::Catalog;
+use catalog::kv::SqliteKv;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
+
+use crate::config::{Config, LogFormat};
+use crate::credentials::{self, CredentialsError};
+use crate::doctor;
+use crate::driver::{self, Driver};
+use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, router};
+use crate::invoke::Ingest;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
+
+/// How long a pool waits for memory before others that hold more hand over.
+const YIELD_AFTER: Duration = Duration::from_millis(500);
+const START_ATTEMPTS: u8 = 3;
+
+/// Why virga does not start; each says how to mend it.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    #[error("data directory {path}: {source}; name one that can be written with --data")]
+    Data { path: String, source: io::Error },
+    #[error(
+        "another virga uses the data directory {0}; stop it, or name another directory with --data"
+    )]
+    InUse(String),
+    #[error("this host cannot isolate functions:\n{0}\nvirga doctor shows all that is needed")]
+    Host(String),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Worker(#[from] worker::Error),
+    #[error(transparent)]
+    Packages(#[from] worker::PackageError),
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Store(#[from] catalog::kv::KvError),
+    #[error(transparent)]
+    Logs(#[from] StoreError),
+    #[error("metrics: {0}")]
+    Metrics(String),
+    #[error("cannot listen on {address}: {source}; name another address with --listen")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{step}: {source}")]
+    Io {
+        step: &'static str,
+        source: io::Error,
+    },
+}
+
+/// Runs virga until it is told to stop. Says whether everything that ran had ended by then.
+pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
+    start_log(&config);
+    // 1. What must hold before anything is touched.
+    check_host()?;
+    let _lock = take_directory(&config.data)?;
+    let credentials = credentials::load(&config.data)?;
+    let told = credentials::from_environment()?.is_some();
+    // 2. What keeps.
+    let data = &config.data;
+    let kv = SqliteKv::open(&data.join("catalog.sqlite"))?;
+    let catalog = Catalog::open(Arc::new(kv)).await?;
+    let packages = PackageStore::open(&data.join("code"), &config.limits)?;
+    let prometheus =
+        telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
+    let metrics = Arc::new(Metrics);
+    let settings = Settings {
+        retention: config.log_retention,
+        max_bytes: config.log_store_bytes,
+    };
+    let store = Store::open(&data.join("logs.sqlite"), settings)?;
+    let telemetry = Telemetry::start(store, metrics.clone()).map_err(|source| StartError::Io {
+        step: "start the log writer",
+        source,
+    })?;
+    // 3. What runs.
+    let worker = Arc::new(Worker::new(worker_config(&config)?)?);
+    if worker.interpreters().all().next().is_none() {
+        warn!("no Python was found; install python3, or name one with --python");
+    }
+    let driver = Driver::start(worker.clone(), packages.clone(), driver_settings(&config));
+    let limits = Arc::new(config.limits.clone());
+    let ingest = Ingest::new(
+        catalog.clone(),
+        driver.clone(),
+        telemetry.clone(),
+        limits.clone(),
+    );
+    let install = InstallSettings {
+        timeout: config.install_timeout,
+        directories: config.install_directories.clone(),
+    };
+    Lifecycle::start(
+        catalog.clone(),
+        driver.clone(),
+        worker.clone(),
+        packages.clone(),
+        install,
+    );
+    prewarm(&worker, &config);
+    // 4. Whom it serves.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    let address = listener.local_addr().map_err(|source| StartError::Io {
+        step: "listen",
+        source,
+    })?;
+    let gateway = Gateway {
+        account: config.account,
+        credentials,
+        region: config.region.clone(),
+        public_url: config.public_url.clone(),
+        limits,
+        catalog,
+        ingest,
+        driver: driver.clone(),
+        worker,
+        packages,
+        telemetry: telemetry.clone(),
+        metrics,
+        prometheus: Prometheus(prometheus),
+        body_room: Semaphore::new(BODY_ROOM_KB),
+    };
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%error, "cannot send small answers at once");
+        }
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = axum::serve(listener, router(Arc::new(gateway))).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    let serving = tokio::spawn(serving.into_future());
+    announce(address, &config.data, told);
+    // 5. The same backwards.
+    wait_for_signal().await.map_err(|source| StartError::Io {
+        step: "wait for a signal",
+        source,
+    })?;
+    info!("draining: no new requests; running ones may end");
+    let _ = stop.send(());
+    let drained = driver.drain(config.drain_timeout).await;
+    if !drained {
+        warn!("instances were still running at the end of the drain timeout; they are ended");
+    }
+    // Connections with an answer under way get a moment; idle ones are closed at once.
+    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    tokio::task::spawn_blocking(move || telemetry.flush())
+        .await
+        .unwrap_or_default();
+    info!("stopped");
+    Ok(drained)
+}
+
+fn start_log(config: &Config) {
+    let filter = EnvFilter::new(&config.log);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let json = match config.log_format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    if json {
+        builder.json().init();
+    } else {
+        builder
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .init();
+    }
+}
+
+/// Isolation never degrades silently.
+fn check_host() -> Result<(), StartError> {
+    let missing: Vec<_> = sandbox::probe::host()
+        .into_iter()
+        .filter_map(|check| {
+            check
+                .result
+                .err()
+                .map(|why| format!("  {}: {why}", check.name))
+        })
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Host(missing.join("\n")))
+    }
+}
+
+/// Makes the data directory, and holds it for as long as the file is held.
+fn take_directory(data: &Path) -> Result<File, StartError> {
+    let path = data.display().to_string();
+    let failed = |source| StartError::Data {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(data).map_err(failed)?;
+    let lock = File::options()
+        .create(true)
+        .append(true)
+        .open(data.join("lock"))
+        .map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(path)),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn worker_config(config: &Config) -> Result<worker::Config, StartError> {
+    let virga = std::env::current_exe().map_err(|source| StartError::Io {
+        step: "find virga's own binary",
+        source,
+    })?;
+    let directory = config.data.join("run");
+    // Roots are bound from here, so the path must be whole.
+    std::fs::create_dir_all(&directory).map_err(|source| StartError::Io {
+        step: "make a directory",
+        source,
+    })?;
+    let directory = directory.canonicalize().map_err(|source| StartError::Io {
+        step: "find the data",
+        source,
+    })?;
+    Ok(worker::Config {
+        directory,
+        virga,
+        cgroup: config.cgroup.clone(),
+        interpreters: Interpreters::find(&config.python, config.runtime_fallback),
+        uid_base: config.uid_base,
+        uid_count: config.uid_count,
+        blanks: config.blanks,
+        limits: config.limits.clone(),
+    })
+}
+
+fn driver_settings(config: &Config) -> driver::Settings {
+    driver::Settings {
+        dispatch: dispatch::Config {
+            account_mb: config.limits.concurrency_mb.into(),
+            node_mb: config.node_memory_mb,
+            max_starting: config.max_starting,
+            max_waiting: config.max_waiting,
+            max_start_attempts: START_ATTEMPTS,
+            yield_after: YIELD_AFTER.as_micros() as u64,
+        },
+        keep_alive: config.keep_alive,
+        freeze_after: config.freeze_after,
+        wait: config.wait,
+        place: Arc::new(Place {
+            region: config.region.clone(),
+            uin: config.uin.clone(),
+        }),
+    }
+}
+
+/// The newest interpreter is the likeliest to be asked for first.
+fn prewarm(worker: &Worker, config: &Config) {
+    if let Some(newest) = worker.interpreters().all().last()
+        && let Err(error) = worker.prepare(config.account, newest)
+    {
+        warn!(%error, "cannot prepare an interpreter");
+    }
+}
+
+/// The one line that says where everything is.
+#[expect(clippy::print_stdout, reason = "tools wait for this line")]
+fn announce(address: SocketAddr, data: &Path, told: bool) {
+    let credentials = if told {
+        "the environment's".to_owned()
+    } else {
+        data.join(credentials::FILE).display().to_string()
+    };
+    println!(
+        "virga is ready: api http://{address}  data {}  credentials {credentials}",
+        data.display()
+    );
+    let _ = io::stdout().flush();
+    info!(%address, host = doctor::summary(), "ready");
+}
+
+async fn wait_for_signal() -> io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! A client of the public API, signing as any other.
+
+use std::time::Duration;
+
+use scf::action::Action;
+use scf::envelope::{self, Refusal};
+use scf::tc3::{self, ToSign};
+use thiserror::Error;
+
+use super::Common;
+use crate::credentials::{self, Credentials, CredentialsError};
+
+/// Longer than any function may run.
+const TIMEOUT: Duration = Duration::from_secs(1000);
+const ANSWER_MAX: u64 = 128 << 20;
+
+/// Why a call did not succeed.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    #[error("{endpoint} cannot be reached: {source}; start the server with: virga up")]
+    Unreachable {
+        endpoint: String,
+        source: Box<ureq::Error>,
+    },
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("{endpoint} does not answer as the API does: {why}")]
+    Strange { endpoint: String, why: String },
+    #[error("no credentials: {data} has no {file}; name the server's data directory with --data, or set VIRGA_SECRET_ID and VIRGA_SECRET_KEY", file = credentials::FILE)]
+    NoCredentials { data: String },
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+impl ClientError {
+    pub(super) fn is_authentication(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.code.starts_with("AuthFailure"),
+            Self::NoCredentials { .. } | Self::Credentials(_) => true,
+            Self::Unreachable { .. } | Self::Strange { .. } => false,
+        }
+    }
+
+    /// Whether the server says that the function does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code.starts_with("ResourceNotFound.Function"))
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(super) struct Client {
+    agent: ureq::Agent,
+    endpoint: String,
+    host: String,
+    credentials: Credentials,
+    pub(super) namespace: String,
+}
+
+impl Client {
+    pub(super) fn new(common: &Common) -> Result<Self, ClientError> {
+        let credentials =
+            match credentials::from_environment()? {
+                Some(told) => told,
+                None => credentials::from_file(&common.data.join(credentials::FILE))?.ok_or_else(
+                    || ClientError::NoCredentials {
+                        data: common.data.display().to_string(),
+                    },
+                )?,
+            };
+        let endpoint = common.endpoint.trim_end_matches('/').to_owned();
+        let host = endpoint
+            .split_once("://")
+            .map_or(endpoint.as_str(), |(_, host)| host)
+            .to_owned();
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false);
+        // A local server is not reached through a proxy.
+        let agent = config.proxy(None).build().into();
+        Ok(Self {
+            agent,
+            endpoint,
+            host,
+            credentials,
+            namespace: common.namespace.clone(),
+        })
+    }
+
+    /// Calls an action.
+    pub(super) fn call<A: Action>(&self, request: &A::Request) -> Result<A::Response, ClientError> {
+        const CONTENT_TYPE: &str = "application/json";
+        let body = envelope::request_body(request);
+        let now = crate::clock::now_ms() / 1000;
+        let authorization = tc3::authorization(&ToSign {
+            secret_id: &self.credentials.id,
+            secret_key: &self.credentials.key,
+            service: scf::SERVICE,
+            host: &self.host,
+            content_type: CONTENT_TYPE,
+            payload: &body,
+            timestamp: now,
+        });
+        let sent = self
+            .agent
+            .post(&format!("{}/", self.endpoint))
+            .header("Host", &self.host)
+            .header("Content-Type", CONTENT_TYPE)
+            .header("Authorization", &authorization)
+            .header("X-TC-Action", A::NAME)
+            .header("X-TC-Version", scf::VERSION)
+            .header("X-TC-Timestamp", now.to_string())
+            .send(&body[..]);
+        let unreachable = |source| ClientError::Unreachable {
+            endpoint: self.endpoint.clone(),
+            source: Box::new(source),
+        };
+        let mut answer = sent.map_err(unreachable)?;
+        let bytes = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_MAX)
+            .read_to_vec()
+            .map_err(unreachable)?;
+        let strange = |why: String| ClientError::Strange {
+            endpoint: self.endpoint.clone(),
+            why,
+        };
+        let read = envelope::read::<A::Response>(&bytes).map_err(|e| strange(e.to_string()))?;
+        Ok(read?)
+    }
+
+    /// The namespace, when it is not the default one.
+    pub(super) fn namespace(&self) -> Option<String> {
+        Some(self.namespace.clone())
+    }
+}

@@ -1,0 +1,81 @@
+//! `virga invoke`.
+
+use std::fs;
+use std::io::Read;
+
+use clap::Args;
+use scf::action::Invoke;
+use scf::types::InvokeRequest;
+
+use super::Failure;
+use super::client::Client;
+use super::output::Output;
+
+/// Flags of `virga invoke`.
+#[derive(Args, Debug)]
+pub(super) struct InvokeArgs {
+    /// Name of the function
+    name: String,
+    /// The event: JSON, @file, or - for standard input
+    #[arg(default_value = "{}")]
+    event: String,
+    /// Print the end of the log, too
+    #[arg(long)]
+    log: bool,
+    /// Version or alias
+    #[arg(long)]
+    qualifier: Option<String>,
+}
+
+pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result<(), Failure> {
+    let event = match args.event.strip_prefix('@') {
+        Some(file) => {
+            fs::read_to_string(file).map_err(|e| Failure::Usage(format!("{file}: {e}")))?
+        }
+        None if args.event == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            text
+        }
+        None => args.event.clone(),
+    };
+    let answer = client.call::<Invoke>(&InvokeRequest {
+        function_name: args.name.clone(),
+        namespace: client.namespace(),
+        client_context: Some(event),
+        log_type: args.log.then(|| "Tail".to_owned()),
+        qualifier: args.qualifier.clone(),
+        ..InvokeRequest::default()
+    })?;
+    let result = &answer.result;
+    if output.is_json() {
+        output.document(result);
+    } else {
+        if args.log {
+            output.note(result.log.trim_end());
+        }
+        output.text(&for_people(&result.ret_msg));
+        let mb = result.mem_usage as f64 / f64::from(1 << 20);
+        output.progress(&format!(
+            "{:.2} ms, {mb:.1} MB, request {}",
+            result.duration, result.function_request_id
+        ));
+    }
+    if result.invoke_result == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Function)
+    }
+}
+
+/// A failure's stack reads better with its lines apart.
+fn for_people(answer: &str) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(answer).ok();
+    let stack = parsed
+        .as_ref()
+        .and_then(|value| value.get("stackTrace")?.as_str());
+    match stack {
+        Some(stack) => format!("{answer}\n\n{stack}"),
+        None => answer.to_owned(),
+    }
+}

@@ -1,0 +1,255 @@
+//! The command line: a client of the public API, and the way to start the server.
+//!
+//! Exit codes: 0 success, 1 the function failed, 2 the command line is wrong, 3 the server cannot be reached or refused,
+//! 4 the server does not accept the credentials.
+
+mod client;
+mod deploy;
+mod functions;
+mod invoke;
+mod logs;
+mod new;
+mod output;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap_complete::Shell;
+
+use self::client::{Client, ClientError};
+use self::output::Output;
+use crate::{app, config, doctor};
+
+/// Why a command ends without success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the function failed")]
+    Function,
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Function => 1,
+            Self::Usage(_) => 2,
+            Self::Client(error) if error.is_authentication() => 4,
+            Self::Client(_) | Self::Io(_) => 3,
+        }
+    }
+}
+
+/// What each command that talks to a server takes.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// Address of the API
+    #[arg(
+        long,
+        env = "VIRGA_ENDPOINT",
+        default_value = "http://127.0.0.1:9400",
+        global = true
+    )]
+    endpoint: String,
+    /// The server's data directory, where the credentials are, unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
+    #[arg(
+        long,
+        env = "VIRGA_DATA",
+        default_value = "/var/lib/virga",
+        global = true,
+        hide_env_values = true
+    )]
+    data: PathBuf,
+    /// Namespace of the function
+    #[arg(long, short, default_value = "default", global = true)]
+    namespace: String,
+    /// Print JSON, also on a terminal
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Write the first function into a new directory
+    New(new::NewArgs),
+    /// Create or update a function from a directory, a file or a zip archive
+    Deploy(deploy::DeployArgs),
+    /// Invoke a function and print its answer
+    Invoke(invoke::InvokeArgs),
+    /// Print the logs of a function
+    Logs(logs::LogsArgs),
+    /// List the functions of a namespace
+    List(functions::ListArgs),
+    /// Show a function's settings and state
+    Show(functions::ShowArgs),
+    /// Delete a function
+    Delete(functions::DeleteArgs),
+}
+
+fn command() -> Command {
+    let up = Command::new("up")
+        .about("Start the server")
+        .long_about(
+            "Start the server. Each option is also a variable and a key of the --config file.",
+        )
+        .args(config::args());
+    let json = Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print JSON, also on a terminal");
+    let doctor = Command::new("doctor")
+        .about("Say whether this host can isolate functions, and mend what is missing")
+        .arg(json);
+    let shell = Arg::new("shell")
+        .required(true)
+        .value_parser(clap::value_parser!(Shell))
+        .help("The shell");
+    let completions = Command::new("completions")
+        .about("Print completions for a shell")
+        .arg(shell);
+    let reference = Command::new("reference")
+        .hide(true)
+        .about("Print the reference of all options");
+    // The tasks bring their common options along; `up` has its own.
+    let tasks = Task::augment_subcommands(Command::new("tasks"));
+    let tasks = tasks.get_subcommands().cloned().map(Common::augment_args);
+    Command::new("virga")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serverless cloud functions on your own machines")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(up)
+        .subcommands(tasks)
+        .subcommands([doctor, completions, reference])
+}
+
+/// Runs what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("up", matches)) => up(matches),
+        Some(("doctor", matches)) => diagnose(matches.get_flag("json")),
+        Some(("completions", matches)) => {
+            if let Some(shell) = matches.get_one::<Shell>("shell") {
+                clap_complete::generate(*shell, &mut command(), "virga", &mut std::io::stdout());
+            }
+            ExitCode::SUCCESS
+        }
+        Some(("reference", _)) => {
+            let page = format!("{}\n{}", config::reference(), config::limits_reference());
+            print(&page)
+        }
+        Some((_, task)) => {
+            let output = Output::new(task.get_flag("json"));
+            match perform(&matches, task, &output) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    if !matches!(failure, Failure::Function) {
+                        output.failure(&failure);
+                    }
+                    ExitCode::from(failure.code())
+                }
+            }
+        }
+        None => ExitCode::from(2),
+    }
+}
+
+fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(), Failure> {
+    let wrong = |e: clap::Error| Failure::Usage(e.to_string());
+    let common = Common::from_arg_matches(task).map_err(wrong)?;
+    let task = Task::from_arg_matches(matches).map_err(wrong)?;
+    if let Task::New(args) = task {
+        return new::run(&args, output);
+    }
+    let client = Client::new(&common)?;
+    match task {
+        Task::New(_) => Ok(()),
+        Task::Deploy(args) => deploy::run(&client, &args, output),
+        Task::Invoke(args) => invoke::run(&client, &args, output),
+        Task::Logs(args) => logs::run(&client, &args, output),
+        Task::List(args) => functions::list(&client, &args, output),
+        Task::Show(args) => functions::show(&client, &args, output),
+        Task::Delete(args) => functions::delete(&client, &args, output),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line talks to people")]
+fn up(matches: &ArgMatches) -> ExitCode {
+    let config = match config::resolve(matches) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!(
+                "virga: the configuration has {} problem(s):",
+                problems.len()
+            );
+            for problem in problems {
+                eprintln!("  {problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("virga: cannot start: {e}");
+            return ExitCode::from(3);
+        }
+    };
+    let outcome = runtime.block_on(app::up(config));
+    // What is left are helpers that wait for something that no longer comes.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    match outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("virga: {e}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn diagnose(json: bool) -> ExitCode {
+    let findings = doctor::examine();
+    let healthy = findings.iter().all(|finding| finding.ok);
+    let output = Output::new(json);
+    let rows = findings.iter().map(|finding| {
+        let mark = if finding.ok { "ok" } else { "MISSING" };
+        vec![
+            finding.name.clone(),
+            mark.to_owned(),
+            finding.detail.clone(),
+        ]
+    });
+    output.table(&["CHECK", "STATE", "DETAIL"], rows.collect(), &findings);
+    if healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,60 @@
+//! Calendar time, as the API writes it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+use model::Timestamp;
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as Timestamp)
+}
+
+/// SCF's times are Beijing's.
+fn zone() -> TimeZone {
+    TimeZone::fixed(Offset::constant(8))
+}
+
+/// A time as the API shows it, `YYYY-MM-DD HH:MM:SS`.
+pub(crate) fn format(time: Timestamp) -> String {
+    match jiff::Timestamp::from_millisecond(time) {
+        Ok(time) => time
+            .to_zoned_datetime(zone())
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Reads a time as the API writes it.
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
+    let civil = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    Some(
+        civil
+            .to_zoned_datetime(zone())
+            .ok()?
+            .timestamp()
+            .as_millisecond(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_beijings_and_read_back_as_written() {
+        assert_eq!(format(0), "1970-01-01 08:00:00");
+        assert_eq!(parse("1970-01-01 08:00:01"), Some(1000));
+        for bad in [
+            "",
+            "1970-01-01",
+            "1970-13-01 00:00:00",
+            "1970-01-01T08:00:00",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,700 @@
+//! What `virga up` can be told, and where: default < file < environment < flag.
+//!
+//! [`OPTIONS`] is the one list from which flags, variables, file keys, the help and the reference page are made. All
+//! problems are found before anything starts.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches};
+use model::{AccountId, Limits};
+
+/// One thing that can be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opt {
+    /// Its key in the file; `--a-b` as a flag and `VIRGA_A_B` in the environment.
+    pub(crate) name: &'static str,
+    /// What the help calls its value.
+    value: &'static str,
+    /// What holds when nothing is told; empty where that depends on the host.
+    default: &'static str,
+    /// The manual.
+    help: &'static str,
+}
+
+const fn opt(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt {
+        name,
+        value,
+        default,
+        help,
+    }
+}
+
+/// The one list.
+pub(crate) const OPTIONS: &[Opt] = &[
+    opt(
+        "listen",
+        "ADDRESS",
+        "127.0.0.1:9400",
+        "Where the API is served",
+    ),
+    opt(
+        "data",
+        "DIR",
+        "/var/lib/virga",
+        "Directory of all that virga keeps",
+    ),
+    opt(
+        "public_url",
+        "URL",
+        "",
+        "How clients reach the API, for URLs that virga hands out; else taken from each request's Host",
+    ),
+    opt(
+        "region",
+        "NAME",
+        "ap-guangzhou",
+        "Region that functions are told they run in",
+    ),
+    opt(
+        "app_id",
+        "NUMBER",
+        "1250000000",
+        "Account id (AppId) that owns all functions",
+    ),
+    opt(
+        "uin",
+        "NUMBER",
+        "100000000001",
+        "Account's Uin that functions are told",
+    ),
+    opt(
+        "python",
+        "PATHS",
+        "",
+        "Interpreters to serve with, separated by commas; else those found on the host",
+    ),
+    opt(
+        "runtime_fallback",
+        "BOOL",
+        "true",
+        "Whether a runtime that is not installed is served by the nearest newer one",
+    ),
+    opt(
+        "keep_alive",
+        "SECONDS",
+        "300",
+        "How long an idle instance is kept",
+    ),
+    opt(
+        "freeze_after_ms",
+        "MILLISECONDS",
+        "100",
+        "How long after its last answer an idle instance is frozen",
+    ),
+    opt(
+        "wait",
+        "SECONDS",
+        "10",
+        "How long a request waits for an instance where limits keep another from being started",
+    ),
+    opt(
+        "max_waiting",
+        "NUMBER",
+        "10000",
+        "Requests that may wait for one function",
+    ),
+    opt(
+        "blanks",
+        "NUMBER",
+        "4",
+        "Sandboxes kept ready per interpreter, for cold starts",
+    ),
+    opt(
+        "node_memory_mb",
+        "MB",
+        "",
+        "Memory for instances together; else four fifths of the host's",
+    ),
+    opt(
+        "max_starting",
+        "NUMBER",
+        "",
+        "Instances that may be starting at a time; else two per processor",
+    ),
+    opt(
+        "uid_base",
+        "NUMBER",
+        "2000000",
+        "First of the user ids set aside for instances; nothing else on the host may use them",
+    ),
+    opt(
+        "uid_count",
+        "NUMBER",
+        "65536",
+        "How many user ids are set aside",
+    ),
+    opt(
+        "cgroup",
+        "NAME",
+        "virga",
+        "Name of virga's control groups; one virga per name",
+    ),
+    opt(
+        "install_timeout",
+        "SECONDS",
+        "300",
+        "Longest installation of a package's dependencies",
+    ),
+    opt(
+        "install_directories",
+        "PATHS",
+        "",
+        "Directories of the host that pip may read, as one with wheels, separated by commas",
+    ),
+    opt(
+        "drain_timeout",
+        "SECONDS",
+        "30",
+        "How long running requests may go on after SIGTERM",
+    ),
+    opt(
+        "log_retention_days",
+        "DAYS",
+        "7",
+        "How long invocation logs are kept",
+    ),
+    opt(
+        "log_store_mb",
+        "MB",
+        "1024",
+        "Largest size of the kept invocation logs; the oldest go first",
+    ),
+    opt(
+        "log",
+        "FILTER",
+        "info",
+        "What virga itself logs: error, warn, info, debug, trace, or a filter by module",
+    ),
+    opt(
+        "log_format",
+        "FORMAT",
+        "auto",
+        "text, json, or auto: text on a terminal and JSON elsewhere",
+    ),
+    opt(
+        "limits",
+        "LIST",
+        "",
+        "Quotas as name=value, separated by commas; in the file a table [limits]",
+    ),
+];
+
+/// All that `virga up` was told, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data: PathBuf,
+    pub(crate) public_url: Option<String>,
+    pub(crate) region: String,
+    pub(crate) account: AccountId,
+    pub(crate) uin: String,
+    pub(crate) python: Vec<PathBuf>,
+    pub(crate) runtime_fallback: bool,
+    pub(crate) keep_alive: Duration,
+    pub(crate) freeze_after: Duration,
+    pub(crate) wait: Duration,
+    pub(crate) max_waiting: usize,
+    pub(crate) blanks: usize,
+    pub(crate) node_memory_mb: u64,
+    pub(crate) max_starting: u32,
+    pub(crate) uid_base: u32,
+    pub(crate) uid_count: u32,
+    pub(crate) cgroup: String,
+    pub(crate) install_timeout: Duration,
+    pub(crate) install_directories: Vec<PathBuf>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) log_retention: Duration,
+    pub(crate) log_store_bytes: u64,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) limits: Limits,
+}
+
+/// How virga's own log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+    Auto,
+}
+
+/// The flags of `virga up`, made from the list.
+pub(crate) fn args() -> Vec<Arg> {
+    let file = Arg::new("config")
+        .long("config")
+        .env("VIRGA_CONFIG")
+        .value_name("FILE")
+        .help("TOML file with any of these options");
+    let one = |option: &Opt| {
+        let default = if option.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {}]", option.default)
+        };
+        Arg::new(option.name)
+            .long(option.flag())
+            .env(option.variable())
+            .value_name(option.value)
+            .hide_env_values(true)
+            .help(format!("{}{default}", option.help))
+    };
+    std::iter::once(file)
+        .chain(OPTIONS.iter().map(one))
+        .collect()
+}
+
+impl Opt {
+    fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    fn variable(&self) -> String {
+        format!("VIRGA_{}", self.name.to_uppercase())
+    }
+}
+
+/// The reference page, from the list.
+pub(crate) fn reference() -> String {
+    let mut page = String::from(
+        "| key | flag | variable | default | meaning |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for option in OPTIONS {
+        let default = if option.default.is_empty() {
+            "–".to_owned()
+        } else {
+            format!("`{}`", option.default)
+        };
+        page.push_str(&format!(
+            "| `{}` | `--{} {}` | `{}` | {default} | {} |\n",
+            option.name,
+            option.flag(),
+            option.value,
+            option.variable(),
+            option.help
+        ));
+    }
+    page
+}
+
+/// The reference of quotas, from their defaults.
+pub(crate) fn limits_reference() -> String {
+    let mut page = String::from("| quota | default |\n| --- | --- |\n");
+    if let Ok(toml::Value::Table(table)) = toml::Value::try_from(Limits::default()) {
+        for (name, value) in table {
+            page.push_str(&format!("| `{name}` | {value} |\n"));
+        }
+    }
+    page
+}
+
+/// Reads everything that was told.
+///
+/// # Errors
+/// All problems, each with where it was told and what is allowed.
+pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
+    let mut told = Told::default();
+    if let Some(path) = matches.get_one::<String>("config") {
+        told.read_file(Path::new(path));
+    }
+    for option in OPTIONS {
+        let Some(text) = matches.get_one::<String>(option.name) else {
+            continue;
+        };
+        let source = match matches.value_source(option.name) {
+            Some(ValueSource::EnvVariable) => option.variable(),
+            _ => format!("--{}", option.flag()),
+        };
+        told.values.insert(option.name, (text.clone(), source));
+    }
+    let config = told.config();
+    if told.problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(told.problems)
+    }
+}
+
+/// Values as they were told, and where.
+#[derive(Default)]
+struct Told {
+    values: BTreeMap<&'static str, (String, String)>,
+    limits: toml::Table,
+    problems: Vec<String>,
+}
+
+impl Told {
+    fn read_file(&mut self, path: &Path) {
+        let shown = path.display();
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) => {
+                return self
+                    .problems
+                    .push(format!("config: {shown} cannot be read: {e}"));
+            }
+        };
+        let table: toml::Table = match text.parse() {
+            Ok(table) => table,
+            Err(e) => {
+                return self
+                    .problems
+                    .push(format!("config: {shown} is not TOML: {}", e.message()));
+            }
+        };
+        for (key, value) in table {
+            let source = format!("{shown}");
+            match (OPTIONS.iter().find(|option| option.name == key), value) {
+                (Some(option), toml::Value::Table(limits)) if option.name == "limits" => {
+                    self.limits = limits
+                }
+                (Some(option), value) => match as_text(&value) {
+                    Some(text) => drop(self.values.insert(option.name, (text, source))),
+                    None => self
+                        .problems
+                        .push(format!("{key} (in {shown}): a table is not allowed here")),
+                },
+                (None, _) => {
+                    let known: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+                    self.problems.push(format!(
+                        "{key} (in {shown}): no such option; there are {}",
+                        known.join(", ")
+                    ));
+                }
+            }
+        }
+    }
+
+    fn config(&mut self) -> Config {
+        Config {
+            listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
+            data: self.text("data").into(),
+            public_url: self.public_url(),
+            region: self.text("region"),
+            account: AccountId(self.parse("app_id", "a number")),
+            uin: self.parse::<u64>("uin", "a number").to_string(),
+            python: self.paths("python"),
+            runtime_fallback: self.parse("runtime_fallback", "true or false"),
+            keep_alive: self.seconds("keep_alive"),
+            freeze_after: Duration::from_millis(self.number("freeze_after_ms", 0, 86_400_000)),
+            wait: self.seconds("wait"),
+            max_waiting: self.number("max_waiting", 1, 1_000_000) as usize,
+            blanks: self.number("blanks", 0, 1000) as usize,
+            node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
+            max_starting: self.host_number("max_starting", 1, 10_000, two_per_processor) as u32,
+            uid_base: self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32,
+            uid_count: self.number("uid_count", 16, 10_000_000) as u32,
+            cgroup: self.cgroup(),
+            install_timeout: self.seconds("install_timeout"),
+            install_directories: self.paths("install_directories"),
+            drain_timeout: self.seconds("drain_timeout"),
+            log_retention: Duration::from_secs(
+                86_400 * self.number("log_retention_days", 1, 36_500),
+            ),
+            log_store_bytes: self.number("log_store_mb", 1, 1 << 30) << 20,
+            log: self.log(),
+            log_format: self.log_format(),
+            limits: self.limits(),
+        }
+    }
+
+    /// What was told, or the default, and where from.
+    fn raw(&self, name: &'static str) -> (String, String) {
+        let default = OPTIONS
+            .iter()
+            .find(|option| option.name == name)
+            .map_or("", |option| option.default);
+        self.values
+            .get(name)
+            .cloned()
+            .unwrap_or((default.to_owned(), "default".to_owned()))
+    }
+
+    fn problem(&mut self, name: &str, given: impl Display, source: &str, allowed: &str) {
+        self.problems.push(format!(
+            "{name} (from {source}): {given:?} is not allowed; {allowed}",
+            given = given.to_string()
+        ));
+    }
+
+    fn text(&mut self, name: &'static str) -> String {
+        let (text, source) = self.raw(name);
+        if text.is_empty() {
+            self.problem(name, "", &source, "it must not be empty");
+        }
+        text
+    }
+
+    fn parse<T: FromStr + Fallback>(&mut self, name: &'static str, allowed: &str) -> T {
+        let (text, source) = self.raw(name);
+        text.parse().unwrap_or_else(|_| {
+            self.problem(name, &text, &source, allowed);
+            T::fallback()
+        })
+    }
+
+    fn number(&mut self, name: &'static str, min: u64, max: u64) -> u64 {
+        let (text, source) = self.raw(name);
+        match text.parse() {
+            Ok(number) if (min..=max).contains(&number) => number,
+            _ => {
+                self.problem(
+                    name,
+                    &text,
+                    &source,
+                    &format!("a number from {min} to {max}"),
+                );
+                min
+            }
+        }
+    }
+
+    fn host_number(
+        &mut self,
+        name: &'static str,
+        min: u64,
+        max: u64,
+        host: impl Fn() -> u64,
+    ) -> u64 {
+        if self.raw(name).0.is_empty() {
+            host().clamp(min, max)
+        } else {
+            self.number(name, min, max)
+        }
+    }
+
+    fn seconds(&mut self, name: &'static str) -> Duration {
+        Duration::from_secs(self.number(name, 1, 31_536_000))
+    }
+
+    fn paths(&mut self, name: &'static str) -> Vec<PathBuf> {
+        let (text, source) = self.raw(name);
+        let paths: Vec<_> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        for path in paths.iter().filter(|path| !path.exists()) {
+            self.problem(
+                name,
+                path.display(),
+                &source,
+                "paths that exist, separated by commas",
+            );
+        }
+        paths
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let (url, source) = self.raw("public_url");
+        if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+            self.problem(
+                "public_url",
+                &url,
+                &source,
+                "a URL that starts with http:// or https://",
+            );
+        }
+        (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    fn cgroup(&mut self) -> String {
+        let (name, source) = self.raw("cgroup");
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if name.is_empty() || !name.bytes().all(fine) {
+            self.problem("cgroup", &name, &source, "letters, digits, '-' and '_'");
+        }
+        name
+    }
+
+    fn log(&mut self) -> String {
+        let (filter, source) = self.raw("log");
+        if let Err(e) = tracing_subscriber::EnvFilter::try_new(&filter) {
+            self.problem(
+                "log",
+                &filter,
+                &source,
+                &format!("a level or a filter is ({e})"),
+            );
+        }
+        filter
+    }
+
+    fn log_format(&mut self) -> LogFormat {
+        let (format, source) = self.raw("log_format");
+        match format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            "auto" => LogFormat::Auto,
+            other => {
+                self.problem("log_format", other, &source, "text, json or auto");
+                LogFormat::Auto
+            }
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let mut table = std::mem::take(&mut self.limits);
+        let (list, source) = self.raw("limits");
+        for pair in list
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
+            match pair
+                .split_once('=')
+                .and_then(|(name, value)| Some((name, value.parse::<i64>().ok()?)))
+            {
+                Some((name, value)) => {
+                    drop(table.insert(name.trim().to_owned(), toml::Value::Integer(value)))
+                }
+                None => self.problem("limits", pair, &source, "name=value with a number"),
+            }
+        }
+        table.try_into().unwrap_or_else(|e: toml::de::Error| {
+            self.problems.push(format!("limits: {}", e.message()));
+            Limits::default()
+        })
+    }
+}
+
+/// What stands in for a value that is refused, until all problems are listed.
+trait Fallback {
+    fn fallback() -> Self;
+}
+
+impl Fallback for SocketAddr {
+    fn fallback() -> Self {
+        Self::from(([127, 0, 0, 1], 0))
+    }
+}
+
+impl Fallback for u64 {
+    fn fallback() -> Self {
+        0
+    }
+}
+
+impl Fallback for bool {
+    fn fallback() -> Self {
+        false
+    }
+}
+
+fn as_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Table(_) => None,
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Array(items) => items
+            .iter()
+            .map(as_text)
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Four fifths of the host's memory, MB.
+fn host_memory_mb() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kb: u64 = total
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or(1 << 20);
+    kb / 1024 * 4 / 5
+}
+
+fn two_per_processor() -> u64 {
+    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::*;
+
+    fn told(line: &[&str]) -> Result<Config, Vec<String>> {
+        let command = Command::new("up").args(args());
+        let words = std::iter::once("up").chain(line.iter().copied());
+        resolve(&command.try_get_matches_from(words).expect("flags"))
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("virga.toml");
+        std::fs::write(
+            &file,
+            "listen = '127.0.0.1:1'\nkeep_alive = 7\n[limits]\nmemory_max_mb = 6144\n",
+        )
+        .expect("written");
+        let file = file.to_str().expect("a path");
+        let config = told(&["--config", file, "--listen", "127.0.0.1:2"]).expect("allowed");
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.keep_alive, Duration::from_secs(7));
+        assert_eq!(config.wait, Duration::from_secs(10));
+        assert_eq!(config.limits.memory_max_mb, 6144);
+        assert_eq!(config.limits.timeout_max_s, 900);
+    }
+
+    #[test]
+    fn every_problem_is_listed_with_where_it_is_from() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("virga.toml");
+        std::fs::write(
+            &file,
+            "keep_alive = -1\ncolour = 'red'\n[limits]\nnothing = 1\n",
+        )
+        .expect("written");
+        let file = file.to_str().expect("a path");
+        let problems = told(&["--config", file, "--listen", "here", "--log-format", "xml"])
+            .expect_err("refused");
+        let expected = [
+            "colour (in",
+            "limits: unknown field `nothing`",
+            "keep_alive (from",
+            "listen (from --listen): \"here\"",
+            "log_format (from --log-format)",
+        ];
+        for part in expected {
+            assert!(
+                problems.iter().any(|problem| problem.contains(part)),
+                "{part}: {problems:?}"
+            );
+        }
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+    }
+
+    #[test]
+    fn quotas_are_told_as_a_list_too() {
+        let config = told(&["--limits", "timeout_max_s=1800,namespaces=9"]).expect("allowed");
+        assert_eq!(
+            (config.limits.timeout_max_s, config.limits.namespaces),
+            (1800, 9)
+        );
+        assert!(told(&["--limits", "timeout_max_s"]).is_err());
+    }
+}

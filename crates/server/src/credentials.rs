@@ -1,0 +1,148 @@
+//! The account's key pair: told, or made at first start and kept in the data directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use scf::SecretKey;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+const ID: &str = "VIRGA_SECRET_ID";
+const KEY: &str = "VIRGA_SECRET_KEY";
+/// The file in the data directory.
+pub(crate) const FILE: &str = "credentials.json";
+
+/// A key pair.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) id: String,
+    pub(crate) key: SecretKey,
+}
+
+/// Why there is no key pair.
+#[derive(Debug, Error)]
+pub(crate) enum CredentialsError {
+    #[error("{ID} and {KEY} must be set together, or neither; {0} is missing")]
+    Half(&'static str),
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+    #[error("{path} is not a credentials file: {source}; remove it to have a new one made")]
+    Format {
+        path: String,
+        source: serde_json::Error,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    secret_id: String,
+    secret_key: String,
+}
+
+/// The pair of the environment, if it is there.
+pub(crate) fn from_environment() -> Result<Option<Credentials>, CredentialsError> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (variable(ID), variable(KEY)) {
+        (Some(id), Some(key)) => Ok(Some(Credentials {
+            id,
+            key: SecretKey::new(key),
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(CredentialsError::Half(KEY)),
+        (None, Some(_)) => Err(CredentialsError::Half(ID)),
+    }
+}
+
+/// The pair of a data directory, if there is one.
+pub(crate) fn from_file(path: &Path) -> Result<Option<Credentials>, CredentialsError> {
+    let shown = || path.display().to_string();
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(CredentialsError::Io {
+                path: shown(),
+                source,
+            });
+        }
+    };
+    let stored: Stored =
+        serde_json::from_slice(&text).map_err(|source| CredentialsError::Format {
+            path: shown(),
+            source,
+        })?;
+    Ok(Some(Credentials {
+        id: stored.secret_id,
+        key: SecretKey::new(stored.secret_key),
+    }))
+}
+
+/// The environment's pair, or the directory's, or a new one that is written there for its owner alone.
+pub(crate) fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
+    if let Some(told) = from_environment()? {
+        return Ok(told);
+    }
+    let path = directory.join(FILE);
+    if let Some(kept) = from_file(&path)? {
+        return Ok(kept);
+    }
+    make(&path).map_err(|source| CredentialsError::Io {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+fn make(path: &Path) -> io::Result<Credentials> {
+    let mut random = [0; 48];
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
+    let stored = Stored {
+        secret_id: format!("AKID{}", hex::encode(&random[..16])),
+        secret_key: hex::encode(&random[16..]),
+    };
+    let aside = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.write_all(&serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?)?;
+    file.sync_all()?;
+    fs::rename(aside, path)?;
+    Ok(Credentials {
+        id: stored.secret_id,
+        key: SecretKey::new(stored.secret_key),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pair_is_made_once_for_its_owner_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(FILE);
+        let made = make(&path).expect("made");
+        let read = from_file(&path).expect("read").expect("there");
+        assert_eq!((made.id, made.key), (read.id, read.key));
+        assert_eq!(
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+            0o600
+        );
+        let other = make(&directory.path().join("other")).expect("made");
+        assert_ne!(
+            other.key,
+            from_file(&path).expect("read").expect("there").key
+        );
+        fs::write(&path, "{}").expect("written");
+        assert!(matches!(
+            from_file(&path),
+            Err(CredentialsError::Format { .. })
+        ));
+    }
+}

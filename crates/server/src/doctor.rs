@@ -1,0 +1,59 @@
+//! `virga doctor`: whether this host can isolate functions, and how to mend what is missing.
+
+use serde::Serialize;
+use worker::Interpreters;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) name: String,
+    pub(crate) ok: bool,
+    /// What was found, or what is wrong and how to mend it.
+    pub(crate) detail: String,
+}
+
+/// Looks at everything.
+pub(crate) fn examine() -> Vec<Finding> {
+    let mut findings: Vec<_> = sandbox::probe::host()
+        .into_iter()
+        .map(|check| {
+            let ok = check.result.is_ok();
+            let detail = check.result.unwrap_or_else(|why| why);
+            Finding {
+                name: check.name.to_owned(),
+                ok,
+                detail,
+            }
+        })
+        .collect();
+    findings.push(interpreters());
+    findings
+}
+
+/// In a few words, for the log.
+pub(crate) fn summary() -> String {
+    let found: Vec<_> = sandbox::probe::host()
+        .into_iter()
+        .filter_map(|check| check.result.ok())
+        .collect();
+    found.join("; ")
+}
+
+fn interpreters() -> Finding {
+    let found = Interpreters::find(&[], true);
+    let list: Vec<_> = found
+        .all()
+        .map(|one| format!("{} ({})", one.runtime, one.program.display()))
+        .collect();
+    let ok = !list.is_empty();
+    let detail = if ok {
+        list.join(", ")
+    } else {
+        "no Python was found; install python3 (apt install python3)".to_owned()
+    };
+    Finding {
+        name: "interpreters".to_owned(),
+        ok,
+        detail,
+    }
+}

@@ -1,0 +1,326 @@
+//! What the driver's lock guards: the machine, and the things behind its numbers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dispatch::{
+    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, PoolStats,
+    Reject, StartFault, Ticket, Time,
+};
+use model::{Function, FunctionId, FunctionKey};
+use tokio::sync::{Notify, oneshot};
+use worker::InstanceSpec;
+
+use super::slot::Slot;
+use super::{Live, Settings, StartFailure};
+
+/// What a waiting request is told.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Assigned { slot: Arc<Slot>, first: bool },
+    Rejected(Reject, Option<StartFailure>),
+}
+
+/// What is to be done outside the lock.
+#[derive(Debug)]
+pub(super) enum Act {
+    Start {
+        instance: InstanceId,
+        spec: Arc<InstanceSpec>,
+    },
+    /// Make an instance what it should be.
+    Settle(Arc<Slot>),
+    Stop(Arc<Slot>),
+    Timer,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    machine: Machine,
+    effects: Vec<Effect>,
+    acts: Vec<Act>,
+    pools: HashMap<PoolId, Arc<Live>>,
+    current: HashMap<FunctionKey, PoolId>,
+    groups: HashMap<FunctionId, GroupId>,
+    instances: HashMap<InstanceId, Arc<Slot>>,
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    /// The answer to the request that is being made, when it comes at once.
+    at_once: Option<(Ticket, Option<Answer>)>,
+    failures: HashMap<InstanceId, StartFailure>,
+    wake: Option<Time>,
+    next: u64,
+    emptied: Arc<Notify>,
+}
+
+impl Core {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            machine: Machine::new(config),
+            effects: Vec::new(),
+            acts: Vec::new(),
+            pools: HashMap::new(),
+            current: HashMap::new(),
+            groups: HashMap::new(),
+            instances: HashMap::new(),
+            waiting: HashMap::new(),
+            at_once: None,
+            failures: HashMap::new(),
+            wake: None,
+            next: 0,
+            emptied: Arc::new(Notify::new()),
+        }
+    }
+
+    pub(super) fn live(&self, function: &Function) -> Option<Arc<Live>> {
+        let live = self.pools.get(self.current.get(&function.key)?)?;
+        live.serves(function).then(|| live.clone())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.machine.is_empty()
+    }
+
+    pub(super) fn totals(&self) -> PoolStats {
+        self.machine.totals()
+    }
+
+    pub(super) fn trees(&self) -> Vec<PathBuf> {
+        self.pools
+            .values()
+            .map(|live| live.spec.code.clone())
+            .collect()
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Time> {
+        self.wake
+    }
+
+    pub(super) fn emptied(&self) -> Arc<Notify> {
+        self.emptied.clone()
+    }
+
+    pub(super) fn has_acts(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    pub(super) fn take_acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    /// Opens the pool of a function's revision, unless someone was quicker or a newer one is open.
+    pub(super) fn open(
+        &mut self,
+        now: Time,
+        function: &Function,
+        spec: Arc<InstanceSpec>,
+        note: Option<String>,
+        settings: &Settings,
+    ) -> Arc<Live> {
+        let current = self
+            .current
+            .get(&function.key)
+            .and_then(|pool| self.pools.get(pool));
+        // Revisions count up within one function; another id is another function of the same name.
+        let newer =
+            |live: &&Arc<Live>| live.id == function.id && live.revision >= function.revision;
+        if let Some(live) = current.filter(newer) {
+            return live.clone();
+        }
+        let old = current.map(|live| live.pool);
+        self.next += 2;
+        let group = *self
+            .groups
+            .entry(function.id.clone())
+            .or_insert(GroupId(self.next - 1));
+        let pool = PoolId(self.next);
+        let (id, revision) = (function.id.clone(), function.revision);
+        let live = Arc::new(Live {
+            pool,
+            id,
+            revision,
+            spec,
+            note,
+        });
+        self.pools.insert(pool, live.clone());
+        self.current.insert(function.key.clone(), pool);
+        let spec = PoolSpec {
+            group,
+            account: AccountId(function.key.account.0),
+            memory_mb: u64::from(function.config.memory.mb()),
+            group_limit: None,
+            keep_alive: settings.keep_alive.as_micros() as u64,
+            freeze_after: settings.freeze_after.as_micros() as u64,
+        };
+        self.step(now, Event::Open { pool, spec });
+        if let Some(old) = old {
+            self.step(now, Event::Retire { pool: old });
+        }
+        live
+    }
+
+    pub(super) fn retire(&mut self, now: Time, function: &FunctionKey, keep: Option<&Function>) {
+        let Some(pool) = self.current.get(function).copied() else {
+            return;
+        };
+        let live = self.pools.get(&pool);
+        if live.is_some_and(|live| keep.is_some_and(|function| live.serves(function))) {
+            return;
+        }
+        self.current.remove(function);
+        self.step(now, Event::Retire { pool });
+    }
+
+    /// Asks for an instance: the answer, or where it will come.
+    pub(super) fn request(
+        &mut self,
+        now: Time,
+        pool: PoolId,
+        deadline: Time,
+    ) -> (Ticket, Result<Answer, oneshot::Receiver<Answer>>) {
+        self.next += 1;
+        let ticket = Ticket(self.next);
+        self.at_once = Some((ticket, None));
+        self.step(
+            now,
+            Event::Request {
+                ticket,
+                pool,
+                deadline,
+            },
+        );
+        let answer = self.at_once.take().and_then(|(_, answer)| answer);
+        match answer {
+            Some(answer) => (ticket, Ok(answer)),
+            None => {
+                let (sender, receiver) = oneshot::channel();
+                self.waiting.insert(ticket, sender);
+                (ticket, Err(receiver))
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, now: Time, ticket: Ticket) {
+        self.waiting.remove(&ticket);
+        self.step(now, Event::Cancel { ticket });
+    }
+
+    pub(super) fn started(&mut self, now: Time, slot: Arc<Slot>) {
+        let instance = slot.id;
+        self.instances.insert(instance, slot);
+        self.step(now, Event::Started { instance });
+    }
+
+    pub(super) fn start_failed(
+        &mut self,
+        now: Time,
+        instance: InstanceId,
+        fault: StartFault,
+        failure: StartFailure,
+    ) {
+        self.failures.insert(instance, failure);
+        self.step(now, Event::StartFailed { instance, fault });
+        self.failures.remove(&instance);
+    }
+
+    pub(super) fn finished(&mut self, now: Time, slot: &Slot, reusable: bool) {
+        // One that ended after it answered is told of by its end, which was ignored while it was busy.
+        let reusable = reusable && !slot.has_ended();
+        let instance = slot.id;
+        if !reusable {
+            self.instances.remove(&instance);
+        }
+        self.step(now, Event::Finished { instance, reusable });
+    }
+
+    pub(super) fn wake(&mut self, now: Time) {
+        self.wake = None;
+        self.step(now, Event::Wake);
+    }
+
+    pub(super) fn step(&mut self, now: Time, event: Event) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.step(now, event, &mut effects);
+        if let Event::Ended { instance } = event
+            && self.machine.instance_is_gone(instance)
+        {
+            self.instances.remove(&instance);
+        }
+        for effect in effects.drain(..) {
+            self.note(effect);
+        }
+        self.effects = effects;
+        if self.machine.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    fn note(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start { instance, pool } => {
+                if let Some(live) = self.pools.get(&pool) {
+                    let spec = live.spec.clone();
+                    self.acts.push(Act::Start { instance, spec });
+                }
+            }
+            Effect::Assign {
+                ticket,
+                instance,
+                first,
+                ..
+            } => {
+                if let Some(slot) = self.instances.get(&instance) {
+                    slot.should_be_frozen(false);
+                    let slot = slot.clone();
+                    self.answer(ticket, Answer::Assigned { slot, first });
+                }
+            }
+            Effect::Reject { ticket, reason } => {
+                let failure = match reason {
+                    Reject::StartFailed { instance } => self.failures.remove(&instance),
+                    _ => None,
+                };
+                self.answer(ticket, Answer::Rejected(reason, failure));
+            }
+            Effect::Freeze { instance } => {
+                if let Some(slot) = self.instances.get(&instance) {
+                    slot.should_be_frozen(true);
+                    self.acts.push(Act::Settle(slot.clone()));
+                }
+            }
+            Effect::Stop { instance } => {
+                if let Some(slot) = self.instances.get(&instance) {
+                    self.acts.push(Act::Stop(slot.clone()));
+                }
+            }
+            Effect::WakeAt { at } => {
+                self.wake = Some(at);
+                self.acts.push(Act::Timer);
+            }
+            Effect::PoolEmpty { pool } => {
+                if let Some(live) = self.pools.remove(&pool) {
+                    self.forget_group(&live.id);
+                }
+            }
+        }
+    }
+
+    fn forget_group(&mut self, id: &FunctionId) {
+        if self.pools.values().all(|live| live.id != *id) {
+            self.groups.remove(id);
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Some((asking, slot)) = &mut self.at_once
+            && *asking == ticket
+        {
+            *slot = Some(answer);
+            return;
+        }
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            // A caller that has just gone looks at what it was given, and gives it back.
+            let _ = waiting.send(answer);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Carries out what [`dispatch`] decides: asks it, starts, freezes and stops instances, and hands requests over.
+//!
+//! One lock guards the machine and the tables beside it; it is held for a step and never while anything waits. What
+//! a step decides is done after the lock is released. Freezing is the one thing whose order matters: a step notes
+//! under the lock what an instance should be, and whoever acts looks at the latest note.
+
+mod core;
+mod slot;
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use dispatch::{Event, InstanceId, Limit, PoolId, PoolStats, Reject, StartFault, Ticket, Time};
+use model::{Function, FunctionId, FunctionKey, Outcome, Qualifier, RequestId, Usage};
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+use tracing::{debug, warn};
+use worker::{Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
+
+use self::core::{Act, Core};
+use self::slot::Slot;
+use crate::telemetry::ColdStart;
+
+/// What the driver is set up with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) dispatch: dispatch::Config,
+    pub(crate) keep_alive: Duration,
+    pub(crate) freeze_after: Duration,
+    /// How long a request waits for an instance where none is on its way.
+    pub(crate) wait: Duration,
+    pub(crate) place: Arc<Place>,
+}
+
+/// A handle on the driver. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    worker: Arc<Worker>,
+    packages: PackageStore,
+    settings: Settings,
+    begun: Instant,
+    timer_changed: Notify,
+}
+
+/// A function's revision that serves.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) pool: PoolId,
+    id: FunctionId,
+    revision: u64,
+    pub(crate) spec: Arc<InstanceSpec>,
+    /// What the log should say of how it is served.
+    pub(crate) note: Option<String>,
+}
+
+impl Live {
+    fn serves(&self, function: &Function) -> bool {
+        self.id == function.id && self.revision == function.revision
+    }
+}
+
+/// Why a function cannot be served.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Worker(#[from] worker::Error),
+    #[error(transparent)]
+    Package(#[from] worker::PackageError),
+    #[error("the function has no code yet")]
+    NoCode,
+}
+
+/// A request that ran, with what its start cost if it was the first of its instance.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) cold: Option<ColdStart>,
+    pub(crate) init_log: Vec<u8>,
+}
+
+/// A request that did not run.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Dispatch found no place for it.
+    NoPlace(Reject),
+    /// Its instance could not be started.
+    Start(StartFailure),
+}
+
+/// What is left of a failed start.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) failure: Failure,
+    pub(crate) log: Vec<u8>,
+    pub(crate) usage: Usage,
+}
+
+/// An instance that is a request's own. It goes back when this is dropped.
+pub(crate) struct Assigned {
+    driver: Driver,
+    slot: Arc<Slot>,
+    first: bool,
+    /// As long as nothing was run on it, it is.
+    reusable: bool,
+}
+
+impl Driver {
+    /// Starts the driver. Must be called within a tokio runtime.
+    pub(crate) fn start(worker: Arc<Worker>, packages: PackageStore, settings: Settings) -> Self {
+        let shared = Arc::new(Shared {
+            core: Mutex::new(Core::new(settings.dispatch)),
+            worker,
+            packages,
+            settings,
+            begun: Instant::now(),
+            timer_changed: Notify::new(),
+        });
+        let driver = Self { shared };
+        tokio::spawn(driver.clone().keep_time());
+        driver
+    }
+
+    /// The pool that serves a function as it is now. Opens it when it is not open yet, and retires an older one.
+    pub(crate) async fn open(&self, function: &Function) -> Result<Arc<Live>, OpenError> {
+        if let Some(live) = self.core().live(function) {
+            return Ok(live);
+        }
+        let code = function.code.clone().ok_or(OpenError::NoCode)?;
+        let served = self.shared.worker.interpreters().serve(function.runtime)?;
+        let packages = self.shared.packages.clone();
+        let tree = packages.tree(&code.tree);
+        if !tree.is_dir() {
+            let unpacked = tokio::task::spawn_blocking(move || packages.unpack(&code.tree));
+            unpacked
+                .await
+                .map_err(|e| worker::Error::Setup(e.to_string()))??;
+        }
+        self.shared
+            .worker
+            .prepare(function.key.account, &served.interpreter)?;
+        let config = &function.config;
+        let note = served.fallback.then(|| {
+            let (asked, runs) = (function.runtime, served.interpreter.runtime);
+            format!("{asked} is not installed on this host; {runs} serves it")
+        });
+        let spec = Arc::new(InstanceSpec {
+            function: function.key.clone(),
+            version: Qualifier::Latest,
+            interpreter: served.interpreter,
+            handler: config.handler.clone(),
+            memory: config.memory,
+            timeout: Duration::from_secs(config.timeout.get().into()),
+            init_timeout: Duration::from_secs(config.init_timeout.get().into()),
+            environment: config
+                .environment
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+            code: tree,
+            layers: None,
+            place: self.shared.settings.place.clone(),
+        });
+        let now = self.now();
+        let mut core = self.core();
+        let live = core.open(now, function, spec, note, &self.shared.settings);
+        self.act(core);
+        Ok(live)
+    }
+
+    /// A function is gone, or is now `keep`: the pool of what it was takes no new requests.
+    pub(crate) fn retire(&self, function: &FunctionKey, keep: Option<&Function>) {
+        let now = self.now();
+        let mut core = self.core();
+        core.retire(now, function, keep);
+        self.act(core);
+    }
+
+    /// Waits for an instance. Dropping this future gives the place in line up.
+    pub(crate) async fn acquire(&self, live: &Live) -> Result<Assigned, Refused> {
+        let (ticket, given) = self.ask(live);
+        let waiting = match given {
+            Ok(answer) => return self.take(answer),
+            Err(waiting) => waiting,
+        };
+        let mut place = InLine {
+            driver: self,
+            ticket,
+            waiting: Some(waiting),
+        };
+        let answer = match place.waiting.as_mut() {
+            Some(waiting) => waiting.await,
+            None => return Err(Refused::NoPlace(Reject::Gone)),
+        };
+        place.waiting = None;
+        // The sender lives in the core, which never drops it without an answer.
+        self.take(answer.unwrap_or(core::Answer::Rejected(Reject::Draining, None)))
+    }
+
+    fn ask(
+        &self,
+        live: &Live,
+    ) -> (
+        Ticket,
+        Result<core::Answer, oneshot::Receiver<core::Answer>>,
+    ) {
+        let now = self.now();
+        let deadline = now.after(self.shared.settings.wait.as_micros() as u64);
+        let mut core = self.core();
+        let asked = core.request(now, live.pool, deadline);
+        self.act(core);
+        asked
+    }
+
+    fn take(&self, answer: core::Answer) -> Result<Assigned, Refused> {
+        match answer {
+            core::Answer::Assigned { slot, first } => Ok(Assigned {
+                driver: self.clone(),
+                slot,
+                first,
+                reusable: true,
+            }),
+            core::Answer::Rejected(_, Some(failure)) => Err(Refused::Start(failure)),
+            core::Answer::Rejected(reject, None) => Err(Refused::NoPlace(reject)),
+        }
+    }
+
+    /// Stops taking requests, and waits until all that runs has ended or the time is over. Says whether it has.
+    pub(crate) async fn drain(&self, within: Duration) -> bool {
+        self.step(Event::Drain);
+        let emptied = self.core().emptied();
+        let empty = async {
+            loop {
+                let told = emptied.notified();
+                tokio::pin!(told);
+                told.as_mut().enable();
+                if self.core().is_empty() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(within, empty).await.is_ok()
+    }
+
+    /// Instances and waiting requests.
+    pub(crate) fn totals(&self) -> PoolStats {
+        self.core().totals()
+    }
+
+    /// Trees that living pools run from.
+    pub(crate) fn trees_in_use(&self) -> Vec<std::path::PathBuf> {
+        self.core().trees()
+    }
+
+    fn now(&self) -> Time {
+        Time(self.shared.begun.elapsed().as_micros() as u64)
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared
+            .core
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, event: Event) {
+        let now = self.now();
+        let mut core = self.core();
+        core.step(now, event);
+        self.act(core);
+    }
+
+    /// Does what the last steps decided, after the lock is released.
+    fn act(&self, mut core: MutexGuard<'_, Core>) {
+        if !core.has_acts() {
+            return;
+        }
+        let acts = core.take_acts();
+        drop(core);
+        for act in acts {
+            match act {
+                Act::Start { instance, spec } => {
+                    tokio::spawn(self.clone().start_instance(instance, spec));
+                }
+                Act::Settle(slot) => slot.settle(),
+                Act::Stop(slot) => slot.instance.stop(),
+                Act::Timer => self.shared.timer_changed.notify_one(),
+            }
+        }
+    }
+
+    async fn start_instance(self, instance: InstanceId, spec: Arc<InstanceSpec>) {
+        match self.shared.worker.start(spec.clone()).await {
+            Ok(started) => {
+                let slot = Arc::new(Slot::new(instance, started));
+                let ended = slot.instance.ended();
+                let now = self.now();
+                let mut core = self.core();
+                core.started(now, slot.clone());
+                self.act(core);
+                tokio::spawn(async move {
+                    ended.await;
+                    slot.set_ended();
+                    drop(slot);
+                    self.step(Event::Ended { instance });
+                });
+            }
+            Err(StartError::User {
+                failure,
+                log,
+                usage,
+            }) => {
+                debug!(function = %spec.function.name, status = failure.status.as_u16(), "an instance did not start");
+                self.start_failed(
+                    instance,
+                    StartFault::User,
+                    StartFailure {
+                        failure,
+                        log,
+                        usage,
+                    },
+                );
+            }
+            Err(StartError::Platform(error)) => {
+                warn!(function = %spec.function.name, %error, "an instance could not be started");
+                let message = "the instance could not be started; the platform's log says why";
+                let failure = Failure::new(model::StatusCode::ContainerInitError, message);
+                let failure = StartFailure {
+                    failure,
+                    log: Vec::new(),
+                    usage: Usage::default(),
+                };
+                self.start_failed(instance, StartFault::Platform, failure);
+            }
+        }
+    }
+
+    fn start_failed(&self, instance: InstanceId, fault: StartFault, failure: StartFailure) {
+        let now = self.now();
+        let mut core = self.core();
+        core.start_failed(now, instance, fault, failure);
+        self.act(core);
+    }
+
+    /// Sends a wake-up whenever the machine asked for one.
+    async fn keep_time(self) {
+        loop {
+            let next = self.core().wake_at();
+            let changed = self.shared.timer_changed.notified();
+            match next {
+                None => changed.await,
+                Some(at) => {
+                    let at = self.shared.begun + Duration::from_micros(at.0);
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at.into()) => {
+                            let now = self.now();
+                            let mut core = self.core();
+                            core.wake(now);
+                            self.act(core);
+                        }
+                        () = changed => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A request in line; dropped, it leaves the line, or gives back what it was just assigned.
+struct InLine<'a> {
+    driver: &'a Driver,
+    ticket: Ticket,
+    waiting: Option<oneshot::Receiver<core::Answer>>,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let Some(mut waiting) = self.waiting.take() else {
+            return;
+        };
+        let now = self.driver.now();
+        let mut core = self.driver.core();
+        core.cancel(now, self.ticket);
+        self.driver.act(core);
+        if let Ok(answer) = waiting.try_recv() {
+            drop(self.driver.take(answer));
+        }
+    }
+}
+
+impl Assigned {
+    /// Runs a request, and then does something with what came of it, even when the caller has gone away.
+    pub(crate) fn run<T: Send + 'static>(
+        self,
+        request: RequestId,
+        event: bytes::Bytes,
+        finish: impl FnOnce(Ran) -> T + Send + 'static,
+    ) -> Detached<T> {
+        Detached(Some(Box::pin(async move {
+            finish(self.invoke(request, &event).await)
+        })))
+    }
+
+    async fn invoke(mut self, request: RequestId, event: &[u8]) -> Ran {
+        // It may have been frozen while it idled.
+        self.slot.settle();
+        let invoked = self.slot.instance.invoke(request, event).await;
+        let (cold, init_log) = if self.first {
+            self.slot.cold()
+        } else {
+            (None, Vec::new())
+        };
+        self.reusable = invoked.reusable;
+        Ran {
+            outcome: invoked.outcome,
+            cold,
+            init_log,
+        }
+    }
+}
+
+impl Drop for Assigned {
+    fn drop(&mut self) {
+        let now = self.driver.now();
+        let mut core = self.driver.core();
+        core.finished(now, &self.slot, self.reusable);
+        self.driver.act(core);
+    }
+}
+
+/// A future that runs to its end on its own when it is dropped before.
+pub(crate) struct Detached<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T: Send + 'static> Future for Detached<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(future) = self.0.as_mut() else {
+            return Poll::Pending; // It has ended, and should not be asked again.
+        };
+        let polled = future.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Detached<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(future);
+        }
+    }
+}
+
+/// Whose limit a refusal comes from, in SCF's words.
+pub(crate) fn limit_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Group => "reserved quota",
+        Limit::Account => "region unreserved quota",
+        Limit::Node => "node memory",
+        Limit::Starting => "starting places",
+    }
+}

@@ -1,0 +1,76 @@
+//! An instance as the driver keeps it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use dispatch::InstanceId;
+use worker::{Instance, Started};
+
+use crate::telemetry::ColdStart;
+
+/// An instance, what it should be, and what its start cost.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: InstanceId,
+    pub(super) instance: Instance,
+    should_be_frozen: AtomicBool,
+    is_frozen: Mutex<bool>,
+    ended: AtomicBool,
+    first: Mutex<Option<(ColdStart, Vec<u8>)>>,
+}
+
+impl Slot {
+    pub(super) fn new(id: InstanceId, started: Started) -> Self {
+        let cold = ColdStart {
+            total_us: started.total.as_micros() as u64,
+            runtime_us: started.sandbox.as_micros() as u64,
+            import_us: started.import.as_micros() as u64,
+            memory_peak: started.memory_peak,
+        };
+        Self {
+            id,
+            instance: started.instance,
+            should_be_frozen: AtomicBool::new(false),
+            is_frozen: Mutex::new(false),
+            ended: AtomicBool::new(false),
+            first: Mutex::new(Some((cold, started.log))),
+        }
+    }
+
+    /// Notes what it should be. Called under the driver's lock, so that the last note is the last decision.
+    pub(super) fn should_be_frozen(&self, frozen: bool) {
+        self.should_be_frozen.store(frozen, Ordering::Release);
+    }
+
+    /// Makes it what it should be.
+    pub(super) fn settle(&self) {
+        // Two threads may come here with an older and a newer decision in either order; both do the newer one.
+        let mut is = self
+            .is_frozen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let should = self.should_be_frozen.load(Ordering::Acquire);
+        if *is != should {
+            self.instance.freeze(should);
+            *is = should;
+        }
+    }
+
+    pub(super) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// What its start cost and printed, once.
+    pub(super) fn cold(&self) -> (Option<ColdStart>, Vec<u8>) {
+        let first = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        first.map_or((None, Vec::new()), |(cold, log)| (Some(cold), log))
+    }
+}

@@ -1,0 +1,84 @@
+//! Packages to download: URLs that are signed and expire.
+
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use hmac::{Hmac, KeyInit, Mac};
+use model::Sha256;
+use sha2::Digest;
+
+use super::Gateway;
+use crate::clock;
+
+/// How long a URL is good, seconds.
+const GOOD_FOR_S: i64 = 600;
+
+/// A URL for a package.
+pub(super) fn url(gateway: &Gateway, host: Option<&str>, package: &Sha256) -> String {
+    let base = match (&gateway.public_url, host) {
+        (Some(url), _) => url.clone(),
+        // Some clients send their endpoint whole.
+        (None, Some(host)) if host.contains("://") => host.trim_end_matches('/').to_owned(),
+        (None, host) => format!("http://{}", host.unwrap_or_default()),
+    };
+    let expires = clock::now_ms() / 1000 + GOOD_FOR_S;
+    let signature = hex::encode(
+        mac(gateway, package.as_str(), expires)
+            .finalize()
+            .into_bytes(),
+    );
+    format!("{base}/packages/{package}.zip?expires={expires}&signature={signature}")
+}
+
+/// Answers such a URL.
+pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Response {
+    let refused = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
+    let field = |wanted: &str| {
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(name, _)| *name == wanted)
+            .map(|(_, value)| value)
+    };
+    let digest = name.strip_suffix(".zip").unwrap_or_default();
+    let expires = field("expires").and_then(|text| text.parse::<i64>().ok());
+    let signature = field("signature").and_then(|text| hex::decode(text).ok());
+    let (Some(expires), Some(signature)) = (expires, signature) else {
+        return refused("the URL is not whole\n");
+    };
+    if mac(gateway, digest, expires)
+        .verify_slice(&signature)
+        .is_err()
+    {
+        return refused("the URL's signature does not match\n");
+    }
+    if expires < clock::now_ms() / 1000 {
+        return refused("the URL has expired; ask GetFunctionAddress for a new one\n");
+    }
+    let Some(package) = Sha256::parse(digest) else {
+        return refused("the URL names no package\n");
+    };
+    let Ok(bytes) = tokio::fs::read(gateway.packages.package(&package)).await else {
+        return (StatusCode::NOT_FOUND, "the package is no longer there\n").into_response();
+    };
+    let headers = [
+        (CONTENT_TYPE, "application/zip".to_owned()),
+        (
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{package}.zip\""),
+        ),
+        (CACHE_CONTROL, "private, no-store".to_owned()),
+    ];
+    (headers, bytes).into_response()
+}
+
+fn mac(gateway: &Gateway, digest: &str, expires: i64) -> Hmac<sha2::Sha256> {
+    // A key of its own, so that a URL's signature says nothing about a request's.
+    let secret = gateway.credentials.key.reveal();
+    let key = sha2::Sha256::digest(format!("virga package url\n{secret}"));
+    let mut block = hmac::digest::Key::<Hmac<sha2::Sha256>>::default();
+    block[..key.len()].copy_from_slice(&key);
+    let mut mac = Hmac::<sha2::Sha256>::new(&block);
+    mac.update(format!("virga package\n{digest}\n{expires}").as_bytes());
+    mac
+}

@@ -1,0 +1,98 @@
+//! The one place where virga's errors become the API's codes.
+
+use model::Invalid;
+use scf::{Code, Error};
+use worker::PackageError;
+
+use crate::invoke::IngestError;
+use crate::telemetry::StoreError;
+
+pub(super) fn invalid(error: Invalid) -> Error {
+    let code = match error.field {
+        "FunctionName" => Code::InvalidFunctionName,
+        "Namespace" => Code::InvalidNamespace,
+        "Qualifier" => Code::InvalidQualifier,
+        "FunctionRequestId" => Code::InvalidFunctionRequestId,
+        "Handler" => Code::InvalidHandler,
+        "Runtime" => Code::InvalidRuntime,
+        "MemorySize" => Code::InvalidMemorySize,
+        "Timeout" => Code::LimitExceededTimeout,
+        "InitTimeout" => Code::LimitExceededInitTimeout,
+        _ => Code::InvalidParameterValue,
+    };
+    Error::new(code, error.to_string())
+}
+
+/// A fault whose details are the operator's.
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::InternalError, error.to_string())
+}
+
+/// A change of a function that the catalog refused.
+pub(super) fn function(error: catalog::Error) -> Error {
+    let code = match &error {
+        catalog::Error::Conflict => Code::OperationConflict,
+        catalog::Error::Exists => Code::FunctionNameInUse,
+        catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
+        catalog::Error::Quota(_) => Code::LimitExceededFunction,
+        catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
+        catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
+    };
+    let message = match &error {
+        catalog::Error::Exists => {
+            "FunctionName: a function of this name exists in the namespace".to_owned()
+        }
+        catalog::Error::Quota(limit) => {
+            format!("the namespace has its {limit} functions already; delete some first")
+        }
+        other => other.to_string(),
+    };
+    Error::new(code, message)
+}
+
+/// A change of a namespace that the catalog refused.
+pub(super) fn namespace(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Exists => Error::new(Code::NamespaceInUse, "Namespace: it exists already"),
+        catalog::Error::Quota(limit) => {
+            let message = format!(
+                "the account has its {limit} namespaces already, default included; delete one first"
+            );
+            Error::new(Code::LimitExceededNamespace, message)
+        }
+        _ => function(error),
+    }
+}
+
+pub(super) fn package(error: PackageError) -> Error {
+    match error {
+        PackageError::Refused(why) => Error::new(Code::InvalidZipFile, format!("ZipFile: {why}")),
+        other => internal(&other),
+    }
+}
+
+pub(super) fn logs(error: StoreError) -> Error {
+    internal(&error)
+}
+
+pub(super) fn ingest(error: IngestError) -> Error {
+    let code = match &error {
+        IngestError::NoFunction(_) => Code::FunctionNotFound,
+        IngestError::NoNamespace(_) => Code::NamespaceNotFound,
+        IngestError::NoQualifier { .. } => Code::QualifierNotFound,
+        IngestError::State { .. } => Code::FunctionStatusError,
+        IngestError::TooLarge { .. } => Code::RequestTooLarge,
+        IngestError::Open { .. } => Code::InvokeFunctionFailed,
+        IngestError::Draining => Code::InternalError,
+        IngestError::Invalid(_) => Code::InvalidParameterValue,
+    };
+    match error {
+        IngestError::Invalid(error) => invalid(error),
+        other => Error::new(code, other.to_string()),
+    }
+}
+
+/// Something that is not built yet, or never will be.
+pub(super) fn unsupported(what: &str) -> Error {
+    Error::new(Code::UnsupportedOperation, what)
+}

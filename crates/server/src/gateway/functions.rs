@@ -1,0 +1,515 @@
+//! Functions: made, changed, copied, listed and deleted.
+
+mod fields;
+mod list;
+
+pub(super) use list::{descending, page};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::{
+    CodeRef, Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionName,
+    FunctionState, Handler, MemoryMb, PendingCode, Runtime, Seconds,
+};
+use scf::action::{
+    CopyFunction, CreateFunction, DeleteFunction, GetFunction, GetFunctionAddress,
+    UpdateFunctionCode, UpdateFunctionConfiguration,
+};
+use scf::types as t;
+use scf::{Code, Error};
+
+use self::fields::Echo;
+use super::code::{self, Taken, flag};
+use super::error::{self, unsupported};
+use super::invoke::namespace;
+use super::{Caller, Gateway, Serve, download, show};
+use crate::clock;
+
+/// Source: SCF's default when a request names no runtime.
+const DEFAULT_RUNTIME: &str = "Python2.7";
+const DEFAULT_TIMEOUT_S: i64 = 3;
+const DEFAULT_INIT_TIMEOUT_S: i64 = 65;
+
+impl Serve for CreateFunction {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CreateFunctionRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        refuse_unavailable(&request)?;
+        let runtime = request
+            .runtime
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or(DEFAULT_RUNTIME);
+        let runtime = runtime_of(gateway, runtime)?;
+        let limits = &gateway.limits;
+        let config = FunctionConfig {
+            description: fields::description(request.description.as_deref(), limits)?,
+            handler: handler(request.handler.as_deref())?.unwrap_or_default(),
+            memory: match request.memory_size {
+                Some(mb) => MemoryMb::parse(mb, limits).map_err(error::invalid)?,
+                None => MemoryMb::default(),
+            },
+            timeout: Seconds::timeout(request.timeout.unwrap_or(DEFAULT_TIMEOUT_S), limits)
+                .map_err(error::invalid)?,
+            init_timeout: Seconds::init_timeout(
+                request.init_timeout.unwrap_or(DEFAULT_INIT_TIMEOUT_S),
+                limits,
+            )
+            .map_err(error::invalid)?,
+            environment: fields::environment(request.environment.as_ref(), limits)?
+                .unwrap_or_default(),
+            echo: Echo::of_create(&request).into_map(),
+        };
+        let install = flag("InstallDependency", request.install_dependency.as_deref())?;
+        let tags = fields::tags(request.tags.as_deref())?;
+        if gateway.catalog.function(&key).is_some() {
+            return Err(error::function(catalog::Error::Exists));
+        }
+        if !gateway.catalog.has_namespace(key.account, &key.namespace) {
+            return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
+        }
+        let taken = code::take(gateway, request.code).await?;
+        let now = clock::now_ms();
+        let mut function = Function {
+            id: FunctionId::from_random(random()),
+            key,
+            kind: FunctionKind::Event,
+            runtime,
+            config,
+            code: None,
+            pending: None,
+            state: FunctionState::Creating,
+            reasons: Vec::new(),
+            revision: 0,
+            added: now,
+            modified: now,
+            tags,
+        };
+        give_code(&mut function, taken, install, None);
+        gateway
+            .catalog
+            .create_function(&function, limits)
+            .await
+            .map_err(error::function)?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for UpdateFunctionCode {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateFunctionCodeRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let stored = changeable(gateway, &key)?;
+        refuse_publish(request.publish.as_deref())?;
+        let install = flag("InstallDependency", request.install_dependency.as_deref())?;
+        let handler = handler(request.handler.as_deref())?;
+        // The fields may stand in `Code` or, as in older clients, beside it.
+        let mut code = request.code.unwrap_or_default();
+        code.zip_file = code.zip_file.or(request.zip_file);
+        code.cos_bucket_name = code.cos_bucket_name.or(request.cos_bucket_name);
+        code.cos_object_name = code.cos_object_name.or(request.cos_object_name);
+        let taken = code::take(gateway, code).await?;
+        let mut function = stored.value.clone();
+        function.modified = clock::now_ms();
+        give_code(&mut function, taken, install, handler);
+        gateway
+            .catalog
+            .update_function(&stored, &function)
+            .await
+            .map_err(error::function)?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for UpdateFunctionConfiguration {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateFunctionConfigurationRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let stored = changeable(gateway, &key)?;
+        refuse_publish(request.publish.as_deref())?;
+        fields::refuse_layers(request.layers.as_deref())?;
+        let mut function = stored.value.clone();
+        if let Some(name) = request.runtime.as_deref().filter(|name| !name.is_empty())
+            && name != function.runtime.to_string()
+        {
+            let message = format!(
+                "Runtime: {name:?} is not allowed; a function's runtime is fixed, here {}",
+                function.runtime
+            );
+            return Err(Error::new(Code::InvalidRuntime, message));
+        }
+        let limits = &gateway.limits;
+        let config = &mut function.config;
+        if request.description.is_some() {
+            config.description = fields::description(request.description.as_deref(), limits)?;
+        }
+        if let Some(mb) = request.memory_size {
+            config.memory = MemoryMb::parse(mb, limits).map_err(error::invalid)?;
+        }
+        if let Some(seconds) = request.timeout {
+            config.timeout = Seconds::timeout(seconds, limits).map_err(error::invalid)?;
+        }
+        if let Some(seconds) = request.init_timeout {
+            config.init_timeout = Seconds::init_timeout(seconds, limits).map_err(error::invalid)?;
+        }
+        if let Some(environment) = fields::environment(request.environment.as_ref(), limits)? {
+            config.environment = environment;
+        }
+        config.echo.extend(Echo::of_update(&request).into_map());
+        let (old, new) = (&stored.value.config, &function.config);
+        let runs_alike = (old.memory, old.timeout, old.init_timeout, &old.environment)
+            == (new.memory, new.timeout, new.init_timeout, &new.environment);
+        if !runs_alike {
+            // Instances of the old settings end after what they run.
+            function.revision += 1;
+        }
+        function.modified = clock::now_ms();
+        gateway
+            .catalog
+            .update_function(&stored, &function)
+            .await
+            .map_err(error::function)?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for GetFunction {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::GetFunctionRequest,
+    ) -> Result<t::GetFunctionResponse, Error> {
+        let stored = find(
+            gateway,
+            caller,
+            &request.function_name,
+            request.namespace.as_deref(),
+        )?;
+        check_qualifier(&stored.value, request.qualifier.as_deref())?;
+        let code = if flag("ShowCode", request.show_code.as_deref())? {
+            show::code(gateway, &stored.value).await
+        } else {
+            String::new()
+        };
+        Ok(show::function(gateway, &stored.value, code))
+    }
+}
+
+impl Serve for GetFunctionAddress {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::GetFunctionAddressRequest,
+    ) -> Result<t::GetFunctionAddressResponse, Error> {
+        let stored = find(
+            gateway,
+            caller,
+            &request.function_name,
+            request.namespace.as_deref(),
+        )?;
+        let function = &stored.value;
+        check_qualifier(function, request.qualifier.as_deref())?;
+        let pending = function.pending.as_ref().map(|pending| &pending.package);
+        let package = function.code.as_ref().map(|code| &code.package).or(pending);
+        let package = package.ok_or_else(|| {
+            Error::new(
+                Code::FunctionStatusError,
+                "the function has no code; update it with a package",
+            )
+        })?;
+        let url = download::url(gateway, caller.host, package);
+        Ok(t::GetFunctionAddressResponse {
+            url,
+            code_sha256: package.to_string(),
+        })
+    }
+}
+
+impl Serve for CopyFunction {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CopyFunctionRequest,
+    ) -> Result<t::Empty, Error> {
+        if let Some(region) = request
+            .target_region
+            .as_deref()
+            .filter(|region| !region.is_empty())
+            && region != gateway.region
+        {
+            let message = format!(
+                "TargetRegion: {region:?} is not allowed; this is {}",
+                gateway.region
+            );
+            return Err(Error::new(Code::UnsupportedRegion, message));
+        }
+        let source = find(
+            gateway,
+            caller,
+            &request.function_name,
+            request.namespace.as_deref(),
+        )?;
+        let source = &source.value;
+        let code = source.code.clone().ok_or_else(|| {
+            Error::new(
+                Code::CopyFunctionFailed,
+                format!("function {} has no code to copy", source.key.name),
+            )
+        })?;
+        let target_namespace = request
+            .target_namespace
+            .as_deref()
+            .or(request.namespace.as_deref());
+        let target = key(caller, &request.new_function_name, target_namespace)?;
+        if target == source.key {
+            return Err(Error::new(
+                Code::FunctionNameInUse,
+                "NewFunctionName: it is the function's own name",
+            ));
+        }
+        let limits = &gateway.limits;
+        let now = clock::now_ms();
+        let mut copy = match gateway.catalog.function(&target) {
+            Some(_) if request.r#override != Some(true) => {
+                return Err(error::function(catalog::Error::Exists));
+            }
+            Some(_) => {
+                let old = changeable(gateway, &target)?;
+                let mut copy = old.value.clone();
+                copy.runtime = source.runtime;
+                copy.code = Some(code);
+                copy.state = FunctionState::Active;
+                copy.reasons.clear();
+                copy.revision += 1;
+                if request.copy_configuration != Some(false) {
+                    copy.config = source.config.clone();
+                }
+                describe(&mut copy, &request, limits)?;
+                copy.modified = now;
+                gateway
+                    .catalog
+                    .update_function(&old, &copy)
+                    .await
+                    .map_err(error::function)?;
+                return Ok(t::Empty {});
+            }
+            None => Function {
+                id: FunctionId::from_random(random()),
+                key: target,
+                state: FunctionState::Active,
+                pending: None,
+                revision: 1,
+                added: now,
+                modified: now,
+                ..source.clone()
+            },
+        };
+        if request.copy_configuration == Some(false) {
+            copy.config = FunctionConfig {
+                description: String::new(),
+                memory: MemoryMb::default(),
+                environment: BTreeMap::new(),
+                echo: BTreeMap::new(),
+                ..copy.config
+            };
+        }
+        describe(&mut copy, &request, limits)?;
+        gateway
+            .catalog
+            .create_function(&copy, limits)
+            .await
+            .map_err(error::function)?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for DeleteFunction {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteFunctionRequest,
+    ) -> Result<t::Empty, Error> {
+        loop {
+            let stored = find(
+                gateway,
+                caller,
+                &request.function_name,
+                request.namespace.as_deref(),
+            )?;
+            check_qualifier(&stored.value, request.qualifier.as_deref())?;
+            match gateway.catalog.delete_function(&stored).await {
+                Ok(()) => return Ok(t::Empty {}),
+                // Changed in between; what it is now is deleted.
+                Err(catalog::Error::Conflict) => {}
+                Err(e) => return Err(error::function(e)),
+            }
+        }
+    }
+}
+
+fn key(caller: Caller<'_>, name: &str, space: Option<&str>) -> Result<FunctionKey, Error> {
+    Ok(FunctionKey {
+        account: caller.account,
+        namespace: namespace(space)?,
+        name: FunctionName::parse(name).map_err(error::invalid)?,
+    })
+}
+
+fn find(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    name: &str,
+    namespace: Option<&str>,
+) -> Result<Arc<Stored<Function>>, Error> {
+    get(gateway, &key(caller, name, namespace)?)
+}
+
+fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
+    gateway.catalog.function(key).ok_or_else(|| {
+        if gateway.catalog.has_namespace(key.account, &key.namespace) {
+            let message = format!(
+                "function {} does not exist in namespace {}",
+                key.name, key.namespace
+            );
+            Error::new(Code::FunctionNotFound, message)
+        } else {
+            Error::new(
+                Code::NamespaceNotFound,
+                format!("namespace {} does not exist", key.namespace),
+            )
+        }
+    })
+}
+
+/// A function that is in a state to be changed.
+fn changeable(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
+    let stored = get(gateway, key)?;
+    if stored.value.state.may_change() {
+        return Ok(stored);
+    }
+    let message = format!(
+        "function {} is {}; wait until that is done",
+        key.name,
+        stored.value.state.as_str()
+    );
+    Err(Error::new(Code::FunctionStatusError, message))
+}
+
+/// There are no versions and aliases but the two that always are.
+fn check_qualifier(function: &Function, qualifier: Option<&str>) -> Result<(), Error> {
+    match qualifier {
+        None | Some("" | "$LATEST" | "$DEFAULT") => Ok(()),
+        Some(other) => {
+            let shown: String = other.chars().take(64).collect();
+            let message = format!(
+                "Qualifier: function {} has no version or alias {shown:?}",
+                function.key.name
+            );
+            Err(Error::new(Code::FunctionVersionNotFound, message))
+        }
+    }
+}
+
+fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
+    match request.r#type.as_deref() {
+        None | Some("" | "Event") => {}
+        Some("HTTP") => {
+            return Err(unsupported(
+                "Type: web functions (HTTP) are not available yet",
+            ));
+        }
+        Some(other) => {
+            let message = format!("Type: {other:?} is not allowed; Event and HTTP are");
+            return Err(Error::new(Code::InvalidFunctionType, message));
+        }
+    }
+    if flag("AsyncRunEnable", request.async_run_enable.as_deref())? {
+        return Err(unsupported(
+            "AsyncRunEnable: functions that run asynchronously are not available yet",
+        ));
+    }
+    fields::refuse_layers(request.layers.as_deref())
+}
+
+fn refuse_publish(publish: Option<&str>) -> Result<(), Error> {
+    if flag("Publish", publish)? {
+        return Err(unsupported("Publish: versions are not available yet"));
+    }
+    Ok(())
+}
+
+fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
+    let runtime = Runtime::parse(name).map_err(error::invalid)?;
+    match gateway.worker.interpreters().serve(runtime) {
+        Ok(_) => Ok(runtime),
+        Err(e) => Err(Error::new(Code::InvalidRuntime, format!("Runtime: {e}"))),
+    }
+}
+
+fn handler(given: Option<&str>) -> Result<Option<Handler>, Error> {
+    let given = given.filter(|text| !text.is_empty());
+    given
+        .map(Handler::parse)
+        .transpose()
+        .map_err(error::invalid)
+}
+
+/// Gives a function code that is unpacked already. Only what must still be installed is left to do.
+fn give_code(function: &mut Function, taken: Taken, install: bool, handler: Option<Handler>) {
+    let Taken { package, size } = taken;
+    if install {
+        function.state = if function.code.is_some() {
+            FunctionState::Updating
+        } else {
+            FunctionState::Creating
+        };
+        function.pending = Some(PendingCode {
+            package,
+            size,
+            install,
+            handler,
+        });
+        return;
+    }
+    function.code = Some(CodeRef {
+        tree: package.clone(),
+        package,
+        size,
+    });
+    function.state = FunctionState::Active;
+    function.reasons.clear();
+    function.revision += 1;
+    if let Some(handler) = handler {
+        function.config.handler = handler;
+    }
+}
+
+fn describe(
+    copy: &mut Function,
+    request: &t::CopyFunctionRequest,
+    limits: &model::Limits,
+) -> Result<(), Error> {
+    if request.description.is_some() {
+        copy.config.description = fields::description(request.description.as_deref(), limits)?;
+    }
+    Ok(())
+}
+
+fn random() -> u64 {
+    let bytes = uuid::Uuid::now_v7().into_bytes();
+    // The last eight bytes are the random ones; their first two bits are fixed.
+    bytes[9..]
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -1,0 +1,197 @@
+//! Fields of functions: checked, and translated from their wire form.
+
+use std::collections::BTreeMap;
+
+use model::Limits;
+use scf::types as t;
+use scf::{Code, Error};
+use serde_json::Value;
+
+use super::super::error::unsupported;
+
+/// Prefixes that SCF keeps for itself.
+const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
+/// Source: SCF's tag limits.
+const TAGS_MAX: usize = 50;
+
+pub(super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
+    let text = given.unwrap_or_default();
+    let length = text.chars().count();
+    if length > limits.description_chars as usize {
+        let message = format!(
+            "Description: {length} characters are not allowed; up to {} are",
+            limits.description_chars
+        );
+        return Err(Error::new(Code::InvalidDescription, message));
+    }
+    Ok(text.to_owned())
+}
+
+/// The variables, when any are given. A single one without a name, or an empty list, stands for none.
+pub(super) fn environment(
+    given: Option<&t::Environment>,
+    limits: &Limits,
+) -> Result<Option<BTreeMap<String, String>>, Error> {
+    let Some(variables) = given.and_then(|environment| environment.variables.as_ref()) else {
+        return Ok(None);
+    };
+    let mut environment = BTreeMap::new();
+    let mut bytes = 0;
+    for t::Variable { key, value } in variables {
+        if key.is_empty() && value.is_empty() {
+            continue;
+        }
+        let well_formed = key.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let shown: String = key.chars().take(80).collect();
+        if !well_formed {
+            let message = format!(
+                "Environment: key {shown:?} is not allowed; a letter, then letters, digits and _ are"
+            );
+            return Err(Error::new(Code::InvalidEnvironment, message));
+        }
+        if RESERVED.iter().any(|prefix| key.starts_with(prefix)) {
+            let message = format!(
+                "Environment: key {shown:?} is not allowed; {} are SCF's own",
+                RESERVED[..3].join(", ")
+            );
+            return Err(Error::new(Code::EnvironmentSystemProtect, message));
+        }
+        if value.contains('\0') {
+            let message = format!("Environment: the value of {shown:?} has a NUL");
+            return Err(Error::new(Code::InvalidEnvironment, message));
+        }
+        bytes += key.len() + value.len();
+        environment.insert(key.clone(), value.clone());
+    }
+    if bytes > limits.environment_bytes as usize {
+        let message = format!(
+            "Environment: {bytes} bytes are not allowed; up to {} are",
+            limits.environment_bytes
+        );
+        return Err(Error::new(Code::EnvironmentExceededLimit, message));
+    }
+    Ok(Some(environment))
+}
+
+pub(super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String, String>, Error> {
+    let given = given.unwrap_or_default();
+    if given.len() > TAGS_MAX
+        || given
+            .iter()
+            .any(|tag| tag.key.is_empty() || tag.key.len() > 127 || tag.value.len() > 255)
+    {
+        let message = format!(
+            "Tags: up to {TAGS_MAX} with keys of 1 to 127 and values of up to 255 bytes are allowed"
+        );
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    Ok(given
+        .iter()
+        .map(|tag| (tag.key.clone(), tag.value.clone()))
+        .collect())
+}
+
+/// A single layer without a name stands for none.
+pub(super) fn refuse_layers(given: Option<&[Value]>) -> Result<(), Error> {
+    let named = |layer: &Value| {
+        layer["LayerName"]
+            .as_str()
+            .is_some_and(|name| !name.is_empty())
+    };
+    if given.unwrap_or_default().iter().any(named) {
+        return Err(unsupported("Layers: layers are not available yet"));
+    }
+    Ok(())
+}
+
+/// Fields that are shown again as they were given and have no effect yet.
+pub(super) struct Echo(BTreeMap<String, Value>);
+
+impl Echo {
+    pub(super) fn of_create(request: &t::CreateFunctionRequest) -> Self {
+        let mut echo = Self(BTreeMap::new());
+        echo.document("VpcConfig", &request.vpc_config);
+        echo.text("Role", &request.role);
+        echo.text("ClsLogsetId", &request.cls_logset_id);
+        echo.text("ClsTopicId", &request.cls_topic_id);
+        echo.document("DeadLetterConfig", &request.dead_letter_config);
+        echo.document("PublicNetConfig", &request.public_net_config);
+        echo.document("CfsConfig", &request.cfs_config);
+        echo.text("TraceEnable", &request.trace_enable);
+        echo.text("DnsCache", &request.dns_cache);
+        echo.document("IntranetConfig", &request.intranet_config);
+        echo.text("InstallDependency", &request.install_dependency);
+        echo
+    }
+
+    pub(super) fn of_update(request: &t::UpdateFunctionConfigurationRequest) -> Self {
+        let mut echo = Self(BTreeMap::new());
+        echo.document("VpcConfig", &request.vpc_config);
+        echo.text("Role", &request.role);
+        echo.text("ClsLogsetId", &request.cls_logset_id);
+        echo.text("ClsTopicId", &request.cls_topic_id);
+        echo.document("DeadLetterConfig", &request.dead_letter_config);
+        echo.document("PublicNetConfig", &request.public_net_config);
+        echo.document("CfsConfig", &request.cfs_config);
+        echo.text("DnsCache", &request.dns_cache);
+        echo.document("IntranetConfig", &request.intranet_config);
+        echo.text("InstallDependency", &request.install_dependency);
+        echo
+    }
+
+    pub(super) fn into_map(self) -> BTreeMap<String, Value> {
+        self.0
+    }
+
+    fn document(&mut self, name: &str, value: &Option<Value>) {
+        if let Some(value) = value {
+            self.0.insert(name.to_owned(), value.clone());
+        }
+    }
+
+    fn text(&mut self, name: &str, value: &Option<String>) {
+        self.document(name, &value.clone().map(Value::from));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> t::Environment {
+        let variable = |(key, value): &(&str, &str)| t::Variable {
+            key: (*key).into(),
+            value: (*value).into(),
+        };
+        t::Environment {
+            variables: Some(pairs.iter().map(variable).collect()),
+        }
+    }
+
+    #[test]
+    fn variables_are_checked_by_name_and_size() {
+        let limits = Limits {
+            environment_bytes: 10,
+            ..Limits::default()
+        };
+        let code =
+            |pairs: &[(&str, &str)]| environment(Some(&given(pairs)), &limits).map_err(|e| e.code);
+        assert_eq!(
+            code(&[("A_1", "x")]).map(|found| found.map(|map| map.len())),
+            Ok(Some(1))
+        );
+        // What the tool-kit sends to clear the list.
+        assert_eq!(code(&[("", "")]), Ok(Some(BTreeMap::new())));
+        assert_eq!(environment(None, &limits), Ok(None));
+        for bad in ["1A", "A-B", "", "\u{e4}"] {
+            assert_eq!(code(&[(bad, "x")]), Err(Code::InvalidEnvironment), "{bad}");
+        }
+        assert_eq!(code(&[("SCF_X", "x")]), Err(Code::EnvironmentSystemProtect));
+        assert_eq!(
+            code(&[("A", "0123456789")]),
+            Err(Code::EnvironmentExceededLimit)
+        );
+        assert_eq!(code(&[("A", "\0")]), Err(Code::InvalidEnvironment));
+    }
+}

@@ -1,0 +1,173 @@
+//! `ListFunctions`: paging, order, search, filters.
+
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::Function;
+use scf::action::ListFunctions;
+use scf::types::{Filter, ListFunctionsRequest, ListFunctionsResponse};
+use scf::{Code, Error};
+
+use super::super::invoke::namespace;
+use super::super::{Caller, Gateway, Serve, show};
+
+/// Source: SCF's limits of a list.
+const FILTERS_MAX: usize = 10;
+const LIMIT_DEFAULT: i64 = 20;
+const LIMIT_MAX: i64 = 100;
+
+impl Serve for ListFunctions {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: ListFunctionsRequest,
+    ) -> Result<ListFunctionsResponse, Error> {
+        let namespace = namespace(request.namespace.as_deref())?;
+        if !gateway.catalog.has_namespace(caller.account, &namespace) {
+            return Err(Error::new(
+                Code::NamespaceNotFound,
+                format!("namespace {namespace} does not exist"),
+            ));
+        }
+        let filters = request.filters.as_deref().unwrap_or_default();
+        check_filters(filters)?;
+        let (offset, limit) = page(request.offset, request.limit)?;
+        let mut functions = gateway.catalog.functions(caller.account, &namespace);
+        functions.retain(|stored| matches(&stored.value, &request, filters));
+        sort(
+            &mut functions,
+            request.orderby.as_deref(),
+            request.order.as_deref(),
+        )?;
+        let total_count = functions.len() as i64;
+        let page = functions.iter().skip(offset).take(limit);
+        Ok(ListFunctionsResponse {
+            functions: page.map(|stored| show::summary(&stored.value)).collect(),
+            total_count,
+        })
+    }
+}
+
+/// Where a page begins and how long it is.
+pub(in super::super) fn page(
+    offset: Option<i64>,
+    limit: Option<i64>,
+) -> Result<(usize, usize), Error> {
+    let offset = offset.unwrap_or(0);
+    let begin = usize::try_from(offset).map_err(|_| {
+        Error::new(
+            Code::InvalidOffset,
+            format!("Offset: {offset} is not allowed; 0 and more are"),
+        )
+    })?;
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    match usize::try_from(limit) {
+        Ok(length) if limit <= LIMIT_MAX => Ok((begin, length)),
+        _ => {
+            let message = format!("Limit: {limit} is not allowed; 0 to {LIMIT_MAX} are");
+            Err(Error::new(Code::InvalidLimit, message))
+        }
+    }
+}
+
+/// Whether the order is a descending one.
+pub(in super::super) fn descending(order: Option<&str>) -> Result<bool, Error> {
+    match order.map(str::to_ascii_uppercase).as_deref() {
+        None | Some("" | "DESC") => Ok(true),
+        Some("ASC") => Ok(false),
+        Some(other) => Err(Error::new(
+            Code::InvalidOrder,
+            format!("Order: {other:?} is not allowed; ASC and DESC are"),
+        )),
+    }
+}
+
+fn sort(
+    functions: &mut [Arc<Stored<Function>>],
+    by: Option<&str>,
+    order: Option<&str>,
+) -> Result<(), Error> {
+    let name = |stored: &Arc<Stored<Function>>| stored.value.key.name.clone();
+    match by {
+        None | Some("" | "AddTime") => {
+            functions.sort_by_cached_key(|stored| (stored.value.added, name(stored)))
+        }
+        Some("ModTime") => {
+            functions.sort_by_cached_key(|stored| (stored.value.modified, name(stored)))
+        }
+        Some("FunctionName") => functions.sort_by_cached_key(name),
+        Some(other) => {
+            let message =
+                format!("Orderby: {other:?} is not allowed; AddTime, ModTime and FunctionName are");
+            return Err(Error::new(Code::InvalidOrderBy, message));
+        }
+    }
+    if descending(order)? {
+        functions.reverse();
+    }
+    Ok(())
+}
+
+fn check_filters(filters: &[Filter]) -> Result<(), Error> {
+    if filters.len() > FILTERS_MAX {
+        let message = format!(
+            "Filters: {} are not allowed; up to {FILTERS_MAX} are",
+            filters.len()
+        );
+        return Err(Error::new(Code::InvalidFilters, message));
+    }
+    let known = |name: &str| {
+        matches!(
+            name,
+            "Status" | "Type" | "Runtime" | "FunctionName" | "Description" | "Role"
+        ) || name.starts_with("tag-")
+    };
+    match filters.iter().find(|filter| !known(&filter.name)) {
+        None => Ok(()),
+        Some(filter) => {
+            let shown: String = filter.name.chars().take(60).collect();
+            let message = format!(
+                "Filters: {shown:?} is not allowed; Status, Type, Runtime, FunctionName, Description, Role and tag-<key> are"
+            );
+            Err(Error::new(Code::InvalidFilters, message))
+        }
+    }
+}
+
+fn matches(function: &Function, request: &ListFunctionsRequest, filters: &[Filter]) -> bool {
+    let contains =
+        |text: &str, part: &Option<String>| part.as_deref().is_none_or(|part| text.contains(part));
+    contains(function.key.name.as_str(), &request.search_key)
+        && contains(&function.config.description, &request.description)
+        && filters.iter().all(|filter| passes(function, filter))
+}
+
+/// A filter passes when one of its values does.
+fn passes(function: &Function, filter: &Filter) -> bool {
+    let one_of = |have: &str| filter.values.iter().any(|value| value == have);
+    match filter.name.as_str() {
+        "Status" => one_of(function.state.as_str()),
+        "Type" => one_of(show::kind(function)),
+        "Runtime" => one_of(&function.runtime.to_string()),
+        "FunctionName" => filter
+            .values
+            .iter()
+            .any(|value| function.key.name.as_str().contains(value.as_str())),
+        "Description" => filter
+            .values
+            .iter()
+            .any(|value| function.config.description.contains(value.as_str())),
+        "Role" => one_of(
+            function
+                .config
+                .echo
+                .get("Role")
+                .and_then(|role| role.as_str())
+                .unwrap_or_default(),
+        ),
+        name => name
+            .strip_prefix("tag-")
+            .and_then(|key| function.tags.get(key))
+            .is_some_and(|value| filter.values.is_empty() || one_of(value)),
+    }
+}

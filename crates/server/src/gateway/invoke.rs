@@ -1,0 +1,209 @@
+//! `Invoke` and `InvokeFunction`.
+
+use bytes::Bytes;
+use model::{FunctionKey, FunctionName, Namespace, Qualifier};
+use scf::action::{Invoke, InvokeFunction};
+use scf::types::{InvokeFunctionRequest, InvokeRequest, InvokeResponse, InvokeResult};
+use scf::{Code, Error};
+use serde::de::IgnoredAny;
+
+use super::error::{self, unsupported};
+use super::{Caller, Gateway, Serve};
+use crate::invoke::{Finished, Invocation};
+
+impl Serve for Invoke {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: InvokeRequest,
+    ) -> Result<InvokeResponse, Error> {
+        match request.invocation_type.as_deref() {
+            None | Some("" | "RequestResponse") => {}
+            Some("Event") => {
+                return Err(unsupported(
+                    "InvocationType: asynchronous invocation (Event) is not available yet",
+                ));
+            }
+            Some(other) => {
+                let message = format!(
+                    "InvocationType: {other:?} is not allowed; RequestResponse and Event are"
+                );
+                return Err(Error::new(Code::InvalidInvokeType, message));
+            }
+        }
+        let event = Event {
+            field: "ClientContext",
+            code: Code::InvalidClientContext,
+            text: request.client_context,
+        };
+        let target = Target {
+            name: request.function_name,
+            namespace: request.namespace,
+            qualifier: request.qualifier,
+            log_type: request.log_type,
+            routing_key: request.routing_key,
+        };
+        run(gateway, caller, target, event).await
+    }
+}
+
+impl Serve for InvokeFunction {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: InvokeFunctionRequest,
+    ) -> Result<InvokeResponse, Error> {
+        let event = Event {
+            field: "Event",
+            code: Code::Payload,
+            text: request.event,
+        };
+        let target = Target {
+            name: request.function_name,
+            namespace: request.namespace,
+            qualifier: request.qualifier,
+            log_type: request.log_type,
+            routing_key: request.routing_key,
+        };
+        run(gateway, caller, target, event).await
+    }
+}
+
+struct Target {
+    name: String,
+    namespace: Option<String>,
+    qualifier: Option<String>,
+    log_type: Option<String>,
+    routing_key: Option<String>,
+}
+
+struct Event {
+    field: &'static str,
+    code: Code,
+    text: Option<String>,
+}
+
+async fn run(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    target: Target,
+    event: Event,
+) -> Result<InvokeResponse, Error> {
+    let function = FunctionKey {
+        account: caller.account,
+        namespace: namespace(target.namespace.as_deref())?,
+        name: FunctionName::parse(&target.name).map_err(error::invalid)?,
+    };
+    let qualifier = target.qualifier.as_deref().filter(|text| !text.is_empty());
+    let qualifier = qualifier
+        .map_or(Ok(Qualifier::Latest), Qualifier::parse)
+        .map_err(error::invalid)?;
+    let tail = match target.log_type.as_deref() {
+        None | Some("" | "None") => false,
+        Some("Tail") => true,
+        Some(other) => {
+            let message = format!("LogType: {other:?} is not allowed; None and Tail are");
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
+    };
+    check_routing_key(gateway, target.routing_key.as_deref())?;
+    let event = event.checked(gateway.limits.sync_event_bytes)?;
+    let request = caller.request;
+    let invocation = Invocation {
+        request,
+        function,
+        qualifier,
+        event,
+        tail,
+    };
+    let finished = gateway
+        .ingest
+        .invoke(invocation)
+        .await
+        .map_err(error::ingest)?;
+    Ok(InvokeResponse {
+        result: result(caller, finished),
+    })
+}
+
+impl Event {
+    /// The event as the function gets it: a JSON document, `{}` when there is none.
+    fn checked(self, limit: u64) -> Result<Bytes, Error> {
+        let Some(text) = self.text.filter(|text| !text.is_empty()) else {
+            return Ok(Bytes::from_static(b"{}"));
+        };
+        if text.len() as u64 > limit {
+            let message = format!(
+                "{}: {} bytes are not allowed; up to {limit} are",
+                self.field,
+                text.len()
+            );
+            return Err(Error::new(Code::RequestTooLarge, message));
+        }
+        match serde_json::from_str::<IgnoredAny>(&text) {
+            Ok(_) => Ok(text.into()),
+            Err(e) => Err(Error::new(
+                self.code,
+                format!("{}: it is not JSON: {e}", self.field),
+            )),
+        }
+    }
+}
+
+/// Accepted, and of effect once there are aliases to route by it.
+fn check_routing_key(gateway: &Gateway, key: Option<&str>) -> Result<(), Error> {
+    let Some(key) = key.filter(|key| !key.is_empty()) else {
+        return Ok(());
+    };
+    let limit = gateway.limits.routing_key_bytes as usize;
+    if key.len() > limit {
+        let message = format!(
+            "RoutingKey: {} bytes are not allowed; up to {limit} are",
+            key.len()
+        );
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    let pairs: Result<std::collections::BTreeMap<String, serde_json::Value>, _> =
+        serde_json::from_str(key);
+    pairs.map(drop).map_err(|_| {
+        Error::new(
+            Code::InvalidParameterValue,
+            "RoutingKey: a JSON object, such as {\"User\":\"Bob\"}, is allowed",
+        )
+    })
+}
+
+pub(super) fn namespace(given: Option<&str>) -> Result<Namespace, Error> {
+    match given.filter(|text| !text.is_empty()) {
+        None => Ok(Namespace::default()),
+        Some(text) => Namespace::parse(text).map_err(error::invalid),
+    }
+}
+
+fn result(caller: Caller<'_>, finished: Finished) -> InvokeResult {
+    // 0 is success, 1 the function's own fault, -1 any other.
+    let (invoke_result, failed) = match finished.status {
+        model::StatusCode::Ok => (0, false),
+        status if status.is_user_fault() => (1, true),
+        _ => (-1, true),
+    };
+    let answer = match String::from_utf8(finished.answer.into()) {
+        Ok(text) => text,
+        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+    };
+    let us = finished.usage.duration_us;
+    InvokeResult {
+        log: finished.log.unwrap_or_default(),
+        err_msg: if failed {
+            answer.clone()
+        } else {
+            String::new()
+        },
+        ret_msg: answer,
+        mem_usage: finished.usage.memory_peak as i64,
+        duration: us as f64 / 1000.0,
+        bill_duration: us.div_ceil(1000) as i64,
+        function_request_id: caller.request.to_string(),
+        invoke_result,
+    }
+}

@@ -1,0 +1,176 @@
+//! `GetFunctionLogs`.
+
+use model::{FunctionName, RequestId, Timestamp};
+use scf::action::GetFunctionLogs;
+use scf::types::{FunctionLog, GetFunctionLogsRequest, GetFunctionLogsResponse, LogSearchContext};
+use scf::{Code, Error};
+
+use super::error;
+use super::functions::descending;
+use super::invoke::namespace;
+use super::{Caller, Gateway, Serve};
+use crate::clock;
+use crate::telemetry::{Order, OrderBy, Outcomes, Query, Row};
+
+/// Source: SCF's limits of a search.
+const SPAN_MAX_MS: i64 = 86_400_000;
+const END_MAX: i64 = 10_000;
+const LIMIT_DEFAULT: i64 = 20;
+
+impl Serve for GetFunctionLogs {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: GetFunctionLogsRequest,
+    ) -> Result<GetFunctionLogsResponse, Error> {
+        let query = query(caller, &request)?;
+        let telemetry = gateway.telemetry.clone();
+        let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;
+        let found = found
+            .map_err(|e| error::internal(&e))?
+            .map_err(error::logs)?;
+        Ok(GetFunctionLogsResponse {
+            total_count: found.total as i64,
+            data: found.rows.into_iter().map(show).collect(),
+            search_context: LogSearchContext::default(),
+        })
+    }
+}
+
+fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, Error> {
+    let (from, to) = span(request)?;
+    let (offset, limit) = (
+        request.offset.unwrap_or(0),
+        request.limit.unwrap_or(LIMIT_DEFAULT),
+    );
+    if offset < 0 || limit < 0 || offset.saturating_add(limit) > END_MAX {
+        let message = format!(
+            "Offset: {offset} with Limit {limit} is not allowed; their sum may be up to {END_MAX}"
+        );
+        return Err(Error::new(Code::LimitExceededOffset, message));
+    }
+    let name = |text: &str| FunctionName::parse(text).map_err(error::invalid);
+    let id = |text: &str| RequestId::parse(text).map_err(error::invalid);
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let version = given(&request.qualifier).map(|text| {
+        if text == "$DEFAULT" {
+            "$LATEST".into()
+        } else {
+            text
+        }
+    });
+    Ok(Query {
+        account: caller.account,
+        namespace: namespace(request.namespace.as_deref())?,
+        function: given(&request.function_name)
+            .as_deref()
+            .map(name)
+            .transpose()?,
+        version,
+        request: given(&request.function_request_id)
+            .as_deref()
+            .map(id)
+            .transpose()?,
+        from,
+        to,
+        outcomes: outcomes(request)?,
+        order_by: order_by(request.order_by.as_deref())?,
+        order: if descending(request.order.as_deref())? {
+            Order::Descending
+        } else {
+            Order::Ascending
+        },
+        offset: offset as u32,
+        limit: limit as u32,
+    })
+}
+
+/// The last day, unless times are given; they lie within a day of each other.
+fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Error> {
+    let time = |field: &str, given: &Option<String>| match given
+        .as_deref()
+        .filter(|text| !text.is_empty())
+    {
+        None => Ok(None),
+        Some(text) => clock::parse(text).map(Some).ok_or_else(|| {
+            let shown: String = text.chars().take(40).collect();
+            let message =
+                format!("{field}: {shown:?} is not allowed; YYYY-MM-DD HH:MM:SS (Beijing time) is");
+            Error::new(Code::InvalidDateTime, message)
+        }),
+    };
+    let (from, to) = (
+        time("StartTime", &request.start_time)?,
+        time("EndTime", &request.end_time)?,
+    );
+    let to = match (from, to) {
+        // A second as written lasts until the next one.
+        (_, Some(to)) => to + 999,
+        (Some(from), None) => (from + SPAN_MAX_MS).min(clock::now_ms()),
+        (None, None) => clock::now_ms(),
+    };
+    let from = from.unwrap_or(to - SPAN_MAX_MS);
+    if from > to || to - from > SPAN_MAX_MS + 999 {
+        let message = "StartTime and EndTime: the end must follow the start within one day";
+        return Err(Error::new(Code::InvalidStartTimeOrEndTime, message));
+    }
+    Ok((from, to))
+}
+
+fn outcomes(request: &GetFunctionLogsRequest) -> Result<Outcomes, Error> {
+    let code = request
+        .filter
+        .as_ref()
+        .and_then(|filter| filter.ret_code.as_deref());
+    Ok(match code {
+        None | Some("") => Outcomes::All,
+        Some("is0") => Outcomes::Succeeded,
+        Some("not0") => Outcomes::Failed,
+        Some("TimeLimitExceeded") => Outcomes::TimedOut,
+        Some("ResourceLimitExceeded") => Outcomes::OutOfResources,
+        Some("UserCodeException") => Outcomes::Exceptions,
+        Some(other) => {
+            let shown: String = other.chars().take(40).collect();
+            let message = format!(
+                "Filter.RetCode: {shown:?} is not allowed; is0, not0, TimeLimitExceeded, ResourceLimitExceeded and \
+                 UserCodeException are"
+            );
+            return Err(Error::new(Code::InvalidRetCode, message));
+        }
+    })
+}
+
+fn order_by(given: Option<&str>) -> Result<OrderBy, Error> {
+    Ok(match given {
+        None | Some("" | "start_time") => OrderBy::StartTime,
+        Some("duration") => OrderBy::Duration,
+        Some("mem_usage") => OrderBy::MemUsage,
+        Some("function_name") => OrderBy::FunctionName,
+        Some(other) => {
+            let message = format!(
+                "OrderBy: {other:?} is not allowed; start_time, duration, mem_usage and function_name are"
+            );
+            return Err(Error::new(Code::InvalidOrderBy, message));
+        }
+    })
+}
+
+fn show(row: Row) -> FunctionLog {
+    let failed = row.status != 200;
+    FunctionLog {
+        function_name: row.function,
+        ret_msg: row.answer,
+        request_id: row.request,
+        start_time: clock::format(row.started),
+        // 0 is success; any other number that is not 2 or 3 is a failure.
+        ret_code: if failed { row.status.into() } else { 0 },
+        invoke_finished: 1,
+        duration: row.duration_us as f64 / 1000.0,
+        bill_duration: row.billed_ms as i64,
+        mem_usage: row.memory_peak as i64,
+        log: row.log,
+        level: if failed { "ERROR" } else { "INFO" }.into(),
+        source: "scf".into(),
+        retry_num: 0,
+    }
+}

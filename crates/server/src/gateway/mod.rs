@@ -1,0 +1,341 @@
+//! HTTP in, the API out: who is it, what does it ask, and the answer in the API's shape.
+//!
+//! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
+//! for a fault of the network. Wire types stop here.
+
+mod code;
+mod download;
+mod error;
+mod functions;
+mod invoke;
+mod logs;
+mod namespaces;
+mod show;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use catalog::Catalog;
+use metrics_exporter_prometheus::PrometheusHandle;
+use model::{AccountId, Limits, RequestId};
+use scf::action::{self, Action};
+use scf::{Call, Code, Error, RawRequest, envelope};
+use tokio::sync::Semaphore;
+use tracing::{debug, error};
+use worker::{PackageStore, Worker};
+
+use crate::clock;
+use crate::credentials::Credentials;
+use crate::driver::Driver;
+use crate::invoke::Ingest;
+use crate::telemetry::{InstanceState, Metrics, Telemetry};
+
+/// What the gateway is made from.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) account: AccountId,
+    pub(crate) credentials: Credentials,
+    pub(crate) region: String,
+    pub(crate) public_url: Option<String>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) catalog: Catalog,
+    pub(crate) ingest: Ingest,
+    pub(crate) driver: Driver,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) packages: PackageStore,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) prometheus: Prometheus,
+    /// Room for request bodies, in KB; large ones wait their turn.
+    pub(crate) body_room: Semaphore,
+}
+
+/// The metrics' page.
+pub(crate) struct Prometheus(pub(crate) PrometheusHandle);
+
+impl std::fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prometheus")
+    }
+}
+
+/// Room for all request bodies together, KB.
+pub(crate) const BODY_ROOM_KB: usize = 512 << 10;
+/// What a body may be that is not counted against the room, KB.
+const SMALL_KB: usize = 64;
+
+/// Who calls, and through which host.
+#[derive(Clone, Copy, Debug)]
+struct Caller<'a> {
+    account: AccountId,
+    host: Option<&'a str>,
+    request: RequestId,
+}
+
+/// An action that is served.
+trait Serve: Action {
+    fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Self::Response, Error>> + Send;
+}
+
+/// All routes.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/packages/{name}", get(package))
+        .route("/", axum::routing::any(api))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing is here; the API is at /\n") })
+        .with_state(gateway)
+}
+
+async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.worker.interpreters().all().next() {
+        Some(_) => "ready\n".into_response(),
+        None => {
+            let message = "no Python was found; install python3, or name one with --python\n";
+            (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+        }
+    }
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    let totals = gateway.driver.totals();
+    let states = [
+        (InstanceState::Starting, totals.starting),
+        (InstanceState::Busy, totals.busy),
+        (InstanceState::Idle, totals.idle - totals.frozen),
+        (InstanceState::Frozen, totals.frozen),
+    ];
+    for (state, count) in states {
+        gateway.metrics.instances(state, count);
+    }
+    gateway.metrics.waiting(totals.waiting);
+    let page = gateway.prometheus.0.render();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        page,
+    )
+        .into_response()
+}
+
+async fn package(
+    State(gateway): State<Arc<Gateway>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    download::serve(&gateway, &name, query.as_deref().unwrap_or_default()).await
+}
+
+async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+    let shown = id.to_string();
+    let (parts, body) = request.into_parts();
+    let answered = match gateway.read(&parts.headers, body).await {
+        Ok(body) => gateway.answer(id, &shown, &parts, &body).await,
+        Err(error) => Err(("", error)),
+    };
+    let bytes = match answered {
+        Ok((action, bytes)) => {
+            gateway.metrics.api_request(action, "");
+            bytes
+        }
+        Err((action, refused)) => {
+            gateway.metrics.api_request(action, refused.code.as_str());
+            if refused.code == Code::InternalError {
+                error!(request = shown, action, error = %refused, "an API request failed");
+            } else {
+                debug!(request = shown, action, error = %refused, "an API request was refused");
+            }
+            envelope::error(&shown, &refused)
+        }
+    };
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(envelope::CONTENT_TYPE),
+    );
+    response
+}
+
+impl Gateway {
+    /// Largest body: a package in base64 and room for the fields around it.
+    fn body_max(&self) -> usize {
+        let package = (self.limits.package_bytes as usize).div_ceil(3) * 4;
+        let event = 2 * self.limits.sync_event_bytes as usize;
+        package.max(event) + (4 << 20)
+    }
+
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+        let max = self.body_max();
+        let too_large = || {
+            let message = format!("the request's body is over {max} bytes, which is the limit");
+            Error::new(Code::RequestSizeLimitExceeded, message)
+        };
+        let announced = headers
+            .get("content-length")
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let length = announced.unwrap_or(max);
+        if length > max {
+            return Err(too_large());
+        }
+        let kb = length.div_ceil(1024);
+        let _room = if kb > SMALL_KB {
+            let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
+            self.body_room.acquire_many(wanted).await.ok()
+        } else {
+            None
+        };
+        to_bytes(body, length).await.map_err(|e| {
+            if std::error::Error::source(&e)
+                .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+            {
+                too_large()
+            } else {
+                Error::new(
+                    Code::InvalidParameter,
+                    "the request's body ended before it was whole",
+                )
+            }
+        })
+    }
+
+    async fn answer(
+        &self,
+        id: RequestId,
+        shown: &str,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
+        let headers: Vec<(&str, &str)> = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
+            })
+            .collect();
+        let raw = RawRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body,
+        };
+        let call = Call::parse(raw).map_err(|e| ("", e))?;
+        self.authenticate(&call).map_err(|e| ("", e))?;
+        let action = known_action(&call).map_err(|e| ("", e))?;
+        let host = headers
+            .iter()
+            .find(|(name, _)| *name == "host")
+            .map(|(_, value)| *value);
+        let caller = Caller {
+            account: self.account,
+            host,
+            request: id,
+        };
+        let answer = self.dispatch(action, &call, caller, shown).await;
+        answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
+    }
+
+    fn authenticate(&self, call: &Call<'_>) -> Result<(), Error> {
+        use subtle::ConstantTimeEq;
+        let known = call
+            .secret_id()
+            .as_bytes()
+            .ct_eq(self.credentials.id.as_bytes());
+        if !bool::from(known) {
+            let message = "the secret id is not known here; virga's is in credentials.json in its data directory";
+            return Err(Error::new(Code::SecretIdNotFound, message));
+        }
+        if call.token.is_some() {
+            let message =
+                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
+            return Err(Error::new(Code::TokenFailure, message));
+        }
+        call.verify(&self.credentials.key, clock::now_ms() / 1000)
+    }
+
+    /// One line per action that is served.
+    async fn dispatch(
+        &self,
+        name: &'static str,
+        call: &Call<'_>,
+        caller: Caller<'_>,
+        shown: &str,
+    ) -> Result<Vec<u8>, Error> {
+        macro_rules! serve {
+            ($($action:ident,)*) => {
+                match name {
+                    $(action::$action::NAME => self.serve::<action::$action>(call, caller, shown).await,)*
+                    _ => {
+                        let message = format!("the action {name} is not available yet");
+                        Err(Error::new(Code::UnsupportedOperation, message))
+                    }
+                }
+            };
+        }
+        serve! {
+            Invoke,
+            InvokeFunction,
+            CopyFunction,
+            CreateFunction,
+            CreateNamespace,
+            DeleteFunction,
+            DeleteNamespace,
+            GetFunction,
+            GetFunctionAddress,
+            GetFunctionLogs,
+            ListFunctions,
+            ListNamespaces,
+            UpdateFunctionCode,
+            UpdateFunctionConfiguration,
+            UpdateNamespace,
+        }
+    }
+
+    async fn serve<A: Serve>(
+        &self,
+        call: &Call<'_>,
+        caller: Caller<'_>,
+        shown: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let request = call.decode::<A>()?;
+        let response = A::serve(self, caller, request).await?;
+        Ok(envelope::ok(shown, &response))
+    }
+}
+
+fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {
+    if call.version != scf::VERSION {
+        let message = format!(
+            "version {:?} does not exist; {} does",
+            call.version,
+            scf::VERSION
+        );
+        return Err(Error::new(Code::NoSuchVersion, message));
+    }
+    action::find(&call.action)
+        .map(|known| known.name)
+        .ok_or_else(|| {
+            let shown: String = call.action.chars().take(60).collect();
+            Error::new(
+                Code::InvalidAction,
+                format!(
+                    "the action {shown:?} does not exist in version {}",
+                    scf::VERSION
+                ),
+            )
+        })
+}

@@ -1,0 +1,227 @@
+//! Functions in the API's shape.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use model::{Function, FunctionKind, FunctionState};
+use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
+use serde_json::{Value, json};
+
+use super::Gateway;
+use crate::clock;
+
+/// Largest file that `ShowCode` shows, bytes.
+const CODE_MAX: u64 = 1 << 20;
+
+pub(super) fn kind(function: &Function) -> &'static str {
+    match function.kind {
+        FunctionKind::Event => "Event",
+        FunctionKind::Http => "HTTP",
+    }
+}
+
+/// A function as `GetFunction` shows it.
+pub(super) fn function(
+    gateway: &Gateway,
+    function: &Function,
+    code: String,
+) -> GetFunctionResponse {
+    let config = &function.config;
+    let text = |name: &str| {
+        Some(
+            config
+                .echo
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    };
+    let document = |name: &str, unset: Value| Some(config.echo.get(name).cloned().unwrap_or(unset));
+    let flag = |name: &str| {
+        text(name).map(|given| {
+            if given.is_empty() {
+                "FALSE".to_owned()
+            } else {
+                given
+            }
+        })
+    };
+    let failed = matches!(
+        function.state,
+        FunctionState::CreateFailed | FunctionState::UpdateFailed
+    );
+    let mut reasons = reasons(function);
+    reasons.extend(fallback(gateway, function));
+    let variable = |(key, value): (&String, &String)| Variable {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    let size = function.code.as_ref().map(|code| code.size);
+    let pending = function.pending.as_ref().map(|pending| pending.size);
+    GetFunctionResponse {
+        mod_time: Some(clock::format(function.modified)),
+        code_info: Some(code),
+        description: Some(config.description.clone()),
+        triggers: Some(Vec::new()),
+        handler: Some(config.handler.as_str().to_owned()),
+        code_size: size.or(pending).map(|bytes| bytes as i64),
+        timeout: Some(config.timeout.get().into()),
+        function_version: Some("$LATEST".into()),
+        memory_size: Some(config.memory.mb().into()),
+        runtime: Some(function.runtime.to_string()),
+        function_name: Some(function.key.name.to_string()),
+        vpc_config: document("VpcConfig", json!({"VpcId": "", "SubnetId": ""})),
+        use_gpu: Some("FALSE".into()),
+        environment: Some(Environment {
+            variables: Some(config.environment.iter().map(variable).collect()),
+        }),
+        code_result: Some(if failed { "failed" } else { "success" }.into()),
+        code_error: Some(if failed {
+            first_message(function)
+        } else {
+            String::new()
+        }),
+        err_no: Some(if failed { -1 } else { 0 }),
+        namespace: Some(function.key.namespace.to_string()),
+        role: text("Role"),
+        install_dependency: flag("InstallDependency"),
+        status: Some(function.state.as_str().into()),
+        status_desc: Some(if failed {
+            first_message(function)
+        } else {
+            String::new()
+        }),
+        cls_logset_id: text("ClsLogsetId"),
+        cls_topic_id: text("ClsTopicId"),
+        function_id: Some(function.id.as_str().to_owned()),
+        tags: Some(tags(function)),
+        eip_config: Some(json!({"EipFixed": "FALSE", "Eips": []})),
+        access_info: Some(json!({"Host": "", "Vip": ""})),
+        r#type: Some(kind(function).into()),
+        l5_enable: Some("FALSE".into()),
+        layers: Some(Vec::new()),
+        dead_letter_config: document(
+            "DeadLetterConfig",
+            json!({"Type": "", "Name": "", "FilterType": ""}),
+        ),
+        add_time: Some(clock::format(function.added)),
+        public_net_config: document(
+            "PublicNetConfig",
+            json!({"PublicNetStatus": "ENABLE", "EipConfig": {"EipStatus": "DISABLE", "EipAddress": []}}),
+        ),
+        ons_enable: Some("FALSE".into()),
+        cfs_config: document("CfsConfig", json!({"CfsInsList": []})),
+        available_status: Some("Available".into()),
+        qualifier: Some("$LATEST".into()),
+        init_timeout: Some(config.init_timeout.get().into()),
+        status_reasons: Some(reasons),
+        async_run_enable: Some("FALSE".into()),
+        trace_enable: flag("TraceEnable"),
+        image_config: None,
+        protocol_type: Some(String::new()),
+        protocol_params: None,
+        instance_concurrency_config: None,
+        dns_cache: flag("DnsCache"),
+        intranet_config: document(
+            "IntranetConfig",
+            json!({"IpFixed": "DISABLE", "IpAddress": []}),
+        ),
+    }
+}
+
+/// A function as a list shows it.
+pub(super) fn summary(function: &Function) -> FunctionSummary {
+    FunctionSummary {
+        mod_time: clock::format(function.modified),
+        add_time: clock::format(function.added),
+        runtime: function.runtime.to_string(),
+        function_name: function.key.name.to_string(),
+        function_id: function.id.as_str().to_owned(),
+        namespace: function.key.namespace.to_string(),
+        status: function.state.as_str().into(),
+        status_desc: first_message(function),
+        description: function.config.description.clone(),
+        tags: tags(function),
+        r#type: kind(function).into(),
+        status_reasons: reasons(function),
+        total_provisioned_concurrency_mem: 0,
+        reserved_concurrency_mem: 0,
+        async_run_enable: "FALSE".into(),
+        trace_enable: "FALSE".into(),
+    }
+}
+
+fn tags(function: &Function) -> Vec<Tag> {
+    function
+        .tags
+        .iter()
+        .map(|(key, value)| Tag {
+            key: key.clone(),
+            value: value.clone(),
+        })
+        .collect()
+}
+
+fn reasons(function: &Function) -> Vec<StatusReason> {
+    let show = |reason: &model::StatusReason| StatusReason {
+        error_code: reason.code.clone(),
+        error_message: reason.message.clone(),
+    };
+    function.reasons.iter().map(show).collect()
+}
+
+fn first_message(function: &Function) -> String {
+    function
+        .reasons
+        .first()
+        .map(|reason| reason.message.clone())
+        .unwrap_or_default()
+}
+
+/// Which interpreter serves, when it is not the one that was asked for.
+fn fallback(gateway: &Gateway, function: &Function) -> Option<StatusReason> {
+    let message = match gateway.worker.interpreters().serve(function.runtime) {
+        Ok(served) if served.fallback => {
+            format!(
+                "{} is not installed on this host; {} serves it",
+                function.runtime, served.interpreter.runtime
+            )
+        }
+        Ok(_) => return None,
+        Err(e) => e.to_string(),
+    };
+    Some(StatusReason {
+        error_code: "RuntimeFallback".into(),
+        error_message: message,
+    })
+}
+
+/// The text of the handler's file; nothing when it is not a text, or too long to show.
+pub(super) async fn code(gateway: &Gateway, function: &Function) -> String {
+    let Some(code) = &function.code else {
+        return String::new();
+    };
+    let tree = gateway.packages.tree(&code.tree);
+    let file = function
+        .config
+        .handler
+        .as_str()
+        .rsplit_once('.')
+        .map_or("", |(file, _)| file);
+    let path = tree.join(format!("{file}.py"));
+    let read = tokio::task::spawn_blocking(move || read_inside(&tree, &path));
+    read.await.ok().flatten().unwrap_or_default()
+}
+
+/// A file's text, if it lies in the tree even after all links are followed.
+fn read_inside(tree: &Path, path: &Path) -> Option<String> {
+    let real: PathBuf = path.canonicalize().ok()?;
+    let inside = real.starts_with(tree.canonicalize().ok()?);
+    let small = fs::metadata(&real).is_ok_and(|file| file.is_file() && file.len() <= CODE_MAX);
+    if inside && small {
+        fs::read_to_string(real).ok()
+    } else {
+        None
+    }
+}

@@ -1,0 +1,292 @@
+//! The one door to a function: every trigger and the API hand their events over here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::{Catalog, Stored};
+use dispatch::{Limit, Reject};
+use model::{
+    Function, FunctionKey, FunctionState, Invalid, Limits, MemoryMb, Qualifier, RequestId,
+    StatusCode, Usage,
+};
+use thiserror::Error;
+use tracing::warn;
+use worker::failure_document;
+
+use crate::clock;
+use crate::driver::{Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
+use crate::telemetry::{Record, Telemetry, log_text, tail};
+
+/// One event for one function.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    pub(crate) request: RequestId,
+    pub(crate) function: FunctionKey,
+    pub(crate) qualifier: Qualifier,
+    /// A JSON document.
+    pub(crate) event: Bytes,
+    /// Whether the end of the log is wanted.
+    pub(crate) tail: bool,
+}
+
+/// What came of it, whether or not the function succeeded.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: StatusCode,
+    /// The answer, or the error document.
+    pub(crate) answer: Bytes,
+    /// The end of the log, if it was asked for.
+    pub(crate) log: Option<String>,
+    pub(crate) usage: Usage,
+}
+
+/// Why an event was not taken. What goes wrong after it was is in [`Finished`].
+#[derive(Debug, Error)]
+pub(crate) enum IngestError {
+    #[error("function {} does not exist in namespace {}", .0.name, .0.namespace)]
+    NoFunction(FunctionKey),
+    #[error("namespace {} does not exist", .0.namespace)]
+    NoNamespace(FunctionKey),
+    #[error("function {} has no version or alias {qualifier}", key.name)]
+    NoQualifier {
+        key: FunctionKey,
+        qualifier: Qualifier,
+    },
+    #[error("function {name} is {state}, so it cannot be invoked{why}", state = state.as_str())]
+    State {
+        name: String,
+        state: FunctionState,
+        why: String,
+    },
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("the event has {given} bytes; up to {allowed} are allowed")]
+    TooLarge { given: usize, allowed: u64 },
+    #[error("function {name} cannot be served: {source}")]
+    Open { name: String, source: OpenError },
+    #[error("virga is shutting down; try again in a moment")]
+    Draining,
+}
+
+/// A handle on the door. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ingest {
+    catalog: Catalog,
+    driver: Driver,
+    telemetry: Telemetry,
+    limits: Arc<Limits>,
+}
+
+impl Ingest {
+    pub(crate) fn new(
+        catalog: Catalog,
+        driver: Driver,
+        telemetry: Telemetry,
+        limits: Arc<Limits>,
+    ) -> Self {
+        Self {
+            catalog,
+            driver,
+            telemetry,
+            limits,
+        }
+    }
+
+    /// Runs a function and waits for what comes of it.
+    pub(crate) async fn invoke(&self, invocation: Invocation) -> Result<Finished, IngestError> {
+        if invocation.event.len() as u64 > self.limits.sync_event_bytes {
+            let (given, allowed) = (invocation.event.len(), self.limits.sync_event_bytes);
+            return Err(IngestError::TooLarge { given, allowed });
+        }
+        // A function that changes between being found and being asked is looked up again.
+        for _ in 0..4 {
+            let function = self.find(&invocation)?;
+            let live = self.open(&function.value).await?;
+            match self.run(&invocation, &function.value, live).await {
+                Err(Gone) => {}
+                Ok(finished) => return finished,
+            }
+        }
+        Err(IngestError::NoFunction(invocation.function))
+    }
+
+    fn find(&self, invocation: &Invocation) -> Result<Arc<Stored<Function>>, IngestError> {
+        let key = &invocation.function;
+        let Some(function) = self.catalog.function(key) else {
+            let known = self.catalog.has_namespace(key.account, &key.namespace);
+            let missing = if known {
+                IngestError::NoFunction
+            } else {
+                IngestError::NoNamespace
+            };
+            return Err(missing(key.clone()));
+        };
+        match &invocation.qualifier {
+            Qualifier::Latest => {}
+            Qualifier::Alias(name) if name == "$DEFAULT" => {}
+            other => {
+                return Err(IngestError::NoQualifier {
+                    key: key.clone(),
+                    qualifier: other.clone(),
+                });
+            }
+        }
+        let state = function.value.state;
+        if !state.serves() {
+            let reasons = function
+                .value
+                .reasons
+                .iter()
+                .map(|reason| format!(": {}", reason.message));
+            let (name, why) = (key.name.to_string(), reasons.collect());
+            return Err(IngestError::State { name, state, why });
+        }
+        Ok(function)
+    }
+
+    async fn open(&self, function: &Function) -> Result<Arc<Live>, IngestError> {
+        self.driver.open(function).await.map_err(|source| {
+            let name = function.key.name.to_string();
+            warn!(function = name, error = %source, "a function cannot be served");
+            IngestError::Open { name, source }
+        })
+    }
+
+    async fn run(
+        &self,
+        invocation: &Invocation,
+        function: &Function,
+        live: Arc<Live>,
+    ) -> Result<Result<Finished, IngestError>, Gone> {
+        let report = Report {
+            telemetry: self.telemetry.clone(),
+            request: invocation.request,
+            live: live.clone(),
+            memory: function.config.memory,
+            started: clock::now_ms(),
+            tail: invocation.tail,
+        };
+        let refused = match self.driver.acquire(&live).await {
+            Ok(assigned) => {
+                let run = assigned.run(invocation.request, invocation.event.clone(), |ran| {
+                    report.ran(ran)
+                });
+                return Ok(Ok(run.await));
+            }
+            Err(refused) => refused,
+        };
+        Ok(Ok(match refused {
+            Refused::Start(failure) => report.start_failed(failure),
+            Refused::NoPlace(Reject::Gone) => return Err(Gone),
+            Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
+            Refused::NoPlace(reject) => {
+                let (status, message) = no_place(reject, function, &self.limits);
+                report.refused(status, &message)
+            }
+        }))
+    }
+}
+
+/// The pool was retired in between.
+struct Gone;
+
+/// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
+fn no_place(reject: Reject, function: &Function, limits: &Limits) -> (StatusCode, String) {
+    let name = &function.key.name;
+    match reject {
+        Reject::Never { limit: Limit::Node } => {
+            let message = format!(
+                "{} of memory for function {name} are more than this node has",
+                function.config.memory
+            );
+            (StatusCode::InsufficientResources, message)
+        }
+        Reject::Deadline {
+            limit: limit @ (Limit::Node | Limit::Starting),
+        } => {
+            let message = format!(
+                "Function [ {name} ] found no free instance in time: {} are short",
+                limit_name(limit)
+            );
+            (StatusCode::ResourceLimitReached, message)
+        }
+        Reject::Deadline { limit } | Reject::Never { limit } => {
+            let (quota, mb) = (limit_name(limit), limits.concurrency_mb);
+            let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");
+            (StatusCode::ResourceLimitReached, message)
+        }
+        Reject::QueueFull => {
+            let message =
+                format!("Function [ {name} ] has too many requests waiting; try again in a moment");
+            (StatusCode::ResourceLimitReached, message)
+        }
+        Reject::StartFailed { .. } | Reject::Gone | Reject::Draining => {
+            (StatusCode::InternalError, "the request was lost".into())
+        }
+    }
+}
+
+/// What is known of a request before its end.
+struct Report {
+    telemetry: Telemetry,
+    request: RequestId,
+    live: Arc<Live>,
+    memory: MemoryMb,
+    started: model::Timestamp,
+    tail: bool,
+}
+
+impl Report {
+    fn ran(self, ran: Ran) -> Finished {
+        let outcome = ran.outcome;
+        let mut record = self.record(outcome.status, outcome.answer.into(), outcome.usage);
+        record.note = ran.cold.and(self.live.note.clone());
+        record.log = outcome.log.into();
+        record.init_log = ran.init_log.into();
+        record.cold = ran.cold;
+        self.finish(record)
+    }
+
+    fn start_failed(self, failed: StartFailure) -> Finished {
+        let answer = failed.failure.document(self.request).into();
+        let mut record = self.record(failed.failure.status, answer, failed.usage);
+        record.note = self.live.note.clone();
+        record.init_log = failed.log.into();
+        self.finish(record)
+    }
+
+    fn refused(self, status: StatusCode, message: &str) -> Finished {
+        let answer = failure_document(status, message, None, self.request).into();
+        let record = self.record(status, answer, Usage::default());
+        self.finish(record)
+    }
+
+    fn record(&self, status: StatusCode, answer: Bytes, usage: Usage) -> Record {
+        Record {
+            request: self.request,
+            function: self.live.spec.function.clone(),
+            version: self.live.spec.version.clone(),
+            memory: self.memory,
+            started: self.started,
+            status,
+            usage,
+            answer,
+            init_log: Bytes::new(),
+            log: Bytes::new(),
+            cold: None,
+            note: None,
+        }
+    }
+
+    fn finish(self, record: Record) -> Finished {
+        let log = self.tail.then(|| tail(&log_text(&record)).to_owned());
+        let finished = Finished {
+            status: record.status,
+            answer: record.answer.clone(),
+            log,
+            usage: record.usage,
+        };
+        self.telemetry.report(record);
+        finished
+    }
+}

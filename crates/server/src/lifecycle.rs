@@ -1,0 +1,270 @@
+//! What goes on behind a function's back: installing its dependencies, opening and retiring its pools, and clearing
+//! away code that no one names any more.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use catalog::{Catalog, Change, Stored};
+use model::{CodeRef, Function, FunctionKey, FunctionState, PendingCode, StatusReason};
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+use worker::{InstallSettings, PackageError, PackageStore, Worker};
+
+use crate::clock;
+use crate::driver::Driver;
+
+/// How old code must be before it is cleared away: younger code may be about to be named.
+const SWEEP_AGE: Duration = Duration::from_secs(3600);
+/// Bytes of an installation's log that the function's status shows.
+const REASON_MAX: usize = 8 << 10;
+
+/// A handle. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lifecycle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Catalog,
+    driver: Driver,
+    worker: Arc<Worker>,
+    packages: PackageStore,
+    install: InstallSettings,
+    at_work: Mutex<HashSet<FunctionKey>>,
+}
+
+impl Lifecycle {
+    /// Takes up what an earlier run left undone, and follows the catalog from then on.
+    pub(crate) fn start(
+        catalog: Catalog,
+        driver: Driver,
+        worker: Arc<Worker>,
+        packages: PackageStore,
+        install: InstallSettings,
+    ) -> Self {
+        let at_work = Mutex::default();
+        let shared = Shared {
+            catalog,
+            driver,
+            worker,
+            packages,
+            install,
+            at_work,
+        };
+        let lifecycle = Self {
+            shared: Arc::new(shared),
+        };
+        let mut changes = lifecycle.shared.catalog.listen();
+        lifecycle.look_at_all();
+        let follower = lifecycle.clone();
+        tokio::spawn(async move {
+            loop {
+                match changes.recv().await {
+                    Ok(Change { key, now }) => follower.look_at(&key, now),
+                    // Too many changes at once to hear of each.
+                    Err(RecvError::Lagged(_)) => follower.look_at_all(),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        tokio::spawn(lifecycle.clone().sweep_now_and_then());
+        lifecycle
+    }
+
+    fn look_at_all(&self) {
+        for stored in self.shared.catalog.all_functions() {
+            let key = stored.value.key.clone();
+            self.look_at(&key, Some(stored));
+        }
+    }
+
+    fn look_at(&self, key: &FunctionKey, now: Option<Arc<Stored<Function>>>) {
+        self.shared
+            .driver
+            .retire(key, now.as_ref().map(|stored| &stored.value));
+        let Some(stored) = now else { return };
+        self.prewarm(&stored.value);
+        if stored.value.pending.is_some() {
+            self.make_ready(key.clone());
+        }
+    }
+
+    /// A zygote of the interpreter that will be needed is started before the first request.
+    fn prewarm(&self, function: &Function) {
+        let worker = &self.shared.worker;
+        let prepared = worker
+            .interpreters()
+            .serve(function.runtime)
+            .and_then(|served| worker.prepare(function.key.account, &served.interpreter));
+        if let Err(error) = prepared {
+            warn!(function = %function.key.name, %error, "a function cannot be served");
+        }
+    }
+
+    /// Makes a function's pending code ready, unless someone is at it.
+    fn make_ready(&self, key: FunctionKey) {
+        let fresh = self.at_work().insert(key.clone());
+        if !fresh {
+            return;
+        }
+        let lifecycle = self.clone();
+        tokio::spawn(async move {
+            lifecycle.ready(&key).await;
+            lifecycle.at_work().remove(&key);
+            // What came while this was at work was told to nobody.
+            let stored = lifecycle.shared.catalog.function(&key);
+            if stored.is_some_and(|stored| stored.value.pending.is_some()) {
+                lifecycle.make_ready(key);
+            }
+        });
+    }
+
+    fn at_work(&self) -> std::sync::MutexGuard<'_, HashSet<FunctionKey>> {
+        self.shared
+            .at_work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ready(&self, key: &FunctionKey) {
+        let Some(stored) = self.shared.catalog.function(key) else {
+            return;
+        };
+        let Some(pending) = stored.value.pending.clone() else {
+            return;
+        };
+        let result = self.install(&stored.value, &pending).await;
+        if let Err(PackageError::Io { .. }) = &result {
+            warn!(function = %key.name, error = ?result, "code could not be made ready");
+        }
+        // The function may be changed meanwhile, but not its pending code.
+        while let Some(stored) = self.shared.catalog.function(key) {
+            if stored.value.pending.as_ref() != Some(&pending) {
+                return;
+            }
+            let new = settled(&stored.value, &pending, &result);
+            match self.shared.catalog.update_function(&stored, &new).await {
+                Ok(()) => {
+                    return info!(function = %key.name, state = new.state.as_str(), "code was made ready");
+                }
+                Err(catalog::Error::Conflict) => {}
+                Err(error) => {
+                    warn!(function = %key.name, %error, "a function's state cannot be written; it is tried again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn install(
+        &self,
+        function: &Function,
+        pending: &PendingCode,
+    ) -> Result<(CodeRef, Option<String>), PackageError> {
+        let shared = &self.shared;
+        let (packages, package) = (shared.packages.clone(), pending.package.clone());
+        let unpacked = tokio::task::spawn_blocking(move || packages.unpack(&package)).await;
+        unpacked.map_err(|e| PackageError::Refused(e.to_string()))??;
+        let code = |tree| CodeRef {
+            package: pending.package.clone(),
+            size: pending.size,
+            tree,
+        };
+        if !pending.install {
+            return Ok((code(pending.package.clone()), None));
+        }
+        let served = shared.worker.interpreters().serve(function.runtime);
+        let served = served.map_err(|e| PackageError::Refused(e.to_string()))?;
+        let installed = shared
+            .worker
+            .install(
+                &shared.packages,
+                &pending.package,
+                &served.interpreter,
+                &shared.install,
+            )
+            .await?;
+        Ok((code(installed.tree), Some(installed.log)))
+    }
+
+    async fn sweep_now_and_then(self) {
+        loop {
+            let lifecycle = self.clone();
+            let swept = tokio::task::spawn_blocking(move || lifecycle.sweep()).await;
+            match swept {
+                Ok(Ok(removed @ 1..)) => info!(removed, "cleared away code that no function names"),
+                Ok(Err(error)) => warn!(%error, "cannot clear away old code"),
+                _ => {}
+            }
+            tokio::time::sleep(SWEEP_AGE).await;
+        }
+    }
+
+    fn sweep(&self) -> std::io::Result<usize> {
+        let mut keep = HashSet::new();
+        for stored in self.shared.catalog.all_functions() {
+            let function = &stored.value;
+            keep.extend(
+                function
+                    .code
+                    .iter()
+                    .flat_map(|code| [code.package.clone(), code.tree.clone()]),
+            );
+            keep.extend(
+                function
+                    .pending
+                    .iter()
+                    .map(|pending| pending.package.clone()),
+            );
+        }
+        let running = self.shared.driver.trees_in_use();
+        self.shared.packages.sweep(&keep, &running, SWEEP_AGE)
+    }
+}
+
+/// A function after its pending code was, or was not, made ready.
+fn settled(
+    function: &Function,
+    pending: &PendingCode,
+    result: &Result<(CodeRef, Option<String>), PackageError>,
+) -> Function {
+    let mut new = function.clone();
+    new.pending = None;
+    new.modified = clock::now_ms();
+    match result {
+        Ok((code, log)) => {
+            new.code = Some(code.clone());
+            new.state = FunctionState::Active;
+            new.revision += 1;
+            if let Some(handler) = &pending.handler {
+                new.config.handler = handler.clone();
+            }
+            new.reasons = log
+                .iter()
+                .map(|log| reason("InstallDependency", log))
+                .collect();
+        }
+        Err(error) => {
+            new.state = if function.code.is_some() {
+                FunctionState::UpdateFailed
+            } else {
+                FunctionState::CreateFailed
+            };
+            new.reasons = vec![reason("FailedOperation", &error.to_string())];
+        }
+    }
+    new
+}
+
+fn reason(code: &str, message: &str) -> StatusReason {
+    let mut from = message.len().saturating_sub(REASON_MAX);
+    while !message.is_char_boundary(from) {
+        from += 1;
+    }
+    StatusReason {
+        code: code.to_owned(),
+        message: message[from..].to_owned(),
+    }
+}

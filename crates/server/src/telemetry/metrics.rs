@@ -1,0 +1,124 @@
+//! The closed list of metrics, served at `GET /metrics`.
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::Record;
+
+const INVOCATIONS: &str = "virga_invocations_total";
+const DURATION: &str = "virga_invocation_duration_seconds";
+const COLD_STARTS: &str = "virga_cold_starts_total";
+const COLD_START_DURATION: &str = "virga_cold_start_duration_seconds";
+const RECORDS_DROPPED: &str = "virga_log_records_dropped_total";
+const INSTANCES: &str = "virga_instances";
+const WAITING: &str = "virga_requests_waiting";
+const API_REQUESTS: &str = "virga_api_requests_total";
+
+/// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
+const BUCKETS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+];
+
+/// Where an instance is, as a label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InstanceState {
+    Starting,
+    Busy,
+    Idle,
+    Frozen,
+}
+
+/// Counts what happens.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics;
+
+/// Makes this process' metrics the ones of the list. Once per process.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
+        .install_recorder()?;
+    describe_counter!(INVOCATIONS, "Finished invocations by status code");
+    describe_histogram!(
+        DURATION,
+        "Time from handing the event to an instance to its answer"
+    );
+    describe_counter!(COLD_STARTS, "Instances started for a waiting request");
+    describe_histogram!(
+        COLD_START_DURATION,
+        "Time of a start by part: total, runtime, function"
+    );
+    describe_counter!(
+        RECORDS_DROPPED,
+        "Log records dropped because the disk could not keep up"
+    );
+    describe_gauge!(INSTANCES, "Instances by state");
+    describe_gauge!(WAITING, "Requests that wait for an instance");
+    describe_counter!(API_REQUESTS, "API requests by action and error code");
+    Ok(handle)
+}
+
+impl Metrics {
+    pub(super) fn invocation(&self, record: &Record) {
+        counter!(INVOCATIONS, "status" => status_label(record.status.as_u16())).increment(1);
+        histogram!(DURATION).record(record.usage.duration_us as f64 / 1e6);
+        if let Some(cold) = record.cold {
+            counter!(COLD_STARTS).increment(1);
+            for (part, us) in [
+                ("total", cold.total_us),
+                ("runtime", cold.runtime_us),
+                ("function", cold.import_us),
+            ] {
+                histogram!(COLD_START_DURATION, "part" => part).record(us as f64 / 1e6);
+            }
+        }
+    }
+
+    pub(super) fn record_dropped(&self) {
+        counter!(RECORDS_DROPPED).increment(1);
+    }
+
+    /// Sets how many instances are in a state.
+    pub(crate) fn instances(&self, state: InstanceState, count: usize) {
+        let label = match state {
+            InstanceState::Starting => "starting",
+            InstanceState::Busy => "busy",
+            InstanceState::Idle => "idle",
+            InstanceState::Frozen => "frozen",
+        };
+        gauge!(INSTANCES, "state" => label).set(count as f64);
+    }
+
+    /// Sets how many requests wait.
+    pub(crate) fn waiting(&self, count: usize) {
+        gauge!(WAITING).set(count as f64);
+    }
+
+    /// Counts an API request; `code` is empty for success. Both come from closed lists.
+    pub(crate) fn api_request(&self, action: &'static str, code: &'static str) {
+        counter!(API_REQUESTS, "action" => action, "code" => code).increment(1);
+    }
+}
+
+/// A label without an allocation per call for the usual codes.
+fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        400 => "400",
+        406 => "406",
+        407 => "407",
+        430 => "430",
+        432 => "432",
+        433 => "433",
+        434 => "434",
+        437 => "437",
+        438 => "438",
+        439 => "439",
+        443 => "443",
+        445 => "445",
+        449 => "449",
+        450 => "450",
+        499 => "499",
+        _ => "500",
+    }
+}

@@ -1,0 +1,106 @@
+//! What happened: one record per finished invocation, kept as log lines, metrics and, later, usage.
+//!
+//! The invoke path hands a record over and goes on; a thread of its own writes. What waits to be written is
+//! bounded: when the disk cannot keep up, records are dropped and counted, and calls stay fast.
+
+mod metrics;
+mod record;
+mod store;
+mod text;
+
+pub(crate) use metrics::{InstanceState, Metrics, install as install_metrics};
+pub(crate) use record::{ColdStart, Record};
+pub(crate) use store::{Found, Order, OrderBy, Outcomes, Query, Row, Settings, Store, StoreError};
+pub(crate) use text::{log_text, tail};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use tracing::{error, warn};
+
+/// Records that may wait for the writer.
+const QUEUE: usize = 65_536;
+/// Bytes of answers and logs that may wait for the writer.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Takes records. Cheap to share.
+#[derive(Clone, Debug)]
+pub(crate) struct Telemetry {
+    sender: SyncSender<Message>,
+    waiting_bytes: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    store: Store,
+}
+
+enum Message {
+    Record(Box<Record>),
+    Flush(SyncSender<()>),
+}
+
+impl Telemetry {
+    /// Starts the writer's thread over a store.
+    pub(crate) fn start(store: Store, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (sender, inbox) = sync_channel(QUEUE);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = waiting_bytes.clone();
+        let mut writer = store.clone();
+        std::thread::Builder::new()
+            .name("telemetry".into())
+            .spawn(move || {
+                while let Ok(first) = inbox.recv() {
+                    let mut batch = Vec::new();
+                    let mut flushes = Vec::new();
+                    for message in std::iter::once(first).chain(inbox.try_iter().take(1023)) {
+                        match message {
+                            Message::Record(record) => batch.push(*record),
+                            Message::Flush(done) => flushes.push(done),
+                        }
+                    }
+                    waiting.fetch_sub(batch.iter().map(Record::weight).sum(), Ordering::Relaxed);
+                    if let Err(e) = writer.write(&batch) {
+                        error!(error = %e, records = batch.len(), "log records are lost");
+                    }
+                    for done in flushes {
+                        let _ = done.send(());
+                    }
+                }
+            })?;
+        Ok(Self {
+            sender,
+            waiting_bytes,
+            metrics,
+            store,
+        })
+    }
+
+    /// Takes a finished invocation. Never waits.
+    pub(crate) fn report(&self, record: Record) {
+        self.metrics.invocation(&record);
+        let weight = record.weight();
+        let full = self.waiting_bytes.fetch_add(weight, Ordering::Relaxed) + weight > QUEUE_BYTES;
+        let refused = full
+            || match self.sender.try_send(Message::Record(Box::new(record))) {
+                Ok(()) => false,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => true,
+            };
+        if refused {
+            self.waiting_bytes.fetch_sub(weight, Ordering::Relaxed);
+            self.metrics.record_dropped();
+        }
+    }
+
+    /// Waits until everything reported before is written. Call from a thread that may wait.
+    pub(crate) fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        if self.sender.send(Message::Flush(done)).is_ok() && written.recv().is_err() {
+            warn!("the log writer ended before it wrote everything");
+        }
+    }
+
+    /// What was written, to search in. Waits for the records that are under way first.
+    pub(crate) fn search(&self, query: &Query) -> Result<Found, StoreError> {
+        self.flush();
+        self.store.search(query)
+    }
+}

@@ -1,0 +1,366 @@
+//! Finished invocations on disk, to search in: SQLite, one row each, the oldest removed first.
+//!
+//! Request ids are UUIDs of version 7, so they sort by arrival: one key serves "the latest of this function",
+//! "between these times" and "this request" alike, and rows are appended rather than scattered.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{AccountId, FunctionName, Namespace, RequestId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::{Record, log_text};
+
+/// A fault of the log store.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error(
+        "log store: {0}; check that the disk under the data directory has room and can be written"
+    )]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) retention: Duration,
+    pub(crate) max_bytes: u64,
+}
+
+/// Which outcomes are wanted; the API's Filter.RetCode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcomes {
+    All,
+    Succeeded,
+    Failed,
+    TimedOut,
+    OutOfResources,
+    Exceptions,
+}
+
+/// What to sort by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrderBy {
+    StartTime,
+    Duration,
+    MemUsage,
+    FunctionName,
+}
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    pub(crate) account: AccountId,
+    pub(crate) namespace: Namespace,
+    pub(crate) function: Option<FunctionName>,
+    pub(crate) version: Option<String>,
+    pub(crate) request: Option<RequestId>,
+    /// From this time on.
+    pub(crate) from: Timestamp,
+    /// Up to and with this time.
+    pub(crate) to: Timestamp,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) order_by: OrderBy,
+    pub(crate) order: Order,
+    pub(crate) offset: u32,
+    pub(crate) limit: u32,
+}
+
+/// One row that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) function: String,
+    pub(crate) request: String,
+    pub(crate) started: Timestamp,
+    pub(crate) status: u16,
+    pub(crate) duration_us: u64,
+    pub(crate) billed_ms: u64,
+    pub(crate) memory_peak: u64,
+    pub(crate) answer: String,
+    pub(crate) log: String,
+}
+
+/// A page of rows, and how many there are in all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) total: u64,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// The store. Clones share one connection to write and one to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    writer: Arc<Mutex<Writer>>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    settings: Settings,
+    cleaned: Option<Instant>,
+}
+
+/// Bytes of an answer that are kept beside the log.
+const ANSWER_KEPT: usize = 64 << 10;
+/// How often the oldest rows are looked at.
+const CLEAN_EVERY: Duration = Duration::from_secs(60);
+
+const SCHEMA: &str = "
+    PRAGMA auto_vacuum = INCREMENTAL;
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA journal_size_limit = 67108864;
+    CREATE TABLE IF NOT EXISTS function (
+        id INTEGER PRIMARY KEY, account INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+        UNIQUE (account, namespace, name)
+    );
+    CREATE TABLE IF NOT EXISTS invocation (
+        function INTEGER NOT NULL, request BLOB NOT NULL, started INTEGER NOT NULL, version TEXT NOT NULL,
+        status INTEGER NOT NULL, duration_us INTEGER NOT NULL, billed_ms INTEGER NOT NULL,
+        memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL,
+        PRIMARY KEY (function, request)
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 1;
+";
+
+impl Store {
+    /// Opens or makes the store's file.
+    pub(crate) fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(SCHEMA)?;
+        let reader = Connection::open(path)?;
+        reader.busy_timeout(Duration::from_secs(5))?;
+        let writer = Writer {
+            connection,
+            settings,
+            cleaned: None,
+        };
+        Ok(Self {
+            writer: Arc::new(Mutex::new(writer)),
+            reader: Arc::new(Mutex::new(reader)),
+        })
+    }
+
+    /// Writes a batch in one transaction.
+    pub(super) fn write(&mut self, batch: &[Record]) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !batch.is_empty() {
+            writer.insert(batch)?;
+        }
+        writer.clean_sometimes()
+    }
+
+    /// Finds rows.
+    pub(super) fn search(&self, query: &Query) -> Result<Found, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let functions = functions(&reader, query)?;
+        if functions.is_empty() {
+            return Ok(Found::default());
+        }
+        let marks = vec!["?"; functions.len()].join(",");
+        let outcomes = match query.outcomes {
+            Outcomes::All => "1",
+            Outcomes::Succeeded => "status = 200",
+            Outcomes::Failed => "status <> 200",
+            Outcomes::TimedOut => "status IN (433, 450)",
+            Outcomes::OutOfResources => "status IN (432, 434, 449)",
+            Outcomes::Exceptions => "status IN (430, 443)",
+        };
+        let (from, to) = match query.request {
+            Some(request) => (*request.as_bytes(), *request.as_bytes()),
+            None => (first_id(query.from), last_id(query.to)),
+        };
+        let condition = format!(
+            "FROM invocation JOIN function ON function.id = invocation.function
+             WHERE invocation.function IN ({marks}) AND request BETWEEN ? AND ? AND {outcomes}
+             AND (? IS NULL OR version = ? COLLATE NOCASE)"
+        );
+        let mut values: Vec<rusqlite::types::Value> =
+            functions.into_iter().map(Into::into).collect();
+        values.extend([from.to_vec().into(), to.to_vec().into()]);
+        values.extend([query.version.clone().into(), query.version.clone().into()]);
+        let total = reader.query_row(
+            &format!("SELECT COUNT(*) {condition}"),
+            params_from_iter(&values),
+            |row| row.get::<_, i64>(0),
+        )?;
+        let column = match query.order_by {
+            OrderBy::StartTime => "request",
+            OrderBy::Duration => "duration_us",
+            OrderBy::MemUsage => "memory_peak",
+            OrderBy::FunctionName => "name",
+        };
+        let direction = match query.order {
+            Order::Ascending => "ASC",
+            Order::Descending => "DESC",
+        };
+        let select = format!(
+            "SELECT name, request, started, status, duration_us, billed_ms, memory_peak, answer, log {condition}
+             ORDER BY {column} {direction}, request {direction} LIMIT {} OFFSET {}",
+            query.limit, query.offset
+        );
+        let mut statement = reader.prepare(&select)?;
+        let rows = statement
+            .query_map(params_from_iter(&values), read_row)?
+            .collect::<Result<_, _>>()?;
+        Ok(Found {
+            total: total as u64,
+            rows,
+        })
+    }
+}
+
+impl Writer {
+    fn insert(&mut self, batch: &[Record]) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?;
+            for record in batch {
+                let function = function_id(&transaction, record)?;
+                let answer = &record.answer[..record.answer.len().min(ANSWER_KEPT)];
+                insert.execute(params![
+                    function,
+                    record.request.as_bytes(),
+                    record.started,
+                    record.version.to_string(),
+                    record.status.as_u16(),
+                    record.usage.duration_us as i64,
+                    record.billed_ms() as i64,
+                    record.usage.memory_peak as i64,
+                    String::from_utf8_lossy(answer),
+                    log_text(record),
+                ])?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn clean_sometimes(&mut self) -> Result<(), StoreError> {
+        if self
+            .cleaned
+            .is_some_and(|cleaned| cleaned.elapsed() < CLEAN_EVERY)
+        {
+            return Ok(());
+        }
+        self.cleaned = Some(Instant::now());
+        let oldest = crate::clock::now_ms() - self.settings.retention.as_millis() as i64;
+        let removed = self.remove_before(oldest)?;
+        if removed > 0 {
+            info!(removed, "removed log records past their retention");
+        }
+        self.shrink()
+    }
+
+    fn remove_before(&self, time: Timestamp) -> Result<usize, StoreError> {
+        // Per function, because the key starts with it.
+        let removed = self.connection.execute(
+            "DELETE FROM invocation WHERE (function, request) IN (
+                 SELECT i.function, i.request FROM function f JOIN invocation i ON i.function = f.id AND i.request < ?)",
+            params![first_id(time)],
+        )?;
+        Ok(removed)
+    }
+
+    /// While the file is over its bound, removes the older half of what is kept.
+    fn shrink(&self) -> Result<(), StoreError> {
+        let number = |pragma: &str| -> Result<u64, rusqlite::Error> {
+            self.connection
+                .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+                .map(|n| n as u64)
+        };
+        for _ in 0..32 {
+            let used = (number("page_count")? - number("freelist_count")?) * number("page_size")?;
+            if used <= self.settings.max_bytes {
+                break;
+            }
+            let span: (Option<i64>, Option<i64>) = self.connection.query_row(
+                "SELECT MIN(started), MAX(started) FROM invocation",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            let (Some(first), Some(last)) = span else {
+                break;
+            };
+            let removed = self.remove_before(first + (last - first) / 2 + 1)?;
+            warn!(
+                removed,
+                used, "the log store is over its size; the oldest records are removed"
+            );
+        }
+        self.connection
+            .execute_batch("PRAGMA incremental_vacuum(4096)")?;
+        Ok(())
+    }
+}
+
+fn function_id(connection: &Connection, record: &Record) -> Result<i64, rusqlite::Error> {
+    let key = &record.function;
+    let key = params![
+        key.account.0 as i64,
+        key.namespace.as_str(),
+        key.name.as_str()
+    ];
+    let mut find = connection.prepare_cached(
+        "SELECT id FROM function WHERE account = ? AND namespace = ? AND name = ?",
+    )?;
+    if let Some(id) = find.query_row(key, |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    connection.execute(
+        "INSERT INTO function (account, namespace, name) VALUES (?, ?, ?)",
+        key,
+    )?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn functions(connection: &Connection, query: &Query) -> Result<Vec<i64>, rusqlite::Error> {
+    let name = query.function.as_ref().map(FunctionName::as_str);
+    let mut find = connection.prepare_cached(
+        "SELECT id FROM function WHERE account = ?1 AND namespace = ?2 AND (?3 IS NULL OR name = ?3)",
+    )?;
+    let key = params![query.account.0 as i64, query.namespace.as_str(), name];
+    find.query_map(key, |row| row.get(0))?.collect()
+}
+
+fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
+    Ok(Row {
+        function: row.get(0)?,
+        request: RequestId::from_bytes(row.get(1)?).to_string(),
+        started: row.get(2)?,
+        status: row.get(3)?,
+        duration_us: row.get::<_, i64>(4)? as u64,
+        billed_ms: row.get::<_, i64>(5)? as u64,
+        memory_peak: row.get::<_, i64>(6)? as u64,
+        answer: row.get(7)?,
+        log: row.get(8)?,
+    })
+}
+
+/// The smallest request id of a millisecond: version 7 starts with 48 bits of time.
+fn first_id(time: Timestamp) -> [u8; 16] {
+    bound(time, 0)
+}
+
+/// The largest one.
+fn last_id(time: Timestamp) -> [u8; 16] {
+    bound(time, 0xff)
+}
+
+fn bound(time: Timestamp, rest: u8) -> [u8; 16] {
+    let mut id = [rest; 16];
+    id[..6].copy_from_slice(&time.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
+    id
+}

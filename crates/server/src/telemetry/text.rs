@@ -1,0 +1,156 @@
+//! An invocation as the lines that SCF shows in its log.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use model::StatusCode;
+
+use super::Record;
+
+/// Bytes of the log that an answer with LogType Tail carries. Source: the API's field documentation.
+const TAIL: usize = 4096;
+/// Bytes of an answer that its log line repeats.
+const ANSWER_SHOWN: usize = 4096;
+
+/// The invocation's whole log.
+pub(crate) fn log_text(record: &Record) -> String {
+    let id = record.request;
+    let mut text = format!("START RequestId:{id}\n");
+    push_output(&mut text, &record.init_log);
+    if let Some(cold) = record.cold {
+        let ms = |us: u64| us.div_ceil(1000);
+        let rest = cold
+            .total_us
+            .saturating_sub(cold.runtime_us + cold.import_us);
+        let _ = writeln!(
+            text,
+            "Init Report RequestId: {id} Coldstart: {}ms (PullCode: {}ms InitRuntime: {}ms InitFunction: {}ms) \
+             Memory: {} MemUsage: {:.2}MB",
+            ms(cold.total_us),
+            ms(rest),
+            ms(cold.runtime_us),
+            ms(cold.import_us),
+            record.memory,
+            megabytes(cold.memory_peak),
+        );
+    }
+    if let Some(note) = &record.note {
+        let _ = writeln!(text, "[PLATFORM] {note}");
+    }
+    push_output(&mut text, &record.log);
+    let answer = shown(&record.answer);
+    if record.status == StatusCode::Ok {
+        let _ = writeln!(text, "Response RequestId:{id} RetMsg:{answer}");
+    } else {
+        let _ = writeln!(text, "ERROR RequestId:{id} Result:{answer}");
+    }
+    let _ = writeln!(
+        text,
+        "END RequestId:{id}\nReport RequestId:{id} Duration:{}ms Memory:{} MemUsage:{:.6}MB",
+        record.billed_ms(),
+        record.memory,
+        megabytes(record.usage.memory_peak),
+    );
+    text
+}
+
+/// The end of a log, cut where a character starts.
+pub(crate) fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(TAIL);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// Output as text: bytes that are not UTF-8 become replacement characters, and the last line is ended.
+fn push_output(text: &mut String, output: &[u8]) {
+    if output.is_empty() {
+        return;
+    }
+    text.push_str(&String::from_utf8_lossy(output));
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+}
+
+fn shown(answer: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&answer[..answer.len().min(ANSWER_SHOWN)])
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use model::{
+        AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, Qualifier, RequestId, Usage,
+    };
+
+    fn record() -> Record {
+        Record {
+            request: RequestId::from_bytes([0; 16]),
+            function: FunctionKey {
+                account: AccountId(1),
+                namespace: Namespace::default(),
+                name: FunctionName::parse("hello").expect("a name"),
+            },
+            version: Qualifier::Latest,
+            memory: MemoryMb::default(),
+            started: 0,
+            status: StatusCode::Ok,
+            usage: Usage {
+                duration_us: 1200,
+                memory_peak: 3 << 20,
+            },
+            answer: Bytes::from_static(b"\"ok\""),
+            init_log: Bytes::from_static(b"loading"),
+            log: Bytes::from_static(b"caf\xe9"),
+            cold: Some(super::super::ColdStart {
+                total_us: 2500,
+                runtime_us: 300,
+                import_us: 900,
+                memory_peak: 0,
+            }),
+            note: None,
+        }
+    }
+
+    #[test]
+    fn a_cold_start_reads_as_scf_writes_it() {
+        let id = "00000000-0000-0000-0000-000000000000";
+        let expected = format!(
+            "START RequestId:{id}\nloading\nInit Report RequestId: {id} Coldstart: 3ms (PullCode: 2ms InitRuntime: \
+             1ms InitFunction: 1ms) Memory: 128MB MemUsage: 0.00MB\ncaf\u{fffd}\nResponse RequestId:{id} \
+             RetMsg:\"ok\"\nEND RequestId:{id}\nReport RequestId:{id} Duration:2ms Memory:128MB \
+             MemUsage:3.000000MB\n"
+        );
+        assert_eq!(log_text(&record()), expected);
+    }
+
+    #[test]
+    fn a_failure_shows_as_an_error_line() {
+        let failed = Record {
+            status: StatusCode::TimeLimitReached,
+            cold: None,
+            ..record()
+        };
+        let text = log_text(&failed);
+        assert!(
+            text.contains("\nERROR RequestId:00000000-0000-0000-0000-000000000000 Result:\"ok\"\n"),
+            "{text}"
+        );
+        assert!(!text.contains("Init Report"), "{text}");
+    }
+
+    #[test]
+    fn a_tail_never_splits_a_character() {
+        let text = "é".repeat(4000);
+        assert_eq!(tail(&text).len(), 4096);
+        let text = format!("x{}", "é".repeat(4000));
+        assert_eq!(tail(&format!("{text}y")).len(), 4095);
+    }
+}
