@@ -258,6 +258,7 @@ pub(crate) fn args() -> Vec<Arg> {
             .env(option.variable())
             .value_name(option.value)
             .hide_env_values(true)
+            .overrides_with(option.name)
             .help(format!("{}{default}", option.help))
     };
     std::iter::once(file)

@@ -1,1 +1,59 @@
-//! Under construction.
+//! For tests alone: starts and stops the real binary on a port and in a directory of its own, and talks to it as any
+//! client does.
+//!
+//! Everything here panics when something is not as a test needs it.
+#![forbid(unsafe_code)]
+
+mod client;
+mod server;
+
+pub use client::{Answer, Client, Refused};
+pub use server::{Options, Server};
+
+use std::io::{Cursor, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+/// A package of these files, as bytes.
+pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        writer
+            .start_file(*name, SimpleFileOptions::default())
+            .expect("a name that zip takes");
+        writer.write_all(content).expect("memory");
+    }
+    writer.finish().expect("an archive").into_inner()
+}
+
+/// A package of these files, as the API takes it.
+pub fn package(files: &[(&str, &str)]) -> String {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (*name, text.as_bytes()))
+        .collect();
+    base64(&zip(&files))
+}
+
+/// Bytes as the API takes them.
+pub fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Asks until the answer is yes; for what happens behind the server's back and cannot be awaited.
+///
+/// # Panics
+/// When it stays no for half a minute.
+pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !check() {
+        assert!(
+            begun.elapsed().as_secs() < 30,
+            "it never came to be: {what}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -78,8 +78,9 @@ pub(crate) fn zygote(interpreter: &Interpreter, runtime: &Path, staging: PathBuf
             args: args.map(str::to_owned).to_vec(),
             env: vec![
                 format!("PATH={PATH}"),
-                format!("LANG={LOCALE}"),
-                format!("LC_ALL={LOCALE}"),
+                // The documented locale may not be installed; Python 3.6 would take names as ASCII then.
+                "LANG=C.UTF-8".to_owned(),
+                "LC_ALL=C.UTF-8".to_owned(),
             ],
         },
     }

@@ -15,7 +15,7 @@ mod show;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
@@ -24,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use catalog::Catalog;
+use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RequestId};
 use scf::action::{self, Action};
@@ -69,6 +70,8 @@ impl std::fmt::Debug for Prometheus {
 
 /// Room for all request bodies together, KB.
 pub(crate) const BODY_ROOM_KB: usize = 512 << 10;
+/// How much of a body over the limit is read to no use.
+const DROPPED_MAX: usize = 256 << 20;
 /// What a body may be that is not counted against the room, KB.
 const SMALL_KB: usize = 64;
 
@@ -189,6 +192,7 @@ impl Gateway {
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let length = announced.unwrap_or(max);
         if length > max {
+            collect(body, 0).await;
             return Err(too_large());
         }
         let kb = length.div_ceil(1024);
@@ -198,18 +202,14 @@ impl Gateway {
         } else {
             None
         };
-        to_bytes(body, length).await.map_err(|e| {
-            if std::error::Error::source(&e)
-                .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
-            {
-                too_large()
-            } else {
-                Error::new(
-                    Code::InvalidParameter,
-                    "the request's body ended before it was whole",
-                )
-            }
-        })
+        match collect(body, length).await {
+            Collected::Whole(bytes) => Ok(bytes),
+            Collected::TooLarge => Err(too_large()),
+            Collected::Broken => Err(Error::new(
+                Code::InvalidParameter,
+                "the request's body ended before it was whole",
+            )),
+        }
     }
 
     async fn answer(
@@ -314,6 +314,38 @@ impl Gateway {
         let request = call.decode::<A>()?;
         let response = A::serve(self, caller, request).await?;
         Ok(envelope::ok(shown, &response))
+    }
+}
+
+enum Collected {
+    Whole(Bytes),
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body up to a limit. What is beyond is read and dropped, within reason: a client that cannot send all does not
+/// look for an answer.
+async fn collect(mut body: Body, limit: usize) -> Collected {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Collected::Broken;
+        };
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        length += data.len();
+        if length <= limit {
+            bytes.extend_from_slice(data);
+        } else if length > DROPPED_MAX {
+            break;
+        }
+    }
+    if length > limit {
+        Collected::TooLarge
+    } else {
+        Collected::Whole(bytes.into())
     }
 }
 

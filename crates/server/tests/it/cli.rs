@@ -1,0 +1,169 @@
+//! The command line, as a person and as a program use it.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::{VIRGA, server};
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", err(output));
+    serde_json::from_str(&out(output)).expect("JSON in a pipe")
+}
+
+#[test]
+fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
+    let server = server();
+    let directory = tempfile::tempdir().expect("a directory");
+    let hello = directory.path().join("hello");
+    let path = hello.to_str().expect("a path");
+    assert_eq!(json(&server.cli(&["new", path]))["Files"][0], "index.py");
+    assert_eq!(json(&server.cli(&["deploy", path]))["Status"], "Active");
+    let invoked = json(&server.cli(&["invoke", "hello", "{\"name\": \"rain\"}"]));
+    assert!(
+        invoked["RetMsg"]
+            .as_str()
+            .is_some_and(|text| text.contains("\"hello\": \"rain\"")),
+        "{invoked}"
+    );
+    std::fs::write(
+        hello.join("index.py"),
+        "def main_handler(e, c):\n    print('second')\n    return 2\n",
+    )
+    .expect("written");
+    std::fs::create_dir(hello.join("__pycache__")).expect("made");
+    let deployed = json(&server.cli(&[
+        "deploy",
+        path,
+        "--memory",
+        "256",
+        "--env",
+        "A=1",
+        "--description",
+        "changed",
+    ]));
+    assert_eq!(
+        (&deployed["MemorySize"], &deployed["Description"]),
+        (&Value::from(256), &Value::from("changed"))
+    );
+    assert_eq!(json(&server.cli(&["invoke", "hello"]))["RetMsg"], "2");
+    let logs = server.cli(&["logs", "hello"]);
+    assert_eq!(out(&logs).lines().count(), 2);
+    let last: Value =
+        serde_json::from_str(out(&logs).lines().last().expect("a line")).expect("JSON");
+    assert!(
+        last["Log"]
+            .as_str()
+            .is_some_and(|log| log.contains("second\n")),
+        "{last}"
+    );
+    assert_eq!(json(&server.cli(&["list"]))[0]["FunctionName"], "hello");
+    assert_eq!(
+        json(&server.cli(&["show", "hello", "--code"]))["CodeInfo"],
+        "def main_handler(e, c):\n    print('second')\n    return 2\n"
+    );
+    assert_eq!(
+        json(&server.cli(&["delete", "hello"]))["FunctionName"],
+        "hello"
+    );
+    assert_eq!(json(&server.cli(&["list"])), Value::Array(Vec::new()));
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "bad",
+        "def main_handler(e, c):\n    raise ValueError\n",
+        serde_json::json!({}),
+    );
+    assert_eq!(server.cli(&["invoke", "bad"]).status.code(), Some(1));
+    assert_eq!(server.cli(&["invoke", "--nonsense"]).status.code(), Some(2));
+    let missing = server.cli(&["invoke", "nobody"]);
+    assert_eq!(missing.status.code(), Some(3));
+    assert!(err(&missing).contains("ResourceNotFound.Function"));
+    let unreachable = server.cli(&["list", "--endpoint", "http://127.0.0.1:1"]);
+    assert_eq!(unreachable.status.code(), Some(3));
+    assert!(
+        err(&unreachable).contains("virga up"),
+        "{}",
+        err(&unreachable)
+    );
+    let stranger = server.cli(&["list", "--data", "/nowhere"]);
+    assert_eq!(stranger.status.code(), Some(4));
+    assert!(err(&stranger).contains("--data"), "{}", err(&stranger));
+}
+
+#[test]
+fn a_follower_sees_what_comes() {
+    use std::io::{BufRead, BufReader};
+    let server = server();
+    let client = server.client();
+    client.create(
+        "fun",
+        "def main_handler(e, c):\n    print('number', e['n'])\n",
+        serde_json::json!({}),
+    );
+    client.invoke("fun", &serde_json::json!({"n": 1}));
+    let mut follower = std::process::Command::new(VIRGA)
+        .args([
+            "logs",
+            "-f",
+            "fun",
+            "--endpoint",
+            &client.endpoint,
+            "--data",
+        ])
+        .arg(server.data())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    let mut lines = BufReader::new(follower.stdout.take().expect("its output")).lines();
+    let mut next = || lines.next().expect("a line").expect("text");
+    assert!(next().contains("number 1"));
+    client.invoke("fun", &serde_json::json!({"n": 2}));
+    assert!(next().contains("number 2"));
+    follower.kill().expect("it ran");
+    follower.wait().expect("it ended");
+}
+
+#[test]
+fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
+    let server = server();
+    let doctor = server.cli(&["doctor"]);
+    let findings: Value = serde_json::from_str(&out(&doctor)).expect("JSON");
+    assert!(doctor.status.success(), "{findings}");
+    let names: Vec<_> = findings
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|f| f["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "privilege",
+            "kernel",
+            "namespaces",
+            "control groups",
+            "landlock",
+            "interpreters"
+        ]
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let script = server.cli(&["completions", shell]);
+        assert!(
+            script.status.success() && out(&script).contains("deploy"),
+            "{shell}"
+        );
+    }
+}

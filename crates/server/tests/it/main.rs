@@ -1,0 +1,20 @@
+//! The real binary, asked over its public faces.
+
+mod actions;
+mod cli;
+mod config;
+mod lifecycle;
+mod packages;
+mod runtime;
+mod scaling;
+mod wire;
+mod workspace;
+
+use testkit::Server;
+
+const VIRGA: &str = env!("CARGO_BIN_EXE_virga");
+
+/// A server as it is by default.
+fn server() -> Server {
+    Server::start(VIRGA)
+}

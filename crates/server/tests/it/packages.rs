@@ -1,0 +1,194 @@
+//! Packages: taken, refused, installed into, and given back.
+
+use serde_json::{Value, json};
+use testkit::{base64, package, zip};
+
+use crate::server;
+
+#[test]
+fn a_package_is_given_back_by_a_url_that_is_signed_and_expires() {
+    let server = server();
+    let client = server.client();
+    let bytes = zip(&[("index.py", b"def main_handler(e, c):\n    return 1\n")]);
+    client.ok("CreateFunction", &json!({"FunctionName": "one", "Runtime": "Python3.6", "Code": {"ZipFile": base64(&bytes)}}));
+    let address = client.ok("GetFunctionAddress", &json!({"FunctionName": "one"}));
+    let url = address["Url"].as_str().expect("a URL");
+    let path = url.strip_prefix(&client.endpoint).expect("of this server");
+    let got = client.get(path);
+    assert_eq!((got.status, got.body), (200, bytes));
+    assert_eq!(address["CodeSha256"].as_str().map(str::len), Some(64));
+    for tampered in [
+        path.replace("expires=", "expires=9"),
+        path.replace(".zip", "0.zip"),
+        path[..path.len() - 1].to_owned(),
+        path.split('?').next().expect("a path").to_owned(),
+    ] {
+        assert_eq!(client.get(&tampered).status, 403, "{tampered}");
+    }
+}
+
+#[test]
+fn what_is_not_a_package_is_refused_with_its_reason() {
+    let server = server();
+    let client = server.client();
+    let create = |code: Value| {
+        client.call(
+            "CreateFunction",
+            &json!({"FunctionName": "bad", "Runtime": "Python3.6", "Code": code}),
+        )
+    };
+    let zipped = |bytes: &[u8]| json!({"ZipFile": base64(bytes)});
+    let bomb = {
+        let zeros = vec![0; 60 << 20];
+        let files: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+            .iter()
+            .map(|name| (*name, &zeros[..]))
+            .collect();
+        zip(&files)
+    };
+    assert!(bomb.len() < 1 << 20);
+    let rows = [
+        (json!({}), "MissingParameter.Code", "ZipFile"),
+        (
+            json!({"ZipFile": "no base64!"}),
+            "InvalidParameterValue.ZipFileBase64BinasciiError",
+            "not base64",
+        ),
+        (
+            zipped(b"no zip"),
+            "InvalidParameterValue.ZipFile",
+            "not a zip archive",
+        ),
+        (
+            zipped(&zip(&[("../up", b"")])),
+            "InvalidParameterValue.ZipFile",
+            "leaves the package",
+        ),
+        (
+            zipped(&zip(&[("/etc/x", b"")])),
+            "InvalidParameterValue.ZipFile",
+            "absolute path",
+        ),
+        (
+            zipped(&bomb),
+            "InvalidParameterValue.ZipFile",
+            "over 500 MB unpacked",
+        ),
+        (
+            zipped(&vec![0; (50 << 20) + 1]),
+            "InvalidParameterValue.ZipFile",
+            "up to 52428800",
+        ),
+        (
+            json!({"CosBucketName": "b", "CosObjectName": "/o"}),
+            "UnsupportedOperation",
+            "bucket",
+        ),
+        (
+            json!({"ZipFile": "UEs=", "DemoId": "demo"}),
+            "InvalidParameterValue.Code",
+            "exactly one",
+        ),
+    ];
+    for (code, expected, message) in rows {
+        let refused = create(code).expect_err(expected);
+        assert_eq!(refused.code, expected, "{}", refused.message);
+        assert!(refused.message.contains(message), "{}", refused.message);
+    }
+    assert_eq!(client.ok("ListFunctions", &json!({}))["TotalCount"], 0);
+    let left = std::fs::read_dir(server.data().join("code/aside"))
+        .expect("listed")
+        .count();
+    assert_eq!(left, 0, "nothing half done is left");
+}
+
+#[test]
+fn a_package_near_the_limit_is_taken() {
+    let server = server();
+    let client = server.client();
+    // Random bytes do not shrink.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..(48 << 20) / 8)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .collect();
+    let source =
+        b"import os\ndef main_handler(e, c):\n    return os.path.getsize('/var/user/data')\n";
+    let bytes = zip(&[("index.py", source), ("data", &noise)]);
+    client.ok("CreateFunction", &json!({"FunctionName": "large", "Runtime": "Python3.6", "Code": {"ZipFile": base64(&bytes)}}));
+    assert_eq!(client.answer("large", &json!({})), 48 << 20);
+}
+
+#[test]
+fn dependencies_are_installed_when_asked_for() {
+    let server = server();
+    let client = server.client();
+    // A dependency that lies in the package itself needs no index.
+    let files = [
+        (
+            "index.py",
+            "import dependency\ndef main_handler(e, c):\n    return dependency.VALUE\n",
+        ),
+        ("requirements.txt", "./source\n"),
+        (
+            "source/pyproject.toml",
+            "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        ),
+        ("source/backend.py", BACKEND),
+    ];
+    let create = |name: &str, files: &[(&str, &str)]| {
+        client.ok("CreateFunction", &json!({
+            "FunctionName": name, "Runtime": "Python3.9", "InstallDependency": "TRUE", "Code": {"ZipFile": package(files)},
+        }));
+        client.settled(name)
+    };
+    let shown = create("with", &files);
+    assert_eq!(shown["Status"], "Active", "{shown}");
+    let reasons = shown["StatusReasons"].as_array().expect("a list");
+    let log = reasons[0]["ErrorMessage"].as_str().expect("a log");
+    assert!(
+        log.contains("Successfully installed dependency-1.0"),
+        "{log}"
+    );
+    assert_eq!(client.answer("with", &json!({})), 42);
+    let shown = create("without", &files[..1]);
+    assert_eq!(shown["Status"], "Active", "{shown}");
+    assert_eq!(client.invoke("without", &json!({}))["InvokeResult"], 1);
+    let shown = create("wrong", &[("requirements.txt", "./nowhere\n")]);
+    assert_eq!(shown["Status"], "CreateFailed", "{shown}");
+    let log = shown["StatusReasons"][0]["ErrorMessage"]
+        .as_str()
+        .expect("a log");
+    assert!(
+        log.contains("pip failed") && log.contains("nowhere"),
+        "{log}"
+    );
+    assert_eq!(
+        client.code("Invoke", &json!({"FunctionName": "wrong"})),
+        "FailedOperation.FunctionStatusError"
+    );
+    // Code that fails to install leaves the old one serving.
+    client.ok("UpdateFunctionCode", &json!({
+        "FunctionName": "with", "InstallDependency": "TRUE", "ZipFile": package(&[("requirements.txt", "./nowhere\n")]),
+    }));
+    assert_eq!(client.settled("with")["Status"], "UpdateFailed");
+    assert_eq!(client.answer("with", &json!({})), 42);
+}
+
+/// The smallest thing that pip can build.
+const BACKEND: &str = r#"
+import os, zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    name = "dependency-1.0-py3-none-any.whl"
+    info = "dependency-1.0.dist-info/"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.writestr("dependency.py", "VALUE = 42\n")
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: dependency\nVersion: 1.0\n")
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+"#;

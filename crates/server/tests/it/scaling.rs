@@ -1,0 +1,197 @@
+//! From nothing to many instances and back.
+
+use std::collections::HashSet;
+use std::thread;
+
+use serde_json::{Value, json};
+use testkit::{Client, Server, eventually};
+
+use crate::VIRGA;
+
+const SLEEPS: &str = "import os, time, uuid\nme = str(uuid.uuid4())\ndef main_handler(e, c):\n    time.sleep(e.get('s', 0))\n    return me\n";
+
+fn gauge(client: &Client, state: &str) -> f64 {
+    client
+        .metric(&format!("virga_instances{{state=\"{state}\"}}"))
+        .unwrap_or(0.0)
+}
+
+fn all(client: &Client, count: usize, event: &Value) -> Vec<Value> {
+    let calls: Vec<_> = (0..count)
+        .map(|_| {
+            let (client, event) = (client.clone(), event.clone());
+            thread::spawn(move || client.invoke("fun", &event))
+        })
+        .collect();
+    calls
+        .into_iter()
+        .map(|call| call.join().expect("an answer"))
+        .collect()
+}
+
+#[test]
+fn instances_come_with_requests_idle_frozen_and_go() {
+    let server = Server::flags(VIRGA, &["--keep-alive", "2", "--freeze-after-ms", "50"]);
+    let client = server.client();
+    client.create("fun", SLEEPS, json!({"Timeout": 10}));
+    let results = all(&client, 20, &json!({"s": 1.0}));
+    let homes: HashSet<_> = results
+        .iter()
+        .map(|result| result["RetMsg"].to_string())
+        .collect();
+    assert_eq!(homes.len(), 20, "one request at a time each: {results:?}");
+    eventually("the idle ones are frozen", || {
+        gauge(&client, "frozen") == 20.0
+    });
+    // A frozen instance serves again, with its module as it was.
+    let again = client.invoke("fun", &json!({}));
+    assert!(homes.contains(&again["RetMsg"].to_string()), "{again}");
+    eventually("all are gone", || {
+        ["idle", "frozen", "busy", "starting"]
+            .iter()
+            .all(|state| gauge(&client, state) == 0.0)
+    });
+    let fresh = client.invoke("fun", &json!({}));
+    assert!(
+        !homes.contains(&fresh["RetMsg"].to_string()),
+        "from zero again: {fresh}"
+    );
+}
+
+#[test]
+fn idle_instances_use_no_processor() {
+    let server = Server::flags(VIRGA, &["--freeze-after-ms", "20"]);
+    let client = server.client();
+    let source = r#"
+import threading, time
+n = 0
+def spin():
+    global n
+    while True: n += 1
+threading.Thread(target=spin, daemon=True).start()
+def main_handler(event, context):
+    return n
+"#;
+    client.create("fun", source, json!({}));
+    client.answer("fun", &json!({}));
+    eventually("it is frozen", || gauge(&client, "frozen") == 1.0);
+    let ticks = || {
+        super::lifecycle::processes(&server.cgroup())
+            .iter()
+            .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok())
+            .filter_map(|stat| {
+                let fields: Vec<_> = stat.rsplit(')').next()?.split_whitespace().collect();
+                Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
+            })
+            .sum::<u64>()
+    };
+    let before = ticks();
+    thread::sleep(std::time::Duration::from_millis(500));
+    let after = ticks();
+    assert!(
+        after - before <= 5,
+        "{} ticks of 10 ms in half a second",
+        after - before
+    );
+    assert!(
+        client
+            .answer("fun", &json!({}))
+            .as_u64()
+            .is_some_and(|n| n > 0)
+    );
+}
+
+#[test]
+fn requests_over_the_quota_wait_their_turn_and_then_are_refused() {
+    let server = Server::flags(VIRGA, &["--limits", "concurrency_mb=256", "--wait", "2"]);
+    let client = server.client();
+    client.create("fun", SLEEPS, json!({"Timeout": 20}));
+    // Two at a time; the third and fourth wait for them.
+    let results = all(&client, 4, &json!({"s": 0.5}));
+    let homes: HashSet<_> = results
+        .iter()
+        .map(|result| result["RetMsg"].to_string())
+        .collect();
+    assert!(
+        results.iter().all(|result| result["InvokeResult"] == 0),
+        "{results:?}"
+    );
+    assert_eq!(homes.len(), 2);
+    // Those that would wait too long are told.
+    let results = all(&client, 3, &json!({"s": 6}));
+    let refused: Vec<_> = results
+        .iter()
+        .filter(|result| result["InvokeResult"] == -1)
+        .collect();
+    assert_eq!(refused.len(), 1, "{results:?}");
+    let document: Value =
+        serde_json::from_str(refused[0]["RetMsg"].as_str().expect("text")).expect("JSON");
+    assert_eq!(document["statusCode"], 432);
+    assert_eq!(
+        document["errorMessage"],
+        "Function [ fun ] concurrency exceeded region unreserved quota 256MB"
+    );
+    // A function that cannot fit at all is told at once.
+    client.create("huge", SLEEPS, json!({"MemorySize": 384}));
+    let document = client.invoke("huge", &json!({}));
+    assert!(
+        document["RetMsg"]
+            .as_str()
+            .is_some_and(|text| text.contains("432")),
+        "{document}"
+    );
+}
+
+#[test]
+fn a_killed_instance_answers_its_request_and_is_replaced() {
+    let server = Server::start(VIRGA);
+    let client = server.client();
+    let source = "import os, time\ndef main_handler(e, c):\n    if e.get('die'): os.kill(os.getpid(), 9)\n    return os.getpid()\n";
+    client.create("fun", source, json!({}));
+    client.answer("fun", &json!({}));
+    let result = client.invoke("fun", &json!({"die": true}));
+    let document: Value =
+        serde_json::from_str(result["RetMsg"].as_str().expect("text")).expect("JSON");
+    assert_eq!(document["statusCode"], 439, "{result}");
+    client.answer("fun", &json!({}));
+    // The whole process tree of a zygote can go, too.
+    let zygote = server
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["fields"]["message"] == "zygote started")
+        .filter_map(|line| line["fields"]["pid"].as_u64())
+        .next_back()
+        .expect("a zygote");
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &zygote.to_string()])
+        .status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    eventually("it is served again", || {
+        client.invoke("fun", &json!({}))["InvokeResult"] == 0
+    });
+}
+
+#[test]
+fn a_busy_function_leaves_room_for_others() {
+    let server = Server::flags(VIRGA, &["--limits", "concurrency_mb=256", "--wait", "30"]);
+    let client = server.client();
+    client.create("fun", SLEEPS, json!({"Timeout": 20}));
+    client.create(
+        "other",
+        "def main_handler(e, c):\n    return 'served'\n",
+        json!({}),
+    );
+    let busy = {
+        let client = client.clone();
+        thread::spawn(move || all(&client, 40, &json!({"s": 0.2})))
+    };
+    eventually("it is busy", || gauge(&client, "busy") == 2.0);
+    assert_eq!(client.answer("other", &json!({})), "served");
+    assert!(!busy.is_finished(), "the busy one was not done before");
+    let results = busy.join().expect("answers");
+    assert!(
+        results.iter().all(|result| result["InvokeResult"] == 0),
+        "{results:?}"
+    );
+}

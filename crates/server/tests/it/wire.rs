@@ -1,0 +1,270 @@
+//! The envelope: signatures, quirks, and errors that every client understands.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use testkit::{Answer, Client};
+
+use crate::server;
+
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64)
+}
+
+/// The code and message of an answer, which is an error in the API's shape.
+fn refusal(answer: &Answer) -> (String, String) {
+    assert_eq!(
+        (answer.status, answer.content_type.as_str()),
+        (200, "application/json")
+    );
+    let response = answer.json()["Response"].take();
+    assert_eq!(
+        response["RequestId"].as_str().map(str::len),
+        Some(36),
+        "{response}"
+    );
+    let part = |name: &str| {
+        response["Error"][name]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    (part("Code"), part("Message"))
+}
+
+#[test]
+fn each_wrong_request_gets_its_code_and_a_message_that_helps() {
+    let server = server();
+    let client = server.client();
+    let list = |client: &Client, time: i64, headers: &[(&str, &str)]| {
+        refusal(&client.post("ListFunctions", b"{}", time, headers))
+    };
+    let mut stranger = client.clone();
+    stranger.id = "AKIDstranger".into();
+    let mut forger = client.clone();
+    forger.key = scf::SecretKey::new("wrong");
+    let rows = [
+        (list(&client, now(), &[]), "", ""),
+        (
+            list(&stranger, now(), &[]),
+            "AuthFailure.SecretIdNotFound",
+            "not known",
+        ),
+        (
+            list(&forger, now(), &[]),
+            "AuthFailure.SignatureFailure",
+            "does not match",
+        ),
+        (
+            list(&client, now() - 400, &[]),
+            "AuthFailure.SignatureExpire",
+            "300 s",
+        ),
+        (
+            list(&client, now() + 400, &[]),
+            "AuthFailure.SignatureExpire",
+            "300 s",
+        ),
+        (
+            list(&client, now(), &[("X-TC-Token", "t")]),
+            "AuthFailure.TokenFailure",
+            "X-TC-Token",
+        ),
+        (
+            list(&client, now(), &[("Authorization", "")]),
+            "AuthFailure.InvalidAuthorization",
+            "no signature",
+        ),
+        (
+            list(&client, now(), &[("Authorization", "Basic x")]),
+            "AuthFailure.InvalidAuthorization",
+            "Credential=",
+        ),
+        (
+            list(&client, now(), &[("X-TC-Timestamp", "")]),
+            "MissingParameter",
+            "X-TC-Timestamp",
+        ),
+        (
+            list(&client, now(), &[("X-TC-Timestamp", "noon")]),
+            "InvalidParameter",
+            "X-TC-Timestamp",
+        ),
+        (
+            list(&client, now(), &[("X-TC-Version", "2017-01-01")]),
+            "NoSuchVersion",
+            "2018-04-16",
+        ),
+        (
+            list(&client, now(), &[("X-TC-Version", "")]),
+            "MissingParameter",
+            "X-TC-Version",
+        ),
+        (
+            refusal(&client.post("Rain", b"{}", now(), &[])),
+            "InvalidAction",
+            "\"Rain\"",
+        ),
+        (
+            refusal(&client.post("GetAccount", b"{}", now(), &[])),
+            "UnsupportedOperation",
+            "GetAccount",
+        ),
+        (
+            refusal(&client.post("ListFunctions", b"{\"Limit\":", now(), &[])),
+            "InvalidParameter",
+            "not whole JSON",
+        ),
+        (
+            refusal(&client.post("ListFunctions", b"{\"Limit\":\"x\"}", now(), &[])),
+            "InvalidParameter",
+            "Limit",
+        ),
+        (
+            refusal(&client.send("PUT", "/", &[], b"")),
+            "UnsupportedProtocol",
+            "POST",
+        ),
+    ];
+    for ((code, message), expected, part) in rows {
+        assert_eq!(code, expected, "{message}");
+        assert!(message.contains(part), "{message}");
+    }
+    // A body that is changed on its way.
+    let headers = [("Content-Type", "text/plain")];
+    assert_eq!(
+        list(&client, now(), &headers).0,
+        "AuthFailure.SignatureFailure"
+    );
+}
+
+#[test]
+fn every_action_of_the_api_is_served_or_says_that_it_is_not() {
+    let server = server();
+    let client = server.client();
+    for action in scf::ACTIONS {
+        let code = client.code(
+            action.name,
+            &json!({"FunctionName": "nobody", "Namespace": "nowhere", "ZipFile": "UEs="}),
+        );
+        assert_eq!(
+            code == "UnsupportedOperation",
+            !action.built,
+            "{}: {code}",
+            action.name
+        );
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_and_a_broken_one_too() {
+    let server = server();
+    let client = server.client();
+    let (code, message) =
+        refusal(&client.post("CreateFunction", &vec![b' '; 90 << 20], now(), &[]));
+    assert_eq!(code, "RequestSizeLimitExceeded", "{message}");
+    let mut stream = TcpStream::connect(client.host()).expect("connected");
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 100\r\n\r\n{{",
+        client.host()
+    )
+    .expect("sent");
+    stream.shutdown(std::net::Shutdown::Write).expect("closed");
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .expect("an answer, or none");
+    assert!(
+        text.is_empty() || text.contains("\"InvalidParameter\""),
+        "{text}"
+    );
+    client.ok("ListFunctions", &json!({}));
+}
+
+/// Asks with a request line and headers as they are.
+fn raw(client: &Client, head: &str, body: &str) -> Value {
+    let mut stream = TcpStream::connect(client.host()).expect("connected");
+    write!(
+        stream,
+        "{head}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(
+        head.contains("content-type: application/json\r\n"),
+        "{head}"
+    );
+    let body = if head.contains("chunked") {
+        body.split("\r\n").nth(1).expect("a chunk")
+    } else {
+        body
+    };
+    serde_json::from_str(body).expect("JSON")
+}
+
+#[test]
+fn hosts_are_taken_as_the_clients_sign_them() {
+    let server = server();
+    let client = server.client();
+    let authorization = |host: &str, service: &str| {
+        scf::tc3::authorization(&scf::tc3::ToSign {
+            secret_id: &client.id,
+            secret_key: &client.key,
+            service,
+            host,
+            content_type: "application/json",
+            payload: b"{}",
+            timestamp: now(),
+        })
+    };
+    let (real, scheme) = (client.host(), format!("http://{}", client.host()));
+    let name = real.split(':').next().expect("a name");
+    // As the Python SDK, tccli, and the Node.js SDK do.
+    for (sent, signed, service) in [
+        (&real[..], &real[..], "scf"),
+        (&scheme, &scheme, "scf"),
+        (&real, name, "127"),
+    ] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: {sent}\r\nContent-Type: application/json\r\nAuthorization: {}\r\nX-TC-Action: \
+             ListFunctions\r\nX-TC-Version: 2018-04-16\r\nX-TC-Timestamp: {}\r\n",
+            authorization(signed, service),
+            now()
+        );
+        let answer = raw(&client, &head, "{}");
+        assert_eq!(answer["Response"]["TotalCount"], 0, "{sent}: {answer}");
+    }
+}
+
+#[test]
+fn pages_beside_the_api() {
+    let server = server();
+    let client = server.client();
+    assert_eq!(client.get("/healthz").status, 200);
+    assert_eq!(client.get("/readyz").status, 200);
+    assert_eq!(client.get("/nothing").status, 404);
+    client.create("one", "def main_handler(e, c):\n    return 1\n", json!({}));
+    client.invoke("one", &json!({}));
+    let metrics = client.get("/metrics");
+    assert!(metrics.content_type.starts_with("text/plain"));
+    for name in [
+        "virga_invocations_total{status=\"200\"} 1",
+        "virga_cold_starts_total 1",
+        "virga_requests_waiting 0",
+        "virga_api_requests_total{action=\"Invoke\",code=\"\"} 1",
+        "# HELP virga_instances",
+    ] {
+        assert!(
+            String::from_utf8_lossy(&metrics.body).contains(name),
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! The house's own rules.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Which crate may know which; the complete list.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("scf", &[]),
+    ("catalog", &["model"]),
+    ("dispatch", &["model"]),
+    ("sandbox", &[]),
+    ("worker", &["model", "sandbox"]),
+    (
+        "server",
+        &["catalog", "dispatch", "model", "sandbox", "scf", "worker"],
+    ),
+    ("testkit", &["scf"]),
+];
+
+#[test]
+fn crates_know_only_those_they_may() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(ROOT)
+        .output()
+        .expect("cargo");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("a list");
+    let names: Vec<_> = packages
+        .iter()
+        .map(|package| package["name"].as_str().expect("a name"))
+        .collect();
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not in the list"));
+        for dependency in package["dependencies"].as_array().expect("a list") {
+            let (on, kind) = (
+                dependency["name"].as_str().expect("a name"),
+                &dependency["kind"],
+            );
+            let ours = names.contains(&on);
+            assert!(
+                !ours || kind == "dev" || may.contains(&on),
+                "{name} must not know {on}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_reference_page_is_what_the_binary_says() {
+    let output = Command::new(crate::VIRGA)
+        .arg("reference")
+        .output()
+        .expect("the binary");
+    let said = String::from_utf8(output.stdout).expect("text");
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/configuration.md")).expect("the page");
+    assert!(
+        page.contains(said.trim()),
+        "docs/configuration.md is not what `virga reference` prints:\n{said}"
+    );
+}

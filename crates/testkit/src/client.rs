@@ -1,0 +1,225 @@
+//! A client that signs with TC3 and speaks JSON, and one that sends what it is told.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use scf::SecretKey;
+use scf::tc3::{self, ToSign};
+use serde_json::{Value, json};
+
+/// A client of one server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    agent: ureq::Agent,
+    /// `http://host:port`.
+    pub endpoint: String,
+    /// The secret id that it signs with.
+    pub id: String,
+    /// The secret key that it signs with.
+    pub key: SecretKey,
+}
+
+/// An error of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its code.
+    pub code: String,
+    /// Its message.
+    pub message: String,
+}
+
+/// What came back over HTTP.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP's status.
+    pub status: u16,
+    /// The content type, whole.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+impl Client {
+    /// A client for an endpoint.
+    pub fn new(endpoint: &str, id: &str, key: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(120)));
+        Self {
+            agent: config.build().into(),
+            endpoint: endpoint.to_owned(),
+            id: id.to_owned(),
+            key: SecretKey::new(key),
+        }
+    }
+
+    /// Calls an action.
+    ///
+    /// # Errors
+    /// The API's.
+    pub fn call(&self, action: &str, request: &Value) -> Result<Value, Refused> {
+        let answer = self.post(action, request.to_string().as_bytes(), now(), &[]);
+        assert_eq!(
+            (answer.status, answer.content_type.as_str()),
+            (200, "application/json")
+        );
+        let response = answer.json()["Response"].take();
+        assert!(response["RequestId"].is_string(), "{response}");
+        match response.get("Error") {
+            None => Ok(response),
+            Some(error) => Err(Refused {
+                code: text(&error["Code"]),
+                message: text(&error["Message"]),
+            }),
+        }
+    }
+
+    /// Calls an action that must succeed.
+    pub fn ok(&self, action: &str, request: &Value) -> Value {
+        self.call(action, request)
+            .unwrap_or_else(|e| panic!("{action} {request}: {e:?}"))
+    }
+
+    /// The code with which an action is refused; empty when it is not.
+    pub fn code(&self, action: &str, request: &Value) -> String {
+        self.call(action, request)
+            .map_or_else(|e| e.code, |_| String::new())
+    }
+
+    /// Sends a signed body, with further headers that replace the usual ones.
+    pub fn post(
+        &self,
+        action: &str,
+        body: &[u8],
+        timestamp: i64,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let host = self.host();
+        let authorization = tc3::authorization(&ToSign {
+            secret_id: &self.id,
+            secret_key: &self.key,
+            service: "scf",
+            host: &host,
+            content_type: "application/json",
+            payload: body,
+            timestamp,
+        });
+        let timestamp = timestamp.to_string();
+        let usual = [
+            ("Content-Type", "application/json"),
+            ("Authorization", authorization.as_str()),
+            ("X-TC-Action", action),
+            ("X-TC-Version", scf::VERSION),
+            ("X-TC-Timestamp", timestamp.as_str()),
+        ];
+        let kept = usual
+            .iter()
+            .filter(|(name, _)| headers.iter().all(|(other, _)| other != name));
+        let all: Vec<_> = kept
+            .chain(headers)
+            .copied()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        self.send("POST", "/", &all, body)
+    }
+
+    /// Sends anything.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).expect("a request");
+        let mut answer = self.agent.run(request).expect("an answer");
+        let content_type = answer.headers().get("content-type");
+        let content_type = content_type
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let status = answer.status().as_u16();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_vec()
+            .expect("a body");
+        Answer {
+            status,
+            content_type,
+            body,
+        }
+    }
+
+    /// Fetches a page of the server.
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], b"")
+    }
+
+    /// `host:port`.
+    pub fn host(&self) -> String {
+        self.endpoint.trim_start_matches("http://").to_owned()
+    }
+
+    /// Creates a function of one file, with further fields.
+    pub fn create(&self, name: &str, source: &str, more: Value) {
+        let mut request = json!({
+            "FunctionName": name,
+            "Runtime": "Python3.6",
+            "Code": {"ZipFile": crate::package(&[("index.py", source)])},
+        });
+        if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+            request.extend(more);
+        }
+        self.ok("CreateFunction", &request);
+    }
+
+    /// Invokes a function and gives its result, with the end of its log.
+    pub fn invoke(&self, name: &str, event: &Value) -> Value {
+        let request =
+            json!({"FunctionName": name, "ClientContext": event.to_string(), "LogType": "Tail"});
+        self.ok("Invoke", &request)["Result"].take()
+    }
+
+    /// Invokes a function that must succeed, and gives what it returned.
+    pub fn answer(&self, name: &str, event: &Value) -> Value {
+        let result = self.invoke(name, event);
+        assert_eq!(result["InvokeResult"], 0, "{name}: {result}");
+        serde_json::from_str(&text(&result["RetMsg"])).expect("JSON")
+    }
+
+    /// The state of a function, once nothing is under way any more.
+    pub fn settled(&self, name: &str) -> Value {
+        let mut function = Value::Null;
+        crate::eventually("the function settles", || {
+            function = self.ok("GetFunction", &json!({"FunctionName": name}));
+            !matches!(function["Status"].as_str(), Some("Creating" | "Updating"))
+        });
+        function
+    }
+
+    /// A metric's value; nothing when it is not there yet.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let page = String::from_utf8(self.get("/metrics").body).expect("text");
+        page.lines()
+            .find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
+    }
+}
+
+/// The time that clients sign with.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,236 @@
+//! The real binary.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::Client;
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Flags of `virga up`.
+    pub flags: Vec<String>,
+    /// Whether lines of the level ERROR are expected in its log.
+    pub errors: bool,
+}
+
+/// A server in its own directory, on its own port, with its own control groups and users. It ends with this.
+#[derive(Debug)]
+pub struct Server {
+    binary: PathBuf,
+    options: Options,
+    directory: TempDir,
+    number: u32,
+    child: Option<Child>,
+    endpoint: String,
+    /// The line that it printed when it was ready.
+    pub ready: String,
+}
+
+/// Users that one server of a test sets aside.
+const USERS: u32 = 4096;
+
+impl Server {
+    /// Starts a server as it is by default.
+    pub fn start(binary: impl AsRef<Path>) -> Self {
+        Self::with(binary, Options::default())
+    }
+
+    /// Starts a server with flags.
+    pub fn flags(binary: impl AsRef<Path>, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::with(
+            binary,
+            Options {
+                flags,
+                errors: false,
+            },
+        )
+    }
+
+    /// Starts a server.
+    pub fn with(binary: impl AsRef<Path>, options: Options) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mut server = Self {
+            binary: binary.as_ref().to_owned(),
+            options,
+            directory: tempfile::tempdir().expect("a directory"),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            child: None,
+            endpoint: String::new(),
+            ready: String::new(),
+        };
+        server.spawn();
+        server
+    }
+
+    /// The command that starts it, for tests that expect it not to.
+    pub fn command(binary: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(binary.as_ref());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VIRGA_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn spawn(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log");
+        // Tests of other processes run at the same time.
+        let process = std::process::id();
+        let users = 3_000_000 + (process % 2000) * 400_000 + self.number * USERS;
+        let mut child = Self::command(&self.binary)
+            .args([
+                "up",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--data",
+            ])
+            .arg(self.data())
+            .args(["--cgroup", &format!("virga-test-{process}-{}", self.number)])
+            .args([
+                "--uid-base",
+                &users.to_string(),
+                "--uid-count",
+                &USERS.to_string(),
+            ])
+            .args(&self.options.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the binary");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output"));
+        self.ready.clear();
+        let read = lines.read_line(&mut self.ready);
+        self.child = Some(child);
+        if read.is_err() || !self.ready.starts_with("virga is ready: ") {
+            panic!("it did not start: {}", self.log());
+        }
+        let api = self
+            .ready
+            .split_whitespace()
+            .skip_while(|word| *word != "api")
+            .nth(1);
+        self.endpoint = api.expect("an address").to_owned();
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// Its own log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Name of its control groups.
+    pub fn cgroup(&self) -> String {
+        format!("virga-test-{}-{}", std::process::id(), self.number)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// A client with its credentials.
+    pub fn client(&self) -> Client {
+        let text = std::fs::read(self.data().join("credentials.json")).expect("credentials");
+        let pair: Value = serde_json::from_slice(&text).expect("JSON");
+        let part = |name: &str| pair[name].as_str().expect("text").to_owned();
+        Client::new(&self.endpoint, &part("secret_id"), &part("secret_key"))
+    }
+
+    /// Runs virga's command line against it.
+    pub fn cli(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Self::command(&self.binary);
+        command
+            .args(args)
+            .env("VIRGA_ENDPOINT", &self.endpoint)
+            .env("VIRGA_DATA", self.data());
+        command.output().expect("the binary")
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        self.wait();
+    }
+
+    /// Starts it again in the same directory.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        self.spawn();
+    }
+
+    /// Sends it a signal, such as `-TERM`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.pid().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "it is gone already"
+        );
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("its state") {
+                return status;
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                let _ = child.kill();
+                panic!("it did not end: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.terminate();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(4000);
+            eprintln!("--- the server's log\n{}", log.get(from..).unwrap_or(&log));
+        } else if !self.options.errors {
+            let log = self.log();
+            let errors: Vec<_> = log
+                .lines()
+                .filter(|line| line.contains("\"level\":\"ERROR\""))
+                .collect();
+            assert!(errors.is_empty(), "errors in its log: {errors:#?}");
+        }
+    }
+}
