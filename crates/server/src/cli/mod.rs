@@ -72,6 +72,9 @@ struct Common {
     /// Print JSON, also on a terminal
     #[arg(long, global = true)]
     json: bool,
+    /// Print for people, also in a pipe
+    #[arg(long, global = true, conflicts_with = "json")]
+    text: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -146,7 +149,11 @@ pub(crate) fn run() -> ExitCode {
             print(&page)
         }
         Some((_, task)) => {
-            let output = Output::new(task.get_flag("json"));
+            let output = if task.get_flag("text") {
+                Output::text_only()
+            } else {
+                Output::new(task.get_flag("json"))
+            };
             match perform(&matches, task, &output) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => {

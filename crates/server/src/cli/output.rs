@@ -22,6 +22,13 @@ impl Output {
         }
     }
 
+    pub(crate) fn text_only() -> Self {
+        Self {
+            json: false,
+            progress: io::stderr().is_terminal(),
+        }
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }

@@ -1,0 +1,58 @@
+# Each target sets up what it needs, on a fresh Debian machine with git and a Rust toolchain.
+
+SHELL := bash
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TOOLS := $(CURDIR)/.tools
+DENY := 0.20.2
+
+.PHONY: help run demo test check sdk bench fuzz clean
+
+help:
+	@echo "make run    build virga, start it, deploy and invoke examples/hello, keep serving until Ctrl-C"
+	@echo "make demo   the same, but stop after the answer"
+	@echo "make test   every check and every test"
+	@echo "make bench  measure virga beside its peers"
+	@echo "make fuzz   feed strange bytes to what reads requests (needs a nightly toolchain)"
+
+run:
+	@scripts/setup build
+	@cargo build --release --locked --package server --bin virga
+	@scripts/run $(TARGET)/release/virga
+
+demo:
+	@scripts/setup build
+	@cargo build --release --locked --package server --bin virga
+	@scripts/run $(TARGET)/release/virga --once
+
+test: check
+	@scripts/setup build test
+	cargo test --workspace --locked
+	@$(MAKE) --no-print-directory sdk
+
+# Formatting, lints, licences and sources of what virga is built from.
+check:
+	@scripts/setup build deny $(TOOLS) $(DENY)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(TOOLS)/bin/cargo-deny check bans licenses sources
+
+# The official clients, and every command of the documentation, against the real binary.
+sdk:
+	@scripts/setup build test judges $(TOOLS)
+	cargo build --locked --package server --bin virga
+	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
+	  $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs
+
+bench:
+	@scripts/setup build bench $(TOOLS)
+	cargo build --release --locked --package server --bin virga --example floor
+	@mkdir -p bench/out
+	$(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --floor $(TARGET)/release/examples/floor \
+	  --venv $(TOOLS)/peers --out bench/out/results.json
+
+fuzz:
+	@scripts/setup build fuzz $(TOOLS)
+	cd fuzz && $(TOOLS)/bin/cargo-fuzz run request -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+clean:
+	rm -rf target .tools .virga bench/out fuzz/target

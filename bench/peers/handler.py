@@ -1,0 +1,25 @@
+"""The work that every peer does: the same handler behind each."""
+
+import json
+
+
+def answer(event):
+    return {"hello": event.get("name", "world")}
+
+
+def main_handler(event, context):
+    return answer(event)
+
+
+def framework(request):  # functions-framework's entry point
+    return json.dumps(answer(request.get_json()))
+
+
+async def application(scope, receive, send):  # bare ASGI, for uvicorn
+    if scope["type"] != "http":
+        return
+    message = await receive()
+    body = json.dumps(answer(json.loads(message["body"]))).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,375 @@
+"""Everything that virga claims of its speed, measured beside its peers in one run. See README.md beside this file.
+
+    run.py --virga BINARY --floor BINARY --venv DIR --out FILE [--quick]
+"""
+
+import argparse
+import base64
+import concurrent.futures
+import contextlib
+import glob
+import io
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+
+from client import Client
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PEERS = os.path.join(HERE, "peers")
+EVENT = '{"name": "world"}'
+CGROUP = "virga-bench"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("virga", "floor", "venv", "out"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--quick", action="store_true", help="few rounds: whether it runs, not what it says")
+    options = parser.parse_args()
+    bench = Bench(options)
+    results = {
+        "machine": machine(),
+        "cold": bench.cold(),
+        "warm": bench.warm(),
+        "cold_per_second": bench.cold_per_second(),
+        "idle_pss_kb": bench.idle_memory(),
+        "create_to_answer_ms": bench.create_to_answer(),
+    }
+    results["targets"] = targets(results)
+    with open(options.out, "w") as file:
+        json.dump(results, file, indent=2)
+    show(results)
+
+
+def machine():
+    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpus": os.cpu_count(),
+        "model": model[0] if model else platform.machine(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.rounds = 5 if options.quick else 100
+        self.seconds = 1 if options.quick else 8
+
+    # --- cold starts
+
+    def cold(self):
+        """Request to answer where nothing runs yet, in turns with the peers, so that noise strikes all alike."""
+        program = sys.executable if sys.executable.startswith("/usr") else shutil.which("python3", path="/usr/bin")
+        program = os.path.realpath(program)
+        code = "import json,sys; sys.path.insert(0,%r); from handler import main_handler as m; print(json.dumps(m(json.loads(%r),None)))"
+        code = code % ("/code", EVENT)
+        peers = {}
+        if shutil.which("bwrap"):
+            binds = [["--symlink", os.readlink("/" + d), "/" + d] if os.path.islink("/" + d) else ["--ro-bind", "/" + d, "/" + d]
+                     for d in ("lib", "lib64", "bin") if os.path.exists("/" + d)]
+            command = ["bwrap", "--unshare-all", "--ro-bind", "/usr", "/usr", "--ro-bind", PEERS, "/code", "--proc", "/proc",
+                       "--tmpfs", "/tmp"] + sum(binds, [])
+            peers["bwrap + python"] = command + [program, "-I", "-c", code]
+        with contextlib.ExitStack() as stack:
+            if shutil.which("runc"):
+                bundle = stack.enter_context(runc_bundle([program, "-I", "-c", code]))
+                peers["runc + python"] = ["runc", "run", "--bundle", bundle]
+            server = stack.enter_context(Virga(self.options, ["--keep-alive", "1"]))
+            samples = {"virga": []}
+            samples.update({name: [] for name in peers})
+            server.deploy(self.rounds + 5)
+            for round in range(self.rounds + 5):
+                request = server.client.signed("Invoke", {"FunctionName": "f%d" % round, "ClientContext": EVENT})
+                begun = time.perf_counter()
+                answer = server.client.send(*request)
+                took = time.perf_counter() - begun
+                check(b'\\"hello\\": \\"world\\"' in answer, answer)
+                if round >= 5:
+                    samples["virga"].append(took * 1000)
+                if round % (1 if self.options.quick else 3) == 0:
+                    for number, (name, command) in enumerate(peers.items()):
+                        extra = ["bench-%d-%d" % (os.getpid(), round)] if name.startswith("runc") else []
+                        begun = time.perf_counter()
+                        output = subprocess.run(command + extra, stdout=subprocess.PIPE, check=True).stdout
+                        samples[name].append((time.perf_counter() - begun) * 1000)
+                        check(b'"hello": "world"' in output, output)
+                # The sandbox that was used is replaced meanwhile, as it is between requests of people.
+                time.sleep(0.02)
+        return {name: spread(values) for name, values in samples.items()}
+
+    def cold_per_second(self):
+        """Cold starts one after another as fast as they go, from as many callers as there are processors."""
+        count = 20 if self.options.quick else 400
+        callers = os.cpu_count()
+        with Virga(self.options, ["--keep-alive", "1"]) as server:
+            server.deploy(count)
+
+            def call(numbers):
+                client = server.connect()
+                for number in numbers:
+                    answer = client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
+                    check(answer["Result"]["InvokeResult"] == 0, answer)
+
+            begun = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+                list(pool.map(call, [range(start, count, callers) for start in range(callers)]))
+            took = time.perf_counter() - begun
+            return {"starts": count, "callers": callers, "per_second": round(count / took, 1)}
+
+    def create_to_answer(self):
+        """From the request that creates a function to its first answer."""
+        samples = []
+        with Virga(self.options, []) as server:
+            for round in range(5 if self.options.quick else 40):
+                name = "new%d" % round
+                begun = time.perf_counter()
+                server.create(name)
+                answer = server.client.call("Invoke", {"FunctionName": name, "ClientContext": EVENT})
+                samples.append((time.perf_counter() - begun) * 1000)
+                check(answer["Result"]["InvokeResult"] == 0, answer)
+        return spread(samples[1:])
+
+    # --- warm calls
+
+    def warm(self):
+        venv = os.path.join(self.options.venv, "bin")
+        gunicorn = [venv + "/gunicorn", "-w", "2", "--threads", "8", "-b", "127.0.0.1:{port}", "--log-level", "error",
+                    "functions_framework:create_app('framework', 'handler.py')"]
+        uvicorn = [venv + "/uvicorn", "handler:application", "--port", "{port}", "--log-level", "error", "--workers", "1"]
+        results = {}
+        with Virga(self.options, []) as server:
+            server.create("warm")
+            headers, body = server.client.signed("Invoke", {"FunctionName": "warm", "ClientContext": EVENT})
+            results["virga (signed API)"] = self.load(server.address, headers, body, '\\"hello\\": \\"world\\"')
+        plain = {"Content-Type": "application/json"}
+        with served([self.options.floor], None) as address:
+            results["axum, bare (floor)"] = self.load(address, plain, EVENT, "hello")
+        with served(uvicorn, PEERS) as address:
+            results["uvicorn, bare, 1 worker"] = self.load(address, plain, EVENT, '"hello": "world"')
+        with served(gunicorn, PEERS) as address:
+            results["functions-framework, gunicorn 2x8"] = self.load(address, plain, EVENT, '"hello": "world"')
+        return results
+
+    def load(self, address, headers, body, expected):
+        with tempfile.NamedTemporaryFile("w", suffix=".request") as file:
+            file.write("".join("%s: %s\n" % pair for pair in headers.items()) + "\n" + body)
+            file.flush()
+            environment = dict(os.environ, WRK_REQUEST=file.name, WRK_EXPECTED=expected)
+            result = {}
+            for connections in (1, 16, 64):
+                for seconds in (1, self.seconds):  # The first warms up.
+                    command = ["wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "--timeout", "30s", "-s", HERE + "/wrk.lua",
+                               "http://%s/" % address]
+                    output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+                found = json.loads(output.decode().splitlines()[-1])
+                check(found["wrong"] == 0, found)
+                per_second = found["requests"] / found["us"] * 1e6
+                result[str(connections)] = {
+                    "per_second": round(per_second), "p50_us": found["p50_us"], "p99_us": found["p99_us"],
+                }
+            return result
+
+    # --- memory
+
+    def idle_memory(self):
+        """What each of a hundred idle instances adds, by proportional share of memory."""
+        count = 10 if self.options.quick else 100
+        with Virga(self.options, ["--keep-alive", "600"]) as server:
+            server.create("idle", "import time\ndef main_handler(event, context):\n    time.sleep(event.get('s', 0))\n", 60)
+            server.client.call("Invoke", {"FunctionName": "idle"})
+            time.sleep(1)
+            before = pss(CGROUP)
+
+            def call(number):
+                return server.connect().call("Invoke", {"FunctionName": "idle", "ClientContext": '{"s": 3}'})
+
+            with concurrent.futures.ThreadPoolExecutor(count + 1) as pool:
+                answers = list(pool.map(call, range(count + 1)))
+            check(all(answer["Result"]["InvokeResult"] == 0 for answer in answers), answers[0])
+            time.sleep(1.5)
+            after = pss(CGROUP)
+            return {"instances": count, "per_instance": round((after - before) / count)}
+
+
+class Virga:
+    """The real binary in a directory of its own."""
+
+    def __init__(self, options, flags):
+        self.options, self.flags = options, flags
+
+    def __enter__(self):
+        self.directory = tempfile.mkdtemp()
+        limits = "functions_per_namespace=100000,concurrency_mb=1000000000"
+        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", CGROUP, "--log", "warn",
+                   "--uid-base", "90000000", "--limits", limits, "--node-memory-mb", "100000000"] + self.flags
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        line = self.process.stdout.readline().decode()
+        check(line.startswith("virga is ready"), line)
+        self.address = line.split("http://")[1].split()[0]
+        pair = json.load(open(self.directory + "/credentials.json"))
+        self.pair = (pair["secret_id"], pair["secret_key"])
+        self.client = self.connect()
+        return self
+
+    def __exit__(self, *failure):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        shutil.rmtree(self.directory)
+
+    def connect(self):
+        return Client(self.address, *self.pair)
+
+    def create(self, name, source=None, timeout=10):
+        if source is None:
+            source = open(PEERS + "/handler.py").read()
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("index.py", source)
+        self.client.call("CreateFunction", {
+            "FunctionName": name, "Runtime": "Python3.11", "MemorySize": 128, "Timeout": timeout,
+            "Code": {"ZipFile": base64.b64encode(packed.getvalue()).decode()},
+        })
+
+    def deploy(self, count):
+        for number in range(count):
+            self.create("f%d" % number)
+        # The first start of an interpreter is not a cold start of a function.
+        self.create("first")
+        self.client.call("Invoke", {"FunctionName": "first", "ClientContext": EVENT})
+        time.sleep(1)
+
+
+@contextlib.contextmanager
+def served(command, directory):
+    """A peer's server, until it answers; it says its address, or is told its port."""
+    if any("{port}" in part for part in command):
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = subprocess.Popen([part.replace("{port}", str(port)) for part in command], cwd=directory)
+        address = "127.0.0.1:%d" % port
+    else:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        address = process.stdout.readline().decode().strip()
+    try:
+        begun = time.time()
+        while True:
+            try:
+                import socket
+
+                socket.create_connection(address.split(":"), 1).close()
+                break
+            except OSError:
+                check(time.time() - begun < 30, "%s does not listen" % command[0])
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextlib.contextmanager
+def runc_bundle(arguments):
+    """A bundle with the host's /usr and the handler."""
+    directory = tempfile.mkdtemp()
+    subprocess.run(["runc", "spec"], cwd=directory, check=True)
+    path = directory + "/config.json"
+    config = json.load(open(path))
+    root = directory + "/rootfs"
+    os.mkdir(root)
+    for name in ("usr", "code", "proc", "dev", "sys", "tmp", "lib", "lib64", "bin"):
+        if os.path.islink("/" + name):
+            os.symlink(os.readlink("/" + name), root + "/" + name)
+        else:
+            os.mkdir(root + "/" + name)
+    config["process"].update(terminal=False, args=arguments)
+    config["root"] = {"path": "rootfs", "readonly": True}
+    for source, target in (("/usr", "/usr"), (PEERS, "/code")):
+        config["mounts"].append({"destination": target, "source": source, "type": "bind", "options": ["rbind", "ro"]})
+    json.dump(config, open(path, "w"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def pss(cgroup):
+    """Proportional share of all processes in a server's control groups, kB."""
+    processes = set()
+    for pattern in ("/sys/fs/cgroup/**/%s/**/cgroup.procs" % cgroup, "/sys/fs/cgroup/**/%s/cgroup.procs" % cgroup):
+        for path in glob.glob(pattern, recursive=True):
+            with contextlib.suppress(OSError):
+                processes.update(open(path).read().split())
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for line in open("/proc/%s/smaps_rollup" % process):
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    check(total > 0, "no process was found in the control groups")
+    return total
+
+
+def spread(values):
+    values = sorted(values)
+    return {
+        "n": len(values),
+        "p50_ms": round(statistics.median(values), 3),
+        "p99_ms": round(values[min(len(values) - 1, int(len(values) * 0.99))], 3),
+    }
+
+
+def targets(results):
+    cold, warm = results["cold"], results["warm"]
+    virga = cold["virga"]["p50_ms"]
+    rows = [("cold start p50, ms", virga, "<=", 6)]
+    if "bwrap + python" in cold:
+        rows.append(("cold start, share of bwrap + python", round(virga / cold["bwrap + python"]["p50_ms"], 3), "<=", 0.2))
+    peer = warm["functions-framework, gunicorn 2x8"]["16"]["per_second"]
+    ratio = warm["virga (signed API)"]["16"]["per_second"] / peer
+    rows.append(("warm calls at 16 connections, times functions-framework", round(ratio, 2), ">=", 2))
+    rows.append(("idle instance, MB of PSS", round(results["idle_pss_kb"]["per_instance"] / 1024, 2), "<=", 3))
+    return [
+        {"what": what, "is": value, "wanted": "%s %s" % (sign, bound), "met": value <= bound if sign == "<=" else value >= bound}
+        for what, value, sign, bound in rows
+    ]
+
+
+def show(results):
+    print("\ncold start, request to answer          n     p50 ms     p99 ms")
+    for name, row in results["cold"].items():
+        print("  %-34s %4d %10.2f %10.2f" % (name, row["n"], row["p50_ms"], row["p99_ms"]))
+    print("\nwarm calls a second (p50 us)            1 connection         16             64")
+    for name, row in results["warm"].items():
+        cells = ["%8d (%6d)" % (row[c]["per_second"], row[c]["p50_us"]) for c in ("1", "16", "64")]
+        print("  %-34s %s" % (name, " ".join(cells)))
+    rate = results["cold_per_second"]
+    print("\ncold starts a second, sustained: %.0f (%d starts, %d callers)" % (rate["per_second"], rate["starts"], rate["callers"]))
+    idle = results["idle_pss_kb"]
+    print("memory of an idle instance, at %d of them: %d kB PSS" % (idle["instances"], idle["per_instance"]))
+    made = results["create_to_answer_ms"]
+    print("CreateFunction to the first answer: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
+    print()
+    for row in results["targets"]:
+        print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))
+
+
+def check(true, message):
+    if not true:
+        raise SystemExit("bench: %s" % (message,))
+
+
+main()

@@ -1,0 +1,25 @@
+//! Whatever comes over the network is parsed, verified and decoded without a panic, and never verifies by chance.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use scf::action::{CreateFunction, GetFunctionLogs, Invoke, ListFunctions};
+use scf::{Call, RawRequest, SecretKey};
+
+fuzz_target!(|data: &[u8]| {
+    // Lines, then a body: method, path, query, and headers as `name: value`.
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (head, body) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let Ok(head) = std::str::from_utf8(head) else { return };
+    let mut lines = head.lines();
+    let (method, path, query) =
+        (lines.next().unwrap_or_default(), lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let raw = RawRequest { method, path, query, headers: &headers, body };
+    let Ok(call) = Call::parse(raw) else { return };
+    let key = SecretKey::new("a key that no input knows");
+    assert!(call.verify(&key, call.timestamp).is_err(), "a forged signature was taken");
+    let _ = call.decode::<CreateFunction>();
+    let _ = call.decode::<GetFunctionLogs>();
+    let _ = call.decode::<Invoke>();
+    let _ = call.decode::<ListFunctions>();
+});

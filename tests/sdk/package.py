@@ -1,0 +1,17 @@
+"""Packages for the judges."""
+
+import base64
+import io
+import zipfile
+
+
+def package(source, name="index.py"):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, source)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+FIRST = "def main_handler(event, context):\n    print('first', event)\n    return {'got': event, 'name': context['function_name']}\n"
+SECOND = "import os\ndef main_handler(event, context):\n    return os.environ.get('COLOUR', 'none')\n"
+FAILS = "def main_handler(event, context):\n    raise ValueError('on purpose')\n"

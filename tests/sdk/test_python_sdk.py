@@ -1,0 +1,158 @@
+"""The official Python SDK through the whole life of a function, and through every action that virga serves."""
+
+import base64
+import hashlib
+import json
+import time
+import urllib.request
+
+import pytest
+from tencentcloud.common import credential
+from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+from tencentcloud.scf.v20180416 import models, scf_client
+
+from package import FAILS, FIRST, SECOND, package
+
+
+class Api:
+    """Calls actions by name and notes which."""
+
+    def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None):
+        http = HttpProfile(endpoint=endpoint or server.address, protocol="http", reqMethod=verb)
+        profile = ClientProfile(signMethod=method, httpProfile=http)
+        profile.unsignedPayload = unsigned
+        pair = credential.Credential(server.secret_id, key or server.secret_key)
+        self.client = scf_client.ScfClient(pair, "ap-guangzhou", profile)
+        self.called = set()
+
+    def __call__(self, action, **fields):
+        self.called.add(action)
+        request = getattr(models, action + "Request")()
+        request.from_json_string(json.dumps(fields))
+        return getattr(self.client, action)(request)
+
+    def code(self, action, **fields):
+        """The error code with which an action is refused."""
+        with pytest.raises(TencentCloudSDKException) as refused:
+            self(action, **fields)
+        assert refused.value.get_request_id()
+        return refused.value.get_code()
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    return Api(server)
+
+
+def wait_until_active(api, name):
+    for _ in range(300):
+        shown = api("GetFunction", FunctionName=name)
+        if shown.Status not in ("Creating", "Updating"):
+            return shown
+        time.sleep(0.1)
+    raise AssertionError("it never became active")
+
+
+def invoke(api, name, event, **more):
+    return api("Invoke", FunctionName=name, ClientContext=json.dumps(event), **more).Result
+
+
+def test_the_whole_life_of_a_function(api):
+    variables = {"Variables": [{"Key": "COLOUR", "Value": "grey"}]}
+    created = api("CreateFunction", FunctionName="life", Runtime="Python3.9", Handler="index.main_handler", MemorySize=128, Timeout=5,
+                  Description="a life", Code={"ZipFile": package(FIRST)}, Environment=variables)
+    assert created.RequestId
+    shown = wait_until_active(api, "life")
+    assert (shown.Status, shown.Runtime, shown.Timeout, shown.Environment.Variables[0].Key) == ("Active", "Python3.9", 5, "COLOUR")
+    result = invoke(api, "life", {"a": [1, "\u4f60"]}, LogType="Tail")
+    assert result.InvokeResult == 0
+    assert json.loads(result.RetMsg) == {"got": {"a": [1, "\u4f60"]}, "name": "life"}
+    assert "first" in result.Log and result.MemUsage > 0 and result.Duration > 0
+    found = api("GetFunctionLogs", FunctionName="life", FunctionRequestId=result.FunctionRequestId)
+    assert found.TotalCount == 1 and "first" in found.Data[0].Log
+    address = api("GetFunctionAddress", FunctionName="life")
+    content = urllib.request.urlopen(address.Url).read()
+    assert hashlib.sha256(content).hexdigest() == address.CodeSha256
+    assert base64.b64encode(content).decode() == package(FIRST)
+    api("UpdateFunctionCode", FunctionName="life", ZipFile=package(SECOND))
+    wait_until_active(api, "life")
+    assert invoke(api, "life", {}).RetMsg == '"grey"'
+    variables = {"Variables": [{"Key": "COLOUR", "Value": "blue"}]}
+    api("UpdateFunctionConfiguration", FunctionName="life", MemorySize=256, Environment=variables)
+    assert wait_until_active(api, "life").MemorySize == 256
+    assert api("InvokeFunction", FunctionName="life", Event="{}").Result.RetMsg == '"blue"'
+    api("CopyFunction", FunctionName="life", NewFunctionName="copy")
+    assert invoke(api, "copy", {}).RetMsg == '"blue"'
+    names = [function.FunctionName for function in api("ListFunctions", Orderby="FunctionName", Order="ASC").Functions]
+    assert names == ["copy", "life"]
+    for name in names:
+        api("DeleteFunction", FunctionName=name)
+        assert api.code("GetFunction", FunctionName=name) == "ResourceNotFound.Function"
+    assert api("ListFunctions").TotalCount == 0
+
+
+def test_namespaces(api):
+    api("CreateNamespace", Namespace="judges", Description="one")
+    api("UpdateNamespace", Namespace="judges", Description="two")
+    listed = {space.Name: space.Description for space in api("ListNamespaces").Namespaces}
+    assert listed == {"default": "", "judges": "two"}
+    api("CreateFunction", FunctionName="there", Namespace="judges", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    assert api.code("DeleteNamespace", Namespace="judges") == "ResourceInUse.Namespace"
+    api("DeleteFunction", FunctionName="there", Namespace="judges")
+    api("DeleteNamespace", Namespace="judges")
+    assert api.code("ListFunctions", Namespace="judges") == "ResourceNotFound.Namespace"
+
+
+def test_a_failure_of_the_function_is_a_result_and_one_of_the_api_an_exception(api):
+    api("CreateFunction", FunctionName="fails", Runtime="Python3.9", Code={"ZipFile": package(FAILS)})
+    result = invoke(api, "fails", {})
+    document = json.loads(result.RetMsg)
+    assert result.InvokeResult == 1
+    assert (document["errorCode"], document["statusCode"]) == (-1, 430)
+    assert "ValueError: on purpose" in document["stackTrace"]
+    assert api.code("CreateFunction", FunctionName="fails", Code={"ZipFile": package(FAILS)}) == "ResourceInUse.FunctionName"
+    assert api.code("Invoke", FunctionName="nobody") == "ResourceNotFound.Function"
+    assert api.code("GetAccount") == "UnsupportedOperation"
+    api("DeleteFunction", FunctionName="fails")
+
+
+@pytest.mark.parametrize("method,verb,unsigned", [
+    ("TC3-HMAC-SHA256", "POST", False),
+    ("TC3-HMAC-SHA256", "GET", False),
+    ("TC3-HMAC-SHA256", "POST", True),
+    ("HmacSHA1", "POST", False),
+    ("HmacSHA1", "GET", False),
+    ("HmacSHA256", "POST", False),
+    ("HmacSHA256", "GET", False),
+])
+def test_every_way_to_sign(server, method, verb, unsigned):
+    api = Api(server, method, verb, unsigned)
+    variables = {"Variables": [{"Key": "COLOUR", "Value": "a b&c=d"}]}
+    api("CreateFunction", FunctionName="signed", Runtime="Python3.9", MemorySize=128, Code={"ZipFile": package(SECOND)}, Environment=variables)
+    assert invoke(api, "signed", {"x": "y z"}).RetMsg == '"a b&c=d"'
+    api("DeleteFunction", FunctionName="signed")
+    other = Api(server, method, verb, unsigned, key="wrong")
+    assert other.code("ListFunctions") == "AuthFailure.SignatureFailure"
+
+
+def test_an_endpoint_with_a_scheme(server):
+    assert Api(server, endpoint="http://" + server.address)("ListFunctions").TotalCount == 0
+
+
+def test_every_action_that_is_served_was_called(api):
+    actions = [name[: -len("Request")] for name in dir(models) if name.endswith("Request")]
+    actions = [name for name in actions if hasattr(scf_client.ScfClient, name)]
+    assert len(actions) >= 52
+    served = set()
+    called = set(api.called)
+    for action in actions:
+        try:
+            api(action)
+            served.add(action)
+        except TencentCloudSDKException as refused:
+            if refused.get_code() not in ("UnsupportedOperation", "InvalidAction"):
+                served.add(action)
+    assert served - called == set(), "these have no case above"
+    assert len(served) >= 15
