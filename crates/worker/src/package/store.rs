@@ -313,7 +313,7 @@ mod tests {
         let keep = HashSet::from([kept.clone()]);
         assert_eq!(
             store
-                .sweep(&keep, Duration::from_secs(3600))
+                .sweep(&keep, &[], Duration::from_secs(3600))
                 .expect("swept"),
             0
         );
