@@ -52,7 +52,7 @@ bench:
 
 fuzz:
 	@scripts/setup build fuzz $(TOOLS)
-	cd fuzz && $(TOOLS)/bin/cargo-fuzz run request -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	PATH="$(TOOLS)/bin:$$PATH" cargo +nightly fuzz run request -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 clean:
 	rm -rf target .tools .virga bench/out fuzz/target

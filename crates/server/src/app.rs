@@ -1,8 +1,9 @@
 //! `virga up`: the recipe that puts the parts together, and the same backwards.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,7 +222,12 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
         path: path.clone(),
         source,
     };
-    std::fs::create_dir_all(data).map_err(failed)?;
+    // Settings of functions hold secrets of their users.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(failed)?;
     let lock = File::options()
         .create(true)
         .append(true)

@@ -145,7 +145,15 @@ impl Ingest {
     }
 
     async fn open(&self, function: &Function) -> Result<Arc<Live>, IngestError> {
-        self.driver.open(function).await.map_err(|source| {
+        if let Some(live) = self.driver.live(function) {
+            return Ok(live);
+        }
+        let opened = self.driver.open(function).await;
+        // It may have been changed or deleted meanwhile, before there was a pool to retire.
+        let now = self.catalog.function(&function.key);
+        self.driver
+            .retire(&function.key, now.as_ref().map(|stored| &stored.value));
+        opened.map_err(|source| {
             let name = function.key.name.to_string();
             warn!(function = name, error = %source, "a function cannot be served");
             IngestError::Open { name, source }

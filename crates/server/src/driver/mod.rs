@@ -128,11 +128,13 @@ impl Driver {
         driver
     }
 
-    /// The pool that serves a function as it is now. Opens it when it is not open yet, and retires an older one.
+    /// The pool that serves a function as it is now, if it is open.
+    pub(crate) fn live(&self, function: &Function) -> Option<Arc<Live>> {
+        self.core().live(function)
+    }
+
+    /// Opens the pool that serves a function as it is now, and retires an older one.
     pub(crate) async fn open(&self, function: &Function) -> Result<Arc<Live>, OpenError> {
-        if let Some(live) = self.core().live(function) {
-            return Ok(live);
-        }
         let code = function.code.clone().ok_or(OpenError::NoCode)?;
         let served = self.shared.worker.interpreters().serve(function.runtime)?;
         let packages = self.shared.packages.clone();

@@ -13,6 +13,7 @@ mod namespaces;
 mod show;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -70,6 +71,8 @@ impl std::fmt::Debug for Prometheus {
 
 /// Room for all request bodies together, KB.
 pub(crate) const BODY_ROOM_KB: usize = 512 << 10;
+/// How long a body may take, since it holds room that others wait for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How much of a body over the limit is read to no use.
 const DROPPED_MAX: usize = 256 << 20;
 /// What a body may be that is not counted against the room, KB.
@@ -192,7 +195,8 @@ impl Gateway {
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let length = announced.unwrap_or(max);
         if length > max {
-            collect(body, 0).await;
+            // Nothing came of it if it takes too long.
+            let _ = tokio::time::timeout(BODY_TIMEOUT, collect(body, 0)).await;
             return Err(too_large());
         }
         let kb = length.div_ceil(1024);
@@ -202,12 +206,13 @@ impl Gateway {
         } else {
             None
         };
-        match collect(body, length).await {
+        let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, length)).await;
+        match collected.unwrap_or(Collected::Broken) {
             Collected::Whole(bytes) => Ok(bytes),
             Collected::TooLarge => Err(too_large()),
             Collected::Broken => Err(Error::new(
                 Code::InvalidParameter,
-                "the request's body ended before it was whole",
+                "the request's body ended, or took too long, before it was whole",
             )),
         }
     }

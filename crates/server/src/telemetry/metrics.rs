@@ -74,8 +74,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn record_dropped(&self) {
-        counter!(RECORDS_DROPPED).increment(1);
+    pub(super) fn records_dropped(&self, count: usize) {
+        counter!(RECORDS_DROPPED).increment(count as u64);
     }
 
     /// Sets how many instances are in a state.

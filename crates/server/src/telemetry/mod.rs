@@ -15,7 +15,9 @@ pub(crate) use text::{log_text, tail};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::Thread;
+use std::time::Duration;
 
 use tracing::{error, warn};
 
@@ -24,6 +26,11 @@ const QUEUE: usize = 65_536;
 /// Bytes of answers and logs that may wait for the writer.
 const QUEUE_BYTES: usize = 64 << 20;
 
+/// Records in one transaction.
+const BATCH: usize = 4096;
+/// How long the writer lets records gather.
+const LINGER: Duration = Duration::from_millis(50);
+
 /// Takes records. Cheap to share.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
@@ -31,6 +38,7 @@ pub(crate) struct Telemetry {
     waiting_bytes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     store: Store,
+    writer: Thread,
 }
 
 enum Message {
@@ -45,24 +53,24 @@ impl Telemetry {
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let waiting = waiting_bytes.clone();
         let mut writer = store.clone();
-        std::thread::Builder::new()
+        let counted = metrics.clone();
+        let thread = std::thread::Builder::new()
             .name("telemetry".into())
             .spawn(move || {
                 while let Ok(first) = inbox.recv() {
-                    let mut batch = Vec::new();
-                    let mut flushes = Vec::new();
-                    for message in std::iter::once(first).chain(inbox.try_iter().take(1023)) {
-                        match message {
-                            Message::Record(record) => batch.push(*record),
-                            Message::Flush(done) => flushes.push(done),
-                        }
-                    }
+                    let (batch, flushes) = gather(first, &inbox);
                     waiting.fetch_sub(batch.iter().map(Record::weight).sum(), Ordering::Relaxed);
                     if let Err(e) = writer.write(&batch) {
                         error!(error = %e, records = batch.len(), "log records are lost");
+                        counted.records_dropped(batch.len());
                     }
+                    let asked = !flushes.is_empty();
                     for done in flushes {
                         let _ = done.send(());
+                    }
+                    if !asked {
+                        // Whoever reports does not wake a thread that is not waiting for it.
+                        std::thread::park_timeout(LINGER);
                     }
                 }
             })?;
@@ -71,6 +79,7 @@ impl Telemetry {
             waiting_bytes,
             metrics,
             store,
+            writer: thread.thread().clone(),
         })
     }
 
@@ -86,14 +95,16 @@ impl Telemetry {
             };
         if refused {
             self.waiting_bytes.fetch_sub(weight, Ordering::Relaxed);
-            self.metrics.record_dropped();
+            self.metrics.records_dropped(1);
         }
     }
 
     /// Waits until everything reported before is written. Call from a thread that may wait.
     pub(crate) fn flush(&self) {
         let (done, written) = sync_channel(1);
-        if self.sender.send(Message::Flush(done)).is_ok() && written.recv().is_err() {
+        let asked = self.sender.send(Message::Flush(done)).is_ok();
+        self.writer.unpark();
+        if asked && written.recv().is_err() {
             warn!("the log writer ended before it wrote everything");
         }
     }
@@ -103,4 +114,17 @@ impl Telemetry {
         self.flush();
         self.store.search(query)
     }
+}
+
+/// What has come since the writer last looked.
+fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Record>, Vec<SyncSender<()>>) {
+    let mut batch = Vec::new();
+    let mut flushes = Vec::new();
+    for message in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
+        match message {
+            Message::Record(record) => batch.push(*record),
+            Message::Flush(done) => flushes.push(done),
+        }
+    }
+    (batch, flushes)
 }

@@ -232,6 +232,15 @@ fn one_virga_per_data_directory_and_secrets_for_their_owner_alone() {
         fs::metadata(&file).expect("there").permissions().mode() & 0o777,
         0o600
     );
+    // Settings of functions are secrets, too.
+    assert_eq!(
+        fs::metadata(server.data())
+            .expect("there")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
     let key = server.client().key.reveal().to_owned();
     assert!(!server.ready.contains(&key) && !server.log().contains(&key));
 }

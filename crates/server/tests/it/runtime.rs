@@ -576,3 +576,57 @@ fn a_runtime_that_is_absent_is_served_by_a_newer_one_or_refused() {
         "InvalidParameterValue.Runtime"
     );
 }
+
+#[test]
+fn processes_files_and_the_disk_of_an_instance_are_bounded() {
+    let server = Server::flags(VIRGA, &["--limits", "pids=32,tmp_mb=16,open_files=64"]);
+    let client = server.client();
+    let source = r#"
+import os, time
+def attempt(what):
+    try:
+        return what()
+    except OSError as e:
+        return e.strerror
+def bomb():
+    n = 0
+    while True:
+        try:
+            pid = os.fork()
+        except OSError as e:
+            return [n, e.strerror]
+        if pid == 0:
+            time.sleep(600)
+            os._exit(0)
+        n += 1
+def fill():
+    with open("/tmp/full", "wb") as f:
+        while True: f.write(b"x" * (1 << 20))
+def open_all():
+    kept = []
+    while True: kept.append(open("/dev/null"))
+def main_handler(event, context):
+    return {"disk": attempt(fill), "files": attempt(open_all), "processes": bomb()}
+"#;
+    create(&client, "greedy", source);
+    let got = client.answer("greedy", &json!({}));
+    assert_eq!(got["disk"], "No space left on device", "{got}");
+    assert_eq!(got["files"], "Too many open files", "{got}");
+    assert_eq!(
+        got["processes"][1], "Resource temporarily unavailable",
+        "{got}"
+    );
+    assert!(
+        got["processes"][0]
+            .as_u64()
+            .is_some_and(|n| (20..32).contains(&n)),
+        "{got}"
+    );
+    // Its neighbours notice nothing.
+    create(
+        &client,
+        "modest",
+        "def main_handler(e, c):\n    return 'fine'\n",
+    );
+    assert_eq!(client.answer("modest", &json!({})), "fine");
+}
