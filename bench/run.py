@@ -307,12 +307,15 @@ def runc_bundle(arguments):
 
 
 def pss(cgroup):
-    """Proportional share of all processes in a server's control groups, kB."""
+    """Proportional share of all processes in a server's control groups, and of the init above each, kB."""
     processes = set()
     for pattern in ("/sys/fs/cgroup/**/%s/**/cgroup.procs" % cgroup, "/sys/fs/cgroup/**/%s/cgroup.procs" % cgroup):
         for path in glob.glob(pattern, recursive=True):
             with contextlib.suppress(OSError):
                 processes.update(open(path).read().split())
+    for process in list(processes):
+        with contextlib.suppress(OSError):
+            processes.add(open("/proc/%s/stat" % process).read().rsplit(")", 1)[1].split()[1])
     total = 0
     for process in processes:
         with contextlib.suppress(OSError):

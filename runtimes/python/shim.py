@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import random
 import struct
 import sys
 import time
@@ -56,6 +57,7 @@ def main():
     if child:
         library.virga_init(child)
     library.virga_settle()
+    seed()
     rehearse()
     length = library.virga_wait(buffer, ASSIGN_MAX)
     config = json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
@@ -80,6 +82,9 @@ def warm():
     last = CurrentStandardError()
     last.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
     logging.lastResort = last
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_bytes(1)  # Its tables are made at the first draw.
+    rehearse()
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()
@@ -88,12 +93,9 @@ def warm():
 def rehearse():
     """Does ahead of need, in each new process, what costs time but does not depend on the function.
 
-    OpenSSL's generator gets bytes of this process' own. The rest touches memory that this process shares with
-    the zygote, so that its pages are copied now and not while a request waits.
+    It touches memory that this process shares with the zygote, so that its pages are copied now and not while a
+    request waits. The zygote has done the same, so that what is made at the first time is made once and shared.
     """
-    ssl = sys.modules.get("ssl")
-    if ssl is not None:
-        ssl.RAND_add(os.urandom(32), 32.0)
     os.environ.update({"REHEARSAL_%d" % i: "-" * 40 for i in range(24)})
     os.environ.clear()
     own = os.path.dirname(os.path.abspath(__file__))
@@ -103,6 +105,19 @@ def rehearse():
     del sys.modules["rehearsal"]
     sys.path_importer_cache.pop(own, None)
     json.loads(encode(rehearsal.main_handler({"a": [1, 2.5, None, "text"]}, {})).decode("utf-8"))
+
+
+def seed():
+    """Gives every generator of random numbers bytes of this process' own.
+
+    OpenSSL's notice a fork by a change of pid, and that alone is not enough where pids repeat: every instance is the
+    same pid in its own namespace. Added bytes make them reseed before they are next drawn from. Python's own is not
+    seeded anew by a fork before 3.7.
+    """
+    ssl = sys.modules.get("ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
+    random.seed()
 
 
 class Instance:

@@ -630,3 +630,63 @@ def main_handler(event, context):
     );
     assert_eq!(client.answer("modest", &json!({})), "fine");
 }
+
+#[test]
+fn no_two_instances_draw_the_same_random_numbers() {
+    let server = server();
+    let client = server.client();
+    // What is drawn after a fork differs between versions of Python; every one that is here must be right.
+    let doctor = server.cli(&["doctor"]);
+    let findings: Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
+    let found = findings
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|finding| finding["name"] == "interpreters");
+    let list = found
+        .and_then(|finding| finding["detail"].as_str())
+        .expect("interpreters");
+    for interpreter in list.split(", ") {
+        let runtime = interpreter.split(' ').next().expect("a version");
+        draw_in_many(&client, runtime);
+    }
+}
+
+fn draw_in_many(client: &Client, runtime: &str) {
+    let source = r#"
+import os, random, secrets, ssl, time, uuid
+drawn = [random.random(), ssl.RAND_bytes(16).hex(), str(uuid.uuid4()), secrets.token_hex(), os.urandom(8).hex()]
+def main_handler(event, context):
+    mine = drawn + [ssl.RAND_bytes(16).hex(), random.random()]
+    drawn.clear()  # Another request on this instance draws anew.
+    time.sleep(0.5)
+    return mine
+"#;
+    let name = format!("draws-{}", runtime.replace('.', "-"));
+    client.create(&name, source, json!({"MemorySize": 64, "Runtime": runtime}));
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let (client, name) = (client.clone(), name.clone());
+            std::thread::spawn(move || client.answer(&name, &json!({})))
+        })
+        .collect();
+    let mut drawn = Vec::new();
+    for call in calls {
+        let answer = call.join().expect("an answer");
+        drawn.extend(
+            answer
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(Value::to_string),
+        );
+    }
+    let count = drawn.len();
+    drawn.sort();
+    drawn.dedup();
+    assert_eq!(
+        (drawn.len(), count >= 7 * 20),
+        (count, true),
+        "some were drawn twice"
+    );
+}
