@@ -5,6 +5,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 TOOLS := $(CURDIR)/.tools
 DENY := 0.20.2
 
+# Sandboxes need root: where you are not, what starts them does so by sudo.
+ifneq ($(shell id -u),0)
+ROOT := sudo --preserve-env
+HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
+endif
+
 .PHONY: help run demo test check sdk bench fuzz clean
 
 help:
@@ -41,13 +48,13 @@ sdk:
 	@scripts/setup build test judges $(TOOLS)
 	cargo build --locked --package server --bin virga
 	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
-	  $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs
+	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs
 
 bench:
 	@scripts/setup build bench $(TOOLS)
 	cargo build --release --locked --package server --bin virga --example floor
 	@mkdir -p bench/out
-	$(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --floor $(TARGET)/release/examples/floor \
+	$(ROOT) $(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --floor $(TARGET)/release/examples/floor \
 	  --venv $(TOOLS)/peers --out bench/out/results.json
 
 fuzz:

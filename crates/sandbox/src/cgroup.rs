@@ -82,6 +82,18 @@ impl Tree {
         self.version
     }
 
+    /// Removes everything. What still runs in it must be ending; this waits for it.
+    ///
+    /// # Errors
+    /// The directory whose processes do not end.
+    pub fn remove(&self) -> Result<()> {
+        self.free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.roots.iter().try_for_each(|root| remove_tree(root))
+    }
+
     /// An empty slot: a used one, or a new one called `name`.
     ///
     /// # Errors

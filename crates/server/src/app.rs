@@ -77,6 +77,16 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+    let address = listener.local_addr().map_err(|source| StartError::Io {
+        step: "listen",
+        source,
+    })?;
     // 2. What keeps.
     let data = &config.data;
     let kv = SqliteKv::open(&data.join("catalog.sqlite"))?;
@@ -120,16 +130,6 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     );
     prewarm(&worker, &config);
     // 4. Whom it serves.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
-    let address = listener.local_addr().map_err(|source| StartError::Io {
-        step: "listen",
-        source,
-    })?;
     let gateway = Gateway {
         account: config.account,
         credentials,
@@ -139,7 +139,7 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         catalog,
         ingest,
         driver: driver.clone(),
-        worker,
+        worker: worker.clone(),
         packages,
         telemetry: telemetry.clone(),
         metrics,
@@ -170,9 +170,11 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     }
     // Connections with an answer under way get a moment; idle ones are closed at once.
     let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
-    tokio::task::spawn_blocking(move || telemetry.flush())
-        .await
-        .unwrap_or_default();
+    let last = tokio::task::spawn_blocking(move || {
+        worker.close();
+        telemetry.flush();
+    });
+    last.await.unwrap_or_default();
     info!("stopped");
     Ok(drained)
 }

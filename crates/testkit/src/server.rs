@@ -1,5 +1,6 @@
 //! The real binary.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -169,10 +170,40 @@ impl Server {
         command.output().expect("the binary")
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks it to end, and waits until it has. Nothing of it may be left then.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
-        self.wait()
+        let status = self.wait();
+        let left = self.control_groups();
+        assert!(left.is_empty(), "control groups are left: {left:?}");
+        status
+    }
+
+    /// Its directories in the host's control groups.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let points = mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup"))
+            .filter_map(|line| line.split(' ').nth(4));
+        let mut found = Vec::new();
+        for point in points {
+            below(Path::new(point), &self.cgroup(), &mut found);
+        }
+        found
+    }
+
+    /// Processes of its instances.
+    pub fn processes(&self) -> BTreeSet<String> {
+        let mut open = self.control_groups();
+        let mut found = BTreeSet::new();
+        while let Some(directory) = open.pop() {
+            let listed =
+                std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            found.extend(listed.lines().map(str::to_owned));
+            open.extend(directories(&directory));
+        }
+        found
     }
 
     /// Ends it at once.
@@ -213,6 +244,25 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Directories of this name, wherever they lie.
+fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for inner in directories(directory) {
+        if inner.file_name().is_some_and(|last| last == name) {
+            found.push(inner);
+        } else {
+            below(&inner, name, found);
+        }
+    }
+}
+
+fn directories(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 impl Drop for Server {

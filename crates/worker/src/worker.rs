@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use model::{AccountId, Runtime};
 use sandbox::cgroup::Tree;
+use tracing::warn;
 
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Recipe};
@@ -89,6 +90,17 @@ impl Worker {
             pids: limits.pids,
         };
         Instance::start(blank, spec, bounds, begun).await
+    }
+
+    /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
+    pub fn close(&self) {
+        self.nurseries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        if let Err(error) = self.home.tree.remove() {
+            warn!(%error, "control groups are left behind");
+        }
     }
 
     pub(crate) fn users(&self) -> &Users {

@@ -76,7 +76,8 @@ def main_handler(event, context):
     client.answer("fun", &json!({}));
     eventually("it is frozen", || gauge(&client, "frozen") == 1.0);
     let ticks = || {
-        super::lifecycle::processes(&server.cgroup())
+        server
+            .processes()
             .iter()
             .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok())
             .filter_map(|stat| {
@@ -193,5 +194,53 @@ fn a_busy_function_leaves_room_for_others() {
     assert!(
         results.iter().all(|result| result["InvokeResult"] == 0),
         "{results:?}"
+    );
+}
+
+#[test]
+fn the_share_of_processors_grows_with_memory() {
+    let server = Server::start(VIRGA);
+    let client = server.client();
+    let share = |memory: u32| {
+        let name = format!("m{memory}");
+        let source = "def main_handler(e, c):\n    return open('/proc/self/cgroup').read()\n";
+        client.create(&name, source, json!({"MemorySize": memory}));
+        let groups = client.answer(&name, &json!({}));
+        let groups = groups.as_str().expect("text");
+        // Version 2 has one line without a controller's name; version 1 one for each.
+        let path = groups
+            .lines()
+            .find(|line| {
+                line.split(':')
+                    .nth(1)
+                    .is_some_and(|names| names.split(',').any(|name| name == "cpu"))
+            })
+            .or_else(|| groups.lines().find(|line| line.starts_with("0::")))
+            .and_then(|line| line.splitn(3, ':').nth(2))
+            .expect("a path");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let points = mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup"))
+            .filter_map(|line| line.split(' ').nth(4));
+        let number = |file: String| {
+            std::fs::read_to_string(file)
+                .ok()?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        };
+        points
+            .flat_map(|point| {
+                ["cpu.shares", "cpu.weight"].map(|file| format!("{point}{path}/{file}"))
+            })
+            .find_map(number)
+            .expect("a weight")
+    };
+    let (small, large) = (share(128), share(1024));
+    let ratio = large as f64 / small as f64;
+    assert!(
+        (7.5..=8.5).contains(&ratio),
+        "{small} at 128 MB, {large} at 1024 MB"
     );
 }
