@@ -43,12 +43,12 @@ check:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(TOOLS)/bin/cargo-deny check bans licenses sources
 
-# The official clients, and every command of the documentation, against the real binary.
+# The official clients, every command of the documentation, and an attacker, against the real binary.
 sdk:
 	@scripts/setup build test judges $(TOOLS)
 	cargo build --locked --package server --bin virga
 	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
-	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs
+	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
 
 bench:
 	@scripts/setup build bench $(TOOLS)

@@ -129,6 +129,9 @@ class Instance:
         self.handler = None
         self.pid = os.getpid()
         self.pending = b""
+        if hasattr(os, "register_at_fork"):
+            # What a handler forks has no business with the platform.
+            os.register_at_fork(after_in_child=close_socket)
 
     def run(self):
         started = time.perf_counter()
@@ -177,6 +180,7 @@ class Instance:
 
     def serve_one(self):
         context, event = self.receive()
+        request = bytes.fromhex(context["request_id"].replace("-", ""))
         try:
             event = json.loads(event)
             answer = self.handler(event, context)
@@ -195,7 +199,8 @@ class Instance:
             answer = failure(text % (len(answer), self.config["response_bytes"]))
             status, answer = TOO_LARGE, json.dumps(answer).encode("utf-8")
         self.flush()
-        self.send(ANSWER, status, answer)
+        # An answer names its request, so that none that is left behind is taken for the next one's.
+        self.send(ANSWER, status, request + answer)
 
     def leave(self, stop):
         """Ends this process as `sys.exit` would, without waiting for threads."""
@@ -257,6 +262,13 @@ class Instance:
         data = memoryview(HEADER.pack(len(payload), kind) + payload)
         while data:
             data = data[os.write(SOCKET, data) :]
+
+
+def close_socket():
+    try:
+        os.close(SOCKET)
+    except OSError:
+        pass  # The user's code has closed it.
 
 
 class CurrentStandardError(logging.StreamHandler):

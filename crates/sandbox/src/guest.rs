@@ -68,7 +68,7 @@ struct Cell {
 }
 
 static CELL: Mutex<Option<Cell>> = Mutex::new(None);
-static FILTERS: OnceLock<seccomp::Programs> = OnceLock::new();
+static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
 /// The instance's user, between the two halves of becoming a guest.
 static USER: OnceLock<u32> = OnceLock::new();
 
@@ -313,6 +313,10 @@ fn settle(cell: Cell) -> Result<u32> {
     }
     // 4. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
     sys::drop_bounding_set().step("drop the bounding set")?;
+    // 5. Only known system calls exist from here on; the list is long, so this too is better done now.
+    let missing = || std::io::Error::other("called out of order");
+    let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
+    filters.allow_known().step("system call filter")?;
     Ok(request.uid)
 }
 
@@ -321,15 +325,15 @@ fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let user = *USER.get().ok_or_else(missing).step("user")?;
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
-    // 5. Wait, blank, until this process is given a function.
+    // 6. Wait, blank, until this process is given a function.
     let (length, trees) = receive_assignment(buffer)?;
-    // 6. The code and the layers, read-only mounts that virga made.
+    // 7. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 7. No privilege from here on.
+    // 8. No privilege from here on.
     confine(user, user, filters, &[])?;
     Ok(length)
 }

@@ -160,12 +160,9 @@ pub fn run() -> Result<std::convert::Infallible> {
     ] {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    confine(
-        spec.uid,
-        spec.uid,
-        &seccomp::compile().step("compile the filter")?,
-        &[spec.directory.as_path()],
-    )?;
+    let filters = seccomp::compile().step("compile the filter")?;
+    filters.allow_known().step("system call filter")?;
+    confine(spec.uid, spec.uid, &filters, &[spec.directory.as_path()])?;
     sys::reset_signals();
     Err(become_program(&spec.program))
 }
@@ -174,7 +171,7 @@ pub fn run() -> Result<std::convert::Infallible> {
 pub(crate) fn confine(
     uid: u32,
     gid: u32,
-    filters: &seccomp::Programs,
+    filters: &seccomp::Filters,
     writable: &[&std::path::Path],
 ) -> Result<()> {
     sys::become_user(uid, gid).step("change user")?;
@@ -182,7 +179,7 @@ pub(crate) fn confine(
     sys::set_dumpable(true).step("own /proc/self")?;
     sys::no_new_privileges().step("no new privileges")?;
     landlock(writable).step("landlock")?;
-    seccomp::apply(filters).step("system call filter")
+    filters.refuse().step("system call filter")
 }
 
 /// A second wall behind the mounts: reading and executing anywhere, writing only where allowed.

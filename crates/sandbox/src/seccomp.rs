@@ -1,7 +1,10 @@
-//! The system call filter: what is refused whatever else a guest achieves.
+//! The system call filter: what a guest may ask of the kernel, whatever else it achieves.
 //!
-//! A deny-list over calls that no function needs and that reach deep into the kernel. The mounts, the
-//! lost capabilities and landlock stand before it; the filter keeps their walls from being worked on.
+//! Two lists, as data. [`ALLOWED`] is all that programs need; any other call, and any that a later kernel
+//! brings, does not exist for a guest (ENOSYS, so that libraries fall back). [`REFUSED`] are calls that
+//! exist and are not permitted (EPERM). The first is put on while a process is still a blank, since it is
+//! long, and has the one call that an assignment needs; the second, which takes that back, when the
+//! process gives up its privileges.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,6 +13,83 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
 };
+
+/// What programs need.
+#[rustfmt::skip]
+const ALLOWED: &[libc::c_long] = &[
+    // Files.
+    libc::SYS_access, libc::SYS_chdir, libc::SYS_chmod, libc::SYS_chown, libc::SYS_close, libc::SYS_close_range,
+    libc::SYS_copy_file_range, libc::SYS_creat, libc::SYS_dup, libc::SYS_dup2, libc::SYS_dup3, libc::SYS_faccessat,
+    libc::SYS_faccessat2, libc::SYS_fadvise64, libc::SYS_fallocate, libc::SYS_fchdir, libc::SYS_fchmod,
+    libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_fcntl, libc::SYS_fdatasync,
+    libc::SYS_fgetxattr, libc::SYS_flistxattr, libc::SYS_flock, libc::SYS_fremovexattr, libc::SYS_fsetxattr,
+    libc::SYS_fstat, libc::SYS_fstatfs, libc::SYS_fsync, libc::SYS_ftruncate, libc::SYS_futimesat, libc::SYS_getcwd,
+    libc::SYS_getdents, libc::SYS_getdents64, libc::SYS_getxattr, libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_init, libc::SYS_inotify_init1, libc::SYS_inotify_rm_watch, libc::SYS_ioctl,
+    libc::SYS_lchown, libc::SYS_lgetxattr, libc::SYS_link, libc::SYS_linkat, libc::SYS_listxattr,
+    libc::SYS_llistxattr, libc::SYS_lremovexattr, libc::SYS_lseek, libc::SYS_lsetxattr, libc::SYS_lstat,
+    libc::SYS_mkdir, libc::SYS_mkdirat, libc::SYS_mknod, libc::SYS_mknodat, libc::SYS_newfstatat, libc::SYS_open,
+    libc::SYS_openat, libc::SYS_openat2, libc::SYS_pipe, libc::SYS_pipe2, libc::SYS_pread64, libc::SYS_preadv,
+    libc::SYS_preadv2, libc::SYS_pwrite64, libc::SYS_pwritev, libc::SYS_pwritev2, libc::SYS_read,
+    libc::SYS_readahead, libc::SYS_readlink, libc::SYS_readlinkat, libc::SYS_readv, libc::SYS_removexattr,
+    libc::SYS_rename, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_rmdir, libc::SYS_sendfile,
+    libc::SYS_setxattr, libc::SYS_splice, libc::SYS_stat, libc::SYS_statfs, libc::SYS_statx, libc::SYS_symlink,
+    libc::SYS_symlinkat, libc::SYS_sync_file_range, libc::SYS_tee, libc::SYS_truncate, libc::SYS_umask,
+    libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_utime, libc::SYS_utimensat, libc::SYS_utimes,
+    libc::SYS_vmsplice, libc::SYS_write, libc::SYS_writev,
+    // Waiting.
+    libc::SYS_epoll_create, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2, libc::SYS_epoll_wait, libc::SYS_eventfd, libc::SYS_eventfd2, libc::SYS_poll,
+    libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_select,
+    // Memory.
+    libc::SYS_brk, libc::SYS_get_mempolicy, libc::SYS_madvise, libc::SYS_mbind, libc::SYS_membarrier,
+    libc::SYS_memfd_create, libc::SYS_mincore, libc::SYS_mlock, libc::SYS_mlock2, libc::SYS_mlockall,
+    libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_mremap, libc::SYS_msync, libc::SYS_munlock,
+    libc::SYS_munlockall, libc::SYS_munmap, libc::SYS_pkey_alloc, libc::SYS_pkey_free, libc::SYS_pkey_mprotect,
+    libc::SYS_set_mempolicy,
+    // Processes, threads and signals.
+    libc::SYS_alarm, libc::SYS_arch_prctl, libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve,
+    libc::SYS_execveat, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_fork, libc::SYS_futex,
+    libc::SYS_futex_waitv, libc::SYS_get_robust_list, libc::SYS_getcpu, libc::SYS_getitimer, libc::SYS_getpgid,
+    libc::SYS_getpgrp, libc::SYS_getpid, libc::SYS_getppid, libc::SYS_getpriority, libc::SYS_getrlimit,
+    libc::SYS_getrusage, libc::SYS_getsid, libc::SYS_gettid, libc::SYS_ioprio_get, libc::SYS_ioprio_set,
+    libc::SYS_kill, libc::SYS_pause, libc::SYS_personality, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal,
+    libc::SYS_prctl, libc::SYS_prlimit64, libc::SYS_restart_syscall, libc::SYS_rseq, libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigpending, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigsuspend, libc::SYS_rt_sigtimedwait, libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_sched_get_priority_max, libc::SYS_sched_get_priority_min, libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getattr, libc::SYS_sched_getparam, libc::SYS_sched_getscheduler,
+    libc::SYS_sched_rr_get_interval, libc::SYS_sched_setaffinity, libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam, libc::SYS_sched_setscheduler, libc::SYS_sched_yield, libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address, libc::SYS_setitimer, libc::SYS_setpgid, libc::SYS_setpriority,
+    libc::SYS_setrlimit, libc::SYS_setsid, libc::SYS_sigaltstack, libc::SYS_signalfd, libc::SYS_signalfd4,
+    libc::SYS_tgkill, libc::SYS_tkill, libc::SYS_vfork, libc::SYS_wait4, libc::SYS_waitid,
+    // Users; there is no privilege to change to another.
+    libc::SYS_capget, libc::SYS_capset, libc::SYS_getegid, libc::SYS_geteuid, libc::SYS_getgid,
+    libc::SYS_getgroups, libc::SYS_getresgid, libc::SYS_getresuid, libc::SYS_getuid, libc::SYS_setfsgid,
+    libc::SYS_setfsuid, libc::SYS_setgid, libc::SYS_setgroups, libc::SYS_setregid, libc::SYS_setresgid,
+    libc::SYS_setresuid, libc::SYS_setreuid, libc::SYS_setuid,
+    // Time.
+    libc::SYS_clock_getres, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_gettimeofday,
+    libc::SYS_nanosleep, libc::SYS_time, libc::SYS_timer_create, libc::SYS_timer_delete,
+    libc::SYS_timer_getoverrun, libc::SYS_timer_gettime, libc::SYS_timer_settime, libc::SYS_timerfd_create,
+    libc::SYS_timerfd_gettime, libc::SYS_timerfd_settime, libc::SYS_times,
+    // Sockets, and talk between a guest's own processes.
+    libc::SYS_accept, libc::SYS_accept4, libc::SYS_bind, libc::SYS_connect, libc::SYS_getpeername,
+    libc::SYS_getsockname, libc::SYS_getsockopt, libc::SYS_listen, libc::SYS_mq_getsetattr,
+    libc::SYS_mq_notify, libc::SYS_mq_open, libc::SYS_mq_timedreceive, libc::SYS_mq_timedsend,
+    libc::SYS_mq_unlink, libc::SYS_msgctl, libc::SYS_msgget, libc::SYS_msgrcv, libc::SYS_msgsnd,
+    libc::SYS_recvfrom, libc::SYS_recvmmsg, libc::SYS_recvmsg, libc::SYS_semctl, libc::SYS_semget,
+    libc::SYS_semop, libc::SYS_semtimedop, libc::SYS_sendmmsg, libc::SYS_sendmsg, libc::SYS_sendto,
+    libc::SYS_setsockopt, libc::SYS_shmat, libc::SYS_shmctl, libc::SYS_shmdt, libc::SYS_shmget,
+    libc::SYS_shutdown, libc::SYS_socket, libc::SYS_socketpair,
+    // What can be known of the system, and further confinement of oneself.
+    libc::SYS_getrandom, libc::SYS_landlock_add_rule, libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_restrict_self, libc::SYS_seccomp, libc::SYS_sysinfo, libc::SYS_uname,
+];
+
+/// What the platform itself still does in a blank, and [`REFUSED`] takes away.
+const SETUP: &[libc::c_long] = &[libc::SYS_move_mount];
 
 /// Refused with EPERM whatever the arguments.
 #[rustfmt::skip]
@@ -57,15 +137,48 @@ const FAMILIES: &[libc::c_int] = &[
     libc::AF_NETLINK,
 ];
 
-/// The compiled filters, in the order in which they are applied.
-pub(crate) type Programs = Vec<BpfProgram>;
+/// The compiled filters.
+pub(crate) struct Filters {
+    allowing: BpfProgram,
+    refusing: [BpfProgram; 2],
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compiles the filters. Done once per zygote.
-pub(crate) fn compile() -> io::Result<Programs> {
+pub(crate) fn compile() -> io::Result<Filters> {
+    let build = || -> Result<Filters, Failure> {
+        Ok(Filters {
+            allowing: allowing()?,
+            refusing: refusing()?,
+        })
+    };
     build().map_err(io::Error::other)
 }
 
-fn build() -> Result<Programs, Box<dyn std::error::Error + Send + Sync>> {
+impl Filters {
+    /// First, while the process is trusted: only known calls exist. Needs a privilege, or `no_new_privs`.
+    pub(crate) fn allow_known(&self) -> io::Result<()> {
+        seccompiler::apply_filter(&self.allowing).map_err(io::Error::other)
+    }
+
+    /// Last: what is refused. Of two filters that refuse a call, the later one says how.
+    pub(crate) fn refuse(&self) -> io::Result<()> {
+        self.refusing
+            .iter()
+            .try_for_each(|program| seccompiler::apply_filter(program).map_err(io::Error::other))
+    }
+}
+
+fn allowing() -> Result<BpfProgram, Failure> {
+    // A refused call must be let through here, so that the other filter answers it.
+    let all = ALLOWED.iter().chain(SETUP).chain(REFUSED);
+    let rules = all.map(|call| (*call, vec![])).collect();
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    Ok(SeccompFilter::new(rules, unknown, SeccompAction::Allow, architecture()?)?.try_into()?)
+}
+
+fn refusing() -> Result<[BpfProgram; 2], Failure> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().map(|call| (*call, vec![])).collect();
     // Any namespace flag set: one rule per flag, since a rule's mask compares with one value.
@@ -83,13 +196,18 @@ fn build() -> Result<Programs, Box<dyn std::error::Error + Send + Sync>> {
         .map(|family| SeccompCondition::new(0, Len::Dword, Op::Ne, *family as u64))
         .collect::<Result<Vec<_>, _>>()?;
     refused.insert(libc::SYS_socket, vec![SeccompRule::new(other_family)?]);
+    // Only the ordinary personality, and asking for it: others switch protections of memory off.
+    let others =
+        [0, 0xffff_ffff].map(|ordinary| SeccompCondition::new(0, Len::Dword, Op::Ne, ordinary));
+    let others = others.into_iter().collect::<Result<Vec<_>, _>>()?;
+    refused.insert(libc::SYS_personality, vec![SeccompRule::new(others)?]);
     // Pushing input to a terminal that someone else reads.
     let push = SeccompCondition::new(1, Len::Dword, Op::Eq, libc::TIOCSTI)?;
     refused.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![push])?]);
 
     // The flags of `clone3` lie in memory, out of a filter's sight; "no such call" makes libc use `clone`.
     let unknown = BTreeMap::from([(libc::SYS_clone3, vec![])]);
-    Ok(vec![
+    Ok([
         program(refused, libc::EPERM)?,
         program(unknown, libc::ENOSYS)?,
     ])
@@ -98,15 +216,27 @@ fn build() -> Result<Programs, Box<dyn std::error::Error + Send + Sync>> {
 fn program(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     errno: libc::c_int,
-) -> Result<BpfProgram, Box<dyn std::error::Error + Send + Sync>> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+) -> Result<BpfProgram, Failure> {
     let refuse = SeccompAction::Errno(errno as u32);
-    Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()?)
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture()?)?.try_into()?)
 }
 
-/// Puts the filters on this process and all that it starts.
-pub(crate) fn apply(programs: &Programs) -> io::Result<()> {
-    programs
-        .iter()
-        .try_for_each(|program| seccompiler::apply_filter(program).map_err(io::Error::other))
+fn architecture() -> Result<TargetArch, Failure> {
+    Ok(TargetArch::try_from(std::env::consts::ARCH)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_are_apart_and_compile() {
+        for call in ALLOWED {
+            assert!(!REFUSED.contains(call), "call {call} is in both lists");
+        }
+        for call in SETUP {
+            assert!(REFUSED.contains(call), "call {call} stays open to guests");
+        }
+        assert!(compile().is_ok());
+    }
 }

@@ -172,6 +172,10 @@ impl Instance {
         let (answer, log) = self
             .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
             .await;
+        let answer = match answer {
+            Ok((status, body)) => self.answer_of(request, status, body).await,
+            lost => lost,
+        };
         let mut usage = Usage {
             duration_us: begun.elapsed().as_micros() as u64,
             memory_peak: self.memory_peak(),
@@ -202,6 +206,26 @@ impl Instance {
         }
     }
 
+    /// Takes an answer only when it names its request. Another one was left by what an earlier request started, and
+    /// whatever comes from this instance can no longer be told apart.
+    async fn answer_of(
+        &self,
+        request: RequestId,
+        status: u16,
+        mut body: Vec<u8>,
+    ) -> Result<(u16, Vec<u8>), Lost> {
+        if body.starts_with(request.as_bytes()) {
+            body.drain(..request.as_bytes().len());
+            return Ok((status, body));
+        }
+        self.end().await;
+        let message = "the function answered for another request than its own";
+        Err(Lost::User(Failure::new(
+            StatusCode::UserProcessExit,
+            message,
+        )))
+    }
+
     /// Sends a frame, if there is one, and waits for the guest's, collecting the log beside it. On failure
     /// the instance has ended when this returns.
     async fn exchange(
@@ -214,12 +238,14 @@ impl Instance {
         let Channel { socket, log: pipe } = &mut *channel;
         let mut log = Log::new(self.bounds.log_bytes);
         let limit = self.bounds.response_bytes as usize;
+        // The answer's text, and the id before it.
+        let room = limit + size_of::<RequestId>();
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
                     frame::write(socket, frame).await?;
                 }
-                frame::read(socket, expected, limit).await
+                frame::read(socket, expected, room).await
             };
             let deadline = tokio::time::sleep(timeout);
             tokio::pin!(exchange, deadline);

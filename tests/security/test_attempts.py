@@ -1,0 +1,132 @@
+"""An attacker inside a function, judged from outside: every attempt must be refused, and in the way that is expected.
+
+One server, one attacking function for what an instance tries alone, and pairs of functions for what is tried across instances.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import stat
+import sys
+import zipfile
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "sdk"))
+sys.path.insert(0, HERE)
+import attacker  # noqa: E402
+from conftest import Server  # noqa: E402
+from test_python_sdk import Api  # noqa: E402
+
+PAIRS = [name for name in attacker.ATTEMPTS if name.startswith("leave_")]
+ALONE = [name for name in attacker.ATTEMPTS if name not in PAIRS]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("virga") / "data", "security")
+    api = Api(server)
+    code = package([("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)])
+    for name in ("attacker", "leaves", "finds"):
+        api("CreateFunction", FunctionName=name, Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind("\0virga-security-judge")
+    listening.listen(1)
+    yield server, api
+    listening.close()
+    server.stop()
+
+
+def package(entries):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text, mode in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = 3
+            entry.external_attr = (mode or 0o100644) << 16
+            archive.writestr(entry, text)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def run(world, function, attempt, **more):
+    server, api = world
+    directory = [word for word in open("/proc/%d/cmdline" % server.process.pid).read().split("\0")]
+    data = directory[directory.index("--data") + 1]
+    host = [line.split()[0] for line in os.popen("hostname -I")] or ["127.0.0.2"]
+    event = dict(more, attempt=attempt, data=data, api=server.address, host=host[0], abstract="virga-security-judge")
+    result = api("Invoke", FunctionName=function, ClientContext=json.dumps(event)).Result
+    assert result.InvokeResult == 0, result.RetMsg
+    return json.loads(result.RetMsg)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_an_instance_alone(world, name):
+    _, expected = attacker.ATTEMPTS[name]
+    got = run(world, "attacker", name)
+    assert re.fullmatch(expected, got), "%s: %s" % (name, got)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_an_instance_and_its_neighbour(world, name):
+    left = run(world, "leaves", name, side="leave")
+    found = run(world, "finds", name, side="find")
+    assert "left: True" in left, "the attempt itself does not work: %s" % left
+    assert "found: False" in found, "%s: %s" % (name, found)
+
+
+def test_two_instances_have_two_users(world):
+    server, api = world
+    source = "import os, time\ndef main_handler(event, context):\n    time.sleep(0.5)\n    return [os.getuid(), os.getgid()]\n"
+    api("CreateFunction", FunctionName="who", Runtime="Python3.9", Code={"ZipFile": package([("index.py", source, None)])})
+    import concurrent.futures
+
+    def call(_):
+        return json.loads(Api(server)("Invoke", FunctionName="who").Result.RetMsg)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        users = list(pool.map(call, range(4)))
+    assert len({user for user, _ in users}) > 1
+    assert all(user == group and user >= 80000000 for user, group in users), users
+
+
+@pytest.mark.parametrize("target", ["/etc/shadow", "../../../../etc/shadow", "/proc/self/root"])
+def test_a_link_in_a_package(world, target):
+    _, api = world
+    entries = [("index.py", "", None), ("link", target, stat.S_IFLNK | 0o777)]
+    code = api.code("CreateFunction", FunctionName="links", Runtime="Python3.9", Code={"ZipFile": package(entries)})
+    assert code == "InvalidParameterValue.ZipFile"
+
+
+def test_an_answer_that_is_forged_ahead_of_its_request(world):
+    """A handler writes a second answer behind its own; the next request must not be given it."""
+    server, api = world
+    source = """
+import os, struct
+def main_handler(event, context):
+    if event.get("forge"):
+        body = struct.pack("<H", 200) + b'"forged"'
+        frame = struct.pack("<IBxxx", len(body), 17) + body
+        pid = os.fork()
+        if pid == 0:
+            import time
+            time.sleep(0.3)  # After this request's own answer.
+            os.write(3, frame)
+            os._exit(0)
+    return "honest"
+"""
+    api("CreateFunction", FunctionName="forger", Runtime="Python3.9", Code={"ZipFile": package([("index.py", source, None)])})
+    import time
+
+    for _ in range(3):
+        assert json.loads(api("Invoke", FunctionName="forger", ClientContext='{"forge": 1}').Result.RetMsg) == "honest"
+        time.sleep(0.05)
+        results = [api("Invoke", FunctionName="forger").Result for _ in range(20) if not time.sleep(0.03)]
+        assert all(result.RetMsg != '"forged"' for result in results), [result.RetMsg for result in results]
+
+
+def test_there_are_enough_attempts():
+    assert len(attacker.ATTEMPTS) >= 60
