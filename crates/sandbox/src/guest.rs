@@ -148,7 +148,9 @@ fn give_up(error: Option<crate::Error>) -> ! {
 const SETUP_FAILED: c_int = 213;
 
 fn serve() -> Result<()> {
-    let _ = FILTERS.set(seccomp::compile().step("compile the filter")?);
+    let filters = seccomp::compile().step("compile the filter")?;
+    filters.allow_known().step("system call filter")?;
+    let _ = FILTERS.set(filters);
     let socket = sys::borrow(ZYGOTE_SOCKET);
     for fd in [ZYGOTE_SOCKET, OWN_PID_NAMESPACE] {
         sys::set_close_on_exec(sys::borrow(fd), true).step("mark a descriptor")?;
@@ -313,10 +315,10 @@ fn settle(cell: Cell) -> Result<u32> {
     }
     // 4. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
     sys::drop_bounding_set().step("drop the bounding set")?;
-    // 5. Only known system calls exist from here on; the list is long, so this too is better done now.
+    // 5. What is refused of the known system calls; making the filter, too, takes time better spent now.
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
-    filters.allow_known().step("system call filter")?;
+    filters.refuse().step("system call filter")?;
     Ok(request.uid)
 }
 
@@ -324,7 +326,6 @@ fn settle(cell: Cell) -> Result<u32> {
 fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let user = *USER.get().ok_or_else(missing).step("user")?;
-    let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     // 6. Wait, blank, until this process is given a function.
     let (length, trees) = receive_assignment(buffer)?;
     // 7. The code and the layers, read-only mounts that virga made.
@@ -334,7 +335,7 @@ fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
     // 8. No privilege from here on.
-    confine(user, user, filters, &[])?;
+    confine(user, user, &[])?;
     Ok(length)
 }
 

@@ -162,24 +162,20 @@ pub fn run() -> Result<std::convert::Infallible> {
     }
     let filters = seccomp::compile().step("compile the filter")?;
     filters.allow_known().step("system call filter")?;
-    confine(spec.uid, spec.uid, &filters, &[spec.directory.as_path()])?;
+    filters.refuse().step("system call filter")?;
+    confine(spec.uid, spec.uid, &[spec.directory.as_path()])?;
     sys::reset_signals();
     Err(become_program(&spec.program))
 }
 
-/// Gives up every privilege, for good; the caller has emptied the bounding set. After this only `/tmp` and `writable` can be written.
-pub(crate) fn confine(
-    uid: u32,
-    gid: u32,
-    filters: &seccomp::Filters,
-    writable: &[&std::path::Path],
-) -> Result<()> {
+/// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only
+/// `/tmp` and `writable` can be written.
+pub(crate) fn confine(uid: u32, gid: u32, writable: &[&std::path::Path]) -> Result<()> {
     sys::become_user(uid, gid).step("change user")?;
     sys::drop_capabilities().step("drop capabilities")?;
     sys::set_dumpable(true).step("own /proc/self")?;
     sys::no_new_privileges().step("no new privileges")?;
-    landlock(writable).step("landlock")?;
-    filters.refuse().step("system call filter")
+    landlock(writable).step("landlock")
 }
 
 /// A second wall behind the mounts: reading and executing anywhere, writing only where allowed.

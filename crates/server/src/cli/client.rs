@@ -41,6 +41,11 @@ impl ClientError {
         }
     }
 
+    /// Whether the server refused with this code.
+    pub(super) fn is_code(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == code)
+    }
+
     /// Whether the server says that the function does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code.starts_with("ResourceNotFound.Function"))

@@ -28,6 +28,9 @@ const LEFT_OUT: &[&str] = &[
     ".pytest_cache",
     "node_modules/.cache",
 ];
+/// Versions of Python 3 that a server is asked for.
+const OLDEST: u8 = 6;
+const NEWEST: u8 = 20;
 const POLL: Duration = Duration::from_millis(200);
 
 /// Flags of `virga deploy`.
@@ -104,7 +107,10 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
                 ..t::Code::default()
             },
             handler: args.handler.clone(),
-            runtime: Some(args.runtime.clone().unwrap_or_else(newest_runtime)),
+            runtime: Some(match &args.runtime {
+                Some(runtime) => runtime.clone(),
+                None => newest_runtime(client, &name)?,
+            }),
             memory_size: args.memory,
             timeout: args.timeout,
             init_timeout: args.init_timeout,
@@ -203,13 +209,27 @@ fn wait_until_ready(
     }
 }
 
-fn newest_runtime() -> String {
-    // The server falls back to what it has, so the client's own newest is as good a wish as any.
-    let found = worker::Interpreters::find(&[], true);
-    found
-        .all()
-        .last()
-        .map_or("Python3.6".to_owned(), |newest| newest.runtime.to_string())
+/// The newest Python that the server serves. The API has no list of them, but says of a request without code whether its
+/// runtime is the trouble.
+fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
+    for minor in (OLDEST..=NEWEST).rev() {
+        let runtime = format!("Python3.{minor}");
+        let probe = t::CreateFunctionRequest {
+            function_name: name.to_owned(),
+            namespace: client.namespace(),
+            runtime: Some(runtime.clone()),
+            ..t::CreateFunctionRequest::default()
+        };
+        match client.call::<CreateFunction>(&probe) {
+            Err(e) if e.is_code("InvalidParameterValue.Runtime") => {}
+            Err(e) if e.is_code("MissingParameter.Code") => return Ok(runtime),
+            Err(e) => return Err(e.into()),
+            Ok(_) => return Ok(runtime),
+        }
+    }
+    Err(Failure::Usage(
+        "the server has no Python; install one there (virga doctor)".into(),
+    ))
 }
 
 fn default_name(source: &Path) -> Result<String, Failure> {
