@@ -2,7 +2,7 @@
 //!
 //! One thread per zygote: the kernel ties a zygote's life to the thread that started it, and forking is
 //! serial anyway. A cold start takes a blank and the thread makes the next one behind its back; a start
-//! that finds none goes before such refills.
+//! that finds none goes before such refills, and makes the thread keep more of them for a while.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +21,11 @@ use tracing::{info, warn};
 use crate::Error;
 use crate::process::{Home, Process};
 
+/// How many times as many blanks as usual are kept where starts find none.
+const GROWTH_MAX: usize = 8;
+/// How long more than the usual number are kept since they were last short.
+const SHRINK_AFTER: Duration = Duration::from_secs(5);
+
 /// A sandboxed process that waits to be given a function.
 #[derive(Debug)]
 pub(crate) struct Blank {
@@ -36,7 +41,7 @@ pub(crate) struct Recipe {
     /// Virga's own binary.
     pub(crate) virga: PathBuf,
     pub(crate) zygote: ZygoteSpec,
-    /// How many wait ready.
+    /// How many wait ready where starts are rare.
     pub(crate) ready: usize,
     pub(crate) tmp_bytes: u64,
     pub(crate) tmp_inodes: u64,
@@ -64,6 +69,7 @@ impl Nursery {
         let (asks, inbox) = mpsc::channel();
         let ready = Ready::default();
         let keeper = Keeper {
+            target: recipe.ready,
             recipe,
             home,
             zygote: None,
@@ -104,6 +110,8 @@ fn pop_living(ready: &Ready) -> Option<Blank> {
 /// The thread's state.
 struct Keeper {
     recipe: Recipe,
+    /// How many blanks are wanted now.
+    target: usize,
     home: Arc<Home>,
     zygote: Option<Zygote>,
     ready: Ready,
@@ -115,11 +123,15 @@ impl Keeper {
     fn run(mut self) {
         let mut urgent = VecDeque::new();
         loop {
-            let idle = urgent.is_empty() && self.ready_count() >= self.recipe.ready;
+            let idle = urgent.is_empty() && self.ready_count() >= self.target;
             match self.next_ask(idle) {
-                Ok(Ask::Make(sender)) => urgent.push_back(sender),
+                Ok(Ask::Make(sender)) => {
+                    self.target = (2 * self.target).min(GROWTH_MAX * self.recipe.ready);
+                    urgent.push_back(sender);
+                }
                 Ok(Ask::Refill) => {}
                 Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) if idle => self.shrink(),
                 Err(TryRecvError::Empty) => match urgent.pop_front() {
                     Some(sender) => {
                         if let Err(Ok(unwanted)) = sender.send(self.make()) {
@@ -132,12 +144,28 @@ impl Keeper {
         }
     }
 
-    /// The next ask; waits for it when there is nothing else to do.
+    /// The next ask; waits for it when there is nothing else to do, but not for long while more blanks than
+    /// usual are kept.
     fn next_ask(&self, idle: bool) -> Result<Ask, TryRecvError> {
-        if idle {
-            self.inbox.recv().map_err(|_| TryRecvError::Disconnected)
-        } else {
-            self.inbox.try_recv()
+        if !idle {
+            return self.inbox.try_recv();
+        }
+        if self.target <= self.recipe.ready {
+            return self.inbox.recv().map_err(|_| TryRecvError::Disconnected);
+        }
+        self.inbox.recv_timeout(SHRINK_AFTER).map_err(|e| match e {
+            RecvTimeoutError::Timeout => TryRecvError::Empty,
+            RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+        })
+    }
+
+    /// Starts have not been short of blanks for a while.
+    fn shrink(&mut self) {
+        self.target = (self.target / 2).max(self.recipe.ready);
+        while self.ready_count() > self.target {
+            if let Some(unneeded) = pop_living(&self.ready) {
+                unneeded.process.kill();
+            }
         }
     }
 

@@ -11,6 +11,19 @@ use super::error::{self, unsupported};
 use super::{Caller, Gateway, Serve};
 use crate::invoke::{Finished, Invocation};
 
+/// What both actions say of whom to invoke, and how.
+macro_rules! target_of {
+    ($request:ident) => {
+        Target {
+            name: $request.function_name,
+            namespace: $request.namespace,
+            qualifier: $request.qualifier,
+            log_type: $request.log_type,
+            routing_key: $request.routing_key,
+        }
+    };
+}
+
 impl Serve for Invoke {
     async fn serve(
         gateway: &Gateway,
@@ -36,13 +49,7 @@ impl Serve for Invoke {
             code: Code::InvalidClientContext,
             text: request.client_context,
         };
-        let target = Target {
-            name: request.function_name,
-            namespace: request.namespace,
-            qualifier: request.qualifier,
-            log_type: request.log_type,
-            routing_key: request.routing_key,
-        };
+        let target = target_of!(request);
         run(gateway, caller, target, event).await
     }
 }
@@ -58,13 +65,7 @@ impl Serve for InvokeFunction {
             code: Code::Payload,
             text: request.event,
         };
-        let target = Target {
-            name: request.function_name,
-            namespace: request.namespace,
-            qualifier: request.qualifier,
-            log_type: request.log_type,
-            routing_key: request.routing_key,
-        };
+        let target = target_of!(request);
         run(gateway, caller, target, event).await
     }
 }

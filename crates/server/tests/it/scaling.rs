@@ -244,3 +244,24 @@ fn the_share_of_processors_grows_with_memory() {
         "{small} at 128 MB, {large} at 1024 MB"
     );
 }
+
+#[test]
+fn sandboxes_kept_ready_follow_demand() {
+    let python = std::fs::canonicalize("/usr/bin/python3").expect("a Python");
+    let python = python.to_str().expect("a path");
+    let flags = ["--blanks", "1", "--keep-alive", "1", "--python", python];
+    let server = Server::flags(VIRGA, &flags);
+    let client = server.client();
+    client.create("fun", SLEEPS, json!({"Timeout": 10}));
+    eventually("one is ready", || server.processes().len() == 1);
+    all(&client, 12, &json!({"s": 1.0}));
+    let gone = || {
+        ["idle", "frozen", "busy", "starting"]
+            .iter()
+            .all(|state| gauge(&client, state) == 0.0)
+    };
+    eventually("the instances are gone and more are ready", || {
+        gone() && (2..=8).contains(&server.processes().len())
+    });
+    eventually("one is ready again", || server.processes().len() == 1);
+}
