@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catalog::{Catalog, Change, Stored};
-use model::{CodeRef, Function, FunctionKey, FunctionState, PendingCode, StatusReason};
+use model::{
+    CodeRef, Function, FunctionKey, FunctionState, PendingCode, Runtime, Sha256, StatusReason,
+};
 use tokio::sync::broadcast::error::RecvError;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use worker::{InstallSettings, PackageError, PackageStore, Worker};
 
 use crate::clock;
@@ -33,6 +35,9 @@ struct Shared {
     packages: PackageStore,
     install: InstallSettings,
     at_work: Mutex<HashSet<FunctionKey>>,
+    /// Trees that were compiled, or are about to be, and for which interpreter.
+    compiled: Mutex<HashSet<(Sha256, Runtime)>>,
+    compiling: tokio::sync::Mutex<()>,
 }
 
 impl Lifecycle {
@@ -44,14 +49,15 @@ impl Lifecycle {
         packages: PackageStore,
         install: InstallSettings,
     ) -> Self {
-        let at_work = Mutex::default();
         let shared = Shared {
             catalog,
             driver,
             worker,
             packages,
             install,
-            at_work,
+            at_work: Mutex::default(),
+            compiled: Mutex::default(),
+            compiling: tokio::sync::Mutex::default(),
         };
         let lifecycle = Self {
             shared: Arc::new(shared),
@@ -86,6 +92,7 @@ impl Lifecycle {
             .retire(key, now.as_ref().map(|stored| &stored.value));
         let Some(stored) = now else { return };
         self.prewarm(&stored.value);
+        self.compile(&stored.value);
         if stored.value.pending.is_some() {
             self.make_ready(key.clone());
         }
@@ -101,6 +108,38 @@ impl Lifecycle {
         if let Err(error) = prepared {
             warn!(function = %function.key.name, %error, "a function cannot be served");
         }
+    }
+
+    /// Compiles a function's code, once for each tree and interpreter, one after another.
+    fn compile(&self, function: &Function) {
+        let served = self.shared.worker.interpreters().serve(function.runtime);
+        let (Some(code), Ok(served)) = (&function.code, served) else {
+            return;
+        };
+        let (tree, interpreter) = (code.tree.clone(), served.interpreter);
+        let mut compiled = self
+            .shared
+            .compiled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !compiled.insert((tree.clone(), interpreter.runtime)) {
+            return;
+        }
+        drop(compiled);
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let _turn = shared.compiling.lock().await;
+            match shared
+                .worker
+                .precompile(&shared.packages, &tree, &interpreter)
+                .await
+            {
+                Ok(files) => debug!(%tree, files, "code was compiled"),
+                Err(error) => {
+                    warn!(%tree, %error, "code could not be compiled ahead; each start compiles it")
+                }
+            }
+        });
     }
 
     /// Makes a function's pending code ready, unless someone is at it.
@@ -219,6 +258,12 @@ impl Lifecycle {
                     .map(|pending| pending.package.clone()),
             );
         }
+        let named = |(tree, _): &(Sha256, Runtime)| keep.contains(tree);
+        self.shared
+            .compiled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(named);
         let running = self.shared.driver.trees_in_use();
         self.shared.packages.sweep(&keep, &running, SWEEP_AGE)
     }

@@ -275,7 +275,7 @@ fn give_to(root: &Path, user: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, PackageError> + Send + 'static,
 ) -> Result<T, PackageError> {
     tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| {

@@ -12,6 +12,7 @@ mod log;
 mod nursery;
 mod outcome;
 mod package;
+mod precompile;
 mod process;
 mod python;
 mod spec;

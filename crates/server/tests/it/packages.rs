@@ -192,3 +192,51 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         wheel.writestr(info + "RECORD", "")
     return name
 "#;
+
+#[test]
+fn code_is_compiled_once_when_it_is_published() {
+    let server = server();
+    let client = server.client();
+    let files = [
+        (
+            "index.py",
+            "from pkg import deep\ndef main_handler(e, c):\n    return [deep.__cached__, deep.VALUE]\n",
+        ),
+        ("pkg/deep.py", "VALUE = 7\n"),
+        ("pkg/broken.py", "def ("),
+    ];
+    client.ok(
+        "CreateFunction",
+        &json!({"FunctionName": "fun", "Runtime": "Python3.9", "Code": {"ZipFile": package(&files)}}),
+    );
+    let digest =
+        client.ok("GetFunctionAddress", &json!({"FunctionName": "fun"}))["CodeSha256"].clone();
+    let tree = server
+        .data()
+        .join("code/trees")
+        .join(digest.as_str().expect("a digest"));
+    let compiled = |directory: &str| {
+        let listed = std::fs::read_dir(tree.join(directory).join("__pycache__"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        listed
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+    };
+    testkit::eventually("both are compiled", || {
+        compiled("").len() == 1 && compiled("pkg").len() == 1
+    });
+    assert!(
+        compiled("pkg")[0].starts_with("deep.cpython-3"),
+        "{:?}",
+        compiled("pkg")
+    );
+    let answer = client.answer("fun", &json!({}));
+    assert_eq!(answer[1], 7);
+    assert!(
+        answer[0]
+            .as_str()
+            .is_some_and(|path| path.starts_with("/var/user/pkg/__pycache__/deep.cpython-3"))
+    );
+}

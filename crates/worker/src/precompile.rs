@@ -1,0 +1,193 @@
+//! Compiling a package's Python files once, when it is published, so that no cold start does.
+//!
+//! Reading source is the interpreter's business and the source is a stranger's, so it happens in a sandbox without
+//! network, which sees the tree read-only and writes elsewhere. What it wrote is moved into the tree file by file,
+//! each whole; a start that comes before that compiles for itself.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use model::Sha256;
+use sandbox::Bind;
+use sandbox::launch::{self, Program, RunSpec};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::install::blocking;
+use crate::package::{self, PackageError, PackageStore};
+use crate::{Interpreter, Worker, python};
+
+/// Where the code and what is compiled of it show inside.
+const CODE: &str = "/var/user";
+const COMPILED: &str = "/var/compiled";
+/// The first version that can be told where to write.
+const OLDEST: (u8, u8) = (3, 8);
+const SECONDS: u32 = 120;
+
+impl Worker {
+    /// Compiles a tree for an interpreter. Says how many files were compiled; what does not compile is left out.
+    ///
+    /// # Errors
+    /// The disk's, or the sandbox's.
+    pub async fn precompile(
+        &self,
+        store: &PackageStore,
+        tree: &Sha256,
+        interpreter: &Interpreter,
+    ) -> Result<usize, PackageError> {
+        let model::Runtime::Python { major, minor } = interpreter.runtime;
+        if (major, minor) < OLDEST {
+            return Ok(0);
+        }
+        let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));
+        let done =
+            blocking(move || has_compiled(&path, &tag).map_err(PackageError::io("read a tree")))
+                .await?;
+        if done {
+            return Ok(0);
+        }
+        let user = self.users().acquire().map_err(io::Error::other);
+        let user = user.map_err(PackageError::io("take a user"))?;
+        let aside = store.make_aside();
+        let compiled = match &aside {
+            Ok(aside) => {
+                self.compile(store.tree(tree), aside, user, interpreter)
+                    .await
+            }
+            Err(e) => Err(PackageError::Refused(e.to_string())),
+        };
+        self.users().release(user);
+        if let Ok(aside) = aside {
+            let _ = fs::remove_dir_all(aside);
+        }
+        compiled
+    }
+
+    async fn compile(
+        &self,
+        tree: PathBuf,
+        aside: &Path,
+        user: u32,
+        interpreter: &Interpreter,
+    ) -> Result<usize, PackageError> {
+        chown(aside, Some(user), Some(user)).map_err(PackageError::io("prepare a directory"))?;
+        let spec = self.compile_spec(&tree, aside, user, interpreter);
+        run(self.virga(), &spec).await?;
+        let (from, limit) = (aside.join(&CODE[1..]), self.limits().unpacked_bytes);
+        blocking(move || {
+            take_over(&from, &tree, limit).map_err(PackageError::io("take over compiled files"))
+        })
+        .await
+    }
+
+    fn compile_spec(
+        &self,
+        tree: &Path,
+        aside: &Path,
+        user: u32,
+        interpreter: &Interpreter,
+    ) -> RunSpec {
+        let binds = vec![
+            python::read_only(tree, Path::new(CODE)),
+            Bind {
+                source: aside.to_owned(),
+                target: COMPILED.into(),
+                writable: true,
+            },
+        ];
+        let program = interpreter.program.to_string_lossy();
+        let prefix = format!("pycache_prefix={COMPILED}");
+        let args = [
+            &*program,
+            "-I",
+            "-S",
+            "-X",
+            &prefix,
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "unchecked-hash",
+            CODE,
+        ];
+        RunSpec {
+            root: python::root(interpreter, self.root_directory(), binds, false),
+            program: Program {
+                args: args.map(str::to_owned).to_vec(),
+                env: vec!["LANG=C.UTF-8".into()],
+            },
+            directory: COMPILED.into(),
+            uid: user,
+            network: false,
+            tmp_bytes: 16 << 20,
+            memory_bytes: 4 << 30,
+            file_bytes: 64 << 20,
+            seconds: SECONDS,
+        }
+    }
+}
+
+/// Whether an earlier run of virga, or the package's maker, has compiled it for this version.
+fn has_compiled(tree: &Path, tag: &str) -> io::Result<bool> {
+    let files = package::walk(tree)?;
+    Ok(files
+        .iter()
+        .any(|path| path.to_string_lossy().ends_with(tag)))
+}
+
+/// Runs it to its end, whatever that is: files that do not compile make it fail and are no fault.
+async fn run(virga: &Path, spec: &RunSpec) -> Result<(), PackageError> {
+    let failed = PackageError::io("compile a package");
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    let run = async {
+        let mut child = Command::new(virga)
+            .arg(launch::RUN)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(&text).await?;
+        }
+        child.wait().await.map(drop)
+    };
+    run.await.map_err(failed)
+}
+
+/// Moves compiled files to where the interpreter looks for them. A stranger's program has named them.
+fn take_over(from: &Path, tree: &Path, limit: u64) -> io::Result<usize> {
+    if !from.is_dir() || package::size(from)? > limit {
+        return Ok(0);
+    }
+    let mut taken = 0;
+    for path in package::walk(from)? {
+        let (source, name) = (from.join(&path), path.file_name());
+        let is_file = fs::symlink_metadata(&source).is_ok_and(|kind| kind.is_file());
+        let is_compiled = path.extension().is_some_and(|end| end == "pyc");
+        let (Some(parent), Some(name)) = (path.parent(), name) else {
+            continue;
+        };
+        let directory = tree.join(parent);
+        let cache = directory.join("__pycache__");
+        let ours = |path: &Path| fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir());
+        if !is_file || !is_compiled || !ours(&directory) || cache.join(name).exists() {
+            continue;
+        }
+        if !cache.exists() {
+            fs::create_dir(&cache)?;
+        }
+        if !ours(&cache) {
+            continue;
+        }
+        chown(&source, Some(0), Some(0))?;
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
+        fs::rename(&source, cache.join(name))?;
+        taken += 1;
+    }
+    Ok(taken)
+}
