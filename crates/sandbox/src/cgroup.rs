@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::{Result, Step};
 
@@ -49,6 +49,8 @@ pub struct Tree {
     version: Version,
     roots: Vec<PathBuf>,
     free: Mutex<Vec<Slot>>,
+    /// Held while a slot is made; set once everything is being removed.
+    closed: RwLock<bool>,
 }
 
 impl Tree {
@@ -74,6 +76,7 @@ impl Tree {
             version,
             roots,
             free: Mutex::new(Vec::new()),
+            closed: RwLock::new(false),
         })
     }
 
@@ -82,11 +85,12 @@ impl Tree {
         self.version
     }
 
-    /// Removes everything. What still runs in it must be ending; this waits for it.
+    /// Removes everything, and makes nothing more. What still runs in it must be ending; this waits for it.
     ///
     /// # Errors
     /// The directory whose processes do not end.
     pub fn remove(&self) -> Result<()> {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -94,11 +98,21 @@ impl Tree {
         self.roots.iter().try_for_each(|root| remove_tree(root))
     }
 
+    /// Whether everything is being removed.
+    pub fn is_closed(&self) -> bool {
+        *self.closed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An empty slot: a used one, or a new one called `name`.
     ///
     /// # Errors
     /// The file that could not be made or opened.
     pub fn acquire(&self, name: &str) -> Result<Slot> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            let why = io::Error::other("virga is stopping");
+            return Err(crate::Error::new("make control groups", why));
+        }
         match self
             .free
             .lock()

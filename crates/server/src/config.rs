@@ -119,7 +119,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "blanks",
         "NUMBER",
         "4",
-        "Sandboxes kept ready per interpreter, for cold starts; up to eight times as many where starts find none",
+        "Sandboxes kept ready per interpreter, for cold starts; up to four times as many where starts find none",
     ),
     opt(
         "node_memory_mb",

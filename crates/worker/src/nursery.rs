@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sandbox::cgroup::Limits;
 use sandbox::guest::ForkRequest;
 use sandbox::launch::ZygoteSpec;
 use sandbox::zygote::{GuestEnds, Zygote};
@@ -22,9 +23,17 @@ use crate::Error;
 use crate::process::{Home, Process};
 
 /// How many times as many blanks as usual are kept where starts find none.
-const GROWTH_MAX: usize = 8;
+const GROWTH_MAX: usize = 4;
 /// How long more than the usual number are kept since they were last short.
 const SHRINK_AFTER: Duration = Duration::from_secs(5);
+
+/// What a blank may use: what is made ahead of need does not push aside what runs.
+const BLANK: Limits = Limits {
+    memory_bytes: 128 << 20,
+    pids: 16,
+    cpu_weight: 12,
+    cpu_milli: 1000,
+};
 
 /// A sandboxed process that waits to be given a function.
 #[derive(Debug)]
@@ -175,7 +184,9 @@ impl Keeper {
             Err(e) => {
                 let pause = Duration::from_millis(100 << self.failures.min(7));
                 self.failures += 1;
-                warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
+                if !self.home.tree.is_closed() {
+                    warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
+                }
                 match self.inbox.recv_timeout(pause) {
                     Ok(Ask::Make(sender)) => drop(sender.send(self.make())),
                     Ok(Ask::Refill)
@@ -205,7 +216,9 @@ impl Keeper {
         match &made {
             Ok(_) => self.failures = 0,
             Err(e) => {
-                warn!(error = %e, "a zygote failed and is started anew");
+                if !self.home.tree.is_closed() {
+                    warn!(error = %e, "a zygote failed and is started anew");
+                }
                 self.zygote = None;
                 self.home.users.release(user);
             }
@@ -222,7 +235,8 @@ impl Keeper {
                 empty.insert(zygote)
             }
         };
-        let slot = self.home.tree.acquire(&format!("i{user}"))?;
+        let mut slot = self.home.tree.acquire(&format!("i{user}"))?;
+        slot.set(&BLANK)?;
         let (socket, guest_socket) =
             UnixStream::pair().map_err(Error::io("make an instance's socket"))?;
         let (log, guest_log) =

@@ -663,7 +663,7 @@ def main_handler(event, context):
     return mine
 "#;
     let name = format!("draws-{}", runtime.replace('.', "-"));
-    client.create(&name, source, json!({"MemorySize": 64, "Runtime": runtime}));
+    client.create(&name, source, json!({"Timeout": 30, "Runtime": runtime}));
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let (client, name) = (client.clone(), name.clone());
