@@ -18,7 +18,7 @@ pub enum Kind {
     Invoke = 2,
     /// From the guest: the handler is loaded, or could not be. A status (u16, little-endian), then JSON.
     Ready = 16,
-    /// From the guest: the answer. A status (u16, little-endian), then JSON.
+    /// From the guest: the answer. A status (u16, little-endian), the request's id (16 bytes), then JSON.
     Answer = 17,
 }
 

@@ -21,7 +21,6 @@ use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::config::{Config, LogFormat};
 use crate::credentials::{self, CredentialsError};
-use crate::doctor;
 use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, router};
 use crate::invoke::Ingest;
@@ -73,7 +72,7 @@ pub(crate) enum StartError {
 pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     start_log(&config);
     // 1. What must hold before anything is touched.
-    check_host()?;
+    let host = check_host()?;
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
@@ -156,7 +155,7 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         let _ = stopped.await;
     });
     let serving = tokio::spawn(serving.into_future());
-    announce(address, &config.data, told);
+    announce(address, &config.data, told, &host);
     // 5. The same backwards.
     wait_for_signal().await.map_err(|source| StartError::Io {
         step: "wait for a signal",
@@ -199,19 +198,18 @@ fn start_log(config: &Config) {
     }
 }
 
-/// Isolation never degrades silently.
-fn check_host() -> Result<(), StartError> {
-    let missing: Vec<_> = sandbox::probe::host()
-        .into_iter()
-        .filter_map(|check| {
-            check
-                .result
-                .err()
-                .map(|why| format!("  {}: {why}", check.name))
-        })
-        .collect();
+/// Isolation never degrades silently. Says in a few words what was found.
+fn check_host() -> Result<String, StartError> {
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for check in sandbox::probe::host() {
+        match check.result {
+            Ok(what) => found.push(what),
+            Err(why) => missing.push(format!("  {}: {why}", check.name)),
+        }
+    }
     if missing.is_empty() {
-        Ok(())
+        Ok(found.join("; "))
     } else {
         Err(StartError::Host(missing.join("\n")))
     }
@@ -300,7 +298,7 @@ fn prewarm(worker: &Worker, config: &Config) {
 
 /// The one line that says where everything is.
 #[expect(clippy::print_stdout, reason = "tools wait for this line")]
-fn announce(address: SocketAddr, data: &Path, told: bool) {
+fn announce(address: SocketAddr, data: &Path, told: bool, host: &str) {
     let credentials = if told {
         "the environment's".to_owned()
     } else {
@@ -311,7 +309,7 @@ fn announce(address: SocketAddr, data: &Path, told: bool) {
         data.display()
     );
     let _ = io::stdout().flush();
-    info!(%address, host = doctor::summary(), "ready");
+    info!(%address, host, "ready");
 }
 
 async fn wait_for_signal() -> io::Result<()> {

@@ -30,15 +30,6 @@ pub(crate) fn examine() -> Vec<Finding> {
     findings
 }
 
-/// In a few words, for the log.
-pub(crate) fn summary() -> String {
-    let found: Vec<_> = sandbox::probe::host()
-        .into_iter()
-        .filter_map(|check| check.result.ok())
-        .collect();
-    found.join("; ")
-}
-
 fn interpreters() -> Finding {
     let found = Interpreters::find(&[], true);
     let list: Vec<_> = found

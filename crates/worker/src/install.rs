@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use model::Sha256;
 use sandbox::Bind;
-use sandbox::launch::{self, Program, RunSpec};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use sandbox::launch::{Program, RunSpec};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::package::{self, PackageError, PackageStore};
-use crate::{Interpreter, Worker, python};
+use crate::{Interpreter, Worker, python, tool};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
@@ -198,23 +197,9 @@ async fn run_pip(
     tree: &Path,
     limit: u64,
 ) -> Result<String, PackageError> {
-    let failed = PackageError::io("run pip");
-    let mut child = Command::new(virga)
-        .arg(launch::RUN)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    let text = serde_json::to_vec(spec).unwrap_or_default();
-    if let Some(mut input) = child.stdin.take() {
-        input
-            .write_all(&text)
-            .await
-            .map_err(PackageError::io("run pip"))?;
-    }
+    let mut child = tool::start(virga, spec, Stdio::piped)
+        .await
+        .map_err(PackageError::io("run pip"))?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let reading = async { tokio::join!(end_of(output), end_of(errors)) };
     tokio::pin!(reading);

@@ -30,6 +30,15 @@ pub struct Served {
     pub fallback: bool,
 }
 
+impl Served {
+    /// What users are told when another version serves than `asked`.
+    pub fn note(&self, asked: Runtime) -> Option<String> {
+        let runs = self.interpreter.runtime;
+        self.fallback
+            .then(|| format!("{asked} is not installed on this host; {runs} serves it"))
+    }
+}
+
 /// The interpreters of this host, by version.
 #[derive(Clone, Debug)]
 pub struct Interpreters {

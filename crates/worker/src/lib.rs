@@ -16,6 +16,7 @@ mod precompile;
 mod process;
 mod python;
 mod spec;
+mod tool;
 mod worker;
 
 pub use install::{InstallSettings, Installed};

@@ -12,13 +12,11 @@ use std::process::Stdio;
 
 use model::Sha256;
 use sandbox::Bind;
-use sandbox::launch::{self, Program, RunSpec};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use sandbox::launch::{Program, RunSpec};
 
 use crate::install::blocking;
 use crate::package::{self, PackageError, PackageStore};
-use crate::{Interpreter, Worker, python};
+use crate::{Interpreter, Worker, python, tool};
 
 /// Where the code and what is compiled of it show inside.
 const CODE: &str = "/var/user";
@@ -75,7 +73,14 @@ impl Worker {
     ) -> Result<usize, PackageError> {
         chown(aside, Some(user), Some(user)).map_err(PackageError::io("prepare a directory"))?;
         let spec = self.compile_spec(&tree, aside, user, interpreter);
-        run(self.virga(), &spec).await?;
+        // Files that do not compile make it fail, and are no fault.
+        let run = async {
+            tool::start(self.virga(), &spec, Stdio::null)
+                .await?
+                .wait()
+                .await
+        };
+        run.await.map_err(PackageError::io("compile a package"))?;
         let (from, limit) = (aside.join(&CODE[1..]), self.limits().unpacked_bytes);
         blocking(move || {
             take_over(&from, &tree, limit).map_err(PackageError::io("take over compiled files"))
@@ -136,27 +141,6 @@ fn has_compiled(tree: &Path, tag: &str) -> io::Result<bool> {
     Ok(files
         .iter()
         .any(|path| path.to_string_lossy().ends_with(tag)))
-}
-
-/// Runs it to its end, whatever that is: files that do not compile make it fail and are no fault.
-async fn run(virga: &Path, spec: &RunSpec) -> Result<(), PackageError> {
-    let failed = PackageError::io("compile a package");
-    let text = serde_json::to_vec(spec).unwrap_or_default();
-    let run = async {
-        let mut child = Command::new(virga)
-            .arg(launch::RUN)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(&text).await?;
-        }
-        child.wait().await.map(drop)
-    };
-    run.await.map_err(failed)
 }
 
 /// Moves compiled files to where the interpreter looks for them. A stranger's program has named them.

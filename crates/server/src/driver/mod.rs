@@ -149,10 +149,7 @@ impl Driver {
             .worker
             .prepare(function.key.account, &served.interpreter)?;
         let config = &function.config;
-        let note = served.fallback.then(|| {
-            let (asked, runs) = (function.runtime, served.interpreter.runtime);
-            format!("{asked} is not installed on this host; {runs} serves it")
-        });
+        let note = served.note(function.runtime);
         let spec = Arc::new(InstanceSpec {
             function: function.key.clone(),
             version: Qualifier::Latest,

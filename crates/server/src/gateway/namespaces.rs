@@ -6,7 +6,7 @@ use scf::types as t;
 use scf::{Code, Error};
 
 use super::error;
-use super::functions::{descending, page};
+use super::functions::{descending, description, page};
 use super::{Caller, Gateway, Serve};
 use crate::clock;
 
@@ -19,7 +19,7 @@ impl Serve for CreateNamespace {
         let now = clock::now_ms();
         let record = NamespaceRecord {
             name: Namespace::parse(&request.namespace).map_err(error::invalid)?,
-            description: description(gateway, request.description)?,
+            description: description(request.description.as_deref(), &gateway.limits)?,
             added: now,
             modified: now,
         };
@@ -43,7 +43,7 @@ impl Serve for UpdateNamespace {
             .catalog
             .namespace(caller.account, &name)
             .map_or(now, |old| old.value.added);
-        let description = description(gateway, Some(request.description))?;
+        let description = description(Some(&request.description), &gateway.limits)?;
         let record = NamespaceRecord {
             name,
             description,
@@ -162,16 +162,4 @@ fn show(record: &NamespaceRecord) -> t::NamespaceInfo {
         name: record.name.to_string(),
         r#type: "default".into(),
     }
-}
-
-fn description(gateway: &Gateway, given: Option<String>) -> Result<String, Error> {
-    let text = given.unwrap_or_default();
-    let limit = gateway.limits.description_chars;
-    if text.chars().count() > limit as usize {
-        return Err(Error::new(
-            Code::InvalidDescription,
-            format!("Description: up to {limit} characters are allowed"),
-        ));
-    }
-    Ok(text)
 }

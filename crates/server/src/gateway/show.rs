@@ -182,13 +182,7 @@ fn first_message(function: &Function) -> String {
 /// Which interpreter serves, when it is not the one that was asked for.
 fn fallback(gateway: &Gateway, function: &Function) -> Option<StatusReason> {
     let message = match gateway.worker.interpreters().serve(function.runtime) {
-        Ok(served) if served.fallback => {
-            format!(
-                "{} is not installed on this host; {} serves it",
-                function.runtime, served.interpreter.runtime
-            )
-        }
-        Ok(_) => return None,
+        Ok(served) => served.note(function.runtime)?,
         Err(e) => e.to_string(),
     };
     Some(StatusReason {

@@ -14,7 +14,8 @@ const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
 /// Source: SCF's tag limits.
 const TAGS_MAX: usize = 50;
 
-pub(super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
+/// A description of a function or a namespace.
+pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
     let text = given.unwrap_or_default();
     let length = text.chars().count();
     if length > limits.description_chars as usize {
