@@ -540,7 +540,7 @@ def open_a_socket_to_the_kernels_ciphers(event):
     return socket.socket(38, socket.SOCK_SEQPACKET)
 
 
-@attempt("lo")
+@attempt("lo,eth0")
 def interfaces(event):
     return ",".join(name for _, name in socket.if_nameindex())
 

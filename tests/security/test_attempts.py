@@ -16,11 +16,9 @@ import zipfile
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "sdk"))
-sys.path.insert(0, HERE)
-import attacker  # noqa: E402
-from conftest import Server  # noqa: E402
-from test_python_sdk import Api  # noqa: E402
+import attacker
+from api import Api
+from virga import Server
 
 PAIRS = [name for name in attacker.ATTEMPTS if name.startswith("leave_")]
 ALONE = [name for name in attacker.ATTEMPTS if name not in PAIRS]

@@ -122,8 +122,16 @@ pub struct FunctionConfig {
     pub init_timeout: Seconds,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+    /// Whether it reaches more than its own loopback.
+    #[serde(default = "yes")]
+    pub public_net: bool,
     /// Fields that are accepted and shown again but have no effect yet, by their wire names.
     pub echo: BTreeMap<String, serde_json::Value>,
+}
+
+/// What records that are older than a field hold for it.
+fn yes() -> bool {
+    true
 }
 
 /// A function as the catalog keeps it: `$LATEST`.

@@ -6,10 +6,10 @@
 //! Slots are reused, since making one costs more than resetting it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use crate::{Result, Step};
@@ -49,6 +49,8 @@ pub struct Tree {
     version: Version,
     roots: Vec<PathBuf>,
     free: Mutex<Vec<Slot>>,
+    /// How many slots were made; each has a name that no other ever had.
+    made: AtomicU64,
     /// Held while a slot is made; set once everything is being removed.
     closed: RwLock<bool>,
 }
@@ -76,6 +78,7 @@ impl Tree {
             version,
             roots,
             free: Mutex::new(Vec::new()),
+            made: AtomicU64::new(0),
             closed: RwLock::new(false),
         })
     }
@@ -103,11 +106,11 @@ impl Tree {
         *self.closed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty slot: a used one, or a new one called `name`.
+    /// An empty slot: a used one, or a new one.
     ///
     /// # Errors
     /// The file that could not be made or opened.
-    pub fn acquire(&self, name: &str) -> Result<Slot> {
+    pub fn acquire(&self) -> Result<Slot> {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             let why = io::Error::other("virga is stopping");
@@ -120,7 +123,10 @@ impl Tree {
             .pop()
         {
             Some(slot) => Ok(slot),
-            None => Slot::create(self.version, &self.roots, name),
+            None => {
+                let name = format!("i{}", self.made.fetch_add(1, Ordering::Relaxed));
+                Slot::create(self.version, &self.roots, &name)
+            }
         }
     }
 
@@ -161,10 +167,8 @@ impl Drop for Tree {
 pub struct Slot {
     version: Version,
     directories: Vec<PathBuf>,
-    attach: Vec<File>,
     peak: File,
     freezer: File,
-    events: File,
     kills_before: u64,
 }
 
@@ -172,55 +176,50 @@ impl Slot {
     fn create(version: Version, roots: &[PathBuf], name: &str) -> Result<Self> {
         let directories: Vec<PathBuf> = roots.iter().map(|root| root.join(name)).collect();
         for directory in &directories {
-            match fs::create_dir(directory) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(crate::Error::new(
-                        format!("create {}", directory.display()),
-                        e,
-                    ));
-                }
-                _ => {}
-            }
+            // One that is there already would be another instance's: each would be frozen, and limited, with the other.
+            fs::create_dir(directory).step(format!("create {}", directory.display()))?;
         }
-        // `tasks` moves the writing thread alone, which is all there is, and spares a lock.
-        let (attach_name, peak, freezer, events) = match version {
-            Version::V1 => (
-                "tasks",
-                "memory.max_usage_in_bytes",
-                "freezer.state",
-                "memory.oom_control",
-            ),
-            Version::V2 => (
-                "cgroup.procs",
-                "memory.peak",
-                "cgroup.freeze",
-                "memory.events",
-            ),
+        let (peak, freezer) = match version {
+            Version::V1 => ("memory.max_usage_in_bytes", "freezer.state"),
+            Version::V2 => ("memory.peak", "cgroup.freeze"),
         };
-        let attach = directories
-            .iter()
-            .map(|directory| open(&directory.join(attach_name), false, true))
-            .collect::<Result<Vec<_>>>()?;
         // Version 1 has a directory per controller, in the order of the list; version 2 has one.
         let memory = &directories[0];
         let freezing = &directories[directories.len() - 1];
         Ok(Self {
             version,
-            attach,
             peak: open(&memory.join(peak), true, version == Version::V1)?,
             freezer: open(&freezing.join(freezer), false, true)?,
-            events: open(&memory.join(events), true, false)?,
             directories,
             kills_before: 0,
         })
     }
 
-    /// The files into which a process writes `0` to enter.
-    pub fn attach_files(&self) -> Vec<BorrowedFd<'_>> {
-        self.attach.iter().map(AsFd::as_fd).collect()
+    /// Opens the files into which a process writes `0` to enter. Only two files of a slot stay open for as long as
+    /// it is used: thousands of instances share one process' table.
+    ///
+    /// # Errors
+    /// The file that could not be opened.
+    pub fn attach_files(&self) -> Result<Vec<File>> {
+        // `tasks` moves the writing thread alone, which is all there is, and spares a lock.
+        let name = match self.version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        };
+        let files = self
+            .directories
+            .iter()
+            .map(|directory| open(&directory.join(name), false, true));
+        files.collect()
     }
 
-    /// Sets the limits and starts the counters anew.
+    /// Starts the counters anew, for the next instance.
+    pub fn begin(&mut self) {
+        self.reset_peak();
+        self.kills_before = self.kills();
+    }
+
+    /// Sets the limits.
     ///
     /// # Errors
     /// The limit that the host refused.
@@ -236,7 +235,6 @@ impl Slot {
                 write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
                 write(&cpu.join("cpu.cfs_quota_us"), quota.max(1000))?;
                 write(&pids.join("pids.max"), u64::from(limits.pids))?;
-                self.reset_peak();
             }
             Version::V2 => {
                 let directory = self.directories[0].clone();
@@ -252,7 +250,6 @@ impl Slot {
                 write(&directory.join("pids.max"), u64::from(limits.pids))?;
             }
         }
-        self.kills_before = self.kills();
         Ok(())
     }
 
@@ -289,23 +286,23 @@ impl Slot {
             .unwrap_or(0)
     }
 
-    /// Whether the kernel killed a process here for want of memory since the limits were set.
-    pub fn out_of_memory(&mut self) -> bool {
+    /// Whether the kernel killed a process here for want of memory since the counters were started.
+    pub fn out_of_memory(&self) -> bool {
         self.kills() > self.kills_before
     }
 
-    fn kills(&mut self) -> u64 {
-        let mut text = String::new();
-        let read = self
-            .events
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.events.read_to_string(&mut text));
+    fn kills(&self) -> u64 {
+        let name = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let read = fs::read_to_string(self.directories[0].join(name));
         let count = |line: &str| {
             line.strip_prefix("oom_kill ")
                 .and_then(|n| n.trim().parse().ok())
         };
         read.ok()
-            .and_then(|_| text.lines().find_map(count))
+            .and_then(|text| text.lines().find_map(count))
             .unwrap_or(0)
     }
 
@@ -485,5 +482,24 @@ mod tests {
             .lines()
             .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
         assert_eq!(found, Some("/sys/fs/cgroup/unified".into()));
+    }
+
+    #[test]
+    fn slots_in_use_never_share_a_directory() {
+        let tree = Tree::open(&format!("virga-slots-{}", std::process::id())).expect("a tree");
+        let [first, second] = [(); 2].map(|()| tree.acquire().expect("a slot"));
+        tree.release(first);
+        let mut used = vec![second];
+        used.extend((0..3).map(|_| tree.acquire().expect("a slot")));
+        let mut directories: Vec<_> = used
+            .iter()
+            .flat_map(|slot| slot.directories.clone())
+            .collect();
+        let count = directories.len();
+        directories.sort();
+        directories.dedup();
+        assert_eq!(directories.len(), count);
+        drop(used);
+        tree.remove().expect("removed");
     }
 }

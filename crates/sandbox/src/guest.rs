@@ -16,16 +16,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{OWN_PID_NAMESPACE, ZYGOTE_SOCKET, confine};
-use crate::{Result, Step, root, seccomp, sys, wire};
+use crate::{Result, Step, network, root, seccomp, sys, wire};
 
 /// What an instance is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
-/// status pipe, and the files of its cgroups.
+/// status pipe, its network namespace if it has one, and the files of its cgroups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForkRequest {
     /// The user and group of the instance, its alone.
     pub uid: u32,
     /// Name of the host inside.
     pub hostname: String,
+    /// Whether a network namespace comes with the request.
+    pub network: bool,
     /// Size of `/tmp`, bytes.
     pub tmp_bytes: u64,
     /// Files and directories in `/tmp`.
@@ -64,6 +66,7 @@ struct Cell {
     socket: OwnedFd,
     log: OwnedFd,
     status: OwnedFd,
+    network: Option<OwnedFd>,
     cgroups: Vec<OwnedFd>,
 }
 
@@ -183,17 +186,18 @@ fn serve() -> Result<()> {
 }
 
 fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Cell> {
-    let request = serde_json::from_slice(bytes)
+    let request: ForkRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let mut fds = fds.into_iter();
     match (fds.next(), fds.next(), fds.next()) {
         (Some(socket), Some(log), Some(status)) => Ok(Cell {
-            request,
             socket,
             log,
             status,
+            network: if request.network { fds.next() } else { None },
             cgroups: fds.collect(),
+            request,
         }),
         _ => Err(crate::Error::new(
             "read a request",
@@ -224,10 +228,18 @@ fn make_cell(cell: Cell) {
     sys::signal_action(libc::SIGCHLD, false);
     let built = (|| {
         sys::die_with_parent().step("follow the zygote")?;
-        let all = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        sys::unshare(all).step("new namespaces")?;
+        let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        match &cell.network {
+            Some(made) => {
+                sys::unshare(all).step("new namespaces")?;
+                sys::setns(made.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
+            }
+            None => {
+                sys::unshare(all | libc::CLONE_NEWNET).step("new namespaces")?;
+                sys::loopback_up().step("loopback")?;
+            }
+        }
         sys::set_hostname(&cell.request.hostname).step("set the host's name")?;
-        sys::loopback_up().step("loopback")?;
         let request = &cell.request;
         root::mount_private(
             request.uid,
@@ -296,11 +308,12 @@ fn settle(cell: Cell) -> Result<u32> {
         socket,
         log,
         status,
+        network,
         cgroups,
     } = cell;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     // All lie above the fixed numbers, which were taken when they came; the next call closes them.
-    std::mem::forget((null, socket, log, status, cgroups));
+    std::mem::forget((null, socket, log, status, network, cgroups));
     sys::close_from(ZYGOTE_SOCKET + 1).step("close descriptors")?;
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
     // 3. A session without a terminal, ordinary limits.
@@ -327,19 +340,34 @@ fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let user = *USER.get().ok_or_else(missing).step("user")?;
     // 6. Wait, blank, until this process is given a function.
-    let (length, trees) = receive_assignment(buffer)?;
+    let Assignment {
+        length,
+        trees,
+        online,
+    } = receive_assignment(buffer)?;
     // 7. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 8. No privilege from here on.
+    // 8. Without an address there is no way out; virga has closed the router's side, too.
+    if !online {
+        sys::remove_address(network::GUEST_NAME).step("leave the network")?;
+    }
+    // 9. No privilege from here on.
     confine(user, user, &[])?;
     Ok(length)
 }
 
-fn receive_assignment(buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+/// What a blank was told to become; its configuration is in the buffer.
+struct Assignment {
+    length: usize,
+    trees: Vec<OwnedFd>,
+    online: bool,
+}
+
+fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let refused =
         |why: &str| crate::Error::new("receive an assignment", std::io::Error::other(why));
     let mut header = [0; wire::HEADER];
@@ -358,14 +386,21 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
         have = header.len();
     }
     debug_assert_eq!(have, header.len());
-    match wire::parse_header(&header) {
-        (Some(wire::Kind::Assign), length) if length <= buffer.len() => {
-            socket
-                .read_exact(&mut buffer[..length])
-                .step("receive an assignment")?;
-            Ok((length, trees))
-        }
-        (Some(wire::Kind::Assign), _) => Err(refused("it is too long")),
-        _ => Err(refused("something else came first")),
+    let (kind, length) = wire::parse_header(&header);
+    let online = match kind {
+        Some(wire::Kind::Assign) => true,
+        Some(wire::Kind::AssignOffline) => false,
+        _ => return Err(refused("something else came first")),
+    };
+    if length > buffer.len() {
+        return Err(refused("it is too long"));
     }
+    socket
+        .read_exact(&mut buffer[..length])
+        .step("receive an assignment")?;
+    Ok(Assignment {
+        length,
+        trees,
+        online,
+    })
 }

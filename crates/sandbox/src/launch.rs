@@ -47,8 +47,8 @@ pub struct RunSpec {
     pub directory: PathBuf,
     /// The user and group that it runs as.
     pub uid: u32,
-    /// Whether it shares the host's network; else it has none.
-    pub network: bool,
+    /// The network that it has.
+    pub network: RunNetwork,
     /// Size of its `/tmp`, bytes.
     pub tmp_bytes: u64,
     /// Largest address space of one of its processes, bytes.
@@ -57,6 +57,17 @@ pub struct RunSpec {
     pub file_bytes: u64,
     /// Longest run, seconds; the sandbox ends by `SIGALRM` after it.
     pub seconds: u32,
+}
+
+/// The network of a program that runs to its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum RunNetwork {
+    /// None.
+    Nothing,
+    /// The host's own, and all that it reaches.
+    Host,
+    /// The namespace behind this path.
+    Namespace(PathBuf),
 }
 
 /// Descriptors of a zygote: its socket, and its own pid namespace.
@@ -125,12 +136,19 @@ pub fn run() -> Result<std::convert::Infallible> {
     sys::dup_to(null.as_fd(), 0).step("close standard input")?;
     sys::end_after(spec.seconds);
     // 3. Namespaces. The pid namespace holds from the next fork on.
-    let mut namespaces =
+    let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if !spec.network {
-        namespaces |= libc::CLONE_NEWNET;
-    }
     sys::unshare(namespaces).step("new namespaces")?;
+    match &spec.network {
+        RunNetwork::Nothing => {
+            sys::unshare(libc::CLONE_NEWNET).step("new network namespace")?;
+        }
+        RunNetwork::Host => {}
+        RunNetwork::Namespace(path) => {
+            let namespace: OwnedFd = File::open(path).step("open the network")?.into();
+            sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
+        }
+    }
     root::enter(&spec.root)?;
     // 4. This process stays outside and waits; when it is killed, the kernel kills the first process of the
     //    pid namespace and with it every other.

@@ -13,6 +13,7 @@
 pub mod cgroup;
 pub mod guest;
 pub mod launch;
+pub mod network;
 pub mod probe;
 mod root;
 mod seccomp;
@@ -20,8 +21,8 @@ mod sys;
 pub mod wire;
 pub mod zygote;
 
-pub use root::{Bind, RootSpec};
-pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, read_now};
+pub use root::{Bind, Names, RootSpec};
+pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, raise_open_files, read_now};
 
 use thiserror::Error;
 

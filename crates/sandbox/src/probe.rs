@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{cgroup, sys};
+use crate::{cgroup, network, sys};
 
 /// One thing that isolation needs.
 #[derive(Clone, Debug)]
@@ -96,5 +96,13 @@ fn landlock() -> Check {
     Check {
         name: "landlock",
         result,
+    }
+}
+
+/// Whether functions can have a network of their own, beyond their loopback.
+pub fn network() -> Check {
+    Check {
+        name: "network",
+        result: network::probe(),
     }
 }

@@ -29,8 +29,25 @@ pub struct RootSpec {
     pub binds: Vec<Bind>,
     /// Symbolic links: where, to what.
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// Whether the host's resolver configuration shows inside, for a guest that shares its network.
-    pub resolver: bool,
+    /// How names are resolved inside.
+    pub names: Names,
+}
+
+/// How a guest resolves names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Names {
+    /// It has no network to ask.
+    #[default]
+    Nowhere,
+    /// As the host does, whose network it shares.
+    AsHost,
+    /// As virga says.
+    Given {
+        /// Lines of `/etc/hosts` beside the loopback's.
+        hosts: String,
+        /// All of `/etc/resolv.conf`.
+        resolver: Option<String>,
+    },
 }
 
 /// Where a function's code shows.
@@ -56,7 +73,7 @@ const ETC: &[&str] = &[
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
 ];
-const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf", "/etc/pip.conf"];
+const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf"];
 
 /// Harmless devices. There is no terminal and no disk.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
@@ -98,8 +115,11 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
     ] {
         fs::create_dir_all(root.join(dir)).step(format!("create /{dir}"))?;
     }
-    write_etc(root)?;
-    let resolver: &[&str] = if spec.resolver { RESOLVER } else { &[] };
+    write_etc(root, &spec.names)?;
+    let resolver: &[&str] = match spec.names {
+        Names::AsHost => RESOLVER,
+        Names::Nowhere | Names::Given { .. } => &[],
+    };
     for path in ETC
         .iter()
         .chain(resolver)
@@ -151,13 +171,22 @@ fn system_directory(root: &Path, path: &Path) -> Result<()> {
     }
 }
 
-fn write_etc(root: &Path) -> Result<()> {
-    let files = [
+fn write_etc(root: &Path, names: &Names) -> Result<()> {
+    let mut hosts = HOSTS.to_owned();
+    let mut files = vec![
         ("passwd", PASSWD),
         ("group", GROUP),
-        ("hosts", HOSTS),
         ("nsswitch.conf", NSSWITCH),
     ];
+    if let Names::Given {
+        hosts: more,
+        resolver,
+    } = names
+    {
+        hosts.push_str(more);
+        files.extend(resolver.as_deref().map(|text| ("resolv.conf", text)));
+    }
+    files.push(("hosts", &hosts));
     for (name, text) in files {
         fs::write(root.join("etc").join(name), text).step(format!("write /etc/{name}"))?;
     }

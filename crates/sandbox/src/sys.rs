@@ -225,19 +225,37 @@ pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
 
 /// Brings the loopback interface of this network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
+    let mut request = interface("lo");
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    configure(libc::SIOCSIFFLAGS, &request)
+}
+
+/// Takes an interface's IPv4 address away, and with it its routes. One that is not there has none.
+pub(crate) fn remove_address(name: &str) -> io::Result<()> {
+    let mut request = interface(name);
+    request.ifr_ifru.ifru_addr.sa_family = libc::AF_INET as libc::sa_family_t;
+    match configure(libc::SIOCSIFADDR, &request) {
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+fn interface(name: &str) -> libc::ifreq {
+    // SAFETY: zero is a valid value of every field of this plain C struct.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+fn configure(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
     // SAFETY: takes no memory.
     let socket = owned(check(unsafe {
         libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
     })?);
-    // SAFETY: zero is a valid value of every field of this plain C struct.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    // SAFETY: the request is a live `ifreq`, which is what SIOCSIFFLAGS reads.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
+    // SAFETY: both callers ask for what reads a live `ifreq`.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw const *request) }).map(drop)
 }
 
 /// Sets both the soft and the hard limit.
@@ -377,6 +395,42 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one live slice.
     let read = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether a read of this descriptor would not wait.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one live `pollfd` is passed, and its count.
+    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+}
+
+/// Raises the bound on this process' open files as far as the system lets it, and gives the bound that holds.
+///
+/// # Errors
+/// The system's error when it does not tell.
+pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for writing.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    // Without the privilege to raise the hard limit, the soft one can still go up to it.
+    for most in [wanted.max(limit.rlim_max), limit.rlim_max] {
+        let raised = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: most.max(limit.rlim_max),
+        };
+        // SAFETY: `raised` lives through the call.
+        if check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) }).is_ok() {
+            return Ok(most);
+        }
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// A pair of connected sockets that keep message boundaries.

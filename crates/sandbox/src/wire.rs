@@ -16,6 +16,8 @@ pub enum Kind {
     Assign = 1,
     /// To the guest: run. The context's length (u32, little-endian), the context as JSON, the event.
     Invoke = 2,
+    /// The same as [`Self::Assign`], for a function that has no network but its loopback.
+    AssignOffline = 3,
     /// From the guest: the handler is loaded, or could not be. A status (u16, little-endian), then JSON.
     Ready = 16,
     /// From the guest: the answer. A status (u16, little-endian), the request's id (16 bytes), then JSON.
@@ -25,9 +27,15 @@ pub enum Kind {
 impl Kind {
     /// Reads a kind.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Assign, Self::Invoke, Self::Ready, Self::Answer]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Assign,
+            Self::Invoke,
+            Self::AssignOffline,
+            Self::Ready,
+            Self::Answer,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 

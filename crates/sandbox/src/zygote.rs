@@ -4,16 +4,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use crate::guest::{ForkReply, ForkRequest};
 use crate::launch::{SPEC_MAX, ZYGOTE, ZygoteSpec};
 use crate::{Pidfd, Result, Step, sys};
 
-/// A running zygote. Dropping it ends the process; with it end all instances it made.
+/// A zygote. Dropping it ends the process; with it end all instances it made.
 #[derive(Debug)]
 pub struct Zygote {
     socket: OwnedFd,
-    process: Child,
+    process: Mutex<Child>,
+    pid: u32,
 }
 
 /// A fresh instance that waits for an assignment.
@@ -34,12 +36,14 @@ pub struct GuestEnds<'a> {
     pub log: BorrowedFd<'a>,
     /// Where the init leaves an [`crate::guest::ExitStatus`].
     pub status: BorrowedFd<'a>,
+    /// The network namespace it enters; it makes an empty one where there is none.
+    pub network: Option<BorrowedFd<'a>>,
     /// See [`crate::cgroup::Slot::attach_files`].
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
 
 impl Zygote {
-    /// Starts a zygote and waits until it is warm. `virga` is virga's own binary.
+    /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is virga's own binary.
     ///
     /// Call from a thread that outlives the zygote: the kernel ends it with the thread that started it.
     ///
@@ -64,31 +68,46 @@ impl Zygote {
             .stderr(Stdio::inherit())
             .spawn()
             .step(format!("start {}", virga.display()))?;
-        let mut zygote = Self {
+        let zygote = Self {
             socket: ours,
-            process,
+            pid: process.id(),
+            process: Mutex::new(process),
         };
         sys::send(zygote.socket.as_fd(), &bytes, &[]).step("send the specification")?;
-        match zygote.reply()? {
-            (ForkReply::Ready, _) => Ok(zygote),
+        Ok(zygote)
+    }
+
+    /// Waits until a zygote that was just started can fork. Called once, before the first fork.
+    ///
+    /// # Errors
+    /// What it said instead, or that it ended.
+    pub fn wait_until_warm(&self) -> Result<()> {
+        match self.reply()? {
+            (ForkReply::Ready, _) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }
     }
 
-    /// The zygote's process number.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
+    /// Whether [`Self::wait_until_warm`] would not wait.
+    pub fn has_spoken(&self) -> bool {
+        sys::is_readable(self.socket.as_fd())
     }
 
-    /// Makes a blank.
+    /// The zygote's process number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Makes a blank. One thread at a time may ask.
     ///
     /// # Errors
     /// What failed. After an error in talking to it the zygote is of no more use.
-    pub fn fork(&mut self, request: &ForkRequest, ends: &GuestEnds<'_>) -> Result<Forked> {
+    pub fn fork(&self, request: &ForkRequest, ends: &GuestEnds<'_>) -> Result<Forked> {
         let bytes = serde_json::to_vec(request)
             .map_err(io::Error::other)
             .step("write a request")?;
         let mut fds = vec![ends.socket, ends.log, ends.status];
+        fds.extend(ends.network);
         fds.extend(&ends.cgroups);
         sys::send(self.socket.as_fd(), &bytes, &fds).step("ask the zygote")?;
         match self.reply()? {
@@ -103,7 +122,7 @@ impl Zygote {
         }
     }
 
-    fn reply(&mut self) -> Result<(ForkReply, Option<OwnedFd>)> {
+    fn reply(&self) -> Result<(ForkReply, Option<OwnedFd>)> {
         let mut bytes = [0; 4096];
         let (length, fds) =
             sys::receive(self.socket.as_fd(), &mut bytes).step("hear from the zygote")?;
@@ -124,8 +143,12 @@ impl Zygote {
 impl Drop for Zygote {
     fn drop(&mut self) {
         // It ends by itself when its socket closes; killing saves waiting for it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = self
+            .process
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 

@@ -11,20 +11,23 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use catalog::Catalog;
 use catalog::kv::SqliteKv;
+use sandbox::network::Network;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
+use crate::network;
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 
 /// How long a pool waits for memory before others that hold more hand over.
@@ -72,7 +75,7 @@ pub(crate) enum StartError {
 pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     start_log(&config);
     // 1. What must hold before anything is touched.
-    let host = check_host()?;
+    let host = check_host(&config)?;
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
@@ -104,7 +107,10 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         source,
     })?;
     // 3. What runs.
-    let worker = Arc::new(Worker::new(worker_config(&config)?)?);
+    let functions = network::open(&config).map_err(worker::Error::from)?;
+    let inside = functions.as_ref().map(Network::listen).transpose();
+    let inside = inside.map_err(worker::Error::from)?;
+    let worker = Arc::new(Worker::new(worker_config(&config)?, functions)?);
     if worker.interpreters().all().next().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
@@ -119,6 +125,7 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     let install = InstallSettings {
         timeout: config.install_timeout,
         directories: config.install_directories.clone(),
+        host_network: config.install_on_host_network,
     };
     Lifecycle::start(
         catalog.clone(),
@@ -145,16 +152,17 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         prometheus: Prometheus(prometheus),
         body_room: Semaphore::new(BODY_ROOM_KB),
     };
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "cannot send small answers at once");
-        }
-    });
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, router(Arc::new(gateway))).with_graceful_shutdown(async {
-        let _ = stopped.await;
-    });
-    let serving = tokio::spawn(serving.into_future());
+    let routes = router(Arc::new(gateway));
+    let (stop, stopped) = watch::channel(());
+    let mut serving = JoinSet::new();
+    serving.spawn(serve(listener, routes.clone(), stopped.clone()));
+    if let Some(inside) = inside {
+        let inside = into_tokio(inside).map_err(|source| StartError::Io {
+            step: "listen for functions",
+            source,
+        })?;
+        serving.spawn(serve(inside, routes, stopped));
+    }
     announce(address, &config.data, told, &host);
     // 5. The same backwards.
     wait_for_signal().await.map_err(|source| StartError::Io {
@@ -162,13 +170,13 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         source,
     })?;
     info!("draining: no new requests; running ones may end");
-    let _ = stop.send(());
+    drop(stop);
     let drained = driver.drain(config.drain_timeout).await;
     if !drained {
         warn!("instances were still running at the end of the drain timeout; they are ended");
     }
     // Connections with an answer under way get a moment; idle ones are closed at once.
-    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), serving.join_all()).await;
     let last = tokio::task::spawn_blocking(move || {
         worker.close();
         telemetry.flush();
@@ -176,6 +184,25 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     last.await.unwrap_or_default();
     info!("stopped");
     Ok(drained)
+}
+
+/// Serves until the other end of `stopped` goes.
+async fn serve(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<()>) {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            warn!(%error, "cannot send small answers at once");
+        }
+    });
+    let serving = axum::serve(listener, routes)
+        .with_graceful_shutdown(async move { while stopped.changed().await.is_ok() {} });
+    if let Err(error) = serving.await {
+        warn!(%error, "a listener failed");
+    }
+}
+
+fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 fn start_log(config: &Config) {
@@ -199,10 +226,11 @@ fn start_log(config: &Config) {
 }
 
 /// Isolation never degrades silently. Says in a few words what was found.
-fn check_host() -> Result<String, StartError> {
+fn check_host(config: &Config) -> Result<String, StartError> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
-    for check in sandbox::probe::host() {
+    let network = (config.network != Reaches::Nothing).then(sandbox::probe::network);
+    for check in sandbox::probe::host().into_iter().chain(network) {
         match check.result {
             Ok(what) => found.push(what),
             Err(why) => missing.push(format!("  {}: {why}", check.name)),
@@ -261,10 +289,22 @@ fn worker_config(config: &Config) -> Result<worker::Config, StartError> {
         cgroup: config.cgroup.clone(),
         interpreters: Interpreters::find(&config.python, config.runtime_fallback),
         uid_base: config.uid_base,
-        uid_count: config.uid_count,
+        uid_count: config.uid_count.min(instances_by_files()),
         blanks: config.blanks,
+        renewal: config.renewal,
         limits: config.limits.clone(),
     })
+}
+
+/// As many as this process can hold files for.
+fn instances_by_files() -> u32 {
+    /// Sockets, pipes and control groups of one, and room.
+    const EACH: u64 = 8;
+    /// Connections, packages, stores.
+    const OTHERS: u64 = 4096;
+    let files = sandbox::raise_open_files(1 << 20).unwrap_or(1024);
+    let instances = files.saturating_sub(OTHERS.min(files / 2)) / EACH;
+    u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
 fn driver_settings(config: &Config) -> driver::Settings {
@@ -283,6 +323,7 @@ fn driver_settings(config: &Config) -> driver::Settings {
         place: Arc::new(Place {
             region: config.region.clone(),
             uin: config.uin.clone(),
+            endpoint: network::endpoint(config),
         }),
     }
 }

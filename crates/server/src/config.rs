@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use model::{AccountId, Limits};
+use sandbox::network::{Block, Plan};
 
 /// One thing that can be told.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +165,54 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Directories of the host that pip may read, as one with wheels, separated by commas",
     ),
     opt(
+        "install_network",
+        "WHICH",
+        "functions",
+        "What pip reaches: functions, the same as they do, or host, all that this host does",
+    ),
+    opt(
+        "network",
+        "REACH",
+        "outbound",
+        "What functions reach: outbound, virga's API and the world but no private address; internal, virga's API alone; none, their own loopback",
+    ),
+    opt(
+        "network_range",
+        "BLOCK",
+        "198.18.0.0/15",
+        "Addresses inside, for functions, virga and the link to the host; nothing that functions should reach may lie in it",
+    ),
+    opt(
+        "network_allow",
+        "BLOCKS",
+        "",
+        "Private addresses that functions may reach all the same, separated by commas",
+    ),
+    opt(
+        "network_refuse",
+        "BLOCKS",
+        "",
+        "Public addresses that functions may not reach, separated by commas",
+    ),
+    opt(
+        "dns",
+        "ADDRESSES",
+        "",
+        "Resolvers that functions ask, separated by commas; else the host's",
+    ),
+    opt(
+        "zygote_forks",
+        "NUMBER",
+        "10000",
+        "After how many sandboxes an interpreter is started anew; those of one share its memory's layout",
+    ),
+    opt(
+        "zygote_age",
+        "SECONDS",
+        "3600",
+        "At what age an interpreter is started anew",
+    ),
+    opt(
         "drain_timeout",
         "SECONDS",
         "30",
@@ -224,6 +273,13 @@ pub(crate) struct Config {
     pub(crate) cgroup: String,
     pub(crate) install_timeout: Duration,
     pub(crate) install_directories: Vec<PathBuf>,
+    pub(crate) install_on_host_network: bool,
+    pub(crate) network: Reaches,
+    pub(crate) network_plan: Plan,
+    pub(crate) network_allow: Vec<Block>,
+    pub(crate) network_refuse: Vec<Block>,
+    pub(crate) dns: Vec<Ipv4Addr>,
+    pub(crate) renewal: worker::Renewal,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_retention: Duration,
     pub(crate) log_store_bytes: u64,
@@ -238,6 +294,14 @@ pub(crate) enum LogFormat {
     Text,
     Json,
     Auto,
+}
+
+/// What functions reach beyond their loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaches {
+    Outbound,
+    Internal,
+    Nothing,
 }
 
 /// The flags of `virga up`, made from the list.
@@ -388,6 +452,7 @@ impl Told {
     }
 
     fn config(&mut self) -> Config {
+        let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             data: self.text("data").into(),
@@ -405,17 +470,42 @@ impl Told {
             node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
             max_starting: self.host_number("max_starting", 1, 10_000, two_per_processor) as u32,
             uid_base: self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32,
-            uid_count: self.number("uid_count", 16, 10_000_000) as u32,
+            uid_count,
             cgroup: self.cgroup(),
             install_timeout: self.seconds("install_timeout"),
             install_directories: self.paths("install_directories"),
+            install_on_host_network: self
+                .one_of("install_network", &[("functions", false), ("host", true)]),
+            network: self.one_of(
+                "network",
+                &[
+                    ("outbound", Reaches::Outbound),
+                    ("internal", Reaches::Internal),
+                    ("none", Reaches::Nothing),
+                ],
+            ),
+            network_plan: self.network_plan(uid_count),
+            network_allow: self.list("network_allow", "blocks such as 10.1.0.0/16"),
+            network_refuse: self.list("network_refuse", "blocks such as 203.0.113.0/24"),
+            dns: self.list("dns", "IPv4 addresses"),
+            renewal: worker::Renewal {
+                forks: self.number("zygote_forks", 1, u64::from(u32::MAX)) as u32,
+                age: self.seconds("zygote_age"),
+            },
             drain_timeout: self.seconds("drain_timeout"),
             log_retention: Duration::from_secs(
                 86_400 * self.number("log_retention_days", 1, 36_500),
             ),
             log_store_bytes: self.number("log_store_mb", 1, 1 << 30) << 20,
             log: self.log(),
-            log_format: self.log_format(),
+            log_format: self.one_of(
+                "log_format",
+                &[
+                    ("auto", LogFormat::Auto),
+                    ("text", LogFormat::Text),
+                    ("json", LogFormat::Json),
+                ],
+            ),
             limits: self.limits(),
         }
     }
@@ -485,18 +575,45 @@ impl Told {
         }
     }
 
+    /// One of a few words; the first stands in where another was told.
+    fn one_of<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> T {
+        let (text, source) = self.raw(name);
+        if let Some((_, meant)) = words.iter().find(|(word, _)| *word == text) {
+            return *meant;
+        }
+        let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        self.problem(name, &text, &source, &allowed.join(", "));
+        words[0].1
+    }
+
+    fn list<T: FromStr>(&mut self, name: &'static str, allowed: &str) -> Vec<T> {
+        let (text, source) = self.raw(name);
+        let mut list = Vec::new();
+        for item in words(&text) {
+            match item.parse() {
+                Ok(item) => list.push(item),
+                Err(_) => self.problem(name, item, &source, allowed),
+            }
+        }
+        list
+    }
+
+    fn network_plan(&mut self, instances: u32) -> Plan {
+        let (text, source) = self.raw("network_range");
+        let plan = text.parse().and_then(|block| Plan::new(block, instances));
+        plan.unwrap_or_else(|why| {
+            self.problem("network_range", &text, &source, &why);
+            Plan::default()
+        })
+    }
+
     fn seconds(&mut self, name: &'static str) -> Duration {
         Duration::from_secs(self.number(name, 1, 31_536_000))
     }
 
     fn paths(&mut self, name: &'static str) -> Vec<PathBuf> {
         let (text, source) = self.raw(name);
-        let paths: Vec<_> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-            .collect();
+        let paths: Vec<_> = words(&text).map(PathBuf::from).collect();
         for path in paths.iter().filter(|path| !path.exists()) {
             self.problem(
                 name,
@@ -543,27 +660,10 @@ impl Told {
         filter
     }
 
-    fn log_format(&mut self) -> LogFormat {
-        let (format, source) = self.raw("log_format");
-        match format.as_str() {
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            "auto" => LogFormat::Auto,
-            other => {
-                self.problem("log_format", other, &source, "text, json or auto");
-                LogFormat::Auto
-            }
-        }
-    }
-
     fn limits(&mut self) -> Limits {
         let mut table = std::mem::take(&mut self.limits);
         let (list, source) = self.raw("limits");
-        for pair in list
-            .split(',')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty())
-        {
+        for pair in words(&list) {
             match pair
                 .split_once('=')
                 .and_then(|(name, value)| Some((name, value.parse::<i64>().ok()?)))
@@ -602,6 +702,13 @@ impl Fallback for bool {
     fn fallback() -> Self {
         false
     }
+}
+
+/// The parts between commas.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
 }
 
 fn as_text(value: &toml::Value) -> Option<String> {

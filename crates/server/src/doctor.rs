@@ -16,6 +16,7 @@ pub(crate) struct Finding {
 pub(crate) fn examine() -> Vec<Finding> {
     let mut findings: Vec<_> = sandbox::probe::host()
         .into_iter()
+        .chain([sandbox::probe::network()])
         .map(|check| {
             let ok = check.result.is_ok();
             let detail = check.result.unwrap_or_else(|why| why);

@@ -11,6 +11,7 @@ mod driver;
 mod gateway;
 mod invoke;
 mod lifecycle;
+mod network;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -97,6 +97,9 @@ impl Server {
                 "127.0.0.1:0",
                 "--log-format",
                 "json",
+                // No test is to send a packet beyond this machine.
+                "--network",
+                "internal",
                 "--data",
             ])
             .arg(self.data())

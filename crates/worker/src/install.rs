@@ -1,17 +1,19 @@
 //! Installing what a package's `requirements.txt` asks for, as its publisher wishes, in a sandbox.
 //!
 //! Building a dependency runs code of strangers, so pip gets no more than an instance: a user of its own, a
-//! read-only root, limits. It does see the network, since that is where packages are.
+//! read-only root, limits, and the network that functions have, unless the operator lends it the host's.
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{chown, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use model::Sha256;
-use sandbox::Bind;
-use sandbox::launch::{Program, RunSpec};
+use sandbox::launch::{Program, RunNetwork, RunSpec};
+use sandbox::{Bind, Names};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::package::{self, PackageError, PackageStore};
@@ -19,6 +21,8 @@ use crate::{Interpreter, Worker, python, tool};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
+/// The host's settings of pip, which hold here, too.
+const PIP_CONFIG: &str = "/etc/pip.conf";
 /// How often the size of what was installed is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of pip's output that are kept: its end says what came of it.
@@ -43,6 +47,8 @@ pub struct InstallSettings {
     pub timeout: Duration,
     /// Directories of the host that pip may read, as one with wheels.
     pub directories: Vec<PathBuf>,
+    /// Whether pip has the host's own network, and all that it reaches, instead of functions'.
+    pub host_network: bool,
 }
 
 /// A tree with its dependencies, and what pip said.
@@ -117,7 +123,19 @@ impl Worker {
             }
         })
         .await?;
-        let spec = self.run_spec(aside, user, interpreter, settings);
+        let lent = if settings.host_network {
+            Ok(None)
+        } else {
+            self.home().make_network(user).map_err(io::Error::other)
+        };
+        let lent = lent.map_err(PackageError::io("make pip's network"))?;
+        let (network, names) = match (&lent, settings.host_network) {
+            (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
+            (None, true) => (RunNetwork::Host, Names::AsHost),
+            (None, false) => (RunNetwork::Nothing, Names::Nowhere),
+        };
+        let mut spec = self.run_spec(aside, user, interpreter, settings);
+        (spec.network, spec.root.names) = (network, names);
         let limit = self.limits().unpacked_bytes;
         run_pip(self.virga(), &spec, aside, limit).await
     }
@@ -138,6 +156,8 @@ impl Worker {
             settings
                 .directories
                 .iter()
+                .map(PathBuf::as_path)
+                .chain(Some(Path::new(PIP_CONFIG)).filter(|path| path.exists()))
                 .map(|path| python::read_only(path, path)),
         );
         let program = interpreter.program.to_string_lossy();
@@ -168,7 +188,7 @@ impl Worker {
             .filter(|(name, _)| PASSED_ON.contains(&name.as_str()) || name.starts_with("PIP_"))
             .map(|(name, value)| format!("{name}={value}"));
         RunSpec {
-            root: python::root(interpreter, self.root_directory(), binds, true),
+            root: python::root(interpreter, self.root_directory(), binds, Names::Nowhere),
             program: Program {
                 args: args.map(str::to_owned).to_vec(),
                 env: own
@@ -179,7 +199,7 @@ impl Worker {
             },
             directory: CODE.into(),
             uid: user,
-            network: true,
+            network: RunNetwork::Nothing,
             tmp_bytes: u64::from(self.limits().tmp_mb) << 20,
             memory_bytes: 4 << 30,
             file_bytes: self.limits().unpacked_bytes,
@@ -229,6 +249,11 @@ async fn run_pip(
     Err(PackageError::Refused(format!(
         "pip failed ({status}){hint}\n{log}"
     )))
+}
+
+/// A path by which a child of virga can open what virga holds open.
+fn reachable(namespace: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into()
 }
 
 fn errors_of_missing_pip(log: &str) -> bool {

@@ -112,6 +112,9 @@ impl Instance {
             .with_slot(|slot| slot.set(&limits))
             .transpose()
             .map_err(Error::from)?;
+        if !spec.public_net {
+            blank.process.cut_off().map_err(Error::from)?;
+        }
         assign(&blank, &spec, &bounds)?;
         blank
             .socket
@@ -371,7 +374,12 @@ fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Err
             "environment and context are too long for an assignment".into(),
         ));
     }
-    let mut frame = wire::header(Kind::Assign, payload.len()).to_vec();
+    let kind = if spec.public_net {
+        Kind::Assign
+    } else {
+        Kind::AssignOffline
+    };
+    let mut frame = wire::header(kind, payload.len()).to_vec();
     frame.extend_from_slice(&payload);
     let mut trees =
         vec![sandbox::clone_tree(&spec.code, true).map_err(Error::io("mount the code"))?];

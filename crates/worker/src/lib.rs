@@ -22,6 +22,7 @@ mod worker;
 pub use install::{InstallSettings, Installed};
 pub use instance::{Instance, Invoked, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
+pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore};
 pub use spec::{InstanceSpec, Place};

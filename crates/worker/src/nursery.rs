@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandbox::cgroup::Limits;
 use sandbox::guest::ForkRequest;
@@ -56,6 +56,16 @@ pub(crate) struct Recipe {
     pub(crate) tmp_inodes: u64,
     pub(crate) open_files: u64,
     pub(crate) processes: u64,
+    pub(crate) renewal: Renewal,
+}
+
+/// When a zygote is followed by a fresh one: all that come of one share its memory's layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal {
+    /// After so many blanks,
+    pub forks: u32,
+    /// or at this age, when the next blank is wanted.
+    pub age: Duration,
 }
 
 enum Ask {
@@ -82,6 +92,7 @@ impl Nursery {
             recipe,
             home,
             zygote: None,
+            next: None,
             ready: ready.clone(),
             inbox,
             failures: 0,
@@ -122,10 +133,39 @@ struct Keeper {
     /// How many blanks are wanted now.
     target: usize,
     home: Arc<Home>,
-    zygote: Option<Zygote>,
+    zygote: Option<Generation>,
+    /// What follows it, while it warms up.
+    next: Option<Zygote>,
     ready: Ready,
     inbox: Receiver<Ask>,
     failures: u32,
+}
+
+/// A zygote in use. It lives on until the last instance that it made has ended.
+struct Generation {
+    zygote: Arc<Zygote>,
+    forks: u32,
+    born: Instant,
+}
+
+impl Generation {
+    fn begin(zygote: Zygote) -> Result<Self, sandbox::Error> {
+        zygote.wait_until_warm()?;
+        info!(pid = zygote.pid(), "zygote started");
+        Ok(Self {
+            zygote: Arc::new(zygote),
+            forks: 0,
+            born: Instant::now(),
+        })
+    }
+}
+
+/// What keeps a blank from being made.
+enum Fault {
+    /// Something on this side, as that no descriptor is free; the zygote is as good as before.
+    Here(Error),
+    /// The zygote cannot be talked to.
+    Zygote(Error),
 }
 
 impl Keeper {
@@ -212,41 +252,44 @@ impl Keeper {
 
     fn make(&mut self) -> Result<Blank, Error> {
         let user = self.home.users.acquire()?;
-        let made = self.make_as(user);
-        match &made {
-            Ok(_) => self.failures = 0,
-            Err(e) => {
+        let fault = match self.make_as(user) {
+            Ok(blank) => {
+                self.failures = 0;
+                return Ok(blank);
+            }
+            Err(fault) => fault,
+        };
+        self.home.users.release(user);
+        match fault {
+            Fault::Here(error) => Err(error),
+            Fault::Zygote(error) => {
                 if !self.home.tree.is_closed() {
-                    warn!(error = %e, "a zygote failed and is started anew");
+                    warn!(%error, "a zygote failed and is started anew");
                 }
                 self.zygote = None;
-                self.home.users.release(user);
+                Err(error)
             }
         }
-        made
     }
 
-    fn make_as(&mut self, user: u32) -> Result<Blank, Error> {
-        let zygote = match &mut self.zygote {
-            Some(zygote) => zygote,
-            empty => {
-                let zygote = Zygote::start(&self.recipe.virga, &self.recipe.zygote)?;
-                info!(pid = zygote.pid(), "zygote started");
-                empty.insert(zygote)
-            }
-        };
-        let mut slot = self.home.tree.acquire(&format!("i{user}"))?;
-        slot.set(&BLANK)?;
-        let (socket, guest_socket) =
-            UnixStream::pair().map_err(Error::io("make an instance's socket"))?;
+    fn make_as(&mut self, user: u32) -> Result<Blank, Fault> {
+        let here = |error: sandbox::Error| Fault::Here(error.into());
+        let io = |step| move |e| Fault::Here(Error::io(step)(e));
+        let mut slot = self.home.tree.acquire().map_err(here)?;
+        slot.set(&BLANK).map_err(here)?;
+        slot.begin();
+        let cgroups = slot.attach_files().map_err(here)?;
+        let network = self.home.make_network(user).map_err(here)?;
+        let (socket, guest_socket) = UnixStream::pair().map_err(io("make an instance's socket"))?;
         let (log, guest_log) =
-            sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's log"))?;
+            sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
         let (status, guest_status) =
-            sandbox::close_on_exec_pipe().map_err(Error::io("make a status pipe"))?;
+            sandbox::close_on_exec_pipe().map_err(io("make a status pipe"))?;
         let hostname = format!("scf-{user}");
         let request = ForkRequest {
             uid: user,
             hostname: hostname.clone(),
+            network: network.is_some(),
             tmp_bytes: self.recipe.tmp_bytes,
             tmp_inodes: self.recipe.tmp_inodes,
             open_files: self.recipe.open_files,
@@ -256,16 +299,49 @@ impl Keeper {
             socket: guest_socket.as_fd(),
             log: guest_log.as_fd(),
             status: guest_status.as_fd(),
-            cgroups: slot.attach_files(),
+            network: network.as_ref().map(AsFd::as_fd),
+            cgroups: cgroups.iter().map(AsFd::as_fd).collect(),
         };
-        let forked = zygote.fork(&request, &ends)?;
-        let process = Process::adopt(forked.pidfd, status, slot, user, self.home.clone())
-            .map_err(Error::io("watch an instance"))?;
+        let generation = self.generation().map_err(|e| Fault::Zygote(e.into()))?;
+        generation.forks += 1;
+        let zygote = generation.zygote.clone();
+        let forked = zygote
+            .fork(&request, &ends)
+            .map_err(|e| Fault::Zygote(e.into()))?;
+        let process = Process::adopt(forked, zygote, status, slot, user, self.home.clone())
+            .map_err(io("watch an instance"))?;
         Ok(Blank {
             process,
             socket,
             log,
             hostname,
         })
+    }
+
+    /// The zygote to fork from: the one in use, its successor once that is warm, or the first.
+    fn generation(&mut self) -> Result<&mut Generation, sandbox::Error> {
+        if let Some(next) = self.next.take_if(|next| next.has_spoken()) {
+            match Generation::begin(next) {
+                Ok(fresh) => self.zygote = Some(fresh),
+                Err(error) => {
+                    warn!(%error, "a zygote's successor failed; another is started later")
+                }
+            }
+        }
+        let Renewal { forks, age } = self.recipe.renewal;
+        let (virga, spec) = (&self.recipe.virga, &self.recipe.zygote);
+        match &mut self.zygote {
+            Some(old) => {
+                if self.next.is_none() && (old.forks >= forks || old.born.elapsed() >= age) {
+                    // Where it cannot be started the old one goes on, and the next try is a whole life later.
+                    (old.forks, old.born) = (0, Instant::now());
+                    self.next = Zygote::start(virga, spec)
+                        .inspect_err(|error| warn!(%error, "cannot renew a zygote"))
+                        .ok();
+                }
+                Ok(old)
+            }
+            empty => Ok(empty.insert(Generation::begin(Zygote::start(virga, spec)?)?)),
+        }
     }
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use model::Sha256;
-use sandbox::Bind;
-use sandbox::launch::{Program, RunSpec};
+use sandbox::launch::{Program, RunNetwork, RunSpec};
+use sandbox::{Bind, Names};
 
 use crate::install::blocking;
 use crate::package::{self, PackageError, PackageStore};
@@ -119,14 +119,14 @@ impl Worker {
             CODE,
         ];
         RunSpec {
-            root: python::root(interpreter, self.root_directory(), binds, false),
+            root: python::root(interpreter, self.root_directory(), binds, Names::Nowhere),
             program: Program {
                 args: args.map(str::to_owned).to_vec(),
                 env: vec!["LANG=C.UTF-8".into()],
             },
             directory: COMPILED.into(),
             uid: user,
-            network: false,
+            network: RunNetwork::Nothing,
             tmp_bytes: 16 << 20,
             memory_bytes: 4 << 30,
             file_bytes: 64 << 20,

@@ -1,5 +1,6 @@
 //! An instance's processes as virga sees them: alive, frozen, ended.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -8,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sandbox::Pidfd;
 use sandbox::cgroup::{Slot, Tree};
 use sandbox::guest::ExitStatus;
+use sandbox::network::Network;
+use sandbox::zygote::{Forked, Zygote};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -20,6 +23,18 @@ use crate::Error;
 pub(crate) struct Home {
     pub(crate) tree: Tree,
     pub(crate) users: Users,
+    /// None where functions have no network but their loopback.
+    pub(crate) network: Option<Network>,
+}
+
+impl Home {
+    /// A network namespace for this user's instance.
+    pub(crate) fn make_network(&self, user: u32) -> sandbox::Result<Option<OwnedFd>> {
+        let network = self.network.as_ref();
+        network
+            .map(|network| network.make(self.users.number(user)))
+            .transpose()
+    }
 }
 
 /// How an instance ended.
@@ -37,18 +52,21 @@ pub(crate) struct Process {
     user: u32,
     exit: watch::Receiver<Option<Exit>>,
     home: Arc<Home>,
+    /// With it this would end.
+    _zygote: Arc<Zygote>,
 }
 
 impl Process {
     /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
-        pidfd: Pidfd,
+        forked: Forked,
+        zygote: Arc<Zygote>,
         status: OwnedFd,
         slot: Slot,
         user: u32,
         home: Arc<Home>,
     ) -> std::io::Result<Arc<Self>> {
-        let pidfd = Arc::new(pidfd);
+        let pidfd = Arc::new(forked.pidfd);
         #[expect(
             deprecated,
             reason = "its replacement is unsafe for types that lend out a foreign descriptor; this one owns it"
@@ -61,6 +79,7 @@ impl Process {
             user,
             exit,
             home,
+            _zygote: zygote,
         });
         let held = process.clone();
         tokio::spawn(async move {
@@ -83,7 +102,7 @@ impl Process {
         let reported = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
         // An init that could not report was killed, and the handler with it.
         let status = reported.unwrap_or(ExitStatus::Signaled(9));
-        let out_of_memory = self.with_slot(Slot::out_of_memory).unwrap_or(false);
+        let out_of_memory = self.with_slot(|slot| slot.out_of_memory()).unwrap_or(false);
         Exit {
             status,
             out_of_memory,
@@ -106,6 +125,14 @@ impl Process {
         }
         // Under version 1 a frozen process does not die before it is thawed.
         self.freeze(false);
+    }
+
+    /// Takes its network away but for the loopback.
+    pub(crate) fn cut_off(&self) -> sandbox::Result<()> {
+        match &self.home.network {
+            Some(network) => network.cut(self.home.users.number(self.user)),
+            None => Ok(()),
+        }
     }
 
     /// Stops all processes where they are, or lets them go on.
@@ -164,7 +191,8 @@ pub(crate) struct Users {
 
 #[derive(Debug, Default)]
 struct UserState {
-    free: Vec<u32>,
+    /// In the order in which they came back, so that each rests for as long as possible.
+    free: VecDeque<u32>,
     next: u32,
 }
 
@@ -179,14 +207,16 @@ impl Users {
 
     pub(crate) fn acquire(&self) -> Result<u32, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(user) = state.free.pop() {
-            return Ok(user);
+        if state.next < self.count {
+            state.next += 1;
+            return Ok(self.base + state.next - 1);
         }
-        if state.next == self.count {
-            return Err(Error::NoUser(self.count));
-        }
-        state.next += 1;
-        Ok(self.base + state.next - 1)
+        state.free.pop_front().ok_or(Error::NoUser(self.count))
+    }
+
+    /// Its number among all users that are set aside.
+    pub(crate) fn number(&self, user: u32) -> u32 {
+        user - self.base
     }
 
     pub(crate) fn release(&self, user: u32) {
@@ -194,7 +224,7 @@ impl Users {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .free
-            .push(user);
+            .push_back(user);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sandbox::launch::{Program, ZygoteSpec};
-use sandbox::{Bind, RootSpec};
+use sandbox::{Bind, Names, RootSpec};
 use serde_json::{Value, json};
 
 use crate::{InstanceSpec, Interpreter};
@@ -25,7 +25,7 @@ pub(crate) fn root(
     interpreter: &Interpreter,
     staging: PathBuf,
     extra: Vec<Bind>,
-    resolver: bool,
+    names: Names,
 ) -> RootSpec {
     let mut binds = extra;
     if !interpreter.prefix.starts_with("/usr") {
@@ -43,7 +43,7 @@ pub(crate) fn root(
         staging,
         binds,
         links,
-        resolver,
+        names,
     }
 }
 
@@ -56,7 +56,12 @@ pub(crate) fn read_only(source: &Path, target: &Path) -> Bind {
 }
 
 /// A zygote of this interpreter. `runtime` is the directory that holds the shim and the library.
-pub(crate) fn zygote(interpreter: &Interpreter, runtime: &Path, staging: PathBuf) -> ZygoteSpec {
+pub(crate) fn zygote(
+    interpreter: &Interpreter,
+    runtime: &Path,
+    staging: PathBuf,
+    names: Names,
+) -> ZygoteSpec {
     let shim = format!("{RUNTIME}/shim.py");
     let library = format!("{RUNTIME}/libsandbox.so");
     let args = [
@@ -72,7 +77,7 @@ pub(crate) fn zygote(interpreter: &Interpreter, runtime: &Path, staging: PathBuf
             interpreter,
             staging,
             vec![read_only(runtime, Path::new(RUNTIME))],
-            false,
+            names,
         ),
         program: Program {
             args: args.map(str::to_owned).to_vec(),
@@ -125,11 +130,13 @@ fn environment(spec: &InstanceSpec, hostname: &str) -> Value {
         ("SCF_NAMESPACE", function.namespace.as_str()),
         ("_SCF_SERVER_PORT", "28902"),
     ];
+    let endpoint = spec.place.endpoint.as_deref().filter(|_| spec.public_net);
+    let endpoint = endpoint.map(|endpoint| ("VIRGA_ENDPOINT", endpoint));
     let users = spec
         .environment
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()));
-    let all = fixed.into_iter().chain(users).chain(own);
+    let all = fixed.into_iter().chain(endpoint).chain(users).chain(own);
     Value::Object(
         all.map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect(),

@@ -15,6 +15,8 @@ pub struct Place {
     pub region: String,
     /// The account's Uin.
     pub uin: String,
+    /// Where functions find virga's own API, if they have a network.
+    pub endpoint: Option<String>,
 }
 
 /// One revision of one function version, ready to run.
@@ -34,6 +36,8 @@ pub struct InstanceSpec {
     pub timeout: Duration,
     /// Longest start.
     pub init_timeout: Duration,
+    /// Whether it has a network beyond its loopback.
+    pub public_net: bool,
     /// The user's variables.
     pub environment: Vec<(String, String)>,
     /// The unpacked code.

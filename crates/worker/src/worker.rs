@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use model::{AccountId, Runtime};
+use sandbox::Names;
 use sandbox::cgroup::Tree;
+use sandbox::network::Network;
 use tracing::warn;
 
 use crate::instance::{Bounds, StartError};
-use crate::nursery::{Nursery, Recipe};
+use crate::nursery::{Nursery, Recipe, Renewal};
 use crate::process::{Home, Users};
 use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python};
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub uid_count: u32,
     /// Blanks ready per zygote.
     pub blanks: usize,
+    /// When zygotes are renewed.
+    pub renewal: Renewal,
     /// Bounds of every instance.
     pub limits: model::Limits,
 }
@@ -48,13 +52,17 @@ impl Worker {
     ///
     /// # Errors
     /// The step that failed, as when the host lacks a control group.
-    pub fn new(config: Config) -> Result<Self, Error> {
+    pub fn new(config: Config, network: Option<Network>) -> Result<Self, Error> {
         let prepare = Error::io("prepare the worker's directory");
         write_runtime(&config.directory).map_err(prepare)?;
         let tree = Tree::open(&config.cgroup)?;
         let users = Users::new(config.uid_base, config.uid_count);
         Ok(Self {
-            home: Arc::new(Home { tree, users }),
+            home: Arc::new(Home {
+                tree,
+                users,
+                network,
+            }),
             config,
             nurseries: Mutex::default(),
         })
@@ -101,6 +109,22 @@ impl Worker {
         if let Err(error) = self.home.tree.remove() {
             warn!(%error, "control groups are left behind");
         }
+        if let Some(network) = &self.home.network {
+            network.close();
+        }
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// How names are resolved where functions run.
+    pub(crate) fn names(&self) -> Names {
+        let given = |network: &Network| Names::Given {
+            hosts: network.hosts(),
+            resolver: network.resolver(),
+        };
+        self.home.network.as_ref().map_or(Names::Nowhere, given)
     }
 
     pub(crate) fn users(&self) -> &Users {
@@ -149,6 +173,7 @@ impl Worker {
                 interpreter,
                 &runtime_directory(directory),
                 self.root_directory(),
+                self.names(),
             ),
             ready: self.config.blanks,
             tmp_bytes: u64::from(limits.tmp_mb) << 20,
@@ -156,6 +181,7 @@ impl Worker {
             tmp_inodes: (u64::from(limits.tmp_mb) << 6).max(1024),
             open_files: u64::from(limits.open_files),
             processes: u64::from(limits.pids),
+            renewal: self.config.renewal,
         }
     }
 }

@@ -63,6 +63,9 @@ pub(super) struct DeployArgs {
     /// What the function is for
     #[arg(long)]
     description: Option<String>,
+    /// DISABLE leaves the function no network but its loopback [default for a new function: ENABLE]
+    #[arg(long, value_name = "STATUS", value_parser = ["ENABLE", "DISABLE"])]
+    public_net: Option<String>,
     /// Install what requirements.txt asks for
     #[arg(long)]
     install: bool,
@@ -116,6 +119,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
             init_timeout: args.init_timeout,
             description: args.description.clone(),
             environment,
+            public_net_config: public_net(args),
             install_dependency,
             ..t::CreateFunctionRequest::default()
         })?;
@@ -128,6 +132,11 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     );
     output.result(&words, &function);
     Ok(())
+}
+
+fn public_net(args: &DeployArgs) -> Option<serde_json::Value> {
+    let status = args.public_net.as_ref()?;
+    Some(serde_json::json!({ "PublicNetStatus": status }))
 }
 
 fn update(
@@ -156,6 +165,7 @@ fn update(
         init_timeout: args.init_timeout,
         description: args.description.clone(),
         environment,
+        public_net_config: public_net(args),
         ..t::UpdateFunctionConfigurationRequest::default()
     };
     let only_code = t::UpdateFunctionConfigurationRequest {

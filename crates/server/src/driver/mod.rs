@@ -163,6 +163,7 @@ impl Driver {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
+            public_net: config.public_net,
             code: tree,
             layers: None,
             place: self.shared.settings.place.clone(),

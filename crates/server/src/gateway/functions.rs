@@ -64,6 +64,7 @@ impl Serve for CreateFunction {
             .map_err(error::invalid)?,
             environment: fields::environment(request.environment.as_ref(), limits)?
                 .unwrap_or_default(),
+            public_net: fields::public_net(request.public_net_config.as_ref())?.unwrap_or(true),
             echo: Echo::of_create(&request).into_map(),
         };
         let install = flag("InstallDependency", request.install_dependency.as_deref())?;
@@ -99,6 +100,14 @@ impl Serve for CreateFunction {
             .map_err(error::function)?;
         Ok(t::Empty {})
     }
+}
+
+/// The settings that an instance is made with.
+fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
+    (
+        (config.memory, config.timeout, config.init_timeout),
+        (&config.environment, config.public_net),
+    )
 }
 
 impl Serve for UpdateFunctionCode {
@@ -167,11 +176,12 @@ impl Serve for UpdateFunctionConfiguration {
         if let Some(environment) = fields::environment(request.environment.as_ref(), limits)? {
             config.environment = environment;
         }
+        if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
+            config.public_net = public_net;
+        }
         config.echo.extend(Echo::of_update(&request).into_map());
         let (old, new) = (&stored.value.config, &function.config);
-        let runs_alike = (old.memory, old.timeout, old.init_timeout, &old.environment)
-            == (new.memory, new.timeout, new.init_timeout, &new.environment);
-        if !runs_alike {
+        if runs(old) != runs(new) {
             // Instances of the old settings end after what they run.
             function.revision += 1;
         }
@@ -321,6 +331,7 @@ impl Serve for CopyFunction {
                 description: String::new(),
                 memory: MemoryMb::default(),
                 environment: BTreeMap::new(),
+                public_net: true,
                 echo: BTreeMap::new(),
                 ..copy.config
             };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Function, FunctionKind, FunctionState};
+use model::{Function, FunctionConfig, FunctionKind, FunctionState};
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
 
@@ -106,10 +106,7 @@ pub(super) fn function(
             json!({"Type": "", "Name": "", "FilterType": ""}),
         ),
         add_time: Some(clock::format(function.added)),
-        public_net_config: document(
-            "PublicNetConfig",
-            json!({"PublicNetStatus": "ENABLE", "EipConfig": {"EipStatus": "DISABLE", "EipAddress": []}}),
-        ),
+        public_net_config: Some(public_net(config)),
         ons_enable: Some("FALSE".into()),
         cfs_config: document("CfsConfig", json!({"CfsInsList": []})),
         available_status: Some("Available".into()),
@@ -218,4 +215,14 @@ fn read_inside(tree: &Path, path: &Path) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Every function goes out by the host's address, so a fixed one is a wish that is noted.
+fn public_net(config: &FunctionConfig) -> Value {
+    let wish = config.echo.get("PublicNetConfig");
+    let fixed = wish.and_then(|wish| wish["EipConfig"]["EipStatus"].as_str());
+    json!({
+        "PublicNetStatus": if config.public_net { "ENABLE" } else { "DISABLE" },
+        "EipConfig": {"EipStatus": fixed.unwrap_or("DISABLE"), "EipAddress": []},
+    })
 }

@@ -156,6 +156,7 @@ fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
             "namespaces",
             "control groups",
             "landlock",
+            "network",
             "interpreters"
         ]
     );

@@ -93,6 +93,24 @@ pub(super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String, String>,
         .collect())
 }
 
+/// Whether a function reaches more than its loopback, where that is said.
+pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    match &given["PublicNetStatus"] {
+        Value::Null => Ok(None),
+        Value::String(status) if status == "ENABLE" => Ok(Some(true)),
+        Value::String(status) if status == "DISABLE" => Ok(Some(false)),
+        other => {
+            let message = format!(
+                "PublicNetConfig.PublicNetStatus: {other} is not allowed; ENABLE and DISABLE are"
+            );
+            Err(Error::new(Code::InvalidParameterValue, message))
+        }
+    }
+}
+
 /// A single layer without a name stands for none.
 pub(super) fn refuse_layers(given: Option<&[Value]>) -> Result<(), Error> {
     let named = |layer: &Value| {

@@ -1,0 +1,167 @@
+//! Which address is whose.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use crate::{Result, Step};
+
+/// How many resolvers instances are told of, as many as C libraries ask.
+pub(super) const RESOLVERS: usize = 3;
+/// Addresses at the start of the range that are virga's own.
+const RESERVED: u32 = 256;
+/// Length of the prefix of the link between router and host: four addresses, the range's last.
+pub(super) const UPLINK_PREFIX: u8 = 30;
+
+/// A block of addresses, `a.b.c.d/n`; a single address is `/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    base: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Block {
+    fn size(self) -> u32 {
+        1u32.checked_shl(32 - u32::from(self.prefix))
+            .unwrap_or(u32::MAX)
+    }
+}
+
+impl FromStr for Block {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let wrong = || format!("{text:?} is not a block of IPv4 addresses such as 10.1.0.0/16");
+        let (base, prefix) = text.split_once('/').unwrap_or((text, "32"));
+        let base: Ipv4Addr = base.parse().map_err(|_| wrong())?;
+        let prefix: u8 = prefix.parse().ok().filter(|n| *n <= 32).ok_or_else(wrong)?;
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        if base.to_bits() & !mask != 0 {
+            return Err(format!(
+                "{text}: bits beyond the prefix are set; write {}/{prefix}",
+                Ipv4Addr::from_bits(base.to_bits() & mask)
+            ));
+        }
+        Ok(Self { base, prefix })
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+/// The range that instances, virga and the link to the host have their addresses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan(Block);
+
+impl Default for Plan {
+    /// The range for benchmarks of networks, which is nobody's public address: 198.18.0.0/15.
+    fn default() -> Self {
+        Self(Block {
+            base: Ipv4Addr::new(198, 18, 0, 0),
+            prefix: 15,
+        })
+    }
+}
+
+impl Plan {
+    /// Divides a range.
+    ///
+    /// # Errors
+    /// When it has no room for so many instances.
+    pub fn new(range: Block, instances: u32) -> std::result::Result<Self, String> {
+        let room = range.size().saturating_sub(RESERVED + 4);
+        if room < instances {
+            return Err(format!(
+                "{range} has addresses for {room} instances; {instances} are wanted"
+            ));
+        }
+        Ok(Self(range))
+    }
+
+    fn at(&self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.0.base.to_bits() + offset)
+    }
+
+    /// Where instances find virga, and what they send everything to.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.at(1)
+    }
+
+    /// Where instances find the resolvers, in their order.
+    pub(super) fn resolvers(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let plan = *self;
+        (2..).take(RESOLVERS).map(move |offset| plan.at(offset))
+    }
+
+    /// The router's own addresses.
+    pub(super) fn own(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        std::iter::once(self.gateway()).chain(self.resolvers())
+    }
+
+    /// The instance with this number.
+    pub(super) fn instance(&self, number: u32) -> Result<Ipv4Addr> {
+        let offset = number
+            .checked_add(RESERVED)
+            .filter(|offset| *offset < self.0.size() - 4);
+        let offset =
+            offset.ok_or_else(|| std::io::Error::other(format!("{} is too small", self.0)));
+        offset
+            .step("an instance's address")
+            .map(|offset| self.at(offset))
+    }
+
+    /// The ends of the link between host and router: (host, router).
+    pub(super) fn uplink(&self) -> (Ipv4Addr, Ipv4Addr) {
+        let last = self.0.size();
+        (self.at(last - 3), self.at(last - 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(text: &str) -> Block {
+        text.parse().expect("well-formed")
+    }
+
+    #[test]
+    fn blocks_read_back_as_written_and_strange_ones_are_refused() {
+        for text in ["10.0.0.0/8", "1.2.3.4/32", "0.0.0.0/0"] {
+            assert_eq!(block(text).to_string(), text);
+        }
+        assert_eq!(block("1.2.3.4").to_string(), "1.2.3.4/32");
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "10.0.0/8",
+            "::/0",
+            "10.0.0.0/-1",
+        ] {
+            assert!(text.parse::<Block>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_range_has_addresses_of_its_own() {
+        let plan = Plan::new(block("198.18.0.0/22"), 764).expect("room");
+        let mut all: Vec<_> = plan.own().collect();
+        all.extend((0..764).map(|n| plan.instance(n).expect("room")));
+        let (host, router) = plan.uplink();
+        all.extend([host, router]);
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(
+            (host.to_string(), router.to_string()),
+            ("198.18.3.253".into(), "198.18.3.254".into())
+        );
+        assert!(plan.instance(764).is_err());
+        assert!(Plan::new(block("198.18.0.0/22"), 765).is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! Interfaces, addresses and routes, by the kernel's netlink messages.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+
+use crate::{Result, Step};
+
+/// The loopback's number in every namespace.
+pub(super) const LOOPBACK: u32 = 1;
+/// The first number of the router's ends of instances' interfaces.
+pub(super) const FIRST: u32 = 1024;
+/// The number of an instance's interface.
+pub(super) const GUEST: u32 = 2;
+/// Its name.
+pub(crate) const GUEST_NAME: &str = "eth0";
+
+/// A socket to the kernel's network configuration, of the namespace in which it was opened.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    pub(super) fn open() -> Result<Self> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            Ok(socket)
+        };
+        let socket = open().step("open the network's configuration")?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Makes a veth pair whose one end has this number here and whose other is the interface of the instance's
+    /// namespace. The peer is not up yet: the kernel opens none before it has both.
+    pub(super) fn make_pair(&mut self, index: u32, instance: BorrowedFd<'_>) -> Result<()> {
+        let mut here = named(&format!("i{index}"));
+        here.header.index = index;
+        let mut peer = named(GUEST_NAME);
+        peer.header.index = GUEST;
+        self.make_veth(here, peer, instance)
+    }
+
+    /// Makes the veth pair between host and router; replaces one that was left. Gives the number of the host's end.
+    pub(super) fn make_uplink(
+        &mut self,
+        here: &str,
+        there: &str,
+        router: BorrowedFd<'_>,
+    ) -> Result<u32> {
+        self.remove(here)?;
+        self.make_veth(named(here), named(there), router)?;
+        self.index_of(here)
+    }
+
+    /// Removes an interface, and with it its peer. One that is not there is no error.
+    pub(super) fn remove(&mut self, name: &str) -> Result<()> {
+        let Ok(index) = self.index_of(name) else {
+            return Ok(());
+        };
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let removed = self.ask(RouteNetlinkMessage::DelLink(link), 0);
+        removed
+            .step(format!("remove the interface {name}"))
+            .map(drop)
+    }
+
+    fn make_veth(
+        &mut self,
+        mut here: LinkMessage,
+        mut peer: LinkMessage,
+        there: BorrowedFd<'_>,
+    ) -> Result<()> {
+        here.header.flags = LinkFlags::Up;
+        here.header.change_mask = LinkFlags::Up;
+        peer.attributes
+            .push(LinkAttribute::NetNsFd(there.as_raw_fd()));
+        here.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.ask(
+            RouteNetlinkMessage::NewLink(here),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .step("make a veth pair")
+        .map(drop)
+    }
+
+    /// The number of the interface with this name.
+    pub(super) fn index_of(&mut self, name: &str) -> Result<u32> {
+        let mut wanted = LinkMessage::default();
+        wanted
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let answer = self
+            .ask(RouteNetlinkMessage::GetLink(wanted), 0)
+            .step(format!("look for {name}"))?;
+        match answer {
+            Some(RouteNetlinkMessage::NewLink(link)) => Ok(link.header.index),
+            _ => Err(io::Error::other("the kernel did not tell")).step(format!("look for {name}")),
+        }
+    }
+
+    pub(super) fn up(&mut self, index: u32) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        self.ask(RouteNetlinkMessage::SetLink(link), 0)
+            .step("bring an interface up")
+            .map(drop)
+    }
+
+    /// Gives an interface an address that is nobody's neighbour.
+    pub(super) fn add_address(&mut self, index: u32, address: Ipv4Addr) -> Result<()> {
+        self.add_address_in(index, address, 32)
+    }
+
+    /// The same, with the addresses of its prefix behind the interface.
+    pub(super) fn add_address_in(
+        &mut self,
+        index: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix;
+        message.header.scope = AddressScope::Universe;
+        message.header.index = index;
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+        ];
+        self.ask(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .step(format!("add the address {address}"))
+        .map(drop)
+    }
+
+    /// Everything goes to `gateway`, which is behind the interface whatever its address.
+    pub(super) fn add_default(&mut self, gateway: Ipv4Addr, index: u32) -> Result<()> {
+        let direct = route(gateway, 32, index, RouteScope::Link);
+        self.ask(
+            RouteNetlinkMessage::NewRoute(direct),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .step("add the way to the gateway")?;
+        let mut all = route(Ipv4Addr::UNSPECIFIED, 0, index, RouteScope::Universe);
+        all.attributes
+            .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        self.ask(
+            RouteNetlinkMessage::NewRoute(all),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .step("add the default route")
+        .map(drop)
+    }
+
+    /// The way to one address; replaces one that an ended instance has left.
+    pub(super) fn add_route(&mut self, to: Ipv4Addr, index: u32) -> Result<()> {
+        let message = route(to, 32, index, RouteScope::Link);
+        self.ask(
+            RouteNetlinkMessage::NewRoute(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .step(format!("add the route to {to}"))
+        .map(drop)
+    }
+
+    pub(super) fn remove_route(&mut self, to: Ipv4Addr) -> Result<()> {
+        let mut message = route(to, 32, 0, RouteScope::NoWhere);
+        message
+            .attributes
+            .retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_)));
+        self.ask(RouteNetlinkMessage::DelRoute(message), 0)
+            .step(format!("remove the route to {to}"))
+            .map(drop)
+    }
+
+    /// Sends one request and waits for the kernel's answer: what it tells, or that it is done.
+    fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut told = None;
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(io::Error::other)?;
+                let length = (answer.header.length as usize)
+                    .next_multiple_of(4)
+                    .min(rest.len());
+                if length == 0 {
+                    return Err(io::Error::other("the kernel sent an empty message"));
+                }
+                rest = &rest[length..];
+                if answer.header.sequence_number != self.sequence {
+                    continue; // Left of a request that was given up.
+                }
+                match answer.payload {
+                    NetlinkPayload::Error(error) => {
+                        return match error.code {
+                            Some(code) => Err(io::Error::from_raw_os_error(-code.get())),
+                            None => Ok(told),
+                        };
+                    }
+                    NetlinkPayload::InnerMessage(message) => told = Some(message),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
+}
+
+fn route(to: Ipv4Addr, prefix: u8, index: u32, scope: RouteScope) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = scope;
+    message.header.kind = RouteType::Unicast;
+    if prefix > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+}

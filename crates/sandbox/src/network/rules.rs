@@ -1,0 +1,190 @@
+//! The rules of the router and of the host, in nftables' own words, so that `nft list ruleset` shows what is here.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use super::{API_PORT, Block, Plan, Reach};
+use crate::{Result, Step};
+
+/// The router's end of the way out.
+pub(super) const UPLINK: &str = "up";
+/// How many connections one instance may have open at a time, as the router counts them.
+const CONNECTIONS: u32 = 1024;
+
+/// Destinations that are nobody's public address, and those where clouds tell a machine its secrets.
+const PRIVATE: &[&str] = &[
+    "0.0.0.0/8",        // this host
+    "10.0.0.0/8",       // private
+    "100.64.0.0/10",    // between a provider and its customers; a cloud's metadata
+    "127.0.0.0/8",      // loopback
+    "168.63.129.16/32", // a cloud's metadata under a public address
+    "169.254.0.0/16",   // link-local; most clouds' metadata
+    "172.16.0.0/12",    // private
+    "192.0.0.0/24",     // protocol assignments; a cloud's metadata
+    "192.168.0.0/16",   // private
+    "198.18.0.0/15",    // benchmarks; instances' own
+    "224.0.0.0/4",      // multicast
+    "240.0.0.0/4",      // reserved, and broadcast
+];
+
+/// What is refused is answered, so that a program learns it at once.
+const REFUSE: &str = "reject with icmpx admin-prohibited";
+
+/// The router's rules. Whatever they do not name is dropped.
+pub(super) fn router(plan: &Plan, reach: &Reach, resolvers: &[Ipv4Addr]) -> String {
+    let mut text = String::from("table inet virga {\n");
+    let world = match reach {
+        Reach::Api => None,
+        Reach::World(world) => Some(world),
+    };
+    if let Some(world) = world {
+        let refused = PRIVATE
+            .iter()
+            .map(ToString::to_string)
+            .chain(world.refused.iter().map(Block::to_string));
+        let _ = writeln!(text, "{}", set("refused", refused));
+        let _ = writeln!(
+            text,
+            "{}",
+            set("allowed", world.allowed.iter().map(Block::to_string))
+        );
+    }
+    let gateway = plan.gateway();
+    let _ = write!(
+        text,
+        "  set connections {{ type ipv4_addr; size 65535; flags dynamic; }}
+  chain input {{
+    type filter hook input priority filter; policy drop;
+    iifname \"lo\" accept
+    ip daddr {gateway} tcp dport {API_PORT} accept
+    {REFUSE}
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    ct state invalid drop
+    iifname \"{UPLINK}\" drop
+    oifname != \"{UPLINK}\" {REFUSE}
+    ct state new add @connections {{ ip saddr ct count over {CONNECTIONS} }} {REFUSE}
+"
+    );
+    if world.is_some() {
+        let _ = write!(
+            text,
+            "    ct status dnat accept
+    ip daddr @allowed accept
+    ip daddr @refused {REFUSE}
+    meta nfproto ipv4 accept
+"
+        );
+    }
+    text.push_str("  }\n");
+    if world.is_some() {
+        text.push_str("  chain names {\n    type nat hook prerouting priority dstnat;\n");
+        for (inside, real) in plan.resolvers().zip(resolvers) {
+            let _ = writeln!(
+                text,
+                "    ip daddr {inside} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {real}"
+            );
+        }
+        let _ = writeln!(
+            text,
+            "  }}\n  chain translate {{\n    type nat hook postrouting priority srcnat;\n    oifname \"{UPLINK}\" masquerade\n  }}"
+        );
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// The host's rules for its end of the way out: nothing of the host's own, and nothing that was not asked for.
+pub(super) fn host(name: &str, plan: &Plan) -> String {
+    let (_, router) = plan.uplink();
+    format!(
+        "{}table inet {name} {{
+  chain input {{
+    type filter hook input priority filter - 10;
+    iifname \"{name}\" {REFUSE}
+  }}
+  chain forward {{
+    type filter hook forward priority filter - 10;
+    iifname \"{name}\" tcp flags syn tcp option maxseg size set rt mtu
+    oifname \"{name}\" ct state != {{ established, related }} drop
+  }}
+  chain translate {{
+    type nat hook postrouting priority srcnat;
+    ip saddr {router} oifname != \"{name}\" masquerade
+  }}
+}}
+",
+        gone(name)
+    )
+}
+
+/// Takes the host's rules away, whether or not they are there.
+pub(super) fn gone(name: &str) -> String {
+    format!("table inet {name}\ndelete table inet {name}\n")
+}
+
+/// The host's end of the way out; interface names have 15 characters.
+pub(super) fn uplink_name(name: &str) -> String {
+    let kept: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(12)
+        .collect();
+    format!("{kept}-up")
+}
+
+fn set(name: &str, elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<_> = elements.collect();
+    let elements = match elements.is_empty() {
+        true => String::new(),
+        false => format!(" elements = {{ {} }}", elements.join(", ")),
+    };
+    format!("  set {name} {{ type ipv4_addr; flags interval; auto-merge;{elements} }}")
+}
+
+/// Gives rules to the kernel, all or none.
+pub(super) fn apply(rules: &str) -> Result<()> {
+    run(rules).step("set the network's rules with nft")
+}
+
+fn run(rules: &str) -> io::Result<()> {
+    let mut child = nft(&["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(rules.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(
+        said.lines().next().unwrap_or("it failed").to_owned(),
+    ))
+}
+
+/// What `nft` is installed.
+pub(super) fn version() -> std::result::Result<String, String> {
+    match nft(&["--version"]).stderr(Stdio::null()).output() {
+        Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        Err(e) => Err(format!(
+            "nft: {e}; install it (apt install nftables), or start virga with --network none"
+        )),
+    }
+}
+
+fn nft(args: &[&str]) -> Command {
+    let mut command = Command::new("nft");
+    // It lies in a directory that only an administrator's path has.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .args(args);
+    command
+}

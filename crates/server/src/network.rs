@@ -1,0 +1,71 @@
+//! The network of functions, as the operator wants it.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use sandbox::network::{API_NAME, API_PORT, Network, Reach, World};
+use tracing::warn;
+
+use crate::config::{Config, Reaches};
+
+/// Where the host's resolvers are listed; the second has the real ones where the first names a stub on the loopback.
+const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Makes it.
+pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
+    let reach = match config.network {
+        Reaches::Nothing => return Ok(None),
+        Reaches::Internal => Reach::Api,
+        Reaches::Outbound => Reach::World(World {
+            resolvers: resolvers(&config.dns),
+            allowed: config.network_allow.clone(),
+            refused: config.network_refuse.clone(),
+        }),
+    };
+    Network::open(&config.cgroup, config.network_plan, &reach).map(Some)
+}
+
+/// Where functions find virga's own API.
+pub(crate) fn endpoint(config: &Config) -> Option<String> {
+    (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{API_PORT}"))
+}
+
+fn resolvers(told: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    if !told.is_empty() {
+        return told.to_vec();
+    }
+    let found = RESOLVERS
+        .iter()
+        .map(|path| listed(&fs::read_to_string(path).unwrap_or_default()));
+    let found = found
+        .into_iter()
+        .find(|list| !list.is_empty())
+        .unwrap_or_default();
+    if found.is_empty() {
+        warn!(
+            "functions cannot resolve names: this host names no resolver beyond its loopback; name one with --dns"
+        );
+    }
+    found
+}
+
+/// The resolvers in a `resolv.conf` that can be reached from elsewhere than the host itself.
+fn listed(text: &str) -> Vec<Ipv4Addr> {
+    let addresses = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok());
+    addresses
+        .filter(|address: &Ipv4Addr| !address.is_loopback())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_on_the_loopback_or_of_another_family_are_left_out() {
+        let text = "search x\nnameserver 127.0.0.53\n nameserver 10.1.1.1\nnameserver ::1\n# nameserver 9.9.9.9\n";
+        assert_eq!(listed(text), [Ipv4Addr::new(10, 1, 1, 1)]);
+    }
+}

@@ -1,0 +1,137 @@
+"""A world of this machine's own: two hosts in network namespaces, so that what leaves a function is seen where it would arrive.
+
+`host` is where virga runs. It has services of its own and one way out, to `world`, which answers for every address there is: a
+public host, the addresses where clouds tell a machine its secrets, an operator's private networks, a resolver of names. What
+comes in there is recorded, packet by packet. Nothing here is connected to anything else.
+
+Run as a program it is what runs inside:  world.py far|near RECORD
+"""
+
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+PUBLIC, RESOLVER, HOST = "198.51.100.10", "10.9.9.53", "203.0.113.2"
+NAME = "public.test"
+# Where nothing of a function may ever arrive.
+FORBIDDEN = ["169.254.169.254", "169.254.0.23", "100.100.100.200", "168.63.129.16", "192.0.0.192", "10.1.2.3", "172.16.5.5",
+             "192.168.7.7", RESOLVER]
+
+
+class World:
+    def __init__(self, directory):
+        self.host, self.far = ("virga-%s-%d" % (part, os.getpid()) for part in ("host", "far"))
+        self.records = {part: os.path.join(str(directory), part) for part in ("far", "near")}
+        self.processes = []
+        for name in (self.host, self.far):
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", self.host, "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", self.far)
+        for name, link, address in ((self.host, "out", HOST + "/24"), (self.far, "in", "203.0.113.1/24")):
+            ip("-n", name, "address", "add", address, "dev", link)
+            ip("-n", name, "link", "set", link, "up")
+        ip("-n", self.host, "route", "add", "default", "via", "203.0.113.1")
+        for address in [PUBLIC] + FORBIDDEN:
+            ip("-n", self.far, "address", "add", address + "/32", "dev", "lo")
+        for name, part in ((self.far, "far"), (self.host, "near")):
+            process = self.spawn(name, [sys.executable, os.path.abspath(__file__), part, self.records[part]], stdout=subprocess.PIPE)
+            assert process.stdout.readline() == b"ready\n"
+        self.queries = os.path.join(str(directory), "queries")
+        self.spawn(self.far, ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",
+                              "--listen-address=" + RESOLVER, "--bind-interfaces", "--address=/%s/%s" % (NAME, PUBLIC),
+                              "--log-queries", "--log-facility=" + self.queries])
+
+    def spawn(self, namespace, command, **more):
+        process = subprocess.Popen(["nsenter", "--net=/run/netns/" + namespace] + command, **more)
+        self.processes.append(process)
+        return process
+
+    def run(self, namespace, *command):
+        return subprocess.run(["nsenter", "--net=/run/netns/" + namespace] + list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=30).stdout.decode()
+
+    def arrived(self, part="far"):
+        """What has come in: packets at the far side, connections to the host's own services at the near one."""
+        return [json.loads(line) for line in open(self.records[part])]
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        for name in (self.host, self.far):
+            ip("netns", "delete", name)
+
+
+def ip(*arguments):
+    subprocess.run(["ip"] + list(arguments), check=True, env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"))
+
+
+def record(path, what):
+    with open(path, "a") as file:
+        file.write(json.dumps(what) + "\n")
+
+
+def far(path):
+    """Answers TCP on port 80 and UDP on port 7 of all addresses, and records every IP packet that comes in."""
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
+    packets.bind(("in", 0))
+    threading.Thread(target=capture, args=(packets, path), daemon=True).start()
+    connections = listen(("", 80))
+    datagrams = []
+    for address in [PUBLIC] + FORBIDDEN:  # Each answers as itself.
+        datagrams.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagrams[-1].bind((address, 7))
+    print("ready", flush=True)
+    while True:
+        for ready in select.select([connections] + datagrams, [], [])[0]:
+            if ready is not connections:
+                data, peer = ready.recvfrom(65536)
+                ready.sendto(data, peer)
+            else:
+                connection, _ = ready.accept()
+                connection.sendall(b"far\n")
+                connection.close()
+
+
+def capture(packets, path):
+    while True:
+        data, (_, protocol, kind, _, _) = packets.recvfrom(65536)
+        if kind == socket.PACKET_OUTGOING or protocol not in (0x0800, 0x86DD):
+            continue
+        if protocol == 0x86DD:
+            record(path, {"family": 6, "to": socket.inet_ntop(socket.AF_INET6, data[24:40])})
+            continue
+        ports = struct.unpack_from(">HH", data, (data[0] & 15) * 4) if data[9] in (6, 17) else (0, 0)
+        record(path, {"family": 4, "protocol": data[9], "from": socket.inet_ntoa(data[12:16]), "to": socket.inet_ntoa(data[16:20]),
+                      "port": ports[1]})
+
+
+def near(path):
+    """The host's own services: one for everybody, one on its loopback, and one for datagrams."""
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("", 8097))
+    listening = [listen(("", 8099)), listen(("127.0.0.1", 8098)), datagrams]
+    open(path, "w").close()
+    print("ready", flush=True)
+    while True:
+        for ready in select.select(listening, [], [])[0]:
+            peer = ready.recvfrom(65536)[1] if ready is datagrams else ready.accept()[1]
+            record(path, {"from": peer[0], "port": ready.getsockname()[1]})
+
+
+def listen(address):
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(address)
+    listening.listen(64)
+    return listening
+
+
+if __name__ == "__main__":
+    open(sys.argv[2], "w").close()
+    {"far": far, "near": near}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,62 @@
+"""The real binary, in a directory and on a port of its own, for judges that are not ours. VIRGA names the binary."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+
+
+NUMBERS = itertools.count()
+USERS = 70000
+
+
+class Server:
+    """A server that has no way out of this machine, unless `flags` give it one; in the network namespace `inside`, if any."""
+
+    def __init__(self, directory, name, flags=("--network", "internal"), inside=None):
+        self.data = str(directory)
+        self.prefix = ["nsenter", "--net=/run/netns/" + inside] if inside else []
+        self.command = self.prefix + [
+            os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
+            str(80000000 + USERS * next(NUMBERS)), "--log-format", "json"
+        ] + list(flags)
+        self.start()
+        pair = json.load(open(os.path.join(self.data, "credentials.json")))
+        self.secret_id, self.secret_key = pair["secret_id"], pair["secret_key"]
+
+    def start(self):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("VIRGA_")}
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=open(self.data + ".log", "a"), env=environment)
+        line = self.process.stdout.readline().decode()
+        assert line.startswith("virga is ready: "), open(self.data + ".log").read()
+        self.address = line.split("http://")[1].split()[0]
+
+    def environment(self):
+        """The environment for a client in a process of its own."""
+        own = {
+            "ENDPOINT": self.address,
+            "TENCENTCLOUD_SECRET_ID": self.secret_id,
+            "TENCENTCLOUD_SECRET_KEY": self.secret_key,
+            "TENCENTCLOUD_REGION": "ap-guangzhou",
+            "NO_PROXY": "127.0.0.1",
+        }
+        return dict(os.environ, **own)
+
+    def cli(self, *arguments, check=True):
+        """Runs virga's command line where the server is; gives what it printed."""
+        environment = dict(os.environ, VIRGA_DATA=self.data, VIRGA_ENDPOINT="http://" + self.address)
+        done = subprocess.run(self.prefix + [os.environ["VIRGA"]] + list(arguments), env=environment, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60)
+        assert done.returncode == 0 or not check, (arguments, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0
+        left = subprocess.run(["find", "/sys/fs/cgroup", "-name", self.command[self.command.index("--cgroup") + 1]], stdout=subprocess.PIPE)
+        assert not left.stdout, "control groups are left: %r" % left.stdout
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(60)
