@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Client;
+use crate::{Client, eventually};
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -87,9 +87,7 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .expect("a log");
-        // Tests of other processes run at the same time.
         let process = std::process::id();
-        let users = 3_000_000 + (process % 2000) * 400_000 + self.number * USERS;
         let mut child = Self::command(&self.binary)
             .args([
                 "up",
@@ -106,7 +104,7 @@ impl Server {
             .args(["--cgroup", &format!("virga-test-{process}-{}", self.number)])
             .args([
                 "--uid-base",
-                &users.to_string(),
+                &self.users().to_string(),
                 "--uid-count",
                 &USERS.to_string(),
             ])
@@ -177,9 +175,45 @@ impl Server {
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
         let status = self.wait();
-        let left = self.control_groups();
-        assert!(left.is_empty(), "control groups are left: {left:?}");
+        eventually("nothing of it is left", || self.left().is_empty());
         status
+    }
+
+    /// What is left of a server that has ended: control groups, mounts, processes.
+    pub fn left(&self) -> Vec<String> {
+        let mut left: Vec<_> = self
+            .control_groups()
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let data = self.data();
+        let data = data.to_string_lossy();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        left.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&*data))
+                .map(str::to_owned),
+        );
+        for process in directories(Path::new("/proc")) {
+            let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+            let user = status.lines().find_map(|line| {
+                line.strip_prefix("Uid:")?
+                    .split_whitespace()
+                    .next()?
+                    .parse()
+                    .ok()
+            });
+            if user.is_some_and(|user: u32| (self.users()..self.users() + USERS).contains(&user)) {
+                left.push(status.lines().take(1).collect());
+            }
+        }
+        left
+    }
+
+    /// First of the users that it sets aside. Tests of other processes run at the same time.
+    fn users(&self) -> u32 {
+        3_000_000 + (std::process::id() % 2000) * 400_000 + self.number * USERS
     }
 
     /// Its directories in the host's control groups.

@@ -4,11 +4,13 @@ mod actions;
 mod cli;
 mod config;
 mod lifecycle;
+mod limits;
 mod packages;
 mod runtime;
 mod scaling;
 mod wire;
 mod workspace;
+mod zygotes;
 
 use testkit::Server;
 

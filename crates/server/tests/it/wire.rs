@@ -214,6 +214,7 @@ fn raw(client: &Client, head: &str, body: &str) -> Value {
 fn hosts_are_taken_as_the_clients_sign_them() {
     let server = server();
     let client = server.client();
+    let now = now();
     let authorization = |host: &str, service: &str| {
         scf::tc3::authorization(&scf::tc3::ToSign {
             secret_id: &client.id,
@@ -222,7 +223,7 @@ fn hosts_are_taken_as_the_clients_sign_them() {
             host,
             content_type: "application/json",
             payload: b"{}",
-            timestamp: now(),
+            timestamp: now,
         })
     };
     let (real, scheme) = (client.host(), format!("http://{}", client.host()));
@@ -237,7 +238,7 @@ fn hosts_are_taken_as_the_clients_sign_them() {
             "POST / HTTP/1.1\r\nHost: {sent}\r\nContent-Type: application/json\r\nAuthorization: {}\r\nX-TC-Action: \
              ListFunctions\r\nX-TC-Version: 2018-04-16\r\nX-TC-Timestamp: {}\r\n",
             authorization(signed, service),
-            now()
+            now
         );
         let answer = raw(&client, &head, "{}");
         assert_eq!(answer["Response"]["TotalCount"], 0, "{sent}: {answer}");

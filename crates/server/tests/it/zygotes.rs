@@ -1,0 +1,175 @@
+//! Where instances come from, and what they have of each other.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testkit::{Client, Server, eventually};
+
+use crate::{VIRGA, server};
+
+/// Process numbers of the zygotes that were started, in order.
+fn zygotes(server: &Server) -> Vec<u64> {
+    let lines = server.log();
+    let started = lines
+        .lines()
+        .filter(|line| line.contains("\"zygote started\""));
+    let pid = |line| serde_json::from_str::<Value>(line).ok()?["fields"]["pid"].as_u64();
+    started.filter_map(pid).collect()
+}
+
+const WHO: &str = "import uuid\nme = str(uuid.uuid4())\ndef main_handler(e, c):\n    return me\n";
+
+fn who(client: &Client) -> Value {
+    client.answer("who", &json!({}))
+}
+
+#[test]
+fn a_zygote_is_a_single_thread_and_not_the_first_process_of_anything() {
+    let server = server();
+    let client = server.client();
+    client.create("who", WHO, json!({}));
+    who(&client);
+    for pid in zygotes(&server) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+        };
+        assert_eq!(field("Threads:").trim(), "1");
+        assert!(
+            field("NSpid:")
+                .split_whitespace()
+                .all(|number| number != "1"),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_zygote_that_dies_is_followed_by_another() {
+    let server = server();
+    let client = server.client();
+    client.create("who", WHO, json!({"Runtime": "Python3.9"}));
+    let before = who(&client);
+    let found = zygotes(&server);
+    for pid in &found {
+        let killed = Command::new("kill")
+            .args(["-KILL", &pid.to_string()])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()));
+    }
+    // Its instances end with it, so that none is left without a keeper.
+    eventually("the instance has ended", || {
+        client
+            .metric("virga_instances{state=\"frozen\"}")
+            .unwrap_or(0.0)
+            + client
+                .metric("virga_instances{state=\"idle\"}")
+                .unwrap_or(0.0)
+            == 0.0
+    });
+    assert_ne!(who(&client), before);
+    assert!(zygotes(&server).len() > found.len());
+}
+
+#[test]
+fn zygotes_are_renewed_while_what_they_made_lives_on() {
+    let server = Server::flags(VIRGA, &["--zygote-forks", "5"]);
+    let client = server.client();
+    let python = json!({"Runtime": "Python3.9"});
+    client.create("who", WHO, python.clone());
+    let before = who(&client);
+    let first = zygotes(&server);
+    let mut count = 0;
+    let mut cold_start = || {
+        let name = format!("other-{count}");
+        client.create(&name, WHO, python.clone());
+        client.answer(&name, &json!({}));
+        client.ok("DeleteFunction", &json!({"FunctionName": name}));
+        count += 1;
+    };
+    eventually("it was renewed more than once", || {
+        cold_start();
+        zygotes(&server).len() >= first.len() + 3
+    });
+    assert_eq!(
+        who(&client),
+        before,
+        "an instance of the first one serves on"
+    );
+    client.ok("DeleteFunction", &json!({"FunctionName": "who"}));
+    eventually("the first one goes with the last that it made", || {
+        cold_start();
+        let lives = |pid: &u64| std::fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false);
+        !first.iter().all(lives)
+    });
+}
+
+/// Looks through all of its own memory for what begins like the secret, and says how often the rest is the secret's.
+const SEARCHES: &str = r#"
+import hashlib
+kept = []
+def main_handler(event, context):
+    if "secret" in event:
+        kept.append(event["secret"])
+    begins, rest, found = event["begins"].encode(), event["rest"], 0
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            place, rights = line.split()[:2]
+            if "r" not in rights or "[v" in line:
+                continue
+            start, end = (int(part, 16) for part in place.split("-"))
+            memory.seek(start)
+            while start < end:
+                chunk = memory.read(min(end - start, 1 << 20))
+                at = chunk.find(begins)
+                while at >= 0:
+                    if hashlib.sha256(chunk[at + 16:at + 64]).hexdigest() == rest:
+                        found += 1
+                    at = chunk.find(begins, at + 1)
+                start += len(chunk)
+    return found
+"#;
+
+#[test]
+fn nothing_of_one_instances_memory_is_in_another() {
+    use sha2::Digest;
+    let server = server();
+    let client = server.client();
+    for name in ["first", "second"] {
+        client.create(name, SEARCHES, json!({"Timeout": 30, "MemorySize": 256}));
+    }
+    let secret: String = (0..64u32)
+        .map(|n| char::from(b'a' + ((n * 7 + n / 5) % 26) as u8))
+        .collect();
+    let rest = sha2::Sha256::digest(&secret.as_bytes()[16..]);
+    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let search = json!({"begins": &secret[..16], "rest": rest});
+    let mut with_secret = search.clone();
+    with_secret["secret"] = secret.as_str().into();
+    assert!(
+        client
+            .answer("first", &with_secret)
+            .as_u64()
+            .is_some_and(|n| n > 0),
+        "the search finds what is there"
+    );
+    // Blanks that were there before, and ones made after; while the first lives, and after its end.
+    for round in 0..2 {
+        for _ in 0..6 {
+            assert_eq!(client.answer("second", &search), 0);
+            client.ok("DeleteFunction", &json!({"FunctionName": "second"}));
+            client.create(
+                "second",
+                SEARCHES,
+                json!({"Timeout": 30, "MemorySize": 256}),
+            );
+        }
+        if round == 0 {
+            client.ok("DeleteFunction", &json!({"FunctionName": "first"}));
+        }
+    }
+}
