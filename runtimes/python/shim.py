@@ -49,13 +49,16 @@ def main():
     library.virga_wait.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(ASSIGN_MAX)
     warm()
-    if library.virga_serve() != 0:
-        os._exit(1)
-    # This is a new instance's init. The interpreter's own fork runs the hooks that libraries have
-    # registered, so that the child draws random numbers of its own.
-    child = os.fork()
-    if child:
-        library.virga_init(child)
+    while library.virga_serve() == 0:
+        # The interpreter's own fork runs the hooks that libraries have registered, so that the child draws
+        # random numbers of its own.
+        try:
+            child = os.fork()
+        except OSError:
+            child = -1  # The cell has ended meanwhile.
+        if child == 0:
+            break
+        library.virga_forked(child)
     library.virga_settle()
     seed()
     rehearse()

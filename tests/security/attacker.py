@@ -308,10 +308,21 @@ def join_another_namespace(event):
         os.close(namespace)
 
 
+@attempt("cmdline:,kallsyms:,modules:|cmdline:,kallsyms:,modules:ENOENT")
+def read_what_the_kernel_tells(event):
+    found = []
+    for name in ("cmdline", "kallsyms", "modules"):
+        try:
+            found.append("%s:%s" % (name, open("/proc/" + name).read(100)))
+        except OSError as error:
+            found.append("%s:%s" % (name, errno.errorcode[error.errno]))
+    return ",".join(found)
+
+
 # --- other processes
 
 
-@attempt("2")
+@attempt("1")
 def processes_that_it_sees(event):
     return len([name for name in os.listdir("/proc") if name.isdigit()])
 

@@ -1,55 +1,45 @@
 //! Inside the zygote: the library that an interpreter loads to make sandboxed copies of itself.
 //!
-//! The interpreter's shim calls four functions, in this order:
-//! `virga_serve` returns once in each new instance's *init*, the first process of its pid namespace;
-//! the shim forks there, so that its interpreter's own fork hooks run, and calls `virga_init` in the parent,
-//! which only waits and reaps. In the child it calls `virga_settle`, which puts the process into its limits,
-//! and `virga_wait`, which waits for an assignment and returns confined. All code up to that return is
-//! trusted; no byte of the user has been read.
+//! The interpreter's shim calls four functions. `virga_serve` returns when a copy is wanted; the shim forks, so that
+//! its interpreter's own fork hooks run, and calls `virga_forked` in the parent, which goes on serving. In the child it
+//! calls `virga_settle`, which puts the process into its cell and its limits, and `virga_wait`, which waits for an
+//! assignment and returns confined. All code up to that return is trusted; no byte of the user has been read.
 
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{OWN_PID_NAMESPACE, ZYGOTE_SOCKET, confine};
 use crate::{Result, Step, network, root, seccomp, sys, wire};
 
-/// What an instance is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
-/// status pipe, its network namespace if it has one, and the files of its cgroups.
+/// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
+/// status pipe, the cell's pidfd, and the files of its cgroups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForkRequest {
     /// The user and group of the instance, its alone.
     pub uid: u32,
-    /// Name of the host inside.
-    pub hostname: String,
-    /// Whether a network namespace comes with the request.
-    pub network: bool,
-    /// Size of `/tmp`, bytes.
-    pub tmp_bytes: u64,
-    /// Files and directories in `/tmp`.
-    pub tmp_inodes: u64,
     /// Open files of a process.
     pub open_files: u64,
     /// Processes and threads of the user.
     pub processes: u64,
 }
 
-/// The zygote's answer; on success a pidfd of the instance's init comes with it.
+/// The zygote's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ForkReply {
     /// Ready to fork; sent once at the start.
     Ready,
-    /// The init's process number.
+    /// The process number of the handler.
     Forked(i32),
     /// The step that failed.
     Failed(String),
 }
 
-/// What an init leaves in its status pipe when the instance ends.
+/// What a zygote leaves in an instance's status pipe when its handler's process has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// The handler's process ended with a code.
@@ -60,22 +50,33 @@ pub enum ExitStatus {
     Failed(String),
 }
 
-/// Descriptors and settings of the instance being made, between the three calls.
-struct Cell {
+/// Descriptors and settings of the instance being made, between the calls.
+struct Making {
     request: ForkRequest,
     socket: OwnedFd,
     log: OwnedFd,
     status: OwnedFd,
-    network: Option<OwnedFd>,
+    cell: OwnedFd,
     cgroups: Vec<OwnedFd>,
 }
 
-static CELL: Mutex<Option<Cell>> = Mutex::new(None);
+/// A handler's process that the zygote will reap.
+struct Running {
+    pid: libc::pid_t,
+    status: File,
+    cell: sys::Pidfd,
+}
+
+static MAKING: Mutex<Option<Making>> = Mutex::new(None);
+static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+/// Tells of ended processes.
+static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
 /// The instance's user, between the two halves of becoming a guest.
 static USER: OnceLock<u32> = OnceLock::new();
 
-/// Serves fork requests until virga closes the socket. Returns 0 in an instance's init, never in the zygote.
+/// In the zygote: returns 0 when the interpreter is to fork, into a cell that waits. Ends the process when virga closes
+/// the socket.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_serve() -> c_int {
     match serve() {
@@ -87,36 +88,35 @@ pub extern "C" fn virga_serve() -> c_int {
     }
 }
 
-/// In an instance's init: waits for the handler's process, reaps all others, reports and ends. With the
-/// init the kernel ends every process of the instance.
+/// In the zygote, after the fork: tells virga of the handler's process, or, with -1, that there is none.
 #[unsafe(no_mangle)]
-pub extern "C" fn virga_init(handler: c_int) -> c_int {
-    let Some(cell) = take_cell() else {
+pub extern "C" fn virga_forked(handler: c_int) -> c_int {
+    let Some(making) = take_making() else {
         sys::exit_now(1)
     };
-    let status = report_to(&cell);
-    if let Some(mut status) = status {
-        let ended = loop {
-            match sys::wait_any() {
-                Ok(Some((pid, status))) if pid == handler => break exit_status(status),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    break ExitStatus::Failed("the handler's process was lost".into());
-                }
-            }
-        };
-        report(&mut status, &ended);
+    let reply = if handler > 0 {
+        lock(&RUNNING).push(Running {
+            pid: handler,
+            status: making.status.into(),
+            cell: making.cell.into(),
+        });
+        ForkReply::Forked(handler)
+    } else {
+        ForkReply::Failed("the interpreter could not fork".into())
+    };
+    if answer(&reply).is_err() {
+        sys::exit_now(1)
     }
-    sys::exit_now(0)
+    0
 }
 
-/// In the handler's process: into its control groups, its descriptors and its limits.
+/// In the handler's process: into its cell, its control groups, its descriptors and its limits.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_settle() -> c_int {
-    let Some(cell) = take_cell() else {
+    let Some(making) = take_making() else {
         sys::exit_now(1)
     };
-    let settled = settle(cell).map(|uid| USER.set(uid));
+    let settled = settle(making).map(|uid| USER.set(uid));
     if settled.is_ok() {
         0
     } else {
@@ -151,53 +151,82 @@ fn give_up(error: Option<crate::Error>) -> ! {
 const SETUP_FAILED: c_int = 213;
 
 fn serve() -> Result<()> {
-    let filters = seccomp::compile().step("compile the filter")?;
-    filters.allow_known().step("system call filter")?;
-    let _ = FILTERS.set(filters);
+    let ended = match ENDED.get() {
+        Some(ended) => ended,
+        None => begin()?,
+    };
     let socket = sys::borrow(ZYGOTE_SOCKET);
-    for fd in [ZYGOTE_SOCKET, OWN_PID_NAMESPACE] {
-        sys::set_close_on_exec(sys::borrow(fd), true).step("mark a descriptor")?;
-    }
-    // The kernel reaps inits; virga watches them through their pidfds.
-    sys::signal_action(libc::SIGCHLD, true);
-    answer(&ForkReply::Ready, &[])?;
     let mut bytes = vec![0; 4096];
     loop {
+        let [asked, ended] = sys::wait_for_either([socket, ended.as_fd()]).step("wait")?;
+        if ended {
+            reap()?;
+        }
+        if !asked {
+            continue;
+        }
         let (length, fds) = sys::receive(socket, &mut bytes).step("receive a request")?;
         if length == 0 {
             sys::exit_now(0);
         }
-        let made = read_request(&bytes[..length], fds).and_then(|cell| Ok((fork_init()?, cell)));
-        match made {
-            Ok((sys::Fork::Parent(pid), _)) => {
-                let reply = sys::Pidfd::open(pid).step("open a pidfd");
-                match reply {
-                    Ok(pidfd) => answer(&ForkReply::Forked(pid), &[pidfd.as_fd()])?,
-                    Err(e) => answer(&ForkReply::Failed(e.to_string()), &[])?,
-                }
-            }
-            Ok((sys::Fork::Child, cell)) => {
-                make_cell(cell);
+        let entered = read_request(&bytes[..length], fds).and_then(|making| {
+            // What is forked next is a process of the cell's.
+            sys::setns(making.cell.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
+            Ok(making)
+        });
+        match entered {
+            Ok(making) => {
+                *lock(&MAKING) = Some(making);
                 return Ok(());
             }
-            Err(e) => answer(&ForkReply::Failed(e.to_string()), &[])?,
+            Err(e) => answer(&ForkReply::Failed(e.to_string()))?,
         }
     }
 }
 
-fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Cell> {
-    let request: ForkRequest = serde_json::from_slice(bytes)
+/// The first call's work: what all instances share, and the word to virga that they can be made.
+fn begin() -> Result<&'static OwnedFd> {
+    let filters = seccomp::compile().step("compile the filter")?;
+    filters.allow_known().step("system call filter")?;
+    let _ = FILTERS.set(filters);
+    for fd in [ZYGOTE_SOCKET, OWN_PID_NAMESPACE] {
+        sys::set_close_on_exec(sys::borrow(fd), true).step("mark a descriptor")?;
+    }
+    let ended = sys::signal_descriptor(libc::SIGCHLD).step("hear of ended processes")?;
+    let ended = ENDED.get_or_init(|| ended);
+    answer(&ForkReply::Ready)?;
+    Ok(ended)
+}
+
+/// Takes the exit codes of ended handlers, leaves them for virga, and ends all else in their cells.
+fn reap() -> Result<()> {
+    if let Some(ended) = ENDED.get() {
+        sys::drain(ended.as_fd());
+    }
+    let mut running = lock(&RUNNING);
+    while let Some((pid, status)) = sys::reap_any().step("reap")? {
+        if let Some(place) = running.iter().position(|one| one.pid == pid) {
+            let mut one = running.swap_remove(place);
+            report(&mut one.status, &exit_status(status));
+            let _ = one.cell.kill();
+        }
+    }
+    Ok(())
+}
+
+fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
+    let request = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let mut fds = fds.into_iter();
-    match (fds.next(), fds.next(), fds.next()) {
-        (Some(socket), Some(log), Some(status)) => Ok(Cell {
+    match (fds.next(), fds.next(), fds.next(), fds.next()) {
+        (Some(socket), Some(log), Some(status), Some(cell)) => Ok(Making {
+            request,
             socket,
             log,
             status,
-            network: if request.network { fds.next() } else { None },
+            cell,
             cgroups: fds.collect(),
-            request,
         }),
         _ => Err(crate::Error::new(
             "read a request",
@@ -206,68 +235,21 @@ fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Cell> {
     }
 }
 
-fn answer(reply: &ForkReply, fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
+fn answer(reply: &ForkReply) -> Result<()> {
     let bytes = serde_json::to_vec(reply)
         .map_err(std::io::Error::other)
         .step("write a reply")?;
-    sys::send(sys::borrow(ZYGOTE_SOCKET), &bytes, fds)
+    sys::send(sys::borrow(ZYGOTE_SOCKET), &bytes, &[])
         .step("send a reply")
         .map(drop)
 }
 
-/// Forks a child that is the first process of a new pid namespace.
-fn fork_init() -> Result<sys::Fork> {
-    // A process can leave for a new pid namespace only from its own, hence the way back first.
-    sys::setns(sys::borrow(OWN_PID_NAMESPACE), libc::CLONE_NEWPID).step("own pid namespace")?;
-    sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
-    sys::fork().step("fork")
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The init's first half: the instance's namespaces and private file systems.
-fn make_cell(cell: Cell) {
-    sys::signal_action(libc::SIGCHLD, false);
-    let built = (|| {
-        sys::die_with_parent().step("follow the zygote")?;
-        let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        match &cell.network {
-            Some(made) => {
-                sys::unshare(all).step("new namespaces")?;
-                sys::setns(made.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
-            }
-            None => {
-                sys::unshare(all | libc::CLONE_NEWNET).step("new namespaces")?;
-                sys::loopback_up().step("loopback")?;
-            }
-        }
-        sys::set_hostname(&cell.request.hostname).step("set the host's name")?;
-        let request = &cell.request;
-        root::mount_private(
-            request.uid,
-            request.uid,
-            request.tmp_bytes,
-            request.tmp_inodes,
-        )
-    })();
-    if let Err(e) = built {
-        let mut status = File::from(cell.status);
-        report(&mut status, &ExitStatus::Failed(e.to_string()));
-        sys::exit_now(1);
-    }
-    *CELL.lock().unwrap_or_else(PoisonError::into_inner) = Some(cell);
-}
-
-fn take_cell() -> Option<Cell> {
-    CELL.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// Keeps the status pipe alone, so that the instance's socket and log close with the handler.
-fn report_to(cell: &Cell) -> Option<File> {
-    sys::dup_to(cell.status.as_fd(), ZYGOTE_SOCKET).ok()?;
-    sys::close_from(ZYGOTE_SOCKET + 1).ok()?;
-    sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).ok()?;
-    // SAFETY: the descriptor was placed there two lines above and nothing else owns it. The cell's own
-    // objects own closed numbers now; this process ends by `_exit`, which drops none of them.
-    Some(unsafe { File::from_raw_fd(ZYGOTE_SOCKET) })
+fn take_making() -> Option<Making> {
+    lock(&MAKING).take()
 }
 
 fn report(status: &mut File, exit: &ExitStatus) {
@@ -288,35 +270,39 @@ fn exit_status(status: c_int) -> ExitStatus {
 }
 
 /// The handler's process, first half. Returns its user.
-fn settle(cell: Cell) -> Result<u32> {
+fn settle(making: Making) -> Result<u32> {
     // 1. Into its cgroups, from inside: an outsider's attach costs milliseconds under cgroup v1.
-    for cgroup in &cell.cgroups {
+    for cgroup in &making.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
             .write_all(b"0")
             .step("enter a cgroup")?;
     }
-    // 2. Its own descriptors and no other: no input, the log twice, the socket.
+    // 2. Into the cell; its pid namespace is this process' already.
+    let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    sys::setns(making.cell.as_fd(), rest).step("enter the cell")?;
+    // 3. Its own descriptors and no other: no input, the log twice, the socket.
     let null = File::options()
         .read(true)
         .open("/dev/null")
         .step("open /dev/null")?;
     sys::dup_to(null.as_fd(), 0).step("place standard input")?;
-    sys::dup_to(cell.log.as_fd(), 1).step("place standard output")?;
-    sys::dup_to(cell.log.as_fd(), 2).step("place standard error")?;
-    let Cell {
+    sys::dup_to(making.log.as_fd(), 1).step("place standard output")?;
+    sys::dup_to(making.log.as_fd(), 2).step("place standard error")?;
+    let Making {
         request,
         socket,
         log,
         status,
-        network,
+        cell,
         cgroups,
-    } = cell;
+    } = making;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     // All lie above the fixed numbers, which were taken when they came; the next call closes them.
-    std::mem::forget((null, socket, log, status, network, cgroups));
+    std::mem::forget((null, socket, log, status, cell, cgroups));
     sys::close_from(ZYGOTE_SOCKET + 1).step("close descriptors")?;
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
-    // 3. A session without a terminal, ordinary limits.
+    // 4. No signal held back, a session without a terminal, ordinary limits.
+    sys::unblock_signals();
     sys::new_session();
     for (resource, value) in [
         (libc::RLIMIT_NOFILE, request.open_files),
@@ -326,9 +312,9 @@ fn settle(cell: Cell) -> Result<u32> {
     ] {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    // 4. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
+    // 5. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
     sys::drop_bounding_set().step("drop the bounding set")?;
-    // 5. What is refused of the known system calls; making the filter, too, takes time better spent now.
+    // 6. What is refused of the known system calls; making the filter, too, takes time better spent now.
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
@@ -339,23 +325,23 @@ fn settle(cell: Cell) -> Result<u32> {
 fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let user = *USER.get().ok_or_else(missing).step("user")?;
-    // 6. Wait, blank, until this process is given a function.
+    // 7. Wait, blank, until this process is given a function.
     let Assignment {
         length,
         trees,
         online,
     } = receive_assignment(buffer)?;
-    // 7. The code and the layers, read-only mounts that virga made.
+    // 8. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 8. Without an address there is no way out; virga has closed the router's side, too.
+    // 9. Without an address there is no way out; virga has closed the router's side, too.
     if !online {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
-    // 9. No privilege from here on.
+    // 10. No privilege from here on.
     confine(user, user, &[])?;
     Ok(length)
 }

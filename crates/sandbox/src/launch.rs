@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, RootSpec, Step, root, seccomp, sys};
+use crate::{Result, RootSpec, Step, cell, root, seccomp, sys};
 
 /// The hidden subcommand that becomes a zygote.
 pub const ZYGOTE: &str = "__zygote";
@@ -70,13 +70,15 @@ pub enum RunNetwork {
     Namespace(PathBuf),
 }
 
-/// Descriptors of a zygote: its socket, and its own pid namespace.
+/// Descriptors of a zygote and of its maker of cells: the zygote's socket, its own pid namespace, the maker's socket.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
 pub(crate) const OWN_PID_NAMESPACE: i32 = 4;
+pub(crate) const CELL_SOCKET: i32 = 5;
 /// Largest specification.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
-/// Becomes a zygote; standard input is its socket, and the specification its first message.
+/// Becomes a zygote, and beside it the maker of its cells; standard input is the socket of the one, on which the
+/// specification comes first, and standard output that of the other.
 ///
 /// # Errors
 /// The step that failed. Does not return otherwise.
@@ -104,13 +106,21 @@ pub fn zygote() -> Result<std::convert::Infallible> {
     let (high_namespace, high_null) = (above(&pid_namespace)?, above(&null)?);
     sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     sys::dup_to(high_namespace.as_fd(), OWN_PID_NAMESPACE).step("place the pid namespace")?;
+    sys::dup_to(io::stdout().as_fd(), CELL_SOCKET).step("place the other socket")?;
     sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
+    sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
     std::mem::forget((pid_namespace, null, high_namespace, high_null));
-    sys::close_from(OWN_PID_NAMESPACE + 1).step("close descriptors")?;
+    sys::close_from(CELL_SOCKET + 1).step("close descriptors")?;
     // 4. A root of its own, which every guest inherits.
     sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
     root::enter(&spec.root)?;
-    // 5. The interpreter, with signals as a fresh program expects them.
+    // 5. Beside it, still small, the one who makes the cells.
+    if let sys::Fork::Child = sys::fork().step("fork")? {
+        sys::close(ZYGOTE_SOCKET);
+        return cell::serve();
+    }
+    sys::close(CELL_SOCKET);
+    // 6. The interpreter, with signals as a fresh program expects them.
     sys::reset_signals();
     Err(become_program(&spec.program))
 }
@@ -255,7 +265,7 @@ fn above(fd: &OwnedFd) -> Result<OwnedFd> {
     loop {
         use std::os::fd::AsRawFd;
         let copy = fd.try_clone().step("copy a descriptor")?;
-        if copy.as_raw_fd() > OWN_PID_NAMESPACE {
+        if copy.as_raw_fd() > CELL_SOCKET {
             return Ok(copy);
         }
         kept.push(copy);

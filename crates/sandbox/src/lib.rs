@@ -1,15 +1,17 @@
 //! Linux isolation: the only crate that holds `unsafe`, and the only one that runs privileged code on the
 //! guest's side of a fork.
 //!
-//! A sandboxed process comes to be in four places, each a numbered list:
+//! A sandboxed process comes to be in these places, each a numbered list where the order is what makes it safe:
 //! 1. [`launch`] — the child of virga that builds a read-only root and becomes a zygote by `exec`;
-//! 2. [`guest`] — inside the zygote, as a shared library: makes an instance's namespaces, forks, waits for
-//!    an assignment, and gives up every privilege before the user's code is read;
-//! 3. [`zygote`] — in virga: asks a zygote for a new *blank* and hands it its descriptors;
-//! 4. [`cgroup`] — in virga: the limits a blank moves itself into.
+//! 2. [`cell`] — beside the zygote: makes an instance's namespaces and holds them;
+//! 3. [`guest`] — inside the zygote, as a shared library: forks into a cell, waits for an assignment, and
+//!    gives up every privilege before the user's code is read;
+//! 4. [`zygote`] — in virga: asks for a new *blank* and hands it its descriptors;
+//! 5. [`cgroup`] and [`network`] — in virga: the limits a blank moves itself into, and what it reaches.
 //!
 //! Nothing here knows of functions, triggers or HTTP, and bytes that come from a guest are never parsed here.
 
+mod cell;
 pub mod cgroup;
 pub mod guest;
 pub mod launch;
@@ -21,6 +23,7 @@ mod sys;
 pub mod wire;
 pub mod zygote;
 
+pub use cell::CellRequest;
 pub use root::{Bind, Names, RootSpec};
 pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, raise_open_files, read_now};
 

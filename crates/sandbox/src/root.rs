@@ -78,6 +78,9 @@ const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf"];
 /// Harmless devices. There is no terminal and no disk.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
+/// What `/proc` tells of the machine and its kernel to everybody. The rest that matters is the administrator's alone.
+const HIDDEN: &[&str] = &["cmdline", "config.gz", "kallsyms", "keys", "modules"];
+
 const PASSWD: &str = "root:x:0:0:root:/:/bin/false\nqcloud:x:1000:1000::/home/qcloud:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nqcloud:x:1000:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
@@ -147,7 +150,21 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
 /// A private `/proc` and `/tmp` for the process that has just become the first of its pid namespace.
 pub(crate) fn mount_private(uid: u32, gid: u32, tmp_bytes: u64, tmp_inodes: u64) -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    sys::mount("proc", "/proc", "proc", closed | libc::MS_RDONLY, "").step("mount /proc")?;
+    // Processes of other users, as the first one is, do not show.
+    sys::mount(
+        "proc",
+        "/proc",
+        "proc",
+        closed | libc::MS_RDONLY,
+        "hidepid=2",
+    )
+    .step("mount /proc")?;
+    for name in HIDDEN {
+        let path = format!("/proc/{name}");
+        if fs::exists(&path).unwrap_or(false) {
+            sys::mount("/dev/null", &path, "", libc::MS_BIND, "").step(format!("hide {path}"))?;
+        }
+    }
     let options = format!("mode=0700,uid={uid},gid={gid},size={tmp_bytes},nr_inodes={tmp_inodes}");
     sys::mount(
         "tmp",

@@ -183,6 +183,66 @@ pub(crate) fn wait_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
     }
 }
 
+/// Takes the pid and wait status of a child that has ended, if there is one. Does not wait.
+pub(crate) fn reap_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for writing.
+    match check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+        Ok(0) => Ok(None),
+        Ok(pid) => Ok(Some((pid, status))),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A descriptor that is readable once a signal has come; the signal does nothing else any more.
+pub(crate) fn signal_descriptor(signal: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero sigset is valid for `sigemptyset`, and lives through all three calls.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        check(libc::sigprocmask(
+            libc::SIG_BLOCK,
+            &raw const set,
+            ptr::null_mut(),
+        ))?;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        check(libc::signalfd(-1, &raw const set, flags)).map(owned)
+    }
+}
+
+/// Reads all that a non-blocking descriptor has.
+pub(crate) fn drain(fd: BorrowedFd<'_>) {
+    let mut bytes = [0; 1024];
+    while read_now(fd, &mut bytes).is_ok_and(|read| read > 0) {}
+}
+
+/// Waits until one of two descriptors can be read, or has been closed at its other end; says which.
+pub(crate) fn wait_for_either(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+    let mut polls = fds.map(|fd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    loop {
+        // SAFETY: the array lives through the call and its true length is passed.
+        match check(unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) }) {
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            other => return other.map(|_| polls.map(|poll| poll.revents != 0)),
+        }
+    }
+}
+
+/// Does nothing until it is killed. Children that are left to this process are reaped by the kernel.
+pub(crate) fn wait_for_the_end() -> ! {
+    signal_action(libc::SIGCHLD, true);
+    loop {
+        // SAFETY: takes no memory.
+        unsafe { libc::pause() };
+    }
+}
+
 /// Asks the kernel to kill this process when its parent ends.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: takes no memory.
@@ -209,6 +269,11 @@ pub(crate) fn reset_signals() {
             signal_action(signal, false);
         }
     }
+    unblock_signals();
+}
+
+/// Blocks no signal.
+pub(crate) fn unblock_signals() {
     // SAFETY: an all-zero sigset is what sigemptyset makes, and is valid for the call.
     unsafe {
         let mut none: libc::sigset_t = mem::zeroed();
@@ -361,6 +426,12 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> 
     let flags = if on { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: takes no memory.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
+}
+
+/// Closes one of the fixed descriptors.
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: nothing owns the fixed numbers.
+    unsafe { libc::close(fd) };
 }
 
 /// Closes every descriptor from `first` on.

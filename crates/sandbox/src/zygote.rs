@@ -6,6 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cell::{CellReply, CellRequest};
 use crate::guest::{ForkReply, ForkRequest};
 use crate::launch::{SPEC_MAX, ZYGOTE, ZygoteSpec};
 use crate::{Pidfd, Result, Step, sys};
@@ -14,14 +18,15 @@ use crate::{Pidfd, Result, Step, sys};
 #[derive(Debug)]
 pub struct Zygote {
     socket: OwnedFd,
+    cells: OwnedFd,
     process: Mutex<Child>,
     pid: u32,
 }
 
-/// A fresh instance that waits for an assignment.
+/// A cell that no process but its first is in. Dropping it leaves it; it is ended by its pidfd.
 #[derive(Debug)]
-pub struct Forked {
-    /// The init's number in virga's pid namespace.
+pub struct Cell {
+    /// The number of its first process, in virga's pid namespace.
     pub pid: i32,
     /// Kills and awaits the whole instance.
     pub pidfd: Pidfd,
@@ -34,10 +39,8 @@ pub struct GuestEnds<'a> {
     pub socket: BorrowedFd<'a>,
     /// Standard output and error.
     pub log: BorrowedFd<'a>,
-    /// Where the init leaves an [`crate::guest::ExitStatus`].
+    /// Where the zygote leaves an [`crate::guest::ExitStatus`].
     pub status: BorrowedFd<'a>,
-    /// The network namespace it enters; it makes an empty one where there is none.
-    pub network: Option<BorrowedFd<'a>>,
     /// See [`crate::cgroup::Slot::attach_files`].
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
@@ -60,16 +63,18 @@ impl Zygote {
             ));
         }
         let (ours, theirs) = sys::packet_pair().step("make the zygote's socket")?;
+        let (cells, maker) = sys::packet_pair().step("make the zygote's other socket")?;
         let process = Command::new(virga)
             .arg(ZYGOTE)
             .env_clear()
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(maker))
             .stderr(Stdio::inherit())
             .spawn()
             .step(format!("start {}", virga.display()))?;
         let zygote = Self {
             socket: ours,
+            cells,
             pid: process.id(),
             process: Mutex::new(process),
         };
@@ -83,8 +88,8 @@ impl Zygote {
     /// What it said instead, or that it ended.
     pub fn wait_until_warm(&self) -> Result<()> {
         match self.reply()? {
-            (ForkReply::Ready, _) => Ok(()),
-            (other, _) => Err(unexpected(&other)),
+            ForkReply::Ready => Ok(()),
+            other => Err(unexpected(format!("{other:?} came first"))),
         }
     }
 
@@ -93,51 +98,80 @@ impl Zygote {
         sys::is_readable(self.socket.as_fd())
     }
 
+    /// Something to watch its end with.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn watch(&self) -> Result<Pidfd> {
+        Pidfd::open(self.pid as i32).step("watch a zygote")
+    }
+
     /// The zygote's process number.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Makes a blank. One thread at a time may ask.
+    /// Makes a cell; `network` is the namespace it enters, where it is not to have an empty one. One thread at a time
+    /// may ask.
     ///
     /// # Errors
     /// What failed. After an error in talking to it the zygote is of no more use.
-    pub fn fork(&self, request: &ForkRequest, ends: &GuestEnds<'_>) -> Result<Forked> {
-        let bytes = serde_json::to_vec(request)
-            .map_err(io::Error::other)
-            .step("write a request")?;
-        let mut fds = vec![ends.socket, ends.log, ends.status];
-        fds.extend(ends.network);
-        fds.extend(&ends.cgroups);
-        sys::send(self.socket.as_fd(), &bytes, &fds).step("ask the zygote")?;
-        match self.reply()? {
-            (ForkReply::Forked(pid), Some(pidfd)) => Ok(Forked {
+    pub fn make_cell(
+        &self,
+        request: &CellRequest,
+        network: Option<BorrowedFd<'_>>,
+    ) -> Result<Cell> {
+        let bytes = to_json(request)?;
+        let fds: Vec<_> = network.into_iter().collect();
+        sys::send(self.cells.as_fd(), &bytes, &fds).step("ask for a cell")?;
+        match hear(self.cells.as_fd())? {
+            (CellReply::Made(pid), Some(pidfd)) => Ok(Cell {
                 pid,
                 pidfd: pidfd.into(),
             }),
-            (ForkReply::Failed(why), _) => {
-                Err(crate::Error::new("fork an instance", io::Error::other(why)))
-            }
-            (other, _) => Err(unexpected(&other)),
+            (CellReply::Made(_), None) => Err(unexpected("no pidfd came with a cell")),
+            (CellReply::Failed(why), _) => Err(unexpected(why)),
         }
     }
 
-    fn reply(&self) -> Result<(ForkReply, Option<OwnedFd>)> {
-        let mut bytes = [0; 4096];
-        let (length, fds) =
-            sys::receive(self.socket.as_fd(), &mut bytes).step("hear from the zygote")?;
-        if length == 0 {
-            return Err(crate::Error::new(
-                "hear from the zygote",
-                io::ErrorKind::UnexpectedEof.into(),
-            ));
+    /// Makes a blank in a cell, and gives its process number. One thread at a time may ask.
+    ///
+    /// # Errors
+    /// What failed. After an error in talking to it the zygote is of no more use.
+    pub fn fork(&self, request: &ForkRequest, cell: &Cell, ends: &GuestEnds<'_>) -> Result<i32> {
+        let bytes = to_json(request)?;
+        let mut fds = vec![ends.socket, ends.log, ends.status, cell.pidfd.as_fd()];
+        fds.extend(&ends.cgroups);
+        sys::send(self.socket.as_fd(), &bytes, &fds).step("ask the zygote")?;
+        match self.reply()? {
+            ForkReply::Forked(pid) => Ok(pid),
+            ForkReply::Failed(why) => Err(unexpected(why)),
+            ForkReply::Ready => Err(unexpected("it is ready a second time")),
         }
-        let reply = serde_json::from_slice(&bytes[..length]).map_err(io::Error::other);
-        Ok((
-            reply.step("read the zygote's reply")?,
-            fds.into_iter().next(),
-        ))
     }
+
+    fn reply(&self) -> Result<ForkReply> {
+        hear(self.socket.as_fd()).map(|(reply, _)| reply)
+    }
+}
+
+fn to_json(request: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(request)
+        .map_err(io::Error::other)
+        .step("write a request")
+}
+
+fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedFd>)> {
+    let mut bytes = [0; 4096];
+    let (length, fds) = sys::receive(socket, &mut bytes).step("hear from the zygote")?;
+    if length == 0 {
+        return Err(unexpected("it has ended"));
+    }
+    let reply = serde_json::from_slice(&bytes[..length]).map_err(io::Error::other);
+    Ok((
+        reply.step("read the zygote's reply")?,
+        fds.into_iter().next(),
+    ))
 }
 
 impl Drop for Zygote {
@@ -152,11 +186,8 @@ impl Drop for Zygote {
     }
 }
 
-fn unexpected(reply: &ForkReply) -> crate::Error {
-    crate::Error::new(
-        "hear from the zygote",
-        io::Error::other(format!("unexpected reply: {reply:?}")),
-    )
+fn unexpected(what: impl Into<String>) -> crate::Error {
+    crate::Error::new("hear from the zygote", io::Error::other(what.into()))
 }
 
 /// Hands a blank its assignment: the frame's bytes, and the trees to mount as code and layers.

@@ -12,15 +12,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sandbox::CellRequest;
 use sandbox::cgroup::Limits;
 use sandbox::guest::ForkRequest;
 use sandbox::launch::ZygoteSpec;
 use sandbox::zygote::{GuestEnds, Zygote};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::Error;
-use crate::process::{Home, Process};
+use crate::process::{self, Home, Process};
 
 /// How many times as many blanks as usual are kept where starts find none.
 const GROWTH_MAX: usize = 4;
@@ -144,6 +145,8 @@ struct Keeper {
 /// A zygote in use. It lives on until the last instance that it made has ended.
 struct Generation {
     zygote: Arc<Zygote>,
+    /// Closed when it has ended, of itself or not.
+    lives: watch::Receiver<()>,
     forks: u32,
     born: Instant,
 }
@@ -152,8 +155,18 @@ impl Generation {
     fn begin(zygote: Zygote) -> Result<Self, sandbox::Error> {
         zygote.wait_until_warm()?;
         info!(pid = zygote.pid(), "zygote started");
+        let (living, lives) = watch::channel(());
+        let ended = process::end_of(zygote.watch()?).map_err(|source| sandbox::Error {
+            step: "watch a zygote".into(),
+            source,
+        })?;
+        tokio::spawn(async move {
+            ended.await;
+            drop(living);
+        });
         Ok(Self {
             zygote: Arc::new(zygote),
+            lives,
             forks: 0,
             born: Instant::now(),
         })
@@ -286,12 +299,14 @@ impl Keeper {
         let (status, guest_status) =
             sandbox::close_on_exec_pipe().map_err(io("make a status pipe"))?;
         let hostname = format!("scf-{user}");
-        let request = ForkRequest {
+        let space = CellRequest {
             uid: user,
             hostname: hostname.clone(),
-            network: network.is_some(),
             tmp_bytes: self.recipe.tmp_bytes,
             tmp_inodes: self.recipe.tmp_inodes,
+        };
+        let request = ForkRequest {
+            uid: user,
             open_files: self.recipe.open_files,
             processes: self.recipe.processes,
         };
@@ -299,16 +314,20 @@ impl Keeper {
             socket: guest_socket.as_fd(),
             log: guest_log.as_fd(),
             status: guest_status.as_fd(),
-            network: network.as_ref().map(AsFd::as_fd),
             cgroups: cgroups.iter().map(AsFd::as_fd).collect(),
         };
         let generation = self.generation().map_err(|e| Fault::Zygote(e.into()))?;
         generation.forks += 1;
-        let zygote = generation.zygote.clone();
-        let forked = zygote
-            .fork(&request, &ends)
-            .map_err(|e| Fault::Zygote(e.into()))?;
-        let process = Process::adopt(forked, zygote, status, slot, user, self.home.clone())
+        let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
+        let broken = |e: sandbox::Error| Fault::Zygote(e.into());
+        let cell = zygote
+            .make_cell(&space, network.as_ref().map(AsFd::as_fd))
+            .map_err(broken)?;
+        if let Err(e) = zygote.fork(&request, &cell, &ends) {
+            let _ = cell.pidfd.kill();
+            return Err(broken(e));
+        }
+        let process = Process::adopt(cell, (zygote, lives), status, slot, user, self.home.clone())
             .map_err(io("watch an instance"))?;
         Ok(Blank {
             process,

@@ -1,16 +1,17 @@
 //! An instance's processes as virga sees them: alive, frozen, ended.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sandbox::Pidfd;
 use sandbox::cgroup::{Slot, Tree};
 use sandbox::guest::ExitStatus;
 use sandbox::network::Network;
-use sandbox::zygote::{Forked, Zygote};
+use sandbox::zygote::{Cell, Zygote};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -59,19 +60,16 @@ pub(crate) struct Process {
 impl Process {
     /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
-        forked: Forked,
-        zygote: Arc<Zygote>,
+        cell: Cell,
+        (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
         status: OwnedFd,
         slot: Slot,
         user: u32,
         home: Arc<Home>,
     ) -> std::io::Result<Arc<Self>> {
-        let pidfd = Arc::new(forked.pidfd);
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe for types that lend out a foreign descriptor; this one owns it"
-        )]
-        let watched = AsyncFd::with_interest(pidfd.clone(), Interest::READABLE)?;
+        let pidfd = Arc::new(cell.pidfd);
+        // Readable once the cell's first process and with it every other is gone.
+        let ended = end_of(pidfd.clone())?;
         let (sender, exit) = watch::channel(None);
         let process = Arc::new(Self {
             pidfd,
@@ -83,10 +81,14 @@ impl Process {
         });
         let held = process.clone();
         tokio::spawn(async move {
-            // Readable once the init and with it every process of the instance is gone.
-            if let Err(e) = watched.readable().await {
-                warn!(error = %e, "cannot watch an instance; it will be killed");
-                let _ = held.pidfd.kill();
+            tokio::pin!(ended);
+            tokio::select! {
+                () = &mut ended => {}
+                _ = zygote_lives.changed() => {
+                    // It ends with its zygote, which a frozen one does not do by itself.
+                    held.kill();
+                    ended.await;
+                }
             }
             let exit = held.gather(status);
             debug!(?exit, "instance ended");
@@ -97,10 +99,10 @@ impl Process {
 
     fn gather(&self, status: OwnedFd) -> Exit {
         let mut text = Vec::new();
-        // The init has ended, so its end of the pipe is closed and this does not wait.
+        // The zygote closes its end when it has left the status, which it does before it ends the cell.
         let read = File::from(status).take(4096).read_to_end(&mut text);
         let reported = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
-        // An init that could not report was killed, and the handler with it.
+        // Nothing is left when the whole cell was killed.
         let status = reported.unwrap_or(ExitStatus::Signaled(9));
         let out_of_memory = self.with_slot(|slot| slot.out_of_memory()).unwrap_or(false);
         Exit {
@@ -137,7 +139,9 @@ impl Process {
 
     /// Stops all processes where they are, or lets them go on.
     pub(crate) fn freeze(&self, frozen: bool) {
-        if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen)) {
+        if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen))
+            && !self.home.tree.is_closed()
+        {
             warn!(error = %e, frozen, "cannot freeze or thaw an instance");
         }
     }
@@ -179,6 +183,25 @@ impl Drop for Process {
         }
         self.home.users.release(self.user);
     }
+}
+
+/// Waits for a process to end.
+pub(crate) fn end_of<T>(pidfd: T) -> std::io::Result<impl Future<Output = ()> + Send>
+where
+    T: AsRawFd + Borrow<Pidfd> + Send + Sync + 'static,
+{
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for types that lend out a foreign descriptor; this one owns it"
+    )]
+    let watched = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    Ok(async move {
+        let ready = watched.readable().await.map(drop);
+        if let Err(e) = ready {
+            warn!(error = %e, "cannot watch a process; it will be killed");
+            let _ = watched.get_ref().borrow().kill();
+        }
+    })
 }
 
 /// The users set aside for instances. No two living instances share one.

@@ -1,0 +1,138 @@
+//! Cells: the namespaces of an instance, held by a process of next to no memory that is the first in them.
+//!
+//! One process per zygote, a fork of its launcher, makes them while it is still virga's own small program: a fork of
+//! the warm interpreter would copy all of its page tables for a process that only waits. The zygote's fork then
+//! enters the cell. When the cell's first process ends, the kernel ends all others in it.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::launch::{CELL_SOCKET, OWN_PID_NAMESPACE};
+use crate::{Result, Step, root, sys};
+
+/// What a cell is made with. Its network namespace comes along, if it has one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellRequest {
+    /// The user and group of the instance, its alone.
+    pub uid: u32,
+    /// Name of the host inside.
+    pub hostname: String,
+    /// Size of `/tmp`, bytes.
+    pub tmp_bytes: u64,
+    /// Files and directories in `/tmp`.
+    pub tmp_inodes: u64,
+}
+
+/// The answer; with a cell comes a pidfd of its first process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum CellReply {
+    /// It is complete.
+    Made(i32),
+    /// The step that failed.
+    Failed(String),
+}
+
+/// Makes cells until virga closes the socket.
+pub(crate) fn serve() -> Result<Infallible> {
+    sys::die_with_parent().step("follow the zygote")?;
+    // The kernel reaps what ends; virga watches cells through their pidfds.
+    sys::signal_action(libc::SIGCHLD, true);
+    let socket = sys::borrow(CELL_SOCKET);
+    let mut bytes = vec![0; 4096];
+    loop {
+        let (length, fds) = sys::receive(socket, &mut bytes).step("receive a request")?;
+        if length == 0 {
+            sys::exit_now(0);
+        }
+        let (reply, pidfd) = match make(&bytes[..length], fds) {
+            Ok((pid, pidfd)) => (CellReply::Made(pid), Some(pidfd)),
+            Err(e) => (CellReply::Failed(e.to_string()), None),
+        };
+        let text = serde_json::to_vec(&reply)
+            .map_err(std::io::Error::other)
+            .step("write a reply")?;
+        let fds: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+        sys::send(socket, &text, &fds).step("send a reply")?;
+    }
+}
+
+fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(i32, sys::Pidfd)> {
+    let request: CellRequest = serde_json::from_slice(bytes)
+        .map_err(std::io::Error::other)
+        .step("read a request")?;
+    let network = fds.into_iter().next();
+    let (mut said, tell) = {
+        let (read, write) = sys::close_on_exec_pipe().step("make a pipe")?;
+        (File::from(read), File::from(write))
+    };
+    // A process can leave for a new pid namespace only from its own, hence the way back first.
+    sys::setns(sys::borrow(OWN_PID_NAMESPACE), libc::CLONE_NEWPID).step("own pid namespace")?;
+    sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
+    match sys::fork().step("fork")? {
+        sys::Fork::Child => first_process(&request, network, tell),
+        sys::Fork::Parent(pid) => {
+            let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
+            drop(tell);
+            let mut text = String::new();
+            said.read_to_string(&mut text).step("hear from a cell")?;
+            match text.as_str() {
+                COMPLETE => Ok((pid, pidfd)),
+                "" => Err(std::io::Error::other("it ended")).step("make a cell"),
+                why => Err(std::io::Error::other(why.to_owned())).step("make a cell"),
+            }
+        }
+    }
+}
+
+/// What a first process says of itself when all of its cell is made.
+const COMPLETE: &str = "complete";
+
+/// The first process: makes the instance's namespaces and file systems, gives up its privileges and waits for its end.
+fn first_process(request: &CellRequest, network: Option<OwnedFd>, mut tell: File) -> ! {
+    match furnish(request, network) {
+        Ok(()) => {
+            let _ = tell.write_all(COMPLETE.as_bytes());
+            drop(tell);
+            let _ = sys::close_from(0);
+            sys::wait_for_the_end()
+        }
+        Err(e) => {
+            let _ = tell.write_all(e.to_string().as_bytes());
+            sys::exit_now(1)
+        }
+    }
+}
+
+fn furnish(request: &CellRequest, network: Option<OwnedFd>) -> Result<()> {
+    // 1. End with the maker, and so with the zygote and with virga.
+    sys::die_with_parent().step("follow the maker")?;
+    // 2. Namespaces; the network's was made by virga, where there is one.
+    let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    match network {
+        Some(made) => {
+            sys::unshare(all).step("new namespaces")?;
+            sys::setns(made.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
+        }
+        None => {
+            sys::unshare(all | libc::CLONE_NEWNET).step("new namespaces")?;
+            sys::loopback_up().step("loopback")?;
+        }
+    }
+    sys::set_hostname(&request.hostname).step("set the host's name")?;
+    // 3. A private /proc and /tmp.
+    let CellRequest {
+        uid,
+        tmp_bytes,
+        tmp_inodes,
+        ..
+    } = *request;
+    root::mount_private(uid, uid, tmp_bytes, tmp_inodes)?;
+    // 4. What it does from now on needs no privilege.
+    sys::drop_bounding_set().step("drop the bounding set")?;
+    sys::drop_capabilities().step("drop capabilities")?;
+    sys::no_new_privileges().step("no new privileges")
+}
