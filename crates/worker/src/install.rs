@@ -16,6 +16,7 @@ use sandbox::launch::{Program, RunNetwork, RunSpec};
 use sandbox::{Bind, Names};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::identity::Identity;
 use crate::package::{self, PackageError, PackageStore};
 use crate::{Interpreter, Worker, python, tool};
 
@@ -81,15 +82,15 @@ impl Worker {
                 log,
             });
         }
-        let user = self.users().acquire().map_err(|e| PackageError::Io {
-            step: "take a user",
-            source: std::io::Error::other(e),
-        })?;
+        // It goes back when nothing of it is left: after the tree is another's, or gone.
+        let identity = self
+            .identity(!settings.host_network)
+            .map_err(io::Error::other);
+        let identity = identity.map_err(PackageError::io("take a user"))?;
         let aside = store.make_aside()?;
         let result = self
-            .install_into(&aside, &source, user, interpreter, settings)
+            .install_into(&aside, &source, &identity, interpreter, settings)
             .await;
-        self.users().release(user);
         let adopted = match result {
             Ok(log) => blocking({
                 let (store, aside) = (store.clone(), aside.clone());
@@ -111,10 +112,11 @@ impl Worker {
         &self,
         aside: &Path,
         source: &Path,
-        user: u32,
+        identity: &Identity,
         interpreter: &Interpreter,
         settings: &InstallSettings,
     ) -> Result<String, PackageError> {
+        let user = identity.user();
         blocking({
             let (from, to) = (source.to_owned(), aside.to_owned());
             move || {
@@ -123,18 +125,12 @@ impl Worker {
             }
         })
         .await?;
-        let lent = if settings.host_network {
-            Ok(None)
-        } else {
-            self.home().make_network(user).map_err(io::Error::other)
-        };
-        let lent = lent.map_err(PackageError::io("make pip's network"))?;
-        let (network, names) = match (&lent, settings.host_network) {
+        let (network, names) = match (identity.network(), settings.host_network) {
             (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
-        let mut spec = self.run_spec(aside, user, interpreter, settings);
+        let mut spec = self.run_spec(aside, identity.user(), interpreter, settings);
         (spec.network, spec.root.names) = (network, names);
         let limit = self.limits().unpacked_bytes;
         run_pip(self.virga(), &spec, aside, limit).await

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod frame;
+mod identity;
 mod install;
 mod instance;
 mod interpreter;

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::Error;
+use crate::identity::{Identities, Identity};
 use crate::process::{self, Home, Process};
 
 /// How many times as many blanks as usual are kept where starts find none.
@@ -85,13 +86,19 @@ pub(crate) struct Nursery {
 
 impl Nursery {
     /// Starts the thread, which starts the zygote. Must be called within a tokio runtime.
-    pub(crate) fn start(name: &str, recipe: Recipe, home: Arc<Home>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        recipe: Recipe,
+        home: Arc<Home>,
+        identities: Arc<Identities>,
+    ) -> std::io::Result<Self> {
         let (asks, inbox) = mpsc::channel();
         let ready = Ready::default();
         let keeper = Keeper {
             target: recipe.ready,
             recipe,
             home,
+            identities,
             zygote: None,
             next: None,
             ready: ready.clone(),
@@ -134,6 +141,7 @@ struct Keeper {
     /// How many blanks are wanted now.
     target: usize,
     home: Arc<Home>,
+    identities: Arc<Identities>,
     zygote: Option<Generation>,
     /// What follows it, while it warms up.
     next: Option<Zygote>,
@@ -264,15 +272,18 @@ impl Keeper {
     }
 
     fn make(&mut self) -> Result<Blank, Error> {
-        let user = self.home.users.acquire()?;
-        let fault = match self.make_as(user) {
+        let fault = match self
+            .identities
+            .take()
+            .map_err(Fault::Here)
+            .and_then(|identity| self.make_as(identity))
+        {
             Ok(blank) => {
                 self.failures = 0;
                 return Ok(blank);
             }
             Err(fault) => fault,
         };
-        self.home.users.release(user);
         match fault {
             Fault::Here(error) => Err(error),
             Fault::Zygote(error) => {
@@ -285,14 +296,14 @@ impl Keeper {
         }
     }
 
-    fn make_as(&mut self, user: u32) -> Result<Blank, Fault> {
+    fn make_as(&mut self, identity: Identity) -> Result<Blank, Fault> {
+        let user = identity.user();
         let here = |error: sandbox::Error| Fault::Here(error.into());
         let io = |step| move |e| Fault::Here(Error::io(step)(e));
         let mut slot = self.home.tree.acquire().map_err(here)?;
         slot.set(&BLANK).map_err(here)?;
         slot.begin();
         let cgroups = slot.attach_files().map_err(here)?;
-        let network = self.home.make_network(user).map_err(here)?;
         let (socket, guest_socket) = UnixStream::pair().map_err(io("make an instance's socket"))?;
         let (log, guest_log) =
             sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
@@ -321,14 +332,21 @@ impl Keeper {
         let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
         let broken = |e: sandbox::Error| Fault::Zygote(e.into());
         let cell = zygote
-            .make_cell(&space, network.as_ref().map(AsFd::as_fd))
+            .make_cell(&space, identity.network().map(AsFd::as_fd))
             .map_err(broken)?;
         if let Err(e) = zygote.fork(&request, &cell, &ends) {
             let _ = cell.pidfd.kill();
             return Err(broken(e));
         }
-        let process = Process::adopt(cell, (zygote, lives), status, slot, user, self.home.clone())
-            .map_err(io("watch an instance"))?;
+        let process = Process::adopt(
+            cell,
+            (zygote, lives),
+            status,
+            slot,
+            identity,
+            self.home.clone(),
+        )
+        .map_err(io("watch an instance"))?;
         Ok(Blank {
             process,
             socket,

@@ -47,17 +47,16 @@ impl Worker {
         if done {
             return Ok(0);
         }
-        let user = self.users().acquire().map_err(io::Error::other);
-        let user = user.map_err(PackageError::io("take a user"))?;
+        let identity = self.identity(false).map_err(io::Error::other);
+        let identity = identity.map_err(PackageError::io("take a user"))?;
         let aside = store.make_aside();
         let compiled = match &aside {
             Ok(aside) => {
-                self.compile(store.tree(tree), aside, user, interpreter)
+                self.compile(store.tree(tree), aside, identity.user(), interpreter)
                     .await
             }
             Err(e) => Err(PackageError::Refused(e.to_string())),
         };
-        self.users().release(user);
         if let Ok(aside) = aside {
             let _ = fs::remove_dir_all(aside);
         }

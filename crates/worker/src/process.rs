@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::Error;
+use crate::identity::Identity;
 
 /// What instances of a worker take from and give back to.
 #[derive(Debug)]
@@ -26,16 +27,6 @@ pub(crate) struct Home {
     pub(crate) users: Users,
     /// None where functions have no network but their loopback.
     pub(crate) network: Option<Network>,
-}
-
-impl Home {
-    /// A network namespace for this user's instance.
-    pub(crate) fn make_network(&self, user: u32) -> sandbox::Result<Option<OwnedFd>> {
-        let network = self.network.as_ref();
-        network
-            .map(|network| network.make(self.users.number(user)))
-            .transpose()
-    }
 }
 
 /// How an instance ended.
@@ -64,7 +55,7 @@ impl Process {
         (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
         status: OwnedFd,
         slot: Slot,
-        user: u32,
+        identity: Identity,
         home: Arc<Home>,
     ) -> std::io::Result<Arc<Self>> {
         let pidfd = Arc::new(cell.pidfd);
@@ -74,7 +65,7 @@ impl Process {
         let process = Arc::new(Self {
             pidfd,
             slot: Mutex::new(Some(slot)),
-            user,
+            user: identity.into_user(),
             exit,
             home,
             _zygote: zygote,

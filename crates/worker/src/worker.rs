@@ -11,6 +11,7 @@ use sandbox::cgroup::Tree;
 use sandbox::network::Network;
 use tracing::warn;
 
+use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Recipe, Renewal};
 use crate::process::{Home, Users};
@@ -44,6 +45,7 @@ pub struct Config {
 pub struct Worker {
     config: Config,
     home: Arc<Home>,
+    identities: Arc<Identities>,
     nurseries: Mutex<HashMap<(AccountId, Runtime), Arc<Nursery>>>,
 }
 
@@ -57,12 +59,15 @@ impl Worker {
         write_runtime(&config.directory).map_err(prepare)?;
         let tree = Tree::open(&config.cgroup)?;
         let users = Users::new(config.uid_base, config.uid_count);
+        let home = Arc::new(Home {
+            tree,
+            users,
+            network,
+        });
+        let identities = Identities::start(home.clone());
         Ok(Self {
-            home: Arc::new(Home {
-                tree,
-                users,
-                network,
-            }),
+            identities: Arc::new(identities.map_err(Error::io("start a thread for networks"))?),
+            home,
             config,
             nurseries: Mutex::default(),
         })
@@ -114,8 +119,13 @@ impl Worker {
         }
     }
 
-    pub(crate) fn home(&self) -> &Home {
-        &self.home
+    /// What a tool runs as.
+    pub(crate) fn identity(&self, network: bool) -> Result<Identity, Error> {
+        if network {
+            Identity::make(&self.home)
+        } else {
+            Identity::without_network(&self.home)
+        }
     }
 
     /// How names are resolved where functions run.
@@ -125,10 +135,6 @@ impl Worker {
             resolver: network.resolver(),
         };
         self.home.network.as_ref().map_or(Names::Nowhere, given)
-    }
-
-    pub(crate) fn users(&self) -> &Users {
-        &self.home.users
     }
 
     pub(crate) fn limits(&self) -> &model::Limits {
@@ -159,7 +165,7 @@ impl Worker {
         }
         let recipe = self.recipe(interpreter);
         let name = format!("zygote-{account}-{}", interpreter.runtime);
-        let nursery = Nursery::start(&name, recipe, self.home.clone())
+        let nursery = Nursery::start(&name, recipe, self.home.clone(), self.identities.clone())
             .map_err(Error::io("start a zygote's thread"))?;
         Ok(nurseries.entry(key).or_insert(Arc::new(nursery)).clone())
     }
