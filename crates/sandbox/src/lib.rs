@@ -25,7 +25,7 @@ pub mod zygote;
 
 pub use cell::CellRequest;
 pub use root::{Bind, Names, RootSpec};
-pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, raise_open_files, read_now};
+pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, raise_open_files, read_now, short_turns};
 
 use thiserror::Error;
 

@@ -50,7 +50,9 @@ pub enum Error {
     #[error("the sandbox could not be made: {0}")]
     Setup(String),
     /// All users set aside for instances are in use.
-    #[error("all {0} users set aside for instances are in use; raise uid_count")]
+    #[error(
+        "all {0} users set aside for instances are in use; raise uid_count, or, where it is lower, the limit of open files (ulimit -n)"
+    )]
     NoUser(u32),
     /// No interpreter can serve the runtime.
     #[error("{wanted} is not installed; this host has {have}")]

@@ -202,6 +202,8 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // All threads and processes to come have it from this one. Without it, a busy neighbour is felt more.
+    let _ = sandbox::short_turns();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,0 +1,163 @@
+"""What all benchmarks share: the server, its peers' servers, and how figures are taken."""
+
+import base64
+import concurrent.futures
+import contextlib
+import glob
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import zipfile
+
+from client import Client
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PEERS = os.path.join(HERE, "peers")
+EVENT = '{"name": "world"}'
+CGROUP = "virga-bench"
+
+
+class Virga:
+    """The real binary in a directory of its own."""
+
+    def __init__(self, options, flags):
+        self.options, self.flags = options, flags
+
+    def __enter__(self):
+        self.directory = tempfile.mkdtemp()
+        limits = "functions_per_namespace=100000,concurrency_mb=1000000000"
+        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", CGROUP, "--log", "warn",
+                   "--uid-base", "90000000", "--limits", limits, "--node-memory-mb", "100000000", "--max-waiting", "100000", "--wait", "120"] + self.flags
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        line = self.process.stdout.readline().decode()
+        check(line.startswith("virga is ready"), line)
+        self.address = line.split("http://")[1].split()[0]
+        pair = json.load(open(self.directory + "/credentials.json"))
+        self.pair = (pair["secret_id"], pair["secret_key"])
+        self.client = self.connect()
+        return self
+
+    def __exit__(self, *failure):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        shutil.rmtree(self.directory)
+
+    def idle(self, count):
+        """Makes so many idle instances, one of each of as many functions. Gives what memory was used before."""
+        self.deploy(count)
+        before = pss(self)
+
+        def call(numbers):
+            client = self.connect()
+            for number in numbers:
+                answer = client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
+                check(answer["Result"]["InvokeResult"] == 0, answer)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(call, [range(start, count, 2) for start in range(2)]))
+        time.sleep(8)  # What was made ahead of need for the rush is given back.
+        return before
+
+    def connect(self):
+        return Client(self.address, *self.pair)
+
+    def create(self, name, source=None, timeout=10):
+        if source is None:
+            source = open(PEERS + "/handler.py").read()
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("index.py", source)
+        self.client.call("CreateFunction", {
+            "FunctionName": name, "Runtime": "Python3.11", "MemorySize": 128, "Timeout": timeout,
+            "Code": {"ZipFile": base64.b64encode(packed.getvalue()).decode()},
+        })
+
+    def deploy(self, count):
+        for number in range(count):
+            self.create("f%d" % number)
+        # The first start of an interpreter is not a cold start of a function.
+        self.create("first")
+        self.client.call("Invoke", {"FunctionName": "first", "ClientContext": EVENT})
+        time.sleep(1)
+
+
+@contextlib.contextmanager
+def served(command, directory):
+    """A peer's server, until it answers; it says its address, or is told its port."""
+    if any("{port}" in part for part in command):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = subprocess.Popen([part.replace("{port}", str(port)) for part in command], cwd=directory)
+        address = "127.0.0.1:%d" % port
+    else:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        address = process.stdout.readline().decode().strip()
+    try:
+        begun = time.time()
+        while True:
+            try:
+                socket.create_connection(address.split(":"), 1).close()
+                break
+            except OSError:
+                check(time.time() - begun < 30, "%s does not listen" % command[0])
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def tree(server):
+    """Process numbers of a server and of all that it has started."""
+    children = {}
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(open(path).read().rsplit(")", 1)[1].split()[1]), []).append(int(path.split("/")[2]))
+    found = [server.process.pid]
+    for process in found:
+        found += children.get(process, [])
+    return found
+
+
+def pss(server):
+    """Proportional share of all that a server has started, itself left out, kB."""
+    total = 0
+    for process in tree(server)[1:]:
+        with contextlib.suppress(OSError):
+            for line in open("/proc/%d/smaps_rollup" % process):
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    check(total > 0, "no process was found below virga")
+    return total
+
+
+def processor_seconds(server):
+    """Processor time that a server and all that it has started have used."""
+    ticks = 0
+    for process in tree(server):
+        with contextlib.suppress(OSError):
+            words = open("/proc/%d/stat" % process).read().rsplit(")", 1)[1].split()
+            ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def spread(values):
+    values = sorted(values)
+    return {
+        "n": len(values),
+        "p50_ms": round(statistics.median(values), 3),
+        "p99_ms": round(values[min(len(values) - 1, int(len(values) * 0.99))], 3),
+    }
+
+
+def check(true, message):
+    if not true:
+        raise SystemExit("bench: %s" % (message,))

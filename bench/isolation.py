@@ -1,0 +1,130 @@
+"""What isolation costs, and what it is worth when a neighbour is hostile."""
+
+import contextlib
+import glob
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from harness import CGROUP, EVENT, HERE, PEERS, Virga, check, processor_seconds, spread
+
+# Each does one thing to its host for as long as it may.
+HOSTILE = {
+    "spins": "def main_handler(e, c):\n    while True: pass\n",
+    "threads": "import threading\ndef spin():\n    while True: pass\ndef main_handler(e, c):\n    for _ in range(32): threading.Thread(target=spin).start()\n    spin()\n",
+    "forks": "import os\ndef main_handler(e, c):\n    while True:\n        try: os.fork()\n        except OSError: pass\n",
+    "memory": "def main_handler(e, c):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n",
+    "disk": "def main_handler(e, c):\n    while True:\n        with open('/tmp/x', 'wb', 0) as f:\n            for _ in range(64): f.write(b'x' * (1 << 20))\n",
+    "prints": "def main_handler(e, c):\n    while True: print('x' * 1000)\n",
+}
+
+
+def measure(options):
+    return {
+        "fork_and_import": fork_and_import(options),
+        "idle": idle(options),
+        "freeze_and_thaw": freeze_and_thaw(options),
+        "neighbour": neighbour(options),
+    }
+
+
+def fork_and_import(options):
+    """The limit: a warm interpreter's bare fork that imports the handler and calls it, without any isolation."""
+    rounds = 20 if options.quick else 300
+    command = [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py",
+               os.path.join(HERE, "..", "runtimes", "python", "shim.py"), PEERS, EVENT, str(rounds)]
+    found = [json.loads(line) for line in run_all([command] * os.cpu_count())]
+    alone = json.loads(run_all([command])[0])
+    return {
+        "per_second": round(sum(one["per_second"] for one in found), 1),
+        "pss_kb": alone["pss_kb"],
+        **spread(alone["samples_ms"]),
+    }
+
+
+def run_all(commands):
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
+    return [process.communicate()[0].decode() for process in running]
+
+
+def idle(options):
+    """What thousands of instances that do nothing use, virga itself included."""
+    count, seconds = (20, 2) if options.quick else (2000, 20)
+    with Virga(options, ["--keep-alive", "900"]) as server:
+        server.idle(count)
+        before = processor_seconds(server)
+        time.sleep(seconds)
+        used = processor_seconds(server) - before
+    return {"instances": count, "seconds": seconds, "percent": round(max(0, used) / seconds * 100, 2)}
+
+
+def freeze_and_thaw(options):
+    """By the files that virga uses: until an idle instance is frozen, and until it is let go."""
+    samples = []
+    with Virga(options, ["--freeze-after-ms", "3600000"]) as server:
+        server.create("one")
+        server.client.call("Invoke", {"FunctionName": "one", "ClientContext": EVENT})
+        first = glob.glob("/sys/fs/cgroup/**/%s/*/freezer.state" % CGROUP, recursive=True)
+        files = [(path, "FROZEN", "THAWED", path, "FROZEN") for path in first]
+        files += [(path, "1", "0", os.path.dirname(path) + "/cgroup.events", "frozen 1")
+                  for path in glob.glob("/sys/fs/cgroup/**/%s/*/cgroup.freeze" % CGROUP, recursive=True)]
+        with_processes = [row for row in files if open(os.path.dirname(row[0]) + "/cgroup.procs").read()]
+        check(with_processes, "no instance was found")
+        path, stop, go, state, stopped = with_processes[0]
+        control, look = os.open(path, os.O_WRONLY), os.open(state, os.O_RDONLY)
+        stop, go, stopped = stop.encode(), go.encode(), stopped.encode()
+        for _ in range(20 if options.quick else 300):
+            begun = time.perf_counter()
+            os.write(control, stop)
+            while stopped not in os.pread(look, 100, 0):
+                pass
+            os.write(control, go)
+            samples.append((time.perf_counter() - begun) * 1000)
+            time.sleep(0.005)
+        os.close(control)
+        os.close(look)
+    return spread(samples)
+
+
+def neighbour(options):
+    """A small function called at a steady pace: first alone, then while all hostile ones run."""
+    seconds = 2 if options.quick else 15
+    with Virga(options, []) as server:
+        server.create("small")
+        for name, source in HOSTILE.items():
+            server.create(name, source, 5)
+        paced(server, 1)
+        quiet = paced(server, seconds)
+        over = threading.Event()
+
+        def hostile(name):
+            client = server.connect()
+            while not over.is_set():
+                with contextlib.suppress(Exception):
+                    client.call("Invoke", {"FunctionName": name})
+
+        threads = [threading.Thread(target=hostile, args=(name,)) for name in HOSTILE]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        loud = paced(server, seconds)
+        over.set()
+        for thread in threads:
+            thread.join()
+    return {"quiet": quiet, "loud": loud, "times": round(loud["p99_ms"] / quiet["p99_ms"], 2)}
+
+
+def paced(server, seconds):
+    samples, client = [], server.connect()
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        request = client.signed("Invoke", {"FunctionName": "small", "ClientContext": EVENT})
+        begun = time.perf_counter()
+        answer = client.send(*request)
+        samples.append((time.perf_counter() - begun) * 1000)
+        check(b"hello" in answer, answer)
+        time.sleep(0.01)
+    return spread(samples)
