@@ -12,12 +12,13 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
 endif
 
-.PHONY: help run demo test check sdk bench fuzz clean
+.PHONY: help run demo test check sdk vm bench fuzz clean
 
 help:
 	@echo "make run    build virga, start it, deploy and invoke examples/hello, keep serving until Ctrl-C"
 	@echo "make demo   the same, but stop after the answer"
 	@echo "make test   every check and every test"
+	@echo "make vm     run the sandbox's tests in a virtual machine, under control groups of version 2"
 	@echo "make bench  measure virga beside its peers"
 	@echo "make fuzz   feed strange bytes to what reads requests (needs a nightly toolchain)"
 
@@ -49,6 +50,15 @@ sdk:
 	cargo build --locked --package server --bin virga
 	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
 	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
+
+# The sandbox under control groups of version 2 and Debian's kernel, in a virtual machine.
+VM_TESTS ?= limits:: zygotes:: runtime::a_function_is runtime::each_failure runtime::processes_files \
+  scaling::idle_instances lifecycle::everything_survives lifecycle::sigterm
+vm:
+	@scripts/setup build vm
+	cargo test --locked --package server --test it --no-run --message-format json | jq -r 'select(.target.name == "it") | .executable | strings' \
+	  >$(TARGET)/tests-binary
+	$(ROOT) tests/vm/run $(TOOLS)/vm $(TARGET)/debug/virga "$$(cat $(TARGET)/tests-binary)" $(VM_TESTS)
 
 bench:
 	@scripts/setup build bench $(TOOLS)

@@ -80,6 +80,14 @@ def loopback(event):
     return "connected" if select.select([listening], [], [], WAIT)[0] and connection else "nothing"
 
 
+def get(event):
+    try:
+        with urllib.request.urlopen(os.environ["VIRGA_ENDPOINT"] + event["path"], timeout=WAIT) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def invoke(event):
     """Calls another function by virga's own API, signed as the official clients do."""
     host = os.environ["VIRGA_ENDPOINT"].split("//")[1]

@@ -146,6 +146,10 @@ def test_functions_call_functions(site):
     assert json.loads(answer) == far.PUBLIC
 
 
+def test_the_operators_faces_are_not_for_functions(site):
+    assert [site.call("online", "get", path=path) for path in ("/healthz", "/metrics", "/readyz")] == [200, 404, 404]
+
+
 def test_a_function_without_public_net_has_its_loopback_alone(site, world):
     before = len(world.arrived())
     for host, port in ((far.PUBLIC, 80), ("198.18.0.1", 9400), (far.HOST, 8099), ("169.254.169.254", 80)):

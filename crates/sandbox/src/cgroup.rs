@@ -402,7 +402,11 @@ fn remove_tree(root: &Path) -> Result<()> {
         return Ok(());
     }
     let what = || format!("clean {}", root.display());
-    for entry in fs::read_dir(root).step(what())?.flatten() {
+    let listed = match fs::read_dir(root) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.step(what())?,
+    };
+    for entry in listed.flatten() {
         if entry.path().is_dir() {
             remove_tree(&entry.path())?;
         }
@@ -411,6 +415,8 @@ fn remove_tree(root: &Path) -> Result<()> {
     for _ in 0..200 {
         match fs::remove_dir(root) {
             Ok(()) => return Ok(()),
+            // Slots of ended instances are removed by others at the same time.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
                 let _ = fs::write(root.join("freezer.state"), "THAWED");
                 let _ = fs::write(root.join("cgroup.kill"), "1");

@@ -24,7 +24,7 @@ use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
-use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, router};
+use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::network;
@@ -152,16 +152,16 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
         prometheus: Prometheus(prometheus),
         body_room: Semaphore::new(BODY_ROOM_KB),
     };
-    let routes = router(Arc::new(gateway));
+    let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
-    serving.spawn(serve(listener, routes.clone(), stopped.clone()));
+    serving.spawn(serve(listener, router(gateway.clone()), stopped.clone()));
     if let Some(inside) = inside {
         let inside = into_tokio(inside).map_err(|source| StartError::Io {
             step: "listen for functions",
             source,
         })?;
-        serving.spawn(serve(inside, routes, stopped));
+        serving.spawn(serve(inside, inside_router(gateway), stopped));
     }
     announce(address, &config.data, told, &host);
     // 5. The same backwards.

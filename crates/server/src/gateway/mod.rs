@@ -97,10 +97,21 @@ trait Serve: Action {
 
 /// All routes.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+    faces(
+        Router::new()
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics)),
+        gateway,
+    )
+}
+
+/// The same for functions, which have no business with the operator's faces.
+pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
+    faces(Router::new(), gateway)
+}
+
+fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+    own.route("/healthz", get(|| async { "ok\n" }))
         .route("/packages/{name}", get(package))
         .route("/", axum::routing::any(api))
         .fallback(|| async { (StatusCode::NOT_FOUND, "nothing is here; the API is at /\n") })

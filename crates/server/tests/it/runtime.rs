@@ -608,7 +608,7 @@ def open_all():
 def main_handler(event, context):
     return {"disk": attempt(fill), "files": attempt(open_all), "processes": bomb()}
 "#;
-    create(&client, "greedy", source);
+    client.create("greedy", source, json!({"Timeout": 30}));
     let got = client.answer("greedy", &json!({}));
     assert_eq!(got["disk"], "No space left on device", "{got}");
     assert_eq!(got["files"], "Too many open files", "{got}");
