@@ -123,15 +123,20 @@ pub struct FunctionConfig {
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
     /// Whether it reaches more than its own loopback.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub public_net: bool,
     /// Fields that are accepted and shown again but have no effect yet, by their wire names.
     pub echo: BTreeMap<String, serde_json::Value>,
 }
 
-/// What records that are older than a field hold for it.
+/// What a record without the field holds for it, as all do that are older.
 fn yes() -> bool {
     true
+}
+
+/// Whether a field can be left out.
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// A function as the catalog keeps it: `$LATEST`.

@@ -1,6 +1,5 @@
 //! Where instances come from, and what they have of each other.
 
-use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
