@@ -31,7 +31,7 @@ pub struct CellRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum CellReply {
     /// It is complete.
-    Made(i32),
+    Made,
     /// The step that failed.
     Failed(String),
 }
@@ -49,7 +49,7 @@ pub(crate) fn serve() -> Result<Infallible> {
             sys::exit_now(0);
         }
         let (reply, pidfd) = match make(&bytes[..length], fds) {
-            Ok((pid, pidfd)) => (CellReply::Made(pid), Some(pidfd)),
+            Ok(pidfd) => (CellReply::Made, Some(pidfd)),
             Err(e) => (CellReply::Failed(e.to_string()), None),
         };
         let text = serde_json::to_vec(&reply)
@@ -60,7 +60,7 @@ pub(crate) fn serve() -> Result<Infallible> {
     }
 }
 
-fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(i32, sys::Pidfd)> {
+fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd> {
     let request: CellRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
@@ -80,7 +80,7 @@ fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<(i32, sys::Pidfd)> {
             let mut text = String::new();
             said.read_to_string(&mut text).step("hear from a cell")?;
             match text.as_str() {
-                COMPLETE => Ok((pid, pidfd)),
+                COMPLETE => Ok(pidfd),
                 "" => Err(std::io::Error::other("it ended")).step("make a cell"),
                 why => Err(std::io::Error::other(why.to_owned())).step("make a cell"),
             }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{OWN_PID_NAMESPACE, ZYGOTE_SOCKET, confine};
+use crate::launch::{ZYGOTE_SOCKET, confine};
 use crate::{Result, Step, network, root, seccomp, sys, wire};
 
 /// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
@@ -33,8 +33,8 @@ pub struct ForkRequest {
 pub enum ForkReply {
     /// Ready to fork; sent once at the start.
     Ready,
-    /// The process number of the handler.
-    Forked(i32),
+    /// The handler's process waits in its cell.
+    Forked,
     /// The step that failed.
     Failed(String),
 }
@@ -100,7 +100,7 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
             status: making.status.into(),
             cell: making.cell.into(),
         });
-        ForkReply::Forked(handler)
+        ForkReply::Forked
     } else {
         ForkReply::Failed("the interpreter could not fork".into())
     };
@@ -189,9 +189,7 @@ fn begin() -> Result<&'static OwnedFd> {
     let filters = seccomp::compile().step("compile the filter")?;
     filters.allow_known().step("system call filter")?;
     let _ = FILTERS.set(filters);
-    for fd in [ZYGOTE_SOCKET, OWN_PID_NAMESPACE] {
-        sys::set_close_on_exec(sys::borrow(fd), true).step("mark a descriptor")?;
-    }
+    sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
     let ended = sys::signal_descriptor(libc::SIGCHLD).step("hear of ended processes")?;
     let ended = ENDED.get_or_init(|| ended);
     answer(&ForkReply::Ready)?;

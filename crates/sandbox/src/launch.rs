@@ -70,7 +70,7 @@ pub enum RunNetwork {
     Namespace(PathBuf),
 }
 
-/// Descriptors of a zygote and of its maker of cells: the zygote's socket, its own pid namespace, the maker's socket.
+/// Descriptors of a zygote and of its maker of cells: the zygote's socket; the maker's own pid namespace, and its socket.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
 pub(crate) const OWN_PID_NAMESPACE: i32 = 4;
 pub(crate) const CELL_SOCKET: i32 = 5;
@@ -119,6 +119,7 @@ pub fn zygote() -> Result<std::convert::Infallible> {
         sys::close(ZYGOTE_SOCKET);
         return cell::serve();
     }
+    sys::close(OWN_PID_NAMESPACE);
     sys::close(CELL_SOCKET);
     // 6. The interpreter, with signals as a fresh program expects them.
     sys::reset_signals();

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,17 +18,7 @@ use crate::{Pidfd, Result, Step, sys};
 pub struct Zygote {
     socket: OwnedFd,
     cells: OwnedFd,
-    process: Mutex<Child>,
-    pid: u32,
-}
-
-/// A cell that no process but its first is in. Dropping it leaves it; it is ended by its pidfd.
-#[derive(Debug)]
-pub struct Cell {
-    /// The number of its first process, in virga's pid namespace.
-    pub pid: i32,
-    /// Kills and awaits the whole instance.
-    pub pidfd: Pidfd,
+    process: Child,
 }
 
 /// The ends of an instance's pipes that the guest keeps.
@@ -75,8 +64,7 @@ impl Zygote {
         let zygote = Self {
             socket: ours,
             cells,
-            pid: process.id(),
-            process: Mutex::new(process),
+            process,
         };
         sys::send(zygote.socket.as_fd(), &bytes, &[]).step("send the specification")?;
         Ok(zygote)
@@ -103,15 +91,15 @@ impl Zygote {
     /// # Errors
     /// The system's error.
     pub fn watch(&self) -> Result<Pidfd> {
-        Pidfd::open(self.pid as i32).step("watch a zygote")
+        Pidfd::open(self.pid() as i32).step("watch a zygote")
     }
 
     /// The zygote's process number.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.process.id()
     }
 
-    /// Makes a cell; `network` is the namespace it enters, where it is not to have an empty one. One thread at a time
+    /// Makes a cell, and gives what kills and awaits the whole instance; `network` is the namespace it enters, where it is not to have an empty one. One thread at a time
     /// may ask.
     ///
     /// # Errors
@@ -120,31 +108,28 @@ impl Zygote {
         &self,
         request: &CellRequest,
         network: Option<BorrowedFd<'_>>,
-    ) -> Result<Cell> {
+    ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
         let fds: Vec<_> = network.into_iter().collect();
         sys::send(self.cells.as_fd(), &bytes, &fds).step("ask for a cell")?;
         match hear(self.cells.as_fd())? {
-            (CellReply::Made(pid), Some(pidfd)) => Ok(Cell {
-                pid,
-                pidfd: pidfd.into(),
-            }),
-            (CellReply::Made(_), None) => Err(unexpected("no pidfd came with a cell")),
+            (CellReply::Made, Some(pidfd)) => Ok(pidfd.into()),
+            (CellReply::Made, None) => Err(unexpected("no pidfd came with a cell")),
             (CellReply::Failed(why), _) => Err(unexpected(why)),
         }
     }
 
-    /// Makes a blank in a cell, and gives its process number. One thread at a time may ask.
+    /// Makes a blank in a cell. One thread at a time may ask.
     ///
     /// # Errors
     /// What failed. After an error in talking to it the zygote is of no more use.
-    pub fn fork(&self, request: &ForkRequest, cell: &Cell, ends: &GuestEnds<'_>) -> Result<i32> {
+    pub fn fork(&self, request: &ForkRequest, cell: &Pidfd, ends: &GuestEnds<'_>) -> Result<()> {
         let bytes = to_json(request)?;
-        let mut fds = vec![ends.socket, ends.log, ends.status, cell.pidfd.as_fd()];
+        let mut fds = vec![ends.socket, ends.log, ends.status, cell.as_fd()];
         fds.extend(&ends.cgroups);
         sys::send(self.socket.as_fd(), &bytes, &fds).step("ask the zygote")?;
         match self.reply()? {
-            ForkReply::Forked(pid) => Ok(pid),
+            ForkReply::Forked => Ok(()),
             ForkReply::Failed(why) => Err(unexpected(why)),
             ForkReply::Ready => Err(unexpected("it is ready a second time")),
         }
@@ -177,12 +162,8 @@ fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedF
 impl Drop for Zygote {
     fn drop(&mut self) {
         // It ends by itself when its socket closes; killing saves waiting for it.
-        let process = self
-            .process
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        let _ = process.kill();
-        let _ = process.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

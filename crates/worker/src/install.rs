@@ -130,7 +130,7 @@ impl Worker {
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
-        let mut spec = self.run_spec(aside, identity.user(), interpreter, settings);
+        let mut spec = self.run_spec(aside, user, interpreter, settings);
         (spec.network, spec.root.names) = (network, names);
         let limit = self.limits().unpacked_bytes;
         run_pip(self.virga(), &spec, aside, limit).await

@@ -272,21 +272,14 @@ impl Keeper {
     }
 
     fn make(&mut self) -> Result<Blank, Error> {
-        let fault = match self
-            .identities
-            .take()
-            .map_err(Fault::Here)
-            .and_then(|identity| self.make_as(identity))
-        {
+        let identity = self.identities.take()?;
+        match self.make_as(identity) {
             Ok(blank) => {
                 self.failures = 0;
-                return Ok(blank);
+                Ok(blank)
             }
-            Err(fault) => fault,
-        };
-        match fault {
-            Fault::Here(error) => Err(error),
-            Fault::Zygote(error) => {
+            Err(Fault::Here(error)) => Err(error),
+            Err(Fault::Zygote(error)) => {
                 if !self.home.tree.is_closed() {
                     warn!(%error, "a zygote failed and is started anew");
                 }
@@ -327,15 +320,15 @@ impl Keeper {
             status: guest_status.as_fd(),
             cgroups: cgroups.iter().map(AsFd::as_fd).collect(),
         };
-        let generation = self.generation().map_err(|e| Fault::Zygote(e.into()))?;
+        let broken = |e: sandbox::Error| Fault::Zygote(e.into());
+        let generation = self.generation().map_err(broken)?;
         generation.forks += 1;
         let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
-        let broken = |e: sandbox::Error| Fault::Zygote(e.into());
         let cell = zygote
             .make_cell(&space, identity.network().map(AsFd::as_fd))
             .map_err(broken)?;
         if let Err(e) = zygote.fork(&request, &cell, &ends) {
-            let _ = cell.pidfd.kill();
+            let _ = cell.kill();
             return Err(broken(e));
         }
         let process = Process::adopt(

@@ -11,7 +11,7 @@ use sandbox::Pidfd;
 use sandbox::cgroup::{Slot, Tree};
 use sandbox::guest::ExitStatus;
 use sandbox::network::Network;
-use sandbox::zygote::{Cell, Zygote};
+use sandbox::zygote::Zygote;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -51,14 +51,14 @@ pub(crate) struct Process {
 impl Process {
     /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
-        cell: Cell,
+        cell: Pidfd,
         (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
         status: OwnedFd,
         slot: Slot,
         identity: Identity,
         home: Arc<Home>,
     ) -> std::io::Result<Arc<Self>> {
-        let pidfd = Arc::new(cell.pidfd);
+        let pidfd = Arc::new(cell);
         // Readable once the cell's first process and with it every other is gone.
         let ended = end_of(pidfd.clone())?;
         let (sender, exit) = watch::channel(None);

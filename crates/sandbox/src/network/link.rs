@@ -163,42 +163,33 @@ impl Netlink {
 
     /// Everything goes to `gateway`, which is behind the interface whatever its address.
     pub(super) fn add_default(&mut self, gateway: Ipv4Addr, index: u32) -> Result<()> {
-        let direct = route(gateway, 32, index, RouteScope::Link);
-        self.ask(
-            RouteNetlinkMessage::NewRoute(direct),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .step("add the way to the gateway")?;
-        let mut all = route(Ipv4Addr::UNSPECIFIED, 0, index, RouteScope::Universe);
+        self.add_route(gateway, index)?;
+        let mut all = route(Ipv4Addr::UNSPECIFIED, 0, RouteScope::Universe);
         all.attributes
             .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-        self.ask(
-            RouteNetlinkMessage::NewRoute(all),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .step("add the default route")
-        .map(drop)
+        self.put_route(all, index).step("add the default route")
     }
 
     /// The way to one address; replaces one that an ended instance has left.
     pub(super) fn add_route(&mut self, to: Ipv4Addr, index: u32) -> Result<()> {
-        let message = route(to, 32, index, RouteScope::Link);
+        self.put_route(route(to, 32, RouteScope::Link), index)
+            .step(format!("add the route to {to}"))
+    }
+
+    pub(super) fn remove_route(&mut self, to: Ipv4Addr) -> Result<()> {
+        let message = route(to, 32, RouteScope::NoWhere);
+        self.ask(RouteNetlinkMessage::DelRoute(message), 0)
+            .step(format!("remove the route to {to}"))
+            .map(drop)
+    }
+
+    fn put_route(&mut self, mut message: RouteMessage, index: u32) -> io::Result<()> {
+        message.attributes.push(RouteAttribute::Oif(index));
         self.ask(
             RouteNetlinkMessage::NewRoute(message),
             NLM_F_CREATE | NLM_F_REPLACE,
         )
-        .step(format!("add the route to {to}"))
         .map(drop)
-    }
-
-    pub(super) fn remove_route(&mut self, to: Ipv4Addr) -> Result<()> {
-        let mut message = route(to, 32, 0, RouteScope::NoWhere);
-        message
-            .attributes
-            .retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_)));
-        self.ask(RouteNetlinkMessage::DelRoute(message), 0)
-            .step(format!("remove the route to {to}"))
-            .map(drop)
     }
 
     /// Sends one request and waits for the kernel's answer: what it tells, or that it is done.
@@ -253,7 +244,7 @@ fn named(name: &str) -> LinkMessage {
     link
 }
 
-fn route(to: Ipv4Addr, prefix: u8, index: u32, scope: RouteScope) -> RouteMessage {
+fn route(to: Ipv4Addr, prefix: u8, scope: RouteScope) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = prefix;
@@ -266,6 +257,5 @@ fn route(to: Ipv4Addr, prefix: u8, index: u32, scope: RouteScope) -> RouteMessag
             .attributes
             .push(RouteAttribute::Destination(RouteAddress::Inet(to)));
     }
-    message.attributes.push(RouteAttribute::Oif(index));
     message
 }
