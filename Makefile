@@ -52,7 +52,7 @@ sdk:
 	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
 
 # The sandbox under control groups of version 2 and Debian's kernel, in a virtual machine.
-VM_TESTS ?= limits:: zygotes:: runtime::a_function_is runtime::each_failure runtime::processes_files \
+VM_TESTS ?= limits:: user:: zygotes:: runtime::a_function_is runtime::each_failure runtime::processes_files \
   scaling::idle_instances lifecycle::everything_survives lifecycle::sigterm
 vm:
 	@scripts/setup build vm

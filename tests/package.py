@@ -8,7 +8,8 @@ import zipfile
 def package(source, name="index.py"):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, source)
+        # Without a date of its own, so that the same source is the same package.
+        archive.writestr(zipfile.ZipInfo(name), source, zipfile.ZIP_DEFLATED)
     return base64.b64encode(packed.getvalue()).decode()
 
 

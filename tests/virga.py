@@ -3,9 +3,12 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 
+AS_USER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as-user")
 
 NUMBERS = itertools.count()
 USERS = 70000
@@ -22,6 +25,9 @@ class Server:
             str(80000000 + USERS * next(NUMBERS)), "--log-format", "json"
         ] + list(flags)
         self.start()
+        self.read_credentials()
+
+    def read_credentials(self):
         pair = json.load(open(os.path.join(self.data, "credentials.json")))
         self.secret_id, self.secret_key = pair["secret_id"], pair["secret_key"]
 
@@ -60,3 +66,31 @@ class Server:
     def kill(self):
         self.process.kill()
         self.process.wait(60)
+
+
+class UserServer(Server):
+    """The same, started by an ordinary user."""
+
+    USER = 29999
+
+    def __init__(self, name, flags=("--network", "internal")):
+        # Where that user comes by: other temporary directories are root's alone.
+        self.home = tempfile.mkdtemp(prefix="virga-user-")
+        os.chmod(self.home, 0o755)
+        binary = shutil.copy(os.environ["VIRGA"], self.home)
+        self.data = os.path.join(self.home, "own", "data")
+        os.mkdir(os.path.dirname(self.data))
+        os.chown(os.path.dirname(self.data), self.USER, self.USER)
+        self.prefix = []
+        self.group = "virga-user-" + name
+        self.command = [
+            AS_USER, str(self.USER), self.home, self.group, binary, "up", "--listen", "127.0.0.1:0", "--data", self.data, "--cgroup",
+            "virga-sdk-" + name, "--log-format", "json"
+        ] + list(flags)
+        self.start()
+        self.read_credentials()
+
+    def stop(self):
+        super().stop()
+        subprocess.run(["find", "/sys/fs/cgroup", "-depth", "-path", "*/%s*" % self.group, "-type", "d", "-exec", "rmdir", "{}", ";"])
+        shutil.rmtree(self.home)

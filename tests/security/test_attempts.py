@@ -18,15 +18,18 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 import attacker
 from api import Api
-from virga import Server
+from virga import Server, UserServer
 
 PAIRS = [name for name in attacker.ATTEMPTS if name.startswith("leave_")]
 ALONE = [name for name in attacker.ATTEMPTS if name not in PAIRS]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("virga") / "data", "security")
+@pytest.fixture(scope="module", params=["root", "user"])
+def world(tmp_path_factory, request):
+    if request.param == "root":
+        server = Server(tmp_path_factory.mktemp("virga") / "data", "security")
+    else:
+        server = UserServer("security")
     api = Api(server)
     code = package([("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)])
     for name in ("attacker", "leaves", "finds"):
@@ -88,7 +91,7 @@ def test_two_instances_have_two_users(world):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         users = list(pool.map(call, range(4)))
     assert len({user for user, _ in users}) > 1
-    assert all(user == group and user >= 80000000 for user, group in users), users
+    assert all(user == group and user >= 1000 for user, group in users), users
 
 
 @pytest.mark.parametrize("target", ["/etc/shadow", "../../../../etc/shadow", "/proc/self/root"])

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{CELL_SOCKET, OWN_PID_NAMESPACE};
+use crate::launch::CELL_SOCKET;
 use crate::{Result, Step, root, sys};
 
 /// What a cell is made with. Its network namespace comes along, if it has one.
@@ -42,13 +42,14 @@ pub(crate) fn serve() -> Result<Infallible> {
     // The kernel reaps what ends; virga watches cells through their pidfds.
     sys::signal_action(libc::SIGCHLD, true);
     let socket = sys::borrow(CELL_SOCKET);
+    let own = sys::Pidfd::of_this().step("open own pidfd")?;
     let mut bytes = vec![0; 4096];
     loop {
         let (length, fds) = sys::receive(socket, &mut bytes).step("receive a request")?;
         if length == 0 {
             sys::exit_now(0);
         }
-        let (reply, pidfd) = match make(&bytes[..length], fds) {
+        let (reply, pidfd) = match make(&own, &bytes[..length], fds) {
             Ok(pidfd) => (CellReply::Made, Some(pidfd)),
             Err(e) => (CellReply::Failed(e.to_string()), None),
         };
@@ -60,7 +61,7 @@ pub(crate) fn serve() -> Result<Infallible> {
     }
 }
 
-fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd> {
+fn make(own: &sys::Pidfd, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd> {
     let request: CellRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
@@ -70,7 +71,7 @@ fn make(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd> {
         (File::from(read), File::from(write))
     };
     // A process can leave for a new pid namespace only from its own, hence the way back first.
-    sys::setns(sys::borrow(OWN_PID_NAMESPACE), libc::CLONE_NEWPID).step("own pid namespace")?;
+    sys::setns(own.as_fd(), libc::CLONE_NEWPID).step("own pid namespace")?;
     sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     match sys::fork().step("fork")? {
         sys::Fork::Child => first_process(&request, network, tell),

@@ -69,7 +69,16 @@ impl Tree {
         let roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
         for root in &roots {
             remove_tree(root)?;
-            fs::create_dir_all(root).step(format!("create {}", root.display()))?;
+            match fs::create_dir_all(root) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(unusable(&format!(
+                        "{} is not this user's to make; under version 1 have the administrator make groups that \
+                         are, with virga's shell in them, or start virga as root",
+                        root.display()
+                    )));
+                }
+                made => made.step(format!("create {}", root.display()))?,
+            }
         }
         if version == Version::V2 {
             enable_controllers(&roots[0])?;
@@ -344,25 +353,72 @@ fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
     let unified = mounts
         .lines()
         .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
-    match unified {
-        Some(mount) => {
-            let offered = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-            let missing: Vec<_> = V2
-                .iter()
-                .filter(|want| !offered.split_whitespace().any(|have| have == **want))
-                .collect();
-            if missing.is_empty() {
-                return Ok((Version::V2, vec![mount]));
-            }
-            let why =
-                format!("the host does not offer the controllers {missing:?}; enable them at boot");
-            Err(crate::Error::new("control groups", io::Error::other(why)))
+    let Some(mount) = unified else {
+        return Err(unusable("none are mounted; mount cgroup2 at /sys/fs/cgroup"));
+    };
+    let place = if is_ours(&mount) {
+        mount
+    } else {
+        delegated(&mount, &own)?
+    };
+    let offered = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
+    let missing: Vec<_> = V2
+        .iter()
+        .filter(|want| !offered.split_whitespace().any(|have| have == **want))
+        .collect();
+    if missing.is_empty() {
+        return Ok((Version::V2, vec![place]));
+    }
+    Err(unusable(&format!(
+        "{} lacks the controllers {missing:?}; enable them at boot, or for users with \
+         Delegate=cpu memory pids under [Service] in: sudo systemctl edit user@.service",
+        place.display()
+    )))
+}
+
+fn unusable(why: &str) -> crate::Error {
+    crate::Error::new("control groups", io::Error::other(why))
+}
+
+/// Whether groups can be made and controllers enabled below a directory.
+fn is_ours(directory: &Path) -> bool {
+    ["cgroup.procs", "cgroup.subtree_control"]
+        .iter()
+        .all(|name| open(&directory.join(name), false, true).is_ok())
+}
+
+/// Where virga itself runs below a group that is delegated to it: one that has groups below it holds no process.
+const OWN: &str = "virga-itself";
+
+/// The part of the one hierarchy that an ordinary user was given, emptied into a group below it.
+fn delegated(mount: &Path, own: &str) -> Result<PathBuf> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = path.unwrap_or_default();
+    // A virga that a shell started which an earlier one has moved.
+    let path = path.strip_suffix(OWN).unwrap_or(path);
+    let place = mount.join(path);
+    if !is_ours(&place) {
+        return Err(unusable(
+            "none is this user's; start virga with \
+             systemd-run --user --scope --property=Delegate=yes virga up …, or as root",
+        ));
+    }
+    let below = place.join(OWN);
+    match fs::create_dir(&below) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(e).step(format!("create {}", below.display()));
         }
-        None => {
-            let why = "no control groups are mounted; mount cgroup2 at /sys/fs/cgroup";
-            Err(crate::Error::new("control groups", io::Error::other(why)))
+        _ => {}
+    }
+    let listed = fs::read_to_string(place.join("cgroup.procs")).step("list own control group")?;
+    for process in listed.lines() {
+        match fs::write(below.join("cgroup.procs"), process) {
+            // It has ended meanwhile.
+            Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+            moved => moved.step(format!("move a process into {}", below.display()))?,
         }
     }
+    Ok(place)
 }
 
 fn v1_place(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {

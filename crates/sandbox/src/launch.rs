@@ -70,10 +70,9 @@ pub enum RunNetwork {
     Namespace(PathBuf),
 }
 
-/// Descriptors of a zygote and of its maker of cells: the zygote's socket; the maker's own pid namespace, and its socket.
+/// Descriptors of a zygote and of its maker of cells: their sockets.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
-pub(crate) const OWN_PID_NAMESPACE: i32 = 4;
-pub(crate) const CELL_SOCKET: i32 = 5;
+pub(crate) const CELL_SOCKET: i32 = 4;
 /// Largest specification.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
@@ -93,33 +92,30 @@ pub fn zygote() -> Result<std::convert::Infallible> {
     let spec: ZygoteSpec = serde_json::from_slice(&bytes[..length])
         .map_err(io::Error::other)
         .step("read the specification")?;
-    // 3. Fixed descriptors. The pid namespace must be opened while there is a /proc.
-    let pid_namespace: OwnedFd = File::open("/proc/self/ns/pid")
-        .step("open own pid namespace")?
-        .into();
+    // 3. Fixed descriptors.
     let null: OwnedFd = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
         .step("open /dev/null")?
         .into();
-    let (high_namespace, high_null) = (above(&pid_namespace)?, above(&null)?);
+    let high_null = above(&null)?;
     sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
-    sys::dup_to(high_namespace.as_fd(), OWN_PID_NAMESPACE).step("place the pid namespace")?;
     sys::dup_to(io::stdout().as_fd(), CELL_SOCKET).step("place the other socket")?;
     sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
     sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
-    std::mem::forget((pid_namespace, null, high_namespace, high_null));
+    std::mem::forget((null, high_null));
     sys::close_from(CELL_SOCKET + 1).step("close descriptors")?;
     // 4. A root of its own, which every guest inherits.
     sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
     root::enter(&spec.root)?;
-    // 5. Beside it, still small, the one who makes the cells.
+    // 5. Beside it, still small, the one who makes the cells: the first of a pid namespace around them all, since one
+    //    can come back only to a pid namespace that is one's own user's.
+    sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     if let sys::Fork::Child = sys::fork().step("fork")? {
         sys::close(ZYGOTE_SOCKET);
         return cell::serve();
     }
-    sys::close(OWN_PID_NAMESPACE);
     sys::close(CELL_SOCKET);
     // 6. The interpreter, with signals as a fresh program expects them.
     sys::reset_signals();

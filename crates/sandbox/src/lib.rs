@@ -20,6 +20,7 @@ pub mod probe;
 mod root;
 mod seccomp;
 mod sys;
+pub mod user;
 pub mod wire;
 pub mod zygote;
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::user::Standing;
 use crate::{cgroup, network, sys};
 
 /// One thing that isolation needs.
@@ -13,22 +14,19 @@ pub struct Check {
     pub result: std::result::Result<String, String>,
 }
 
-/// Looks at everything that a sandbox needs. Makes nothing that stays.
-pub fn host() -> Vec<Check> {
-    vec![user(), kernel(), namespaces(), control_groups(), landlock()]
-}
-
-fn user() -> Check {
-    let result = match sys::effective_user() {
-        0 => Ok("root".to_owned()),
-        other => Err(format!(
-            "running as user {other}; start virga as root (sudo virga up)"
-        )),
-    };
-    Check {
+/// Looks at everything that a sandbox needs, beside what [`crate::user::enter`] has found. Makes nothing that stays.
+pub fn host(standing: &std::result::Result<Standing, String>) -> Vec<Check> {
+    let privilege = Check {
         name: "privilege",
-        result,
-    }
+        result: standing.as_ref().map(Standing::describe).map_err(Clone::clone),
+    };
+    vec![
+        privilege,
+        kernel(),
+        namespaces(),
+        control_groups(),
+        landlock(),
+    ]
 }
 
 /// The mount calls in use came with Linux 5.12.
@@ -105,4 +103,14 @@ pub fn network() -> Check {
         name: "network",
         result: network::probe(),
     }
+}
+
+/// Whether functions can go out into the world; nothing to say where they can.
+pub fn outbound(standing: &Standing) -> Option<Check> {
+    let why = "functions go out through an interface of the host's, which only root may make; \
+               start virga with --network internal (its API alone) or --network none, or as root";
+    matches!(standing, Standing::Namespace { .. }).then(|| Check {
+        name: "network outbound",
+        result: Err(why.to_owned()),
+    })
 }

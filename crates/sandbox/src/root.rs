@@ -141,10 +141,26 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
         create_parent(&link)?;
         symlink(to, &link).step(format!("link {}", link.display()))?;
     }
+    if in_user_namespace() {
+        bind_whole_proc(root)?;
+    }
     sys::pivot_into(at).step("pivot into the root")?;
     let read_only =
         libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
     sys::mount("none", "/", "", read_only, "").step("make the root read-only")
+}
+
+/// Where the `/proc` that virga sees is kept until there is a private one. In a user namespace the kernel gives a fresh
+/// one only to those who see a whole one already.
+const WHOLE_PROC: &str = "/.proc";
+
+fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn bind_whole_proc(root: &Path) -> Result<()> {
+    bind(Path::new("/proc"), root, Path::new(WHOLE_PROC), 0)
 }
 
 /// A private `/proc` and `/tmp` for the process that has just become the first of its pid namespace.
@@ -159,6 +175,9 @@ pub(crate) fn mount_private(uid: u32, gid: u32, tmp_bytes: u64, tmp_inodes: u64)
         "hidepid=2",
     )
     .step("mount /proc")?;
+    if fs::exists(WHOLE_PROC).unwrap_or(false) {
+        sys::unmount(WHOLE_PROC).step("let go of virga's /proc")?;
+    }
     for name in HIDDEN {
         let path = format!("/proc/{name}");
         if fs::exists(&path).unwrap_or(false) {

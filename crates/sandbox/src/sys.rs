@@ -141,6 +141,13 @@ pub(crate) fn pivot_into(new_root: &str) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Takes away what is mounted at a place, and all below it.
+pub(crate) fn unmount(path: &str) -> io::Result<()> {
+    let path = cstr(path)?;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
 /// Leaves the named namespaces for new ones.
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     // SAFETY: takes no memory.
@@ -552,6 +559,12 @@ impl Pidfd {
         check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| Self(owned(fd)))
     }
 
+    /// This process, which is the first of its pid namespace or another.
+    pub(crate) fn of_this() -> io::Result<Self> {
+        // SAFETY: takes no memory and cannot fail.
+        Self::open(unsafe { libc::getpid() })
+    }
+
     /// Kills the process. One that has ended already is no error.
     ///
     /// # Errors
@@ -731,6 +744,12 @@ pub(crate) fn exit_now(code: c_int) -> ! {
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes no memory and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// The group that this process acts as.
+pub(crate) fn effective_group() -> u32 {
+    // SAFETY: takes no memory and cannot fail.
+    unsafe { libc::getegid() }
 }
 
 /// The version of landlock that the kernel offers, if any.

@@ -12,6 +12,7 @@ use axum::serve::ListenerExt;
 use catalog::Catalog;
 use catalog::kv::SqliteKv;
 use sandbox::network::Network;
+use sandbox::user::Standing;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,10 +73,14 @@ pub(crate) enum StartError {
 }
 
 /// Runs virga until it is told to stop. Says whether everything that ran had ended by then.
-pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
+pub(crate) async fn up(
+    config: Config,
+    standing: Result<Standing, String>,
+) -> Result<bool, StartError> {
     start_log(&config);
     // 1. What must hold before anything is touched.
-    let host = check_host(&config)?;
+    let host = check_host(&config, &standing)?;
+    let users = users(&config, &standing)?;
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
@@ -110,7 +115,7 @@ pub(crate) async fn up(config: Config) -> Result<bool, StartError> {
     let functions = network::open(&config).map_err(worker::Error::from)?;
     let inside = functions.as_ref().map(Network::listen).transpose();
     let inside = inside.map_err(worker::Error::from)?;
-    let worker = Arc::new(Worker::new(worker_config(&config)?, functions)?);
+    let worker = Arc::new(Worker::new(worker_config(&config, users)?, functions)?);
     if worker.interpreters().all().next().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
@@ -226,11 +231,15 @@ fn start_log(config: &Config) {
 }
 
 /// Isolation never degrades silently. Says in a few words what was found.
-fn check_host(config: &Config) -> Result<String, StartError> {
+fn check_host(config: &Config, standing: &Result<Standing, String>) -> Result<String, StartError> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
     let network = (config.network != Reaches::Nothing).then(sandbox::probe::network);
-    for check in sandbox::probe::host().into_iter().chain(network) {
+    let outbound = (config.network == Reaches::Outbound)
+        .then(|| sandbox::probe::outbound(standing.as_ref().ok()?))
+        .flatten();
+    let checks = sandbox::probe::host(standing).into_iter();
+    for check in checks.chain(network).chain(outbound) {
         match check.result {
             Ok(what) => found.push(what),
             Err(why) => missing.push(format!("  {}: {why}", check.name)),
@@ -240,6 +249,20 @@ fn check_host(config: &Config) -> Result<String, StartError> {
         Ok(found.join("; "))
     } else {
         Err(StartError::Host(missing.join("\n")))
+    }
+}
+
+/// The first user for instances, and how many there are.
+fn users(config: &Config, standing: &Result<Standing, String>) -> Result<(u32, u32), StartError> {
+    match (standing, config.uid_base) {
+        (Ok(Standing::Namespace { .. }), Some(_)) => Err(StartError::Host(
+            "  uid_base: an ordinary user's instances have the ids of /etc/subuid; leave it out"
+                .into(),
+        )),
+        (Ok(Standing::Namespace { ids, .. }), None) => {
+            Ok((sandbox::user::FIRST, config.uid_count.min(*ids)))
+        }
+        (_, base) => Ok((base.unwrap_or(2_000_000), config.uid_count)),
     }
 }
 
@@ -268,7 +291,7 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
     }
 }
 
-fn worker_config(config: &Config) -> Result<worker::Config, StartError> {
+fn worker_config(config: &Config, (uid_base, uid_count): (u32, u32)) -> Result<worker::Config, StartError> {
     let virga = std::env::current_exe().map_err(|source| StartError::Io {
         step: "find virga's own binary",
         source,
@@ -288,8 +311,8 @@ fn worker_config(config: &Config) -> Result<worker::Config, StartError> {
         virga,
         cgroup: config.cgroup.clone(),
         interpreters: Interpreters::find(&config.python, config.runtime_fallback),
-        uid_base: config.uid_base,
-        uid_count: config.uid_count.min(instances_by_files()),
+        uid_base,
+        uid_count: uid_count.min(instances_by_files()),
         blanks: config.blanks,
         renewal: config.renewal,
         limits: config.limits.clone(),

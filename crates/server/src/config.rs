@@ -53,8 +53,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(
         "data",
         "DIR",
-        "/var/lib/virga",
-        "Directory of all that virga keeps",
+        "",
+        "Directory of all that virga keeps; else /var/lib/virga, or for an ordinary user ~/.local/share/virga",
     ),
     opt(
         "public_url",
@@ -137,8 +137,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt(
         "uid_base",
         "NUMBER",
-        "2000000",
-        "First of the user ids set aside for instances; nothing else on the host may use them",
+        "",
+        "First of the user ids set aside for instances, which nothing else on the host may use; else 2000000, or for an ordinary user those of /etc/subuid",
     ),
     opt(
         "uid_count",
@@ -268,7 +268,7 @@ pub(crate) struct Config {
     pub(crate) blanks: usize,
     pub(crate) node_memory_mb: u64,
     pub(crate) max_starting: u32,
-    pub(crate) uid_base: u32,
+    pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
     pub(crate) cgroup: String,
     pub(crate) install_timeout: Duration,
@@ -455,7 +455,7 @@ impl Told {
         let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
-            data: self.text("data").into(),
+            data: self.data(),
             public_url: self.public_url(),
             region: self.text("region"),
             account: AccountId(self.parse("app_id", "a number")),
@@ -469,7 +469,7 @@ impl Told {
             blanks: self.number("blanks", 0, 1000) as usize,
             node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
             max_starting: self.host_number("max_starting", 1, 10_000, two_per_processor) as u32,
-            uid_base: self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32,
+            uid_base: self.uid_base(),
             uid_count,
             cgroup: self.cgroup(),
             install_timeout: self.seconds("install_timeout"),
@@ -573,6 +573,18 @@ impl Told {
         } else {
             self.number(name, min, max)
         }
+    }
+
+    fn data(&mut self) -> PathBuf {
+        match self.raw("data").0 {
+            told if told.is_empty() => default_data(),
+            told => told.into(),
+        }
+    }
+
+    fn uid_base(&mut self) -> Option<u32> {
+        let told = !self.raw("uid_base").0.is_empty();
+        told.then(|| self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32)
     }
 
     /// One of a few words; the first stands in where another was told.
@@ -702,6 +714,18 @@ impl Fallback for bool {
     fn fallback() -> Self {
         false
     }
+}
+
+/// Where all is kept when nothing is told, for the server and for those who look for its credentials.
+pub(crate) fn default_data() -> PathBuf {
+    const OF_THE_HOST: &str = "/var/lib/virga";
+    if sandbox::user::is_root() {
+        return OF_THE_HOST.into();
+    }
+    let own = |name, below: &str| Some(PathBuf::from(std::env::var_os(name)?).join(below));
+    own("XDG_DATA_HOME", "virga")
+        .or_else(|| own("HOME", ".local/share/virga"))
+        .unwrap_or(OF_THE_HOST.into())
 }
 
 /// The parts between commas.

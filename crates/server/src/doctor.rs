@@ -1,5 +1,6 @@
 //! `virga doctor`: whether this host can isolate functions, and how to mend what is missing.
 
+use sandbox::user::Standing;
 use serde::Serialize;
 use worker::Interpreters;
 
@@ -13,8 +14,8 @@ pub(crate) struct Finding {
 }
 
 /// Looks at everything.
-pub(crate) fn examine() -> Vec<Finding> {
-    let mut findings: Vec<_> = sandbox::probe::host()
+pub(crate) fn examine(standing: &Result<Standing, String>) -> Vec<Finding> {
+    let mut findings: Vec<_> = sandbox::probe::host(standing)
         .into_iter()
         .chain([sandbox::probe::network()])
         .map(|check| {

@@ -8,7 +8,7 @@ mod client;
 mod server;
 
 pub use client::{Answer, Client, Refused};
-pub use server::{Options, Server};
+pub use server::{AS_USER, Options, Server};
 
 use std::io::{Cursor, Write};
 

@@ -1,8 +1,9 @@
 //! The real binary.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Whether lines of the level ERROR are expected in its log.
     pub errors: bool,
+    /// Whether an ordinary user starts it. Such a server cannot be started twice.
+    pub user: bool,
 }
 
 /// A server in its own directory, on its own port, with its own control groups and users. It ends with this.
@@ -37,6 +40,10 @@ pub struct Server {
 
 /// Users that one server of a test sets aside.
 const USERS: u32 = 4096;
+/// An ordinary user, whom this machine need not know.
+const USER: u32 = 29_998;
+/// Runs a program as an ordinary user: its number, a directory, its control groups or `-`, and the program.
+pub const AS_USER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/as-user");
 
 impl Server {
     /// Starts a server as it is by default.
@@ -51,7 +58,7 @@ impl Server {
             binary,
             Options {
                 flags,
-                errors: false,
+                ..Options::default()
             },
         )
     }
@@ -88,7 +95,8 @@ impl Server {
             .open(self.log_path())
             .expect("a log");
         let process = std::process::id();
-        let mut child = Self::command(&self.binary)
+        let mut child = self
+            .program()
             .args([
                 "up",
                 "--listen",
@@ -102,12 +110,7 @@ impl Server {
             ])
             .arg(self.data())
             .args(["--cgroup", &format!("virga-test-{process}-{}", self.number)])
-            .args([
-                "--uid-base",
-                &self.users().to_string(),
-                "--uid-count",
-                &USERS.to_string(),
-            ])
+            .args(["--uid-count", &USERS.to_string()])
             .args(&self.options.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -129,9 +132,37 @@ impl Server {
         self.endpoint = api.expect("an address").to_owned();
     }
 
+    /// What runs the binary, as whoever is to.
+    fn program(&self) -> Command {
+        if !self.options.user {
+            let mut command = Self::command(&self.binary);
+            command.env("VIRGA_UID_BASE", self.users().to_string());
+            return command;
+        }
+        let directory = self.directory.path();
+        let binary = directory.join("virga");
+        std::fs::copy(&self.binary, &binary).expect("a copy that the user can read");
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("opened");
+        std::fs::create_dir(directory.join("own")).expect("a directory");
+        chown(directory.join("own"), Some(USER), Some(USER)).expect("given away");
+        let mut command = Self::command(AS_USER);
+        command
+            .arg(USER.to_string())
+            .arg(directory)
+            .arg(self.group())
+            .arg(binary);
+        command
+    }
+
+    /// The control groups that are an ordinary user's.
+    fn group(&self) -> String {
+        format!("virga-user-{}-{}", std::process::id(), self.number)
+    }
+
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        let own = if self.options.user { "own/data" } else { "data" };
+        self.directory.path().join(own)
     }
 
     fn log_path(&self) -> PathBuf {
@@ -229,6 +260,10 @@ impl Server {
 
     /// Its directories in the host's control groups.
     pub fn control_groups(&self) -> Vec<PathBuf> {
+        self.groups_named(&self.cgroup())
+    }
+
+    fn groups_named(&self, name: &str) -> Vec<PathBuf> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let points = mounts
             .lines()
@@ -236,7 +271,7 @@ impl Server {
             .filter_map(|line| line.split(' ').nth(4));
         let mut found = Vec::new();
         for point in points {
-            below(Path::new(point), &self.cgroup(), &mut found);
+            below(Path::new(point), name, &mut found);
         }
         found
     }
@@ -305,6 +340,15 @@ fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Removes a control group and all below it. The kernel takes a moment to let go of what has ended in it.
+fn remove_group(group: &Path) {
+    directories(group).iter().for_each(|below| remove_group(below));
+    let begun = Instant::now();
+    while std::fs::remove_dir(group).is_err() && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn directories(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -317,6 +361,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         if self.child.is_some() {
             self.terminate();
+        }
+        for group in self.groups_named(&self.group()) {
+            remove_group(&group);
         }
         if std::thread::panicking() {
             let log = self.log();

@@ -61,7 +61,7 @@ struct Common {
     #[arg(
         long,
         env = "VIRGA_DATA",
-        default_value = "/var/lib/virga",
+        default_value_os_t = config::default_data(),
         global = true,
         hide_env_values = true
     )]
@@ -202,6 +202,8 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A user namespace can be entered only before there are threads.
+    let standing = sandbox::user::enter();
     // All threads and processes to come have it from this one. Without it, a busy neighbour is felt more.
     let _ = sandbox::short_turns();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -214,7 +216,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(3);
         }
     };
-    let outcome = runtime.block_on(app::up(config));
+    let outcome = runtime.block_on(app::up(config, standing));
     // What is left are helpers that wait for something that no longer comes.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     match outcome {
@@ -227,7 +229,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
 }
 
 fn diagnose(json: bool) -> ExitCode {
-    let findings = doctor::examine();
+    let findings = doctor::examine(&sandbox::user::enter());
     let healthy = findings.iter().all(|finding| finding.ok);
     let output = Output::new(json);
     let rows = findings.iter().map(|finding| {

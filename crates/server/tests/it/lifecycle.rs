@@ -267,6 +267,7 @@ fn a_full_disk_fails_changes_and_not_calls() {
         Options {
             flags,
             errors: true,
+            ..Options::default()
         },
     );
     let text = fs::read(data.join("credentials.json")).expect("credentials");

@@ -149,11 +149,11 @@ fn the_peak_of_memory_is_reported() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let source = "def main_handler(e, c):\n    return len(bytearray(b'x' * (e['mb'] << 20)))\n";
-    client.create("uses", source, json!({"MemorySize": 256}));
+    client.create("uses", source, json!({"MemorySize": 256, "Timeout": 60}));
     let used = |mb: u64| {
-        client.invoke("uses", &json!({"mb": mb}))["MemUsage"]
-            .as_u64()
-            .expect("bytes")
+        let answer = client.invoke("uses", &json!({"mb": mb}));
+        assert_eq!(answer["RetMsg"], (mb << 20).to_string(), "{answer}");
+        answer["MemUsage"].as_u64().expect("bytes")
     };
     let (little, much) = (used(1), used(50));
     // Where nothing was read from the disk before, the little one pays for the interpreter's files.

@@ -8,6 +8,7 @@ mod limits;
 mod packages;
 mod runtime;
 mod scaling;
+mod user;
 mod wire;
 mod workspace;
 mod zygotes;

@@ -566,6 +566,7 @@ fn a_runtime_that_is_absent_is_served_by_a_newer_one_or_refused() {
         Options {
             flags,
             errors: false,
+            ..Options::default()
         },
     );
     let request = json!({

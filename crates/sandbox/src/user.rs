@@ -1,0 +1,211 @@
+//! How an ordinary user comes to do what only root may: as root of a user namespace of its own.
+//!
+//! What is mapped into it are the user itself, as 0, and the ids that `/etc/subuid` and `/etc/subgid` set aside for it,
+//! from 1 on, so that every instance has a user of its own here, too.
+
+use std::fs;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use crate::sys;
+
+/// First of the ids for instances; those below stay free, as on any system.
+pub const FIRST: u32 = 1000;
+/// Fewest ids of a user with which instances can be told apart.
+const FEWEST: u32 = 4096;
+/// The id that stands for all that are not mapped.
+const NOBODY: u32 = 65_534;
+
+/// What virga runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The host's administrator.
+    Root,
+    /// Root of a user namespace of its own.
+    Namespace {
+        /// Whose.
+        user: String,
+        /// How many ids there are for instances, from [`FIRST`] on.
+        ids: u32,
+    },
+}
+
+impl Standing {
+    /// In a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Root => "root".to_owned(),
+            Self::Namespace { user, ids } => {
+                format!("user {user}, in a user namespace with {ids} users for instances")
+            }
+        }
+    }
+}
+
+/// Whether this process is the administrator, of the host or of a namespace.
+pub fn is_root() -> bool {
+    sys::effective_user() == 0
+}
+
+/// Leaves for a user namespace where this process is not the administrator. To be called before there are threads.
+///
+/// # Errors
+/// What is missing, and how to mend it.
+pub fn enter() -> Result<Standing, String> {
+    let number = sys::effective_user();
+    if number == 0 {
+        return Ok(Standing::Root);
+    }
+    let user = name_of(number);
+    let hint = "or start virga as root";
+    let (users, groups) = (
+        set_aside("/etc/subuid", &user, number),
+        set_aside("/etc/subgid", &user, number),
+    );
+    let (Some(users), Some(groups)) = (users, groups) else {
+        return Err(format!(
+            "user {user} has too few ids for instances in /etc/subuid and /etc/subgid; give it some with \
+             sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}, {hint}"
+        ));
+    };
+    let map = Map {
+        user: number,
+        group: sys::effective_group(),
+        users,
+        groups,
+    };
+    map.enter()
+        .map_err(|why| format!("user {user} cannot have a user namespace: {why}, {hint}"))?;
+    let count = users.count.min(groups.count).min(NOBODY);
+    Ok(Standing::Namespace {
+        user,
+        ids: count - FIRST,
+    })
+}
+
+/// Ids of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    first: u32,
+    count: u32,
+}
+
+struct Map {
+    user: u32,
+    group: u32,
+    users: Range,
+    groups: Range,
+}
+
+impl Map {
+    fn enter(&self) -> Result<(), String> {
+        // Only a process outside may write the map, through programs that look the ranges up for themselves.
+        const SCRIPT: &str = "read -r _ && newuidmap $1 0 $2 1 1 $4 $5 && newgidmap $1 0 $3 1 1 $6 $7";
+        let numbers = [
+            std::process::id(),
+            self.user,
+            self.group,
+            self.users.first,
+            self.users.count,
+            self.groups.first,
+            self.groups.count,
+        ];
+        let mut helper = Command::new("/bin/sh")
+            .args(["-c", SCRIPT, "map"])
+            .args(numbers.map(|number| number.to_string()))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("/bin/sh cannot be run: {e}"))?;
+        sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|e| refused(&e))?;
+        if let Some(mut go) = helper.stdin.take() {
+            // Where it has ended already its output says why.
+            let _ = go.write_all(b"\n");
+        }
+        let output = helper.wait_with_output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(if text.contains("not found") {
+            "newuidmap is missing; install it (apt install uidmap)".to_owned()
+        } else {
+            format!("newuidmap said {:?}", text.trim())
+        })
+    }
+}
+
+/// Switches of the host that keep users from making namespaces: the file, the value that does, and how to change it.
+const SWITCHES: &[(&str, &str, &str)] = &[
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "sudo sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "sudo sysctl user.max_user_namespaces=10000",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+];
+
+fn refused(error: &io::Error) -> String {
+    let off = SWITCHES.iter().find(|(file, value, _)| {
+        fs::read_to_string(file).is_ok_and(|text| text.trim() == *value)
+    });
+    match off {
+        Some((file, value, mend)) => format!("{file} is {value}; {mend}"),
+        None => format!("{error}; a container or a security module forbids it"),
+    }
+}
+
+fn name_of(number: u32) -> String {
+    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(number)).then(|| name.to_owned())
+    });
+    // The name only chooses a line; the programs that write the map check it.
+    named
+        .or_else(|| std::env::var("USER").ok())
+        .unwrap_or(number.to_string())
+}
+
+/// The longest range that is a user's, where it is long enough.
+fn set_aside(file: &str, user: &str, number: u32) -> Option<Range> {
+    longest(&fs::read_to_string(file).ok()?, user, number)
+}
+
+fn longest(text: &str, user: &str, number: u32) -> Option<Range> {
+    let ranges = text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let whose = fields.next()?;
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (whose == user || whose.parse() == Ok(number)).then_some(Range { first, count })
+    });
+    ranges
+        .max_by_key(|range| range.count)
+        .filter(|range| range.count >= FEWEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_range_of_a_user_is_taken_if_it_is_long_enough() {
+        let text = "other:1:100000\nme:100000:5000\nme:200000:65536\n1001:300000:70000\nfew:1:10\n";
+        let range = |first, count| Some(Range { first, count });
+        assert_eq!(longest(text, "me", 1000), range(200_000, 65_536));
+        assert_eq!(longest(text, "nameless", 1001), range(300_000, 70_000));
+        assert_eq!(longest(text, "few", 1002), None);
+    }
+}

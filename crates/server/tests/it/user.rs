@@ -1,0 +1,87 @@
+//! An ordinary user runs virga with all of the isolation, or is told what is missing.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+use testkit::{Options, Server, eventually};
+
+use crate::VIRGA;
+
+fn by_a_user() -> Server {
+    let options = Options {
+        user: true,
+        ..Options::default()
+    };
+    Server::with(VIRGA, options)
+}
+
+#[test]
+fn an_ordinary_user_has_instances_with_users_and_limits_of_their_own() {
+    let mut server = by_a_user();
+    let client = server.client();
+    let source = "import os\ndef main_handler(e, c):\n    return [os.getuid(), sorted(os.listdir('/proc/self/task')), os.path.exists('/root')]\n";
+    client.create("who", source, json!({}));
+    let answer = client.invoke("who", &json!({}));
+    let told: (u32, Vec<String>, bool) =
+        serde_json::from_str(answer["RetMsg"].as_str().expect("text")).expect("JSON");
+    assert!((1000..66_000).contains(&told.0), "{told:?}");
+    assert_eq!((told.1, told.2), (vec!["2".to_owned()], false));
+    let source = "def main_handler(e, c):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n";
+    client.create(
+        "takes-all",
+        source,
+        json!({"MemorySize": 64, "Timeout": 60}),
+    );
+    let answer = client.invoke("takes-all", &json!({}));
+    let failure = answer["ErrMsg"].as_str().expect("text");
+    assert!(failure.contains("\"statusCode\":434"), "{answer}");
+    let used = answer["MemUsage"].as_u64().expect("bytes");
+    assert!((60 << 20..=64 << 20).contains(&used), "{used}");
+    assert!(!server.processes().is_empty());
+    // Asserts that nothing of it is left.
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn nothing_outlives_a_user_s_virga_that_was_killed() {
+    let mut server = by_a_user();
+    let client = server.client();
+    client.create("stays", "def main_handler(e, c):\n    return 1\n", json!({}));
+    client.invoke("stays", &json!({}));
+    server.kill();
+    eventually("its instances end", || server.processes().is_empty());
+}
+
+#[test]
+fn what_a_user_lacks_is_named_with_the_way_to_mend_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("opened");
+    let binary = path.join("virga");
+    fs::copy(VIRGA, &binary).expect("a copy that the user can read");
+    let mut stranger = Server::command("setpriv");
+    stranger
+        .args(["--reuid", "29997", "--regid", "29997", "--clear-groups"])
+        .arg(&binary);
+    let mut known = Server::command(testkit::AS_USER);
+    known.arg("29996").arg(path).arg("-").arg(&binary);
+    let rows = [
+        (&mut stranger, "privilege", "usermod --add-subuids"),
+        (&mut known, "control groups", "as root"),
+    ];
+    for (command, name, mend) in rows {
+        let done = command.args(["doctor", "--json"]).output().expect("it runs");
+        assert_eq!(done.status.code(), Some(1));
+        let findings: Vec<Value> = serde_json::from_slice(&done.stdout).expect("JSON");
+        let one = findings.iter().find(|one| one["name"] == name);
+        let one = one.expect("looked at");
+        assert_eq!(one["ok"], false, "{one}");
+        assert!(one["detail"].as_str().expect("text").contains(mend), "{one}");
+    }
+    let mut up = Server::command(testkit::AS_USER);
+    up.arg("29996").arg(path).arg("-").arg(&binary);
+    let done = up.args(["up", "--listen", "127.0.0.1:0"]).output();
+    let text = String::from_utf8_lossy(&done.expect("it runs").stderr).into_owned();
+    assert!(text.contains("--network internal"), "{text}");
+}
