@@ -30,7 +30,8 @@ EXCEPTION = 430
 HANDLER_NOT_FOUND = 437
 CODE_ERROR = 443
 
-CODE = "/var/user"
+# Where code and layers are; elsewhere where an instance has no root of its own.
+CODE, LAYERS = "/var/user", "/opt"
 STACK_MAX = 64 << 10
 
 # What functions import most, loaded once and shared by all instances.
@@ -153,10 +154,16 @@ class Instance:
 
     def become(self):
         """Puts this process where the user's code expects to be."""
+        global CODE, LAYERS
+        CODE, LAYERS = self.config["code"], self.config["layers"]
         os.environ.clear()
         os.environ.update(self.config["environment"])
         os.umask(0o022)
-        sys.path[0:0] = [CODE, "/opt"]
+        memory = self.config["memory_bytes"]
+        if memory:
+            resource = importlib.import_module("resource")
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        sys.path[0:0] = [CODE, LAYERS]
         sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.dont_write_bytecode = True
@@ -298,7 +305,7 @@ def unshadow():
 def exists(module):
     """Whether the handler's file is in the code or a layer; other modules are not handlers."""
     relative = module.replace(".", "/")
-    for root in (CODE, "/opt"):
+    for root in (CODE, LAYERS):
         base = os.path.join(root, relative)
         if any(os.path.isfile(base + end) for end in (".py", ".pyc", "/__init__.py")):
             return True
@@ -326,7 +333,7 @@ def failure(message):
 def raised(error):
     """The error document of an exception; the stack starts with the user's own frame."""
     frames = error.__traceback__
-    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith((CODE, "/opt")):
+    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith((CODE, LAYERS)):
         frames = frames.tb_next
     stack = "".join(traceback.format_exception(type(error), error, frames))
     if len(stack) > STACK_MAX:

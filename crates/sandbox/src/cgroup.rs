@@ -354,7 +354,9 @@ fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
         .lines()
         .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
     let Some(mount) = unified else {
-        return Err(unusable("none are mounted; mount cgroup2 at /sys/fs/cgroup"));
+        return Err(unusable(
+            "none are mounted; mount cgroup2 at /sys/fs/cgroup",
+        ));
     };
     let place = if is_ours(&mount) {
         mount

@@ -8,24 +8,42 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{ZYGOTE_SOCKET, confine};
+use crate::walls::Landlock;
 use crate::{Result, Step, network, root, seccomp, sys, wire};
 
 /// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
-/// status pipe, the cell's pidfd, and the files of its cgroups.
+/// status pipe, and for one with a cell that cell's pidfd and the files of its cgroups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForkRequest {
-    /// The user and group of the instance, its alone.
-    pub uid: u32,
+    /// The user and group of the instance, its alone; none where it stays virga's own.
+    pub uid: Option<u32>,
     /// Open files of a process.
     pub open_files: u64,
     /// Processes and threads of the user.
     pub processes: u64,
+    /// What stands around it.
+    pub walls: Walls,
+}
+
+/// What stands around a handler's process beside its filters and limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Walls {
+    /// A cell: namespaces and control groups.
+    Cell,
+    /// Landlock alone: it reads these and its code, and writes in one directory.
+    Landlock {
+        /// Files and directories of the host.
+        readable: Vec<PathBuf>,
+        /// Its directory for temporary files.
+        writable: PathBuf,
+    },
 }
 
 /// The zygote's answer.
@@ -33,7 +51,7 @@ pub struct ForkRequest {
 pub enum ForkReply {
     /// Ready to fork; sent once at the start.
     Ready,
-    /// The handler's process waits in its cell.
+    /// The handler's process waits. Without a cell its pidfd comes along.
     Forked,
     /// The step that failed.
     Failed(String),
@@ -56,7 +74,7 @@ struct Making {
     socket: OwnedFd,
     log: OwnedFd,
     status: OwnedFd,
-    cell: OwnedFd,
+    cell: Option<OwnedFd>,
     cgroups: Vec<OwnedFd>,
 }
 
@@ -64,7 +82,7 @@ struct Making {
 struct Running {
     pid: libc::pid_t,
     status: File,
-    cell: sys::Pidfd,
+    cell: Option<sys::Pidfd>,
 }
 
 static MAKING: Mutex<Option<Making>> = Mutex::new(None);
@@ -72,8 +90,8 @@ static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 /// Tells of ended processes.
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
-/// The instance's user, between the two halves of becoming a guest.
-static USER: OnceLock<u32> = OnceLock::new();
+/// What the instance is to be, between the two halves of becoming a guest.
+static BECOMING: OnceLock<ForkRequest> = OnceLock::new();
 
 /// In the zygote: returns 0 when the interpreter is to fork, into a cell that waits. Ends the process when virga closes
 /// the socket.
@@ -95,16 +113,21 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
         sys::exit_now(1)
     };
     let reply = if handler > 0 {
+        // Not reaped yet, so the number is its own.
+        let pidfd = making.cell.is_none().then(|| sys::Pidfd::open(handler));
         lock(&RUNNING).push(Running {
             pid: handler,
             status: making.status.into(),
-            cell: making.cell.into(),
+            cell: making.cell.map(sys::Pidfd::from),
         });
-        ForkReply::Forked
+        match pidfd.transpose() {
+            Ok(pidfd) => answer_with(&ForkReply::Forked, pidfd.as_ref().map(AsFd::as_fd)),
+            Err(e) => answer(&ForkReply::Failed(e.to_string())),
+        }
     } else {
-        ForkReply::Failed("the interpreter could not fork".into())
+        answer(&ForkReply::Failed("the interpreter could not fork".into()))
     };
-    if answer(&reply).is_err() {
+    if reply.is_err() {
         sys::exit_now(1)
     }
     0
@@ -116,7 +139,7 @@ pub extern "C" fn virga_settle() -> c_int {
     let Some(making) = take_making() else {
         sys::exit_now(1)
     };
-    let settled = settle(making).map(|uid| USER.set(uid));
+    let settled = settle(making).map(|request| BECOMING.set(request));
     if settled.is_ok() {
         0
     } else {
@@ -170,8 +193,10 @@ fn serve() -> Result<()> {
             sys::exit_now(0);
         }
         let entered = read_request(&bytes[..length], fds).and_then(|making| {
-            // What is forked next is a process of the cell's.
-            sys::setns(making.cell.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
+            if let Some(cell) = &making.cell {
+                // What is forked next is a process of the cell's.
+                sys::setns(cell.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
+            }
             Ok(making)
         });
         match entered {
@@ -206,26 +231,34 @@ fn reap() -> Result<()> {
         if let Some(place) = running.iter().position(|one| one.pid == pid) {
             let mut one = running.swap_remove(place);
             report(&mut one.status, &exit_status(status));
-            let _ = one.cell.kill();
+            match one.cell {
+                Some(cell) => drop(cell.kill()),
+                None => sys::kill_group(one.pid),
+            }
         }
     }
     Ok(())
 }
 
 fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
-    let request = serde_json::from_slice(bytes)
+    let request: ForkRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let mut fds = fds.into_iter();
-    match (fds.next(), fds.next(), fds.next(), fds.next()) {
-        (Some(socket), Some(log), Some(status), Some(cell)) => Ok(Making {
-            request,
-            socket,
-            log,
-            status,
-            cell,
-            cgroups: fds.collect(),
-        }),
+    let (first, cell) = ((fds.next(), fds.next(), fds.next()), fds.next());
+    match first {
+        (Some(socket), Some(log), Some(status))
+            if cell.is_some() == (request.walls == Walls::Cell) =>
+        {
+            Ok(Making {
+                request,
+                socket,
+                log,
+                status,
+                cell,
+                cgroups: fds.collect(),
+            })
+        }
         _ => Err(crate::Error::new(
             "read a request",
             std::io::Error::other("descriptors are missing"),
@@ -234,10 +267,14 @@ fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
 }
 
 fn answer(reply: &ForkReply) -> Result<()> {
+    answer_with(reply, None)
+}
+
+fn answer_with(reply: &ForkReply, fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let bytes = serde_json::to_vec(reply)
         .map_err(std::io::Error::other)
         .step("write a reply")?;
-    sys::send(sys::borrow(ZYGOTE_SOCKET), &bytes, &[])
+    sys::send(sys::borrow(ZYGOTE_SOCKET), &bytes, fd.as_slice())
         .step("send a reply")
         .map(drop)
 }
@@ -267,8 +304,8 @@ fn exit_status(status: c_int) -> ExitStatus {
     }
 }
 
-/// The handler's process, first half. Returns its user.
-fn settle(making: Making) -> Result<u32> {
+/// The handler's process, first half.
+fn settle(making: Making) -> Result<ForkRequest> {
     // 1. Into its cgroups, from inside: an outsider's attach costs milliseconds under cgroup v1.
     for cgroup in &making.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
@@ -276,8 +313,10 @@ fn settle(making: Making) -> Result<u32> {
             .step("enter a cgroup")?;
     }
     // 2. Into the cell; its pid namespace is this process' already.
-    let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    sys::setns(making.cell.as_fd(), rest).step("enter the cell")?;
+    if let Some(cell) = &making.cell {
+        let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        sys::setns(cell.as_fd(), rest).step("enter the cell")?;
+    }
     // 3. Its own descriptors and no other: no input, the log twice, the socket.
     let null = File::options()
         .read(true)
@@ -302,33 +341,48 @@ fn settle(making: Making) -> Result<u32> {
     // 4. No signal held back, a session without a terminal, ordinary limits.
     sys::unblock_signals();
     sys::new_session();
-    for (resource, value) in [
+    // All that a user runs counts together, so a limit on processes is of no use without a user of one's own.
+    let processes = request.uid.map(|_| (libc::RLIMIT_NPROC, request.processes));
+    let others = [
         (libc::RLIMIT_NOFILE, request.open_files),
-        (libc::RLIMIT_NPROC, request.processes),
         (libc::RLIMIT_CORE, 0),
         (libc::RLIMIT_MEMLOCK, 64 << 10),
-    ] {
+    ];
+    for (resource, value) in others.into_iter().chain(processes) {
         sys::set_limit(resource, value).step("set a limit")?;
     }
     // 5. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
-    sys::drop_bounding_set().step("drop the bounding set")?;
+    if sys::effective_user() == 0 {
+        sys::drop_bounding_set().step("drop the bounding set")?;
+    }
     // 6. What is refused of the known system calls; making the filter, too, takes time better spent now.
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
-    Ok(request.uid)
+    Ok(request)
 }
 
 /// The handler's process, second half: numbered on, because the order is what makes it safe.
 fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
-    let user = *USER.get().ok_or_else(missing).step("user")?;
+    let becoming = BECOMING.get().ok_or_else(missing).step("user")?;
     // 7. Wait, blank, until this process is given a function.
     let Assignment {
         length,
         trees,
         online,
     } = receive_assignment(buffer)?;
+    if let Walls::Landlock { readable, writable } = &becoming.walls {
+        // 8. Without a cell they are directories of the host.
+        let code = trees.first().ok_or_else(missing).step("code")?;
+        sys::change_directory(code.as_fd()).step("enter the code")?;
+        let walls = Landlock::around(readable, &trees, writable).step("landlock")?;
+        drop(trees);
+        confine(becoming.uid, walls)?;
+        // Nobody else ends it when virga is killed.
+        sys::die_with_parent().step("follow the zygote")?;
+        return Ok(length);
+    }
     // 8. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
@@ -340,7 +394,10 @@ fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
     // 10. No privilege from here on.
-    confine(user, user, &[])?;
+    confine(
+        becoming.uid,
+        Landlock::inside(&[Path::new("/tmp")]).step("landlock")?,
+    )?;
     Ok(length)
 }
 

@@ -7,10 +7,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::walls::Landlock;
 use crate::{Result, RootSpec, Step, cell, root, seccomp, sys};
 
 /// The hidden subcommand that becomes a zygote.
@@ -30,8 +31,8 @@ pub struct Program {
 /// A zygote to become.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ZygoteSpec {
-    /// What it sees, and after it every guest.
-    pub root: RootSpec,
+    /// What it sees, and after it every guest; none where that is the host.
+    pub root: Option<RootSpec>,
     /// The interpreter with its shim.
     pub program: Program,
 }
@@ -40,15 +41,13 @@ pub struct ZygoteSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunSpec {
     /// What it sees.
-    pub root: RootSpec,
+    pub view: View,
     /// What to run.
     pub program: Program,
     /// Its working directory, inside.
     pub directory: PathBuf,
-    /// The user and group that it runs as.
-    pub uid: u32,
-    /// The network that it has.
-    pub network: RunNetwork,
+    /// The user and group that it runs as; none where it stays virga's own.
+    pub uid: Option<u32>,
     /// Size of its `/tmp`, bytes.
     pub tmp_bytes: u64,
     /// Largest address space of one of its processes, bytes.
@@ -57,6 +56,15 @@ pub struct RunSpec {
     pub file_bytes: u64,
     /// Longest run, seconds; the sandbox ends by `SIGALRM` after it.
     pub seconds: u32,
+}
+
+/// What a program that runs to its end sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum View {
+    /// A root and namespaces of its own, and a network.
+    Own(RootSpec, RunNetwork),
+    /// The host, of whose files it reads those named and its directory.
+    Host(Vec<PathBuf>),
 }
 
 /// The network of a program that runs to its end.
@@ -106,15 +114,20 @@ pub fn zygote() -> Result<std::convert::Infallible> {
     sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
     std::mem::forget((null, high_null));
     sys::close_from(CELL_SOCKET + 1).step("close descriptors")?;
-    // 4. A root of its own, which every guest inherits.
-    sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
-    root::enter(&spec.root)?;
-    // 5. Beside it, still small, the one who makes the cells: the first of a pid namespace around them all, since one
-    //    can come back only to a pid namespace that is one's own user's.
-    sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
-    if let sys::Fork::Child = sys::fork().step("fork")? {
-        sys::close(ZYGOTE_SOCKET);
-        return cell::serve();
+    if let Some(root) = &spec.root {
+        // 4. A root of its own, which every guest inherits.
+        sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
+        root::enter(root)?;
+        // 5. Beside it, still small, the one who makes the cells: the first of a pid namespace around them all, since
+        //    one can come back only to a pid namespace that is one's own user's.
+        sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
+        if let sys::Fork::Child = sys::fork().step("fork")? {
+            sys::close(ZYGOTE_SOCKET);
+            return cell::serve();
+        }
+    } else {
+        // Filters are for those with a privilege, or with this.
+        sys::no_new_privileges().step("no new privileges")?;
     }
     sys::close(CELL_SOCKET);
     // 6. The interpreter, with signals as a fresh program expects them.
@@ -142,11 +155,44 @@ pub fn run() -> Result<std::convert::Infallible> {
     let null: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
     sys::dup_to(null.as_fd(), 0).step("close standard input")?;
     sys::end_after(spec.seconds);
+    // 3. to 5. Namespaces, a root, and the first process in them.
+    if let View::Own(root, network) = &spec.view {
+        go_inside(&spec, root, network)?;
+    }
+    std::env::set_current_dir(&spec.directory).step("enter the working directory")?;
+    // 6. Limits, then no privilege at all.
+    for (resource, value) in [
+        (libc::RLIMIT_AS, spec.memory_bytes),
+        (libc::RLIMIT_FSIZE, spec.file_bytes),
+        (libc::RLIMIT_NOFILE, 1024),
+        (libc::RLIMIT_NPROC, 256),
+        (libc::RLIMIT_CORE, 0),
+    ] {
+        sys::set_limit(resource, value).step("set a limit")?;
+    }
+    let walls = match &spec.view {
+        View::Own(..) => Landlock::inside(&[Path::new("/tmp"), &spec.directory]),
+        View::Host(readable) => {
+            sys::no_new_privileges().step("no new privileges")?;
+            Landlock::around(readable, &[], &spec.directory)
+        }
+    };
+    let walls = walls.step("landlock")?;
+    let filters = seccomp::compile().step("compile the filter")?;
+    filters.allow_known().step("system call filter")?;
+    filters.refuse().step("system call filter")?;
+    confine(spec.uid, walls)?;
+    sys::reset_signals();
+    Err(become_program(&spec.program))
+}
+
+/// Makes namespaces and a root, and goes on as the first process inside; the one outside waits for its end.
+fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<()> {
     // 3. Namespaces. The pid namespace holds from the next fork on.
     let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     sys::unshare(namespaces).step("new namespaces")?;
-    match &spec.network {
+    match network {
         RunNetwork::Nothing => {
             sys::unshare(libc::CLONE_NEWNET).step("new network namespace")?;
         }
@@ -156,7 +202,7 @@ pub fn run() -> Result<std::convert::Infallible> {
             sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
         }
     }
-    root::enter(&spec.root)?;
+    root::enter(root)?;
     // 4. This process stays outside and waits; when it is killed, the kernel kills the first process of the
     //    pid namespace and with it every other.
     match sys::fork().step("fork")? {
@@ -173,64 +219,20 @@ pub fn run() -> Result<std::convert::Infallible> {
         }
     }
     // 5. A private /proc and /tmp.
-    root::mount_private(spec.uid, spec.uid, spec.tmp_bytes, 1 << 20)?;
-    std::env::set_current_dir(&spec.directory).step("enter the working directory")?;
-    // 6. Limits, then no privilege at all.
-    for (resource, value) in [
-        (libc::RLIMIT_AS, spec.memory_bytes),
-        (libc::RLIMIT_FSIZE, spec.file_bytes),
-        (libc::RLIMIT_NOFILE, 1024),
-        (libc::RLIMIT_NPROC, 256),
-        (libc::RLIMIT_CORE, 0),
-    ] {
-        sys::set_limit(resource, value).step("set a limit")?;
-    }
-    let filters = seccomp::compile().step("compile the filter")?;
-    filters.allow_known().step("system call filter")?;
-    filters.refuse().step("system call filter")?;
-    confine(spec.uid, spec.uid, &[spec.directory.as_path()])?;
-    sys::reset_signals();
-    Err(become_program(&spec.program))
+    let user = spec.uid.unwrap_or_default();
+    root::mount_private(user, user, spec.tmp_bytes, 1 << 20)
 }
 
 /// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only
-/// `/tmp` and `writable` can be written.
-pub(crate) fn confine(uid: u32, gid: u32, writable: &[&std::path::Path]) -> Result<()> {
-    sys::become_user(uid, gid).step("change user")?;
+/// what the walls let through can be read or written. Without a user of its own a process had no privilege to begin with.
+pub(crate) fn confine(user: Option<u32>, walls: Landlock) -> Result<()> {
+    if let Some(user) = user {
+        sys::become_user(user, user).step("change user")?;
+    }
     sys::drop_capabilities().step("drop capabilities")?;
     sys::set_dumpable(true).step("own /proc/self")?;
     sys::no_new_privileges().step("no new privileges")?;
-    landlock(writable).step("landlock")
-}
-
-/// A second wall behind the mounts: reading and executing anywhere, writing only where allowed.
-fn landlock(writable: &[&std::path::Path]) -> io::Result<()> {
-    use landlock::{
-        ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-        RulesetCreatedAttr,
-    };
-    let all = AccessFs::from_all(ABI::V4);
-    let restrict = || -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut rules = Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(all)?
-            .create()?
-            .add_rule(PathBeneath::new(
-                PathFd::new("/")?,
-                AccessFs::from_read(ABI::V4),
-            ))?
-            .add_rule(PathBeneath::new(
-                PathFd::new("/dev")?,
-                AccessFs::from_file(ABI::V4),
-            ))?
-            .add_rule(PathBeneath::new(PathFd::new("/tmp")?, all))?;
-        for path in writable {
-            rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, all))?;
-        }
-        rules.restrict_self()?;
-        Ok(())
-    };
-    restrict().map_err(io::Error::other)
+    walls.enforce().step("landlock")
 }
 
 fn become_program(program: &Program) -> crate::Error {

@@ -21,14 +21,24 @@ mod root;
 mod seccomp;
 mod sys;
 pub mod user;
+mod walls;
 pub mod wire;
 pub mod zygote;
 
 pub use cell::CellRequest;
-pub use root::{Bind, Names, RootSpec};
+pub use root::{Bind, CONFIGURATION, Names, RootSpec, SYSTEM};
 pub use sys::{Pidfd, clone_tree, close_on_exec_pipe, raise_open_files, read_now, short_turns};
 
 use thiserror::Error;
+
+/// How much stands around an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything: namespaces, control groups, a user of its own, and what stands around a process.
+    Full,
+    /// What a process can put around itself: landlock, the filter of system calls, limits of its own resources.
+    Process,
+}
 
 /// A step of isolation that failed, and the system's reason.
 #[derive(Debug, Error)]

@@ -18,7 +18,10 @@ pub struct Check {
 pub fn host(standing: &std::result::Result<Standing, String>) -> Vec<Check> {
     let privilege = Check {
         name: "privilege",
-        result: standing.as_ref().map(Standing::describe).map_err(Clone::clone),
+        result: standing
+            .as_ref()
+            .map(Standing::describe)
+            .map_err(Clone::clone),
     };
     vec![
         privilege,
@@ -27,6 +30,11 @@ pub fn host(standing: &std::result::Result<Standing, String>) -> Vec<Check> {
         control_groups(),
         landlock(),
     ]
+}
+
+/// Looks at what a process needs to put walls around itself.
+pub fn process() -> Vec<Check> {
+    vec![kernel(), landlock()]
 }
 
 /// The mount calls in use came with Linux 5.12.

@@ -56,12 +56,12 @@ pub(crate) const CODE: &str = "/var/user";
 pub(crate) const LAYERS: &str = "/opt";
 
 /// System directories; copied as links where the host has links.
-const SYSTEM: &[&str] = &[
+pub const SYSTEM: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 ];
 
 /// Configuration that libraries read. Nothing that names users, keys or hosts of this machine.
-const ETC: &[&str] = &[
+pub const CONFIGURATION: &[&str] = &[
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ld.so.cache",
@@ -76,7 +76,7 @@ const ETC: &[&str] = &[
 const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf"];
 
 /// Harmless devices. There is no terminal and no disk.
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
 /// What `/proc` tells of the machine and its kernel to everybody. The rest that matters is the administrator's alone.
 const HIDDEN: &[&str] = &["cmdline", "config.gz", "kallsyms", "keys", "modules"];
@@ -123,7 +123,7 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
         Names::AsHost => RESOLVER,
         Names::Nowhere | Names::Given { .. } => &[],
     };
-    for path in ETC
+    for path in CONFIGURATION
         .iter()
         .chain(resolver)
         .map(Path::new)

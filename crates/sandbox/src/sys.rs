@@ -160,6 +160,18 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), kind) }).map(drop)
 }
 
+/// Enters the directory behind a descriptor.
+pub(crate) fn change_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::fchdir(directory.as_raw_fd()) }).map(drop)
+}
+
+/// Kills what is left of a process' group.
+pub(crate) fn kill_group(leader: libc::pid_t) {
+    // SAFETY: takes no memory. There may be nobody left.
+    unsafe { libc::kill(-leader, libc::SIGKILL) };
+}
+
 /// Which side of a fork this is.
 pub(crate) enum Fork {
     Parent(libc::pid_t),
@@ -563,6 +575,17 @@ impl Pidfd {
     pub(crate) fn of_this() -> io::Result<Self> {
         // SAFETY: takes no memory and cannot fail.
         Self::open(unsafe { libc::getpid() })
+    }
+
+    /// The most memory that the process had at a time, bytes, while it runs.
+    pub fn resident_peak(&self) -> Option<u64> {
+        let number = |path: &str, field: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(path).ok()?;
+            let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        let pid = number(&format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()), "Pid:")?;
+        number(&format!("/proc/{pid}/status"), "VmHWM:").map(|kb| kb << 10)
     }
 
     /// Kills the process. One that has ended already is no error.

@@ -28,6 +28,8 @@ pub enum Standing {
         /// How many ids there are for instances, from [`FIRST`] on.
         ids: u32,
     },
+    /// An ordinary user of the host.
+    User(String),
 }
 
 impl Standing {
@@ -35,6 +37,7 @@ impl Standing {
     pub fn describe(&self) -> String {
         match self {
             Self::Root => "root".to_owned(),
+            Self::User(user) => format!("user {user}"),
             Self::Namespace { user, ids } => {
                 format!("user {user}, in a user namespace with {ids} users for instances")
             }
@@ -45,6 +48,14 @@ impl Standing {
 /// Whether this process is the administrator, of the host or of a namespace.
 pub fn is_root() -> bool {
     sys::effective_user() == 0
+}
+
+/// What this process is where it stays where it is.
+pub fn stay() -> Standing {
+    match sys::effective_user() {
+        0 => Standing::Root,
+        number => Standing::User(name_of(number)),
+    }
 }
 
 /// Leaves for a user namespace where this process is not the administrator. To be called before there are threads.
@@ -100,7 +111,8 @@ struct Map {
 impl Map {
     fn enter(&self) -> Result<(), String> {
         // Only a process outside may write the map, through programs that look the ranges up for themselves.
-        const SCRIPT: &str = "read -r _ && newuidmap $1 0 $2 1 1 $4 $5 && newgidmap $1 0 $3 1 1 $6 $7";
+        const SCRIPT: &str =
+            "read -r _ && newuidmap $1 0 $2 1 1 $4 $5 && newgidmap $1 0 $3 1 1 $6 $7";
         let numbers = [
             std::process::id(),
             self.user,
@@ -157,9 +169,9 @@ const SWITCHES: &[(&str, &str, &str)] = &[
 ];
 
 fn refused(error: &io::Error) -> String {
-    let off = SWITCHES.iter().find(|(file, value, _)| {
-        fs::read_to_string(file).is_ok_and(|text| text.trim() == *value)
-    });
+    let off = SWITCHES
+        .iter()
+        .find(|(file, value, _)| fs::read_to_string(file).is_ok_and(|text| text.trim() == *value));
     match off {
         Some((file, value, mend)) => format!("{file} is {value}; {mend}"),
         None => format!("{error}; a container or a security module forbids it"),

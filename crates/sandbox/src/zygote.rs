@@ -75,7 +75,7 @@ impl Zygote {
     /// # Errors
     /// What it said instead, or that it ended.
     pub fn wait_until_warm(&self) -> Result<()> {
-        match self.reply()? {
+        match self.reply()?.0 {
             ForkReply::Ready => Ok(()),
             other => Err(unexpected(format!("{other:?} came first"))),
         }
@@ -119,24 +119,41 @@ impl Zygote {
         }
     }
 
-    /// Makes a blank in a cell. One thread at a time may ask.
+    /// Makes a blank in a cell, or without one, and gives what kills and awaits it. One thread at a time may ask.
     ///
     /// # Errors
     /// What failed. After an error in talking to it the zygote is of no more use.
-    pub fn fork(&self, request: &ForkRequest, cell: &Pidfd, ends: &GuestEnds<'_>) -> Result<()> {
+    pub fn fork(
+        &self,
+        request: &ForkRequest,
+        cell: Option<Pidfd>,
+        ends: &GuestEnds<'_>,
+    ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
-        let mut fds = vec![ends.socket, ends.log, ends.status, cell.as_fd()];
+        let mut fds = vec![ends.socket, ends.log, ends.status];
+        fds.extend(cell.as_ref().map(AsFd::as_fd));
         fds.extend(&ends.cgroups);
-        sys::send(self.socket.as_fd(), &bytes, &fds).step("ask the zygote")?;
-        match self.reply()? {
-            ForkReply::Forked => Ok(()),
-            ForkReply::Failed(why) => Err(unexpected(why)),
-            ForkReply::Ready => Err(unexpected("it is ready a second time")),
+        let answer = sys::send(self.socket.as_fd(), &bytes, &fds)
+            .step("ask the zygote")
+            .and_then(|_| self.reply());
+        match (answer, cell) {
+            (Ok((ForkReply::Forked, _)), Some(cell)) => Ok(cell),
+            (Ok((ForkReply::Forked, Some(process))), None) => Ok(process.into()),
+            (failed, cell) => {
+                if let Some(cell) = cell {
+                    let _ = cell.kill();
+                }
+                Err(match failed {
+                    Ok((ForkReply::Failed(why), _)) => unexpected(why),
+                    Ok((other, _)) => unexpected(format!("{other:?}")),
+                    Err(e) => e,
+                })
+            }
         }
     }
 
-    fn reply(&self) -> Result<ForkReply> {
-        hear(self.socket.as_fd()).map(|(reply, _)| reply)
+    fn reply(&self) -> Result<(ForkReply, Option<OwnedFd>)> {
+        hear(self.socket.as_fd())
     }
 }
 

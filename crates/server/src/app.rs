@@ -4,13 +4,14 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use catalog::Catalog;
 use catalog::kv::SqliteKv;
+use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
 use thiserror::Error;
@@ -34,6 +35,9 @@ use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
 const START_ATTEMPTS: u8 = 3;
+/// What is said at each start with less than all of the isolation.
+const NOT_ISOLATED: &str = "--isolation=process: functions are processes of this host, with its network and virga's own user, \
+    and without limits on processors or, but for each process' own data, memory; run no code here that you do not trust";
 
 /// Why virga does not start; each says how to mend it.
 #[derive(Debug, Error)]
@@ -75,12 +79,16 @@ pub(crate) enum StartError {
 /// Runs virga until it is told to stop. Says whether everything that ran had ended by then.
 pub(crate) async fn up(
     config: Config,
+    binary: PathBuf,
     standing: Result<Standing, String>,
 ) -> Result<bool, StartError> {
     start_log(&config);
     // 1. What must hold before anything is touched.
     let host = check_host(&config, &standing)?;
     let users = users(&config, &standing)?;
+    if config.isolation == Isolation::Process {
+        warn!("{NOT_ISOLATED}");
+    }
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
@@ -115,11 +123,15 @@ pub(crate) async fn up(
     let functions = network::open(&config).map_err(worker::Error::from)?;
     let inside = functions.as_ref().map(Network::listen).transpose();
     let inside = inside.map_err(worker::Error::from)?;
-    let worker = Arc::new(Worker::new(worker_config(&config, users)?, functions)?);
+    let worker = Arc::new(Worker::new(
+        worker_config(&config, binary, users)?,
+        functions,
+    )?);
     if worker.interpreters().all().next().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
-    let driver = Driver::start(worker.clone(), packages.clone(), driver_settings(&config));
+    let settings = driver_settings(&config, network::endpoint(&config, address));
+    let driver = Driver::start(worker.clone(), packages.clone(), settings);
     let limits = Arc::new(config.limits.clone());
     let ingest = Ingest::new(
         catalog.clone(),
@@ -234,12 +246,16 @@ fn start_log(config: &Config) {
 fn check_host(config: &Config, standing: &Result<Standing, String>) -> Result<String, StartError> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
-    let network = (config.network != Reaches::Nothing).then(sandbox::probe::network);
-    let outbound = (config.network == Reaches::Outbound)
+    let networked = config.isolation == Isolation::Full;
+    let network = (networked && config.network != Reaches::Nothing).then(sandbox::probe::network);
+    let outbound = (networked && config.network == Reaches::Outbound)
         .then(|| sandbox::probe::outbound(standing.as_ref().ok()?))
         .flatten();
-    let checks = sandbox::probe::host(standing).into_iter();
-    for check in checks.chain(network).chain(outbound) {
+    let checks = match config.isolation {
+        Isolation::Full => sandbox::probe::host(standing),
+        Isolation::Process => sandbox::probe::process(),
+    };
+    for check in checks.into_iter().chain(network).chain(outbound) {
         match check.result {
             Ok(what) => found.push(what),
             Err(why) => missing.push(format!("  {}: {why}", check.name)),
@@ -291,11 +307,11 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
     }
 }
 
-fn worker_config(config: &Config, (uid_base, uid_count): (u32, u32)) -> Result<worker::Config, StartError> {
-    let virga = std::env::current_exe().map_err(|source| StartError::Io {
-        step: "find virga's own binary",
-        source,
-    })?;
+fn worker_config(
+    config: &Config,
+    virga: PathBuf,
+    (uid_base, uid_count): (u32, u32),
+) -> Result<worker::Config, StartError> {
     let directory = config.data.join("run");
     // Roots are bound from here, so the path must be whole.
     std::fs::create_dir_all(&directory).map_err(|source| StartError::Io {
@@ -316,6 +332,7 @@ fn worker_config(config: &Config, (uid_base, uid_count): (u32, u32)) -> Result<w
         blanks: config.blanks,
         renewal: config.renewal,
         limits: config.limits.clone(),
+        isolation: config.isolation,
     })
 }
 
@@ -330,7 +347,7 @@ fn instances_by_files() -> u32 {
     u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
-fn driver_settings(config: &Config) -> driver::Settings {
+fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Settings {
     driver::Settings {
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
@@ -346,7 +363,7 @@ fn driver_settings(config: &Config) -> driver::Settings {
         place: Arc::new(Place {
             region: config.region.clone(),
             uin: config.uin.clone(),
-            endpoint: network::endpoint(config),
+            endpoint,
         }),
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use model::{AccountId, Limits};
+use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
 /// One thing that can be told.
@@ -133,6 +134,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "NUMBER",
         "",
         "Instances that may be starting at a time; else two per processor",
+    ),
+    opt(
+        "isolation",
+        "LEVEL",
+        "full",
+        "What stands around functions: full, or process, for trusted code alone: no namespaces, no control groups, the host's network",
     ),
     opt(
         "uid_base",
@@ -268,6 +275,7 @@ pub(crate) struct Config {
     pub(crate) blanks: usize,
     pub(crate) node_memory_mb: u64,
     pub(crate) max_starting: u32,
+    pub(crate) isolation: Isolation,
     pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
     pub(crate) cgroup: String,
@@ -469,6 +477,10 @@ impl Told {
             blanks: self.number("blanks", 0, 1000) as usize,
             node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
             max_starting: self.host_number("max_starting", 1, 10_000, two_per_processor) as u32,
+            isolation: self.one_of(
+                "isolation",
+                &[("full", Isolation::Full), ("process", Isolation::Process)],
+            ),
             uid_base: self.uid_base(),
             uid_count,
             cgroup: self.cgroup(),

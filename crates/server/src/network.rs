@@ -1,8 +1,9 @@
 //! The network of functions, as the operator wants it.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use sandbox::Isolation;
 use sandbox::network::{API_NAME, API_PORT, Network, Reach, World};
 use tracing::warn;
 
@@ -13,6 +14,9 @@ const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.co
 
 /// Makes it.
 pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
+    if config.isolation == Isolation::Process {
+        return Ok(None);
+    }
     let reach = match config.network {
         Reaches::Nothing => return Ok(None),
         Reaches::Internal => Reach::Api,
@@ -25,8 +29,11 @@ pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
     Network::open(&config.cgroup, config.network_plan, &reach).map(Some)
 }
 
-/// Where functions find virga's own API.
-pub(crate) fn endpoint(config: &Config) -> Option<String> {
+/// Where functions find virga's own API, which is served at `address`.
+pub(crate) fn endpoint(config: &Config, address: SocketAddr) -> Option<String> {
+    if config.isolation == Isolation::Process {
+        return Some(format!("http://{address}"));
+    }
     (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{API_PORT}"))
 }
 

@@ -161,7 +161,11 @@ impl Server {
 
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
-        let own = if self.options.user { "own/data" } else { "data" };
+        let own = if self.options.user {
+            "own/data"
+        } else {
+            "data"
+        };
         self.directory.path().join(own)
     }
 
@@ -342,7 +346,9 @@ fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 
 /// Removes a control group and all below it. The kernel takes a moment to let go of what has ended in it.
 fn remove_group(group: &Path) {
-    directories(group).iter().for_each(|below| remove_group(below));
+    directories(group)
+        .iter()
+        .for_each(|below| remove_group(below));
     let begun = Instant::now();
     while std::fs::remove_dir(group).is_err() && begun.elapsed() < Duration::from_secs(5) {
         std::thread::sleep(Duration::from_millis(10));

@@ -115,7 +115,7 @@ fn keep_making(home: &Arc<Home>, give: &SyncSender<Identity>) {
                 }
             }
             // Whoever needs one tries for itself, and tells.
-            Err(_) if home.tree.is_closed() => return,
+            Err(_) if home.is_closed() => return,
             Err(_) => std::thread::sleep(PAUSE),
         }
     }

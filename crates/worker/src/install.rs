@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use model::Sha256;
-use sandbox::launch::{Program, RunNetwork, RunSpec};
+use sandbox::launch::{Program, RunNetwork, RunSpec, View};
 use sandbox::{Bind, Names};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -95,7 +95,8 @@ impl Worker {
             Ok(log) => blocking({
                 let (store, aside) = (store.clone(), aside.clone());
                 move || {
-                    give_to(&aside, 0).map_err(PackageError::io("take over the tree"))?;
+                    give_to(&aside, sandbox::user::is_root().then_some(0))
+                        .map_err(PackageError::io("take over the tree"))?;
                     store.adopt(&aside)
                 }
             })
@@ -116,22 +117,25 @@ impl Worker {
         interpreter: &Interpreter,
         settings: &InstallSettings,
     ) -> Result<String, PackageError> {
-        let user = identity.user();
+        let owner = self.own_user(identity);
         blocking({
             let (from, to) = (source.to_owned(), aside.to_owned());
             move || {
-                let copied = package::copy(&from, &to).and_then(|()| give_to(&to, user));
+                let copied = package::copy(&from, &to).and_then(|()| give_to(&to, owner));
                 copied.map_err(PackageError::io("copy the package"))
             }
         })
         .await?;
+        let user = self.own_user(identity);
         let (network, names) = match (identity.network(), settings.host_network) {
             (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
         let mut spec = self.run_spec(aside, user, interpreter, settings);
-        (spec.network, spec.root.names) = (network, names);
+        if let View::Own(root, its) = &mut spec.view {
+            (root.names, *its) = (names, network);
+        }
         let limit = self.limits().unpacked_bytes;
         run_pip(self.virga(), &spec, aside, limit).await
     }
@@ -139,23 +143,32 @@ impl Worker {
     fn run_spec(
         &self,
         aside: &Path,
-        user: u32,
+        user: Option<u32>,
         interpreter: &Interpreter,
         settings: &InstallSettings,
     ) -> RunSpec {
-        let mut binds = vec![Bind {
-            source: aside.to_owned(),
-            target: CODE.into(),
-            writable: true,
-        }];
-        binds.extend(
-            settings
-                .directories
-                .iter()
-                .map(PathBuf::as_path)
-                .chain(Some(Path::new(PIP_CONFIG)).filter(|path| path.exists()))
-                .map(|path| python::read_only(path, path)),
-        );
+        let read: Vec<&Path> = settings
+            .directories
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(Some(Path::new(PIP_CONFIG)).filter(|path| path.exists()))
+            .collect();
+        let (code, tmp, view) = if self.isolated() {
+            let mut binds = vec![Bind {
+                source: aside.to_owned(),
+                target: CODE.into(),
+                writable: true,
+            }];
+            binds.extend(read.iter().map(|path| python::read_only(path, path)));
+            let root = python::root(interpreter, self.root_directory(), binds, Names::Nowhere);
+            let view = View::Own(root, RunNetwork::Nothing);
+            (CODE.to_owned(), "/tmp".to_owned(), view)
+        } else {
+            let own = aside.to_string_lossy().into_owned();
+            let view = View::Host(self.readable(interpreter, &read));
+            (own.clone(), own, view)
+        };
+        let list = format!("{code}/requirements.txt");
         let program = interpreter.program.to_string_lossy();
         let args = [
             program.as_ref(),
@@ -169,33 +182,28 @@ impl Worker {
             "--progress-bar",
             "off",
             "--target",
-            CODE,
+            &code,
             "--upgrade",
             "-r",
-            "/var/user/requirements.txt",
+            &list,
         ];
         let own = [
-            "PATH=/usr/local/bin:/usr/bin:/bin",
-            "HOME=/tmp",
-            "LANG=C.UTF-8",
-            "TMPDIR=/tmp",
+            "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
+            format!("HOME={tmp}"),
+            "LANG=C.UTF-8".to_owned(),
+            format!("TMPDIR={tmp}"),
         ];
         let passed = std::env::vars()
             .filter(|(name, _)| PASSED_ON.contains(&name.as_str()) || name.starts_with("PIP_"))
             .map(|(name, value)| format!("{name}={value}"));
         RunSpec {
-            root: python::root(interpreter, self.root_directory(), binds, Names::Nowhere),
+            view,
             program: Program {
                 args: args.map(str::to_owned).to_vec(),
-                env: own
-                    .iter()
-                    .map(|text| (*text).to_owned())
-                    .chain(passed)
-                    .collect(),
+                env: own.into_iter().chain(passed).collect(),
             },
-            directory: CODE.into(),
+            directory: code.into(),
             uid: user,
-            network: RunNetwork::Nothing,
             tmp_bytes: u64::from(self.limits().tmp_mb) << 20,
             memory_bytes: 4 << 30,
             file_bytes: self.limits().unpacked_bytes,
@@ -272,11 +280,11 @@ async fn end_of(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept[from..]).into_owned()
 }
 
-/// Makes a tree a user's.
-fn give_to(root: &Path, user: u32) -> std::io::Result<()> {
-    chown(root, Some(user), Some(user))?;
+/// Makes a tree a user's; without one it stays virga's own.
+fn give_to(root: &Path, user: Option<u32>) -> std::io::Result<()> {
+    chown(root, user, user)?;
     for path in package::walk(root)? {
-        lchown(root.join(path), Some(user), Some(user))?;
+        lchown(root.join(path), user, user)?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! One instance: a blank that was given a function, and then serves one request at a time.
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -321,7 +323,7 @@ impl Instance {
 
     /// Highest memory use since the start, bytes.
     pub fn memory_peak(&self) -> u64 {
-        self.process.with_slot(|slot| slot.peak()).unwrap_or(0)
+        self.process.memory_peak()
     }
 
     /// Stops the instance's processes where they are, or lets them go on.
@@ -367,7 +369,8 @@ struct ReadyReport {
 }
 
 fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Error> {
-    let assignment = python::assignment(spec, &blank.hostname, bounds.response_bytes);
+    let room = blank.process.room();
+    let assignment = python::assignment(spec, &blank.hostname, bounds.response_bytes, room);
     let payload = serde_json::to_vec(&assignment).map_err(|e| Error::Setup(e.to_string()))?;
     if payload.len() > wire::ASSIGN_MAX {
         return Err(Error::Setup(
@@ -381,10 +384,13 @@ fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Err
     };
     let mut frame = wire::header(kind, payload.len()).to_vec();
     frame.extend_from_slice(&payload);
-    let mut trees =
-        vec![sandbox::clone_tree(&spec.code, true).map_err(Error::io("mount the code"))?];
+    let tree = |path: &Path| match room {
+        None => sandbox::clone_tree(path, true),
+        Some(_) => File::open(path).map(OwnedFd::from),
+    };
+    let mut trees = vec![tree(&spec.code).map_err(Error::io("mount the code"))?];
     if let Some(layers) = &spec.layers {
-        trees.push(sandbox::clone_tree(layers, true).map_err(Error::io("mount the layers"))?);
+        trees.push(tree(layers).map_err(Error::io("mount the layers"))?);
     }
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     sandbox::zygote::assign(blank.socket.as_fd(), &frame, &trees)

@@ -49,6 +49,9 @@ pub enum Error {
     /// An instance's sandbox could not be completed.
     #[error("the sandbox could not be made: {0}")]
     Setup(String),
+    /// What is asked for takes more than a process can put around itself.
+    #[error("{0} cannot be had with --isolation=process")]
+    NeedsIsolation(&'static str),
     /// All users set aside for instances are in use.
     #[error(
         "all {0} users set aside for instances are in use; raise uid_count, or, where it is lower, the limit of open files (ulimit -n)"

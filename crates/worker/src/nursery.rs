@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::CellRequest;
 use sandbox::cgroup::Limits;
-use sandbox::guest::ForkRequest;
+use sandbox::guest::{ForkRequest, Walls};
 use sandbox::launch::ZygoteSpec;
 use sandbox::zygote::{GuestEnds, Zygote};
 use tokio::sync::{oneshot, watch};
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::Error;
 use crate::identity::{Identities, Identity};
-use crate::process::{self, Home, Process};
+use crate::process::{self, Home, Process, Room};
 
 /// How many times as many blanks as usual are kept where starts find none.
 const GROWTH_MAX: usize = 4;
@@ -59,6 +59,21 @@ pub(crate) struct Recipe {
     pub(crate) open_files: u64,
     pub(crate) processes: u64,
     pub(crate) renewal: Renewal,
+    pub(crate) place: Place,
+}
+
+/// Where blanks are made.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In cells, with control groups.
+    Cells,
+    /// On the host.
+    Host {
+        /// What they read of it.
+        readable: Vec<PathBuf>,
+        /// Where each has a directory for temporary files.
+        rooms: PathBuf,
+    },
 }
 
 /// When a zygote is followed by a fresh one: all that come of one share its memory's layout.
@@ -245,7 +260,7 @@ impl Keeper {
             Err(e) => {
                 let pause = Duration::from_millis(100 << self.failures.min(7));
                 self.failures += 1;
-                if !self.home.tree.is_closed() {
+                if !self.home.is_closed() {
                     warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
                 }
                 match self.inbox.recv_timeout(pause) {
@@ -280,7 +295,7 @@ impl Keeper {
             }
             Err(Fault::Here(error)) => Err(error),
             Err(Fault::Zygote(error)) => {
-                if !self.home.tree.is_closed() {
+                if !self.home.is_closed() {
                     warn!(%error, "a zygote failed and is started anew");
                 }
                 self.zygote = None;
@@ -290,29 +305,53 @@ impl Keeper {
     }
 
     fn make_as(&mut self, identity: Identity) -> Result<Blank, Fault> {
+        if self.home.is_closed() {
+            return Err(Fault::Here(Error::Closed));
+        }
         let user = identity.user();
         let here = |error: sandbox::Error| Fault::Here(error.into());
         let io = |step| move |e| Fault::Here(Error::io(step)(e));
-        let mut slot = self.home.tree.acquire().map_err(here)?;
-        slot.set(&BLANK).map_err(here)?;
-        slot.begin();
-        let cgroups = slot.attach_files().map_err(here)?;
+        let mut slot = match &self.home.tree {
+            Some(tree) => Some(tree.acquire().map_err(here)?),
+            None => None,
+        };
+        let mut cgroups = Vec::new();
+        if let Some(slot) = &mut slot {
+            slot.set(&BLANK).map_err(here)?;
+            slot.begin();
+            cgroups = slot.attach_files().map_err(here)?;
+        }
         let (socket, guest_socket) = UnixStream::pair().map_err(io("make an instance's socket"))?;
         let (log, guest_log) =
             sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
         let (status, guest_status) =
             sandbox::close_on_exec_pipe().map_err(io("make a status pipe"))?;
         let hostname = format!("scf-{user}");
-        let space = CellRequest {
-            uid: user,
-            hostname: hostname.clone(),
-            tmp_bytes: self.recipe.tmp_bytes,
-            tmp_inodes: self.recipe.tmp_inodes,
+        let (space, own, room, walls) = match &self.recipe.place {
+            Place::Cells => {
+                let space = CellRequest {
+                    uid: user,
+                    hostname: hostname.clone(),
+                    tmp_bytes: self.recipe.tmp_bytes,
+                    tmp_inodes: self.recipe.tmp_inodes,
+                };
+                (Some(space), Some(user), None, Walls::Cell)
+            }
+            Place::Host { readable, rooms } => {
+                let room = Room::make(rooms, &hostname);
+                let room = room.map_err(io("make a directory for temporary files"))?;
+                let walls = Walls::Landlock {
+                    readable: readable.clone(),
+                    writable: room.0.clone(),
+                };
+                (None, None, Some(room), walls)
+            }
         };
         let request = ForkRequest {
-            uid: user,
+            uid: own,
             open_files: self.recipe.open_files,
             processes: self.recipe.processes,
+            walls,
         };
         let ends = GuestEnds {
             socket: guest_socket.as_fd(),
@@ -324,18 +363,21 @@ impl Keeper {
         let generation = self.generation().map_err(broken)?;
         generation.forks += 1;
         let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
-        let cell = zygote
-            .make_cell(&space, identity.network().map(AsFd::as_fd))
-            .map_err(broken)?;
-        if let Err(e) = zygote.fork(&request, &cell, &ends) {
-            let _ = cell.kill();
-            return Err(broken(e));
-        }
+        let cell = match &space {
+            Some(space) => Some(
+                zygote
+                    .make_cell(space, identity.network().map(AsFd::as_fd))
+                    .map_err(broken)?,
+            ),
+            None => None,
+        };
+        let pidfd = zygote.fork(&request, cell, &ends).map_err(broken)?;
         let process = Process::adopt(
-            cell,
+            pidfd,
             (zygote, lives),
             status,
             slot,
+            room,
             identity,
             self.home.clone(),
         )

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use model::Sha256;
-use sandbox::launch::{Program, RunNetwork, RunSpec};
+use sandbox::launch::{Program, RunNetwork, RunSpec, View};
 use sandbox::{Bind, Names};
 
 use crate::install::blocking;
@@ -52,7 +52,8 @@ impl Worker {
         let aside = store.make_aside();
         let compiled = match &aside {
             Ok(aside) => {
-                self.compile(store.tree(tree), aside, identity.user(), interpreter)
+                let user = self.own_user(&identity);
+                self.compile(store.tree(tree), aside, user, interpreter)
                     .await
             }
             Err(e) => Err(PackageError::Refused(e.to_string())),
@@ -67,11 +68,11 @@ impl Worker {
         &self,
         tree: PathBuf,
         aside: &Path,
-        user: u32,
+        user: Option<u32>,
         interpreter: &Interpreter,
     ) -> Result<usize, PackageError> {
-        chown(aside, Some(user), Some(user)).map_err(PackageError::io("prepare a directory"))?;
-        let spec = self.compile_spec(&tree, aside, user, interpreter);
+        chown(aside, user, user).map_err(PackageError::io("prepare a directory"))?;
+        let (spec, from) = self.compile_spec(&tree, aside, user, interpreter);
         // Files that do not compile make it fail, and are no fault.
         let run = async {
             tool::start(self.virga(), &spec, Stdio::null)
@@ -80,7 +81,7 @@ impl Worker {
                 .await
         };
         run.await.map_err(PackageError::io("compile a package"))?;
-        let (from, limit) = (aside.join(&CODE[1..]), self.limits().unpacked_bytes);
+        let limit = self.limits().unpacked_bytes;
         blocking(move || {
             take_over(&from, &tree, limit).map_err(PackageError::io("take over compiled files"))
         })
@@ -91,19 +92,31 @@ impl Worker {
         &self,
         tree: &Path,
         aside: &Path,
-        user: u32,
+        user: Option<u32>,
         interpreter: &Interpreter,
-    ) -> RunSpec {
-        let binds = vec![
-            python::read_only(tree, Path::new(CODE)),
-            Bind {
-                source: aside.to_owned(),
-                target: COMPILED.into(),
-                writable: true,
-            },
-        ];
-        let program = interpreter.program.to_string_lossy();
-        let prefix = format!("pycache_prefix={COMPILED}");
+    ) -> (RunSpec, PathBuf) {
+        let (code, compiled, view) = if self.isolated() {
+            let binds = vec![
+                python::read_only(tree, Path::new(CODE)),
+                Bind {
+                    source: aside.to_owned(),
+                    target: COMPILED.into(),
+                    writable: true,
+                },
+            ];
+            let root = python::root(interpreter, self.root_directory(), binds, Names::Nowhere);
+            let view = View::Own(root, RunNetwork::Nothing);
+            (Path::new(CODE), Path::new(COMPILED), view)
+        } else {
+            (tree, aside, View::Host(self.readable(interpreter, &[tree])))
+        };
+        // Below where it writes, the compiler makes the path of the code anew.
+        let from = aside.join(code.strip_prefix("/").unwrap_or(code));
+        let (program, code) = (
+            interpreter.program.to_string_lossy(),
+            code.to_string_lossy(),
+        );
+        let prefix = format!("pycache_prefix={}", compiled.display());
         let args = [
             &*program,
             "-I",
@@ -115,22 +128,22 @@ impl Worker {
             "-q",
             "--invalidation-mode",
             "unchecked-hash",
-            CODE,
+            &code,
         ];
-        RunSpec {
-            root: python::root(interpreter, self.root_directory(), binds, Names::Nowhere),
+        let spec = RunSpec {
+            view,
             program: Program {
                 args: args.map(str::to_owned).to_vec(),
                 env: vec!["LANG=C.UTF-8".into()],
             },
-            directory: COMPILED.into(),
+            directory: compiled.into(),
             uid: user,
-            network: RunNetwork::Nothing,
             tmp_bytes: 16 << 20,
             memory_bytes: 4 << 30,
             file_bytes: 64 << 20,
             seconds: SECONDS,
-        }
+        };
+        (spec, from)
     }
 }
 
@@ -167,7 +180,8 @@ fn take_over(from: &Path, tree: &Path, limit: u64) -> io::Result<usize> {
         if !ours(&cache) {
             continue;
         }
-        chown(&source, Some(0), Some(0))?;
+        let owner = sandbox::user::is_root().then_some(0);
+        chown(&source, owner, owner)?;
         fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
         fs::rename(&source, cache.join(name))?;
         taken += 1;

@@ -2,9 +2,12 @@
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sandbox::Pidfd;
@@ -23,10 +26,19 @@ use crate::identity::Identity;
 /// What instances of a worker take from and give back to.
 #[derive(Debug)]
 pub(crate) struct Home {
-    pub(crate) tree: Tree,
+    /// None where instances are processes and nothing more.
+    pub(crate) tree: Option<Tree>,
     pub(crate) users: Users,
     /// None where functions have no network but their loopback.
     pub(crate) network: Option<Network>,
+    /// Set when everything is being removed.
+    pub(crate) closed: AtomicBool,
+}
+
+impl Home {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
 }
 
 /// How an instance ended.
@@ -41,6 +53,8 @@ pub(crate) struct Exit {
 pub(crate) struct Process {
     pidfd: Arc<Pidfd>,
     slot: Mutex<Option<Slot>>,
+    /// Its directory for temporary files, where that is one of the host's.
+    room: Option<Room>,
     user: u32,
     exit: watch::Receiver<Option<Exit>>,
     home: Arc<Home>,
@@ -54,7 +68,8 @@ impl Process {
         cell: Pidfd,
         (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
         status: OwnedFd,
-        slot: Slot,
+        slot: Option<Slot>,
+        room: Option<Room>,
         identity: Identity,
         home: Arc<Home>,
     ) -> std::io::Result<Arc<Self>> {
@@ -64,7 +79,8 @@ impl Process {
         let (sender, exit) = watch::channel(None);
         let process = Arc::new(Self {
             pidfd,
-            slot: Mutex::new(Some(slot)),
+            slot: Mutex::new(slot),
+            room,
             user: identity.into_user(),
             exit,
             home,
@@ -111,6 +127,18 @@ impl Process {
             .map(run)
     }
 
+    /// Highest memory use since the start, bytes; of its first process alone where there are no control groups.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        self.with_slot(|slot| slot.peak())
+            .or_else(|| self.pidfd.resident_peak())
+            .unwrap_or(0)
+    }
+
+    /// Its directory for temporary files, where that is one of the host's.
+    pub(crate) fn room(&self) -> Option<&Path> {
+        self.room.as_ref().map(|room| room.0.as_path())
+    }
+
     /// Ends every process of the instance.
     pub(crate) fn kill(&self) {
         if let Err(e) = self.pidfd.kill() {
@@ -131,7 +159,7 @@ impl Process {
     /// Stops all processes where they are, or lets them go on.
     pub(crate) fn freeze(&self, frozen: bool) {
         if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen))
-            && !self.home.tree.is_closed()
+            && !self.home.is_closed()
         {
             warn!(error = %e, frozen, "cannot freeze or thaw an instance");
         }
@@ -169,10 +197,37 @@ impl Drop for Process {
             let _ = self.pidfd.kill();
             return;
         }
-        if let Some(slot) = slot {
-            self.home.tree.release(slot);
+        if let (Some(slot), Some(tree)) = (slot, &self.home.tree) {
+            tree.release(slot);
         }
         self.home.users.release(self.user);
+    }
+}
+
+/// A directory of one instance, gone with it.
+#[derive(Debug)]
+pub(crate) struct Room(pub(crate) PathBuf);
+
+impl Room {
+    /// Makes it below `parent`.
+    pub(crate) fn make(parent: &Path, name: &str) -> std::io::Result<Self> {
+        let path = parent.join(name);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let removed = std::fs::remove_dir_all(&self.0);
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!(%error, path = %self.0.display(), "temporary files are left behind");
+        }
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) const LIBRARY: &[u8] = include_bytes!(env!("VIRGA_GUEST_LIBRARY"));
 
 /// Where shim and library show inside.
 const RUNTIME: &str = "/var/runtime/virga";
+/// Where code and layers show inside.
+const CODE: &str = "/var/user";
+const LAYERS: &str = "/opt";
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 const LOCALE: &str = "en_US.UTF8";
 
@@ -55,15 +58,19 @@ pub(crate) fn read_only(source: &Path, target: &Path) -> Bind {
     }
 }
 
-/// A zygote of this interpreter. `runtime` is the directory that holds the shim and the library.
+/// A zygote of this interpreter. `runtime` is the directory that holds the shim and the library. A root of its own is put
+/// together in a directory.
 pub(crate) fn zygote(
     interpreter: &Interpreter,
     runtime: &Path,
-    staging: PathBuf,
-    names: Names,
+    own: Option<(PathBuf, Names)>,
 ) -> ZygoteSpec {
-    let shim = format!("{RUNTIME}/shim.py");
-    let library = format!("{RUNTIME}/libsandbox.so");
+    let shown = match own {
+        Some(_) => Path::new(RUNTIME),
+        None => runtime,
+    };
+    let shim = shown.join("shim.py").to_string_lossy().into_owned();
+    let library = shown.join("libsandbox.so").to_string_lossy().into_owned();
     let args = [
         &interpreter.program.to_string_lossy(),
         "-I",
@@ -73,12 +80,10 @@ pub(crate) fn zygote(
         library.as_str(),
     ];
     ZygoteSpec {
-        root: root(
-            interpreter,
-            staging,
-            vec![read_only(runtime, Path::new(RUNTIME))],
-            names,
-        ),
+        root: own.map(|(staging, names)| {
+            let runtime = read_only(runtime, Path::new(RUNTIME));
+            root(interpreter, staging, vec![runtime], names)
+        }),
         program: Program {
             args: args.map(str::to_owned).to_vec(),
             env: vec![
@@ -92,18 +97,57 @@ pub(crate) fn zygote(
 }
 
 /// What an instance is told when it is assigned.
-pub(crate) fn assignment(spec: &InstanceSpec, hostname: &str, response_bytes: u64) -> Value {
+pub(crate) fn assignment(
+    spec: &InstanceSpec,
+    hostname: &str,
+    response_bytes: u64,
+    room: Option<&Path>,
+) -> Value {
+    let seen = Seen::by(spec, room);
     json!({
         "handler": spec.handler.as_str(),
-        "environment": environment(spec, hostname),
+        "environment": environment(spec, hostname, &seen),
         "context": context(spec),
         "response_bytes": response_bytes,
+        "code": seen.code,
+        "layers": seen.layers,
+        // Without a control group it is all that bounds a process' memory.
+        "memory_bytes": room.map(|_| spec.memory.bytes()),
     })
 }
 
+/// Where an instance sees its files.
+struct Seen {
+    code: String,
+    layers: String,
+    /// Where that is not `/tmp`.
+    tmp: Option<String>,
+}
+
+impl Seen {
+    fn by(spec: &InstanceSpec, room: Option<&Path>) -> Self {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        match room {
+            None => Self {
+                code: CODE.into(),
+                layers: LAYERS.into(),
+                tmp: None,
+            },
+            Some(room) => Self {
+                code: text(&spec.code),
+                layers: spec.layers.as_deref().map_or(LAYERS.into(), text),
+                tmp: Some(text(room)),
+            },
+        }
+    }
+}
+
 /// The environment that SCF documents; the user's variables win where SCF lets them.
-fn environment(spec: &InstanceSpec, hostname: &str) -> Value {
+fn environment(spec: &InstanceSpec, hostname: &str, seen: &Seen) -> Value {
     let function = &spec.function;
+    let paths = format!("{}:{}", seen.code, seen.layers);
+    let root = format!("{}/", seen.code);
+    let tmp = seen.tmp.as_deref().map(|path| ("TMPDIR", path));
     let fixed = [
         ("PATH", PATH),
         ("LANG", LOCALE),
@@ -111,12 +155,12 @@ fn environment(spec: &InstanceSpec, hostname: &str) -> Value {
         ("HOME", "/home/qcloud"),
         ("USER", "qcloud"),
         ("LOGNAME", "qcloud"),
-        ("PWD", "/var/user"),
+        ("PWD", seen.code.as_str()),
         ("HOSTNAME", hostname),
-        ("PYTHONPATH", "/var/user:/opt"),
+        ("PYTHONPATH", paths.as_str()),
         ("PYTHONDONTWRITEBYTECODE", "x"),
-        ("LD_LIBRARY_PATH", "/var/user:/opt"),
-        ("USER_CODE_ROOT", "/var/user/"),
+        ("LD_LIBRARY_PATH", paths.as_str()),
+        ("USER_CODE_ROOT", root.as_str()),
     ];
     let account = function.account.to_string();
     let version = spec.version.to_string();
@@ -136,7 +180,12 @@ fn environment(spec: &InstanceSpec, hostname: &str) -> Value {
         .environment
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()));
-    let all = fixed.into_iter().chain(endpoint).chain(users).chain(own);
+    let all = fixed
+        .into_iter()
+        .chain(tmp)
+        .chain(endpoint)
+        .chain(users)
+        .chain(own);
     Value::Object(
         all.map(|(key, value)| (key.to_owned(), Value::from(value)))
             .collect(),

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use model::{AccountId, Runtime};
-use sandbox::Names;
 use sandbox::cgroup::Tree;
 use sandbox::network::Network;
+use sandbox::{Isolation, Names};
 use tracing::warn;
 
 use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
-use crate::nursery::{Nursery, Recipe, Renewal};
+use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::process::{Home, Users};
 use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python};
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub renewal: Renewal,
     /// Bounds of every instance.
     pub limits: model::Limits,
+    /// What stands around every instance.
+    pub isolation: Isolation,
 }
 
 /// Starts instances. Cheap to share.
@@ -57,12 +60,16 @@ impl Worker {
     pub fn new(config: Config, network: Option<Network>) -> Result<Self, Error> {
         let prepare = Error::io("prepare the worker's directory");
         write_runtime(&config.directory).map_err(prepare)?;
-        let tree = Tree::open(&config.cgroup)?;
+        let tree = match config.isolation {
+            Isolation::Full => Some(Tree::open(&config.cgroup)?),
+            Isolation::Process => None,
+        };
         let users = Users::new(config.uid_base, config.uid_count);
         let home = Arc::new(Home {
             tree,
             users,
             network,
+            closed: AtomicBool::new(false),
         });
         let identities = Identities::start(home.clone());
         Ok(Self {
@@ -92,6 +99,11 @@ impl Worker {
     /// [`StartError`] says whose fault it is.
     pub async fn start(&self, spec: Arc<InstanceSpec>) -> Result<Started, StartError> {
         let begun = Instant::now();
+        if self.config.isolation == Isolation::Process && !spec.public_net {
+            return Err(
+                Error::NeedsIsolation("PublicNetConfig with PublicNetStatus DISABLE").into(),
+            );
+        }
         let blank = self
             .nursery(spec.function.account, &spec.interpreter)?
             .take()
@@ -107,15 +119,21 @@ impl Worker {
 
     /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
     pub fn close(&self) {
+        self.home.closed.store(true, Ordering::Relaxed);
         self.nurseries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        if let Err(error) = self.home.tree.remove() {
+        if let Some(tree) = &self.home.tree
+            && let Err(error) = tree.remove()
+        {
             warn!(%error, "control groups are left behind");
         }
         if let Some(network) = &self.home.network {
             network.close();
+        }
+        if let Err(error) = remove_rooms(&self.config.directory) {
+            warn!(%error, "temporary files of instances are left behind");
         }
     }
 
@@ -135,6 +153,41 @@ impl Worker {
             resolver: network.resolver(),
         };
         self.home.network.as_ref().map_or(Names::Nowhere, given)
+    }
+
+    /// What users are told at every cold start, where there is less than all of the isolation.
+    pub fn warning(&self) -> Option<&'static str> {
+        (!self.isolated()).then_some(
+            "started with --isolation=process: this function is not isolated from others",
+        )
+    }
+
+    pub(crate) fn isolated(&self) -> bool {
+        self.config.isolation == Isolation::Full
+    }
+
+    /// The user that a tool runs as; none where it stays virga's own.
+    pub(crate) fn own_user(&self, identity: &Identity) -> Option<u32> {
+        self.isolated().then(|| identity.user())
+    }
+
+    /// What a process reads of the host where it has no root of its own.
+    pub(crate) fn readable(&self, interpreter: &Interpreter, more: &[&Path]) -> Vec<PathBuf> {
+        let system = sandbox::SYSTEM.iter().chain(sandbox::CONFIGURATION);
+        let runtime = runtime_directory(&self.config.directory);
+        system
+            .chain(&[
+                "/proc",
+                "/etc/passwd",
+                "/etc/group",
+                "/etc/hosts",
+                "/etc/nsswitch.conf",
+            ])
+            .chain(&["/etc/resolv.conf", "/etc/localtime"])
+            .map(PathBuf::from)
+            .chain([interpreter.prefix.clone(), runtime])
+            .chain(more.iter().map(|path| path.to_path_buf()))
+            .collect()
     }
 
     pub(crate) fn limits(&self) -> &model::Limits {
@@ -178,9 +231,16 @@ impl Worker {
             zygote: python::zygote(
                 interpreter,
                 &runtime_directory(directory),
-                self.root_directory(),
-                self.names(),
+                self.isolated()
+                    .then(|| (self.root_directory(), self.names())),
             ),
+            place: match self.config.isolation {
+                Isolation::Full => Place::Cells,
+                Isolation::Process => Place::Host {
+                    readable: self.readable(interpreter, &[]),
+                    rooms: rooms(directory),
+                },
+            },
             ready: self.config.blanks,
             tmp_bytes: u64::from(limits.tmp_mb) << 20,
             // One file per 16 KB on average.
@@ -196,6 +256,18 @@ fn runtime_directory(directory: &Path) -> PathBuf {
     directory.join("runtime")
 }
 
+/// Where instances without a root of their own have their temporary files.
+fn rooms(directory: &Path) -> PathBuf {
+    directory.join("tmp")
+}
+
+fn remove_rooms(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(rooms(directory)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Lays out what a root is built from: the shim, the library, and an empty directory to build on.
 fn write_runtime(directory: &Path) -> std::io::Result<()> {
     let runtime = runtime_directory(directory);
@@ -205,6 +277,7 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(&runtime)?;
     std::fs::create_dir_all(directory.join("root"))?;
+    remove_rooms(directory)?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
     std::fs::write(runtime.join("rehearsal.py"), python::REHEARSAL)?;
     std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)

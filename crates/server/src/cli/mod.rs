@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
+use sandbox::Isolation;
 
 use self::client::{Client, ClientError};
 use self::output::Output;
@@ -202,8 +203,19 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Its path is another once there is a mount namespace.
+    let binary = match std::env::current_exe() {
+        Ok(binary) => binary,
+        Err(e) => {
+            eprintln!("virga: cannot find its own binary: {e}");
+            return ExitCode::from(3);
+        }
+    };
     // A user namespace can be entered only before there are threads.
-    let standing = sandbox::user::enter();
+    let standing = match config.isolation {
+        Isolation::Full => sandbox::user::enter(),
+        Isolation::Process => Ok(sandbox::user::stay()),
+    };
     // All threads and processes to come have it from this one. Without it, a busy neighbour is felt more.
     let _ = sandbox::short_turns();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -216,7 +228,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(3);
         }
     };
-    let outcome = runtime.block_on(app::up(config, standing));
+    let outcome = runtime.block_on(app::up(config, binary, standing));
     // What is left are helpers that wait for something that no longer comes.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     match outcome {

@@ -149,7 +149,11 @@ impl Driver {
             .worker
             .prepare(function.key.account, &served.interpreter)?;
         let config = &function.config;
-        let note = served.note(function.runtime);
+        let notes = served.note(function.runtime).into_iter();
+        let notes: Vec<_> = notes
+            .chain(self.shared.worker.warning().map(str::to_owned))
+            .collect();
+        let note = (!notes.is_empty()).then(|| notes.join("; "));
         let spec = Arc::new(InstanceSpec {
             function: function.key.clone(),
             version: Qualifier::Latest,

@@ -27,7 +27,8 @@ fn an_ordinary_user_has_instances_with_users_and_limits_of_their_own() {
         serde_json::from_str(answer["RetMsg"].as_str().expect("text")).expect("JSON");
     assert!((1000..66_000).contains(&told.0), "{told:?}");
     assert_eq!((told.1, told.2), (vec!["2".to_owned()], false));
-    let source = "def main_handler(e, c):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n";
+    let source =
+        "def main_handler(e, c):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n";
     client.create(
         "takes-all",
         source,
@@ -44,10 +45,80 @@ fn an_ordinary_user_has_instances_with_users_and_limits_of_their_own() {
 }
 
 #[test]
+fn without_isolation_functions_are_processes_and_everybody_is_told() {
+    for user in [false, true] {
+        let flags = ["--isolation", "process"].map(str::to_owned).to_vec();
+        let mut server = Server::with(
+            VIRGA,
+            Options {
+                flags,
+                user,
+                ..Options::default()
+            },
+        );
+        assert!(
+            server
+                .log()
+                .contains("run no code here that you do not trust")
+        );
+        let client = server.client();
+        let source = "import os, socket, tempfile\n\
+            def attempt(run):\n    try: return run()\n    except OSError as e: return e.strerror\n\
+            def main_handler(e, c):\n    if 'mb' in e: return len(bytearray(e['mb'] << 20))\n    f = tempfile.NamedTemporaryFile()\n    f.write(b'x')\n    return [os.getcwd(), attempt(lambda: os.listdir(e['data'])), attempt(lambda: open('/var/tmp/virga', 'w')), attempt(lambda: os.kill(e['virga'], 0)), os.environ['VIRGA_ENDPOINT']]\n";
+        client.create("bare", source, json!({"Timeout": 20, "MemorySize": 128}));
+        let event = json!({"data": server.data(), "virga": server.pid()});
+        let answer = client.invoke("bare", &event);
+        let text = answer["RetMsg"].as_str().expect("text");
+        let told: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| panic!("{answer}"));
+        assert!(
+            told[0].starts_with(server.data().to_str().expect("a path")),
+            "{told:?}"
+        );
+        assert_eq!(
+            told[1..3],
+            ["Permission denied"; 2].map(str::to_owned),
+            "{told:?}"
+        );
+        assert!(told[3] == "Operation not permitted", "{told:?}");
+        assert!(told[4].starts_with("http://127.0.0.1:"), "{told:?}");
+        assert!(answer["MemUsage"].as_u64().expect("bytes") > 1 << 20);
+        assert!(
+            answer["Log"]
+                .as_str()
+                .expect("text")
+                .contains("not isolated"),
+            "{answer}"
+        );
+        let answer = client.invoke("bare", &json!({"mb": 200}));
+        assert!(
+            answer["ErrMsg"]
+                .as_str()
+                .expect("text")
+                .contains("MemoryError"),
+            "{answer}"
+        );
+        let offline = json!({"PublicNetConfig": {"PublicNetStatus": "DISABLE", "EipConfig": {"EipStatus": "DISABLE"}}});
+        client.create("offline", source, offline);
+        let answer = client.call("Invoke", &json!({"FunctionName": "offline"}));
+        // Its network cannot be taken away, so it does not run.
+        let answered = format!("{answer:?}");
+        assert!(answered.contains("could not be started"), "{answered}");
+        assert!(server.log().contains("DISABLE cannot be had with"));
+        assert!(server.terminate().success());
+        let rooms = server.data().join("run/tmp");
+        assert_eq!(fs::read_dir(rooms).map_or(0, Iterator::count), 0);
+    }
+}
+
+#[test]
 fn nothing_outlives_a_user_s_virga_that_was_killed() {
     let mut server = by_a_user();
     let client = server.client();
-    client.create("stays", "def main_handler(e, c):\n    return 1\n", json!({}));
+    client.create(
+        "stays",
+        "def main_handler(e, c):\n    return 1\n",
+        json!({}),
+    );
     client.invoke("stays", &json!({}));
     server.kill();
     eventually("its instances end", || server.processes().is_empty());
@@ -71,13 +142,19 @@ fn what_a_user_lacks_is_named_with_the_way_to_mend_it() {
         (&mut known, "control groups", "as root"),
     ];
     for (command, name, mend) in rows {
-        let done = command.args(["doctor", "--json"]).output().expect("it runs");
+        let done = command
+            .args(["doctor", "--json"])
+            .output()
+            .expect("it runs");
         assert_eq!(done.status.code(), Some(1));
         let findings: Vec<Value> = serde_json::from_slice(&done.stdout).expect("JSON");
         let one = findings.iter().find(|one| one["name"] == name);
         let one = one.expect("looked at");
         assert_eq!(one["ok"], false, "{one}");
-        assert!(one["detail"].as_str().expect("text").contains(mend), "{one}");
+        assert!(
+            one["detail"].as_str().expect("text").contains(mend),
+            "{one}"
+        );
     }
     let mut up = Server::command(testkit::AS_USER);
     up.arg("29996").arg(path).arg("-").arg(&binary);
