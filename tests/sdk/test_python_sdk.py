@@ -91,6 +91,48 @@ def test_a_failure_of_the_function_is_a_result_and_one_of_the_api_an_exception(a
     api("DeleteFunction", FunctionName="fails")
 
 
+def test_versions_and_aliases(api):
+    api("CreateFunction", FunctionName="versions", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    first = api("PublishVersion", FunctionName="versions", Description="the first")
+    assert (first.FunctionVersion, first.Description, first.Runtime) == ("1", "the first", "Python3.9")
+    api("UpdateFunctionCode", FunctionName="versions", ZipFile=package(SECOND), Publish="TRUE")
+    listed = api("ListVersionByFunction", FunctionName="versions", Order="ASC")
+    assert (listed.FunctionVersion, listed.TotalCount) == (["$LATEST", "1", "2"], 3)
+    assert [one.Status for one in listed.Versions] == ["Active"] * 3
+    routing = {"AdditionalVersionWeights": [{"Version": "2", "Weight": 1}]}
+    api("CreateAlias", FunctionName="versions", Name="live", FunctionVersion="1", Description="what users see")
+    assert "got" in json.loads(invoke(api, "versions", {}, Qualifier="live").RetMsg)
+    api("UpdateAlias", FunctionName="versions", Name="live", FunctionVersion="1", RoutingConfig=routing)
+    assert json.loads(invoke(api, "versions", {}, Qualifier="live").RetMsg) == "none"
+    alias = api("GetAlias", FunctionName="versions", Name="live")
+    assert (alias.FunctionVersion, alias.Description) == ("1", "what users see")
+    assert [(one.Version, one.Weight) for one in alias.RoutingConfig.AdditionalVersionWeights] == [("2", 1)]
+    assert [one.Name for one in api("ListAliases", FunctionName="versions").Aliases] == ["$DEFAULT", "live"]
+    assert api.code("DeleteFunctionVersion", FunctionName="versions", Qualifier="2") == "UnsupportedOperation.AliasBind"
+    api("DeleteAlias", FunctionName="versions", Name="live")
+    api("DeleteFunctionVersion", FunctionName="versions", Qualifier="2")
+    refusals = [
+        ("PublishVersion", {"FunctionName": "nobody"}, "ResourceNotFound.Function"),
+        ("PublishVersion", {"FunctionName": "versions", "Description": "x" * 1001}, "InvalidParameterValue.Description"),
+        ("ListVersionByFunction", {"FunctionName": "nobody"}, "ResourceNotFound.Function"),
+        ("ListVersionByFunction", {"FunctionName": "versions", "Limit": -1}, "InvalidParameterValue.Limit"),
+        ("DeleteFunctionVersion", {"FunctionName": "versions", "Qualifier": "2"}, "ResourceNotFound.FunctionVersion"),
+        ("CreateAlias", {"FunctionName": "versions", "Name": "live", "FunctionVersion": "2"}, "ResourceNotFound.FunctionVersion"),
+        ("CreateAlias", {"FunctionName": "versions", "Name": "-", "FunctionVersion": "1"}, "InvalidParameterValue.Alias"),
+        ("UpdateAlias", {"FunctionName": "versions", "Name": "live", "FunctionVersion": "1"}, "ResourceNotFound.Alias"),
+        ("UpdateAlias", {"FunctionName": "versions", "Name": "$DEFAULT", "FunctionVersion": "x"}, "InvalidParameterValue"),
+        ("GetAlias", {"FunctionName": "versions", "Name": "live"}, "ResourceNotFound.Alias"),
+        ("GetAlias", {"FunctionName": "nobody", "Name": "live"}, "ResourceNotFound.Function"),
+        ("ListAliases", {"FunctionName": "nobody"}, "ResourceNotFound.Function"),
+        ("ListAliases", {"FunctionName": "versions", "Limit": "many"}, "InvalidParameterValue"),
+        ("DeleteAlias", {"FunctionName": "versions", "Name": "live"}, "ResourceNotFound.Alias"),
+        ("DeleteAlias", {"FunctionName": "versions", "Name": "$DEFAULT"}, "FailedOperation.DeleteAlias"),
+    ]
+    for action, fields, code in refusals:
+        assert api.code(action, **fields) == code, (action, fields)
+    api("DeleteFunction", FunctionName="versions")
+
+
 @pytest.mark.parametrize("method,verb,unsigned", [
     ("TC3-HMAC-SHA256", "POST", False),
     ("TC3-HMAC-SHA256", "GET", False),

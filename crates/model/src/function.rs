@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CodeRef, FunctionId, FunctionKey, Handler, Invalid, Limits, MemoryMb, Namespace, Runtime,
-    Sha256,
+    Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, Limits, MemoryMb, Namespace,
+    Published, Runtime, Sha256,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -139,6 +139,16 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
+/// The same of a field whose absence means no.
+fn is_no(value: &bool) -> bool {
+    !value
+}
+
+/// The same of a count.
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// A function as the catalog keeps it: `$LATEST`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Function {
@@ -168,6 +178,15 @@ pub struct Function {
     pub modified: Timestamp,
     /// Tags, key and value.
     pub tags: BTreeMap<String, String>,
+    /// Its published versions, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<u64, Published>,
+    /// The highest number that a version ever had; no other gets it again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_version: u64,
+    /// Its aliases by name; `$DEFAULT` once it was changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, Alias>,
 }
 
 /// Code that was accepted and is being made ready. It is part of the record, so that a restart goes on with it.
@@ -181,6 +200,9 @@ pub struct PendingCode {
     pub install: bool,
     /// The entry point that comes with it, if it changes.
     pub handler: Option<Handler>,
+    /// Whether a version is published when it is ready.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub publish: bool,
 }
 
 /// A namespace as the catalog keeps it.

@@ -11,6 +11,7 @@ mod invalid;
 mod invocation;
 mod limits;
 mod names;
+mod version;
 
 pub use code::{CodeRef, Sha256};
 pub use function::{
@@ -23,4 +24,7 @@ pub use limits::{Limits, MemoryMb};
 pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, Namespace, Qualifier, RequestId,
     Runtime,
+};
+pub use version::{
+    Alias, Expression, Published, Routing, RoutingKey, Rule, Serving, Share, Test, Version,
 };

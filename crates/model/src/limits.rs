@@ -63,6 +63,10 @@ pub struct Limits {
     pub namespaces: u32,
     /// Functions in a namespace.
     pub functions_per_namespace: u32,
+    /// Published versions of a function.
+    pub versions_per_function: u32,
+    /// Aliases of a function, beside `$DEFAULT`.
+    pub aliases_per_function: u32,
     /// Largest MemorySize, MB.
     pub memory_max_mb: u32,
     /// Largest Timeout, seconds.
@@ -105,6 +109,8 @@ impl Default for Limits {
         Self {
             namespaces: 5,
             functions_per_namespace: 50,
+            versions_per_function: 100,
+            aliases_per_function: 100,
             memory_max_mb: 3072,
             timeout_max_s: 900,
             init_timeout_max_s: 300,

@@ -55,6 +55,14 @@ macro_rules! actions {
 
 actions! {
     {
+    CreateAlias(t::CreateAliasRequest) -> t::Empty,
+    DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
+    DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
+    GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
+    ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
+    ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
+    PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
+    UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
     CopyFunction(t::CopyFunctionRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
@@ -72,13 +80,13 @@ actions! {
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
     }
     {
-    CreateAlias, CreateCustomDomain, CreateTrigger, DeleteAlias, DeleteCustomDomain, DeleteFunctionVersion,
+    CreateCustomDomain, CreateTrigger, DeleteCustomDomain,
     DeleteLayerVersion, DeleteProvisionedConcurrencyConfig, DeleteReservedConcurrencyConfig, DeleteTrigger,
-    GetAccount, GetAlias, GetAsyncEventStatus, GetCustomDomain, GetFunctionEventInvokeConfig, GetLayerVersion,
-    GetProvisionedConcurrencyConfig, GetRequestStatus, GetReservedConcurrencyConfig, ListAliases, ListAsyncEvents,
-    ListCustomDomains, ListLayerVersions, ListLayers, ListTriggers, ListVersionByFunction, PublishLayerVersion,
-    PublishVersion, PutProvisionedConcurrencyConfig, PutReservedConcurrencyConfig, PutTotalConcurrencyConfig,
-    TerminateAsyncEvent, UpdateAlias, UpdateCustomDomain, UpdateFunctionEventInvokeConfig, UpdateTrigger,
+    GetAccount, GetAsyncEventStatus, GetCustomDomain, GetFunctionEventInvokeConfig, GetLayerVersion,
+    GetProvisionedConcurrencyConfig, GetRequestStatus, GetReservedConcurrencyConfig, ListAsyncEvents,
+    ListCustomDomains, ListLayerVersions, ListLayers, ListTriggers, PublishLayerVersion,
+    PutProvisionedConcurrencyConfig, PutReservedConcurrencyConfig, PutTotalConcurrencyConfig,
+    TerminateAsyncEvent, UpdateCustomDomain, UpdateFunctionEventInvokeConfig, UpdateTrigger,
     UpdateTriggerStatus,
     }
 }

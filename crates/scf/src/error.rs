@@ -59,12 +59,16 @@ codes! {
     UnsupportedProtocol = "UnsupportedProtocol",
     // SCF's own.
     FailedOperation = "FailedOperation",
+    DeleteAliasFailed = "FailedOperation.DeleteAlias",
+    PublishVersionFailed = "FailedOperation.PublishVersion",
     CopyFunctionFailed = "FailedOperation.CopyFunction",
     FunctionStatusError = "FailedOperation.FunctionStatusError",
     OperationConflict = "FailedOperation.OperationConflict",
     InvokeFunctionFailed = "FailedOperation.InvokeFunction",
     InternalError = "InternalError",
     InvalidParameterValue = "InvalidParameterValue",
+    InvalidAdditionalVersionWeights = "InvalidParameterValue.AdditionalVersionWeights",
+    InvalidAlias = "InvalidParameterValue.Alias",
     InvalidClientContext = "InvalidParameterValue.ClientContext",
     InvalidCode = "InvalidParameterValue.Code",
     InvalidDateTime = "InvalidParameterValue.DateTime",
@@ -95,6 +99,8 @@ codes! {
     InvalidZipFileBase64 = "InvalidParameterValue.ZipFileBase64BinasciiError",
     Payload = "InvalidParameter.Payload",
     RequestTooLarge = "InvalidParameter.RequestTooLarge",
+    LimitExceededAlias = "LimitExceeded.Alias",
+    LimitExceededFunctionVersions = "LimitExceeded.FunctionVersions",
     LimitExceededFunction = "LimitExceeded.Function",
     LimitExceededInitTimeout = "LimitExceeded.InitTimeout",
     LimitExceededMemory = "LimitExceeded.Memory",
@@ -104,6 +110,7 @@ codes! {
     MissingParameter = "MissingParameter",
     MissingCode = "MissingParameter.Code",
     MissingRuntime = "MissingParameter.Runtime",
+    AliasInUse = "ResourceInUse.Alias",
     FunctionNameInUse = "ResourceInUse.FunctionName",
     NamespaceInUse = "ResourceInUse.Namespace",
     AliasNotFound = "ResourceNotFound.Alias",
@@ -114,6 +121,7 @@ codes! {
     QualifierNotFound = "ResourceNotFound.Qualifier",
     UnauthorizedOperation = "UnauthorizedOperation",
     UnsupportedOperation = "UnsupportedOperation",
+    AliasBind = "UnsupportedOperation.AliasBind",
     UnsupportedTrigger = "UnsupportedOperation.Trigger",
     UnsupportedRegion = "UnsupportedOperation.Region",
 }
@@ -122,7 +130,7 @@ codes! {
 mod tests {
     use super::*;
 
-    /// SCF's own list, as far as virga uses it, and the common codes of all the cloud's APIs.
+    /// SCF's own list, and the common codes of all the cloud's APIs.
     const PUBLISHED: &str = include_str!("../tests/error-codes.txt");
 
     #[test]

@@ -7,7 +7,7 @@ use catalog::{Catalog, Stored};
 use dispatch::{Limit, Reject};
 use model::{
     Function, FunctionKey, FunctionState, Invalid, Limits, MemoryMb, Qualifier, RequestId,
-    StatusCode, Usage,
+    RoutingKey, Serving, StatusCode, Usage, Version,
 };
 use thiserror::Error;
 use tracing::warn;
@@ -23,6 +23,8 @@ pub(crate) struct Invocation {
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     pub(crate) qualifier: Qualifier,
+    /// What an alias chooses a version by.
+    pub(crate) routing_key: RoutingKey,
     /// A JSON document.
     pub(crate) event: Bytes,
     /// Whether the end of the log is wanted.
@@ -101,8 +103,9 @@ impl Ingest {
         // A function that changes between being found and being asked is looked up again.
         for _ in 0..4 {
             let function = self.find(&invocation)?;
-            let live = self.open(&function.value).await?;
-            match self.run(&invocation, &function.value, live).await {
+            let serving = resolve(&invocation, &function.value)?;
+            let live = self.open(&serving).await?;
+            match self.run(&invocation, &serving, live).await {
                 Err(Gone) => {}
                 Ok(finished) => return finished,
             }
@@ -121,34 +124,15 @@ impl Ingest {
             };
             return Err(missing(key.clone()));
         };
-        match &invocation.qualifier {
-            Qualifier::Latest => {}
-            Qualifier::Alias(name) if name == "$DEFAULT" => {}
-            other => {
-                return Err(IngestError::NoQualifier {
-                    key: key.clone(),
-                    qualifier: other.clone(),
-                });
-            }
-        }
-        let state = function.value.state;
-        if !state.serves() {
-            let reasons = function
-                .value
-                .reasons
-                .iter()
-                .map(|reason| format!(": {}", reason.message));
-            let (name, why) = (key.name.to_string(), reasons.collect());
-            return Err(IngestError::State { name, state, why });
-        }
         Ok(function)
     }
 
-    async fn open(&self, function: &Function) -> Result<Arc<Live>, IngestError> {
-        if let Some(live) = self.driver.live(function) {
+    async fn open(&self, serving: &Serving<'_>) -> Result<Arc<Live>, IngestError> {
+        if let Some(live) = self.driver.live(serving) {
             return Ok(live);
         }
-        let opened = self.driver.open(function).await;
+        let opened = self.driver.open(serving).await;
+        let function = serving.function;
         // It may have been changed or deleted meanwhile, before there was a pool to retire.
         let now = self.catalog.function(&function.key);
         self.driver
@@ -163,14 +147,14 @@ impl Ingest {
     async fn run(
         &self,
         invocation: &Invocation,
-        function: &Function,
+        serving: &Serving<'_>,
         live: Arc<Live>,
     ) -> Result<Result<Finished, IngestError>, Gone> {
         let report = Report {
             telemetry: self.telemetry.clone(),
             request: invocation.request,
             live: live.clone(),
-            memory: function.config.memory,
+            memory: serving.config.memory,
             started: clock::now_ms(),
             tail: invocation.tail,
         };
@@ -188,24 +172,70 @@ impl Ingest {
             Refused::NoPlace(Reject::Gone) => return Err(Gone),
             Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
             Refused::NoPlace(reject) => {
-                let (status, message) = no_place(reject, function, &self.limits);
+                let (status, message) = no_place(reject, serving, &self.limits);
                 report.refused(status, &message)
             }
         }))
     }
 }
 
+/// The version that serves an invocation, by its qualifier and the state that it is in.
+fn resolve<'a>(
+    invocation: &Invocation,
+    function: &'a Function,
+) -> Result<Serving<'a>, IngestError> {
+    let key = &invocation.function;
+    let version = match &invocation.qualifier {
+        Qualifier::Latest => Some(Version::Latest),
+        Qualifier::Version(number) => Some(Version::Number(*number)),
+        Qualifier::Alias(name) => {
+            function.route(name, &invocation.routing_key, draw(invocation.request))
+        }
+    };
+    let serving = version.and_then(|version| function.serving(version));
+    let serving = serving.ok_or_else(|| IngestError::NoQualifier {
+        key: key.clone(),
+        qualifier: invocation.qualifier.clone(),
+    })?;
+    // What was published serves whatever becomes of `$LATEST`.
+    let state = function.state;
+    let serves = match serving.version {
+        Version::Latest => state.serves(),
+        Version::Number(_) => state != FunctionState::Deleting,
+    };
+    if serves {
+        return Ok(serving);
+    }
+    let reasons = function
+        .reasons
+        .iter()
+        .map(|reason| format!(": {}", reason.message));
+    let (name, why) = (key.name.to_string(), reasons.collect());
+    Err(IngestError::State { name, state, why })
+}
+
+/// A number from 0 to below 1 that is a request's own: the last bits of its id are random.
+fn draw(request: RequestId) -> f64 {
+    let bytes = request.as_bytes();
+    let last = bytes
+        .iter()
+        .rev()
+        .take(4)
+        .fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+    f64::from(last) / (f64::from(u32::MAX) + 1.0)
+}
+
 /// The pool was retired in between.
 struct Gone;
 
 /// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
-fn no_place(reject: Reject, function: &Function, limits: &Limits) -> (StatusCode, String) {
-    let name = &function.key.name;
+fn no_place(reject: Reject, serving: &Serving<'_>, limits: &Limits) -> (StatusCode, String) {
+    let name = &serving.function.key.name;
     match reject {
         Reject::Never { limit: Limit::Node } => {
             let message = format!(
                 "{} of memory for function {name} are more than this node has",
-                function.config.memory
+                serving.config.memory
             );
             (StatusCode::InsufficientResources, message)
         }
@@ -273,7 +303,7 @@ impl Report {
         Record {
             request: self.request,
             function: self.live.spec.function.clone(),
-            version: self.live.spec.version.clone(),
+            version: self.live.spec.version,
             memory: self.memory,
             started: self.started,
             status,
@@ -296,5 +326,26 @@ impl Report {
         };
         self.telemetry.report(record);
         finished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_requests_are_shared_out_as_their_weight_says() {
+        let count = 100_000;
+        for weight in [0.01, 0.1, 0.5, 0.9] {
+            let chosen = (0..count)
+                .map(|_| RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()))
+                .filter(|request| draw(*request) < weight)
+                .count();
+            let mean = weight * f64::from(count);
+            let deviation = (mean * (1.0 - weight)).sqrt();
+            // Of a million such tests one fails by chance.
+            let off = (chosen as f64 - mean).abs() / deviation;
+            assert!(off < 4.9, "{weight}: {chosen}, off by {off} deviations");
+        }
     }
 }

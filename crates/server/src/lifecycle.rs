@@ -92,7 +92,10 @@ impl Lifecycle {
             .retire(key, now.as_ref().map(|stored| &stored.value));
         let Some(stored) = now else { return };
         self.prewarm(&stored.value);
-        self.compile(&stored.value);
+        let published = stored.value.versions.values();
+        for code in published.map(|one| &one.code).chain(&stored.value.code) {
+            self.compile(&stored.value, code);
+        }
         if stored.value.pending.is_some() {
             self.make_ready(key.clone());
         }
@@ -110,10 +113,9 @@ impl Lifecycle {
         }
     }
 
-    /// Compiles a function's code, once for each tree and interpreter, one after another.
-    fn compile(&self, function: &Function) {
-        let served = self.shared.worker.interpreters().serve(function.runtime);
-        let (Some(code), Ok(served)) = (&function.code, served) else {
+    /// Compiles code of a function, once for each tree and interpreter, one after another.
+    fn compile(&self, function: &Function, code: &CodeRef) {
+        let Ok(served) = self.shared.worker.interpreters().serve(function.runtime) else {
             return;
         };
         let (tree, interpreter) = (code.tree.clone(), served.interpreter);
@@ -245,10 +247,10 @@ impl Lifecycle {
         let mut keep = HashSet::new();
         for stored in self.shared.catalog.all_functions() {
             let function = &stored.value;
+            let published = function.versions.values().map(|one| &one.code);
             keep.extend(
-                function
-                    .code
-                    .iter()
+                published
+                    .chain(&function.code)
                     .flat_map(|code| [code.package.clone(), code.tree.clone()]),
             );
             keep.extend(
@@ -285,6 +287,9 @@ fn settled(
             new.revision += 1;
             if let Some(handler) = &pending.handler {
                 new.config.handler = handler.clone();
+            }
+            if pending.publish {
+                new.publish(new.config.description.clone(), new.modified);
             }
             new.reasons = log
                 .iter()

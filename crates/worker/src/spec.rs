@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{FunctionKey, Handler, MemoryMb, Qualifier};
+use model::{FunctionKey, Handler, MemoryMb, Version};
 
 use crate::Interpreter;
 
@@ -24,8 +24,8 @@ pub struct Place {
 pub struct InstanceSpec {
     /// The function.
     pub function: FunctionKey,
-    /// `$LATEST` or a number.
-    pub version: Qualifier,
+    /// Its version.
+    pub version: Version,
     /// The interpreter that serves it.
     pub interpreter: Arc<Interpreter>,
     /// Its entry point.

@@ -40,6 +40,9 @@ fn function(namespace: &str, name: &str) -> Function {
         added: 0,
         modified: 0,
         tags: Default::default(),
+        versions: Default::default(),
+        last_version: 0,
+        aliases: Default::default(),
     }
 }
 

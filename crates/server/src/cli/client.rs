@@ -5,6 +5,8 @@ use std::time::Duration;
 use scf::action::Action;
 use scf::envelope::{self, Refusal};
 use scf::tc3::{self, ToSign};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Common;
@@ -94,6 +96,15 @@ impl Client {
 
     /// Calls an action.
     pub(super) fn call<A: Action>(&self, request: &A::Request) -> Result<A::Response, ClientError> {
+        self.call_by_name(A::NAME, request)
+    }
+
+    /// Calls an action whose types are the caller's to know.
+    pub(super) fn call_by_name<T: DeserializeOwned>(
+        &self,
+        action: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
         const CONTENT_TYPE: &str = "application/json";
         let body = envelope::request_body(request);
         let now = crate::clock::now_ms() / 1000;
@@ -112,7 +123,7 @@ impl Client {
             .header("Host", &self.host)
             .header("Content-Type", CONTENT_TYPE)
             .header("Authorization", &authorization)
-            .header("X-TC-Action", A::NAME)
+            .header("X-TC-Action", action)
             .header("X-TC-Version", scf::VERSION)
             .header("X-TC-Timestamp", now.to_string())
             .send(&body[..]);
@@ -131,7 +142,7 @@ impl Client {
             endpoint: self.endpoint.clone(),
             why,
         };
-        let read = envelope::read::<A::Response>(&bytes).map_err(|e| strange(e.to_string()))?;
+        let read = envelope::read::<T>(&bytes).map_err(|e| strange(e.to_string()))?;
         Ok(read?)
     }
 

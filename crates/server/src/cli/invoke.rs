@@ -25,6 +25,9 @@ pub(super) struct InvokeArgs {
     /// Version or alias
     #[arg(long)]
     qualifier: Option<String>,
+    /// What an alias chooses a version by, a JSON object
+    #[arg(long, value_name = "JSON")]
+    routing_key: Option<String>,
 }
 
 pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result<(), Failure> {
@@ -45,6 +48,7 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
         client_context: Some(event),
         log_type: args.log.then(|| "Tail".to_owned()),
         qualifier: args.qualifier.clone(),
+        routing_key: args.routing_key.clone(),
         ..InvokeRequest::default()
     })?;
     let result = &answer.result;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 the function failed, 2 the command line is wrong, 3 the server cannot be reached or refused,
 //! 4 the server does not accept the credentials.
 
+mod api;
 mod client;
 mod deploy;
 mod functions;
@@ -94,6 +95,8 @@ enum Task {
     Show(functions::ShowArgs),
     /// Delete a function
     Delete(functions::DeleteArgs),
+    /// Call any action of the API
+    Api(api::ApiArgs),
 }
 
 fn command() -> Command {
@@ -184,6 +187,7 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Logs(args) => logs::run(&client, &args, output),
         Task::List(args) => functions::list(&client, &args, output),
         Task::Show(args) => functions::show(&client, &args, output),
+        Task::Api(args) => api::run(&client, &args, output),
         Task::Delete(args) => functions::delete(&client, &args, output),
     }
 }

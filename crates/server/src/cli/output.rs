@@ -42,6 +42,18 @@ impl Output {
         }
     }
 
+    /// A document: on many lines for people, on one for programs.
+    pub(crate) fn pretty<T: Serialize>(&self, document: &T) {
+        if self.json {
+            self.document(document);
+        } else {
+            line(
+                &mut io::stdout(),
+                &serde_json::to_string_pretty(document).unwrap_or_default(),
+            );
+        }
+    }
+
     /// A document on one line.
     pub(crate) fn document<T: Serialize>(&self, document: &T) {
         line(

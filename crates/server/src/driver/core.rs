@@ -8,7 +8,7 @@ use dispatch::{
     AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, PoolStats,
     Reject, StartFault, Ticket, Time,
 };
-use model::{Function, FunctionId, FunctionKey};
+use model::{Function, FunctionId, FunctionKey, Serving, Version};
 use tokio::sync::{Notify, oneshot};
 use worker::InstanceSpec;
 
@@ -41,7 +41,8 @@ pub(super) struct Core {
     effects: Vec<Effect>,
     acts: Vec<Act>,
     pools: HashMap<PoolId, Arc<Live>>,
-    current: HashMap<FunctionKey, PoolId>,
+    /// The pools of each function, one for each version that was asked for.
+    current: HashMap<FunctionKey, Vec<(Version, PoolId)>>,
     groups: HashMap<FunctionId, GroupId>,
     instances: HashMap<InstanceId, Arc<Slot>>,
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
@@ -72,9 +73,18 @@ impl Core {
         }
     }
 
-    pub(super) fn live(&self, function: &Function) -> Option<Arc<Live>> {
-        let live = self.pools.get(self.current.get(&function.key)?)?;
-        live.serves(function).then(|| live.clone())
+    pub(super) fn live(&self, serving: &Serving<'_>) -> Option<Arc<Live>> {
+        let live = self.current(serving)?;
+        live.serves(serving).then(|| live.clone())
+    }
+
+    /// The pool that serves a version, as it is or was.
+    fn current(&self, serving: &Serving<'_>) -> Option<&Arc<Live>> {
+        let pools = self.current.get(&serving.function.key)?;
+        let (_, pool) = pools
+            .iter()
+            .find(|(version, _)| *version == serving.version)?;
+        self.pools.get(pool)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -108,22 +118,19 @@ impl Core {
         std::mem::take(&mut self.acts)
     }
 
-    /// Opens the pool of a function's revision, unless someone was quicker or a newer one is open.
+    /// Opens the pool of a version's revision, unless someone was quicker or a newer one is open.
     pub(super) fn open(
         &mut self,
         now: Time,
-        function: &Function,
+        serving: &Serving<'_>,
         spec: Arc<InstanceSpec>,
         note: Option<String>,
         settings: &Settings,
     ) -> Arc<Live> {
-        let current = self
-            .current
-            .get(&function.key)
-            .and_then(|pool| self.pools.get(pool));
+        let function = serving.function;
+        let current = self.current(serving);
         // Revisions count up within one function; another id is another function of the same name.
-        let newer =
-            |live: &&Arc<Live>| live.id == function.id && live.revision >= function.revision;
+        let newer = |live: &&Arc<Live>| live.id == function.id && live.revision >= serving.revision;
         if let Some(live) = current.filter(newer) {
             return live.clone();
         }
@@ -134,7 +141,7 @@ impl Core {
             .entry(function.id.clone())
             .or_insert(GroupId(self.next - 1));
         let pool = PoolId(self.next);
-        let (id, revision) = (function.id.clone(), function.revision);
+        let (id, revision) = (function.id.clone(), serving.revision);
         let live = Arc::new(Live {
             pool,
             id,
@@ -143,11 +150,13 @@ impl Core {
             note,
         });
         self.pools.insert(pool, live.clone());
-        self.current.insert(function.key.clone(), pool);
+        let pools = self.current.entry(function.key.clone()).or_default();
+        pools.retain(|(version, _)| *version != serving.version);
+        pools.push((serving.version, pool));
         let spec = PoolSpec {
             group,
             account: AccountId(function.key.account.0),
-            memory_mb: u64::from(function.config.memory.mb()),
+            memory_mb: u64::from(serving.config.memory.mb()),
             group_limit: None,
             keep_alive: settings.keep_alive.as_micros() as u64,
             freeze_after: settings.freeze_after.as_micros() as u64,
@@ -160,15 +169,25 @@ impl Core {
     }
 
     pub(super) fn retire(&mut self, now: Time, function: &FunctionKey, keep: Option<&Function>) {
-        let Some(pool) = self.current.get(function).copied() else {
+        let Some(pools) = self.current.get_mut(function) else {
             return;
         };
-        let live = self.pools.get(&pool);
-        if live.is_some_and(|live| keep.is_some_and(|function| live.serves(function))) {
-            return;
+        let (lives, serves) = (&self.pools, |live: &Arc<Live>, version| {
+            keep.and_then(|function| function.serving(version))
+                .is_some_and(|serving| live.serves(&serving))
+        });
+        let mut old = Vec::new();
+        pools.retain(|(version, pool)| {
+            let kept = lives.get(pool).is_some_and(|live| serves(live, *version));
+            old.extend((!kept).then_some(*pool));
+            kept
+        });
+        if pools.is_empty() {
+            self.current.remove(function);
         }
-        self.current.remove(function);
-        self.step(now, Event::Retire { pool });
+        for pool in old {
+            self.step(now, Event::Retire { pool });
+        }
     }
 
     /// Asks for an instance: the answer, or where it will come.

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dispatch::{Event, InstanceId, Limit, PoolId, PoolStats, Reject, StartFault, Ticket, Time};
-use model::{Function, FunctionId, FunctionKey, Outcome, Qualifier, RequestId, Usage};
+use model::{Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, Usage};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
@@ -62,8 +62,8 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    fn serves(&self, function: &Function) -> bool {
-        self.id == function.id && self.revision == function.revision
+    fn serves(&self, serving: &Serving<'_>) -> bool {
+        self.id == serving.function.id && self.revision == serving.revision
     }
 }
 
@@ -128,14 +128,15 @@ impl Driver {
         driver
     }
 
-    /// The pool that serves a function as it is now, if it is open.
-    pub(crate) fn live(&self, function: &Function) -> Option<Arc<Live>> {
-        self.core().live(function)
+    /// The pool that serves a version as it is now, if it is open.
+    pub(crate) fn live(&self, serving: &Serving<'_>) -> Option<Arc<Live>> {
+        self.core().live(serving)
     }
 
-    /// Opens the pool that serves a function as it is now, and retires an older one.
-    pub(crate) async fn open(&self, function: &Function) -> Result<Arc<Live>, OpenError> {
-        let code = function.code.clone().ok_or(OpenError::NoCode)?;
+    /// Opens the pool that serves a version as it is now, and retires an older one.
+    pub(crate) async fn open(&self, serving: &Serving<'_>) -> Result<Arc<Live>, OpenError> {
+        let function = serving.function;
+        let code = serving.code.cloned().ok_or(OpenError::NoCode)?;
         let served = self.shared.worker.interpreters().serve(function.runtime)?;
         let packages = self.shared.packages.clone();
         let tree = packages.tree(&code.tree);
@@ -148,7 +149,7 @@ impl Driver {
         self.shared
             .worker
             .prepare(function.key.account, &served.interpreter)?;
-        let config = &function.config;
+        let config = serving.config;
         let notes = served.note(function.runtime).into_iter();
         let notes: Vec<_> = notes
             .chain(self.shared.worker.warning().map(str::to_owned))
@@ -156,7 +157,7 @@ impl Driver {
         let note = (!notes.is_empty()).then(|| notes.join("; "));
         let spec = Arc::new(InstanceSpec {
             function: function.key.clone(),
-            version: Qualifier::Latest,
+            version: serving.version,
             interpreter: served.interpreter,
             handler: config.handler.clone(),
             memory: config.memory,
@@ -174,12 +175,12 @@ impl Driver {
         });
         let now = self.now();
         let mut core = self.core();
-        let live = core.open(now, function, spec, note, &self.shared.settings);
+        let live = core.open(now, serving, spec, note, &self.shared.settings);
         self.act(core);
         Ok(live)
     }
 
-    /// A function is gone, or is now `keep`: the pool of what it was takes no new requests.
+    /// A function is gone, or is now `keep`: the pools of what it was take no new requests.
     pub(crate) fn retire(&self, function: &FunctionKey, keep: Option<&Function>) {
         let now = self.now();
         let mut core = self.core();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use catalog::Stored;
 use model::{
     CodeRef, Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionName,
-    FunctionState, Handler, MemoryMb, PendingCode, Runtime, Seconds,
+    FunctionState, Handler, MemoryMb, PendingCode, Qualifier, Runtime, Seconds, Serving, Version,
 };
 use scf::action::{
     CopyFunction, CreateFunction, DeleteFunction, GetFunction, GetFunctionAddress,
@@ -25,7 +25,7 @@ use self::fields::Echo;
 use super::code::{self, Taken, flag};
 use super::error::{self, unsupported};
 use super::invoke::namespace;
-use super::{Caller, Gateway, Serve, download, show};
+use super::{Caller, Gateway, Serve, download, show, versions};
 use crate::clock;
 
 /// Source: SCF's default when a request names no runtime.
@@ -91,6 +91,9 @@ impl Serve for CreateFunction {
             added: now,
             modified: now,
             tags,
+            versions: BTreeMap::new(),
+            last_version: 0,
+            aliases: BTreeMap::new(),
         };
         give_code(&mut function, taken, install, None);
         gateway
@@ -118,7 +121,7 @@ impl Serve for UpdateFunctionCode {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let stored = changeable(gateway, &key)?;
-        refuse_publish(request.publish.as_deref())?;
+        let publish = flag("Publish", request.publish.as_deref())?;
         let install = flag("InstallDependency", request.install_dependency.as_deref())?;
         let handler = handler(request.handler.as_deref())?;
         // The fields may stand in `Code` or, as in older clients, beside it.
@@ -130,6 +133,9 @@ impl Serve for UpdateFunctionCode {
         let mut function = stored.value.clone();
         function.modified = clock::now_ms();
         give_code(&mut function, taken, install, handler);
+        if publish {
+            publish_when_ready(gateway, &mut function)?;
+        }
         gateway
             .catalog
             .update_function(&stored, &function)
@@ -147,7 +153,7 @@ impl Serve for UpdateFunctionConfiguration {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let stored = changeable(gateway, &key)?;
-        refuse_publish(request.publish.as_deref())?;
+        let publish = flag("Publish", request.publish.as_deref())?;
         fields::refuse_layers(request.layers.as_deref())?;
         let mut function = stored.value.clone();
         if let Some(name) = request.runtime.as_deref().filter(|name| !name.is_empty())
@@ -185,6 +191,9 @@ impl Serve for UpdateFunctionConfiguration {
             // Instances of the old settings end after what they run.
             function.revision += 1;
         }
+        if publish {
+            publish_when_ready(gateway, &mut function)?;
+        }
         function.modified = clock::now_ms();
         gateway
             .catalog
@@ -207,13 +216,13 @@ impl Serve for GetFunction {
             &request.function_name,
             request.namespace.as_deref(),
         )?;
-        check_qualifier(&stored.value, request.qualifier.as_deref())?;
+        let (serving, qualifier) = qualified(&stored.value, request.qualifier.as_deref())?;
         let code = if flag("ShowCode", request.show_code.as_deref())? {
-            show::code(gateway, &stored.value).await
+            show::code(gateway, &serving).await
         } else {
             String::new()
         };
-        Ok(show::function(gateway, &stored.value, code))
+        Ok(show::function(gateway, &serving, &qualifier, code))
     }
 }
 
@@ -229,10 +238,13 @@ impl Serve for GetFunctionAddress {
             &request.function_name,
             request.namespace.as_deref(),
         )?;
-        let function = &stored.value;
-        check_qualifier(function, request.qualifier.as_deref())?;
-        let pending = function.pending.as_ref().map(|pending| &pending.package);
-        let package = function.code.as_ref().map(|code| &code.package).or(pending);
+        let (serving, _) = qualified(&stored.value, request.qualifier.as_deref())?;
+        let pending = stored
+            .value
+            .pending
+            .as_ref()
+            .map(|pending| &pending.package);
+        let package = serving.code.map(|code| &code.package).or(pending);
         let package = package.ok_or_else(|| {
             Error::new(
                 Code::FunctionStatusError,
@@ -323,6 +335,9 @@ impl Serve for CopyFunction {
                 revision: 1,
                 added: now,
                 modified: now,
+                versions: BTreeMap::new(),
+                last_version: 0,
+                aliases: BTreeMap::new(),
                 ..source.clone()
             },
         };
@@ -352,6 +367,11 @@ impl Serve for DeleteFunction {
         caller: Caller<'_>,
         request: t::DeleteFunctionRequest,
     ) -> Result<t::Empty, Error> {
+        let qualifier = request.qualifier.as_deref().filter(|text| !text.is_empty());
+        if let Some(version) = qualifier.filter(|text| !text.starts_with('$')) {
+            let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+            return versions::delete(gateway, &key, version, false).await;
+        }
         loop {
             let stored = find(
                 gateway,
@@ -359,7 +379,6 @@ impl Serve for DeleteFunction {
                 &request.function_name,
                 request.namespace.as_deref(),
             )?;
-            check_qualifier(&stored.value, request.qualifier.as_deref())?;
             match gateway.catalog.delete_function(&stored).await {
                 Ok(()) => return Ok(t::Empty {}),
                 // Changed in between; what it is now is deleted.
@@ -370,7 +389,11 @@ impl Serve for DeleteFunction {
     }
 }
 
-fn key(caller: Caller<'_>, name: &str, space: Option<&str>) -> Result<FunctionKey, Error> {
+pub(super) fn key(
+    caller: Caller<'_>,
+    name: &str,
+    space: Option<&str>,
+) -> Result<FunctionKey, Error> {
     Ok(FunctionKey {
         account: caller.account,
         namespace: namespace(space)?,
@@ -378,7 +401,7 @@ fn key(caller: Caller<'_>, name: &str, space: Option<&str>) -> Result<FunctionKe
     })
 }
 
-fn find(
+pub(super) fn find(
     gateway: &Gateway,
     caller: Caller<'_>,
     name: &str,
@@ -405,7 +428,10 @@ fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Er
 }
 
 /// A function that is in a state to be changed.
-fn changeable(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
+pub(super) fn changeable(
+    gateway: &Gateway,
+    key: &FunctionKey,
+) -> Result<Arc<Stored<Function>>, Error> {
     let stored = get(gateway, key)?;
     if stored.value.state.may_change() {
         return Ok(stored);
@@ -418,19 +444,42 @@ fn changeable(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Functio
     Err(Error::new(Code::FunctionStatusError, message))
 }
 
-/// There are no versions and aliases but the two that always are.
-fn check_qualifier(function: &Function, qualifier: Option<&str>) -> Result<(), Error> {
-    match qualifier {
-        None | Some("" | "$LATEST" | "$DEFAULT") => Ok(()),
-        Some(other) => {
-            let shown: String = other.chars().take(64).collect();
-            let message = format!(
-                "Qualifier: function {} has no version or alias {shown:?}",
-                function.key.name
-            );
-            Err(Error::new(Code::FunctionVersionNotFound, message))
-        }
+/// What a qualifier means, and its name. An alias stands for its own version.
+fn qualified<'a>(
+    function: &'a Function,
+    qualifier: Option<&str>,
+) -> Result<(Serving<'a>, String), Error> {
+    let text = qualifier.unwrap_or_default();
+    let version = match Qualifier::parse(text).map_err(error::invalid)? {
+        Qualifier::Latest => Some(Version::Latest),
+        Qualifier::Version(number) => Some(Version::Number(number)),
+        Qualifier::Alias(name) => function.alias(&name).map(|alias| alias.version),
+    };
+    let serving = version.and_then(|version| function.serving(version));
+    let serving = serving.ok_or_else(|| {
+        let message = format!(
+            "Qualifier: function {} has no version or alias {text:?}",
+            function.key.name
+        );
+        Error::new(Code::FunctionVersionNotFound, message)
+    })?;
+    let name = if text.is_empty() {
+        serving.version.to_string()
+    } else {
+        text.to_owned()
+    };
+    Ok((serving, name))
+}
+
+/// Publishes what the function is now, or will be when its code is ready.
+fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), Error> {
+    versions::check_quota(gateway, function)?;
+    if let Some(pending) = &mut function.pending {
+        pending.publish = true;
+        return Ok(());
     }
+    let description = function.config.description.clone();
+    versions::publish(gateway, function, description, clock::now_ms()).map(drop)
 }
 
 fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
@@ -452,13 +501,6 @@ fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
         ));
     }
     fields::refuse_layers(request.layers.as_deref())
-}
-
-fn refuse_publish(publish: Option<&str>) -> Result<(), Error> {
-    if flag("Publish", publish)? {
-        return Err(unsupported("Publish: versions are not available yet"));
-    }
-    Ok(())
 }
 
 fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
@@ -491,6 +533,7 @@ fn give_code(function: &mut Function, taken: Taken, install: bool, handler: Opti
             size,
             install,
             handler,
+            publish: false,
         });
         return;
     }

@@ -1,11 +1,12 @@
 //! `Invoke` and `InvokeFunction`.
 
 use bytes::Bytes;
-use model::{FunctionKey, FunctionName, Namespace, Qualifier};
+use model::{Alias, FunctionKey, FunctionName, Namespace, Qualifier, RoutingKey};
 use scf::action::{Invoke, InvokeFunction};
 use scf::types::{InvokeFunctionRequest, InvokeRequest, InvokeResponse, InvokeResult};
 use scf::{Code, Error};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::error::{self, unsupported};
 use super::{Caller, Gateway, Serve};
@@ -97,7 +98,10 @@ async fn run(
     };
     let qualifier = target.qualifier.as_deref().filter(|text| !text.is_empty());
     let qualifier = qualifier
-        .map_or(Ok(Qualifier::Latest), Qualifier::parse)
+        .map_or(
+            Ok(Qualifier::Alias(Alias::DEFAULT.to_owned())),
+            Qualifier::parse,
+        )
         .map_err(error::invalid)?;
     let tail = match target.log_type.as_deref() {
         None | Some("" | "None") => false,
@@ -107,13 +111,14 @@ async fn run(
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
     };
-    check_routing_key(gateway, target.routing_key.as_deref())?;
+    let routing_key = routing_key(gateway, target.routing_key.as_deref())?;
     let event = event.checked(gateway.limits.sync_event_bytes)?;
     let request = caller.request;
     let invocation = Invocation {
         request,
         function,
         qualifier,
+        routing_key,
         event,
         tail,
     };
@@ -151,10 +156,10 @@ impl Event {
     }
 }
 
-/// Accepted, and of effect once there are aliases to route by it.
-fn check_routing_key(gateway: &Gateway, key: Option<&str>) -> Result<(), Error> {
+/// What a request says of itself for aliases to route it by.
+fn routing_key(gateway: &Gateway, key: Option<&str>) -> Result<RoutingKey, Error> {
     let Some(key) = key.filter(|key| !key.is_empty()) else {
-        return Ok(());
+        return Ok(RoutingKey::new());
     };
     let limit = gateway.limits.routing_key_bytes as usize;
     if key.len() > limit {
@@ -164,14 +169,22 @@ fn check_routing_key(gateway: &Gateway, key: Option<&str>) -> Result<(), Error> 
         );
         return Err(Error::new(Code::InvalidParameterValue, message));
     }
-    let pairs: Result<std::collections::BTreeMap<String, serde_json::Value>, _> =
-        serde_json::from_str(key);
-    pairs.map(drop).map_err(|_| {
+    let pairs: Result<std::collections::BTreeMap<String, Value>, _> = serde_json::from_str(key);
+    let pairs = pairs.map_err(|_| {
         Error::new(
             Code::InvalidParameterValue,
             "RoutingKey: a JSON object, such as {\"User\":\"Bob\"}, is allowed",
         )
-    })
+    })?;
+    // Numbers may come as such.
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(pairs
+        .into_iter()
+        .map(|(name, value)| (name, text(value)))
+        .collect())
 }
 
 pub(super) fn namespace(given: Option<&str>) -> Result<Namespace, Error> {

@@ -3,6 +3,7 @@
 //! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
 //! for a fault of the network. Wire types stop here.
 
+mod aliases;
 mod code;
 mod download;
 mod error;
@@ -11,6 +12,7 @@ mod invoke;
 mod logs;
 mod namespaces;
 mod show;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -306,15 +308,23 @@ impl Gateway {
             Invoke,
             InvokeFunction,
             CopyFunction,
+            CreateAlias,
             CreateFunction,
             CreateNamespace,
+            DeleteAlias,
             DeleteFunction,
+            DeleteFunctionVersion,
             DeleteNamespace,
+            GetAlias,
             GetFunction,
             GetFunctionAddress,
             GetFunctionLogs,
+            ListAliases,
             ListFunctions,
             ListNamespaces,
+            ListVersionByFunction,
+            PublishVersion,
+            UpdateAlias,
             UpdateFunctionCode,
             UpdateFunctionConfiguration,
             UpdateNamespace,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Function, FunctionConfig, FunctionKind, FunctionState};
+use model::{Function, FunctionConfig, FunctionKind, FunctionState, Serving, Version};
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
 
@@ -23,10 +23,13 @@ pub(super) fn kind(function: &Function) -> &'static str {
 /// A function as `GetFunction` shows it.
 pub(super) fn function(
     gateway: &Gateway,
-    function: &Function,
+    serving: &Serving<'_>,
+    qualifier: &str,
     code: String,
 ) -> GetFunctionResponse {
-    let config = &function.config;
+    let Serving {
+        function, config, ..
+    } = *serving;
     let text = |name: &str| {
         Some(
             config
@@ -57,17 +60,28 @@ pub(super) fn function(
         key: key.clone(),
         value: value.clone(),
     };
-    let size = function.code.as_ref().map(|code| code.size);
+    // What was published is as it is, whatever goes on with `$LATEST`.
+    let published = match serving.version {
+        Version::Latest => None,
+        Version::Number(number) => function.versions.get(&number),
+    };
+    let failed = failed && published.is_none();
+    let state = published.map_or(function.state, |_| FunctionState::Active);
+    let times = published.map_or((function.added, function.modified), |published| {
+        (published.added, published.added)
+    });
+    let described = published.map_or(&config.description, |published| &published.description);
+    let size = serving.code.map(|code| code.size);
     let pending = function.pending.as_ref().map(|pending| pending.size);
     GetFunctionResponse {
-        mod_time: Some(clock::format(function.modified)),
+        mod_time: Some(clock::format(times.1)),
         code_info: Some(code),
-        description: Some(config.description.clone()),
+        description: Some(described.clone()),
         triggers: Some(Vec::new()),
         handler: Some(config.handler.as_str().to_owned()),
         code_size: size.or(pending).map(|bytes| bytes as i64),
         timeout: Some(config.timeout.get().into()),
-        function_version: Some("$LATEST".into()),
+        function_version: Some(serving.version.to_string()),
         memory_size: Some(config.memory.mb().into()),
         runtime: Some(function.runtime.to_string()),
         function_name: Some(function.key.name.to_string()),
@@ -86,7 +100,7 @@ pub(super) fn function(
         namespace: Some(function.key.namespace.to_string()),
         role: text("Role"),
         install_dependency: flag("InstallDependency"),
-        status: Some(function.state.as_str().into()),
+        status: Some(state.as_str().into()),
         status_desc: Some(if failed {
             first_message(function)
         } else {
@@ -105,12 +119,12 @@ pub(super) fn function(
             "DeadLetterConfig",
             json!({"Type": "", "Name": "", "FilterType": ""}),
         ),
-        add_time: Some(clock::format(function.added)),
+        add_time: Some(clock::format(times.0)),
         public_net_config: Some(public_net(config)),
         ons_enable: Some("FALSE".into()),
         cfs_config: document("CfsConfig", json!({"CfsInsList": []})),
         available_status: Some("Available".into()),
-        qualifier: Some("$LATEST".into()),
+        qualifier: Some(qualifier.to_owned()),
         init_timeout: Some(config.init_timeout.get().into()),
         status_reasons: Some(reasons),
         async_run_enable: Some("FALSE".into()),
@@ -189,12 +203,12 @@ fn fallback(gateway: &Gateway, function: &Function) -> Option<StatusReason> {
 }
 
 /// The text of the handler's file; nothing when it is not a text, or too long to show.
-pub(super) async fn code(gateway: &Gateway, function: &Function) -> String {
-    let Some(code) = &function.code else {
+pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
+    let Some(code) = serving.code else {
         return String::new();
     };
     let tree = gateway.packages.tree(&code.tree);
-    let file = function
+    let file = serving
         .config
         .handler
         .as_str()

@@ -1,7 +1,7 @@
 //! One finished invocation.
 
 use bytes::Bytes;
-use model::{FunctionKey, MemoryMb, Qualifier, RequestId, StatusCode, Timestamp, Usage};
+use model::{FunctionKey, MemoryMb, RequestId, StatusCode, Timestamp, Usage, Version};
 
 /// What a start cost, when an invocation was the first of its instance. Microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) struct Record {
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     /// The version that ran.
-    pub(crate) version: Qualifier,
+    pub(crate) version: Version,
     pub(crate) memory: MemoryMb,
     /// When the request came in.
     pub(crate) started: Timestamp,

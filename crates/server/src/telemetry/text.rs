@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use model::{
-        AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, Qualifier, RequestId, Usage,
+        AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage, Version,
     };
 
     fn record() -> Record {
@@ -98,7 +98,7 @@ mod tests {
                 namespace: Namespace::default(),
                 name: FunctionName::parse("hello").expect("a name"),
             },
-            version: Qualifier::Latest,
+            version: Version::Latest,
             memory: MemoryMb::default(),
             started: 0,
             status: StatusCode::Ok,

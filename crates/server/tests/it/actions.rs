@@ -248,10 +248,12 @@ fn code_and_settings_are_changed() {
         "InvalidParameterValue.Runtime"
     );
     update(json!({"Runtime": "Python3.6", "Publish": "FALSE"})).expect("the same");
-    assert_eq!(
-        update(json!({"Publish": "TRUE"})).expect_err("later").code,
-        "UnsupportedOperation"
+    update(json!({"Publish": "TRUE"})).expect("published");
+    let versions = client.ok(
+        "ListVersionByFunction",
+        &json!({"FunctionName": "fun", "Order": "ASC"}),
     );
+    assert_eq!(versions["FunctionVersion"], json!(["$LATEST", "1"]));
     // Both places for the code, with another handler.
     let other = package(&[("other.py", "def run(e, c):\n    return 'other'\n")]);
     client.ok(

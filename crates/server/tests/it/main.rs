@@ -9,6 +9,7 @@ mod packages;
 mod runtime;
 mod scaling;
 mod user;
+mod versions;
 mod wire;
 mod workspace;
 mod zygotes;

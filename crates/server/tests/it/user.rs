@@ -69,17 +69,24 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
         let event = json!({"data": server.data(), "virga": server.pid()});
         let answer = client.invoke("bare", &event);
         let text = answer["RetMsg"].as_str().expect("text");
-        let told: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| panic!("{answer}"));
+        let told: Vec<Option<String>> =
+            serde_json::from_str(text).unwrap_or_else(|_| panic!("{answer}"));
+        let told: Vec<&str> = told
+            .iter()
+            .map(|one| one.as_deref().unwrap_or_default())
+            .collect();
+        let data = server.data();
         assert!(
-            told[0].starts_with(server.data().to_str().expect("a path")),
+            told[0].starts_with(data.to_str().expect("a path")),
             "{told:?}"
         );
-        assert_eq!(
-            told[1..3],
-            ["Permission denied"; 2].map(str::to_owned),
-            "{told:?}"
-        );
-        assert!(told[3] == "Operation not permitted", "{told:?}");
+        assert_eq!(told[1..3], ["Permission denied"; 2], "{told:?}");
+        // Since Linux 6.12 landlock keeps signals in, too.
+        let knows_signals =
+            server.log().contains("; version 6") || server.log().contains("; version 7");
+        if knows_signals {
+            assert_eq!(told[3], "Operation not permitted", "{told:?}");
+        }
         assert!(told[4].starts_with("http://127.0.0.1:"), "{told:?}");
         assert!(answer["MemUsage"].as_u64().expect("bytes") > 1 << 20);
         assert!(
