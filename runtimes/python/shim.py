@@ -164,6 +164,9 @@ class Instance:
             resource = importlib.import_module("resource")
             resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         sys.path[0:0] = [CODE, LAYERS]
+        python = os.path.join(LAYERS, "python")
+        if os.path.isdir(python):
+            sys.path.insert(2, python)
         sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.dont_write_bytecode = True

@@ -133,6 +133,40 @@ def test_versions_and_aliases(api):
     api("DeleteFunction", FunctionName="versions")
 
 
+def test_layers(api):
+    code = {"ZipFile": package("WORD = 'shared'\n", "shared.py")}
+    published = api("PublishLayerVersion", LayerName="common", CompatibleRuntimes=["Python3.9"], Content=code, Description="of all", LicenseInfo="MIT")
+    assert published.LayerVersion == 1
+    layer = api("GetLayerVersion", LayerName="common", LayerVersion=1)
+    assert (layer.Status, layer.CompatibleRuntimes, layer.Description, layer.LicenseInfo) == ("Active", ["Python3.9"], "of all", "MIT")
+    content = urllib.request.urlopen(layer.Location).read()
+    assert hashlib.sha256(content).hexdigest() == layer.CodeSha256
+    assert [one.LayerName for one in api("ListLayers", SearchKey="com").Layers] == ["common"]
+    assert [one.LayerVersion for one in api("ListLayerVersions", LayerName="common").LayerVersions] == [1]
+    source = "import shared\ndef main_handler(event, context):\n    return shared.WORD\n"
+    held = [{"LayerName": "common", "LayerVersion": 1}]
+    api("CreateFunction", FunctionName="layered", Runtime="Python3.9", Code={"ZipFile": package(source)}, Layers=held)
+    assert json.loads(invoke(api, "layered", {}).RetMsg) == "shared"
+    assert [(one.LayerName, one.LayerVersion) for one in api("GetFunction", FunctionName="layered").Layers] == [("common", 1)]
+    api("DeleteLayerVersion", LayerName="common", LayerVersion=1)
+    assert json.loads(invoke(api, "layered", {}).RetMsg) == "shared"
+    refusals = [
+        ("PublishLayerVersion", {"LayerName": "!", "CompatibleRuntimes": ["Python3.9"], "Content": code}, "InvalidParameterValue.LayerName"),
+        ("PublishLayerVersion", {"LayerName": "common", "CompatibleRuntimes": [], "Content": code}, "InvalidParameterValue"),
+        ("GetLayerVersion", {"LayerName": "common", "LayerVersion": 1}, "ResourceNotFound.Layer"),
+        ("GetLayerVersion", {"LayerName": "", "LayerVersion": 1}, "InvalidParameterValue.LayerName"),
+        ("ListLayers", {"Limit": 1000}, "InvalidParameterValue.Limit"),
+        ("ListLayers", {"Offset": -1}, "InvalidParameterValue.Offset"),
+        ("ListLayerVersions", {"LayerName": "nothing"}, "ResourceNotFound.Layer"),
+        ("ListLayerVersions", {"LayerName": "-"}, "InvalidParameterValue.LayerName"),
+        ("DeleteLayerVersion", {"LayerName": "common", "LayerVersion": 1}, "ResourceNotFound.Layer"),
+        ("DeleteLayerVersion", {"LayerName": "-", "LayerVersion": 1}, "InvalidParameterValue.LayerName"),
+    ]
+    for action, fields, expected in refusals:
+        assert api.code(action, **fields) == expected, (action, fields)
+    api("DeleteFunction", FunctionName="layered")
+
+
 @pytest.mark.parametrize("method,verb,unsigned", [
     ("TC3-HMAC-SHA256", "POST", False),
     ("TC3-HMAC-SHA256", "GET", False),

@@ -1,11 +1,14 @@
 //! The catalog's typed tables over a store.
 //!
-//! Keys: `function/<account>/<namespace>/<name>` and `namespace/<account>/<name>`. The namespace `default`
+//! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>` and `layer/<account>/<name>`. The namespace `default`
 //! exists for every account whether or not it has an entry.
 
 use std::sync::{Arc, RwLock};
 
-use model::{AccountId, Function, FunctionKey, FunctionName, Limits, Namespace, NamespaceRecord};
+use model::{
+    AccountId, Function, FunctionKey, FunctionName, Layer, LayerName, LayerVersion, Limits,
+    Namespace, NamespaceRecord,
+};
 use thiserror::Error;
 use tokio::sync::{Mutex, broadcast, watch};
 use tracing::error;
@@ -32,6 +35,9 @@ pub enum Error {
     /// A quota is used up.
     #[error("the quota of {0} is used up")]
     Quota(u32),
+    /// As many versions as there may be.
+    #[error("it has its {0} versions already; delete some first")]
+    Full(u32),
     /// The store failed.
     #[error(transparent)]
     Store(KvError),
@@ -328,6 +334,95 @@ impl Catalog {
         .await
     }
 
+    /// A layer, if there ever was one of this name.
+    pub fn layer(&self, account: AccountId, name: &LayerName) -> Option<Arc<Stored<Layer>>> {
+        self.read(|view| view.layers.get(&(account, name.clone())).cloned())
+    }
+
+    /// An account's layers, by name, those without a version included.
+    pub fn layers(&self, account: AccountId) -> Vec<Arc<Stored<Layer>>> {
+        self.read(|view| {
+            let own = view
+                .layers
+                .iter()
+                .filter(|((owner, _), _)| *owner == account);
+            own.map(|(_, layer)| layer.clone()).collect()
+        })
+    }
+
+    /// All layers of all accounts.
+    pub fn all_layers(&self) -> Vec<Arc<Stored<Layer>>> {
+        self.read(|view| view.layers.values().cloned().collect())
+    }
+
+    /// Adds a version to a layer, which it makes if need be, and gives its number.
+    ///
+    /// # Errors
+    /// [`Error::Quota`] of layers, [`Error::Full`] of versions, or the store's.
+    pub async fn publish_layer(
+        &self,
+        account: AccountId,
+        name: &LayerName,
+        version: LayerVersion,
+        limits: &Limits,
+    ) -> Result<u64, Error> {
+        let _counting = self.inner.counting.lock().await;
+        loop {
+            let old = self.layer(account, name);
+            let (mut layer, on) = match &old {
+                Some(old) => (old.value.clone(), Precondition::Revision(old.revision)),
+                None => {
+                    let fresh = Layer {
+                        name: name.clone(),
+                        last_version: 0,
+                        versions: std::collections::BTreeMap::new(),
+                    };
+                    (fresh, Precondition::Absent)
+                }
+            };
+            let used = |layer: &&Arc<Stored<Layer>>| !layer.value.versions.is_empty();
+            if layer.versions.is_empty()
+                && self.layers(account).iter().filter(used).count() >= limits.layers as usize
+            {
+                return Err(Error::Quota(limits.layers));
+            }
+            if layer.versions.len() >= limits.versions_per_layer as usize {
+                return Err(Error::Full(limits.versions_per_layer));
+            }
+            layer.last_version += 1;
+            layer.versions.insert(layer.last_version, version.clone());
+            match self.put(&layer_key(account, name), &layer, on).await {
+                Ok(()) => return Ok(layer.last_version),
+                Err(Error::Conflict) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Takes a version out of a layer; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete_layer_version(
+        &self,
+        account: AccountId,
+        name: &LayerName,
+        number: u64,
+    ) -> Result<(), Error> {
+        while let Some(old) = self.layer(account, name) {
+            let mut layer = old.value.clone();
+            if layer.versions.remove(&number).is_none() {
+                break;
+            }
+            let on = Precondition::Revision(old.revision);
+            match self.put(&layer_key(account, name), &layer, on).await {
+                Err(Error::Conflict) => {}
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+
     fn read<T>(&self, run: impl FnOnce(&View) -> T) -> T {
         run(&self
             .inner
@@ -393,6 +488,10 @@ fn function_key(key: &FunctionKey) -> String {
     format!("function/{}/{}/{}", key.account, key.namespace, key.name)
 }
 
+fn layer_key(account: AccountId, name: &LayerName) -> String {
+    format!("layer/{account}/{name}")
+}
+
 fn namespace_key(account: AccountId, namespace: &Namespace) -> String {
     format!("namespace/{account}/{namespace}")
 }
@@ -415,10 +514,11 @@ fn apply(
         parts.next().and_then(|a| a.parse().ok()),
     );
     let account = AccountId(account.ok_or_else(|| wrong("no account in its key".into()))?);
-    let namespace =
-        Namespace::parse(parts.next().unwrap_or_default()).map_err(|e| wrong(e.to_string()))?;
+    let first = parts.next().unwrap_or_default();
+    let namespace = || Namespace::parse(first).map_err(|e| wrong(e.to_string()));
     match table {
         "function" => {
+            let namespace = namespace()?;
             let name = FunctionName::parse(parts.next().unwrap_or_default())
                 .map_err(|e| wrong(e.to_string()))?;
             let key = FunctionKey {
@@ -436,7 +536,22 @@ fn apply(
             let now = view.functions.get(&key).cloned();
             Ok(Some(Change { key, now }))
         }
+        "layer" => {
+            let name = LayerName::parse(first).map_err(|e| wrong(e.to_string()))?;
+            match value {
+                Some(bytes) => {
+                    let stored = Stored {
+                        value: format::decode(bytes).map_err(wrong)?,
+                        revision,
+                    };
+                    view.layers.insert((account, name), Arc::new(stored));
+                }
+                None => drop(view.layers.remove(&(account, name))),
+            }
+            Ok(None)
+        }
         "namespace" => {
+            let namespace = namespace()?;
             match value {
                 Some(bytes) => {
                     let stored = Stored {

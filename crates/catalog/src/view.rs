@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{AccountId, Function, FunctionKey, FunctionName, Namespace, NamespaceRecord};
+use model::{
+    AccountId, Function, FunctionKey, FunctionName, Layer, LayerName, Namespace, NamespaceRecord,
+};
 
 use crate::Stored;
 
-/// All functions and namespaces. Readers share it under a lock that is held for a lookup.
+/// All functions, namespaces and layers. Readers share it under a lock that is held for a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) functions: HashMap<FunctionKey, Arc<Stored<Function>>>,
     /// Names by namespace, for lists in order.
     pub(crate) names: BTreeMap<(AccountId, Namespace), BTreeSet<FunctionName>>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
+    pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
     /// The store's last change that is in here.
     pub(crate) revision: u64,
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, Limits, MemoryMb, Namespace,
-    Published, Runtime, Sha256,
+    Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, LayerRef, Limits, MemoryMb,
+    Namespace, Published, Runtime, Sha256,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -125,6 +125,9 @@ pub struct FunctionConfig {
     /// Whether it reaches more than its own loopback.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub public_net: bool,
+    /// What shows at `/opt`, one over the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRef>,
     /// Fields that are accepted and shown again but have no effect yet, by their wire names.
     pub echo: BTreeMap<String, serde_json::Value>,
 }

@@ -9,6 +9,7 @@ mod code;
 mod function;
 mod invalid;
 mod invocation;
+mod layer;
 mod limits;
 mod names;
 mod version;
@@ -20,10 +21,11 @@ pub use function::{
 };
 pub use invalid::Invalid;
 pub use invocation::{InvocationContext, Outcome, StatusCode, Usage};
+pub use layer::{Layer, LayerRef, LayerVersion};
 pub use limits::{Limits, MemoryMb};
 pub use names::{
-    AccountId, FunctionId, FunctionKey, FunctionName, Handler, Namespace, Qualifier, RequestId,
-    Runtime,
+    AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
+    RequestId, Runtime,
 };
 pub use version::{
     Alias, Expression, Published, Routing, RoutingKey, Rule, Serving, Share, Test, Version,

@@ -67,6 +67,12 @@ pub struct Limits {
     pub versions_per_function: u32,
     /// Aliases of a function, beside `$DEFAULT`.
     pub aliases_per_function: u32,
+    /// Layers in an account.
+    pub layers: u32,
+    /// Versions of a layer.
+    pub versions_per_layer: u32,
+    /// Layers of a function.
+    pub layers_per_function: u32,
     /// Largest MemorySize, MB.
     pub memory_max_mb: u32,
     /// Largest Timeout, seconds.
@@ -111,6 +117,9 @@ impl Default for Limits {
             functions_per_namespace: 50,
             versions_per_function: 100,
             aliases_per_function: 100,
+            layers: 20,
+            versions_per_layer: 200,
+            layers_per_function: 5,
             memory_max_mb: 3072,
             timeout_max_s: 900,
             init_timeout_max_s: 300,

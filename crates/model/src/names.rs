@@ -110,6 +110,27 @@ fn is_name(text: &str, min: usize, max: usize) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
+/// A layer's name: 1 to 64 characters, a letter first, then letters, digits, `-` and `_`, a letter or digit last.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerName(String);
+text!(LayerName);
+
+impl LayerName {
+    /// Checks and keeps a name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `LayerName`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if is_name(text, 1, 64) {
+            Ok(Self(text.to_owned()))
+        } else {
+            let allowed = "1 to 64 characters: a letter first, then letters, digits, '-' or '_', a letter or digit last";
+            Err(Invalid::new("LayerName", text, allowed))
+        }
+    }
+}
+
 /// Where a function lives: its account, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FunctionKey {

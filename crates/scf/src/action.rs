@@ -63,6 +63,11 @@ actions! {
     ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
     PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
     UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
+    DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
+    GetLayerVersion(t::GetLayerVersionRequest) -> t::GetLayerVersionResponse,
+    ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
+    ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
+    PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
     CopyFunction(t::CopyFunctionRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
@@ -80,14 +85,12 @@ actions! {
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
     }
     {
-    CreateCustomDomain, CreateTrigger, DeleteCustomDomain,
-    DeleteLayerVersion, DeleteProvisionedConcurrencyConfig, DeleteReservedConcurrencyConfig, DeleteTrigger,
-    GetAccount, GetAsyncEventStatus, GetCustomDomain, GetFunctionEventInvokeConfig, GetLayerVersion,
-    GetProvisionedConcurrencyConfig, GetRequestStatus, GetReservedConcurrencyConfig, ListAsyncEvents,
-    ListCustomDomains, ListLayerVersions, ListLayers, ListTriggers, PublishLayerVersion,
-    PutProvisionedConcurrencyConfig, PutReservedConcurrencyConfig, PutTotalConcurrencyConfig,
-    TerminateAsyncEvent, UpdateCustomDomain, UpdateFunctionEventInvokeConfig, UpdateTrigger,
-    UpdateTriggerStatus,
+    CreateCustomDomain, CreateTrigger, DeleteCustomDomain, DeleteProvisionedConcurrencyConfig,
+    DeleteReservedConcurrencyConfig, DeleteTrigger, GetAccount, GetAsyncEventStatus, GetCustomDomain,
+    GetFunctionEventInvokeConfig, GetProvisionedConcurrencyConfig, GetRequestStatus, GetReservedConcurrencyConfig,
+    ListAsyncEvents, ListCustomDomains, ListTriggers, PutProvisionedConcurrencyConfig, PutReservedConcurrencyConfig,
+    PutTotalConcurrencyConfig, TerminateAsyncEvent, UpdateCustomDomain, UpdateFunctionEventInvokeConfig,
+    UpdateTrigger, UpdateTriggerStatus,
     }
 }
 

@@ -94,7 +94,10 @@ impl Lifecycle {
         self.prewarm(&stored.value);
         let published = stored.value.versions.values();
         for code in published.map(|one| &one.code).chain(&stored.value.code) {
-            self.compile(&stored.value, code);
+            self.compile(&stored.value, &code.tree);
+        }
+        for layer in &stored.value.config.layers {
+            self.compile(&stored.value, &layer.package);
         }
         if stored.value.pending.is_some() {
             self.make_ready(key.clone());
@@ -113,12 +116,12 @@ impl Lifecycle {
         }
     }
 
-    /// Compiles code of a function, once for each tree and interpreter, one after another.
-    fn compile(&self, function: &Function, code: &CodeRef) {
+    /// Compiles the code of a function or of a layer that it holds, once for each tree and interpreter, one after another.
+    fn compile(&self, function: &Function, tree: &Sha256) {
         let Ok(served) = self.shared.worker.interpreters().serve(function.runtime) else {
             return;
         };
-        let (tree, interpreter) = (code.tree.clone(), served.interpreter);
+        let (tree, interpreter) = (tree.clone(), served.interpreter);
         let mut compiled = self
             .shared
             .compiled
@@ -245,8 +248,23 @@ impl Lifecycle {
 
     fn sweep(&self) -> std::io::Result<usize> {
         let mut keep = HashSet::new();
+        let mut merged = Vec::new();
+        for stored in self.shared.catalog.all_layers() {
+            let versions = stored.value.versions.values();
+            keep.extend(versions.map(|version| version.package.clone()));
+        }
         for stored in self.shared.catalog.all_functions() {
             let function = &stored.value;
+            let published = function.versions.values().map(|one| &one.config);
+            for config in published.chain([&function.config]) {
+                let held: Vec<_> = config
+                    .layers
+                    .iter()
+                    .map(|layer| layer.package.clone())
+                    .collect();
+                keep.extend(held.iter().cloned());
+                merged.push(held);
+            }
             let published = function.versions.values().map(|one| &one.code);
             keep.extend(
                 published
@@ -267,7 +285,9 @@ impl Lifecycle {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(named);
         let running = self.shared.driver.trees_in_use();
-        self.shared.packages.sweep(&keep, &running, SWEEP_AGE)
+        self.shared
+            .packages
+            .sweep(&keep, &merged, &running, SWEEP_AGE)
     }
 }
 

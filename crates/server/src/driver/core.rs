@@ -98,7 +98,8 @@ impl Core {
     pub(super) fn trees(&self) -> Vec<PathBuf> {
         self.pools
             .values()
-            .map(|live| live.spec.code.clone())
+            .flat_map(|live| [Some(live.spec.code.clone()), live.spec.layers.clone()])
+            .flatten()
             .collect()
     }
 

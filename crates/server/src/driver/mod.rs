@@ -140,12 +140,23 @@ impl Driver {
         let served = self.shared.worker.interpreters().serve(function.runtime)?;
         let packages = self.shared.packages.clone();
         let tree = packages.tree(&code.tree);
-        if !tree.is_dir() {
-            let unpacked = tokio::task::spawn_blocking(move || packages.unpack(&code.tree));
-            unpacked
-                .await
-                .map_err(|e| worker::Error::Setup(e.to_string()))??;
-        }
+        let held: Vec<_> = serving
+            .config
+            .layers
+            .iter()
+            .map(|layer| layer.package.clone())
+            .collect();
+        let layers = if tree.is_dir() && held.is_empty() {
+            None
+        } else {
+            let made = tokio::task::spawn_blocking(move || {
+                packages.unpack(&code.tree)?;
+                let merged = (!held.is_empty()).then(|| packages.merge(&held));
+                merged.transpose()
+            });
+            made.await
+                .map_err(|e| worker::Error::Setup(e.to_string()))??
+        };
         self.shared
             .worker
             .prepare(function.key.account, &served.interpreter)?;
@@ -170,7 +181,7 @@ impl Driver {
                 .collect(),
             public_net: config.public_net,
             code: tree,
-            layers: None,
+            layers,
             place: self.shared.settings.place.clone(),
         });
         let now = self.now();

@@ -11,6 +11,7 @@ pub(super) fn invalid(error: Invalid) -> Error {
     let code = match error.field {
         "FunctionName" => Code::InvalidFunctionName,
         "Namespace" => Code::InvalidNamespace,
+        "LayerName" => Code::InvalidLayerName,
         "Qualifier" => Code::InvalidQualifier,
         "FunctionRequestId" => Code::InvalidFunctionRequestId,
         "Handler" => Code::InvalidHandler,
@@ -36,6 +37,7 @@ pub(super) fn function(error: catalog::Error) -> Error {
         catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
         catalog::Error::Quota(_) => Code::LimitExceededFunction,
         catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
+        catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
         catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
     };
     let message = match &error {
@@ -60,6 +62,18 @@ pub(super) fn namespace(error: catalog::Error) -> Error {
             );
             Error::new(Code::LimitExceededNamespace, message)
         }
+        _ => function(error),
+    }
+}
+
+/// A change of a layer that the catalog refused.
+pub(super) fn layer(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Quota(limit) => {
+            let message = format!("the account has its {limit} layers already; delete one first");
+            Error::new(Code::LimitExceededLayers, message)
+        }
+        catalog::Error::Full(_) => Error::new(Code::LimitExceededLayerVersions, error.to_string()),
         _ => function(error),
     }
 }

@@ -25,7 +25,7 @@ use self::fields::Echo;
 use super::code::{self, Taken, flag};
 use super::error::{self, unsupported};
 use super::invoke::namespace;
-use super::{Caller, Gateway, Serve, download, show, versions};
+use super::{Caller, Gateway, Serve, download, layers, show, versions};
 use crate::clock;
 
 /// Source: SCF's default when a request names no runtime.
@@ -65,6 +65,8 @@ impl Serve for CreateFunction {
             environment: fields::environment(request.environment.as_ref(), limits)?
                 .unwrap_or_default(),
             public_net: fields::public_net(request.public_net_config.as_ref())?.unwrap_or(true),
+            layers: layers::given(gateway, caller, request.layers.as_deref(), runtime, &[])?
+                .unwrap_or_default(),
             echo: Echo::of_create(&request).into_map(),
         };
         let install = flag("InstallDependency", request.install_dependency.as_deref())?;
@@ -76,6 +78,7 @@ impl Serve for CreateFunction {
             return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
         }
         let taken = code::take(gateway, request.code).await?;
+        layers::check_size(gateway, Some(&taken.package), &config.layers).await?;
         let now = clock::now_ms();
         let mut function = Function {
             id: FunctionId::from_random(random()),
@@ -109,7 +112,7 @@ impl Serve for CreateFunction {
 fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
         (config.memory, config.timeout, config.init_timeout),
-        (&config.environment, config.public_net),
+        (&config.environment, config.public_net, &config.layers),
     )
 }
 
@@ -131,6 +134,7 @@ impl Serve for UpdateFunctionCode {
         code.cos_object_name = code.cos_object_name.or(request.cos_object_name);
         let taken = code::take(gateway, code).await?;
         let mut function = stored.value.clone();
+        layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
         function.modified = clock::now_ms();
         give_code(&mut function, taken, install, handler);
         if publish {
@@ -154,7 +158,6 @@ impl Serve for UpdateFunctionConfiguration {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let stored = changeable(gateway, &key)?;
         let publish = flag("Publish", request.publish.as_deref())?;
-        fields::refuse_layers(request.layers.as_deref())?;
         let mut function = stored.value.clone();
         if let Some(name) = request.runtime.as_deref().filter(|name| !name.is_empty())
             && name != function.runtime.to_string()
@@ -184,6 +187,13 @@ impl Serve for UpdateFunctionConfiguration {
         }
         if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
             config.public_net = public_net;
+        }
+        let (runtime, held) = (function.runtime, config.layers.clone());
+        let given = layers::given(gateway, caller, request.layers.as_deref(), runtime, &held)?;
+        if let Some(layers) = given {
+            let code = function.code.as_ref().map(|code| &code.tree);
+            layers::check_size(gateway, code, &layers).await?;
+            config.layers = layers;
         }
         config.echo.extend(Echo::of_update(&request).into_map());
         let (old, new) = (&stored.value.config, &function.config);
@@ -347,6 +357,7 @@ impl Serve for CopyFunction {
                 memory: MemoryMb::default(),
                 environment: BTreeMap::new(),
                 public_net: true,
+                layers: Vec::new(),
                 echo: BTreeMap::new(),
                 ..copy.config
             };
@@ -500,7 +511,7 @@ fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
             "AsyncRunEnable: functions that run asynchronously are not available yet",
         ));
     }
-    fields::refuse_layers(request.layers.as_deref())
+    Ok(())
 }
 
 fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {

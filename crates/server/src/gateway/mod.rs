@@ -9,6 +9,7 @@ mod download;
 mod error;
 mod functions;
 mod invoke;
+mod layers;
 mod logs;
 mod namespaces;
 mod show;
@@ -314,15 +315,20 @@ impl Gateway {
             DeleteAlias,
             DeleteFunction,
             DeleteFunctionVersion,
+            DeleteLayerVersion,
             DeleteNamespace,
             GetAlias,
             GetFunction,
             GetFunctionAddress,
             GetFunctionLogs,
+            GetLayerVersion,
             ListAliases,
             ListFunctions,
+            ListLayerVersions,
+            ListLayers,
             ListNamespaces,
             ListVersionByFunction,
+            PublishLayerVersion,
             PublishVersion,
             UpdateAlias,
             UpdateFunctionCode,

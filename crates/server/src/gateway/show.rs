@@ -114,7 +114,11 @@ pub(super) fn function(
         access_info: Some(json!({"Host": "", "Vip": ""})),
         r#type: Some(kind(function).into()),
         l5_enable: Some("FALSE".into()),
-        layers: Some(Vec::new()),
+        layers: Some(super::layers::held(
+            gateway,
+            function.key.account,
+            &config.layers,
+        )),
         dead_letter_config: document(
             "DeadLetterConfig",
             json!({"Type": "", "Name": "", "FilterType": ""}),

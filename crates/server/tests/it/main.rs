@@ -3,6 +3,7 @@
 mod actions;
 mod cli;
 mod config;
+mod layers;
 mod lifecycle;
 mod limits;
 mod packages;

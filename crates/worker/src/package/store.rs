@@ -55,7 +55,12 @@ impl PackageStore {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        for name in ["aside", "packages", "trees"] {
+        // Quickly put together again, and of files that others hold.
+        match fs::remove_dir_all(self.path("merged")) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        for name in ["aside", "merged", "packages", "trees"] {
             fs::create_dir_all(self.path(name))?;
         }
         self.distrust_after_a_crash()
@@ -142,6 +147,38 @@ impl PackageStore {
         Ok(tree)
     }
 
+    /// Bytes of a tree that is there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn size(&self, digest: &Sha256) -> Result<u64, PackageError> {
+        tree::size(&self.tree(digest)).map_err(PackageError::io("measure a tree"))
+    }
+
+    /// A tree of packages laid one over the other, the later ones on top. What it takes on the disk are links.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`].
+    pub fn merge(&self, packages: &[Sha256]) -> Result<PathBuf, PackageError> {
+        if let [only] = packages {
+            return self.unpack(only);
+        }
+        let merged = self.path("merged").join(merged_name(packages).as_str());
+        if merged.is_dir() {
+            return Ok(merged);
+        }
+        let aside = self.make_aside()?;
+        let laid = packages.iter().try_for_each(|package| {
+            let tree = self.unpack(package)?;
+            tree::overlay(&tree, &aside).map_err(PackageError::io("merge layers"))
+        });
+        laid.and_then(|()| self.publish(&aside, &merged))
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&aside);
+            })?;
+        Ok(merged)
+    }
+
     /// An empty directory in which to put a tree together.
     ///
     /// # Errors
@@ -184,7 +221,7 @@ impl PackageStore {
         }
     }
 
-    /// Removes what is neither in `keep` nor a tree that is `running`, and has been there for longer than `age`: what
+    /// Removes what is neither in `keep`, nor merged of one of the lists in `merged`, nor a tree that is `running`, and has been there for longer than `age`: what
     /// is younger may be about to be named by a function. Says how many were removed.
     ///
     /// # Errors
@@ -192,15 +229,18 @@ impl PackageStore {
     pub fn sweep(
         &self,
         keep: &HashSet<Sha256>,
+        merged: &[Vec<Sha256>],
         running: &[PathBuf],
         age: Duration,
     ) -> io::Result<usize> {
+        let merged: Vec<_> = merged.iter().map(|list| merged_name(list)).collect();
         let keep: HashSet<&OsStr> = keep
             .iter()
+            .chain(&merged)
             .map(|digest| OsStr::new(digest.as_str()))
             .collect();
         let mut removed = 0;
-        for folder in ["packages", "trees"] {
+        for folder in ["merged", "packages", "trees"] {
             for entry in fs::read_dir(self.path(folder))? {
                 let path = entry?.path();
                 let kept = path
@@ -234,6 +274,15 @@ impl PackageStore {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.path("aside").join(number.to_string())
     }
+}
+
+/// The name of what packages make together.
+fn merged_name(packages: &[Sha256]) -> Sha256 {
+    let mut sum = sha2::Sha256::new();
+    for package in packages {
+        sum.update(package.as_str());
+    }
+    Sha256::from_digest(sum.finalize().into())
 }
 
 #[cfg(test)]
@@ -313,13 +362,42 @@ mod tests {
         let keep = HashSet::from([kept.clone()]);
         assert_eq!(
             store
-                .sweep(&keep, &[], Duration::from_secs(3600))
+                .sweep(&keep, &[], &[], Duration::from_secs(3600))
                 .expect("swept"),
             0
         );
-        assert_eq!(store.sweep(&keep, &[], Duration::ZERO).expect("swept"), 2);
+        assert_eq!(
+            store.sweep(&keep, &[], &[], Duration::ZERO).expect("swept"),
+            2
+        );
         assert!(store.package(&kept).exists());
         assert!(!store.package(&gone).exists() && !store.tree(&gone).exists());
+    }
+
+    #[test]
+    fn layers_lie_one_over_the_other_and_are_not_changed_by_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let zip = |files: &[(&str, &str)]| {
+            let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+            for (name, text) in files {
+                let options = zip::write::SimpleFileOptions::default();
+                writer.start_file(*name, options).expect("a name");
+                writer.write_all(text.as_bytes()).expect("memory");
+            }
+            store.put(&writer.finish().expect("an archive").into_inner())
+        };
+        let lower = zip(&[("a", "1"), ("d/b", "1"), ("x", "1")]).expect("kept");
+        let upper = zip(&[("d/b", "2"), ("d/c", "2"), ("x/y", "2")]).expect("kept");
+        let merged = store
+            .merge(&[lower.clone(), upper.clone()])
+            .expect("merged");
+        let read = |path: &str| fs::read_to_string(merged.join(path)).expect("read");
+        assert_eq!(["a", "d/b", "d/c", "x/y"].map(read), ["1", "2", "2", "2"]);
+        let below = store.tree(&lower).join("d/b");
+        assert_eq!(fs::read_to_string(below).expect("read"), "1");
+        let other = store.merge(&[upper, lower]).expect("merged");
+        assert_eq!(fs::read_to_string(other.join("x")).expect("read"), "1");
     }
 
     #[test]

@@ -66,6 +66,31 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Lays a tree over another. Files are linked, not copied: none of either is ever written again.
+pub(crate) fn overlay(from: &Path, to: &Path) -> io::Result<()> {
+    for path in walk(from)? {
+        let (source, target) = (from.join(&path), to.join(&path));
+        let kind = fs::symlink_metadata(&source)?;
+        let there = fs::symlink_metadata(&target).ok();
+        if kind.is_dir() && there.as_ref().is_some_and(fs::Metadata::is_dir) {
+            continue;
+        }
+        match there {
+            Some(old) if old.is_dir() => fs::remove_dir_all(&target)?,
+            Some(_) => fs::remove_file(&target)?,
+            None => {}
+        }
+        if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, target)?;
+        } else if kind.is_dir() {
+            fs::create_dir(target)?;
+        } else {
+            fs::hard_link(source, target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Every path below a directory, sorted, parents before children; links are not followed.
 pub(crate) fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();

@@ -7,8 +7,6 @@ use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 
-use super::super::error::unsupported;
-
 /// Prefixes that SCF keeps for itself.
 const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
 /// Source: SCF's tag limits.
@@ -109,19 +107,6 @@ pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
             Err(Error::new(Code::InvalidParameterValue, message))
         }
     }
-}
-
-/// A single layer without a name stands for none.
-pub(super) fn refuse_layers(given: Option<&[Value]>) -> Result<(), Error> {
-    let named = |layer: &Value| {
-        layer["LayerName"]
-            .as_str()
-            .is_some_and(|name| !name.is_empty())
-    };
-    if given.unwrap_or_default().iter().any(named) {
-        return Err(unsupported("Layers: layers are not available yet"));
-    }
-    Ok(())
 }
 
 /// Fields that are shown again as they were given and have no effect yet.

@@ -1,0 +1,253 @@
+//! Layers: what functions share.
+
+use serde_json::{Value, json};
+use testkit::{Client, package};
+
+use crate::server;
+
+const USES: &str = "import os, sys\ndef main_handler(e, c):\n    import shared\n    return [shared.WORD, sorted(os.listdir('/opt')), shared.__file__]\n";
+
+fn publish(client: &Client, name: &str, files: &[(&str, &str)]) -> u64 {
+    let request = json!({
+        "LayerName": name, "CompatibleRuntimes": ["Python3.6"], "Content": {"ZipFile": package(files)},
+        "Description": "of a test", "LicenseInfo": "MIT",
+    });
+    let answer = client.ok("PublishLayerVersion", &request);
+    answer["LayerVersion"].as_u64().expect("a number")
+}
+
+fn hold(client: &Client, layers: &[(&str, u64)]) {
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|(name, version)| json!({"LayerName": name, "LayerVersion": version}))
+        .collect();
+    let request = json!({"FunctionName": "holder", "Layers": layers});
+    client.ok("UpdateFunctionConfiguration", &request);
+}
+
+#[test]
+fn layers_are_laid_into_opt_in_their_order_and_on_pythons_path() {
+    let server = server();
+    let client = server.client();
+    assert_eq!(
+        publish(
+            &client,
+            "base",
+            &[("shared.py", "WORD = 'base'\n"), ("only-base", "")]
+        ),
+        1
+    );
+    assert_eq!(
+        publish(&client, "base", &[("shared.py", "WORD = 'newer'\n")]),
+        2
+    );
+    assert_eq!(
+        publish(
+            &client,
+            "over",
+            &[("shared.py", "WORD = 'over'\n"), ("only-over", "")]
+        ),
+        1
+    );
+    publish(
+        &client,
+        "below",
+        &[("python/shared.py", "WORD = 'below'\n")],
+    );
+    let layers = json!({"Layers": [{"LayerName": "base", "LayerVersion": 1}]});
+    client.create("holder", USES, layers);
+    let answer = || client.answer("holder", &json!({}));
+    // Python's own directory of what it has compiled may be there, too.
+    let seen = |expected: &[&str]| {
+        let found = answer();
+        let names = found[1].as_array().expect("a list");
+        assert!(
+            expected.iter().all(|name| names.contains(&json!(name))),
+            "{found}"
+        );
+        found[0].as_str().expect("text").to_owned()
+    };
+    assert_eq!(seen(&["only-base", "shared.py"]), "base");
+    assert_eq!(answer()[2], "/opt/shared.py");
+    hold(&client, &[("base", 1), ("over", 1)]);
+    assert_eq!(seen(&["only-base", "only-over"]), "over");
+    hold(&client, &[("over", 1), ("base", 1)]);
+    assert_eq!(seen(&["only-base", "only-over"]), "base");
+    hold(&client, &[("base", 2)]);
+    assert_eq!(seen(&[]), "newer");
+    hold(&client, &[("below", 1)]);
+    assert_eq!(seen(&["python"]), "below");
+    let shown = client.ok("GetFunction", &json!({"FunctionName": "holder"}));
+    assert_eq!(shown["Layers"][0]["LayerName"], "below");
+    assert_eq!(shown["Layers"][0]["Status"], "Active");
+    // As the tool-kit clears the list.
+    hold(&client, &[("", 0)]);
+    let failed = client.invoke("holder", &json!({}));
+    assert!(
+        failed["ErrMsg"]
+            .as_str()
+            .expect("text")
+            .contains("No module named"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn what_is_deleted_works_on_where_it_is_held_and_its_number_does_not_come_again() {
+    let mut server = server();
+    let client = server.client();
+    publish(&client, "base", &[("shared.py", "WORD = 'one'\n")]);
+    publish(&client, "over", &[("other.py", "")]);
+    let layers =
+        json!([{"LayerName": "base", "LayerVersion": 1}, {"LayerName": "over", "LayerVersion": 1}]);
+    client.create("holder", USES, json!({"Layers": layers}));
+    let word = |client: &Client| client.answer("holder", &json!({}))[0].clone();
+    assert_eq!(word(&client), "one");
+    let one = json!({"LayerName": "base", "LayerVersion": 1});
+    client.ok("DeleteLayerVersion", &one);
+    assert_eq!(
+        client.code("GetLayerVersion", &one),
+        "ResourceNotFound.Layer"
+    );
+    assert_eq!(
+        client.code("DeleteLayerVersion", &one),
+        "ResourceNotFound.Layer"
+    );
+    let listed = client.ok("ListLayers", &json!({}));
+    assert_eq!(
+        (&listed["TotalCount"], &listed["Layers"][0]["LayerName"]),
+        (&json!(1), &json!("over"))
+    );
+    server.kill();
+    server.restart();
+    let client = server.client();
+    assert_eq!(word(&client), "one");
+    // It can be kept beside a change, but not be given to another.
+    client.ok(
+        "UpdateFunctionConfiguration",
+        &json!({"FunctionName": "holder", "MemorySize": 256, "Layers": layers}),
+    );
+    assert_eq!(word(&client), "one");
+    let other = json!({"FunctionName": "other", "Runtime": "Python3.6", "Layers": [one], "Code": {"ZipFile": package(&[("index.py", USES)])}});
+    assert_eq!(
+        client.code("CreateFunction", &other),
+        "ResourceNotFound.Layer"
+    );
+    let shown = client.ok("GetFunction", &json!({"FunctionName": "holder"}));
+    assert_eq!(shown["Layers"][0]["Status"], "Deleted");
+    assert_eq!(publish(&client, "base", &[("shared.py", "")]), 2);
+    assert_eq!(
+        client.code("GetLayerVersion", &one),
+        "ResourceNotFound.LayerVersion"
+    );
+    let two = client.ok(
+        "GetLayerVersion",
+        &json!({"LayerName": "base", "LayerVersion": 2}),
+    );
+    let location = two["Location"].as_str().expect("a URL");
+    let path = location.strip_prefix(&client.endpoint).expect("here");
+    assert_eq!(client.send("GET", path, &[], b"").status, 200);
+}
+
+#[test]
+fn what_a_layer_or_its_holder_may_not_be_is_refused() {
+    let server = testkit::Server::flags(
+        crate::VIRGA,
+        &[
+            "--limits",
+            "layers=2,versions_per_layer=2,layers_per_function=2,unpacked_bytes=4000",
+        ],
+    );
+    let client = server.client();
+    let zip = package(&[("shared.py", &"#".repeat(1500))]);
+    let layer = |name: &str, runtimes: Value| json!({"LayerName": name, "CompatibleRuntimes": runtimes, "Content": {"ZipFile": zip}});
+    let fine = || json!(["Python3.6"]);
+    for name in ["one", "two"] {
+        client.ok("PublishLayerVersion", &layer(name, fine()));
+    }
+    client.ok("PublishLayerVersion", &layer("one", json!(["Nodejs16.13"])));
+    let function = |layers: Value| json!({"FunctionName": "holder", "Runtime": "Python3.6", "Layers": layers, "Code": {"ZipFile": zip}});
+    let held = |name: &str, version: i64| json!({"LayerName": name, "LayerVersion": version});
+    let rows = [
+        (
+            "PublishLayerVersion",
+            layer("three", fine()),
+            "LimitExceeded.Layers",
+        ),
+        (
+            "PublishLayerVersion",
+            layer("one", fine()),
+            "LimitExceeded.LayerVersions",
+        ),
+        (
+            "PublishLayerVersion",
+            layer("-", fine()),
+            "InvalidParameterValue.LayerName",
+        ),
+        (
+            "PublishLayerVersion",
+            layer("two", json!([])),
+            "InvalidParameterValue",
+        ),
+        (
+            "PublishLayerVersion",
+            json!({"LayerName": "two", "CompatibleRuntimes": fine(), "Content": {"ZipFile": "eA=="}}),
+            "InvalidParameterValue.ZipFile",
+        ),
+        (
+            "ListLayerVersions",
+            json!({"LayerName": "none"}),
+            "ResourceNotFound.Layer",
+        ),
+        (
+            "ListLayers",
+            json!({"Limit": -1}),
+            "InvalidParameterValue.Limit",
+        ),
+        (
+            "CreateFunction",
+            function(json!([held("none", 1)])),
+            "ResourceNotFound.Layer",
+        ),
+        (
+            "CreateFunction",
+            function(json!([held("two", 2)])),
+            "ResourceNotFound.LayerVersion",
+        ),
+        (
+            "CreateFunction",
+            function(json!([held("one", 2)])),
+            "InvalidParameterValue.Layers",
+        ),
+        (
+            "CreateFunction",
+            function(json!([held("one", 1), held("one", 1)])),
+            "InvalidParameterValue.Layers",
+        ),
+        (
+            "CreateFunction",
+            function(json!([held("one", 1), held("two", 1), held("none", 1)])),
+            "LimitExceeded.Layers",
+        ),
+        // The code and both are over what may be unpacked.
+        (
+            "CreateFunction",
+            function(json!([held("one", 1), held("two", 1)])),
+            "InvalidParameterValue.Layers",
+        ),
+    ];
+    for (action, request, code) in rows {
+        assert_eq!(client.code(action, &request), code, "{action} {request}");
+    }
+    client.ok("CreateFunction", &function(json!([held("one", 1)])));
+    let versions = client.ok(
+        "ListLayerVersions",
+        &json!({"LayerName": "one", "CompatibleRuntime": ["Nodejs16.13"]}),
+    );
+    assert_eq!(versions["LayerVersions"].as_array().map(Vec::len), Some(1));
+    let listed = client.ok(
+        "ListLayers",
+        &json!({"CompatibleRuntime": "Python3.6", "SearchKey": "on"}),
+    );
+    assert_eq!(listed["Layers"][0]["LayerVersion"], 1);
+}
