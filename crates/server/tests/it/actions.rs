@@ -162,8 +162,8 @@ fn wrong_fields_are_named() {
         ),
         (
             json!({"Layers": [{"LayerName": "l", "LayerVersion": 1}]}),
-            "UnsupportedOperation",
-            "Layers",
+            "ResourceNotFound.Layer",
+            "LayerName",
         ),
         (
             json!({"Environment": {"Variables": [{"Key": "1", "Value": ""}]}}),
