@@ -242,6 +242,35 @@ impl Catalog {
         .await
     }
 
+    /// Sets memory aside for a function that is still as it was read, or no longer. All functions of the account together
+    /// may have up to `most` MB.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, [`Error::Quota`] with what is left, or the store's.
+    pub async fn reserve(
+        &self,
+        old: &Stored<Function>,
+        mb: Option<u32>,
+        most: u32,
+    ) -> Result<(), Error> {
+        let _counting = self.inner.counting.lock().await;
+        let key = &old.value.key;
+        let others: u32 = self.read(|view| {
+            let of_account = |other: &&FunctionKey| other.account == key.account && *other != key;
+            let others = view.functions.keys().filter(of_account);
+            others
+                .filter_map(|other| view.functions.get(other)?.value.reserved_mb)
+                .sum()
+        });
+        let left = most.saturating_sub(others);
+        if mb.is_some_and(|mb| mb > left) {
+            return Err(Error::Quota(left));
+        }
+        let mut new = old.value.clone();
+        new.reserved_mb = mb;
+        self.update_function(old, &new).await
+    }
+
     /// Removes a function that is still as it was read.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use crate::pool::{Instance, Pool, State};
 use crate::room::Room;
 use crate::timer::{Due, Timers};
 use crate::{
-    Config, Effect, Event, InstanceId, Limit, PoolId, PoolSpec, PoolStats, Reject, StartFault,
-    Ticket, Time,
+    Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats, Reject,
+    StartFault, Ticket, Time,
 };
 
 /// All pools of a node.
@@ -51,6 +51,11 @@ impl Machine {
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Open { pool, spec } => self.open(now, pool, spec, out),
+            Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
+            Event::Share { account, mb } => {
+                self.room.share(account, mb);
+                self.serve_wants(now, out);
+            }
             Event::Retire { pool } => self.retire(pool, out),
             Event::Request {
                 ticket,
@@ -320,7 +325,7 @@ impl Machine {
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
             let helps = match self.room.short_later(&self.config, &pool.spec) {
                 Some(Limit::Node) => true,
-                Some(Limit::Account) => pool.spec.account == own.spec.account,
+                Some(Limit::Account) => self.shares(own, &pool.spec),
                 Some(Limit::Group) => pool.spec.group == own.spec.group,
                 Some(Limit::Starting) | None => false,
             };
@@ -331,7 +336,8 @@ impl Machine {
 
     /// Gives starts to the pools that want them, in turn, as far as there is room.
     fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let mut blocked_accounts = Vec::new();
+        // Whoever waits for memory keeps those behind it from taking it, unless they hold less.
+        let mut blocked: Vec<(Limit, PoolSpec, u64)> = Vec::new();
         let mut turn = 0;
         while turn < self.wants.len() && self.room.starting < self.config.max_starting {
             let id = self.wants[turn];
@@ -343,7 +349,16 @@ impl Machine {
                 continue;
             };
             let spec = pool.spec;
-            if blocked_accounts.contains(&spec.account) {
+            let held = pool.held_mb();
+            let stands_behind = |(limit, first, holds): &(Limit, PoolSpec, u64)| {
+                let same = match limit {
+                    Limit::Group => spec.group == first.group,
+                    Limit::Account => self.shares(pool, first),
+                    Limit::Node | Limit::Starting => true,
+                };
+                same && held >= *holds
+            };
+            if blocked.iter().any(stands_behind) {
                 turn += 1;
                 continue;
             }
@@ -358,12 +373,9 @@ impl Machine {
                 }
                 Some(limit) => {
                     self.evict_for(&spec, out);
-                    match limit {
-                        // Its own limit is nobody else's matter.
-                        Limit::Group => {}
-                        // Those behind it in turn must not take what it waits for.
-                        Limit::Account => blocked_accounts.push(spec.account),
-                        Limit::Node | Limit::Starting => return,
+                    // What cannot be had at all is waited for by nobody.
+                    if self.room.never(&self.config, &spec).is_none() {
+                        blocked.push((limit, spec, held));
                     }
                     turn += 1;
                 }
@@ -375,26 +387,57 @@ impl Machine {
     /// takes and no more.
     fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) {
         while let Some(limit) = self.room.short_later(&self.config, spec) {
-            let in_the_way = |pool: &&Pool| match limit {
+            let in_the_way = |pool: &Pool| match limit {
                 Limit::Group => pool.spec.group == spec.group,
-                Limit::Account => pool.spec.account == spec.account,
+                Limit::Account => self.shares(pool, spec),
                 Limit::Node | Limit::Starting => true,
             };
-            let oldest = self
-                .pools
-                .values()
-                .filter(in_the_way)
-                .filter_map(|pool| pool.idle.front())
-                .filter_map(|id| match self.instances.get(id)?.state {
-                    State::Idle { since, .. } => Some((since, *id)),
-                    _ => None,
-                })
-                .min();
-            match oldest {
-                Some((_, id)) => self.stop(id, out),
+            match self.least_recent(in_the_way) {
+                Some(id) => self.stop(id, out),
                 None => return,
             }
         }
+    }
+
+    /// Whether a pool takes of what a spec's group has to share.
+    fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
+        pool.spec.account == spec.account && !self.room.is_reserved(pool.spec.group)
+    }
+
+    /// What is set aside for a group is from now on as told. What idles above it is stopped; what runs ends by itself.
+    fn reserve(&mut self, now: Time, group: GroupId, mb: Option<u64>, out: &mut Vec<Effect>) {
+        let of_group = |pool: &&Pool| pool.spec.group == group;
+        let Some(account) = self
+            .pools
+            .values()
+            .find(of_group)
+            .map(|pool| pool.spec.account)
+        else {
+            return;
+        };
+        self.room.reserve(account, group, mb);
+        while self.room.is_over(group) {
+            match self.least_recent(|pool| pool.spec.group == group) {
+                Some(id) => self.stop(id, out),
+                None => break,
+            }
+        }
+        self.serve_wants(now, out);
+    }
+
+    /// The idle instance of some pools that has idled longest.
+    fn least_recent(&self, of: impl Fn(&Pool) -> bool) -> Option<InstanceId> {
+        let oldest = self
+            .pools
+            .values()
+            .filter(|pool| of(pool))
+            .filter_map(|pool| pool.idle.front())
+            .filter_map(|id| match self.instances.get(id)?.state {
+                State::Idle { since, .. } => Some((since, *id)),
+                _ => None,
+            })
+            .min();
+        oldest.map(|(_, id)| id)
     }
 
     /// Puts a pool into the queue of wants, at its end, if it wants a start and is not there.

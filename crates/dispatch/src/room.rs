@@ -7,17 +7,25 @@ use crate::{AccountId, Config, GroupId, Limit, PoolSpec};
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     node: Taken,
-    accounts: Map<AccountId, Taken>,
+    accounts: Map<AccountId, Account>,
     groups: Map<GroupId, Group>,
     pub(crate) starting: u32,
 }
 
-/// A function's pools together. The limit is the one that was set last, for older revisions, too: else an
+/// What an account's functions share for which nothing is set aside.
+#[derive(Debug, Default)]
+struct Account {
+    taken: Taken,
+    /// `None` is what the configuration says.
+    mb: Option<u64>,
+}
+
+/// A function's pools together. What is set aside is what was said last, for older revisions, too: else an
 /// old one could go on above a new limit and starve its successor.
 #[derive(Debug, Default)]
 struct Group {
     taken: Taken,
-    limit: Option<u32>,
+    reserved_mb: Option<u64>,
     pools: u32,
 }
 
@@ -25,34 +33,30 @@ struct Group {
 #[derive(Clone, Copy, Debug, Default)]
 struct Taken {
     mb: u64,
-    count: u32,
     stopping_mb: u64,
-    stopping: u32,
 }
 
 impl Room {
     /// The first limit that a further instance would pass.
     pub(crate) fn short(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |taken| (taken.mb, taken.count))
+        self.shortage(config, spec, |taken| taken.mb)
     }
 
     /// The same, once everything that is being stopped is gone.
     pub(crate) fn short_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |taken| {
-            (taken.mb - taken.stopping_mb, taken.count - taken.stopping)
-        })
+        self.shortage(config, spec, |taken| taken.mb - taken.stopping_mb)
     }
 
     /// The limit that even a single instance would pass.
     pub(crate) fn never(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |_| (0, 0))
+        self.shortage(config, spec, |_| 0)
     }
 
-    /// A pool is there, or has new settings: its limit is the group's from now on.
+    /// A pool is there, or has new settings: what they set aside is the group's from now on.
     pub(crate) fn open(&mut self, spec: &PoolSpec, new: bool) {
         let group = self.groups.entry(spec.group).or_default();
-        group.limit = spec.group_limit;
         group.pools += u32::from(new);
+        self.reserve(spec.account, spec.group, spec.reserved_mb);
     }
 
     /// A pool is gone.
@@ -65,76 +69,109 @@ impl Room {
         }
     }
 
+    /// Sets memory aside for a group, or no longer. What it has taken moves with it.
+    pub(crate) fn reserve(&mut self, account: AccountId, group: GroupId, mb: Option<u64>) {
+        let Some(group) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let was = std::mem::replace(&mut group.reserved_mb, mb);
+        let shared = &mut self.accounts.entry(account).or_default().taken;
+        match (was, mb) {
+            (None, Some(_)) => shared.subtract(group.taken),
+            (Some(_), None) => shared.add(group.taken),
+            _ => {}
+        }
+        self.forget(account);
+    }
+
+    /// What an account's functions share.
+    pub(crate) fn share(&mut self, account: AccountId, mb: u64) {
+        self.accounts.entry(account).or_default().mb = Some(mb);
+    }
+
+    /// Whether memory is set aside for a group.
+    pub(crate) fn is_reserved(&self, group: GroupId) -> bool {
+        self.groups
+            .get(&group)
+            .is_some_and(|group| group.reserved_mb.is_some())
+    }
+
+    /// Whether a group has more than is set aside for it, once everything that is being stopped is gone.
+    pub(crate) fn is_over(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(|group| {
+            let left = group.taken.mb - group.taken.stopping_mb;
+            group.reserved_mb.is_some_and(|reserved| left > reserved)
+        })
+    }
+
     fn shortage(
         &self,
         config: &Config,
         spec: &PoolSpec,
-        count: impl Fn(Taken) -> (u64, u32),
+        count: impl Fn(Taken) -> u64,
     ) -> Option<Limit> {
         let group = self.groups.get(&spec.group);
-        let (_, in_group) = count(group.map(|group| group.taken).unwrap_or_default());
-        let (account_mb, _) = count(
-            self.accounts
-                .get(&spec.account)
-                .copied()
-                .unwrap_or_default(),
-        );
-        let (node_mb, _) = count(self.node);
-        if group
-            .and_then(|group| group.limit)
-            .is_some_and(|limit| in_group >= limit)
-        {
-            Some(Limit::Group)
-        } else if account_mb + spec.memory_mb > config.account_mb {
-            Some(Limit::Account)
-        } else if node_mb + spec.memory_mb > config.node_mb {
-            Some(Limit::Node)
-        } else {
-            None
-        }
+        let reserved = group.and_then(|group| group.reserved_mb);
+        let in_group = group.map(|group| group.taken).unwrap_or_default();
+        let account = self.accounts.get(&spec.account);
+        let shared = account.map(|account| account.taken).unwrap_or_default();
+        let share = account
+            .and_then(|account| account.mb)
+            .unwrap_or(config.account_mb);
+        let own = match reserved {
+            Some(mb) if count(in_group) + spec.memory_mb > mb => Some(Limit::Group),
+            None if count(shared) + spec.memory_mb > share => Some(Limit::Account),
+            _ => None,
+        };
+        let node = count(self.node) + spec.memory_mb > config.node_mb;
+        own.or(node.then_some(Limit::Node))
     }
 
     pub(crate) fn take(&mut self, spec: &PoolSpec) {
-        self.each(spec, |taken, mb| {
-            taken.mb += mb;
-            taken.count += 1;
-        });
+        self.each(spec, |taken, mb| taken.mb += mb);
     }
 
     pub(crate) fn stopping(&mut self, spec: &PoolSpec) {
-        self.each(spec, |taken, mb| {
-            taken.stopping_mb += mb;
-            taken.stopping += 1;
-        });
+        self.each(spec, |taken, mb| taken.stopping_mb += mb);
     }
 
     pub(crate) fn give_back(&mut self, spec: &PoolSpec, was_stopping: bool) {
         self.each(spec, |taken, mb| {
             taken.mb -= mb;
-            taken.count -= 1;
             if was_stopping {
                 taken.stopping_mb -= mb;
-                taken.stopping -= 1;
             }
         });
-        if self
-            .accounts
-            .get(&spec.account)
-            .is_some_and(|taken| taken.count == 0)
-        {
-            self.accounts.remove(&spec.account);
+        self.forget(spec.account);
+    }
+
+    /// Nothing is kept of an account that has nothing and of which nothing was said.
+    fn forget(&mut self, account: AccountId) {
+        let idle = |account: &Account| account.taken.mb == 0 && account.mb.is_none();
+        if self.accounts.get(&account).is_some_and(idle) {
+            self.accounts.remove(&account);
         }
     }
 
     fn each(&mut self, spec: &PoolSpec, change: impl Fn(&mut Taken, u64)) {
         change(&mut self.node, spec.memory_mb);
-        change(
-            self.accounts.entry(spec.account).or_default(),
-            spec.memory_mb,
-        );
-        change(
-            &mut self.groups.entry(spec.group).or_default().taken,
-            spec.memory_mb,
-        );
+        let group = self.groups.entry(spec.group).or_default();
+        change(&mut group.taken, spec.memory_mb);
+        if group.reserved_mb.is_none() {
+            let account = self.accounts.entry(spec.account).or_default();
+            change(&mut account.taken, spec.memory_mb);
+        }
+    }
+}
+
+impl Taken {
+    fn add(&mut self, other: Self) {
+        self.mb += other.mb;
+        self.stopping_mb += other.stopping_mb;
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.mb -= other.mb;
+        self.stopping_mb -= other.stopping_mb;
     }
 }

@@ -5,7 +5,7 @@ use crate::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
 /// The node's bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Memory that an account's instances may have together, MB.
+    /// Memory that an account's instances may have together, MB, until [`Event::Share`] says otherwise.
     pub account_mb: u64,
     /// Memory that this node's instances may have together, MB.
     pub node_mb: u64,
@@ -28,8 +28,9 @@ pub struct PoolSpec {
     pub account: AccountId,
     /// Memory of one, MB.
     pub memory_mb: u64,
-    /// Most instances of the group; `None` is as many as the quota allows.
-    pub group_limit: Option<u32>,
+    /// Memory that is set aside for the group, and all that its instances may have together, MB; `None` is what the
+    /// account has left.
+    pub reserved_mb: Option<u64>,
     /// How long one idles before it is stopped, microseconds.
     pub keep_alive: u64,
     /// How long one idles before it is frozen, microseconds.
@@ -45,6 +46,20 @@ pub enum Event {
         pool: PoolId,
         /// Its settings.
         spec: PoolSpec,
+    },
+    /// What is set aside for a group has changed.
+    Reserve {
+        /// Which.
+        group: GroupId,
+        /// As [`PoolSpec::reserved_mb`].
+        reserved_mb: Option<u64>,
+    },
+    /// What an account has for the groups for which nothing is set aside.
+    Share {
+        /// Which.
+        account: AccountId,
+        /// Their memory together, MB.
+        mb: u64,
     },
     /// A pool is replaced or deleted: no new requests; those that wait are still served.
     Retire {
@@ -183,9 +198,9 @@ pub enum Reject {
 /// What is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// The function's own limit.
+    /// What is set aside for the function.
     Group,
-    /// The account's quota.
+    /// What the account has for functions without anything set aside.
     Account,
     /// The node's memory.
     Node,

@@ -181,6 +181,10 @@ pub struct Function {
     pub modified: Timestamp,
     /// Tags, key and value.
     pub tags: BTreeMap<String, String>,
+    /// Memory that is set aside for its instances, and all that they may have together, MB; none where it shares what the
+    /// account has left. 0 stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_mb: Option<u32>,
     /// Its published versions, by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<u64, Published>,

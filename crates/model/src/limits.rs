@@ -100,6 +100,8 @@ pub struct Limits {
     /// Memory of all running instances of an account, MB; divided by a function's MemorySize it is the
     /// number of instances.
     pub concurrency_mb: u32,
+    /// Of it, what can never be set aside for single functions, MB.
+    pub unreservable_mb: u32,
     /// Log of one invocation, bytes; what is beyond is counted and dropped.
     pub log_bytes: u64,
     /// `/tmp` of an instance, MB.
@@ -108,6 +110,13 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of a process.
     pub open_files: u32,
+}
+
+impl Limits {
+    /// Memory that can be set aside for single functions, MB.
+    pub fn reservable_mb(&self) -> u32 {
+        self.concurrency_mb.saturating_sub(self.unreservable_mb)
+    }
 }
 
 impl Default for Limits {
@@ -133,6 +142,7 @@ impl Default for Limits {
             response_bytes: 6 << 20,
             routing_key_bytes: 1024,
             concurrency_mb: 128_000,
+            unreservable_mb: 12_800,
             log_bytes: 1 << 20,
             tmp_mb: 512,
             pids: 1024,

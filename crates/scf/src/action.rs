@@ -68,6 +68,9 @@ actions! {
     ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
     ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
     PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
+    DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
+    GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
+    PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
     CopyFunction(t::CopyFunctionRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
@@ -85,10 +88,9 @@ actions! {
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
     }
     {
-    CreateCustomDomain, CreateTrigger, DeleteCustomDomain, DeleteProvisionedConcurrencyConfig,
-    DeleteReservedConcurrencyConfig, DeleteTrigger, GetAccount, GetAsyncEventStatus, GetCustomDomain,
-    GetFunctionEventInvokeConfig, GetProvisionedConcurrencyConfig, GetRequestStatus, GetReservedConcurrencyConfig,
-    ListAsyncEvents, ListCustomDomains, ListTriggers, PutProvisionedConcurrencyConfig, PutReservedConcurrencyConfig,
+    CreateCustomDomain, CreateTrigger, DeleteCustomDomain, DeleteProvisionedConcurrencyConfig, DeleteTrigger,
+    GetAccount, GetAsyncEventStatus, GetCustomDomain, GetFunctionEventInvokeConfig, GetProvisionedConcurrencyConfig,
+    GetRequestStatus, ListAsyncEvents, ListCustomDomains, ListTriggers, PutProvisionedConcurrencyConfig,
     PutTotalConcurrencyConfig, TerminateAsyncEvent, UpdateCustomDomain, UpdateFunctionEventInvokeConfig,
     UpdateTrigger, UpdateTriggerStatus,
     }

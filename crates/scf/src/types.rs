@@ -1118,3 +1118,43 @@ pub struct LayerVersionInfo {
     /// `Tags`.
     pub tags: Vec<Tag>,
 }
+
+/// Parameters of `PutReservedConcurrencyConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutReservedConcurrencyConfigRequest {
+    /// `FunctionName`.
+    pub function_name: String,
+    /// `ReservedConcurrencyMem`.
+    pub reserved_concurrency_mem: i64,
+    /// `Namespace`.
+    pub namespace: Option<String>,
+}
+
+/// Parameters of `GetReservedConcurrencyConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetReservedConcurrencyConfigRequest {
+    /// `FunctionName`.
+    pub function_name: String,
+    /// `Namespace`.
+    pub namespace: Option<String>,
+}
+
+/// Answer of `GetReservedConcurrencyConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetReservedConcurrencyConfigResponse {
+    /// `ReservedMem`.
+    pub reserved_mem: Option<i64>,
+}
+
+/// Parameters of `DeleteReservedConcurrencyConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeleteReservedConcurrencyConfigRequest {
+    /// `FunctionName`.
+    pub function_name: String,
+    /// `Namespace`.
+    pub namespace: Option<String>,
+}

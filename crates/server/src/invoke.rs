@@ -249,7 +249,11 @@ fn no_place(reject: Reject, serving: &Serving<'_>, limits: &Limits) -> (StatusCo
             (StatusCode::ResourceLimitReached, message)
         }
         Reject::Deadline { limit } | Reject::Never { limit } => {
-            let (quota, mb) = (limit_name(limit), limits.concurrency_mb);
+            let mb = match limit {
+                Limit::Group => serving.function.reserved_mb.unwrap_or_default(),
+                _ => limits.concurrency_mb,
+            };
+            let quota = limit_name(limit);
             let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");
             (StatusCode::ResourceLimitReached, message)
         }

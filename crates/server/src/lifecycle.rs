@@ -90,6 +90,10 @@ impl Lifecycle {
         self.shared
             .driver
             .retire(key, now.as_ref().map(|stored| &stored.value));
+        // As it is, not as it was when it changed: whoever changed it may have told the driver already.
+        let current = self.shared.catalog.function(key);
+        let reserved = current.and_then(|stored| stored.value.reserved_mb);
+        self.shared.driver.reserve(key, reserved);
         let Some(stored) = now else { return };
         self.prewarm(&stored.value);
         let published = stored.value.versions.values();

@@ -42,6 +42,7 @@ fn function(namespace: &str, name: &str) -> Function {
         modified: 0,
         tags: Default::default(),
         versions: Default::default(),
+        reserved_mb: None,
         last_version: 0,
         aliases: Default::default(),
     }

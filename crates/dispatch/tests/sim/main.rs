@@ -3,6 +3,7 @@
 //! The world keeps its own books from the effects alone and compares them with the rules after every step.
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dispatch::{
@@ -64,6 +65,12 @@ struct World {
     answered: BTreeSet<Ticket>,
     asked: u64,
     drained: bool,
+    /// What the functions of each account shared at the last look.
+    shared: RefCell<BTreeMap<AccountId, u64>>,
+    /// What each function held then.
+    held: RefCell<BTreeMap<GroupId, u64>>,
+    /// Whether what is set aside may be changing.
+    deploying: bool,
 }
 
 impl World {
@@ -94,6 +101,9 @@ impl World {
             answered: BTreeSet::new(),
             asked: 0,
             drained: false,
+            shared: RefCell::default(),
+            held: RefCell::default(),
+            deploying: false,
         };
         for group in 0..1 + world.random.below(5) {
             world.current.push(None);
@@ -108,7 +118,7 @@ impl World {
             group: GroupId(group as u64),
             account: AccountId(group as u64 % 2),
             memory_mb: 128 * (1 + random.below(4)),
-            group_limit: random.one_in(2).then(|| random.below(5) as u32),
+            reserved_mb: random.one_in(2).then(|| 128 * random.below(16)),
             keep_alive: 1000 * (1 + random.below(3000)),
             freeze_after: 1000 * random.below(200),
         };
@@ -116,8 +126,8 @@ impl World {
         let pool = PoolId(self.next);
         self.specs.insert(pool, spec);
         let old = self.current[group].replace(pool);
-        // A function that was stopped by a limit of none has not been starved.
-        if old.is_some_and(|old| self.specs[&old].group_limit == Some(0)) {
+        // A function that was held back by what was set aside for it has not been starved.
+        if old.is_some_and(|old| self.specs[&old].reserved_mb.is_some()) {
             let mine = |(pool, spec): (&PoolId, &PoolSpec)| {
                 (spec.group.0 == group as u64).then_some(*pool)
             };
@@ -125,11 +135,34 @@ impl World {
                 self.served.insert(pool, self.now);
             }
         }
+        self.deploying = true;
         self.step(Event::Open { pool, spec });
+        self.deploying = false;
         if let Some(old) = old {
             self.retired.insert(old);
             self.step(Event::Retire { pool: old });
         }
+    }
+
+    /// What is set aside for a function changes, and nothing else.
+    fn reserve(&mut self, group: usize) {
+        let reserved_mb = self.random.one_in(2).then(|| 128 * self.random.below(16));
+        let Some(spec) = self.current[group].and_then(|pool| self.specs.get_mut(&pool)) else {
+            return;
+        };
+        spec.reserved_mb = reserved_mb;
+        let (group, account) = (spec.group, spec.account);
+        // Until what runs beyond a share has ended, others of the account wait for longer.
+        for (pool, _) in self
+            .specs
+            .iter()
+            .filter(|(_, spec)| spec.account == account)
+        {
+            self.served.insert(*pool, self.now);
+        }
+        self.deploying = true;
+        self.step(Event::Reserve { group, reserved_mb });
+        self.deploying = false;
     }
 
     fn later(&mut self, after: u64, event: Event) {
@@ -170,7 +203,11 @@ impl World {
             15 => {
                 let groups = self.current.len() as u64;
                 let group = self.random.below(groups) as usize;
-                self.deploy(group);
+                if self.random.one_in(2) {
+                    self.deploy(group);
+                } else {
+                    self.reserve(group);
+                }
             }
             16 => {
                 let idle = self
@@ -381,42 +418,52 @@ impl World {
 
     fn fits_never(&self, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
-        spec.group_limit == Some(0)
-            || spec.memory_mb > self.config.account_mb.min(self.config.node_mb)
+        // What was said last holds for all revisions.
+        let newest = self.current[spec.group.0 as usize];
+        let reserved = newest.and_then(|newest| self.specs[&newest].reserved_mb);
+        let own = reserved.unwrap_or(self.config.account_mb);
+        spec.memory_mb > own.min(self.config.node_mb)
     }
 
     fn check(&self) {
         let mut node = 0;
         let mut accounts: BTreeMap<AccountId, u64> = BTreeMap::new();
-        let mut groups: BTreeMap<GroupId, u32> = BTreeMap::new();
+        let mut groups: BTreeMap<GroupId, u64> = BTreeMap::new();
         let mut starting = 0;
         for (pool, state) in self.instances.values() {
             let spec = &self.specs[pool];
             node += spec.memory_mb;
-            *accounts.entry(spec.account).or_default() += spec.memory_mb;
-            *groups.entry(spec.group).or_default() += 1;
+            let newest = self.current[spec.group.0 as usize];
+            if newest.is_none_or(|newest| self.specs[&newest].reserved_mb.is_none()) {
+                *accounts.entry(spec.account).or_default() += spec.memory_mb;
+            }
+            *groups.entry(spec.group).or_default() += spec.memory_mb;
             starting += u32::from(*state == Instance::Starting);
         }
         assert!(node <= self.config.node_mb, "node: {node} MB");
-        assert!(
-            accounts.values().all(|mb| *mb <= self.config.account_mb),
-            "account: {accounts:?}"
-        );
+        // What a function loses that was set aside for it is shared from then on, even beyond what there is to share;
+        // it must only not grow.
+        let before = self.shared.replace(accounts.clone());
+        let within = |(account, mb): (&AccountId, &u64)| {
+            let had = before.get(account).copied().unwrap_or(0);
+            *mb <= self.config.account_mb.max(had) || self.deploying
+        };
+        assert!(accounts.iter().all(within), "account: {accounts:?}");
         assert!(
             starting <= self.config.max_starting,
             "{starting} are starting"
         );
+        let before = self.held.replace(groups.clone());
         for pool in self.current.iter().flatten() {
             let spec = &self.specs[pool];
-            let mine = groups.get(&spec.group).copied().unwrap_or(0);
-            // A smaller limit that came later cannot take back what runs on older revisions.
-            let old = self
-                .instances
-                .values()
-                .any(|(of, _)| of != pool && self.specs[of].group == spec.group);
+            let of =
+                |groups: &BTreeMap<GroupId, u64>| groups.get(&spec.group).copied().unwrap_or(0);
+            // The same of what runs when less is set aside.
+            let limit = spec.reserved_mb.map(|mb| mb.max(of(&before)));
+            let mine = of(&groups);
             assert!(
-                old || spec.group_limit.is_none_or(|limit| mine <= limit),
-                "group: {mine} of {spec:?}"
+                self.deploying || limit.is_none_or(|limit| mine <= limit),
+                "group: {mine} MB of {spec:?}"
             );
         }
         for (ticket, _, deadline) in self.lines.values().flatten() {
@@ -529,7 +576,7 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
             group: GroupId(pool),
             account: AccountId(0),
             memory_mb: 128,
-            group_limit: None,
+            reserved_mb: None,
             keep_alive: 1_000_000,
             freeze_after: 1000,
         };

@@ -44,6 +44,10 @@ pub(super) struct Core {
     /// The pools of each function, one for each version that was asked for.
     current: HashMap<FunctionKey, Vec<(Version, PoolId)>>,
     groups: HashMap<FunctionId, GroupId>,
+    /// Memory set aside for functions, MB.
+    reserved: HashMap<FunctionKey, u64>,
+    /// Memory that an account has, MB.
+    account_mb: u64,
     instances: HashMap<InstanceId, Arc<Slot>>,
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
     /// The answer to the request that is being made, when it comes at once.
@@ -63,6 +67,8 @@ impl Core {
             pools: HashMap::new(),
             current: HashMap::new(),
             groups: HashMap::new(),
+            reserved: HashMap::new(),
+            account_mb: config.account_mb,
             instances: HashMap::new(),
             waiting: HashMap::new(),
             at_once: None,
@@ -158,7 +164,7 @@ impl Core {
             group,
             account: AccountId(function.key.account.0),
             memory_mb: u64::from(serving.config.memory.mb()),
-            group_limit: None,
+            reserved_mb: self.reserved.get(&function.key).copied(),
             keep_alive: settings.keep_alive.as_micros() as u64,
             freeze_after: settings.freeze_after.as_micros() as u64,
         };
@@ -167,6 +173,31 @@ impl Core {
             self.step(now, Event::Retire { pool: old });
         }
         live
+    }
+
+    /// Sets memory aside for a function, or no longer: what is left is for its account's others to share.
+    pub(super) fn reserve(&mut self, now: Time, function: &FunctionKey, mb: Option<u64>) {
+        let was = match mb {
+            Some(mb) => self.reserved.insert(function.clone(), mb),
+            None => self.reserved.remove(function),
+        };
+        if was == mb {
+            return;
+        }
+        let own = self
+            .reserved
+            .iter()
+            .filter(|(key, _)| key.account == function.account);
+        let left = self.account_mb.saturating_sub(own.map(|(_, mb)| *mb).sum());
+        let account = AccountId(function.account.0);
+        self.step(now, Event::Share { account, mb: left });
+        let pools = self.current.get(function).into_iter().flatten();
+        let ids = pools.filter_map(|(_, pool)| Some(self.pools.get(pool)?.id.clone()));
+        let groups: Vec<_> = ids.filter_map(|id| self.groups.get(&id).copied()).collect();
+        for group in groups {
+            let reserved_mb = mb;
+            self.step(now, Event::Reserve { group, reserved_mb });
+        }
     }
 
     pub(super) fn retire(&mut self, now: Time, function: &FunctionKey, keep: Option<&Function>) {

@@ -199,6 +199,14 @@ impl Driver {
         self.act(core);
     }
 
+    /// Memory is set aside for a function, MB, or no longer.
+    pub(crate) fn reserve(&self, function: &FunctionKey, mb: Option<u32>) {
+        let now = self.now();
+        let mut core = self.core();
+        core.reserve(now, function, mb.map(u64::from));
+        self.act(core);
+    }
+
     /// Waits for an instance. Dropping this future gives the place in line up.
     pub(crate) async fn acquire(&self, live: &Live) -> Result<Assigned, Refused> {
         let (ticket, given) = self.ask(live);

@@ -94,6 +94,7 @@ impl Serve for CreateFunction {
             added: now,
             modified: now,
             tags,
+            reserved_mb: None,
             versions: BTreeMap::new(),
             last_version: 0,
             aliases: BTreeMap::new(),
@@ -345,6 +346,7 @@ impl Serve for CopyFunction {
                 revision: 1,
                 added: now,
                 modified: now,
+                reserved_mb: None,
                 versions: BTreeMap::new(),
                 last_version: 0,
                 aliases: BTreeMap::new(),
@@ -421,7 +423,7 @@ pub(super) fn find(
     get(gateway, &key(caller, name, namespace)?)
 }
 
-fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
+pub(super) fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
     gateway.catalog.function(key).ok_or_else(|| {
         if gateway.catalog.has_namespace(key.account, &key.namespace) {
             let message = format!(

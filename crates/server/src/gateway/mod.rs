@@ -5,6 +5,7 @@
 
 mod aliases;
 mod code;
+mod concurrency;
 mod download;
 mod error;
 mod functions;
@@ -317,11 +318,13 @@ impl Gateway {
             DeleteFunctionVersion,
             DeleteLayerVersion,
             DeleteNamespace,
+            DeleteReservedConcurrencyConfig,
             GetAlias,
             GetFunction,
             GetFunctionAddress,
             GetFunctionLogs,
             GetLayerVersion,
+            GetReservedConcurrencyConfig,
             ListAliases,
             ListFunctions,
             ListLayerVersions,
@@ -330,6 +333,7 @@ impl Gateway {
             ListVersionByFunction,
             PublishLayerVersion,
             PublishVersion,
+            PutReservedConcurrencyConfig,
             UpdateAlias,
             UpdateFunctionCode,
             UpdateFunctionConfiguration,

@@ -2,6 +2,7 @@
 
 mod actions;
 mod cli;
+mod concurrency;
 mod config;
 mod layers;
 mod lifecycle;

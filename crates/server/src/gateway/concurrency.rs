@@ -1,0 +1,85 @@
+//! Reserved concurrency: memory that is set aside for a function, and that its instances may not go beyond.
+
+use model::FunctionKey;
+use scf::action::{
+    DeleteReservedConcurrencyConfig, GetReservedConcurrencyConfig, PutReservedConcurrencyConfig,
+};
+use scf::types as t;
+use scf::{Code, Error};
+
+use super::functions::{find, get, key};
+use super::{Caller, Gateway, Serve, error};
+
+impl Serve for PutReservedConcurrencyConfig {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::PutReservedConcurrencyConfigRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let mb = request.reserved_concurrency_mem;
+        let most = gateway.limits.reservable_mb();
+        let mb = u32::try_from(mb).ok().filter(|mb| *mb <= most);
+        let mb = mb.ok_or_else(|| {
+            let given = request.reserved_concurrency_mem;
+            let message =
+                format!("ReservedConcurrencyMem: {given} is not allowed; 0 to {most} (MB) is");
+            Error::new(Code::LimitExceededReserved, message)
+        })?;
+        set(gateway, &key, Some(mb)).await
+    }
+}
+
+impl Serve for GetReservedConcurrencyConfig {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::GetReservedConcurrencyConfigRequest,
+    ) -> Result<t::GetReservedConcurrencyConfigResponse, Error> {
+        let space = request.namespace.as_deref();
+        let stored = find(gateway, caller, &request.function_name, space)?;
+        Ok(t::GetReservedConcurrencyConfigResponse {
+            reserved_mem: stored.value.reserved_mb.map(i64::from),
+        })
+    }
+}
+
+impl Serve for DeleteReservedConcurrencyConfig {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteReservedConcurrencyConfigRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        set(gateway, &key, None).await
+    }
+}
+
+async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t::Empty, Error> {
+    loop {
+        let stored = get(gateway, key)?;
+        let reserved = gateway
+            .catalog
+            .reserve(&stored, mb, gateway.limits.reservable_mb())
+            .await;
+        match reserved {
+            Ok(()) => {
+                // What comes after the answer is decided by it.
+                let now = gateway.catalog.function(key);
+                let reserved = now.and_then(|stored| stored.value.reserved_mb);
+                gateway.driver.reserve(key, reserved);
+                return Ok(t::Empty {});
+            }
+            // Changed in between, by something that this does not touch.
+            Err(catalog::Error::Conflict) => {}
+            Err(catalog::Error::Quota(left)) => {
+                let message = format!(
+                    "ReservedConcurrencyMem: {} MB are not allowed; {left} MB of the account can still be set aside",
+                    mb.unwrap_or_default()
+                );
+                return Err(Error::new(Code::ReservedExceedTotal, message));
+            }
+            Err(e) => return Err(error::function(e)),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Memory that is set aside: exclusive, and an upper bound.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use serde_json::{Value, json};
+use testkit::{Client, Server};
+
+use crate::VIRGA;
+
+/// Tells its instance, after a while in which others come.
+const SLOW: &str = "import os, time\nid = os.urandom(8).hex()\ndef main_handler(e, c):\n    time.sleep(e.get('for', 0.3))\n    return id\n";
+
+/// 512 MB for an account, of which 384 can be set aside.
+fn small(more: &[&str]) -> Server {
+    let mut flags = vec!["--limits", "concurrency_mb=512,unreservable_mb=128"];
+    flags.extend(more);
+    Server::flags(VIRGA, &flags)
+}
+
+/// The instances that answer so many requests at the same time, and how many requests were refused.
+fn burst(client: &Client, name: &str, requests: usize, seconds: f64) -> (BTreeSet<String>, usize) {
+    let results: Vec<Value> = thread::scope(|scope| {
+        let callers: Vec<_> = (0..requests)
+            .map(|_| scope.spawn(|| client.invoke(name, &json!({"for": seconds}))))
+            .collect();
+        let joined = callers.into_iter().map(|caller| caller.join());
+        joined.map(|result| result.expect("answered")).collect()
+    });
+    let refused = results.iter().filter(|one| one["InvokeResult"] != 0);
+    let ids = results.iter().filter(|one| one["InvokeResult"] == 0);
+    let ids = ids.map(|one| one["RetMsg"].as_str().expect("text").to_owned());
+    (ids.collect(), refused.count())
+}
+
+fn reserve(client: &Client, name: &str, mb: i64) -> String {
+    let request = json!({"FunctionName": name, "ReservedConcurrencyMem": mb});
+    client.code("PutReservedConcurrencyConfig", &request)
+}
+
+#[test]
+fn what_is_set_aside_is_exactly_what_a_function_has() {
+    let server = small(&["--wait", "60"]);
+    let client = server.client();
+    for name in ["first", "second"] {
+        client.create(name, SLOW, json!({"Timeout": 20}));
+    }
+    assert_eq!(reserve(&client, "first", 256), "");
+    // Neither one more nor one less, and neither takes of the other's.
+    let (first, second) = thread::scope(|scope| {
+        let other = scope.spawn(|| burst(&client, "second", 8, 0.3));
+        (
+            burst(&client, "first", 8, 0.3),
+            other.join().expect("joined"),
+        )
+    });
+    assert_eq!((first.0.len(), first.1), (2, 0));
+    assert_eq!((second.0.len(), second.1), (2, 0));
+    // Once it is given back, one of them can have all.
+    client.ok(
+        "DeleteReservedConcurrencyConfig",
+        &json!({"FunctionName": "first"}),
+    );
+    let (ids, refused) = burst(&client, "second", 12, 0.5);
+    assert_eq!((ids.len(), refused), (4, 0));
+}
+
+#[test]
+fn what_is_over_is_refused_in_scfs_words_and_nothing_set_aside_stops_a_function() {
+    let mut server = small(&["--wait", "1"]);
+    let client = server.client();
+    client.create("first", SLOW, json!({"Timeout": 20}));
+    assert_eq!(reserve(&client, "first", 128), "");
+    let (ids, refused) = burst(&client, "first", 2, 3.0);
+    assert_eq!((ids.len(), refused), (1, 1));
+    assert_eq!(reserve(&client, "first", 0), "");
+    let said = |client: &Client| client.invoke("first", &json!({}))["ErrMsg"].to_string();
+    let text = said(&client);
+    assert!(
+        text.contains("432") && text.contains("reserved quota 0MB"),
+        "{text}"
+    );
+    // Nothing of it is left running either.
+    testkit::eventually("its instances end", || {
+        let page = client.send("GET", "/metrics", &[], b"");
+        let page = String::from_utf8(page.body).expect("text");
+        page.contains("virga_instances{state=\"idle\"} 0")
+            && page.contains("virga_instances{state=\"frozen\"} 0")
+    });
+    server.kill();
+    server.restart();
+    let client = server.client();
+    assert!(said(&client).contains("reserved quota 0MB"));
+    let shown = client.ok(
+        "GetReservedConcurrencyConfig",
+        &json!({"FunctionName": "first"}),
+    );
+    assert_eq!(shown["ReservedMem"], 0);
+    client.ok(
+        "DeleteReservedConcurrencyConfig",
+        &json!({"FunctionName": "first"}),
+    );
+    assert_eq!(
+        client.invoke("first", &json!({"for": 0}))["InvokeResult"],
+        0
+    );
+    let shown = client.ok(
+        "GetReservedConcurrencyConfig",
+        &json!({"FunctionName": "first"}),
+    );
+    assert_eq!(shown["ReservedMem"], Value::Null);
+}
+
+#[test]
+fn not_everything_can_be_set_aside() {
+    let server = small(&[]);
+    let client = server.client();
+    for name in ["first", "second"] {
+        client.create(name, SLOW, json!({}));
+    }
+    let rows = [
+        ("first", 256, ""),
+        ("second", 256, "FailedOperation.ReservedExceedTotal"),
+        ("second", 128, ""),
+        // A function's own can be changed within what it has and what is left.
+        ("first", 384, "FailedOperation.ReservedExceedTotal"),
+        ("first", 128, ""),
+        ("second", 256, ""),
+        (
+            "first",
+            -1,
+            "LimitExceeded.FunctionReservedConcurrencyMemory",
+        ),
+        (
+            "first",
+            512,
+            "LimitExceeded.FunctionReservedConcurrencyMemory",
+        ),
+        ("nobody", 128, "ResourceNotFound.Function"),
+    ];
+    for (name, mb, code) in rows {
+        assert_eq!(reserve(&client, name, mb), code, "{name} {mb}");
+    }
+    // A function that is gone holds nothing.
+    client.ok("DeleteFunction", &json!({"FunctionName": "second"}));
+    assert_eq!(reserve(&client, "first", 384), "");
+    let listed = client.ok("ListFunctions", &json!({}));
+    assert_eq!(listed["Functions"][0]["ReservedConcurrencyMem"], 384);
+}
