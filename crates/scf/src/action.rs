@@ -33,18 +33,9 @@ pub fn find(name: &str) -> Option<&'static ActionInfo> {
 }
 
 macro_rules! actions {
-    ({ $($built:ident($request:ty) -> $response:ty,)* } { $($later:ident,)* }) => {
-        $(
-            #[doc = concat!("The action `", stringify!($built), "`.")]
-            #[derive(Clone, Copy, Debug)]
-            pub struct $built;
-
-            impl Action for $built {
-                const NAME: &'static str = stringify!($built);
-                type Request = $request;
-                type Response = $response;
-            }
-        )*
+    ({ $($built:ident($built_in:ty) -> $built_out:ty,)* } { $($later:ident($later_in:ty) -> $later_out:ty,)* }) => {
+        $(action!($built($built_in) -> $built_out);)*
+        $(action!($later($later_in) -> $later_out);)*
 
         const UNSORTED: &[ActionInfo] = &[
             $(ActionInfo { name: stringify!($built), built: true },)*
@@ -53,46 +44,76 @@ macro_rules! actions {
     };
 }
 
+macro_rules! action {
+    ($name:ident($request:ty) -> $response:ty) => {
+        #[doc = concat!("The action `", stringify!($name), "`.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl Action for $name {
+            const NAME: &'static str = stringify!($name);
+            type Request = $request;
+            type Response = $response;
+        }
+    };
+}
+
 actions! {
     {
-    CreateAlias(t::CreateAliasRequest) -> t::Empty,
-    DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
-    DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
-    GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
-    ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
-    ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
-    PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
-    UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
-    DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
-    GetLayerVersion(t::GetLayerVersionRequest) -> t::GetLayerVersionResponse,
-    ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
-    ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
-    PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
-    DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
-    GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
-    PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
     CopyFunction(t::CopyFunctionRequest) -> t::Empty,
+    CreateAlias(t::CreateAliasRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
+    DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
     DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
+    DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
+    DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
     DeleteNamespace(t::DeleteNamespaceRequest) -> t::Empty,
+    DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
+    GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
+    GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
     GetFunction(t::GetFunctionRequest) -> t::GetFunctionResponse,
     GetFunctionAddress(t::GetFunctionAddressRequest) -> t::GetFunctionAddressResponse,
     GetFunctionLogs(t::GetFunctionLogsRequest) -> t::GetFunctionLogsResponse,
+    GetLayerVersion(t::GetLayerVersionRequest) -> t::GetLayerVersionResponse,
+    GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
     Invoke(t::InvokeRequest) -> t::InvokeResponse,
     InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse,
+    ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
     ListFunctions(t::ListFunctionsRequest) -> t::ListFunctionsResponse,
+    ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
+    ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
     ListNamespaces(t::ListNamespacesRequest) -> t::ListNamespacesResponse,
+    ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
+    PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
+    PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
+    PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
+    UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
     UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
     UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
     }
     {
-    CreateCustomDomain, CreateTrigger, DeleteCustomDomain, DeleteProvisionedConcurrencyConfig, DeleteTrigger,
-    GetAccount, GetAsyncEventStatus, GetCustomDomain, GetFunctionEventInvokeConfig, GetProvisionedConcurrencyConfig,
-    GetRequestStatus, ListAsyncEvents, ListCustomDomains, ListTriggers, PutProvisionedConcurrencyConfig,
-    PutTotalConcurrencyConfig, TerminateAsyncEvent, UpdateCustomDomain, UpdateFunctionEventInvokeConfig,
-    UpdateTrigger, UpdateTriggerStatus,
+    CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
+    CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
+    DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
+    DeleteProvisionedConcurrencyConfig(t::DeleteProvisionedConcurrencyConfigRequest) -> t::Empty,
+    DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
+    GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
+    GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
+    GetFunctionEventInvokeConfig(t::GetFunctionEventInvokeConfigRequest) -> t::GetFunctionEventInvokeConfigResponse,
+    GetProvisionedConcurrencyConfig(t::GetProvisionedConcurrencyConfigRequest) -> t::GetProvisionedConcurrencyConfigResponse,
+    GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
+    ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
+    ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
+    ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
+    PutProvisionedConcurrencyConfig(t::PutProvisionedConcurrencyConfigRequest) -> t::Empty,
+    PutTotalConcurrencyConfig(t::PutTotalConcurrencyConfigRequest) -> t::Empty,
+    TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
+    UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
+    UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
+    UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
+    UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
     }
 }
 
@@ -140,7 +161,10 @@ mod tests {
                 built: true
             })
         );
-        assert_eq!(find("GetAccount").map(|action| action.built), Some(false));
+        assert_eq!(
+            find("CreateTrigger").map(|action| action.built),
+            Some(false)
+        );
         assert_eq!(find("invoke"), None);
     }
 }

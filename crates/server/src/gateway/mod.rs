@@ -3,6 +3,7 @@
 //! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
 //! for a fault of the network. Wire types stop here.
 
+mod account;
 mod aliases;
 mod code;
 mod concurrency;
@@ -319,6 +320,7 @@ impl Gateway {
             DeleteLayerVersion,
             DeleteNamespace,
             DeleteReservedConcurrencyConfig,
+            GetAccount,
             GetAlias,
             GetFunction,
             GetFunctionAddress,

@@ -110,9 +110,9 @@ fn each_wrong_request_gets_its_code_and_a_message_that_helps() {
             "\"Rain\"",
         ),
         (
-            refusal(&client.post("GetAccount", b"{}", now(), &[])),
+            refusal(&client.post("TerminateAsyncEvent", b"{}", now(), &[])),
             "UnsupportedOperation",
-            "GetAccount",
+            "TerminateAsyncEvent",
         ),
         (
             refusal(&client.post("ListFunctions", b"{\"Limit\":", now(), &[])),

@@ -1,0 +1,102 @@
+//! `GetAccount`: what an account uses, and what it may.
+
+use catalog::Stored;
+use model::{Function, Namespace};
+use scf::Error;
+use scf::action::GetAccount;
+use scf::types as t;
+use std::sync::Arc;
+
+use super::{Caller, Gateway, Serve};
+
+/// Source: SCF's limits of a namespace that nothing here has a say in yet.
+const TRIGGERS_OF_A_TYPE: i64 = 10;
+const TYPES_OF_TRIGGERS: i64 = 11;
+const TEST_MODELS: i64 = 20;
+const CONCURRENT_EXECUTIONS: i64 = 100;
+const RETRIES: i64 = 2;
+const MESSAGE_TTL_S: (i64, i64) = (60, 21_600);
+
+impl Serve for GetAccount {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        _: t::GetAccountRequest,
+    ) -> Result<t::GetAccountResponse, Error> {
+        let limits = &gateway.limits;
+        let others = gateway.catalog.namespaces(caller.account);
+        let others = others.iter().map(|stored| stored.value.name.clone());
+        let mut namespaces: Vec<_> = others.filter(|name| !name.is_default()).collect();
+        namespaces.insert(0, Namespace::default());
+        let total = i64::from(limits.concurrency_mb);
+        let mut reserved = 0;
+        let usage: Vec<_> = namespaces
+            .iter()
+            .map(|name| {
+                let functions = gateway.catalog.functions(caller.account, name);
+                let own = reserved_of(&functions);
+                reserved += own;
+                t::NamespaceUsage {
+                    functions: functions
+                        .iter()
+                        .map(|stored| stored.value.key.name.to_string())
+                        .collect(),
+                    namespace: name.to_string(),
+                    functions_count: functions.len() as i64,
+                    total_concurrency_mem: total,
+                    total_allocated_concurrency_mem: own,
+                    total_allocated_provisioned_mem: 0,
+                }
+            })
+            .collect();
+        let each = |name: &Namespace| t::NamespaceLimit {
+            functions_count: limits.functions_per_namespace.into(),
+            trigger: triggers(),
+            namespace: name.to_string(),
+            concurrent_executions: CONCURRENT_EXECUTIONS,
+            timeout_limit: limits.timeout_max_s.into(),
+            test_model_limit: TEST_MODELS,
+            init_timeout_limit: limits.init_timeout_max_s.into(),
+            retry_num_limit: RETRIES,
+            min_msg_ttl: MESSAGE_TTL_S.0,
+            max_msg_ttl: MESSAGE_TTL_S.1,
+        };
+        Ok(t::GetAccountResponse {
+            account_limit: t::LimitsInfo {
+                namespaces_count: limits.namespaces.into(),
+                namespace: namespaces.iter().map(each).collect(),
+            },
+            account_usage: t::UsageInfo {
+                namespaces_count: namespaces.len() as i64,
+                namespace: usage,
+                total_concurrency_mem: total,
+                total_allocated_concurrency_mem: reserved,
+                user_concurrency_mem_limit: total,
+            },
+        })
+    }
+}
+
+fn reserved_of(functions: &[Arc<Stored<Function>>]) -> i64 {
+    let reserved = functions
+        .iter()
+        .filter_map(|stored| stored.value.reserved_mb);
+    reserved.map(i64::from).sum()
+}
+
+fn triggers() -> t::TriggerCount {
+    t::TriggerCount {
+        cos: TRIGGERS_OF_A_TYPE,
+        timer: TRIGGERS_OF_A_TYPE,
+        cmq: TRIGGERS_OF_A_TYPE,
+        total: TRIGGERS_OF_A_TYPE * TYPES_OF_TRIGGERS,
+        ckafka: TRIGGERS_OF_A_TYPE,
+        apigw: TRIGGERS_OF_A_TYPE,
+        cls: TRIGGERS_OF_A_TYPE,
+        clb: TRIGGERS_OF_A_TYPE,
+        mps: TRIGGERS_OF_A_TYPE,
+        cm: TRIGGERS_OF_A_TYPE,
+        vod: TRIGGERS_OF_A_TYPE,
+        eb: TRIGGERS_OF_A_TYPE,
+    }
+}
