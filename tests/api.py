@@ -1,6 +1,7 @@
 """The official Python SDK, action by action."""
 
 import json
+import os
 
 import pytest
 from tencentcloud.common import credential
@@ -9,20 +10,61 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.scf.v20180416 import models, scf_client
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PUBLISHED = json.load(open(os.path.join(ROOT, "crates/scf/tests/api-2018-04-16.json")))
+PLAIN = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
+def misfits(value, kind, where):
+    """What of an answer is not as the API publishes it: fields that are missing or unknown, values of another type."""
+    if value is None:
+        return []
+    if kind.startswith("["):
+        if not isinstance(value, list):
+            return ["%s is no list: %r" % (where, value)]
+        return [wrong for number, one in enumerate(value) for wrong in misfits(one, kind[1:-1], "%s[%d]" % (where, number))]
+    if kind in PLAIN:
+        # A bool of Python's is an int, too.
+        fits = isinstance(value, PLAIN[kind]) and (kind == "bool" or not isinstance(value, bool))
+        return [] if fits else ["%s is no %s: %r" % (where, kind, value)]
+    return fields_that_misfit(value, PUBLISHED["types"][kind], where)
+
+
+def fields_that_misfit(value, fields, where):
+    if not isinstance(value, dict):
+        return ["%s is no object: %r" % (where, value)]
+    named = ["%s.%s is %s" % (where, name, "unknown" if name in value else "missing") for name in set(value) ^ set(fields)]
+    return sorted(named) + [wrong for name in set(value) & set(fields) for wrong in misfits(value[name], fields[name], where + "." + name)]
+
 
 class Api:
-    """Calls actions by name and notes which."""
+    """Calls actions by name, looks at the shape of each answer, and notes what was called and refused."""
 
-    def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None):
+    # The codes of each action, over all judges; the empty one is success.
+    called = {}
+
+    def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None, secret_id=None):
         http = HttpProfile(endpoint=endpoint or server.address, protocol="http", reqMethod=verb)
         profile = ClientProfile(signMethod=method, httpProfile=http)
         profile.unsignedPayload = unsigned
-        pair = credential.Credential(server.secret_id, key or server.secret_key)
+        pair = credential.Credential(secret_id or server.secret_id, key or server.secret_key)
         self.client = scf_client.ScfClient(pair, "ap-guangzhou", profile)
-        self.called = set()
+        self.send, self.client.call = self.client.call, self.see
+
+    def see(self, action, *arguments, **more):
+        """Sends for the SDK, and looks at what came back."""
+        codes = Api.called.setdefault(action, set())
+        try:
+            answer = self.send(action, *arguments, **more)
+        except TencentCloudSDKException as refused:
+            codes.add(refused.get_code())
+            raise
+        codes.add("")
+        wrong = fields_that_misfit(json.loads(answer)["Response"], PUBLISHED["actions"][action]["response"], action)
+        assert not wrong, wrong
+        return answer
 
     def __call__(self, action, **fields):
-        self.called.add(action)
         request = getattr(models, action + "Request")()
         request.from_json_string(json.dumps(fields))
         return getattr(self.client, action)(request)

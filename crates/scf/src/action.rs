@@ -41,6 +41,12 @@ macro_rules! actions {
             $(ActionInfo { name: stringify!($built), built: true },)*
             $(ActionInfo { name: stringify!($later), built: false },)*
         ];
+
+        /// Each action's name, and a request and an answer of it with all their fields.
+        #[cfg(test)]
+        fn samples() -> Vec<(&'static str, serde_json::Value, serde_json::Value)> {
+            vec![$(tests::sample::<$built>(),)* $(tests::sample::<$later>(),)*]
+        }
     };
 }
 
@@ -149,6 +155,52 @@ const fn before(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Map, Value};
+    use std::collections::BTreeSet;
+
+    /// The published fields of every action. Source: the official Python SDK and `tccli`.
+    const PUBLISHED: &str = include_str!("../tests/api-2018-04-16.json");
+
+    pub(super) fn sample<A: Action>() -> (&'static str, Value, Value)
+    where
+        A::Request: Default,
+        A::Response: Default,
+    {
+        let request = serde_json::to_value(A::Request::default()).expect("plain data");
+        let response = serde_json::to_value(A::Response::default()).expect("plain data");
+        (A::NAME, request, response)
+    }
+
+    fn names(object: &Value) -> BTreeSet<&str> {
+        let fields = object.as_object().map(Map::keys);
+        fields.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn every_action_has_the_published_fields_and_no_others() {
+        let published: Value = serde_json::from_str(PUBLISHED).expect("the published fields");
+        let actions = &published["actions"];
+        let samples = samples();
+        let own: BTreeSet<_> = samples.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(own, names(actions));
+        let mut wrong = Vec::new();
+        for (name, request, response) in &samples {
+            let mut answered = names(&actions[name]["response"]);
+            // Every answer has it; the envelope adds it.
+            assert!(answered.remove("RequestId"), "{name}");
+            let sides = [
+                ("request", names(request), names(&actions[name]["request"])),
+                ("response", names(response), answered),
+            ];
+            for (side, own, wanted) in sides {
+                let differ: Vec<_> = own.symmetric_difference(&wanted).collect();
+                if !differ.is_empty() {
+                    wrong.push(format!("{name} {side}: {differ:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 
     #[test]
     fn the_list_is_the_apis_and_sorted() {

@@ -65,20 +65,26 @@ impl Client {
     /// # Errors
     /// The API's.
     pub fn call(&self, action: &str, request: &Value) -> Result<Value, Refused> {
-        let answer = self.post(action, request.to_string().as_bytes(), now(), &[]);
+        let answer = self.attempt(action, request);
+        answer.unwrap_or_else(|| panic!("{action} {request}: no answer"))
+    }
+
+    /// Calls an action of a server that may end meanwhile; nothing where no whole answer comes.
+    pub fn attempt(&self, action: &str, request: &Value) -> Option<Result<Value, Refused>> {
+        let answer = self.try_post(action, request.to_string().as_bytes(), now(), &[])?;
         assert_eq!(
             (answer.status, answer.content_type.as_str()),
             (200, "application/json")
         );
         let response = answer.json()["Response"].take();
         assert!(response["RequestId"].is_string(), "{response}");
-        match response.get("Error") {
+        Some(match response.get("Error") {
             None => Ok(response),
             Some(error) => Err(Refused {
                 code: text(&error["Code"]),
                 message: text(&error["Message"]),
             }),
-        }
+        })
     }
 
     /// Calls an action that must succeed.
@@ -101,6 +107,17 @@ impl Client {
         timestamp: i64,
         headers: &[(&str, &str)],
     ) -> Answer {
+        self.try_post(action, body, timestamp, headers)
+            .expect("an answer")
+    }
+
+    fn try_post(
+        &self,
+        action: &str,
+        body: &[u8],
+        timestamp: i64,
+        headers: &[(&str, &str)],
+    ) -> Option<Answer> {
         let host = self.host();
         let authorization = tc3::authorization(&ToSign {
             secret_id: &self.id,
@@ -127,11 +144,22 @@ impl Client {
             .copied()
             .filter(|(_, value)| !value.is_empty())
             .collect();
-        self.send("POST", "/", &all, body)
+        self.try_send("POST", "/", &all, body)
     }
 
     /// Sends anything.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body)
+            .expect("an answer")
+    }
+
+    fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.endpoint));
@@ -139,7 +167,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body).expect("a request");
-        let mut answer = self.agent.run(request).expect("an answer");
+        let mut answer = self.agent.run(request).ok()?;
         let content_type = answer.headers().get("content-type");
         let content_type = content_type
             .and_then(|value| value.to_str().ok())
@@ -151,12 +179,12 @@ impl Client {
             .with_config()
             .limit(1 << 30)
             .read_to_vec()
-            .expect("a body");
-        Answer {
+            .ok()?;
+        Some(Answer {
             status,
             content_type,
             body,
-        }
+        })
     }
 
     /// Fetches a page of the server.

@@ -7,6 +7,7 @@ mod config;
 mod layers;
 mod lifecycle;
 mod limits;
+mod model;
 mod packages;
 mod runtime;
 mod scaling;

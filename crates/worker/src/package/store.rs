@@ -50,20 +50,45 @@ impl PackageStore {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        let aside = self.path("aside");
-        match fs::remove_dir_all(&aside) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        // What is half done; and what is quickly put together again, of files that others hold.
+        for name in ["aside", "merged"] {
+            self.discard(&self.path(name))?;
         }
-        // Quickly put together again, and of files that others hold.
-        match fs::remove_dir_all(self.path("merged")) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        self.clear_discarded()?;
         for name in ["aside", "merged", "packages", "trees"] {
             fs::create_dir_all(self.path(name))?;
         }
         self.distrust_after_a_crash()
+    }
+
+    /// Takes a directory of an earlier run out of the way. A sandbox of that run may not have ended yet and still write
+    /// into it, so it is moved before it is removed.
+    fn discard(&self, directory: &Path) -> io::Result<()> {
+        if !directory.exists() {
+            return Ok(());
+        }
+        let discarded = self.path("discarded");
+        fs::create_dir_all(&discarded)?;
+        let mut free = (0u64..).map(|number| discarded.join(number.to_string()));
+        match free.find(|path| !path.exists()) {
+            Some(free) => fs::rename(directory, free),
+            None => Ok(()),
+        }
+    }
+
+    fn clear_discarded(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.path("discarded")) {
+            // What a sandbox has written meanwhile goes with the next start.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Trees are not synced file by file. After a crash of the whole machine those that can be unpacked again
