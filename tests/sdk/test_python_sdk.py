@@ -185,6 +185,12 @@ def test_what_is_set_aside_and_what_there_is(api):
         assert api.code(action, FunctionName="reserved", Namespace="nowhere", **more) == "ResourceNotFound.Namespace"
     beyond = api.code("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=128000)
     assert beyond == "LimitExceeded.FunctionReservedConcurrencyMemory"
+    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=64000)
+    usage = api("GetAccount").AccountUsage
+    assert (usage.TotalConcurrencyMem, usage.UserConcurrencyMemLimit, usage.Namespace[0].TotalConcurrencyMem) == (128000, 64000, 64000)
+    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12799) == "LimitExceeded.TotalConcurrencyMemory"
+    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12800, Namespace="nowhere") == "ResourceNotFound.Namespace"
+    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=128000)
     api("DeleteFunction", FunctionName="reserved")
 
 

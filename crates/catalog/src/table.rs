@@ -1,7 +1,9 @@
 //! The catalog's typed tables over a store.
 //!
-//! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>` and `layer/<account>/<name>`. The namespace `default`
-//! exists for every account whether or not it has an entry.
+//! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>` and `account/<account>`. The
+//! namespace `default`, and every account, exists whether or not it has an entry.
+
+mod quota;
 
 use std::sync::{Arc, RwLock};
 
@@ -240,35 +242,6 @@ impl Catalog {
             Precondition::Revision(old.revision),
         )
         .await
-    }
-
-    /// Sets memory aside for a function that is still as it was read, or no longer. All functions of the account together
-    /// may have up to `most` MB.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when it is not, [`Error::Quota`] with what is left, or the store's.
-    pub async fn reserve(
-        &self,
-        old: &Stored<Function>,
-        mb: Option<u32>,
-        most: u32,
-    ) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
-        let key = &old.value.key;
-        let others: u32 = self.read(|view| {
-            let of_account = |other: &&FunctionKey| other.account == key.account && *other != key;
-            let others = view.functions.keys().filter(of_account);
-            others
-                .filter_map(|other| view.functions.get(other)?.value.reserved_mb)
-                .sum()
-        });
-        let left = most.saturating_sub(others);
-        if mb.is_some_and(|mb| mb > left) {
-            return Err(Error::Quota(left));
-        }
-        let mut new = old.value.clone();
-        new.reserved_mb = mb;
-        self.update_function(old, &new).await
     }
 
     /// Removes a function that is still as it was read.
@@ -564,6 +537,19 @@ fn apply(
             }
             let now = view.functions.get(&key).cloned();
             Ok(Some(Change { key, now }))
+        }
+        "account" => {
+            match value {
+                Some(bytes) => {
+                    let stored = Stored {
+                        value: format::decode(bytes).map_err(wrong)?,
+                        revision,
+                    };
+                    view.accounts.insert(account, Arc::new(stored));
+                }
+                None => drop(view.accounts.remove(&account)),
+            }
+            Ok(None)
         }
         "layer" => {
             let name = LayerName::parse(first).map_err(|e| wrong(e.to_string()))?;

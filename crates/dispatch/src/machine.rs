@@ -7,8 +7,8 @@ use crate::pool::{Instance, Pool, State};
 use crate::room::Room;
 use crate::timer::{Due, Timers};
 use crate::{
-    Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats, Reject,
-    StartFault, Ticket, Time,
+    AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats,
+    Reject, StartFault, Ticket, Time,
 };
 
 /// All pools of a node.
@@ -52,10 +52,7 @@ impl Machine {
         match event {
             Event::Open { pool, spec } => self.open(now, pool, spec, out),
             Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
-            Event::Share { account, mb } => {
-                self.room.share(account, mb);
-                self.serve_wants(now, out);
-            }
+            Event::Share { account, mb } => self.share(now, account, mb, out),
             Event::Retire { pool } => self.retire(pool, out),
             Event::Request {
                 ticket,
@@ -418,6 +415,21 @@ impl Machine {
         self.room.reserve(account, group, mb);
         while self.room.is_over(group) {
             match self.least_recent(|pool| pool.spec.group == group) {
+                Some(id) => self.stop(id, out),
+                None => break,
+            }
+        }
+        self.serve_wants(now, out);
+    }
+
+    /// What an account's functions share is from now on as told; the same of what is above it.
+    fn share(&mut self, now: Time, account: AccountId, mb: u64, out: &mut Vec<Effect>) {
+        self.room.share(account, mb);
+        while self.room.is_over_share(&self.config, account) {
+            let shares = |pool: &Pool| {
+                pool.spec.account == account && !self.room.is_reserved(pool.spec.group)
+            };
+            match self.least_recent(shares) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }

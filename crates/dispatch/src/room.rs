@@ -104,6 +104,14 @@ impl Room {
         })
     }
 
+    /// Whether an account's functions have more than they share, once everything that is being stopped is gone.
+    pub(crate) fn is_over_share(&self, config: &Config, account: AccountId) -> bool {
+        self.accounts.get(&account).is_some_and(|account| {
+            let left = account.taken.mb - account.taken.stopping_mb;
+            left > account.mb.unwrap_or(config.account_mb)
+        })
+    }
+
     fn shortage(
         &self,
         config: &Config,

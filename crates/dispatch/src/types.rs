@@ -54,7 +54,7 @@ pub enum Event {
         /// As [`PoolSpec::reserved_mb`].
         reserved_mb: Option<u64>,
     },
-    /// What an account has for the groups for which nothing is set aside.
+    /// What an account has for the groups for which nothing is set aside. What idles above it is stopped.
     Share {
         /// Which.
         account: AccountId,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod concurrency;
 mod function;
 mod invalid;
 mod invocation;
@@ -15,6 +16,7 @@ mod names;
 mod version;
 
 pub use code::{CodeRef, Sha256};
+pub use concurrency::AccountRecord;
 pub use function::{
     Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, PendingCode, Seconds,
     StatusReason, Timestamp,

@@ -97,8 +97,8 @@ pub struct Limits {
     pub response_bytes: u64,
     /// RoutingKey, bytes.
     pub routing_key_bytes: u32,
-    /// Memory of all running instances of an account, MB; divided by a function's MemorySize it is the
-    /// number of instances.
+    /// Memory of all running instances of an account, MB, unless the account sets less; divided by a function's
+    /// MemorySize it is the number of instances.
     pub concurrency_mb: u32,
     /// Of it, what can never be set aside for single functions, MB.
     pub unreservable_mb: u32,
@@ -110,13 +110,6 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of a process.
     pub open_files: u32,
-}
-
-impl Limits {
-    /// Memory that can be set aside for single functions, MB.
-    pub fn reservable_mb(&self) -> u32 {
-        self.concurrency_mb.saturating_sub(self.unreservable_mb)
-    }
 }
 
 impl Default for Limits {

@@ -112,6 +112,7 @@ codes! {
     LimitExceededNamespace = "LimitExceeded.Namespace",
     LimitExceededReserved = "LimitExceeded.FunctionReservedConcurrencyMemory",
     LimitExceededOffset = "LimitExceeded.Offset",
+    LimitExceededTotal = "LimitExceeded.TotalConcurrencyMemory",
     LimitExceededTimeout = "LimitExceeded.Timeout",
     MissingParameter = "MissingParameter",
     MissingCode = "MissingParameter.Code",

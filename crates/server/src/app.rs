@@ -150,6 +150,7 @@ pub(crate) async fn up(
         worker.clone(),
         packages.clone(),
         install,
+        limits.clone(),
     );
     prewarm(&worker, &config);
     // 4. Whom it serves.

@@ -172,7 +172,8 @@ impl Ingest {
             Refused::NoPlace(Reject::Gone) => return Err(Gone),
             Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
             Refused::NoPlace(reject) => {
-                let (status, message) = no_place(reject, serving, &self.limits);
+                let shared = self.driver.shared_mb(serving.function.key.account);
+                let (status, message) = no_place(reject, serving, shared);
                 report.refused(status, &message)
             }
         }))
@@ -229,7 +230,7 @@ fn draw(request: RequestId) -> f64 {
 struct Gone;
 
 /// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
-fn no_place(reject: Reject, serving: &Serving<'_>, limits: &Limits) -> (StatusCode, String) {
+fn no_place(reject: Reject, serving: &Serving<'_>, shared_mb: u64) -> (StatusCode, String) {
     let name = &serving.function.key.name;
     match reject {
         Reject::Never { limit: Limit::Node } => {
@@ -250,8 +251,8 @@ fn no_place(reject: Reject, serving: &Serving<'_>, limits: &Limits) -> (StatusCo
         }
         Reject::Deadline { limit } | Reject::Never { limit } => {
             let mb = match limit {
-                Limit::Group => serving.function.reserved_mb.unwrap_or_default(),
-                _ => limits.concurrency_mb,
+                Limit::Group => serving.function.reserved_mb.unwrap_or_default().into(),
+                _ => shared_mb,
             };
             let quota = limit_name(limit);
             let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use catalog::{Catalog, Change, Stored};
 use model::{
-    CodeRef, Function, FunctionKey, FunctionState, PendingCode, Runtime, Sha256, StatusReason,
+    CodeRef, Function, FunctionKey, FunctionState, Limits, PendingCode, Runtime, Sha256,
+    StatusReason,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
@@ -34,6 +35,7 @@ struct Shared {
     worker: Arc<Worker>,
     packages: PackageStore,
     install: InstallSettings,
+    limits: Arc<Limits>,
     at_work: Mutex<HashSet<FunctionKey>>,
     /// Trees that were compiled, or are about to be, and for which interpreter.
     compiled: Mutex<HashSet<(Sha256, Runtime)>>,
@@ -48,6 +50,7 @@ impl Lifecycle {
         worker: Arc<Worker>,
         packages: PackageStore,
         install: InstallSettings,
+        limits: Arc<Limits>,
     ) -> Self {
         let shared = Shared {
             catalog,
@@ -55,6 +58,7 @@ impl Lifecycle {
             worker,
             packages,
             install,
+            limits,
             at_work: Mutex::default(),
             compiled: Mutex::default(),
             compiling: tokio::sync::Mutex::default(),
@@ -90,10 +94,13 @@ impl Lifecycle {
         self.shared
             .driver
             .retire(key, now.as_ref().map(|stored| &stored.value));
-        // As it is, not as it was when it changed: whoever changed it may have told the driver already.
-        let current = self.shared.catalog.function(key);
-        let reserved = current.and_then(|stored| stored.value.reserved_mb);
-        self.shared.driver.reserve(key, reserved);
+        let shared = &self.shared;
+        shared.driver.total(key.account, || {
+            shared.catalog.total_mb(key.account, &shared.limits)
+        });
+        shared
+            .driver
+            .reserve(key, || shared.catalog.function(key)?.value.reserved_mb);
         let Some(stored) = now else { return };
         self.prewarm(&stored.value);
         let published = stored.value.versions.values();

@@ -46,7 +46,8 @@ pub(super) struct Core {
     groups: HashMap<FunctionId, GroupId>,
     /// Memory set aside for functions, MB.
     reserved: HashMap<FunctionKey, u64>,
-    /// Memory that an account has, MB.
+    /// Memory that an account has, MB, where that is not `account_mb`.
+    totals: HashMap<AccountId, u64>,
     account_mb: u64,
     instances: HashMap<InstanceId, Arc<Slot>>,
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
@@ -68,6 +69,7 @@ impl Core {
             current: HashMap::new(),
             groups: HashMap::new(),
             reserved: HashMap::new(),
+            totals: HashMap::new(),
             account_mb: config.account_mb,
             instances: HashMap::new(),
             waiting: HashMap::new(),
@@ -184,13 +186,7 @@ impl Core {
         if was == mb {
             return;
         }
-        let own = self
-            .reserved
-            .iter()
-            .filter(|(key, _)| key.account == function.account);
-        let left = self.account_mb.saturating_sub(own.map(|(_, mb)| *mb).sum());
-        let account = AccountId(function.account.0);
-        self.step(now, Event::Share { account, mb: left });
+        self.share(now, AccountId(function.account.0));
         let pools = self.current.get(function).into_iter().flatten();
         let ids = pools.filter_map(|(_, pool)| Some(self.pools.get(pool)?.id.clone()));
         let groups: Vec<_> = ids.filter_map(|id| self.groups.get(&id).copied()).collect();
@@ -198,6 +194,28 @@ impl Core {
             let reserved_mb = mb;
             self.step(now, Event::Reserve { group, reserved_mb });
         }
+    }
+
+    /// What an account's instances may have together, MB.
+    pub(super) fn total(&mut self, now: Time, account: AccountId, mb: u64) {
+        if self.totals.insert(account, mb) != Some(mb) {
+            self.share(now, account);
+        }
+    }
+
+    /// What an account's functions share for which nothing is set aside, MB.
+    pub(super) fn shared_mb(&self, account: AccountId) -> u64 {
+        let total = self.totals.get(&account).unwrap_or(&self.account_mb);
+        let own = self
+            .reserved
+            .iter()
+            .filter(|(key, _)| key.account.0 == account.0);
+        total.saturating_sub(own.map(|(_, mb)| *mb).sum())
+    }
+
+    fn share(&mut self, now: Time, account: AccountId) {
+        let mb = self.shared_mb(account);
+        self.step(now, Event::Share { account, mb });
     }
 
     pub(super) fn retire(&mut self, now: Time, function: &FunctionKey, keep: Option<&Function>) {

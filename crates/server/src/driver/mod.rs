@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dispatch::{Event, InstanceId, Limit, PoolId, PoolStats, Reject, StartFault, Ticket, Time};
-use model::{Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, Usage};
+use model::{AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, Usage};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
@@ -199,12 +199,25 @@ impl Driver {
         self.act(core);
     }
 
-    /// Memory is set aside for a function, MB, or no longer.
-    pub(crate) fn reserve(&self, function: &FunctionKey, mb: Option<u32>) {
+    /// Memory is set aside for a function, or no longer. How much is read, MB, as in [`Driver::total`].
+    pub(crate) fn reserve(&self, function: &FunctionKey, read: impl FnOnce() -> Option<u32>) {
         let now = self.now();
         let mut core = self.core();
-        core.reserve(now, function, mb.map(u64::from));
+        core.reserve(now, function, read().map(u64::from));
         self.act(core);
+    }
+
+    /// What an account's instances may have together has changed. It is read, MB, where no other change comes between.
+    pub(crate) fn total(&self, account: AccountId, read: impl FnOnce() -> u32) {
+        let now = self.now();
+        let mut core = self.core();
+        core.total(now, dispatch::AccountId(account.0), read().into());
+        self.act(core);
+    }
+
+    /// What an account's functions share for which nothing is set aside, MB.
+    pub(crate) fn shared_mb(&self, account: AccountId) -> u64 {
+        self.core().shared_mb(dispatch::AccountId(account.0))
     }
 
     /// Waits for an instance. Dropping this future gives the place in line up.

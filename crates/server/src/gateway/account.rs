@@ -28,7 +28,7 @@ impl Serve for GetAccount {
         let others = others.iter().map(|stored| stored.value.name.clone());
         let mut namespaces: Vec<_> = others.filter(|name| !name.is_default()).collect();
         namespaces.insert(0, Namespace::default());
-        let total = i64::from(limits.concurrency_mb);
+        let total = i64::from(gateway.catalog.total_mb(caller.account, limits));
         let mut reserved = 0;
         let usage: Vec<_> = namespaces
             .iter()
@@ -69,7 +69,7 @@ impl Serve for GetAccount {
             account_usage: t::UsageInfo {
                 namespaces_count: namespaces.len() as i64,
                 namespace: usage,
-                total_concurrency_mem: total,
+                total_concurrency_mem: limits.concurrency_mb.into(),
                 total_allocated_concurrency_mem: reserved,
                 user_concurrency_mem_limit: total,
             },

@@ -1,14 +1,62 @@
-//! Reserved concurrency: memory that is set aside for a function, and that its instances may not go beyond.
+//! What an account's instances may have together, and reserved concurrency: memory that is set aside for a function,
+//! and that its instances may not go beyond.
 
 use model::FunctionKey;
 use scf::action::{
     DeleteReservedConcurrencyConfig, GetReservedConcurrencyConfig, PutReservedConcurrencyConfig,
+    PutTotalConcurrencyConfig,
 };
 use scf::types as t;
 use scf::{Code, Error};
 
 use super::functions::{find, get, key};
+use super::invoke::namespace;
 use super::{Caller, Gateway, Serve, error};
+
+impl Serve for PutTotalConcurrencyConfig {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::PutTotalConcurrencyConfigRequest,
+    ) -> Result<t::Empty, Error> {
+        let space = namespace(request.namespace.as_deref())?;
+        if !gateway.catalog.has_namespace(caller.account, &space) {
+            return Err(error::namespace(catalog::Error::NoNamespace(space)));
+        }
+        let given = request.total_concurrency_mem;
+        let most = gateway.limits.concurrency_mb;
+        let refused = |message| Error::new(Code::LimitExceededTotal, message);
+        let mb = u32::try_from(given).ok().filter(|mb| *mb <= most);
+        let mb = mb.ok_or_else(|| {
+            refused(format!(
+                "TotalConcurrencyMem: {given} is not allowed; up to {most} (MB) is"
+            ))
+        })?;
+        loop {
+            let set = gateway
+                .catalog
+                .set_total(caller.account, mb, &gateway.limits);
+            match set.await {
+                Ok(()) => {
+                    // What comes after the answer is decided by it.
+                    gateway.driver.total(caller.account, || {
+                        gateway.catalog.total_mb(caller.account, &gateway.limits)
+                    });
+                    return Ok(t::Empty {});
+                }
+                Err(catalog::Error::Conflict) => {}
+                Err(catalog::Error::Quota(least)) => {
+                    return Err(refused(format!(
+                        "TotalConcurrencyMem: {given} is not allowed; at least {least} (MB) is: what is set aside for \
+                         functions, and {} for the others",
+                        gateway.limits.unreservable_mb
+                    )));
+                }
+                Err(e) => return Err(error::function(e)),
+            }
+        }
+    }
+}
 
 impl Serve for PutReservedConcurrencyConfig {
     async fn serve(
@@ -18,7 +66,8 @@ impl Serve for PutReservedConcurrencyConfig {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let mb = request.reserved_concurrency_mem;
-        let most = gateway.limits.reservable_mb();
+        let total = gateway.catalog.total_mb(caller.account, &gateway.limits);
+        let most = total.saturating_sub(gateway.limits.unreservable_mb);
         let mb = u32::try_from(mb).ok().filter(|mb| *mb <= most);
         let mb = mb.ok_or_else(|| {
             let given = request.reserved_concurrency_mem;
@@ -58,16 +107,18 @@ impl Serve for DeleteReservedConcurrencyConfig {
 async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t::Empty, Error> {
     loop {
         let stored = get(gateway, key)?;
+        let mut function = stored.value.clone();
+        function.reserved_mb = mb;
         let reserved = gateway
             .catalog
-            .reserve(&stored, mb, gateway.limits.reservable_mb())
+            .set_aside(&stored, &function, &gateway.limits)
             .await;
         match reserved {
             Ok(()) => {
                 // What comes after the answer is decided by it.
-                let now = gateway.catalog.function(key);
-                let reserved = now.and_then(|stored| stored.value.reserved_mb);
-                gateway.driver.reserve(key, reserved);
+                gateway
+                    .driver
+                    .reserve(key, || gateway.catalog.function(key)?.value.reserved_mb);
                 return Ok(t::Empty {});
             }
             // Changed in between, by something that this does not touch.

@@ -336,6 +336,7 @@ impl Gateway {
             PublishLayerVersion,
             PublishVersion,
             PutReservedConcurrencyConfig,
+            PutTotalConcurrencyConfig,
             UpdateAlias,
             UpdateFunctionCode,
             UpdateFunctionConfiguration,

@@ -147,3 +147,93 @@ fn not_everything_can_be_set_aside() {
     let listed = client.ok("ListFunctions", &json!({}));
     assert_eq!(listed["Functions"][0]["ReservedConcurrencyMem"], 384);
 }
+
+fn total(client: &Client, mb: i64) -> String {
+    client.code(
+        "PutTotalConcurrencyConfig",
+        &json!({"TotalConcurrencyMem": mb}),
+    )
+}
+
+fn usage(client: &Client) -> Value {
+    client.ok("GetAccount", &json!({}))["AccountUsage"].take()
+}
+
+#[test]
+fn what_an_account_chooses_holds_at_once_exactly_and_after_a_restart() {
+    let mut server = Server::flags(
+        VIRGA,
+        &[
+            "--limits",
+            "concurrency_mb=1024,unreservable_mb=256",
+            "--wait",
+            "60",
+        ],
+    );
+    let client = server.client();
+    client.create("first", SLOW, json!({"Timeout": 20}));
+    let (ids, refused) = burst(&client, "first", 16, 0.5);
+    assert_eq!((ids.len(), refused), (8, 0));
+    // What idles above it is stopped, and no more than it is started, whoever asks.
+    assert_eq!(total(&client, 384), "");
+    testkit::eventually("what is over it ends", || instances(&client) == 3);
+    let (ids, refused) = burst(&client, "first", 40, 0.05);
+    assert_eq!((ids.len(), refused), (3, 0));
+    server.kill();
+    server.restart();
+    let client = server.client();
+    let (ids, refused) = burst(&client, "first", 40, 0.05);
+    assert_eq!((ids.len(), refused), (3, 0));
+    let shown = usage(&client);
+    assert_eq!(shown["TotalConcurrencyMem"], 1024);
+    assert_eq!(shown["UserConcurrencyMemLimit"], 384);
+    assert_eq!(shown["Namespace"][0]["TotalConcurrencyMem"], 384);
+    assert_eq!(total(&client, 512), "");
+    let (ids, refused) = burst(&client, "first", 40, 0.1);
+    assert_eq!((ids.len(), refused), (4, 0));
+}
+
+/// Instances that are there, whatever they do.
+fn instances(client: &Client) -> u32 {
+    let page = client.send("GET", "/metrics", &[], b"");
+    let page = String::from_utf8(page.body).expect("text");
+    let lines = page
+        .lines()
+        .filter(|line| line.starts_with("virga_instances{"));
+    let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+    counts.sum()
+}
+
+#[test]
+fn a_total_is_at_least_what_was_promised_and_at_most_what_the_operator_allows() {
+    let server = small(&["--wait", "1"]);
+    let client = server.client();
+    client.create("first", SLOW, json!({"Timeout": 20}));
+    assert_eq!(reserve(&client, "first", 256), "");
+    let rows = [
+        (383, "LimitExceeded.TotalConcurrencyMemory"),
+        (384, ""),
+        (513, "LimitExceeded.TotalConcurrencyMemory"),
+        (-1, "LimitExceeded.TotalConcurrencyMemory"),
+    ];
+    for (mb, code) in rows {
+        assert_eq!(total(&client, mb), code, "{mb}");
+    }
+    let elsewhere = json!({"TotalConcurrencyMem": 512, "Namespace": "nowhere"});
+    assert_eq!(
+        client.code("PutTotalConcurrencyConfig", &elsewhere),
+        "ResourceNotFound.Namespace"
+    );
+    // What is set aside is so within what the account has now.
+    assert_eq!(
+        reserve(&client, "first", 384),
+        "LimitExceeded.FunctionReservedConcurrencyMemory"
+    );
+    // A refusal names what there is to share: one instance of 128 MB.
+    client.create("second", SLOW, json!({"Timeout": 20}));
+    let (ids, refused) = burst(&client, "second", 2, 3.0);
+    assert_eq!((ids.len(), refused), (1, 1));
+    client.create("large", SLOW, json!({"MemorySize": 256}));
+    let said = client.invoke("large", &json!({}))["ErrMsg"].to_string();
+    assert!(said.contains("region unreserved quota 128MB"), "{said}");
+}
