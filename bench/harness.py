@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import glob
 import io
+import itertools
 import json
 import os
 import shutil
@@ -21,20 +22,27 @@ from client import Client
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(HERE, "peers")
 EVENT = '{"name": "world"}'
-CGROUP = "virga-bench"
+NUMBERS = itertools.count()
+USERS = 65_000
 
 
 class Virga:
-    """The real binary in a directory of its own."""
+    """The real binary in a directory of its own. Several can run at a time."""
 
     def __init__(self, options, flags):
         self.options, self.flags = options, flags
+        self.number = next(NUMBERS)
+        self.cgroup = "virga-bench-%d" % self.number
 
     def __enter__(self):
         self.directory = tempfile.mkdtemp()
+        self.start()
+        return self
+
+    def start(self):
         limits = "functions_per_namespace=100000,concurrency_mb=1000000000"
-        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", CGROUP, "--log", "warn",
-                   "--uid-base", "90000000", "--limits", limits, "--node-memory-mb", "100000000", "--max-waiting", "100000", "--wait", "120"] + self.flags
+        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", self.cgroup, "--log", "warn",
+                   "--uid-base", str(90_000_000 + USERS * self.number), "--uid-count", str(USERS), "--limits", limits, "--node-memory-mb", "100000000", "--max-waiting", "100000", "--wait", "120"] + self.flags
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         line = self.process.stdout.readline().decode()
         check(line.startswith("virga is ready"), line)
@@ -42,11 +50,20 @@ class Virga:
         pair = json.load(open(self.directory + "/credentials.json"))
         self.pair = (pair["secret_id"], pair["secret_key"])
         self.client = self.connect()
-        return self
 
-    def __exit__(self, *failure):
+    def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+    def restart(self):
+        """Stops it and starts it again; gives the seconds from its start until it is ready."""
+        self.stop()
+        begun = time.perf_counter()
+        self.start()
+        return time.perf_counter() - begun
+
+    def __exit__(self, *failure):
+        self.stop()
         shutil.rmtree(self.directory)
 
     def idle(self, count):
@@ -137,6 +154,14 @@ def pss(server):
                     total += int(line.split()[1])
     check(total > 0, "no process was found below virga")
     return total
+
+
+def resident(server):
+    """Memory that virga itself has resident, kB."""
+    for line in open("/proc/%d/status" % server.process.pid):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise SystemExit("bench: virga has no memory")
 
 
 def processor_seconds(server):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from harness import CGROUP, EVENT, HERE, PEERS, Virga, check, processor_seconds, spread
+from harness import EVENT, HERE, PEERS, Virga, check, processor_seconds, spread
 
 # Each does one thing to its host for as long as it may.
 HOSTILE = {
@@ -67,10 +67,10 @@ def freeze_and_thaw(options):
     with Virga(options, ["--freeze-after-ms", "3600000"]) as server:
         server.create("one")
         server.client.call("Invoke", {"FunctionName": "one", "ClientContext": EVENT})
-        first = glob.glob("/sys/fs/cgroup/**/%s/*/freezer.state" % CGROUP, recursive=True)
+        first = glob.glob("/sys/fs/cgroup/**/%s/*/freezer.state" % server.cgroup, recursive=True)
         files = [(path, "FROZEN", "THAWED", path, "FROZEN") for path in first]
         files += [(path, "1", "0", os.path.dirname(path) + "/cgroup.events", "frozen 1")
-                  for path in glob.glob("/sys/fs/cgroup/**/%s/*/cgroup.freeze" % CGROUP, recursive=True)]
+                  for path in glob.glob("/sys/fs/cgroup/**/%s/*/cgroup.freeze" % server.cgroup, recursive=True)]
         with_processes = [row for row in files if open(os.path.dirname(row[0]) + "/cgroup.procs").read()]
         check(with_processes, "no instance was found")
         path, stop, go, state, stopped = with_processes[0]
