@@ -26,12 +26,17 @@ def tccli(server, tmp_path_factory):
     return run
 
 
-def test_the_whole_life_of_a_function(tccli):
-    def ok(action, *arguments):
+@pytest.fixture(scope="module")
+def ok(tccli):
+    def run(action, *arguments):
         code, answer = tccli(action, *arguments)
         assert code == 0, answer
         return answer
 
+    return run
+
+
+def test_the_whole_life_of_a_function(ok, tccli):
     ok("CreateFunction", "--FunctionName", "life", "--Runtime", "Python3.9", "--MemorySize", "128", "--Code", json.dumps({"ZipFile": package(FIRST)}))
     assert ok("GetFunction", "--FunctionName", "life")["Status"] == "Active"
     result = ok("Invoke", "--FunctionName", "life", "--ClientContext", '{"a": 1}', "--LogType", "Tail")["Result"]
@@ -46,3 +51,38 @@ def test_the_whole_life_of_a_function(tccli):
     ok("DeleteFunction", "--FunctionName", "life")
     code, text = tccli("GetFunction", "--FunctionName", "life")
     assert code != 0 and "ResourceNotFound.Function" in text
+
+
+def test_versions_and_aliases(ok, tccli):
+    named = ("--FunctionName", "versions")
+    ok("CreateFunction", *named, "--Runtime", "Python3.9", "--Code", json.dumps({"ZipFile": package(FIRST)}))
+    assert ok("PublishVersion", *named, "--Description", "the first")["FunctionVersion"] == "1"
+    ok("UpdateFunctionCode", *named, "--ZipFile", package(SECOND), "--Publish", "TRUE")
+    assert ok("ListVersionByFunction", *named, "--Order", "ASC")["FunctionVersion"] == ["$LATEST", "1", "2"]
+    weights = json.dumps({"AdditionalVersionWeights": [{"Version": "2", "Weight": 1.0}]})
+    ok("CreateAlias", *named, "--Name", "live", "--FunctionVersion", "1", "--RoutingConfig", weights)
+    assert ok("Invoke", *named, "--Qualifier", "live")["Result"]["RetMsg"] == '"none"'
+    ok("UpdateAlias", *named, "--Name", "live", "--FunctionVersion", "1", "--RoutingConfig", "{}")
+    assert json.loads(ok("Invoke", *named, "--Qualifier", "live")["Result"]["RetMsg"])["name"] == "versions"
+    code, text = tccli("DeleteFunctionVersion", *named, "--Qualifier", "1")
+    assert code != 0 and "UnsupportedOperation.AliasBind" in text
+    ok("DeleteAlias", *named, "--Name", "live")
+    ok("DeleteFunctionVersion", *named, "--Qualifier", "1")
+    ok("DeleteFunction", *named)
+
+
+def test_layers_and_what_is_set_aside(ok):
+    content = json.dumps({"ZipFile": package("WORD = 'shared'\n", "shared.py")})
+    ok("PublishLayerVersion", "--LayerName", "common", "--CompatibleRuntimes", '["Python3.9"]', "--Content", content)
+    uses = "import shared\ndef main_handler(event, context):\n    return shared.WORD\n"
+    layers = json.dumps([{"LayerName": "common", "LayerVersion": 1}])
+    named = ("--FunctionName", "layered")
+    ok("CreateFunction", *named, "--Runtime", "Python3.9", "--Code", json.dumps({"ZipFile": package(uses)}), "--Layers", layers)
+    assert ok("Invoke", *named)["Result"]["RetMsg"] == '"shared"'
+    ok("PutReservedConcurrencyConfig", *named, "--ReservedConcurrencyMem", "256")
+    assert ok("GetReservedConcurrencyConfig", *named)["ReservedMem"] == 256
+    assert ok("GetAccount")["AccountUsage"]["TotalAllocatedConcurrencyMem"] == 256
+    ok("DeleteReservedConcurrencyConfig", *named)
+    ok("DeleteFunction", *named)
+    ok("DeleteLayerVersion", "--LayerName", "common", "--LayerVersion", "1")
+    assert ok("ListLayers")["TotalCount"] == 0

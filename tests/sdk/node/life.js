@@ -70,7 +70,55 @@ module.exports = async function life(call, name) {
   assert.strictEqual(list.Functions[0].FunctionName, name);
   const logs = await call("GetFunctionLogs", { FunctionName: name, Filter: { RetCode: "not0" } });
   assert.strictEqual(logs.TotalCount, 1);
+  await versions(call, name);
+  await layers(call, name);
   await call("DeleteFunction", { FunctionName: name });
   await refused(call("GetFunction", { FunctionName: name }), "ResourceNotFound.Function");
+  await namespaces(call, name + "-space");
   console.log("all is well");
 };
+
+async function versions(call, name) {
+  const answer = async (Qualifier) => (await call("Invoke", { FunctionName: name, Qualifier })).Result.RetMsg;
+  await call("UpdateFunctionCode", { FunctionName: name, ZipFile: zip("index.py", SECOND) });
+  const { FunctionVersion } = await call("PublishVersion", { FunctionName: name, Description: "the first" });
+  assert.strictEqual(FunctionVersion, "1");
+  await call("UpdateFunctionConfiguration", {
+    FunctionName: name,
+    Environment: { Variables: [{ Key: "COLOUR", Value: "blue" }] },
+    Publish: "TRUE",
+  });
+  const listed = await call("ListVersionByFunction", { FunctionName: name, Order: "ASC" });
+  assert.deepStrictEqual(listed.Versions.map((one) => one.Version), ["$LATEST", "1", "2"]);
+  await call("CreateAlias", { FunctionName: name, Name: "live", FunctionVersion: "1" });
+  assert.strictEqual(await answer("live"), '"grey & green"');
+  const AdditionalVersionWeights = [{ Version: "2", Weight: 1 }];
+  await call("UpdateAlias", { FunctionName: name, Name: "live", FunctionVersion: "1", RoutingConfig: { AdditionalVersionWeights } });
+  assert.strictEqual(await answer("live"), '"blue"');
+  const alias = await call("GetAlias", { FunctionName: name, Name: "live" });
+  assert.deepStrictEqual(alias.RoutingConfig.AdditionalVersionWeights, AdditionalVersionWeights);
+  await refused(call("DeleteFunctionVersion", { FunctionName: name, Qualifier: "1" }), "UnsupportedOperation.AliasBind");
+  await call("DeleteAlias", { FunctionName: name, Name: "live" });
+  await call("DeleteFunctionVersion", { FunctionName: name, Qualifier: "1" });
+}
+
+async function layers(call, name) {
+  const LayerName = name + "-layer";
+  const Content = { ZipFile: zip("shared.py", "WORD = 'shared'\n") };
+  const { LayerVersion } = await call("PublishLayerVersion", { LayerName, CompatibleRuntimes: ["Python3.9"], Content });
+  assert.strictEqual(LayerVersion, 1);
+  await call("UpdateFunctionConfiguration", { FunctionName: name, Layers: [{ LayerName, LayerVersion }] });
+  const uses = "import shared\ndef main_handler(event, context):\n    return shared.WORD\n";
+  await call("UpdateFunctionCode", { FunctionName: name, ZipFile: zip("index.py", uses) });
+  assert.strictEqual((await call("Invoke", { FunctionName: name })).Result.RetMsg, '"shared"');
+  await call("DeleteLayerVersion", { LayerName, LayerVersion });
+  await refused(call("GetLayerVersion", { LayerName, LayerVersion }), "ResourceNotFound.Layer");
+}
+
+async function namespaces(call, Namespace) {
+  await call("CreateNamespace", { Namespace, Description: "of the judges" });
+  const { Namespaces } = await call("ListNamespaces", {});
+  assert.ok(Namespaces.some((one) => one.Name === Namespace && one.Description === "of the judges"));
+  await call("DeleteNamespace", { Namespace });
+  await refused(call("ListFunctions", { Namespace }), "ResourceNotFound.Namespace");
+}

@@ -4,6 +4,7 @@ mod actions;
 mod cli;
 mod concurrency;
 mod config;
+mod conflicts;
 mod layers;
 mod lifecycle;
 mod limits;
