@@ -21,6 +21,8 @@ pub enum StatusCode {
     Ok = 200,
     /// The event is not JSON.
     InvalidParameterValue = 400,
+    /// The function's own program could not be started, or ended before it was ready.
+    ContainerStateExited = 405,
     /// The event is over the limit.
     RequestTooLarge = 406,
     /// The answer is over the limit, or is not JSON.
@@ -43,6 +45,8 @@ pub enum StatusCode {
     UserCodeError = 443,
     /// The instance could not be started.
     ContainerInitError = 445,
+    /// A web function's server did not listen within InitTimeout.
+    PortBindingFailed = 446,
     /// The node has no memory left for another instance.
     InsufficientResources = 449,
     /// The instance was not ready within InitTimeout.
@@ -64,13 +68,15 @@ impl StatusCode {
         use StatusCode::*;
         matches!(
             self,
-            ResponseTooLarge
+            ContainerStateExited
+                | ResponseTooLarge
                 | UserCodeException
                 | TimeLimitReached
                 | MemoryLimitReached
                 | HandlerNotFound
                 | UserProcessExit
                 | UserCodeError
+                | PortBindingFailed
                 | InitContainerTimeout
         )
     }

@@ -331,35 +331,56 @@ pub enum Runtime {
         /// The minor version.
         minor: u8,
     },
+    /// `Nodejs<major>.<minor>`.
+    Node {
+        /// The major version.
+        major: u8,
+        /// The minor version.
+        minor: u8,
+    },
+    /// `CustomRuntime`: a program of the user's own.
+    Custom,
 }
 
 impl Runtime {
-    /// Reads a runtime's name, such as `Python3.11`. Any minor version of Python 3 is well-formed; whether
-    /// it can be served is the worker's to say.
+    /// Reads a runtime's name, such as `Python3.11`. Any minor version of Python 3 and any version of Node.js is
+    /// well-formed; whether it can be served is the worker's to say.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Runtime`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let refused = || Invalid::new("Runtime", text, "Python3.N, such as Python3.11");
-        let (major, minor) = text
-            .strip_prefix("Python")
-            .and_then(|v| v.split_once('.'))
-            .ok_or_else(refused)?;
-        match (major, minor.parse::<u8>()) {
-            ("2", Ok(7)) if minor == "7" => Ok(Self::Python { major: 2, minor: 7 }),
-            ("3", Ok(number)) if minor == number.to_string() => Ok(Self::Python {
-                major: 3,
-                minor: number,
-            }),
-            _ => Err(refused()),
-        }
+        let python = text.strip_prefix("Python").and_then(numbers);
+        let node = text.strip_prefix("Nodejs").and_then(numbers);
+        let known = match (python, node) {
+            (Some((major, minor)), _) if major == 3 || (major, minor) == (2, 7) => {
+                Some(Self::Python { major, minor })
+            }
+            (_, Some((major, minor))) => Some(Self::Node { major, minor }),
+            _ => (text == "CustomRuntime").then_some(Self::Custom),
+        };
+        let allowed =
+            "Python3.N, such as Python3.11, NodejsN.N, such as Nodejs18.15, and CustomRuntime";
+        known.ok_or_else(|| Invalid::new("Runtime", text, allowed))
     }
+}
+
+/// The two numbers of a version, written as numbers are.
+fn numbers(version: &str) -> Option<(u8, u8)> {
+    let (major, minor) = version.split_once('.')?;
+    let number = |text: &str| {
+        let number: u8 = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    };
+    Some((number(major)?, number(minor)?))
 }
 
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Python { major, minor } = self;
-        write!(f, "Python{major}.{minor}")
+        match self {
+            Self::Python { major, minor } => write!(f, "Python{major}.{minor}"),
+            Self::Node { major, minor } => write!(f, "Nodejs{major}.{minor}"),
+            Self::Custom => f.write_str("CustomRuntime"),
+        }
     }
 }
 
@@ -441,7 +462,13 @@ mod tests {
 
     #[test]
     fn runtimes_print_as_they_are_read() {
-        for text in ["Python2.7", "Python3.6", "Python3.11"] {
+        for text in [
+            "Python2.7",
+            "Python3.6",
+            "Python3.11",
+            "Nodejs18.15",
+            "CustomRuntime",
+        ] {
             assert_eq!(
                 Runtime::parse(text).map(|r| r.to_string()),
                 Ok(text.to_owned())
@@ -453,7 +480,9 @@ mod tests {
             "python3.9",
             "Python3.09",
             "Python2.6",
-            "Nodejs18.15",
+            "Nodejs18",
+            "Nodejs18.015",
+            "Custom",
             "Python3.999",
         ] {
             assert!(Runtime::parse(bad).is_err(), "{bad}");

@@ -163,7 +163,7 @@ pub unsafe extern "C" fn virga_wait(buffer: *mut u8, capacity: usize) -> isize {
 }
 
 /// Ends a handler's process that cannot be made safe; the init reports the exit code.
-fn give_up(error: Option<crate::Error>) -> ! {
+pub(crate) fn give_up(error: Option<crate::Error>) -> ! {
     if let Some(error) = error {
         let _ = writeln!(std::io::stderr(), "sandbox: {error}");
     }
@@ -173,7 +173,7 @@ fn give_up(error: Option<crate::Error>) -> ! {
 /// Exit code of a handler's process that could not confine itself. No signal and no Python exit uses it.
 const SETUP_FAILED: c_int = 213;
 
-fn serve() -> Result<()> {
+pub(crate) fn serve() -> Result<()> {
     let ended = match ENDED.get() {
         Some(ended) => ended,
         None => begin()?,
@@ -363,7 +363,7 @@ fn settle(making: Making) -> Result<ForkRequest> {
 }
 
 /// The handler's process, second half: numbered on, because the order is what makes it safe.
-fn become_guest(buffer: &mut [u8]) -> Result<usize> {
+pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let becoming = BECOMING.get().ok_or_else(missing).step("user")?;
     // 7. Wait, blank, until this process is given a function.

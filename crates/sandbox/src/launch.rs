@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::confined::{self, Confined};
 use crate::walls::Landlock;
 use crate::{Result, RootSpec, Step, cell, root, seccomp, sys};
 
@@ -33,8 +34,8 @@ pub struct Program {
 pub struct ZygoteSpec {
     /// What it sees, and after it every guest; none where that is the host.
     pub root: Option<RootSpec>,
-    /// The interpreter with its shim.
-    pub program: Program,
+    /// The interpreter with its shim; none where copies of virga's own small program run what they are given.
+    pub program: Option<Program>,
 }
 
 /// A program to run to its end in a sandbox, as a tool of the platform that touches the user's files.
@@ -85,11 +86,12 @@ pub(crate) const CELL_SOCKET: i32 = 4;
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
 /// Becomes a zygote, and beside it the maker of its cells; standard input is the socket of the one, on which the
-/// specification comes first, and standard output that of the other.
+/// specification comes first, and standard output that of the other. Where there is no interpreter to become it returns in
+/// each copy, which is confined and has its function.
 ///
 /// # Errors
 /// The step that failed. Does not return otherwise.
-pub fn zygote() -> Result<std::convert::Infallible> {
+pub fn zygote() -> Result<Confined> {
     // 1. End with virga: a guest never outlives the one who meters it.
     sys::die_with_parent().step("follow the parent")?;
     sys::new_session();
@@ -123,16 +125,19 @@ pub fn zygote() -> Result<std::convert::Infallible> {
         sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
-            return cell::serve();
+            match cell::serve()? {}
         }
     } else {
         // Filters are for those with a privilege, or with this.
         sys::no_new_privileges().step("no new privileges")?;
     }
     sys::close(CELL_SOCKET);
-    // 6. The interpreter, with signals as a fresh program expects them.
+    // 6. The interpreter, with signals as a fresh program expects them; or copies of this program as it is.
     sys::reset_signals();
-    Err(become_program(&spec.program))
+    match &spec.program {
+        Some(program) => Err(become_program(program)),
+        None => confined::serve(),
+    }
 }
 
 /// Runs one program in a sandbox and ends with its exit code; the specification comes on standard input.
@@ -235,7 +240,7 @@ pub(crate) fn confine(user: Option<u32>, walls: Landlock) -> Result<()> {
     walls.enforce().step("landlock")
 }
 
-fn become_program(program: &Program) -> crate::Error {
+pub(crate) fn become_program(program: &Program) -> crate::Error {
     let strings = |list: &[String]| {
         list.iter()
             .map(|text| CString::new(text.as_bytes()))

@@ -5,7 +5,7 @@
 //! 1. [`launch`] — the child of virga that builds a read-only root and becomes a zygote by `exec`;
 //! 2. [`cell`] — beside the zygote: makes an instance's namespaces and holds them;
 //! 3. [`guest`] — inside the zygote, as a shared library: forks into a cell, waits for an assignment, and
-//!    gives up every privilege before the user's code is read;
+//!    gives up every privilege before the user's code is read; [`confined`] does the same without an interpreter;
 //! 4. [`zygote`] — in virga: asks for a new *blank* and hands it its descriptors;
 //! 5. [`cgroup`] and [`network`] — in virga: the limits a blank moves itself into, and what it reaches.
 //!
@@ -13,6 +13,7 @@
 
 mod cell;
 pub mod cgroup;
+pub mod confined;
 pub mod guest;
 pub mod launch;
 pub mod network;

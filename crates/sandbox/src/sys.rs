@@ -744,6 +744,26 @@ pub(crate) fn receive(
     Ok((received, fds))
 }
 
+/// A file in memory with this content, to be read from its beginning.
+pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: the name is a string that ends in a NUL.
+    let fd = check(unsafe { libc::memfd_create(c"configuration".as_ptr(), libc::MFD_CLOEXEC) })?;
+    let mut file = std::fs::File::from(owned(fd));
+    io::Write::write_all(&mut file, content)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(file.into())
+}
+
+/// Ends this process by a signal, as it ends one that does nothing about it.
+pub(crate) fn end_by(signal: c_int) -> ! {
+    // SAFETY: takes no memory. The default action replaces whatever a library has put there.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+    exit_now(128 + signal)
+}
+
 /// Replaces this process by a program. Returns only on failure.
 pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| {

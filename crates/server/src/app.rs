@@ -127,7 +127,7 @@ pub(crate) async fn up(
         worker_config(&config, binary, users)?,
         functions,
     )?);
-    if worker.interpreters().all().next().is_none() {
+    if worker.interpreters().newest_python().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
     let settings = driver_settings(&config, network::endpoint(&config, address));
@@ -327,7 +327,7 @@ fn worker_config(
         directory,
         virga,
         cgroup: config.cgroup.clone(),
-        interpreters: Interpreters::find(&config.python, config.runtime_fallback),
+        interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
         uid_base,
         uid_count: uid_count.min(instances_by_files()),
         blanks: config.blanks,
@@ -371,7 +371,7 @@ fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Setting
 
 /// The newest interpreter is the likeliest to be asked for first.
 fn prewarm(worker: &Worker, config: &Config) {
-    if let Some(newest) = worker.interpreters().all().last()
+    if let Some(newest) = worker.interpreters().newest_python()
         && let Err(error) = worker.prepare(config.account, newest)
     {
         warn!(%error, "cannot prepare an interpreter");

@@ -88,6 +88,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Interpreters to serve with, separated by commas; else those found on the host",
     ),
     opt(
+        "node",
+        "PATHS",
+        "",
+        "Node.js programs to serve with, separated by commas; else those found on the host",
+    ),
+    opt(
         "runtime_fallback",
         "BOOL",
         "true",
@@ -267,6 +273,7 @@ pub(crate) struct Config {
     pub(crate) account: AccountId,
     pub(crate) uin: String,
     pub(crate) python: Vec<PathBuf>,
+    pub(crate) node: Vec<PathBuf>,
     pub(crate) runtime_fallback: bool,
     pub(crate) keep_alive: Duration,
     pub(crate) freeze_after: Duration,
@@ -469,6 +476,7 @@ impl Told {
             account: AccountId(self.parse("app_id", "a number")),
             uin: self.parse::<u64>("uin", "a number").to_string(),
             python: self.paths("python"),
+            node: self.paths("node"),
             runtime_fallback: self.parse("runtime_fallback", "true or false"),
             keep_alive: self.seconds("keep_alive"),
             freeze_after: Duration::from_millis(self.number("freeze_after_ms", 0, 86_400_000)),

@@ -33,12 +33,12 @@ pub(crate) fn examine(standing: &Result<Standing, String>) -> Vec<Finding> {
 }
 
 fn interpreters() -> Finding {
-    let found = Interpreters::find(&[], true);
+    let found = Interpreters::find(&[], &[], true);
     let list: Vec<_> = found
         .all()
         .map(|one| format!("{} ({})", one.runtime, one.program.display()))
         .collect();
-    let ok = !list.is_empty();
+    let ok = found.newest_python().is_some();
     let detail = if ok {
         list.join(", ")
     } else {

@@ -19,16 +19,21 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Children of the sandbox are this binary, and must not have started anything else before.
     match std::env::args().nth(1).as_deref() {
-        Some(sandbox::launch::ZYGOTE) => child(sandbox::launch::zygote()),
-        Some(sandbox::launch::RUN) => child(sandbox::launch::run()),
+        Some(sandbox::launch::ZYGOTE) => match sandbox::launch::zygote() {
+            Ok(confined) => worker::runner::run(confined),
+            Err(e) => failed(&e),
+        },
+        Some(sandbox::launch::RUN) => {
+            let Err(e) = sandbox::launch::run();
+            failed(&e)
+        }
         _ => cli::run(),
     }
 }
 
 /// Such a child becomes another program, or fails.
 #[expect(clippy::print_stderr, reason = "its parent logs what it says")]
-fn child(outcome: sandbox::Result<std::convert::Infallible>) -> ExitCode {
-    let Err(e) = outcome;
-    eprintln!("virga: {e}");
+fn failed(error: &sandbox::Error) -> ExitCode {
+    eprintln!("virga: {error}");
     ExitCode::FAILURE
 }

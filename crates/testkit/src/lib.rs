@@ -29,6 +29,19 @@ pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().expect("an archive").into_inner()
 }
 
+/// A package of these files, all of them executable, as the API takes it.
+pub fn programs(files: &[(&str, &[u8])]) -> String {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        let options = SimpleFileOptions::default().unix_permissions(0o755);
+        writer
+            .start_file(*name, options)
+            .expect("a name that zip takes");
+        writer.write_all(content).expect("memory");
+    }
+    base64(&writer.finish().expect("an archive").into_inner())
+}
+
 /// A package of these files, as the API takes it.
 pub fn package(files: &[(&str, &str)]) -> String {
     let files: Vec<_> = files

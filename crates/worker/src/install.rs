@@ -160,12 +160,12 @@ impl Worker {
                 writable: true,
             }];
             binds.extend(read.iter().map(|path| python::read_only(path, path)));
-            let root = python::root(interpreter, self.root_directory(), binds, Names::Nowhere);
+            let root = python::root(&[interpreter], self.root_directory(), binds, Names::Nowhere);
             let view = View::Own(root, RunNetwork::Nothing);
             (CODE.to_owned(), "/tmp".to_owned(), view)
         } else {
             let own = aside.to_string_lossy().into_owned();
-            let view = View::Host(self.readable(interpreter, &read));
+            let view = View::Host(self.readable(&[interpreter], &read));
             (own.clone(), own, view)
         };
         let list = format!("{code}/requirements.txt");

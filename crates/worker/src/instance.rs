@@ -15,12 +15,13 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
+use crate::assignment::{Assignment, Entry};
 use crate::frame::{self, Incoming};
 use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
 use crate::process::{Exit, Process};
-use crate::{Error, InstanceSpec, python};
+use crate::{Error, InstanceSpec};
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,7 @@ pub struct Instance {
     process: Arc<Process>,
     channel: Mutex<Channel>,
     spec: Arc<InstanceSpec>,
+    entry: Entry,
     bounds: Bounds,
 }
 
@@ -117,7 +119,7 @@ impl Instance {
         if !spec.public_net {
             blank.process.cut_off().map_err(Error::from)?;
         }
-        assign(&blank, &spec, &bounds)?;
+        let entry = assign(&blank, &spec, &bounds)?;
         blank
             .socket
             .set_nonblocking(true)
@@ -128,6 +130,7 @@ impl Instance {
             process: blank.process,
             channel: Mutex::new(Channel { socket, log }),
             spec,
+            entry,
             bounds,
         };
         let (ready, log) = instance
@@ -294,15 +297,19 @@ impl Instance {
             let message = format!("memory limit of {} MB reached", self.spec.memory.mb());
             return Lost::User(Failure::new(StatusCode::MemoryLimitReached, message));
         }
-        let during = if expected == Kind::Ready {
-            "initializing"
-        } else {
-            "running"
-        };
         let how = match status {
             ExitStatus::Exited(code) => format!("with code {code}"),
             ExitStatus::Signaled(signal) => format!("by signal {signal}"),
             ExitStatus::Failed(why) => return Lost::Platform(Error::Setup(why)),
+        };
+        let during = if expected == Kind::Ready {
+            if let Some(file) = self.entry.file() {
+                let message = format!("{file} ended before it was ready, {how}");
+                return Lost::User(Failure::new(StatusCode::ContainerStateExited, message));
+            }
+            "initializing"
+        } else {
+            "running"
         };
         Lost::User(Failure::new(
             StatusCode::UserProcessExit,
@@ -368,9 +375,10 @@ struct ReadyReport {
     error: Reported,
 }
 
-fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Error> {
+fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<Entry, Error> {
     let room = blank.process.room();
-    let assignment = python::assignment(spec, &blank.hostname, bounds.response_bytes, room);
+    let (hostname, shims) = (&blank.hostname, &blank.shims);
+    let assignment = Assignment::of(spec, hostname, bounds.response_bytes, shims, room);
     let payload = serde_json::to_vec(&assignment).map_err(|e| Error::Setup(e.to_string()))?;
     if payload.len() > wire::ASSIGN_MAX {
         return Err(Error::Setup(
@@ -394,7 +402,8 @@ fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<(), Err
     }
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     sandbox::zygote::assign(blank.socket.as_fd(), &frame, &trees)
-        .map_err(Error::io("assign a sandbox"))
+        .map_err(Error::io("assign a sandbox"))?;
+    Ok(assignment.entry)
 }
 
 /// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.
@@ -425,7 +434,12 @@ fn timed_out(expected: Kind, timeout: Duration) -> Failure {
 
 /// Statuses that a shim may report of a load; a guest that reports another has raised an exception.
 fn load_status(status: u16) -> StatusCode {
-    [StatusCode::HandlerNotFound, StatusCode::UserCodeError]
+    let known = [
+        StatusCode::ContainerStateExited,
+        StatusCode::HandlerNotFound,
+        StatusCode::UserCodeError,
+    ];
+    known
         .into_iter()
         .find(|known| known.as_u16() == status)
         .unwrap_or(StatusCode::UserCodeException)

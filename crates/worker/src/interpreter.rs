@@ -1,4 +1,4 @@
-//! The Pythons of this host, and which of them serves a runtime.
+//! The interpreters of this host, and which of them serves a runtime.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,22 @@ pub struct Interpreter {
     pub program: PathBuf,
     /// Where its library lies.
     pub prefix: PathBuf,
+}
+
+impl Interpreter {
+    /// Where SCF's users find it inside.
+    pub(crate) fn runtime_paths(&self) -> Vec<String> {
+        match self.runtime {
+            Runtime::Python { major, minor } => vec![
+                format!("/var/lang/python{major}"),
+                format!("/var/lang/python{major}{minor}"),
+            ],
+            Runtime::Node { major, .. } => {
+                vec!["/var/lang/node".into(), format!("/var/lang/node{major}")]
+            }
+            Runtime::Custom => Vec::new(),
+        }
+    }
 }
 
 /// Which interpreter serves a runtime.
@@ -43,34 +59,44 @@ impl Served {
 #[derive(Clone, Debug)]
 pub struct Interpreters {
     found: BTreeMap<Runtime, Arc<Interpreter>>,
+    /// What serves programs of users' own.
+    none: Arc<Interpreter>,
     fallback: bool,
 }
 
 impl Interpreters {
-    /// Starts each candidate once to learn its version. With no `named` ones it looks where Pythons usually
-    /// are. `fallback` lets a newer version serve one that is missing.
-    pub fn find(named: &[PathBuf], fallback: bool) -> Self {
-        let candidates = if named.is_empty() {
-            usual_places()
-        } else {
-            named.to_vec()
-        };
+    /// Starts each candidate once to learn its version. With none named it looks where they usually are. `fallback` lets
+    /// a newer version serve one that is missing.
+    pub fn find(pythons: &[PathBuf], nodes: &[PathBuf], fallback: bool) -> Self {
         let mut found = BTreeMap::new();
-        for program in candidates {
-            match ask(&program) {
-                Ok(interpreter) => {
-                    found
-                        .entry(interpreter.runtime)
-                        .or_insert_with(|| Arc::new(interpreter));
-                }
-                // Only what the operator named is worth a word.
-                Err(why) if !named.is_empty() => {
-                    warn!(program = %program.display(), why, "not an interpreter")
-                }
-                Err(_) => {}
-            }
+        look(&mut found, pythons, pythons_places, ask_python);
+        look(&mut found, nodes, nodes_places, ask_node);
+        Self::of(found, fallback)
+    }
+
+    fn of(found: BTreeMap<Runtime, Arc<Interpreter>>, fallback: bool) -> Self {
+        let none = Interpreter {
+            runtime: Runtime::Custom,
+            program: PathBuf::new(),
+            prefix: "/usr".into(),
+        };
+        Self {
+            found,
+            none: Arc::new(none),
+            fallback,
         }
-        Self { found, fallback }
+    }
+
+    /// The newest Python.
+    pub fn newest_python(&self) -> Option<&Arc<Interpreter>> {
+        let pythons = ..=Runtime::Python {
+            major: u8::MAX,
+            minor: u8::MAX,
+        };
+        self.found
+            .range(pythons)
+            .next_back()
+            .map(|(_, python)| python)
     }
 
     /// All of them, oldest first.
@@ -83,13 +109,29 @@ impl Interpreters {
     /// # Errors
     /// [`Error::NoInterpreter`] lists what there is.
     pub fn serve(&self, wanted: Runtime) -> Result<Served, Error> {
+        let last = match wanted {
+            Runtime::Python { .. } => Runtime::Python {
+                major: u8::MAX,
+                minor: u8::MAX,
+            },
+            Runtime::Node { .. } => Runtime::Node {
+                major: u8::MAX,
+                minor: u8::MAX,
+            },
+            Runtime::Custom => {
+                return Ok(Served {
+                    interpreter: self.none.clone(),
+                    fallback: false,
+                });
+            }
+        };
         let nearest = self
             .found
-            .range(wanted..)
+            .range(wanted..=last)
             .next()
             .map(|(_, interpreter)| interpreter);
         match nearest {
-            Some(found) if found.runtime == wanted => Ok(Served {
+            Some(found) if same_release(found.runtime, wanted) => Ok(Served {
                 interpreter: found.clone(),
                 fallback: false,
             }),
@@ -106,15 +148,52 @@ impl Interpreters {
 
     fn list(&self) -> String {
         if self.found.is_empty() {
-            return "no Python at all; install python3".into();
+            return "neither Python nor Node.js; install python3 or nodejs".into();
         }
         let names: Vec<_> = self.found.keys().map(Runtime::to_string).collect();
         names.join(", ")
     }
 }
 
+/// Whether one stands for the other: Node.js' minor versions only add.
+fn same_release(found: Runtime, wanted: Runtime) -> bool {
+    match (found, wanted) {
+        (Runtime::Node { major: found, .. }, Runtime::Node { major: wanted, .. }) => {
+            found == wanted
+        }
+        _ => found == wanted,
+    }
+}
+
+fn look(
+    found: &mut BTreeMap<Runtime, Arc<Interpreter>>,
+    named: &[PathBuf],
+    usual: fn() -> Vec<PathBuf>,
+    ask: fn(&Path) -> Result<Interpreter, String>,
+) {
+    let candidates = if named.is_empty() {
+        usual()
+    } else {
+        named.to_vec()
+    };
+    for program in candidates {
+        match ask(&program) {
+            Ok(interpreter) => {
+                found
+                    .entry(interpreter.runtime)
+                    .or_insert_with(|| Arc::new(interpreter));
+            }
+            // Only what the operator named is worth a word.
+            Err(why) if !named.is_empty() => {
+                warn!(program = %program.display(), why, "not an interpreter")
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// `python3.N` on the path and in the places where version managers keep them.
-fn usual_places() -> Vec<PathBuf> {
+fn pythons_places() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = ["/usr/bin", "/usr/local/bin"]
         .iter()
         .map(PathBuf::from)
@@ -154,17 +233,30 @@ fn usual_places() -> Vec<PathBuf> {
     places
 }
 
-fn ask(program: &Path) -> Result<Interpreter, String> {
+/// `node` in the same places, and where its version manager keeps it.
+fn nodes_places() -> Vec<PathBuf> {
+    let mut places: Vec<PathBuf> = ["/usr/bin/node", "/usr/local/bin/node"]
+        .iter()
+        .map(PathBuf::from)
+        .collect();
+    let home = std::env::var_os("NVM_DIR").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".nvm")));
+    let listed = home.and_then(|home| std::fs::read_dir(home.join("versions/node")).ok());
+    let mut managed: Vec<_> = listed
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin/node"))
+        .collect();
+    managed.sort();
+    places.extend(managed);
+    places
+}
+
+fn ask_python(program: &Path) -> Result<Interpreter, String> {
     const QUESTION: &str =
         "import sys; print(sys.version_info[0], sys.version_info[1]); print(sys.base_prefix)";
-    let program = program.canonicalize().map_err(|e| e.to_string())?;
-    let output = Command::new(&program)
-        .args(["-I", "-S", "-c", QUESTION])
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let (program, text) = ask(program, &["-I", "-S", "-c", QUESTION])?;
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default().replace(' ', ".");
     let runtime =
@@ -180,16 +272,48 @@ fn ask(program: &Path) -> Result<Interpreter, String> {
     })
 }
 
+fn ask_node(program: &Path) -> Result<Interpreter, String> {
+    let (program, text) = ask(program, &["--version"])?;
+    let version = text.trim().trim_start_matches('v');
+    let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
+    let runtime =
+        Runtime::parse(&format!("Nodejs{minor}")).map_err(|_| format!("it says {version:?}"))?;
+    let prefix = program.parent().and_then(Path::parent);
+    let prefix = prefix.ok_or("it lies in no directory")?.to_owned();
+    Ok(Interpreter {
+        runtime,
+        program,
+        prefix,
+    })
+}
+
+/// The program without links, and what it answers.
+fn ask(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
+    let program = program.canonicalize().map_err(|e| e.to_string())?;
+    let output = Command::new(&program)
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((program, text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn have(minors: &[u8], fallback: bool) -> Interpreters {
-        let one = |minor: &u8| {
-            let runtime = Runtime::Python {
-                major: 3,
-                minor: *minor,
-            };
+        let pythons = minors.iter().map(|minor| Runtime::Python {
+            major: 3,
+            minor: *minor,
+        });
+        let node = Runtime::Node {
+            major: 18,
+            minor: 20,
+        };
+        let one = |runtime: Runtime| {
             let interpreter = Interpreter {
                 runtime,
                 program: "/p".into(),
@@ -197,27 +321,29 @@ mod tests {
             };
             (runtime, Arc::new(interpreter))
         };
-        Interpreters {
-            found: minors.iter().map(one).collect(),
-            fallback,
-        }
+        Interpreters::of(pythons.chain([node]).map(one).collect(), fallback)
     }
 
     #[test]
     fn the_same_version_serves_itself_and_a_missing_one_is_served_by_the_nearest_newer() {
         let rows = [
-            ("Python3.9", Some((9, false))),
-            ("Python3.7", Some((9, true))),
-            ("Python3.10", Some((11, true))),
-            ("Python2.7", Some((9, true))),
+            ("Python3.9", Some(("Python3.9", false))),
+            ("Python3.7", Some(("Python3.9", true))),
+            ("Python3.10", Some(("Python3.11", true))),
+            ("Python2.7", Some(("Python3.9", true))),
             ("Python3.12", None),
+            ("Nodejs16.13", Some(("Nodejs18.20", true))),
+            ("Nodejs18.15", Some(("Nodejs18.20", false))),
+            ("Nodejs20.1", None),
+            ("CustomRuntime", Some(("CustomRuntime", false))),
         ];
         for (wanted, expected) in rows {
             let runtime = Runtime::parse(wanted).expect("well-formed");
             let served = have(&[9, 11], true).serve(runtime).ok();
-            let got = served.map(|s| match s.interpreter.runtime {
-                Runtime::Python { minor, .. } => (minor, s.fallback),
-            });
+            let got = served.map(|s| (s.interpreter.runtime.to_string(), s.fallback));
+            let got = got
+                .as_ref()
+                .map(|(name, fallback)| (name.as_str(), *fallback));
             assert_eq!(got, expected, "{wanted}");
         }
     }
@@ -231,7 +357,10 @@ mod tests {
             .map_err(|e| e.to_string());
         assert_eq!(
             error,
-            Err("Python3.7 is not installed; this host has Python3.9, Python3.11".into())
+            Err(
+                "Python3.7 is not installed; this host has Python3.9, Python3.11, Nodejs18.20"
+                    .into()
+            )
         );
     }
 }

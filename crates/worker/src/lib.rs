@@ -4,6 +4,7 @@
 //! nothing about how many instances there are, and goes on working while the control plane is down.
 #![forbid(unsafe_code)]
 
+mod assignment;
 mod frame;
 mod identity;
 mod install;
@@ -16,6 +17,7 @@ mod package;
 mod precompile;
 mod process;
 mod python;
+pub mod runner;
 mod spec;
 mod tool;
 mod worker;

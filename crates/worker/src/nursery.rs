@@ -44,6 +44,8 @@ pub(crate) struct Blank {
     pub(crate) socket: UnixStream,
     pub(crate) log: OwnedFd,
     pub(crate) hostname: String,
+    /// Where it sees what runtimes are made of.
+    pub(crate) shims: PathBuf,
 }
 
 /// How blanks are made.
@@ -52,6 +54,8 @@ pub(crate) struct Recipe {
     /// Virga's own binary.
     pub(crate) virga: PathBuf,
     pub(crate) zygote: ZygoteSpec,
+    /// Where blanks see what runtimes are made of.
+    pub(crate) shims: PathBuf,
     /// How many wait ready where starts are rare.
     pub(crate) ready: usize,
     pub(crate) tmp_bytes: u64,
@@ -387,6 +391,7 @@ impl Keeper {
             socket,
             log,
             hostname,
+            shims: self.recipe.shims.clone(),
         })
     }
 

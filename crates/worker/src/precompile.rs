@@ -36,7 +36,9 @@ impl Worker {
         tree: &Sha256,
         interpreter: &Interpreter,
     ) -> Result<usize, PackageError> {
-        let model::Runtime::Python { major, minor } = interpreter.runtime;
+        let model::Runtime::Python { major, minor } = interpreter.runtime else {
+            return Ok(0);
+        };
         if (major, minor) < OLDEST {
             return Ok(0);
         }
@@ -104,11 +106,15 @@ impl Worker {
                     writable: true,
                 },
             ];
-            let root = python::root(interpreter, self.root_directory(), binds, Names::Nowhere);
+            let root = python::root(&[interpreter], self.root_directory(), binds, Names::Nowhere);
             let view = View::Own(root, RunNetwork::Nothing);
             (Path::new(CODE), Path::new(COMPILED), view)
         } else {
-            (tree, aside, View::Host(self.readable(interpreter, &[tree])))
+            (
+                tree,
+                aside,
+                View::Host(self.readable(&[interpreter], &[tree])),
+            )
         };
         // Below where it writes, the compiler makes the path of the code anew.
         let from = aside.join(code.strip_prefix("/").unwrap_or(code));

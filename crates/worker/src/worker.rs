@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use model::{AccountId, Runtime};
 use sandbox::cgroup::Tree;
+use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
 use sandbox::{Isolation, Names};
 use tracing::warn;
@@ -16,7 +17,7 @@ use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::process::{Home, Users};
-use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python};
+use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner};
 
 /// What a worker is set up with.
 #[derive(Clone, Debug)]
@@ -49,7 +50,25 @@ pub struct Worker {
     config: Config,
     home: Arc<Home>,
     identities: Arc<Identities>,
-    nurseries: Mutex<HashMap<(AccountId, Runtime), Arc<Nursery>>>,
+    nurseries: Mutex<HashMap<(AccountId, Kin), Arc<Nursery>>>,
+}
+
+/// What comes of one zygote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kin {
+    /// Copies of a Python.
+    Python(Runtime),
+    /// What starts other programs.
+    Programs,
+}
+
+impl Kin {
+    fn of(interpreter: &Interpreter) -> Self {
+        match interpreter.runtime {
+            python @ Runtime::Python { .. } => Self::Python(python),
+            Runtime::Node { .. } | Runtime::Custom => Self::Programs,
+        }
+    }
 }
 
 impl Worker {
@@ -172,7 +191,7 @@ impl Worker {
     }
 
     /// What a process reads of the host where it has no root of its own.
-    pub(crate) fn readable(&self, interpreter: &Interpreter, more: &[&Path]) -> Vec<PathBuf> {
+    pub(crate) fn readable(&self, seen: &[&Interpreter], more: &[&Path]) -> Vec<PathBuf> {
         let system = sandbox::SYSTEM.iter().chain(sandbox::CONFIGURATION);
         let runtime = runtime_directory(&self.config.directory);
         system
@@ -185,7 +204,8 @@ impl Worker {
             ])
             .chain(&["/etc/resolv.conf", "/etc/localtime"])
             .map(PathBuf::from)
-            .chain([interpreter.prefix.clone(), runtime])
+            .chain(seen.iter().map(|interpreter| interpreter.prefix.clone()))
+            .chain([runtime])
             .chain(more.iter().map(|path| path.to_path_buf()))
             .collect()
     }
@@ -212,32 +232,60 @@ impl Worker {
             .nurseries
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let key = (account, interpreter.runtime);
+        let kin = Kin::of(interpreter);
+        let key = (account, kin);
         if let Some(nursery) = nurseries.get(&key) {
             return Ok(nursery.clone());
         }
-        let recipe = self.recipe(interpreter);
-        let name = format!("zygote-{account}-{}", interpreter.runtime);
+        let recipe = self.recipe(kin, interpreter);
+        let name = match kin {
+            Kin::Python(runtime) => format!("zygote-{account}-{runtime}"),
+            Kin::Programs => format!("zygote-{account}-programs"),
+        };
         let nursery = Nursery::start(&name, recipe, self.home.clone(), self.identities.clone())
             .map_err(Error::io("start a zygote's thread"))?;
         Ok(nurseries.entry(key).or_insert(Arc::new(nursery)).clone())
     }
 
-    fn recipe(&self, interpreter: &Interpreter) -> Recipe {
+    fn recipe(&self, kin: Kin, interpreter: &Interpreter) -> Recipe {
         let limits = &self.config.limits;
         let directory = &self.config.directory;
+        let runtime = runtime_directory(directory);
+        let own = self
+            .isolated()
+            .then(|| (self.root_directory(), self.names()));
+        let (zygote, seen) = match kin {
+            Kin::Python(_) => (
+                python::zygote(interpreter, &runtime, own),
+                vec![interpreter],
+            ),
+            Kin::Programs => {
+                let all: Vec<_> = self.interpreters().all().map(AsRef::as_ref).collect();
+                let root = own.map(|(staging, names)| {
+                    let shims = python::read_only(&runtime, Path::new(python::RUNTIME));
+                    python::root(&all, staging, vec![shims], names)
+                });
+                (
+                    ZygoteSpec {
+                        root,
+                        program: None,
+                    },
+                    all,
+                )
+            }
+        };
         Recipe {
             virga: self.config.virga.clone(),
-            zygote: python::zygote(
-                interpreter,
-                &runtime_directory(directory),
-                self.isolated()
-                    .then(|| (self.root_directory(), self.names())),
-            ),
+            zygote,
+            shims: if self.isolated() {
+                python::RUNTIME.into()
+            } else {
+                runtime
+            },
             place: match self.config.isolation {
                 Isolation::Full => Place::Cells,
                 Isolation::Process => Place::Host {
-                    readable: self.readable(interpreter, &[]),
+                    readable: self.readable(&seen, &[]),
                     rooms: rooms(directory),
                 },
             },
@@ -280,5 +328,6 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     remove_rooms(directory)?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
     std::fs::write(runtime.join("rehearsal.py"), python::REHEARSAL)?;
+    std::fs::write(runtime.join("shim.js"), runner::NODE_SHIM)?;
     std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)
 }

@@ -69,7 +69,7 @@ impl Serve for CreateFunction {
                 .unwrap_or_default(),
             echo: Echo::of_create(&request).into_map(),
         };
-        let install = flag("InstallDependency", request.install_dependency.as_deref())?;
+        let install = install(request.install_dependency.as_deref(), runtime)?;
         let tags = fields::tags(request.tags.as_deref())?;
         if gateway.catalog.function(&key).is_some() {
             return Err(error::function(catalog::Error::Exists));
@@ -126,7 +126,7 @@ impl Serve for UpdateFunctionCode {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let stored = changeable(gateway, &key)?;
         let publish = flag("Publish", request.publish.as_deref())?;
-        let install = flag("InstallDependency", request.install_dependency.as_deref())?;
+        let install = install(request.install_dependency.as_deref(), stored.value.runtime)?;
         let handler = handler(request.handler.as_deref())?;
         // The fields may stand in `Code` or, as in older clients, beside it.
         let mut code = request.code.unwrap_or_default();
@@ -522,6 +522,17 @@ fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
         Ok(_) => Ok(runtime),
         Err(e) => Err(Error::new(Code::InvalidRuntime, format!("Runtime: {e}"))),
     }
+}
+
+/// Whether what the package asks for is to be installed into it.
+fn install(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
+    let wanted = flag("InstallDependency", given)?;
+    if wanted && !matches!(runtime, Runtime::Python { .. }) {
+        return Err(unsupported(&format!(
+            "InstallDependency: only Python's dependencies are installed; put those of {runtime} into the package"
+        )));
+    }
+    Ok(wanted)
 }
 
 fn handler(given: Option<&str>) -> Result<Option<Handler>, Error> {

@@ -124,7 +124,7 @@ fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    match gateway.worker.interpreters().all().next() {
+    match gateway.worker.interpreters().newest_python() {
         Some(_) => "ready\n".into_response(),
         None => {
             let message = "no Python was found; install python3, or name one with --python\n";

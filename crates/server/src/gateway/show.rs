@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Function, FunctionConfig, FunctionKind, FunctionState, Serving, Version};
+use model::{Function, FunctionConfig, FunctionKind, FunctionState, Runtime, Serving, Version};
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
 
@@ -218,7 +218,12 @@ pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
         .as_str()
         .rsplit_once('.')
         .map_or("", |(file, _)| file);
-    let path = tree.join(format!("{file}.py"));
+    let name = match serving.function.runtime {
+        Runtime::Python { .. } => format!("{file}.py"),
+        Runtime::Node { .. } => format!("{file}.js"),
+        Runtime::Custom => "bootstrap".to_owned(),
+    };
+    let path = tree.join(name);
     let read = tokio::task::spawn_blocking(move || read_inside(&tree, &path));
     read.await.ok().flatten().unwrap_or_default()
 }

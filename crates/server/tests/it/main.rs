@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod packages;
+mod programs;
 mod runtime;
 mod scaling;
 mod user;

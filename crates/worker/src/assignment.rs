@@ -1,0 +1,211 @@
+//! What an instance is told when it is assigned: its code, its environment, and what every request's context has.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model::Runtime;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::InstanceSpec;
+
+/// Where code and layers show inside.
+const CODE: &str = "/var/user";
+const LAYERS: &str = "/opt";
+/// Where programs are looked for.
+pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+const LOCALE: &str = "en_US.UTF8";
+
+/// The document. The Python shim reads it, too.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    pub(crate) entry: Entry,
+    pub(crate) handler: String,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) context: Value,
+    pub(crate) response_bytes: u64,
+    pub(crate) code: String,
+    pub(crate) layers: String,
+    /// Without a control group it is all that bounds a process' memory.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+/// How the code is entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// A handler of the interpreter that the instance is a copy of.
+    Python,
+    /// A handler of Node.js, which becomes the instance's process.
+    Node {
+        /// Node.js.
+        program: PathBuf,
+        /// What it runs.
+        shim: PathBuf,
+    },
+    /// A program that asks for events over HTTP.
+    Bootstrap,
+}
+
+impl Entry {
+    /// How an instance of this specification is entered, which sees shims in a directory.
+    pub(crate) fn of(spec: &InstanceSpec, shims: &Path) -> Self {
+        match spec.interpreter.runtime {
+            Runtime::Python { .. } => Self::Python,
+            Runtime::Node { .. } => Self::Node {
+                program: spec.interpreter.program.clone(),
+                shim: shims.join("shim.js"),
+            },
+            Runtime::Custom => Self::Bootstrap,
+        }
+    }
+
+    /// The file at the code's root that is the program, where there is one.
+    pub(crate) fn file(&self) -> Option<&'static str> {
+        match self {
+            Self::Python | Self::Node { .. } => None,
+            Self::Bootstrap => Some("bootstrap"),
+        }
+    }
+}
+
+impl Assignment {
+    /// For an instance that sees shims in a directory, in a cell or on the host with `room` for its temporary files.
+    pub(crate) fn of(
+        spec: &InstanceSpec,
+        hostname: &str,
+        response_bytes: u64,
+        shims: &Path,
+        room: Option<&Path>,
+    ) -> Self {
+        let seen = Seen::by(spec, room);
+        let entry = Entry::of(spec, shims);
+        Self {
+            handler: spec.handler.as_str().to_owned(),
+            environment: environment(spec, &entry, hostname, &seen),
+            context: context(spec),
+            response_bytes,
+            code: seen.code,
+            layers: seen.layers,
+            memory_bytes: room.map(|_| spec.memory.bytes()),
+            entry,
+        }
+    }
+}
+
+/// Where an instance sees its files.
+struct Seen {
+    code: String,
+    layers: String,
+    /// Where that is not `/tmp`.
+    tmp: Option<String>,
+}
+
+impl Seen {
+    fn by(spec: &InstanceSpec, room: Option<&Path>) -> Self {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        match room {
+            None => Self {
+                code: CODE.into(),
+                layers: LAYERS.into(),
+                tmp: None,
+            },
+            Some(room) => Self {
+                code: text(&spec.code),
+                layers: spec.layers.as_deref().map_or(LAYERS.into(), text),
+                tmp: Some(text(room)),
+            },
+        }
+    }
+}
+
+/// The environment that SCF documents; the user's variables win where SCF lets them.
+fn environment(
+    spec: &InstanceSpec,
+    entry: &Entry,
+    hostname: &str,
+    seen: &Seen,
+) -> BTreeMap<String, String> {
+    let function = &spec.function;
+    let paths = format!("{}:{}", seen.code, seen.layers);
+    let root = format!("{}/", seen.code);
+    let modules = format!(
+        "{code}:{code}/node_modules:{layers}:{layers}/node_modules",
+        code = seen.code,
+        layers = seen.layers
+    );
+    let tmp = seen.tmp.as_deref().map(|path| ("TMPDIR", path));
+    let fixed = [
+        ("PATH", PATH),
+        ("LANG", LOCALE),
+        ("LC_ALL", LOCALE),
+        ("HOME", "/home/qcloud"),
+        ("USER", "qcloud"),
+        ("LOGNAME", "qcloud"),
+        ("PWD", seen.code.as_str()),
+        ("HOSTNAME", hostname),
+        ("PYTHONPATH", paths.as_str()),
+        ("PYTHONDONTWRITEBYTECODE", "x"),
+        ("LD_LIBRARY_PATH", paths.as_str()),
+        ("USER_CODE_ROOT", root.as_str()),
+        ("NODE_PATH", modules.as_str()),
+    ];
+    let account = function.account.to_string();
+    let version = spec.version.to_string();
+    let own = [
+        ("TENCENTCLOUD_RUNENV", "SCF"),
+        ("TENCENTCLOUD_REGION", spec.place.region.as_str()),
+        ("TENCENTCLOUD_APPID", account.as_str()),
+        ("TENCENTCLOUD_UIN", spec.place.uin.as_str()),
+        ("SCF_FUNCTIONNAME", function.name.as_str()),
+        ("SCF_FUNCTIONVERSION", version.as_str()),
+        ("SCF_NAMESPACE", function.namespace.as_str()),
+        ("_SCF_SERVER_PORT", "28902"),
+    ];
+    let handler = (*entry == Entry::Bootstrap).then_some(("_HANDLER", spec.handler.as_str()));
+    let endpoint = spec.place.endpoint.as_deref().filter(|_| spec.public_net);
+    let endpoint = endpoint.map(|endpoint| ("VIRGA_ENDPOINT", endpoint));
+    let users = spec
+        .environment
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
+    let all = fixed
+        .into_iter()
+        .chain(tmp)
+        .chain(endpoint)
+        .chain(users)
+        .chain(own)
+        .chain(handler);
+    all.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What every request's context has; each request adds its own id.
+fn context(spec: &InstanceSpec) -> Value {
+    let namespace = spec.function.namespace.as_str();
+    let mut environment: serde_json::Map<String, Value> = spec
+        .environment
+        .iter()
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+        .collect();
+    environment.insert("SCF_NAMESPACE".into(), namespace.into());
+    let pairs: Vec<String> = spec
+        .environment
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let environ = [pairs, vec![format!("SCF_NAMESPACE={namespace}"); 2]]
+        .concat()
+        .join(";");
+    json!({
+        "memory_limit_in_mb": spec.memory.mb(),
+        "time_limit_in_ms": spec.timeout.as_millis() as u64,
+        "environment": Value::Object(environment).to_string(),
+        "environ": environ,
+        "function_version": spec.version.to_string(),
+        "function_name": spec.function.name.as_str(),
+        "namespace": namespace,
+        "tencentcloud_region": spec.place.region,
+        "tencentcloud_appid": spec.function.account.to_string(),
+        "tencentcloud_uin": spec.place.uin,
+    })
+}

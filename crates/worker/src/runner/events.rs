@@ -1,0 +1,271 @@
+//! The runtime API of SCF's custom runtimes: a program fetches events over HTTP, and answers them.
+//!
+//! `POST /runtime/init/ready` once it can, `GET /runtime/invocation/next` for an event, which waits until there is one, and
+//! `POST /runtime/invocation/response` or `/error`, of which the first is final. No path names a request: one event is
+//! out at a time.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode as Http};
+use hyper_util::rt::TokioIo;
+use model::{RequestId, StatusCode};
+use sandbox::wire::{self, Kind};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::{Mutex as Turn, Notify};
+
+use super::{end_with, fail, failure, frame, ready, refuse, start};
+use crate::assignment::Assignment;
+
+/// The port that clients guess where they do not look.
+const PORT: u16 = 9001;
+
+/// Serves the API and runs the program; ends with it, or with virga.
+pub(super) fn run(assignment: &Assignment, socket: StdStream, begun: Instant) -> ! {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => fail(&e),
+    };
+    match runtime.block_on(serve(assignment, socket, begun)) {
+        Ok(()) => std::process::exit(0),
+        Err(e) => fail(&e),
+    }
+}
+
+async fn serve(assignment: &Assignment, socket: StdStream, begun: Instant) -> io::Result<()> {
+    // Instances that share the host's loopback cannot all have the usual port.
+    let port = if assignment.memory_bytes.is_none() {
+        PORT
+    } else {
+        0
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let port = listener.local_addr()?.port();
+    let place = [
+        ("SCF_RUNTIME_API", Ipv4Addr::LOCALHOST.to_string()),
+        ("SCF_RUNTIME_API_PORT", port.to_string()),
+    ];
+    match start(assignment, &place) {
+        Ok(child) => end_with(child),
+        Err(why) => refuse(socket, &why),
+    }
+    socket.set_nonblocking(true)?;
+    let (frames, answers) = UnixStream::from_std(socket)?.into_split();
+    let api = Arc::new(Api {
+        state: Mutex::default(),
+        changed: Notify::new(),
+        answers: Turn::new(answers),
+        begun,
+        limit: usize::try_from(assignment.response_bytes).unwrap_or(usize::MAX),
+        memory: number(&assignment.context["memory_limit_in_mb"]),
+        time: number(&assignment.context["time_limit_in_ms"]),
+    });
+    tokio::spawn(accept(listener, api.clone()));
+    take_events(frames, &api).await
+}
+
+fn number(value: &Value) -> HeaderValue {
+    HeaderValue::from(value.as_u64().unwrap_or_default())
+}
+
+async fn accept(listener: TcpListener, api: Arc<Api>) {
+    loop {
+        // None can be accepted while descriptors are short, which is the program's to mend.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let api = api.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(&api, request));
+            let _ = http1::Builder::new()
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+struct Api {
+    state: Mutex<State>,
+    changed: Notify,
+    answers: Turn<OwnedWriteHalf>,
+    begun: Instant,
+    /// Longest answer, bytes.
+    limit: usize,
+    memory: HeaderValue,
+    time: HeaderValue,
+}
+
+#[derive(Default)]
+struct State {
+    ready: bool,
+    /// The event that waits for its answer.
+    current: Option<Event>,
+}
+
+#[derive(Clone)]
+struct Event {
+    request: RequestId,
+    body: Bytes,
+    /// Whether the program has it. An answer that comes before is late for an earlier one.
+    fetched: bool,
+}
+
+impl Api {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, frame: &[u8]) {
+        // Where virga is gone, the end of its frames ends this process.
+        let _ = self.answers.lock().await.write_all(frame).await;
+    }
+
+    /// The event that is out, or the next.
+    async fn next(&self) -> Event {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(event) = &mut self.state().current {
+                event.fetched = true;
+                return event.clone();
+            }
+            changed.await;
+        }
+    }
+
+    /// Answers the event that is out. Where there is none it was answered already, and the first answer is final.
+    async fn finish(&self, status: StatusCode, text: &[u8]) {
+        let event = self.state().current.take_if(|event| event.fetched);
+        if let Some(event) = event {
+            let parts = [event.request.as_bytes().as_slice(), text];
+            self.send(&frame(Kind::Answer, status, &parts)).await;
+        }
+    }
+}
+
+async fn take_events(mut frames: OwnedReadHalf, api: &Api) -> io::Result<()> {
+    #[derive(Deserialize)]
+    struct Context {
+        request_id: String,
+    }
+    let broken = || io::Error::other("not an event");
+    loop {
+        let mut header = [0; wire::HEADER];
+        if frames.read_exact(&mut header).await.is_err() {
+            return Ok(());
+        }
+        let (Some(Kind::Invoke), length) = wire::parse_header(&header) else {
+            return Err(broken());
+        };
+        let mut payload = vec![0; length];
+        frames.read_exact(&mut payload).await?;
+        let payload = Bytes::from(payload);
+        let size = payload.first_chunk().ok_or_else(broken)?;
+        let split = 4 + u32::from_le_bytes(*size) as usize;
+        let context = payload.get(4..split).ok_or_else(broken)?;
+        let context: Context = serde_json::from_slice(context)?;
+        let request = RequestId::parse(&context.request_id).map_err(io::Error::other)?;
+        let body = payload.slice(split..);
+        api.state().current = Some(Event {
+            request,
+            body,
+            fetched: false,
+        });
+        api.changed.notify_waiters();
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let path = request.uri().path().trim_end_matches('/');
+    Ok(match (request.method(), path) {
+        (&Method::POST, "/runtime/init/ready") => {
+            let first = !std::mem::replace(&mut api.state().ready, true);
+            if first {
+                api.send(&ready(api.begun)).await;
+            }
+            said(Http::OK, "")
+        }
+        (&Method::GET, "/runtime/invocation/next") => event(api, api.next().await),
+        (&Method::POST, "/runtime/invocation/response") => {
+            let limited = Limited::new(request.into_body(), api.limit);
+            match limited.collect().await {
+                Ok(body) => api.finish(StatusCode::Ok, &body.to_bytes()).await,
+                Err(e) if e.is::<LengthLimitError>() => {
+                    let message = format!("response exceeds the limit of {} bytes", api.limit);
+                    let document = failure(&message, None).to_string();
+                    api.finish(StatusCode::ResponseTooLarge, document.as_bytes())
+                        .await;
+                }
+                Err(_) => return Ok(said(Http::BAD_REQUEST, "the body is not whole\n")),
+            }
+            said(Http::OK, "")
+        }
+        (&Method::POST, "/runtime/invocation/error") => {
+            let limited = Limited::new(request.into_body(), api.limit);
+            let body = limited.collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let document = reported(&body).to_string();
+            api.finish(StatusCode::UserCodeException, document.as_bytes())
+                .await;
+            said(Http::OK, "")
+        }
+        (
+            _,
+            "/runtime/init/ready" | "/runtime/invocation/response" | "/runtime/invocation/error",
+        ) => said(Http::METHOD_NOT_ALLOWED, "this path is to be POSTed to\n"),
+        (_, "/runtime/invocation/next") => said(Http::METHOD_NOT_ALLOWED, "GET this path\n"),
+        _ => said(
+            Http::NOT_FOUND,
+            "nothing is here; /runtime/invocation/next is the next event\n",
+        ),
+    })
+}
+
+/// What a program says of its error: a document like SCF's own, or any text.
+fn reported(body: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(body);
+    let document: Value = serde_json::from_str(&text).unwrap_or_default();
+    match document["errorMessage"].as_str() {
+        Some(message) => failure(message, document["stackTrace"].as_str()),
+        None => failure(&text, None),
+    }
+}
+
+fn event(api: &Api, event: Event) -> Answer {
+    let mut answer = Response::new(Full::new(event.body));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(request) = HeaderValue::try_from(event.request.to_string()) {
+        headers.insert("request_id", request);
+    }
+    headers.insert("memory_limit_in_mb", api.memory.clone());
+    headers.insert("time_limit_in_ms", api.time.clone());
+    answer
+}
+
+fn said(status: Http, text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,154 @@
+//! What runs inside an instance, as the instance, where the user's program is not a Python handler.
+//!
+//! A copy of virga's own small program arrives here confined, with no privilege left. It becomes the program ([`node`]), or
+//! starts it and stands between its HTTP and the worker's frames ([`events`]). Whatever it parses is the instance's own.
+
+mod events;
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use model::StatusCode;
+use sandbox::confined::{self, Confined};
+use sandbox::launch::Program;
+use sandbox::wire::{self, Kind};
+use serde_json::{Value, json};
+
+use crate::assignment::{Assignment, Entry};
+
+/// What Node.js runs.
+pub(crate) const NODE_SHIM: &str = include_str!("../../../../runtimes/nodejs/shim.js");
+
+/// Runs what the instance was assigned, and ends with it.
+pub fn run(confined: Confined) -> ! {
+    let begun = Instant::now();
+    let assignment: Assignment = match serde_json::from_slice(confined.assignment()) {
+        Ok(assignment) => assignment,
+        Err(e) => fail(&e),
+    };
+    match assignment.entry.clone() {
+        Entry::Node { program, shim } => {
+            let program = node(
+                &assignment,
+                &program.to_string_lossy(),
+                &shim.to_string_lossy(),
+            );
+            fail(&confined.become_program(&program, confined.assignment()))
+        }
+        Entry::Bootstrap => events::run(&assignment, confined.into_parts().1, begun),
+        // Copies of an interpreter do not come here.
+        Entry::Python => fail(&"not a program"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "it is the instance's log")]
+fn fail(error: &dyn std::fmt::Display) -> ! {
+    eprintln!("{error}");
+    std::process::exit(1)
+}
+
+fn node(assignment: &Assignment, program: &str, shim: &str) -> Program {
+    // Where nothing else bounds its memory, Node.js is told to.
+    let heap = assignment
+        .memory_bytes
+        .map(|bytes| format!("--max-old-space-size={}", bytes >> 20));
+    let args = [program.to_owned()]
+        .into_iter()
+        .chain(heap)
+        .chain([shim.to_owned()]);
+    let env = assignment.environment.iter();
+    Program {
+        args: args.collect(),
+        env: env.map(|(name, value)| format!("{name}={value}")).collect(),
+    }
+}
+
+/// Starts the program at the code's root.
+///
+/// # Errors
+/// What keeps it from running, and how to mend it.
+fn start(assignment: &Assignment, more: &[(&str, String)]) -> Result<Child, String> {
+    let file = assignment.entry.file().unwrap_or_default();
+    let path = format!("{}/{file}", assignment.code);
+    if let Some(bytes) = assignment.memory_bytes {
+        confined::limit_memory(bytes).map_err(|e| e.to_string())?;
+    }
+    let more = more.iter().map(|(name, value)| (*name, value.as_str()));
+    let started = Command::new(&path)
+        .current_dir(&assignment.code)
+        .env_clear()
+        .envs(&assignment.environment)
+        .envs(more)
+        .stdin(Stdio::null())
+        .spawn();
+    started.map_err(|e| why_not(file, &path, &e))
+}
+
+fn why_not(file: &str, path: &str, error: &io::Error) -> String {
+    let there = std::path::Path::new(path).exists();
+    match error.kind() {
+        io::ErrorKind::NotFound if there => format!(
+            "{file} cannot be run: what its first line names does not exist; lines must end without a carriage return"
+        ),
+        io::ErrorKind::NotFound => {
+            format!("{file} was not found; it must lie at the root of the package")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{file} may not be executed; give it the mode 755 before it is zipped")
+        }
+        _ => format!(
+            "{file} cannot be run: {error}; the first line of a script must be like #!/bin/bash"
+        ),
+    }
+}
+
+/// Ends this process when the program has ended, in the same way.
+fn end_with(mut child: Child) {
+    std::thread::spawn(move || match child.wait() {
+        Ok(status) => confined::end_as(status),
+        Err(e) => fail(&e),
+    });
+}
+
+/// Says that the program runs, since when it was `begun`.
+fn ready(begun: Instant) -> Vec<u8> {
+    let report = json!({"import_us": begun.elapsed().as_micros() as u64});
+    frame(
+        Kind::Ready,
+        StatusCode::Ok,
+        &[report.to_string().as_bytes()],
+    )
+}
+
+/// Says that it does not, and ends.
+fn refuse(mut socket: UnixStream, message: &str) -> ! {
+    let report = json!({"error": failure(message, None)}).to_string();
+    let frame = frame(
+        Kind::Ready,
+        StatusCode::ContainerStateExited,
+        &[report.as_bytes()],
+    );
+    match socket.write_all(&frame) {
+        Ok(()) => std::process::exit(0),
+        Err(e) => fail(&e),
+    }
+}
+
+fn failure(message: &str, stack: Option<&str>) -> Value {
+    let mut failure = json!({"errorMessage": message});
+    if let Some(stack) = stack {
+        failure["stackTrace"] = stack.into();
+    }
+    failure
+}
+
+fn frame(kind: Kind, status: StatusCode, parts: &[&[u8]]) -> Vec<u8> {
+    let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(wire::HEADER + length);
+    frame.extend_from_slice(&wire::header(kind, length));
+    frame.extend_from_slice(&status.as_u16().to_le_bytes());
+    parts.iter().for_each(|part| frame.extend_from_slice(part));
+    frame
+}

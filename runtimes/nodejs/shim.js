@@ -1,0 +1,193 @@
+'use strict';
+// The Node.js runtime: loads one function's handler, then answers one event after another.
+//
+// Everything here runs as the user's instance. Descriptor 4 is the configuration; frames on descriptor 3 are described in
+// the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
+
+const fs = require('fs');
+const net = require('net');
+const path = require('path');
+const util = require('util');
+const { pathToFileURL } = require('url');
+
+const INVOKE = 2, READY = 16, ANSWER = 17;
+const OK = 200, TOO_LARGE = 407, EXCEPTION = 430, HANDLER_NOT_FOUND = 437, CODE_ERROR = 443;
+const HEADER = 8;
+const STACK_MAX = 64 << 10;
+
+const config = JSON.parse(fs.readFileSync(4, 'utf8'));
+fs.closeSync(4);
+const socket = new net.Socket({ fd: 3, readable: true, writable: true });
+const begun = process.hrtime.bigint();
+
+/** The event that is being run: its id, and what is left to do with its answer. */
+let current = null;
+let handler = null;
+
+function send(kind, status, body, then) {
+  const head = Buffer.alloc(HEADER + 2);
+  head.writeUInt32LE(2 + body.length, 0);
+  head[4] = kind;
+  head.writeUInt16LE(status, HEADER);
+  socket.write(Buffer.concat([head, body]), then);
+}
+
+function raised(error) {
+  let stack = error instanceof Error ? error.stack || String(error) : util.inspect(error);
+  if (stack.length > STACK_MAX) {
+    stack = stack.slice(0, STACK_MAX / 2) + '\n...\n' + stack.slice(-STACK_MAX / 2);
+  }
+  return { errorMessage: 'user code exception caught', stackTrace: stack };
+}
+
+/** Answers the current event, once; an answer names its request. */
+function answer(status, value) {
+  if (current === null) return;
+  const id = current.id;
+  current = null;
+  socket.ref();
+  let body;
+  try {
+    const text = JSON.stringify(value);
+    body = Buffer.from(text === undefined ? 'null' : text);
+  } catch (error) {
+    status = EXCEPTION;
+    body = Buffer.from(JSON.stringify(raised(error)));
+  }
+  if (body.length > config.response_bytes) {
+    status = TOO_LARGE;
+    const text = `response of ${body.length} bytes exceeds the limit of ${config.response_bytes} bytes`;
+    body = Buffer.from(JSON.stringify({ errorMessage: text }));
+  }
+  send(ANSWER, status, Buffer.concat([id, body]));
+}
+
+function fail(error) {
+  answer(EXCEPTION, raised(error));
+}
+
+function run(about, text) {
+  const id = Buffer.from(about.request_id.replace(/-/g, ''), 'hex');
+  current = { id, waiting: null };
+  const mine = current;
+  const deadline = Date.now() + config.context.time_limit_in_ms;
+  const context = Object.assign({}, config.context, about, {
+    callbackWaitsForEmptyEventLoop: true,
+    getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
+  });
+  const callback = (error, value) => {
+    if (current !== mine || mine.waiting) return;
+    const finish = () => {
+      if (current !== mine) return;
+      if (error !== null && error !== undefined) fail(error);
+      else answer(OK, value);
+    };
+    // Answered when nothing is left to happen but the platform's own.
+    if (context.callbackWaitsForEmptyEventLoop) mine.waiting = finish;
+    else finish();
+  };
+  socket.unref();
+  try {
+    const returned = handler(JSON.parse(text), context, callback);
+    if (returned && typeof returned.then === 'function') {
+      returned.then(
+        (value) => current === mine && !mine.waiting && answer(OK, value),
+        (error) => current === mine && fail(error),
+      );
+    } else if (handler.length < 3) {
+      // It takes no callback, so what it returns is its answer.
+      answer(OK, returned);
+    }
+  } catch (error) {
+    fail(error);
+  }
+}
+
+process.on('beforeExit', () => {
+  if (current === null) return;
+  if (current.waiting) current.waiting();
+  // It has said nothing, and nothing is left that could.
+  else answer(OK, null);
+});
+for (const name of ['uncaughtException', 'unhandledRejection']) {
+  process.on(name, (error) => {
+    if (current) {
+      fail(error);
+    } else {
+      process.stderr.write(util.inspect(error) + '\n');
+      process.exit(1);
+    }
+  });
+}
+
+let pending = Buffer.alloc(0);
+let parts = [];
+let have = 0;
+
+socket.on('data', (data) => {
+  parts.push(data);
+  have += data.length;
+  for (;;) {
+    if (have < HEADER) return;
+    if (parts.length > 1 && parts[0].length < HEADER) parts = [Buffer.concat(parts)];
+    const end = HEADER + parts[0].readUInt32LE(0);
+    if (have < end) return;
+    pending = parts.length > 1 ? Buffer.concat(parts) : parts[0];
+    const kind = pending[4];
+    const payload = pending.subarray(HEADER, end);
+    parts = have > end ? [pending.subarray(end)] : [];
+    have -= end;
+    if (kind !== INVOKE) process.exit(1);
+    const split = 4 + payload.readUInt32LE(0);
+    run(JSON.parse(payload.toString('utf8', 4, split)), payload.toString('utf8', split));
+  }
+});
+// The platform has gone.
+socket.on('end', () => process.exit(0));
+socket.on('error', () => process.exit(0));
+
+/** The handler's file, in the code or a layer. */
+function find(name) {
+  for (const root of [config.code, config.layers]) {
+    for (const end of ['.js', '.cjs', '.mjs', '/index.js']) {
+      const file = path.join(root, name + end);
+      if (fs.existsSync(file)) return file;
+    }
+  }
+  return null;
+}
+
+async function load() {
+  const dot = config.handler.lastIndexOf('.');
+  const [name, exported] = [config.handler.slice(0, dot), config.handler.slice(dot + 1)];
+  const file = find(name);
+  if (file === null) {
+    return [HANDLER_NOT_FOUND, { errorMessage: `handler file ${name}.js not found in ${config.code}` }];
+  }
+  let loaded;
+  try {
+    loaded = require(file);
+  } catch (error) {
+    if (error.code !== 'ERR_REQUIRE_ESM') {
+      return [error instanceof SyntaxError ? CODE_ERROR : EXCEPTION, raised(error)];
+    }
+    try {
+      loaded = await import(pathToFileURL(file).href);
+    } catch (inner) {
+      return [inner instanceof SyntaxError ? CODE_ERROR : EXCEPTION, raised(inner)];
+    }
+  }
+  handler = loaded[exported] || (loaded.default && loaded.default[exported]);
+  if (typeof handler !== 'function') {
+    return [HANDLER_NOT_FOUND, { errorMessage: `function ${exported} not found in ${name}.js` }];
+  }
+  return [OK, null];
+}
+
+process.chdir(config.code);
+process.umask(0o022);
+load().then(([status, error]) => {
+  const report = { import_us: Number((process.hrtime.bigint() - begun) / 1000n) };
+  if (error) report.error = error;
+  send(READY, status, Buffer.from(JSON.stringify(report)), () => status === OK || process.exit(0));
+});
