@@ -649,6 +649,10 @@ fn no_two_instances_draw_the_same_random_numbers() {
         .expect("interpreters");
     for interpreter in list.split(", ") {
         let runtime = interpreter.split(' ').next().expect("a version");
+        // Only a Python is a copy of another.
+        if !runtime.starts_with("Python") {
+            continue;
+        }
         draw_in_many(&client, runtime);
     }
 }
