@@ -17,6 +17,7 @@
 //! * A retired pool takes no new requests, serves those that wait, and goes when its last instance is gone.
 #![forbid(unsafe_code)]
 
+pub mod cron;
 mod ids;
 mod machine;
 mod pool;
