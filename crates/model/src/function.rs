@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, LayerRef, Limits, MemoryMb,
-    Namespace, Published, Runtime, Sha256,
+    Namespace, Published, Runtime, Sha256, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -194,6 +194,9 @@ pub struct Function {
     /// Its aliases by name; `$DEFAULT` once it was changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, Alias>,
+    /// What runs it, beside calls of the API. A change here is no change of what runs, so it leaves `revision` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
 }
 
 /// Code that was accepted and is being made ready. It is part of the record, so that a restart goes on with it.

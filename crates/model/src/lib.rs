@@ -13,6 +13,7 @@ mod invocation;
 mod layer;
 mod limits;
 mod names;
+mod trigger;
 mod version;
 
 pub use code::{CodeRef, Sha256};
@@ -29,6 +30,7 @@ pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
     RequestId, Runtime,
 };
+pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
 pub use version::{
     Alias, Expression, Published, Routing, RoutingKey, Rule, Serving, Share, Test, Version,
 };

@@ -67,6 +67,10 @@ pub struct Limits {
     pub versions_per_function: u32,
     /// Aliases of a function, beside `$DEFAULT`.
     pub aliases_per_function: u32,
+    /// Triggers of one type of a function.
+    pub triggers_per_type: u32,
+    /// What a timer says in each of its events, bytes.
+    pub timer_message_bytes: u32,
     /// Layers in an account.
     pub layers: u32,
     /// Versions of a layer.
@@ -119,6 +123,8 @@ impl Default for Limits {
             functions_per_namespace: 50,
             versions_per_function: 100,
             aliases_per_function: 100,
+            triggers_per_type: 10,
+            timer_message_bytes: 4096,
             layers: 20,
             versions_per_layer: 200,
             layers_per_function: 5,

@@ -34,6 +34,8 @@ macro_rules! text {
     };
 }
 
+pub(crate) use text;
+
 /// The account that owns a function: SCF's AppId.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -155,7 +155,8 @@ impl Function {
     }
 
     /// Takes a published version away, and out of all aliases: what one of them sent there by chance or rule stays with
-    /// its own version. An alias whose own version it was goes with it; `$DEFAULT` goes back to `$LATEST`.
+    /// its own version. An alias whose own version it was goes with it; `$DEFAULT` goes back to `$LATEST`. Triggers of what
+    /// goes go, too.
     pub fn unpublish(&mut self, number: u64) {
         let version = Version::Number(number);
         self.versions.remove(&number);
@@ -170,6 +171,9 @@ impl Function {
             }
         }
         self.aliases.retain(|_, alias| alias.version != version);
+        let mut triggers = std::mem::take(&mut self.triggers);
+        triggers.retain(|trigger| self.knows(&trigger.qualifier));
+        self.triggers = triggers;
     }
 }
 

@@ -70,12 +70,14 @@ actions! {
     CreateAlias(t::CreateAliasRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
+    CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
     DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
     DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
     DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
     DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
     DeleteNamespace(t::DeleteNamespaceRequest) -> t::Empty,
     DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
+    DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
     GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
     GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
     GetFunction(t::GetFunctionRequest) -> t::GetFunctionResponse,
@@ -90,6 +92,7 @@ actions! {
     ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
     ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
     ListNamespaces(t::ListNamespacesRequest) -> t::ListNamespacesResponse,
+    ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
     ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
     PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
     PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
@@ -99,13 +102,13 @@ actions! {
     UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
     UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
+    UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
+    UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
     }
     {
     CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
-    CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
     DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
     DeleteProvisionedConcurrencyConfig(t::DeleteProvisionedConcurrencyConfigRequest) -> t::Empty,
-    DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
     GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
     GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
     GetFunctionEventInvokeConfig(t::GetFunctionEventInvokeConfigRequest) -> t::GetFunctionEventInvokeConfigResponse,
@@ -113,13 +116,10 @@ actions! {
     GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
     ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
     ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
-    ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
     PutProvisionedConcurrencyConfig(t::PutProvisionedConcurrencyConfigRequest) -> t::Empty,
     TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
     UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
     UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
-    UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
-    UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
             })
         );
         assert_eq!(
-            find("CreateTrigger").map(|action| action.built),
+            find("CreateCustomDomain").map(|action| action.built),
             Some(false)
         );
         assert_eq!(find("invoke"), None);

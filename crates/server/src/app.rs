@@ -158,6 +158,8 @@ pub(crate) async fn up(
         account: config.account,
         credentials,
         region: config.region.clone(),
+        uin: config.uin.clone(),
+        weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
         limits,
         catalog,
@@ -181,7 +183,7 @@ pub(crate) async fn up(
         })?;
         serving.spawn(serve(inside, inside_router(gateway), stopped));
     }
-    announce(address, &config.data, told, &host);
+    announce(address, &config, told, &host);
     // 5. The same backwards.
     wait_for_signal().await.map_err(|source| StartError::Io {
         step: "wait for a signal",
@@ -380,7 +382,8 @@ fn prewarm(worker: &Worker, config: &Config) {
 
 /// The one line that says where everything is.
 #[expect(clippy::print_stdout, reason = "tools wait for this line")]
-fn announce(address: SocketAddr, data: &Path, told: bool, host: &str) {
+fn announce(address: SocketAddr, config: &Config, told: bool, host: &str) {
+    let data = &config.data;
     let credentials = if told {
         "the environment's".to_owned()
     } else {
@@ -391,7 +394,8 @@ fn announce(address: SocketAddr, data: &Path, told: bool, host: &str) {
         data.display()
     );
     let _ = io::stdout().flush();
-    info!(%address, host, "ready");
+    let cron_zone = config.cron_zone.iana_name();
+    info!(%address, host, cron_zone, "ready");
 }
 
 async fn wait_for_signal() -> io::Result<()> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
+use dispatch::cron::WeekdayZero;
+use jiff::tz::TimeZone;
 use model::{AccountId, Limits};
 use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
@@ -214,6 +216,18 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Resolvers that functions ask, separated by commas; else the host's",
     ),
     opt(
+        "cron_zone",
+        "ZONE",
+        "Asia/Shanghai",
+        "Time zone by whose clocks cron expressions are due, by its name",
+    ),
+    opt(
+        "cron_weekday_zero",
+        "DAY",
+        "sunday",
+        "What a weekday of 0 is in a cron expression: sunday, or monday as SCF once had it",
+    ),
+    opt(
         "zygote_forks",
         "NUMBER",
         "10000",
@@ -294,6 +308,8 @@ pub(crate) struct Config {
     pub(crate) network_allow: Vec<Block>,
     pub(crate) network_refuse: Vec<Block>,
     pub(crate) dns: Vec<Ipv4Addr>,
+    pub(crate) cron_zone: TimeZone,
+    pub(crate) cron_weekday_zero: WeekdayZero,
     pub(crate) renewal: worker::Renewal,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_retention: Duration,
@@ -508,6 +524,14 @@ impl Told {
             network_allow: self.list("network_allow", "blocks such as 10.1.0.0/16"),
             network_refuse: self.list("network_refuse", "blocks such as 203.0.113.0/24"),
             dns: self.list("dns", "IPv4 addresses"),
+            cron_zone: self.cron_zone(),
+            cron_weekday_zero: self.one_of(
+                "cron_weekday_zero",
+                &[
+                    ("sunday", WeekdayZero::Sunday),
+                    ("monday", WeekdayZero::Monday),
+                ],
+            ),
             renewal: worker::Renewal {
                 forks: self.number("zygote_forks", 1, u64::from(u32::MAX)) as u32,
                 age: self.seconds("zygote_age"),
@@ -668,6 +692,15 @@ impl Told {
             );
         }
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    fn cron_zone(&mut self) -> TimeZone {
+        let (name, source) = self.raw("cron_zone");
+        TimeZone::get(&name).unwrap_or_else(|_| {
+            let allowed = "the name of a time zone, such as Asia/Shanghai or UTC";
+            self.problem("cron_zone", &name, &source, allowed);
+            TimeZone::UTC
+        })
     }
 
     fn cgroup(&mut self) -> String {

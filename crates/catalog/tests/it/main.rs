@@ -45,6 +45,7 @@ fn function(namespace: &str, name: &str) -> Function {
         reserved_mb: None,
         last_version: 0,
         aliases: Default::default(),
+        triggers: Default::default(),
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::{Caller, Gateway, Serve};
 
 /// Source: SCF's limits of a namespace that nothing here has a say in yet.
-const TRIGGERS_OF_A_TYPE: i64 = 10;
 const TYPES_OF_TRIGGERS: i64 = 11;
 const TEST_MODELS: i64 = 20;
 const CONCURRENT_EXECUTIONS: i64 = 100;
@@ -51,7 +50,7 @@ impl Serve for GetAccount {
             .collect();
         let each = |name: &Namespace| t::NamespaceLimit {
             functions_count: limits.functions_per_namespace.into(),
-            trigger: triggers(),
+            trigger: triggers(limits.triggers_per_type.into()),
             namespace: name.to_string(),
             concurrent_executions: CONCURRENT_EXECUTIONS,
             timeout_limit: limits.timeout_max_s.into(),
@@ -84,19 +83,19 @@ fn reserved_of(functions: &[Arc<Stored<Function>>]) -> i64 {
     reserved.map(i64::from).sum()
 }
 
-fn triggers() -> t::TriggerCount {
+fn triggers(each: i64) -> t::TriggerCount {
     t::TriggerCount {
-        cos: TRIGGERS_OF_A_TYPE,
-        timer: TRIGGERS_OF_A_TYPE,
-        cmq: TRIGGERS_OF_A_TYPE,
-        total: TRIGGERS_OF_A_TYPE * TYPES_OF_TRIGGERS,
-        ckafka: TRIGGERS_OF_A_TYPE,
-        apigw: TRIGGERS_OF_A_TYPE,
-        cls: TRIGGERS_OF_A_TYPE,
-        clb: TRIGGERS_OF_A_TYPE,
-        mps: TRIGGERS_OF_A_TYPE,
-        cm: TRIGGERS_OF_A_TYPE,
-        vod: TRIGGERS_OF_A_TYPE,
-        eb: TRIGGERS_OF_A_TYPE,
+        cos: each,
+        timer: each,
+        cmq: each,
+        total: each * TYPES_OF_TRIGGERS,
+        ckafka: each,
+        apigw: each,
+        cls: each,
+        clb: each,
+        mps: each,
+        cm: each,
+        vod: each,
+        eb: each,
     }
 }

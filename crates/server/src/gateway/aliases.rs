@@ -7,7 +7,7 @@ use scf::{Code, Error};
 
 use super::error;
 use super::functions::{changeable, description, find, key, page};
-use super::{Caller, Gateway, Serve};
+use super::{Caller, Gateway, Serve, triggers};
 use crate::clock;
 
 /// Source: SCF routes between two versions.
@@ -147,6 +147,7 @@ impl Serve for DeleteAlias {
             return Err(Error::new(Code::DeleteAliasFailed, message));
         }
         existing(&function, &request.name)?;
+        triggers::check_unbound(&function, &Qualifier::Alias(request.name.clone()), "")?;
         function.aliases.remove(&request.name);
         gateway
             .catalog

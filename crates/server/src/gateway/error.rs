@@ -13,6 +13,8 @@ pub(super) fn invalid(error: Invalid) -> Error {
         "Namespace" => Code::InvalidNamespace,
         "LayerName" => Code::InvalidLayerName,
         "Qualifier" => Code::InvalidQualifier,
+        "TriggerName" => Code::InvalidTriggerName,
+        "Type" => Code::InvalidType,
         "FunctionRequestId" => Code::InvalidFunctionRequestId,
         "Handler" => Code::InvalidHandler,
         "Runtime" => Code::InvalidRuntime,

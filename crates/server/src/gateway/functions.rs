@@ -25,7 +25,7 @@ use self::fields::Echo;
 use super::code::{self, Taken, flag};
 use super::error::{self, unsupported};
 use super::invoke::namespace;
-use super::{Caller, Gateway, Serve, download, layers, show, versions};
+use super::{Caller, Gateway, Serve, download, layers, show, triggers, versions};
 use crate::clock;
 
 /// Source: SCF's default when a request names no runtime.
@@ -98,6 +98,7 @@ impl Serve for CreateFunction {
             versions: BTreeMap::new(),
             last_version: 0,
             aliases: BTreeMap::new(),
+            triggers: Vec::new(),
         };
         give_code(&mut function, taken, install, None);
         gateway
@@ -233,7 +234,13 @@ impl Serve for GetFunction {
         } else {
             String::new()
         };
-        Ok(show::function(gateway, &serving, &qualifier, code))
+        let mut shown = show::function(gateway, &serving, &qualifier, code);
+        shown.triggers = Some(triggers::bound(
+            gateway,
+            &stored.value,
+            request.qualifier.as_deref(),
+        ));
+        Ok(shown)
     }
 }
 
@@ -350,6 +357,7 @@ impl Serve for CopyFunction {
                 versions: BTreeMap::new(),
                 last_version: 0,
                 aliases: BTreeMap::new(),
+                triggers: Vec::new(),
                 ..source.clone()
             },
         };

@@ -15,6 +15,7 @@ mod layers;
 mod logs;
 mod namespaces;
 mod show;
+mod triggers;
 mod versions;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use catalog::Catalog;
+use dispatch::cron::WeekdayZero;
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RequestId};
@@ -51,6 +53,9 @@ pub(crate) struct Gateway {
     pub(crate) account: AccountId,
     pub(crate) credentials: Credentials,
     pub(crate) region: String,
+    pub(crate) uin: String,
+    /// What a week's 0 stands for in cron expressions.
+    pub(crate) weekday_zero: WeekdayZero,
     pub(crate) public_url: Option<String>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: Catalog,
@@ -314,12 +319,14 @@ impl Gateway {
             CreateAlias,
             CreateFunction,
             CreateNamespace,
+            CreateTrigger,
             DeleteAlias,
             DeleteFunction,
             DeleteFunctionVersion,
             DeleteLayerVersion,
             DeleteNamespace,
             DeleteReservedConcurrencyConfig,
+            DeleteTrigger,
             GetAccount,
             GetAlias,
             GetFunction,
@@ -332,6 +339,7 @@ impl Gateway {
             ListLayerVersions,
             ListLayers,
             ListNamespaces,
+            ListTriggers,
             ListVersionByFunction,
             PublishLayerVersion,
             PublishVersion,
@@ -341,6 +349,8 @@ impl Gateway {
             UpdateFunctionCode,
             UpdateFunctionConfiguration,
             UpdateNamespace,
+            UpdateTrigger,
+            UpdateTriggerStatus,
         }
     }
 

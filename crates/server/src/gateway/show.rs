@@ -77,7 +77,7 @@ pub(super) fn function(
         mod_time: Some(clock::format(times.1)),
         code_info: Some(code),
         description: Some(described.clone()),
-        triggers: Some(Vec::new()),
+        triggers: None,
         handler: Some(config.handler.as_str().to_owned()),
         code_size: size.or(pending).map(|bytes| bytes as i64),
         timeout: Some(config.timeout.get().into()),

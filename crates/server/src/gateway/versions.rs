@@ -1,6 +1,6 @@
 //! Versions: published, listed and deleted.
 
-use model::{Function, FunctionState, Timestamp, Version};
+use model::{Function, FunctionState, Qualifier, Timestamp, Version};
 use scf::action::{DeleteFunctionVersion, ListVersionByFunction, PublishVersion};
 use scf::types as t;
 use scf::{Code, Error};
@@ -8,7 +8,7 @@ use scf::{Code, Error};
 use super::code::flag;
 use super::error;
 use super::functions::{changeable, descending, description, find, key, page};
-use super::{Caller, Gateway, Serve};
+use super::{Caller, Gateway, Serve, triggers};
 use crate::clock;
 
 impl Serve for PublishVersion {
@@ -173,6 +173,10 @@ pub(super) async fn delete(
             bound.join(", ")
         );
         return Err(Error::new(Code::AliasBind, message));
+    }
+    if !force {
+        let way_out = ", or set ForceDelete to TRUE";
+        triggers::check_unbound(&stored.value, &Qualifier::Version(number), way_out)?;
     }
     let mut function = stored.value.clone();
     function.unpublish(number);

@@ -13,6 +13,7 @@ mod packages;
 mod programs;
 mod runtime;
 mod scaling;
+mod triggers;
 mod user;
 mod versions;
 mod wire;

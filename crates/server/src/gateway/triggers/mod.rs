@@ -1,0 +1,295 @@
+//! Triggers: bound to functions, changed, opened and closed, listed and taken off.
+//!
+//! A kind of trigger is a file: how it reads its description and how it shows it. [`read`] and [`described`] are where a
+//! new one is named; until then it is refused.
+
+mod list;
+mod timer;
+
+use catalog::Error as Refused;
+use model::{Function, FunctionKey, Qualifier, Trigger, TriggerKind, TriggerName, TriggerSpec};
+use scf::action::{CreateTrigger, DeleteTrigger, UpdateTrigger, UpdateTriggerStatus};
+use scf::types as t;
+use scf::{Code, Error};
+
+use super::error::{self, unsupported};
+use super::functions::{changeable, description, key};
+use super::{Caller, Gateway, Serve};
+use crate::clock;
+
+pub(super) use list::bound;
+
+/// What a request says of what a trigger waits for.
+struct Given<'a> {
+    name: &'a str,
+    /// `TriggerDesc`
+    desc: Option<&'a str>,
+    /// `CustomArgument`
+    argument: Option<&'a str>,
+}
+
+/// Reads what a trigger of a kind waits for; fields that are not given stay as they were. Gives its name, too, since some
+/// kinds choose it.
+fn read(
+    gateway: &Gateway,
+    kind: TriggerKind,
+    given: &Given<'_>,
+    old: Option<&TriggerSpec>,
+) -> Result<(TriggerName, TriggerSpec), Error> {
+    match kind {
+        TriggerKind::Timer => timer::read(gateway, given, old),
+        other => {
+            let other = other.as_str();
+            Err(unsupported(&format!(
+                "Type: {other} triggers are not available yet"
+            )))
+        }
+    }
+}
+
+/// A trigger's `TriggerDesc` and `CustomArgument`.
+fn described(spec: &TriggerSpec) -> (String, String) {
+    match spec {
+        TriggerSpec::Timer(timer) => timer::described(timer),
+    }
+}
+
+impl Serve for CreateTrigger {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CreateTriggerRequest,
+    ) -> Result<t::CreateTriggerResponse, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
+        let given = Given {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: request.custom_argument.as_deref(),
+        };
+        let (name, spec) = read(gateway, kind, &given, None)?;
+        let now = clock::now_ms();
+        let trigger = Trigger {
+            name,
+            qualifier: qualifier(request.qualifier.as_deref())?,
+            enabled: enabled(request.enable.as_deref())?.unwrap_or(true),
+            since: now,
+            description: description(request.description.as_deref(), &gateway.limits)?,
+            spec,
+            added: now,
+            modified: now,
+        };
+        change(gateway, &key, |function| {
+            check_qualifier(function, &trigger.qualifier)?;
+            if function
+                .triggers_of(kind)
+                .any(|other| other.name == trigger.name)
+            {
+                let (kind, name) = (kind.as_str(), &trigger.name);
+                let message = format!(
+                    "TriggerName: function {} has a {kind} trigger {name}; update it",
+                    key.name
+                );
+                return Err(Error::new(Code::TriggerNameInUse, message));
+            }
+            let most = gateway.limits.triggers_per_type as usize;
+            if function.triggers_of(kind).count() >= most {
+                let kind = kind.as_str();
+                let message = format!(
+                    "the function has its {most} {kind} triggers already; delete some first"
+                );
+                return Err(Error::new(Code::LimitExceededTrigger, message));
+            }
+            function.triggers.push(trigger.clone());
+            Ok(())
+        })
+        .await?;
+        Ok(t::CreateTriggerResponse {
+            trigger_info: list::shown(gateway, &key, &trigger),
+        })
+    }
+}
+
+impl Serve for UpdateTrigger {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateTriggerRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
+        let enable = enabled(request.enable.as_deref())?;
+        let given = Given {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: request.custom_argument.as_deref(),
+        };
+        let described = match &request.description {
+            Some(text) => Some(description(Some(text), &gateway.limits)?),
+            None => None,
+        };
+        change(gateway, &key, |function| {
+            let at = find(function, kind, given.name, request.qualifier.as_deref())?;
+            let trigger = &mut function.triggers[at];
+            let (_, spec) = read(gateway, kind, &given, Some(&trigger.spec))?;
+            let now = clock::now_ms();
+            if spec.waits_for_other_than(&trigger.spec) {
+                trigger.since = now;
+            }
+            trigger.spec = spec;
+            if let Some(described) = &described {
+                trigger.description.clone_from(described);
+            }
+            if let Some(enable) = enable {
+                open_or_close(trigger, enable, now);
+            }
+            trigger.modified = now;
+            Ok(())
+        })
+        .await?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for UpdateTriggerStatus {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateTriggerStatusRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
+        let enable = enabled(Some(&request.enable))?.ok_or_else(|| not_open_or_close(""))?;
+        let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
+        change(gateway, &key, |function| {
+            let at = find(function, kind, name, qualifier)?;
+            let now = clock::now_ms();
+            open_or_close(&mut function.triggers[at], enable, now);
+            function.triggers[at].modified = now;
+            Ok(())
+        })
+        .await?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for DeleteTrigger {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteTriggerRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
+        let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
+        let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
+        change(gateway, &key, |function| {
+            let at = find(function, kind, name, qualifier)?;
+            function.triggers.remove(at);
+            Ok(())
+        })
+        .await?;
+        Ok(t::Empty {})
+    }
+}
+
+/// Refuses to take away a version or alias that triggers send their events to.
+pub(super) fn check_unbound(
+    function: &Function,
+    qualifier: &Qualifier,
+    way_out: &str,
+) -> Result<(), Error> {
+    let bound = function.triggers_on(qualifier);
+    if bound.is_empty() {
+        return Ok(());
+    }
+    let names = bound.join(", ");
+    let message =
+        format!("{qualifier} is used by the triggers {names}; delete them first{way_out}");
+    Err(Error::new(Code::TriggerInUse, message))
+}
+
+/// Changes a function's triggers. Whoever changed the function in between is not in the way.
+async fn change(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    edit: impl Fn(&mut Function) -> Result<(), Error>,
+) -> Result<(), Error> {
+    loop {
+        let stored = changeable(gateway, key)?;
+        let mut function = stored.value.clone();
+        edit(&mut function)?;
+        match gateway.catalog.update_function(&stored, &function).await {
+            Err(Refused::Conflict) => {}
+            done => return done.map_err(error::function),
+        }
+    }
+}
+
+fn open_or_close(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
+    if enable && !trigger.enabled {
+        // What was due while it was closed stays undone.
+        trigger.since = now;
+    }
+    trigger.enabled = enable;
+}
+
+/// Where a trigger is. Without a qualifier its name alone counts.
+fn find(
+    function: &Function,
+    kind: TriggerKind,
+    name: &str,
+    wanted: Option<&str>,
+) -> Result<usize, Error> {
+    let wanted = match wanted.filter(|text| !text.is_empty()) {
+        Some(text) => Some(qualifier(Some(text))?),
+        None => None,
+    };
+    let found = function.triggers.iter().position(|trigger| {
+        let bound = wanted
+            .as_ref()
+            .is_none_or(|wanted| trigger.qualifier == *wanted);
+        trigger.spec.kind() == kind && trigger.name.as_str() == name && bound
+    });
+    found.ok_or_else(|| {
+        let shown: String = name.chars().take(100).collect();
+        let on = wanted
+            .map(|wanted| format!(" on {wanted}"))
+            .unwrap_or_default();
+        let (function, kind) = (&function.key.name, kind.as_str());
+        let message =
+            format!("TriggerName: function {function} has no {kind} trigger {shown:?}{on}");
+        Error::new(Code::TriggerNotFound, message)
+    })
+}
+
+fn qualifier(given: Option<&str>) -> Result<Qualifier, Error> {
+    Qualifier::parse(given.unwrap_or_default()).map_err(error::invalid)
+}
+
+/// Whether there is such a version or alias.
+fn check_qualifier(function: &Function, qualifier: &Qualifier) -> Result<(), Error> {
+    if function.knows(qualifier) {
+        return Ok(());
+    }
+    let message = format!(
+        "Qualifier: function {} has no version or alias {qualifier}",
+        function.key.name
+    );
+    Err(Error::new(Code::QualifierNotFound, message))
+}
+
+/// `OPEN` or `CLOSE`, where that is said.
+fn enabled(given: Option<&str>) -> Result<Option<bool>, Error> {
+    match given {
+        None | Some("") => Ok(None),
+        Some("OPEN") => Ok(Some(true)),
+        Some("CLOSE") => Ok(Some(false)),
+        Some(other) => Err(not_open_or_close(other)),
+    }
+}
+
+fn not_open_or_close(given: &str) -> Error {
+    let shown: String = given.chars().take(80).collect();
+    let message = format!("Enable: {shown:?} is not allowed; OPEN and CLOSE are");
+    Error::new(Code::InvalidEnable, message)
+}
