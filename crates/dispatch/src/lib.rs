@@ -14,6 +14,9 @@
 //!   idle, a pool that has waited for [`Config::yield_after`] gets the next instance that a pool holding more
 //!   than itself finishes with: no function starves another.
 //! * An idle instance is frozen after a moment and stopped after its keep-alive; a function scales to zero.
+//! * A pool may keep instances ahead of need: its floor. They are started before what requests want, none of them is stopped
+//!   to make room, and one that dies is replaced; after a failed start the next is tried a little later each time.
+//! * An account starts so many instances for requests at once, and then so many in a minute ([`Config::starts_per_minute`]).
 //! * A retired pool takes no new requests, serves those that wait, and goes when its last instance is gone.
 #![forbid(unsafe_code)]
 
@@ -21,10 +24,13 @@ pub mod cron;
 mod ids;
 mod machine;
 mod pool;
+mod rate;
 mod room;
 mod timer;
+mod tracking;
 mod types;
 
 pub use ids::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
-pub use machine::Machine;
+pub use machine::{Machine, keepable_mb};
+pub use tracking::{TRACKING_EVERY_S, Tracking, TrackingTarget};
 pub use types::{Config, Effect, Event, Limit, PoolSpec, PoolStats, Reject, StartFault};

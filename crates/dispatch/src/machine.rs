@@ -1,15 +1,20 @@
 //! The state machine.
 
+mod floor;
+
 use std::collections::VecDeque;
 
 use crate::ids::Map;
 use crate::pool::{Instance, Pool, State};
+use crate::rate::Bucket;
 use crate::room::Room;
 use crate::timer::{Due, Timers};
 use crate::{
     AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats,
     Reject, StartFault, Ticket, Time,
 };
+
+pub use floor::keepable_mb;
 
 /// All pools of a node.
 #[derive(Debug)]
@@ -23,6 +28,11 @@ pub struct Machine {
     timers: Timers,
     /// Pools that want a start, in the order in which they get one.
     wants: VecDeque<PoolId>,
+    /// Pools that keep instances ahead of need.
+    floors: Vec<PoolId>,
+    /// Those of them that have fewer than they keep, in the order in which they get a start.
+    below: VecDeque<PoolId>,
+    rates: Map<AccountId, Bucket>,
     next_instance: u64,
     draining: bool,
 }
@@ -42,6 +52,9 @@ impl Machine {
             room: Room::default(),
             timers: Timers::default(),
             wants: VecDeque::new(),
+            floors: Vec::new(),
+            below: VecDeque::new(),
+            rates: Map::default(),
             next_instance: 0,
             draining: false,
         }
@@ -53,7 +66,8 @@ impl Machine {
             Event::Open { pool, spec } => self.open(now, pool, spec, out),
             Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
             Event::Share { account, mb } => self.share(now, account, mb, out),
-            Event::Retire { pool } => self.retire(pool, out),
+            Event::Provision { pool, floor } => self.provision(now, pool, floor, out),
+            Event::Retire { pool } => self.retire(now, pool, out),
             Event::Request {
                 ticket,
                 pool,
@@ -89,7 +103,15 @@ impl Machine {
                 frozen: sum.frozen + one.frozen,
                 stopping: sum.stopping + one.stopping,
                 waiting: sum.waiting + one.waiting,
+                floor: sum.floor + one.floor,
             })
+    }
+
+    /// The most requests that a pool had at a time, running or waiting, since this was last asked.
+    pub fn take_peak(&mut self, pool: PoolId) -> Option<usize> {
+        let pool = self.pools.get_mut(&pool)?;
+        let now = pool.busy + pool.waiting;
+        Some(std::mem::replace(&mut pool.peak, now))
     }
 
     /// Whether there is no instance and no waiting request.
@@ -122,11 +144,12 @@ impl Machine {
         self.serve_wants(now, out);
     }
 
-    fn retire(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+    fn retire(&mut self, now: Time, id: PoolId, out: &mut Vec<Effect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
         pool.retired = true;
+        self.drop_floor(id);
         while let Some(instance) = self
             .pools
             .get(&id)
@@ -134,6 +157,8 @@ impl Machine {
         {
             self.stop(instance, out);
         }
+        // Others may have stood behind what it wanted to keep.
+        self.serve_wants(now, out);
         self.forget_if_empty(id, out);
     }
 
@@ -163,6 +188,7 @@ impl Machine {
         }
         pool.line.push_back(ticket);
         pool.waiting += 1;
+        pool.note_peak();
         self.tickets.insert(ticket, (id, deadline));
         self.timers.add(deadline, Due::Ticket(ticket));
         self.want(now, id);
@@ -194,6 +220,8 @@ impl Machine {
             pool.busy += 1;
             pool.failures = 0;
         }
+        self.forgive_failures(pool);
+        self.note_floor(now, pool);
         self.free(now, id, out);
         self.serve_wants(now, out);
     }
@@ -214,6 +242,7 @@ impl Machine {
         };
         let pool_id = instance.pool;
         self.remove(id);
+        self.floor_failed(now, pool_id);
         let Some(pool) = self.pools.get_mut(&pool_id) else {
             return;
         };
@@ -234,6 +263,7 @@ impl Machine {
             }
         }
         self.want(now, pool_id);
+        self.note_floor(now, pool_id);
         self.serve_wants(now, out);
         self.forget_if_empty(pool_id, out);
     }
@@ -248,6 +278,7 @@ impl Machine {
         } else {
             self.remove(id);
             self.want(now, pool);
+            self.note_floor(now, pool);
         }
         self.serve_wants(now, out);
         self.forget_if_empty(pool, out);
@@ -261,12 +292,16 @@ impl Machine {
         };
         let pool = instance.pool;
         self.remove(id);
+        self.note_floor(now, pool);
         self.serve_wants(now, out);
         self.forget_if_empty(pool, out);
     }
 
     fn drain(&mut self, out: &mut Vec<Effect>) {
         self.draining = true;
+        for id in self.floors.clone() {
+            self.drop_floor(id);
+        }
         let idle: Vec<_> = self
             .pools
             .values()
@@ -291,8 +326,9 @@ impl Machine {
             return;
         };
         let (waits, retired) = (pool.waiting > 0, pool.retired);
+        let over = self.room.is_over(&self.config, &pool.spec) && self.is_spare(pool);
         // A fresh instance serves once, or its start would have been for nothing.
-        if waits && served && self.must_yield(now, pool_id) {
+        if over || (waits && served && self.must_yield(now, pool_id)) {
             self.make_idle(now, id);
             self.stop(id, out);
             self.want(now, pool_id);
@@ -308,9 +344,10 @@ impl Machine {
     }
 
     /// Whether a pool with requests in line must all the same hand its instance over: another one has wanted
-    /// memory for long, is first in turn, and holds less.
+    /// memory for long, is first in turn, and holds less, or has less than it keeps. Of what it keeps itself it gives
+    /// nothing away.
     fn must_yield(&self, now: Time, id: PoolId) -> bool {
-        let Some(own) = self.pools.get(&id) else {
+        let Some(own) = self.pools.get(&id).filter(|own| own.live() > own.floor) else {
             return false;
         };
         let starved = |other: &&PoolId| {
@@ -320,21 +357,27 @@ impl Machine {
             let waited = pool
                 .wants_since
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
-            let helps = match self.room.short_later(&self.config, &pool.spec) {
-                Some(Limit::Node) => true,
-                Some(Limit::Account) => self.shares(own, &pool.spec),
-                Some(Limit::Group) => pool.spec.group == own.spec.group,
-                Some(Limit::Starting) | None => false,
-            };
-            **other != id && waited && helps && pool.held_mb() < own.held_mb()
+            let less = pool.held_mb() < own.held_mb();
+            **other != id && waited && less && self.helps(own, pool)
         };
-        self.wants.iter().find(starved).is_some()
+        self.floor_starves(now, own) || self.wants.iter().find(starved).is_some()
+    }
+
+    /// Whether another pool could start an instance if `own` had one less, sooner or later.
+    fn helps(&self, own: &Pool, other: &Pool) -> bool {
+        match self.room.short_later(&self.config, &other.spec) {
+            Some(Limit::Node) => true,
+            Some(Limit::Account) => shares(&self.room, own, &other.spec),
+            Some(Limit::Group) => other.spec.group == own.spec.group,
+            Some(Limit::Rate | Limit::Starting) | None => false,
+        }
     }
 
     /// Gives starts to the pools that want them, in turn, as far as there is room.
     fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
         // Whoever waits for memory keeps those behind it from taking it, unless they hold less.
-        let mut blocked: Vec<(Limit, PoolSpec, u64)> = Vec::new();
+        let mut blocked = Vec::new();
+        self.raise_floors(now, &mut blocked, out);
         let mut turn = 0;
         while turn < self.wants.len() && self.room.starting < self.config.max_starting {
             let id = self.wants[turn];
@@ -347,26 +390,25 @@ impl Machine {
             };
             let spec = pool.spec;
             let held = pool.held_mb();
-            let stands_behind = |(limit, first, holds): &(Limit, PoolSpec, u64)| {
-                let same = match limit {
-                    Limit::Group => spec.group == first.group,
-                    Limit::Account => self.shares(pool, first),
-                    Limit::Node | Limit::Starting => true,
-                };
-                same && held >= *holds
-            };
-            if blocked.iter().any(stands_behind) {
+            if stands_behind(&self.room, &blocked, pool) {
                 turn += 1;
                 continue;
             }
-            match self.room.short(&self.config, &spec) {
+            match self.short(now, &spec) {
                 None => {
                     self.wants.remove(turn);
-                    self.start(id, out);
+                    self.start(id, false, out);
+                    self.spend(now, spec.account);
                     if let Some(pool) = self.pools.get_mut(&id) {
                         pool.wants_since = None;
                     }
                     self.want(now, id);
+                }
+                Some(Limit::Rate) => {
+                    self.await_rate(spec.account);
+                    // None of the account's others has more than this one.
+                    blocked.push((Limit::Rate, spec, 0));
+                    turn += 1;
                 }
                 Some(limit) => {
                     self.evict_for(&spec, out);
@@ -380,25 +422,48 @@ impl Machine {
         }
     }
 
+    /// What a start for a request lacks.
+    fn short(&self, now: Time, spec: &PoolSpec) -> Option<Limit> {
+        let short = self.room.short(&self.config, spec);
+        let late = || {
+            let ready = self
+                .rates
+                .get(&spec.account)?
+                .ready_at(self.config.starts_per_minute);
+            (ready > now).then_some(Limit::Rate)
+        };
+        short.or_else(late)
+    }
+
+    /// An instance is started that counts against its account's rate.
+    fn spend(&mut self, now: Time, account: AccountId) {
+        if self.config.starts_per_minute > 0 {
+            let bucket = self.rates.entry(account).or_default();
+            bucket.take(now, self.config.starts_per_minute);
+        }
+    }
+
+    /// Looks again when an account may start one more.
+    fn await_rate(&mut self, account: AccountId) {
+        if let Some(bucket) = self.rates.get_mut(&account)
+            && !bucket.awaited
+        {
+            bucket.awaited = true;
+            let at = bucket.ready_at(self.config.starts_per_minute);
+            self.timers.add(at, Due::Rate(account));
+        }
+    }
+
     /// Stops idle instances that stand in the way of a start, the least recently used first, as many as it
     /// takes and no more.
     fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) {
         while let Some(limit) = self.room.short_later(&self.config, spec) {
-            let in_the_way = |pool: &Pool| match limit {
-                Limit::Group => pool.spec.group == spec.group,
-                Limit::Account => self.shares(pool, spec),
-                Limit::Node | Limit::Starting => true,
-            };
+            let in_the_way = |pool: &Pool| concerns(&self.room, limit, pool, spec);
             match self.least_recent(in_the_way) {
                 Some(id) => self.stop(id, out),
                 None => return,
             }
         }
-    }
-
-    /// Whether a pool takes of what a spec's group has to share.
-    fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
-        pool.spec.account == spec.account && !self.room.is_reserved(pool.spec.group)
     }
 
     /// What is set aside for a group is from now on as told. What idles above it is stopped; what runs ends by itself.
@@ -413,12 +478,13 @@ impl Machine {
             return;
         };
         self.room.reserve(account, group, mb);
-        while self.room.is_over(group) {
+        while self.room.is_over_reserved(group) {
             match self.least_recent(|pool| pool.spec.group == group) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }
         }
+        self.note_floors(now);
         self.serve_wants(now, out);
     }
 
@@ -434,15 +500,16 @@ impl Machine {
                 None => break,
             }
         }
+        self.note_floors(now);
         self.serve_wants(now, out);
     }
 
-    /// The idle instance of some pools that has idled longest.
+    /// The idle instance of some pools that has idled longest, but for those that are kept.
     fn least_recent(&self, of: impl Fn(&Pool) -> bool) -> Option<InstanceId> {
         let oldest = self
             .pools
             .values()
-            .filter(|pool| of(pool))
+            .filter(|pool| !pool.idle.is_empty() && of(pool) && self.is_spare(pool))
             .filter_map(|pool| pool.idle.front())
             .filter_map(|id| match self.instances.get(id)?.state {
                 State::Idle { since, .. } => Some((since, *id)),
@@ -463,7 +530,7 @@ impl Machine {
         }
     }
 
-    fn start(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+    fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<Effect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
@@ -479,7 +546,11 @@ impl Machine {
             timer: None,
         };
         self.instances.insert(instance, state);
-        out.push(Effect::Start { instance, pool: id });
+        out.push(Effect::Start {
+            instance,
+            pool: id,
+            provisioned,
+        });
     }
 
     /// Gives a request to an instance that has just left its pool's idle ones.
@@ -493,6 +564,7 @@ impl Machine {
         instance.served = true;
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
             pool.busy += 1;
+            pool.note_peak();
             pool.frozen -= usize::from(frozen);
         }
         out.push(Effect::Assign {
@@ -618,6 +690,12 @@ impl Machine {
             match due {
                 Due::Ticket(ticket) => self.expire(now, ticket, out),
                 Due::Instance(id) => self.look_at_idle(now, id, out),
+                Due::Floor(id) => self.retry_floor(now, id),
+                Due::Rate(account) => {
+                    if let Some(bucket) = self.rates.get_mut(&account) {
+                        bucket.awaited = false;
+                    }
+                }
             }
         }
         self.serve_wants(now, out);
@@ -633,7 +711,7 @@ impl Machine {
         let limit = self
             .pools
             .get(&id)
-            .and_then(|pool| self.room.short(&self.config, &pool.spec));
+            .and_then(|pool| self.short(now, &pool.spec));
         let reason = Reject::Deadline {
             limit: limit.unwrap_or(Limit::Starting),
         };
@@ -672,9 +750,13 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&instance.pool) else {
             return;
         };
-        let gone_at = since.after(pool.spec.keep_alive);
+        let mut gone_at = since.after(pool.spec.keep_alive);
         if now >= gone_at {
-            return self.stop(id, out);
+            if pool.live() > pool.floor {
+                return self.stop(id, out);
+            }
+            // It is kept, unless others come that are used more.
+            gone_at = now.after(pool.spec.keep_alive.max(LOOK_AGAIN));
         }
         let freeze_at = since.after(pool.spec.freeze_after);
         if !*frozen && now >= freeze_at {
@@ -699,7 +781,34 @@ impl Machine {
             self.room.close(&pool.spec);
             self.pools.remove(&id);
             self.wants.retain(|want| *want != id);
+            self.below.retain(|want| *want != id);
             out.push(Effect::PoolEmpty { pool: id });
         }
     }
+}
+
+/// A pool that waits for memory: what is short, and what it holds, MB.
+type Blocked = (Limit, PoolSpec, u64);
+
+/// Whether a pool would take what another one waits for, and holds no less than that.
+fn stands_behind(room: &Room, blocked: &[Blocked], pool: &Pool) -> bool {
+    let held = pool.held_mb();
+    blocked
+        .iter()
+        .any(|(limit, first, holds)| held >= *holds && concerns(room, *limit, pool, first))
+}
+
+/// Whether what a pool holds, or takes, counts against a limit that a spec would pass.
+fn concerns(room: &Room, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
+    match limit {
+        Limit::Group => pool.spec.group == spec.group,
+        Limit::Account => shares(room, pool, spec),
+        Limit::Rate => pool.spec.account == spec.account,
+        Limit::Node | Limit::Starting => true,
+    }
+}
+
+/// Whether a pool takes of what a spec's group has to share.
+fn shares(room: &Room, pool: &Pool, spec: &PoolSpec) -> bool {
+    pool.spec.account == spec.account && !room.is_reserved(pool.spec.group)
 }

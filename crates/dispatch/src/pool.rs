@@ -23,6 +23,16 @@ pub(crate) struct Pool {
     /// Since when it has wanted a start; it stands in the queue of wants while this is set.
     pub(crate) wants_since: Option<Time>,
     pub(crate) retired: bool,
+    /// Instances that it keeps ahead of need.
+    pub(crate) floor: usize,
+    /// Since when it has had fewer; it stands in the queue of those below their floor while this is set.
+    pub(crate) below_since: Option<Time>,
+    /// When the next start for the floor is tried, after one has failed.
+    pub(crate) retry_at: Option<Time>,
+    /// Starts that failed in a row since the floor was set.
+    pub(crate) floor_failures: u32,
+    /// The most requests at a time, running or waiting, since someone asked.
+    pub(crate) peak: usize,
 }
 
 impl Pool {
@@ -39,6 +49,11 @@ impl Pool {
             failures: 0,
             wants_since: None,
             retired: false,
+            floor: 0,
+            below_since: None,
+            retry_at: None,
+            floor_failures: 0,
+            peak: 0,
         }
     }
 
@@ -49,12 +64,27 @@ impl Pool {
 
     /// Instances that take up memory.
     pub(crate) fn instances(&self) -> usize {
-        self.starting + self.busy + self.idle.len() + self.stopping
+        self.live() + self.stopping
+    }
+
+    /// Instances that are not about to end.
+    pub(crate) fn live(&self) -> usize {
+        self.starting + self.busy + self.idle.len()
+    }
+
+    /// Whether an instance may be started now because there are fewer than it keeps.
+    pub(crate) fn wants_floor(&self, now: Time) -> bool {
+        self.live() < self.floor && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// Notes how many requests there are, if they never were as many.
+    pub(crate) fn note_peak(&mut self) {
+        self.peak = self.peak.max(self.busy + self.waiting);
     }
 
     /// Memory that it holds and will go on to hold, MB.
     pub(crate) fn held_mb(&self) -> u64 {
-        (self.instances() - self.stopping) as u64 * self.spec.memory_mb
+        self.live() as u64 * self.spec.memory_mb
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
@@ -65,6 +95,7 @@ impl Pool {
             frozen: self.frozen,
             stopping: self.stopping,
             waiting: self.waiting,
+            floor: self.floor,
         }
     }
 }

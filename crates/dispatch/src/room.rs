@@ -96,8 +96,17 @@ impl Room {
             .is_some_and(|group| group.reserved_mb.is_some())
     }
 
+    /// Whether more is taken of a spec's limits than they allow, since they were lowered.
+    pub(crate) fn is_over(&self, config: &Config, spec: &PoolSpec) -> bool {
+        if self.is_reserved(spec.group) {
+            self.is_over_reserved(spec.group)
+        } else {
+            self.is_over_share(config, spec.account)
+        }
+    }
+
     /// Whether a group has more than is set aside for it, once everything that is being stopped is gone.
-    pub(crate) fn is_over(&self, group: GroupId) -> bool {
+    pub(crate) fn is_over_reserved(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(|group| {
             let left = group.taken.mb - group.taken.stopping_mb;
             group.reserved_mb.is_some_and(|reserved| left > reserved)

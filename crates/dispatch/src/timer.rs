@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{InstanceId, Ticket, Time};
+use crate::{AccountId, InstanceId, PoolId, Ticket, Time};
 
 /// Whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +11,10 @@ pub(crate) enum Due {
     Instance(InstanceId),
     /// A request has waited long enough.
     Ticket(Ticket),
+    /// A start for a pool's floor may be tried again.
+    Floor(PoolId),
+    /// An account may start one more instance.
+    Rate(AccountId),
 }
 
 /// All timers, the earliest first.

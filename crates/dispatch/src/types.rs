@@ -15,6 +15,8 @@ pub struct Config {
     pub max_waiting: usize,
     /// Starts that may fail in a row by the platform's fault before a request is told.
     pub max_start_attempts: u8,
+    /// Instances that an account may start in a minute for requests, once it has started as many; 0 is no bound.
+    pub starts_per_minute: u32,
     /// How long a pool waits for memory before others that hold more must hand over, microseconds.
     pub yield_after: u64,
 }
@@ -60,6 +62,14 @@ pub enum Event {
         account: AccountId,
         /// Their memory together, MB.
         mb: u64,
+    },
+    /// How many instances a pool keeps ahead of need, which neither its keep-alive nor a shortage of memory ends. One that
+    /// dies is replaced. Limits hold for them, too.
+    Provision {
+        /// Which.
+        pool: PoolId,
+        /// So many.
+        floor: usize,
     },
     /// A pool is replaced or deleted: no new requests; those that wait are still served.
     Retire {
@@ -128,6 +138,8 @@ pub enum Effect {
         instance: InstanceId,
         /// Of which pool.
         pool: PoolId,
+        /// Whether it is for the pool's floor, not for a request.
+        provisioned: bool,
     },
     /// Run a request on an instance.
     Assign {
@@ -204,6 +216,8 @@ pub enum Limit {
     Account,
     /// The node's memory.
     Node,
+    /// The account has started as many instances as it may in this time.
+    Rate,
     /// Only time: starts are under way.
     Starting,
 }
@@ -223,4 +237,6 @@ pub struct PoolStats {
     pub stopping: usize,
     /// Requests that wait.
     pub waiting: usize,
+    /// Instances that are kept ahead of need.
+    pub floor: usize,
 }

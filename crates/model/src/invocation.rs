@@ -27,6 +27,8 @@ pub enum StatusCode {
     RequestTooLarge = 406,
     /// The answer is over the limit, or is not JSON.
     ResponseTooLarge = 407,
+    /// No instance was free in time, and the account had started as many as it may in this time.
+    ResourceLimit = 429,
     /// The handler, or its module, raised an exception.
     UserCodeException = 430,
     /// No instance was free in time and none could be added.

@@ -106,6 +106,8 @@ pub struct Limits {
     pub concurrency_mb: u32,
     /// Of it, what can never be set aside for single functions, MB.
     pub unreservable_mb: u32,
+    /// Instances that an account may start for requests in a minute, once it has started as many at once; 0 is no bound.
+    pub scale_out_per_minute: u32,
     /// Log of one invocation, bytes; what is beyond is counted and dropped.
     pub log_bytes: u64,
     /// `/tmp` of an instance, MB.
@@ -142,6 +144,7 @@ impl Default for Limits {
             routing_key_bytes: 1024,
             concurrency_mb: 128_000,
             unreservable_mb: 12_800,
+            scale_out_per_minute: 500,
             log_bytes: 1 << 20,
             tmp_mb: 512,
             pids: 1024,

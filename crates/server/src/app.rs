@@ -358,6 +358,7 @@ fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Setting
             max_starting: config.max_starting,
             max_waiting: config.max_waiting,
             max_start_attempts: START_ATTEMPTS,
+            starts_per_minute: config.limits.scale_out_per_minute,
             yield_after: YIELD_AFTER.as_micros() as u64,
         },
         keep_alive: config.keep_alive,

@@ -173,7 +173,8 @@ impl Ingest {
             Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
             Refused::NoPlace(reject) => {
                 let shared = self.driver.shared_mb(serving.function.key.account);
-                let (status, message) = no_place(reject, serving, shared);
+                let rate = self.limits.scale_out_per_minute;
+                let (status, message) = no_place(reject, serving, shared, rate);
                 report.refused(status, &message)
             }
         }))
@@ -230,7 +231,12 @@ fn draw(request: RequestId) -> f64 {
 struct Gone;
 
 /// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
-fn no_place(reject: Reject, serving: &Serving<'_>, shared_mb: u64) -> (StatusCode, String) {
+fn no_place(
+    reject: Reject,
+    serving: &Serving<'_>,
+    shared_mb: u64,
+    per_minute: u32,
+) -> (StatusCode, String) {
     let name = &serving.function.key.name;
     match reject {
         Reject::Never { limit: Limit::Node } => {
@@ -248,6 +254,13 @@ fn no_place(reject: Reject, serving: &Serving<'_>, shared_mb: u64) -> (StatusCod
                 limit_name(limit)
             );
             (StatusCode::ResourceLimitReached, message)
+        }
+        Reject::Deadline { limit: Limit::Rate } => {
+            let message = format!(
+                "Function [ {name} ] found no free instance in time: the account has started as many as it may, {per_minute} a \
+                 minute"
+            );
+            (StatusCode::ResourceLimit, message)
         }
         Reject::Deadline { limit } | Reject::Never { limit } => {
             let mb = match limit {

@@ -3,6 +3,8 @@
 //! The world keeps its own books from the effects alone and compares them with the rules after every step.
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
 
+mod floor;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -71,7 +73,18 @@ struct World {
     held: RefCell<BTreeMap<GroupId, u64>>,
     /// Whether what is set aside may be changing.
     deploying: bool,
+    /// What the functions of an account may share, where that was said.
+    shares: BTreeMap<AccountId, u64>,
+    /// Instances that pools keep.
+    floors: BTreeMap<PoolId, u64>,
+    /// Pools of which a start has failed, so that the next may wait.
+    failed: BTreeSet<PoolId>,
+    /// When instances were started for requests.
+    starts: BTreeMap<AccountId, Vec<u64>>,
 }
+
+/// The largest instance, MB: so much is left beside all that is kept.
+const LARGEST: u64 = 512;
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -82,6 +95,10 @@ impl World {
             max_starting: 1 + random.below(4) as u32,
             max_waiting: 5 + random.below(40) as usize,
             max_start_attempts: 1 + random.below(3) as u8,
+            starts_per_minute: match random.below(4) {
+                0 => 30 + random.below(600) as u32,
+                _ => 0,
+            },
             yield_after: 1000 * random.below(500),
         };
         let mut world = Self {
@@ -104,6 +121,10 @@ impl World {
             shared: RefCell::default(),
             held: RefCell::default(),
             deploying: false,
+            shares: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            starts: BTreeMap::new(),
         };
         for group in 0..1 + world.random.below(5) {
             world.current.push(None);
@@ -140,6 +161,7 @@ impl World {
         self.deploying = false;
         if let Some(old) = old {
             self.retired.insert(old);
+            self.floors.remove(&old);
             self.step(Event::Retire { pool: old });
         }
     }
@@ -147,12 +169,43 @@ impl World {
     /// What is set aside for a function changes, and nothing else.
     fn reserve(&mut self, group: usize) {
         let reserved_mb = self.random.one_in(2).then(|| 128 * self.random.below(16));
-        let Some(spec) = self.current[group].and_then(|pool| self.specs.get_mut(&pool)) else {
+        let Some(pool) = self.current[group] else {
             return;
         };
-        spec.reserved_mb = reserved_mb;
+        let Some(spec) = self.specs.get_mut(&pool) else {
+            return;
+        };
+        let was = std::mem::replace(&mut spec.reserved_mb, reserved_mb);
         let (group, account) = (spec.group, spec.account);
-        // Until what runs beyond a share has ended, others of the account wait for longer.
+        // What is kept must fit, but for a function that is stopped by 0.
+        if reserved_mb != Some(0) && self.floors.get(&pool).copied() > Some(self.keepable(pool)) {
+            self.specs.get_mut(&pool).expect("it was there").reserved_mb = was;
+            return;
+        }
+        self.disturb(account);
+        self.deploying = true;
+        self.step(Event::Reserve { group, reserved_mb });
+        self.deploying = false;
+    }
+
+    /// What an account's functions share changes, but not to less than what is kept of it.
+    fn share(&mut self, account: AccountId) {
+        let of = |pool: &PoolId| {
+            let spec = &self.specs[pool];
+            let kept = spec.account == account && spec.reserved_mb.is_none();
+            if kept { spec.memory_mb } else { 0 }
+        };
+        let kept: u64 = self.floors.iter().map(|(pool, n)| n * of(pool)).sum();
+        let mb = kept + LARGEST + 128 * self.random.below(30);
+        self.shares.insert(account, mb);
+        self.disturb(account);
+        self.deploying = true;
+        self.step(Event::Share { account, mb });
+        self.deploying = false;
+    }
+
+    /// Until what runs beyond a share has ended, others of the account wait for longer.
+    fn disturb(&mut self, account: AccountId) {
         for (pool, _) in self
             .specs
             .iter()
@@ -160,9 +213,57 @@ impl World {
         {
             self.served.insert(*pool, self.now);
         }
-        self.deploying = true;
-        self.step(Event::Reserve { group, reserved_mb });
-        self.deploying = false;
+    }
+
+    /// A function keeps instances ahead of need, as many as there is room for beside all others that do.
+    fn provision(&mut self, group: usize) {
+        let Some(pool) = self.current[group] else {
+            return;
+        };
+        let most = self.keepable(pool).min(4);
+        let floor = self.random.below(most + 1);
+        self.floors.insert(pool, floor);
+        self.failed.remove(&pool);
+        let floor = floor as usize;
+        self.step(Event::Provision { pool, floor });
+    }
+
+    /// How many instances a pool can keep.
+    fn keepable(&self, pool: PoolId) -> u64 {
+        let spec = &self.specs[&pool];
+        let others = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
+            let others = self.floors.iter().filter(|(other, _)| **other != pool);
+            let specs = others.map(|(other, n)| (&self.specs[other], n));
+            let counted = specs.filter(|(spec, _)| counts(spec));
+            counted.map(|(spec, n)| n * spec.memory_mb).sum()
+        };
+        let node = dispatch::keepable_mb(self.config.node_mb).min(self.config.node_mb - LARGEST);
+        let of_node = node.saturating_sub(others(&|_| true));
+        let own = match spec.reserved_mb {
+            Some(mb) => mb.saturating_sub(LARGEST),
+            None => {
+                let shares =
+                    |other: &PoolSpec| other.account == spec.account && other.reserved_mb.is_none();
+                self.share_of(spec.account)
+                    .saturating_sub(LARGEST + others(&shares))
+            }
+        };
+        of_node.min(own) / spec.memory_mb
+    }
+
+    fn share_of(&self, account: AccountId) -> u64 {
+        let said = self.shares.get(&account);
+        said.copied().unwrap_or(self.config.account_mb)
+    }
+
+    /// Instances of a pool that are not about to end.
+    fn live(&self, pool: PoolId) -> u64 {
+        let lives = |(of, state): &&(PoolId, Instance)| *of == pool && *state != Instance::Stopping;
+        self.instances.values().filter(lives).count() as u64
+    }
+
+    fn floor(&self, pool: PoolId) -> u64 {
+        self.floors.get(&pool).copied().unwrap_or(0)
     }
 
     fn later(&mut self, after: u64, event: Event) {
@@ -231,7 +332,16 @@ impl World {
                     ticket: Ticket(u64::MAX),
                 });
             }
-            _ => {}
+            18 => {
+                let group = self.random.below(self.current.len() as u64) as usize;
+                self.provision(group);
+            }
+            _ => {
+                if self.random.one_in(3) {
+                    let account = AccountId(self.random.below(2));
+                    self.share(account);
+                }
+            }
         }
     }
 
@@ -276,7 +386,16 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Start { instance, pool } => {
+            Effect::Start {
+                instance,
+                pool,
+                provisioned,
+            } => {
+                if provisioned {
+                    assert!(self.live(pool) < self.floor(pool), "more than are kept");
+                } else {
+                    self.count_start(self.specs[&pool].account);
+                }
                 assert!(
                     self.instances
                         .insert(instance, (pool, Instance::Starting))
@@ -354,6 +473,11 @@ impl World {
                     "{state:?}"
                 );
                 *state = Instance::Stopping;
+                let pool = self.instances[&instance].0;
+                assert!(
+                    self.live(pool) >= self.floor(pool) || self.drained || self.fits_never(pool),
+                    "{pool:?} loses what it keeps"
+                );
                 let took = self.random.below(5000);
                 self.later(took, Event::Ended { instance });
             }
@@ -380,7 +504,11 @@ impl World {
     fn report(&mut self, event: Event) {
         match event {
             Event::Started { instance } => self.set(instance, Instance::Idle),
-            Event::StartFailed { instance, .. } | Event::Ended { instance } => {
+            Event::StartFailed { instance, .. } => {
+                let gone = self.instances.remove(&instance);
+                self.failed.extend(gone.map(|(pool, _)| pool));
+            }
+            Event::Ended { instance } => {
                 self.instances.remove(&instance);
             }
             Event::Finished {
@@ -402,12 +530,29 @@ impl World {
     fn serve(&mut self, pool: PoolId, came: u64) {
         let last = self.served.insert(pool, self.now).unwrap_or(0);
         let gap = self.now - last.max(came);
-        let bound = TURN * (1 + self.specs.len() as u64);
+        let turns = 1 + self.specs.len() as u64 + self.floors.values().sum::<u64>();
+        // Where an account may start few, its pools get a start in turn, and it may fail.
+        let each = 60_000_000u64.checked_div(self.config.starts_per_minute.into());
+        let bound = (TURN + 4 * each.unwrap_or(0)) * turns;
         assert!(
             gap <= bound,
             "{pool:?} of {} got nothing for {gap} us",
             self.specs.len()
         );
+    }
+
+    /// So many starts at once, and then so many in a minute.
+    fn count_start(&mut self, account: AccountId) {
+        let rate = u64::from(self.config.starts_per_minute);
+        let starts = self.starts.entry(account).or_default();
+        starts.push(self.now);
+        let Some(each) = 60_000_000u64.checked_div(rate) else {
+            return;
+        };
+        for (before, first) in starts.iter().rev().zip(1u64..).map(|(at, n)| (n, *at)) {
+            let allowed = rate + (self.now - first) / each;
+            assert!(before <= allowed, "{before} starts, {allowed} allowed");
+        }
     }
 
     fn set(&mut self, instance: InstanceId, state: Instance) {
@@ -421,7 +566,7 @@ impl World {
         // What was said last holds for all revisions.
         let newest = self.current[spec.group.0 as usize];
         let reserved = newest.and_then(|newest| self.specs[&newest].reserved_mb);
-        let own = reserved.unwrap_or(self.config.account_mb);
+        let own = reserved.unwrap_or(self.share_of(spec.account));
         spec.memory_mb > own.min(self.config.node_mb)
     }
 
@@ -446,7 +591,7 @@ impl World {
         let before = self.shared.replace(accounts.clone());
         let within = |(account, mb): (&AccountId, &u64)| {
             let had = before.get(account).copied().unwrap_or(0);
-            *mb <= self.config.account_mb.max(had) || self.deploying
+            *mb <= self.share_of(*account).max(had) || self.deploying
         };
         assert!(accounts.iter().all(within), "account: {accounts:?}");
         assert!(
@@ -466,6 +611,7 @@ impl World {
                 "group: {mine} MB of {spec:?}"
             );
         }
+        self.check_floors(node, &accounts, &groups, starting);
         for (ticket, _, deadline) in self.lines.values().flatten() {
             assert!(
                 self.now <= *deadline + GRACE,
@@ -487,6 +633,43 @@ impl World {
                 line.is_empty() || !idles || self.machine.stats(*pool).is_some_and(|s| s.idle == 0),
                 "{pool:?}"
             );
+        }
+    }
+
+    /// Where only one pool has fewer than it keeps, and there is room, it has just been given a start.
+    fn check_floors(
+        &self,
+        node: u64,
+        accounts: &BTreeMap<AccountId, u64>,
+        groups: &BTreeMap<GroupId, u64>,
+        starting: u32,
+    ) {
+        let below = |pool: &&PoolId| self.live(**pool) < self.floor(**pool);
+        let below: Vec<_> = self.floors.keys().filter(below).collect();
+        let [pool] = below[..] else { return };
+        let spec = &self.specs[pool];
+        let used = match spec.reserved_mb {
+            Some(mb) => (groups.get(&spec.group), mb),
+            None => (accounts.get(&spec.account), self.share_of(spec.account)),
+        };
+        let fits = used.0.copied().unwrap_or(0) + spec.memory_mb <= used.1
+            && node + spec.memory_mb <= self.config.node_mb
+            && starting < self.config.max_starting;
+        let excused = self.drained || self.deploying || self.failed.contains(pool);
+        assert!(!fits || excused, "{pool:?} has room for what it keeps");
+    }
+
+    /// When nothing more comes, there is what is kept and nothing else.
+    fn settle(&mut self) {
+        let until = self.now + 400_000_000;
+        while self.advance(until) {}
+        for pool in self.current.iter().flatten() {
+            let stopped = self.specs[pool].reserved_mb == Some(0);
+            let kept = if stopped { 0 } else { self.floor(*pool) };
+            assert_eq!(self.live(*pool), kept, "{pool:?} keeps {kept}");
+        }
+        for pool in std::mem::take(&mut self.floors).into_keys() {
+            self.step(Event::Provision { pool, floor: 0 });
         }
     }
 
@@ -522,6 +705,8 @@ impl World {
             self.drained = true;
             self.step(Event::Drain);
             self.ask(0);
+        } else {
+            self.settle();
         }
         let end = self.now + 3_600_000_000;
         while self.advance(end) {}
@@ -567,6 +752,7 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
         max_starting: 1,
         max_waiting: 100,
         max_start_attempts: 1,
+        starts_per_minute: 0,
         yield_after: 1000,
     };
     let mut machine = Machine::new(config);

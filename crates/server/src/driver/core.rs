@@ -326,7 +326,7 @@ impl Core {
 
     fn note(&mut self, effect: Effect) {
         match effect {
-            Effect::Start { instance, pool } => {
+            Effect::Start { instance, pool, .. } => {
                 if let Some(live) = self.pools.get(&pool) {
                     let spec = live.spec.clone();
                     self.acts.push(Act::Start { instance, spec });

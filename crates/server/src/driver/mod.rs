@@ -507,6 +507,7 @@ pub(crate) fn limit_name(limit: Limit) -> &'static str {
         Limit::Group => "reserved quota",
         Limit::Account => "region unreserved quota",
         Limit::Node => "node memory",
+        Limit::Rate => "starts of the account",
         Limit::Starting => "starting places",
     }
 }

@@ -237,3 +237,22 @@ fn a_total_is_at_least_what_was_promised_and_at_most_what_the_operator_allows() 
     let said = client.invoke("large", &json!({}))["ErrMsg"].to_string();
     assert!(said.contains("region unreserved quota 128MB"), "{said}");
 }
+
+#[test]
+fn new_instances_come_at_their_rate_and_a_wait_that_ends_for_it_says_so() {
+    let limits = "scale_out_per_minute=2";
+    let server = Server::flags(VIRGA, &["--limits", limits, "--wait", "1"]);
+    let client = server.client();
+    client.create("first", SLOW, json!({"Timeout": 20}));
+    let (ids, refused) = burst(&client, "first", 5, 4.0);
+    assert_eq!((ids.len(), refused), (2, 3));
+    // Another function of the account is told why, and what is there serves on.
+    client.create("second", SLOW, json!({}));
+    let said = client.invoke("second", &json!({}))["ErrMsg"].to_string();
+    assert!(
+        said.contains("429") && said.contains("2 a minute"),
+        "{said}"
+    );
+    let (ids, refused) = burst(&client, "first", 2, 0.1);
+    assert_eq!((ids.len(), refused), (2, 0));
+}

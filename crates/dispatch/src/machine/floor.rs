@@ -1,0 +1,156 @@
+//! Instances that a pool keeps ahead of need: its floor.
+
+use super::{Blocked, Machine, stands_behind};
+use crate::pool::Pool;
+use crate::timer::Due;
+use crate::{Effect, PoolId, PoolSpec, Time};
+
+/// How long after a failed start the next one for a floor is tried, microseconds. It doubles with each failure in a row.
+const RETRY_FIRST: u64 = 1_000_000;
+const RETRY_DOUBLINGS: u32 = 6;
+
+/// Memory of a node that floors may hold, MB: some is left for whatever else is called.
+pub fn keepable_mb(node_mb: u64) -> u64 {
+    node_mb / 10 * 9
+}
+
+impl Machine {
+    /// A pool keeps so many instances from now on. Those above it become like any other.
+    pub(super) fn provision(&mut self, now: Time, id: PoolId, floor: usize, out: &mut Vec<Effect>) {
+        let taken = |pool: &&mut Pool| !pool.retired && !self.draining;
+        let Some(pool) = self.pools.get_mut(&id).filter(taken) else {
+            return;
+        };
+        pool.floor = floor;
+        self.floors.retain(|kept| *kept != id);
+        if floor > 0 {
+            self.floors.push(id);
+        }
+        self.forgive_failures(id);
+        self.note_floor(now, id);
+        self.serve_wants(now, out);
+    }
+
+    /// Puts a pool into the queue of those below their floor, if it is one of them and may start an instance now.
+    pub(super) fn note_floor(&mut self, now: Time, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(&id)
+            && pool.wants_floor(now)
+            && pool.below_since.is_none()
+        {
+            pool.below_since = Some(now);
+            self.below.push_back(id);
+        }
+    }
+
+    /// The same for all of them.
+    pub(super) fn note_floors(&mut self, now: Time) {
+        for id in self.floors.clone() {
+            self.note_floor(now, id);
+        }
+    }
+
+    /// Starts what floors lack, in turn, as far as there is room. They come before what is wanted for requests, so that
+    /// the memory of an instance that dies is its successor's.
+    pub(super) fn raise_floors(
+        &mut self,
+        now: Time,
+        blocked: &mut Vec<Blocked>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut turn = 0;
+        while turn < self.below.len() && self.room.starting < self.config.max_starting {
+            let id = self.below[turn];
+            let Some(pool) = self.pools.get(&id).filter(|pool| pool.wants_floor(now)) else {
+                self.below.remove(turn);
+                if let Some(pool) = self.pools.get_mut(&id) {
+                    pool.below_since = None;
+                }
+                continue;
+            };
+            let (spec, held) = (pool.spec, pool.held_mb());
+            let cannot = || self.room.never(&self.config, &spec).is_some() || !self.may_keep(&spec);
+            if stands_behind(&self.room, blocked, pool) || cannot() {
+                turn += 1;
+                continue;
+            }
+            match self.room.short(&self.config, &spec) {
+                None => {
+                    self.start(id, true, out);
+                    self.below.remove(turn);
+                    self.below.push_back(id);
+                }
+                Some(limit) => {
+                    self.evict_for(&spec, out);
+                    blocked.push((limit, spec, held));
+                    turn += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether floors may hold one more of this size. A node that has become smaller must still have room for others.
+    fn may_keep(&self, spec: &PoolSpec) -> bool {
+        let kept = |pool: &Pool| pool.live().min(pool.floor) as u64 * pool.spec.memory_mb;
+        let pools = self.floors.iter().filter_map(|id| self.pools.get(id));
+        pools.map(kept).sum::<u64>() + spec.memory_mb <= keepable_mb(self.config.node_mb)
+    }
+
+    /// Whether a pool below its floor has waited long for what an instance of `own` could give it.
+    pub(super) fn floor_starves(&self, now: Time, own: &Pool) -> bool {
+        let starves = |pool: &&Pool| {
+            let waited = pool
+                .below_since
+                .is_some_and(|since| since.after(self.config.yield_after) <= now);
+            waited && pool.wants_floor(now) && self.helps(own, pool) && self.may_keep(&pool.spec)
+        };
+        let below = self.below.iter().filter_map(|id| self.pools.get(id));
+        below.into_iter().find(starves).is_some()
+    }
+
+    /// A start failed: the next one for the floor is tried later, and later still if it fails, too.
+    pub(super) fn floor_failed(&mut self, now: Time, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        if pool.floor == 0 || pool.retry_at.is_some() {
+            return;
+        }
+        let at = now.after(RETRY_FIRST << pool.floor_failures.min(RETRY_DOUBLINGS));
+        pool.floor_failures = pool.floor_failures.saturating_add(1);
+        pool.retry_at = Some(at);
+        self.timers.add(at, Due::Floor(id));
+    }
+
+    /// The wait after a failed start is over.
+    pub(super) fn retry_floor(&mut self, now: Time, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.retry_at = None;
+        }
+        self.note_floor(now, id);
+    }
+
+    /// A start went well, or what is wanted has changed: failures before it say nothing any more.
+    pub(super) fn forgive_failures(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        pool.floor_failures = 0;
+        if let Some(at) = pool.retry_at.take() {
+            self.timers.remove(at, Due::Floor(id));
+        }
+    }
+
+    /// A retired pool keeps nothing, and nor does any at shutdown.
+    pub(super) fn drop_floor(&mut self, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.floor = 0;
+        }
+        self.floors.retain(|kept| *kept != id);
+        self.forgive_failures(id);
+    }
+
+    /// Whether a pool can do with one instance less: it has more than it keeps, or may have none at all.
+    pub(super) fn is_spare(&self, pool: &Pool) -> bool {
+        pool.live() > pool.floor || self.room.never(&self.config, &pool.spec).is_some()
+    }
+}

@@ -1,0 +1,69 @@
+//! How quickly an account may grow: a token bucket that holds a minute's worth of starts.
+
+use crate::Time;
+
+/// Microseconds.
+const MINUTE: u64 = 60_000_000;
+
+/// One account's bucket, told by the time at which it will be full again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    full_at: Time,
+    /// Whether a timer is set for the next token.
+    pub(crate) awaited: bool,
+}
+
+impl Bucket {
+    /// When there is a token, which may be long ago. With no rate there always is.
+    pub(crate) fn ready_at(&self, per_minute: u32) -> Time {
+        let Some(each) = MINUTE.checked_div(per_minute.into()) else {
+            return Time(0);
+        };
+        // One token is there as long as the others together could still be missing.
+        Time(
+            self.full_at
+                .0
+                .saturating_sub(each * u64::from(per_minute - 1)),
+        )
+    }
+
+    /// Takes a token that is there.
+    pub(crate) fn take(&mut self, now: Time, per_minute: u32) {
+        if let Some(each) = MINUTE.checked_div(per_minute.into()) {
+            self.full_at = self.full_at.max(now).after(each);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(bucket: &mut Bucket, per_minute: u32, now: u64, wanted: usize) -> usize {
+        let mut got = 0;
+        while got < wanted && bucket.ready_at(per_minute) <= Time(now) {
+            bucket.take(Time(now), per_minute);
+            got += 1;
+        }
+        got
+    }
+
+    #[test]
+    fn a_minutes_worth_at_once_and_then_one_by_one() {
+        let mut bucket = Bucket::default();
+        let hour = 60 * MINUTE;
+        assert_eq!(taken(&mut bucket, 500, hour, 1000), 500);
+        assert_eq!(taken(&mut bucket, 500, hour + 119_999, 1000), 0);
+        assert_eq!(bucket.ready_at(500), Time(hour + 120_000));
+        assert_eq!(taken(&mut bucket, 500, hour + 120_000, 1000), 1);
+        assert_eq!(taken(&mut bucket, 500, hour + MINUTE / 2, 1000), 249);
+        assert_eq!(taken(&mut bucket, 500, 3 * hour, 1000), 500);
+    }
+
+    #[test]
+    fn without_a_rate_there_is_always_one() {
+        let mut bucket = Bucket::default();
+        assert_eq!(taken(&mut bucket, 0, 1, 100_000), 100_000);
+        assert_eq!(taken(&mut bucket, 1, 1, 10), 1);
+    }
+}

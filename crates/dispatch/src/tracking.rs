@@ -1,0 +1,84 @@
+//! How many instances to keep for a function by how many were used lately.
+
+use std::collections::VecDeque;
+
+/// Between two looks at what is used, seconds. Source: SCF's guide, as is the window.
+pub const TRACKING_EVERY_S: u64 = 10;
+/// Looks that count: more is kept as soon as more is used, less only when less was used for ten minutes.
+const WINDOW: usize = 60;
+
+/// What part of what is kept should be in use, and between what bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackingTarget {
+    /// The part, in hundredths: 1 to 99.
+    pub percent: u32,
+    /// At least this many instances.
+    pub min: usize,
+    /// At most this many.
+    pub max: usize,
+}
+
+/// The most requests that a function had at a time, look by look.
+#[derive(Clone, Debug, Default)]
+pub struct Tracking {
+    peaks: VecDeque<usize>,
+}
+
+impl Tracking {
+    /// Takes what was seen since the last look, and says how many instances to keep.
+    pub fn look(&mut self, peak: usize, target: &TrackingTarget) -> usize {
+        if self.peaks.len() == WINDOW {
+            self.peaks.pop_front();
+        }
+        self.peaks.push_back(peak);
+        self.floor(target)
+    }
+
+    /// How many instances to keep by what was seen so far.
+    pub fn floor(&self, target: &TrackingTarget) -> usize {
+        let most = self.peaks.iter().max().copied().unwrap_or(0);
+        let wanted = (most * 100).div_ceil(target.percent.max(1) as usize);
+        wanted.min(target.max).max(target.min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: TrackingTarget = TrackingTarget {
+        percent: 70,
+        min: 2,
+        max: 20,
+    };
+
+    #[test]
+    fn more_is_kept_at_once_and_less_only_after_the_window() {
+        let mut tracking = Tracking::default();
+        assert_eq!(tracking.floor(&TARGET), 2);
+        assert_eq!(tracking.look(7, &TARGET), 10);
+        for _ in 0..WINDOW - 1 {
+            assert_eq!(tracking.look(3, &TARGET), 10);
+        }
+        assert_eq!(tracking.look(3, &TARGET), 5);
+        assert_eq!(tracking.look(0, &TARGET), 5);
+    }
+
+    #[test]
+    fn the_bounds_hold_and_a_part_of_an_instance_is_one() {
+        let mut tracking = Tracking::default();
+        let rows = [
+            (0, 2),
+            (1, 2),
+            (2, 3),
+            (7, 10),
+            (8, 12),
+            (14, 20),
+            (900, 20),
+        ];
+        for (peak, floor) in rows {
+            assert_eq!(tracking.look(peak, &TARGET), floor, "{peak}");
+        }
+        assert!(tracking.peaks.len() <= WINDOW);
+    }
+}
