@@ -262,8 +262,8 @@ impl Instance {
                 tokio::select! {
                     biased;
                     frame = &mut exchange => break Exchanged::Frame(frame),
-                    ready = pipe.readable(), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
                     () = &mut deadline => break Exchanged::TimedOut,
+                    ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
                 }
             }
         };
@@ -404,6 +404,16 @@ fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<Entry, 
     sandbox::zygote::assign(blank.socket.as_fd(), &frame, &trees)
         .map_err(Error::io("assign a sandbox"))?;
     Ok(assignment.entry)
+}
+
+/// Waits until there is something in the log's pipe. Where nothing more is kept, it is emptied now and then: a function
+/// that prints without end waits for its pipe, rather than all others for the processor that emptying it takes.
+async fn readable(pipe: &pipe::Receiver, full: bool) -> std::io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(2);
+    if full {
+        tokio::time::sleep(PAUSE).await;
+    }
+    pipe.readable().await
 }
 
 /// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.

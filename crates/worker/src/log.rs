@@ -24,6 +24,11 @@ impl Log {
         self.dropped += (bytes.len() - kept) as u64;
     }
 
+    /// Whether all that comes from now on is only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.text.len() == self.limit
+    }
+
     /// The text; a note says how much is missing.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.dropped > 0 {
@@ -45,7 +50,9 @@ mod tests {
     fn output_over_the_limit_is_counted_not_kept() {
         let mut log = Log::new(4);
         log.push(b"abc");
+        assert!(!log.is_full());
         log.push(b"def");
+        assert!(log.is_full());
         assert_eq!(
             log.finish(),
             b"abcd\n[log truncated: 2 bytes over the limit of 4]\n"
