@@ -67,6 +67,8 @@ impl Tree {
             enable_controllers(&parents[0])?;
         }
         let roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
+        // Before any is waited for: under version 1 what keeps a process frozen is in another hierarchy than its memory.
+        roots.iter().for_each(|root| let_end(root));
         for root in &roots {
             remove_tree(root)?;
             match fs::create_dir_all(root) {
@@ -107,6 +109,7 @@ impl Tree {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        self.roots.iter().for_each(|root| let_end(root));
         self.roots.iter().try_for_each(|root| remove_tree(root))
     }
 
@@ -454,7 +457,18 @@ fn enable_controllers(directory: &Path) -> Result<()> {
     write_text(&directory.join("cgroup.subtree_control"), &on.join(" "))
 }
 
-/// Kills what is left in a directory and below, and removes it.
+/// Kills what is left in a directory and below, and lets go on what must end by itself.
+fn let_end(root: &Path) {
+    let _ = fs::write(root.join("freezer.state"), "THAWED");
+    let _ = fs::write(root.join("cgroup.kill"), "1");
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            let_end(&entry.path());
+        }
+    }
+}
+
+/// Removes a directory and those below. What is left in it must be ending.
 fn remove_tree(root: &Path) -> Result<()> {
     if !root.exists() {
         return Ok(());
