@@ -164,36 +164,6 @@ def test_layers(api):
     api("DeleteFunction", FunctionName="layered")
 
 
-def test_what_is_set_aside_and_what_there_is(api):
-    api("CreateFunction", FunctionName="reserved", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
-    api("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=1024)
-    assert api("GetReservedConcurrencyConfig", FunctionName="reserved").ReservedMem == 1024
-    account = api("GetAccount")
-    usage, limit = account.AccountUsage, account.AccountLimit
-    assert (usage.TotalConcurrencyMem, usage.TotalAllocatedConcurrencyMem, limit.NamespacesCount) == (128000, 1024, 5)
-    default = [one for one in usage.Namespace if one.Namespace == "default"][0]
-    assert "reserved" in default.Functions and default.FunctionsCount == len(default.Functions)
-    assert [one.TimeoutLimit for one in limit.Namespace if one.Namespace == "default"] == [900]
-    api("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=0)
-    refused = invoke(api, "reserved", {})
-    assert refused.InvokeResult == -1 and json.loads(refused.ErrMsg)["statusCode"] == 432
-    api("DeleteReservedConcurrencyConfig", FunctionName="reserved")
-    assert invoke(api, "reserved", {}).InvokeResult == 0
-    for action in ("PutReservedConcurrencyConfig", "GetReservedConcurrencyConfig", "DeleteReservedConcurrencyConfig"):
-        more = {"ReservedConcurrencyMem": 128} if action.startswith("Put") else {}
-        assert api.code(action, FunctionName="nobody", **more) == "ResourceNotFound.Function"
-        assert api.code(action, FunctionName="reserved", Namespace="nowhere", **more) == "ResourceNotFound.Namespace"
-    beyond = api.code("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=128000)
-    assert beyond == "LimitExceeded.FunctionReservedConcurrencyMemory"
-    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=64000)
-    usage = api("GetAccount").AccountUsage
-    assert (usage.TotalConcurrencyMem, usage.UserConcurrencyMemLimit, usage.Namespace[0].TotalConcurrencyMem) == (128000, 64000, 64000)
-    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12799) == "LimitExceeded.TotalConcurrencyMemory"
-    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12800, Namespace="nowhere") == "ResourceNotFound.Namespace"
-    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=128000)
-    api("DeleteFunction", FunctionName="reserved")
-
-
 @pytest.mark.parametrize("method,verb,unsigned", [
     ("TC3-HMAC-SHA256", "POST", False),
     ("TC3-HMAC-SHA256", "GET", False),

@@ -17,7 +17,7 @@ mod trigger;
 mod version;
 
 pub use code::{CodeRef, Sha256};
-pub use concurrency::AccountRecord;
+pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use function::{
     Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, PendingCode, Seconds,
     StatusReason, Timestamp,

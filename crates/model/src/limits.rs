@@ -106,6 +106,8 @@ pub struct Limits {
     pub concurrency_mb: u32,
     /// Of it, what can never be set aside for single functions, MB.
     pub unreservable_mb: u32,
+    /// Scheduled actions of the provisioned concurrency of a version.
+    pub scheduled_actions_per_version: u32,
     /// Instances that an account may start for requests in a minute, once it has started as many at once; 0 is no bound.
     pub scale_out_per_minute: u32,
     /// Log of one invocation, bytes; what is beyond is counted and dropped.
@@ -144,6 +146,7 @@ impl Default for Limits {
             routing_key_bytes: 1024,
             concurrency_mb: 128_000,
             unreservable_mb: 12_800,
+            scheduled_actions_per_version: 10,
             scale_out_per_minute: 500,
             log_bytes: 1 << 20,
             tmp_mb: 512,

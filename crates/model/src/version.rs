@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CodeRef, Function, FunctionConfig, Invalid, Timestamp};
+use crate::{CodeRef, Function, FunctionConfig, Invalid, Provisioned, Timestamp};
 
 /// A version of a function.
 #[derive(
@@ -65,7 +65,7 @@ impl From<Version> for String {
     }
 }
 
-/// Code and configuration as they were published.
+/// Code and configuration as they were published, and what is kept ready of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// What was said of it when it was published.
@@ -76,6 +76,9 @@ pub struct Published {
     pub code: CodeRef,
     /// When it was published.
     pub added: Timestamp,
+    /// Instances of it that are kept ready, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<Provisioned>,
 }
 
 /// What serves a request: a version with what it is made from.
@@ -121,6 +124,7 @@ impl Function {
             config: self.config.clone(),
             code,
             added: now,
+            provisioned: None,
         };
         self.versions.insert(self.last_version, published);
         Some(self.last_version)

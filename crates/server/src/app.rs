@@ -30,6 +30,7 @@ use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::network;
+use crate::provisioner::{Clock, Provisioner};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 
 /// How long a pool waits for memory before others that hold more hand over.
@@ -152,6 +153,14 @@ pub(crate) async fn up(
         install,
         limits.clone(),
     );
+    let provisioner = Provisioner::start(
+        catalog.clone(),
+        driver.clone(),
+        Clock {
+            zone: config.cron_zone.clone(),
+            weekday_zero: config.cron_weekday_zero,
+        },
+    );
     prewarm(&worker, &config);
     // 4. Whom it serves.
     let gateway = Gateway {
@@ -165,6 +174,7 @@ pub(crate) async fn up(
         catalog,
         ingest,
         driver: driver.clone(),
+        provisioner,
         worker: worker.clone(),
         packages,
         telemetry: telemetry.clone(),

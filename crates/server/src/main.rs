@@ -12,6 +12,7 @@ mod gateway;
 mod invoke;
 mod lifecycle;
 mod network;
+mod provisioner;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -3,6 +3,9 @@
 use model::{RequestId, StatusCode};
 use serde::{Deserialize, Serialize};
 
+/// Characters of a summary.
+const SUMMARY: usize = 500;
+
 /// What went wrong, before it belongs to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -22,6 +25,23 @@ impl Failure {
             message: message.into(),
             stack: None,
         }
+    }
+
+    /// All of it that fits a line.
+    pub fn summary(&self) -> String {
+        let stack = self.stack.as_deref().unwrap_or_default();
+        let last = stack.lines().rev().find(|line| !line.trim().is_empty());
+        let cause = last.map(|line| format!(": {}", line.trim()));
+        let mut text = format!(
+            "{}, {}{}",
+            self.status.as_u16(),
+            self.message,
+            cause.unwrap_or_default()
+        );
+        if let Some((cut, _)) = text.char_indices().nth(SUMMARY) {
+            text.truncate(cut);
+        }
+        text
     }
 
     /// The failure of `request`, as SCF words it in RetMsg.

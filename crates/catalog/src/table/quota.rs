@@ -42,25 +42,42 @@ impl Catalog {
 
     /// Memory that is set aside for an account's functions, all but one, MB.
     pub fn set_aside_mb(&self, account: AccountId, but: Option<&FunctionKey>) -> u32 {
-        self.read(|view| others(view, account, but).sum())
+        self.read(|view| others(view, account, but).fold(0, u32::saturating_add))
     }
 
-    /// Replaces a function that is still as it was read by one for which more, or less, is set aside.
+    /// Replaces a function that is still as it was read by one for which more, or less, is set aside or kept ready. A node
+    /// keeps `keepable_mb` ready at most.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, [`Error::Quota`] with what can be set aside for it, or the store's.
+    /// [`Error::Conflict`] when it is not, [`Error::Quota`] with what there is for it, or the store's.
     pub async fn set_aside(
         &self,
         old: &Stored<Function>,
         new: &Function,
         limits: &Limits,
+        keepable_mb: u32,
     ) -> Result<(), Error> {
         let _counting = self.inner.counting.lock().await;
-        let left = self.left_mb(&old.value.key, limits);
-        if new.set_aside_mb() > left.max(old.value.set_aside_mb()) {
+        let old_one = &old.value;
+        let left = self.left_mb(&old_one.key, limits);
+        if new.set_aside_mb() > left.max(old_one.set_aside_mb()) {
             return Err(Error::Quota(left));
         }
+        let keepable = self.keepable_mb(&old_one.key, keepable_mb);
+        if new.provisioned_mb() > keepable.max(old_one.provisioned_mb()) {
+            return Err(Error::Quota(keepable));
+        }
         self.update_function(old, new).await
+    }
+
+    /// What can be kept ready of a function beside all others on a node that keeps `keepable_mb`, MB.
+    pub fn keepable_mb(&self, key: &FunctionKey, keepable_mb: u32) -> u32 {
+        let kept = self.read(|view| {
+            let others = view.functions.iter().filter(|(other, _)| *other != key);
+            let kept = others.map(|(_, stored)| stored.value.provisioned_mb());
+            kept.fold(0, u32::saturating_add)
+        });
+        keepable_mb.saturating_sub(kept)
     }
 
     /// What can be set aside for a function, MB.

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use worker::InstanceSpec;
 
 use super::slot::Slot;
-use super::{Live, Settings, StartFailure};
+use super::{Kept, Live, Settings, StartFailure};
 
 /// What a waiting request is told.
 #[derive(Debug)]
@@ -27,7 +27,9 @@ pub(super) enum Answer {
 pub(super) enum Act {
     Start {
         instance: InstanceId,
-        spec: Arc<InstanceSpec>,
+        live: Arc<Live>,
+        /// Whether it is started ahead of need.
+        provisioned: bool,
     },
     /// Make an instance what it should be.
     Settle(Arc<Slot>),
@@ -54,6 +56,8 @@ pub(super) struct Core {
     /// The answer to the request that is being made, when it comes at once.
     at_once: Option<(Ticket, Option<Answer>)>,
     failures: HashMap<InstanceId, StartFailure>,
+    /// Why the last start of a pool that keeps instances failed, as long as none has succeeded since.
+    troubles: HashMap<PoolId, String>,
     wake: Option<Time>,
     next: u64,
     emptied: Arc<Notify>,
@@ -75,6 +79,7 @@ impl Core {
             waiting: HashMap::new(),
             at_once: None,
             failures: HashMap::new(),
+            troubles: HashMap::new(),
             wake: None,
             next: 0,
             emptied: Arc::new(Notify::new()),
@@ -218,6 +223,39 @@ impl Core {
         self.step(now, Event::Share { account, mb });
     }
 
+    /// So many instances of a version are kept from now on.
+    pub(super) fn keep(&mut self, now: Time, serving: &Serving<'_>, floor: usize) {
+        let Some(pool) = self.live(serving).map(|live| live.pool) else {
+            return;
+        };
+        if self
+            .machine
+            .stats(pool)
+            .is_some_and(|stats| stats.floor != floor)
+        {
+            self.troubles.remove(&pool);
+            self.step(now, Event::Provision { pool, floor });
+        }
+    }
+
+    /// What is kept of a version, if it is served.
+    pub(super) fn kept(&self, serving: &Serving<'_>) -> Option<Kept> {
+        let pool = self.live(serving)?.pool;
+        let stats = self.machine.stats(pool)?;
+        Some(Kept {
+            floor: stats.floor,
+            ready: (stats.idle + stats.busy).min(stats.floor),
+            trouble: self.troubles.get(&pool).cloned(),
+        })
+    }
+
+    /// The most requests at a time that a version had since this was last asked.
+    pub(super) fn take_peak(&mut self, serving: &Serving<'_>) -> usize {
+        let pool = self.live(serving).map(|live| live.pool);
+        let peak = pool.and_then(|pool| self.machine.take_peak(pool));
+        peak.unwrap_or(0)
+    }
+
     pub(super) fn retire(&mut self, now: Time, function: &FunctionKey, keep: Option<&Function>) {
         let Some(pools) = self.current.get_mut(function) else {
             return;
@@ -274,8 +312,9 @@ impl Core {
         self.step(now, Event::Cancel { ticket });
     }
 
-    pub(super) fn started(&mut self, now: Time, slot: Arc<Slot>) {
+    pub(super) fn started(&mut self, now: Time, pool: PoolId, slot: Arc<Slot>) {
         let instance = slot.id;
+        self.troubles.remove(&pool);
         self.instances.insert(instance, slot);
         self.step(now, Event::Started { instance });
     }
@@ -283,10 +322,18 @@ impl Core {
     pub(super) fn start_failed(
         &mut self,
         now: Time,
+        pool: PoolId,
         instance: InstanceId,
         fault: StartFault,
         failure: StartFailure,
     ) {
+        if self
+            .machine
+            .stats(pool)
+            .is_some_and(|stats| stats.floor > 0)
+        {
+            self.troubles.insert(pool, failure.failure.summary());
+        }
         self.failures.insert(instance, failure);
         self.step(now, Event::StartFailed { instance, fault });
         self.failures.remove(&instance);
@@ -326,10 +373,18 @@ impl Core {
 
     fn note(&mut self, effect: Effect) {
         match effect {
-            Effect::Start { instance, pool, .. } => {
+            Effect::Start {
+                instance,
+                pool,
+                provisioned,
+            } => {
                 if let Some(live) = self.pools.get(&pool) {
-                    let spec = live.spec.clone();
-                    self.acts.push(Act::Start { instance, spec });
+                    let live = live.clone();
+                    self.acts.push(Act::Start {
+                        instance,
+                        live,
+                        provisioned,
+                    });
                 }
             }
             Effect::Assign {
@@ -367,6 +422,7 @@ impl Core {
                 self.acts.push(Act::Timer);
             }
             Effect::PoolEmpty { pool } => {
+                self.troubles.remove(&pool);
                 if let Some(live) = self.pools.remove(&pool) {
                     self.forget_group(&live.id);
                 }

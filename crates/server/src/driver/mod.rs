@@ -67,6 +67,17 @@ impl Live {
     }
 }
 
+/// Instances of a version that are kept ahead of need.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    /// As many should be there.
+    pub(crate) floor: usize,
+    /// As many of them are, whether they idle or serve.
+    pub(crate) ready: usize,
+    /// Why the last start failed, if none has succeeded since.
+    pub(crate) trouble: Option<String>,
+}
+
 /// Why a function cannot be served.
 #[derive(Debug, Error)]
 pub(crate) enum OpenError {
@@ -220,6 +231,37 @@ impl Driver {
         self.core().shared_mb(dispatch::AccountId(account.0))
     }
 
+    /// Keeps so many instances of a version from now on, which it starts ahead of need.
+    pub(crate) async fn keep(&self, serving: &Serving<'_>, floor: usize) -> Result<(), OpenError> {
+        if self.live(serving).is_none() {
+            if floor == 0 {
+                return Ok(());
+            }
+            self.open(serving).await?;
+        }
+        let now = self.now();
+        let mut core = self.core();
+        core.keep(now, serving, floor);
+        self.act(core);
+        Ok(())
+    }
+
+    /// What is kept of a version, if it is served.
+    pub(crate) fn kept(&self, serving: &Serving<'_>) -> Option<Kept> {
+        self.core().kept(serving)
+    }
+
+    /// The most requests at a time that a version had since this was last asked.
+    pub(crate) fn take_peak(&self, serving: &Serving<'_>) -> usize {
+        self.core().take_peak(serving)
+    }
+
+    /// Memory that this node's instances may have together when they are kept ahead of need, MB.
+    pub(crate) fn keepable_mb(&self) -> u32 {
+        let mb = dispatch::keepable_mb(self.shared.settings.dispatch.node_mb);
+        u32::try_from(mb).unwrap_or(u32::MAX)
+    }
+
     /// Waits for an instance. Dropping this future gives the place in line up.
     pub(crate) async fn acquire(&self, live: &Live) -> Result<Assigned, Refused> {
         let (ticket, given) = self.ask(live);
@@ -324,8 +366,12 @@ impl Driver {
         drop(core);
         for act in acts {
             match act {
-                Act::Start { instance, spec } => {
-                    tokio::spawn(self.clone().start_instance(instance, spec));
+                Act::Start {
+                    instance,
+                    live,
+                    provisioned,
+                } => {
+                    tokio::spawn(self.clone().start_instance(instance, live, provisioned));
                 }
                 Act::Settle(slot) => slot.settle(),
                 Act::Stop(slot) => slot.instance.stop(),
@@ -334,14 +380,15 @@ impl Driver {
         }
     }
 
-    async fn start_instance(self, instance: InstanceId, spec: Arc<InstanceSpec>) {
+    async fn start_instance(self, instance: InstanceId, live: Arc<Live>, provisioned: bool) {
+        let (pool, spec) = (live.pool, live.spec.clone());
         match self.shared.worker.start(spec.clone()).await {
             Ok(started) => {
-                let slot = Arc::new(Slot::new(instance, started));
+                let slot = Arc::new(Slot::new(instance, started, provisioned));
                 let ended = slot.instance.ended();
                 let now = self.now();
                 let mut core = self.core();
-                core.started(now, slot.clone());
+                core.started(now, pool, slot.clone());
                 self.act(core);
                 tokio::spawn(async move {
                     ended.await;
@@ -357,6 +404,7 @@ impl Driver {
             }) => {
                 debug!(function = %spec.function.name, status = failure.status.as_u16(), "an instance did not start");
                 self.start_failed(
+                    pool,
                     instance,
                     StartFault::User,
                     StartFailure {
@@ -375,15 +423,21 @@ impl Driver {
                     log: Vec::new(),
                     usage: Usage::default(),
                 };
-                self.start_failed(instance, StartFault::Platform, failure);
+                self.start_failed(pool, instance, StartFault::Platform, failure);
             }
         }
     }
 
-    fn start_failed(&self, instance: InstanceId, fault: StartFault, failure: StartFailure) {
+    fn start_failed(
+        &self,
+        pool: PoolId,
+        instance: InstanceId,
+        fault: StartFault,
+        failure: StartFailure,
+    ) {
         let now = self.now();
         let mut core = self.core();
-        core.start_failed(now, instance, fault, failure);
+        core.start_failed(now, pool, instance, fault, failure);
         self.act(core);
     }
 

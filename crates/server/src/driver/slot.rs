@@ -20,12 +20,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(id: InstanceId, started: Started) -> Self {
+    pub(super) fn new(id: InstanceId, started: Started, provisioned: bool) -> Self {
         let cold = ColdStart {
             total_us: started.total.as_micros() as u64,
             runtime_us: started.sandbox.as_micros() as u64,
             import_us: started.import.as_micros() as u64,
             memory_peak: started.memory_peak,
+            provisioned,
         };
         Self {
             id,

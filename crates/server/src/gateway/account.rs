@@ -44,7 +44,7 @@ impl Serve for GetAccount {
                     functions_count: functions.len() as i64,
                     total_concurrency_mem: total,
                     total_allocated_concurrency_mem: own,
-                    total_allocated_provisioned_mem: 0,
+                    total_allocated_provisioned_mem: provisioned_of(&functions),
                 }
             })
             .collect();
@@ -81,6 +81,11 @@ fn reserved_of(functions: &[Arc<Stored<Function>>]) -> i64 {
         .iter()
         .filter_map(|stored| stored.value.reserved_mb);
     reserved.map(i64::from).sum()
+}
+
+fn provisioned_of(functions: &[Arc<Stored<Function>>]) -> i64 {
+    let kept = functions.iter().map(|stored| stored.value.provisioned_mb());
+    kept.map(i64::from).sum()
 }
 
 fn triggers(each: i64) -> t::TriggerCount {

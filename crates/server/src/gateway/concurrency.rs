@@ -109,12 +109,21 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
         let stored = get(gateway, key)?;
         let mut function = stored.value.clone();
         function.reserved_mb = mb;
+        let kept = function.provisioned_mb();
+        // 0 stops a function whatever else was wanted of it.
+        if let Some(mb @ 1..) = mb.filter(|mb| *mb < kept) {
+            let message = format!(
+                "ReservedConcurrencyMem: {mb} MB are not allowed; the function's provisioned concurrency is {kept} MB"
+            );
+            return Err(Error::new(Code::ProvisionedExceedReserved, message));
+        }
+        let keepable = gateway.driver.keepable_mb();
         let reserved = gateway
             .catalog
-            .set_aside(&stored, &function, &gateway.limits)
+            .set_aside(&stored, &function, &gateway.limits, keepable)
             .await;
-        match reserved {
-            Ok(()) => {
+        match (reserved, mb) {
+            (Ok(()), _) => {
                 // What comes after the answer is decided by it.
                 gateway
                     .driver
@@ -122,15 +131,21 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
                 return Ok(t::Empty {});
             }
             // Changed in between, by something that this does not touch.
-            Err(catalog::Error::Conflict) => {}
-            Err(catalog::Error::Quota(left)) => {
+            (Err(catalog::Error::Conflict), _) => {}
+            (Err(catalog::Error::Quota(left)), Some(mb)) => {
                 let message = format!(
-                    "ReservedConcurrencyMem: {} MB are not allowed; {left} MB of the account can still be set aside",
-                    mb.unwrap_or_default()
+                    "ReservedConcurrencyMem: {mb} MB are not allowed; {left} MB of the account can still be set aside"
                 );
                 return Err(Error::new(Code::ReservedExceedTotal, message));
             }
-            Err(e) => return Err(error::function(e)),
+            (Err(catalog::Error::Quota(left)), None) => {
+                let message = format!(
+                    "the function's provisioned concurrency is {kept} MB, and {left} MB of the account can be had without a \
+                     reservation; delete the provisioned concurrency first"
+                );
+                return Err(Error::new(Code::ProvisionedExceedAvailable, message));
+            }
+            (Err(e), _) => return Err(error::function(e)),
         }
     }
 }

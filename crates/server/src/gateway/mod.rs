@@ -14,6 +14,7 @@ mod invoke;
 mod layers;
 mod logs;
 mod namespaces;
+mod provisioned;
 mod show;
 mod triggers;
 mod versions;
@@ -45,6 +46,7 @@ use crate::clock;
 use crate::credentials::Credentials;
 use crate::driver::Driver;
 use crate::invoke::Ingest;
+use crate::provisioner::Provisioner;
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
 
 /// What the gateway is made from.
@@ -61,6 +63,7 @@ pub(crate) struct Gateway {
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
     pub(crate) driver: Driver,
+    pub(crate) provisioner: Provisioner,
     pub(crate) worker: Arc<Worker>,
     pub(crate) packages: PackageStore,
     pub(crate) telemetry: Telemetry,
@@ -325,6 +328,7 @@ impl Gateway {
             DeleteFunctionVersion,
             DeleteLayerVersion,
             DeleteNamespace,
+            DeleteProvisionedConcurrencyConfig,
             DeleteReservedConcurrencyConfig,
             DeleteTrigger,
             GetAccount,
@@ -333,6 +337,7 @@ impl Gateway {
             GetFunctionAddress,
             GetFunctionLogs,
             GetLayerVersion,
+            GetProvisionedConcurrencyConfig,
             GetReservedConcurrencyConfig,
             ListAliases,
             ListFunctions,
@@ -343,6 +348,7 @@ impl Gateway {
             ListVersionByFunction,
             PublishLayerVersion,
             PublishVersion,
+            PutProvisionedConcurrencyConfig,
             PutReservedConcurrencyConfig,
             PutTotalConcurrencyConfig,
             UpdateAlias,

@@ -160,7 +160,7 @@ pub(super) fn summary(function: &Function) -> FunctionSummary {
         tags: tags(function),
         r#type: kind(function).into(),
         status_reasons: reasons(function),
-        total_provisioned_concurrency_mem: 0,
+        total_provisioned_concurrency_mem: function.provisioned_mb().into(),
         reserved_concurrency_mem: function.reserved_mb.map_or(0, i64::from),
         async_run_enable: "FALSE".into(),
         trace_enable: "FALSE".into(),

@@ -62,7 +62,7 @@ impl Metrics {
     pub(super) fn invocation(&self, record: &Record) {
         counter!(INVOCATIONS, "status" => status_label(record.status.as_u16())).increment(1);
         histogram!(DURATION).record(record.usage.duration_us as f64 / 1e6);
-        if let Some(cold) = record.cold {
+        if let Some(cold) = record.cold.filter(|cold| !cold.provisioned) {
             counter!(COLD_STARTS).increment(1);
             for (part, us) in [
                 ("total", cold.total_us),

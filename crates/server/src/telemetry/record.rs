@@ -14,6 +14,8 @@ pub(crate) struct ColdStart {
     pub(crate) import_us: u64,
     /// Peak memory when the handler was loaded, bytes.
     pub(crate) memory_peak: u64,
+    /// Whether it was started ahead of need, so that no request waited for it.
+    pub(crate) provisioned: bool,
 }
 
 /// A finished invocation with all that is kept of it.

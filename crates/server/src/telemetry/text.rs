@@ -22,9 +22,14 @@ pub(crate) fn log_text(record: &Record) -> String {
         let rest = cold
             .total_us
             .saturating_sub(cold.runtime_us + cold.import_us);
+        let kind = if cold.provisioned {
+            "Provisioned"
+        } else {
+            "Init"
+        };
         let _ = writeln!(
             text,
-            "Init Report RequestId: {id} Coldstart: {}ms (PullCode: {}ms InitRuntime: {}ms InitFunction: {}ms) \
+            "{kind} Report RequestId: {id} Coldstart: {}ms (PullCode: {}ms InitRuntime: {}ms InitFunction: {}ms) \
              Memory: {} MemUsage: {:.2}MB",
             ms(cold.total_us),
             ms(rest),
@@ -114,6 +119,7 @@ mod tests {
                 runtime_us: 300,
                 import_us: 900,
                 memory_peak: 0,
+                provisioned: false,
             }),
             note: None,
         }
@@ -129,6 +135,21 @@ mod tests {
              MemUsage:3.000000MB\n"
         );
         assert_eq!(log_text(&record()), expected);
+    }
+
+    #[test]
+    fn a_start_ahead_of_need_has_a_line_of_its_own_name() {
+        let mut record = record();
+        if let Some(cold) = &mut record.cold {
+            cold.provisioned = true;
+        }
+        let text = log_text(&record);
+        let line =
+            "\nProvisioned Report RequestId: 00000000-0000-0000-0000-000000000000 Coldstart: 3ms (";
+        assert!(
+            text.contains(line) && !text.contains("Init Report"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -195,13 +195,9 @@ fn what_an_account_chooses_holds_at_once_exactly_and_after_a_restart() {
 
 /// Instances that are there, whatever they do.
 fn instances(client: &Client) -> u32 {
-    let page = client.send("GET", "/metrics", &[], b"");
-    let page = String::from_utf8(page.body).expect("text");
-    let lines = page
-        .lines()
-        .filter(|line| line.starts_with("virga_instances{"));
-    let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
-    counts.sum()
+    let states = ["starting", "busy", "idle", "frozen"];
+    let count = |state: &&str| client.metric(&format!("virga_instances{{state=\"{state}\"}}"));
+    states.iter().filter_map(count).sum::<f64>() as u32
 }
 
 #[test]

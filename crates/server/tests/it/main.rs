@@ -11,6 +11,7 @@ mod limits;
 mod model;
 mod packages;
 mod programs;
+mod provisioned;
 mod runtime;
 mod scaling;
 mod triggers;

@@ -1,0 +1,288 @@
+//! Keeps instances of published versions ready: tells the driver how many, whenever that changes.
+//!
+//! What is wanted is in the catalog and follows from it, the time, and how many instances were used lately; nothing is
+//! stored when it changes by itself, so a restart comes to the same.
+
+mod schedule;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use catalog::{Catalog, Change};
+use dispatch::{TRACKING_EVERY_S, Tracking, TrackingTarget};
+use model::{Function, FunctionId, FunctionKey, Provisioned, ProvisionedPolicy, Serving, Version};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tracing::warn;
+
+pub(crate) use self::schedule::Clock;
+use crate::clock;
+use crate::driver::{Driver, Kept};
+
+/// Between two looks at how many instances are used, and two attempts at a version that cannot be served.
+const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_EVERY_S);
+/// The longest wait for a scheduled time: the host's clock may be set.
+const SOON: Duration = Duration::from_secs(60);
+/// How long it waits when nothing is due.
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// A handle. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Provisioner {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Catalog,
+    driver: Driver,
+    clock: Clock,
+    /// Versions that something is known of beside what the catalog says.
+    known: Mutex<HashMap<(FunctionId, u64), Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tracking: Tracking,
+    looked: Option<Instant>,
+    /// Why it cannot be served.
+    trouble: Option<String>,
+}
+
+/// How far a version is with what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Instances that are wanted now.
+    pub(crate) allocated: usize,
+    /// Of them, those that are ready.
+    pub(crate) available: usize,
+    pub(crate) state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Done,
+    InProgress,
+    /// With the reason. What failed is tried again, now and then.
+    Failed(String),
+}
+
+impl Provisioner {
+    /// Warms what the catalog asks for, and follows it from then on.
+    pub(crate) fn start(catalog: Catalog, driver: Driver, clock: Clock) -> Self {
+        let shared = Shared {
+            catalog,
+            driver,
+            clock,
+            known: Mutex::default(),
+        };
+        let provisioner = Self {
+            shared: Arc::new(shared),
+        };
+        tokio::spawn(provisioner.clone().run());
+        provisioner
+    }
+
+    /// How far a version is; nothing where none of it is kept.
+    pub(crate) fn progress(&self, function: &Function, number: u64) -> Option<Progress> {
+        let provisioned = function.versions.get(&number)?.provisioned.as_ref()?;
+        let serving = function.serving(Version::Number(number))?;
+        let kept = self.shared.driver.kept(&serving);
+        let trouble = self
+            .known()
+            .get(&(function.id.clone(), number))
+            .and_then(|known| known.trouble.clone());
+        let wanted = match &provisioned.policy {
+            ProvisionedPolicy::Fixed { .. } => self.wanted(&serving, provisioned),
+            // What was decided last holds until the next look.
+            ProvisionedPolicy::Tracking { min, max, .. } => {
+                let decided = kept.as_ref().map_or(0, |kept| kept.floor);
+                decided.clamp(*min as usize, *max as usize)
+            }
+        };
+        Some(progress(function, wanted, kept, trouble))
+    }
+
+    async fn run(self) {
+        let mut changes = self.shared.catalog.listen();
+        // When each function that keeps instances is looked at again.
+        let mut due = BTreeMap::new();
+        self.look_at_all(&mut due).await;
+        loop {
+            let next = due.values().min().copied();
+            let next = next.unwrap_or_else(|| Instant::now() + FAR);
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(Change { key, .. }) => self.look_at(&key, &mut due).await,
+                    // Too many changes at once to hear of each.
+                    Err(RecvError::Lagged(_)) => self.look_at_all(&mut due).await,
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep_until(next) => {
+                    let now = Instant::now();
+                    let late = due.iter().filter(|(_, at)| **at <= now);
+                    let late: Vec<FunctionKey> = late.map(|(key, _)| key.clone()).collect();
+                    for key in late {
+                        self.look_at(&key, &mut due).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look_at_all(&self, due: &mut BTreeMap<FunctionKey, Instant>) {
+        for stored in self.shared.catalog.all_functions() {
+            self.look_at(&stored.value.key, due).await;
+        }
+    }
+
+    /// Makes what is kept of a function's versions what it should be now, and notes when to look again.
+    async fn look_at(&self, key: &FunctionKey, due: &mut BTreeMap<FunctionKey, Instant>) {
+        let was = due.remove(key).is_some();
+        let Some(stored) = self.shared.catalog.function(key) else {
+            return;
+        };
+        let function = &stored.value;
+        let keeps = |number: &u64| {
+            let published = function.versions.get(number);
+            published.is_some_and(|one| one.provisioned.is_some())
+        };
+        if !was && !function.versions.keys().any(keeps) {
+            return;
+        }
+        self.known()
+            .retain(|(id, number), _| *id != function.id || keeps(number));
+        let mut again = None;
+        for (number, published) in &function.versions {
+            let Some(serving) = function.serving(Version::Number(*number)) else {
+                continue;
+            };
+            let Some(provisioned) = &published.provisioned else {
+                self.keep(&serving, 0).await;
+                continue;
+            };
+            let floor = self.wanted(&serving, provisioned);
+            let served = self.keep(&serving, floor).await;
+            let next = self.next(provisioned, served);
+            again = [again, next].into_iter().flatten().min();
+            // A function that keeps something stays known, so that its end is noticed.
+            due.insert(key.clone(), again.unwrap_or_else(|| Instant::now() + FAR));
+        }
+    }
+
+    /// How many instances of a version should be there now.
+    fn wanted(&self, serving: &Serving<'_>, provisioned: &Provisioned) -> usize {
+        match &provisioned.policy {
+            ProvisionedPolicy::Fixed { instances, actions } => {
+                let (since, now) = (provisioned.set / 1000, clock::now_ms() / 1000);
+                let decided = self.shared.clock.decided(actions, since, now);
+                decided.unwrap_or(*instances) as usize
+            }
+            ProvisionedPolicy::Tracking { percent, min, max } => {
+                let target = TrackingTarget {
+                    percent: *percent,
+                    min: *min as usize,
+                    max: *max as usize,
+                };
+                let mut known = self.known();
+                let known = known.entry(name(serving)).or_default();
+                let late = known.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+                if !late {
+                    return known.tracking.floor(&target);
+                }
+                known.looked = Some(Instant::now());
+                let peak = self.shared.driver.take_peak(serving);
+                known.tracking.look(peak, &target)
+            }
+        }
+    }
+
+    /// When to look at a version again.
+    fn next(&self, provisioned: &Provisioned, served: bool) -> Option<Instant> {
+        let wait = match &provisioned.policy {
+            ProvisionedPolicy::Fixed { actions, .. } if served => {
+                let now = clock::now_ms();
+                let at = self.shared.clock.next(actions, now / 1000)?;
+                let wait = at.saturating_mul(1000).saturating_sub(now);
+                Duration::from_millis(wait.try_into().unwrap_or(0)).min(SOON)
+            }
+            _ => LOOK_EVERY,
+        };
+        Some(Instant::now() + wait)
+    }
+
+    /// Tells the driver. Says whether the version can be served.
+    async fn keep(&self, serving: &Serving<'_>, floor: usize) -> bool {
+        let Shared {
+            catalog, driver, ..
+        } = &*self.shared;
+        let opens = driver.live(serving).is_none();
+        let kept = driver.keep(serving, floor).await;
+        let key = &serving.function.key;
+        if opens {
+            // It may have been changed or deleted meanwhile, before there was a pool to retire.
+            let now = catalog.function(key);
+            driver.retire(key, now.as_ref().map(|stored| &stored.value));
+        }
+        let trouble = kept.err().map(|error| error.to_string());
+        if let Some(error) = &trouble {
+            warn!(function = %key.name, version = %serving.version, error, "a version cannot be kept ready; it is tried again");
+        }
+        let served = trouble.is_none();
+        let mut known = self.known();
+        match known.get_mut(&name(serving)) {
+            Some(known) => known.trouble = trouble,
+            None if served => {}
+            None => {
+                let fresh = Known {
+                    trouble,
+                    ..Known::default()
+                };
+                known.insert(name(serving), fresh);
+            }
+        }
+        served
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(FunctionId, u64), Known>> {
+        self.shared
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name(serving: &Serving<'_>) -> (FunctionId, u64) {
+    let number = match serving.version {
+        Version::Latest => 0,
+        Version::Number(number) => number,
+    };
+    (serving.function.id.clone(), number)
+}
+
+fn progress(
+    function: &Function,
+    allocated: usize,
+    kept: Option<Kept>,
+    trouble: Option<String>,
+) -> Progress {
+    let floor = kept.as_ref().map_or(0, |kept| kept.floor);
+    let available = kept.as_ref().map_or(0, |kept| kept.ready).min(allocated);
+    let trouble = trouble.or_else(|| kept?.trouble);
+    let state = if floor == allocated && available == allocated {
+        State::Done
+    } else if function.reserved_mb == Some(0) {
+        let why = "the function is stopped: its reserved concurrency is 0 MB";
+        State::Failed(why.into())
+    } else if let Some(why) = trouble {
+        State::Failed(why)
+    } else {
+        State::InProgress
+    };
+    Progress {
+        allocated,
+        available,
+        state,
+    }
+}
