@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cron;
+pub mod events;
 mod ids;
 mod machine;
 mod pool;

@@ -37,12 +37,16 @@ pub enum StatusCode {
     TimeLimitReached = 433,
     /// The instance ran over its memory.
     MemoryLimitReached = 434,
+    /// The function does not exist.
+    FunctionNotFound = 435,
     /// The handler's file or function does not exist.
     HandlerNotFound = 437,
     /// The function is not in a state to be invoked.
     FunctionStatusError = 438,
     /// The process ended while a request ran.
     UserProcessExit = 439,
+    /// The function has no such version or alias.
+    QualifierNotFound = 442,
     /// The code could not be loaded, as with a syntax error.
     UserCodeError = 443,
     /// The instance could not be started.

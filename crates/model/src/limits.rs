@@ -99,6 +99,12 @@ pub struct Limits {
     pub async_event_bytes: u64,
     /// Answer of a function, bytes.
     pub response_bytes: u64,
+    /// Largest RetryNum of asynchronous events.
+    pub retry_num_max: u32,
+    /// Smallest MsgTTL of asynchronous events, seconds.
+    pub msg_ttl_min_s: u32,
+    /// Largest MsgTTL, and what holds where none is set, seconds.
+    pub msg_ttl_max_s: u32,
     /// RoutingKey, bytes.
     pub routing_key_bytes: u32,
     /// Memory of all running instances of an account, MB, unless the account sets less; divided by a function's
@@ -143,6 +149,9 @@ impl Default for Limits {
             sync_event_bytes: 6 << 20,
             async_event_bytes: 128 << 10,
             response_bytes: 6 << 20,
+            retry_num_max: 2,
+            msg_ttl_min_s: 60,
+            msg_ttl_max_s: 21_600,
             routing_key_bytes: 1024,
             concurrency_mb: 128_000,
             unreservable_mb: 12_800,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use catalog::Catalog;
 use catalog::kv::SqliteKv;
+use dispatch::events::{Pacing, Policy};
 use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
@@ -31,11 +32,22 @@ use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::network;
 use crate::provisioner::{Clock, Provisioner};
+use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
 const START_ATTEMPTS: u8 = 3;
+/// Events of a function that are kept in memory ahead of need.
+const EVENT_WINDOW: usize = 512;
+/// Events of a function that wait for an instance at a time, beside calls.
+const EVENTS_WAITING: u32 = 16;
+/// Events of a function that run at a time, at most.
+const EVENTS_UNDER_WAY: usize = 4096;
+/// How long an event's end is remembered. Source: SCF's page on the status of events.
+const EVENT_HISTORY: Duration = Duration::from_secs(3 * 86_400);
+/// How long the record of what ran may take when virga stops.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// What is said at each start with less than all of the isolation.
 const NOT_ISOLATED: &str = "--isolation=process: functions are processes of this host, with its network and virga's own user, \
     and without limits on processors or, but for each process' own data, memory; run no code here that you do not trust";
@@ -63,6 +75,8 @@ pub(crate) enum StartError {
     Store(#[from] catalog::kv::KvError),
     #[error(transparent)]
     Logs(#[from] StoreError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     #[error("metrics: {0}")]
     Metrics(String),
     #[error("cannot listen on {address}: {source}; name another address with --listen")]
@@ -120,6 +134,10 @@ pub(crate) async fn up(
         step: "start the log writer",
         source,
     })?;
+    let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(
+        &data.join("events.sqlite"),
+        event_budget(&config),
+    )?);
     // 3. What runs.
     let functions = network::open(&config).map_err(worker::Error::from)?;
     let inside = functions.as_ref().map(Network::listen).transpose();
@@ -139,6 +157,8 @@ pub(crate) async fn up(
         driver.clone(),
         telemetry.clone(),
         limits.clone(),
+        queue.clone(),
+        metrics.clone(),
     );
     let install = InstallSettings {
         timeout: config.install_timeout,
@@ -161,6 +181,13 @@ pub(crate) async fn up(
             weekday_zero: config.cron_weekday_zero,
         },
     );
+    let runner = Runner::start(
+        queue.clone(),
+        ingest.clone(),
+        metrics.clone(),
+        event_settings(&config),
+    )
+    .await?;
     prewarm(&worker, &config);
     // 4. Whom it serves.
     let gateway = Gateway {
@@ -173,6 +200,7 @@ pub(crate) async fn up(
         limits,
         catalog,
         ingest,
+        queue,
         driver: driver.clone(),
         provisioner,
         worker: worker.clone(),
@@ -201,9 +229,13 @@ pub(crate) async fn up(
     })?;
     info!("draining: no new requests; running ones may end");
     drop(stop);
+    runner.drain();
     let drained = driver.drain(config.drain_timeout).await;
     if !drained {
         warn!("instances were still running at the end of the drain timeout; they are ended");
+    }
+    if !runner.settled(SETTLED_WITHIN).await {
+        warn!("what came of some events could not be recorded; they run again at the next start");
     }
     // Connections with an answer under way get a moment; idle ones are closed at once.
     let _ = tokio::time::timeout(Duration::from_secs(1), serving.join_all()).await;
@@ -379,6 +411,34 @@ fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Setting
             uin: config.uin.clone(),
             endpoint,
         }),
+    }
+}
+
+fn event_budget(config: &Config) -> Budget {
+    Budget {
+        bytes: config.event_store_bytes,
+        history: EVENT_HISTORY,
+        history_events: config.event_history,
+    }
+}
+
+fn event_settings(config: &Config) -> queue::Settings {
+    let microseconds = |time: Duration| time.as_micros() as u64;
+    queue::Settings {
+        pacing: Pacing {
+            window: EVENT_WINDOW,
+            waiting: EVENTS_WAITING,
+            under_way: EVENTS_UNDER_WAY,
+            pause: microseconds(config.event_throttled),
+        },
+        policy: Policy {
+            retries: config.limits.retry_num_max,
+            ttl: u64::from(config.limits.msg_ttl_max_s) * 1_000_000,
+            after_user_fault: microseconds(config.event_retry),
+            after_system_fault: microseconds(config.event_backoff),
+            at_most: microseconds(config.event_backoff_max),
+        },
+        wait: config.wait.max(config.event_throttled),
     }
 }
 

@@ -240,6 +240,42 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "At what age an interpreter is started anew",
     ),
     opt(
+        "event_store_mb",
+        "MB",
+        "4096",
+        "Largest size of all asynchronous events that have not ended or were given up; beyond it new ones are refused",
+    ),
+    opt(
+        "event_history",
+        "NUMBER",
+        "1000000",
+        "Asynchronous events whose end is remembered, for up to three days; the oldest go first",
+    ),
+    opt(
+        "event_retry_ms",
+        "MILLISECONDS",
+        "60000",
+        "How long after a failure of the function an asynchronous event runs again",
+    ),
+    opt(
+        "event_throttled_ms",
+        "MILLISECONDS",
+        "60000",
+        "How long a function's asynchronous events rest when no instance can be had for them",
+    ),
+    opt(
+        "event_backoff_ms",
+        "MILLISECONDS",
+        "1000",
+        "How long after a failure of the platform an asynchronous event runs again; it doubles with each further one",
+    ),
+    opt(
+        "event_backoff_max_ms",
+        "MILLISECONDS",
+        "300000",
+        "The most that this becomes",
+    ),
+    opt(
         "drain_timeout",
         "SECONDS",
         "30",
@@ -311,6 +347,12 @@ pub(crate) struct Config {
     pub(crate) cron_zone: TimeZone,
     pub(crate) cron_weekday_zero: WeekdayZero,
     pub(crate) renewal: worker::Renewal,
+    pub(crate) event_store_bytes: u64,
+    pub(crate) event_history: u64,
+    pub(crate) event_retry: Duration,
+    pub(crate) event_throttled: Duration,
+    pub(crate) event_backoff: Duration,
+    pub(crate) event_backoff_max: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_retention: Duration,
     pub(crate) log_store_bytes: u64,
@@ -536,6 +578,12 @@ impl Told {
                 forks: self.number("zygote_forks", 1, u64::from(u32::MAX)) as u32,
                 age: self.seconds("zygote_age"),
             },
+            event_store_bytes: self.number("event_store_mb", 1, 1 << 30) << 20,
+            event_history: self.number("event_history", 0, 1_000_000_000),
+            event_retry: self.milliseconds("event_retry_ms"),
+            event_throttled: self.milliseconds("event_throttled_ms"),
+            event_backoff: self.milliseconds("event_backoff_ms"),
+            event_backoff_max: self.milliseconds("event_backoff_max_ms"),
             drain_timeout: self.seconds("drain_timeout"),
             log_retention: Duration::from_secs(
                 86_400 * self.number("log_retention_days", 1, 36_500),
@@ -665,6 +713,10 @@ impl Told {
 
     fn seconds(&mut self, name: &'static str) -> Duration {
         Duration::from_secs(self.number(name, 1, 31_536_000))
+    }
+
+    fn milliseconds(&mut self, name: &'static str) -> Duration {
+        Duration::from_millis(self.number(name, 1, 86_400_000))
     }
 
     fn paths(&mut self, name: &'static str) -> Vec<PathBuf> {

@@ -14,8 +14,10 @@ use tracing::warn;
 use worker::failure_document;
 
 use crate::clock;
-use crate::driver::{Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
-use crate::telemetry::{Record, Telemetry, log_text, tail};
+pub(crate) use crate::driver::Waiting;
+use crate::driver::{Assigned, Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
+use crate::queue::{NewEvent, Queue, QueueError};
+use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
 
 /// One event for one function.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ pub(crate) enum IngestError {
     Open { name: String, source: OpenError },
     #[error("virga is shutting down; try again in a moment")]
     Draining,
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// A handle on the door. Clones share it.
@@ -77,6 +81,8 @@ pub(crate) struct Ingest {
     driver: Driver,
     telemetry: Telemetry,
     limits: Arc<Limits>,
+    queue: Arc<dyn Queue>,
+    metrics: Arc<Metrics>,
 }
 
 impl Ingest {
@@ -85,13 +91,40 @@ impl Ingest {
         driver: Driver,
         telemetry: Telemetry,
         limits: Arc<Limits>,
+        queue: Arc<dyn Queue>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             catalog,
             driver,
             telemetry,
             limits,
+            queue,
+            metrics,
         }
+    }
+
+    /// Takes an event that runs later: when this returns it is on stable storage, and it runs at least once or is recorded
+    /// as given up. A second event with the request id of a first is the first, and does not run again.
+    pub(crate) async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
+        let (given, allowed) = (event.event.len(), self.limits.async_event_bytes);
+        if given as u64 > allowed {
+            return Err(IngestError::TooLarge { given, allowed });
+        }
+        let function = self.find(&event.function)?;
+        resolve(
+            &function.value,
+            &event.qualifier,
+            &event.routing_key,
+            event.request,
+        )?;
+        let accepted = self.queue.accept(event).await;
+        let step = match &accepted {
+            Ok(()) => EventStep::Accepted,
+            Err(_) => EventStep::Refused,
+        };
+        self.metrics.event(step);
+        Ok(accepted?)
     }
 
     /// Runs a function and waits for what comes of it.
@@ -100,21 +133,38 @@ impl Ingest {
             let (given, allowed) = (invocation.event.len(), self.limits.sync_event_bytes);
             return Err(IngestError::TooLarge { given, allowed });
         }
-        // A function that changes between being found and being asked is looked up again.
-        for _ in 0..4 {
-            let function = self.find(&invocation)?;
-            let serving = resolve(&invocation, &function.value)?;
-            let live = self.open(&serving).await?;
-            match self.run(&invocation, &serving, live).await {
-                Err(Gone) => {}
-                Ok(finished) => return finished,
-            }
+        match self.place(&invocation, &mut Waiting::default()).await? {
+            Placed::Ready(ready) => Ok(ready.run(invocation.event).await),
+            Placed::Refused(finished) => Ok(finished),
         }
-        Err(IngestError::NoFunction(invocation.function))
     }
 
-    fn find(&self, invocation: &Invocation) -> Result<Arc<Stored<Function>>, IngestError> {
-        let key = &invocation.function;
+    /// Finds an instance for an invocation, whose event is not looked at.
+    pub(crate) async fn place(
+        &self,
+        invocation: &Invocation,
+        waiting: &mut Waiting,
+    ) -> Result<Placed, IngestError> {
+        // A function that changes between being found and being asked is looked up again.
+        for _ in 0..4 {
+            let function = self.find(&invocation.function)?;
+            let Invocation {
+                qualifier,
+                routing_key,
+                request,
+                ..
+            } = invocation;
+            let serving = resolve(&function.value, qualifier, routing_key, *request)?;
+            let live = self.open(&serving).await?;
+            match self.acquire(invocation, &serving, live, waiting).await {
+                Err(Gone) => {}
+                Ok(placed) => return placed,
+            }
+        }
+        Err(IngestError::NoFunction(invocation.function.clone()))
+    }
+
+    fn find(&self, key: &FunctionKey) -> Result<Arc<Stored<Function>>, IngestError> {
         let Some(function) = self.catalog.function(key) else {
             let known = self.catalog.has_namespace(key.account, &key.namespace);
             let missing = if known {
@@ -144,12 +194,13 @@ impl Ingest {
         })
     }
 
-    async fn run(
+    async fn acquire(
         &self,
         invocation: &Invocation,
         serving: &Serving<'_>,
         live: Arc<Live>,
-    ) -> Result<Result<Finished, IngestError>, Gone> {
+        waiting: &mut Waiting,
+    ) -> Result<Result<Placed, IngestError>, Gone> {
         let report = Report {
             telemetry: self.telemetry.clone(),
             request: invocation.request,
@@ -158,16 +209,11 @@ impl Ingest {
             started: clock::now_ms(),
             tail: invocation.tail,
         };
-        let refused = match self.driver.acquire(&live).await {
-            Ok(assigned) => {
-                let run = assigned.run(invocation.request, invocation.event.clone(), |ran| {
-                    report.ran(ran)
-                });
-                return Ok(Ok(run.await));
-            }
+        let refused = match self.driver.acquire(&live, waiting).await {
+            Ok(assigned) => return Ok(Ok(Placed::Ready(Ready { assigned, report }))),
             Err(refused) => refused,
         };
-        Ok(Ok(match refused {
+        Ok(Ok(Placed::Refused(match refused {
             Refused::Start(failure) => report.start_failed(failure),
             Refused::NoPlace(Reject::Gone) => return Err(Gone),
             Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
@@ -177,27 +223,50 @@ impl Ingest {
                 let (status, message) = no_place(reject, serving, shared, rate);
                 report.refused(status, &message)
             }
-        }))
+        })))
+    }
+}
+
+/// Where an invocation stands after an instance was looked for.
+pub(crate) enum Placed {
+    /// It has one.
+    Ready(Ready),
+    /// It has none, and that is its end.
+    Refused(Finished),
+}
+
+/// An invocation with an instance.
+pub(crate) struct Ready {
+    assigned: Assigned,
+    report: Report,
+}
+
+impl Ready {
+    /// Runs it. It runs to its end even when nobody waits for that any more.
+    pub(crate) async fn run(self, event: Bytes) -> Finished {
+        let Self { assigned, report } = self;
+        let request = report.request;
+        assigned.run(request, event, |ran| report.ran(ran)).await
     }
 }
 
 /// The version that serves an invocation, by its qualifier and the state that it is in.
 fn resolve<'a>(
-    invocation: &Invocation,
     function: &'a Function,
+    qualifier: &Qualifier,
+    routing_key: &RoutingKey,
+    request: RequestId,
 ) -> Result<Serving<'a>, IngestError> {
-    let key = &invocation.function;
-    let version = match &invocation.qualifier {
+    let key = &function.key;
+    let version = match qualifier {
         Qualifier::Latest => Some(Version::Latest),
         Qualifier::Version(number) => Some(Version::Number(*number)),
-        Qualifier::Alias(name) => {
-            function.route(name, &invocation.routing_key, draw(invocation.request))
-        }
+        Qualifier::Alias(name) => function.route(name, routing_key, draw(request)),
     };
     let serving = version.and_then(|version| function.serving(version));
     let serving = serving.ok_or_else(|| IngestError::NoQualifier {
         key: key.clone(),
-        qualifier: invocation.qualifier.clone(),
+        qualifier: qualifier.clone(),
     })?;
     // What was published serves whatever becomes of `$LATEST`.
     let state = function.state;

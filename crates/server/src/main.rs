@@ -13,6 +13,7 @@ mod invoke;
 mod lifecycle;
 mod network;
 mod provisioner;
+mod queue;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -22,6 +22,9 @@ pub(super) struct InvokeArgs {
     /// Print the end of the log, too
     #[arg(long)]
     log: bool,
+    /// Hand the event over, to run later, and do not wait for what comes of it
+    #[arg(long = "async", conflicts_with = "log")]
+    later: bool,
     /// Version or alias
     #[arg(long)]
     qualifier: Option<String>,
@@ -46,14 +49,16 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
         function_name: args.name.clone(),
         namespace: client.namespace(),
         client_context: Some(event),
+        invocation_type: args.later.then(|| "Event".to_owned()),
         log_type: args.log.then(|| "Tail".to_owned()),
         qualifier: args.qualifier.clone(),
         routing_key: args.routing_key.clone(),
-        ..InvokeRequest::default()
     })?;
     let result = &answer.result;
     if output.is_json() {
         output.document(result);
+    } else if args.later {
+        output.text(&format!("accepted, request {}", result.function_request_id));
     } else {
         if args.log {
             output.note(result.log.trim_end());

@@ -114,6 +114,15 @@ pub(crate) struct StartFailure {
     pub(crate) usage: Usage,
 }
 
+/// How a request waits in line.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// How long; else as any request does.
+    pub(crate) at_most: Option<Duration>,
+    /// Dropped as soon as the request has its place.
+    pub(crate) in_line: Option<oneshot::Sender<()>>,
+}
+
 /// An instance that is a request's own. It goes back when this is dropped.
 pub(crate) struct Assigned {
     driver: Driver,
@@ -263,8 +272,15 @@ impl Driver {
     }
 
     /// Waits for an instance. Dropping this future gives the place in line up.
-    pub(crate) async fn acquire(&self, live: &Live) -> Result<Assigned, Refused> {
-        let (ticket, given) = self.ask(live);
+    pub(crate) async fn acquire(
+        &self,
+        live: &Live,
+        waiting: &mut Waiting,
+    ) -> Result<Assigned, Refused> {
+        let wait = waiting.at_most.unwrap_or(self.shared.settings.wait);
+        let (ticket, given) = self.ask(live, wait);
+        // Whoever waits to be behind it may come.
+        drop(waiting.in_line.take());
         let waiting = match given {
             Ok(answer) => return self.take(answer),
             Err(waiting) => waiting,
@@ -286,12 +302,13 @@ impl Driver {
     fn ask(
         &self,
         live: &Live,
+        wait: Duration,
     ) -> (
         Ticket,
         Result<core::Answer, oneshot::Receiver<core::Answer>>,
     ) {
         let now = self.now();
-        let deadline = now.after(self.shared.settings.wait.as_micros() as u64);
+        let deadline = now.after(wait.as_micros() as u64);
         let mut core = self.core();
         let asked = core.request(now, live.pool, deadline);
         self.act(core);

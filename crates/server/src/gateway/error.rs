@@ -5,6 +5,7 @@ use scf::{Code, Error};
 use worker::PackageError;
 
 use crate::invoke::IngestError;
+use crate::queue::QueueError;
 use crate::telemetry::StoreError;
 
 pub(super) fn invalid(error: Invalid) -> Error {
@@ -101,6 +102,10 @@ pub(super) fn ingest(error: IngestError) -> Error {
         IngestError::Open { .. } => Code::InvokeFunctionFailed,
         IngestError::Draining => Code::InternalError,
         IngestError::Invalid(_) => Code::InvalidParameterValue,
+        IngestError::Queue(QueueError::Full { .. } | QueueError::Busy) => {
+            Code::RequestLimitExceeded
+        }
+        IngestError::Queue(QueueError::Unavailable(_)) => Code::InternalError,
     };
     match error {
         IngestError::Invalid(error) => invalid(error),

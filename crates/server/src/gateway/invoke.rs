@@ -8,9 +8,10 @@ use scf::{Code, Error};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::error::{self, unsupported};
+use super::error;
 use super::{Caller, Gateway, Serve};
 use crate::invoke::{Finished, Invocation};
+use crate::queue::{NewEvent, Source};
 
 /// What both actions say of whom to invoke, and how.
 macro_rules! target_of {
@@ -31,27 +32,28 @@ impl Serve for Invoke {
         caller: Caller<'_>,
         request: InvokeRequest,
     ) -> Result<InvokeResponse, Error> {
-        match request.invocation_type.as_deref() {
-            None | Some("" | "RequestResponse") => {}
-            Some("Event") => {
-                return Err(unsupported(
-                    "InvocationType: asynchronous invocation (Event) is not available yet",
-                ));
-            }
+        let queued = match request.invocation_type.as_deref() {
+            None | Some("" | "RequestResponse") => false,
+            Some("Event") => true,
             Some(other) => {
                 let message = format!(
                     "InvocationType: {other:?} is not allowed; RequestResponse and Event are"
                 );
                 return Err(Error::new(Code::InvalidInvokeType, message));
             }
-        }
+        };
         let event = Event {
             field: "ClientContext",
             code: Code::InvalidClientContext,
             text: request.client_context,
         };
         let target = target_of!(request);
-        run(gateway, caller, target, event).await
+        let target = target.checked(gateway, caller)?;
+        if queued {
+            accept(gateway, caller, target, event).await
+        } else {
+            run(gateway, caller, target, event).await
+        }
     }
 }
 
@@ -67,6 +69,7 @@ impl Serve for InvokeFunction {
             text: request.event,
         };
         let target = target_of!(request);
+        let target = target.checked(gateway, caller)?;
         run(gateway, caller, target, event).await
     }
 }
@@ -85,42 +88,83 @@ struct Event {
     text: Option<String>,
 }
 
+/// A target whose fields were checked.
+struct Checked {
+    function: FunctionKey,
+    qualifier: Qualifier,
+    routing_key: RoutingKey,
+    tail: bool,
+}
+
+impl Target {
+    fn checked(self, gateway: &Gateway, caller: Caller<'_>) -> Result<Checked, Error> {
+        let function = FunctionKey {
+            account: caller.account,
+            namespace: namespace(self.namespace.as_deref())?,
+            name: FunctionName::parse(&self.name).map_err(error::invalid)?,
+        };
+        let qualifier = self.qualifier.as_deref().filter(|text| !text.is_empty());
+        let qualifier = qualifier
+            .map_or(
+                Ok(Qualifier::Alias(Alias::DEFAULT.to_owned())),
+                Qualifier::parse,
+            )
+            .map_err(error::invalid)?;
+        let tail = match self.log_type.as_deref() {
+            None | Some("" | "None") => false,
+            Some("Tail") => true,
+            Some(other) => {
+                let message = format!("LogType: {other:?} is not allowed; None and Tail are");
+                return Err(Error::new(Code::InvalidParameterValue, message));
+            }
+        };
+        Ok(Checked {
+            function,
+            qualifier,
+            routing_key: routing_key(gateway, self.routing_key.as_deref())?,
+            tail,
+        })
+    }
+}
+
+/// Answers once the event is on stable storage; it runs later.
+async fn accept(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    target: Checked,
+    event: Event,
+) -> Result<InvokeResponse, Error> {
+    let event = NewEvent {
+        request: caller.request,
+        function: target.function,
+        qualifier: target.qualifier,
+        routing_key: target.routing_key,
+        source: Source::Api,
+        event: event.checked(gateway.limits.async_event_bytes)?,
+    };
+    let accepted = gateway.ingest.accept(event).await;
+    accepted.map_err(error::ingest)?;
+    Ok(InvokeResponse {
+        result: InvokeResult {
+            function_request_id: caller.request.to_string(),
+            ..InvokeResult::default()
+        },
+    })
+}
+
 async fn run(
     gateway: &Gateway,
     caller: Caller<'_>,
-    target: Target,
+    target: Checked,
     event: Event,
 ) -> Result<InvokeResponse, Error> {
-    let function = FunctionKey {
-        account: caller.account,
-        namespace: namespace(target.namespace.as_deref())?,
-        name: FunctionName::parse(&target.name).map_err(error::invalid)?,
-    };
-    let qualifier = target.qualifier.as_deref().filter(|text| !text.is_empty());
-    let qualifier = qualifier
-        .map_or(
-            Ok(Qualifier::Alias(Alias::DEFAULT.to_owned())),
-            Qualifier::parse,
-        )
-        .map_err(error::invalid)?;
-    let tail = match target.log_type.as_deref() {
-        None | Some("" | "None") => false,
-        Some("Tail") => true,
-        Some(other) => {
-            let message = format!("LogType: {other:?} is not allowed; None and Tail are");
-            return Err(Error::new(Code::InvalidParameterValue, message));
-        }
-    };
-    let routing_key = routing_key(gateway, target.routing_key.as_deref())?;
-    let event = event.checked(gateway.limits.sync_event_bytes)?;
-    let request = caller.request;
     let invocation = Invocation {
-        request,
-        function,
-        qualifier,
-        routing_key,
-        event,
-        tail,
+        request: caller.request,
+        function: target.function,
+        qualifier: target.qualifier,
+        routing_key: target.routing_key,
+        event: event.checked(gateway.limits.sync_event_bytes)?,
+        tail: target.tail,
     };
     let finished = gateway
         .ingest

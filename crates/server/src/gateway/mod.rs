@@ -47,6 +47,7 @@ use crate::credentials::Credentials;
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::provisioner::Provisioner;
+use crate::queue::Queue;
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
 
 /// What the gateway is made from.
@@ -62,6 +63,7 @@ pub(crate) struct Gateway {
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
+    pub(crate) queue: Arc<dyn Queue>,
     pub(crate) driver: Driver,
     pub(crate) provisioner: Provisioner,
     pub(crate) worker: Arc<Worker>,
@@ -153,6 +155,14 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
         gateway.metrics.instances(state, count);
     }
     gateway.metrics.waiting(totals.waiting);
+    if let Ok(backlog) = gateway.queue.backlog().await {
+        let now = gateway.queue.clock().now();
+        let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
+        let oldest = Duration::from_micros(oldest);
+        gateway
+            .metrics
+            .backlog(backlog.events, backlog.bytes, oldest);
+    }
     let page = gateway.prometheus.0.render();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

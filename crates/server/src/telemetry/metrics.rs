@@ -12,6 +12,14 @@ const COLD_START_DURATION: &str = "virga_cold_start_duration_seconds";
 const RECORDS_DROPPED: &str = "virga_log_records_dropped_total";
 const INSTANCES: &str = "virga_instances";
 const WAITING: &str = "virga_requests_waiting";
+const EVENTS_ACCEPTED: &str = "virga_events_accepted_total";
+const EVENTS_REFUSED: &str = "virga_events_refused_total";
+const EVENTS_DELIVERED: &str = "virga_events_delivered_total";
+const EVENTS_RETRIED: &str = "virga_events_retried_total";
+const EVENTS_FAILED: &str = "virga_events_failed_total";
+const EVENTS_WAITING: &str = "virga_events_waiting";
+const EVENT_BYTES: &str = "virga_event_store_bytes";
+const EVENTS_OLDEST: &str = "virga_events_oldest_seconds";
 const API_REQUESTS: &str = "virga_api_requests_total";
 
 /// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
@@ -27,6 +35,16 @@ pub(crate) enum InstanceState {
     Busy,
     Idle,
     Frozen,
+}
+
+/// What happened to an asynchronous event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum EventStep {
+    Accepted,
+    Refused,
+    Delivered,
+    Retried,
+    Failed,
 }
 
 /// Counts what happens.
@@ -54,6 +72,26 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!(INSTANCES, "Instances by state");
     describe_gauge!(WAITING, "Requests that wait for an instance");
+    describe_counter!(EVENTS_ACCEPTED, "Asynchronous events that were accepted");
+    describe_counter!(
+        EVENTS_REFUSED,
+        "Asynchronous events that the queue had no room for"
+    );
+    describe_counter!(EVENTS_DELIVERED, "Asynchronous events that ran");
+    describe_counter!(
+        EVENTS_RETRIED,
+        "Failures of asynchronous events that are tried again"
+    );
+    describe_counter!(EVENTS_FAILED, "Asynchronous events that were given up");
+    describe_gauge!(EVENTS_WAITING, "Asynchronous events that have not ended");
+    describe_gauge!(
+        EVENT_BYTES,
+        "Size of asynchronous events that have not ended or were given up"
+    );
+    describe_gauge!(
+        EVENTS_OLDEST,
+        "How long the asynchronous event has been due that has been due longest"
+    );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
     Ok(handle)
 }
@@ -92,6 +130,25 @@ impl Metrics {
     /// Sets how many requests wait.
     pub(crate) fn waiting(&self, count: usize) {
         gauge!(WAITING).set(count as f64);
+    }
+
+    /// Counts a step of an asynchronous event.
+    pub(crate) fn event(&self, step: EventStep) {
+        let name = match step {
+            EventStep::Accepted => EVENTS_ACCEPTED,
+            EventStep::Refused => EVENTS_REFUSED,
+            EventStep::Delivered => EVENTS_DELIVERED,
+            EventStep::Retried => EVENTS_RETRIED,
+            EventStep::Failed => EVENTS_FAILED,
+        };
+        counter!(name).increment(1);
+    }
+
+    /// Sets what is in the queue of asynchronous events.
+    pub(crate) fn backlog(&self, events: u64, bytes: u64, oldest: std::time::Duration) {
+        gauge!(EVENTS_WAITING).set(events as f64);
+        gauge!(EVENT_BYTES).set(bytes as f64);
+        gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
     }
 
     /// Counts an API request; `code` is empty for success. Both come from closed lists.

@@ -5,6 +5,7 @@ mod cli;
 mod concurrency;
 mod config;
 mod conflicts;
+mod events;
 mod layers;
 mod lifecycle;
 mod limits;

@@ -1,0 +1,255 @@
+//! Asynchronous events: accepted, kept, run in order, tried again, never lost.
+
+use serde_json::{Value, json};
+use testkit::{Client, Options, Server, eventually};
+
+use crate::{VIRGA, server};
+
+/// Remembers what it got, and gives it back to a call without a number.
+const REMEMBERS: &str = r#"
+got = []
+def main_handler(event, context):
+    if "n" in event:
+        got.append(event["n"])
+        print("got", event["n"])
+    return got
+"#;
+
+const FAILS: &str = r#"
+def main_handler(event, context):
+    raise ValueError("on purpose")
+"#;
+
+/// Sends an event; gives its request id.
+fn send(client: &Client, name: &str, event: &Value) -> String {
+    let request = json!({"FunctionName": name, "InvocationType": "Event", "ClientContext": event.to_string()});
+    let result = client.ok("Invoke", &request)["Result"].take();
+    let id = result["FunctionRequestId"].as_str().expect("an id");
+    assert_eq!(id.len(), 36);
+    id.to_owned()
+}
+
+fn stop(client: &Client, name: &str) {
+    reserve(client, name, 0);
+}
+
+fn reserve(client: &Client, name: &str, mb: u32) {
+    let request = json!({"FunctionName": name, "ReservedConcurrencyMem": mb});
+    client.ok("PutReservedConcurrencyConfig", &request);
+}
+
+fn go_on(client: &Client, name: &str) {
+    let request = json!({"FunctionName": name});
+    client.ok("DeleteReservedConcurrencyConfig", &request);
+}
+
+/// Requests that ended with this status.
+fn ended(client: &Client, status: u16) -> f64 {
+    let line = format!("virga_invocations_total{{status=\"{status}\"}}");
+    client.metric(&line).unwrap_or(0.0)
+}
+
+/// A server whose waits between attempts are short.
+fn quick(more: &[&str]) -> Server {
+    let mut flags = vec![
+        "--event-retry-ms",
+        "50",
+        "--event-throttled-ms",
+        "100",
+        "--event-backoff-ms",
+        "20",
+        "--wait",
+        "1",
+    ];
+    flags.extend(more);
+    Server::flags(VIRGA, &flags)
+}
+
+#[test]
+fn an_event_is_answered_with_its_id_alone_and_runs() {
+    let server = server();
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({}));
+    let request = json!({"FunctionName": "fun", "InvocationType": "Event", "ClientContext": "{\"n\": 1}", "LogType": "Tail"});
+    let result = client.ok("Invoke", &request)["Result"].take();
+    assert_eq!(
+        (&result["Log"], &result["RetMsg"]),
+        (&json!(""), &json!(""))
+    );
+    let id = result["FunctionRequestId"].as_str().expect("an id");
+    eventually("it has run", || {
+        let request = json!({"FunctionName": "fun", "FunctionRequestId": id});
+        let logs = client.ok("GetFunctionLogs", &request);
+        logs["Data"][0]["Log"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("got 1")
+    });
+    eventually("nothing is left", || {
+        client.metric("virga_events_waiting") == Some(0.0)
+    });
+    assert_eq!(client.metric("virga_events_accepted_total"), Some(1.0));
+    assert_eq!(client.metric("virga_events_delivered_total"), Some(1.0));
+}
+
+#[test]
+fn what_cannot_be_accepted_is_refused_at_once() {
+    let server = server();
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({}));
+    let code = |name: &str, event: String, more: Value| {
+        let mut request =
+            json!({"FunctionName": name, "InvocationType": "Event", "ClientContext": event});
+        if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+            request.extend(more);
+        }
+        client.code("Invoke", &request)
+    };
+    let event = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    assert_eq!(code("fun", event(128 << 10), json!({})), "");
+    assert_eq!(
+        code("fun", event((128 << 10) + 1), json!({})),
+        "InvalidParameter.RequestTooLarge"
+    );
+    assert_eq!(
+        code("fun", "{".into(), json!({})),
+        "InvalidParameterValue.ClientContext"
+    );
+    assert_eq!(
+        code("none", "{}".into(), json!({})),
+        "ResourceNotFound.Function"
+    );
+    assert_eq!(
+        code("fun", "{}".into(), json!({"Namespace": "none"})),
+        "ResourceNotFound.Namespace"
+    );
+    assert_eq!(
+        code("fun", "{}".into(), json!({"Qualifier": "7"})),
+        "ResourceNotFound.Qualifier"
+    );
+}
+
+#[test]
+fn a_lane_keeps_its_order_where_one_instance_serves_it() {
+    let server = server();
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({"MemorySize": 128}));
+    reserve(&client, "fun", 128);
+    for n in 0..100 {
+        send(&client, "fun", &json!({ "n": n }));
+    }
+    eventually("all have run", || ended(&client, 200) >= 100.0);
+    let got = client.answer("fun", &json!({}));
+    assert_eq!(got, json!((0..100).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_failing_function_is_tried_three_times_and_holds_up_no_other() {
+    let server = quick(&[]);
+    let client = server.client();
+    client.create("fails", FAILS, json!({}));
+    client.create("works", REMEMBERS, json!({}));
+    for n in 0..20 {
+        send(&client, "fails", &json!({}));
+        send(&client, "works", &json!({ "n": n }));
+    }
+    eventually("all that can has run", || ended(&client, 200) == 20.0);
+    eventually("the others are given up", || ended(&client, 430) == 60.0);
+    eventually("nothing is left", || {
+        client.metric("virga_events_waiting") == Some(0.0)
+    });
+    assert_eq!(client.metric("virga_events_retried_total"), Some(40.0));
+    assert_eq!(client.metric("virga_events_failed_total"), Some(20.0));
+}
+
+#[test]
+fn a_function_without_instances_keeps_its_events_over_a_kill_and_delays_no_other() {
+    let mut server = quick(&[]);
+    let client = server.client();
+    client.create("stopped", REMEMBERS, json!({"MemorySize": 128}));
+    client.create("works", REMEMBERS, json!({}));
+    stop(&client, "stopped");
+    for n in 0..300 {
+        send(&client, "stopped", &json!({ "n": n }));
+    }
+    for n in 0..20 {
+        send(&client, "works", &json!({ "n": n }));
+    }
+    eventually("the other's have run", || ended(&client, 200) == 20.0);
+    eventually("and that is recorded", || {
+        client.metric("virga_events_waiting") == Some(300.0)
+    });
+    server.kill();
+    server.restart();
+    let client = server.client();
+    assert_eq!(client.metric("virga_events_waiting"), Some(300.0));
+    reserve(&client, "stopped", 128);
+    eventually("they have run", || ended(&client, 200) == 300.0);
+    let got = client.answer("stopped", &json!({}));
+    assert_eq!(got, json!((0..300).collect::<Vec<_>>()));
+}
+
+#[test]
+fn sigterm_lets_running_events_end_and_gives_the_others_back() {
+    let mut server = quick(&[]);
+    let client = server.client();
+    let source = "import time\ndef main_handler(event, context):\n    time.sleep(event['s'])\n";
+    client.create("fun", source, json!({"MemorySize": 128, "Timeout": 30}));
+    reserve(&client, "fun", 128);
+    for s in [1, 0, 0, 0] {
+        send(&client, "fun", &json!({ "s": s }));
+    }
+    let busy = || client.metric("virga_instances{state=\"busy\"}") == Some(1.0);
+    eventually("the first runs", busy);
+    assert!(server.terminate().success());
+    server.restart();
+    let client = server.client();
+    eventually("the others have run", || ended(&client, 200) == 3.0);
+    assert_eq!(client.metric("virga_events_waiting"), Some(0.0));
+}
+
+#[test]
+fn what_the_budget_has_no_room_for_is_refused_and_nothing_is_dropped() {
+    let server = quick(&["--event-store-mb", "2"]);
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({}));
+    stop(&client, "fun");
+    let event = json!({"n": 1, "more": "x".repeat(100_000)}).to_string();
+    let request = json!({"FunctionName": "fun", "InvocationType": "Event", "ClientContext": event});
+    let mut accepted = 0;
+    let refused = loop {
+        match client.call("Invoke", &request) {
+            Ok(_) => accepted += 1,
+            Err(refused) => break refused,
+        }
+        assert!(accepted < 30, "it is never full");
+    };
+    assert_eq!(refused.code, "RequestLimitExceeded");
+    assert!(refused.message.contains("event_store_mb"), "{refused:?}");
+    assert_eq!(accepted, 20);
+    go_on(&client, "fun");
+    eventually("all have run", || {
+        ended(&client, 200) == f64::from(accepted)
+    });
+    send(&client, "fun", &json!({"n": 2}));
+}
+
+#[test]
+fn an_event_whose_function_is_gone_is_given_up_at_once() {
+    let server = Server::with(
+        VIRGA,
+        Options {
+            flags: ["--event-throttled-ms", "50"].map(String::from).to_vec(),
+            ..Options::default()
+        },
+    );
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({}));
+    stop(&client, "fun");
+    send(&client, "fun", &json!({"n": 1}));
+    client.ok("DeleteFunction", &json!({"FunctionName": "fun"}));
+    eventually("it is given up", || {
+        client.metric("virga_events_failed_total") == Some(1.0)
+    });
+    assert_eq!(client.metric("virga_events_waiting"), Some(0.0));
+}
