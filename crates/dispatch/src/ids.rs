@@ -35,6 +35,10 @@ id! {
     /// One request. Chosen by the driver, never used again.
     Ticket
 }
+id! {
+    /// One timer of a function. Chosen by who keeps the schedule.
+    TimerId
+}
 
 impl Time {
     /// This long after.

@@ -27,11 +27,12 @@ mod machine;
 mod pool;
 mod rate;
 mod room;
+pub mod schedule;
 mod timer;
 mod tracking;
 mod types;
 
-pub use ids::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
+pub use ids::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time, TimerId};
 pub use machine::{Machine, keepable_mb};
 pub use tracking::{TRACKING_EVERY_S, Tracking, TrackingTarget};
 pub use types::{Config, Effect, Event, Limit, PoolSpec, PoolStats, Reject, StartFault};
