@@ -12,6 +12,7 @@ use axum::serve::ListenerExt;
 use catalog::Catalog;
 use catalog::kv::SqliteKv;
 use dispatch::events::{Pacing, Policy};
+use dispatch::schedule::Terms;
 use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
@@ -34,6 +35,7 @@ use crate::network;
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
+use crate::triggers::{TimerSettings, Timers};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -188,6 +190,15 @@ pub(crate) async fn up(
         event_settings(&config),
     )
     .await?;
+    let journal = SqliteKv::open(&data.join("timers.sqlite"))?;
+    let timers = Timers::start(
+        catalog.clone(),
+        ingest.clone(),
+        Arc::new(journal),
+        metrics.clone(),
+        timer_settings(&config),
+    )
+    .await?;
     prewarm(&worker, &config);
     // 4. Whom it serves.
     let gateway = Gateway {
@@ -229,6 +240,7 @@ pub(crate) async fn up(
     })?;
     info!("draining: no new requests; running ones may end");
     drop(stop);
+    timers.stop().await;
     runner.drain();
     let drained = driver.drain(config.drain_timeout).await;
     if !drained {
@@ -419,6 +431,17 @@ fn event_budget(config: &Config) -> Budget {
         bytes: config.event_store_bytes,
         history: EVENT_HISTORY,
         history_events: config.event_history,
+    }
+}
+
+fn timer_settings(config: &Config) -> TimerSettings {
+    TimerSettings {
+        terms: Terms {
+            zone: config.cron_zone.clone(),
+            missed: config.timer_missed,
+            grace: config.timer_grace.as_secs() as i64,
+        },
+        weekday_zero: config.cron_weekday_zero,
     }
 }
 

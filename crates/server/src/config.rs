@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use dispatch::cron::WeekdayZero;
+use dispatch::schedule::Missed;
 use jiff::tz::TimeZone;
 use model::{AccountId, Limits};
 use sandbox::Isolation;
@@ -228,6 +229,18 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "What a weekday of 0 is in a cron expression: sunday, or monday as SCF once had it",
     ),
     opt(
+        "timer_missed",
+        "WHAT",
+        "latest",
+        "What becomes of times that timers missed: skip, nothing; latest, each timer is due once; all, those of the last six hours are due",
+    ),
+    opt(
+        "timer_grace",
+        "SECONDS",
+        "60",
+        "How late a timer's time may be and still is not missed",
+    ),
+    opt(
         "zygote_forks",
         "NUMBER",
         "10000",
@@ -346,6 +359,8 @@ pub(crate) struct Config {
     pub(crate) dns: Vec<Ipv4Addr>,
     pub(crate) cron_zone: TimeZone,
     pub(crate) cron_weekday_zero: WeekdayZero,
+    pub(crate) timer_missed: Missed,
+    pub(crate) timer_grace: Duration,
     pub(crate) renewal: worker::Renewal,
     pub(crate) event_store_bytes: u64,
     pub(crate) event_history: u64,
@@ -574,6 +589,15 @@ impl Told {
                     ("monday", WeekdayZero::Monday),
                 ],
             ),
+            timer_missed: self.one_of(
+                "timer_missed",
+                &[
+                    ("latest", Missed::Latest),
+                    ("skip", Missed::Skip),
+                    ("all", Missed::All),
+                ],
+            ),
+            timer_grace: self.seconds("timer_grace"),
             renewal: worker::Renewal {
                 forks: self.number("zygote_forks", 1, u64::from(u32::MAX)) as u32,
                 age: self.seconds("zygote_age"),

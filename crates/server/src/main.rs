@@ -15,6 +15,7 @@ mod network;
 mod provisioner;
 mod queue;
 mod telemetry;
+mod triggers;
 
 use std::process::ExitCode;
 

@@ -27,6 +27,8 @@ use tokio::sync::mpsc;
 pub(crate) enum Source {
     /// `Invoke` with InvocationType Event.
     Api,
+    /// A timer.
+    Timer,
 }
 
 impl Source {
@@ -34,6 +36,7 @@ impl Source {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Api => "API",
+            Self::Timer => "TIMER",
         }
     }
 }

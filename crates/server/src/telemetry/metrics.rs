@@ -20,6 +20,9 @@ const EVENTS_FAILED: &str = "virga_events_failed_total";
 const EVENTS_WAITING: &str = "virga_events_waiting";
 const EVENT_BYTES: &str = "virga_event_store_bytes";
 const EVENTS_OLDEST: &str = "virga_events_oldest_seconds";
+const TIMERS: &str = "virga_timers";
+const TIMER_LATENESS: &str = "virga_timer_lateness_seconds";
+const TIMERS_MISSED: &str = "virga_timers_missed_total";
 const API_REQUESTS: &str = "virga_api_requests_total";
 
 /// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
@@ -92,6 +95,15 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         EVENTS_OLDEST,
         "How long the asynchronous event has been due that has been due longest"
     );
+    describe_gauge!(TIMERS, "Timers that are open");
+    describe_histogram!(
+        TIMER_LATENESS,
+        "Time from when a timer was due to when its event was accepted"
+    );
+    describe_counter!(
+        TIMERS_MISSED,
+        "How often a timer's times were too long past to be merely late"
+    );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
     Ok(handle)
 }
@@ -149,6 +161,21 @@ impl Metrics {
         gauge!(EVENTS_WAITING).set(events as f64);
         gauge!(EVENT_BYTES).set(bytes as f64);
         gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
+    }
+
+    /// Sets how many timers are open.
+    pub(crate) fn timers(&self, count: usize) {
+        gauge!(TIMERS).set(count as f64);
+    }
+
+    /// Counts a timer's event that was accepted, so long after its time.
+    pub(crate) fn timer_event(&self, late_s: f64) {
+        histogram!(TIMER_LATENESS).record(late_s);
+    }
+
+    /// Counts timers of which times were missed.
+    pub(crate) fn timers_missed(&self, count: usize) {
+        counter!(TIMERS_MISSED).increment(count as u64);
     }
 
     /// Counts an API request; `code` is empty for success. Both come from closed lists.

@@ -1,9 +1,12 @@
-//! Triggers belong to their function and come and go with it.
+//! Triggers belong to their function and come and go with it; timers are due once each time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use testkit::{Client, Server};
+use testkit::{Client, Server, eventually};
 
 use crate::{VIRGA, server};
 
@@ -117,4 +120,252 @@ fn triggers_that_are_made_at_the_same_time_are_all_there_and_never_more_than_all
         20,
         "{codes:?}"
     );
+}
+
+/// Prints its event, so that its log says which came.
+const TELLS: &str = "import json\ndef main_handler(e, c):\n    print('GOT', json.dumps(e))\n";
+
+/// What a server's timers have brought about: the events by their times, with the ids of the requests that they were.
+fn came(client: &Client, function: &str) -> BTreeMap<i64, BTreeSet<String>> {
+    let request = json!({"FunctionName": function, "Limit": 10000});
+    let logs = client.ok("GetFunctionLogs", &request)["Data"].take();
+    let mut found: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+    for record in logs.as_array().expect("a list") {
+        let log = record["Log"].as_str().expect("text");
+        let Some(event) = log.lines().find_map(|line| line.strip_prefix("GOT ")) else {
+            continue;
+        };
+        let event: Value = serde_json::from_str(event).expect("an event");
+        let id = record["RequestId"].as_str().expect("an id").to_owned();
+        found.entry(second(&event["Time"])).or_default().insert(id);
+    }
+    found
+}
+
+fn second(time: &Value) -> i64 {
+    let time: Timestamp = time.as_str().expect("text").parse().expect("a time");
+    time.as_second()
+}
+
+fn each_second(client: &Client, name: &str, more: &Value) {
+    let mut request = on(name, more);
+    request["TriggerDesc"] = "* * * * * * *".into();
+    client.ok("CreateTrigger", &request);
+}
+
+/// Waits until this many times have come.
+fn until(client: &Client, function: &str, count: usize) -> BTreeMap<i64, BTreeSet<String>> {
+    let mut found = BTreeMap::new();
+    eventually("the timer's events come", || {
+        found = came(client, function);
+        found.len() >= count
+    });
+    found
+}
+
+/// Seconds that are missing between the first and the last.
+fn missing(found: &BTreeMap<i64, BTreeSet<String>>) -> Vec<i64> {
+    let (first, last) = (found.keys().next(), found.keys().next_back());
+    let (Some(first), Some(last)) = (first, last) else {
+        return Vec::new();
+    };
+    (*first..=*last)
+        .filter(|at| !found.contains_key(at))
+        .collect()
+}
+
+fn assert_each_was_one(found: &BTreeMap<i64, BTreeSet<String>>) {
+    for (at, ids) in found {
+        assert_eq!(ids.len(), 1, "{at} was more than one event: {ids:?}");
+    }
+}
+
+#[test]
+fn a_timer_runs_its_function_with_the_event_that_scf_sends() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "fn",
+        "def main_handler(e, c):\n    print('GOT', list(e), e)\n",
+        json!({}),
+    );
+    each_second(&client, "tick", &json!({"CustomArgument": "say \"this\""}));
+    let mut log = String::new();
+    eventually("it comes", || {
+        let logs = client.ok("GetFunctionLogs", &json!({"FunctionName": "fn"}));
+        log = logs["Data"][0]["Log"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        log.contains("GOT")
+    });
+    assert!(
+        log.contains("['Type', 'TriggerName', 'Time', 'Message']"),
+        "{log}"
+    );
+    assert!(
+        log.contains("'Type': 'Timer', 'TriggerName': 'tick', 'Time': '20"),
+        "{log}"
+    );
+    assert!(log.contains("'Message': 'say \"this\"'"), "{log}");
+    assert!(
+        client
+            .metric("virga_timers")
+            .is_some_and(|count| count == 1.0)
+    );
+}
+
+#[test]
+fn each_second_is_one_event_through_restarts_and_kills() {
+    let mut server = Server::flags(VIRGA, &["--timer-missed", "all"]);
+    let client = server.client();
+    client.create("fn", TELLS, json!({}));
+    each_second(&client, "tick", &json!({}));
+    let mut count = 2;
+    for round in 0..4 {
+        let found = until(&server.client(), "fn", count);
+        count = found.len() + 2;
+        if round % 2 == 0 {
+            server.kill();
+        } else {
+            assert!(server.terminate().success());
+        }
+        server.restart();
+    }
+    let client = server.client();
+    let mut found = until(&client, "fn", count);
+    let close = on("tick", &json!({"Enable": "CLOSE"}));
+    client.ok("UpdateTriggerStatus", &close);
+    eventually("none is missing", || {
+        found = came(&client, "fn");
+        missing(&found).is_empty()
+    });
+    assert_each_was_one(&found);
+}
+
+/// Kills a server with a timer that is due every four seconds, and starts it again when at least two times have been missed.
+/// Gives the times that were missed for certain, and all that came in the end.
+fn outage(missed: &str) -> (Vec<i64>, BTreeMap<i64, BTreeSet<String>>) {
+    let mut server = Server::flags(VIRGA, &["--timer-missed", missed, "--timer-grace", "1"]);
+    let client = server.client();
+    client.create("fn", TELLS, json!({}));
+    client.ok(
+        "CreateTrigger",
+        &on("tick", &json!({"TriggerDesc": "*/4 * * * * * *"})),
+    );
+    let before = until(&client, "fn", 1);
+    server.kill();
+    let now = || Timestamp::now().as_second();
+    let killed = now();
+    assert!(before.keys().all(|at| *at <= killed));
+    // Time is what this is about: it has to pass.
+    while now() < killed + 9 || now() % 4 != 3 {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let long_past = (killed + 1..now() - 1).filter(|at| at % 4 == 0).collect();
+    server.restart();
+    let started = now();
+    let client = server.client();
+    let mut found = BTreeMap::new();
+    eventually("it goes on", || {
+        found = came(&client, "fn");
+        found.keys().next_back().is_some_and(|last| *last > started)
+    });
+    assert_each_was_one(&found);
+    (long_past, found)
+}
+
+#[test]
+fn what_was_missed_is_skipped_done_once_or_done_as_is_told() {
+    let rows =
+        ["skip", "latest", "all"].map(|missed| thread::spawn(move || (missed, outage(missed))));
+    for row in rows {
+        let (missed, (long_past, found)) = row.join().expect("a server");
+        let done = |at: &&i64| found.contains_key(at);
+        let done: Vec<_> = long_past.iter().filter(done).copied().collect();
+        let (last, others) = long_past.split_last().expect("some were missed");
+        match missed {
+            "skip" => assert_eq!(done, [0; 0], "{missed}: {long_past:?}: {found:?}"),
+            "all" => assert_eq!(done, long_past, "{missed}: {found:?}"),
+            // Where a start takes long, it is a later one that was missed last.
+            _ => {
+                assert!(
+                    !others.iter().any(|at| found.contains_key(at)),
+                    "{others:?}: {found:?}"
+                );
+                assert!(
+                    found.range(last..=&(last + 4)).count() > 0,
+                    "{last}: {found:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_closed_timer_is_still_at_once_and_an_opened_one_begins_from_now() {
+    let server = server();
+    let client = server.client();
+    client.create("fn", TELLS, json!({}));
+    client.create("other", TELLS, json!({}));
+    each_second(&client, "tick", &json!({}));
+    let mut other = on("tock", &json!({"TriggerDesc": "* * * * * * *"}));
+    other["FunctionName"] = "other".into();
+    client.ok("CreateTrigger", &other);
+    until(&client, "fn", 2);
+    client.ok(
+        "UpdateTriggerStatus",
+        &on("tick", &json!({"Enable": "CLOSE"})),
+    );
+    let closed = Timestamp::now().as_second();
+    // The other one shows that time has passed.
+    let count = came(&client, "other").len();
+    until(&client, "other", count + 3);
+    client.ok(
+        "UpdateTriggerStatus",
+        &on("tick", &json!({"Enable": "OPEN"})),
+    );
+    let opened = Timestamp::now().as_second();
+    let found = || came(&client, "fn");
+    eventually("it goes on", || found().keys().any(|at| *at > opened));
+    let between: Vec<_> = found()
+        .into_keys()
+        .filter(|at| (closed + 1..opened).contains(at))
+        .collect();
+    assert_eq!(between, [0; 0], "while it was closed");
+    // It is gone with its function, and with itself.
+    client.ok("DeleteTrigger", &on("tick", &json!({})));
+    client.ok("DeleteFunction", &json!({"FunctionName": "other"}));
+    let count = found().len();
+    eventually("none is open", || {
+        client.metric("virga_timers") == Some(0.0)
+    });
+    assert!(found().len() <= count + 1);
+}
+
+#[test]
+fn a_timer_of_an_alias_follows_it() {
+    let server = server();
+    let client = server.client();
+    let says = |word: &str| {
+        format!("def main_handler(e, c):\n    print('IS {word}', c['function_version'])\n")
+    };
+    client.create("fn", &says("one"), json!({}));
+    client.ok("PublishVersion", &json!({"FunctionName": "fn"}));
+    let alias = |action: &str, version: &str| {
+        let request = json!({"FunctionName": "fn", "Name": "live", "FunctionVersion": version});
+        client.ok(action, &request);
+    };
+    alias("CreateAlias", "1");
+    each_second(&client, "tick", &json!({"Qualifier": "live"}));
+    let says_so = |word: &str| {
+        let logs = client.ok(
+            "GetFunctionLogs",
+            &json!({"FunctionName": "fn", "Limit": 100}),
+        );
+        logs.to_string().contains(word)
+    };
+    eventually("the first version runs", || says_so("IS one 1"));
+    alias("UpdateAlias", "$LATEST");
+    eventually("then the other", || says_so("IS one $LATEST"));
 }

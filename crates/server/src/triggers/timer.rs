@@ -1,0 +1,438 @@
+//! Timers: an event is handed over for each time at which one is due.
+//!
+//! One task keeps the schedule and decides nothing itself. The request id of an event is made of its timer and its time,
+//! and the queue takes the same id once. So all that has to be on disk is the time up to which everything was handed over,
+//! one number for all timers, written behind the events and at most once a second: what a kill leaves unsaid is handed
+//! over again and is known to the queue.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use catalog::kv::{Kv, KvError, Precondition};
+use catalog::{Catalog, Change, Stored};
+use dispatch::TimerId;
+use dispatch::cron::{Cron, WeekdayZero};
+use dispatch::schedule::{Due, Schedule, Terms};
+use model::{Function, FunctionId, FunctionKey, RequestId, TriggerKind, TriggerName, TriggerSpec};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::invoke::{Ingest, IngestError};
+use crate::queue::{NewEvent, Source};
+use crate::telemetry::Metrics;
+
+/// Events on their way into the queue at a time.
+const UNDER_WAY: usize = 1024;
+/// How long nothing is tried after the queue could not take an event.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Distance of writes of what is done.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How often the clock is looked at that may have been set.
+const LOOK: Duration = Duration::from_secs(10);
+/// A clock that goes back further was wrong before, seconds.
+const BACK: i64 = 86_400;
+/// Where the number is kept.
+const KEY: &str = "timers/done";
+/// How long events may still be on their way when virga stops.
+const LAST: Duration = Duration::from_secs(5);
+
+/// How timers are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) terms: Terms,
+    pub(crate) weekday_zero: WeekdayZero,
+}
+
+/// The running timers.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Timers {
+    /// Goes on where an earlier run was, and follows the catalog from then on.
+    pub(crate) async fn start(
+        catalog: Catalog,
+        ingest: Ingest,
+        journal: Arc<dyn Kv>,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+    ) -> Result<Self, KvError> {
+        let done = match journal.get(KEY).await? {
+            Some(entry) => serde_json::from_slice::<Written>(&entry.value)
+                .map(|written| written.done)
+                .map_err(|e| KvError::Unavailable(format!("stored entry {KEY}: {e}")))?,
+            None => 0,
+        };
+        let changes = catalog.listen();
+        let now = clock::now_ms().div_euclid(1000);
+        let mut keeper = Keeper {
+            catalog,
+            ingest,
+            journal,
+            metrics,
+            schedule: Schedule::new(settings.terms, done),
+            weekday_zero: settings.weekday_zero,
+            ids: HashMap::new(),
+            names: HashMap::new(),
+            last_id: 0,
+            under_way: JoinSet::new(),
+            latest: now.max(done),
+            paused: None,
+            unwritten: false,
+            written: Instant::now(),
+        };
+        keeper.look_at_all();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keeper.run(changes, stopped));
+        Ok(Self { stop, task })
+    }
+
+    /// Hands nothing over any more, and writes what is done.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        if self.task.await.is_err() {
+            error!("timers have ended badly");
+        }
+    }
+}
+
+/// What is kept on disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    /// Seconds since the Unix epoch.
+    done: i64,
+}
+
+/// Whose timer it is.
+#[derive(Clone, Debug)]
+struct Name {
+    function: Arc<FunctionKey>,
+    trigger: TriggerName,
+}
+
+/// What came of something that was under way.
+enum Ended {
+    Event(Due, Result<(), IngestError>),
+    Write(Result<u64, KvError>),
+}
+
+struct Keeper {
+    catalog: Catalog,
+    ingest: Ingest,
+    journal: Arc<dyn Kv>,
+    metrics: Arc<Metrics>,
+    schedule: Schedule,
+    weekday_zero: WeekdayZero,
+    ids: HashMap<Arc<FunctionKey>, BTreeMap<TriggerName, TimerId>>,
+    names: HashMap<TimerId, Name>,
+    last_id: u64,
+    under_way: JoinSet<Ended>,
+    /// The latest second that the clock has shown.
+    latest: i64,
+    /// Until when nothing is handed over.
+    paused: Option<Instant>,
+    /// Whether something was handed over since the last write.
+    unwritten: bool,
+    written: Instant,
+}
+
+impl Keeper {
+    async fn run(mut self, mut changes: Receiver<Change>, mut stopped: oneshot::Receiver<()>) {
+        loop {
+            self.hand_over();
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                Some(ended) = self.under_way.join_next() => self.ended(ended),
+                change = changes.recv() => match change {
+                    Ok(Change { key, now }) => self.look_at(key, now.as_deref()),
+                    // Too many changes at once to hear of each.
+                    Err(RecvError::Lagged(_)) => self.look_at_all(),
+                    Err(RecvError::Closed) => break,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        let drain = async {
+            while let Some(ended) = self.under_way.join_next().await {
+                self.ended(ended);
+            }
+            self.write();
+            if let Some(ended) = self.under_way.join_next().await {
+                self.ended(ended);
+            }
+        };
+        if tokio::time::timeout(LAST, drain).await.is_err() {
+            warn!(
+                "events of timers were still on their way; they are handed over again at the next start"
+            );
+        }
+    }
+
+    /// Hands over what is due now.
+    fn hand_over(&mut self) {
+        let now = self.now();
+        if self.paused.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
+        let room = UNDER_WAY.saturating_sub(self.under_way.len());
+        let taken = self.schedule.take(now, room);
+        if taken.missed > 0 {
+            self.metrics.timers_missed(taken.missed);
+            info!(
+                timers = taken.missed,
+                "times of timers were missed; timer_missed says what becomes of them"
+            );
+        }
+        for due in taken.due {
+            match self.event(due) {
+                Some(event) => {
+                    let ingest = self.ingest.clone();
+                    self.under_way
+                        .spawn(async move { Ended::Event(due, ingest.accept(event).await) });
+                }
+                // It was closed or changed, which will be heard of.
+                None => self.schedule.finish(due),
+            }
+        }
+        if self.unwritten && self.written.elapsed() >= WRITE_EVERY {
+            self.write();
+        }
+    }
+
+    /// The second that the clock shows.
+    fn now(&mut self) -> i64 {
+        let now = clock::now_ms().div_euclid(1000);
+        if now < self.latest - BACK {
+            warn!(
+                now,
+                latest = self.latest,
+                "the clock was more than a day ahead; timers go on from now"
+            );
+            self.schedule.reset(now);
+            self.latest = now;
+        }
+        self.latest = self.latest.max(now);
+        now
+    }
+
+    /// How long nothing is to be done, unless something happens.
+    fn wait(&self) -> Duration {
+        let mut wait = LOOK;
+        if self.unwritten {
+            wait = wait.min(WRITE_EVERY.saturating_sub(self.written.elapsed()));
+        }
+        if let Some(until) = self.paused.filter(|until| *until > Instant::now()) {
+            return wait.min(until.saturating_duration_since(Instant::now()));
+        }
+        match self.schedule.next() {
+            Some(next) if self.under_way.len() < UNDER_WAY => {
+                let due = u64::try_from(next * 1000 - clock::now_ms()).unwrap_or(0);
+                wait.min(Duration::from_millis(due))
+            }
+            _ => wait,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok(Ended::Event(due, accepted)) => self.accepted(due, accepted),
+            Ok(Ended::Write(Ok(_))) => {}
+            Ok(Ended::Write(Err(error))) => {
+                self.unwritten = true;
+                warn!(%error, "what timers have done cannot be written; it is tried again");
+            }
+            Err(error) => error!(%error, "an event of a timer was lost on its way"),
+        }
+    }
+
+    fn accepted(&mut self, due: Due, accepted: Result<(), IngestError>) {
+        match accepted {
+            Ok(()) => {
+                let late = clock::now_ms() - due.1 * 1000;
+                self.metrics.timer_event(late as f64 / 1000.0);
+            }
+            Err(IngestError::Queue(error)) => {
+                if self.paused.is_none_or(|until| until <= Instant::now()) {
+                    warn!(%error, "timers wait until the queue takes their events");
+                }
+                self.paused = Some(Instant::now() + PAUSE);
+                return self.schedule.give_back(due);
+            }
+            Err(error) => {
+                let name = self.names.get(&due.0);
+                let (function, timer) = name
+                    .map(|name| (&name.function.name, &name.trigger))
+                    .unzip();
+                let function = function.map(tracing::field::display);
+                let timer = timer.map(tracing::field::display);
+                warn!(function, timer, %error, "a timer's event was refused");
+            }
+        }
+        self.unwritten = true;
+        self.schedule.finish(due);
+    }
+
+    fn write(&mut self) {
+        let done = self.schedule.done(self.latest);
+        (self.unwritten, self.written) = (false, Instant::now());
+        let value = serde_json::to_vec(&Written { v: 1, done }).unwrap_or_default();
+        let journal = self.journal.clone();
+        self.under_way
+            .spawn(async move { Ended::Write(journal.put(KEY, value, Precondition::Any).await) });
+    }
+
+    /// A timer's event, if it is still open.
+    fn event(&self, (id, at): Due) -> Option<NewEvent> {
+        let name = self.names.get(&id)?;
+        let stored = self.catalog.function(&name.function)?;
+        let function = &stored.value;
+        let mut timers = function.triggers_of(TriggerKind::Timer);
+        let trigger = timers.find(|trigger| trigger.name == name.trigger)?;
+        let timer = match &trigger.spec {
+            TriggerSpec::Timer(timer) if trigger.enabled && trigger.since < at * 1000 => timer,
+            _ => return None,
+        };
+        let document = Document {
+            kind: "Timer",
+            name: trigger.name.as_str(),
+            time: jiff::Timestamp::from_second(at).ok()?.to_string(),
+            message: &timer.message,
+        };
+        Some(NewEvent {
+            request: request_id(&function.id, &trigger.name, at),
+            function: function.key.clone(),
+            qualifier: trigger.qualifier.clone(),
+            routing_key: BTreeMap::new(),
+            source: Source::Timer,
+            event: Bytes::from(serde_json::to_vec(&document).ok()?),
+        })
+    }
+
+    fn look_at_all(&mut self) {
+        let functions = self.catalog.all_functions();
+        let gone: Vec<_> = self
+            .ids
+            .keys()
+            .filter(|key| self.catalog.function(key).is_none())
+            .cloned()
+            .collect();
+        for key in gone {
+            self.look_at(FunctionKey::clone(&key), None);
+        }
+        for stored in functions {
+            self.look_at(stored.value.key.clone(), Some(&stored));
+        }
+    }
+
+    /// Puts a function's open timers into the schedule, and those out of it that are not open any more.
+    fn look_at(&mut self, key: FunctionKey, now: Option<&Stored<Function>>) {
+        let (key, mut known) = self
+            .ids
+            .remove_entry(&key)
+            .unwrap_or_else(|| (Arc::new(key), BTreeMap::new()));
+        let mut open = BTreeMap::new();
+        let timers = now.map(|stored| stored.value.triggers_of(TriggerKind::Timer));
+        for trigger in timers.into_iter().flatten() {
+            let timer = match (&trigger.spec, trigger.enabled) {
+                (TriggerSpec::Timer(timer), true) => timer,
+                _ => continue,
+            };
+            let cron = match Cron::parse(&timer.cron, self.weekday_zero) {
+                Ok(cron) => cron,
+                Err(error) => {
+                    error!(function = %key.name, timer = %trigger.name, %error, "a timer cannot be read");
+                    continue;
+                }
+            };
+            let id = known.remove(&trigger.name).unwrap_or_else(|| {
+                self.last_id += 1;
+                TimerId(self.last_id)
+            });
+            let name = Name {
+                function: key.clone(),
+                trigger: trigger.name.clone(),
+            };
+            self.names.insert(id, name);
+            // A clock that was ahead may have left a time that is not to come for long.
+            let since = trigger.since.div_euclid(1000).min(self.latest);
+            self.schedule.set(id, cron, since);
+            open.insert(trigger.name.clone(), id);
+        }
+        for id in known.into_values() {
+            self.schedule.remove(id);
+            self.names.remove(&id);
+        }
+        if !open.is_empty() {
+            self.ids.insert(key, open);
+        }
+        self.metrics.timers(self.schedule.len());
+    }
+}
+
+/// What a function gets, as SCF writes it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    #[serde(rename = "TriggerName")]
+    name: &'a str,
+    #[serde(rename = "Time")]
+    time: String,
+    #[serde(rename = "Message")]
+    message: &'a str,
+}
+
+/// The one id of a timer's event, which sorts by time among all others.
+fn request_id(function: &FunctionId, trigger: &TriggerName, at: i64) -> RequestId {
+    let mut hash = Sha256::new();
+    for part in [
+        function.as_str(),
+        "timer",
+        trigger.as_str(),
+        &at.to_string(),
+    ] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let mut random = [0; 10];
+    random.copy_from_slice(&hash.finalize()[..10]);
+    let millis = u64::try_from(at).unwrap_or(0) * 1000;
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    RequestId::from_bytes(id.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_for_the_same_time_alone_and_sorts_by_it() {
+        let id = |function: u64, name: &str, at| {
+            let name = TriggerName::parse(name).expect("a name");
+            request_id(&FunctionId::from_random(function), &name, at)
+        };
+        let one = id(1, "every", 1_795_000_000);
+        assert_eq!(one, id(1, "every", 1_795_000_000));
+        for other in [
+            id(2, "every", 1_795_000_000),
+            id(1, "ever", 1_795_000_000),
+            id(1, "every", 1_795_000_001),
+        ] {
+            assert_ne!(one, other);
+        }
+        assert!(one < id(2, "other", 1_795_000_001) && id(2, "other", 1_794_999_999) < one);
+        assert_eq!(&one.to_string()[14..15], "7", "of version 7");
+    }
+}
