@@ -11,6 +11,7 @@ mod invoke;
 mod logs;
 mod new;
 mod output;
+mod trigger;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -95,6 +96,9 @@ enum Task {
     Show(functions::ShowArgs),
     /// Delete a function
     Delete(functions::DeleteArgs),
+    /// List, create, open, close and delete the triggers of a function
+    #[command(subcommand)]
+    Trigger(trigger::TriggerTask),
     /// Call any action of the API
     Api(api::ApiArgs),
 }
@@ -187,6 +191,7 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Logs(args) => logs::run(&client, &args, output),
         Task::List(args) => functions::list(&client, &args, output),
         Task::Show(args) => functions::show(&client, &args, output),
+        Task::Trigger(task) => trigger::run(&client, &task, output),
         Task::Api(args) => api::run(&client, &args, output),
         Task::Delete(args) => functions::delete(&client, &args, output),
     }

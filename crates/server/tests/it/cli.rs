@@ -168,3 +168,65 @@ fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
         );
     }
 }
+
+#[test]
+fn a_timer_is_made_changed_closed_opened_and_deleted() {
+    let server = server();
+    server.client().create(
+        "fn",
+        "def main_handler(e, c):\n    pass\n",
+        Value::Object(Default::default()),
+    );
+    let timer = |more: &[&str]| {
+        let words = ["trigger", "timer", "fn", "nightly"];
+        server.cli(&[&words, more].concat())
+    };
+    let made = json(&timer(&[
+        "0 30 2 * * * *",
+        "--message",
+        "sleep",
+        "--description",
+        "at night",
+    ]));
+    assert_eq!(
+        (&made["Enable"], &made["CustomArgument"]),
+        (&Value::from(1), &Value::from("sleep"))
+    );
+    let changed = json(&timer(&["0 45 2 * * * *"]));
+    assert_eq!(changed["TriggerDesc"], "{\"cron\":\"0 45 2 * * * *\"}");
+    assert_eq!(
+        (&changed["CustomArgument"], &changed["Description"]),
+        (&Value::from("sleep"), &Value::from("at night"))
+    );
+    json(&server.cli(&["trigger", "close", "fn", "nightly"]));
+    let listed = server.cli(&["trigger", "list", "fn", "--text"]);
+    assert!(
+        out(&listed).contains("nightly  timer  closed  $LATEST"),
+        "{}",
+        out(&listed)
+    );
+    json(&server.cli(&["trigger", "open", "fn", "nightly"]));
+    assert_eq!(
+        json(&server.cli(&["trigger", "list", "fn"]))[0]["Enable"],
+        1
+    );
+    let wrong = timer(&["61 * * * * * *"]);
+    assert_eq!(wrong.status.code(), Some(3));
+    assert!(
+        err(&wrong).contains("second \"61\" is not allowed; 0 to 59"),
+        "{}",
+        err(&wrong)
+    );
+    json(&server.cli(&["trigger", "delete", "fn", "nightly"]));
+    for task in ["delete", "open", "close"] {
+        let gone = server.cli(&["trigger", task, "fn", "nightly"]);
+        assert_eq!(gone.status.code(), Some(2), "{task}");
+        assert!(
+            err(&gone).contains("virga trigger list fn"),
+            "{}",
+            err(&gone)
+        );
+    }
+    let nobody = server.cli(&["trigger", "list", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", err(&nobody));
+}

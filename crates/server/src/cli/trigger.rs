@@ -1,0 +1,213 @@
+//! `virga trigger`.
+
+use clap::{Args, Subcommand};
+use scf::action::{CreateTrigger, DeleteTrigger, ListTriggers, UpdateTrigger, UpdateTriggerStatus};
+use scf::types as t;
+use serde_json::json;
+
+use super::Failure;
+use super::client::Client;
+use super::output::Output;
+
+const PAGE: i64 = 100;
+const TIMER: &str = "timer";
+
+/// What `virga trigger` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum TriggerTask {
+    /// List the triggers of a function
+    List(OfFunction),
+    /// Run a function at the times of a cron expression; changes the timer if there is one of that name
+    Timer(TimerArgs),
+    /// Have a trigger run its function again, from now on
+    Open(OfTrigger),
+    /// Have a trigger run its function no more
+    Close(OfTrigger),
+    /// Delete a trigger
+    Delete(OfTrigger),
+}
+
+/// A function.
+#[derive(Args, Debug)]
+pub(super) struct OfFunction {
+    /// Name of the function
+    function: String,
+}
+
+/// A trigger of a function.
+#[derive(Args, Debug)]
+pub(super) struct OfTrigger {
+    /// Name of the function
+    function: String,
+    /// Name of the trigger
+    name: String,
+    /// Its type, where triggers of several have that name
+    #[arg(long)]
+    r#type: Option<String>,
+}
+
+/// Flags of `virga trigger timer`.
+#[derive(Args, Debug)]
+pub(super) struct TimerArgs {
+    /// Name of the function
+    function: String,
+    /// Name of the timer
+    name: String,
+    /// When: second minute hour day month weekday year, as '0 30 2 * * * *'
+    cron: String,
+    /// What its events say
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Version or alias that it runs, of a new timer
+    #[arg(long)]
+    qualifier: Option<String>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+pub(super) fn run(client: &Client, task: &TriggerTask, output: &Output) -> Result<(), Failure> {
+    match task {
+        TriggerTask::List(of) => list(client, &of.function, output),
+        TriggerTask::Timer(args) => timer(client, args, output),
+        TriggerTask::Open(of) => switch(client, of, "OPEN", output),
+        TriggerTask::Close(of) => switch(client, of, "CLOSE", output),
+        TriggerTask::Delete(of) => delete(client, of, output),
+    }
+}
+
+fn list(client: &Client, function: &str, output: &Output) -> Result<(), Failure> {
+    let triggers = all(client, function)?;
+    let row = |one: &t::TriggerInfo| {
+        let state = if one.enable == 1 { "open" } else { "closed" };
+        let one = one.clone();
+        vec![
+            one.trigger_name,
+            one.r#type,
+            state.to_owned(),
+            one.qualifier,
+            one.trigger_desc,
+        ]
+    };
+    let rows = triggers.iter().map(row).collect();
+    output.table(
+        &["NAME", "TYPE", "STATE", "QUALIFIER", "WAITS FOR"],
+        rows,
+        &triggers,
+    );
+    if triggers.is_empty() && !output.is_json() {
+        output.note(&format!(
+            "no triggers yet; make one: virga trigger timer {function} daily '0 0 0 * * * *'"
+        ));
+    }
+    Ok(())
+}
+
+fn timer(client: &Client, args: &TimerArgs, output: &Output) -> Result<(), Failure> {
+    let created = client.call::<CreateTrigger>(&t::CreateTriggerRequest {
+        function_name: args.function.clone(),
+        trigger_name: args.name.clone(),
+        r#type: TIMER.into(),
+        trigger_desc: Some(args.cron.clone()),
+        namespace: client.namespace(),
+        qualifier: args.qualifier.clone(),
+        enable: None,
+        custom_argument: args.message.clone(),
+        description: args.description.clone(),
+    });
+    let done = match created {
+        Ok(_) => "created",
+        Err(e) if e.is_code("ResourceInUse.TriggerName") => {
+            client.call::<UpdateTrigger>(&t::UpdateTriggerRequest {
+                function_name: args.function.clone(),
+                trigger_name: args.name.clone(),
+                r#type: TIMER.into(),
+                enable: None,
+                qualifier: args.qualifier.clone(),
+                namespace: client.namespace(),
+                trigger_desc: Some(args.cron.clone()),
+                description: args.description.clone(),
+                custom_argument: args.message.clone(),
+            })?;
+            "changed"
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let trigger = one(client, &args.function, &args.name, Some(TIMER))?;
+    output.result(&format!("{done} timer {}", args.name), &trigger);
+    Ok(())
+}
+
+fn switch(client: &Client, of: &OfTrigger, enable: &str, output: &Output) -> Result<(), Failure> {
+    let trigger = one(client, &of.function, &of.name, of.r#type.as_deref())?;
+    client.call::<UpdateTriggerStatus>(&t::UpdateTriggerStatusRequest {
+        enable: enable.to_owned(),
+        function_name: of.function.clone(),
+        trigger_name: of.name.clone(),
+        r#type: trigger.r#type,
+        qualifier: Some(trigger.qualifier),
+        namespace: client.namespace(),
+        trigger_desc: Some(trigger.trigger_desc),
+    })?;
+    let done = if enable == "OPEN" { "opened" } else { "closed" };
+    let document = json!({"TriggerName": of.name, "Enable": i32::from(enable == "OPEN")});
+    output.result(&format!("{done} {}", of.name), &document);
+    Ok(())
+}
+
+fn delete(client: &Client, of: &OfTrigger, output: &Output) -> Result<(), Failure> {
+    let trigger = one(client, &of.function, &of.name, of.r#type.as_deref())?;
+    client.call::<DeleteTrigger>(&t::DeleteTriggerRequest {
+        function_name: of.function.clone(),
+        trigger_name: of.name.clone(),
+        r#type: trigger.r#type,
+        namespace: client.namespace(),
+        trigger_desc: Some(trigger.trigger_desc),
+        qualifier: Some(trigger.qualifier),
+    })?;
+    output.result(
+        &format!("deleted {}", of.name),
+        &json!({"TriggerName": of.name}),
+    );
+    Ok(())
+}
+
+fn all(client: &Client, function: &str) -> Result<Vec<t::TriggerInfo>, Failure> {
+    let mut triggers: Vec<t::TriggerInfo> = Vec::new();
+    loop {
+        let page = client.call::<ListTriggers>(&t::ListTriggersRequest {
+            function_name: function.to_owned(),
+            namespace: client.namespace(),
+            offset: Some(triggers.len() as i64),
+            limit: Some(PAGE),
+            order_by: Some("add_time".into()),
+            order: Some("ASC".into()),
+            filters: None,
+        })?;
+        let got = page.triggers.len();
+        triggers.extend(page.triggers);
+        if got == 0 || triggers.len() as i64 >= page.total_count {
+            return Ok(triggers);
+        }
+    }
+}
+
+/// A trigger by its name, and its type if that is told.
+fn one(
+    client: &Client,
+    function: &str,
+    name: &str,
+    kind: Option<&str>,
+) -> Result<t::TriggerInfo, Failure> {
+    let mut found = all(client, function)?;
+    found.retain(|one| one.trigger_name == name && kind.is_none_or(|kind| one.r#type == kind));
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Usage(format!(
+            "{function} has no trigger {name}; list them: virga trigger list {function}"
+        ))),
+        _ => Err(Failure::Usage(format!(
+            "{function} has several triggers {name}; name one's type with --type"
+        ))),
+    }
+}
