@@ -17,6 +17,7 @@ import time
 
 import catalog
 import isolation
+import timers
 from harness import EVENT, HERE, PEERS, Virga, check, pss, served, spread
 
 
@@ -36,6 +37,7 @@ def main():
         "create_to_answer_ms": bench.create_to_answer(),
         "isolation": isolation.measure(options),
         "catalog": catalog.measure(options),
+        "timers": timers.measure(options),
     }
     results["targets"] = targets(results)
     with open(options.out, "w") as file:
@@ -230,6 +232,9 @@ def targets(results):
     rows.append(("memory with %d functions, MB" % many["functions"], many["resident_mb"], "<=", 200))
     rows.append(("ListFunctions among %d, p99, ms" % many["functions"], many["list_ms"]["p99_ms"], "<=", 10))
     rows.append(("warm call among %d functions, times that of one" % many["functions"], many["times"], "<=", 1.1))
+    timed = results["timers"]
+    rows.append(("%d idle timers, %% of a processor" % timed["timers"], timed["idle_percent"], "<=", 1))
+    rows.append(("%d timers due in one second, p99 lateness below, ms" % timed["due"], timed["late_ms"]["p99"], "<=", 50))
     return [
         {"what": what, "is": value, "wanted": "%s %s" % (sign, bound), "met": value >= bound if sign == ">=" else value <= bound}
         for what, value, sign, bound in rows
@@ -264,6 +269,9 @@ def show(results):
           (many["functions"], many["created_per_second"], many["ready_s"], many["resident_mb"], many["list_ms"]["p50_ms"], many["list_ms"]["p99_ms"]))
     print("  a warm call there: p50 %.3f ms, beside %.3f ms where it is the only function" %
           (many["warm"]["full"]["p50_ms"], many["warm"]["empty"]["p50_ms"]))
+    timed = results["timers"]
+    print("%d timers: ready in %.2f s, %.0f MB resident, idle %.2f %% of a processor; %d due in one second are late by less than %g ms (p50) and %g ms (p99)" %
+          (timed["timers"], timed["ready_s"], timed["resident_mb"], timed["idle_percent"], timed["due"], timed["late_ms"]["p50"], timed["late_ms"]["p99"]))
     print()
     for row in results["targets"]:
         print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))

@@ -1,0 +1,112 @@
+"""A hundred thousand timers: what they cost while none is due, and how late a thousand are that are due in the same second."""
+
+import http.client
+import json
+import sqlite3
+import time
+
+from harness import Virga, check, processor_seconds, resident
+
+TIMERS = 100_000
+OF_A_FUNCTION = 10
+DUE = 1000
+APART = 10
+HEADER = "virga_timer_lateness_seconds_"
+
+
+def measure(options):
+    timers, due = (2000, 100) if options.quick else (TIMERS, DUE)
+    idle_for, rounds = (2, 2) if options.quick else (20, 6)
+    with Virga(options, ["--timer-missed", "skip"]) as virga:
+        virga.create("f0")
+        virga.client.call("CreateTrigger", {"FunctionName": "f0", "TriggerName": "t", "Type": "timer", "TriggerDesc": "0 0 0 1 1 * *"})
+        virga.stop()
+        begin = multiply(virga.directory + "/catalog.sqlite", timers // OF_A_FUNCTION, due, 30 if options.quick else 90, rounds)
+        begun = time.perf_counter()
+        virga.start()
+        ready = time.perf_counter() - begun
+        check(gauge(virga, "virga_timers") == timers, "not all timers are open")
+        # What a start does behind its readiness is over by then.
+        time.sleep(5 if options.quick else 20)
+        before = processor_seconds(virga)
+        time.sleep(idle_for)
+        idle = (processor_seconds(virga) - before) / idle_for * 100
+        kb = resident(virga)
+        check(time.time() < begin - 1, "the first round was due before all was ready")
+        late = {}
+        while late.get("+Inf", 0) < due * rounds:
+            check(time.time() < begin + APART * rounds + 60, "they never came: %s" % late)
+            time.sleep(1)
+            late = buckets(virga)
+    check(late["+Inf"] == due * rounds, "%s of %d came" % (late["+Inf"], due * rounds))
+    return {
+        "timers": timers,
+        "ready_s": round(ready, 3),
+        "resident_mb": round(kb / 1024, 1),
+        "idle_percent": round(idle, 2),
+        "due": due,
+        "rounds": rounds,
+        "late_ms": {"p50": within(late, 0.5), "p99": within(late, 0.99)},
+    }
+
+
+def multiply(path, functions, due, wait, rounds):
+    """Copies the one function and its timer until there are enough, most of them due the day after next. Those of some functions
+    are due together, in rounds. They are written into the file, since a hundred thousand calls take long.
+    Gives the time of the first round."""
+    first = int(time.time()) + wait
+    together = []
+    for number in range(rounds):
+        at = time.gmtime(first + APART * number + 8 * 3600)  # By Shanghai's clocks.
+        together.append("%d %d %d %d %d * %d" % (at.tm_sec, at.tm_min, at.tm_hour, at.tm_mday, at.tm_mon, at.tm_year))
+    later = time.gmtime(first + 2 * 86_400)
+    store = sqlite3.connect(path)
+    (text, revision) = store.execute("SELECT value, MAX(revision) FROM entry WHERE key LIKE 'function/%/f0'").fetchone()
+    (key, ) = store.execute("SELECT key FROM entry WHERE key LIKE 'function/%/f0'").fetchone()
+    stored = json.loads(text)
+    record = stored["record"]
+    trigger = record["triggers"][0]
+    of_due = due // OF_A_FUNCTION
+
+    def timer(name, cron):
+        return dict(trigger, name=name, spec=dict(trigger["spec"], cron=cron))
+
+    def row(number):
+        name = "f%d" % number
+        if number < of_due:
+            triggers = [timer("t%d-%d" % (turn, each), cron) for turn, cron in enumerate(together) for each in range(OF_A_FUNCTION)]
+        else:
+            spread = [number * OF_A_FUNCTION + each for each in range(OF_A_FUNCTION)]
+            triggers = [timer("t%d" % each, "%d %d %d %d %d * *" % (at % 60, at // 60 % 60, at // 3600 % 24, later.tm_mday, later.tm_mon))
+                        for each, at in enumerate(spread)]
+        record.update(key=dict(record["key"], name=name), id="lam-%08d" % number, triggers=triggers)
+        return key[:-2] + name, json.dumps(stored, separators=(",", ":")).encode(), revision
+
+    # Each round has timers of its own, so there are as many fewer others.
+    count = functions - of_due * (rounds - 1)
+    with store:
+        store.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?, ?)", (row(number) for number in range(count)))
+    store.close()
+    return first
+
+
+def page(virga):
+    connection = http.client.HTTPConnection(virga.address, timeout=60)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode().splitlines()
+
+
+def gauge(virga, name):
+    return sum(float(line.split()[1]) for line in page(virga) if line.startswith(name + " "))
+
+
+def buckets(virga):
+    """How many events were no later than each bound."""
+    lines = [line[len(HEADER + "bucket{le=\""):] for line in page(virga) if line.startswith(HEADER + "bucket")]
+    return {line.split('"')[0]: int(line.split()[1]) for line in lines}
+
+
+def within(late, share):
+    """The smallest bound within which so large a share was, ms."""
+    enough = [bound for bound, count in late.items() if count >= late["+Inf"] * share]
+    return round(float(enough[0]) * 1000, 1)
