@@ -1,8 +1,10 @@
 //! The catalog's typed tables over a store.
 //!
-//! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>` and `account/<account>`. The
+//! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>`,
+//! `domain/<account>/<name>` and `account/<account>`. The
 //! namespace `default`, and every account, exists whether or not it has an entry.
 
+mod domain;
 mod quota;
 
 use std::sync::{Arc, RwLock};
@@ -548,6 +550,19 @@ fn apply(
                     view.accounts.insert(account, Arc::new(stored));
                 }
                 None => drop(view.accounts.remove(&account)),
+            }
+            Ok(None)
+        }
+        "domain" => {
+            match value {
+                Some(bytes) => {
+                    let stored = Stored {
+                        value: format::decode(bytes).map_err(wrong)?,
+                        revision,
+                    };
+                    view.domains.insert(first.to_owned(), Arc::new(stored));
+                }
+                None => drop(view.domains.remove(first)),
             }
             Ok(None)
         }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{
-    AccountId, AccountRecord, Function, FunctionKey, FunctionName, Layer, LayerName, Namespace,
-    NamespaceRecord,
+    AccountId, AccountRecord, Domain, Function, FunctionKey, FunctionName, Layer, LayerName,
+    Namespace, NamespaceRecord,
 };
 
 use crate::Stored;
 
-/// All functions, namespaces, layers and accounts. Readers share it under a lock that is held for a lookup.
+/// All functions, namespaces, layers, domains and accounts. Readers share it under a lock that is held for a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) functions: HashMap<FunctionKey, Arc<Stored<Function>>>,
@@ -18,6 +18,8 @@ pub(crate) struct View {
     pub(crate) names: BTreeMap<(AccountId, Namespace), BTreeSet<FunctionName>>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
+    /// By host.
+    pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
     /// The store's last change that is in here.
     pub(crate) revision: u64,

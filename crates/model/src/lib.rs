@@ -7,6 +7,7 @@
 
 mod code;
 mod concurrency;
+mod domain;
 mod function;
 mod invalid;
 mod invocation;
@@ -18,6 +19,7 @@ mod version;
 
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
+pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use function::{
     Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, PendingCode, Seconds,
     StatusReason, Timestamp,

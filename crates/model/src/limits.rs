@@ -77,6 +77,10 @@ pub struct Limits {
     pub versions_per_layer: u32,
     /// Layers of a function.
     pub layers_per_function: u32,
+    /// Custom domains in an account.
+    pub domains: u32,
+    /// Routes of a custom domain.
+    pub routes_per_domain: u32,
     /// Largest MemorySize, MB.
     pub memory_max_mb: u32,
     /// Largest Timeout, seconds.
@@ -138,6 +142,8 @@ impl Default for Limits {
             layers: 20,
             versions_per_layer: 200,
             layers_per_function: 5,
+            domains: 50,
+            routes_per_domain: 50,
             memory_max_mb: 3072,
             timeout_max_s: 900,
             init_timeout_max_s: 300,

@@ -68,10 +68,12 @@ actions! {
     {
     CopyFunction(t::CopyFunctionRequest) -> t::Empty,
     CreateAlias(t::CreateAliasRequest) -> t::Empty,
+    CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
     CreateFunction(t::CreateFunctionRequest) -> t::Empty,
     CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
     CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
     DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
+    DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
     DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
     DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
     DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
@@ -81,6 +83,7 @@ actions! {
     DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
     GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
     GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
+    GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
     GetFunction(t::GetFunctionRequest) -> t::GetFunctionResponse,
     GetFunctionAddress(t::GetFunctionAddressRequest) -> t::GetFunctionAddressResponse,
     GetFunctionLogs(t::GetFunctionLogsRequest) -> t::GetFunctionLogsResponse,
@@ -90,6 +93,7 @@ actions! {
     Invoke(t::InvokeRequest) -> t::InvokeResponse,
     InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse,
     ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
+    ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
     ListFunctions(t::ListFunctionsRequest) -> t::ListFunctionsResponse,
     ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
     ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
@@ -102,6 +106,7 @@ actions! {
     PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
     PutTotalConcurrencyConfig(t::PutTotalConcurrencyConfigRequest) -> t::Empty,
     UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
+    UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
     UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
     UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
     UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
@@ -109,16 +114,11 @@ actions! {
     UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
     }
     {
-    CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
-    DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
     GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
-    GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
     GetFunctionEventInvokeConfig(t::GetFunctionEventInvokeConfigRequest) -> t::GetFunctionEventInvokeConfigResponse,
     GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
     ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
-    ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
     TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
-    UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
     UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
     }
 }

@@ -36,6 +36,7 @@ use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::triggers::{TimerSettings, Timers};
+use crate::urls::{Urls, before};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -201,6 +202,8 @@ pub(crate) async fn up(
     .await?;
     prewarm(&worker, &config);
     // 4. Whom it serves.
+    let urls = Urls::new(limits.clone(), catalog.clone(), ingest.clone());
+    let urls = Arc::new(urls);
     let gateway = Gateway {
         account: config.account,
         credentials,
@@ -224,13 +227,14 @@ pub(crate) async fn up(
     let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
-    serving.spawn(serve(listener, router(gateway.clone()), stopped.clone()));
+    let routes = before(urls.clone(), router(gateway.clone()));
+    serving.spawn(serve(listener, routes, stopped.clone()));
     if let Some(inside) = inside {
         let inside = into_tokio(inside).map_err(|source| StartError::Io {
             step: "listen for functions",
             source,
         })?;
-        serving.spawn(serve(inside, inside_router(gateway), stopped));
+        serving.spawn(serve(inside, before(urls, inside_router(gateway)), stopped));
     }
     announce(address, &config, told, &host);
     // 5. The same backwards.
@@ -267,6 +271,7 @@ async fn serve(listener: TcpListener, routes: axum::Router, mut stopped: watch::
             warn!(%error, "cannot send small answers at once");
         }
     });
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, routes)
         .with_graceful_shutdown(async move { while stopped.changed().await.is_ok() {} });
     if let Err(error) = serving.await {

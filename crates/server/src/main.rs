@@ -16,6 +16,7 @@ mod provisioner;
 mod queue;
 mod telemetry;
 mod triggers;
+mod urls;
 
 use std::process::ExitCode;
 

@@ -17,6 +17,7 @@ pub(super) fn invalid(error: Invalid) -> Error {
         "TriggerName" => Code::InvalidTriggerName,
         "Type" => Code::InvalidType,
         "FunctionRequestId" => Code::InvalidFunctionRequestId,
+        "Domain" => Code::InvalidDomain,
         "Handler" => Code::InvalidHandler,
         "Runtime" => Code::InvalidRuntime,
         "MemorySize" => Code::InvalidMemorySize,
@@ -64,6 +65,19 @@ pub(super) fn namespace(error: catalog::Error) -> Error {
                 "the account has its {limit} namespaces already, default included; delete one first"
             );
             Error::new(Code::LimitExceededNamespace, message)
+        }
+        _ => function(error),
+    }
+}
+
+/// A change of a custom domain that the catalog refused.
+pub(super) fn domain(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Exists => Error::new(Code::InUse, "Domain: it is somebody's already"),
+        catalog::Error::Quota(limit) => {
+            let message =
+                format!("the account has its {limit} custom domains already; delete one first");
+            Error::new(Code::LimitExceeded, message)
         }
         _ => function(error),
     }

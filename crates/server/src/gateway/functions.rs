@@ -3,7 +3,7 @@
 mod fields;
 mod list;
 
-pub(super) use fields::description;
+pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page};
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ mod account;
 mod aliases;
 mod code;
 mod concurrency;
+mod domains;
 mod download;
 mod error;
 mod functions;
@@ -330,10 +331,12 @@ impl Gateway {
             InvokeFunction,
             CopyFunction,
             CreateAlias,
+            CreateCustomDomain,
             CreateFunction,
             CreateNamespace,
             CreateTrigger,
             DeleteAlias,
+            DeleteCustomDomain,
             DeleteFunction,
             DeleteFunctionVersion,
             DeleteLayerVersion,
@@ -343,6 +346,7 @@ impl Gateway {
             DeleteTrigger,
             GetAccount,
             GetAlias,
+            GetCustomDomain,
             GetFunction,
             GetFunctionAddress,
             GetFunctionLogs,
@@ -350,6 +354,7 @@ impl Gateway {
             GetProvisionedConcurrencyConfig,
             GetReservedConcurrencyConfig,
             ListAliases,
+            ListCustomDomains,
             ListFunctions,
             ListLayerVersions,
             ListLayers,
@@ -362,6 +367,7 @@ impl Gateway {
             PutReservedConcurrencyConfig,
             PutTotalConcurrencyConfig,
             UpdateAlias,
+            UpdateCustomDomain,
             UpdateFunctionCode,
             UpdateFunctionConfiguration,
             UpdateNamespace,

@@ -16,6 +16,7 @@ mod provisioned;
 mod runtime;
 mod scaling;
 mod triggers;
+mod urls;
 mod user;
 mod versions;
 mod wire;

@@ -73,7 +73,7 @@ pub(super) fn environment(
     Ok(Some(environment))
 }
 
-pub(super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String, String>, Error> {
+pub(in super::super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String, String>, Error> {
     let given = given.unwrap_or_default();
     if given.len() > TAGS_MAX
         || given

@@ -1,0 +1,69 @@
+//! Custom domains: who asks for a host reads one entry of the view.
+
+use std::sync::Arc;
+
+use model::{AccountId, Domain, DomainName, Limits};
+
+use super::{Catalog, Error, Stored};
+use crate::kv::Precondition;
+
+impl Catalog {
+    /// The domain of a host, in lower case, if it is one.
+    pub fn domain(&self, host: &str) -> Option<Arc<Stored<Domain>>> {
+        self.read(|view| view.domains.get(host).cloned())
+    }
+
+    /// An account's domains.
+    pub fn domains(&self, account: AccountId) -> Vec<Arc<Stored<Domain>>> {
+        self.read(|view| {
+            let own = view
+                .domains
+                .values()
+                .filter(|stored| stored.value.account == account);
+            own.cloned().collect()
+        })
+    }
+
+    /// Adds a domain.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], whoever has it, [`Error::Quota`], or the store's.
+    pub async fn create_domain(&self, domain: &Domain, limits: &Limits) -> Result<(), Error> {
+        let _counting = self.inner.counting.lock().await;
+        if self.domain(domain.name.as_str()).is_some() {
+            return Err(Error::Exists);
+        }
+        if self.domains(domain.account).len() >= limits.domains as usize {
+            return Err(Error::Quota(limits.domains));
+        }
+        let key = domain_key(domain.account, &domain.name);
+        match self.put(&key, domain, Precondition::Absent).await {
+            Err(Error::Conflict) => Err(Error::Exists),
+            done => done,
+        }
+    }
+
+    /// Replaces a domain that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn update_domain(&self, old: &Stored<Domain>, new: &Domain) -> Result<(), Error> {
+        let key = domain_key(old.value.account, &old.value.name);
+        self.put(&key, new, Precondition::Revision(old.revision))
+            .await
+    }
+
+    /// Removes a domain that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn delete_domain(&self, old: &Stored<Domain>) -> Result<(), Error> {
+        let key = domain_key(old.value.account, &old.value.name);
+        self.delete(&key, Precondition::Revision(old.revision))
+            .await
+    }
+}
+
+fn domain_key(account: AccountId, name: &DomainName) -> String {
+    format!("domain/{account}/{name}")
+}

@@ -1,0 +1,339 @@
+//! Custom domains: made, changed, shown, listed and deleted. Requests to them are served elsewhere.
+
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::{
+    Domain, DomainName, Firewall, FunctionKey, FunctionName, Invalid, PathPattern, Protocol,
+    Qualifier, Rewrite, Route,
+};
+use sandbox::network::API_NAME;
+use scf::action::{
+    CreateCustomDomain, DeleteCustomDomain, GetCustomDomain, ListCustomDomains, UpdateCustomDomain,
+};
+use scf::types as t;
+use scf::{Code, Error};
+
+use super::error;
+use super::functions::{descending, page, tags};
+use super::invoke::namespace;
+use super::{Caller, Gateway, Serve};
+use crate::clock;
+use crate::urls::host_name;
+
+impl Serve for CreateCustomDomain {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CreateCustomDomainRequest,
+    ) -> Result<t::Empty, Error> {
+        let name = DomainName::parse(&request.domain).map_err(error::invalid)?;
+        refuse_own(gateway, caller, &name)?;
+        let now = clock::now_ms();
+        let domain = Domain {
+            name,
+            account: caller.account,
+            protocol: Protocol::parse(&request.protocol).map_err(error::invalid)?,
+            routes: routes(gateway, caller, &request.endpoints_config)?,
+            certificate: certificate(request.cert_config),
+            firewall: firewall(request.waf_config)?,
+            tags: tags(request.tags.as_deref())?,
+            added: now,
+            modified: now,
+        };
+        check(&domain)?;
+        let created = gateway
+            .catalog
+            .create_domain(&domain, &gateway.limits)
+            .await;
+        created.map(|()| t::Empty {}).map_err(error::domain)
+    }
+}
+
+impl Serve for UpdateCustomDomain {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateCustomDomainRequest,
+    ) -> Result<t::Empty, Error> {
+        let stored = find(gateway, caller, &request.domain)?;
+        let mut domain = stored.value.clone();
+        if let Some(protocol) = request.protocol.as_deref().filter(|text| !text.is_empty()) {
+            domain.protocol = Protocol::parse(protocol).map_err(error::invalid)?;
+        }
+        if let Some(endpoints) = &request.endpoints_config {
+            domain.routes = routes(gateway, caller, endpoints)?;
+        }
+        if request.cert_config.is_some() {
+            domain.certificate = certificate(request.cert_config);
+        }
+        if request.waf_config.is_some() {
+            domain.firewall = firewall(request.waf_config)?;
+        }
+        check(&domain)?;
+        domain.modified = clock::now_ms();
+        let updated = gateway.catalog.update_domain(&stored, &domain).await;
+        updated.map(|()| t::Empty {}).map_err(error::domain)
+    }
+}
+
+impl Serve for DeleteCustomDomain {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteCustomDomainRequest,
+    ) -> Result<t::Empty, Error> {
+        let stored = find(gateway, caller, &request.domain)?;
+        let deleted = gateway.catalog.delete_domain(&stored).await;
+        deleted.map(|()| t::Empty {}).map_err(error::domain)
+    }
+}
+
+impl Serve for GetCustomDomain {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::GetCustomDomainRequest,
+    ) -> Result<t::GetCustomDomainResponse, Error> {
+        let stored = find(gateway, caller, &request.domain)?;
+        let shown = show(&stored.value);
+        Ok(t::GetCustomDomainResponse {
+            domain: shown.domain,
+            protocol: shown.protocol,
+            endpoints_config: shown.endpoints_config,
+            cert_config: shown.cert_config,
+            waf_config: shown.waf_config,
+            tags: shown.tags,
+        })
+    }
+}
+
+impl Serve for ListCustomDomains {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::ListCustomDomainsRequest,
+    ) -> Result<t::ListCustomDomainsResponse, Error> {
+        let (offset, limit) = page(request.offset, request.limit)?;
+        let mut domains = gateway.catalog.domains(caller.account);
+        for filter in request.filters.iter().flatten() {
+            let fits = |value: &str| {
+                filter
+                    .values
+                    .iter()
+                    .any(|wanted| value.contains(wanted.as_str()))
+            };
+            match filter.name.as_str() {
+                "Domain" => domains.retain(|stored| fits(stored.value.name.as_str())),
+                "FunctionName" => domains.retain(|stored| {
+                    let routes = &stored.value.routes;
+                    routes.iter().any(|route| fits(route.function.as_str()))
+                }),
+                other => {
+                    let message =
+                        format!("Filters: {other:?} is not allowed; Domain and FunctionName are");
+                    return Err(Error::new(Code::InvalidFilters, message));
+                }
+            }
+        }
+        match request.order_by.as_deref() {
+            None | Some("" | "AddTime") => {
+                domains.sort_by_key(|stored| (stored.value.added, stored.value.name.clone()));
+            }
+            Some("ModTime") => {
+                domains.sort_by_key(|stored| (stored.value.modified, stored.value.name.clone()));
+            }
+            Some(other) => {
+                let message = format!("OrderBy: {other:?} is not allowed; AddTime and ModTime are");
+                return Err(Error::new(Code::InvalidOrderBy, message));
+            }
+        }
+        if descending(request.order.as_deref())? {
+            domains.reverse();
+        }
+        let shown = domains.iter().skip(offset).take(limit);
+        Ok(t::ListCustomDomainsResponse {
+            total: domains.len() as i64,
+            domains: shown.map(|stored| show(&stored.value)).collect(),
+        })
+    }
+}
+
+/// A domain of the caller's.
+fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<Domain>>, Error> {
+    let name = DomainName::parse(name).map_err(error::invalid)?;
+    let found = gateway.catalog.domain(name.as_str());
+    let own = found.filter(|stored| stored.value.account == caller.account);
+    own.ok_or_else(|| {
+        let message = format!("Domain: {name} is not one of the account's custom domains");
+        Error::new(Code::DomainNotFound, message)
+    })
+}
+
+/// Nobody takes a host by which the API is reached.
+fn refuse_own(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
+    let own = [gateway.public_url.as_deref(), caller.host, Some(API_NAME)];
+    let own = own.into_iter().flatten().map(host_name);
+    if own.into_iter().any(|host| host == name.as_str()) {
+        let message = format!("Domain: {name} is a host of the API");
+        return Err(Error::new(Code::InUse, message));
+    }
+    Ok(())
+}
+
+/// Whatever ends TLS needs a certificate's id.
+fn check(domain: &Domain) -> Result<(), Error> {
+    if domain.protocol != Protocol::Http && domain.certificate.is_none() {
+        let message = "CertConfig: HTTPS needs a CertificateId";
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    Ok(())
+}
+
+fn routes(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    endpoints: &[t::EndpointsConf],
+) -> Result<Vec<Route>, Error> {
+    let most = gateway.limits.routes_per_domain as usize;
+    if endpoints.is_empty() || endpoints.len() > most {
+        let message = format!(
+            "EndpointsConfig: {} are not allowed; 1 to {most} are",
+            endpoints.len()
+        );
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    let mut routes: Vec<Route> = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let route = route(gateway, caller, endpoint)?;
+        if routes.iter().any(|other| other.path == route.path) {
+            let message = format!(
+                "EndpointsConfig: PathMatch {:?} is given twice",
+                route.path.as_str()
+            );
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
+        routes.push(route);
+    }
+    Ok(routes)
+}
+
+fn route(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    endpoint: &t::EndpointsConf,
+) -> Result<Route, Error> {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let key = FunctionKey {
+        account: caller.account,
+        namespace: namespace(endpoint.namespace.as_deref())?,
+        name: FunctionName::parse(&text(&endpoint.function_name)).map_err(error::invalid)?,
+    };
+    let qualifier = match endpoint.qualifier.as_deref() {
+        None | Some("") => Qualifier::Alias(model::Alias::DEFAULT.to_owned()),
+        Some(text) => Qualifier::parse(text).map_err(error::invalid)?,
+    };
+    super::functions::get(gateway, &key)?;
+    let rewrites = endpoint.path_rewrite.iter().flatten().map(rewrite);
+    Ok(Route {
+        namespace: key.namespace,
+        function: key.name,
+        qualifier,
+        path: PathPattern::parse(&text(&endpoint.path_match)).map_err(error::invalid)?,
+        rewrites: rewrites.collect::<Result<_, _>>()?,
+    })
+}
+
+const WILD: &str = "WildcardRules";
+const EXACT: &str = "ExactRules";
+
+fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let named = |error: Invalid| Invalid {
+        field: "PathRewrite",
+        ..error
+    };
+    let path = PathPattern::parse(&text(&rule.path)).map_err(|e| error::invalid(named(e)))?;
+    let (kind, to) = (text(&rule.r#type), text(&rule.rewrite));
+    let expected = if path.is_wild() { WILD } else { EXACT };
+    if !kind.is_empty() && kind != expected {
+        let message =
+            format!("PathRewrite: Type {kind:?} does not go with Path {path}; {expected} does");
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    let fine = to.starts_with('/')
+        && to.len() <= 256
+        && to
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
+    if !fine {
+        let message =
+            format!("PathRewrite: Rewrite {to:?} is not allowed; a path such as /a or /$ is");
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    Ok(Rewrite { path, to })
+}
+
+fn certificate(given: Option<t::CertConf>) -> Option<String> {
+    given?.certificate_id.filter(|id| !id.is_empty())
+}
+
+fn firewall(given: Option<t::WafConf>) -> Result<Option<Firewall>, Error> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let open = match given.waf_open.as_deref() {
+        None | Some("" | "CLOSE") => false,
+        Some("OPEN") => true,
+        Some(other) => {
+            let message =
+                format!("WafConfig.WafOpen: {other:?} is not allowed; OPEN and CLOSE are");
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
+    };
+    let id = given.waf_instance_id.unwrap_or_default();
+    Ok((open || !id.is_empty()).then_some(Firewall { open, id }))
+}
+
+fn show(domain: &Domain) -> t::DomainInfo {
+    let endpoint = |route: &Route| t::EndpointsConf {
+        namespace: Some(route.namespace.to_string()),
+        function_name: Some(route.function.to_string()),
+        qualifier: Some(route.qualifier.to_string()),
+        path_match: Some(route.path.to_string()),
+        path_rewrite: Some(route.rewrites.iter().map(rule).collect()),
+    };
+    let tag = |(key, value): (&String, &String)| t::Tag {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    let firewall = domain.firewall.as_ref();
+    t::DomainInfo {
+        domain: domain.name.to_string(),
+        protocol: domain.protocol.as_str().to_owned(),
+        endpoints_config: domain.routes.iter().map(endpoint).collect(),
+        cert_config: t::CertConf {
+            certificate_id: Some(domain.certificate.clone().unwrap_or_default()),
+        },
+        waf_config: t::WafConf {
+            waf_open: Some(
+                if firewall.is_some_and(|wall| wall.open) {
+                    "OPEN"
+                } else {
+                    "CLOSE"
+                }
+                .into(),
+            ),
+            waf_instance_id: Some(firewall.map(|wall| wall.id.clone()).unwrap_or_default()),
+        },
+        tags: domain.tags.iter().map(tag).collect(),
+    }
+}
+
+fn rule(rewrite: &Rewrite) -> t::PathRewriteRule {
+    t::PathRewriteRule {
+        path: Some(rewrite.path.to_string()),
+        r#type: Some(if rewrite.path.is_wild() { WILD } else { EXACT }.into()),
+        rewrite: Some(rewrite.to.clone()),
+    }
+}

@@ -1,0 +1,253 @@
+//! What a caller is told of a function's answer.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use model::RequestId;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A reply in full, as a function writes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Full<'a> {
+    #[serde(default, rename = "isBase64Encoded")]
+    base64: bool,
+    status_code: u16,
+    #[serde(default)]
+    headers: Option<serde_json::Map<String, Value>>,
+    #[serde(default, borrow)]
+    body: Option<&'a RawValue>,
+}
+
+/// The reply to a request whose function answered: an object with a status code is a reply in full, anything else the body.
+pub(super) fn of_answer(answer: Bytes) -> Response {
+    let reply = if has_status(&answer) {
+        full(&answer)
+    } else {
+        Some(json(StatusCode::OK, answer))
+    };
+    reply.unwrap_or_else(|| {
+        // The text is SCF's own.
+        let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
+        json(StatusCode::FORBIDDEN, Bytes::from_static(text.as_bytes()))
+    })
+}
+
+/// A document as a reply.
+pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
+    let mut reply = Response::new(Body::from(document));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+/// Whether an answer means to be a reply in full.
+fn has_status(answer: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Has {
+        #[serde(rename = "statusCode")]
+        _status: serde::de::IgnoredAny,
+    }
+    answer.starts_with(b"{") && serde_json::from_slice::<Has>(answer).is_ok()
+}
+
+fn full(answer: &[u8]) -> Option<Response> {
+    let full: Full<'_> = serde_json::from_slice(answer).ok()?;
+    let status = StatusCode::from_u16(full.status_code).ok();
+    let status = status.filter(|status| !status.is_informational())?;
+    let body = match full.body {
+        None => Vec::new(),
+        Some(raw) => body(raw.get(), full.base64)?,
+    };
+    let mut reply = Response::new(Body::from(body));
+    *reply.status_mut() = status;
+    for (name, value) in full.headers.unwrap_or_default() {
+        let name: HeaderName = name.parse().ok()?;
+        if is_connection_s(&name) {
+            continue;
+        }
+        let values = match value {
+            Value::Array(values) => values,
+            one => vec![one],
+        };
+        for value in values {
+            let value = HeaderValue::from_bytes(plain(value)?.as_bytes()).ok()?;
+            reply.headers_mut().append(&name, value);
+        }
+    }
+    let headers = reply.headers_mut();
+    if !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Some(reply)
+}
+
+/// A body is text, in base64 or not; a document is taken as it stands.
+fn body(raw: &str, base64: bool) -> Option<Vec<u8>> {
+    if !raw.starts_with('"') {
+        return Some(if raw == "null" {
+            Vec::new()
+        } else {
+            raw.as_bytes().to_vec()
+        });
+    }
+    let text: String = serde_json::from_str(raw).ok()?;
+    if base64 {
+        STANDARD.decode(text).ok()
+    } else {
+        Some(text.into_bytes())
+    }
+}
+
+fn plain(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// Headers that are between two neighbours, who set them themselves.
+fn is_connection_s(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Says which request a reply is of.
+pub(super) fn name(headers: &mut HeaderMap, request: RequestId) {
+    if let Ok(value) = HeaderValue::try_from(request.to_string()) {
+        headers.insert("x-scf-request-id", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn shown(answer: &str) -> (u16, Vec<(String, String)>, String) {
+        let reply = of_answer(Bytes::copy_from_slice(answer.as_bytes()));
+        let status = reply.status().as_u16();
+        let headers = reply.headers().iter().map(|(name, value)| {
+            let value = value.to_str().expect("text").to_owned();
+            (name.to_string(), value)
+        });
+        let headers = headers.collect();
+        let body = reply
+            .into_body()
+            .collect()
+            .await
+            .expect("a body")
+            .to_bytes();
+        (status, headers, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_a_body_or_a_reply_in_full() {
+        let kind = |value: &str| ("content-type".to_owned(), value.to_owned());
+        let both = |one: &str, other: &str| ("set-cookie".to_owned(), format!("{one}{other}"));
+        let wrong = "Invalid scf response format";
+        let rows = [
+            (
+                r#"{"a":1}"#,
+                200,
+                vec![kind("application/json")],
+                r#"{"a":1}"#,
+            ),
+            (
+                r#""text""#,
+                200,
+                vec![kind("application/json")],
+                r#""text""#,
+            ),
+            (
+                r#"{"statusCode":404,"headers":{"Content-Type":"text/plain","Content-Length":"9","Connection":"close"},"body":"no"}"#,
+                404,
+                vec![kind("text/plain")],
+                "no",
+            ),
+            (
+                r#"{"isBase64Encoded":true,"statusCode":200,"headers":{"set-cookie":["a=1","b=2"]},"body":"aGk="}"#,
+                200,
+                vec![both("a=1", ""), both("b=2", ""), kind("application/json")],
+                "hi",
+            ),
+            (
+                r#"{"statusCode":201}"#,
+                201,
+                vec![kind("application/json")],
+                "",
+            ),
+            (
+                r#"{"statusCode":200,"body":{"x": 1}}"#,
+                200,
+                vec![kind("application/json")],
+                r#"{"x": 1}"#,
+            ),
+            (
+                r#"{"statusCode":"200"}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+            (
+                r#"{"statusCode":42}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+            (
+                r#"{"statusCode":101}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+            (
+                r#"{"statusCode":200,"headers":{"a b":"x"}}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+            (
+                r#"{"statusCode":200,"headers":{"a":"x\r\ny: z"}}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+            (
+                r#"{"statusCode":200,"isBase64Encoded":true,"body":"?"}"#,
+                403,
+                vec![kind("application/json")],
+                wrong,
+            ),
+        ];
+        for (answer, status, headers, body) in rows {
+            let got = shown(answer).await;
+            assert_eq!((got.0, &got.1), (status, &headers), "{answer}");
+            assert!(
+                got.2.contains(body) && got.2.is_empty() == body.is_empty(),
+                "{answer}: {}",
+                got.2
+            );
+        }
+    }
+}
