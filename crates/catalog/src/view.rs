@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{
     AccountId, AccountRecord, Domain, Function, FunctionKey, FunctionName, Layer, LayerName,
-    Namespace, NamespaceRecord,
+    Namespace, NamespaceRecord, TriggerKind, TriggerName,
 };
 
 use crate::Stored;
@@ -18,6 +18,8 @@ pub(crate) struct View {
     pub(crate) names: BTreeMap<(AccountId, Namespace), BTreeSet<FunctionName>>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
+    /// The functions of all URLs, by their ids.
+    pub(crate) urls: HashMap<TriggerName, FunctionKey>,
     /// By host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
@@ -36,7 +38,18 @@ impl View {
             .entry(place)
             .or_default()
             .insert(key.name.clone());
-        self.functions.insert(key, Arc::new(stored))
+        let urls: Vec<_> = urls_of(&stored.value).cloned().collect();
+        let old = self.functions.insert(key.clone(), Arc::new(stored));
+        self.forget_urls(old.as_deref());
+        self.urls
+            .extend(urls.into_iter().map(|url| (url, key.clone())));
+        old
+    }
+
+    fn forget_urls(&mut self, old: Option<&Stored<Function>>) {
+        for url in old.into_iter().flat_map(|old| urls_of(&old.value)) {
+            self.urls.remove(url);
+        }
     }
 
     pub(crate) fn remove_function(&mut self, key: &FunctionKey) -> Option<Arc<Stored<Function>>> {
@@ -47,6 +60,14 @@ impl View {
                 self.names.remove(&place);
             }
         }
-        self.functions.remove(key)
+        let old = self.functions.remove(key);
+        self.forget_urls(old.as_deref());
+        old
     }
+}
+
+fn urls_of(function: &Function) -> impl Iterator<Item = &TriggerName> {
+    function
+        .triggers_of(TriggerKind::Http)
+        .map(|trigger| &trigger.name)
 }

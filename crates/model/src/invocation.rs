@@ -21,6 +21,8 @@ pub enum StatusCode {
     Ok = 200,
     /// The event is not JSON.
     InvalidParameterValue = 400,
+    /// Nobody signed, or it cannot be said who.
+    InvalidCredentials = 401,
     /// The function's own program could not be started, or ended before it was ready.
     ContainerStateExited = 405,
     /// The event is over the limit.
@@ -45,6 +47,8 @@ pub enum StatusCode {
     FunctionStatusError = 438,
     /// The process ended while a request ran.
     UserProcessExit = 439,
+    /// Who calls may not.
+    UnauthorizedOperation = 441,
     /// The function has no such version or alias.
     QualifierNotFound = 442,
     /// The code could not be loaded, as with a syntax error.

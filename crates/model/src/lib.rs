@@ -15,6 +15,7 @@ mod layer;
 mod limits;
 mod names;
 mod trigger;
+mod url;
 mod version;
 
 pub use code::{CodeRef, Sha256};
@@ -33,6 +34,7 @@ pub use names::{
     RequestId, Runtime,
 };
 pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
+pub use url::{Cors, FunctionUrl, UrlAuth};
 pub use version::{
     Alias, Expression, Published, Routing, RoutingKey, Rule, Serving, Share, Test, Version,
 };

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;
-use crate::{Function, Invalid, Qualifier, Timestamp};
+use crate::{Function, FunctionUrl, Invalid, Qualifier, Timestamp};
 
 /// A source of events for a function. It is part of the function's record, so the two cannot part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Trigger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TriggerSpec {
+    /// A request to a function's URL, whose id is the trigger's name.
+    Http(FunctionUrl),
     /// A time.
     Timer(Timer),
 }
@@ -40,6 +42,7 @@ impl TriggerSpec {
     /// Its kind.
     pub fn kind(&self) -> TriggerKind {
         match self {
+            Self::Http(_) => TriggerKind::Http,
             Self::Timer(_) => TriggerKind::Timer,
         }
     }
@@ -48,6 +51,7 @@ impl TriggerSpec {
     pub fn waits_for_other_than(&self, old: &Self) -> bool {
         match (self, old) {
             (Self::Timer(new), Self::Timer(old)) => new.cron != old.cron,
+            (new, old) => new.kind() != old.kind(),
         }
     }
 }
@@ -136,7 +140,26 @@ impl TriggerName {
     }
 }
 
+impl TriggerName {
+    /// The id of a function's URL from ten characters' worth of randomness.
+    pub fn url_id(random: u64) -> Self {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let letter = |i: u32| char::from(ALPHABET[((random >> (i * 5)) & 31) as usize]);
+        Self((0..10).map(letter).collect())
+    }
+}
+
 impl Function {
+    /// One of its URLs, by its id.
+    pub fn url(&self, id: &str) -> Option<(&Trigger, &FunctionUrl)> {
+        self.triggers
+            .iter()
+            .find_map(|trigger| match &trigger.spec {
+                TriggerSpec::Http(url) if trigger.name.as_str() == id => Some((trigger, url)),
+                _ => None,
+            })
+    }
+
     /// Its triggers of a kind.
     pub fn triggers_of(&self, kind: TriggerKind) -> impl Iterator<Item = &Trigger> {
         let of_kind = move |trigger: &&Trigger| trigger.spec.kind() == kind;

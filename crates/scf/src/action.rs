@@ -214,7 +214,7 @@ mod tests {
             })
         );
         assert_eq!(
-            find("CreateCustomDomain").map(|action| action.built),
+            find("GetAsyncEventStatus").map(|action| action.built),
             Some(false)
         );
         assert_eq!(find("invoke"), None);

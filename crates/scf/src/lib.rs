@@ -18,7 +18,7 @@ pub mod v1;
 
 pub use action::{ACTIONS, Action, ActionInfo};
 pub use error::{Code, Error};
-pub use request::{Call, RawRequest};
+pub use request::{Call, FUNCTION_URL, RawRequest};
 pub use secret::SecretKey;
 
 /// The API's version, as `X-TC-Version` carries it.

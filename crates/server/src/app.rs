@@ -36,7 +36,7 @@ use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::triggers::{TimerSettings, Timers};
-use crate::urls::{Urls, before};
+use crate::urls::{Addresses, Urls, before};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -202,8 +202,20 @@ pub(crate) async fn up(
     .await?;
     prewarm(&worker, &config);
     // 4. Whom it serves.
-    let urls = Urls::new(limits.clone(), catalog.clone(), ingest.clone());
-    let urls = Arc::new(urls);
+    let addresses = Arc::new(Addresses::new(
+        &config.region,
+        &config.url_domain,
+        config.public_url.as_deref(),
+        address,
+    ));
+    let pair = (config.account, credentials.clone());
+    let urls = Arc::new(Urls::new(
+        addresses.clone(),
+        limits.clone(),
+        catalog.clone(),
+        ingest.clone(),
+        Box::new(move |call, _| pair.1.verify(call).map(|()| pair.0)),
+    ));
     let gateway = Gateway {
         account: config.account,
         credentials,
@@ -211,6 +223,7 @@ pub(crate) async fn up(
         uin: config.uin.clone(),
         weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
+        addresses,
         limits,
         catalog,
         ingest,
@@ -227,14 +240,18 @@ pub(crate) async fn up(
     let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
-    let routes = before(urls.clone(), router(gateway.clone()));
+    let routes = before(urls.clone(), false, router(gateway.clone()));
     serving.spawn(serve(listener, routes, stopped.clone()));
     if let Some(inside) = inside {
         let inside = into_tokio(inside).map_err(|source| StartError::Io {
             step: "listen for functions",
             source,
         })?;
-        serving.spawn(serve(inside, before(urls, inside_router(gateway)), stopped));
+        serving.spawn(serve(
+            inside,
+            before(urls, true, inside_router(gateway)),
+            stopped,
+        ));
     }
     announce(address, &config, told, &host);
     // 5. The same backwards.

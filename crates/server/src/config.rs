@@ -67,6 +67,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "How clients reach the API, for URLs that virga hands out; else taken from each request's Host",
     ),
     opt(
+        "url_domain",
+        "NAME",
+        "localhost",
+        "What the hosts of functions' URLs end with: <app id>-<url id>.<region>.<url_domain>, which must lead here",
+    ),
+    opt(
         "region",
         "NAME",
         "ap-guangzhou",
@@ -332,6 +338,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data: PathBuf,
     pub(crate) public_url: Option<String>,
+    pub(crate) url_domain: String,
     pub(crate) region: String,
     pub(crate) account: AccountId,
     pub(crate) uin: String,
@@ -545,6 +552,7 @@ impl Told {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             data: self.data(),
             public_url: self.public_url(),
+            url_domain: self.url_domain(),
             region: self.text("region"),
             account: AccountId(self.parse("app_id", "a number")),
             uin: self.parse::<u64>("uin", "a number").to_string(),
@@ -768,6 +776,25 @@ impl Told {
             );
         }
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    fn url_domain(&mut self) -> String {
+        let (name, source) = self.raw("url_domain");
+        let label = |label: &str| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if !name.split('.').all(label) {
+            self.problem(
+                "url_domain",
+                &name,
+                &source,
+                "a host's name, such as fn.example.com",
+            );
+        }
+        name.to_ascii_lowercase()
     }
 
     fn cron_zone(&mut self) -> TimeZone {

@@ -5,9 +5,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use scf::SecretKey;
+use scf::{Call, Code, Error, SecretKey};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use subtle::ConstantTimeEq;
+
+use crate::clock;
 
 const ID: &str = "VIRGA_SECRET_ID";
 const KEY: &str = "VIRGA_SECRET_KEY";
@@ -21,8 +23,25 @@ pub(crate) struct Credentials {
     pub(crate) key: SecretKey,
 }
 
+impl Credentials {
+    /// Whether a call is signed with this pair.
+    pub(crate) fn verify(&self, call: &Call<'_>) -> Result<(), Error> {
+        let known = call.secret_id().as_bytes().ct_eq(self.id.as_bytes());
+        if !bool::from(known) {
+            let message = "the secret id is not known here; virga's is in credentials.json in its data directory";
+            return Err(Error::new(Code::SecretIdNotFound, message));
+        }
+        if call.token.is_some() {
+            let message =
+                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
+            return Err(Error::new(Code::TokenFailure, message));
+        }
+        call.verify(&self.key, clock::now_ms() / 1000)
+    }
+}
+
 /// Why there is no key pair.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum CredentialsError {
     #[error("{ID} and {KEY} must be set together, or neither; {0} is missing")]
     Half(&'static str),

@@ -1,8 +1,8 @@
-//! Custom domains: who asks for a host reads one entry of the view.
+//! Custom domains and functions' URLs: who asks for one reads an entry of the view.
 
 use std::sync::Arc;
 
-use model::{AccountId, Domain, DomainName, Limits};
+use model::{AccountId, Domain, DomainName, Function, Limits, TriggerName};
 
 use super::{Catalog, Error, Stored};
 use crate::kv::Precondition;
@@ -11,6 +11,11 @@ impl Catalog {
     /// The domain of a host, in lower case, if it is one.
     pub fn domain(&self, host: &str) -> Option<Arc<Stored<Domain>>> {
         self.read(|view| view.domains.get(host).cloned())
+    }
+
+    /// The function of a URL, by the URL's id.
+    pub fn function_of_url(&self, id: &TriggerName) -> Option<Arc<Stored<Function>>> {
+        self.read(|view| view.functions.get(view.urls.get(id)?).cloned())
     }
 
     /// An account's domains.

@@ -174,8 +174,9 @@ fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<
 fn refuse_own(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
     let own = [gateway.public_url.as_deref(), caller.host, Some(API_NAME)];
     let own = own.into_iter().flatten().map(host_name);
-    if own.into_iter().any(|host| host == name.as_str()) {
-        let message = format!("Domain: {name} is a host of the API");
+    if own.into_iter().any(|host| host == name.as_str()) || gateway.addresses.covers(name.as_str())
+    {
+        let message = format!("Domain: {name} is a host of the API, or of functions' URLs");
         return Err(Error::new(Code::InUse, message));
     }
     Ok(())

@@ -593,7 +593,7 @@ fn describe(
     Ok(())
 }
 
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     let bytes = uuid::Uuid::now_v7().into_bytes();
     // The last eight bytes are the random ones; their first two bits are fixed.
     bytes[9..]

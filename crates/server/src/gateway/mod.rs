@@ -43,13 +43,13 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
-use crate::clock;
 use crate::credentials::Credentials;
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::provisioner::Provisioner;
 use crate::queue::Queue;
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
+use crate::urls::Addresses;
 
 /// What the gateway is made from.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub(crate) struct Gateway {
     /// What a week's 0 stands for in cron expressions.
     pub(crate) weekday_zero: WeekdayZero,
     pub(crate) public_url: Option<String>,
+    /// Where functions' URLs are.
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
@@ -274,7 +276,7 @@ impl Gateway {
             body,
         };
         let call = Call::parse(raw).map_err(|e| ("", e))?;
-        self.authenticate(&call).map_err(|e| ("", e))?;
+        self.credentials.verify(&call).map_err(|e| ("", e))?;
         let action = known_action(&call).map_err(|e| ("", e))?;
         let host = headers
             .iter()
@@ -287,24 +289,6 @@ impl Gateway {
         };
         let answer = self.dispatch(action, &call, caller, shown).await;
         answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
-    }
-
-    fn authenticate(&self, call: &Call<'_>) -> Result<(), Error> {
-        use subtle::ConstantTimeEq;
-        let known = call
-            .secret_id()
-            .as_bytes()
-            .ct_eq(self.credentials.id.as_bytes());
-        if !bool::from(known) {
-            let message = "the secret id is not known here; virga's is in credentials.json in its data directory";
-            return Err(Error::new(Code::SecretIdNotFound, message));
-        }
-        if call.token.is_some() {
-            let message =
-                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
-            return Err(Error::new(Code::TokenFailure, message));
-        }
-        call.verify(&self.credentials.key, clock::now_ms() / 1000)
     }
 
     /// One line per action that is served.

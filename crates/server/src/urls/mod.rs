@@ -1,5 +1,7 @@
-//! HTTP to functions: requests that a host leads to one are taken here, before the API's routes.
+//! HTTP to functions: requests that a host, or a path, leads to one are taken here, before the API's routes.
 
+mod address;
+mod cors;
 mod event;
 mod reply;
 
@@ -18,11 +20,17 @@ use axum::response::Response;
 use bytes::Bytes;
 use catalog::Catalog;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use model::{FunctionKey, Limits, Qualifier, RequestId, RoutingKey, StatusCode as Outcome};
+use model::{
+    AccountId, Domain, FunctionKey, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
+    StatusCode as Outcome, TriggerName, UrlAuth,
+};
+use scf::{Call, RawRequest};
 use tokio::sync::Semaphore;
 use tracing::debug;
 use worker::failure_document;
 
+pub(crate) use self::address::Addresses;
+use self::address::read_path;
 use self::event::Seen;
 use crate::invoke::{Ingest, IngestError, Invocation};
 
@@ -34,14 +42,19 @@ const ROOM_KB: usize = 256 << 10;
 const SMALL_KB: usize = 64;
 
 /// What requests are led by.
-#[derive(Debug)]
 pub(crate) struct Urls {
+    addresses: Arc<Addresses>,
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
+    verify: Verify,
     /// Room for bodies, in KB; large ones wait their turn.
     room: Semaphore,
 }
+
+/// Says whose a signed request to a URL is, which came from an address.
+pub(crate) type Verify =
+    Box<dyn Fn(&Call<'_>, IpAddr) -> Result<AccountId, scf::Error> + Send + Sync>;
 
 /// Where a request leads.
 #[derive(Debug)]
@@ -50,6 +63,8 @@ struct Target {
     qualifier: Qualifier,
     /// The path as the function sees it, where that is not the request's.
     path: Option<String>,
+    /// What the URL is made with, where it is one.
+    url: Option<FunctionUrl>,
 }
 
 /// Why a request does not come to a function, or not to its answer: SCF's code, and a word for people.
@@ -57,52 +72,143 @@ struct Target {
 struct Refused(StatusCode, Outcome, String);
 
 impl Urls {
-    pub(crate) fn new(limits: Arc<Limits>, catalog: Catalog, ingest: Ingest) -> Self {
+    pub(crate) fn new(
+        addresses: Arc<Addresses>,
+        limits: Arc<Limits>,
+        catalog: Catalog,
+        ingest: Ingest,
+        verify: Verify,
+    ) -> Self {
         Self {
+            addresses,
             limits,
             catalog,
             ingest,
+            verify,
             room: Semaphore::new(ROOM_KB),
         }
     }
 
-    /// Where a request leads; `None` when its host is no function's.
+    /// Where a request leads; `None` when neither its host nor its path is a function's.
     fn find(&self, request: &Request) -> Option<Result<Target, Refused>> {
         let host = request.headers().get(HOST)?.to_str().ok()?;
-        let host = host_name(host);
-        let domain = self.catalog.domain(&host)?;
-        let path = request.uri().path();
-        let Some(route) = domain.value.route(path) else {
-            let message = format!("{host} has no route for {path}");
-            return Some(Err(Refused(
-                StatusCode::NOT_FOUND,
-                Outcome::FunctionNotFound,
-                message,
-            )));
-        };
-        Some(Ok(Target {
-            function: FunctionKey {
-                account: domain.value.account,
-                namespace: route.namespace.clone(),
-                name: route.function.clone(),
-            },
-            qualifier: route.qualifier.clone(),
-            path: route.rewrite(path),
-        }))
+        let (host, path) = (host_name(host), request.uri().path());
+        if self.addresses.covers(&host) {
+            let (account, id) = self.addresses.read_host(&host).unwrap_or_default();
+            return Some(self.of_url(id, Some(account), None));
+        }
+        if let Some(domain) = self.catalog.domain(&host) {
+            return Some(of_domain(&domain.value, path));
+        }
+        let (id, below) = read_path(path)?;
+        let below = if below.is_empty() { "/" } else { below };
+        Some(self.of_url(id, None, Some(below.to_owned())))
     }
 
-    async fn serve(&self, target: Target, request: Request) -> Response {
+    /// The target of a URL with this id, which is `account`'s where one is named.
+    fn of_url(
+        &self,
+        id: &str,
+        account: Option<&str>,
+        path: Option<String>,
+    ) -> Result<Target, Refused> {
+        let nobody = || {
+            let message = "no function has this URL".to_owned();
+            Refused(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+        };
+        let name = TriggerName::parse(id).map_err(|_| nobody())?;
+        let stored = self.catalog.function_of_url(&name).ok_or_else(nobody)?;
+        let function = &stored.value;
+        let (trigger, url) = function.url(id).ok_or_else(nobody)?;
+        if account.is_some_and(|account| account != function.key.account.to_string()) {
+            return Err(nobody());
+        }
+        if !trigger.enabled {
+            let message = "this function's URL is closed".to_owned();
+            return Err(Refused(
+                StatusCode::FORBIDDEN,
+                Outcome::UnauthorizedOperation,
+                message,
+            ));
+        }
+        Ok(Target {
+            function: function.key.clone(),
+            qualifier: trigger.qualifier.clone(),
+            path,
+            url: Some(url.clone()),
+        })
+    }
+
+    async fn serve(&self, target: Target, inside: bool, request: Request) -> Response {
         let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
         let (parts, body) = request.into_parts();
-        let mut reply = match self.run(id, &target, &parts, body).await {
-            Ok(reply) => reply,
-            Err(refused) => {
-                debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
-                refused.reply(id)
+        let cors = target.url.as_ref().and_then(|url| url.cors.as_ref());
+        let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);
+        let mut reply = match (refuse(&target, inside), cors.and_then(asks)) {
+            (Some(refused), _) => refused.reply(id),
+            // A browser that asks first hears of the function nothing.
+            (None, Some(answer)) => answer,
+            (None, None) => {
+                let mut reply = match self.run(id, &target, &parts, body).await {
+                    Ok(reply) => reply,
+                    Err(refused) => {
+                        debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
+                        refused.reply(id)
+                    }
+                };
+                if let Some(cors) = cors {
+                    cors::mark(cors, &parts.headers, reply.headers_mut());
+                }
+                reply
             }
         };
         reply::name(reply.headers_mut(), id);
         reply
+    }
+
+    /// Whether who signed a request may call a URL that takes no others.
+    fn authenticate(&self, target: &Target, parts: &Parts, body: &[u8]) -> Result<(), Refused> {
+        if target
+            .url
+            .as_ref()
+            .is_none_or(|url| url.auth == UrlAuth::Open)
+        {
+            return Ok(());
+        }
+        let headers: Vec<(&str, &str)> = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
+            })
+            .collect();
+        let raw = RawRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body,
+        };
+        let account = Call::parse_url(raw).and_then(|call| (self.verify)(&call, caller(parts)));
+        match account {
+            Ok(account) if account == target.function.account => Ok(()),
+            Ok(_) => {
+                let message = "the URL is another account's".to_owned();
+                Err(Refused(
+                    StatusCode::FORBIDDEN,
+                    Outcome::UnauthorizedOperation,
+                    message,
+                ))
+            }
+            Err(e) => {
+                let message = format!("{}: {}", e.code.as_str(), e.message);
+                Err(Refused(
+                    StatusCode::UNAUTHORIZED,
+                    Outcome::InvalidCredentials,
+                    message,
+                ))
+            }
+        }
     }
 
     async fn run(
@@ -113,6 +219,7 @@ impl Urls {
         body: Body,
     ) -> Result<Response, Refused> {
         let body = self.read(parts, body).await?;
+        self.authenticate(target, parts, &body)?;
         let seen = Seen {
             method: &parts.method,
             path: target.path.as_deref().unwrap_or(parts.uri.path()),
@@ -195,13 +302,45 @@ impl Urls {
     }
 }
 
-/// Puts them before other routes.
-pub(crate) fn before(urls: Arc<Urls>, routes: Router) -> Router {
+/// Why a URL is not for callers from inside, or not for any others.
+fn refuse(target: &Target, inside: bool) -> Option<Refused> {
+    let url = target.url.as_ref()?;
+    let open = if inside { url.intranet } else { url.extranet };
+    (!open).then(|| {
+        let message = "this function's URL is not for callers from here".to_owned();
+        Refused(
+            StatusCode::FORBIDDEN,
+            Outcome::UnauthorizedOperation,
+            message,
+        )
+    })
+}
+
+/// The target of a domain's path.
+fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
+    let route = domain.route(path).ok_or_else(|| {
+        let message = format!("{} has no route for {path}", domain.name);
+        Refused(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+    })?;
+    Ok(Target {
+        function: FunctionKey {
+            account: domain.account,
+            namespace: route.namespace.clone(),
+            name: route.function.clone(),
+        },
+        qualifier: route.qualifier.clone(),
+        path: route.rewrite(path),
+        url: None,
+    })
+}
+
+/// Puts them before other routes, which functions reach, or everybody else.
+pub(crate) fn before(urls: Arc<Urls>, inside: bool, routes: Router) -> Router {
     routes.layer(from_fn(move |request: Request, next: Next| {
         let urls = urls.clone();
         async move {
             match urls.find(&request) {
-                Some(Ok(target)) => urls.serve(target, request).await,
+                Some(Ok(target)) => urls.serve(target, inside, request).await,
                 Some(Err(refused)) => {
                     refused.reply(RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()))
                 }
@@ -234,7 +373,7 @@ impl Refused {
                 (StatusCode::PAYLOAD_TOO_LARGE, Outcome::RequestTooLarge)
             }
             IngestError::Draining => (StatusCode::SERVICE_UNAVAILABLE, Outcome::InternalError),
-            IngestError::Open { .. } | IngestError::Invalid(_) => {
+            IngestError::Open { .. } | IngestError::Invalid(_) | IngestError::Queue(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError)
             }
         };

@@ -273,3 +273,294 @@ fn a_domain_outlives_a_restart_and_nobody_takes_the_api_s_own() {
         "/"
     );
 }
+
+/// Gives a function a URL; its id, and what is said of it.
+fn url(client: &Client, function: &str, desc: &Value) -> (String, Value) {
+    let request = json!({"FunctionName": function, "TriggerName": "url-trigger", "Type": "http", "TriggerDesc": desc.to_string()});
+    let trigger = client.ok("CreateTrigger", &request)["TriggerInfo"].take();
+    let shown = trigger["TriggerDesc"].as_str().expect("text");
+    (
+        trigger["TriggerName"].as_str().expect("text").to_owned(),
+        serde_json::from_str(shown).expect("JSON"),
+    )
+}
+
+#[test]
+fn a_url_leads_to_its_function_by_host_and_by_path() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    let (id, shown) = url(&client, "shows", &json!({"AuthType": "NONE"}));
+    assert_eq!(id.len(), 10);
+    let host = format!("1250000000-{id}.ap-guangzhou.localhost");
+    let port = client.host().rsplit(':').next().expect("a port").to_owned();
+    assert_eq!(
+        shown["NetConfig"]["ExtranetUrl"],
+        format!("http://{host}:{port}")
+    );
+    assert_eq!(
+        shown["NetConfig"]["IntranetUrl"],
+        format!("http://virga.internal:9400/url/{id}")
+    );
+    let by_host = send(&client, &format!("{host}:{port}"), "GET /a?x=1", "", b"").json();
+    assert_eq!(
+        (&by_host["path"], &by_host["queryString"]["x"]),
+        (&json!("/a"), &json!("1"))
+    );
+    for (path, seen) in [("", "/"), ("/", "/"), ("/a/b", "/a/b")] {
+        let by_path = client.get(&format!("/url/{id}{path}?x=1")).json();
+        assert_eq!(
+            (&by_path["path"], &by_path["queryString"]["x"]),
+            (&json!(seen), &json!("1"))
+        );
+    }
+    let nobody = [
+        format!("1250000001-{id}.ap-guangzhou.localhost"),
+        "1250000000-abcdefghij.ap-guangzhou.localhost".to_owned(),
+        "ap-guangzhou.localhost".to_owned(),
+        "x.ap-guangzhou.localhost".to_owned(),
+    ];
+    for host in nobody {
+        assert_eq!(send(&client, &host, "GET /", "", b"").status, 404, "{host}");
+    }
+    assert_eq!(client.get("/url/abcdefghij/").status, 404);
+    assert_eq!(client.get("/url/").status, 404);
+    // Closed, opened, for an alias, and gone.
+    let status = |enable: &str| {
+        let request =
+            json!({"FunctionName": "shows", "TriggerName": id, "Type": "http", "Enable": enable});
+        client.ok("UpdateTriggerStatus", &request);
+        client.get(&format!("/url/{id}/")).status
+    };
+    assert_eq!((status("CLOSE"), status("OPEN")), (403, 200));
+    let second = json!({"FunctionName": "shows", "TriggerName": "x", "Type": "http"});
+    assert_eq!(
+        client.code("CreateTrigger", &second),
+        "ResourceInUse.Trigger"
+    );
+    client.ok("PublishVersion", &json!({"FunctionName": "shows"}));
+    let other = json!({"FunctionName": "shows", "TriggerName": "x", "Type": "http", "Qualifier": "1", "TriggerDesc": "{\"AuthType\":\"NONE\"}"});
+    let other = client.ok("CreateTrigger", &other)["TriggerInfo"]["TriggerName"].take();
+    let other = other.as_str().expect("text");
+    assert_eq!(client.get(&format!("/url/{other}/")).status, 200);
+    client.ok(
+        "DeleteTrigger",
+        &json!({"FunctionName": "shows", "TriggerName": other, "Type": "http"}),
+    );
+    assert_eq!(client.get(&format!("/url/{other}/")).status, 404);
+    client.ok("DeleteFunction", &json!({"FunctionName": "shows"}));
+    assert_eq!(client.get(&format!("/url/{id}/")).status, 404);
+}
+
+/// Signs a request to a URL's path as a user of SCF does.
+fn signed(client: &Client, request: &str, body: &[u8], age: i64) -> String {
+    use scf::tc3::{self, Canonical, Scope};
+    use sha2::{Digest, Sha256};
+    let (method, target) = request.split_once(' ').expect("a method");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs() as i64 - age;
+    let date = tc3::date(now);
+    let host = client.host();
+    let canonical = Canonical {
+        method,
+        path,
+        query,
+        headers: &format!("content-type:text/plain\nhost:{host}\nx-tc-action:invokefunctionurl\n"),
+        signed_headers: "content-type;host;x-tc-action",
+        payload_hash: &hex::encode(Sha256::digest(body)),
+    };
+    let scope = Scope {
+        date: &date,
+        service: "scf",
+    };
+    let signature = hex::encode(tc3::sign(&client.key, now, &scope, &canonical));
+    format!(
+        "Content-Type: text/plain\r\nX-TC-Action: InvokeFunctionUrl\r\nX-TC-Timestamp: {now}\r\nAuthorization: TC3-HMAC-SHA256 \
+         Credential={}/{date}/scf/tc3_request, SignedHeaders=content-type;host;x-tc-action, Signature={signature}\r\n",
+        client.id
+    )
+}
+
+#[test]
+fn a_url_with_cam_takes_signed_requests_alone() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    // Without a word of it, too.
+    let (id, shown) = url(&client, "shows", &json!({}));
+    assert_eq!(shown["AuthType"], "CAM");
+    let (host, path) = (client.host(), format!("/url/{id}/a"));
+    let attempt = |request: &str, headers: &str, body: &[u8]| {
+        send(&client, &host, request, headers, body).status
+    };
+    let put = format!("PUT {path}?x=1&y=%20");
+    let headers = signed(&client, &put, b"body", 0);
+    let reply = send(&client, &host, &put, &headers, b"body");
+    assert_eq!((reply.status, &reply.json()["body"]), (200, &json!("body")));
+    let get = format!("GET {path}");
+    assert_eq!(attempt(&get, &signed(&client, &get, b"", 0), b""), 200);
+    assert_eq!(attempt(&get, "", b""), 401);
+    // Another body, query, path or method than was signed; an old signature, a stranger's, and the API's own.
+    assert_eq!(attempt(&put, &headers, b"bodY"), 401);
+    assert_eq!(
+        attempt(&format!("PUT {path}?x=2&y=%20"), &headers, b"body"),
+        401
+    );
+    assert_eq!(
+        attempt(&format!("PUT {path}/b?x=1&y=%20"), &headers, b"body"),
+        401
+    );
+    assert_eq!(
+        attempt(&format!("POST {path}?x=1&y=%20"), &headers, b"body"),
+        401
+    );
+    assert_eq!(
+        attempt(&put, &signed(&client, &put, b"body", 3600), b"body"),
+        401
+    );
+    let stranger = Client::new(&client.endpoint, &client.id, "another key");
+    assert_eq!(
+        attempt(&put, &signed(&stranger, &put, b"body", 0), b"body"),
+        401
+    );
+    let mut unknown = client.clone();
+    unknown.id = "nobody".into();
+    assert_eq!(
+        attempt(&put, &signed(&unknown, &put, b"body", 0), b"body"),
+        401
+    );
+    let action = headers.replace("InvokeFunctionUrl", "ListFunctions");
+    assert_eq!(attempt(&put, &action, b"body"), 401);
+    let document = send(&client, &host, &get, "", b"").json();
+    assert_eq!(document["statusCode"], 401);
+    assert!(
+        document["errorMessage"]
+            .as_str()
+            .is_some_and(|text| text.contains("TC3-HMAC-SHA256")),
+        "{document}"
+    );
+}
+
+#[test]
+fn pages_of_other_origins_are_answered_as_the_trigger_says() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    let cors = json!({"Enable": true, "Origins": ["https://a.example"], "Methods": ["GET", "PUT"], "ExposeHeaders": ["x-seen"], "MaxAge": 60, "Credentials": true});
+    let (id, shown) = url(
+        &client,
+        "shows",
+        &json!({"AuthType": "NONE", "NetConfig": {"EnableIntranet": false, "EnableExtranet": true}, "CorsConfig": cors}),
+    );
+    assert_eq!(shown["CorsConfig"]["Origins"], json!(["https://a.example"]));
+    assert_eq!(shown["NetConfig"]["IntranetUrl"], "");
+    let asks = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-own\r\n";
+    let path = format!("/url/{id}/");
+    let before = send(
+        &client,
+        &client.host(),
+        &format!("OPTIONS {path}"),
+        asks,
+        b"",
+    );
+    assert_eq!(before.status, 204);
+    for (name, value) in [
+        ("access-control-allow-origin", "https://a.example"),
+        ("access-control-allow-methods", "GET, PUT"),
+        ("access-control-allow-headers", "x-own"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-max-age", "60"),
+    ] {
+        assert_eq!(before.header(name), [value], "{name}");
+    }
+    let sent = send(
+        &client,
+        &client.host(),
+        &format!("GET {path}"),
+        "Origin: https://a.example\r\n",
+        b"",
+    );
+    assert_eq!(
+        sent.header("access-control-allow-origin"),
+        ["https://a.example"]
+    );
+    assert_eq!(sent.header("access-control-expose-headers"), ["x-seen"]);
+    let stranger = send(
+        &client,
+        &client.host(),
+        &format!("GET {path}"),
+        "Origin: https://b.example\r\n",
+        b"",
+    );
+    assert!(stranger.header("access-control-allow-origin").is_empty());
+    // Without it the function answers for itself.
+    let update = json!({"FunctionName": "shows", "TriggerName": id, "Type": "http", "TriggerDesc": "{\"CorsConfig\": {\"Enable\": \"false\"}}"});
+    client.ok("UpdateTrigger", &update);
+    let own = send(
+        &client,
+        &client.host(),
+        &format!("OPTIONS {path}"),
+        asks,
+        b"",
+    );
+    assert_eq!(
+        (own.status, &own.json()["httpMethod"]),
+        (200, &json!("OPTIONS"))
+    );
+}
+
+#[test]
+fn functions_call_each_other_by_url_where_they_may() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    let source = "import urllib.request, urllib.error\ndef main_handler(e, c):\n    try:\n        return urllib.request.urlopen(e).status\n    except urllib.error.HTTPError as error:\n        return error.code\n";
+    client.create("calls", source, json!({"Timeout": 10}));
+    let net = |intranet: bool, extranet: bool| json!({"AuthType": "NONE", "NetConfig": {"EnableIntranet": intranet, "EnableExtranet": extranet}});
+    let (id, shown) = url(&client, "shows", &net(true, false));
+    let inside = &shown["NetConfig"]["IntranetUrl"];
+    assert_eq!(client.answer("calls", inside), 200);
+    assert_eq!(client.get(&format!("/url/{id}/")).status, 403);
+    let update = json!({"FunctionName": "shows", "TriggerName": id, "Type": "http", "TriggerDesc": net(false, true).to_string()});
+    client.ok("UpdateTrigger", &update);
+    assert_eq!(client.answer("calls", inside), 403);
+    assert_eq!(client.get(&format!("/url/{id}/")).status, 200);
+}
+
+#[test]
+fn what_a_url_cannot_be_is_refused_with_a_reason() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    for (desc, part) in [
+        ("{", "EOF"),
+        ("[]", "not as expected"),
+        (r#"{"AuthType": "BASIC"}"#, "NONE and CAM"),
+        (
+            r#"{"NetConfig": {"EnableIntranet": false, "EnableExtranet": false}}"#,
+            "must be true",
+        ),
+        (r#"{"NetConfig": {"EnableIntranet": 7}}"#, "EnableIntranet"),
+        (
+            r#"{"CorsConfig": {"Enable": true, "MaxAge": -1}}"#,
+            "MaxAge",
+        ),
+        (
+            r#"{"CorsConfig": {"Enable": true, "Origins": ["a b"]}}"#,
+            "Origins",
+        ),
+    ] {
+        let request = json!({"FunctionName": "shows", "TriggerName": "x", "Type": "http", "TriggerDesc": desc});
+        let refused = client
+            .call("CreateTrigger", &request)
+            .expect_err("a refusal");
+        assert_eq!(refused.code, "InvalidParameterValue.TriggerDesc", "{desc}");
+        assert!(
+            refused.message.contains(part),
+            "{desc}: {}",
+            refused.message
+        );
+    }
+    let domain = json!({"Domain": "a.ap-guangzhou.localhost", "Protocol": "HTTP", "EndpointsConfig": [to("shows", "/*")]});
+    assert_eq!(client.code("CreateCustomDomain", &domain), "ResourceInUse");
+}

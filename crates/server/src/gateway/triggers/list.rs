@@ -103,7 +103,7 @@ pub(in super::super) fn bound(
 
 /// A trigger in the API's shape.
 pub(super) fn shown(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> t::Trigger {
-    let (trigger_desc, custom_argument) = described(&trigger.spec);
+    let (trigger_desc, custom_argument) = described(gateway, key, trigger);
     let (region, uin) = (&gateway.region, &gateway.uin);
     t::Trigger {
         mod_time: clock::format(trigger.modified),

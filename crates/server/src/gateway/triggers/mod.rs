@@ -3,6 +3,7 @@
 //! A kind of trigger is a file: how it reads its description and how it shows it. [`read`] and [`described`] are where a
 //! new one is named; until then it is refused.
 
+mod http;
 mod list;
 mod timer;
 
@@ -37,6 +38,7 @@ fn read(
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     match kind {
+        TriggerKind::Http => http::read(gateway, given, old),
         TriggerKind::Timer => timer::read(gateway, given, old),
         other => {
             let other = other.as_str();
@@ -48,8 +50,9 @@ fn read(
 }
 
 /// A trigger's `TriggerDesc` and `CustomArgument`.
-fn described(spec: &TriggerSpec) -> (String, String) {
-    match spec {
+fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> (String, String) {
+    match &trigger.spec {
+        TriggerSpec::Http(url) => (http::described(gateway, key, trigger, url), String::new()),
         TriggerSpec::Timer(timer) => timer::described(timer),
     }
 }
@@ -91,6 +94,17 @@ impl Serve for CreateTrigger {
                     key.name
                 );
                 return Err(Error::new(Code::TriggerNameInUse, message));
+            }
+            if kind == TriggerKind::Http
+                && function
+                    .triggers_of(kind)
+                    .any(|other| other.qualifier == trigger.qualifier)
+            {
+                let message = format!(
+                    "Qualifier: {} has a URL already; update it",
+                    trigger.qualifier
+                );
+                return Err(Error::new(Code::TriggerInUse, message));
             }
             let most = gateway.limits.triggers_per_type as usize;
             if function.triggers_of(kind).count() >= most {
