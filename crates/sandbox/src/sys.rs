@@ -516,8 +516,8 @@ pub fn short_turns() -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) }).map(drop)
 }
 
-/// Whether a read of this descriptor would not wait.
-pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+/// Whether a read of this descriptor would not wait: there is something, or its other end is closed.
+pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
         events: libc::POLLIN,

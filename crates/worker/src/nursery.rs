@@ -48,6 +48,13 @@ pub(crate) struct Blank {
     pub(crate) shims: PathBuf,
 }
 
+impl Blank {
+    /// One that waits says nothing: something to read is the end of its process, whose cell may take a moment longer.
+    fn lives(&self) -> bool {
+        self.process.ended().is_none() && !sandbox::is_readable(self.socket.as_fd())
+    }
+}
+
 /// How blanks are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
@@ -151,7 +158,7 @@ impl Nursery {
 
 fn pop_living(ready: &Ready) -> Option<Blank> {
     let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
-    std::iter::from_fn(|| ready.pop_front()).find(|blank| blank.process.ended().is_none())
+    std::iter::from_fn(|| ready.pop_front()).find(Blank::lives)
 }
 
 /// The thread's state.

@@ -1,6 +1,6 @@
 //! The house's own rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -73,4 +73,30 @@ fn the_reference_page_is_what_the_binary_says() {
         page.contains(said.trim()),
         "docs/configuration.md is not what `virga reference` prints:\n{said}"
     );
+}
+
+#[test]
+fn the_page_of_fields_has_each_of_each_action() {
+    let published = include_str!("../../../scf/tests/api-2018-04-16.json");
+    let published: Value = serde_json::from_str(published).expect("JSON");
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/fields.md")).expect("the page");
+    let mut rows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let mut names = line.split('`').skip(1).step_by(2);
+        let action = names.next().expect("an action");
+        let mut fields = BTreeSet::new();
+        for field in names {
+            assert!(fields.insert(field), "{action}: {field} is there twice");
+        }
+        assert!(
+            rows.insert(action, fields).is_none(),
+            "{action} is there twice"
+        );
+    }
+    let actions = published["actions"].as_object().expect("actions");
+    let wanted = actions.iter().map(|(action, one)| {
+        let fields = one["request"].as_object().expect("fields").keys();
+        (action.as_str(), fields.map(String::as_str).collect())
+    });
+    assert_eq!(rows, wanted.collect());
 }
