@@ -104,6 +104,7 @@ impl Machine {
                 stopping: sum.stopping + one.stopping,
                 waiting: sum.waiting + one.waiting,
                 floor: sum.floor + one.floor,
+                ready: sum.ready + one.ready,
             })
     }
 

@@ -96,6 +96,7 @@ impl Pool {
             stopping: self.stopping,
             waiting: self.waiting,
             floor: self.floor,
+            ready: self.floor.min(self.busy + self.idle.len()),
         }
     }
 }

@@ -237,6 +237,8 @@ pub struct PoolStats {
     pub stopping: usize,
     /// Requests that wait.
     pub waiting: usize,
-    /// Instances that are kept ahead of need.
+    /// Instances that are to be kept ahead of need.
     pub floor: usize,
+    /// Of these, as many are there, whether they idle or serve.
+    pub ready: usize,
 }

@@ -3,7 +3,7 @@
 use super::{Blocked, Machine, stands_behind};
 use crate::pool::Pool;
 use crate::timer::Due;
-use crate::{Effect, PoolId, PoolSpec, Time};
+use crate::{Effect, Limit, PoolId, PoolSpec, Time};
 
 /// How long after a failed start the next one for a floor is tried, microseconds. It doubles with each failure in a row.
 const RETRY_FIRST: u64 = 1_000_000;
@@ -86,6 +86,17 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// What a pool waits for that has fewer instances than it keeps: memory, or only time.
+    pub fn lacks(&self, id: PoolId) -> Option<Limit> {
+        let pool = self
+            .pools
+            .get(&id)
+            .filter(|pool| pool.live() < pool.floor)?;
+        let short = self.room.short(&self.config, &pool.spec);
+        let full = || (!self.may_keep(&pool.spec)).then_some(Limit::Node);
+        Some(short.or_else(full).unwrap_or(Limit::Starting))
     }
 
     /// Whether floors may hold one more of this size. A node that has become smaller must still have room for others.

@@ -244,8 +244,9 @@ impl Core {
         let stats = self.machine.stats(pool)?;
         Some(Kept {
             floor: stats.floor,
-            ready: (stats.idle + stats.busy).min(stats.floor),
+            ready: stats.ready,
             trouble: self.troubles.get(&pool).cloned(),
+            lacks: self.machine.lacks(pool),
         })
     }
 

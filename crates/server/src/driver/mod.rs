@@ -76,6 +76,8 @@ pub(crate) struct Kept {
     pub(crate) ready: usize,
     /// Why the last start failed, if none has succeeded since.
     pub(crate) trouble: Option<String>,
+    /// What further ones wait for.
+    pub(crate) lacks: Option<Limit>,
 }
 
 /// Why a function cannot be served.

@@ -157,6 +157,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     for (state, count) in states {
         gateway.metrics.instances(state, count);
     }
+    gateway.metrics.provisioned(totals.floor, totals.ready);
     gateway.metrics.waiting(totals.waiting);
     if let Ok(backlog) = gateway.queue.backlog().await {
         let now = gateway.queue.clock().now();

@@ -28,10 +28,9 @@ impl Serve for PutProvisionedConcurrencyConfig {
             let stored = get(gateway, &key)?;
             let number = version(&stored.value, &request.qualifier)?;
             let progress = gateway.provisioner.progress(&stored.value, number);
-            if progress.is_some_and(|progress| progress.state == State::InProgress) {
+            if let Some(State::InProgress(why)) = progress.map(|progress| progress.state) {
                 let message = format!(
-                    "version {number} is still starting the instances of its last configuration; wait until its Status is \
-                     Done, or delete it"
+                    "version {number} is still at its last configuration ({why}); wait until its Status is Done, or delete it"
                 );
                 return Err(Error::new(Code::ProvisionedInProgress, message));
             }
@@ -99,7 +98,7 @@ fn show(
     let progress = gateway.provisioner.progress(function, number)?;
     let (status, reason) = match progress.state {
         State::Done => ("Done", String::new()),
-        State::InProgress => ("InProgress", String::new()),
+        State::InProgress(why) => ("InProgress", why),
         State::Failed(why) => ("Failed", why),
     };
     Some(t::VersionProvisionedConcurrencyInfo {

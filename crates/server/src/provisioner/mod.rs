@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catalog::{Catalog, Change};
-use dispatch::{TRACKING_EVERY_S, Tracking, TrackingTarget};
+use dispatch::{Limit, TRACKING_EVERY_S, Tracking, TrackingTarget};
 use model::{Function, FunctionId, FunctionKey, Provisioned, ProvisionedPolicy, Serving, Version};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use tracing::warn;
 
 pub(crate) use self::schedule::Clock;
 use crate::clock;
-use crate::driver::{Driver, Kept};
+use crate::driver::{Driver, Kept, limit_name};
 
 /// Between two looks at how many instances are used, and two attempts at a version that cannot be served.
 const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_EVERY_S);
@@ -63,7 +63,8 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Done,
-    InProgress,
+    /// With what it waits for.
+    InProgress(String),
     /// With the reason. What failed is tried again, now and then.
     Failed(String),
 }
@@ -269,6 +270,7 @@ fn progress(
 ) -> Progress {
     let floor = kept.as_ref().map_or(0, |kept| kept.floor);
     let available = kept.as_ref().map_or(0, |kept| kept.ready).min(allocated);
+    let lacks = kept.as_ref().and_then(|kept| kept.lacks);
     let trouble = trouble.or_else(|| kept?.trouble);
     let state = if floor == allocated && available == allocated {
         State::Done
@@ -278,7 +280,13 @@ fn progress(
     } else if let Some(why) = trouble {
         State::Failed(why)
     } else {
-        State::InProgress
+        State::InProgress(match lacks {
+            None | Some(Limit::Starting | Limit::Rate) => "instances are starting".into(),
+            Some(limit) => format!(
+                "instances wait for memory that others use: {} is short",
+                limit_name(limit)
+            ),
+        })
     };
     Progress {
         allocated,

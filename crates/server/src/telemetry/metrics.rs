@@ -11,6 +11,7 @@ const COLD_STARTS: &str = "virga_cold_starts_total";
 const COLD_START_DURATION: &str = "virga_cold_start_duration_seconds";
 const RECORDS_DROPPED: &str = "virga_log_records_dropped_total";
 const INSTANCES: &str = "virga_instances";
+const PROVISIONED: &str = "virga_provisioned_instances";
 const WAITING: &str = "virga_requests_waiting";
 const EVENTS_ACCEPTED: &str = "virga_events_accepted_total";
 const EVENTS_REFUSED: &str = "virga_events_refused_total";
@@ -74,6 +75,10 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "Log records dropped because the disk could not keep up"
     );
     describe_gauge!(INSTANCES, "Instances by state");
+    describe_gauge!(
+        PROVISIONED,
+        "Instances kept ahead of need: wanted, and ready"
+    );
     describe_gauge!(WAITING, "Requests that wait for an instance");
     describe_counter!(EVENTS_ACCEPTED, "Asynchronous events that were accepted");
     describe_counter!(
@@ -137,6 +142,12 @@ impl Metrics {
             InstanceState::Frozen => "frozen",
         };
         gauge!(INSTANCES, "state" => label).set(count as f64);
+    }
+
+    /// Sets how many instances are to be kept ahead of need, and how many of them are there.
+    pub(crate) fn provisioned(&self, wanted: usize, ready: usize) {
+        gauge!(PROVISIONED, "state" => "wanted").set(wanted as f64);
+        gauge!(PROVISIONED, "state" => "ready").set(ready as f64);
     }
 
     /// Sets how many requests wait.

@@ -252,3 +252,23 @@ fn new_instances_come_at_their_rate_and_a_wait_that_ends_for_it_says_so() {
     let (ids, refused) = burst(&client, "first", 2, 0.1);
     assert_eq!((ids.len(), refused), (2, 0));
 }
+
+#[test]
+fn what_runs_above_a_lowered_limit_ends_with_its_request() {
+    let server = Server::flags(VIRGA, &["--wait", "60"]);
+    let client = server.client();
+    client.create("first", SLOW, json!({"Timeout": 60}));
+    thread::scope(|scope| {
+        let running = scope.spawn(|| burst(&client, "first", 4, 3.0));
+        testkit::eventually("all are busy", || {
+            client.metric("virga_instances{state=\"busy\"}") == Some(4.0)
+        });
+        assert_eq!(reserve(&client, "first", 128), "");
+        // These wait behind them, and find the one that may stay.
+        let (ids, refused) = burst(&client, "first", 6, 0.05);
+        assert_eq!((ids.len(), refused), (1, 0));
+        let (ids, refused) = running.join().expect("joined");
+        assert_eq!((ids.len(), refused), (4, 0));
+    });
+    testkit::eventually("the others are gone", || instances(&client) == 1);
+}

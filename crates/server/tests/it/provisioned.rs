@@ -92,6 +92,10 @@ fn a_version_is_warm_before_it_is_called_and_stays_so_whatever_comes() {
     published(&client, "warm", SLOW, json!({"Timeout": 20}));
     assert_eq!(put(&client, "warm", "1", 3), "");
     until(&client, "warm", "Done", 3);
+    for state in ["wanted", "ready"] {
+        let line = format!("virga_provisioned_instances{{state=\"{state}\"}}");
+        assert_eq!(client.metric(&line), Some(3.0), "{state}");
+    }
     // No request waited for them, and each says what its start cost.
     let results = burst(&client, "warm", 3, 0.5);
     assert_eq!(seen(&results), (3, 3));
@@ -197,6 +201,28 @@ fn while_instances_start_nothing_else_can_be_asked_but_to_leave_it() {
     );
     assert_eq!(delete(&client, "slow"), "");
     assert_eq!(put(&client, "slow", "1", 0), "");
+}
+
+#[test]
+fn what_waits_for_memory_says_so_and_gets_it_before_new_requests() {
+    let limits = "concurrency_mb=512,unreservable_mb=128";
+    let server = Server::flags(VIRGA, &["--limits", limits, "--wait", "60"]);
+    let client = server.client();
+    for name in ["kept", "greedy"] {
+        published(&client, name, SLOW, json!({"Timeout": 60}));
+    }
+    thread::scope(|scope| {
+        let running = scope.spawn(|| burst(&client, "greedy", 8, 2.0));
+        eventually("all memory is used", || instances(&client, &["busy"]) == 4);
+        assert_eq!(put(&client, "kept", "1", 2), "");
+        eventually("it says what it waits for", || {
+            let shown = shown(&client, "kept");
+            let reason = shown["StatusReason"].as_str().unwrap_or_default();
+            shown["Status"] == "InProgress" && reason.contains("region unreserved quota is short")
+        });
+        until(&client, "kept", "Done", 2);
+        assert_eq!(seen(&running.join().expect("joined")).1, 4);
+    });
 }
 
 #[test]
