@@ -435,7 +435,9 @@ impl Drop for Carried {
 fn is_short(status: StatusCode) -> bool {
     matches!(
         status,
-        StatusCode::ResourceLimitReached | StatusCode::InsufficientResources
+        StatusCode::ResourceLimit
+            | StatusCode::ResourceLimitReached
+            | StatusCode::InsufficientResources
     )
 }
 

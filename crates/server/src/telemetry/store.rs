@@ -174,7 +174,7 @@ impl Store {
             Outcomes::Succeeded => "status = 200",
             Outcomes::Failed => "status <> 200",
             Outcomes::TimedOut => "status IN (433, 450)",
-            Outcomes::OutOfResources => "status IN (432, 434, 449)",
+            Outcomes::OutOfResources => "status IN (429, 432, 434, 449)",
             Outcomes::Exceptions => "status IN (430, 443)",
         };
         let (from, to) = match query.request {
