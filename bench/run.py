@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+import ahead
 import catalog
 import isolation
 import timers
@@ -37,6 +38,7 @@ def main():
         "create_to_answer_ms": bench.create_to_answer(),
         "isolation": isolation.measure(options),
         "catalog": catalog.measure(options),
+        "ahead": ahead.measure(options),
         "timers": timers.measure(options),
     }
     results["targets"] = targets(results)
@@ -227,6 +229,7 @@ def targets(results):
     rows.append(("%d idle instances, %% of a processor" % apart["idle"]["instances"], apart["idle"]["percent"], "<=", 1))
     rows.append(("freeze and thaw, ms", apart["freeze_and_thaw"]["p50_ms"], "<=", 0.3))
     rows.append(("p99 beside hostile functions, times its quiet p99", apart["neighbour"]["times"], "<=", 2))
+    rows.append(("first call of a provisioned instance, share of a cold one", results["ahead"]["share"], "<=", 0.8))
     many = results["catalog"]
     rows.append(("start with %d functions, s" % many["functions"], many["ready_s"], "<=", 3))
     rows.append(("memory with %d functions, MB" % many["functions"], many["resident_mb"], "<=", 200))
@@ -264,6 +267,9 @@ def show(results):
           (near["quiet"]["p99_ms"], near["loud"]["p99_ms"], near["quiet"]["p50_ms"], near["loud"]["p50_ms"]))
     made = results["create_to_answer_ms"]
     print("CreateFunction to the first answer: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
+    first = results["ahead"]
+    print("the first call of an instance: cold p50 %.2f ms, p99 %.2f ms; provisioned p50 %.2f ms, p99 %.2f ms" %
+          (first["cold"]["p50_ms"], first["cold"]["p99_ms"], first["provisioned"]["p50_ms"], first["provisioned"]["p99_ms"]))
     many = results["catalog"]
     print("%d functions: created %.0f a second; ready in %.2f s, %.0f MB resident; ListFunctions p50 %.2f ms, p99 %.2f ms" %
           (many["functions"], many["created_per_second"], many["ready_s"], many["resident_mb"], many["list_ms"]["p50_ms"], many["list_ms"]["p99_ms"]))
