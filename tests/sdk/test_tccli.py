@@ -71,6 +71,21 @@ def test_versions_and_aliases(ok, tccli):
     ok("DeleteFunction", *named)
 
 
+def test_timers(ok, tccli):
+    named = ("--FunctionName", "timed")
+    timer = (*named, "--TriggerName", "nightly", "--Type", "timer")
+    ok("CreateFunction", *named, "--Runtime", "Python3.9", "--Code", json.dumps({"ZipFile": package(FIRST)}))
+    assert ok("CreateTrigger", *timer, "--TriggerDesc", "0 30 2 * * * *", "--Enable", "CLOSE")["TriggerInfo"]["Enable"] == 0
+    ok("UpdateTrigger", *timer, "--TriggerDesc", '{"cron":"0 45 2 * * * *"}', "--CustomArgument", "sleep")
+    ok("UpdateTriggerStatus", *timer, "--Enable", "OPEN")
+    (one, ) = ok("ListTriggers", *named)["Triggers"]
+    assert (one["TriggerDesc"], one["CustomArgument"], one["Enable"]) == ('{"cron":"0 45 2 * * * *"}', "sleep", 1)
+    ok("DeleteTrigger", *timer)
+    code, text = tccli("DeleteTrigger", *timer)
+    assert code != 0 and "ResourceNotFound.Trigger" in text
+    ok("DeleteFunction", *named)
+
+
 def test_layers_and_what_is_set_aside(ok):
     content = json.dumps({"ZipFile": package("WORD = 'shared'\n", "shared.py")})
     ok("PublishLayerVersion", "--LayerName", "common", "--CompatibleRuntimes", '["Python3.9"]', "--Content", content)

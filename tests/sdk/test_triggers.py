@@ -1,6 +1,9 @@
 """The official Python SDK on the actions on triggers."""
 
+import ast
+import datetime
 import json
+import time
 
 import pytest
 
@@ -41,6 +44,22 @@ def test_the_life_of_a_timer(api, function):
     assert [(trigger.TriggerName, trigger.Enable) for trigger in shown] == [("every-2_hours", 1)]
     api("DeleteTrigger", **of_it)
     assert api("ListTriggers", FunctionName=function).TotalCount == 0
+
+
+def test_a_timer_runs_its_function(api, function):
+    api("CreateTrigger", FunctionName=function, TriggerName="tick", Type="timer", TriggerDesc="* * * * * * *", CustomArgument="now")
+    for _ in range(300):
+        records = api("GetFunctionLogs", FunctionName=function).Data
+        if records:
+            break
+        time.sleep(0.1)
+    # The function prints what it gets.
+    printed = [line for line in records[0].Log.splitlines() if line.startswith("first ")]
+    event = ast.literal_eval(printed[0][len("first "):])
+    assert list(event) == ["Type", "TriggerName", "Time", "Message"]
+    assert (event["Type"], event["TriggerName"], event["Message"]) == ("Timer", "tick", "now")
+    due = datetime.datetime.strptime(event["Time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+    assert time.time() - 60 < due <= time.time()
 
 
 def test_listing(api, function):

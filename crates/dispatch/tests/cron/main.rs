@@ -485,3 +485,46 @@ fn the_last_time_of_a_span_is_the_last_that_stepping_finds() {
         cron("0 0 0 29 2 * *").last_within(0, second("2026-01-01T00:00:00Z"), &TimeZone::UTC);
     assert_eq!(leap, Some(second("2024-02-29T00:00:00Z")));
 }
+
+#[test]
+fn whatever_is_written_it_is_read_or_refused_and_time_goes_on() {
+    const PIECES: &[&str] = &[
+        "*", "?", "/", "-", ",", "#", "L", "W", "0", "1", "7", "31", "59", "99999", "1970", "2099",
+        "SUN", "jan", " ", " ", " ", "é", "\t", "\0",
+    ];
+    let zone = zone("Europe/Berlin");
+    let mut number = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |n: usize| {
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+        number as usize % n
+    };
+    let mut read = 0;
+    for _ in 0..200_000 {
+        // Either anything, or seven fields of which some are strange.
+        let text: String = if below(2) == 0 {
+            (0..below(30))
+                .map(|_| PIECES[below(PIECES.len())])
+                .collect()
+        } else {
+            let mut field = |_| match below(8) {
+                0 => PIECES[below(18)].to_owned() + PIECES[below(18)],
+                1 => PIECES[below(18)].to_owned(),
+                _ => "*".to_owned(),
+            };
+            (0..7).map(&mut field).collect::<Vec<_>>().join(" ")
+        };
+        if let Ok(cron) = Cron::parse(&text, WeekdayZero::Monday) {
+            read += 1;
+            for after in [i64::MIN, -1, 0, 1_795_000_000, 4_102_444_799, i64::MAX] {
+                let next = cron.next_after(after, &zone);
+                assert!(
+                    next.is_none_or(|next| next > after),
+                    "{text:?} after {after}"
+                );
+            }
+        }
+    }
+    assert!(read > 1000, "{read} were read");
+}

@@ -87,6 +87,7 @@ impl Timers {
             under_way: JoinSet::new(),
             latest: now.max(done),
             paused: None,
+            held_up: false,
             unwritten: false,
             written: Instant::now(),
         };
@@ -141,6 +142,8 @@ struct Keeper {
     latest: i64,
     /// Until when nothing is handed over.
     paused: Option<Instant>,
+    /// Whether the queue did not take the last event.
+    held_up: bool,
     /// Whether something was handed over since the last write.
     unwritten: bool,
     written: Instant,
@@ -260,11 +263,14 @@ impl Keeper {
     fn accepted(&mut self, due: Due, accepted: Result<(), IngestError>) {
         match accepted {
             Ok(()) => {
+                if std::mem::take(&mut self.held_up) {
+                    info!("the queue takes the events of timers again");
+                }
                 let late = clock::now_ms() - due.1 * 1000;
                 self.metrics.timer_event(late as f64 / 1000.0);
             }
             Err(IngestError::Queue(error)) => {
-                if self.paused.is_none_or(|until| until <= Instant::now()) {
+                if !std::mem::replace(&mut self.held_up, true) {
                     warn!(%error, "timers wait until the queue takes their events");
                 }
                 self.paused = Some(Instant::now() + PAUSE);

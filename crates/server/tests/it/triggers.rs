@@ -369,3 +369,41 @@ fn a_timer_of_an_alias_follows_it() {
     alias("UpdateAlias", "$LATEST");
     eventually("then the other", || says_so("IS one $LATEST"));
 }
+
+#[test]
+fn timers_wait_for_a_full_queue_and_lose_nothing() {
+    let flags = ["--event-store-mb", "1", "--event-throttled-ms", "100"];
+    let server = Server::flags(VIRGA, &flags);
+    let client = server.client();
+    client.create("fn", TELLS, json!({}));
+    client.create("full", "def main_handler(e, c):\n    pass\n", json!({}));
+    let reserve = json!({"FunctionName": "full", "ReservedConcurrencyMem": 0});
+    client.ok("PutReservedConcurrencyConfig", &reserve);
+    // In ever smaller events, until there is no room for a timer's.
+    for size in [120_000, 10_000, 1000, 100] {
+        let event = json!({"x": "y".repeat(size)}).to_string();
+        let request =
+            json!({"FunctionName": "full", "InvocationType": "Event", "ClientContext": event});
+        while client.code("Invoke", &request).is_empty() {}
+    }
+    each_second(&client, "tick", &json!({}));
+    let refused = || client.metric("virga_events_refused_total").unwrap_or(0.0);
+    let before = refused();
+    eventually("it is refused, and again", || refused() > before + 1.0);
+    assert_eq!(came(&client, "fn").len(), 0);
+    let since = Timestamp::now().as_second();
+    client.ok(
+        "DeleteReservedConcurrencyConfig",
+        &json!({"FunctionName": "full"}),
+    );
+    let mut found = BTreeMap::new();
+    eventually("it goes on", || {
+        found = came(&client, "fn");
+        found.keys().next_back().is_some_and(|last| *last > since) && missing(&found).is_empty()
+    });
+    assert!(
+        found.keys().next().is_some_and(|first| *first <= since),
+        "those that waited came, too"
+    );
+    assert_each_was_one(&found);
+}
