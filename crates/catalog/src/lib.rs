@@ -5,6 +5,7 @@
 //! shows it. With the store down, functions go on running and only changes fail.
 #![forbid(unsafe_code)]
 
+mod access;
 mod format;
 pub mod kv;
 mod table;

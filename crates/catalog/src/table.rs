@@ -1,12 +1,13 @@
 //! The catalog's typed tables over a store.
 //!
 //! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>`,
-//! `domain/<account>/<name>` and `account/<account>`. The
-//! namespace `default`, and every account, exists whether or not it has an entry.
+//! `domain/<account>/<name>` and `account/<account>`; who may use them is in [`crate::access`]. The namespace `default`, and every
+//! account's settings, exist whether or not they have an entry.
 
 mod domain;
 mod quota;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use model::{
@@ -18,6 +19,7 @@ use tokio::sync::{Mutex, broadcast, watch};
 use tracing::error;
 
 use crate::format;
+
 use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
 use crate::view::View;
 
@@ -36,6 +38,9 @@ pub enum Error {
     /// The namespace holds functions.
     #[error("namespace {0} still holds functions; delete them first")]
     NotEmpty(Namespace),
+    /// The account owns something.
+    #[error("it still has functions, namespaces or layers; delete them first")]
+    InUse,
     /// A quota is used up.
     #[error("the quota of {0} is used up")]
     Quota(u32),
@@ -96,6 +101,8 @@ struct Inner {
     view: RwLock<View>,
     applied: watch::Sender<Revision>,
     changes: broadcast::Sender<Change>,
+    /// The last change of accounts, keys and roles.
+    access: AtomicU64,
     /// Held by changes that look at more than the entry they write: quotas, and emptiness of a namespace.
     counting: Mutex<()>,
 }
@@ -121,6 +128,7 @@ impl Catalog {
         let (applied, _) = watch::channel(view.revision);
         let inner = Arc::new(Inner {
             kv,
+            access: AtomicU64::new(view.access.revision),
             view: RwLock::new(view),
             applied,
             changes,
@@ -427,7 +435,15 @@ impl Catalog {
         Ok(())
     }
 
-    fn read<T>(&self, run: impl FnOnce(&View) -> T) -> T {
+    pub(crate) fn access_counter(&self) -> Revision {
+        self.inner.access.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn counting(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.counting.lock().await
+    }
+
+    pub(crate) fn read<T>(&self, run: impl FnOnce(&View) -> T) -> T {
         run(&self
             .inner
             .view
@@ -435,7 +451,7 @@ impl Catalog {
             .unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    async fn put<T: serde::Serialize>(
+    pub(crate) async fn put<T: serde::Serialize>(
         &self,
         key: &str,
         record: &T,
@@ -450,7 +466,7 @@ impl Catalog {
         self.wait_for(revision).await
     }
 
-    async fn delete(&self, key: &str, on: Precondition) -> Result<(), Error> {
+    pub(crate) async fn delete(&self, key: &str, on: Precondition) -> Result<(), Error> {
         let revision = self.inner.kv.delete(key, on).await?;
         self.wait_for(revision).await
     }
@@ -472,12 +488,14 @@ impl Inner {
                 .view
                 .write()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            apply(
+            let applied = apply(
                 &mut view,
                 &event.key,
                 event.value.as_deref(),
                 event.revision,
-            )
+            );
+            self.access.store(view.access.revision, Ordering::Release);
+            applied
         };
         match applied {
             Ok(Some(change)) => drop(self.changes.send(change)),
@@ -595,6 +613,9 @@ fn apply(
             }
             Ok(None)
         }
-        _ => Err(wrong("of no known table".into())),
+        _ => match view.access.apply(table, account, first, value, revision) {
+            Some(applied) => applied.map(|()| None).map_err(wrong),
+            None => Err(wrong("of no known table".into())),
+        },
     }
 }

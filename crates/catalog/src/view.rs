@@ -9,6 +9,7 @@ use model::{
 };
 
 use crate::Stored;
+use crate::access::Access;
 
 /// All functions, namespaces, layers, domains and accounts. Readers share it under a lock that is held for a lookup.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ pub(crate) struct View {
     /// By host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
+    pub(crate) access: Access,
     /// The store's last change that is in here.
     pub(crate) revision: u64,
 }

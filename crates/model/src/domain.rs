@@ -1,7 +1,6 @@
 //! Custom domains: hosts whose requests go to functions, by their path.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 

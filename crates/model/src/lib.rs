@@ -5,6 +5,7 @@
 //! they carry `serde` only so that the catalog can store them.
 #![forbid(unsafe_code)]
 
+mod access;
 mod code;
 mod concurrency;
 mod domain;
@@ -14,10 +15,12 @@ mod invocation;
 mod layer;
 mod limits;
 mod names;
+mod policy;
 mod trigger;
 mod url;
 mod version;
 
+pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
@@ -33,6 +36,7 @@ pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
     RequestId, Runtime,
 };
+pub use policy::{Decision, Policy, Resource};
 pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
 pub use url::{Cors, FunctionUrl, UrlAuth};
 pub use version::{

@@ -15,8 +15,8 @@ macro_rules! text {
                 &self.0
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
@@ -33,7 +33,6 @@ macro_rules! text {
         }
     };
 }
-
 pub(crate) use text;
 
 /// The account that owns a function: SCF's AppId.
@@ -102,7 +101,7 @@ impl Default for Namespace {
     }
 }
 
-fn is_name(text: &str, min: usize, max: usize) -> bool {
+pub(crate) fn is_name(text: &str, min: usize, max: usize) -> bool {
     let bytes = text.as_bytes();
     (min..=max).contains(&bytes.len())
         && bytes[0].is_ascii_alphabetic()

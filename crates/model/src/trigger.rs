@@ -1,7 +1,5 @@
 //! Triggers: what runs a function, beside calls of the API.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;

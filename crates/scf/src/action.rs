@@ -9,6 +9,8 @@ use crate::types as t;
 pub trait Action {
     /// The name in `X-TC-Action`.
     const NAME: &'static str;
+    /// The API that has it, in `X-TC-Version`.
+    const VERSION: &'static str = crate::VERSION;
     /// The parameters.
     type Request: Serialize + DeserializeOwned;
     /// The answer, without its request id.
@@ -26,10 +28,14 @@ pub struct ActionInfo {
 
 /// Finds an action by its name.
 pub fn find(name: &str) -> Option<&'static ActionInfo> {
-    let index = ACTIONS
+    position(name).map(|index| &ACTIONS[index])
+}
+
+/// Where an action is in [`ACTIONS`].
+pub fn position(name: &str) -> Option<usize> {
+    ACTIONS
         .binary_search_by(|action| action.name.cmp(name))
-        .ok()?;
-    Some(&ACTIONS[index])
+        .ok()
 }
 
 macro_rules! actions {

@@ -393,6 +393,14 @@ impl<'a> Call<'a> {
     /// # Errors
     /// `MissingParameter` or `InvalidParameter`, naming the field.
     pub fn decode<A: Action>(&self) -> Result<A::Request, Error> {
+        self.peek()
+    }
+
+    /// Reads some of the parameters, whatever the action.
+    ///
+    /// # Errors
+    /// As [`Call::decode`].
+    pub fn peek<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match &self.parameters {
             Parameters::Json(body) => decode_json(body),
             Parameters::Flat(flat) => {

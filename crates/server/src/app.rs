@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
+use crate::access::{self, Access, Operator, Rules};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
@@ -66,6 +67,8 @@ pub(crate) enum StartError {
     InUse(String),
     #[error("this host cannot isolate functions:\n{0}\nvirga doctor shows all that is needed")]
     Host(String),
+    #[error(transparent)]
+    Account(#[from] model::Invalid),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
@@ -124,6 +127,7 @@ pub(crate) async fn up(
     let data = &config.data;
     let kv = SqliteKv::open(&data.join("catalog.sqlite"))?;
     let catalog = Catalog::open(Arc::new(kv)).await?;
+    let access = open_access(&config, credentials, catalog.clone())?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
     let prometheus =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
@@ -152,7 +156,7 @@ pub(crate) async fn up(
     if worker.interpreters().newest_python().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
-    let settings = driver_settings(&config, network::endpoint(&config, address));
+    let settings = driver_settings(&config, access.clone(), network::endpoint(&config, address));
     let driver = Driver::start(worker.clone(), packages.clone(), settings);
     let limits = Arc::new(config.limits.clone());
     let ingest = Ingest::new(
@@ -208,19 +212,17 @@ pub(crate) async fn up(
         config.public_url.as_deref(),
         address,
     ));
-    let pair = (config.account, credentials.clone());
+    let guard = access.clone();
     let urls = Arc::new(Urls::new(
         addresses.clone(),
         limits.clone(),
         catalog.clone(),
         ingest.clone(),
-        Box::new(move |call, _| pair.1.verify(call).map(|()| pair.0)),
+        Box::new(move |call, from, function| guard.admit_to_url(call, from, function)),
     ));
     let gateway = Gateway {
-        account: config.account,
-        credentials,
+        access,
         region: config.region.clone(),
-        uin: config.uin.clone(),
         weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
         addresses,
@@ -426,7 +428,25 @@ fn instances_by_files() -> u32 {
     u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
-fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Settings {
+fn open_access(
+    config: &Config,
+    credentials: credentials::Credentials,
+    catalog: Catalog,
+) -> Result<Access, StartError> {
+    let account = access::first_account(config.account, config.uin)?;
+    let operator = Operator {
+        account,
+        credentials,
+    };
+    let rules = Rules {
+        region: config.region.clone(),
+        rates: config.rate_limits.clone(),
+        failures: config.auth_failures,
+    };
+    Ok(Access::new(catalog, operator, rules))
+}
+
+fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) -> driver::Settings {
     driver::Settings {
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
@@ -442,9 +462,10 @@ fn driver_settings(config: &Config, endpoint: Option<String>) -> driver::Setting
         wait: config.wait,
         place: Arc::new(Place {
             region: config.region.clone(),
-            uin: config.uin.clone(),
+            uin: config.uin.to_string(),
             endpoint,
         }),
+        access,
     }
 }
 

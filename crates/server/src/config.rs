@@ -19,6 +19,8 @@ use model::{AccountId, Limits};
 use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
+use crate::access::{RateLimits, parse_rates};
+
 /// One thing that can be told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opt {
@@ -82,13 +84,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "app_id",
         "NUMBER",
         "1250000000",
-        "Account id (AppId) that owns all functions",
+        "Account id (AppId) of the first account, the operator's own",
     ),
     opt(
         "uin",
         "NUMBER",
         "100000000001",
-        "Account's Uin that functions are told",
+        "Uin of the first account, which its functions are told",
     ),
     opt(
         "python",
@@ -325,6 +327,18 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "text, json, or auto: text on a terminal and JSON elsewhere",
     ),
     opt(
+        "rate_limits",
+        "LIST",
+        "",
+        "Requests a second of each account, as ACTION=NUMBER separated by commas, * for all actions not named; 0, as what is not said, is any number",
+    ),
+    opt(
+        "auth_failures",
+        "NUMBER",
+        "20",
+        "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0, for virga behind a proxy, is any number",
+    ),
+    opt(
         "limits",
         "LIST",
         "",
@@ -341,7 +355,7 @@ pub(crate) struct Config {
     pub(crate) url_domain: String,
     pub(crate) region: String,
     pub(crate) account: AccountId,
-    pub(crate) uin: String,
+    pub(crate) uin: u64,
     pub(crate) python: Vec<PathBuf>,
     pub(crate) node: Vec<PathBuf>,
     pub(crate) runtime_fallback: bool,
@@ -380,6 +394,8 @@ pub(crate) struct Config {
     pub(crate) log_store_bytes: u64,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) auth_failures: u32,
     pub(crate) limits: Limits,
 }
 
@@ -555,7 +571,7 @@ impl Told {
             url_domain: self.url_domain(),
             region: self.text("region"),
             account: AccountId(self.parse("app_id", "a number")),
-            uin: self.parse::<u64>("uin", "a number").to_string(),
+            uin: self.parse("uin", "a number"),
             python: self.paths("python"),
             node: self.paths("node"),
             runtime_fallback: self.parse("runtime_fallback", "true or false"),
@@ -630,6 +646,8 @@ impl Told {
                     ("json", LogFormat::Json),
                 ],
             ),
+            rate_limits: self.rate_limits(),
+            auth_failures: self.number("auth_failures", 0, 1_000_000) as u32,
             limits: self.limits(),
         }
     }
@@ -826,6 +844,14 @@ impl Told {
             );
         }
         filter
+    }
+
+    fn rate_limits(&mut self) -> RateLimits {
+        let (list, source) = self.raw("rate_limits");
+        parse_rates(words(&list)).unwrap_or_else(|(given, allowed)| {
+            self.problem("rate_limits", given, &source, &allowed);
+            RateLimits::default()
+        })
     }
 
     fn limits(&mut self) -> Limits {

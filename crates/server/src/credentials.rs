@@ -5,11 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use scf::{Call, Code, Error, SecretKey};
+use scf::SecretKey;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
-
-use crate::clock;
 
 const ID: &str = "VIRGA_SECRET_ID";
 const KEY: &str = "VIRGA_SECRET_KEY";
@@ -21,23 +18,6 @@ pub(crate) const FILE: &str = "credentials.json";
 pub(crate) struct Credentials {
     pub(crate) id: String,
     pub(crate) key: SecretKey,
-}
-
-impl Credentials {
-    /// Whether a call is signed with this pair.
-    pub(crate) fn verify(&self, call: &Call<'_>) -> Result<(), Error> {
-        let known = call.secret_id().as_bytes().ct_eq(self.id.as_bytes());
-        if !bool::from(known) {
-            let message = "the secret id is not known here; virga's is in credentials.json in its data directory";
-            return Err(Error::new(Code::SecretIdNotFound, message));
-        }
-        if call.token.is_some() {
-            let message =
-                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
-            return Err(Error::new(Code::TokenFailure, message));
-        }
-        call.verify(&self.key, clock::now_ms() / 1000)
-    }
 }
 
 /// Why there is no key pair.
@@ -113,12 +93,24 @@ pub(crate) fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
     })
 }
 
-fn make(path: &Path) -> io::Result<Credentials> {
+/// A new pair.
+///
+/// # Errors
+/// When the system has no random bytes.
+pub(crate) fn random() -> io::Result<Credentials> {
     let mut random = [0; 48];
     io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
+    Ok(Credentials {
+        id: format!("AKID{}", hex::encode(&random[..16])),
+        key: SecretKey::new(hex::encode(&random[16..])),
+    })
+}
+
+fn make(path: &Path) -> io::Result<Credentials> {
+    let made = random()?;
     let stored = Stored {
-        secret_id: format!("AKID{}", hex::encode(&random[..16])),
-        secret_key: hex::encode(&random[16..]),
+        secret_id: made.id.clone(),
+        secret_key: made.key.reveal().to_owned(),
     };
     let aside = path.with_extension("new");
     let mut file = File::options()
@@ -130,10 +122,7 @@ fn make(path: &Path) -> io::Result<Credentials> {
     file.write_all(&serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?)?;
     file.sync_all()?;
     fs::rename(aside, path)?;
-    Ok(Credentials {
-        id: stored.secret_id,
-        key: SecretKey::new(stored.secret_key),
-    })
+    Ok(made)
 }
 
 #[cfg(test)]

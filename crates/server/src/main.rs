@@ -1,6 +1,7 @@
 //! The binary: the server under `up`, the command line under everything else.
 #![forbid(unsafe_code)]
 
+mod access;
 mod app;
 mod cli;
 mod clock;
@@ -12,6 +13,7 @@ mod gateway;
 mod invoke;
 mod lifecycle;
 mod network;
+mod operator;
 mod provisioner;
 mod queue;
 mod telemetry;

@@ -72,19 +72,46 @@ impl Client {
     /// Calls an action of a server that may end meanwhile; nothing where no whole answer comes.
     pub fn attempt(&self, action: &str, request: &Value) -> Option<Result<Value, Refused>> {
         let answer = self.try_post(action, request.to_string().as_bytes(), now(), &[])?;
+        Some(Self::read(answer))
+    }
+
+    fn read(answer: Answer) -> Result<Value, Refused> {
         assert_eq!(
             (answer.status, answer.content_type.as_str()),
             (200, "application/json")
         );
         let response = answer.json()["Response"].take();
         assert!(response["RequestId"].is_string(), "{response}");
-        Some(match response.get("Error") {
+        match response.get("Error") {
             None => Ok(response),
             Some(error) => Err(Refused {
                 code: text(&error["Code"]),
                 message: text(&error["Message"]),
             }),
-        })
+        }
+    }
+
+    /// The same client with another key.
+    pub fn with_key(&self, id: &str, key: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            key: SecretKey::new(key),
+            ..self.clone()
+        }
+    }
+
+    /// The same client with the key that an answer holds.
+    pub fn with_new_key(&self, answer: &Value) -> Self {
+        self.with_key(&text(&answer["SecretId"]), &text(&answer["SecretKey"]))
+    }
+
+    /// Calls an action of the operator's API.
+    ///
+    /// # Errors
+    /// The API's.
+    pub fn operate(&self, action: &str, request: &Value) -> Result<Value, Refused> {
+        let version = [("X-TC-Version", "virga-1")];
+        Self::read(self.post(action, request.to_string().as_bytes(), now(), &version))
     }
 
     /// Calls an action that must succeed.

@@ -37,7 +37,9 @@ pub(crate) enum ClientError {
 impl ClientError {
     pub(super) fn is_authentication(&self) -> bool {
         match self {
-            Self::Refused(refusal) => refusal.code.starts_with("AuthFailure"),
+            Self::Refused(refusal) => {
+                refusal.code.starts_with("AuthFailure") || refusal.code == "UnauthorizedOperation"
+            }
             Self::NoCredentials { .. } | Self::Credentials(_) => true,
             Self::Unreachable { .. } | Self::Strange { .. } => false,
         }
@@ -96,12 +98,21 @@ impl Client {
 
     /// Calls an action.
     pub(super) fn call<A: Action>(&self, request: &A::Request) -> Result<A::Response, ClientError> {
-        self.call_by_name(A::NAME, request)
+        self.send(A::VERSION, A::NAME, request)
     }
 
     /// Calls an action whose types are the caller's to know.
     pub(super) fn call_by_name<T: DeserializeOwned>(
         &self,
+        action: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(scf::VERSION, action, request)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        version: &str,
         action: &str,
         request: &impl Serialize,
     ) -> Result<T, ClientError> {
@@ -124,7 +135,7 @@ impl Client {
             .header("Content-Type", CONTENT_TYPE)
             .header("Authorization", &authorization)
             .header("X-TC-Action", action)
-            .header("X-TC-Version", scf::VERSION)
+            .header("X-TC-Version", version)
             .header("X-TC-Timestamp", now.to_string())
             .send(&body[..]);
         let unreachable = |source| ClientError::Unreachable {

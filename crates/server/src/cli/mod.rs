@@ -1,13 +1,15 @@
 //! The command line: a client of the public API, and the way to start the server.
 //!
 //! Exit codes: 0 success, 1 the function failed, 2 the command line is wrong, 3 the server cannot be reached or refused,
-//! 4 the server does not accept the credentials.
+//! 4 the server does not accept the credentials, or they may not do this.
 
+mod account;
 mod api;
 mod client;
 mod deploy;
 mod functions;
 mod invoke;
+mod key;
 mod logs;
 mod new;
 mod output;
@@ -101,6 +103,10 @@ enum Task {
     Trigger(trigger::TriggerTask),
     /// Call any action of the API
     Api(api::ApiArgs),
+    /// Create, list, show and delete accounts
+    Account(account::AccountArgs),
+    /// Create, list, disable and delete keys
+    Key(key::KeyArgs),
 }
 
 fn command() -> Command {
@@ -157,6 +163,11 @@ pub(crate) fn run() -> ExitCode {
             print(&page)
         }
         Some((_, task)) => {
+            // Common options may stand after the last word.
+            let mut task = task;
+            while let Some((_, inner)) = task.subcommand() {
+                task = inner;
+            }
             let output = if task.get_flag("text") {
                 Output::text_only()
             } else {
@@ -194,6 +205,8 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Trigger(task) => trigger::run(&client, &task, output),
         Task::Api(args) => api::run(&client, &args, output),
         Task::Delete(args) => functions::delete(&client, &args, output),
+        Task::Account(args) => account::run(&client, &args, output),
+        Task::Key(args) => key::run(&client, &args, output),
     }
 }
 

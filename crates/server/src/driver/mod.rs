@@ -21,6 +21,7 @@ use worker::{Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
 
 use self::core::{Act, Core};
 use self::slot::Slot;
+use crate::access::Access;
 use crate::telemetry::ColdStart;
 
 /// What the driver is set up with.
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     /// How long a request waits for an instance where none is on its way.
     pub(crate) wait: Duration,
     pub(crate) place: Arc<Place>,
+    /// Who functions are told they belong to.
+    pub(crate) access: Access,
 }
 
 /// A handle on the driver. Clones share it.
@@ -204,7 +207,10 @@ impl Driver {
             public_net: config.public_net,
             code: tree,
             layers,
-            place: self.shared.settings.place.clone(),
+            place: Arc::new(Place {
+                uin: self.shared.settings.access.uin(function.key.account),
+                ..Place::clone(&self.shared.settings.place)
+            }),
         });
         let now = self.now();
         let mut core = self.core();

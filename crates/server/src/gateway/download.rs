@@ -74,7 +74,7 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
 
 fn mac(gateway: &Gateway, digest: &str, expires: i64) -> Hmac<sha2::Sha256> {
     // A key of its own, so that a URL's signature says nothing about a request's.
-    let secret = gateway.credentials.key.reveal();
+    let secret = gateway.access.operator().credentials.key.reveal();
     let key = sha2::Sha256::digest(format!("virga package url\n{secret}"));
     let mut block = hmac::digest::Key::<Hmac<sha2::Sha256>>::default();
     block[..key.len()].copy_from_slice(&key);

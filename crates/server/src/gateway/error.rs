@@ -41,6 +41,7 @@ pub(super) fn function(error: catalog::Error) -> Error {
         catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
         catalog::Error::Quota(_) => Code::LimitExceededFunction,
         catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
+        catalog::Error::InUse => Code::FailedOperation,
         catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
         catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
     };
@@ -79,6 +80,18 @@ pub(super) fn domain(error: catalog::Error) -> Error {
                 format!("the account has its {limit} custom domains already; delete one first");
             Error::new(Code::LimitExceeded, message)
         }
+        _ => function(error),
+    }
+}
+
+/// A change of an account, a key or a role that the catalog refused.
+pub(super) fn access(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Quota(limit) => {
+            let message = format!("there are {limit} of them already; delete one first");
+            Error::new(Code::FailedOperation, message)
+        }
+        catalog::Error::Exists => Error::new(Code::OperationConflict, error.to_string()),
         _ => function(error),
     }
 }

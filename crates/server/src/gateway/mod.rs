@@ -15,17 +15,19 @@ mod invoke;
 mod layers;
 mod logs;
 mod namespaces;
+mod operator;
 mod provisioned;
 mod show;
 mod triggers;
 mod versions;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -43,7 +45,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
-use crate::credentials::Credentials;
+use crate::access::{Access, Principal};
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::provisioner::Provisioner;
@@ -54,10 +56,8 @@ use crate::urls::Addresses;
 /// What the gateway is made from.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    pub(crate) account: AccountId,
-    pub(crate) credentials: Credentials,
+    pub(crate) access: Access,
     pub(crate) region: String,
-    pub(crate) uin: String,
     /// What a week's 0 stands for in cron expressions.
     pub(crate) weekday_zero: WeekdayZero,
     pub(crate) public_url: Option<String>,
@@ -100,8 +100,11 @@ const SMALL_KB: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Caller<'a> {
     account: AccountId,
+    principal: &'a Principal,
     host: Option<&'a str>,
     request: RequestId,
+    /// Whether it is a function.
+    inside: bool,
 }
 
 /// An action that is served.
@@ -125,7 +128,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 
 /// The same for functions, which have no business with the operator's faces.
 pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
-    faces(Router::new(), gateway)
+    faces(Router::new(), gateway).layer(axum::Extension(Inside))
 }
 
 fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
@@ -187,8 +190,9 @@ async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response 
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
     let shown = id.to_string();
     let (parts, body) = request.into_parts();
+    let from = From::of(&parts);
     let answered = match gateway.read(&parts.headers, body).await {
-        Ok(body) => gateway.answer(id, &shown, &parts, &body).await,
+        Ok(body) => gateway.answer(id, &shown, from, &parts, &body).await,
         Err(error) => Err(("", error)),
     };
     let bytes = match answered {
@@ -259,6 +263,7 @@ impl Gateway {
         &self,
         id: RequestId,
         shown: &str,
+        from: From,
         parts: &Parts,
         body: &[u8],
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
@@ -277,18 +282,31 @@ impl Gateway {
             body,
         };
         let call = Call::parse(raw).map_err(|e| ("", e))?;
-        self.credentials.verify(&call).map_err(|e| ("", e))?;
-        let action = known_action(&call).map_err(|e| ("", e))?;
+        let principal = self
+            .access
+            .authenticate(&call, from.address)
+            .map_err(|e| ("", e))?;
         let host = headers
             .iter()
             .find(|(name, _)| *name == "host")
             .map(|(_, value)| *value);
         let caller = Caller {
-            account: self.account,
+            account: principal.owner.id,
+            principal: &principal,
             host,
             request: id,
+            inside: from.inside,
         };
-        let answer = self.dispatch(action, &call, caller, shown).await;
+        if call.version == crate::operator::VERSION {
+            return self.operate(&call, caller, shown).await;
+        }
+        let action = known_action(&call).map_err(|e| ("", e))?;
+        let answer = async {
+            self.access.authorize(&principal, action, &call)?;
+            self.access.admit(&principal, action)?;
+            self.dispatch(action, &call, caller, shown).await
+        };
+        let answer = answer.await;
         answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
     }
 
@@ -372,6 +390,28 @@ impl Gateway {
         Ok(envelope::ok(shown, &response))
     }
 }
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct From {
+    address: Option<IpAddr>,
+    /// Whether that is a function.
+    inside: bool,
+}
+
+impl From {
+    fn of(parts: &Parts) -> Self {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Self {
+            address: peer.map(|ConnectInfo(peer)| peer.ip()),
+            inside: parts.extensions.get::<Inside>().is_some(),
+        }
+    }
+}
+
+/// What requests of functions are marked with.
+#[derive(Clone, Copy, Debug)]
+struct Inside;
 
 enum Collected {
     Whole(Bytes),

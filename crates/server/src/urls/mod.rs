@@ -52,9 +52,9 @@ pub(crate) struct Urls {
     room: Semaphore,
 }
 
-/// Says whose a signed request to a URL is, which came from an address.
+/// Says whose a signed request to a function's URL is, which came from an address, and refuses one that may not call it.
 pub(crate) type Verify =
-    Box<dyn Fn(&Call<'_>, IpAddr) -> Result<AccountId, scf::Error> + Send + Sync>;
+    Box<dyn Fn(&Call<'_>, IpAddr, &FunctionKey) -> Result<AccountId, scf::Error> + Send + Sync>;
 
 /// Where a request leads.
 #[derive(Debug)]
@@ -189,7 +189,8 @@ impl Urls {
             headers: &headers,
             body,
         };
-        let account = Call::parse_url(raw).and_then(|call| (self.verify)(&call, caller(parts)));
+        let account = Call::parse_url(raw)
+            .and_then(|call| (self.verify)(&call, caller(parts), &target.function));
         match account {
             Ok(account) if account == target.function.account => Ok(()),
             Ok(_) => {
@@ -200,6 +201,11 @@ impl Urls {
                     message,
                 ))
             }
+            Err(e) if e.code == scf::Code::UnauthorizedOperation => Err(Refused(
+                StatusCode::FORBIDDEN,
+                Outcome::UnauthorizedOperation,
+                e.message,
+            )),
             Err(e) => {
                 let message = format!("{}: {}", e.code.as_str(), e.message);
                 Err(Refused(

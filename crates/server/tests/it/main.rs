@@ -1,5 +1,6 @@
 //! The real binary, asked over its public faces.
 
+mod access;
 mod actions;
 mod cli;
 mod concurrency;

@@ -104,7 +104,7 @@ pub(in super::super) fn bound(
 /// A trigger in the API's shape.
 pub(super) fn shown(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> t::Trigger {
     let (trigger_desc, custom_argument) = described(gateway, key, trigger);
-    let (region, uin) = (&gateway.region, &gateway.uin);
+    let (region, uin) = (&gateway.region, gateway.access.uin(key.account));
     t::Trigger {
         mod_time: clock::format(trigger.modified),
         r#type: trigger.spec.kind().as_str().to_owned(),

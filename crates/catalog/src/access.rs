@@ -1,0 +1,258 @@
+//! The tables of accounts, keys and roles.
+//!
+//! Keys: `tenant/<account>`, `key/<account>/<secret id>` and `role/<account>/<name>`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Account, AccountId, Key, Role, RoleName, SecretId};
+
+use crate::format::decode;
+use crate::kv::{Precondition, Revision};
+use crate::table::{Catalog, Error, Stored};
+
+/// Bounds of what is kept in memory.
+const ACCOUNTS_MAX: u32 = 10_000;
+const KEYS_MAX: u32 = 100;
+const ROLES_MAX: u32 = 1000;
+
+/// All of it, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    accounts: BTreeMap<AccountId, Arc<Stored<Account>>>,
+    keys: BTreeMap<(AccountId, SecretId), Arc<Stored<Key>>>,
+    roles: BTreeMap<(AccountId, RoleName), Arc<Stored<Role>>>,
+    /// The last change of any of it.
+    pub(crate) revision: Revision,
+}
+
+impl Access {
+    /// Brings one entry into it. `None` when the table is none of these.
+    pub(crate) fn apply(
+        &mut self,
+        table: &str,
+        account: AccountId,
+        name: &str,
+        value: Option<&[u8]>,
+        revision: Revision,
+    ) -> Option<Result<(), String>> {
+        let applied = match table {
+            "tenant" => put(&mut self.accounts, Ok(account), value, revision),
+            "key" => {
+                let key = SecretId::parse(name).map(|id| (account, id));
+                put(
+                    &mut self.keys,
+                    key.map_err(|e| e.to_string()),
+                    value,
+                    revision,
+                )
+            }
+            "role" => {
+                let key = RoleName::parse(name).map(|name| (account, name));
+                put(
+                    &mut self.roles,
+                    key.map_err(|e| e.to_string()),
+                    value,
+                    revision,
+                )
+            }
+            _ => return None,
+        };
+        self.revision = self.revision.max(revision);
+        Some(applied)
+    }
+}
+
+fn put<K: Ord, T: serde::de::DeserializeOwned>(
+    table: &mut BTreeMap<K, Arc<Stored<T>>>,
+    key: Result<K, String>,
+    value: Option<&[u8]>,
+    revision: Revision,
+) -> Result<(), String> {
+    let key = key?;
+    match value {
+        Some(bytes) => {
+            let value = decode(bytes)?;
+            table.insert(key, Arc::new(Stored { value, revision }));
+        }
+        None => drop(table.remove(&key)),
+    }
+    Ok(())
+}
+
+impl Catalog {
+    /// Counts changes of accounts, keys and roles. Costs next to nothing.
+    pub fn access_revision(&self) -> Revision {
+        self.access_counter()
+    }
+
+    /// An account, if there is one of this id.
+    pub fn account(&self, id: AccountId) -> Option<Arc<Stored<Account>>> {
+        self.read(|view| view.access.accounts.get(&id).cloned())
+    }
+
+    /// All accounts, by id.
+    pub fn accounts(&self) -> Vec<Arc<Stored<Account>>> {
+        self.read(|view| view.access.accounts.values().cloned().collect())
+    }
+
+    /// Adds an account. Its id, Uin and name must be its own.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    pub async fn create_account(&self, account: &Account) -> Result<(), Error> {
+        let _counting = self.counting().await;
+        let all = self.accounts();
+        let same = |other: &Account| {
+            other.id == account.id || other.uin == account.uin || other.name == account.name
+        };
+        if all.iter().any(|other| same(&other.value)) {
+            return Err(Error::Exists);
+        }
+        if all.len() >= ACCOUNTS_MAX as usize {
+            return Err(Error::Quota(ACCOUNTS_MAX));
+        }
+        let key = format!("tenant/{}", account.id);
+        self.put(&key, account, Precondition::Absent).await
+    }
+
+    /// Removes an account that owns nothing, with its keys and roles.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while it has functions, namespaces or layers; or the store's.
+    pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
+        let _counting = self.counting().await;
+        let functions = self.read(|view| view.functions.keys().any(|key| key.account == id));
+        let used = |layer: &Arc<Stored<model::Layer>>| !layer.value.versions.is_empty();
+        let spaces = self.namespaces(id);
+        if functions
+            || spaces.iter().any(|space| !space.value.name.is_default())
+            || self.layers(id).iter().any(used)
+        {
+            return Err(Error::InUse);
+        }
+        // Keys first: when this stops half way, nobody acts in the name of what is left.
+        for key in self.keys(id) {
+            self.delete_key(id, &key.value.id).await?;
+        }
+        for role in self.roles(id) {
+            self.delete_role(id, &role.value.name).await?;
+        }
+        for space in spaces {
+            let key = format!("namespace/{id}/{}", space.value.name);
+            self.delete(&key, Precondition::Any).await?;
+        }
+        for layer in self.layers(id) {
+            let key = format!("layer/{id}/{}", layer.value.name);
+            self.delete(&key, Precondition::Any).await?;
+        }
+        self.delete(&format!("account/{id}"), Precondition::Any)
+            .await?;
+        self.delete(&format!("tenant/{id}"), Precondition::Any)
+            .await
+    }
+
+    /// An account's keys, by id.
+    pub fn keys(&self, account: AccountId) -> Vec<Arc<Stored<Key>>> {
+        self.read(|view| {
+            let all = view.access.keys.iter();
+            let own = all.filter(|((owner, _), _)| *owner == account);
+            own.map(|(_, key)| key.clone()).collect()
+        })
+    }
+
+    /// All keys of all accounts.
+    pub fn all_keys(&self) -> Vec<Arc<Stored<Key>>> {
+        self.read(|view| view.access.keys.values().cloned().collect())
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    pub async fn create_key(&self, key: &Key) -> Result<(), Error> {
+        let _counting = self.counting().await;
+        if self.keys(key.account).len() >= KEYS_MAX as usize {
+            return Err(Error::Quota(KEYS_MAX));
+        }
+        self.put(&key_key(key.account, &key.id), key, Precondition::Absent)
+            .await
+    }
+
+    /// Replaces a key that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn update_key(&self, old: &Stored<Key>, new: &Key) -> Result<(), Error> {
+        let on = Precondition::Revision(old.revision);
+        self.put(&key_key(new.account, &new.id), new, on).await
+    }
+
+    /// Removes a key; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete_key(&self, account: AccountId, id: &SecretId) -> Result<(), Error> {
+        self.delete(&key_key(account, id), Precondition::Any).await
+    }
+
+    /// A role, if there is one of this name.
+    pub fn role(&self, account: AccountId, name: &RoleName) -> Option<Arc<Stored<Role>>> {
+        self.read(|view| view.access.roles.get(&(account, name.clone())).cloned())
+    }
+
+    /// An account's roles, by name.
+    pub fn roles(&self, account: AccountId) -> Vec<Arc<Stored<Role>>> {
+        self.read(|view| {
+            let all = view.access.roles.iter();
+            let own = all.filter(|((owner, _), _)| *owner == account);
+            own.map(|(_, role)| role.clone()).collect()
+        })
+    }
+
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    pub async fn create_role(&self, role: &Role) -> Result<(), Error> {
+        let _counting = self.counting().await;
+        if self.role(role.account, &role.name).is_some() {
+            return Err(Error::Exists);
+        }
+        if self.roles(role.account).len() >= ROLES_MAX as usize {
+            return Err(Error::Quota(ROLES_MAX));
+        }
+        self.put(
+            &role_key(role.account, &role.name),
+            role,
+            Precondition::Absent,
+        )
+        .await
+    }
+
+    /// Replaces a role that is still as it was read.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not, or the store's.
+    pub async fn update_role(&self, old: &Stored<Role>, new: &Role) -> Result<(), Error> {
+        let on = Precondition::Revision(old.revision);
+        self.put(&role_key(new.account, &new.name), new, on).await
+    }
+
+    /// Removes a role; one that is not there is no error.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete_role(&self, account: AccountId, name: &RoleName) -> Result<(), Error> {
+        self.delete(&role_key(account, name), Precondition::Any)
+            .await
+    }
+}
+
+fn key_key(account: AccountId, id: &SecretId) -> String {
+    format!("key/{account}/{id}")
+}
+
+fn role_key(account: AccountId, name: &RoleName) -> String {
+    format!("role/{account}/{name}")
+}

@@ -1,0 +1,486 @@
+//! What a key or a role may do: policies in the form of the cloud's access management (CAM).
+//!
+//! A statement allows or denies actions on resources. What no statement allows is denied, and what one denies is denied
+//! whatever others allow. Only what can be honoured is taken: a condition, a principal or a variable is refused when the
+//! policy is given, and not passed over when it is needed.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Invalid;
+
+/// Source: CAM's limit of a policy's text, bytes.
+const TEXT_MAX: usize = 6144;
+const VERSION: &str = "2.0";
+
+/// A checked policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Document", into = "Document")]
+pub struct Policy(Vec<Statement>);
+
+/// What a policy says of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A statement allows it, and none denies it.
+    Allowed,
+    /// A statement denies it.
+    Denied,
+    /// No statement speaks of it.
+    Unmentioned,
+}
+
+/// What an action is done to. Written in six parts: `qcs::<service>:<region>:uin/<uin>:<path>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resource<'a> {
+    /// Whose it is, as `scf`.
+    pub service: &'a str,
+    /// Where it is.
+    pub region: &'a str,
+    /// The owner's Uin.
+    pub uin: &'a str,
+    /// As `namespace/default/function/hello`; `*` where an action is about nothing in particular.
+    pub path: &'a str,
+}
+
+impl fmt::Display for Resource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            service,
+            region,
+            uin,
+            path,
+        } = self;
+        write!(f, "qcs::{service}:{region}:uin/{uin}:{path}")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: String,
+    #[serde(deserialize_with = "one_or_many")]
+    statement: Vec<Statement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    effect: Effect,
+    #[serde(deserialize_with = "one_or_many")]
+    action: Vec<String>,
+    #[serde(deserialize_with = "one_or_many")]
+    resource: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Effect {
+    Allow,
+    Deny,
+}
+
+impl Policy {
+    /// Reads and checks a policy's text.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Policy`, with what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.len() > TEXT_MAX {
+            let allowed = format!("up to {TEXT_MAX} bytes are");
+            return Err(Invalid::new("Policy", text, allowed));
+        }
+        serde_json::from_str(text).map_err(|e| Invalid::new("Policy", text, e.to_string()))
+    }
+
+    /// What it says of an action, which may go by several names, on a resource.
+    pub fn decide(&self, names: &[&str], resource: &Resource<'_>) -> Decision {
+        let mut decision = Decision::Unmentioned;
+        for statement in self.0.iter().filter(|one| one.is_about(names, resource)) {
+            match statement.effect {
+                Effect::Deny => return Decision::Denied,
+                Effect::Allow => decision = Decision::Allowed,
+            }
+        }
+        decision
+    }
+
+    /// The actions that it names, as they are written.
+    pub fn actions(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .flat_map(|one| &one.action)
+            .map(String::as_str)
+    }
+}
+
+impl Statement {
+    fn is_about(&self, names: &[&str], resource: &Resource<'_>) -> bool {
+        let named = |action: &String| {
+            // Older policies write `name/scf:Invoke`.
+            let action = action.strip_prefix("name/").unwrap_or(action);
+            match action.split_once(':') {
+                None => action == "*",
+                Some((service, name)) => {
+                    like(service, resource.service) && names.iter().any(|have| like(name, have))
+                }
+            }
+        };
+        self.action.iter().any(named) && self.resource.iter().any(|one| covers(one, resource))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.action.is_empty() || self.resource.is_empty() {
+            return Err("action and resource must each name something".into());
+        }
+        let both = self.action.iter().chain(&self.resource);
+        if let Some(text) = both.clone().find(|text| text.contains("${")) {
+            return Err(format!("{text:?} has a variable, and there are none here"));
+        }
+        let whole = |action: &&String| {
+            let action = action.strip_prefix("name/").unwrap_or(action);
+            action == "*"
+                || action
+                    .split_once(':')
+                    .is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
+        };
+        if let Some(action) = self.action.iter().find(|action| !whole(action)) {
+            return Err(format!(
+                "action {action:?} is not allowed; \"scf:Invoke\", \"scf:*\" and \"*\" are"
+            ));
+        }
+        match self.resource.iter().find(|text| !is_resource(text)) {
+            None => Ok(()),
+            Some(text) => Err(format!(
+                "resource {text:?} is not allowed; \"*\" and \
+                 \"qcs::scf:<region, as ap-guangzhou, or nothing>:uin/<uin>:namespace/<name>/function/<name>\" are, each part with or without *"
+            )),
+        }
+    }
+}
+
+impl TryFrom<Document> for Policy {
+    type Error = String;
+
+    fn try_from(document: Document) -> Result<Self, String> {
+        if document.version != VERSION {
+            let version = document.version;
+            return Err(format!(
+                "version {version:?} is not allowed; {VERSION:?} is"
+            ));
+        }
+        document.statement.iter().try_for_each(Statement::check)?;
+        Ok(Self(document.statement))
+    }
+}
+
+impl From<Policy> for Document {
+    fn from(policy: Policy) -> Self {
+        Self {
+            version: VERSION.into(),
+            statement: policy.0,
+        }
+    }
+}
+
+/// Whether a resource can be read as a pattern, so that none is taken for one that never matches.
+fn is_resource(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let [qcs, _, service, region, owner, path] = parts[..] else {
+        return false;
+    };
+    // The short names of regions that there once were (`gz`) mean nothing here.
+    let region = region.is_empty() || region.contains(['*', '-']);
+    let owner = owner.is_empty() || owner == "*" || owner.starts_with("uin/");
+    qcs == "qcs" && !service.is_empty() && region && owner && !path.is_empty()
+}
+
+/// Whether a pattern of six parts covers a resource. A region, or an owner, that is left out stands for every one.
+fn covers(pattern: &str, resource: &Resource<'_>) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    let mut parts = pattern.splitn(6, ':').skip(2);
+    let mut next = || parts.next().unwrap_or_default();
+    let (service, region, owner, path) = (next(), next(), next(), next());
+    let owner = owner.strip_prefix("uin/").unwrap_or(owner);
+    like(service, resource.service)
+        && (region.is_empty() || like(region, resource.region))
+        && (owner.is_empty() || like(owner, resource.uin))
+        && like(path, resource.path)
+}
+
+/// Whether a text is like a pattern, in which `*` stands for any text. Takes no longer than the product of their lengths.
+fn like(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut to) = (0, 0);
+    // The last `*`, and how much of the text it has taken.
+    let mut star = None;
+    while to < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, to));
+                at += 1;
+            }
+            Some(byte) if *byte == text[to] => {
+                at += 1;
+                to += 1;
+            }
+            _ => match star {
+                None => return false,
+                Some((star_at, taken)) => {
+                    star = Some((star_at, taken + 1));
+                    at = star_at + 1;
+                    to = taken + 1;
+                }
+            },
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+/// CAM takes a single thing for a list of one.
+fn one_or_many<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    given: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Either<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("one or a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<T>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(list))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, one: A) -> Result<Vec<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(one)).map(|one| vec![one])
+        }
+
+        fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Vec<T>, E> {
+            T::deserialize(one.into_deserializer()).map(|one| vec![one])
+        }
+    }
+
+    given.deserialize_any(Either(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Decision::{Allowed, Denied, Unmentioned};
+    use super::*;
+
+    fn policy(statements: &[(&str, &str, &str)]) -> Policy {
+        let statements: Vec<_> = statements
+            .iter()
+            .map(|(effect, action, resource)| {
+                serde_json::json!({"effect": effect, "action": action, "resource": [resource]})
+            })
+            .collect();
+        let text = serde_json::json!({"version": "2.0", "statement": statements}).to_string();
+        Policy::parse(&text).expect("a policy")
+    }
+
+    fn decide(statements: &[(&str, &str, &str)], action: &str, path: &str) -> Decision {
+        let resource = Resource {
+            service: "scf",
+            region: "ap-guangzhou",
+            uin: "100000000001",
+            path,
+        };
+        policy(statements).decide(&[action], &resource)
+    }
+
+    #[test]
+    fn each_part_of_a_statement_is_matched() {
+        const F: &str = "namespace/default/function/hello";
+        let rows = [
+            ("*", "*", "Invoke", F, Allowed),
+            ("scf:*", "*", "Invoke", F, Allowed),
+            ("scf:Invoke", "*", "Invoke", F, Allowed),
+            ("name/scf:Invoke", "*", "Invoke", F, Allowed),
+            (
+                "scf:List*",
+                "*",
+                "ListFunctions",
+                "namespace/default",
+                Allowed,
+            ),
+            ("scf:List*", "*", "Invoke", F, Unmentioned),
+            ("scf:invoke", "*", "Invoke", F, Unmentioned),
+            ("cos:*", "*", "Invoke", F, Unmentioned),
+            (
+                "*",
+                "qcs::scf:ap-guangzhou:uin/100000000001:namespace/default/function/hello",
+                "Invoke",
+                F,
+                Allowed,
+            ),
+            (
+                "*",
+                "qcs::scf::uin/100000000001:namespace/default/function/*",
+                "Invoke",
+                F,
+                Allowed,
+            ),
+            ("*", "qcs::scf:::namespace/default/*", "Invoke", F, Allowed),
+            (
+                "*",
+                "qcs::scf:ap-*:uin/**:namespace/*/function/h*o",
+                "Invoke",
+                F,
+                Allowed,
+            ),
+            ("*", "qcs::scf:::*", "ListLayers", "*", Allowed),
+            ("*", "qcs::scf:ap-beijing::*", "Invoke", F, Unmentioned),
+            ("*", "qcs::scf::uin/2:*", "Invoke", F, Unmentioned),
+            ("*", "qcs::cos:::*", "Invoke", F, Unmentioned),
+            (
+                "*",
+                "qcs::scf:::namespace/default/function/hell",
+                "Invoke",
+                F,
+                Unmentioned,
+            ),
+            (
+                "*",
+                "qcs::scf:::namespace/default/function/hello2",
+                "Invoke",
+                F,
+                Unmentioned,
+            ),
+            (
+                "*",
+                "qcs::scf:::namespace/default",
+                "Invoke",
+                F,
+                Unmentioned,
+            ),
+            (
+                "*",
+                "qcs::scf:::namespace/default/function/hello",
+                "ListLayers",
+                "*",
+                Unmentioned,
+            ),
+        ];
+        for (actions, resource, action, path, expected) in rows {
+            let found = decide(&[("allow", actions, resource)], action, path);
+            assert_eq!(
+                found, expected,
+                "{actions} on {resource}: {action} of {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_denial_wins_in_whatever_order_and_silence_denies() {
+        let allow = ("allow", "scf:*", "*");
+        let deny = ("deny", "scf:Delete*", "qcs::scf:::namespace/prod/*");
+        for statements in [[allow, deny], [deny, allow]] {
+            let prod = decide(&statements, "DeleteFunction", "namespace/prod/function/f");
+            assert_eq!(prod, Denied);
+            let test = decide(&statements, "DeleteFunction", "namespace/test/function/f");
+            assert_eq!(test, Allowed);
+        }
+        assert_eq!(decide(&[deny], "Invoke", "*"), Unmentioned);
+        assert_eq!(decide(&[], "Invoke", "*"), Unmentioned);
+    }
+
+    #[test]
+    fn an_action_is_meant_by_any_of_its_names() {
+        let resource = Resource {
+            service: "scf",
+            region: "r",
+            uin: "1",
+            path: "*",
+        };
+        let names = &["Invoke", "InvokeFunction"];
+        let allow = policy(&[("allow", "scf:InvokeFunction", "*")]);
+        assert_eq!(allow.decide(names, &resource), Allowed);
+        let deny = policy(&[("allow", "*", "*"), ("deny", "scf:InvokeFunction", "*")]);
+        assert_eq!(deny.decide(names, &resource), Denied);
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused() {
+        let statement = |more: &str| {
+            format!(
+                r#"{{"version":"2.0","statement":[{{"effect":"allow","action":["*"],"resource":["*"]{more}}}]}}"#
+            )
+        };
+        assert!(Policy::parse(&statement("")).is_ok());
+        let rows = [
+            (statement(r#","condition":{}"#), "condition"),
+            (statement(r#","principal":{}"#), "principal"),
+            (statement("").replace("2.0", "1.0"), "\"2.0\" is"),
+            (statement("").replace("allow", "permit"), "allow"),
+            (
+                statement("").replace(r#""action":["*"]"#, r#""action":[]"#),
+                "name something",
+            ),
+            (
+                statement("").replace(r#""action":["*"]"#, r#""action":["Invoke"]"#),
+                "scf:Invoke",
+            ),
+            (
+                statement("").replace(r#""resource":["*"]"#, r#""resource":["qcs::scf:gz::*"]"#),
+                "ap-guangzhou",
+            ),
+            (
+                statement("").replace(r#""resource":["*"]"#, r#""resource":["hello"]"#),
+                "qcs::scf",
+            ),
+            (
+                statement("").replace(r#""resource":["*"]"#, r#""resource":["qcs::scf:::${uin}"]"#),
+                "variable",
+            ),
+            (
+                statement(&format!(r#","x":"{}""#, "y".repeat(TEXT_MAX))),
+                "6144",
+            ),
+            ("[]".into(), "Policy"),
+        ];
+        for (text, part) in rows {
+            let refused = Policy::parse(&text).expect_err("refused").to_string();
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_stored_as_it_was_given() {
+        let text = r#"{"version":"2.0","statement":[{"effect":"deny","action":["scf:*"],"resource":["*"]}]}"#;
+        let policy = Policy::parse(text).expect("a policy");
+        assert_eq!(serde_json::to_string(&policy).expect("text"), text);
+        let single =
+            r#"{"version":"2.0","statement":{"effect":"deny","action":"scf:*","resource":"*"}}"#;
+        assert_eq!(Policy::parse(single), Ok(policy));
+    }
+
+    #[test]
+    fn stars_match_any_text_and_end_soon() {
+        for (pattern, text, matches) in [
+            ("", "", true),
+            ("*", "", true),
+            ("**", "abc", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abcd", false),
+            ("*ab", "aab", true),
+            ("a*b*c", "axbxbxc", true),
+            ("abc", "ab", false),
+            ("ab", "abc", false),
+        ] {
+            assert_eq!(like(pattern, text), matches, "{pattern} {text}");
+        }
+        assert!(!like(&"*a".repeat(500), &"a".repeat(499)));
+    }
+}

@@ -1,0 +1,308 @@
+//! Who calls, and what they may do: accounts, keys, policies, and how often.
+//!
+//! All keys are in memory, ready to verify with; a change of the catalog has the map made anew by whoever calls next. A
+//! call costs one look-up, one signature, and for keys with a policy a comparison with what it is about.
+
+mod limits;
+mod principal;
+mod scope;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use catalog::Catalog;
+use model::{Account, AccountId, AccountName, FunctionKey};
+use scf::{Call, Code, Error, SecretKey};
+
+use self::limits::{Failures, Gates};
+pub(crate) use self::limits::{RateLimits, parse_rates};
+pub(crate) use self::principal::{Principal, Rights};
+pub(crate) use self::scope::is_known;
+use crate::clock;
+use crate::credentials::Credentials;
+
+/// Whose the installation is: the configured account, and the key pair of the data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    pub(crate) account: Account,
+    pub(crate) credentials: Credentials,
+}
+
+/// What callers are held to.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The region that resources are in.
+    pub(crate) region: String,
+    pub(crate) rates: RateLimits,
+    /// Failures to authenticate, per address and second; 0 for any number.
+    pub(crate) failures: u32,
+}
+
+/// A handle on all that. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    catalog: Catalog,
+    operator: Operator,
+    rules: Rules,
+    keyring: RwLock<Arc<Keyring>>,
+    failures: Failures,
+    begun: Instant,
+}
+
+/// All keys and accounts as of one revision of the catalog.
+#[derive(Debug)]
+struct Keyring {
+    revision: u64,
+    keys: HashMap<String, Holder>,
+    owners: HashMap<AccountId, Arc<Owner>>,
+}
+
+/// A key, ready to verify with.
+#[derive(Debug)]
+struct Holder {
+    secret: SecretKey,
+    disabled: bool,
+    principal: Arc<Principal>,
+}
+
+/// An account, and how often it has called of late.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) id: AccountId,
+    pub(crate) uin: String,
+    gates: Gates,
+}
+
+impl Access {
+    pub(crate) fn new(catalog: Catalog, operator: Operator, rules: Rules) -> Self {
+        let failures = Failures::new(rules.failures);
+        let empty = Keyring {
+            revision: 0,
+            keys: HashMap::new(),
+            owners: HashMap::new(),
+        };
+        let inner = Inner {
+            keyring: RwLock::new(Arc::new(read(&catalog, &operator, &rules, &empty))),
+            catalog,
+            operator,
+            rules,
+            failures,
+            begun: Instant::now(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The account that the installation belongs to.
+    pub(crate) fn operator(&self) -> &Operator {
+        &self.inner.operator
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        &self.inner.rules.region
+    }
+
+    /// Says who signed a request. An address that fails too often is not listened to for a while.
+    ///
+    /// # Errors
+    /// `AuthFailure…`, or `RequestLimitExceeded`.
+    pub(crate) fn authenticate(
+        &self,
+        call: &Call<'_>,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, Error> {
+        let now = self.now_ns();
+        let failures = &self.inner.failures;
+        if from.is_some_and(|from| failures.too_many(from, now)) {
+            let message = "too many requests of this address could not be authenticated; \
+                           check the credentials and try again in a while";
+            return Err(Error::new(Code::RequestLimitExceeded, message));
+        }
+        let verified = self.verify(call);
+        if let (Err(_), Some(from)) = (&verified, from) {
+            failures.note(from, now);
+        }
+        verified
+    }
+
+    fn verify(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
+        let keyring = self.keyring();
+        let Some(holder) = keyring.keys.get(call.secret_id()) else {
+            let message = "the secret id is not known here; virga's first is in credentials.json in its data directory, \
+                           and virga key list shows all";
+            return Err(Error::new(Code::SecretIdNotFound, message));
+        };
+        if call.token.is_some() {
+            let message =
+                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
+            return Err(Error::new(Code::TokenFailure, message));
+        }
+        call.verify(&holder.secret, clock::now_ms() / 1000)?;
+        // Who does not hold the key is not told that it is disabled.
+        if holder.disabled {
+            let message = "the key is disabled; virga key enable turns it on again";
+            return Err(Error::new(Code::SecretIdNotFound, message));
+        }
+        Ok(holder.principal.clone())
+    }
+
+    /// Lets a call of an action through, if the account has not called it too often of late.
+    ///
+    /// # Errors
+    /// `RequestLimitExceeded`.
+    pub(crate) fn admit(&self, principal: &Principal, action: &str) -> Result<(), Error> {
+        let gates = &principal.owner.gates;
+        if gates.pass(action, || self.now_ns()) {
+            return Ok(());
+        }
+        let per_second = self.inner.rules.rates.of(action);
+        let message = format!(
+            "{action}: up to {per_second} requests a second are allowed to an account; try again in a moment"
+        );
+        Err(Error::new(Code::RequestLimitExceeded, message))
+    }
+
+    /// Whether a request may be served: what its key's policy says of its action on what it names.
+    ///
+    /// # Errors
+    /// `UnauthorizedOperation`, naming both.
+    pub(crate) fn authorize(
+        &self,
+        principal: &Principal,
+        action: &str,
+        call: &Call<'_>,
+    ) -> Result<(), Error> {
+        if !principal.is_bound() {
+            return Ok(());
+        }
+        scope::paths(action, call)?
+            .iter()
+            .try_for_each(|path| principal.check("scf", action, self.region(), path))
+    }
+
+    /// Says whose a signed request to a function's URL is, and whether it may call it. An account that the function is not of
+    /// is for the caller to refuse.
+    ///
+    /// # Errors
+    /// `AuthFailure…`, `RequestLimitExceeded` or `UnauthorizedOperation`.
+    pub(crate) fn admit_to_url(
+        &self,
+        call: &Call<'_>,
+        from: IpAddr,
+        function: &FunctionKey,
+    ) -> Result<AccountId, Error> {
+        let principal = self.authenticate(call, Some(from))?;
+        let (space, name) = (function.namespace.as_str(), function.name.as_str());
+        let path = scope::function(space, name);
+        principal.check("scf", scope::OF_URLS, self.region(), &path)?;
+        Ok(principal.owner.id)
+    }
+
+    /// The Uin that an account's functions are told.
+    pub(crate) fn uin(&self, account: AccountId) -> String {
+        let keyring = self.keyring();
+        let owner = keyring.owners.get(&account);
+        owner.map_or_else(String::new, |owner| owner.uin.clone())
+    }
+
+    /// Nanoseconds since the start.
+    fn now_ns(&self) -> u64 {
+        self.inner.begun.elapsed().as_nanos() as u64
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        let inner = &self.inner;
+        let revision = inner.catalog.access_revision();
+        let held = inner
+            .keyring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if held.revision == revision {
+            return held;
+        }
+        let mut held = inner
+            .keyring
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if held.revision < revision {
+            *held = Arc::new(read(&inner.catalog, &inner.operator, &inner.rules, &held));
+        }
+        held.clone()
+    }
+}
+
+/// Makes the map anew. Accounts keep the memory of their calls.
+fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) -> Keyring {
+    let revision = catalog.access_revision();
+    let own = &operator.account;
+    let stored = catalog.accounts();
+    let accounts = stored.iter().map(|stored| &stored.value);
+    let owner = |account: &Account| {
+        let kept = old.owners.get(&account.id).cloned();
+        let uin = account.uin.to_string();
+        kept.filter(|owner| owner.uin == uin).unwrap_or_else(|| {
+            Arc::new(Owner {
+                id: account.id,
+                uin,
+                gates: Gates::new(&rules.rates),
+            })
+        })
+    };
+    let owners: HashMap<_, _> = accounts
+        .filter(|account| account.id != own.id)
+        .chain([own])
+        .map(|account| (account.id, owner(account)))
+        .collect();
+    let mut keys = HashMap::new();
+    for stored in catalog.all_keys() {
+        let key = &stored.value;
+        let Some(owner) = owners.get(&key.account) else {
+            continue;
+        };
+        let rights = match &key.policy {
+            Some(policy) => Rights::Policy(policy.clone()),
+            None => Rights::Root,
+        };
+        let holder = Holder {
+            secret: SecretKey::new(key.secret.reveal()),
+            disabled: key.disabled,
+            principal: Principal::new(owner.clone(), rights),
+        };
+        keys.insert(key.id.to_string(), holder);
+    }
+    if let Some(owner) = owners.get(&own.id) {
+        let holder = Holder {
+            secret: operator.credentials.key.clone(),
+            disabled: false,
+            principal: Principal::new(owner.clone(), Rights::Operator),
+        };
+        keys.insert(operator.credentials.id.clone(), holder);
+    }
+    Keyring {
+        revision,
+        keys,
+        owners,
+    }
+}
+
+/// The configured account, which needs no entry in the catalog.
+pub(crate) fn first_account(id: AccountId, uin: u64) -> Result<Account, model::Invalid> {
+    Ok(Account {
+        id,
+        uin,
+        name: AccountName::parse(FIRST)?,
+        added: 0,
+    })
+}
+
+/// The name of the configured account.
+pub(crate) const FIRST: &str = "operator";

@@ -1,0 +1,80 @@
+//! Who a request is from, once its signature is verified.
+
+use std::sync::Arc;
+
+use model::{Decision, Policy, Resource};
+use scf::{Code, Error};
+
+use super::{Owner, scope};
+
+/// An account, and what may be done in its name.
+#[derive(Debug)]
+pub(crate) struct Principal {
+    pub(crate) owner: Arc<Owner>,
+    rights: Rights,
+}
+
+/// What may be done in an account's name.
+#[derive(Debug)]
+pub(crate) enum Rights {
+    /// Everything within it, and the care of all accounts.
+    Operator,
+    /// Everything within it.
+    Root,
+    /// What a key's policy says.
+    Policy(Policy),
+}
+
+impl Principal {
+    pub(super) fn new(owner: Arc<Owner>, rights: Rights) -> Arc<Self> {
+        Arc::new(Self { owner, rights })
+    }
+
+    /// Whether a policy says what it may.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.policy().is_some()
+    }
+
+    /// Whether accounts are its to care for.
+    pub(crate) fn is_operator(&self) -> bool {
+        matches!(self.rights, Rights::Operator)
+    }
+
+    fn policy(&self) -> Option<&Policy> {
+        match &self.rights {
+            Rights::Operator | Rights::Root => None,
+            Rights::Policy(policy) => Some(policy),
+        }
+    }
+
+    /// Whether it may do this.
+    ///
+    /// # Errors
+    /// `UnauthorizedOperation`, in the words that the cloud has for it.
+    pub(crate) fn check(
+        &self,
+        service: &str,
+        action: &str,
+        region: &str,
+        path: &str,
+    ) -> Result<(), Error> {
+        let Some(policy) = self.policy() else {
+            return Ok(());
+        };
+        let resource = Resource {
+            service,
+            region,
+            uin: &self.owner.uin,
+            path,
+        };
+        let why = match policy.decide(&scope::names(action), &resource) {
+            Decision::Allowed => return Ok(()),
+            Decision::Denied => "a statement denies it",
+            Decision::Unmentioned => "no statement allows it",
+        };
+        let message = format!(
+            "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
+        );
+        Err(Error::new(Code::UnauthorizedOperation, message))
+    }
+}

@@ -1,0 +1,142 @@
+//! `virga key`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Failure;
+use super::client::Client;
+use super::output::Output;
+use crate::operator::{
+    CreateKey, CreateKeyRequest, DeleteKey, KeyInfo, KeyRequest, ListKeys, NewKey, OfAccount,
+    UpdateKey, UpdateKeyRequest,
+};
+
+/// Flags of `virga key`.
+#[derive(Args, Debug)]
+pub(super) struct KeyArgs {
+    #[command(subcommand)]
+    task: Task,
+    /// The account, by name or AppId; else the caller's own
+    #[arg(long, short, global = true)]
+    account: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Create a key and print it; its secret is shown this once
+    Create {
+        /// A file with what it may do, a policy in CAM's form; else everything within the account
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// List keys, without their secrets
+    List,
+    /// Refuse a key from now on
+    Disable {
+        /// The key
+        id: String,
+    },
+    /// Take a disabled key again
+    Enable {
+        /// The key
+        id: String,
+    },
+    /// Change what a key may do
+    Policy {
+        /// The key
+        id: String,
+        /// A file with a policy in CAM's form
+        file: PathBuf,
+    },
+    /// Delete a key
+    Delete {
+        /// The key
+        id: String,
+    },
+}
+
+pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<(), Failure> {
+    let account = args.account.clone();
+    let update = |id: &str, disabled: Option<bool>, policy: Option<Value>, words: &str| {
+        let updated = client.call::<UpdateKey>(&UpdateKeyRequest {
+            account: account.clone(),
+            secret_id: id.to_owned(),
+            disabled,
+            policy,
+        })?;
+        output.result(&format!("{words} key {id}"), &updated);
+        Ok(())
+    };
+    match &args.task {
+        Task::Create {
+            policy,
+            description,
+        } => {
+            let key = client.call::<CreateKey>(&CreateKeyRequest {
+                account: account.clone(),
+                description: Some(description.clone()),
+                policy: policy.as_deref().map(read_policy).transpose()?,
+            })?;
+            if output.is_json() {
+                output.document(&key);
+            } else {
+                show_new(&key, output);
+            }
+            Ok(())
+        }
+        Task::List => {
+            let keys = client.call::<ListKeys>(&OfAccount { account })?.keys;
+            let row = |key: &KeyInfo| {
+                let may = if key.policy.is_some() {
+                    "a policy"
+                } else {
+                    "everything"
+                };
+                let words = [
+                    &key.secret_id,
+                    &key.status,
+                    may,
+                    &key.added,
+                    &key.description,
+                ];
+                words.map(str::to_owned).to_vec()
+            };
+            let headings = ["SECRET ID", "STATUS", "MAY DO", "ADDED", "DESCRIPTION"];
+            output.table(&headings, keys.iter().map(row).collect(), &keys);
+            Ok(())
+        }
+        Task::Disable { id } => update(id, Some(true), None, "disabled"),
+        Task::Enable { id } => update(id, Some(false), None, "enabled"),
+        Task::Policy { id, file } => update(id, None, Some(read_policy(file)?), "changed"),
+        Task::Delete { id } => {
+            let done = client.call::<DeleteKey>(&KeyRequest {
+                account: account.clone(),
+                secret_id: id.clone(),
+            })?;
+            output.result(&format!("deleted key {id}"), &done);
+            Ok(())
+        }
+    }
+}
+
+/// A new key, for people.
+pub(super) fn show_new(key: &NewKey, output: &Output) {
+    output.text(&format!(
+        "secret id   {}\nsecret key  {}",
+        key.secret_id, key.secret_key
+    ));
+    output.note("the secret key is shown this once; keep it where others do not read it");
+}
+
+/// A policy in a file, as JSON.
+pub(super) fn read_policy(file: &Path) -> Result<Value, Failure> {
+    let shown = file.display();
+    let text =
+        std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("{shown}: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| Failure::Usage(format!("{shown} is not JSON: {e}")))
+}

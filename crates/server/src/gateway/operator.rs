@@ -1,0 +1,84 @@
+//! The operator's actions. Whoever holds an account's root key cares for the account's keys and roles; accounts are the
+//! operator's. Nobody with a policy comes here, and no function.
+
+mod accounts;
+mod keys;
+
+use model::AccountId;
+use scf::{Action, Call, Code, Error};
+
+use super::{Caller, Gateway, Serve};
+use crate::operator as wire;
+
+impl Gateway {
+    /// One line per action.
+    pub(super) async fn operate(
+        &self,
+        call: &Call<'_>,
+        caller: Caller<'_>,
+        shown: &str,
+    ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
+        if caller.principal.is_bound() || caller.inside {
+            let message = "only an account's root key, and none from inside a function, cares for keys and roles";
+            return Err(("", Error::new(Code::UnauthorizedOperation, message)));
+        }
+        macro_rules! serve {
+            ($($action:ident,)*) => {
+                match call.action.as_ref() {
+                    $(<wire::$action as Action>::NAME => {
+                        let name = <wire::$action as Action>::NAME;
+                        let served = self.serve::<wire::$action>(call, caller, shown).await;
+                        served.map(|bytes| (name, bytes)).map_err(|error| (name, error))
+                    })*
+                    other => {
+                        let there = [$(<wire::$action as Action>::NAME),*].join(", ");
+                        let shown: String = other.chars().take(60).collect();
+                        let message = format!("the action {shown:?} does not exist in version {}; there are {there}", wire::VERSION);
+                        Err(("", Error::new(Code::InvalidAction, message)))
+                    }
+                }
+            };
+        }
+        serve! {
+            CreateAccount,
+            CreateKey,
+            DeleteAccount,
+            DeleteKey,
+            DescribeAccount,
+            ListAccounts,
+            ListKeys,
+            UpdateKey,
+        }
+    }
+
+    /// The account that a request is about: the caller's own, or for the operator any.
+    fn subject(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
+        let Some(given) = given.filter(|text| !text.is_empty()) else {
+            return Ok(caller.account);
+        };
+        let found = self.find_account(given).map(|account| account.id);
+        match found {
+            Some(id) if id == caller.account || caller.principal.is_operator() => Ok(id),
+            // Nobody else is told whether it exists.
+            _ => {
+                let shown: String = given.chars().take(60).collect();
+                let message = format!("Account: there is none of the name or AppId {shown:?}");
+                Err(Error::new(Code::InvalidParameterValue, message))
+            }
+        }
+    }
+}
+
+fn operators_alone(caller: Caller<'_>) -> Result<(), Error> {
+    if caller.principal.is_operator() {
+        return Ok(());
+    }
+    let message =
+        "accounts are the operator's, whose key is in credentials.json in the data directory";
+    Err(Error::new(Code::UnauthorizedOperation, message))
+}
+
+/// What is kept of people's words.
+fn described(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
+    super::functions::description(text, &gateway.limits)
+}

@@ -1,0 +1,155 @@
+//! Keys: made, shown without their secrets, turned off and deleted.
+
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::{AccountId, Key, Policy, Secret, SecretId};
+use scf::types::Empty;
+use scf::{Code, Error};
+use serde_json::Value;
+
+use super::super::error;
+use super::{Caller, Gateway, Serve, described, wire};
+use crate::access::is_known;
+use crate::clock;
+use crate::credentials;
+
+impl Serve for wire::CreateKey {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::CreateKeyRequest,
+    ) -> Result<wire::NewKey, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let description = described(gateway, request.description.as_deref())?;
+        let policy = request.policy.as_ref().map(policy).transpose()?;
+        make(gateway, account, description, policy).await
+    }
+}
+
+impl Serve for wire::ListKeys {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::OfAccount,
+    ) -> Result<wire::Keys, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let operator = gateway.access.operator();
+        let first = (account == operator.account.id).then(|| wire::KeyInfo {
+            secret_id: operator.credentials.id.clone(),
+            description: "the operator's, of the data directory or the environment".into(),
+            status: ACTIVE.into(),
+            ..Default::default()
+        });
+        let keys = gateway.catalog.keys(account);
+        let made = keys.iter().map(|stored| show(&stored.value));
+        Ok(wire::Keys {
+            keys: first.into_iter().chain(made).collect(),
+        })
+    }
+}
+
+impl Serve for wire::UpdateKey {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::UpdateKeyRequest,
+    ) -> Result<wire::KeyInfo, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let old = find(gateway, account, &request.secret_id)?;
+        let mut new = old.value.clone();
+        if let Some(disabled) = request.disabled {
+            new.disabled = disabled;
+        }
+        if let Some(given) = &request.policy {
+            new.policy = Some(policy(given)?);
+        }
+        let updated = gateway.catalog.update_key(&old, &new).await;
+        updated.map_err(error::access)?;
+        Ok(show(&new))
+    }
+}
+
+impl Serve for wire::DeleteKey {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::KeyRequest,
+    ) -> Result<Empty, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let key = find(gateway, account, &request.secret_id)?;
+        let deleted = gateway.catalog.delete_key(account, &key.value.id).await;
+        deleted.map_err(error::access)?;
+        Ok(Empty {})
+    }
+}
+
+const ACTIVE: &str = "Active";
+const DISABLED: &str = "Disabled";
+
+/// Makes a key. Its secret is in the answer and nowhere else.
+pub(super) async fn make(
+    gateway: &Gateway,
+    account: AccountId,
+    description: String,
+    policy: Option<Policy>,
+) -> Result<wire::NewKey, Error> {
+    let pair = credentials::random().map_err(|e| error::internal(&e))?;
+    let key = Key {
+        account,
+        id: SecretId::parse(&pair.id).map_err(error::invalid)?,
+        secret: Secret::new(pair.key.reveal()),
+        description,
+        policy,
+        disabled: false,
+        added: clock::now_ms(),
+    };
+    let created = gateway.catalog.create_key(&key).await;
+    created.map_err(error::access)?;
+    Ok(wire::NewKey {
+        secret_id: pair.id,
+        secret_key: pair.key.reveal().to_owned(),
+    })
+}
+
+/// A policy of a request, in which every action of SCF's is one that there is.
+pub(super) fn policy(given: &Value) -> Result<Policy, Error> {
+    let policy = Policy::parse(&given.to_string()).map_err(error::invalid)?;
+    let unknown = policy.actions().find(|action| {
+        let action = action.strip_prefix("name/").unwrap_or(action);
+        let name = action.strip_prefix("scf:");
+        name.is_some_and(|name| !is_known(name))
+    });
+    match unknown {
+        None => Ok(policy),
+        Some(action) => {
+            let message = format!("Policy: there is no action {action:?}");
+            Err(Error::new(Code::InvalidParameterValue, message))
+        }
+    }
+}
+
+fn find(gateway: &Gateway, account: AccountId, id: &str) -> Result<Arc<Stored<Key>>, Error> {
+    let keys = gateway.catalog.keys(account);
+    let found = keys.into_iter().find(|key| key.value.id.as_str() == id);
+    found.ok_or_else(|| {
+        let first = gateway.access.operator().credentials.id == id;
+        let message = if first {
+            "SecretId: the operator's own key is changed where it is told, not here".to_owned()
+        } else {
+            let shown: String = id.chars().take(60).collect();
+            format!("SecretId: the account has no key {shown:?}")
+        };
+        Error::new(Code::InvalidParameterValue, message)
+    })
+}
+
+fn show(key: &Key) -> wire::KeyInfo {
+    wire::KeyInfo {
+        secret_id: key.id.to_string(),
+        description: key.description.clone(),
+        status: if key.disabled { DISABLED } else { ACTIVE }.into(),
+        policy: key.policy.as_ref().map(|policy| serde_json::json!(policy)),
+        added: clock::format(key.added),
+    }
+}

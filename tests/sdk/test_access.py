@@ -1,0 +1,75 @@
+"""The official Python SDK with keys of several accounts."""
+
+import json
+import re
+
+import pytest
+from tencentcloud.common.common_client import CommonClient
+from tencentcloud.common import credential
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+
+from api import Api
+from package import FIRST, package
+
+
+class Pair:
+    """A key, where `Api` looks for one."""
+
+    def __init__(self, server, made):
+        self.address = server.address
+        self.secret_id, self.secret_key = made["SecretId"], made["SecretKey"]
+
+
+def make_key(server, tmp_path, statements):
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"version": "2.0", "statement": statements}))
+    return Pair(server, json.loads(server.cli("key", "create", "--policy", str(path))))
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    return Api(server)
+
+
+def test_accounts_do_not_see_each_other(server, api):
+    created = json.loads(server.cli("account", "create", "neighbour"))
+    other = Api(Pair(server, created["Key"]))
+    api("CreateFunction", FunctionName="mine", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    assert other("ListFunctions").TotalCount == 0
+    assert other.code("GetFunction", FunctionName="mine") == "ResourceNotFound.Function"
+    other("CreateFunction", FunctionName="mine", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    other("DeleteFunction", FunctionName="mine")
+    assert api("ListFunctions").TotalCount == 1
+    api("DeleteFunction", FunctionName="mine")
+    server.cli("account", "delete", "neighbour")
+    assert other.code("ListFunctions") == "AuthFailure.SecretIdNotFound"
+
+
+def test_a_policy_bounds_a_key(server, api, tmp_path):
+    api("CreateFunction", FunctionName="bounded", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    resource = "qcs::scf:ap-guangzhou:uin/100000000001:namespace/default/function/bounded"
+    key = Api(make_key(server, tmp_path, [{"effect": "allow", "action": ["scf:InvokeFunction"], "resource": [resource]}]))
+    assert key("Invoke", FunctionName="bounded").Result.InvokeResult == 0
+    assert key.code("GetFunction", FunctionName="bounded") == "UnauthorizedOperation"
+    assert key.code("Invoke", FunctionName="another") == "UnauthorizedOperation"
+    api("DeleteFunction", FunctionName="bounded")
+
+
+@pytest.mark.parametrize("method", ["HmacSHA1", "HmacSHA256"])
+def test_a_policy_holds_for_older_signatures_too(server, api, tmp_path, method):
+    pair = make_key(server, tmp_path, [{"effect": "allow", "action": "scf:ListNamespaces", "resource": "*"}])
+    old = Api(pair, method=method)
+    assert old("ListNamespaces").TotalCount == 1
+    assert old.code("ListFunctions") == "UnauthorizedOperation"
+
+
+def test_the_sdk_s_common_client_speaks_the_operators_api(server):
+    profile = ClientProfile(httpProfile=HttpProfile(endpoint=server.address, protocol="http"))
+    pair = credential.Credential(server.secret_id, server.secret_key)
+    client = CommonClient("scf", "virga-1", pair, "ap-guangzhou", profile=profile)
+    listed = client.call_json("ListAccounts", {})["Response"]["Accounts"]
+    assert [account["Name"] for account in listed] == ["operator"]
+    key = client.call_json("CreateKey", {"Description": "short-lived"})["Response"]
+    assert re.match("AKID[0-9a-f]{32}$", key["SecretId"])
+    client.call_json("DeleteKey", {"SecretId": key["SecretId"]})
