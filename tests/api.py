@@ -43,11 +43,11 @@ class Api:
     # The codes of each action, over all judges; the empty one is success.
     called = {}
 
-    def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None, secret_id=None):
+    def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None, secret_id=None, token=None):
         http = HttpProfile(endpoint=endpoint or server.address, protocol="http", reqMethod=verb)
         profile = ClientProfile(signMethod=method, httpProfile=http)
         profile.unsignedPayload = unsigned
-        pair = credential.Credential(secret_id or server.secret_id, key or server.secret_key)
+        pair = credential.Credential(secret_id or server.secret_id, key or server.secret_key, token)
         self.client = scf_client.ScfClient(pair, "ap-guangzhou", profile)
         self.send, self.client.call = self.client.call, self.see
 

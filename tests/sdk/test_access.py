@@ -73,3 +73,19 @@ def test_the_sdk_s_common_client_speaks_the_operators_api(server):
     key = client.call_json("CreateKey", {"Description": "short-lived"})["Response"]
     assert re.match("AKID[0-9a-f]{32}$", key["SecretId"])
     client.call_json("DeleteKey", {"SecretId": key["SecretId"]})
+
+
+def test_temporary_credentials_come_with_their_token(server, api, tmp_path):
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"version": "2.0", "statement": [{"effect": "allow", "action": "scf:List*", "resource": "*"}]}))
+    server.cli("role", "create", "judge", "--policy", str(path))
+    lent = json.loads(server.cli("role", "assume", "judge"))
+    pair = Pair(server, {"SecretId": lent["TmpSecretId"], "SecretKey": lent["TmpSecretKey"]})
+    for method in ("TC3-HMAC-SHA256", "HmacSHA256"):
+        temporary = Api(pair, method=method, token=lent["Token"])
+        assert temporary("ListNamespaces").TotalCount == 1
+        assert temporary.code("GetAccount") == "UnauthorizedOperation"
+        assert Api(pair, method=method).code("ListNamespaces") == "AuthFailure.TokenFailure"
+        assert Api(pair, method=method, token="x").code("ListNamespaces") == "AuthFailure.TokenFailure"
+    server.cli("role", "delete", "judge")
+    assert temporary.code("ListNamespaces") == "AuthFailure.TokenFailure"

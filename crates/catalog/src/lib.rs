@@ -8,7 +8,9 @@
 mod access;
 mod format;
 pub mod kv;
+mod master;
 mod table;
 mod view;
 
+pub use master::{MasterKey, MasterKeys};
 pub use table::{Catalog, Change, Error, Stored};

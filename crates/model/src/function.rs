@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, LayerRef, Limits, MemoryMb,
-    Namespace, Published, Runtime, Sha256, Trigger,
+    Namespace, Published, RoleName, Runtime, Sha256, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -125,6 +125,9 @@ pub struct FunctionConfig {
     /// Whether it reaches more than its own loopback.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub public_net: bool,
+    /// In whose name its code acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
     /// What shows at `/opt`, one over the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerRef>,

@@ -152,6 +152,7 @@ codes! {
     LayerVersionNotFound = "ResourceNotFound.LayerVersion",
     NamespaceNotFound = "ResourceNotFound.Namespace",
     QualifierNotFound = "ResourceNotFound.Qualifier",
+    RoleNotFound = "ResourceNotFound.Role",
     TriggerNotFound = "ResourceNotFound.Trigger",
     UnauthorizedOperation = "UnauthorizedOperation",
     UnsupportedOperation = "UnsupportedOperation",

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use catalog::Catalog;
-use catalog::kv::SqliteKv;
+use catalog::kv::{Kv, SqliteKv};
+use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use sandbox::Isolation;
@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
+use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Operator, Rules};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
@@ -78,6 +79,8 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
+    Master(#[from] MasterError),
+    #[error(transparent)]
     Store(#[from] catalog::kv::KvError),
     #[error(transparent)]
     Logs(#[from] StoreError),
@@ -125,9 +128,11 @@ pub(crate) async fn up(
     })?;
     // 2. What keeps.
     let data = &config.data;
-    let kv = SqliteKv::open(&data.join("catalog.sqlite"))?;
+    let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
+    let master = master::load(data, &*kv).await?;
+    let kv = master::unseal(data, kv, &master).await?;
     let catalog = Catalog::open(Arc::new(kv)).await?;
-    let access = open_access(&config, credentials, catalog.clone())?;
+    let access = open_access(&config, credentials, catalog.clone(), &master)?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
     let prometheus =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
@@ -432,6 +437,7 @@ fn open_access(
     config: &Config,
     credentials: credentials::Credentials,
     catalog: Catalog,
+    master: &MasterKeys,
 ) -> Result<Access, StartError> {
     let account = access::first_account(config.account, config.uin)?;
     let operator = Operator {
@@ -443,7 +449,7 @@ fn open_access(
         rates: config.rate_limits.clone(),
         failures: config.auth_failures,
     };
-    Ok(Access::new(catalog, operator, rules))
+    Ok(Access::new(catalog, operator, rules, master))
 }
 
 fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) -> driver::Settings {
@@ -466,6 +472,7 @@ fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) ->
             endpoint,
         }),
         access,
+        role_session: config.role_session,
     }
 }
 

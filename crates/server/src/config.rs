@@ -339,6 +339,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0, for virga behind a proxy, is any number",
     ),
     opt(
+        "role_session",
+        "SECONDS",
+        "43200",
+        "How long the credentials that a function has of its role are good; an instance is replaced well before they expire",
+    ),
+    opt(
         "limits",
         "LIST",
         "",
@@ -396,6 +402,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) rate_limits: RateLimits,
     pub(crate) auth_failures: u32,
+    pub(crate) role_session: Duration,
     pub(crate) limits: Limits,
 }
 
@@ -648,6 +655,7 @@ impl Told {
             ),
             rate_limits: self.rate_limits(),
             auth_failures: self.number("auth_failures", 0, 1_000_000) as u32,
+            role_session: self.seconds("role_session"),
             limits: self.limits(),
         }
     }

@@ -1,4 +1,4 @@
-//! The operator's API: accounts and keys.
+//! The operator's API: accounts, keys and roles.
 //!
 //! It is spoken as SCF's is (`POST /`, TC3, the same envelope) under a version of its own, so that every client that signs
 //! can speak it, from wherever it reaches the server. SCF leaves these to other services of the cloud, so there are no
@@ -28,13 +28,17 @@ macro_rules! actions {
 }
 
 actions! {
+    AssumeRole(AssumeRoleRequest) -> Lent,
     CreateAccount(CreateAccountRequest) -> CreatedAccount,
     CreateKey(CreateKeyRequest) -> NewKey,
     DeleteAccount(OfAccount) -> Empty,
     DeleteKey(KeyRequest) -> Empty,
+    DeleteRole(RoleRequest) -> Empty,
     DescribeAccount(OfAccount) -> AccountInfo,
     ListAccounts(Empty) -> Accounts,
     ListKeys(OfAccount) -> Keys,
+    ListRoles(OfAccount) -> Roles,
+    PutRole(PutRoleRequest) -> RoleInfo,
     UpdateKey(UpdateKeyRequest) -> KeyInfo,
 }
 
@@ -76,6 +80,7 @@ wire! {
         functions: u64,
         layers: u64,
         keys: u64,
+        roles: u64,
         added: String,
     }
     struct Accounts {
@@ -112,5 +117,38 @@ wire! {
     }
     struct Keys {
         keys: Vec<KeyInfo>,
+    }
+    struct PutRoleRequest {
+        account: Option<String>,
+        name: String,
+        description: Option<String>,
+        policy: Value,
+    }
+    struct RoleRequest {
+        account: Option<String>,
+        name: String,
+    }
+    struct RoleInfo {
+        name: String,
+        description: String,
+        policy: Value,
+        added: String,
+    }
+    struct Roles {
+        roles: Vec<RoleInfo>,
+    }
+    struct AssumeRoleRequest {
+        account: Option<String>,
+        name: String,
+        /// For how long; an hour where it is left out.
+        seconds: Option<u64>,
+    }
+    /// Temporary credentials, in the words of the cloud's token service.
+    struct Lent {
+        tmp_secret_id: String,
+        tmp_secret_key: String,
+        token: String,
+        /// Unix time, seconds.
+        expired_time: i64,
     }
 }

@@ -114,6 +114,12 @@ impl Client {
         Self::read(self.post(action, request.to_string().as_bytes(), now(), &version))
     }
 
+    /// The code with which an action is refused that is called with temporary credentials; empty when it is not.
+    pub fn code_with_token(&self, action: &str, token: &str) -> String {
+        let answer = self.post(action, b"{}", now(), &[("X-TC-Token", token)]);
+        Self::read(answer).map_or_else(|e| e.code, |_| String::new())
+    }
+
     /// Calls an action that must succeed.
     pub fn ok(&self, action: &str, request: &Value) -> Value {
         self.call(action, request)

@@ -7,7 +7,7 @@ use model::Runtime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::InstanceSpec;
+use crate::{Credentials, InstanceSpec};
 
 /// Where code and layers show inside.
 const CODE: &str = "/var/user";
@@ -89,6 +89,17 @@ impl Assignment {
             memory_bytes: room.map(|_| spec.memory.bytes()),
             entry,
         }
+    }
+
+    /// Gives it the credentials of its role.
+    pub(crate) fn lend(&mut self, credentials: &Credentials) {
+        let given = [
+            ("TENCENTCLOUD_SECRETID", &credentials.id),
+            ("TENCENTCLOUD_SECRETKEY", &credentials.key),
+            ("TENCENTCLOUD_SESSIONTOKEN", &credentials.token),
+        ];
+        let given = given.map(|(name, value)| (name.to_owned(), value.clone()));
+        self.environment.extend(given);
     }
 }
 

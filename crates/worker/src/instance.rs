@@ -21,7 +21,7 @@ use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
 use crate::process::{Exit, Process};
-use crate::{Error, InstanceSpec};
+use crate::{Credentials, Error, InstanceSpec};
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,8 @@ pub struct Instance {
     spec: Arc<InstanceSpec>,
     entry: Entry,
     bounds: Bounds,
+    /// Until when its credentials are good enough to begin another request.
+    good_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Instance {
     pub(crate) async fn start(
         blank: Blank,
         spec: Arc<InstanceSpec>,
+        credentials: Option<Credentials>,
         bounds: Bounds,
         begun: Instant,
     ) -> Result<Started, StartError> {
@@ -119,7 +122,7 @@ impl Instance {
         if !spec.public_net {
             blank.process.cut_off().map_err(Error::from)?;
         }
-        let entry = assign(&blank, &spec, &bounds)?;
+        let entry = assign(&blank, &spec, credentials.as_ref(), &bounds)?;
         blank
             .socket
             .set_nonblocking(true)
@@ -132,6 +135,7 @@ impl Instance {
             spec,
             entry,
             bounds,
+            good_until: credentials.map(|given| begun + given.good_for),
         };
         let (ready, log) = instance
             .exchange(None, Kind::Ready, instance.spec.init_timeout)
@@ -203,6 +207,7 @@ impl Instance {
                 (failure.status, failure.document(request), false)
             }
         };
+        let stale = self.good_until.is_some_and(|until| until <= Instant::now());
         Invoked {
             outcome: Outcome {
                 status,
@@ -210,7 +215,7 @@ impl Instance {
                 log,
                 usage,
             },
-            reusable,
+            reusable: reusable && !stale,
         }
     }
 
@@ -375,10 +380,18 @@ struct ReadyReport {
     error: Reported,
 }
 
-fn assign(blank: &Blank, spec: &InstanceSpec, bounds: &Bounds) -> Result<Entry, Error> {
+fn assign(
+    blank: &Blank,
+    spec: &InstanceSpec,
+    credentials: Option<&Credentials>,
+    bounds: &Bounds,
+) -> Result<Entry, Error> {
     let room = blank.process.room();
     let (hostname, shims) = (&blank.hostname, &blank.shims);
-    let assignment = Assignment::of(spec, hostname, bounds.response_bytes, shims, room);
+    let mut assignment = Assignment::of(spec, hostname, bounds.response_bytes, shims, room);
+    if let Some(credentials) = credentials {
+        assignment.lend(credentials);
+    }
     let payload = serde_json::to_vec(&assignment).map_err(|e| Error::Setup(e.to_string()))?;
     if payload.len() > wire::ASSIGN_MAX {
         return Err(Error::Setup(

@@ -28,7 +28,7 @@ pub use interpreter::{Interpreter, Interpreters, Served};
 pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore};
-pub use spec::{InstanceSpec, Place};
+pub use spec::{Credentials, InstanceSpec, Place};
 pub use worker::{Config, Worker};
 
 use thiserror::Error;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{FunctionKey, Handler, MemoryMb, Version};
+use model::{FunctionKey, Handler, MemoryMb, RoleName, Version};
 
 use crate::Interpreter;
 
@@ -17,6 +17,25 @@ pub struct Place {
     pub uin: String,
     /// Where functions find virga's own API, if they have a network.
     pub endpoint: Option<String>,
+}
+
+/// Credentials that an instance acts with.
+#[derive(Clone)]
+pub struct Credentials {
+    /// `TENCENTCLOUD_SECRETID`.
+    pub id: String,
+    /// `TENCENTCLOUD_SECRETKEY`.
+    pub key: String,
+    /// `TENCENTCLOUD_SESSIONTOKEN`.
+    pub token: String,
+    /// For how long an instance that has them is given requests.
+    pub good_for: Duration,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({})", self.id)
+    }
 }
 
 /// One revision of one function version, ready to run.
@@ -36,6 +55,8 @@ pub struct InstanceSpec {
     pub timeout: Duration,
     /// Longest start.
     pub init_timeout: Duration,
+    /// In whose name it acts.
+    pub role: Option<RoleName>,
     /// Whether it has a network beyond its loopback.
     pub public_net: bool,
     /// The user's variables.

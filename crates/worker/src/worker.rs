@@ -17,7 +17,9 @@ use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::process::{Home, Users};
-use crate::{Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner};
+use crate::{
+    Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
+};
 
 /// What a worker is set up with.
 #[derive(Clone, Debug)]
@@ -116,7 +118,11 @@ impl Worker {
     ///
     /// # Errors
     /// [`StartError`] says whose fault it is.
-    pub async fn start(&self, spec: Arc<InstanceSpec>) -> Result<Started, StartError> {
+    pub async fn start(
+        &self,
+        spec: Arc<InstanceSpec>,
+        credentials: Option<Credentials>,
+    ) -> Result<Started, StartError> {
         let begun = Instant::now();
         if self.config.isolation == Isolation::Process && !spec.public_net {
             return Err(
@@ -133,7 +139,7 @@ impl Worker {
             log_bytes: limits.log_bytes,
             pids: limits.pids,
         };
-        Instance::start(blank, spec, bounds, begun).await
+        Instance::start(blank, spec, credentials, bounds, begun).await
     }
 
     /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.

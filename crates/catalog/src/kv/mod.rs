@@ -1,9 +1,11 @@
 //! The store behind the catalog: keys, values, revisions, and every change in order.
 
 mod memory;
+mod sealed;
 mod sqlite;
 
 pub use memory::MemoryKv;
+pub use sealed::SealedKv;
 pub use sqlite::SqliteKv;
 
 use std::future::Future;
@@ -63,6 +65,18 @@ pub enum KvError {
     /// The precondition does not hold.
     #[error("the entry {key} has changed meanwhile")]
     Conflict {
+        /// The entry.
+        key: String,
+    },
+    /// A value is sealed with a master key that is not there.
+    #[error("the catalog's store is sealed with the master key {id}, which is not here")]
+    Locked {
+        /// What the key is called.
+        id: String,
+    },
+    /// A sealed value is not what was written.
+    #[error("the entry {key} was changed where it is stored; restore the store from a backup")]
+    Damaged {
         /// The entry.
         key: String,
     },
@@ -140,10 +154,6 @@ mod suite {
         let gone = kv.delete("a/1", Precondition::Any).await;
         assert!(gone.is_ok(), "removing what is not there is no error");
 
-        let mut seen = Vec::new();
-        while let Ok(event) = watch.events.try_recv() {
-            seen.push((event.key, event.value));
-        }
         let expected = [
             ("a/1", Some("x")),
             ("a/1", Some("y")),
@@ -151,6 +161,12 @@ mod suite {
             ("a/1", None),
         ]
         .map(|(key, value)| (key.to_owned(), value.map(|v| v.as_bytes().to_vec())));
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            let event = watch.events.recv().await.expect("a change");
+            seen.push((event.key, event.value));
+        }
+        assert!(watch.events.try_recv().is_err(), "another change");
         assert_eq!(seen, expected, "every change, in order, and no failed one");
         let keys: Vec<_> = kv
             .watch()
@@ -166,6 +182,16 @@ mod suite {
     #[tokio::test]
     async fn memory() {
         behaves(&MemoryKv::default()).await;
+    }
+
+    #[tokio::test]
+    async fn sealed() {
+        let keys = crate::MasterKeys {
+            first: crate::MasterKey::new([7; 32]),
+            older: Vec::new(),
+        };
+        let inner = std::sync::Arc::new(MemoryKv::default());
+        behaves(&SealedKv::open(inner, &keys).await.expect("a store")).await;
     }
 
     #[tokio::test]

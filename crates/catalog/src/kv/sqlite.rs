@@ -19,6 +19,7 @@ const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA journal_size_limit = 16777216;
+    PRAGMA secure_delete = ON;
     CREATE TABLE IF NOT EXISTS entry (
         key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL
     ) WITHOUT ROWID;

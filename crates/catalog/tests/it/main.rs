@@ -28,6 +28,7 @@ fn function(namespace: &str, name: &str) -> Function {
             memory: MemoryMb::default(),
             timeout: Seconds::timeout(3, &limits).expect("a timeout"),
             public_net: true,
+            role: None,
             layers: Vec::new(),
             init_timeout: Seconds::init_timeout(65, &limits).expect("a timeout"),
             environment: Default::default(),

@@ -4,22 +4,26 @@
 //! call costs one look-up, one signature, and for keys with a policy a comparison with what it is about.
 
 mod limits;
+pub(crate) mod master;
 mod principal;
 mod scope;
+mod token;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use catalog::Catalog;
-use model::{Account, AccountId, AccountName, FunctionKey};
+use catalog::{Catalog, MasterKeys};
+use model::{Account, AccountId, AccountName, FunctionKey, Role, RoleName};
 use scf::{Call, Code, Error, SecretKey};
 
 use self::limits::{Failures, Gates};
 pub(crate) use self::limits::{RateLimits, parse_rates};
 pub(crate) use self::principal::{Principal, Rights};
 pub(crate) use self::scope::is_known;
+pub(crate) use self::token::Temporary;
+use self::token::{Grant, Mint, PREFIX};
 use crate::clock;
 use crate::credentials::Credentials;
 
@@ -53,6 +57,8 @@ struct Inner {
     rules: Rules,
     keyring: RwLock<Arc<Keyring>>,
     failures: Failures,
+    mint: Mint,
+    url_key: [u8; 32],
     begun: Instant,
 }
 
@@ -81,7 +87,12 @@ pub(crate) struct Owner {
 }
 
 impl Access {
-    pub(crate) fn new(catalog: Catalog, operator: Operator, rules: Rules) -> Self {
+    pub(crate) fn new(
+        catalog: Catalog,
+        operator: Operator,
+        rules: Rules,
+        master: &MasterKeys,
+    ) -> Self {
         let failures = Failures::new(rules.failures);
         let empty = Keyring {
             revision: 0,
@@ -94,6 +105,8 @@ impl Access {
             operator,
             rules,
             failures,
+            mint: Mint::new(master),
+            url_key: master.first.derive("package url"),
             begun: Instant::now(),
         };
         Self {
@@ -104,6 +117,33 @@ impl Access {
     /// The account that the installation belongs to.
     pub(crate) fn operator(&self) -> &Operator {
         &self.inner.operator
+    }
+
+    /// What URLs of packages are signed with.
+    pub(crate) fn url_key(&self) -> &[u8; 32] {
+        &self.inner.url_key
+    }
+
+    /// A role of an account's, if it has one of this name.
+    pub(crate) fn role(&self, account: AccountId, name: &RoleName) -> Option<Role> {
+        let role = self.inner.catalog.role(account, name);
+        role.map(|stored| stored.value.clone())
+    }
+
+    /// Lends a role's rights for a while.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub(crate) fn lend(&self, role: &Role, span: Duration) -> Result<Temporary, getrandom::Error> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce)?;
+        let grant = Grant {
+            account: role.account,
+            role: role.name.clone(),
+            role_added: role.added,
+            expires: clock::now_ms() / 1000 + span.as_secs() as i64,
+        };
+        Ok(self.inner.mint.lend(&grant, nonce))
     }
 
     pub(crate) fn region(&self) -> &str {
@@ -135,6 +175,9 @@ impl Access {
 
     fn verify(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
         let keyring = self.keyring();
+        if call.secret_id().starts_with(PREFIX) {
+            return self.verify_temporary(&keyring, call);
+        }
         let Some(holder) = keyring.keys.get(call.secret_id()) else {
             let message = "the secret id is not known here; virga's first is in credentials.json in its data directory, \
                            and virga key list shows all";
@@ -152,6 +195,32 @@ impl Access {
             return Err(Error::new(Code::SecretIdNotFound, message));
         }
         Ok(holder.principal.clone())
+    }
+
+    fn verify_temporary(
+        &self,
+        keyring: &Keyring,
+        call: &Call<'_>,
+    ) -> Result<Arc<Principal>, Error> {
+        let refused = |why: String| Error::new(Code::TokenFailure, why);
+        let Some(token) = &call.token else {
+            let why = "temporary credentials come with a token; send it in the header X-TC-Token";
+            return Err(refused(why.into()));
+        };
+        let now = clock::now_ms() / 1000;
+        let (grant, key) = self
+            .inner
+            .mint
+            .read(call.secret_id(), token, now)
+            .map_err(|fault| refused(fault.to_string()))?;
+        call.verify(&key, now)?;
+        let owner = keyring.owners.get(&grant.account);
+        let role = self.inner.catalog.role(grant.account, &grant.role);
+        let role = role.filter(|role| role.value.added == grant.role_added);
+        match (owner, role) {
+            (Some(owner), Some(role)) => Ok(Principal::new(owner.clone(), Rights::Role(role))),
+            _ => Err(refused(format!("the role {} is gone", grant.role))),
+        }
     }
 
     /// Lets a call of an action through, if the account has not called it too often of late.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Decision, Policy, Resource};
+use catalog::Stored;
+use model::{Decision, Policy, Resource, Role};
 use scf::{Code, Error};
 
 use super::{Owner, scope};
@@ -23,6 +24,8 @@ pub(crate) enum Rights {
     Root,
     /// What a key's policy says.
     Policy(Policy),
+    /// What a role's policy says.
+    Role(Arc<Stored<Role>>),
 }
 
 impl Principal {
@@ -44,6 +47,7 @@ impl Principal {
         match &self.rights {
             Rights::Operator | Rights::Root => None,
             Rights::Policy(policy) => Some(policy),
+            Rights::Role(role) => Some(&role.value.policy),
         }
     }
 
@@ -76,5 +80,13 @@ impl Principal {
             "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
         );
         Err(Error::new(Code::UnauthorizedOperation, message))
+    }
+
+    /// Whether it may lend a role to a function: what the function does is then done by the role's rights.
+    ///
+    /// # Errors
+    /// `UnauthorizedOperation`.
+    pub(crate) fn check_pass_role(&self, role: &str) -> Result<(), Error> {
+        self.check("cam", "PassRole", "", &format!("roleName/{role}"))
     }
 }

@@ -38,7 +38,7 @@ enum Task {
         /// Its name or AppId, else the caller's own
         account: Option<String>,
     },
-    /// Delete an account that owns no functions, namespaces or layers, with its keys
+    /// Delete an account that owns no functions, namespaces or layers, with its keys and roles
     Delete {
         /// Its name or AppId
         account: String,
@@ -67,11 +67,19 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
         Task::List => {
             let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
             let row = |one: &AccountInfo| {
-                let counts = [one.functions, one.keys].map(|count| count.to_string());
+                let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
                 let names = [one.name.clone(), one.app_id.to_string(), one.uin.clone()];
                 [names.as_slice(), &counts, std::slice::from_ref(&one.added)].concat()
             };
-            let headings = ["NAME", "APPID", "UIN", "FUNCTIONS", "KEYS", "ADDED"];
+            let headings = [
+                "NAME",
+                "APPID",
+                "UIN",
+                "FUNCTIONS",
+                "KEYS",
+                "ROLES",
+                "ADDED",
+            ];
             output.table(&headings, all.iter().map(row).collect(), &all);
         }
         Task::Show { account } => {
@@ -85,6 +93,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 ("functions", one.functions.to_string()),
                 ("layers", one.layers.to_string()),
                 ("keys", one.keys.to_string()),
+                ("roles", one.roles.to_string()),
                 ("added", one.added.clone()),
             ];
             let rows = fields.map(|(field, value)| vec![field.to_owned(), value]);

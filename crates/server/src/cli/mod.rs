@@ -13,6 +13,7 @@ mod key;
 mod logs;
 mod new;
 mod output;
+mod role;
 mod trigger;
 
 use std::io::Write;
@@ -107,6 +108,8 @@ enum Task {
     Account(account::AccountArgs),
     /// Create, list, disable and delete keys
     Key(key::KeyArgs),
+    /// Create, list, show, assume and delete roles, which functions act in the name of
+    Role(role::RoleArgs),
 }
 
 fn command() -> Command {
@@ -207,6 +210,7 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Delete(args) => functions::delete(&client, &args, output),
         Task::Account(args) => account::run(&client, &args, output),
         Task::Key(args) => key::run(&client, &args, output),
+        Task::Role(args) => role::run(&client, &args, output),
     }
 }
 

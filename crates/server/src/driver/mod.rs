@@ -17,7 +17,7 @@ use model::{AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Se
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
-use worker::{Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
+use worker::{Credentials, Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
 
 use self::core::{Act, Core};
 use self::slot::Slot;
@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) place: Arc<Place>,
     /// Who functions are told they belong to.
     pub(crate) access: Access,
+    /// How long credentials of functions are good, at least.
+    pub(crate) role_session: Duration,
 }
 
 /// A handle on the driver. Clones share it.
@@ -204,6 +206,7 @@ impl Driver {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
+            role: config.role.clone(),
             public_net: config.public_net,
             code: tree,
             layers,
@@ -407,7 +410,8 @@ impl Driver {
 
     async fn start_instance(self, instance: InstanceId, live: Arc<Live>, provisioned: bool) {
         let (pool, spec) = (live.pool, live.spec.clone());
-        match self.shared.worker.start(spec.clone()).await {
+        let credentials = self.credentials(&spec);
+        match self.shared.worker.start(spec.clone(), credentials).await {
             Ok(started) => {
                 let slot = Arc::new(Slot::new(instance, started, provisioned));
                 let ended = slot.instance.ended();
@@ -449,6 +453,30 @@ impl Driver {
                     usage: Usage::default(),
                 };
                 self.start_failed(pool, instance, StartFault::Platform, failure);
+            }
+        }
+    }
+
+    /// What an instance acts with, made for it alone. It serves no longer than half of their time, so that whatever it
+    /// begins it can end with them.
+    fn credentials(&self, spec: &InstanceSpec) -> Option<Credentials> {
+        let settings = &self.shared.settings;
+        let name = spec.role.as_ref()?;
+        let Some(role) = settings.access.role(spec.function.account, name) else {
+            warn!(function = %spec.function.name, role = %name, "the role is gone; the function has no credentials");
+            return None;
+        };
+        let good_for = (settings.role_session / 2).max(settings.keep_alive + spec.timeout);
+        match settings.access.lend(&role, 2 * good_for) {
+            Ok(lent) => Some(Credentials {
+                id: lent.id,
+                key: lent.key.reveal().to_owned(),
+                token: lent.token.reveal().to_owned(),
+                good_for,
+            }),
+            Err(error) => {
+                warn!(function = %spec.function.name, %error, "credentials cannot be made");
+                None
             }
         }
     }

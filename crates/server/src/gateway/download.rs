@@ -5,7 +5,6 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
 use model::Sha256;
-use sha2::Digest;
 
 use super::Gateway;
 use crate::clock;
@@ -73,11 +72,9 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
 }
 
 fn mac(gateway: &Gateway, digest: &str, expires: i64) -> Hmac<sha2::Sha256> {
-    // A key of its own, so that a URL's signature says nothing about a request's.
-    let secret = gateway.access.operator().credentials.key.reveal();
-    let key = sha2::Sha256::digest(format!("virga package url\n{secret}"));
+    let key = gateway.access.url_key();
     let mut block = hmac::digest::Key::<Hmac<sha2::Sha256>>::default();
-    block[..key.len()].copy_from_slice(&key);
+    block[..key.len()].copy_from_slice(key);
     let mut mac = Hmac::<sha2::Sha256>::new(&block);
     mac.update(format!("virga package\n{digest}\n{expires}").as_bytes());
     mac

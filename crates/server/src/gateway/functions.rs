@@ -2,6 +2,7 @@
 
 mod fields;
 mod list;
+mod role;
 
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page};
@@ -67,6 +68,7 @@ impl Serve for CreateFunction {
             public_net: fields::public_net(request.public_net_config.as_ref())?.unwrap_or(true),
             layers: layers::given(gateway, caller, request.layers.as_deref(), runtime, &[])?
                 .unwrap_or_default(),
+            role: role::given(gateway, caller, request.role.as_deref())?.flatten(),
             echo: Echo::of_create(&request).into_map(),
         };
         let install = install(request.install_dependency.as_deref(), runtime)?;
@@ -115,6 +117,7 @@ fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
         (config.memory, config.timeout, config.init_timeout),
         (&config.environment, config.public_net, &config.layers),
+        &config.role,
     )
 }
 
@@ -196,6 +199,9 @@ impl Serve for UpdateFunctionConfiguration {
             let code = function.code.as_ref().map(|code| &code.tree);
             layers::check_size(gateway, code, &layers).await?;
             config.layers = layers;
+        }
+        if let Some(role) = role::given(gateway, caller, request.role.as_deref())? {
+            config.role = role;
         }
         config.echo.extend(Echo::of_update(&request).into_map());
         let (old, new) = (&stored.value.config, &function.config);
@@ -334,6 +340,7 @@ impl Serve for CopyFunction {
                 copy.reasons.clear();
                 copy.revision += 1;
                 if request.copy_configuration != Some(false) {
+                    role::check_copy(caller, &source.config)?;
                     copy.config = source.config.clone();
                 }
                 describe(&mut copy, &request, limits)?;
@@ -367,11 +374,13 @@ impl Serve for CopyFunction {
                 memory: MemoryMb::default(),
                 environment: BTreeMap::new(),
                 public_net: true,
+                role: None,
                 layers: Vec::new(),
                 echo: BTreeMap::new(),
                 ..copy.config
             };
         }
+        role::check_copy(caller, &copy.config)?;
         describe(&mut copy, &request, limits)?;
         gateway
             .catalog

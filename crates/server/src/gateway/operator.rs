@@ -3,6 +3,7 @@
 
 mod accounts;
 mod keys;
+pub(super) mod roles;
 
 use model::AccountId;
 use scf::{Action, Call, Code, Error};
@@ -40,13 +41,17 @@ impl Gateway {
             };
         }
         serve! {
+            AssumeRole,
             CreateAccount,
             CreateKey,
             DeleteAccount,
             DeleteKey,
+            DeleteRole,
             DescribeAccount,
             ListAccounts,
             ListKeys,
+            ListRoles,
+            PutRole,
             UpdateKey,
         }
     }

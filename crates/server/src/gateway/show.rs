@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Function, FunctionConfig, FunctionKind, FunctionState, Runtime, Serving, Version};
+use model::{
+    Function, FunctionConfig, FunctionKind, FunctionState, RoleName, Runtime, Serving, Version,
+};
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
 
@@ -98,7 +100,12 @@ pub(super) fn function(
         }),
         err_no: Some(if failed { -1 } else { 0 }),
         namespace: Some(function.key.namespace.to_string()),
-        role: text("Role"),
+        role: Some(
+            config
+                .role
+                .as_ref()
+                .map_or_else(String::new, RoleName::to_string),
+        ),
         install_dependency: flag("InstallDependency"),
         status: Some(state.as_str().into()),
         status_desc: Some(if failed {

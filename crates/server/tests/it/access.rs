@@ -101,6 +101,7 @@ fn what_is_the_operators_is_no_one_elses() {
     for (action, request) in [
         ("DescribeAccount", json!({})),
         ("ListKeys", json!({})),
+        ("ListRoles", json!({})),
         ("CreateKey", json!({})),
         ("DeleteKey", json!({"SecretId": operator.id})),
     ] {

@@ -19,6 +19,9 @@ fn names(list: &Value) -> Vec<String> {
 fn a_function_is_created_with_scfs_defaults_and_shown() {
     let server = server();
     let client = server.client();
+    let nothing = json!({"version": "2.0", "statement": []});
+    let role = client.operate("PutRole", &json!({"Name": "r", "Policy": nothing}));
+    role.expect("a role");
     client.create(
         "hello",
         HELLO,

@@ -117,7 +117,6 @@ macro_rules! echo_of {
     ($request:ident $(, $only:literal $field:ident)*) => {{
         let mut echo = Self(BTreeMap::new());
         echo.document("VpcConfig", &$request.vpc_config);
-        echo.text("Role", &$request.role);
         echo.text("ClsLogsetId", &$request.cls_logset_id);
         echo.text("ClsTopicId", &$request.cls_topic_id);
         echo.document("DeadLetterConfig", &$request.dead_letter_config);

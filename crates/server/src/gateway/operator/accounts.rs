@@ -133,6 +133,7 @@ impl Gateway {
             functions: functions.sum::<usize>() as u64,
             layers: used.count() as u64,
             keys: catalog.keys(id).len() as u64 + u64::from(first),
+            roles: catalog.roles(id).len() as u64,
             added: if account.added == 0 {
                 String::new()
             } else {

@@ -1,0 +1,106 @@
+//! Where the master key is kept: in the environment, or in a file of the data directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use catalog::kv::{Kv, KvError, SealedKv};
+use catalog::{MasterKey, MasterKeys};
+use thiserror::Error;
+
+const VARIABLE: &str = "VIRGA_MASTER_KEY";
+/// The file in the data directory.
+pub(crate) const FILE: &str = "master.key";
+
+/// Why there is no master key, or not the right one; each says how to mend it.
+#[derive(Debug, Error)]
+pub(crate) enum MasterError {
+    #[error(
+        "the data is sealed with the master key {id}, which is not here; restore {path} from its backup, or set {VARIABLE} \
+         to that key. Without it nothing that is stored can be read"
+    )]
+    Missing { id: String, path: String },
+    #[error("{0} must hold one key per line, the newest first, each base64 of 32 bytes")]
+    Format(String),
+    #[error(
+        "{VARIABLE} must hold base64 of 32 bytes, as `openssl rand -base64 32` prints; older keys may follow after commas"
+    )]
+    Variable,
+    #[error("{0} can be read by others than its owner; chmod 600 {0}")]
+    Open(String),
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+    #[error("a master key cannot be made: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Store(#[from] KvError),
+}
+
+/// The keys that are told or kept; or a new one, where nothing is sealed yet.
+pub(crate) async fn load(directory: &Path, store: &dyn Kv) -> Result<MasterKeys, MasterError> {
+    if let Some(told) = std::env::var_os(VARIABLE).filter(|told| !told.is_empty()) {
+        let told = told.to_str().ok_or(MasterError::Variable)?;
+        return MasterKeys::parse(told.split(',')).ok_or(MasterError::Variable);
+    }
+    let path = directory.join(FILE);
+    let shown = || path.display().to_string();
+    let failed = |source| MasterError::Io {
+        path: shown(),
+        source,
+    };
+    match File::open(&path) {
+        Ok(file) => {
+            if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+                return Err(MasterError::Open(shown()));
+            }
+            let text = io::read_to_string(file).map_err(failed)?;
+            MasterKeys::parse(text.lines()).ok_or_else(|| MasterError::Format(shown()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match SealedKv::key_of(store).await? {
+            Some(id) => Err(MasterError::Missing { id, path: shown() }),
+            None => {
+                let first = MasterKey::random().map_err(MasterError::Random)?;
+                write(&path, &first).map_err(failed)?;
+                Ok(MasterKeys {
+                    first,
+                    older: Vec::new(),
+                })
+            }
+        },
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Opens a store with these keys.
+pub(crate) async fn unseal(
+    directory: &Path,
+    store: std::sync::Arc<dyn Kv>,
+    keys: &MasterKeys,
+) -> Result<SealedKv, MasterError> {
+    SealedKv::open(store, keys).await.map_err(|e| match e {
+        KvError::Locked { id } => MasterError::Missing {
+            id,
+            path: directory.join(FILE).display().to_string(),
+        },
+        other => other.into(),
+    })
+}
+
+/// On the disk before anything is sealed with it.
+fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    writeln!(file, "{}", key.reveal())?;
+    file.sync_all()?;
+    fs::rename(aside, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Temporary credentials: a role's rights for a while.
+//!
+//! Nothing of them is stored. The token holds what was lent, to whom and until when, under a MAC of a key that is made from
+//! the master key, and the secret key is made from the token: every virga that has the master key can verify them.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use catalog::MasterKeys;
+use hmac::{Hmac, KeyInit, Mac};
+use model::{AccountId, RoleName, Timestamp};
+use scf::SecretKey;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// How ids of temporary credentials begin.
+pub(super) const PREFIX: &str = "AKIDT";
+
+/// What is lent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    pub(crate) account: AccountId,
+    pub(crate) role: RoleName,
+    /// When the role was made: a later one of the same name is another.
+    pub(crate) role_added: Timestamp,
+    /// Unix time, seconds.
+    pub(crate) expires: i64,
+}
+
+/// Temporary credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Temporary {
+    pub(crate) id: String,
+    pub(crate) key: SecretKey,
+    pub(crate) token: SecretKey,
+    /// Unix time, seconds.
+    pub(crate) expires: i64,
+}
+
+/// Why a token is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum TokenFault {
+    #[error("the token is not one of virga's, or not whole")]
+    Foreign,
+    #[error("the token belongs to another secret id")]
+    OfAnother,
+    #[error("the temporary credentials have expired; get new ones")]
+    Expired,
+}
+
+/// Makes and reads them.
+#[derive(Clone)]
+pub(crate) struct Mint {
+    /// By the master key's id; the first one makes.
+    keys: Vec<(String, [u8; 32])>,
+}
+
+impl std::fmt::Debug for Mint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mint")
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    #[serde(flatten)]
+    grant: Grant,
+    nonce: String,
+}
+
+impl Mint {
+    pub(crate) fn new(master: &MasterKeys) -> Self {
+        let own = |key: &catalog::MasterKey| (key.id().to_owned(), key.derive("token"));
+        Self {
+            keys: master.all().map(own).collect(),
+        }
+    }
+
+    /// Lends; the nonce tells it from all others.
+    pub(crate) fn lend(&self, grant: &Grant, nonce: [u8; 16]) -> Temporary {
+        let nonce = hex::encode(nonce);
+        let id = format!("{PREFIX}{nonce}");
+        let payload = Payload {
+            grant: grant.clone(),
+            nonce,
+        };
+        let payload = serde_json::to_vec(&payload).unwrap_or_default();
+        let (master, key) = &self.keys[0];
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let token = format!(
+            "{master}.{}.{}",
+            text(&payload),
+            text(&mac(key, MAC, &payload))
+        );
+        Temporary {
+            id,
+            key: SecretKey::new(hex::encode(mac(key, SECRET, &payload))),
+            token: SecretKey::new(token),
+            expires: grant.expires,
+        }
+    }
+
+    /// What a token holds, and the secret key that belongs to it.
+    pub(crate) fn read(
+        &self,
+        id: &str,
+        token: &str,
+        now: i64,
+    ) -> Result<(Grant, SecretKey), TokenFault> {
+        let mut parts = token.splitn(3, '.');
+        let mut next = || parts.next().ok_or(TokenFault::Foreign);
+        let (master, payload, claimed) = (next()?, next()?, next()?);
+        let own = self.keys.iter().find(|(id, _)| id == master);
+        let (_, key) = own.ok_or(TokenFault::Foreign)?;
+        let bytes = |text: &str| {
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .map_err(|_| TokenFault::Foreign)
+        };
+        let (payload, claimed) = (bytes(payload)?, bytes(claimed)?);
+        if !bool::from(mac(key, MAC, &payload).as_slice().ct_eq(&claimed)) {
+            return Err(TokenFault::Foreign);
+        }
+        let secret = SecretKey::new(hex::encode(mac(key, SECRET, &payload)));
+        let payload: Payload = serde_json::from_slice(&payload).map_err(|_| TokenFault::Foreign)?;
+        if id.strip_prefix(PREFIX) != Some(payload.nonce.as_str()) {
+            return Err(TokenFault::OfAnother);
+        }
+        if payload.grant.expires <= now {
+            return Err(TokenFault::Expired);
+        }
+        Ok((payload.grant, secret))
+    }
+}
+
+const MAC: &[u8] = b"mac\n";
+const SECRET: &[u8] = b"secret\n";
+
+fn mac(key: &[u8], purpose: &[u8], payload: &[u8]) -> [u8; 32] {
+    // HMAC takes keys of every length, so this never fails.
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| {
+            let mac = mac.chain_update(purpose).chain_update(payload);
+            mac.finalize().into_bytes().into()
+        })
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::MasterKey;
+
+    use super::*;
+
+    fn mint(bytes: &[u8]) -> Mint {
+        let mut keys = bytes.iter().map(|byte| MasterKey::new([*byte; 32]));
+        Mint::new(&MasterKeys {
+            first: keys.next().expect("a key"),
+            older: keys.collect(),
+        })
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            account: AccountId(7),
+            role: RoleName::parse("reader").expect("a name"),
+            role_added: 5,
+            expires: 1000,
+        }
+    }
+
+    #[test]
+    fn what_was_lent_reads_back_until_it_expires() {
+        let lent = mint(&[1]).lend(&grant(), [9; 16]);
+        let read = |mint: &Mint, now| mint.read(&lent.id, lent.token.reveal(), now);
+        assert_eq!(read(&mint(&[1]), 999), Ok((grant(), lent.key.clone())));
+        // Another master key first, as after a rotation; and without the old one.
+        assert_eq!(read(&mint(&[2, 1]), 999), Ok((grant(), lent.key.clone())));
+        assert_eq!(read(&mint(&[2]), 999), Err(TokenFault::Foreign));
+        assert_eq!(read(&mint(&[1]), 1000), Err(TokenFault::Expired));
+        let other = mint(&[1]).lend(&grant(), [8; 16]);
+        assert_ne!(other.key, lent.key);
+        let swapped = mint(&[1]).read(&other.id, lent.token.reveal(), 999);
+        assert_eq!(swapped, Err(TokenFault::OfAnother));
+    }
+
+    #[test]
+    fn a_changed_token_is_foreign() {
+        let lent = mint(&[1]).lend(&grant(), [9; 16]);
+        let token = lent.token.reveal();
+        let (head, rest) = token.split_once('.').expect("parts");
+        let (payload, tag) = rest.split_once('.').expect("parts");
+        let richer = URL_SAFE_NO_PAD.decode(payload).expect("base64");
+        let richer = String::from_utf8(richer)
+            .expect("text")
+            .replace("1000", "9999");
+        let richer = URL_SAFE_NO_PAD.encode(richer);
+        for changed in [
+            String::new(),
+            head.to_owned(),
+            format!("{head}.{payload}"),
+            format!("{head}.{payload}."),
+            format!("{head}.{richer}.{tag}"),
+            format!("x.{payload}.{tag}"),
+            format!("{token}x"),
+        ] {
+            let read = mint(&[1]).read(&lent.id, &changed, 0);
+            assert_eq!(read, Err(TokenFault::Foreign), "{changed}");
+        }
+    }
+}

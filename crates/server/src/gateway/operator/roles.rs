@@ -1,0 +1,129 @@
+//! Roles: what functions may do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::Stored;
+use model::{AccountId, Role, RoleName};
+use scf::types::Empty;
+use scf::{Code, Error};
+use serde_json::json;
+
+use super::super::error;
+use super::keys::policy;
+use super::{Caller, Gateway, Serve, described, wire};
+use crate::clock;
+
+impl Serve for wire::PutRole {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::PutRoleRequest,
+    ) -> Result<wire::RoleInfo, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let name = RoleName::parse(&request.name).map_err(error::invalid)?;
+        let policy = policy(&request.policy)?;
+        let old = gateway.catalog.role(account, &name);
+        let description = match (&request.description, &old) {
+            (None, Some(old)) => old.value.description.clone(),
+            (given, _) => described(gateway, given.as_deref())?,
+        };
+        let role = Role {
+            account,
+            name,
+            description,
+            policy,
+            added: old
+                .as_ref()
+                .map_or_else(clock::now_ms, |old| old.value.added),
+        };
+        let put = match &old {
+            Some(old) => gateway.catalog.update_role(old, &role).await,
+            None => gateway.catalog.create_role(&role).await,
+        };
+        put.map_err(error::access)?;
+        Ok(show(&role))
+    }
+}
+
+impl Serve for wire::ListRoles {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::OfAccount,
+    ) -> Result<wire::Roles, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let roles = gateway.catalog.roles(account);
+        Ok(wire::Roles {
+            roles: roles.iter().map(|stored| show(&stored.value)).collect(),
+        })
+    }
+}
+
+impl Serve for wire::DeleteRole {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::RoleRequest,
+    ) -> Result<Empty, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let role = find(gateway, account, &request.name)?;
+        let deleted = gateway.catalog.delete_role(account, &role.value.name).await;
+        deleted.map_err(error::access)?;
+        Ok(Empty {})
+    }
+}
+
+impl Serve for wire::AssumeRole {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: wire::AssumeRoleRequest,
+    ) -> Result<wire::Lent, Error> {
+        let account = gateway.subject(caller, request.account.as_deref())?;
+        let seconds = request.seconds.unwrap_or(HOUR_S);
+        if !(1..=LENT_MAX_S).contains(&seconds) {
+            let message = format!("Seconds: {seconds} is not allowed; 1 to {LENT_MAX_S} are");
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
+        let role = find(gateway, account, &request.name)?;
+        let lent = gateway
+            .access
+            .lend(&role.value, Duration::from_secs(seconds))
+            .map_err(|e| error::internal(&e))?;
+        Ok(wire::Lent {
+            tmp_secret_id: lent.id,
+            tmp_secret_key: lent.key.reveal().to_owned(),
+            token: lent.token.reveal().to_owned(),
+            expired_time: lent.expires,
+        })
+    }
+}
+
+const HOUR_S: u64 = 3600;
+/// Source: the longest session of a role in the cloud.
+const LENT_MAX_S: u64 = 43_200;
+
+/// A role of an account, by what a request calls it.
+pub(in super::super) fn find(
+    gateway: &Gateway,
+    account: AccountId,
+    name: &str,
+) -> Result<Arc<Stored<Role>>, Error> {
+    let name = RoleName::parse(name).map_err(error::invalid)?;
+    gateway.catalog.role(account, &name).ok_or_else(|| {
+        let message = format!(
+            "Role: the account has no role {name}; virga role create {name} --policy FILE makes one"
+        );
+        Error::new(Code::RoleNotFound, message)
+    })
+}
+
+fn show(role: &Role) -> wire::RoleInfo {
+    wire::RoleInfo {
+        name: role.name.to_string(),
+        description: role.description.clone(),
+        policy: json!(role.policy),
+        added: clock::format(role.added),
+    }
+}
