@@ -37,6 +37,7 @@ class Server:
         line = self.process.stdout.readline().decode()
         assert line.startswith("virga is ready: "), open(self.data + ".log").read()
         self.address = line.split("http://")[1].split()[0]
+        self.tls = line.split("https://")[1].split()[0] if "https://" in line else None
 
     def environment(self):
         """The environment for a client in a process of its own."""

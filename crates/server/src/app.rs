@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt, TapIo};
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
@@ -17,7 +17,7 @@ use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -30,13 +30,14 @@ use crate::access::{self, Access, Operator, Rules};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
-use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router};
+use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::network;
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
+use crate::tls::{self, Source, TlsError};
 use crate::triggers::{TimerSettings, Timers};
 use crate::urls::{Addresses, Urls, before};
 
@@ -88,11 +89,14 @@ pub(crate) enum StartError {
     Queue(#[from] QueueError),
     #[error("metrics: {0}")]
     Metrics(String),
-    #[error("cannot listen on {address}: {source}; name another address with --listen")]
+    #[error("cannot listen on {address}: {source}; name another address with --{option}")]
     Listen {
         address: SocketAddr,
+        option: &'static str,
         source: io::Error,
     },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{step}: {source}")]
     Io {
         step: &'static str,
@@ -116,16 +120,15 @@ pub(crate) async fn up(
     let _lock = take_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
-    let address = listener.local_addr().map_err(|source| StartError::Io {
-        step: "listen",
-        source,
-    })?;
+    let (listener, address) = bind(config.listen, "listen").await?;
+    let secure = match &config.tls {
+        Some(settings) => {
+            let (listener, address) = bind(settings.listen, "tls-listen").await?;
+            Some((tls::open(listener, settings, &config.data)?, address))
+        }
+        None => None,
+    };
+    let secure_address = secure.as_ref().map(|(_, address)| *address);
     // 2. What keeps.
     let data = &config.data;
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
@@ -247,20 +250,23 @@ pub(crate) async fn up(
     let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
+    let listener = listener.tap_io(send_at_once);
     let routes = before(urls.clone(), false, router(gateway.clone()));
     serving.spawn(serve(listener, routes, stopped.clone()));
+    if let Some((secure, _)) = secure {
+        let routes = before(urls.clone(), false, secure_router(gateway.clone()));
+        serving.spawn(serve(secure.tap_io(|_| {}), routes, stopped.clone()));
+    }
     if let Some(inside) = inside {
         let inside = into_tokio(inside).map_err(|source| StartError::Io {
             step: "listen for functions",
             source,
         })?;
-        serving.spawn(serve(
-            inside,
-            before(urls, true, inside_router(gateway)),
-            stopped,
-        ));
+        let inside = inside.tap_io(send_at_once);
+        let routes = before(urls, true, inside_router(gateway));
+        serving.spawn(serve(inside, routes, stopped));
     }
-    announce(address, &config, told, &host);
+    announce(address, secure_address, &config, told, &host);
     // 5. The same backwards.
     wait_for_signal().await.map_err(|source| StartError::Io {
         step: "wait for a signal",
@@ -288,13 +294,32 @@ pub(crate) async fn up(
     Ok(drained)
 }
 
+async fn bind(
+    wanted: SocketAddr,
+    option: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen {
+        address: wanted,
+        option,
+        source,
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+fn send_at_once(stream: &mut TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        warn!(%error, "cannot send small answers at once");
+    }
+}
+
 /// Serves until the other end of `stopped` goes.
-async fn serve(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<()>) {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            warn!(%error, "cannot send small answers at once");
-        }
-    });
+async fn serve<L, F>(listener: TapIo<L, F>, routes: axum::Router, mut stopped: watch::Receiver<()>)
+where
+    L: Listener<Addr = SocketAddr>,
+    F: FnMut(&mut L::Io) + Send + 'static,
+{
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, routes)
         .with_graceful_shutdown(async move { while stopped.changed().await.is_ok() {} });
@@ -526,15 +551,29 @@ fn prewarm(worker: &Worker, config: &Config) {
 
 /// The one line that says where everything is.
 #[expect(clippy::print_stdout, reason = "tools wait for this line")]
-fn announce(address: SocketAddr, config: &Config, told: bool, host: &str) {
+fn announce(
+    address: SocketAddr,
+    secure: Option<SocketAddr>,
+    config: &Config,
+    told: bool,
+    host: &str,
+) {
     let data = &config.data;
     let credentials = if told {
         "the environment's".to_owned()
     } else {
         data.join(credentials::FILE).display().to_string()
     };
+    let mut also = String::new();
+    if let (Some(secure), Some(settings)) = (secure, &config.tls) {
+        also = format!("  tls https://{secure}");
+        if settings.source == Source::Authority {
+            let ca = data.join(tls::DIRECTORY).join(tls::CA);
+            also.push_str(&format!("  ca {}", ca.display()));
+        }
+    }
     println!(
-        "virga is ready: api http://{address}  data {}  credentials {credentials}",
+        "virga is ready: api http://{address}  data {}  credentials {credentials}{also}",
         data.display()
     );
     let _ = io::stdout().flush();

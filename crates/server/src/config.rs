@@ -20,6 +20,7 @@ use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
 use crate::access::{RateLimits, parse_rates};
+use crate::tls::{Source, TlsSettings};
 
 /// One thing that can be told.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,24 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "ADDRESS",
         "127.0.0.1:9400",
         "Where the API is served",
+    ),
+    opt(
+        "tls_listen",
+        "ADDRESS",
+        "",
+        "Where the API is served over TLS, too; nowhere unless it is told",
+    ),
+    opt(
+        "tls_cert",
+        "FILE",
+        "",
+        "Certificate and its chain, PEM; else a local authority makes one for the names that clients have built in",
+    ),
+    opt(
+        "tls_key",
+        "FILE",
+        "",
+        "The certificate's key, PEM; both files are read again when they change",
     ),
     opt(
         "data",
@@ -356,6 +375,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    pub(crate) tls: Option<TlsSettings>,
     pub(crate) data: PathBuf,
     pub(crate) public_url: Option<String>,
     pub(crate) url_domain: String,
@@ -573,6 +593,7 @@ impl Told {
         let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
+            tls: self.tls(),
             data: self.data(),
             public_url: self.public_url(),
             url_domain: self.url_domain(),
@@ -723,6 +744,33 @@ impl Told {
         } else {
             self.number(name, min, max)
         }
+    }
+
+    fn tls(&mut self) -> Option<TlsSettings> {
+        let told = |name| !self.raw(name).0.is_empty();
+        let (listens, cert, key) = (told("tls_listen"), told("tls_cert"), told("tls_key"));
+        if (cert || key) && !listens {
+            let problem = "tls_listen: it must be told where tls_cert and tls_key are";
+            self.problems.push(problem.to_owned());
+        }
+        if cert != key {
+            let missing = if cert { "tls_key" } else { "tls_cert" };
+            self.problems.push(format!(
+                "{missing}: tls_cert and tls_key must be told together, or neither"
+            ));
+        }
+        let file = |told: &Self, name| PathBuf::from(told.raw(name).0);
+        listens.then(|| TlsSettings {
+            listen: self.parse("tls_listen", "an address and port, such as 127.0.0.1:9443"),
+            source: if cert && key {
+                Source::Files {
+                    cert: file(self, "tls_cert"),
+                    key: file(self, "tls_key"),
+                }
+            } else {
+                Source::Authority
+            },
+        })
     }
 
     fn data(&mut self) -> PathBuf {

@@ -17,6 +17,7 @@ mod operator;
 mod provisioner;
 mod queue;
 mod telemetry;
+mod tls;
 mod triggers;
 mod urls;
 

@@ -1,4 +1,5 @@
-// The client that the Serverless tool-kit calls SCF with, signing by version 1 as it does, and by TC3.
+// The client that the Serverless tool-kit calls SCF with, signing by version 1 as it does, and by TC3. Without ENDPOINT it
+// goes where the tool-kit goes: to the cloud's own host, over TLS.
 const { Capi } = require("@tencent-sdk/capi");
 const life = require("./life");
 
@@ -10,7 +11,8 @@ function caller(isV3) {
     serviceType: "scf",
     version: "2018-04-16",
   });
-  const options = { protocol: "http", host: process.env.ENDPOINT, isV3, debug: false };
+  const where = process.env.ENDPOINT ? { protocol: "http", host: process.env.ENDPOINT } : {};
+  const options = { ...where, isV3, debug: false };
   return async (action, fields) => {
     const { Response } = await client.request({ Action: action, Version: "2018-04-16", ...fields }, options);
     if (Response.Error) throw Object.assign(new Error(Response.Error.Message), { code: Response.Error.Code });

@@ -5,6 +5,7 @@
 
 mod account;
 mod api;
+mod ca;
 mod client;
 mod deploy;
 mod functions;
@@ -99,6 +100,8 @@ enum Task {
     Show(functions::ShowArgs),
     /// Delete a function
     Delete(functions::DeleteArgs),
+    /// Print the certificate of the local authority, for clients to trust
+    Ca,
     /// List, create, open, close and delete the triggers of a function
     #[command(subcommand)]
     Trigger(trigger::TriggerTask),
@@ -197,9 +200,12 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
     if let Task::New(args) = task {
         return new::run(&args, output);
     }
+    if let Task::Ca = task {
+        return ca::run(&common.data, output);
+    }
     let client = Client::new(&common)?;
     match task {
-        Task::New(_) => Ok(()),
+        Task::New(_) | Task::Ca => Ok(()),
         Task::Deploy(args) => deploy::run(&client, &args, output),
         Task::Invoke(args) => invoke::run(&client, &args, output),
         Task::Logs(args) => logs::run(&client, &args, output),

@@ -6,19 +6,22 @@ use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
 use model::Sha256;
 
-use super::Gateway;
+use super::{Caller, Gateway};
 use crate::clock;
 
 /// How long a URL is good, seconds.
 const GOOD_FOR_S: i64 = 600;
 
 /// A URL for a package.
-pub(super) fn url(gateway: &Gateway, host: Option<&str>, package: &Sha256) -> String {
-    let base = match (&gateway.public_url, host) {
+pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> String {
+    let base = match (&gateway.public_url, caller.host) {
         (Some(url), _) => url.clone(),
         // Some clients send their endpoint whole.
         (None, Some(host)) if host.contains("://") => host.trim_end_matches('/').to_owned(),
-        (None, host) => format!("http://{}", host.unwrap_or_default()),
+        (None, host) => {
+            let scheme = if caller.secure { "https" } else { "http" };
+            format!("{scheme}://{}", host.unwrap_or_default())
+        }
     };
     let expires = clock::now_ms() / 1000 + GOOD_FOR_S;
     let signature = hex::encode(

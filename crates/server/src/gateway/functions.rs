@@ -275,7 +275,7 @@ impl Serve for GetFunctionAddress {
                 "the function has no code; update it with a package",
             )
         })?;
-        let url = download::url(gateway, caller.host, package);
+        let url = download::url(gateway, caller, package);
         Ok(t::GetFunctionAddressResponse {
             url,
             code_sha256: package.to_string(),

@@ -63,7 +63,7 @@ impl Serve for GetLayerVersion {
         let (number, version) = find(gateway, caller, &name, request.layer_version)?;
         Ok(t::GetLayerVersionResponse {
             code_sha256: version.package.to_string(),
-            location: download::url(gateway, caller.host, &version.package),
+            location: download::url(gateway, caller, &version.package),
             compatible_runtimes: version.runtimes,
             add_time: clock::format(version.added),
             description: version.description,

@@ -105,6 +105,8 @@ struct Caller<'a> {
     request: RequestId,
     /// Whether it is a function.
     inside: bool,
+    /// Whether it came over TLS.
+    secure: bool,
 }
 
 /// An action that is served.
@@ -124,6 +126,11 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
             .route("/metrics", get(metrics)),
         gateway,
     )
+}
+
+/// The same over TLS.
+pub(crate) fn secure_router(gateway: Arc<Gateway>) -> Router {
+    router(gateway).layer(axum::Extension(Secure))
 }
 
 /// The same for functions, which have no business with the operator's faces.
@@ -296,6 +303,7 @@ impl Gateway {
             host,
             request: id,
             inside: from.inside,
+            secure: from.secure,
         };
         if call.version == crate::operator::VERSION {
             return self.operate(&call, caller, shown).await;
@@ -397,6 +405,8 @@ struct From {
     address: Option<IpAddr>,
     /// Whether that is a function.
     inside: bool,
+    /// Whether it came over TLS.
+    secure: bool,
 }
 
 impl From {
@@ -405,9 +415,14 @@ impl From {
         Self {
             address: peer.map(|ConnectInfo(peer)| peer.ip()),
             inside: parts.extensions.get::<Inside>().is_some(),
+            secure: parts.extensions.get::<Secure>().is_some(),
         }
     }
 }
+
+/// What requests over TLS are marked with.
+#[derive(Clone, Copy, Debug)]
+struct Secure;
 
 /// What requests of functions are marked with.
 #[derive(Clone, Copy, Debug)]

@@ -18,6 +18,7 @@ mod roles;
 mod runtime;
 mod scaling;
 mod secrets;
+mod tls;
 mod triggers;
 mod urls;
 mod user;

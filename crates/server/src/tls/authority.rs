@@ -1,0 +1,183 @@
+//! The local authority: made at first start, for the names that some clients have built in.
+//!
+//! Whoever trusts it trusts it for these names alone: the certificate itself says so (name constraints), so that its key is
+//! of no use against any other site.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, SanType, date_time_ymd,
+};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+
+use super::TlsError;
+
+/// Its directory in the data directory.
+pub(crate) const DIRECTORY: &str = "tls";
+/// Its certificate, for clients to trust.
+pub(crate) const CA: &str = "ca.pem";
+const KEY: &str = "ca.key";
+
+/// What its certificates may be for.
+const DOMAINS: &[&str] = &[
+    "tencentcloudapi.com",
+    "myqcloud.com",
+    "virga.internal",
+    "localhost",
+];
+/// What the server's certificate is for.
+const NAMES: [&str; 5] = [
+    "scf.tencentcloudapi.com",
+    "*.tencentcloudapi.com",
+    "*.internal.tencentcloudapi.com",
+    "virga.internal",
+    "localhost",
+];
+/// Where SCF is: clients put the region into the host, as `scf.ap-guangzhou.tencentcloudapi.com`, and a `*` stands for one
+/// part of a name alone.
+const REGIONS: &[&str] = &[
+    "ap-bangkok",
+    "ap-beijing",
+    "ap-chengdu",
+    "ap-chongqing",
+    "ap-guangzhou",
+    "ap-hongkong",
+    "ap-jakarta",
+    "ap-mumbai",
+    "ap-nanjing",
+    "ap-seoul",
+    "ap-shanghai",
+    "ap-shanghai-fsi",
+    "ap-shenzhen-fsi",
+    "ap-singapore",
+    "ap-tokyo",
+    "eu-frankfurt",
+    "na-ashburn",
+    "na-siliconvalley",
+    "na-toronto",
+];
+/// For how many days its own certificate is good.
+const OWN_DAYS: i32 = 3650;
+/// For how many days the server's is; a new one is made much earlier.
+const DAYS: i32 = 90;
+
+/// A certificate of the authority, which is made if there is none.
+pub(super) fn certificate(directory: &Path, listen: IpAddr) -> Result<CertifiedKey, TlsError> {
+    make(directory, listen).map_err(|why| TlsError::Authority {
+        path: directory.display().to_string(),
+        why: why.to_string(),
+    })
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn make(directory: &Path, listen: IpAddr) -> Result<CertifiedKey, Failure> {
+    let (cert, key) = (directory.join(CA), directory.join(KEY));
+    if !cert.exists() || !key.exists() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let made = KeyPair::generate()?;
+        let own = params()?.self_signed(&made)?;
+        write(&key, 0o600, &made.serialize_pem())?;
+        write(&cert, 0o644, &own.pem())?;
+    }
+    let issuer = Issuer::new(params()?, KeyPair::from_pem(&fs::read_to_string(key)?)?);
+    let own = KeyPair::generate()?;
+    let regional = REGIONS
+        .iter()
+        .map(|region| format!("*.{region}.tencentcloudapi.com"));
+    let names: Vec<_> = NAMES
+        .map(str::to_owned)
+        .into_iter()
+        .chain(regional)
+        .collect();
+    let mut leaf = CertificateParams::new(names)?;
+    leaf.distinguished_name = name("virga");
+    let addresses = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+        listen,
+    ];
+    for address in addresses.into_iter().filter(IpAddr::is_loopback) {
+        leaf.subject_alt_names.push(SanType::IpAddress(address));
+    }
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    last(&mut leaf, DAYS)?;
+    let leaf = leaf.signed_by(&own, &issuer)?;
+    let secret = PrivateKeyDer::try_from(own.serialize_der())?;
+    Ok(CertifiedKey::from_der(
+        vec![leaf.der().clone()],
+        secret,
+        &ring::default_provider(),
+    )?)
+}
+
+/// The authority's own parameters. They are the same each time, so its key alone has to be kept to go on with it.
+fn params() -> Result<CertificateParams, Failure> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = name("virga local authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let domains = DOMAINS
+        .iter()
+        .map(|name| GeneralSubtree::DnsName((*name).to_owned()));
+    let v6 = CidrSubnet::V6(Ipv6Addr::LOCALHOST.octets(), [255; 16]);
+    let loopback = [CidrSubnet::V4([127, 0, 0, 0], [255, 0, 0, 0]), v6];
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: domains
+            .chain(loopback.map(GeneralSubtree::IpAddress))
+            .collect(),
+        excluded_subtrees: Vec::new(),
+    });
+    last(&mut params, OWN_DAYS)?;
+    Ok(params)
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common);
+    name
+}
+
+/// For how many days a certificate is good. It begins yesterday, because a client's clock may be behind.
+fn last(params: &mut CertificateParams, days: i32) -> Result<(), Failure> {
+    use jiff::ToSpan;
+    let today = jiff::tz::Offset::UTC
+        .to_datetime(jiff::Timestamp::now())
+        .date();
+    let (first, last) = (today.checked_sub(1.day())?, today.checked_add(days.days())?);
+    let part = |number: i8| u8::try_from(number);
+    params.not_before = date_time_ymd(
+        first.year().into(),
+        part(first.month())?,
+        part(first.day())?,
+    );
+    params.not_after = date_time_ymd(last.year().into(), part(last.month())?, part(last.day())?);
+    Ok(())
+}
+
+/// Whole, or not at all.
+fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(aside, path)
+}

@@ -1,0 +1,187 @@
+//! The API over TLS: with the operator's certificate, or with one of a local authority.
+
+mod authority;
+mod listener;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+pub(crate) use self::authority::{CA, DIRECTORY};
+pub(crate) use self::listener::TlsListener;
+
+/// How often it is looked whether files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a certificate of the local authority serves before the next is made.
+const RENEW_EVERY: Duration = Duration::from_secs(7 * 86_400);
+
+/// What the operator told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) source: Source,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Two files, which are looked at again when they change.
+    Files { cert: PathBuf, key: PathBuf },
+    /// The authority in the data directory.
+    Authority,
+}
+
+/// Why there is no TLS; each says how to mend it.
+#[derive(Debug, Error)]
+pub(crate) enum TlsError {
+    #[error("{path}: {why}; name a PEM file that can be read with --{option}")]
+    File {
+        path: String,
+        why: String,
+        option: &'static str,
+    },
+    #[error(
+        "the certificate {cert} and the key {key} do not belong together, or are of a kind that is not known: {why}"
+    )]
+    Pair {
+        cert: String,
+        key: String,
+        why: String,
+    },
+    #[error("the local authority in {path}: {why}; remove the directory to have a new one made")]
+    Authority { path: String, why: String },
+    #[error("TLS: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// Wraps a listener.
+///
+/// # Errors
+/// A certificate that cannot be used.
+pub(crate) fn open(
+    listener: TcpListener,
+    settings: &TlsSettings,
+    data: &Path,
+) -> Result<TlsListener, TlsError> {
+    let maker = Maker {
+        source: settings.source.clone(),
+        directory: data.join(DIRECTORY),
+        listen: settings.listen.ip(),
+    };
+    let current = Arc::new(Current(RwLock::new(Arc::new(maker.make()?))));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(current.clone());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let looking = tokio::spawn(keep_current(maker, current));
+    Ok(TlsListener::start(listener, acceptor, looking))
+}
+
+/// The certificate as it is now. One certificate has all names, so it does not matter which is asked for.
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Current")
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Some(current.clone())
+    }
+}
+
+/// Makes the certificate anew when its files have changed or it is old. One that is wrong is told of, and the last goes on.
+async fn keep_current(maker: Maker, current: Arc<Current>) {
+    let mut seen = maker.seen();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = maker.seen();
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match maker.make() {
+            Ok(made) => {
+                *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
+                info!("the certificate was renewed");
+            }
+            Err(error) => {
+                warn!(%error, "the certificate has changed and cannot be used; the last one goes on")
+            }
+        }
+    }
+}
+
+struct Maker {
+    source: Source,
+    directory: PathBuf,
+    listen: IpAddr,
+}
+
+impl Maker {
+    /// What tells whether a certificate is to be made anew.
+    fn seen(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let look = |path: &PathBuf| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.modified().ok()?, file.len()))
+        };
+        match &self.source {
+            Source::Files { cert, key } => vec![look(cert), look(key)],
+            Source::Authority => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                let count = since.map_or(0, |since| since.as_secs() / RENEW_EVERY.as_secs());
+                vec![Some((SystemTime::UNIX_EPOCH, count))]
+            }
+        }
+    }
+
+    fn make(&self) -> Result<CertifiedKey, TlsError> {
+        match &self.source {
+            Source::Files { cert, key } => from_files(cert, key),
+            Source::Authority => authority::certificate(&self.directory, self.listen),
+        }
+    }
+}
+
+fn from_files(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let file = |path: &Path, option| {
+        let path = path.display().to_string();
+        move |why: &dyn fmt::Display| TlsError::File {
+            path: path.clone(),
+            why: why.to_string(),
+            option,
+        }
+    };
+    let bad_cert = file(cert, "tls-cert");
+    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|e| bad_cert(&e))?;
+    if chain.is_empty() {
+        return Err(bad_cert(&"it holds no certificate"));
+    }
+    let bad_key = file(key, "tls-key");
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| bad_key(&e))?;
+    CertifiedKey::from_der(chain, secret, &ring::default_provider()).map_err(|e| TlsError::Pair {
+        cert: cert.display().to_string(),
+        key: key.display().to_string(),
+        why: e.to_string(),
+    })
+}
