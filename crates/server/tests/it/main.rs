@@ -7,6 +7,7 @@ mod concurrency;
 mod config;
 mod conflicts;
 mod events;
+mod isolation;
 mod layers;
 mod lifecycle;
 mod limits;
