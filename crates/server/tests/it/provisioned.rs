@@ -212,7 +212,7 @@ fn what_waits_for_memory_says_so_and_gets_it_before_new_requests() {
         published(&client, name, SLOW, json!({"Timeout": 60}));
     }
     thread::scope(|scope| {
-        let running = scope.spawn(|| burst(&client, "greedy", 8, 2.0));
+        let running = scope.spawn(|| burst(&client, "greedy", 8, 5.0));
         eventually("all memory is used", || instances(&client, &["busy"]) == 4);
         assert_eq!(put(&client, "kept", "1", 2), "");
         eventually("it says what it waits for", || {
