@@ -119,7 +119,7 @@ impl Catalog {
     /// Removes an account that owns nothing, with its keys and roles.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it has functions, namespaces or layers; or the store's.
+    /// [`Error::InUse`] while it has functions, namespaces, layers or custom domains; or the store's.
     pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
         let _counting = self.counting().await;
         let functions = self.read(|view| view.functions.keys().any(|key| key.account == id));
@@ -128,6 +128,7 @@ impl Catalog {
         if functions
             || spaces.iter().any(|space| !space.value.name.is_default())
             || self.layers(id).iter().any(used)
+            || !self.domains(id).is_empty()
         {
             return Err(Error::InUse);
         }

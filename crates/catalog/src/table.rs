@@ -39,7 +39,7 @@ pub enum Error {
     #[error("namespace {0} still holds functions; delete them first")]
     NotEmpty(Namespace),
     /// The account owns something.
-    #[error("it still has functions, namespaces or layers; delete them first")]
+    #[error("it still has functions, namespaces, layers or custom domains; delete them first")]
     InUse,
     /// A quota is used up.
     #[error("the quota of {0} is used up")]

@@ -38,7 +38,7 @@ enum Task {
         /// Its name or AppId, else the caller's own
         account: Option<String>,
     },
-    /// Delete an account that owns no functions, namespaces or layers, with its keys and roles
+    /// Delete an account that owns nothing, with its keys and roles
     Delete {
         /// Its name or AppId
         account: String,

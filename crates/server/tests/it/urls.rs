@@ -400,6 +400,20 @@ fn a_url_with_cam_takes_signed_requests_alone() {
     let get = format!("GET {path}");
     assert_eq!(attempt(&get, &signed(&client, &get, b"", 0), b""), 200);
     assert_eq!(attempt(&get, "", b""), 401);
+    // Of the account's keys, those whose policy lets them; another account's not.
+    let key = |action: &str| {
+        let policy = json!({"version": "2.0", "statement": [{"effect": "allow", "action": action, "resource": "*"}]});
+        let key = client.operate("CreateKey", &json!({"Policy": policy}));
+        client.with_new_key(&key.expect("a key"))
+    };
+    let by = |other: &testkit::Client| attempt(&get, &signed(other, &get, b"", 0), b"");
+    assert_eq!(by(&key("scf:InvokeFunctionUrl")), 200);
+    assert_eq!(by(&key("scf:InvokeFunction")), 403);
+    let other = client.operate("CreateAccount", &json!({"Name": "other"}));
+    assert_eq!(
+        by(&client.with_new_key(&other.expect("an account")["Key"])),
+        403
+    );
     // Another body, query, path or method than was signed; an old signature, a stranger's, and the API's own.
     assert_eq!(attempt(&put, &headers, b"bodY"), 401);
     assert_eq!(
