@@ -178,7 +178,8 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
             return reject(Reject::Gone);
         };
-        if let Some(instance) = pool.idle.pop_back() {
+        // One that works already, so that the others can rest.
+        if let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
             return self.assign(ticket, instance, out);
         }
         if let Some(limit) = self.room.never(&self.config, &pool.spec) {
@@ -270,16 +271,24 @@ impl Machine {
     }
 
     fn finished(&mut self, now: Time, id: InstanceId, reusable: bool, out: &mut Vec<Effect>) {
-        let Some(instance) = self.instances.get(&id).filter(|i| i.state == State::Busy) else {
+        let Some(instance) = self
+            .instances
+            .get_mut(&id)
+            .filter(|i| i.state == State::Busy)
+        else {
             return;
         };
         let pool = instance.pool;
-        if reusable {
-            self.free(now, id, out);
-        } else {
-            self.remove(id);
-            self.want(now, pool);
-            self.note_floor(now, pool);
+        instance.running = instance.running.saturating_sub(1);
+        instance.broken |= !reusable;
+        match (instance.broken, instance.running) {
+            (true, 0) => {
+                self.remove(id);
+                self.want(now, pool);
+                self.note_floor(now, pool);
+            }
+            (true, _) => self.not_sharing(pool, id),
+            (false, _) => self.free(now, id, out),
         }
         self.serve_wants(now, out);
         self.forget_if_empty(pool, out);
@@ -313,10 +322,11 @@ impl Machine {
         }
     }
 
-    /// An instance has nothing to do: it serves the next in line, makes room for others, or idles.
+    /// An instance has less to do: it serves the next in line, makes room for others, or idles.
     fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
         let Some(Instance {
             pool: pool_id,
+            running,
             served,
             ..
         }) = self.instances.get(&id).copied()
@@ -326,21 +336,67 @@ impl Machine {
         let Some(pool) = self.pools.get(&pool_id) else {
             return;
         };
-        let (waits, retired) = (pool.waiting > 0, pool.retired);
+        let (waits, retired, slots) = (pool.waiting > 0, pool.retired, pool.spec.slots);
         let over = self.room.is_over(&self.config, &pool.spec) && self.is_spare(pool);
         // A fresh instance serves once, or its start would have been for nothing.
         if over || (waits && served && self.must_yield(now, pool_id)) {
-            self.make_idle(now, id);
-            self.stop(id, out);
-            self.want(now, pool_id);
+            // What it serves besides goes on, and then it is stopped; until then it is given nothing.
+            self.not_sharing(pool_id, id);
+            if running == 0 {
+                self.make_idle(now, id);
+                self.stop(id, out);
+                self.want(now, pool_id);
+            }
             return;
         }
-        if let Some(ticket) = self.next_in_line(pool_id) {
-            return self.assign_busy(ticket, id, out);
+        if waits {
+            return self.fill(id, out);
         }
-        self.make_idle(now, id);
-        if retired || self.draining {
-            self.stop(id, out);
+        if slots > 1 {
+            self.offer(id);
+        }
+        if running == 0 {
+            self.make_idle(now, id);
+            if retired || self.draining {
+                self.stop(id, out);
+            }
+        }
+    }
+
+    /// Gives an instance as many of those in line as it can serve.
+    fn fill(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+        let Some(Instance { pool, running, .. }) = self.instances.get(&id).copied() else {
+            return;
+        };
+        let slots = self.pools.get(&pool).map_or(0, |pool| pool.spec.slots);
+        for _ in running..slots {
+            match self.next_in_line(pool) {
+                Some(ticket) => self.give(ticket, id, false, out),
+                None => break,
+            }
+        }
+        if slots > 1 {
+            self.offer(id);
+        }
+    }
+
+    /// Puts a busy instance among those that could serve another request, or takes it out.
+    fn offer(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id).copied() else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&instance.pool) else {
+            return;
+        };
+        pool.sharing.retain(|other| *other != id);
+        if (1..pool.spec.slots).contains(&instance.running) {
+            pool.sharing.push(id);
+        }
+    }
+
+    fn not_sharing(&mut self, pool: PoolId, id: InstanceId) {
+        if let Some(pool) = self.pools.get_mut(&pool) {
+            pool.sharing.retain(|other| *other != id);
         }
     }
 
@@ -543,6 +599,8 @@ impl Machine {
         let state = Instance {
             pool: id,
             state: State::Starting,
+            running: 0,
+            broken: false,
             served: false,
             timer: None,
         };
@@ -554,40 +612,40 @@ impl Machine {
         });
     }
 
-    /// Gives a request to an instance that has just left its pool's idle ones.
+    /// Gives a request to an instance that has just left its pool's idle or sharing ones.
     fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
+        let idled = matches!(instance.state, State::Idle { .. });
         let frozen = matches!(instance.state, State::Idle { frozen: true, .. });
-        let first = !instance.served;
         instance.state = State::Busy;
-        instance.served = true;
+        let mut slots = 1;
         if let Some(pool) = self.pools.get_mut(&instance.pool) {
-            pool.busy += 1;
+            pool.busy += usize::from(idled);
             pool.note_peak();
             pool.frozen -= usize::from(frozen);
+            slots = pool.spec.slots;
         }
+        self.give(ticket, id, frozen, out);
+        if slots > 1 {
+            self.offer(id);
+        }
+    }
+
+    /// Gives a request to an instance that is busy, or about to be.
+    fn give(&mut self, ticket: Ticket, id: InstanceId, frozen: bool, out: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let first = !instance.served;
+        instance.served = true;
+        instance.running += 1;
         out.push(Effect::Assign {
             ticket,
             instance: id,
             first,
             frozen,
-        });
-    }
-
-    /// Gives a request to an instance that counts as busy already.
-    fn assign_busy(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<Effect>) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let first = !instance.served;
-        instance.served = true;
-        out.push(Effect::Assign {
-            ticket,
-            instance: id,
-            first,
-            frozen: false,
         });
     }
 
@@ -649,7 +707,10 @@ impl Machine {
                 pool.starting -= 1;
                 self.room.starting -= 1;
             }
-            State::Busy => pool.busy -= 1,
+            State::Busy => {
+                pool.busy -= 1;
+                pool.sharing.retain(|other| *other != id);
+            }
             State::Idle { frozen, .. } => {
                 pool.idle.retain(|idle| *idle != id);
                 pool.frozen -= usize::from(frozen);
@@ -729,7 +790,7 @@ impl Machine {
         if self
             .pools
             .get(id)
-            .is_none_or(|pool| pool.starting < pool.waiting)
+            .is_none_or(|pool| pool.coming() < pool.waiting)
         {
             return false;
         }

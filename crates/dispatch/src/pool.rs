@@ -10,6 +10,8 @@ pub(crate) struct Pool {
     pub(crate) spec: PoolSpec,
     /// Idle instances, the least recently used first.
     pub(crate) idle: VecDeque<InstanceId>,
+    /// Busy instances that could serve another request, the last to have been given one last.
+    pub(crate) sharing: Vec<InstanceId>,
     /// Requests in the order in which they came. Those given up are skipped when their turn comes.
     pub(crate) line: VecDeque<Ticket>,
     /// Requests in line that are not given up.
@@ -40,6 +42,7 @@ impl Pool {
         Self {
             spec,
             idle: VecDeque::new(),
+            sharing: Vec::new(),
             line: VecDeque::new(),
             waiting: 0,
             starting: 0,
@@ -57,9 +60,14 @@ impl Pool {
         }
     }
 
-    /// Whether more requests wait than instances are on their way.
+    /// Whether more requests wait than instances are on their way for.
     pub(crate) fn wants_start(&self) -> bool {
-        self.waiting > self.starting
+        self.waiting > self.coming()
+    }
+
+    /// Requests that the instances can serve that are on their way.
+    pub(crate) fn coming(&self) -> usize {
+        self.starting.saturating_mul(self.spec.slots as usize)
     }
 
     /// Instances that take up memory.
@@ -115,6 +123,10 @@ pub(crate) enum State {
 pub(crate) struct Instance {
     pub(crate) pool: PoolId,
     pub(crate) state: State,
+    /// Requests that it serves.
+    pub(crate) running: u32,
+    /// Whether it has ended, and the requests that it served have yet to hear of it.
+    pub(crate) broken: bool,
     /// Whether it has been given a request.
     pub(crate) served: bool,
     /// When its timer fires, if it has one. It is set anew only when it fires, not with each request.

@@ -30,6 +30,8 @@ pub struct PoolSpec {
     pub account: AccountId,
     /// Memory of one, MB.
     pub memory_mb: u64,
+    /// Requests that one serves at a time; 1 or more.
+    pub slots: u32,
     /// Memory that is set aside for the group, and all that its instances may have together, MB; `None` is what the
     /// account has left.
     pub reserved_mb: Option<u64>,
@@ -102,7 +104,7 @@ pub enum Event {
         /// Whose fault it is.
         fault: StartFault,
     },
-    /// A request ended. An instance that is not reusable has ended with it.
+    /// A request ended. An instance that is not reusable has ended with it, and so do the others that it serves.
     Finished {
         /// On which.
         instance: InstanceId,

@@ -131,8 +131,37 @@ pub struct FunctionConfig {
     /// What shows at `/opt`, one over the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerRef>,
+    /// How a web function serves; nothing of it concerns others.
+    #[serde(default, skip_serializing_if = "WebConfig::is_usual")]
+    pub web: WebConfig,
     /// Fields that are accepted and shown again but have no effect yet, by their wire names.
     pub echo: BTreeMap<String, serde_json::Value>,
+}
+
+/// How a web function serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebConfig {
+    /// Requests that an instance serves at a time, where that is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Whether it is said to speak WebSocket, and how long a connection may be silent; else the usual time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub websocket_idle: Option<u32>,
+}
+
+impl WebConfig {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Requests that an instance serves at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The most.
+    pub most: u32,
+    /// Whether the platform may choose less, which it does not do yet.
+    pub dynamic: bool,
 }
 
 /// What a record without the field holds for it, as all do that are older.

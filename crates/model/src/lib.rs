@@ -25,8 +25,8 @@ pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use function::{
-    Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord, PendingCode, Seconds,
-    StatusReason, Timestamp,
+    Concurrency, Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord,
+    PendingCode, Seconds, StatusReason, Timestamp, WebConfig,
 };
 pub use invalid::Invalid;
 pub use invocation::{InvocationContext, Outcome, StatusCode, Usage};

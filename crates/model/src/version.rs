@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CodeRef, Function, FunctionConfig, Invalid, Provisioned, Timestamp};
+use crate::{CodeRef, Function, FunctionConfig, FunctionKind, Invalid, Provisioned, Timestamp};
 
 /// A version of a function.
 #[derive(
@@ -94,6 +94,18 @@ pub struct Serving<'a> {
     pub code: Option<&'a CodeRef>,
     /// Counts changes; always the same for a published version.
     pub revision: u64,
+}
+
+impl Serving<'_> {
+    /// Requests that one instance serves at a time.
+    pub fn slots(&self) -> u32 {
+        let concurrency = self
+            .config
+            .web
+            .concurrency
+            .filter(|_| self.function.kind == FunctionKind::Http);
+        concurrency.map_or(1, |concurrency| concurrency.most)
+    }
 }
 
 impl Function {

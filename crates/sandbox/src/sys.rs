@@ -561,6 +561,13 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0]), owned(fds[1])))
 }
 
+/// A socket for TCP that does not block.
+pub(crate) fn stream_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes no memory.
+    check(unsafe { libc::socket(libc::AF_INET, kind, 0) }).map(owned)
+}
+
 /// A process that can be killed and awaited without a race on its number.
 #[derive(Debug)]
 pub struct Pidfd(OwnedFd);

@@ -105,6 +105,7 @@ codes! {
     InvalidProvisionType = "InvalidParameterValue.ProvisionType",
     ProvisionTriggerCronConfigDuplicate = "InvalidParameterValue.ProvisionTriggerCronConfigDuplicate",
     ProvisionTriggerNameDuplicate = "InvalidParameterValue.ProvisionTriggerNameDuplicate",
+    InvalidProtocolType = "InvalidParameterValue.ProtocolType",
     InvalidQualifier = "InvalidParameterValue.Qualifier",
     InvalidRetCode = "InvalidParameterValue.RetCode",
     InvalidRoutingConfig = "InvalidParameterValue.RoutingConfig",

@@ -13,6 +13,7 @@ use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
+use model::FunctionKind;
 use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
@@ -222,6 +223,7 @@ pub(crate) async fn up(
     ));
     let guard = access.clone();
     let urls = Arc::new(Urls::new(
+        config.region.clone(),
         addresses.clone(),
         limits.clone(),
         catalog.clone(),
@@ -543,7 +545,7 @@ fn event_settings(config: &Config) -> queue::Settings {
 /// The newest interpreter is the likeliest to be asked for first.
 fn prewarm(worker: &Worker, config: &Config) {
     if let Some(newest) = worker.interpreters().newest_python()
-        && let Err(error) = worker.prepare(config.account, newest)
+        && let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest)
     {
         warn!(%error, "cannot prepare an interpreter");
     }

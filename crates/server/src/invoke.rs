@@ -1,13 +1,15 @@
 //! The one door to a function: every trigger and the API hand their events over here.
 
+pub(crate) mod web;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::{Catalog, Stored};
 use dispatch::{Limit, Reject};
 use model::{
-    Function, FunctionKey, FunctionState, Invalid, Limits, MemoryMb, Qualifier, RequestId,
-    RoutingKey, Serving, StatusCode, Usage, Version,
+    Function, FunctionKey, FunctionKind, FunctionState, Invalid, Limits, MemoryMb, Qualifier,
+    RequestId, RoutingKey, Serving, StatusCode, Usage, Version,
 };
 use thiserror::Error;
 use tracing::warn;
@@ -68,6 +70,10 @@ pub(crate) enum IngestError {
     TooLarge { given: usize, allowed: u64 },
     #[error("function {name} cannot be served: {source}")]
     Open { name: String, source: OpenError },
+    #[error(
+        "function {0} is a web function, which takes no events; it is reached by its URL or a custom domain"
+    )]
+    Web(String),
     #[error("virga is shutting down; try again in a moment")]
     Draining,
     #[error(transparent)]
@@ -111,6 +117,7 @@ impl Ingest {
         if given as u64 > allowed {
             return Err(IngestError::TooLarge { given, allowed });
         }
+        self.takes_events(&event.function)?;
         let function = self.find(&event.function)?;
         resolve(
             &function.value,
@@ -133,6 +140,7 @@ impl Ingest {
             let (given, allowed) = (invocation.event.len(), self.limits.sync_event_bytes);
             return Err(IngestError::TooLarge { given, allowed });
         }
+        self.takes_events(&invocation.function)?;
         match self.place(&invocation, &mut Waiting::default()).await? {
             Placed::Ready(ready) => Ok(ready.run(invocation.event).await),
             Placed::Refused(finished) => Ok(finished),
@@ -162,6 +170,15 @@ impl Ingest {
             }
         }
         Err(IngestError::NoFunction(invocation.function.clone()))
+    }
+
+    /// Whether a function is called with events; one that does not exist is told of elsewhere.
+    fn takes_events(&self, key: &FunctionKey) -> Result<(), IngestError> {
+        let kind = self.catalog.function(key).map(|stored| stored.value.kind);
+        match kind {
+            Some(FunctionKind::Http) => Err(IngestError::Web(key.name.to_string())),
+            _ => Ok(()),
+        }
     }
 
     fn find(&self, key: &FunctionKey) -> Result<Arc<Stored<Function>>, IngestError> {
@@ -395,6 +412,7 @@ impl Report {
             started: self.started,
             status,
             usage,
+            billed_us: usage.duration_us,
             answer,
             init_log: Bytes::new(),
             log: Bytes::new(),

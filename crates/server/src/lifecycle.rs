@@ -121,7 +121,9 @@ impl Lifecycle {
         let prepared = worker
             .interpreters()
             .serve(function.runtime)
-            .and_then(|served| worker.prepare(function.key.account, &served.interpreter));
+            .and_then(|served| {
+                worker.prepare(function.key.account, function.kind, &served.interpreter)
+            });
         if let Err(error) = prepared {
             warn!(function = %function.key.name, %error, "a function cannot be served");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::Runtime;
+use model::{FunctionKind, Runtime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -44,11 +44,16 @@ pub(crate) enum Entry {
     },
     /// A program that asks for events over HTTP.
     Bootstrap,
+    /// A program that serves HTTP itself.
+    Server,
 }
 
 impl Entry {
     /// How an instance of this specification is entered, which sees shims in a directory.
     pub(crate) fn of(spec: &InstanceSpec, shims: &Path) -> Self {
+        if spec.kind == FunctionKind::Http {
+            return Self::Server;
+        }
         match spec.interpreter.runtime {
             Runtime::Python { .. } => Self::Python,
             Runtime::Node { .. } => Self::Node {
@@ -64,6 +69,7 @@ impl Entry {
         match self {
             Self::Python | Self::Node { .. } => None,
             Self::Bootstrap => Some("bootstrap"),
+            Self::Server => Some("scf_bootstrap"),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! One instance: a blank that was given a function, and then serves one request at a time.
+//! One instance: a blank that was given a function, and then serves one request at a time, or, as a web function's, several.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+use hyper::{Request, Response};
 
 use model::{Outcome, RequestId, StatusCode, Usage};
 use sandbox::cgroup::Limits;
@@ -14,6 +16,7 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
+use tracing::warn;
 
 use crate::assignment::{Assignment, Entry};
 use crate::frame::{self, Incoming};
@@ -21,7 +24,11 @@ use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
 use crate::process::{Exit, Process};
+use crate::web::{Connections, NoReply, Outgoing, PORT, Streamed};
 use crate::{Credentials, Error, InstanceSpec};
+
+/// How long an instance that seems to be ending by itself may take to do so.
+const END_GRACE: Duration = Duration::from_millis(50);
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,15 @@ pub struct Instance {
     bounds: Bounds,
     /// Until when its credentials are good enough to begin another request.
     good_until: Option<Instant>,
+    web: Option<Web>,
+}
+
+/// What a web function's instance has beside.
+#[derive(Debug)]
+struct Web {
+    connections: Arc<Connections>,
+    /// What its server has printed since a request was told.
+    printed: Arc<std::sync::Mutex<Log>>,
 }
 
 #[derive(Debug)]
@@ -129,13 +145,14 @@ impl Instance {
             .map_err(Error::io("prepare the socket"))?;
         let socket = UnixStream::from_std(blank.socket).map_err(Error::io("prepare the socket"))?;
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
-        let instance = Self {
+        let mut instance = Self {
             process: blank.process,
             channel: Mutex::new(Channel { socket, log }),
             spec,
             entry,
             bounds,
             good_until: credentials.map(|given| begun + given.good_for),
+            web: None,
         };
         let (ready, log) = instance
             .exchange(None, Kind::Ready, instance.spec.init_timeout)
@@ -147,6 +164,9 @@ impl Instance {
         match ready {
             Ok((status, body)) if status == StatusCode::Ok.as_u16() => {
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
+                if instance.entry == Entry::Server {
+                    instance.begin_to_serve();
+                }
                 Ok(Started {
                     total: begun.elapsed(),
                     sandbox,
@@ -219,6 +239,91 @@ impl Instance {
         }
     }
 
+    /// A web function's server listens. What it prints is taken from now on, whether or not there are requests: it must
+    /// not wait for room in the pipe.
+    fn begin_to_serve(&mut self) {
+        let printed = Arc::new(std::sync::Mutex::new(Log::new(self.bounds.log_bytes)));
+        self.web = Some(Web {
+            connections: Connections::new(self.process.clone()),
+            printed: printed.clone(),
+        });
+        let Channel { log, .. } = self.channel.get_mut();
+        let pipe = log.as_fd().try_clone_to_owned();
+        let Ok(Ok(pipe)) = pipe.map(pipe::Receiver::from_owned_fd) else {
+            warn!("what a web function prints cannot be read");
+            return;
+        };
+        let process = self.process.clone();
+        tokio::spawn(async move {
+            let open = || {
+                let mut log = printed.lock().unwrap_or_else(PoisonError::into_inner);
+                collect(|room| pipe.try_read(room), &mut log)
+            };
+            loop {
+                let full = printed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .is_full();
+                tokio::select! {
+                    ready = readable(&pipe, full) => if ready.is_err() || !open() { return },
+                    _ = process.wait() => return,
+                }
+            }
+        });
+    }
+
+    /// Passes a request on to a web function's server. Several may run at a time.
+    ///
+    /// # Errors
+    /// What to answer when there is no reply: the server has ended, or does not speak HTTP.
+    pub async fn pass(&self, request: Request<Outgoing>) -> Result<Response<Streamed>, Failure> {
+        let Some(web) = &self.web else {
+            let message = "the function serves no HTTP";
+            return Err(Failure::new(StatusCode::InternalError, message));
+        };
+        match web.connections.send(request).await {
+            Ok(reply) => Ok(reply),
+            Err(no_reply) => Err(self.no_reply(&no_reply).await),
+        }
+    }
+
+    /// Why a web function's server gave no reply, or not all of it.
+    pub async fn why_broken(&self) -> Option<Failure> {
+        // Its end is on its way where that is the reason.
+        let ended = tokio::time::timeout(END_GRACE, self.process.wait()).await;
+        ended.is_ok().then_some(())?;
+        Some(self.lost(Kind::Answer).await.into_failure())
+    }
+
+    async fn no_reply(&self, why: &NoReply) -> Failure {
+        if let Some(failure) = self.why_broken().await {
+            return failure;
+        }
+        let message = match why {
+            NoReply::NotConnected(e) => {
+                format!("the function's server takes no connection on port {PORT}: {e}")
+            }
+            NoReply::Broken(e) => {
+                format!("the function's server closed the connection before its reply: {e}")
+            }
+        };
+        Failure::new(StatusCode::UserCodeException, message)
+    }
+
+    /// What a web function's server has printed since this was asked last.
+    pub fn take_printed(&self) -> Vec<u8> {
+        let Some(web) = &self.web else {
+            return Vec::new();
+        };
+        let mut log = web.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        // All that was printed before a reply is in the pipe by now, even where the reactor has not heard.
+        if let Ok(mut channel) = self.channel.try_lock() {
+            let Channel { log: pipe, .. } = &mut *channel;
+            collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
+        }
+        std::mem::replace(&mut *log, Log::new(self.bounds.log_bytes)).finish()
+    }
+
     /// Takes an answer only when it names its request. Another one was left by what an earlier request started, and
     /// whatever comes from this instance can no longer be told apart.
     async fn answer_of(
@@ -284,7 +389,7 @@ impl Instance {
             Exchanged::Frame(Err(_)) => Err(self.lost(expected).await),
             Exchanged::TimedOut => {
                 self.end().await;
-                Err(Lost::User(timed_out(expected, timeout)))
+                Err(Lost::User(timed_out(expected, timeout, &self.entry)))
             }
         };
         // All that was printed before the answer is in the pipe by now, even where the reactor has not heard.
@@ -325,7 +430,7 @@ impl Instance {
     async fn end(&self) -> Exit {
         // A handler's end is on its way to the init when its socket closes; killing at once would hide its
         // exit code behind the signal, so an instance that is ending by itself gets a moment.
-        let grace = tokio::time::timeout(Duration::from_millis(50), self.process.wait());
+        let grace = tokio::time::timeout(END_GRACE, self.process.wait());
         if let Ok(exit) = grace.await {
             return exit;
         }
@@ -340,6 +445,9 @@ impl Instance {
 
     /// Stops the instance's processes where they are, or lets them go on.
     pub fn freeze(&self, frozen: bool) {
+        if let Some(web) = self.web.as_ref().filter(|_| frozen) {
+            web.connections.close_idle();
+        }
         self.process.freeze(frozen);
     }
 
@@ -444,9 +552,14 @@ fn collect(mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>, log: &mut 
     true
 }
 
-fn timed_out(expected: Kind, timeout: Duration) -> Failure {
+fn timed_out(expected: Kind, timeout: Duration, entry: &Entry) -> Failure {
     let seconds = timeout.as_secs();
-    if expected == Kind::Ready {
+    if expected == Kind::Ready && *entry == Entry::Server {
+        let message = format!(
+            "port {PORT} was not listened on within {seconds} seconds; the server must listen on 0.0.0.0:{PORT}"
+        );
+        Failure::new(StatusCode::PortBindingFailed, message)
+    } else if expected == Kind::Ready {
         let message = format!("Initialization timed out after {seconds} seconds");
         Failure::new(StatusCode::InitContainerTimeout, message)
     } else {

@@ -87,6 +87,24 @@ impl Interpreters {
         }
     }
 
+    /// The paths that SCF documents for its runtimes, and the prefix of what serves each here.
+    pub(crate) fn documented_paths(&self) -> Vec<(PathBuf, PathBuf)> {
+        const PYTHONS: [(u8, u8); 4] = [(3, 6), (3, 7), (3, 9), (3, 10)];
+        const NODES: [u8; 5] = [10, 12, 14, 16, 18];
+        let pythons = PYTHONS.map(|(major, minor)| Runtime::Python { major, minor });
+        let nodes = NODES.map(|major| Runtime::Node { major, minor: 0 });
+        let served = pythons.into_iter().chain(nodes).filter_map(|runtime| {
+            let prefix = self.serve(runtime).ok()?.interpreter.prefix.clone();
+            let link = match runtime {
+                Runtime::Python { major, minor } => format!("/var/lang/python{major}{minor}"),
+                Runtime::Node { major, .. } => format!("/var/lang/node{major}"),
+                Runtime::Custom => return None,
+            };
+            Some((link.into(), prefix))
+        });
+        served.collect()
+    }
+
     /// The newest Python.
     pub fn newest_python(&self) -> Option<&Arc<Interpreter>> {
         let pythons = ..=Runtime::Python {

@@ -20,6 +20,7 @@ mod python;
 pub mod runner;
 mod spec;
 mod tool;
+mod web;
 mod worker;
 
 pub use install::{InstallSettings, Installed};
@@ -29,6 +30,7 @@ pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore};
 pub use spec::{Credentials, InstanceSpec, Place};
+pub use web::{BoxError, Outgoing, Streamed};
 pub use worker::{Config, Worker};
 
 use thiserror::Error;

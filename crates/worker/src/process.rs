@@ -148,6 +148,11 @@ impl Process {
         self.freeze(false);
     }
 
+    /// A socket inside its network, to connect with.
+    pub(crate) fn socket_inside(&self) -> sandbox::Result<OwnedFd> {
+        sandbox::network::socket_inside(&self.pidfd)
+    }
+
     /// Takes its network away but for the loopback.
     pub(crate) fn cut_off(&self) -> sandbox::Result<()> {
         match &self.home.network {

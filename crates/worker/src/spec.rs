@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{FunctionKey, Handler, MemoryMb, RoleName, Version};
+use model::{FunctionKey, FunctionKind, Handler, MemoryMb, RoleName, Version};
 
 use crate::Interpreter;
 
@@ -45,6 +45,8 @@ pub struct InstanceSpec {
     pub function: FunctionKey,
     /// Its version.
     pub version: Version,
+    /// How it is called.
+    pub kind: FunctionKind,
     /// The interpreter that serves it.
     pub interpreter: Arc<Interpreter>,
     /// Its entry point.
@@ -59,6 +61,8 @@ pub struct InstanceSpec {
     pub role: Option<RoleName>,
     /// Whether it has a network beyond its loopback.
     pub public_net: bool,
+    /// How long a connection of a web function may be silent, where that is said.
+    pub silence: Option<Duration>,
     /// The user's variables.
     pub environment: Vec<(String, String)>,
     /// The unpacked code.

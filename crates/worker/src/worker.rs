@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use model::{AccountId, Runtime};
+use model::{AccountId, FunctionKind, Runtime};
 use sandbox::cgroup::Tree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
@@ -65,7 +65,10 @@ enum Kin {
 }
 
 impl Kin {
-    fn of(interpreter: &Interpreter) -> Self {
+    fn of(kind: FunctionKind, interpreter: &Interpreter) -> Self {
+        if kind == FunctionKind::Http {
+            return Self::Programs;
+        }
         match interpreter.runtime {
             python @ Runtime::Python { .. } => Self::Python(python),
             Runtime::Node { .. } | Runtime::Custom => Self::Programs,
@@ -106,12 +109,17 @@ impl Worker {
         &self.config.interpreters
     }
 
-    /// Makes sure that a zygote and its blanks are on their way for this account and interpreter.
+    /// Makes sure that a zygote and its blanks are on their way for functions of a kind of this account and interpreter.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn prepare(&self, account: AccountId, interpreter: &Interpreter) -> Result<(), Error> {
-        self.nursery(account, interpreter).map(drop)
+    pub fn prepare(
+        &self,
+        account: AccountId,
+        kind: FunctionKind,
+        interpreter: &Interpreter,
+    ) -> Result<(), Error> {
+        self.nursery(account, kind, interpreter).map(drop)
     }
 
     /// Starts an instance: takes a blank, gives it the function, waits until the handler is loaded.
@@ -124,13 +132,18 @@ impl Worker {
         credentials: Option<Credentials>,
     ) -> Result<Started, StartError> {
         let begun = Instant::now();
-        if self.config.isolation == Isolation::Process && !spec.public_net {
-            return Err(
-                Error::NeedsIsolation("PublicNetConfig with PublicNetStatus DISABLE").into(),
-            );
+        let needs = match spec.kind {
+            _ if self.isolated() => None,
+            FunctionKind::Http => Some("a web function (Type HTTP), whose port is its own,"),
+            FunctionKind::Event => {
+                (!spec.public_net).then_some("PublicNetConfig with PublicNetStatus DISABLE")
+            }
+        };
+        if let Some(what) = needs {
+            return Err(Error::NeedsIsolation(what).into());
         }
         let blank = self
-            .nursery(spec.function.account, &spec.interpreter)?
+            .nursery(spec.function.account, spec.kind, &spec.interpreter)?
             .take()
             .await?;
         let limits = &self.config.limits;
@@ -232,13 +245,14 @@ impl Worker {
     fn nursery(
         &self,
         account: AccountId,
+        kind: FunctionKind,
         interpreter: &Interpreter,
     ) -> Result<Arc<Nursery>, Error> {
         let mut nurseries = self
             .nurseries
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let kin = Kin::of(interpreter);
+        let kin = Kin::of(kind, interpreter);
         let key = (account, kin);
         if let Some(nursery) = nurseries.get(&key) {
             return Ok(nursery.clone());
@@ -269,7 +283,14 @@ impl Worker {
                 let all: Vec<_> = self.interpreters().all().map(AsRef::as_ref).collect();
                 let root = own.map(|(staging, names)| {
                     let shims = python::read_only(&runtime, Path::new(python::RUNTIME));
-                    python::root(&all, staging, vec![shims], names)
+                    let mut root = python::root(&all, staging, vec![shims], names);
+                    // Where scripts name an interpreter that the host has not, they find what serves it.
+                    for (link, prefix) in self.interpreters().documented_paths() {
+                        if root.links.iter().all(|(known, _)| *known != link) {
+                            root.links.push((link, prefix));
+                        }
+                    }
+                    root
                 });
                 (
                     ZygoteSpec {

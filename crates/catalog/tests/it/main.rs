@@ -32,6 +32,7 @@ fn function(namespace: &str, name: &str) -> Function {
             layers: Vec::new(),
             init_timeout: Seconds::init_timeout(65, &limits).expect("a timeout"),
             environment: Default::default(),
+            web: Default::default(),
             echo: Default::default(),
         },
         code: None,

@@ -35,6 +35,7 @@ impl Node {
         };
         for pool in [KEEPS, BUSY] {
             let spec = PoolSpec {
+                slots: 1,
                 group: GroupId(pool.0),
                 account: AccountId(0),
                 memory_mb: 128,

@@ -60,6 +60,8 @@ struct World {
     current: Vec<Option<PoolId>>,
     retired: BTreeSet<PoolId>,
     instances: BTreeMap<InstanceId, (PoolId, Instance)>,
+    /// Requests that each serves, and whether it has ended under them.
+    running: BTreeMap<InstanceId, (u32, bool)>,
     /// When each waiting request came, and until when it waits; by pool, in order of arrival.
     lines: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
     /// When a pool last got something: an instance for a request, or an answer that a start failed.
@@ -113,6 +115,7 @@ impl World {
             current: Vec::new(),
             retired: BTreeSet::new(),
             instances: BTreeMap::new(),
+            running: BTreeMap::new(),
             lines: BTreeMap::new(),
             served: BTreeMap::new(),
             answered: BTreeSet::new(),
@@ -139,6 +142,11 @@ impl World {
             group: GroupId(group as u64),
             account: AccountId(group as u64 % 2),
             memory_mb: 128 * (1 + random.below(4)),
+            slots: if random.one_in(2) {
+                1
+            } else {
+                1 + random.below(5) as u32
+            },
             reserved_mb: random.one_in(2).then(|| 128 * random.below(16)),
             keep_alive: 1000 * (1 + random.below(3000)),
             freeze_after: 1000 * random.below(200),
@@ -430,6 +438,10 @@ impl World {
                 );
                 *state = Instance::Busy;
                 let pool = *pool;
+                let (running, broken) = self.running.entry(instance).or_default();
+                *running += 1;
+                assert!(!*broken, "assigned to one that has ended");
+                assert!(*running <= self.specs[&pool].slots, "{running} at a time");
                 let (waited_in, place, came) =
                     self.leave_line(ticket).expect("assigned while it waits");
                 assert_eq!(waited_in, pool, "on another pool's instance");
@@ -511,15 +523,18 @@ impl World {
             Event::Ended { instance } => {
                 self.instances.remove(&instance);
             }
-            Event::Finished {
-                instance,
-                reusable: true,
-            } => self.set(instance, Instance::Idle),
-            Event::Finished {
-                instance,
-                reusable: false,
-            } => {
-                self.instances.remove(&instance);
+            Event::Finished { instance, reusable } => {
+                let (running, broken) = self.running.entry(instance).or_default();
+                *running = running.saturating_sub(1);
+                *broken |= !reusable;
+                match (*running, *broken) {
+                    (0, true) => {
+                        self.instances.remove(&instance);
+                        self.running.remove(&instance);
+                    }
+                    (0, false) => self.set(instance, Instance::Idle),
+                    _ => {}
+                }
             }
             _ => {}
         }
@@ -762,6 +777,7 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
             group: GroupId(pool),
             account: AccountId(0),
             memory_mb: 128,
+            slots: 1,
             reserved_mb: None,
             keep_alive: 1_000_000,
             freeze_after: 1000,

@@ -30,7 +30,7 @@ pub use address::{Block, Plan};
 pub(crate) use link::GUEST_NAME;
 
 use self::link::Netlink;
-use crate::{Result, Step};
+use crate::{Pidfd, Result, Step, sys};
 
 /// The port of virga's API inside.
 pub const API_PORT: u16 = 9400;
@@ -229,6 +229,16 @@ fn open_uplink(name: &str, plan: &Plan, router: &OwnedFd, control: &mut Netlink)
     set_system("ipv4/ip_forward", "1")?;
     rules::apply(&rules::host(&own, plan))?;
     Ok(own)
+}
+
+/// A socket inside an instance's network, whose first process this is, to connect with. It does not block.
+///
+/// # Errors
+/// The system's error, as when the instance has ended.
+pub fn socket_inside(cell: &Pidfd) -> Result<OwnedFd> {
+    namespace::inside(cell.as_fd(), || {
+        sys::stream_socket().step("make a socket in an instance's network")
+    })
 }
 
 /// Whether network rules can be made on this host.

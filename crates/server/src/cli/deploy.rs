@@ -57,6 +57,9 @@ pub(super) struct DeployArgs {
     /// Longest start of an instance, seconds
     #[arg(long)]
     init_timeout: Option<i64>,
+    /// HTTP makes a web function, whose scf_bootstrap starts a server on port 9000 [default for a new function: Event]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["Event", "HTTP"])]
+    kind: Option<String>,
     /// Environment variables, NAME=value; replace all that there are
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
@@ -114,6 +117,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
                 Some(runtime) => runtime.clone(),
                 None => newest_runtime(client, &name)?,
             }),
+            r#type: args.kind.clone(),
             memory_size: args.memory,
             timeout: args.timeout,
             init_timeout: args.init_timeout,
@@ -126,10 +130,13 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     }
     let function = wait_until_ready(client, &name, output)?;
     let done = if exists { "updated" } else { "created" };
-    let words = format!(
-        "{done} {name} in {:.1} s. Invoke it:\n  virga invoke {name}",
-        begun.elapsed().as_secs_f64()
-    );
+    let next = if function.r#type.as_deref() == Some("HTTP") {
+        "Give it a URL with a trigger of the type http".to_owned()
+    } else {
+        format!("Invoke it:\n  virga invoke {name}")
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    let words = format!("{done} {name} in {seconds:.1} s. {next}");
     output.result(&words, &function);
     Ok(())
 }

@@ -186,7 +186,7 @@ impl Driver {
         };
         self.shared
             .worker
-            .prepare(function.key.account, &served.interpreter)?;
+            .prepare(function.key.account, function.kind, &served.interpreter)?;
         let config = serving.config;
         let notes = served.note(function.runtime).into_iter();
         let notes: Vec<_> = notes
@@ -196,6 +196,7 @@ impl Driver {
         let spec = Arc::new(InstanceSpec {
             function: function.key.clone(),
             version: serving.version,
+            kind: function.kind,
             interpreter: served.interpreter,
             handler: config.handler.clone(),
             memory: config.memory,
@@ -208,6 +209,10 @@ impl Driver {
                 .collect(),
             role: config.role.clone(),
             public_net: config.public_net,
+            silence: config
+                .web
+                .websocket_idle
+                .map(|seconds| Duration::from_secs(seconds.into())),
             code: tree,
             layers,
             place: Arc::new(Place {
@@ -541,6 +546,36 @@ impl Drop for InLine<'_> {
 }
 
 impl Assigned {
+    /// The instance.
+    pub(crate) fn instance(&self) -> &worker::Instance {
+        &self.slot.instance
+    }
+
+    /// A request begins that shares the instance with others. It may have been frozen while it idled.
+    pub(crate) fn begin(&self) {
+        self.slot.settle();
+        self.slot.begin_billing();
+    }
+
+    /// It has ended. Gives the time since the last such moment, or since the first of those that run began.
+    pub(crate) fn end(&self) -> Duration {
+        self.slot.end_billing()
+    }
+
+    /// What the instance's start cost and printed, where this is its first request.
+    pub(crate) fn first(&self) -> Option<(ColdStart, Vec<u8>)> {
+        if !self.first {
+            return None;
+        }
+        let (cold, log) = self.slot.cold();
+        cold.map(|cold| (cold, log))
+    }
+
+    /// The instance can serve no other request.
+    pub(crate) fn spoil(&mut self) {
+        self.reusable = false;
+    }
+
     /// Runs a request, and then does something with what came of it, even when the caller has gone away.
     pub(crate) fn run<T: Send + 'static>(
         self,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use dispatch::InstanceId;
 use worker::{Instance, Started};
@@ -17,6 +18,15 @@ pub(super) struct Slot {
     is_frozen: Mutex<bool>,
     ended: AtomicBool,
     first: Mutex<Option<(ColdStart, Vec<u8>)>>,
+    billing: Mutex<Billing>,
+}
+
+/// The time that requests share, of which each moment is billed once.
+#[derive(Debug, Default)]
+struct Billing {
+    running: u32,
+    /// Up to when it is billed.
+    since: Option<Instant>,
 }
 
 impl Slot {
@@ -35,6 +45,7 @@ impl Slot {
             is_frozen: Mutex::new(false),
             ended: AtomicBool::new(false),
             first: Mutex::new(Some((cold, started.log))),
+            billing: Mutex::default(),
         }
     }
 
@@ -63,6 +74,22 @@ impl Slot {
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin_billing(&self) {
+        let mut billing = self.billing.lock().unwrap_or_else(PoisonError::into_inner);
+        if billing.running == 0 {
+            billing.since = Some(Instant::now());
+        }
+        billing.running += 1;
+    }
+
+    pub(super) fn end_billing(&self) -> Duration {
+        let mut billing = self.billing.lock().unwrap_or_else(PoisonError::into_inner);
+        billing.running = billing.running.saturating_sub(1);
+        let now = Instant::now();
+        let since = billing.since.replace(now);
+        since.map(|since| now - since).unwrap_or_default()
     }
 
     /// What its start cost and printed, once.

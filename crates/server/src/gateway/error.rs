@@ -127,6 +127,7 @@ pub(super) fn ingest(error: IngestError) -> Error {
         IngestError::State { .. } => Code::FunctionStatusError,
         IngestError::TooLarge { .. } => Code::RequestTooLarge,
         IngestError::Open { .. } => Code::InvokeFunctionFailed,
+        IngestError::Web(_) => Code::UnsupportedOperation,
         IngestError::Draining => Code::InternalError,
         IngestError::Invalid(_) => Code::InvalidParameterValue,
         IngestError::Queue(QueueError::Full { .. } | QueueError::Busy) => {

@@ -14,6 +14,7 @@ use catalog::Stored;
 use model::{
     CodeRef, Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionName,
     FunctionState, Handler, MemoryMb, PendingCode, Qualifier, Runtime, Seconds, Serving, Version,
+    WebConfig,
 };
 use scf::action::{
     CopyFunction, CreateFunction, DeleteFunction, GetFunction, GetFunctionAddress,
@@ -42,6 +43,10 @@ impl Serve for CreateFunction {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         refuse_unavailable(&request)?;
+        let kind = match request.r#type.as_deref() {
+            Some("HTTP") => FunctionKind::Http,
+            _ => FunctionKind::Event,
+        };
         let runtime = request
             .runtime
             .as_deref()
@@ -69,6 +74,13 @@ impl Serve for CreateFunction {
             layers: layers::given(gateway, caller, request.layers.as_deref(), runtime, &[])?
                 .unwrap_or_default(),
             role: role::given(gateway, caller, request.role.as_deref())?.flatten(),
+            web: fields::web(
+                kind,
+                WebConfig::default(),
+                request.instance_concurrency_config.as_ref(),
+                request.protocol_type.as_deref(),
+                request.protocol_params.as_ref(),
+            )?,
             echo: Echo::of_create(&request).into_map(),
         };
         let install = install(request.install_dependency.as_deref(), runtime)?;
@@ -85,7 +97,7 @@ impl Serve for CreateFunction {
         let mut function = Function {
             id: FunctionId::from_random(random()),
             key,
-            kind: FunctionKind::Event,
+            kind,
             runtime,
             config,
             code: None,
@@ -116,7 +128,12 @@ impl Serve for CreateFunction {
 fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
         (config.memory, config.timeout, config.init_timeout),
-        (&config.environment, config.public_net, &config.layers),
+        (
+            &config.environment,
+            config.public_net,
+            &config.layers,
+            &config.web,
+        ),
         &config.role,
     )
 }
@@ -190,6 +207,13 @@ impl Serve for UpdateFunctionConfiguration {
         if let Some(environment) = fields::environment(request.environment.as_ref(), limits)? {
             config.environment = environment;
         }
+        config.web = fields::web(
+            function.kind,
+            std::mem::take(&mut config.web),
+            request.instance_concurrency_config.as_ref(),
+            None,
+            request.protocol_params.as_ref(),
+        )?;
         if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
             config.public_net = public_net;
         }
@@ -514,12 +538,7 @@ fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), 
 
 fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
     match request.r#type.as_deref() {
-        None | Some("" | "Event") => {}
-        Some("HTTP") => {
-            return Err(unsupported(
-                "Type: web functions (HTTP) are not available yet",
-            ));
-        }
+        None | Some("" | "Event" | "HTTP") => {}
         Some(other) => {
             let message = format!("Type: {other:?} is not allowed; Event and HTTP are");
             return Err(Error::new(Code::InvalidFunctionType, message));

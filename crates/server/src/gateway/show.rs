@@ -141,9 +141,24 @@ pub(super) fn function(
         async_run_enable: Some("FALSE".into()),
         trace_enable: flag("TraceEnable"),
         image_config: None,
-        protocol_type: Some(String::new()),
-        protocol_params: None,
-        instance_concurrency_config: None,
+        protocol_type: Some(
+            if config.web.websocket_idle.is_some() {
+                "WS"
+            } else {
+                ""
+            }
+            .into(),
+        ),
+        protocol_params: config
+            .web
+            .websocket_idle
+            .map(|seconds| json!({"WSParams": {"IdleTimeOut": seconds}})),
+        instance_concurrency_config: config.web.concurrency.map(|concurrency| {
+            json!({
+                "DynamicEnabled": if concurrency.dynamic { "TRUE" } else { "FALSE" },
+                "MaxConcurrency": concurrency.most,
+            })
+        }),
         dns_cache: flag("DnsCache"),
         intranet_config: document(
             "IntranetConfig",
@@ -226,6 +241,7 @@ pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
         .rsplit_once('.')
         .map_or("", |(file, _)| file);
     let name = match serving.function.runtime {
+        _ if serving.function.kind == FunctionKind::Http => "scf_bootstrap".to_owned(),
         Runtime::Python { .. } => format!("{file}.py"),
         Runtime::Node { .. } => format!("{file}.js"),
         Runtime::Custom => "bootstrap".to_owned(),

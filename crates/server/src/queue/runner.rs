@@ -448,7 +448,9 @@ fn fault_of(error: &IngestError) -> (Fault, StatusCode) {
         }
         IngestError::NoQualifier { .. } => (Fault::Caller, StatusCode::QualifierNotFound),
         IngestError::TooLarge { .. } => (Fault::Caller, StatusCode::RequestTooLarge),
-        IngestError::Invalid(_) => (Fault::Caller, StatusCode::InvalidParameterValue),
+        IngestError::Invalid(_) | IngestError::Web(_) => {
+            (Fault::Caller, StatusCode::InvalidParameterValue)
+        }
         IngestError::State { .. } => (Fault::System, StatusCode::FunctionStatusError),
         IngestError::Open { .. } => (Fault::System, StatusCode::ContainerInitError),
         IngestError::Draining | IngestError::Queue(_) => (Fault::System, StatusCode::InternalError),

@@ -30,6 +30,8 @@ pub(crate) struct Record {
     pub(crate) started: Timestamp,
     pub(crate) status: StatusCode,
     pub(crate) usage: Usage,
+    /// Time that is billed, microseconds: of what requests on one instance share, each moment once.
+    pub(crate) billed_us: u64,
     /// The answer, or the error document.
     pub(crate) answer: Bytes,
     /// What was printed while the handler was loaded.
@@ -47,9 +49,9 @@ impl Record {
         512 + self.answer.len() + self.init_log.len() + self.log.len()
     }
 
-    /// Billed time in milliseconds: the duration, rounded up to a whole one.
+    /// Billed time in milliseconds, rounded up to a whole one.
     /// Source: SCF's billing page, 1 ms granularity.
     pub(crate) fn billed_ms(&self) -> u64 {
-        self.usage.duration_us.div_ceil(1000)
+        self.billed_us.div_ceil(1000)
     }
 }

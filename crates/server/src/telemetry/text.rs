@@ -111,6 +111,7 @@ mod tests {
                 duration_us: 1200,
                 memory_peak: 3 << 20,
             },
+            billed_us: 1200,
             answer: Bytes::from_static(b"\"ok\""),
             init_log: Bytes::from_static(b"loading"),
             log: Bytes::from_static(b"caf\xe9"),

@@ -4,6 +4,7 @@ mod address;
 mod cors;
 mod event;
 mod reply;
+mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use bytes::Bytes;
 use catalog::Catalog;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{
-    AccountId, Domain, FunctionKey, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
-    StatusCode as Outcome, TriggerName, UrlAuth,
+    AccountId, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId,
+    RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
 };
 use scf::{Call, RawRequest};
 use tokio::sync::Semaphore;
@@ -32,6 +33,7 @@ use worker::failure_document;
 pub(crate) use self::address::Addresses;
 use self::address::read_path;
 use self::event::Seen;
+use crate::invoke::web::{bounded, whole};
 use crate::invoke::{Ingest, IngestError, Invocation};
 
 /// How long a body may take, since it holds room that others wait for.
@@ -43,6 +45,7 @@ const SMALL_KB: usize = 64;
 
 /// What requests are led by.
 pub(crate) struct Urls {
+    region: String,
     addresses: Arc<Addresses>,
     limits: Arc<Limits>,
     catalog: Catalog,
@@ -73,6 +76,7 @@ struct Refused(StatusCode, Outcome, String);
 
 impl Urls {
     pub(crate) fn new(
+        region: String,
         addresses: Arc<Addresses>,
         limits: Arc<Limits>,
         catalog: Catalog,
@@ -80,6 +84,7 @@ impl Urls {
         verify: Verify,
     ) -> Self {
         Self {
+            region,
             addresses,
             limits,
             catalog,
@@ -139,9 +144,9 @@ impl Urls {
         })
     }
 
-    async fn serve(&self, target: Target, inside: bool, request: Request) -> Response {
+    async fn serve(self: &Arc<Self>, target: Target, inside: bool, request: Request) -> Response {
         let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let cors = target.url.as_ref().and_then(|url| url.cors.as_ref());
         let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);
         let mut reply = match (refuse(&target, inside), cors.and_then(asks)) {
@@ -149,7 +154,7 @@ impl Urls {
             // A browser that asks first hears of the function nothing.
             (None, Some(answer)) => answer,
             (None, None) => {
-                let mut reply = match self.run(id, &target, &parts, body).await {
+                let mut reply = match self.run(id, &target, &mut parts, body).await {
                     Ok(reply) => reply,
                     Err(refused) => {
                         debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
@@ -218,12 +223,30 @@ impl Urls {
     }
 
     async fn run(
-        &self,
+        self: &Arc<Self>,
         id: RequestId,
         target: &Target,
-        parts: &Parts,
+        parts: &mut Parts,
         body: Body,
     ) -> Result<Response, Refused> {
+        let stored = self.catalog.function(&target.function);
+        if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
+            let signed = target
+                .url
+                .as_ref()
+                .is_some_and(|url| url.auth == UrlAuth::Signed);
+            let body = if signed {
+                // A signature is of all of a body.
+                let body = self.read(parts, body).await?;
+                self.authenticate(target, parts, &body)?;
+                whole(body)
+            } else {
+                self.check_length(parts)?;
+                bounded(body, self.limits.sync_event_bytes as usize)
+            };
+            let routing_key = self.routing_key(target, parts);
+            return self.pass(id, target, routing_key, parts, body).await;
+        }
         let body = self.read(parts, body).await?;
         self.authenticate(target, parts, &body)?;
         let seen = Seen {
@@ -253,16 +276,9 @@ impl Urls {
         })
     }
 
-    async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
+    /// The length of a body as far as it is announced, which may not be over the limit.
+    fn check_length(&self, parts: &Parts) -> Result<usize, Refused> {
         let limit = self.limits.sync_event_bytes as usize;
-        let too_large = || {
-            let message = format!("the request's body is over {limit} bytes, which is the limit");
-            Refused(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                Outcome::RequestTooLarge,
-                message,
-            )
-        };
         let announced = parts
             .headers
             .get("content-length")
@@ -270,8 +286,14 @@ impl Urls {
         let chunked = parts.headers.contains_key("transfer-encoding");
         let length = announced.unwrap_or(if chunked { limit } else { 0 });
         if length > limit {
-            return Err(too_large());
+            return Err(too_large(limit));
         }
+        Ok(length)
+    }
+
+    async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
+        let limit = self.limits.sync_event_bytes as usize;
+        let length = self.check_length(parts)?;
         let kb = length.div_ceil(1024);
         let _room = if kb > SMALL_KB {
             let wanted = u32::try_from(kb.min(ROOM_KB)).unwrap_or(u32::MAX);
@@ -281,7 +303,7 @@ impl Urls {
         };
         match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
             Ok(Err(_)) | Err(_) => Err(Refused(
                 StatusCode::BAD_REQUEST,
                 Outcome::InvalidParameterValue,
@@ -306,6 +328,15 @@ impl Urls {
         })
         .collect()
     }
+}
+
+fn too_large(limit: usize) -> Refused {
+    let message = format!("the request's body is over {limit} bytes, which is the limit");
+    Refused(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Outcome::RequestTooLarge,
+        message,
+    )
 }
 
 /// Why a URL is not for callers from inside, or not for any others.
@@ -379,9 +410,10 @@ impl Refused {
                 (StatusCode::PAYLOAD_TOO_LARGE, Outcome::RequestTooLarge)
             }
             IngestError::Draining => (StatusCode::SERVICE_UNAVAILABLE, Outcome::InternalError),
-            IngestError::Open { .. } | IngestError::Invalid(_) | IngestError::Queue(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError)
-            }
+            IngestError::Open { .. }
+            | IngestError::Invalid(_)
+            | IngestError::Queue(_)
+            | IngestError::Web(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
         };
         Self(status, outcome, error.to_string())
     }

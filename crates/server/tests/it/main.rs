@@ -24,6 +24,7 @@ mod triggers;
 mod urls;
 mod user;
 mod versions;
+mod web;
 mod wire;
 mod workspace;
 mod zygotes;

@@ -31,25 +31,31 @@ def main_handler(event, context):
 "#;
 
 /// A reply as it came over the wire.
-struct Reply {
-    status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let found = self.headers.iter().filter(|(have, _)| have == name);
         found.map(|(_, value)| value.as_str()).collect()
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 }
 
 /// Sends a request to a host that has no name here.
-fn send(client: &Client, host: &str, request: &str, headers: &str, body: &[u8]) -> Reply {
+pub(crate) fn send(
+    client: &Client,
+    host: &str,
+    request: &str,
+    headers: &str,
+    body: &[u8],
+) -> Reply {
     let mut socket = TcpStream::connect(client.host()).expect("a server");
     let head = format!(
         "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
@@ -73,11 +79,28 @@ fn send(client: &Client, host: &str, request: &str, headers: &str, body: &[u8]) 
         let (name, value) = line.split_once(": ")?;
         Some((name.to_lowercase(), value.to_owned()))
     });
-    Reply {
+    let mut reply = Reply {
         status: status.expect("a status"),
         headers: headers.collect(),
         body: raw[end + 4..].to_vec(),
+    };
+    if reply.header("transfer-encoding") == ["chunked"] {
+        reply.body = joined(&reply.body);
     }
+    reply
+}
+
+/// The chunks of a body, in one.
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
+        let size = std::str::from_utf8(&chunks[..end]).expect("text");
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        let from = end + 2;
+        body.extend_from_slice(chunks.get(from..from + size).unwrap_or_default());
+        chunks = chunks.get(from + size + 2..).unwrap_or_default();
+    }
+    body
 }
 
 fn domain(client: &Client, name: &str, endpoints: Value) {
@@ -275,7 +298,7 @@ fn a_domain_outlives_a_restart_and_nobody_takes_the_api_s_own() {
 }
 
 /// Gives a function a URL; its id, and what is said of it.
-fn url(client: &Client, function: &str, desc: &Value) -> (String, Value) {
+pub(crate) fn url(client: &Client, function: &str, desc: &Value) -> (String, Value) {
     let request = json!({"FunctionName": function, "TriggerName": "url-trigger", "Type": "http", "TriggerDesc": desc.to_string()});
     let trigger = client.ok("CreateTrigger", &request)["TriggerInfo"].take();
     let shown = trigger["TriggerDesc"].as_str().expect("text");

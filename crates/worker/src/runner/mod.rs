@@ -1,9 +1,10 @@
 //! What runs inside an instance, as the instance, where the user's program is not a Python handler.
 //!
 //! A copy of virga's own small program arrives here confined, with no privilege left. It becomes the program ([`node`]), or
-//! starts it and stands between its HTTP and the worker's frames ([`events`]). Whatever it parses is the instance's own.
+//! starts it and stands between its HTTP and the worker's frames ([`events`]), or waits until it serves HTTP itself ([`server`]). Whatever it parses is the instance's own.
 
 mod events;
+mod server;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -37,6 +38,7 @@ pub fn run(confined: Confined) -> ! {
             );
             fail(&confined.become_program(&program, confined.assignment()))
         }
+        Entry::Server => server::run(&assignment, confined.into_parts().1, begun),
         Entry::Bootstrap => events::run(&assignment, confined.into_parts().1, begun),
         // Copies of an interpreter do not come here.
         Entry::Python => fail(&"not a program"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::Limits;
+use model::{Concurrency, FunctionKind, Limits, WebConfig};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
@@ -107,6 +107,85 @@ pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
             Err(Error::new(Code::InvalidParameterValue, message))
         }
     }
+}
+
+/// Requests that an instance of a web function may serve at a time. Source: SCF's range.
+const CONCURRENCY_MAX: i64 = 100;
+/// Longest silence of a WebSocket, seconds. Source: SCF's range.
+const SILENCE_MAX: i64 = 1800;
+
+/// How a web function serves, where that is said.
+pub(super) fn web(
+    kind: FunctionKind,
+    mut web: WebConfig,
+    concurrency: Option<&Value>,
+    protocol: Option<&str>,
+    params: Option<&Value>,
+) -> Result<WebConfig, Error> {
+    let wrong = |message: String| Error::new(Code::InvalidParameterValue, message);
+    let given = concurrency.filter(|given| !given.is_null());
+    if kind == FunctionKind::Event {
+        if given.is_some_and(|given| given["DynamicEnabled"] != "")
+            || protocol.is_some_and(|text| !text.is_empty())
+        {
+            let message =
+                "InstanceConcurrencyConfig and ProtocolType are for web functions (Type HTTP)";
+            return Err(wrong(message.into()));
+        }
+        return Ok(web);
+    }
+    if let Some(given) = given {
+        let dynamic = match given["DynamicEnabled"].as_str() {
+            Some("") => None,
+            None | Some("FALSE") => Some(false),
+            Some("TRUE") => Some(true),
+            Some(other) => {
+                let message = format!(
+                    "InstanceConcurrencyConfig.DynamicEnabled: {other:?} is not allowed; TRUE, FALSE and an empty text are"
+                );
+                return Err(wrong(message));
+            }
+        };
+        let most = match &given["MaxConcurrency"] {
+            Value::Null if dynamic == Some(true) => CONCURRENCY_MAX,
+            Value::Null => 1,
+            number => number.as_i64().unwrap_or(0),
+        };
+        if dynamic.is_some() && !(1..=CONCURRENCY_MAX).contains(&most) {
+            let message = format!(
+                "InstanceConcurrencyConfig.MaxConcurrency: {most} is not allowed; 1 to {CONCURRENCY_MAX} are"
+            );
+            return Err(wrong(message));
+        }
+        web.concurrency = dynamic.map(|dynamic| Concurrency {
+            most: most as u32,
+            dynamic,
+        });
+    }
+    match protocol {
+        None | Some("" | "WS") => {}
+        Some(other) => {
+            let message = format!("ProtocolType: {other:?} is not allowed; WS is");
+            return Err(Error::new(Code::InvalidProtocolType, message));
+        }
+    }
+    let idle = params.map(|params| &params["WSParams"]["IdleTimeOut"]);
+    match idle {
+        None | Some(Value::Null) if protocol == Some("WS") && web.websocket_idle.is_none() => {
+            web.websocket_idle = Some(15);
+        }
+        None | Some(Value::Null) => {}
+        Some(given) => match given.as_i64() {
+            Some(seconds @ 1..=SILENCE_MAX) => web.websocket_idle = Some(seconds as u32),
+            _ => {
+                let message = format!(
+                    "ProtocolParams.WSParams.IdleTimeOut: {given} is not allowed; 1 to {SILENCE_MAX} (seconds) are"
+                );
+                return Err(wrong(message));
+            }
+        },
+    }
+    Ok(web)
 }
 
 /// Fields that are shown again as they were given and have no effect yet.

@@ -8,7 +8,9 @@ mod list;
 mod timer;
 
 use catalog::Error as Refused;
-use model::{Function, FunctionKey, Qualifier, Trigger, TriggerKind, TriggerName, TriggerSpec};
+use model::{
+    Function, FunctionKey, FunctionKind, Qualifier, Trigger, TriggerKind, TriggerName, TriggerSpec,
+};
 use scf::action::{CreateTrigger, DeleteTrigger, UpdateTrigger, UpdateTriggerStatus};
 use scf::types as t;
 use scf::{Code, Error};
@@ -84,6 +86,13 @@ impl Serve for CreateTrigger {
         };
         change(gateway, &key, |function| {
             check_qualifier(function, &trigger.qualifier)?;
+            if function.kind == FunctionKind::Http && kind != TriggerKind::Http {
+                let message = format!(
+                    "Type: {} triggers send events, which a web function does not take; http is allowed",
+                    kind.as_str()
+                );
+                return Err(Error::new(Code::UnsupportedTrigger, message));
+            }
             if function
                 .triggers_of(kind)
                 .any(|other| other.name == trigger.name)

@@ -1,0 +1,33 @@
+//! A web function's own server: started here, and spoken to by virga itself once it listens.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::{end_with, fail, ready, refuse, start};
+use crate::assignment::Assignment;
+use crate::web::PORT;
+
+/// Pauses between looks whether it listens; they grow up to this.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// Starts the server, says when it listens, and ends with it, or with virga.
+pub(super) fn run(assignment: &Assignment, mut socket: UnixStream, begun: Instant) -> ! {
+    match start(assignment, &[]) {
+        Ok(child) => end_with(child),
+        Err(why) => refuse(socket, &why),
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let mut pause = Duration::from_millis(1);
+    while TcpStream::connect(address).is_err() {
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(PAUSE);
+    }
+    if let Err(e) = socket.write_all(&ready(begun)) {
+        fail(&e);
+    }
+    // Nothing comes but the end.
+    let _ = socket.read(&mut [0]);
+    std::process::exit(0)
+}
