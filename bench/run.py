@@ -19,6 +19,7 @@ import ahead
 import catalog
 import isolation
 import timers
+import web
 from harness import EVENT, HERE, PEERS, Virga, check, pss, served, spread
 
 
@@ -40,6 +41,7 @@ def main():
         "catalog": catalog.measure(options),
         "ahead": ahead.measure(options),
         "timers": timers.measure(options),
+        "web": web.measure(options),
     }
     results["targets"] = targets(results)
     with open(options.out, "w") as file:
@@ -149,7 +151,10 @@ class Bench:
             server.create("warm")
             headers, body = server.client.signed("Invoke", {"FunctionName": "warm", "ClientContext": EVENT})
             results["virga (signed API)"] = self.load(server.address, headers, body, '\\"hello\\": \\"world\\"')
-        plain = {"Content-Type": "application/json"}
+            plain = {"Content-Type": "application/json"}
+            server.create("url", open(PEERS + "/handler.py").read().replace("answer(event)\n\n\ndef framework", "answer(json.loads(event['body']))\n\n\ndef framework"))
+            path = server.url("url")
+            results["virga (function URL)"] = self.load(server.address + path, plain, EVENT, '"hello": "world"')
         with served([self.options.floor], None) as address:
             results["axum, bare (floor)"] = self.load(address, plain, EVENT, "hello")
         with served(uvicorn, PEERS) as address:
@@ -223,6 +228,9 @@ def targets(results):
     peer = warm["functions-framework, gunicorn 2x8"]["16"]["per_second"]
     ratio = warm["virga (signed API)"]["16"]["per_second"] / peer
     rows.append(("warm calls at 16 connections, times functions-framework", round(ratio, 2), ">=", 2))
+    ratio = warm["virga (function URL)"]["16"]["per_second"] / peer
+    rows.append(("function URL at 16 connections, times functions-framework", round(ratio, 2), ">=", 3))
+    rows.append(("what virga adds to a web function's latency, p50, ms", results["web"]["added_ms"], "<=", 0.3))
     rows.append(("cold starts a second, sustained", results["cold_per_second"]["per_second"], ">=", 300))
     last = list(results["idle_pss_kb"])[-1]
     rows.append(("idle instance of %s, MB of PSS" % last, round(results["idle_pss_kb"][last] / 1024, 2), "<=", 2.2))
@@ -278,6 +286,9 @@ def show(results):
     timed = results["timers"]
     print("%d timers: ready in %.2f s, %.0f MB resident, idle %.2f %% of a processor; %d due in one second are late by less than %g ms (p50) and %g ms (p99)" %
           (timed["timers"], timed["ready_s"], timed["resident_mb"], timed["idle_percent"], timed["due"], timed["late_ms"]["p50"], timed["late_ms"]["p99"]))
+    served_by = results["web"]
+    print("a web server: by itself p50 %.3f ms, p99 %.3f ms; as a web function p50 %.3f ms, p99 %.3f ms" %
+          (served_by["direct"]["p50_ms"], served_by["direct"]["p99_ms"], served_by["web function"]["p50_ms"], served_by["web function"]["p99_ms"]))
     print()
     for row in results["targets"]:
         print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))

@@ -157,6 +157,10 @@ pub(super) fn function(
             json!({
                 "DynamicEnabled": if concurrency.dynamic { "TRUE" } else { "FALSE" },
                 "MaxConcurrency": concurrency.most,
+                "InstanceIsolationEnabled": "",
+                "Type": "",
+                "MixNodeConfig": null,
+                "SessionConfig": null,
             })
         }),
         dns_cache: flag("DnsCache"),
