@@ -227,7 +227,6 @@ impl Instance {
                 (failure.status, failure.document(request), false)
             }
         };
-        let stale = self.good_until.is_some_and(|until| until <= Instant::now());
         Invoked {
             outcome: Outcome {
                 status,
@@ -235,7 +234,7 @@ impl Instance {
                 log,
                 usage,
             },
-            reusable: reusable && !stale,
+            reusable: reusable && !self.is_stale(),
         }
     }
 
@@ -322,6 +321,11 @@ impl Instance {
             collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
         }
         std::mem::replace(&mut *log, Log::new(self.bounds.log_bytes)).finish()
+    }
+
+    /// Whether its credentials are too old for another request.
+    pub fn is_stale(&self) -> bool {
+        self.good_until.is_some_and(|until| until <= Instant::now())
     }
 
     /// Takes an answer only when it names its request. Another one was left by what an earlier request started, and

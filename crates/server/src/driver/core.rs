@@ -341,7 +341,7 @@ impl Core {
         self.failures.remove(&instance);
     }
 
-    pub(super) fn finished(&mut self, now: Time, slot: &Slot, reusable: bool) {
+    pub(super) fn finished(&mut self, now: Time, slot: &Arc<Slot>, reusable: bool) {
         // One that ended after it answered is told of by its end, which was ignored while it was busy.
         let reusable = reusable && !slot.has_ended();
         let instance = slot.id;
@@ -349,6 +349,10 @@ impl Core {
             self.instances.remove(&instance);
         }
         self.step(now, Event::Finished { instance, reusable });
+        // One that is done with and has not ended, as when its credentials are too old, is ended now.
+        if !reusable && self.machine.instance_is_gone(instance) && !slot.has_ended() {
+            self.acts.push(Act::Stop(slot.clone()));
+        }
     }
 
     pub(super) fn wake(&mut self, now: Time) {

@@ -119,7 +119,11 @@ impl Running {
             memory_peak: instance.memory_peak(),
         };
         let log = instance.take_printed();
+        let stale = instance.is_stale();
         let billed = self.assigned.end();
+        if stale {
+            self.assigned.spoil();
+        }
         let mut record = report.record(status, answer, usage);
         record.billed_us = billed.as_micros() as u64;
         record.log = log.into();
