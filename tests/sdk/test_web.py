@@ -2,6 +2,7 @@
 
 import base64
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -15,10 +16,8 @@ import pytest
 
 from api import Api
 
-for needed in ("flask", "fastapi", "uvicorn", "websockets"):
-    pytest.importorskip(needed)
-
-from websockets.sync.client import connect  # noqa: E402
+MISSING = [name for name in ("flask", "fastapi", "uvicorn", "websockets") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="%s: not installed; pip install -r tests/sdk/requirements.txt" % MISSING)
 
 FLASK = """
 from flask import Flask, Response, jsonify, request
@@ -131,6 +130,7 @@ def test_fastapi_streams_and_speaks_websocket(api, server):
         [thread.join() for thread in threads]
         assert json.loads(urllib.request.urlopen("http://%s/open" % base).read()) == "open"
         assert ticks.read() == b"\ndata: last\n\n"
+    from websockets.sync.client import connect
     with connect("ws://%s/ws" % base, proxy=None) as socket:
         for text in ("first", "second"):
             socket.send(text)
