@@ -17,6 +17,7 @@ import time
 
 import ahead
 import catalog
+import events
 import isolation
 import timers
 import web
@@ -42,6 +43,7 @@ def main():
         "ahead": ahead.measure(options),
         "timers": timers.measure(options),
         "web": web.measure(options),
+        "events": events.measure(options),
     }
     results["targets"] = targets(results)
     with open(options.out, "w") as file:
@@ -246,6 +248,7 @@ def targets(results):
     timed = results["timers"]
     rows.append(("%d idle timers, %% of a processor" % timed["timers"], timed["idle_percent"], "<=", 1))
     rows.append(("%d timers due in one second, p99 lateness below, ms" % timed["due"], timed["late_ms"]["p99"], "<=", 50))
+    rows += events.targets(results["events"])
     return [
         {"what": what, "is": value, "wanted": "%s %s" % (sign, bound), "met": value >= bound if sign == ">=" else value <= bound}
         for what, value, sign, bound in rows
@@ -289,6 +292,7 @@ def show(results):
     served_by = results["web"]
     print("a web server: by itself p50 %.3f ms, p99 %.3f ms; as a web function p50 %.3f ms, p99 %.3f ms" %
           (served_by["direct"]["p50_ms"], served_by["direct"]["p99_ms"], served_by["web function"]["p50_ms"], served_by["web function"]["p99_ms"]))
+    events.show(results["events"])
     print()
     for row in results["targets"]:
         print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alias, CodeRef, FunctionId, FunctionKey, Handler, Invalid, LayerRef, Limits, MemoryMb,
-    Namespace, Published, RoleName, Runtime, Sha256, Trigger,
+    Alias, CodeRef, DeadLetter, EventConfig, FunctionId, FunctionKey, Handler, Invalid, LayerRef,
+    Limits, MemoryMb, Namespace, Published, RoleName, Runtime, Sha256, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -24,6 +24,14 @@ impl Seconds {
     /// [`Invalid`] for the field `Timeout`.
     pub fn timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
         Self::within("Timeout", given, limits.timeout_max_s)
+    }
+
+    /// Checks the Timeout of a function that always runs asynchronously.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `Timeout`.
+    pub fn async_timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
+        Self::within("Timeout", given, limits.async_timeout_max_s)
     }
 
     /// Checks a function's InitTimeout: 1 to the configured maximum.
@@ -134,6 +142,9 @@ pub struct FunctionConfig {
     /// How a web function serves; nothing of it concerns others.
     #[serde(default, skip_serializing_if = "WebConfig::is_usual")]
     pub web: WebConfig,
+    /// Where events go that are given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
     /// Fields that are accepted and shown again but have no effect yet, by their wire names.
     pub echo: BTreeMap<String, serde_json::Value>,
 }
@@ -217,6 +228,12 @@ pub struct Function {
     /// account has left. 0 stops it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_mb: Option<u32>,
+    /// How its events are tried; none where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventConfig>,
+    /// Whether every request runs asynchronously, for up to a day, and once. Fixed at creation.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub async_run: bool,
     /// Its published versions, by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<u64, Published>,

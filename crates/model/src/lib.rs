@@ -9,6 +9,7 @@ mod access;
 mod code;
 mod concurrency;
 mod domain;
+mod events;
 mod function;
 mod invalid;
 mod invocation;
@@ -24,6 +25,7 @@ pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
+pub use events::{DeadLetter, EventConfig};
 pub use function::{
     Concurrency, Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord,
     PendingCode, Seconds, StatusReason, Timestamp, WebConfig,

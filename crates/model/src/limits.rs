@@ -85,6 +85,8 @@ pub struct Limits {
     pub memory_max_mb: u32,
     /// Largest Timeout, seconds.
     pub timeout_max_s: u32,
+    /// Largest Timeout of a function that always runs asynchronously, seconds.
+    pub async_timeout_max_s: u32,
     /// Largest InitTimeout, seconds.
     pub init_timeout_max_s: u32,
     /// Zipped package sent with the API, bytes.
@@ -146,6 +148,7 @@ impl Default for Limits {
             routes_per_domain: 50,
             memory_max_mb: 3072,
             timeout_max_s: 900,
+            async_timeout_max_s: 86_400,
             init_timeout_max_s: 300,
             package_bytes: 50 << 20,
             unpacked_bytes: 500 << 20,

@@ -318,6 +318,31 @@ impl Slot {
             .unwrap_or(0)
     }
 
+    /// Tells all processes to end (SIGTERM).
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn terminate(&self) -> Result<()> {
+        for process in self.processes()? {
+            let Ok(pidfd) = crate::Pidfd::open(process) else {
+                continue; // It has ended.
+            };
+            // Another may have its number since; one that is here now is who the descriptor means.
+            if self.processes()?.contains(&process) {
+                pidfd.terminate().step("tell a process to end")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn processes(&self) -> Result<Vec<i32>> {
+        let path = self.directories[0].join("cgroup.procs");
+        let listed = fs::read_to_string(path).step("list processes")?;
+        // Those that cannot be seen from here are listed as 0.
+        let numbers = listed.lines().filter_map(|line| line.trim().parse().ok());
+        Ok(numbers.filter(|number| *number > 0).collect())
+    }
+
     /// Stops all processes where they are, or lets them go on.
     ///
     /// # Errors

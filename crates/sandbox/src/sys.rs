@@ -600,13 +600,25 @@ impl Pidfd {
     /// # Errors
     /// The system's error.
     pub fn kill(&self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Tells the process to end (SIGTERM). One that has ended already is no error.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(libc::SIGTERM)
+    }
+
+    fn signal(&self, signal: c_int) -> io::Result<()> {
         // SAFETY: no signal information is passed, so no memory is read.
         let sent = check_long(unsafe {
             let info: *const libc::siginfo_t = ptr::null();
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.0.as_raw_fd(),
-                libc::SIGKILL,
+                signal,
                 info,
                 0,
             )

@@ -13,7 +13,7 @@ use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
-use model::FunctionKind;
+use model::{FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::Network;
 use sandbox::user::Standing;
@@ -200,8 +200,9 @@ pub(crate) async fn up(
     let runner = Runner::start(
         queue.clone(),
         ingest.clone(),
+        catalog.clone(),
         metrics.clone(),
-        event_settings(&config),
+        event_settings(&config, limits.clone(), access.clone()),
     )
     .await?;
     let journal = SqliteKv::open(&data.join("timers.sqlite"))?;
@@ -239,7 +240,8 @@ pub(crate) async fn up(
         limits,
         catalog,
         ingest,
-        queue,
+        queue: queue.clone(),
+        runner: runner.clone(),
         driver: driver.clone(),
         provisioner,
         worker: worker.clone(),
@@ -284,6 +286,9 @@ pub(crate) async fn up(
     }
     if !runner.settled(SETTLED_WITHIN).await {
         warn!("what came of some events could not be recorded; they run again at the next start");
+    }
+    if let Err(error) = queue.flush().await {
+        warn!(%error, "the last entries of the usage ledger are lost");
     }
     // Connections with an answer under way get a moment; idle ones are closed at once.
     let _ = tokio::time::timeout(Duration::from_secs(1), serving.join_all()).await;
@@ -508,6 +513,7 @@ fn event_budget(config: &Config) -> Budget {
         bytes: config.event_store_bytes,
         history: EVENT_HISTORY,
         history_events: config.event_history,
+        usage: config.usage_retention,
     }
 }
 
@@ -522,7 +528,7 @@ fn timer_settings(config: &Config) -> TimerSettings {
     }
 }
 
-fn event_settings(config: &Config) -> queue::Settings {
+fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue::Settings {
     let microseconds = |time: Duration| time.as_micros() as u64;
     queue::Settings {
         pacing: Pacing {
@@ -539,6 +545,8 @@ fn event_settings(config: &Config) -> queue::Settings {
             at_most: microseconds(config.event_backoff_max),
         },
         wait: config.wait.max(config.event_throttled),
+        limits,
+        access,
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) fn format(time: Timestamp) -> String {
     }
 }
 
+/// The same with microseconds, of microseconds since the Unix epoch.
+pub(crate) fn format_us(time: u64) -> String {
+    let (ms, us) = (time / 1000, time % 1_000_000);
+    format!("{}.{us:06}", format(ms as Timestamp))
+}
+
 /// Reads a time as the API writes it.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let civil = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
@@ -48,6 +54,7 @@ mod tests {
     fn times_are_beijings_and_read_back_as_written() {
         assert_eq!(format(0), "1970-01-01 08:00:00");
         assert_eq!(parse("1970-01-01 08:00:01"), Some(1000));
+        assert_eq!(format_us(1_002_003), "1970-01-01 08:00:01.002003");
         for bad in [
             "",
             "1970-01-01",

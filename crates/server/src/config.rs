@@ -316,6 +316,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "The most that this becomes",
     ),
     opt(
+        "usage_retention_days",
+        "DAYS",
+        "400",
+        "How long the usage ledger is kept",
+    ),
+    opt(
         "drain_timeout",
         "SECONDS",
         "30",
@@ -415,6 +421,7 @@ pub(crate) struct Config {
     pub(crate) event_throttled: Duration,
     pub(crate) event_backoff: Duration,
     pub(crate) event_backoff_max: Duration,
+    pub(crate) usage_retention: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_retention: Duration,
     pub(crate) log_store_bytes: u64,
@@ -660,6 +667,9 @@ impl Told {
             event_throttled: self.milliseconds("event_throttled_ms"),
             event_backoff: self.milliseconds("event_backoff_ms"),
             event_backoff_max: self.milliseconds("event_backoff_max_ms"),
+            usage_retention: Duration::from_secs(
+                86_400 * self.number("usage_retention_days", 1, 36_500),
+            ),
             drain_timeout: self.seconds("drain_timeout"),
             log_retention: Duration::from_secs(
                 86_400 * self.number("log_retention_days", 1, 36_500),

@@ -16,10 +16,11 @@ use tracing::warn;
 use worker::failure_document;
 
 use crate::clock;
-pub(crate) use crate::driver::Waiting;
 use crate::driver::{Assigned, Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
+pub(crate) use crate::driver::{Stopper, Waiting};
 use crate::queue::{NewEvent, Queue, QueueError};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
+use crate::usage::Entry;
 
 /// One event for one function.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Invocation {
     pub(crate) event: Bytes,
     /// Whether the end of the log is wanted.
     pub(crate) tail: bool,
+    /// How often it was tried before.
+    pub(crate) retry: u32,
 }
 
 /// What came of it, whether or not the function succeeded.
@@ -44,6 +47,8 @@ pub(crate) struct Finished {
     /// The end of the log, if it was asked for.
     pub(crate) log: Option<String>,
     pub(crate) usage: Usage,
+    /// What it counts for in the ledger.
+    pub(crate) entry: Option<Entry>,
 }
 
 /// Why an event was not taken. What goes wrong after it was is in [`Finished`].
@@ -141,10 +146,31 @@ impl Ingest {
             return Err(IngestError::TooLarge { given, allowed });
         }
         self.takes_events(&invocation.function)?;
-        match self.place(&invocation, &mut Waiting::default()).await? {
+        let placed = self
+            .place_call(&invocation, &mut Waiting::default())
+            .await?;
+        match placed {
             Placed::Ready(ready) => Ok(ready.run(invocation.event).await),
             Placed::Refused(finished) => Ok(finished),
         }
+    }
+
+    /// The same as [`Ingest::place`] for what is answered at once, and counted when it has ended.
+    pub(crate) async fn place_call(
+        &self,
+        invocation: &Invocation,
+        waiting: &mut Waiting,
+    ) -> Result<Placed, IngestError> {
+        let mut placed = self.place(invocation, waiting).await?;
+        match &mut placed {
+            Placed::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
+            Placed::Refused(finished) => {
+                if let Some(entry) = finished.entry.take() {
+                    self.queue.meter(entry);
+                }
+            }
+        }
+        Ok(placed)
     }
 
     /// Finds an instance for an invocation, whose event is not looked at.
@@ -225,6 +251,9 @@ impl Ingest {
             memory: serving.config.memory,
             started: clock::now_ms(),
             tail: invocation.tail,
+            retry: invocation.retry,
+            recycle: serving.function.async_run,
+            ledger: None,
         };
         let refused = match self.driver.acquire(&live, waiting).await {
             Ok(assigned) => return Ok(Ok(Placed::Ready(Ready { assigned, report }))),
@@ -262,8 +291,15 @@ impl Ready {
     /// Runs it. It runs to its end even when nobody waits for that any more.
     pub(crate) async fn run(self, event: Bytes) -> Finished {
         let Self { assigned, report } = self;
-        let request = report.request;
-        assigned.run(request, event, |ran| report.ran(ran)).await
+        let (request, recycle) = (report.request, report.recycle);
+        assigned
+            .run(request, event, recycle, |ran| report.ran(ran))
+            .await
+    }
+
+    /// What ends it before it has ended.
+    pub(crate) fn stopper(&self) -> Stopper {
+        self.assigned.stopper()
     }
 }
 
@@ -376,6 +412,11 @@ struct Report {
     memory: MemoryMb,
     started: model::Timestamp,
     tail: bool,
+    retry: u32,
+    /// Whether an instance ends whose request fails.
+    recycle: bool,
+    /// Where a call is counted when it has ended. An event is counted by whoever runs it, with what came of it.
+    ledger: Option<Arc<dyn Queue>>,
 }
 
 impl Report {
@@ -410,6 +451,7 @@ impl Report {
             version: self.live.spec.version,
             memory: self.memory,
             started: self.started,
+            retry: self.retry,
             status,
             usage,
             billed_us: usage.duration_us,
@@ -423,7 +465,12 @@ impl Report {
 
     fn finish(self, record: Record) -> Finished {
         let log = self.tail.then(|| tail(&log_text(&record)).to_owned());
+        let entry = Entry::of(&record);
+        if let Some(ledger) = &self.ledger {
+            ledger.meter(entry.clone());
+        }
         let finished = Finished {
+            entry: Some(entry),
             status: record.status,
             answer: record.answer.clone(),
             log,

@@ -20,6 +20,7 @@ mod telemetry;
 mod tls;
 mod triggers;
 mod urls;
+mod usage;
 
 use std::process::ExitCode;
 

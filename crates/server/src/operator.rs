@@ -1,8 +1,15 @@
-//! The operator's API: accounts, keys and roles.
+//! The operator's API: accounts, keys and roles; the event queue and usage.
 //!
 //! It is spoken as SCF's is (`POST /`, TC3, the same envelope) under a version of its own, so that every client that signs
 //! can speak it, from wherever it reaches the server. SCF leaves these to other services of the cloud, so there are no
 //! names to keep.
+
+mod events;
+
+pub(crate) use events::{
+    Count, Event, Events, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection, ShowEvent,
+    Usage, UsageList, UsageRequest,
+};
 
 use scf::Action;
 use scf::types::Empty;

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod judge;
 mod server;
 
 pub use client::{Answer, Client, Refused};
+pub use judge::{Promises, Recorder, Verdict};
 pub use server::{AS_USER, Options, Server};
 
 use std::io::{Cursor, Write};

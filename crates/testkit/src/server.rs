@@ -23,6 +23,8 @@ pub struct Options {
     pub errors: bool,
     /// Whether an ordinary user starts it. Such a server cannot be started twice.
     pub user: bool,
+    /// Where its data is, when its flags say that it is elsewhere than usual.
+    pub data: Option<PathBuf>,
 }
 
 /// A server in its own directory, on its own port, with its own control groups and users. It ends with this.
@@ -161,6 +163,9 @@ impl Server {
 
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
+        if let Some(data) = &self.options.data {
+            return data.clone();
+        }
         let own = if self.options.user {
             "own/data"
         } else {

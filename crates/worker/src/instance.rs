@@ -460,6 +460,11 @@ impl Instance {
         self.process.kill();
     }
 
+    /// Tells the instance's processes to end (SIGTERM).
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
     /// Waits until the instance has ended, of itself or not.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let process = self.process.clone();

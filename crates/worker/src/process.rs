@@ -153,6 +153,17 @@ impl Process {
         sandbox::network::socket_inside(&self.pidfd)
     }
 
+    /// Tells its processes to end, where they can be told from others.
+    pub(crate) fn terminate(&self) {
+        let told = match self.with_slot(|slot| slot.terminate()) {
+            Some(told) => told.map_err(|e| e.to_string()),
+            None => self.pidfd.terminate().map_err(|e| e.to_string()),
+        };
+        if let Err(error) = told {
+            warn!(error, "cannot tell an instance to end");
+        }
+    }
+
     /// Takes its network away but for the loopback.
     pub(crate) fn cut_off(&self) -> sandbox::Result<()> {
         match &self.home.network {

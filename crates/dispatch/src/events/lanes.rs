@@ -177,7 +177,16 @@ struct Loading {
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
     order: Order,
-    placed: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// For an instance.
+    Waiting,
+    Running,
+    /// Someone decides about it.
+    Held,
 }
 
 impl Lanes {
@@ -259,25 +268,16 @@ impl Lanes {
         self.lanes.values().all(|lane| lane.under_way.is_empty())
     }
 
-    /// Whether an event is under way, and whether it has an instance.
-    pub fn under_way(&self, lane: LaneId, seq: u64) -> Option<bool> {
-        let lane = self.lanes.get(&lane)?;
-        Some(lane.under_way.get(&seq)?.placed)
-    }
-
-    /// Takes an event that is not under way out of its lane's window. Says whether it was free to be taken.
-    pub fn remove(&mut self, lane: LaneId, seq: u64) -> bool {
-        let Some(lane) = self.lanes.get_mut(&lane) else {
-            return true;
-        };
-        if lane.under_way.contains_key(&seq) {
+    /// Keeps an event from being started until [`Input::Ended`] tells what becomes of it. Says no when it is under way.
+    pub fn hold(&mut self, lane: LaneId, order: Order) -> bool {
+        let lane = self.lane(lane, Known::Nothing);
+        if lane.under_way.contains_key(&order.seq) {
             return false;
         }
-        lane.window.retain(|order| order.seq != seq);
-        if let Some(loading) = &mut lane.loading {
-            loading.came.retain(|order| order.seq != seq);
-            loading.ended.insert(seq);
-        }
+        // It may have moved since its place was read.
+        lane.window.retain(|other| other.seq != order.seq);
+        let stage = Stage::Held;
+        lane.under_way.insert(order.seq, UnderWay { order, stage });
         true
     }
 
@@ -318,10 +318,13 @@ impl Lanes {
                 break;
             }
             lane.window.remove(&order);
-            let placed = false;
-            lane.under_way.insert(order.seq, UnderWay { order, placed });
+            let (seq, stage) = (order.seq, Stage::Waiting);
+            // A held one that has moved is the one that is held.
+            if lane.under_way.contains_key(&seq) {
+                continue;
+            }
+            lane.under_way.insert(seq, UnderWay { order, stage });
             lane.waiting += 1;
-            let seq = order.seq;
             effects.push(Effect::Start { lane: id, seq });
         }
         if lane.loading.is_none()
@@ -451,9 +454,9 @@ impl Lane {
 
     fn placed(&mut self, seq: u64, most: u32) {
         if let Some(one) = self.under_way.get_mut(&seq)
-            && !one.placed
+            && one.stage == Stage::Waiting
         {
-            one.placed = true;
+            one.stage = Stage::Running;
             self.waiting -= 1;
             self.allowance = (self.allowance * 2).clamp(1, most);
         }
@@ -463,11 +466,13 @@ impl Lane {
         let Some(one) = self.under_way.remove(&seq) else {
             return;
         };
-        if !one.placed {
-            self.waiting -= 1;
-        } else if then != Then::Short {
+        match one.stage {
+            Stage::Waiting => self.waiting -= 1,
             // It has left an instance behind.
-            self.paused_until = self.paused_until.min(now);
+            Stage::Running if then != Then::Short => {
+                self.paused_until = self.paused_until.min(now);
+            }
+            Stage::Running | Stage::Held => {}
         }
         if let Some(loading) = &mut self.loading {
             loading.ended.insert(seq);

@@ -33,6 +33,10 @@ enum State {
     Queued,
     Waiting,
     Running,
+    /// Someone decides whether it is taken away.
+    Held,
+    /// It is taken away, and that is being written.
+    Taken,
     /// It has ended and is being written.
     Ended(Then),
 }
@@ -153,7 +157,8 @@ impl World {
         for line in self.disk.values() {
             let count = |state| line.values().filter(|one| **one == state).count();
             assert!(count(State::Waiting) <= self.pacing.waiting as usize);
-            let under_way = line.values().filter(|one| **one != State::Queued).count();
+            let lies = |one: &&State| matches!(one, State::Queued | State::Held | State::Taken);
+            let under_way = line.values().filter(|one| !lies(one)).count();
             assert!(under_way <= self.pacing.under_way);
         }
     }
@@ -213,6 +218,39 @@ impl World {
         self.set(lane, order, State::Ended(then));
     }
 
+    /// Someone takes an event away, or looks at it and lets it go on.
+    fn hold(&mut self) {
+        let Some((lane, order, state)) = self.any(&[]) else {
+            return;
+        };
+        let untold = self.untold.iter().any(|(_, one)| *one == order);
+        match state {
+            State::Held if self.random.one_in(2) => {
+                self.set(lane, order, State::Taken);
+            }
+            State::Held => {
+                self.set(lane, order, State::Queued);
+                let (seq, then) = (order.seq, Then::Back);
+                self.step(Input::Ended { lane, seq, then });
+            }
+            State::Queued if !untold => {
+                let held = self.lanes.hold(lane, order);
+                assert!(held, "{order:?} is not under way");
+                self.set(lane, order, State::Held);
+            }
+            State::Queued => {}
+            _ => assert!(!self.lanes.hold(lane, order), "{order:?} is under way"),
+        }
+    }
+
+    fn release(&mut self) {
+        while let Some((lane, order, _)) = self.any(&[State::Held]) {
+            self.set(lane, order, State::Queued);
+            let (seq, then) = (order.seq, Then::Back);
+            self.step(Input::Ended { lane, seq, then });
+        }
+    }
+
     /// What has ended is on disk; the lanes are told later or at once.
     fn commit(&mut self) {
         let all = self
@@ -222,6 +260,7 @@ impl World {
         let ended: Vec<_> = all
             .filter_map(|(lane, order, state)| match state {
                 State::Ended(then) => Some((lane, order, then)),
+                State::Taken => Some((lane, order, Then::Gone)),
                 _ => None,
             })
             .collect();
@@ -311,7 +350,7 @@ impl World {
     fn run(&mut self) {
         self.failures = self.random.below(60);
         for _ in 0..STEPS {
-            match self.random.below(16) {
+            match self.random.below(17) {
                 0..3 => self.arrive(),
                 3..6 => self.tell(),
                 6..9 => self.place(),
@@ -319,7 +358,8 @@ impl World {
                 11 => self.commit(),
                 12 => self.read(),
                 13 => self.told_of_load(),
-                14 => {
+                14 => self.hold(),
+                15 => {
                     let lane = LaneId(self.random.below(LANES));
                     if !self.short.remove(&lane) && self.random.one_in(2) {
                         self.short.insert(lane);
@@ -337,6 +377,7 @@ impl World {
     /// Nothing fails any more but one function that never has an instance: all others' events run.
     fn finish(&mut self) {
         self.failures = 0;
+        self.release();
         let stuck = LaneId(self.random.below(LANES));
         self.short = [stuck].into();
         for _ in 0..100_000 {

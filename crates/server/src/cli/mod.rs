@@ -8,6 +8,7 @@ mod api;
 mod ca;
 mod client;
 mod deploy;
+mod events;
 mod functions;
 mod invoke;
 mod key;
@@ -16,6 +17,7 @@ mod new;
 mod output;
 mod role;
 mod trigger;
+mod usage;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -105,6 +107,10 @@ enum Task {
     /// List, create, open, close and delete the triggers of a function
     #[command(subcommand)]
     Trigger(trigger::TriggerTask),
+    /// List, show, replay and purge asynchronous events
+    Events(events::EventsArgs),
+    /// Print what ran, and what is billed of it
+    Usage(usage::UsageArgs),
     /// Call any action of the API
     Api(api::ApiArgs),
     /// Create, list, show and delete accounts
@@ -213,6 +219,8 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Show(args) => functions::show(&client, &args, output),
         Task::Trigger(task) => trigger::run(&client, &task, output),
         Task::Api(args) => api::run(&client, &args, output),
+        Task::Events(args) => events::run(&client, &args, output),
+        Task::Usage(args) => usage::run(&client, &args, output),
         Task::Delete(args) => functions::delete(&client, &args, output),
         Task::Account(args) => account::run(&client, &args, output),
         Task::Key(args) => key::run(&client, &args, output),

@@ -13,7 +13,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dispatch::{Event, InstanceId, Limit, PoolId, PoolStats, Reject, StartFault, Ticket, Time};
-use model::{AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, Usage};
+use model::{
+    AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, StatusCode, Usage,
+};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
@@ -134,6 +136,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Assigned {
     driver: Driver,
     slot: Arc<Slot>,
+    stopper: Stopper,
     first: bool,
     /// As long as nothing was run on it, it is.
     reusable: bool,
@@ -335,6 +338,7 @@ impl Driver {
         match answer {
             core::Answer::Assigned { slot, first } => Ok(Assigned {
                 driver: self.clone(),
+                stopper: Stopper::of(slot.clone()),
                 slot,
                 first,
                 reusable: true,
@@ -451,7 +455,7 @@ impl Driver {
             Err(StartError::Platform(error)) => {
                 warn!(function = %spec.function.name, %error, "an instance could not be started");
                 let message = "the instance could not be started; the platform's log says why";
-                let failure = Failure::new(model::StatusCode::ContainerInitError, message);
+                let failure = Failure::new(StatusCode::ContainerInitError, message);
                 let failure = StartFailure {
                     failure,
                     log: Vec::new(),
@@ -545,6 +549,34 @@ impl Drop for InLine<'_> {
     }
 }
 
+/// Ends what a request runs on, for as long as it is the request's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopper(Arc<Mutex<Option<Arc<Slot>>>>);
+
+impl Stopper {
+    fn of(slot: Arc<Slot>) -> Self {
+        Self(Arc::new(Mutex::new(Some(slot))))
+    }
+
+    /// Ends the instance, or tells its processes to end (SIGTERM). Does nothing when the request has ended.
+    pub(crate) fn stop(&self, gracefully: bool) {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = &*slot else {
+            return;
+        };
+        if gracefully {
+            slot.instance.terminate();
+        } else {
+            slot.instance.stop();
+        }
+    }
+
+    /// The instance goes back.
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Assigned {
     /// The instance.
     pub(crate) fn instance(&self) -> &worker::Instance {
@@ -576,19 +608,25 @@ impl Assigned {
         self.reusable = false;
     }
 
+    pub(crate) fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
     /// Runs a request, and then does something with what came of it, even when the caller has gone away.
     pub(crate) fn run<T: Send + 'static>(
         self,
         request: RequestId,
         event: bytes::Bytes,
+        recycle: bool,
         finish: impl FnOnce(Ran) -> T + Send + 'static,
     ) -> Detached<T> {
         Detached(Some(Box::pin(async move {
-            finish(self.invoke(request, &event).await)
+            finish(self.invoke(request, &event, recycle).await)
         })))
     }
 
-    async fn invoke(mut self, request: RequestId, event: &[u8]) -> Ran {
+    /// With `recycle`, an instance whose request failed is ended.
+    async fn invoke(mut self, request: RequestId, event: &[u8], recycle: bool) -> Ran {
         // It may have been frozen while it idled.
         self.slot.settle();
         let invoked = self.slot.instance.invoke(request, event).await;
@@ -598,6 +636,11 @@ impl Assigned {
             (None, Vec::new())
         };
         self.reusable = invoked.reusable;
+        if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
+            self.slot.instance.stop();
+            self.slot.instance.ended().await;
+            self.reusable = false;
+        }
         Ran {
             outcome: invoked.outcome,
             cold,
@@ -608,6 +651,7 @@ impl Assigned {
 
 impl Drop for Assigned {
     fn drop(&mut self) {
+        self.stopper.forget();
         let now = self.driver.now();
         let mut core = self.driver.core();
         core.finished(now, &self.slot, self.reusable);

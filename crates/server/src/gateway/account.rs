@@ -13,8 +13,6 @@ use super::{Caller, Gateway, Serve};
 const TYPES_OF_TRIGGERS: i64 = 11;
 const TEST_MODELS: i64 = 20;
 const CONCURRENT_EXECUTIONS: i64 = 100;
-const RETRIES: i64 = 2;
-const MESSAGE_TTL_S: (i64, i64) = (60, 21_600);
 
 impl Serve for GetAccount {
     async fn serve(
@@ -56,9 +54,9 @@ impl Serve for GetAccount {
             timeout_limit: limits.timeout_max_s.into(),
             test_model_limit: TEST_MODELS,
             init_timeout_limit: limits.init_timeout_max_s.into(),
-            retry_num_limit: RETRIES,
-            min_msg_ttl: MESSAGE_TTL_S.0,
-            max_msg_ttl: MESSAGE_TTL_S.1,
+            retry_num_limit: limits.retry_num_max.into(),
+            min_msg_ttl: limits.msg_ttl_min_s.into(),
+            max_msg_ttl: limits.msg_ttl_max_s.into(),
         };
         Ok(t::GetAccountResponse {
             account_limit: t::LimitsInfo {

@@ -22,6 +22,10 @@ pub(super) fn invalid(error: Invalid) -> Error {
         "Runtime" => Code::InvalidRuntime,
         "MemorySize" => Code::InvalidMemorySize,
         "Timeout" => Code::LimitExceededTimeout,
+        "DeadLetterConfig" => Code::InvalidDeadLetterConfig,
+        "MsgTTL" => Code::LimitExceededMsgTtl,
+        "RetryNum" => Code::LimitExceededRetryNum,
+        "InvokeRequestId" => Code::InvalidParameterValue,
         "InitTimeout" => Code::LimitExceededInitTimeout,
         _ => Code::InvalidParameterValue,
     };
@@ -139,6 +143,11 @@ pub(super) fn ingest(error: IngestError) -> Error {
         IngestError::Invalid(error) => invalid(error),
         other => Error::new(code, other.to_string()),
     }
+}
+
+/// A fault of the event queue.
+pub(super) fn queue(error: QueueError) -> Error {
+    ingest(IngestError::Queue(error))
 }
 
 /// Something that is not built yet, or never will be.

@@ -47,6 +47,7 @@ impl Serve for CreateFunction {
             Some("HTTP") => FunctionKind::Http,
             _ => FunctionKind::Event,
         };
+        let async_run = flag("AsyncRunEnable", request.async_run_enable.as_deref())?;
         let runtime = request
             .runtime
             .as_deref()
@@ -61,8 +62,11 @@ impl Serve for CreateFunction {
                 Some(mb) => MemoryMb::parse(mb, limits).map_err(error::invalid)?,
                 None => MemoryMb::default(),
             },
-            timeout: Seconds::timeout(request.timeout.unwrap_or(DEFAULT_TIMEOUT_S), limits)
-                .map_err(error::invalid)?,
+            timeout: timeout(
+                request.timeout.unwrap_or(DEFAULT_TIMEOUT_S),
+                async_run,
+                limits,
+            )?,
             init_timeout: Seconds::init_timeout(
                 request.init_timeout.unwrap_or(DEFAULT_INIT_TIMEOUT_S),
                 limits,
@@ -81,6 +85,8 @@ impl Serve for CreateFunction {
                 request.protocol_type.as_deref(),
                 request.protocol_params.as_ref(),
             )?,
+            dead_letter: fields::dead_letter(request.dead_letter_config.as_ref(), &key.namespace)?
+                .flatten(),
             echo: Echo::of_create(&request).into_map(),
         };
         let install = install(request.install_dependency.as_deref(), runtime)?;
@@ -109,6 +115,8 @@ impl Serve for CreateFunction {
             modified: now,
             tags,
             reserved_mb: None,
+            events: None,
+            async_run,
             versions: BTreeMap::new(),
             last_version: 0,
             aliases: BTreeMap::new(),
@@ -199,7 +207,7 @@ impl Serve for UpdateFunctionConfiguration {
             config.memory = MemoryMb::parse(mb, limits).map_err(error::invalid)?;
         }
         if let Some(seconds) = request.timeout {
-            config.timeout = Seconds::timeout(seconds, limits).map_err(error::invalid)?;
+            config.timeout = timeout(seconds, function.async_run, limits)?;
         }
         if let Some(seconds) = request.init_timeout {
             config.init_timeout = Seconds::init_timeout(seconds, limits).map_err(error::invalid)?;
@@ -226,6 +234,10 @@ impl Serve for UpdateFunctionConfiguration {
         }
         if let Some(role) = role::given(gateway, caller, request.role.as_deref())? {
             config.role = role;
+        }
+        let given = request.dead_letter_config.as_ref();
+        if let Some(target) = fields::dead_letter(given, &function.key.namespace)? {
+            config.dead_letter = target;
         }
         config.echo.extend(Echo::of_update(&request).into_map());
         let (old, new) = (&stored.value.config, &function.config);
@@ -400,6 +412,7 @@ impl Serve for CopyFunction {
                 public_net: true,
                 role: None,
                 layers: Vec::new(),
+                dead_letter: None,
                 echo: BTreeMap::new(),
                 ..copy.config
             };
@@ -499,7 +512,7 @@ pub(super) fn changeable(
 }
 
 /// What a qualifier means, and its name. An alias stands for its own version.
-fn qualified<'a>(
+pub(super) fn qualified<'a>(
     function: &'a Function,
     qualifier: Option<&str>,
 ) -> Result<(Serving<'a>, String), Error> {
@@ -544,12 +557,17 @@ fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
             return Err(Error::new(Code::InvalidFunctionType, message));
         }
     }
-    if flag("AsyncRunEnable", request.async_run_enable.as_deref())? {
-        return Err(unsupported(
-            "AsyncRunEnable: functions that run asynchronously are not available yet",
-        ));
-    }
     Ok(())
+}
+
+/// The longest run of a request, which may be a day where nobody waits for it.
+fn timeout(given: i64, async_run: bool, limits: &model::Limits) -> Result<Seconds, Error> {
+    let checked = if async_run {
+        Seconds::async_timeout(given, limits)
+    } else {
+        Seconds::timeout(given, limits)
+    };
+    checked.map_err(error::invalid)
 }
 
 fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {

@@ -49,7 +49,7 @@ impl Serve for Invoke {
         };
         let target = target_of!(request);
         let target = target.checked(gateway, caller)?;
-        if queued {
+        if queued || target.runs_asynchronously(gateway) {
             accept(gateway, caller, target, event).await
         } else {
             run(gateway, caller, target, event).await
@@ -70,6 +70,9 @@ impl Serve for InvokeFunction {
         };
         let target = target_of!(request);
         let target = target.checked(gateway, caller)?;
+        if target.runs_asynchronously(gateway) {
+            return accept(gateway, caller, target, event).await;
+        }
         run(gateway, caller, target, event).await
     }
 }
@@ -94,6 +97,14 @@ struct Checked {
     qualifier: Qualifier,
     routing_key: RoutingKey,
     tail: bool,
+}
+
+impl Checked {
+    /// Whether the function takes every request as an event.
+    fn runs_asynchronously(&self, gateway: &Gateway) -> bool {
+        let function = gateway.catalog.function(&self.function);
+        function.is_some_and(|stored| stored.value.async_run)
+    }
 }
 
 impl Target {
@@ -165,6 +176,7 @@ async fn run(
         routing_key: target.routing_key,
         event: event.checked(gateway.limits.sync_event_bytes)?,
         tail: target.tail,
+        retry: 0,
     };
     let finished = gateway
         .ingest

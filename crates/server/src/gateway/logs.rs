@@ -13,7 +13,8 @@ use crate::clock;
 use crate::telemetry::{Order, OrderBy, Outcomes, Query, Row};
 
 /// Source: SCF's limits of a search.
-const SPAN_MAX_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
+const SPAN_MAX_MS: i64 = DAY_MS;
 const END_MAX: i64 = 10_000;
 const LIMIT_DEFAULT: i64 = 20;
 
@@ -85,20 +86,21 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, 
     })
 }
 
+/// A time that was given, if it was.
+pub(super) fn time(field: &str, given: &Option<String>) -> Result<Option<Timestamp>, Error> {
+    let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    clock::parse(text).map(Some).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        let message =
+            format!("{field}: {shown:?} is not allowed; YYYY-MM-DD HH:MM:SS (Beijing time) is");
+        Error::new(Code::InvalidDateTime, message)
+    })
+}
+
 /// The last day, unless times are given; they lie within a day of each other.
 fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Error> {
-    let time = |field: &str, given: &Option<String>| match given
-        .as_deref()
-        .filter(|text| !text.is_empty())
-    {
-        None => Ok(None),
-        Some(text) => clock::parse(text).map(Some).ok_or_else(|| {
-            let shown: String = text.chars().take(40).collect();
-            let message =
-                format!("{field}: {shown:?} is not allowed; YYYY-MM-DD HH:MM:SS (Beijing time) is");
-            Error::new(Code::InvalidDateTime, message)
-        }),
-    };
     let (from, to) = (
         time("StartTime", &request.start_time)?,
         time("EndTime", &request.end_time)?,
@@ -171,6 +173,6 @@ fn show(row: Row) -> FunctionLog {
         log: row.log,
         level: if failed { "ERROR" } else { "INFO" }.into(),
         source: "scf".into(),
-        retry_num: 0,
+        retry_num: row.retry.into(),
     }
 }

@@ -10,6 +10,7 @@ mod concurrency;
 mod domains;
 mod download;
 mod error;
+mod events;
 mod functions;
 mod invoke;
 mod layers;
@@ -49,7 +50,7 @@ use crate::access::{Access, Principal};
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::provisioner::Provisioner;
-use crate::queue::Queue;
+use crate::queue::{Queue, Runner};
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
 use crate::urls::Addresses;
 
@@ -67,6 +68,7 @@ pub(crate) struct Gateway {
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
     pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) runner: Runner,
     pub(crate) driver: Driver,
     pub(crate) provisioner: Provisioner,
     pub(crate) worker: Arc<Worker>,
@@ -358,14 +360,18 @@ impl Gateway {
             GetAccount,
             GetAlias,
             GetCustomDomain,
+            GetAsyncEventStatus,
             GetFunction,
             GetFunctionAddress,
+            GetFunctionEventInvokeConfig,
             GetFunctionLogs,
             GetLayerVersion,
             GetProvisionedConcurrencyConfig,
+            GetRequestStatus,
             GetReservedConcurrencyConfig,
             ListAliases,
             ListCustomDomains,
+            ListAsyncEvents,
             ListFunctions,
             ListLayerVersions,
             ListLayers,
@@ -377,10 +383,12 @@ impl Gateway {
             PutProvisionedConcurrencyConfig,
             PutReservedConcurrencyConfig,
             PutTotalConcurrencyConfig,
+            TerminateAsyncEvent,
             UpdateAlias,
             UpdateCustomDomain,
             UpdateFunctionCode,
             UpdateFunctionConfiguration,
+            UpdateFunctionEventInvokeConfig,
             UpdateNamespace,
             UpdateTrigger,
             UpdateTriggerStatus,

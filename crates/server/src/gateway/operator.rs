@@ -2,6 +2,7 @@
 //! operator's. Nobody with a policy comes here, and no function.
 
 mod accounts;
+mod events;
 mod keys;
 pub(super) mod roles;
 
@@ -49,9 +50,14 @@ impl Gateway {
             DeleteRole,
             DescribeAccount,
             ListAccounts,
+            ListEvents,
             ListKeys,
             ListRoles,
+            ListUsage,
+            PurgeEvents,
             PutRole,
+            ReplayEvents,
+            ShowEvent,
             UpdateKey,
         }
     }

@@ -126,10 +126,7 @@ pub(super) fn function(
             function.key.account,
             &config.layers,
         )),
-        dead_letter_config: document(
-            "DeadLetterConfig",
-            json!({"Type": "", "Name": "", "FilterType": ""}),
-        ),
+        dead_letter_config: Some(dead_letter(config)),
         add_time: Some(clock::format(times.0)),
         public_net_config: Some(public_net(config)),
         ons_enable: Some("FALSE".into()),
@@ -138,7 +135,7 @@ pub(super) fn function(
         qualifier: Some(qualifier.to_owned()),
         init_timeout: Some(config.init_timeout.get().into()),
         status_reasons: Some(reasons),
-        async_run_enable: Some("FALSE".into()),
+        async_run_enable: Some(yes_or_no(function.async_run)),
         trace_enable: flag("TraceEnable"),
         image_config: None,
         protocol_type: Some(
@@ -188,9 +185,22 @@ pub(super) fn summary(function: &Function) -> FunctionSummary {
         status_reasons: reasons(function),
         total_provisioned_concurrency_mem: function.provisioned_mb().into(),
         reserved_concurrency_mem: function.reserved_mb.map_or(0, i64::from),
-        async_run_enable: "FALSE".into(),
+        async_run_enable: yes_or_no(function.async_run),
         trace_enable: "FALSE".into(),
     }
+}
+
+fn yes_or_no(value: bool) -> String {
+    if value { "TRUE" } else { "FALSE" }.to_owned()
+}
+
+fn dead_letter(config: &FunctionConfig) -> Value {
+    let target = config.dead_letter.as_ref();
+    json!({
+        "Type": target.map_or("", |target| target.kind()),
+        "Name": target.map(|target| target.name()).unwrap_or_default(),
+        "FilterType": "",
+    })
 }
 
 fn tags(function: &Function) -> Vec<Tag> {

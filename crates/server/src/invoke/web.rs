@@ -108,6 +108,7 @@ impl Running {
                 answer: document,
                 log: None,
                 usage: Usage::default(),
+                entry: None,
             })
     }
 

@@ -18,6 +18,8 @@ const EVENTS_REFUSED: &str = "virga_events_refused_total";
 const EVENTS_DELIVERED: &str = "virga_events_delivered_total";
 const EVENTS_RETRIED: &str = "virga_events_retried_total";
 const EVENTS_FAILED: &str = "virga_events_failed_total";
+const EVENTS_DEAD_LETTERED: &str = "virga_events_dead_lettered_total";
+const EVENTS_ABORTED: &str = "virga_events_aborted_total";
 const EVENTS_WAITING: &str = "virga_events_waiting";
 const EVENT_BYTES: &str = "virga_event_store_bytes";
 const EVENTS_OLDEST: &str = "virga_events_oldest_seconds";
@@ -48,7 +50,12 @@ pub(crate) enum EventStep {
     Refused,
     Delivered,
     Retried,
+    /// It was given up.
     Failed,
+    /// As a dead letter it has reached its target.
+    DeadLettered,
+    /// It was taken away.
+    Aborted,
 }
 
 /// Counts what happens.
@@ -91,7 +98,15 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "Failures of asynchronous events that are tried again"
     );
     describe_counter!(EVENTS_FAILED, "Asynchronous events that were given up");
-    describe_gauge!(EVENTS_WAITING, "Asynchronous events that have not ended");
+    describe_counter!(
+        EVENTS_DEAD_LETTERED,
+        "Asynchronous events that were given up and have reached their dead-letter target"
+    );
+    describe_counter!(EVENTS_ABORTED, "Asynchronous events that were taken away");
+    describe_gauge!(
+        EVENTS_WAITING,
+        "Asynchronous events that have not ended, and dead letters that have not arrived"
+    );
     describe_gauge!(
         EVENT_BYTES,
         "Size of asynchronous events that have not ended or were given up"
@@ -163,6 +178,8 @@ impl Metrics {
             EventStep::Delivered => EVENTS_DELIVERED,
             EventStep::Retried => EVENTS_RETRIED,
             EventStep::Failed => EVENTS_FAILED,
+            EventStep::DeadLettered => EVENTS_DEAD_LETTERED,
+            EventStep::Aborted => EVENTS_ABORTED,
         };
         counter!(name).increment(1);
     }

@@ -28,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) memory: MemoryMb,
     /// When the request came in.
     pub(crate) started: Timestamp,
+    /// How often it was tried before.
+    pub(crate) retry: u32,
     pub(crate) status: StatusCode,
     pub(crate) usage: Usage,
     /// Time that is billed, microseconds: of what requests on one instance share, each moment once.

@@ -88,6 +88,7 @@ pub(crate) struct Row {
     pub(crate) memory_peak: u64,
     pub(crate) answer: String,
     pub(crate) log: String,
+    pub(crate) retry: u32,
 }
 
 /// A page of rows, and how many there are in all.
@@ -128,16 +129,36 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS invocation (
         function INTEGER NOT NULL, request BLOB NOT NULL, started INTEGER NOT NULL, version TEXT NOT NULL,
         status INTEGER NOT NULL, duration_us INTEGER NOT NULL, billed_ms INTEGER NOT NULL,
-        memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL,
-        PRIMARY KEY (function, request)
+        memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL, retry INTEGER NOT NULL,
+        PRIMARY KEY (function, request, retry)
     ) WITHOUT ROWID;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
+";
+
+/// Before, a request was kept once, however often it was tried.
+const FROM_VERSION_1: &str = "
+    ALTER TABLE invocation RENAME TO before;
+    CREATE TABLE invocation (
+        function INTEGER NOT NULL, request BLOB NOT NULL, started INTEGER NOT NULL, version TEXT NOT NULL,
+        status INTEGER NOT NULL, duration_us INTEGER NOT NULL, billed_ms INTEGER NOT NULL,
+        memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL, retry INTEGER NOT NULL,
+        PRIMARY KEY (function, request, retry)
+    ) WITHOUT ROWID;
+    INSERT INTO invocation SELECT *, 0 FROM before;
+    DROP TABLE before;
+    PRAGMA user_version = 2;
 ";
 
 impl Store {
     /// Opens or makes the store's file.
     pub(crate) fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version == 1 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(FROM_VERSION_1)?;
+            transaction.commit()?;
+        }
         connection.execute_batch(SCHEMA)?;
         let reader = Connection::open(path)?;
         reader.busy_timeout(Duration::from_secs(5))?;
@@ -206,8 +227,8 @@ impl Store {
             Order::Descending => "DESC",
         };
         let select = format!(
-            "SELECT name, request, started, status, duration_us, billed_ms, memory_peak, answer, log {condition}
-             ORDER BY {column} {direction}, request {direction} LIMIT {} OFFSET {}",
+            "SELECT name, request, started, status, duration_us, billed_ms, memory_peak, answer, log, retry {condition}
+             ORDER BY {column} {direction}, request {direction}, retry {direction} LIMIT {} OFFSET {}",
             query.limit, query.offset
         );
         let mut statement = reader.prepare(&select)?;
@@ -226,7 +247,7 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
             for record in batch {
                 let function = function_id(&transaction, record)?;
@@ -242,6 +263,7 @@ impl Writer {
                     record.usage.memory_peak as i64,
                     String::from_utf8_lossy(answer),
                     log_text(record),
+                    record.retry,
                 ])?;
             }
         }
@@ -346,6 +368,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         memory_peak: row.get::<_, i64>(6)? as u64,
         answer: row.get(7)?,
         log: row.get(8)?,
+        retry: row.get(9)?,
     })
 }
 
@@ -363,4 +386,59 @@ fn bound(time: Timestamp, rest: u8) -> [u8; 16] {
     let mut id = [rest; 16];
     id[..6].copy_from_slice(&time.clamp(0, (1 << 48) - 1).to_be_bytes()[2..]);
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 1 made it. Never edit: it stands for what is on users' disks.
+    const V1: &str = "
+        CREATE TABLE function (
+            id INTEGER PRIMARY KEY, account INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+            UNIQUE (account, namespace, name)
+        );
+        CREATE TABLE invocation (
+            function INTEGER NOT NULL, request BLOB NOT NULL, started INTEGER NOT NULL, version TEXT NOT NULL,
+            status INTEGER NOT NULL, duration_us INTEGER NOT NULL, billed_ms INTEGER NOT NULL,
+            memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL,
+            PRIMARY KEY (function, request)
+        ) WITHOUT ROWID;
+        INSERT INTO function VALUES (1, 1, 'default', 'fun');
+        INSERT INTO invocation VALUES (1, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '3', 'four');
+        PRAGMA user_version = 1;
+    ";
+
+    #[test]
+    fn a_store_of_version_1_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("logs.sqlite");
+        let old = Connection::open(&path).expect("a file");
+        old.execute_batch(V1).expect("made");
+        drop(old);
+        let settings = Settings {
+            retention: Duration::from_secs(1),
+            max_bytes: 1 << 20,
+        };
+        for _ in 0..2 {
+            let store = Store::open(&path, settings).expect("a store");
+            let query = Query {
+                account: AccountId(1),
+                namespace: Namespace::default(),
+                function: None,
+                version: None,
+                request: None,
+                from: 0,
+                to: 10,
+                outcomes: Outcomes::All,
+                order_by: OrderBy::StartTime,
+                order: Order::Ascending,
+                offset: 0,
+                limit: 10,
+            };
+            let found = store.search(&query).expect("found");
+            assert_eq!((found.total, found.rows[0].log.as_str()), (1, "four"));
+            assert_eq!(found.rows[0].retry, 0);
+        }
+    }
 }

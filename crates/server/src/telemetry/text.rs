@@ -106,6 +106,7 @@ mod tests {
             version: Version::Latest,
             memory: MemoryMb::default(),
             started: 0,
+            retry: 0,
             status: StatusCode::Ok,
             usage: Usage {
                 duration_us: 1200,

@@ -264,6 +264,7 @@ impl Urls {
             routing_key: self.routing_key(target, parts),
             event: event::of_url(&seen).into(),
             tail: false,
+            retry: 0,
         };
         let finished = self
             .ingest

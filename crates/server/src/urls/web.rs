@@ -42,9 +42,10 @@ impl Urls {
             routing_key,
             event: bytes::Bytes::new(),
             tail: false,
+            retry: 0,
         };
         let mut waiting = Waiting::default();
-        let placed = self.ingest.place(&invocation, &mut waiting).await;
+        let placed = self.ingest.place_call(&invocation, &mut waiting).await;
         let ready = match placed.map_err(Refused::ingest)? {
             Placed::Ready(ready) => ready,
             Placed::Refused(finished) => {

@@ -152,15 +152,14 @@ fn wrong_fields_are_named() {
             "InvalidParameterValue.FunctionType",
             "Type",
         ),
-        (json!({"Type": "HTTP"}), "UnsupportedOperation", "HTTP"),
         (
             json!({"InstallDependency": "MAYBE"}),
             "InvalidParameterValue",
             "InstallDependency",
         ),
         (
-            json!({"AsyncRunEnable": "TRUE"}),
-            "UnsupportedOperation",
+            json!({"AsyncRunEnable": "MAYBE"}),
+            "InvalidParameterValue",
             "AsyncRunEnable",
         ),
         (

@@ -6,7 +6,7 @@ use testkit::{Client, Options, Server, eventually};
 use crate::{VIRGA, server};
 
 /// Remembers what it got, and gives it back to a call without a number.
-const REMEMBERS: &str = r#"
+pub(crate) const REMEMBERS: &str = r#"
 got = []
 def main_handler(event, context):
     if "n" in event:
@@ -15,13 +15,13 @@ def main_handler(event, context):
     return got
 "#;
 
-const FAILS: &str = r#"
+pub(crate) const FAILS: &str = r#"
 def main_handler(event, context):
     raise ValueError("on purpose")
 "#;
 
 /// Sends an event; gives its request id.
-fn send(client: &Client, name: &str, event: &Value) -> String {
+pub(crate) fn send(client: &Client, name: &str, event: &Value) -> String {
     let request = json!({"FunctionName": name, "InvocationType": "Event", "ClientContext": event.to_string()});
     let result = client.ok("Invoke", &request)["Result"].take();
     let id = result["FunctionRequestId"].as_str().expect("an id");
@@ -29,28 +29,35 @@ fn send(client: &Client, name: &str, event: &Value) -> String {
     id.to_owned()
 }
 
-fn stop(client: &Client, name: &str) {
+pub(crate) fn stop(client: &Client, name: &str) {
     reserve(client, name, 0);
 }
 
-fn reserve(client: &Client, name: &str, mb: u32) {
+pub(crate) fn reserve(client: &Client, name: &str, mb: u32) {
     let request = json!({"FunctionName": name, "ReservedConcurrencyMem": mb});
     client.ok("PutReservedConcurrencyConfig", &request);
 }
 
-fn go_on(client: &Client, name: &str) {
+pub(crate) fn go_on(client: &Client, name: &str) {
     let request = json!({"FunctionName": name});
     client.ok("DeleteReservedConcurrencyConfig", &request);
 }
 
 /// Requests that ended with this status.
-fn ended(client: &Client, status: u16) -> f64 {
+pub(crate) fn ended(client: &Client, status: u16) -> f64 {
     let line = format!("virga_invocations_total{{status=\"{status}\"}}");
     client.metric(&line).unwrap_or(0.0)
 }
 
+/// What is counted is counted a moment after it can be seen.
+pub(crate) fn comes_to(client: &Client, metric: &str, value: f64) {
+    eventually(&format!("{metric} is {value}"), || {
+        client.metric(metric) == Some(value)
+    });
+}
+
 /// A server whose waits between attempts are short.
-fn quick(more: &[&str]) -> Server {
+pub(crate) fn quick(more: &[&str]) -> Server {
     let mut flags = vec![
         "--event-retry-ms",
         "50",
@@ -88,8 +95,8 @@ fn an_event_is_answered_with_its_id_alone_and_runs() {
     eventually("nothing is left", || {
         client.metric("virga_events_waiting") == Some(0.0)
     });
-    assert_eq!(client.metric("virga_events_accepted_total"), Some(1.0));
-    assert_eq!(client.metric("virga_events_delivered_total"), Some(1.0));
+    comes_to(&client, "virga_events_accepted_total", 1.0);
+    comes_to(&client, "virga_events_delivered_total", 1.0);
 }
 
 #[test]
@@ -158,8 +165,8 @@ fn a_failing_function_is_tried_three_times_and_holds_up_no_other() {
     eventually("nothing is left", || {
         client.metric("virga_events_waiting") == Some(0.0)
     });
-    assert_eq!(client.metric("virga_events_retried_total"), Some(40.0));
-    assert_eq!(client.metric("virga_events_failed_total"), Some(20.0));
+    comes_to(&client, "virga_events_retried_total", 40.0);
+    comes_to(&client, "virga_events_failed_total", 20.0);
 }
 
 #[test]
@@ -205,7 +212,7 @@ fn sigterm_lets_running_events_end_and_gives_the_others_back() {
     server.restart();
     let client = server.client();
     eventually("the others have run", || ended(&client, 200) == 3.0);
-    assert_eq!(client.metric("virga_events_waiting"), Some(0.0));
+    comes_to(&client, "virga_events_waiting", 0.0);
 }
 
 #[test]

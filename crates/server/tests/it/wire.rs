@@ -111,8 +111,8 @@ fn each_wrong_request_gets_its_code_and_a_message_that_helps() {
         ),
         (
             refusal(&client.post("TerminateAsyncEvent", b"{}", now(), &[])),
-            "UnsupportedOperation",
-            "TerminateAsyncEvent",
+            "MissingParameter",
+            "FunctionName",
         ),
         (
             refusal(&client.post("ListFunctions", b"{\"Limit\":", now(), &[])),

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::{Concurrency, FunctionKind, Limits, WebConfig};
+use model::{Concurrency, DeadLetter, FunctionKind, Limits, Namespace, WebConfig};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
+
+use super::error;
 
 /// Prefixes that SCF keeps for itself.
 const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
@@ -188,6 +190,19 @@ pub(super) fn web(
     Ok(web)
 }
 
+/// Where events go that are given up, where that is said; nowhere when its fields are empty.
+pub(super) fn dead_letter(
+    given: Option<&Value>,
+    own: &Namespace,
+) -> Result<Option<Option<DeadLetter>>, Error> {
+    let Some(given) = given.filter(|given| !given.is_null()) else {
+        return Ok(None);
+    };
+    let text = |name: &str| given[name].as_str().unwrap_or_default();
+    let target = DeadLetter::parse(text("Type"), text("Name"), own);
+    target.map(Some).map_err(error::invalid)
+}
+
 /// Fields that are shown again as they were given and have no effect yet.
 pub(super) struct Echo(BTreeMap<String, Value>);
 
@@ -198,7 +213,6 @@ macro_rules! echo_of {
         echo.document("VpcConfig", &$request.vpc_config);
         echo.text("ClsLogsetId", &$request.cls_logset_id);
         echo.text("ClsTopicId", &$request.cls_topic_id);
-        echo.document("DeadLetterConfig", &$request.dead_letter_config);
         echo.document("PublicNetConfig", &$request.public_net_config);
         echo.document("CfsConfig", &$request.cfs_config);
         echo.text("DnsCache", &$request.dns_cache);

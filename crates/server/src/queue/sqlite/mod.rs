@@ -1,9 +1,14 @@
 //! The embedded queue: one file of SQLite with a write-ahead log, synced before anything is answered.
 //!
 //! One thread writes. What waits together is committed together, so that one sync serves as many events as came during the
-//! last one. Another thread reads, with a connection of its own, and never waits for the disk's syncs.
+//! last one. Another thread reads for the runner, with a connection of its own, and never waits for the disk's syncs; a third
+//! reads for people.
 
 mod reader;
+mod settle;
+mod show;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;
@@ -14,15 +19,17 @@ use std::time::Duration;
 
 use dispatch::Time;
 use dispatch::events::Order;
-use model::{FunctionKey, StatusCode};
+use model::{RequestId, StatusCode};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::Reading;
 use self::writer::{Call, Writer};
 use super::{
-    Arrival, Backlog, Kept, Later, NewEvent, Next, Queue, QueueClock, QueueError, Settled,
+    Arrival, Backlog, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent, Next, Queue,
+    QueueClock, QueueError, Settled,
 };
+use crate::usage::{Account, Entry, Pending, Totals, UsageQuery};
 
 /// Writes that may wait for the thread.
 const WAITING: usize = 8192;
@@ -30,13 +37,6 @@ const WAITING: usize = 8192;
 const WAITING_BYTES: usize = 64 << 20;
 /// What an event takes on disk beside its body, bytes, roughly.
 const ROW: u64 = 256;
-
-/// An event waits or runs.
-const QUEUED: i64 = 0;
-/// It was given up and is kept with its body.
-const DEAD: i64 = 2;
-/// It ran. This state and all above are history, without a body.
-const FINISHED: i64 = 10;
 
 const SCHEMA: &str = "
     PRAGMA auto_vacuum = INCREMENTAL;
@@ -46,13 +46,19 @@ const SCHEMA: &str = "
     PRAGMA wal_autocheckpoint = 4000;
     CREATE TABLE IF NOT EXISTS lane (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS event (
-        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, lane INTEGER NOT NULL, due INTEGER NOT NULL,
-        state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
+        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, lane INTEGER NOT NULL,
+        due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
         accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
         status INTEGER, message TEXT, body BLOB
     );
-    CREATE INDEX IF NOT EXISTS queued ON event (lane, due, seq) WHERE state = 0;
+    CREATE INDEX IF NOT EXISTS queued ON event (lane, due, seq) WHERE state <= 1;
+    CREATE INDEX IF NOT EXISTS history ON event (function, accepted);
     CREATE INDEX IF NOT EXISTS ended ON event (ended) WHERE state >= 2;
+    CREATE TABLE IF NOT EXISTS usage (
+        function INTEGER NOT NULL, version TEXT NOT NULL, hour INTEGER NOT NULL, invocations INTEGER NOT NULL,
+        errors INTEGER NOT NULL, throttles INTEGER NOT NULL, billed_ms INTEGER NOT NULL, mb_ms INTEGER NOT NULL,
+        out_bytes INTEGER NOT NULL, PRIMARY KEY (function, version, hour)
+    ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS reached (id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL);
     INSERT OR IGNORE INTO reached VALUES (1, 0);
     PRAGMA user_version = 1;
@@ -67,6 +73,8 @@ pub(crate) struct Budget {
     pub(crate) history: Duration,
     /// How many that have ended are remembered.
     pub(crate) history_events: u64,
+    /// How long the ledger is kept.
+    pub(crate) usage: Duration,
 }
 
 /// A queue in one file.
@@ -74,9 +82,11 @@ pub(crate) struct Budget {
 pub(crate) struct SqliteQueue {
     calls: SyncSender<Call>,
     readings: SyncSender<Reading>,
+    showings: SyncSender<Reading>,
     arrivals: Mutex<Option<mpsc::UnboundedReceiver<Arrival>>>,
     counts: Arc<Counts>,
     waiting_bytes: Arc<AtomicUsize>,
+    pending: Pending,
     old: u64,
     clock: QueueClock,
     budget: Budget,
@@ -95,76 +105,74 @@ impl SqliteQueue {
     /// # Errors
     /// Says what is wrong with the file and how to mend it.
     pub(crate) fn open(path: &Path, budget: Budget) -> Result<Self, QueueError> {
-        let wrong = |e: rusqlite::Error| {
+        Self::try_open(path, budget).map_err(|e| {
             QueueError::Unavailable(format!(
                 "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
                 path.display()
             ))
+        })
+    }
+
+    fn try_open(path: &Path, budget: Budget) -> Result<Self, Box<dyn std::error::Error>> {
+        let connect = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(path)?;
+            connection.busy_timeout(Duration::from_secs(5))?;
+            Ok(connection)
         };
-        let connection = Connection::open(path).map_err(wrong)?;
-        connection
-            .busy_timeout(Duration::from_secs(5))
-            .map_err(wrong)?;
-        connection.execute_batch(SCHEMA).map_err(wrong)?;
+        let connection = connect()?;
+        connection.execute_batch(SCHEMA)?;
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let old = number("SELECT COALESCE(MAX(seq), 0) FROM event").map_err(wrong)? as u64;
-        let reached = number("SELECT time FROM reached").map_err(wrong)? as u64;
+        let old = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;
+        let reached = number("SELECT time FROM reached")? as u64;
         let clock = QueueClock::starting(Time(reached));
         let counts = Arc::new(Counts::default());
-        let sum = "SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM event WHERE state";
-        for (state, counted) in [(QUEUED, true), (DEAD, false)] {
-            let (events, bytes): (i64, i64) = connection
-                .query_row(&format!("{sum} = {state}"), [], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .map_err(wrong)?;
-            if counted {
-                counts.events.store(events as u64, Ordering::Relaxed);
-            }
-            let bytes = bytes as u64 + events as u64 * ROW;
-            counts.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        let history = number("SELECT COUNT(*) FROM event WHERE state >= 10").map_err(wrong)? as u64;
-        let reading = Connection::open(path).map_err(wrong)?;
-        reading
-            .busy_timeout(Duration::from_secs(5))
-            .map_err(wrong)?;
-        let readings = reader::start(reading)?;
+        let events = number("SELECT COUNT(*) FROM event WHERE state <= 1")? as u64;
+        let kept = number("SELECT COUNT(*) FROM event WHERE state = 2")? as u64;
+        let bytes = number("SELECT COALESCE(SUM(LENGTH(body)), 0) FROM event")? as u64;
+        counts.events.store(events, Ordering::Relaxed);
+        let bytes = bytes + (events + kept) * ROW;
+        counts.bytes.store(bytes, Ordering::Relaxed);
+        let history = number("SELECT COUNT(*) FROM event WHERE state >= 10")? as u64;
+        let readings = reader::start("events-reader", connect()?)?;
+        let showings = reader::start("events-shower", connect()?)?;
         let (calls, inbox) = sync_channel(WAITING);
         let (told, arrivals) = mpsc::unbounded_channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let pending = Pending::default();
         let writer = Writer {
             connection,
             budget,
             counts: counts.clone(),
             waiting_bytes: waiting_bytes.clone(),
+            pending: pending.clone(),
             told,
             clock,
             next: old + 1,
             history,
             cleaned: clock.now(),
+            synced: true,
+            level: None,
+            metered: None,
             lanes: std::collections::HashMap::new(),
         };
         std::thread::Builder::new()
             .name("events".into())
-            .spawn(move || writer.run(&inbox))
-            .map_err(|e| QueueError::Unavailable(format!("cannot start its thread: {e}")))?;
+            .spawn(move || writer.run(&inbox))?;
         Ok(Self {
             calls,
             readings,
+            showings,
             arrivals: Mutex::new(Some(arrivals)),
             counts,
             waiting_bytes,
+            pending,
             old,
             clock,
             budget,
         })
     }
 
-    fn write<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Call,
-    ) -> Later<'_, T> {
+    fn write(&self, call: impl FnOnce(writer::Answer) -> Call) -> Later<'_, ()> {
         let (sender, answer) = oneshot::channel();
         let sent = self.calls.try_send(call(sender));
         Box::pin(async move {
@@ -172,21 +180,21 @@ impl SqliteQueue {
             answer.await.map_err(|_| gone())?
         })
     }
+}
 
-    fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Later<'_, T> {
-        let (sender, answer) = oneshot::channel();
-        let reading: Reading = Box::new(move |connection| {
-            let _ = sender.send(read(connection).map_err(unavailable));
-        });
-        let sent = self.readings.try_send(reading);
-        Box::pin(async move {
-            sent.map_err(|_| QueueError::Busy)?;
-            answer.await.map_err(|_| gone())?
-        })
-    }
+fn read<T: Send + 'static>(
+    thread: &SyncSender<Reading>,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Later<'static, T> {
+    let (sender, answer) = oneshot::channel();
+    let reading: Reading = Box::new(move |connection| {
+        let _ = sender.send(read(connection).map_err(unavailable));
+    });
+    let sent = thread.try_send(reading);
+    Box::pin(async move {
+        sent.map_err(|_| QueueError::Busy)?;
+        answer.await.map_err(|_| gone())?
+    })
 }
 
 impl Queue for SqliteQueue {
@@ -222,33 +230,59 @@ impl Queue for SqliteQueue {
         self.old
     }
 
-    fn lanes(&self) -> Later<'_, Vec<FunctionKey>> {
-        self.read(reader::lanes)
+    fn lanes(&self) -> Later<'_, Vec<LaneKey>> {
+        read(&self.readings, reader::lanes)
     }
 
     fn next<'a>(
         &'a self,
-        lane: &'a FunctionKey,
+        lane: &'a LaneKey,
         after: Option<Order>,
         limit: usize,
     ) -> Later<'a, Next> {
-        let lane = lane_key(lane);
-        self.read(move |connection| reader::next(connection, &lane, after, limit))
+        let lane = lane.write();
+        read(&self.readings, move |connection| {
+            reader::next(connection, &lane, after, limit)
+        })
     }
 
     fn get(&self, seq: u64) -> Later<'_, Option<Kept>> {
-        self.read(move |connection| reader::get(connection, seq).optional())
+        read(&self.readings, move |connection| {
+            reader::get(connection, seq).optional()
+        })
     }
 
-    fn settle(&self, seq: u64, status: StatusCode, settled: Settled) -> Later<'_, ()> {
-        self.write(|answer| Call::Settle(seq, status, settled, answer))
+    fn settle(
+        &self,
+        seq: u64,
+        status: StatusCode,
+        settled: Settled,
+        usage: Option<Entry>,
+    ) -> Later<'_, ()> {
+        self.write(|answer| Call::Settle(seq, status, settled, usage, answer))
+    }
+
+    fn replay(&self, seq: u64) -> Later<'_, ()> {
+        self.write(|answer| Call::Replay(seq, answer))
+    }
+
+    fn find(&self, query: EventQuery) -> Later<'_, Found> {
+        read(&self.showings, move |connection| {
+            show::find(connection, &query)
+        })
+    }
+
+    fn event(&self, request: RequestId) -> Later<'_, Option<EventRow>> {
+        read(&self.showings, move |connection| {
+            show::event(connection, request).optional()
+        })
     }
 
     fn backlog(&self) -> Later<'_, Backlog> {
         let events = self.counts.events.load(Ordering::Relaxed);
         let bytes = self.counts.bytes.load(Ordering::Relaxed);
         Box::pin(async move {
-            let oldest = self.read(reader::longest_due).await?;
+            let oldest = read(&self.showings, show::longest_due).await?;
             Ok(Backlog {
                 events,
                 bytes,
@@ -257,13 +291,26 @@ impl Queue for SqliteQueue {
         })
     }
 
+    fn meter(&self, entry: Entry) {
+        if self.pending.add(entry) {
+            // Where its inbox is full, the thread is about to commit, and takes this along.
+            let _ = self.calls.try_send(Call::Meter);
+        }
+    }
+
+    fn usage(&self, query: UsageQuery) -> Later<'_, Vec<(Account, Totals)>> {
+        read(&self.showings, move |connection| {
+            show::usage(connection, &query)
+        })
+    }
+
+    fn flush(&self) -> Later<'_, ()> {
+        self.write(Call::Flush)
+    }
+
     fn clock(&self) -> &QueueClock {
         &self.clock
     }
-}
-
-fn lane_key(lane: &FunctionKey) -> String {
-    format!("function/{}/{}/{}", lane.account, lane.namespace, lane.name)
 }
 
 fn gone() -> QueueError {

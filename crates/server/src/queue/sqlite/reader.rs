@@ -1,42 +1,41 @@
-//! The thread that reads.
+//! What the runner reads.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use dispatch::Time;
 use dispatch::events::Order;
-use model::{AccountId, FunctionKey, FunctionName, Namespace, Qualifier, RequestId};
-use rusqlite::{Connection, OptionalExtension, params};
+use model::{FunctionKey, Qualifier, RequestId};
+use rusqlite::{Connection, params};
 
-use super::QUEUED;
-use crate::queue::{Failures, Kept, Next, QueueError};
+use crate::queue::{Failures, Kept, LaneKey, Next, Source};
 
-/// Readings that may wait for the thread.
+/// Readings that may wait for a thread.
 const WAITING: usize = 65_536;
 
 /// Something to be read.
 pub(super) type Reading = Box<dyn FnOnce(&Connection) + Send>;
 
-pub(super) fn start(connection: Connection) -> Result<SyncSender<Reading>, QueueError> {
+/// Starts a thread that reads.
+pub(super) fn start(name: &str, connection: Connection) -> std::io::Result<SyncSender<Reading>> {
     let (readings, inbox) = sync_channel::<Reading>(WAITING);
     std::thread::Builder::new()
-        .name("events-reader".into())
+        .name(name.into())
         .spawn(move || {
             while let Ok(reading) = inbox.recv() {
                 reading(&connection);
             }
-        })
-        .map_err(|e| QueueError::Unavailable(format!("cannot start its thread: {e}")))?;
+        })?;
     Ok(readings)
 }
 
-pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<FunctionKey>> {
+pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<LaneKey>> {
     let mut find = connection.prepare_cached(
-        "SELECT key FROM lane WHERE EXISTS (SELECT 1 FROM event WHERE lane = lane.id AND state = 0)",
+        "SELECT key FROM lane WHERE EXISTS (SELECT 1 FROM event WHERE lane = lane.id AND state <= 1)",
     )?;
     let keys = find.query_map([], |row| row.get::<_, String>(0))?;
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
-    Ok(keys.iter().filter_map(|key| function_of(key)).collect())
+    Ok(keys.iter().filter_map(|key| LaneKey::read(key)).collect())
 }
 
 pub(super) fn next(
@@ -47,7 +46,7 @@ pub(super) fn next(
 ) -> rusqlite::Result<Next> {
     let mut find = connection.prepare_cached(
         "SELECT due, seq FROM event INDEXED BY queued
-         WHERE lane = (SELECT id FROM lane WHERE key = ?) AND state = 0 AND (due, seq) > (?, ?)
+         WHERE lane = (SELECT id FROM lane WHERE key = ?) AND state <= 1 AND (due, seq) > (?, ?)
          ORDER BY due, seq LIMIT ?",
     )?;
     let (due, seq) = after.map_or((-1, -1), |after| (after.due.0 as i64, after.seq as i64));
@@ -65,12 +64,11 @@ pub(super) fn next(
 
 pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<Kept> {
     let mut find = connection.prepare_cached(
-        "SELECT request, key, qualifier, routing, accepted, user_failures, system_failures, body
-         FROM event JOIN lane ON lane.id = event.lane WHERE seq = ? AND state = ?",
+        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body
+         FROM event JOIN lane ON lane.id = event.function WHERE seq = ? AND state <= 1",
     )?;
-    find.query_row(params![seq as i64, QUEUED], |row| {
-        let key: String = row.get(1)?;
-        let function = function_of(&key).ok_or_else(|| wrong(1, &key))?;
+    find.query_row([seq as i64], |row| {
+        let function = function_of(row.get(1)?)?;
         let qualifier: String = row.get(2)?;
         let qualifier = Qualifier::parse(&qualifier).map_err(|_| wrong(2, &qualifier))?;
         let routing: Option<String> = row.get(3)?;
@@ -82,37 +80,27 @@ pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<Kept> {
             function,
             qualifier,
             routing_key: routing,
-            accepted: Time(row.get::<_, i64>(4)? as u64),
+            source: Source::parse(&row.get::<_, String>(4)?),
+            accepted: Time(row.get::<_, i64>(5)? as u64),
             failures: Failures {
-                user: row.get(5)?,
-                system: row.get(6)?,
+                user: row.get(6)?,
+                system: row.get(7)?,
             },
-            event: Bytes::from(row.get::<_, Vec<u8>>(7)?),
+            status: row.get(8)?,
+            message: row.get(9)?,
+            event: Bytes::from(row.get::<_, Vec<u8>>(10)?),
         })
     })
 }
 
-/// When the event that has been due longest was due.
-pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Time>> {
-    let mut find = connection.prepare_cached(
-        "SELECT MIN((SELECT due FROM event INDEXED BY queued WHERE lane = lane.id AND state = 0 ORDER BY due LIMIT 1))
-         FROM lane",
-    )?;
-    let due: Option<Option<i64>> = find.query_row([], |row| row.get(0)).optional()?;
-    Ok(due.flatten().map(|due| Time(due as u64)))
+pub(super) fn function_of(key: String) -> rusqlite::Result<FunctionKey> {
+    match LaneKey::read(&key) {
+        Some(LaneKey::Function(function)) => Ok(function),
+        _ => Err(wrong(1, &key)),
+    }
 }
 
-fn wrong(column: usize, text: &str) -> rusqlite::Error {
+pub(super) fn wrong(column: usize, text: &str) -> rusqlite::Error {
     let why = format!("{text:?} is not what was written there").into();
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, why)
-}
-
-fn function_of(key: &str) -> Option<FunctionKey> {
-    let mut parts = key.strip_prefix("function/")?.split('/');
-    let account = AccountId(parts.next()?.parse().ok()?);
-    Some(FunctionKey {
-        account,
-        namespace: Namespace::parse(parts.next()?).ok()?,
-        name: FunctionName::parse(parts.next()?).ok()?,
-    })
 }

@@ -2,33 +2,41 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use dispatch::Time;
-use dispatch::events::Order;
 use model::StatusCode;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-use super::{Budget, Counts, DEAD, FINISHED, QUEUED, ROW, lane_key, unavailable};
+use super::settle::{Batch, Changes};
+use super::{Budget, Counts, ROW, unavailable};
 use crate::queue::{Arrival, NewEvent, QueueClock, QueueError, Settled};
+use crate::usage::{Account, Entry, GATHER, Pending, Totals};
 
 /// Writes in one transaction.
 const BATCH: usize = 2048;
 /// How often history is looked at, microseconds.
 const CLEAN_EVERY: u64 = 10_000_000;
 /// Rows of history that are removed at a time.
-const CLEAN_ROWS: usize = 2000;
+const CLEAN_ROWS: u64 = 2000;
+/// How soon usage that could not be written, or is not synced, is looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
 
-type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
+pub(super) type Answer = oneshot::Sender<Result<(), QueueError>>;
 
 /// Something to be written.
 #[derive(Debug)]
 pub(super) enum Call {
-    Accept(NewEvent, Answer<()>),
-    Settle(u64, StatusCode, Settled, Answer<()>),
+    Accept(NewEvent, Answer),
+    Settle(u64, StatusCode, Settled, Option<Entry>, Answer),
+    Replay(u64, Answer),
+    /// Entries of calls are pending.
+    Meter,
+    Flush(Answer),
 }
 
 pub(super) struct Writer {
@@ -36,6 +44,7 @@ pub(super) struct Writer {
     pub(super) budget: Budget,
     pub(super) counts: Arc<Counts>,
     pub(super) waiting_bytes: Arc<AtomicUsize>,
+    pub(super) pending: Pending,
     pub(super) told: mpsc::UnboundedSender<Arrival>,
     pub(super) clock: QueueClock,
     /// The next event's number; none is ever used again.
@@ -43,42 +52,76 @@ pub(super) struct Writer {
     /// Events that have ended and are remembered.
     pub(super) history: u64,
     pub(super) cleaned: Time,
+    /// Whether all that was committed is on stable storage, and not only in the system's hands.
+    pub(super) synced: bool,
+    /// Whether commits are synced, as the connection was told last.
+    pub(super) level: Option<bool>,
+    /// When entries of calls were committed last.
+    pub(super) metered: Option<Instant>,
     pub(super) lanes: HashMap<String, i64>,
-}
-
-/// What a transaction changes once it is on disk.
-#[derive(Default)]
-struct Changes {
-    arrivals: Vec<Arrival>,
-    /// Lanes that were not there before.
-    lanes: Vec<(String, i64)>,
-    events: i64,
-    bytes: i64,
-    history: i64,
 }
 
 impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Call>) {
-        while let Ok(first) = inbox.recv() {
-            let calls: Vec<_> = std::iter::once(first)
-                .chain(inbox.try_iter().take(BATCH - 1))
-                .collect();
-            let waited: usize = calls.iter().map(length).sum();
-            self.commit(calls);
+        loop {
+            let first = if self.synced && self.pending.is_empty() {
+                match inbox.recv() {
+                    Ok(call) => Some(call),
+                    Err(_) => return,
+                }
+            } else {
+                match inbox.recv_timeout(AGAIN) {
+                    Ok(call) => Some(call),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            };
+            let quiet = first.is_none();
+            let mut calls: Vec<_> = first.into_iter().collect();
+            self.gather(inbox, &mut calls);
+            let waited: usize = calls.iter().map(Call::length).sum();
+            self.commit(calls, quiet);
             self.waiting_bytes.fetch_sub(waited, Ordering::Relaxed);
             self.clean_sometimes();
         }
     }
 
+    /// Takes what waits. Entries of calls alone wait for others, so that they are not a commit each.
+    fn gather(&self, inbox: &Receiver<Call>, calls: &mut Vec<Call>) {
+        let until = self.metered.map(|last| last + GATHER);
+        loop {
+            calls.extend(inbox.try_iter().take(BATCH - calls.len()));
+            let only_entries = calls.iter().all(|call| matches!(call, Call::Meter));
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match left {
+                Some(left) if only_entries && !calls.is_empty() && !left.is_zero() => {
+                    match inbox.recv_timeout(left) {
+                        Ok(call) => calls.push(call),
+                        Err(_) => return,
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
     /// Writes all in one transaction, tells of what came, then answers.
-    fn commit(&mut self, calls: Vec<Call>) {
+    fn commit(&mut self, calls: Vec<Call>, sync: bool) {
         let now = self.clock.now();
-        match self.try_commit(now, &calls) {
+        let metered = self.pending.take();
+        // Entries of calls are nobody's promise: they need not wait for the disk, and a later sync serves them, too.
+        let promised = calls.iter().any(|call| !matches!(call, Call::Meter));
+        let synced = promised || sync;
+        match self.try_commit(now, &calls, &metered, synced) {
             Ok((results, changes)) => {
                 self.lanes.extend(changes.lanes);
                 add(&self.counts.events, changes.events);
                 add(&self.counts.bytes, changes.bytes);
                 self.history = self.history.saturating_add_signed(changes.history);
+                self.synced = synced;
+                if !metered.is_empty() {
+                    self.metered = Some(Instant::now());
+                }
                 for arrival in changes.arrivals {
                     // Nobody listens any more when virga stops.
                     let _ = self.told.send(arrival);
@@ -88,8 +131,9 @@ impl Writer {
                 }
             }
             Err(e) => {
+                self.pending.give_back(metered);
                 let why = unavailable(e);
-                error!(error = %why, writes = calls.len(), "events cannot be written");
+                error!(error = %why, writes = calls.len(), "events and usage cannot be written");
                 for call in calls {
                     call.answer(Err(why.clone()));
                 }
@@ -101,35 +145,52 @@ impl Writer {
         &mut self,
         now: Time,
         calls: &[Call],
+        metered: &HashMap<Account, Totals>,
+        synced: bool,
     ) -> rusqlite::Result<(Vec<Result<(), QueueError>>, Changes)> {
+        if self.level != Some(synced) {
+            let level = if synced { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.level = Some(synced);
+        }
         let transaction = self.connection.transaction()?;
-        let mut changes = Changes::default();
+        let mut batch = Batch {
+            transaction: &transaction,
+            known: &self.lanes,
+            next: &mut self.next,
+            now,
+            changes: Changes::default(),
+        };
         let used = self.counts.bytes.load(Ordering::Relaxed);
         let mut results = Vec::with_capacity(calls.len());
         for call in calls {
-            results.push(match call {
+            let mut result = Ok(());
+            match call {
                 Call::Accept(event, _) => {
-                    let used = used.saturating_add_signed(changes.bytes);
+                    let used = used.saturating_add_signed(batch.changes.bytes);
                     let budget = self.budget.bytes;
                     if used + event.event.len() as u64 + ROW > budget {
-                        Err(QueueError::Full { used, budget })
+                        result = Err(QueueError::Full { used, budget });
                     } else {
-                        let lane = lane(&transaction, &self.lanes, &mut changes, event)?;
-                        let order = Order {
-                            due: now,
-                            seq: self.next,
-                        };
-                        self.next += 1;
-                        insert(&transaction, &mut changes, lane, order, event)?;
-                        Ok(())
+                        batch.insert(event)?;
                     }
                 }
-                Call::Settle(seq, status, settled, _) => {
-                    settle(&transaction, &mut changes, now, *seq, *status, settled)?;
-                    Ok(())
+                Call::Settle(seq, status, settled, usage, _) => {
+                    // A second time it was settled by an attempt whose answer was lost, and counted.
+                    let first = batch.settle(*seq, *status, settled)?;
+                    if let (true, Some(entry)) = (first, usage) {
+                        batch.count(&entry.account, &entry.totals)?;
+                    }
                 }
-            });
+                Call::Replay(seq, _) => batch.replay(*seq)?,
+                Call::Meter | Call::Flush(_) => {}
+            }
+            results.push(result);
         }
+        for (account, totals) in metered {
+            batch.count(account, totals)?;
+        }
+        let changes = batch.changes;
         transaction
             .prepare_cached("UPDATE reached SET time = ?")?
             .execute([now.0 as i64])?;
@@ -140,181 +201,86 @@ impl Writer {
     /// Removes what has ended long ago, a little at a time.
     fn clean_sometimes(&mut self) {
         let now = self.clock.now();
-        let over = self.history > self.budget.history_events + CLEAN_ROWS as u64;
+        let over = self.history > self.budget.history_events + CLEAN_ROWS;
         if !over && now < self.cleaned.after(CLEAN_EVERY) {
             return;
         }
         self.cleaned = now;
         let surplus = self.history.saturating_sub(self.budget.history_events);
-        let oldest = now.0.saturating_sub(self.budget.history.as_micros() as u64);
-        match self.clean(oldest, surplus.min(CLEAN_ROWS as u64)) {
+        match self.clean(now, surplus.min(CLEAN_ROWS)) {
             Ok((removed, bytes)) => {
                 self.history = self.history.saturating_sub(removed);
-                add(&self.counts.bytes, -(bytes as i64));
+                add(&self.counts.bytes, -bytes);
             }
             Err(error) => warn!(%error, "old events cannot be removed"),
         }
     }
 
-    /// The events of history that were removed, and the bytes of those that had been given up.
-    fn clean(&mut self, oldest: u64, surplus: u64) -> rusqlite::Result<(u64, u64)> {
+    /// How many events of history were removed, and the bytes of others, which had been given up long ago.
+    fn clean(&mut self, now: Time, surplus: u64) -> rusqlite::Result<(u64, i64)> {
+        let before = |span: Duration| now.0.saturating_sub(span.as_micros() as u64) as i64;
+        let oldest = before(self.budget.history);
         let transaction = self.connection.transaction()?;
-        let dead: (i64, i64) = transaction.query_row(
-            "SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM event WHERE state = ? AND ended < ?",
-            params![DEAD, oldest as i64],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+        let mut dead = transaction.prepare_cached(
+            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state = 2 AND ended < ? LIMIT ?)
+             RETURNING LENGTH(body)",
         )?;
-        let removed = transaction.execute(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state >= 2 AND ended < ? ORDER BY ended LIMIT ?)",
-            params![oldest as i64, CLEAN_ROWS as i64],
+        let lengths = dead.query_map(params![oldest, CLEAN_ROWS as i64], |row| {
+            row.get::<_, Option<i64>>(0)
+        })?;
+        let lengths: Vec<_> = lengths.collect::<Result<_, _>>()?;
+        drop(dead);
+        if !lengths.is_empty() {
+            warn!(
+                events = lengths.len(),
+                "events that were given up are removed after their time"
+            );
+        }
+        let old = transaction.execute(
+            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state >= 10 AND ended < ? LIMIT ?)",
+            params![oldest, CLEAN_ROWS as i64],
         )? as u64;
-        let dead = if removed < CLEAN_ROWS as u64 {
-            dead
-        } else {
-            (0, 0)
-        };
         let more = transaction.execute(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state >= ? AND ended >= ? ORDER BY ended LIMIT ?)",
-            params![FINISHED, oldest as i64, surplus.saturating_sub(removed) as i64],
+            "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state >= 10 ORDER BY ended LIMIT ?)",
+            params![surplus.saturating_sub(old) as i64],
         )? as u64;
-        transaction.execute_batch("PRAGMA incremental_vacuum(1024)")?;
+        transaction.execute(
+            "DELETE FROM usage WHERE hour < ?",
+            [before(self.budget.usage) / 3_600_000_000],
+        )?;
         transaction.commit()?;
-        Ok((
-            removed + more - dead.0 as u64,
-            dead.1 as u64 + dead.0 as u64 * ROW,
-        ))
+        self.connection
+            .execute_batch("PRAGMA incremental_vacuum(1024)")?;
+        let bytes = lengths
+            .iter()
+            .map(|length| length.unwrap_or(0) + ROW as i64);
+        Ok((old + more, bytes.sum()))
     }
 }
 
 impl Call {
     fn answer(self, result: Result<(), QueueError>) {
-        // Whoever asked may have gone; it is written all the same.
-        let _ = match self {
-            Self::Accept(_, answer) | Self::Settle(_, _, _, answer) => answer.send(result),
+        let (Self::Accept(_, answer)
+        | Self::Settle(_, _, _, _, answer)
+        | Self::Replay(_, answer)
+        | Self::Flush(answer)) = self
+        else {
+            return;
         };
+        // Whoever asked may have gone; it is written all the same.
+        let _ = answer.send(result);
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Accept(event, _) => event.event.len(),
+            _ => 0,
+        }
     }
 }
 
-fn length(call: &Call) -> usize {
-    match call {
-        Call::Accept(event, _) => event.event.len(),
-        Call::Settle(..) => 0,
-    }
-}
-
-fn add(count: &std::sync::atomic::AtomicU64, change: i64) {
+fn add(count: &AtomicU64, change: i64) {
     let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
         Some(count.saturating_add_signed(change))
     });
-}
-
-/// The number of an event's lane, which is made if it is the first one there.
-fn lane(
-    transaction: &Transaction<'_>,
-    known: &HashMap<String, i64>,
-    changes: &mut Changes,
-    event: &NewEvent,
-) -> rusqlite::Result<i64> {
-    let key = lane_key(&event.function);
-    if let Some(id) = known.get(&key) {
-        return Ok(*id);
-    }
-    let mut find = transaction.prepare_cached("SELECT id FROM lane WHERE key = ?")?;
-    let id = match find.query_row([&key], |row| row.get(0)).optional()? {
-        Some(id) => id,
-        None => {
-            transaction.execute("INSERT INTO lane (key) VALUES (?)", [&key])?;
-            transaction.last_insert_rowid()
-        }
-    };
-    changes.lanes.push((key, id));
-    Ok(id)
-}
-
-fn insert(
-    transaction: &Transaction<'_>,
-    changes: &mut Changes,
-    lane: i64,
-    order: Order,
-    event: &NewEvent,
-) -> rusqlite::Result<()> {
-    let routing = (!event.routing_key.is_empty())
-        .then(|| serde_json::to_string(&event.routing_key).unwrap_or_default());
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT INTO event (seq, request, lane, due, state, source, qualifier, routing, accepted, user_failures,
-                 system_failures, body)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT (request) DO NOTHING",
-        )?
-        .execute(params![
-            order.seq as i64,
-            event.request.as_bytes(),
-            lane,
-            order.due.0 as i64,
-            QUEUED,
-            event.source.as_str(),
-            event.qualifier.to_string(),
-            routing,
-            order.due.0 as i64,
-            &event.event[..],
-        ])?;
-    // One that is known already is as good as kept.
-    if inserted == 1 {
-        changes.events += 1;
-        changes.bytes += (event.event.len() as u64 + ROW) as i64;
-        changes.arrivals.push(Arrival {
-            lane: event.function.clone(),
-            order,
-        });
-    }
-    Ok(())
-}
-
-fn settle(
-    transaction: &Transaction<'_>,
-    changes: &mut Changes,
-    now: Time,
-    seq: u64,
-    status: StatusCode,
-    settled: &Settled,
-) -> rusqlite::Result<()> {
-    let status = status.as_u16();
-    let (seq, now) = (seq as i64, now.0 as i64);
-    let mut find =
-        transaction.prepare_cached("SELECT LENGTH(body) FROM event WHERE seq = ? AND state = ?")?;
-    let found: Option<i64> = find
-        .query_row(params![seq, QUEUED], |row| row.get(0))
-        .optional()?;
-    // It was settled before, by an attempt whose answer was lost.
-    let Some(length) = found else {
-        return Ok(());
-    };
-    match settled {
-        Settled::Again { due, failures } => {
-            transaction
-                .prepare_cached(
-                    "UPDATE event SET due = ?, user_failures = ?, system_failures = ?, status = ? WHERE seq = ?",
-                )?
-                .execute(params![due.0 as i64, failures.user, failures.system, status, seq])?;
-        }
-        Settled::Finished => {
-            transaction
-                .prepare_cached(
-                    "UPDATE event SET state = ?, ended = ?, status = ?, body = NULL WHERE seq = ?",
-                )?
-                .execute(params![FINISHED, now, status, seq])?;
-            changes.events -= 1;
-            changes.bytes -= length + ROW as i64;
-            changes.history += 1;
-        }
-        Settled::Failed { why } => {
-            transaction
-                .prepare_cached(
-                    "UPDATE event SET state = ?, ended = ?, status = ?, message = ? WHERE seq = ?",
-                )?
-                .execute(params![DEAD, now, status, why, seq])?;
-            changes.events -= 1;
-        }
-    }
-    Ok(())
 }

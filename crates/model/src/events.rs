@@ -1,0 +1,181 @@
+//! What is said of a function's asynchronous events.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionName, Invalid, Limits, Namespace};
+
+/// How long and how often a function's events are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventConfig {
+    /// Further runs after a failure of the function's.
+    pub retries: u32,
+    /// How old an event may become, seconds.
+    pub ttl_s: u32,
+}
+
+impl EventConfig {
+    /// What holds for a function that says nothing.
+    pub fn usual(limits: &Limits) -> Self {
+        Self {
+            retries: limits.retry_num_max,
+            ttl_s: limits.msg_ttl_max_s,
+        }
+    }
+
+    /// Checks values that were given.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the fields `RetryNum` and `MsgTTL`.
+    pub fn checked(retries: i64, ttl_s: i64, limits: &Limits) -> Result<Self, Invalid> {
+        let most = limits.retry_num_max;
+        let retries = u32::try_from(retries).ok().filter(|n| *n <= most);
+        let retries =
+            retries.ok_or_else(|| Invalid::new("RetryNum", retries, format!("0 to {most}")));
+        let span = limits.msg_ttl_min_s..=limits.msg_ttl_max_s;
+        let ttl = u32::try_from(ttl_s).ok().filter(|s| span.contains(s));
+        let (min, max) = span.into_inner();
+        let ttl =
+            ttl.ok_or_else(|| Invalid::new("MsgTTL", ttl_s, format!("{min} to {max} (seconds)")));
+        Ok(Self {
+            retries: retries?,
+            ttl_s: ttl?,
+        })
+    }
+}
+
+/// Where events go that are given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeadLetter {
+    /// To another function of the same account, as an event.
+    Function {
+        /// Its namespace.
+        namespace: Namespace,
+        /// Its name.
+        name: FunctionName,
+    },
+    /// To an HTTP endpoint, in a POST.
+    Http {
+        /// Where.
+        url: String,
+        /// What the API calls it, `queue` or `topic`.
+        kind: String,
+    },
+}
+
+impl DeadLetter {
+    /// The field that it is told in.
+    const FIELD: &'static str = "DeadLetterConfig";
+    /// Longest URL.
+    const URL_MAX: usize = 2048;
+
+    /// Reads `Type` and `Name` as the API has them; a function without a namespace is in `own`. An empty pair stands for none.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `DeadLetterConfig`.
+    pub fn parse(kind: &str, name: &str, own: &Namespace) -> Result<Option<Self>, Invalid> {
+        match kind {
+            "" if name.is_empty() => Ok(None),
+            "function" => {
+                let (namespace, name) = match name.split_once('/') {
+                    Some((space, name)) => (Namespace::parse(space), name),
+                    None => (Ok(own.clone()), name),
+                };
+                let wrong = |_| {
+                    Invalid::new(
+                        Self::FIELD,
+                        name,
+                        "the Name of a function, or namespace/name",
+                    )
+                };
+                Ok(Some(Self::Function {
+                    namespace: namespace.map_err(wrong)?,
+                    name: FunctionName::parse(name).map_err(wrong)?,
+                }))
+            }
+            "queue" | "topic" => {
+                let host = name.strip_prefix("http://").unwrap_or_default();
+                let plain = name.bytes().all(|byte| {
+                    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'<' | b'>')
+                });
+                if host.is_empty() || host.starts_with('/') || !plain || name.len() > Self::URL_MAX
+                {
+                    let allowed = "the Name of a queue or topic is the URL of an endpoint, such as http://host:8080/path";
+                    return Err(Invalid::new(Self::FIELD, name, allowed));
+                }
+                Ok(Some(Self::Http {
+                    url: name.to_owned(),
+                    kind: kind.to_owned(),
+                }))
+            }
+            other => {
+                let allowed = "the Types function, queue and topic are";
+                Err(Invalid::new(Self::FIELD, other, allowed))
+            }
+        }
+    }
+
+    /// `Type` as the API has it.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Function { .. } => "function",
+            Self::Http { kind, .. } => kind,
+        }
+    }
+
+    /// `Name` as the API has it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Function { namespace, name } if namespace.is_default() => name.to_string(),
+            Self::Function { namespace, name } => format!("{namespace}/{name}"),
+            Self::Http { url, .. } => url.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letter_targets_are_written_as_they_are_read() {
+        let own = Namespace::default();
+        for (kind, name) in [
+            ("function", "last"),
+            ("function", "other/last"),
+            ("queue", "http://127.0.0.1:8080/letters?a=b"),
+            ("topic", "http://host"),
+        ] {
+            let target = DeadLetter::parse(kind, name, &own).expect("allowed");
+            let target = target.expect("a target");
+            assert_eq!((target.kind(), target.name().as_str()), (kind, name));
+        }
+        assert_eq!(DeadLetter::parse("", "", &own), Ok(None));
+        for (kind, name) in [
+            ("function", ""),
+            ("function", "1"),
+            ("function", "a/b/c"),
+            ("queue", "letters"),
+            ("queue", "https://host/x"),
+            ("queue", "http://"),
+            ("queue", "http:///x"),
+            ("queue", "http://a b"),
+            ("", "letters"),
+            ("cmq", "letters"),
+        ] {
+            assert!(
+                DeadLetter::parse(kind, name, &own).is_err(),
+                "{kind} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_of_events_have_bounds() {
+        let limits = Limits::default();
+        assert!(EventConfig::checked(0, 60, &limits).is_ok());
+        assert!(EventConfig::checked(2, 21_600, &limits).is_ok());
+        for (retries, ttl) in [(-1, 60), (3, 60), (0, 59), (0, 21_601)] {
+            assert!(EventConfig::checked(retries, ttl, &limits).is_err());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The backlog, dead letters, and usage.
+
+use std::collections::BTreeMap;
+
+use model::{FunctionKey, Version};
+use scf::{Code, Error};
+
+use super::super::invoke::namespace;
+use super::super::logs::time;
+use super::super::{Caller, Gateway, Serve, error, events};
+use crate::clock;
+use crate::operator::{
+    Count, Event, Events, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection, ShowEvent,
+    Usage, UsageList, UsageRequest,
+};
+use crate::queue::{EventQuery, EventRow, EventState, LaneKey, Taken};
+use crate::usage::{Totals, UsageQuery};
+
+const LIMIT_DEFAULT: u32 = 100;
+const LIMIT_MAX: u32 = 10_000;
+/// Events that are handled at a time where many are meant.
+const MANY: u32 = 1000;
+const DAYS_DEFAULT: i64 = 30;
+const HOUR_MS: i64 = 3_600_000;
+
+impl Serve for ListEvents {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: Selection,
+    ) -> Result<Events, Error> {
+        let kept = [
+            EventState::Waiting,
+            EventState::Undelivered,
+            EventState::Dead,
+        ];
+        let limit = request.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+        let query = EventQuery {
+            offset: request.offset.unwrap_or(0),
+            limit,
+            ..selected(caller, &request, &kept)?
+        };
+        let found = gateway.queue.find(query).await.map_err(error::queue)?;
+        Ok(Events {
+            total_count: found.total,
+            events: found
+                .rows
+                .into_iter()
+                .map(|row| show(gateway, row))
+                .collect(),
+        })
+    }
+}
+
+impl Serve for ShowEvent {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: Selection,
+    ) -> Result<Event, Error> {
+        let id = request.request_id.as_deref().unwrap_or_default();
+        let row = events::event(gateway, caller, id).await?;
+        Ok(show(gateway, row))
+    }
+}
+
+impl Serve for ReplayEvents {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: Selection,
+    ) -> Result<Count, Error> {
+        for_each(gateway, caller, &request, Deed::Replay).await
+    }
+}
+
+impl Serve for PurgeEvents {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: Selection,
+    ) -> Result<Count, Error> {
+        for_each(gateway, caller, &request, Deed::Purge).await
+    }
+}
+
+impl Serve for ListUsage {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: UsageRequest,
+    ) -> Result<UsageList, Error> {
+        let name = request.function_name.as_deref();
+        let function = function(caller, name, request.namespace.as_deref())?;
+        let to = time("EndTime", &request.end_time)?.unwrap_or_else(clock::now_ms);
+        let usual = to - DAYS_DEFAULT * 24 * HOUR_MS;
+        let from = time("StartTime", &request.start_time)?.unwrap_or(usual);
+        let query = UsageQuery {
+            account: caller.account,
+            function,
+            from: from.div_euclid(HOUR_MS),
+            to: to.div_euclid(HOUR_MS),
+        };
+        // What ended before is in it.
+        gateway.queue.flush().await.map_err(error::queue)?;
+        let entries = gateway.queue.usage(query).await.map_err(error::queue)?;
+        let mut sums: BTreeMap<(i64, FunctionKey, Version), Totals> = BTreeMap::new();
+        for (account, totals) in entries {
+            let hour = if request.by_hour { account.hour } else { 0 };
+            let sum = sums
+                .entry((hour, account.function, account.version))
+                .or_default();
+            sum.add(totals);
+        }
+        let show = |((hour, function, version), totals): ((i64, FunctionKey, Version), Totals)| {
+            let shown = clock::format(hour * HOUR_MS);
+            Usage {
+                function_name: function.name.to_string(),
+                namespace: function.namespace.to_string(),
+                version: version.to_string(),
+                hour: if request.by_hour {
+                    shown
+                } else {
+                    String::new()
+                },
+                invocations: totals.invocations,
+                errors: totals.errors,
+                throttles: totals.throttles,
+                billed_ms: totals.billed_ms,
+                gb_seconds: totals.gb_seconds(),
+                out_bytes: totals.out_bytes,
+            }
+        };
+        Ok(UsageList {
+            usage: sums.into_iter().map(show).collect(),
+        })
+    }
+}
+
+/// What is done with events.
+#[derive(Clone, Copy)]
+enum Deed {
+    Replay,
+    Purge,
+}
+
+impl Deed {
+    async fn run(self, gateway: &Gateway, row: &EventRow) -> Result<Taken, Error> {
+        let runner = &gateway.runner;
+        let taken = match (self, row.state) {
+            (Self::Replay, _) => runner.replay(row).await,
+            (Self::Purge, EventState::Waiting) => runner.terminate(row, false).await,
+            (Self::Purge, _) => runner.discard(row).await,
+        };
+        taken.map_err(error::queue)
+    }
+}
+
+/// Does it with each event that is meant; gives for how many it was done.
+async fn for_each(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    selection: &Selection,
+    deed: Deed,
+) -> Result<Count, Error> {
+    if let Some(id) = &selection.request_id {
+        let row = events::event(gateway, caller, id).await?;
+        let state = row.state;
+        return match deed.run(gateway, &row).await? {
+            Taken::Yes => Ok(Count { count: 1 }),
+            Taken::TooLate => {
+                let message = format!("RequestId: the event is {}", state.as_str());
+                Err(Error::new(Code::AsyncEventStatus, message))
+            }
+        };
+    }
+    if selection.function_name.is_none() && !selection.all {
+        let message = "RequestId: it is missing; a RequestId, a FunctionName, or All is needed";
+        return Err(Error::new(Code::MissingParameter, message));
+    }
+    let usual = [EventState::Undelivered, EventState::Dead];
+    let mut query = selected(caller, selection, &usual)?;
+    query.limit = MANY;
+    let mut count = 0;
+    loop {
+        let found = gateway
+            .queue
+            .find(query.clone())
+            .await
+            .map_err(error::queue)?;
+        if found.rows.is_empty() {
+            return Ok(Count { count });
+        }
+        for row in found.rows {
+            match deed.run(gateway, &row).await? {
+                Taken::Yes => count += 1,
+                // It stays where it is, and is not looked at again.
+                Taken::TooLate => query.offset += 1,
+            }
+        }
+    }
+}
+
+fn selected(
+    caller: Caller<'_>,
+    selection: &Selection,
+    usual: &[EventState],
+) -> Result<EventQuery, Error> {
+    let states = match selection.state.as_deref() {
+        None | Some("") => usual.to_vec(),
+        Some(given) => {
+            let state = EventState::ALL.iter().find(|state| state.as_str() == given);
+            let state = state.ok_or_else(|| {
+                let known: Vec<_> = EventState::ALL.iter().map(|state| state.as_str()).collect();
+                let shown: String = given.chars().take(40).collect();
+                let message = format!("State: {shown:?} is not allowed; {} are", known.join(", "));
+                Error::new(Code::InvalidStatus, message)
+            })?;
+            vec![*state]
+        }
+    };
+    let name = selection.function_name.as_deref();
+    Ok(EventQuery {
+        function: function(caller, name, selection.namespace.as_deref())?,
+        ..EventQuery::all(caller.account, states, LIMIT_DEFAULT)
+    })
+}
+
+fn function(
+    caller: Caller<'_>,
+    name: Option<&str>,
+    space: Option<&str>,
+) -> Result<Option<FunctionKey>, Error> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    Ok(Some(FunctionKey {
+        account: caller.account,
+        namespace: namespace(space)?,
+        name: events::name(name)?,
+    }))
+}
+
+fn show(gateway: &Gateway, row: EventRow) -> Event {
+    let running = row.state == EventState::Waiting && gateway.runner.runs(&row);
+    let given_up = matches!(
+        row.state,
+        EventState::Undelivered | EventState::Dead | EventState::Failed
+    );
+    let in_lane = matches!(row.state, EventState::Waiting | EventState::Undelivered);
+    Event {
+        state: if running {
+            "running"
+        } else {
+            row.state.as_str()
+        }
+        .to_owned(),
+        request_id: row.request.to_string(),
+        function_name: row.function.name.to_string(),
+        namespace: row.function.namespace.to_string(),
+        qualifier: row.qualifier,
+        source: row.source,
+        accepted_time: clock::format_us(row.accepted.0),
+        due_time: if in_lane {
+            clock::format_us(row.due.0)
+        } else {
+            String::new()
+        },
+        end_time: row
+            .ended
+            .map(|ended| clock::format_us(ended.0))
+            .unwrap_or_default(),
+        failures: row.failures.user + row.failures.system + u32::from(given_up),
+        status_code: row.status.unwrap_or_default(),
+        message: row.message.unwrap_or_default(),
+        bytes: row.bytes,
+        target: match &row.lane {
+            LaneKey::Letters(_, target) => format!("{} {}", target.kind(), target.name()),
+            LaneKey::Function(_) => String::new(),
+        },
+        event: row.event,
+    }
+}

@@ -1,0 +1,329 @@
+//! One run of one event.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dispatch::events::{Fault, Input, LaneId, Policy, Then, Verdict, verdict};
+use model::{DeadLetter, EventConfig, Qualifier, StatusCode, Version};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use super::super::{Failures, Kept, Settled, Source};
+use super::{Runner, Turn};
+use crate::invoke::{Finished, IngestError, Invocation, Placed, Stopper, Waiting};
+use crate::telemetry::EventStep;
+use crate::usage::Entry;
+
+/// Distance of attempts to record what came of an event while the disk cannot be written.
+const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+
+/// An event that is under way, as whoever takes it away sees it.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    aborted: watch::Sender<bool>,
+    running: AtomicBool,
+    stopper: Mutex<Option<Stopper>>,
+}
+
+impl Attempt {
+    /// Takes the event away: one that waits is not run, one that runs is ended, or told to end.
+    pub(super) fn abort(&self, gracefully: bool) {
+        self.aborted.send_replace(true);
+        let stopper = self.stopper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stopper) = &*stopper {
+            stopper.stop(gracefully);
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    fn is_aborted(&self) -> bool {
+        *self.aborted.borrow()
+    }
+
+    fn may_be_stopped_by(&self, stopper: Option<Stopper>) {
+        self.running.store(stopper.is_some(), Ordering::Relaxed);
+        *self.stopper.lock().unwrap_or_else(PoisonError::into_inner) = stopper;
+    }
+}
+
+/// What holds for an event of a function.
+struct Rules {
+    policy: Policy,
+    dead_letter: Option<DeadLetter>,
+    /// Whether a run that was begun is never begun again.
+    once: bool,
+}
+
+/// How an event failed.
+struct Failed {
+    fault: Fault,
+    status: StatusCode,
+    why: String,
+    usage: Option<Entry>,
+}
+
+impl Runner {
+    /// Runs an event once, and records what came of it.
+    pub(super) async fn attempt(
+        &self,
+        lane: LaneId,
+        seq: u64,
+        attempt: &Attempt,
+        turn: Turn,
+    ) -> Then {
+        let kept = match self.shared.queue.get(seq).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Then::Gone,
+            Err(error) => {
+                warn!(seq, %error, "an event cannot be read; it is tried again");
+                return Then::Short;
+            }
+        };
+        let rules = self.rules(&kept);
+        let now = self.shared.queue.clock().now();
+        if rules.policy.has_expired(now, kept.accepted) {
+            let seconds = rules.policy.ttl / 1_000_000;
+            let why = format!("the event waited longer than its MsgTTL of {seconds} seconds");
+            let to = target(&kept, &rules);
+            let status = StatusCode::ResourceLimitReached;
+            let settled = Settled::Failed { why, to };
+            return self.settle(seq, &kept, status, settled, None).await;
+        }
+        let (kept, carried) = self.carry(kept);
+        let invocation = Invocation {
+            request: kept.request,
+            function: kept.function.clone(),
+            qualifier: kept.qualifier.clone(),
+            routing_key: kept.routing_key.clone(),
+            event: Bytes::new(),
+            tail: false,
+            retry: kept.failures.user + kept.failures.system,
+        };
+        let Turn { before, in_line } = turn;
+        let mut waiting = Waiting {
+            at_most: Some(self.shared.settings.wait),
+            in_line: Some(in_line),
+        };
+        let place = async {
+            // The one before may also have ended without a place.
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            self.shared.ingest.place(&invocation, &mut waiting).await
+        };
+        let mut draining = self.shared.draining.subscribe();
+        let mut aborted = attempt.aborted.subscribe();
+        let placed = tokio::select! {
+            placed = place => Some(placed),
+            _ = draining.wait_for(|draining| *draining) => return Then::Back,
+            _ = aborted.wait_for(|aborted| *aborted) => None,
+        };
+        let Some(placed) = placed else {
+            return self.aborted(seq, &kept, None).await;
+        };
+        let failed = match placed {
+            Ok(Placed::Ready(ready)) => {
+                self.step(Input::Placed { lane, seq });
+                let event = match carried {
+                    Some(carried) => carried.bytes.clone(),
+                    None => match self.shared.queue.get(seq).await {
+                        Ok(Some(again)) => again.event,
+                        Ok(None) => return Then::Gone,
+                        Err(error) => {
+                            warn!(seq, %error, "an event cannot be read; it is tried again");
+                            return Then::Short;
+                        }
+                    },
+                };
+                attempt.may_be_stopped_by(Some(ready.stopper()));
+                if attempt.is_aborted() {
+                    return self.aborted(seq, &kept, None).await;
+                }
+                let finished = ready.run(event).await;
+                attempt.may_be_stopped_by(None);
+                if attempt.is_aborted() {
+                    return self.aborted(seq, &kept, finished.entry).await;
+                }
+                if finished.status == StatusCode::Ok {
+                    let (status, usage) = (finished.status, finished.entry);
+                    return self
+                        .settle(seq, &kept, status, Settled::Finished, usage)
+                        .await;
+                }
+                let mut failed = failure(finished);
+                if rules.once {
+                    failed.fault = Fault::Caller;
+                }
+                failed
+            }
+            Ok(Placed::Refused(finished)) if is_short(finished.status) => {
+                if let Some(entry) = finished.entry {
+                    self.shared.queue.meter(entry);
+                }
+                return Then::Short;
+            }
+            Ok(Placed::Refused(finished)) => failure(finished),
+            Err(IngestError::Draining) => return Then::Back,
+            Err(error) => refusal(&error),
+        };
+        self.failed(seq, &kept, &rules, failed).await
+    }
+
+    async fn failed(&self, seq: u64, kept: &Kept, rules: &Rules, failed: Failed) -> Then {
+        let Failed {
+            fault,
+            status,
+            why,
+            usage,
+        } = failed;
+        let Failures {
+            mut user,
+            mut system,
+        } = kept.failures;
+        let count = match fault {
+            Fault::User => &mut user,
+            Fault::System | Fault::Caller => &mut system,
+        };
+        *count = count.saturating_add(1);
+        let (count, now) = (*count, self.shared.queue.clock().now());
+        let settled = match verdict(&rules.policy, now, kept.accepted, fault, count) {
+            Verdict::Again { at } => Settled::Again {
+                due: at,
+                failures: Failures { user, system },
+            },
+            Verdict::Dead => Settled::Failed {
+                why,
+                to: target(kept, rules),
+            },
+        };
+        debug!(function = %kept.function.name, request = %kept.request, status = status.as_u16(), ?fault, "an event failed");
+        self.settle(seq, kept, status, settled, usage).await
+    }
+
+    async fn aborted(&self, seq: u64, kept: &Kept, usage: Option<Entry>) -> Then {
+        let status = StatusCode::RequestCanceled;
+        self.settle(seq, kept, status, Settled::Aborted, usage)
+            .await
+    }
+
+    /// Records what came of an event, however long that takes: until then it is under way.
+    pub(super) async fn settle(
+        &self,
+        seq: u64,
+        kept: &Kept,
+        status: StatusCode,
+        settled: Settled,
+        usage: Option<Entry>,
+    ) -> Then {
+        let (then, step) = match &settled {
+            Settled::Again { due, .. } => (Then::Again { due: *due }, EventStep::Retried),
+            Settled::Finished => (Then::Gone, EventStep::Delivered),
+            Settled::Aborted => (Then::Gone, EventStep::Aborted),
+            Settled::Delivered => (Then::Gone, EventStep::DeadLettered),
+            Settled::Failed { why, to } => {
+                let shown: String = why.chars().take(200).collect();
+                warn!(function = %kept.function.name, request = %kept.request, status = status.as_u16(), why = shown,
+                    dead_letter = to.is_some(), "an event is given up");
+                (Then::Gone, EventStep::Failed)
+            }
+        };
+        let queue = &self.shared.queue;
+        while let Err(error) = queue
+            .settle(seq, status, settled.clone(), usage.clone())
+            .await
+        {
+            warn!(request = %kept.request, %error, "what came of an event cannot be written; it is tried again");
+            tokio::time::sleep(SETTLE_AGAIN).await;
+        }
+        self.shared.metrics.event(step);
+        then
+    }
+
+    /// What holds for an event now.
+    fn rules(&self, kept: &Kept) -> Rules {
+        let settings = &self.shared.settings;
+        let stored = self.shared.catalog.function(&kept.function);
+        let function = stored.as_ref().map(|stored| &stored.value);
+        let usual = EventConfig::usual(&settings.limits);
+        let config = function
+            .and_then(|function| function.events)
+            .unwrap_or(usual);
+        let once = function.is_some_and(|function| function.async_run);
+        let policy = Policy {
+            retries: if once { 0 } else { config.retries },
+            ttl: u64::from(config.ttl_s) * 1_000_000,
+            ..settings.policy
+        };
+        let dead_letter = function.and_then(|function| {
+            // An alias has its own version's.
+            let version = match &kept.qualifier {
+                Qualifier::Latest => Version::Latest,
+                Qualifier::Version(number) => Version::Number(*number),
+                Qualifier::Alias(name) => function.alias(name)?.version,
+            };
+            function.serving(version)?.config.dead_letter.clone()
+        });
+        Rules {
+            policy,
+            dead_letter,
+            once,
+        }
+    }
+}
+
+/// Where an event goes that is given up. One that is a dead letter itself goes no further, so that none goes round in circles.
+fn target(kept: &Kept, rules: &Rules) -> Option<DeadLetter> {
+    let further = kept.source != Source::DeadLetter;
+    rules.dead_letter.clone().filter(|_| further)
+}
+
+/// Whether an event was refused for want of an instance.
+fn is_short(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::ResourceLimitReached
+            | StatusCode::ResourceLimit
+            | StatusCode::InsufficientResources
+    )
+}
+
+fn failure(finished: Finished) -> Failed {
+    let fault = match finished.status {
+        StatusCode::InvalidParameterValue | StatusCode::RequestTooLarge => Fault::Caller,
+        status if status.is_user_fault() => Fault::User,
+        _ => Fault::System,
+    };
+    Failed {
+        fault,
+        status: finished.status,
+        why: String::from_utf8_lossy(&finished.answer).into_owned(),
+        usage: finished.entry,
+    }
+}
+
+fn refusal(error: &IngestError) -> Failed {
+    let (fault, status) = match error {
+        IngestError::NoFunction(_) | IngestError::NoNamespace(_) => {
+            (Fault::Caller, StatusCode::FunctionNotFound)
+        }
+        IngestError::NoQualifier { .. } => (Fault::Caller, StatusCode::QualifierNotFound),
+        IngestError::TooLarge { .. } => (Fault::Caller, StatusCode::RequestTooLarge),
+        IngestError::Invalid(_) | IngestError::Web(_) => {
+            (Fault::Caller, StatusCode::InvalidParameterValue)
+        }
+        IngestError::State { .. } => (Fault::System, StatusCode::FunctionStatusError),
+        IngestError::Open { .. } => (Fault::System, StatusCode::ContainerInitError),
+        IngestError::Draining | IngestError::Queue(_) => (Fault::System, StatusCode::InternalError),
+    };
+    Failed {
+        fault,
+        status,
+        why: error.to_string(),
+        usage: None,
+    }
+}

@@ -1,0 +1,191 @@
+//! Dead letters: events that were given up, on their way to another function or an endpoint.
+//!
+//! They wait in lanes of their own, one for each target, so that a target that does not answer holds up no other. Each is sent at
+//! least once, and tried until it has arrived.
+
+use std::time::Duration;
+
+use dispatch::events::{Input, LaneId, Then};
+use model::{AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RoutingKey, StatusCode};
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use super::super::{Failures, Kept, NewEvent, Settled, Source};
+use super::{Runner, derived};
+use crate::clock;
+
+/// How long an endpoint may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a letter did not arrive.
+enum Unsent {
+    /// No other would have: its whole lane rests.
+    Unreachable(String),
+    /// The target does not take this one: others go before it.
+    Refused(String),
+}
+
+/// What posts letters.
+pub(super) fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(ANSWER_WITHIN))
+        .max_redirects(0)
+        .http_status_as_error(false);
+    config.proxy(None).build().into()
+}
+
+impl Runner {
+    /// Sends a letter to its target, and records that, or when it is sent again.
+    pub(super) async fn send(
+        &self,
+        lane: LaneId,
+        seq: u64,
+        account: AccountId,
+        target: &DeadLetter,
+    ) -> Then {
+        let kept = match self.shared.queue.get(seq).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Then::Gone,
+            Err(error) => {
+                warn!(seq, %error, "a dead letter cannot be read; it is tried again");
+                return Then::Short;
+            }
+        };
+        let letter = self.letter(account, &kept);
+        let sent = match target {
+            DeadLetter::Function { namespace, name } => {
+                let function = FunctionKey {
+                    account,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                };
+                self.hand_over(function, &kept, &letter).await
+            }
+            DeadLetter::Http { url, .. } => self.post(url, &kept, &letter).await,
+        };
+        let refused = match sent {
+            Ok(()) => {
+                debug!(request = %kept.request, target = target.name(), "a dead letter has arrived");
+                // More may be sent at a time.
+                self.step(Input::Placed { lane, seq });
+                let status = StatusCode::Ok;
+                return self
+                    .settle(seq, &kept, status, Settled::Delivered, None)
+                    .await;
+            }
+            Err(Unsent::Refused(why)) => why,
+            Err(Unsent::Unreachable(why)) => {
+                warn!(
+                    target = target.name(),
+                    why, "dead letters do not arrive; they are sent again"
+                );
+                return Then::Short;
+            }
+        };
+        warn!(request = %kept.request, target = target.name(), why = refused, "a dead letter is refused; it is sent again");
+        let tries = kept.failures.system.saturating_add(1);
+        let policy = &self.shared.settings.policy;
+        let distance = policy
+            .after_system_fault
+            .saturating_mul(1 << tries.min(40).saturating_sub(1));
+        let due = self
+            .shared
+            .queue
+            .clock()
+            .now()
+            .after(distance.min(policy.at_most));
+        let failures = Failures {
+            system: tries,
+            ..kept.failures
+        };
+        let again = Settled::Again { due, failures };
+        self.settle(seq, &kept, StatusCode::InternalError, again, None)
+            .await
+    }
+
+    async fn hand_over(
+        &self,
+        function: FunctionKey,
+        kept: &Kept,
+        letter: &Value,
+    ) -> Result<(), Unsent> {
+        if self.shared.catalog.function(&function).is_none() {
+            return Err(Unsent::Unreachable(format!(
+                "function {} does not exist in namespace {}",
+                function.name, function.namespace
+            )));
+        }
+        let event = NewEvent {
+            request: derived(kept.request, "dead letter"),
+            function,
+            qualifier: Qualifier::Alias(Alias::DEFAULT.to_owned()),
+            routing_key: RoutingKey::new(),
+            source: Source::DeadLetter,
+            event: letter.to_string().into(),
+        };
+        let accepted = self.shared.queue.accept(event).await;
+        accepted.map_err(|error| Unsent::Unreachable(error.to_string()))
+    }
+
+    async fn post(&self, url: &str, kept: &Kept, letter: &Value) -> Result<(), Unsent> {
+        let (agent, url, body) = (self.shared.post.clone(), url.to_owned(), letter.to_string());
+        let request = kept.request.to_string();
+        let posted = tokio::task::spawn_blocking(move || {
+            agent
+                .post(&url)
+                .header("Content-Type", "application/json")
+                .header("X-Scf-Request-Id", request)
+                .send(body)
+        });
+        match posted.await {
+            Ok(Ok(answer)) if answer.status().is_success() => Ok(()),
+            Ok(Ok(answer)) => {
+                let status = answer.status();
+                let why = format!("it answers {status}");
+                // These say something of the endpoint, others of this one letter.
+                let of_all =
+                    status.is_server_error() || matches!(status.as_u16(), 401..=404 | 408 | 429);
+                Err(if of_all || status.is_redirection() {
+                    Unsent::Unreachable(why)
+                } else {
+                    Unsent::Refused(why)
+                })
+            }
+            Ok(Err(error)) => Err(Unsent::Unreachable(error.to_string())),
+            Err(error) => Err(Unsent::Unreachable(error.to_string())),
+        }
+    }
+
+    /// The message that SCF documents.
+    fn letter(&self, account: AccountId, kept: &Kept) -> Value {
+        let uin = self.shared.settings.access.uin(account);
+        let milliseconds = kept.accepted.0 / 1000;
+        let config = self.shared.catalog.function(&kept.function);
+        let config = config.and_then(|stored| stored.value.events);
+        let ttl = config.map_or(self.shared.settings.limits.msg_ttl_max_s, |config| {
+            config.ttl_s
+        });
+        json!({
+            "RequestId": kept.request.to_string(),
+            "ErrorCode": kept.status.unwrap_or_default(),
+            "ErrorMessage": kept.message,
+            "Body": {
+                "AppId": account.0,
+                "Uin": uin,
+                "SubAccountUin": uin,
+                "RequestSource": kept.source.as_str(),
+                "FunctionName": kept.function.name.to_string(),
+                "Namespace": kept.function.namespace.to_string(),
+                "Qualifier": kept.qualifier.to_string(),
+                "InvocationType": "Event",
+                "ClientContext": String::from_utf8_lossy(&kept.event),
+                "LogType": "None",
+                "TimeStampForInvoker": milliseconds,
+                "RequestId": kept.request.to_string(),
+                "PushTime": clock::format(milliseconds as i64),
+                "RetryNum": kept.failures.user,
+                "Ttl": ttl,
+            },
+        })
+    }
+}

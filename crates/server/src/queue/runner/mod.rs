@@ -1,0 +1,341 @@
+//! Runs what is in the queue: asks [`Lanes`] what comes next, and records what came of it.
+//!
+//! One lock guards the lanes; it is held for a step and never while anything waits.
+
+mod attempt;
+mod control;
+mod letters;
+
+pub(crate) use control::Taken;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::Catalog;
+use dispatch::Time;
+use dispatch::events::{Effect, Input, LaneId, Lanes, Order, Pacing, Policy};
+use model::{Limits, RequestId};
+use tokio::sync::{Notify, oneshot, watch};
+use tracing::{info, warn};
+
+use self::attempt::Attempt;
+use super::{Kept, LaneKey, Queue, QueueError};
+use crate::access::Access;
+use crate::invoke::Ingest;
+use crate::telemetry::Metrics;
+
+/// Bytes of events that wait for an instance and are kept in memory meanwhile; others are read again.
+const CARRIED: usize = 64 << 20;
+
+/// How events are run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) pacing: Pacing,
+    /// Distances; how often and how long is each function's own.
+    pub(crate) policy: Policy,
+    /// How long an event waits in a function's line before its lane pauses.
+    pub(crate) wait: Duration,
+    pub(crate) limits: Arc<Limits>,
+    /// Knows the Uin of each account, which dead letters name.
+    pub(crate) access: Access,
+}
+
+/// A handle. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Runner {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    queue: Arc<dyn Queue>,
+    ingest: Ingest,
+    catalog: Catalog,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    post: ureq::Agent,
+    timer_changed: Notify,
+    /// True once nothing is started any more.
+    draining: watch::Sender<bool>,
+    ended: Notify,
+    carried: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Core {
+    lanes: Lanes,
+    ids: HashMap<LaneKey, LaneId>,
+    keys: HashMap<LaneId, Arc<LaneKey>>,
+    /// Tells when the event of a lane that was started last has its place in the function's line.
+    last_in_line: HashMap<LaneId, oneshot::Receiver<()>>,
+    /// What is under way, by its number.
+    attempts: HashMap<u64, Arc<Attempt>>,
+    effects: Vec<Effect>,
+    wake: Option<Time>,
+}
+
+/// What a step decided, to be done outside of the lock.
+enum Act {
+    Start(LaneId, Arc<LaneKey>, u64, Arc<Attempt>, Turn),
+    Load(LaneId, Arc<LaneKey>, Option<Order>, usize),
+}
+
+/// Keeps events in order on their way into the function's line, though each is on a task of its own.
+struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    in_line: oneshot::Sender<()>,
+}
+
+impl Runner {
+    /// Takes up what an earlier run left, and follows what comes from then on.
+    pub(crate) async fn start(
+        queue: Arc<dyn Queue>,
+        ingest: Ingest,
+        catalog: Catalog,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+    ) -> Result<Self, QueueError> {
+        let core = Core {
+            lanes: Lanes::new(settings.pacing, queue.last_of_old()),
+            ids: HashMap::new(),
+            keys: HashMap::new(),
+            last_in_line: HashMap::new(),
+            attempts: HashMap::new(),
+            effects: Vec::new(),
+            wake: None,
+        };
+        let left = queue.lanes().await?;
+        let arrivals = queue.arrivals();
+        let shared = Shared {
+            core: Mutex::new(core),
+            queue,
+            ingest,
+            catalog,
+            metrics,
+            settings,
+            post: letters::agent(),
+            timer_changed: Notify::new(),
+            draining: watch::channel(false).0,
+            ended: Notify::new(),
+            carried: AtomicUsize::new(0),
+        };
+        let runner = Self {
+            shared: Arc::new(shared),
+        };
+        if !left.is_empty() {
+            info!(lanes = left.len(), "events of an earlier run wait");
+        }
+        for lane in &left {
+            runner.step_for(lane, |lane| Input::Open { lane });
+        }
+        tokio::spawn(runner.clone().keep_time());
+        if let Some(mut arrivals) = arrivals {
+            let follower = runner.clone();
+            tokio::spawn(async move {
+                while let Some(arrival) = arrivals.recv().await {
+                    let order = arrival.order;
+                    follower.step_for(&arrival.lane, |lane| Input::Arrived { lane, order });
+                }
+            });
+        }
+        Ok(runner)
+    }
+
+    /// Starts nothing any more, and gives back what waits for an instance. What runs goes on.
+    pub(crate) fn drain(&self) {
+        self.step(Input::Drain);
+        self.shared.draining.send_replace(true);
+    }
+
+    /// Waits until all that ran is recorded, or the time is over. Says whether it is.
+    pub(crate) async fn settled(&self, within: Duration) -> bool {
+        let idle = async {
+            loop {
+                let told = self.shared.ended.notified();
+                tokio::pin!(told);
+                told.as_mut().enable();
+                if self.core().lanes.is_idle() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(within, idle).await.is_ok()
+    }
+
+    /// Whether an event runs at the moment.
+    pub(crate) fn is_running(&self, seq: u64) -> bool {
+        let core = self.core();
+        core.attempts
+            .get(&seq)
+            .is_some_and(|attempt| attempt.is_running())
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared
+            .core
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, input: Input) {
+        let core = self.core();
+        self.take(core, input);
+    }
+
+    fn step_for(&self, lane: &LaneKey, input: impl FnOnce(LaneId) -> Input) {
+        let mut core = self.core();
+        let lane = core.lane(lane);
+        self.take(core, input(lane));
+    }
+
+    /// Takes a step, and does what it decided after the lock is released.
+    fn take(&self, mut core: MutexGuard<'_, Core>, input: Input) {
+        let now = self.shared.queue.clock().now();
+        if let Input::Ended { seq, .. } = input {
+            core.attempts.remove(&seq);
+        }
+        let mut effects = std::mem::take(&mut core.effects);
+        core.lanes.step(now, input, &mut effects);
+        let mut acts = Vec::new();
+        for effect in effects.drain(..) {
+            acts.extend(core.act(effect));
+            if let Effect::WakeAt { .. } = effect {
+                self.shared.timer_changed.notify_one();
+            }
+        }
+        core.effects = effects;
+        drop(core);
+        for act in acts {
+            let runner = self.clone();
+            match act {
+                Act::Start(lane, key, seq, attempt, turn) => {
+                    tokio::spawn(async move {
+                        let then = match &*key {
+                            LaneKey::Function(_) => runner.attempt(lane, seq, &attempt, turn).await,
+                            LaneKey::Letters(account, target) => {
+                                drop(turn);
+                                runner.send(lane, seq, *account, target).await
+                            }
+                        };
+                        runner.step(Input::Ended { lane, seq, then });
+                        runner.shared.ended.notify_waiters();
+                    });
+                }
+                Act::Load(lane, key, after, limit) => {
+                    tokio::spawn(async move {
+                        let next = runner.shared.queue.next(&key, after, limit).await;
+                        runner.step(match next {
+                            Ok(next) => Input::Loaded {
+                                lane,
+                                orders: next.orders,
+                                whole: next.whole,
+                            },
+                            Err(error) => {
+                                warn!(lane = ?key, %error, "events cannot be read; they are tried again");
+                                Input::NotLoaded { lane }
+                            }
+                        });
+                    });
+                }
+            }
+        }
+    }
+
+    /// Keeps an event's body while it waits, if there is room.
+    fn carry(&self, mut kept: Kept) -> (Kept, Option<Carried>) {
+        let bytes = std::mem::take(&mut kept.event);
+        let length = bytes.len();
+        let held = self.shared.carried.fetch_add(length, Relaxed) + length;
+        let carried = Carried {
+            bytes,
+            shared: self.shared.clone(),
+        };
+        // What is over goes at once.
+        (kept, (held <= CARRIED).then_some(carried))
+    }
+
+    /// Sends a wake-up whenever the lanes asked for one.
+    async fn keep_time(self) {
+        loop {
+            let next = self.core().wake;
+            let changed = self.shared.timer_changed.notified();
+            match next {
+                None => changed.await,
+                Some(at) => {
+                    let until = self.shared.queue.clock().until(at);
+                    tokio::select! {
+                        () = tokio::time::sleep(until) => {
+                            let mut core = self.core();
+                            core.wake = None;
+                            self.take(core, Input::Wake);
+                        }
+                        () = changed => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    fn act(&mut self, effect: Effect) -> Option<Act> {
+        match effect {
+            Effect::WakeAt { at } => {
+                self.wake = Some(at);
+                None
+            }
+            Effect::Start { lane, seq } => {
+                let (in_line, next) = oneshot::channel();
+                let before = self.last_in_line.insert(lane, next);
+                let attempt = Arc::new(Attempt::default());
+                self.attempts.insert(seq, attempt.clone());
+                let turn = Turn { before, in_line };
+                let key = self.keys.get(&lane)?.clone();
+                Some(Act::Start(lane, key, seq, attempt, turn))
+            }
+            Effect::Load { lane, after, limit } => {
+                let key = self.keys.get(&lane)?.clone();
+                Some(Act::Load(lane, key, after, limit))
+            }
+        }
+    }
+
+    fn lane(&mut self, key: &LaneKey) -> LaneId {
+        if let Some(lane) = self.ids.get(key) {
+            return *lane;
+        }
+        let lane = LaneId(self.ids.len() as u64);
+        self.ids.insert(key.clone(), lane);
+        self.keys.insert(lane, Arc::new(key.clone()));
+        lane
+    }
+}
+
+/// A body in memory, counted.
+struct Carried {
+    bytes: Bytes,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.shared.carried.fetch_sub(self.bytes.len(), Relaxed);
+    }
+}
+
+/// The name of an event that is made from another, always the same. It sorts where the other does.
+fn derived(request: RequestId, from: &str) -> RequestId {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new()
+        .chain_update(from)
+        .chain_update(request.as_bytes())
+        .finalize();
+    let mut bytes = *request.as_bytes();
+    bytes[9..].copy_from_slice(&digest[..7]);
+    RequestId::from_bytes(bytes)
+}

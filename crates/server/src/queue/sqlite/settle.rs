@@ -1,0 +1,261 @@
+//! What a transaction does, row by row.
+
+use std::collections::HashMap;
+
+use dispatch::Time;
+use dispatch::events::Order;
+use model::StatusCode;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::ROW;
+use crate::queue::{Arrival, EventState, LaneKey, NewEvent, Settled};
+use crate::usage::{Account, Totals};
+
+/// A transaction under way.
+pub(super) struct Batch<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) known: &'a HashMap<String, i64>,
+    pub(super) next: &'a mut u64,
+    pub(super) now: Time,
+    pub(super) changes: Changes,
+}
+
+/// What a transaction changes once it is on disk.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) arrivals: Vec<Arrival>,
+    /// Lanes that were not known before.
+    pub(super) lanes: HashMap<String, i64>,
+    /// Events in lanes.
+    pub(super) events: i64,
+    /// What counts against the budget.
+    pub(super) bytes: i64,
+    /// Events that have ended and are remembered.
+    pub(super) history: i64,
+}
+
+impl Batch<'_> {
+    /// Keeps an event. One that is known already is as good as kept.
+    pub(super) fn insert(&mut self, event: &NewEvent) -> rusqlite::Result<()> {
+        let lane = LaneKey::Function(event.function.clone());
+        let id = self.lane(&lane)?;
+        let order = self.order();
+        let routing = (!event.routing_key.is_empty())
+            .then(|| serde_json::to_string(&event.routing_key).unwrap_or_default());
+        let inserted = self
+            .transaction
+            .prepare_cached(
+                "INSERT INTO event (seq, request, function, lane, due, state, source, qualifier, routing, accepted,
+                     user_failures, system_failures, body)
+                 VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8) ON CONFLICT (request) DO NOTHING",
+            )?
+            .execute(params![
+                order.seq as i64,
+                event.request.as_bytes(),
+                id,
+                order.due.0 as i64,
+                event.source.as_str(),
+                event.qualifier.to_string(),
+                routing,
+                &event.event[..],
+            ])?;
+        if inserted == 1 {
+            self.changes.events += 1;
+            self.changes.bytes += (event.event.len() as u64 + ROW) as i64;
+            self.changes.arrivals.push(Arrival { lane, order });
+        }
+        Ok(())
+    }
+
+    /// Records what came of an event. Says whether that was not recorded before.
+    pub(super) fn settle(
+        &mut self,
+        seq: u64,
+        status: StatusCode,
+        settled: &Settled,
+    ) -> rusqlite::Result<bool> {
+        let Some((state, length)) = self.kept(seq)? else {
+            return Ok(false);
+        };
+        let (number, seq, now) = (status.as_u16(), seq as i64, self.now.0 as i64);
+        let in_lane = matches!(state, EventState::Waiting | EventState::Undelivered);
+        let leaves = i64::from(in_lane);
+        match settled {
+            Settled::Again { due, failures } => {
+                self.transaction
+                    .prepare_cached(
+                        "UPDATE event SET due = ?, user_failures = ?, system_failures = ?,
+                             status = CASE state WHEN 0 THEN ? ELSE status END WHERE seq = ?",
+                    )?
+                    .execute(params![
+                        due.0 as i64,
+                        failures.user,
+                        failures.system,
+                        number,
+                        seq
+                    ])?;
+            }
+            Settled::Failed { why, to: None } => {
+                self.transaction
+                    .prepare_cached(
+                        "UPDATE event SET state = 2, ended = ?, status = ?, message = ? WHERE seq = ?",
+                    )?
+                    .execute(params![now, number, why, seq])?;
+                self.changes.events -= leaves;
+            }
+            Settled::Failed {
+                why,
+                to: Some(target),
+            } => {
+                // A lane hears of events in the order of their numbers, so it gets a new one there.
+                let (account, order) = (self.account_of(seq)?, self.order());
+                let lane = LaneKey::Letters(account, target.clone());
+                let id = self.lane(&lane)?;
+                self.transaction
+                    .prepare_cached(
+                        "UPDATE event SET seq = ?, lane = ?, due = ?, state = 1, ended = ?, status = ?, message = ?,
+                             system_failures = 0 WHERE seq = ?",
+                    )?
+                    .execute(params![
+                        order.seq as i64,
+                        id,
+                        order.due.0 as i64,
+                        now,
+                        number,
+                        why,
+                        seq
+                    ])?;
+                self.changes.arrivals.push(Arrival { lane, order });
+            }
+            Settled::Finished => {
+                self.end(seq, EventState::Finished, Some(number), leaves, length)?
+            }
+            Settled::Aborted => self.end(seq, EventState::Aborted, Some(number), leaves, length)?,
+            Settled::Delivered => self.end(seq, EventState::Failed, None, leaves, length)?,
+        }
+        Ok(true)
+    }
+
+    /// Nothing but the memory of it is left.
+    fn end(
+        &mut self,
+        seq: i64,
+        state: EventState,
+        status: Option<u16>,
+        leaves: i64,
+        length: i64,
+    ) -> rusqlite::Result<()> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE event SET state = ?, ended = COALESCE(ended, ?), status = COALESCE(?, status), body = NULL
+                 WHERE seq = ?",
+            )?
+            .execute(params![state.number(), self.now.0 as i64, status, seq])?;
+        self.changes.events -= leaves;
+        self.changes.bytes -= length + ROW as i64;
+        self.changes.history += 1;
+        Ok(())
+    }
+
+    /// Brings an event that was given up back to its function.
+    pub(super) fn replay(&mut self, seq: u64) -> rusqlite::Result<()> {
+        let Some((state, _)) = self.kept(seq)? else {
+            return Ok(());
+        };
+        if state == EventState::Waiting {
+            return Ok(());
+        }
+        let order = self.order();
+        let key: String = self.transaction.query_row(
+            "UPDATE event SET seq = ?, lane = function, due = ?, accepted = ?, state = 0, ended = NULL, status = NULL,
+                 message = NULL, user_failures = 0, system_failures = 0 WHERE seq = ?
+             RETURNING (SELECT key FROM lane WHERE id = function)",
+            params![order.seq as i64, order.due.0 as i64, order.due.0 as i64, seq as i64],
+            |row| row.get(0),
+        )?;
+        self.changes.events += i64::from(state == EventState::Dead);
+        if let Some(lane) = LaneKey::read(&key) {
+            self.changes.arrivals.push(Arrival { lane, order });
+        }
+        Ok(())
+    }
+
+    /// Adds to the ledger.
+    pub(super) fn count(&mut self, account: &Account, totals: &Totals) -> rusqlite::Result<()> {
+        let function = self.lane(&LaneKey::Function(account.function.clone()))?;
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                     invocations = invocations + excluded.invocations, errors = errors + excluded.errors,
+                     throttles = throttles + excluded.throttles, billed_ms = billed_ms + excluded.billed_ms,
+                     mb_ms = mb_ms + excluded.mb_ms, out_bytes = out_bytes + excluded.out_bytes",
+            )?
+            .execute(params![
+                function,
+                account.version.to_string(),
+                account.hour,
+                number(totals.invocations),
+                number(totals.errors),
+                number(totals.throttles),
+                number(totals.billed_ms),
+                number(totals.mb_ms),
+                number(totals.out_bytes),
+            ])?;
+        Ok(())
+    }
+
+    /// An event that still has its body: its state, and the body's length.
+    fn kept(&self, seq: u64) -> rusqlite::Result<Option<(EventState, i64)>> {
+        let mut find = self
+            .transaction
+            .prepare_cached("SELECT state, LENGTH(body) FROM event WHERE seq = ? AND state <= 2")?;
+        let found = find.query_row([seq as i64], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, Option<i64>>(1)?.unwrap_or(0),
+            ))
+        });
+        let found = found.optional()?;
+        Ok(found.and_then(|(state, length)| Some((EventState::of(state)?, length))))
+    }
+
+    fn account_of(&self, seq: i64) -> rusqlite::Result<model::AccountId> {
+        let mut find = self.transaction.prepare_cached(
+            "SELECT key FROM event JOIN lane ON lane.id = event.function WHERE seq = ?",
+        )?;
+        let key: String = find.query_row([seq], |row| row.get(0))?;
+        match LaneKey::read(&key) {
+            Some(LaneKey::Function(function)) => Ok(function.account),
+            _ => Err(rusqlite::Error::InvalidQuery),
+        }
+    }
+
+    /// The next place, due now.
+    fn order(&mut self) -> Order {
+        let seq = *self.next;
+        *self.next += 1;
+        Order { due: self.now, seq }
+    }
+
+    /// The number of a lane, which is made if it is new.
+    fn lane(&mut self, lane: &LaneKey) -> rusqlite::Result<i64> {
+        let key = lane.write();
+        if let Some(id) = self.known.get(&key).or(self.changes.lanes.get(&key)) {
+            return Ok(*id);
+        }
+        let mut find = self
+            .transaction
+            .prepare_cached("SELECT id FROM lane WHERE key = ?")?;
+        let id = match find.query_row([&key], |row| row.get(0)).optional()? {
+            Some(id) => id,
+            None => {
+                self.transaction
+                    .execute("INSERT INTO lane (key) VALUES (?)", [&key])?;
+                self.transaction.last_insert_rowid()
+            }
+        };
+        self.changes.lanes.insert(key, id);
+        Ok(id)
+    }
+}

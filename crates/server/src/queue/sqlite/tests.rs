@@ -1,0 +1,213 @@
+//! What the queue promises, asked of the file itself.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use model::{
+    AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RoutingKey, Version,
+};
+
+use super::*;
+use crate::queue::{EventState, Failures, Source};
+
+const BUDGET: Budget = Budget {
+    bytes: 1 << 20,
+    history: Duration::from_secs(3600),
+    history_events: 10,
+    usage: Duration::from_secs(3600 * 24),
+};
+
+fn open(directory: &Path) -> SqliteQueue {
+    SqliteQueue::open(&directory.join("events.sqlite"), BUDGET).expect("a queue")
+}
+
+fn function() -> FunctionKey {
+    FunctionKey {
+        account: AccountId(1),
+        namespace: Namespace::default(),
+        name: FunctionName::parse("fun").expect("a name"),
+    }
+}
+
+fn request(number: u8) -> RequestId {
+    RequestId::from_bytes([number; 16])
+}
+
+fn event(number: u8, bytes: usize) -> NewEvent {
+    NewEvent {
+        request: request(number),
+        function: function(),
+        qualifier: Qualifier::Latest,
+        routing_key: RoutingKey::new(),
+        source: Source::Api,
+        event: Bytes::from(vec![b'1'; bytes]),
+    }
+}
+
+fn entry(invocations: u64) -> Entry {
+    Entry {
+        account: Account {
+            function: function(),
+            version: Version::Latest,
+            hour: 7,
+        },
+        totals: Totals {
+            invocations,
+            ..Totals::default()
+        },
+    }
+}
+
+async fn counted(queue: &SqliteQueue) -> u64 {
+    let query = UsageQuery {
+        account: AccountId(1),
+        function: None,
+        from: 0,
+        to: 10,
+    };
+    let found = queue.usage(query).await.expect("usage");
+    found.iter().map(|(_, totals)| totals.invocations).sum()
+}
+
+async fn next(queue: &SqliteQueue, after: Option<Order>, limit: usize) -> Next {
+    let lane = LaneKey::Function(function());
+    queue.next(&lane, after, limit).await.expect("events")
+}
+
+#[tokio::test]
+async fn an_event_is_kept_once_in_order_and_over_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    for number in [3, 1, 2, 1] {
+        queue.accept(event(number, 3)).await.expect("accepted");
+    }
+    let mut arrivals = queue.arrivals().expect("the first time");
+    assert!(queue.arrivals().is_none());
+    let told: Vec<_> = std::iter::from_fn(|| arrivals.try_recv().ok()).collect();
+    assert_eq!(told.len(), 3, "a second event of a name is the first");
+    let all = next(&queue, None, 10).await;
+    assert_eq!(
+        all.orders,
+        told.iter().map(|one| one.order).collect::<Vec<_>>()
+    );
+    assert!(all.whole);
+    let some = next(&queue, None, 2).await;
+    assert_eq!(
+        (some.orders.as_slice(), some.whole),
+        (&all.orders[..2], false)
+    );
+    assert_eq!(
+        next(&queue, Some(all.orders[1]), 2).await.orders,
+        all.orders[2..]
+    );
+    drop(queue);
+    let queue = open(directory.path());
+    assert_eq!(queue.last_of_old(), all.orders[2].seq);
+    assert_eq!(next(&queue, None, 10).await.orders, all.orders);
+    let kept = queue.get(all.orders[1].seq).await.expect("read");
+    assert_eq!(kept.expect("an event").request, request(1));
+    let lanes = queue.lanes().await.expect("lanes");
+    assert_eq!(lanes, [LaneKey::Function(function())]);
+    let backlog = queue.backlog().await.expect("read");
+    assert_eq!((backlog.events, backlog.bytes), (3, 3 * (ROW + 3)));
+}
+
+#[tokio::test]
+async fn what_came_of_an_event_and_what_it_counts_for_are_written_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    queue.accept(event(1, 3)).await.expect("accepted");
+    let order = next(&queue, None, 1).await.orders[0];
+    let again = Settled::Again {
+        due: order.due.after(1_000_000),
+        failures: Failures { user: 1, system: 0 },
+    };
+    let status = StatusCode::UserCodeException;
+    let usage = Some(entry(1));
+    queue
+        .settle(order.seq, status, again, usage.clone())
+        .await
+        .expect("settled");
+    for _ in 0..3 {
+        let finished = Settled::Finished;
+        queue
+            .settle(order.seq, StatusCode::Ok, finished, usage.clone())
+            .await
+            .expect("settled");
+    }
+    queue.meter(entry(10));
+    queue.flush().await.expect("flushed");
+    assert_eq!(counted(&queue).await, 12, "two runs, and ten calls");
+    assert_eq!(queue.get(order.seq).await.expect("read").map(|_| ()), None);
+    let row = queue.event(request(1)).await.expect("read");
+    let row = row.expect("it is remembered");
+    assert_eq!((row.state, row.status), (EventState::Finished, Some(200)));
+    let backlog = queue.backlog().await.expect("read");
+    assert_eq!((backlog.events, backlog.bytes), (0, 0));
+    drop(queue);
+    assert_eq!(counted(&open(directory.path())).await, 12);
+}
+
+#[tokio::test]
+async fn a_dead_letter_has_a_lane_of_its_own_and_can_come_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let mut arrivals = queue.arrivals().expect("the first time");
+    queue.accept(event(1, 3)).await.expect("accepted");
+    let first = arrivals.recv().await.expect("told").order;
+    let target = DeadLetter::Http {
+        url: "http://host/".into(),
+        kind: "queue".into(),
+    };
+    let failed = Settled::Failed {
+        why: "so".into(),
+        to: Some(target.clone()),
+    };
+    let status = StatusCode::UserCodeException;
+    queue
+        .settle(first.seq, status, failed, None)
+        .await
+        .expect("settled");
+    let letter = arrivals.recv().await.expect("told");
+    assert_eq!(letter.lane, LaneKey::Letters(AccountId(1), target));
+    assert!(
+        letter.order.seq > first.seq,
+        "a lane hears numbers in order"
+    );
+    let kept = queue.get(letter.order.seq).await.expect("read");
+    let kept = kept.expect("a letter");
+    assert_eq!(
+        (kept.status, kept.message.as_deref()),
+        (Some(430), Some("so"))
+    );
+    queue.replay(letter.order.seq).await.expect("replayed");
+    let back = arrivals.recv().await.expect("told");
+    assert_eq!(back.lane, LaneKey::Function(function()));
+    assert!(back.order.seq > letter.order.seq);
+    let backlog = queue.backlog().await.expect("read");
+    assert_eq!((backlog.events, backlog.bytes), (1, ROW + 3));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_history_is_bounded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let large = 100_000;
+    let mut accepted = 0;
+    while queue.accept(event(accepted, large)).await.is_ok() {
+        accepted += 1;
+        assert!(accepted < 100, "it is never full");
+    }
+    assert_eq!(u64::from(accepted), BUDGET.bytes / (large as u64 + ROW));
+    let refused = queue.accept(event(200, large)).await;
+    assert!(matches!(refused, Err(QueueError::Full { .. })));
+    for order in next(&queue, None, 100).await.orders {
+        let finished = Settled::Finished;
+        let settled = queue.settle(order.seq, StatusCode::Ok, finished, None);
+        settled.await.expect("settled");
+    }
+    queue
+        .accept(event(200, large))
+        .await
+        .expect("there is room");
+}

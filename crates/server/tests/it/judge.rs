@@ -1,0 +1,252 @@
+//! The judge of the promise that an accepted event is never lost: virga is killed at random instants, its disk is filled and its
+//! clock moved while clients send events; at the end each acknowledged one has been delivered or is where dead letters go.
+//!
+//! `VIRGA_JUDGE_KILLS` says how often it is killed, `VIRGA_JUDGE_SEED` by which dice. Functions run without isolation, so that they
+//! can tell a witness outside of virga what they got.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::{Client, Options, Promises, Recorder, Server, eventually};
+
+use crate::VIRGA;
+
+const KILLS: u64 = 6;
+const SENDERS: u64 = 3;
+
+/// Tells the witness, and fails as its event says: never, the first time, or always.
+const TELLS: &str = r#"
+import json, socket
+def tell(port, name, n):
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(("%s %d\n" % (name, n)).encode())
+        return int(connection.makefile().readline())
+def main_handler(event, context):
+    if "Body" in event:
+        event = json.loads(event["Body"]["ClientContext"])
+        event["fails"], name = 0, "letters"
+    else:
+        name = context["function_name"]
+    times = tell(event["port"], name, event["n"])
+    if times <= event["fails"]:
+        raise ValueError("on purpose")
+"#;
+
+/// How each function's events fail, and where they come out.
+const FUNCTIONS: [(&str, u64, &str); 3] = [
+    ("works", 0, "works"),
+    ("flaky", 1, "flaky"),
+    ("fails", 1_000_000, "letters"),
+];
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+}
+
+/// A small disk, gone with this.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(directory: &std::path::Path) -> Self {
+        let path = directory.join("disk");
+        fs::create_dir(&path).expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m,mode=755", "virga-judge"])
+            .arg(&path)
+            .status();
+        assert!(mounted.is_ok_and(|status| status.success()), "mount");
+        Self(path)
+    }
+
+    /// Leaves no room for a while.
+    fn fill(&self, time: Duration) {
+        let filler = self.0.join("filler");
+        let mut file = fs::File::create(&filler).expect("a file");
+        let _ = std::io::copy(&mut std::io::repeat(0), &mut file);
+        thread::sleep(time);
+        fs::remove_file(filler).expect("removed");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Sends events until told to stop, and notes what was acknowledged.
+fn send(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool, promises: &Promises) {
+    while !stop.load(Ordering::Relaxed) {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let (name, fails, _) = FUNCTIONS[n as usize % FUNCTIONS.len()];
+        let event = json!({"n": n, "fails": fails, "port": port}).to_string();
+        let request =
+            json!({"FunctionName": name, "InvocationType": "Event", "ClientContext": event});
+        match client.attempt("Invoke", &request) {
+            Some(Ok(_)) => promises.acknowledged(name, n),
+            // It may be on disk all the same: a full one can refuse the answer's commit after the fact.
+            Some(Err(_)) | None => {
+                promises.unknown(name, n);
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        thread::sleep(Duration::from_millis(8));
+    }
+}
+
+/// As if all so far had happened hours later: the host's clock is set back.
+fn move_clock(server: &Server, hours: u64) {
+    let ahead = (hours * 3_600_000_000) as i64;
+    let store = rusqlite::Connection::open(server.data().join("events.sqlite")).expect("a store");
+    for change in [
+        "UPDATE event SET due = due + ?1, accepted = accepted + ?1 WHERE state <= 1",
+        "UPDATE reached SET time = time + ?1",
+    ] {
+        store.execute(change, [ahead]).expect("changed");
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+#[test]
+fn no_acknowledged_event_is_lost() {
+    let kills = setting("VIRGA_JUDGE_KILLS", KILLS);
+    let seed = setting("VIRGA_JUDGE_SEED", 0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice(seed | 1);
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = Disk::mount(directory.path());
+    let address = format!("127.0.0.1:{}", free_port());
+    let data = disk.0.join("data");
+    let flags = [
+        ["--listen", address.as_str()],
+        ["--data", data.to_str().expect("a path")],
+        ["--isolation", "process"],
+        ["--event-retry-ms", "50"],
+        ["--event-throttled-ms", "100"],
+        ["--event-backoff-ms", "20"],
+        ["--event-backoff-max-ms", "500"],
+        ["--log-store-mb", "4"],
+    ];
+    let mut server = Server::with(
+        VIRGA,
+        Options {
+            flags: flags.concat().into_iter().map(str::to_owned).collect(),
+            errors: true,
+            data: Some(data),
+            ..Options::default()
+        },
+    );
+    let client = server.client();
+    let recorder = Recorder::start();
+    let promises = Promises::default();
+    client.create("last", TELLS, json!({}));
+    for (name, _, out) in FUNCTIONS {
+        let target = json!({"Type": "function", "Name": "last"});
+        let more = if out == "letters" {
+            json!({"DeadLetterConfig": target})
+        } else {
+            json!({})
+        };
+        client.create(name, TELLS, more);
+    }
+    let (next, stop) = (AtomicU64::new(1), AtomicBool::new(false));
+    let mut filled = 0;
+    let mut moved = 0;
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            scope.spawn(|| send(&client, recorder.port(), &next, &stop, &promises));
+        }
+        for _ in 0..kills {
+            thread::sleep(Duration::from_millis(50 + dice.below(700)));
+            if dice.below(3) == 0 {
+                disk.fill(Duration::from_millis(dice.below(300)));
+                filled += 1;
+            }
+            server.kill();
+            if dice.below(4) == 0 {
+                move_clock(&server, 1 + dice.below(100));
+                moved += 1;
+            }
+            server.restart();
+        }
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+    });
+    eventually_long("nothing is left in the queue", || {
+        client.metric("virga_events_waiting") == Some(0.0)
+    });
+    eprintln!(
+        "{kills} kills, {filled} full disks, {moved} moved clocks, seed {seed}, {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+    let mut kept = true;
+    for (name, fails, out) in FUNCTIONS {
+        let planned = if out == name { 1 + fails } else { 1 };
+        let verdict = promises.judge(name, &recorder.of(out), planned);
+        eprintln!("{verdict}");
+        kept &= verdict.is_kept();
+        assert!(verdict.acknowledged > 0, "nothing was sent");
+    }
+    assert!(kept, "an acknowledged event is lost");
+    check_ledger(&server, &client, &recorder);
+}
+
+/// Each event that ended is counted once, and nothing that did not run.
+fn check_ledger(server: &Server, client: &Client, recorder: &Recorder) {
+    let output = server.cli(&["usage", "--json", "--days", "10000"]);
+    let usage: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (name, fails, _) in FUNCTIONS {
+        let status = if fails > 1 { "FAILED" } else { "FINISHED" };
+        let request = json!({"FunctionName": name, "Status": [status], "Limit": 1});
+        let ended = client.ok("ListAsyncEvents", &request)["TotalCount"]
+            .as_u64()
+            .expect("a number");
+        let sum = |field: &str| -> u64 {
+            let rows = usage.as_array().expect("a list").iter();
+            let own = rows.filter(|row| row["FunctionName"] == name);
+            own.filter_map(|row| row[field].as_u64()).sum()
+        };
+        let (ran, failed) = (sum("Invocations"), sum("Errors"));
+        let told: u64 = recorder.of(name).values().sum();
+        eprintln!(
+            "{name}: {ended} ended, {ran} in the ledger, {failed} of them failed, {told} runs were seen"
+        );
+        if fails > 1 {
+            // Three runs each, all of which fail.
+            assert_eq!(ran, failed);
+            assert_eq!(failed, 3 * ended, "{name}");
+        } else {
+            assert_eq!(ran - failed, ended, "{name}: each end is counted once");
+        }
+        assert!(ran <= told, "{name}: nothing is counted that did not run");
+    }
+}
+
+/// With a backlog of a full run this takes longer than other things do.
+fn eventually_long(what: &str, mut check: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(300) && !check() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    eventually(what, check);
+}

@@ -1,0 +1,212 @@
+//! Events that were given up: where they go, and what people do with them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use serde_json::{Value, json};
+use testkit::{Client, Server, eventually, package};
+
+use crate::events::{FAILS, REMEMBERS, comes_to, ended, go_on, quick, send, stop};
+
+/// Remembers whole events.
+const KEEPS: &str = r#"
+got = []
+def main_handler(event, context):
+    if "RequestId" in event:
+        got.append(event)
+    return got
+"#;
+
+fn no_retries(client: &Client, name: &str) {
+    let config = json!({"RetryConfig": [{"RetryNum": 0}]});
+    let request = json!({"FunctionName": name, "AsyncTriggerConfig": config});
+    client.ok("UpdateFunctionEventInvokeConfig", &request);
+}
+
+/// An endpoint that answers each letter as it is told, and passes on what it was sent.
+fn endpoint() -> (String, Receiver<Value>, Sender<u16>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!(
+        "http://{}/letters",
+        listener.local_addr().expect("an address")
+    );
+    let (sent, letters) = channel();
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut reader = BufReader::new(stream.try_clone().expect("a reader"));
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let lower = line.to_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().expect("a length");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if reader.read_exact(&mut body).is_err() {
+                continue; // Its sender was killed.
+            }
+            let status = told.recv().unwrap_or(200);
+            let answer =
+                format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+            if status == 200 {
+                let letter = serde_json::from_slice(&body).expect("JSON");
+                if sent.send(letter).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    (url, letters, tell)
+}
+
+#[test]
+fn what_a_function_fails_at_goes_to_another_function() {
+    let server = quick(&[]);
+    let client = server.client();
+    client.create("last", KEEPS, json!({}));
+    let target = json!({"Type": "function", "Name": "last"});
+    client.create("fails", FAILS, json!({"DeadLetterConfig": target}));
+    let shown = client.ok("GetFunction", &json!({"FunctionName": "fails"}));
+    assert_eq!(shown["DeadLetterConfig"]["Name"], "last");
+    let id = send(&client, "fails", &json!({"a": "\u{4f60}"}));
+    eventually("the letter has arrived", || ended(&client, 200) >= 1.0);
+    let got = client.answer("last", &json!({}));
+    let letter = &got[0];
+    assert_eq!(
+        (&letter["RequestId"], &letter["ErrorCode"]),
+        (&json!(id), &json!(430))
+    );
+    let message = letter["ErrorMessage"].as_str().expect("text");
+    assert!(message.contains("ValueError: on purpose"), "{message}");
+    let body = &letter["Body"];
+    let context: Value =
+        serde_json::from_str(body["ClientContext"].as_str().expect("text")).expect("JSON");
+    assert_eq!(context, json!({"a": "\u{4f60}"}));
+    let expected = json!({"FunctionName": "fails", "Namespace": "default", "RequestId": id, "RetryNum": 2, "InvocationType": "Event",
+        "RequestSource": "API", "Qualifier": "$DEFAULT", "Ttl": 21_600, "AppId": 1_250_000_000});
+    for (name, value) in expected.as_object().expect("an object") {
+        assert_eq!(&body[name], value, "{name}");
+    }
+    comes_to(&client, "virga_events_dead_lettered_total", 1.0);
+}
+
+#[test]
+fn a_letter_waits_for_its_endpoint_over_a_kill() {
+    let (url, letters, tell) = endpoint();
+    let mut server = quick(&[]);
+    let client = server.client();
+    let target = json!({"Type": "queue", "Name": url});
+    client.create("fails", FAILS, json!({"DeadLetterConfig": target}));
+    no_retries(&client, "fails");
+    tell.send(503).expect("sent");
+    let id = send(&client, "fails", &json!({"n": 1}));
+    eventually("it was given up", || {
+        client.metric("virga_events_failed_total") == Some(1.0)
+    });
+    let listed = client.ok("ListAsyncEvents", &json!({"FunctionName": "fails"}));
+    assert_eq!(listed["EventList"][0]["Status"], "FAILED");
+    server.kill();
+    server.restart();
+    for _ in 0..3 {
+        tell.send(200).expect("sent");
+    }
+    let letter = letters.recv().expect("a letter");
+    assert_eq!(letter["RequestId"], id);
+    let client = server.client();
+    eventually("nothing is left", || {
+        client.metric("virga_events_waiting") == Some(0.0)
+    });
+}
+
+#[test]
+fn targets_that_cannot_be_are_refused() {
+    let server = quick(&[]);
+    let client = server.client();
+    client.create("fun", REMEMBERS, json!({}));
+    for (kind, name) in [
+        ("queue", "letters"),
+        ("function", "-"),
+        ("cmq", "x"),
+        ("", "x"),
+    ] {
+        let target = json!({"Type": kind, "Name": name});
+        let request = json!({"FunctionName": "fun", "DeadLetterConfig": target});
+        assert_eq!(
+            client.code("UpdateFunctionConfiguration", &request),
+            "InvalidParameterValue.DeadLetterConfig",
+            "{kind} {name}"
+        );
+    }
+    let none = json!({"FunctionName": "fun", "DeadLetterConfig": {"Type": "", "Name": "", "FilterType": ""}});
+    client.ok("UpdateFunctionConfiguration", &none);
+}
+
+fn command(server: &Server, arguments: &[&str]) -> Value {
+    let mut all = vec!["events"];
+    all.extend(arguments);
+    all.push("--json");
+    let output = server.cli(&all);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn the_command_line_lists_shows_replays_and_purges() {
+    let server = quick(&[]);
+    let client = server.client();
+    client.create("fun", FAILS, json!({}));
+    no_retries(&client, "fun");
+    let ids: Vec<_> = (0..3)
+        .map(|n| send(&client, "fun", &json!({ "n": n })))
+        .collect();
+    eventually("they are given up", || {
+        client.metric("virga_events_failed_total") == Some(3.0)
+    });
+    let dead = command(&server, &["list", "--state", "dead"]);
+    assert_eq!(dead.as_array().expect("a list").len(), 3);
+    let shown = command(&server, &["show", &ids[1]]);
+    assert_eq!(
+        (&shown["State"], &shown["Event"], &shown["StatusCode"]),
+        (&json!("dead"), &json!("{\"n\":1}"), &json!(430))
+    );
+    // What was given up can run after the function was mended.
+    let code = package(&[("index.py", REMEMBERS)]);
+    client.ok(
+        "UpdateFunctionCode",
+        &json!({"FunctionName": "fun", "ZipFile": code}),
+    );
+    assert_eq!(command(&server, &["replay", &ids[1]])["Count"], 1);
+    eventually("it has run", || ended(&client, 200) == 1.0);
+    assert_eq!(client.answer("fun", &json!({})), json!([1]));
+    assert_eq!(command(&server, &["purge", &ids[0]])["Count"], 1);
+    assert_eq!(
+        command(&server, &["replay", "--function", "fun"])["Count"],
+        1
+    );
+    eventually("it has run, too", || ended(&client, 200) == 3.0);
+    eventually("and that is recorded", || {
+        command(&server, &["list"]) == json!([])
+    });
+    // Events that wait are taken away when that is said.
+    stop(&client, "fun");
+    for n in 10..15 {
+        send(&client, "fun", &json!({ "n": n }));
+    }
+    assert_eq!(command(&server, &["purge", "--all"])["Count"], 0);
+    let purged = command(&server, &["purge", "--all", "--state", "waiting"]);
+    assert_eq!(purged["Count"], 5);
+    go_on(&client, "fun");
+    client.answer("fun", &json!({}));
+    assert_eq!(client.metric("virga_events_waiting"), Some(0.0));
+    assert_eq!(ended(&client, 200), 4.0, "none of them has run");
+    let wrong = server.cli(&["events", "purge"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let unknown = server.cli(&["events", "show", &"0".repeat(36)]);
+    assert_eq!(unknown.status.code(), Some(3));
+}
