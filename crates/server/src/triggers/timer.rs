@@ -66,14 +66,19 @@ impl Timers {
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> Result<Self, KvError> {
+        let now = clock::now_ms().div_euclid(1000);
         let done = match journal.get(KEY).await? {
-            Some(entry) => serde_json::from_slice::<Written>(&entry.value)
-                .map(|written| written.done)
-                .map_err(|e| KvError::Unavailable(format!("stored entry {KEY}: {e}")))?,
+            // Where nothing was ever written, a timer's record says where it begins.
             None => 0,
+            Some(entry) => serde_json::from_slice::<Written>(&entry.value).map_or_else(
+                |error| {
+                    error!(key = KEY, %error, "what timers have done cannot be read; they go on from now");
+                    now
+                },
+                |written| written.done,
+            ),
         };
         let changes = catalog.listen();
-        let now = clock::now_ms().div_euclid(1000);
         let mut keeper = Keeper {
             catalog,
             ingest,
@@ -307,9 +312,14 @@ impl Keeper {
         let mut timers = function.triggers_of(TriggerKind::Timer);
         let trigger = timers.find(|trigger| trigger.name == name.trigger)?;
         let timer = match &trigger.spec {
-            TriggerSpec::Timer(timer) if trigger.enabled && trigger.since < at * 1000 => timer,
+            TriggerSpec::Timer(timer) if trigger.enabled => timer,
             _ => return None,
         };
+        // The record may be younger than what the schedule was told.
+        let since = trigger.since.div_euclid(1000);
+        if since >= at && since <= self.latest {
+            return None;
+        }
         let document = Document {
             kind: "Timer",
             name: trigger.name.as_str(),
@@ -349,6 +359,8 @@ impl Keeper {
             .remove_entry(&key)
             .unwrap_or_else(|| (Arc::new(key), BTreeMap::new()));
         let mut open = BTreeMap::new();
+        // A clock that was ahead may have left records of times that are not to come for long.
+        let second = self.now();
         let timers = now.map(|stored| stored.value.triggers_of(TriggerKind::Timer));
         for trigger in timers.into_iter().flatten() {
             let timer = match (&trigger.spec, trigger.enabled) {
@@ -371,9 +383,8 @@ impl Keeper {
                 trigger: trigger.name.clone(),
             };
             self.names.insert(id, name);
-            // A clock that was ahead may have left a time that is not to come for long.
-            let since = trigger.since.div_euclid(1000).min(self.latest);
-            self.schedule.set(id, cron, since);
+            let since = trigger.since.div_euclid(1000);
+            self.schedule.set(id, cron, since.min(second));
             open.insert(trigger.name.clone(), id);
         }
         for id in known.into_values() {

@@ -407,3 +407,32 @@ fn timers_wait_for_a_full_queue_and_lose_nothing() {
     );
     assert_each_was_one(&found);
 }
+
+#[test]
+fn a_clock_that_was_years_ahead_leaves_no_timer_dead() {
+    let mut server = server();
+    let client = server.client();
+    client.create("fn", TELLS, json!({}));
+    each_second(&client, "tick", &json!({}));
+    until(&client, "fn", 1);
+    server.kill();
+    // As a virga leaves it that ran when the clock was ten years ahead.
+    let ahead = Timestamp::now().as_second() + 315_360_000;
+    let store = server.data().join("timers.sqlite");
+    let store = rusqlite::Connection::open(store).expect("a store");
+    let write = "INSERT OR REPLACE INTO entry VALUES ('timers/done', ?, 1)";
+    let done = json!({"v": 1, "done": ahead}).to_string().into_bytes();
+    assert_eq!(store.execute(write, [done]).expect("written"), 1);
+    let restarted = Timestamp::now().as_second();
+    server.restart();
+    let client = server.client();
+    eventually("it goes on", || {
+        came(&client, "fn").keys().any(|at| *at > restarted)
+    });
+    assert!(
+        server.log().contains("more than a day ahead"),
+        "{}",
+        server.log()
+    );
+    assert_each_was_one(&came(&client, "fn"));
+}
