@@ -332,10 +332,7 @@ impl Gateway {
             ($($action:ident,)*) => {
                 match name {
                     $(action::$action::NAME => self.serve::<action::$action>(call, caller, shown).await,)*
-                    _ => {
-                        let message = format!("the action {name} is not available yet");
-                        Err(Error::new(Code::UnsupportedOperation, message))
-                    }
+                    _ => Err(Error::new(Code::InternalError, format!("the action {name} is served by nobody"))),
                 }
             };
         }

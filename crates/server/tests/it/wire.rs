@@ -143,7 +143,7 @@ fn each_wrong_request_gets_its_code_and_a_message_that_helps() {
 }
 
 #[test]
-fn every_action_of_the_api_is_served_or_says_that_it_is_not() {
+fn every_action_of_the_api_is_served() {
     let server = server();
     let client = server.client();
     for action in scf::ACTIONS {
@@ -151,12 +151,8 @@ fn every_action_of_the_api_is_served_or_says_that_it_is_not() {
             action.name,
             &json!({"FunctionName": "nobody", "Namespace": "nowhere", "ZipFile": "UEs="}),
         );
-        assert_eq!(
-            code == "UnsupportedOperation",
-            !action.built,
-            "{}: {code}",
-            action.name
-        );
+        let unknown = ["UnsupportedOperation", "InvalidAction", "InternalError"];
+        assert!(!unknown.contains(&code.as_str()), "{}: {code}", action.name);
     }
 }
 
