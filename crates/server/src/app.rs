@@ -547,6 +547,7 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
         wait: config.wait.max(config.event_throttled),
         limits,
         access,
+        endpoints: config.dead_letter_endpoints.clone(),
     }
 }
 

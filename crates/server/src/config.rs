@@ -20,6 +20,7 @@ use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
 use crate::access::{RateLimits, parse_rates};
+use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
 
 /// One thing that can be told.
@@ -244,6 +245,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Resolvers that functions ask, separated by commas; else the host's",
     ),
     opt(
+        "dead_letter_endpoints",
+        "URLS",
+        "",
+        "Endpoints such as http://host:8080 that dead letters may go to, separated by commas; virga posts them from this host, so none is allowed that is not named",
+    ),
+    opt(
         "cron_zone",
         "ZONE",
         "Asia/Shanghai",
@@ -410,6 +417,7 @@ pub(crate) struct Config {
     pub(crate) network_allow: Vec<Block>,
     pub(crate) network_refuse: Vec<Block>,
     pub(crate) dns: Vec<Ipv4Addr>,
+    pub(crate) dead_letter_endpoints: Vec<Endpoint>,
     pub(crate) cron_zone: TimeZone,
     pub(crate) cron_weekday_zero: WeekdayZero,
     pub(crate) timer_missed: Missed,
@@ -640,6 +648,10 @@ impl Told {
             network_allow: self.list("network_allow", "blocks such as 10.1.0.0/16"),
             network_refuse: self.list("network_refuse", "blocks such as 203.0.113.0/24"),
             dns: self.list("dns", "IPv4 addresses"),
+            dead_letter_endpoints: self.list(
+                "dead_letter_endpoints",
+                "endpoints such as http://host:8080, without a path",
+            ),
             cron_zone: self.cron_zone(),
             cron_weekday_zero: self.one_of(
                 "cron_weekday_zero",

@@ -85,8 +85,12 @@ impl Serve for CreateFunction {
                 request.protocol_type.as_deref(),
                 request.protocol_params.as_ref(),
             )?,
-            dead_letter: fields::dead_letter(request.dead_letter_config.as_ref(), &key.namespace)?
-                .flatten(),
+            dead_letter: fields::dead_letter(
+                gateway,
+                request.dead_letter_config.as_ref(),
+                &key.namespace,
+            )?
+            .flatten(),
             echo: Echo::of_create(&request).into_map(),
         };
         let install = install(request.install_dependency.as_deref(), runtime)?;
@@ -236,7 +240,7 @@ impl Serve for UpdateFunctionConfiguration {
             config.role = role;
         }
         let given = request.dead_letter_config.as_ref();
-        if let Some(target) = fields::dead_letter(given, &function.key.namespace)? {
+        if let Some(target) = fields::dead_letter(gateway, given, &function.key.namespace)? {
             config.dead_letter = target;
         }
         config.echo.extend(Echo::of_update(&request).into_map());

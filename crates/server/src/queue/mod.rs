@@ -4,11 +4,13 @@
 //! [`Queue`] keeps them, [`Runner`] runs them. The two meet the rest of virga through [`crate::invoke::Ingest`] alone.
 
 mod clock;
+mod endpoint;
 mod event;
 mod runner;
 mod sqlite;
 
 pub(crate) use clock::QueueClock;
+pub(crate) use endpoint::Endpoint;
 pub(crate) use event::{
     Backlog, EventQuery, EventRow, EventState, Failures, Found, Kept, LaneKey, NewEvent, Settled,
     Source,

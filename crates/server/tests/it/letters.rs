@@ -99,10 +99,19 @@ fn what_a_function_fails_at_goes_to_another_function() {
 #[test]
 fn a_letter_waits_for_its_endpoint_over_a_kill() {
     let (url, letters, tell) = endpoint();
-    let mut server = quick(&[]);
+    let named = url.trim_end_matches("/letters");
+    let mut server = quick(&["--dead-letter-endpoints", named]);
     let client = server.client();
     let target = json!({"Type": "queue", "Name": url});
+    // Nothing else of the host's can be reached.
+    let other = json!({"FunctionName": "fails", "DeadLetterConfig": {"Type": "queue", "Name": "http://169.254.169.254/"}});
     client.create("fails", FAILS, json!({"DeadLetterConfig": target}));
+    let refused = client.call("UpdateFunctionConfiguration", &other);
+    let refused = refused.expect_err("it was not named");
+    assert!(
+        refused.message.contains("dead_letter_endpoints"),
+        "{refused:?}"
+    );
     no_retries(&client, "fails");
     tell.send(503).expect("sent");
     let id = send(&client, "fails", &json!({"n": 1}));

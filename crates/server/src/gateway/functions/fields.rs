@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::{Concurrency, DeadLetter, FunctionKind, Limits, Namespace, WebConfig};
+use model::{Concurrency, DeadLetter, FunctionKind, Invalid, Limits, Namespace, WebConfig};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 
+use super::super::Gateway;
 use super::error;
 
 /// Prefixes that SCF keeps for itself.
@@ -192,6 +193,7 @@ pub(super) fn web(
 
 /// Where events go that are given up, where that is said; nowhere when its fields are empty.
 pub(super) fn dead_letter(
+    gateway: &Gateway,
     given: Option<&Value>,
     own: &Namespace,
 ) -> Result<Option<Option<DeadLetter>>, Error> {
@@ -199,8 +201,16 @@ pub(super) fn dead_letter(
         return Ok(None);
     };
     let text = |name: &str| given[name].as_str().unwrap_or_default();
-    let target = DeadLetter::parse(text("Type"), text("Name"), own);
-    target.map(Some).map_err(error::invalid)
+    let target = DeadLetter::parse(text("Type"), text("Name"), own).map_err(error::invalid)?;
+    match &target {
+        Some(target) if !gateway.runner.may_send_to(target) => {
+            let allowed =
+                "endpoints are that the operator has named with the option dead_letter_endpoints";
+            let refused = Invalid::new("DeadLetterConfig", target.name(), allowed);
+            Err(error::invalid(refused))
+        }
+        _ => Ok(Some(target)),
+    }
 }
 
 /// Fields that are shown again as they were given and have no effect yet.

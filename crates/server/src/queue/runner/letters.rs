@@ -35,6 +35,17 @@ pub(super) fn agent() -> ureq::Agent {
 }
 
 impl Runner {
+    /// Whether letters may go there.
+    pub(crate) fn may_send_to(&self, target: &DeadLetter) -> bool {
+        match target {
+            DeadLetter::Function { .. } => true,
+            DeadLetter::Http { url, .. } => {
+                let endpoints = &self.shared.settings.endpoints;
+                endpoints.iter().any(|endpoint| endpoint.covers(url))
+            }
+        }
+    }
+
     /// Sends a letter to its target, and records that, or when it is sent again.
     pub(super) async fn send(
         &self,
@@ -61,6 +72,10 @@ impl Runner {
                 };
                 self.hand_over(function, &kept, &letter).await
             }
+            // What was allowed when it was set may not be any more.
+            DeadLetter::Http { .. } if !self.may_send_to(target) => Err(Unsent::Unreachable(
+                "it is not one of dead_letter_endpoints".into(),
+            )),
             DeadLetter::Http { url, .. } => self.post(url, &kept, &letter).await,
         };
         let refused = match sent {

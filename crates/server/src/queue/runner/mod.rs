@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use self::attempt::Attempt;
-use super::{Kept, LaneKey, Queue, QueueError};
+use super::{Endpoint, Kept, LaneKey, Queue, QueueError};
 use crate::access::Access;
 use crate::invoke::Ingest;
 use crate::telemetry::Metrics;
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Arc<Limits>,
     /// Knows the Uin of each account, which dead letters name.
     pub(crate) access: Access,
+    /// Where dead letters may go, beside functions.
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// A handle. Clones share it.
