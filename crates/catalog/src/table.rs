@@ -156,16 +156,9 @@ impl Catalog {
         namespace: &Namespace,
     ) -> Vec<Arc<Stored<Function>>> {
         self.read(|view| {
-            let names = view.names.get(&(account, namespace.clone()));
-            let key = |name: &FunctionName| FunctionKey {
-                account,
-                namespace: namespace.clone(),
-                name: name.clone(),
-            };
-            let found = names.into_iter().flatten();
-            found
-                .filter_map(|name| view.functions.get(&key(name)).cloned())
-                .collect()
+            let named = view.names.get(&(account, namespace.clone()));
+            let functions = named.into_iter().flat_map(|named| named.values());
+            functions.cloned().collect()
         })
     }
 
@@ -220,7 +213,7 @@ impl Catalog {
         let count = self.read(|view| {
             view.names
                 .get(&(key.account, key.namespace.clone()))
-                .map_or(0, std::collections::BTreeSet::len)
+                .map_or(0, std::collections::BTreeMap::len)
         });
         if count >= limits.functions_per_namespace as usize {
             return Err(Error::Quota(limits.functions_per_namespace));

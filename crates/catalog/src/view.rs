@@ -1,6 +1,6 @@
 //! The catalog in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use model::{
@@ -11,12 +11,15 @@ use model::{
 use crate::Stored;
 use crate::access::Access;
 
+/// The functions of a namespace, by name.
+pub(crate) type Named = BTreeMap<FunctionName, Arc<Stored<Function>>>;
+
 /// All functions, namespaces, layers, domains and accounts. Readers share it under a lock that is held for a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) functions: HashMap<FunctionKey, Arc<Stored<Function>>>,
-    /// Names by namespace, for lists in order.
-    pub(crate) names: BTreeMap<(AccountId, Namespace), BTreeSet<FunctionName>>,
+    /// The same by namespace and name, for lists in order.
+    pub(crate) names: BTreeMap<(AccountId, Namespace), Named>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
     /// The functions of all URLs, by their ids.
@@ -36,12 +39,11 @@ impl View {
     ) -> Option<Arc<Stored<Function>>> {
         let key = stored.value.key.clone();
         let place = (key.account, key.namespace.clone());
-        self.names
-            .entry(place)
-            .or_default()
-            .insert(key.name.clone());
         let urls: Vec<_> = urls_of(&stored.value).cloned().collect();
-        let old = self.functions.insert(key.clone(), Arc::new(stored));
+        let stored = Arc::new(stored);
+        let named = self.names.entry(place).or_default();
+        named.insert(key.name.clone(), stored.clone());
+        let old = self.functions.insert(key.clone(), stored);
         self.forget_urls(old.as_deref());
         self.urls
             .extend(urls.into_iter().map(|url| (url, key.clone())));

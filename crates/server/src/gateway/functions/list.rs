@@ -87,15 +87,11 @@ fn sort(
     by: Option<&str>,
     order: Option<&str>,
 ) -> Result<(), Error> {
-    let name = |stored: &Arc<Stored<Function>>| stored.value.key.name.clone();
+    // They come by name, and stay so where they are the same otherwise.
     match by {
-        None | Some("" | "AddTime") => {
-            functions.sort_by_cached_key(|stored| (stored.value.added, name(stored)))
-        }
-        Some("ModTime") => {
-            functions.sort_by_cached_key(|stored| (stored.value.modified, name(stored)))
-        }
-        Some("FunctionName") => functions.sort_by_cached_key(name),
+        None | Some("" | "AddTime") => functions.sort_by_key(|stored| stored.value.added),
+        Some("ModTime") => functions.sort_by_key(|stored| stored.value.modified),
+        Some("FunctionName") => {}
         Some(other) => {
             let message =
                 format!("Orderby: {other:?} is not allowed; AddTime, ModTime and FunctionName are");
