@@ -11,6 +11,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("scf", &[]),
+    ("bucket", &[]),
     ("catalog", &["model"]),
     ("dispatch", &["model"]),
     ("sandbox", &[]),

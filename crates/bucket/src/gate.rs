@@ -1,0 +1,66 @@
+//! Who asks, and whether they may.
+
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+/// Somebody whose request was verified.
+#[derive(Clone)]
+pub struct Principal {
+    /// The id of the key that signed.
+    pub key_id: String,
+    /// The number of their account.
+    pub app_id: u64,
+    /// How deep in a chain of functions that cause each other they are; 0 for the world outside.
+    pub depth: u32,
+    /// What the gate knows of them.
+    pub identity: Arc<dyn Any + Send + Sync>,
+}
+
+/// A key that may sign.
+pub struct Key {
+    /// What it signs with.
+    pub secret: String,
+    /// Whose it is.
+    pub principal: Principal,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// COS's name of the action without its service: `PutObject`.
+    pub action: &'a str,
+    /// The number of the account that owns the bucket.
+    pub app_id: u64,
+    /// The bucket's name without the owner's number; none for the list of buckets.
+    pub bucket: Option<&'a str>,
+    /// The object's key; none for the bucket itself.
+    pub key: Option<&'a str>,
+}
+
+/// Knows keys and what they may do.
+pub trait Gate: Debug + Send + Sync + 'static {
+    /// A key by its id, and the session token that came with it. None where there is no such key, it is disabled or over,
+    /// or the token is not its own.
+    fn key(&self, id: &str, token: Option<&str>) -> Option<Key>;
+
+    /// Whether a principal may. Nobody is asked where nobody signed: then the bucket's and the object's own access decide.
+    fn may(&self, principal: &Principal, access: &Access<'_>) -> bool;
+}
+
+impl Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Principal")
+            .field("key_id", &self.key_id)
+            .field("app_id", &self.app_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
+    }
+}
