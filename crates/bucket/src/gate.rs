@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::{self, Debug};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Somebody whose request was verified.
@@ -46,6 +47,19 @@ pub trait Gate: Debug + Send + Sync + 'static {
 
     /// Whether a principal may. Nobody is asked where nobody signed: then the bucket's and the object's own access decide.
     fn may(&self, principal: &Principal, access: &Access<'_>) -> bool;
+
+    /// How the answers name the owner of an account's buckets.
+    fn owner(&self, app_id: u64) -> String {
+        app_id.to_string()
+    }
+
+    /// Whether an address is heard. One from which too many requests were not signed well is not, for a while.
+    fn hears(&self, _from: IpAddr) -> bool {
+        true
+    }
+
+    /// Hears that a request of an address was not signed well.
+    fn failed(&self, _from: IpAddr) {}
 }
 
 impl Debug for Principal {

@@ -5,6 +5,8 @@
 
 mod gate;
 mod notice;
+mod origin;
 
 pub use gate::{Access, Gate, Key, Principal};
 pub use notice::{Change, ChangeKind, Listeners, Notice};
+pub use origin::{Dialect, Origin};
