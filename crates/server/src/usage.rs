@@ -2,14 +2,20 @@
 //!
 //! What came of an asynchronous event and its entry are written in one commit, so they are both there or neither is. A call is
 //! answered without waiting for a disk: its entry waits in memory, summed up with others, for the next commit, which follows
-//! within [`GATHER`]. It is never written twice; a kill in between loses it.
+//! within [`GATHER`]. A [`Journal`] holds it meanwhile: when virga is killed in between, it is counted at the next start. What a
+//! machine loses with its power is what its disk had not been told, the last second at most.
+
+mod journal;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{FunctionKey, StatusCode, Version};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
 
+pub(crate) use self::journal::Journal;
 use crate::telemetry::Record;
 
 /// How long entries of calls are gathered while others were written just before.
@@ -17,7 +23,7 @@ pub(crate) const GATHER: Duration = Duration::from_millis(20);
 const HOUR_MS: i64 = 3_600_000;
 
 /// Whose use, and when: the hour since the Unix epoch in which it began.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub(crate) function: FunctionKey,
     pub(crate) version: Version,
@@ -25,7 +31,7 @@ pub(crate) struct Account {
 }
 
 /// Sums of finished invocations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     /// Those that ran, whatever came of it.
     pub(crate) invocations: u64,
@@ -58,7 +64,7 @@ impl Totals {
 }
 
 /// One finished invocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) account: Account,
     pub(crate) totals: Totals,
@@ -99,40 +105,105 @@ impl Entry {
 }
 
 /// Entries that wait for the next commit. Clones share them. Bounded by the number of functions, not of calls.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    entries: Arc<Mutex<HashMap<Account, Totals>>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    sums: HashMap<Account, Totals>,
+    journal: Journal,
+    /// The number in the journal of the last entry in `sums`.
+    last: u64,
+    /// The number up to which the ledger counts.
+    counted: u64,
+    /// Whether the journal cannot be written; said once.
+    ailing: bool,
+}
+
+/// What is taken for a commit.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) sums: HashMap<Account, Totals>,
+    /// The number in the journal of the last entry in it.
+    pub(crate) last: u64,
 }
 
 impl Pending {
-    /// Adds an entry. Says whether it is the first, so that someone must be told.
+    /// With what the ledger lacks, which counts up to a number.
+    pub(crate) fn starting(journal: Journal, lacking: Vec<Entry>, counted: u64) -> Self {
+        let last = journal.last();
+        let mut sums = HashMap::new();
+        for entry in lacking {
+            add(&mut sums, entry.account, entry.totals);
+        }
+        let inner = Inner {
+            sums,
+            journal,
+            last,
+            counted,
+            ailing: false,
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    /// Adds an entry, which from now on survives this process. Says whether it is the first, so that someone must be told.
     pub(crate) fn add(&self, entry: Entry) -> bool {
-        let mut entries = self.lock();
-        let first = entries.is_empty();
-        entries.entry(entry.account).or_default().add(entry.totals);
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let first = inner.sums.is_empty();
+        match inner.journal.append(&entry, inner.counted) {
+            Ok(number) => {
+                inner.last = number;
+                inner.ailing = false;
+            }
+            // It still counts with the next commit.
+            Err(error) if !inner.ailing => {
+                inner.ailing = true;
+                warn!(%error, "the journal of usage cannot be written; a kill before the next commit loses entries");
+            }
+            Err(_) => {}
+        }
+        add(&mut inner.sums, entry.account, entry.totals);
         first
     }
 
     /// Takes all for a commit.
-    pub(crate) fn take(&self) -> HashMap<Account, Totals> {
-        std::mem::take(&mut *self.lock())
+    pub(crate) fn take(&self) -> Gathered {
+        let mut inner = self.lock();
+        Gathered {
+            sums: std::mem::take(&mut inner.sums),
+            last: inner.last,
+        }
+    }
+
+    /// Up to which number the ledger counts after a commit.
+    pub(crate) fn counted(&self, last: u64) {
+        self.lock().counted = last;
     }
 
     /// Gives back what could not be written.
-    pub(crate) fn give_back(&self, taken: HashMap<Account, Totals>) {
-        let mut entries = self.lock();
-        for (account, totals) in taken {
-            entries.entry(account).or_default().add(totals);
+    pub(crate) fn give_back(&self, gathered: Gathered) {
+        let mut inner = self.lock();
+        for (account, totals) in gathered.sums {
+            add(&mut inner.sums, account, totals);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().sums.is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Account, Totals>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn add(sums: &mut HashMap<Account, Totals>, account: Account, totals: Totals) {
+    sums.entry(account).or_default().add(totals);
 }
 
 /// Which entries are wanted.

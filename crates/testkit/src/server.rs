@@ -23,6 +23,8 @@ pub struct Options {
     pub errors: bool,
     /// Whether an ordinary user starts it. Such a server cannot be started twice.
     pub user: bool,
+    /// What its environment says, beside what it is by default.
+    pub environment: Vec<(String, String)>,
     /// Where its data is, when its flags say that it is elsewhere than usual.
     pub data: Option<PathBuf>,
 }
@@ -114,6 +116,7 @@ impl Server {
             .args(["--cgroup", &format!("virga-test-{process}-{}", self.number)])
             .args(["--uid-count", &USERS.to_string()])
             .args(&self.options.flags)
+            .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

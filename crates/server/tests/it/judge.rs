@@ -1,5 +1,9 @@
 //! The judge of the promise that an accepted event is never lost: virga is killed at random instants, its disk is filled and its
-//! clock moved while clients send events; at the end each acknowledged one has been delivered or is where dead letters go.
+//! clock moved while clients send events; at the end each acknowledged one has been delivered or is where dead letters go. Others
+//! call meanwhile, and each call that was answered is in the ledger.
+//!
+//! The clock is `libfaketime`'s. While virga runs it jumps by minutes, as far as signatures allow; before a start it is hours behind
+//! what is stored.
 //!
 //! `VIRGA_JUDGE_KILLS` says how often it is killed, `VIRGA_JUDGE_SEED` by which dice. Functions run without isolation, so that they
 //! can tell a witness outside of virga what they got.
@@ -43,6 +47,11 @@ const FUNCTIONS: [(&str, u64, &str); 3] = [
     ("flaky", 1, "flaky"),
     ("fails", 1_000_000, "letters"),
 ];
+
+/// What is called, not sent to.
+const CALLED: &str = "called";
+/// How far the clock jumps while virga runs, seconds; a signature is good for five minutes.
+const JUMP: i64 = 240;
 
 struct Dice(u64);
 
@@ -90,6 +99,22 @@ impl Drop for Disk {
     }
 }
 
+/// Calls until told to stop. Says how many were answered by the function.
+fn call(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool) -> u64 {
+    let mut answered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let event = json!({"n": n, "fails": 0, "port": port}).to_string();
+        let request = json!({"FunctionName": CALLED, "ClientContext": event});
+        match client.attempt("Invoke", &request) {
+            Some(Ok(answer)) if answer["Result"]["InvokeResult"] == 0 => answered += 1,
+            _ => thread::sleep(Duration::from_millis(20)),
+        }
+        thread::sleep(Duration::from_millis(8));
+    }
+    answered
+}
+
 /// Sends events until told to stop, and notes what was acknowledged.
 fn send(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool, promises: &Promises) {
     while !stop.load(Ordering::Relaxed) {
@@ -107,6 +132,52 @@ fn send(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool, promise
             }
         }
         thread::sleep(Duration::from_millis(8));
+    }
+}
+
+/// A clock that can be set, of the processes that are started with its environment.
+struct FakeClock(PathBuf);
+
+impl FakeClock {
+    fn new(directory: &std::path::Path) -> Self {
+        let clock = Self(directory.join("clock"));
+        clock.set(-JUMP);
+        clock
+    }
+
+    /// That a server which was started just now goes by it.
+    fn check(&self, server: &Server) {
+        let log = server.log();
+        let first: serde_json::Value =
+            serde_json::from_str(log.lines().next().expect("a line")).expect("JSON");
+        let time = first["timestamp"].as_str().expect("a time");
+        let time: jiff::Timestamp = time.parse().expect("a time");
+        let behind = jiff::Timestamp::now().duration_since(time).as_secs();
+        assert!((JUMP..JUMP + 60).contains(&behind), "{behind} s behind");
+    }
+
+    /// Seconds ahead of the host's, from now on.
+    fn set(&self, ahead: i64) {
+        let next = self.0.with_extension("next");
+        fs::write(&next, format!("{ahead:+}s")).expect("written");
+        fs::rename(next, &self.0).expect("renamed");
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let places = fs::read_dir("/usr/lib").expect("a directory").flatten();
+        let library = places
+            .map(|place| place.path().join("faketime/libfaketimeMT.so.1"))
+            .find(|library| library.exists())
+            .expect("libfaketime; scripts/setup test installs it");
+        let file = self.0.to_str().expect("a path");
+        [
+            ("LD_PRELOAD", library.to_str().expect("a path")),
+            ("FAKETIME_TIMESTAMP_FILE", file),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
     }
 }
 
@@ -134,6 +205,7 @@ fn no_acknowledged_event_is_lost() {
     let mut dice = Dice(seed | 1);
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::mount(directory.path());
+    let clock = FakeClock::new(directory.path());
     let address = format!("127.0.0.1:{}", free_port());
     let data = disk.0.join("data");
     let flags = [
@@ -152,13 +224,16 @@ fn no_acknowledged_event_is_lost() {
             flags: flags.concat().into_iter().map(str::to_owned).collect(),
             errors: true,
             data: Some(data),
+            environment: clock.environment(),
             ..Options::default()
         },
     );
+    clock.check(&server);
     let client = server.client();
     let recorder = Recorder::start();
     let promises = Promises::default();
     client.create("last", TELLS, json!({}));
+    client.create(CALLED, TELLS, json!({}));
     for (name, _, out) in FUNCTIONS {
         let target = json!({"Type": "function", "Name": "last"});
         let more = if out == "letters" {
@@ -170,9 +245,10 @@ fn no_acknowledged_event_is_lost() {
     }
     let (next, stop) = (AtomicU64::new(1), AtomicBool::new(false));
     let mut filled = 0;
-    let mut moved = 0;
+    let (mut moved, mut jumped) = (0, 0);
     let begun = Instant::now();
-    thread::scope(|scope| {
+    let answered = thread::scope(|scope| {
+        let caller = scope.spawn(|| call(&client, recorder.port(), &next, &stop));
         for _ in 0..SENDERS {
             scope.spawn(|| send(&client, recorder.port(), &next, &stop, &promises));
         }
@@ -182,6 +258,11 @@ fn no_acknowledged_event_is_lost() {
                 disk.fill(Duration::from_millis(dice.below(300)));
                 filled += 1;
             }
+            if dice.below(2) == 0 {
+                clock.set(dice.below(2 * JUMP as u64) as i64 - JUMP);
+                jumped += 1;
+                thread::sleep(Duration::from_millis(dice.below(100)));
+            }
             server.kill();
             if dice.below(4) == 0 {
                 move_clock(&server, 1 + dice.below(100));
@@ -189,14 +270,14 @@ fn no_acknowledged_event_is_lost() {
             }
             server.restart();
         }
-        thread::sleep(Duration::from_millis(300));
         stop.store(true, Ordering::Relaxed);
+        caller.join().expect("it called")
     });
     eventually_long("nothing is left in the queue", || {
         client.metric("virga_events_waiting") == Some(0.0)
     });
     eprintln!(
-        "{kills} kills, {filled} full disks, {moved} moved clocks, seed {seed}, {:.0} s",
+        "{kills} kills, {filled} full disks, {jumped} jumps of the clock, {moved} moves behind what is stored, seed {seed}, {:.0} s",
         begun.elapsed().as_secs_f64()
     );
     let mut kept = true;
@@ -208,25 +289,33 @@ fn no_acknowledged_event_is_lost() {
         assert!(verdict.acknowledged > 0, "nothing was sent");
     }
     assert!(kept, "an acknowledged event is lost");
-    check_ledger(&server, &client, &recorder);
+    check_ledger(&server, &client, &recorder, answered);
 }
 
-/// Each event that ended is counted once, and nothing that did not run.
-fn check_ledger(server: &Server, client: &Client, recorder: &Recorder) {
+/// Each event that ended and each call that was answered is counted once, and nothing that did not run.
+fn check_ledger(server: &Server, client: &Client, recorder: &Recorder, answered: u64) {
     let output = server.cli(&["usage", "--json", "--days", "10000"]);
     let usage: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sum = |name: &str, field: &str| -> u64 {
+        let rows = usage.as_array().expect("a list").iter();
+        let own = rows.filter(|row| row["FunctionName"] == name);
+        own.filter_map(|row| row[field].as_u64()).sum()
+    };
+    let counted = sum(CALLED, "Invocations") - sum(CALLED, "Errors");
+    let told: u64 = recorder.of(CALLED).values().sum();
+    eprintln!("{CALLED}: {answered} answered, {counted} in the ledger, {told} runs were seen");
+    assert!(answered > 0, "nothing was called");
+    assert!(
+        (answered..=told).contains(&counted),
+        "each answer is counted, and nothing that did not run"
+    );
     for (name, fails, _) in FUNCTIONS {
         let status = if fails > 1 { "FAILED" } else { "FINISHED" };
         let request = json!({"FunctionName": name, "Status": [status], "Limit": 1});
         let ended = client.ok("ListAsyncEvents", &request)["TotalCount"]
             .as_u64()
             .expect("a number");
-        let sum = |field: &str| -> u64 {
-            let rows = usage.as_array().expect("a list").iter();
-            let own = rows.filter(|row| row["FunctionName"] == name);
-            own.filter_map(|row| row[field].as_u64()).sum()
-        };
-        let (ran, failed) = (sum("Invocations"), sum("Errors"));
+        let (ran, failed) = (sum(name, "Invocations"), sum(name, "Errors"));
         let told: u64 = recorder.of(name).values().sum();
         eprintln!(
             "{name}: {ended} ended, {ran} in the ledger, {failed} of them failed, {told} runs were seen"

@@ -82,3 +82,21 @@ fn calls_and_events_are_counted_once_and_survive() {
                 .is_some_and(|hour| hour.ends_with(":00:00")))
     );
 }
+
+#[test]
+fn a_call_that_was_answered_counts_though_virga_is_killed_at_once() {
+    let mut server = quick(&[]);
+    server.client().create("fun", REMEMBERS, json!({}));
+    let mut made = 0;
+    for round in 0..10 {
+        let client = server.client();
+        // Some kills come before the first commit of a round, some after one.
+        for _ in 0..1 + 7 * round {
+            client.invoke("fun", &json!({}));
+            made += 1;
+        }
+        server.kill();
+        server.restart();
+    }
+    assert_eq!(usage(&server, &["fun"])[0]["Invocations"], made);
+}

@@ -29,7 +29,7 @@ use super::{
     Arrival, Backlog, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent, Next, Queue,
     QueueClock, QueueError, Settled,
 };
-use crate::usage::{Account, Entry, Pending, Totals, UsageQuery};
+use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
 
 /// Writes that may wait for the thread.
 const WAITING: usize = 8192;
@@ -61,6 +61,8 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS reached (id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL);
     INSERT OR IGNORE INTO reached VALUES (1, 0);
+    CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+    INSERT OR IGNORE INTO counted VALUES (1, 0);
     PRAGMA user_version = 1;
 ";
 
@@ -138,7 +140,10 @@ impl SqliteQueue {
         let (calls, inbox) = sync_channel(WAITING);
         let (told, arrivals) = mpsc::unbounded_channel();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let pending = Pending::default();
+        let counted = number("SELECT number FROM counted")? as u64;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let (journal, lacking) = Journal::open(directory, counted)?;
+        let pending = Pending::starting(journal, lacking, counted);
         let writer = Writer {
             connection,
             budget,

@@ -15,7 +15,7 @@ use tracing::{error, warn};
 use super::settle::{Batch, Changes};
 use super::{Budget, Counts, ROW, unavailable};
 use crate::queue::{Arrival, NewEvent, QueueClock, QueueError, Settled};
-use crate::usage::{Account, Entry, GATHER, Pending, Totals};
+use crate::usage::{Entry, GATHER, Gathered, Pending};
 
 /// Writes in one transaction.
 const BATCH: usize = 2048;
@@ -119,9 +119,10 @@ impl Writer {
                 add(&self.counts.bytes, changes.bytes);
                 self.history = self.history.saturating_add_signed(changes.history);
                 self.synced = synced;
-                if !metered.is_empty() {
+                if !metered.sums.is_empty() {
                     self.metered = Some(Instant::now());
                 }
+                self.pending.counted(metered.last);
                 for arrival in changes.arrivals {
                     // Nobody listens any more when virga stops.
                     let _ = self.told.send(arrival);
@@ -145,7 +146,7 @@ impl Writer {
         &mut self,
         now: Time,
         calls: &[Call],
-        metered: &HashMap<Account, Totals>,
+        metered: &Gathered,
         synced: bool,
     ) -> rusqlite::Result<(Vec<Result<(), QueueError>>, Changes)> {
         if self.level != Some(synced) {
@@ -187,13 +188,18 @@ impl Writer {
             }
             results.push(result);
         }
-        for (account, totals) in metered {
+        for (account, totals) in &metered.sums {
             batch.count(account, totals)?;
         }
         let changes = batch.changes;
         transaction
             .prepare_cached("UPDATE reached SET time = ?")?
             .execute([now.0 as i64])?;
+        if !metered.sums.is_empty() {
+            transaction
+                .prepare_cached("UPDATE counted SET number = ?")?
+                .execute([metered.last as i64])?;
+        }
         transaction.commit()?;
         Ok((results, changes))
     }

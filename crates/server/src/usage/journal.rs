@@ -1,0 +1,250 @@
+//! Entries on their way into the ledger, so that a killed virga does not lose them.
+//!
+//! An entry is appended before its call is answered, and not synced: what the system holds of a file survives the process.
+//! Each has a number, and a commit of the ledger says up to which number it counts, so after a kill exactly what is beyond
+//! that is counted. There are two files: one is filled while the commits catch up with the other, which is then written
+//! anew from its beginning.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Entry;
+
+/// Bytes after which the other file is taken, where it is free. They are reserved, so that a full disk changes little.
+const TURN: u64 = 1 << 20;
+/// Bytes of a file beyond which nothing is appended: the ledger has not been written for long.
+const MOST: u64 = 64 << 20;
+/// Length and checksum of a record.
+const HEAD: usize = 8;
+
+/// The two files, and where in them the next entry goes.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    files: [Part; 2],
+    current: usize,
+    /// The number of the last entry.
+    last: u64,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Part {
+    file: File,
+    end: u64,
+    /// The number of its last entry.
+    last: u64,
+}
+
+impl Journal {
+    /// Opens or makes the files in a directory. Gives the entries beyond a number, too: those that the ledger lacks.
+    ///
+    /// # Errors
+    /// The files cannot be made or read.
+    pub(crate) fn open(directory: &Path, counted: u64) -> io::Result<(Self, Vec<Entry>)> {
+        let mut lacking = Vec::new();
+        let files = [
+            Part::open(&directory.join("usage-0.journal"), counted, &mut lacking)?,
+            Part::open(&directory.join("usage-1.journal"), counted, &mut lacking)?,
+        ];
+        let newest = files[0].last.max(files[1].last);
+        let journal = Self {
+            current: usize::from(files[1].last > files[0].last),
+            files,
+            last: newest.max(counted),
+            buffer: Vec::new(),
+        };
+        Ok((journal, lacking))
+    }
+
+    /// The number of the last entry.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Appends an entry, and gives its number. `counted` is the number up to which the ledger counts.
+    ///
+    /// # Errors
+    /// The entry is not in the journal, as if it had not been tried.
+    pub(crate) fn append(&mut self, entry: &Entry, counted: u64) -> io::Result<u64> {
+        let other = 1 - self.current;
+        if self.files[self.current].end >= TURN && self.files[other].last <= counted {
+            self.files[other].end = 0;
+            self.current = other;
+        }
+        let part = &mut self.files[self.current];
+        if part.end >= MOST {
+            let full = "the journal is full: the ledger has not been written for long";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, full));
+        }
+        let number = self.last + 1;
+        self.buffer.clear();
+        self.buffer.resize(HEAD, 0);
+        self.buffer.extend_from_slice(&number.to_le_bytes());
+        serde_json::to_writer(&mut self.buffer, entry)?;
+        let length = (self.buffer.len() - HEAD) as u32;
+        let sum = crc32fast::hash(&self.buffer[HEAD..]);
+        self.buffer[..4].copy_from_slice(&length.to_le_bytes());
+        self.buffer[4..HEAD].copy_from_slice(&sum.to_le_bytes());
+        part.file.write_all_at(&self.buffer, part.end)?;
+        part.end += self.buffer.len() as u64;
+        part.last = number;
+        self.last = number;
+        Ok(number)
+    }
+}
+
+impl Part {
+    fn open(path: &Path, counted: u64, lacking: &mut Vec<Entry>) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let length = file.metadata()?.len();
+        if length < TURN {
+            // Where there is no room for it, appending fails later.
+            let _ = file.write_all_at(&vec![0; (TURN - length) as usize], length);
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(2 * MOST).read_to_end(&mut bytes)?;
+        let (mut end, mut last) = (0, 0);
+        while let Some((number, entry, length)) = record(&bytes[end..]) {
+            // What is left of the file's last turn has lower numbers.
+            if last != 0 && number != last + 1 {
+                break;
+            }
+            if number > counted {
+                lacking.push(entry);
+            }
+            last = number;
+            end += length;
+        }
+        let end = end as u64;
+        Ok(Self { file, end, last })
+    }
+}
+
+/// The record at the beginning of some bytes, if it is whole: its number, its entry, and its length.
+fn record(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let payload = rest.get(..length)?;
+    let (number, entry) = payload.split_first_chunk::<8>()?;
+    if crc32fast::hash(payload) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let entry = serde_json::from_slice(entry).ok()?;
+    Some((u64::from_le_bytes(*number), entry, HEAD + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use model::{AccountId, FunctionKey, FunctionName, Namespace, Version};
+
+    use super::super::{Account, Totals};
+    use super::*;
+
+    fn entry(hour: i64) -> Entry {
+        let function = FunctionKey {
+            account: AccountId(1),
+            namespace: Namespace::default(),
+            name: FunctionName::parse("fun").expect("a name"),
+        };
+        let account = Account {
+            function,
+            version: Version::Latest,
+            hour,
+        };
+        let totals = Totals {
+            invocations: 1,
+            ..Totals::default()
+        };
+        Entry { account, totals }
+    }
+
+    fn hours(entries: &[Entry]) -> Vec<i64> {
+        let mut hours: Vec<_> = entries.iter().map(|entry| entry.account.hour).collect();
+        hours.sort_unstable();
+        hours
+    }
+
+    #[test]
+    fn what_the_ledger_lacks_is_found_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut journal, lacking) = Journal::open(directory.path(), 0).expect("opened");
+        assert_eq!(lacking, []);
+        for n in 1..=5 {
+            assert_eq!(journal.append(&entry(n), 0).expect("appended"), n as u64);
+        }
+        drop(journal);
+        for (counted, left) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
+            let (_, lacking) = Journal::open(directory.path(), counted).expect("opened");
+            assert_eq!(hours(&lacking), left, "beyond {counted}");
+        }
+        let (mut journal, _) = Journal::open(directory.path(), 3).expect("opened");
+        assert_eq!(journal.append(&entry(6), 3).expect("appended"), 6);
+        let (_, lacking) = Journal::open(directory.path(), 3).expect("opened");
+        assert_eq!(hours(&lacking), [4, 5, 6]);
+    }
+
+    #[test]
+    fn a_file_is_used_again_once_all_of_it_is_counted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut journal, _) = Journal::open(directory.path(), 0).expect("opened");
+        let (mut last, behind) = (0_u64, 100);
+        while last < 100_000 {
+            let counted = last.saturating_sub(behind);
+            last = journal
+                .append(&entry(last as i64 + 1), counted)
+                .expect("appended");
+        }
+        drop(journal);
+        let size = |name: &str| {
+            fs::metadata(directory.path().join(name))
+                .expect("a file")
+                .len()
+        };
+        assert!(size("usage-0.journal") < TURN + 1000);
+        assert!(size("usage-1.journal") < TURN + 1000);
+        let (_, lacking) = Journal::open(directory.path(), last - behind).expect("opened");
+        let expected: Vec<_> = (last - behind + 1..=last).map(|n| n as i64).collect();
+        assert_eq!(hours(&lacking), expected);
+    }
+
+    #[test]
+    fn what_is_torn_or_strange_ends_the_journal_and_is_written_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("usage-0.journal");
+        let (mut journal, _) = Journal::open(directory.path(), 0).expect("opened");
+        for n in 1..=3 {
+            journal.append(&entry(n), 0).expect("appended");
+        }
+        let end = journal.files[0].end;
+        drop(journal);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[end as usize - 4] ^= 1;
+        fs::write(&path, &bytes).expect("written");
+        let (mut journal, lacking) = Journal::open(directory.path(), 0).expect("opened");
+        assert_eq!(hours(&lacking), [1, 2]);
+        assert_eq!(journal.append(&entry(7), 0).expect("appended"), 3);
+        let (_, lacking) = Journal::open(directory.path(), 0).expect("opened");
+        assert_eq!(hours(&lacking), [1, 2, 7]);
+        for strange in [
+            &b""[..],
+            b"\xff\xff\xff\xff",
+            &[0xff; 4096],
+            b"not a journal at all",
+        ] {
+            fs::write(&path, strange).expect("written");
+            let (_, lacking) = Journal::open(directory.path(), 0).expect("opened");
+            assert_eq!(lacking, []);
+        }
+    }
+}
