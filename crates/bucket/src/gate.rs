@@ -48,6 +48,12 @@ pub trait Gate: Debug + Send + Sync + 'static {
     /// Whether a principal may. Nobody is asked where nobody signed: then the bucket's and the object's own access decide.
     fn may(&self, principal: &Principal, access: &Access<'_>) -> bool;
 
+    /// How deep in a chain of functions that cause each other requests from an address are, whoever signs them: a change is as
+    /// deep as its address or its principal, whichever is deeper.
+    fn depth(&self, _from: IpAddr) -> u32 {
+        0
+    }
+
     /// How the answers name the owner of an account's buckets.
     fn owner(&self, app_id: u64) -> String {
         app_id.to_string()

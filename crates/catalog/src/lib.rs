@@ -13,4 +13,4 @@ mod table;
 mod view;
 
 pub use master::{MasterKey, MasterKeys};
-pub use table::{Catalog, Change, Error, Stored};
+pub use table::{Catalog, Change, Error, Stored, Taken};

@@ -4,8 +4,11 @@
 //! `domain/<account>/<name>` and `account/<account>`; who may use them is in [`crate::access`]. The namespace `default`, and every
 //! account's settings, exist whether or not they have an entry.
 
+mod bucket;
 mod domain;
 mod quota;
+
+pub use bucket::Taken;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};

@@ -1,11 +1,12 @@
 //! The catalog in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{
-    AccountId, AccountRecord, Domain, Function, FunctionKey, FunctionName, Layer, LayerName,
-    Namespace, NamespaceRecord, TriggerKind, TriggerName,
+    AccountId, AccountRecord, BucketName, Domain, Function, FunctionKey, FunctionName, Layer,
+    LayerName, Namespace, NamespaceRecord, TriggerKind, TriggerName,
 };
 
 use crate::Stored;
@@ -24,6 +25,8 @@ pub(crate) struct View {
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
     /// The functions of all URLs, by their ids.
     pub(crate) urls: HashMap<TriggerName, FunctionKey>,
+    /// The functions with triggers of a bucket.
+    pub(crate) buckets: HashMap<(AccountId, BucketName), BTreeSet<FunctionKey>>,
     /// By host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
@@ -40,19 +43,38 @@ impl View {
         let key = stored.value.key.clone();
         let place = (key.account, key.namespace.clone());
         let urls: Vec<_> = urls_of(&stored.value).cloned().collect();
+        let buckets: Vec<_> = buckets_of(&stored.value).collect();
         let stored = Arc::new(stored);
         let named = self.names.entry(place).or_default();
         named.insert(key.name.clone(), stored.clone());
         let old = self.functions.insert(key.clone(), stored);
         self.forget_urls(old.as_deref());
+        self.forget_buckets(old.as_deref());
         self.urls
             .extend(urls.into_iter().map(|url| (url, key.clone())));
+        for bucket in buckets {
+            self.buckets.entry(bucket).or_default().insert(key.clone());
+        }
         old
     }
 
     fn forget_urls(&mut self, old: Option<&Stored<Function>>) {
         for url in old.into_iter().flat_map(|old| urls_of(&old.value)) {
             self.urls.remove(url);
+        }
+    }
+
+    fn forget_buckets(&mut self, old: Option<&Stored<Function>>) {
+        let Some(old) = old else {
+            return;
+        };
+        for bucket in buckets_of(&old.value) {
+            if let Entry::Occupied(mut functions) = self.buckets.entry(bucket) {
+                functions.get_mut().remove(&old.value.key);
+                if functions.get().is_empty() {
+                    functions.remove();
+                }
+            }
         }
     }
 
@@ -66,6 +88,7 @@ impl View {
         }
         let old = self.functions.remove(key);
         self.forget_urls(old.as_deref());
+        self.forget_buckets(old.as_deref());
         old
     }
 }
@@ -74,4 +97,11 @@ fn urls_of(function: &Function) -> impl Iterator<Item = &TriggerName> {
     function
         .triggers_of(TriggerKind::Http)
         .map(|trigger| &trigger.name)
+}
+
+fn buckets_of(function: &Function) -> impl Iterator<Item = (AccountId, BucketName)> {
+    let account = function.key.account;
+    function
+        .bucket_triggers()
+        .map(move |(_, events)| (account, events.bucket.clone()))
 }

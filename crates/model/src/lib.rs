@@ -8,6 +8,7 @@
 mod access;
 mod code;
 mod concurrency;
+mod cos;
 mod domain;
 mod events;
 mod function;
@@ -24,6 +25,7 @@ mod version;
 pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
+pub use cos::{BucketName, ObjectEvent, ObjectEvents};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use events::{DeadLetter, EventConfig};
 pub use function::{

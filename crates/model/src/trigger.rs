@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;
-use crate::{Function, FunctionUrl, Invalid, Qualifier, Timestamp};
+use crate::{Function, FunctionUrl, Invalid, ObjectEvents, Qualifier, Timestamp};
 
 /// A source of events for a function. It is part of the function's record, so the two cannot part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Trigger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TriggerSpec {
+    /// Events of a bucket, whose host is the trigger's name.
+    Cos(ObjectEvents),
     /// A request to a function's URL, whose id is the trigger's name.
     Http(FunctionUrl),
     /// A time.
@@ -40,6 +42,7 @@ impl TriggerSpec {
     /// Its kind.
     pub fn kind(&self) -> TriggerKind {
         match self {
+            Self::Cos(_) => TriggerKind::Cos,
             Self::Http(_) => TriggerKind::Http,
             Self::Timer(_) => TriggerKind::Timer,
         }
@@ -154,6 +157,16 @@ impl Function {
             .iter()
             .find_map(|trigger| match &trigger.spec {
                 TriggerSpec::Http(url) if trigger.name.as_str() == id => Some((trigger, url)),
+                _ => None,
+            })
+    }
+
+    /// Its triggers of buckets, with what they wait for.
+    pub fn bucket_triggers(&self) -> impl Iterator<Item = (&Trigger, &ObjectEvents)> {
+        self.triggers
+            .iter()
+            .filter_map(|trigger| match &trigger.spec {
+                TriggerSpec::Cos(events) => Some((trigger, events)),
                 _ => None,
             })
     }

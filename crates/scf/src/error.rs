@@ -146,6 +146,7 @@ codes! {
     MissingCode = "MissingParameter.Code",
     MissingRuntime = "MissingParameter.Runtime",
     InUse = "ResourceInUse",
+    CosInUse = "ResourceInUse.Cos",
     AliasInUse = "ResourceInUse.Alias",
     FunctionNameInUse = "ResourceInUse.FunctionName",
     NamespaceInUse = "ResourceInUse.Namespace",

@@ -229,6 +229,7 @@ pub(crate) async fn up(
         limits.clone(),
         catalog.clone(),
         ingest.clone(),
+        access.lineage().clone(),
         Box::new(move |call, from, function| guard.admit_to_url(call, from, function)),
     ));
     let gateway = Gateway {
@@ -503,6 +504,7 @@ fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) ->
             uin: config.uin.to_string(),
             endpoint,
         }),
+        lineage: access.lineage().clone(),
         access,
         role_session: config.role_session,
     }
@@ -545,6 +547,7 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
             at_most: microseconds(config.event_backoff_max),
         },
         wait: config.wait.max(config.event_throttled),
+        max_depth: config.max_depth,
         limits,
         access,
         endpoints: config.dead_letter_endpoints.clone(),

@@ -20,6 +20,7 @@ use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
 use crate::access::{RateLimits, parse_rates};
+use crate::lineage::Depth;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
 
@@ -293,6 +294,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Largest size of all asynchronous events that have not ended or were given up; beyond it new ones are refused",
     ),
     opt(
+        "max_depth",
+        "NUMBER",
+        "16",
+        "How many functions may cause each other in a row, by buckets, events or calls, before the next event is given up as a loop",
+    ),
+    opt(
         "event_history",
         "NUMBER",
         "1000000",
@@ -424,6 +431,7 @@ pub(crate) struct Config {
     pub(crate) timer_grace: Duration,
     pub(crate) renewal: worker::Renewal,
     pub(crate) event_store_bytes: u64,
+    pub(crate) max_depth: Depth,
     pub(crate) event_history: u64,
     pub(crate) event_retry: Duration,
     pub(crate) event_throttled: Duration,
@@ -674,6 +682,7 @@ impl Told {
                 age: self.seconds("zygote_age"),
             },
             event_store_bytes: self.number("event_store_mb", 1, 1 << 30) << 20,
+            max_depth: Depth(self.number("max_depth", 1, u64::from(u32::MAX)) as u32),
             event_history: self.number("event_history", 0, 1_000_000_000),
             event_retry: self.milliseconds("event_retry_ms"),
             event_throttled: self.milliseconds("event_throttled_ms"),

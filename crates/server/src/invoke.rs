@@ -18,6 +18,7 @@ use worker::failure_document;
 use crate::clock;
 use crate::driver::{Assigned, Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
 pub(crate) use crate::driver::{Stopper, Waiting};
+use crate::lineage::Depth;
 use crate::queue::{NewEvent, Queue, QueueError};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
 use crate::usage::Entry;
@@ -36,6 +37,8 @@ pub(crate) struct Invocation {
     pub(crate) tail: bool,
     /// How often it was tried before.
     pub(crate) retry: u32,
+    /// How deep it is in a chain of functions.
+    pub(crate) depth: Depth,
 }
 
 /// What came of it, whether or not the function succeeded.
@@ -130,6 +133,10 @@ impl Ingest {
             &event.routing_key,
             event.request,
         )?;
+        self.keep(event).await
+    }
+
+    async fn keep(&self, event: NewEvent) -> Result<(), IngestError> {
         let accepted = self.queue.accept(event).await;
         let step = match &accepted {
             Ok(()) => EventStep::Accepted,
@@ -252,6 +259,7 @@ impl Ingest {
             started: clock::now_ms(),
             tail: invocation.tail,
             retry: invocation.retry,
+            depth: invocation.depth,
             recycle: serving.function.async_run,
             ledger: None,
         };
@@ -291,9 +299,9 @@ impl Ready {
     /// Runs it. It runs to its end even when nobody waits for that any more.
     pub(crate) async fn run(self, event: Bytes) -> Finished {
         let Self { assigned, report } = self;
-        let (request, recycle) = (report.request, report.recycle);
+        let (request, depth, recycle) = (report.request, report.depth, report.recycle);
         assigned
-            .run(request, event, recycle, |ran| report.ran(ran))
+            .run(request, depth, event, recycle, |ran| report.ran(ran))
             .await
     }
 
@@ -413,6 +421,7 @@ struct Report {
     started: model::Timestamp,
     tail: bool,
     retry: u32,
+    depth: Depth,
     /// Whether an instance ends whose request fails.
     recycle: bool,
     /// Where a call is counted when it has ended. An event is counted by whoever runs it, with what came of it.

@@ -12,6 +12,7 @@ mod driver;
 mod gateway;
 mod invoke;
 mod lifecycle;
+mod lineage;
 mod network;
 mod operator;
 mod provisioner;

@@ -1,6 +1,7 @@
 //! One instance: a blank that was given a function, and then serves one request at a time, or, as a web function's, several.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -194,6 +195,11 @@ impl Instance {
                 usage,
             }),
         }
+    }
+
+    /// Its address, which no other living instance has; none without a network.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.process.address()
     }
 
     /// Runs one request. The caller makes sure that there is no other at the same time.

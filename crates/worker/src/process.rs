@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File};
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -162,6 +163,12 @@ impl Process {
         if let Err(error) = told {
             warn!(error, "cannot tell an instance to end");
         }
+    }
+
+    /// Its address, which no other living instance has.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        let number = self.home.users.number(self.user);
+        self.home.network.as_ref()?.address(number)
     }
 
     /// Takes its network away but for the loopback.

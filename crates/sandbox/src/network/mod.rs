@@ -142,6 +142,11 @@ impl Network {
         Ok(namespace)
     }
 
+    /// The address of the instance with this number.
+    pub fn address(&self, instance: u32) -> Option<Ipv4Addr> {
+        self.plan.instance(instance).ok()
+    }
+
     /// Cuts an instance off: nothing finds the way back to it, and so nothing of it is let through.
     ///
     /// # Errors

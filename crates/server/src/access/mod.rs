@@ -26,6 +26,7 @@ pub(crate) use self::token::Temporary;
 use self::token::{Grant, Mint, PREFIX};
 use crate::clock;
 use crate::credentials::Credentials;
+use crate::lineage::Lineage;
 
 /// Whose the installation is: the configured account, and the key pair of the data directory.
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ struct Inner {
     failures: Failures,
     mint: Mint,
     url_key: [u8; 32],
+    lineage: Lineage,
     begun: Instant,
 }
 
@@ -107,6 +109,7 @@ impl Access {
             failures,
             mint: Mint::new(master),
             url_key: master.first.derive("package url"),
+            lineage: Lineage::default(),
             begun: Instant::now(),
         };
         Self {
@@ -117,6 +120,11 @@ impl Access {
     /// The account that the installation belongs to.
     pub(crate) fn operator(&self) -> &Operator {
         &self.inner.operator
+    }
+
+    /// The instances, whose credentials say how deep in a chain of functions a request is.
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.inner.lineage
     }
 
     /// What URLs of packages are signed with.
@@ -218,7 +226,11 @@ impl Access {
         let role = self.inner.catalog.role(grant.account, &grant.role);
         let role = role.filter(|role| role.value.added == grant.role_added);
         match (owner, role) {
-            (Some(owner), Some(role)) => Ok(Principal::new(owner.clone(), Rights::Role(role))),
+            (Some(owner), Some(role)) => {
+                let depth = self.inner.lineage.of_key(call.secret_id());
+                let rights = Rights::Role(role);
+                Ok(Principal::within(owner.clone(), rights, depth))
+            }
             _ => Err(refused(format!("the role {} is gone", grant.role))),
         }
     }

@@ -7,12 +7,15 @@ use model::{Decision, Policy, Resource, Role};
 use scf::{Code, Error};
 
 use super::{Owner, scope};
+use crate::lineage::Depth;
 
 /// An account, and what may be done in its name.
 #[derive(Debug)]
 pub(crate) struct Principal {
     pub(crate) owner: Arc<Owner>,
     rights: Rights,
+    /// How deep in a chain of functions it acts.
+    pub(crate) depth: Depth,
 }
 
 /// What may be done in an account's name.
@@ -30,7 +33,15 @@ pub(crate) enum Rights {
 
 impl Principal {
     pub(super) fn new(owner: Arc<Owner>, rights: Rights) -> Arc<Self> {
-        Arc::new(Self { owner, rights })
+        Self::within(owner, rights, Depth::default())
+    }
+
+    pub(super) fn within(owner: Arc<Owner>, rights: Rights, depth: Depth) -> Arc<Self> {
+        Arc::new(Self {
+            owner,
+            rights,
+            depth,
+        })
     }
 
     /// Whether a policy says what it may.

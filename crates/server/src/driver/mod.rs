@@ -7,6 +7,7 @@
 mod core;
 mod slot;
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -24,6 +25,7 @@ use worker::{Credentials, Failure, InstanceSpec, PackageStore, Place, StartError
 use self::core::{Act, Core};
 use self::slot::Slot;
 use crate::access::Access;
+use crate::lineage::{Depth, Lineage};
 use crate::telemetry::ColdStart;
 
 /// What the driver is set up with.
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) place: Arc<Place>,
     /// Who functions are told they belong to.
     pub(crate) access: Access,
+    /// Where instances are entered.
+    pub(crate) lineage: Lineage,
     /// How long credentials of functions are good, at least.
     pub(crate) role_session: Duration,
 }
@@ -420,9 +424,12 @@ impl Driver {
     async fn start_instance(self, instance: InstanceId, live: Arc<Live>, provisioned: bool) {
         let (pool, spec) = (live.pool, live.spec.clone());
         let credentials = self.credentials(&spec);
+        let key = credentials.as_ref().map(|lent| lent.id.clone());
         match self.shared.worker.start(spec.clone(), credentials).await {
             Ok(started) => {
-                let slot = Arc::new(Slot::new(instance, started, provisioned));
+                let address = started.instance.address().map(IpAddr::V4);
+                let member = self.shared.settings.lineage.enter(key, address);
+                let slot = Arc::new(Slot::new(instance, started, provisioned, member));
                 let ended = slot.instance.ended();
                 let now = self.now();
                 let mut core = self.core();
@@ -584,8 +591,9 @@ impl Assigned {
     }
 
     /// A request begins that shares the instance with others. It may have been frozen while it idled.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, depth: Depth) {
         self.slot.settle();
+        self.slot.runs(depth);
         self.slot.begin_billing();
     }
 
@@ -616,11 +624,13 @@ impl Assigned {
     pub(crate) fn run<T: Send + 'static>(
         self,
         request: RequestId,
+        depth: Depth,
         event: bytes::Bytes,
         recycle: bool,
         finish: impl FnOnce(Ran) -> T + Send + 'static,
     ) -> Detached<T> {
         Detached(Some(Box::pin(async move {
+            self.slot.runs(depth);
             finish(self.invoke(request, &event, recycle).await)
         })))
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dispatch::InstanceId;
 use worker::{Instance, Started};
 
+use crate::lineage::{Depth, Member};
 use crate::telemetry::ColdStart;
 
 /// An instance, what it should be, and what its start cost.
@@ -19,6 +20,7 @@ pub(super) struct Slot {
     ended: AtomicBool,
     first: Mutex<Option<(ColdStart, Vec<u8>)>>,
     billing: Mutex<Billing>,
+    member: Member,
 }
 
 /// The time that requests share, of which each moment is billed once.
@@ -30,7 +32,7 @@ struct Billing {
 }
 
 impl Slot {
-    pub(super) fn new(id: InstanceId, started: Started, provisioned: bool) -> Self {
+    pub(super) fn new(id: InstanceId, started: Started, provisioned: bool, member: Member) -> Self {
         let cold = ColdStart {
             total_us: started.total.as_micros() as u64,
             runtime_us: started.sandbox.as_micros() as u64,
@@ -46,7 +48,13 @@ impl Slot {
             ended: AtomicBool::new(false),
             first: Mutex::new(Some((cold, started.log))),
             billing: Mutex::default(),
+            member,
         }
+    }
+
+    /// Notes how deep what it runs is.
+    pub(super) fn runs(&self, depth: Depth) {
+        self.member.runs(depth);
     }
 
     /// Notes what it should be. Called under the driver's lock, so that the last note is the last decision.

@@ -151,6 +151,7 @@ async fn accept(
         qualifier: target.qualifier,
         routing_key: target.routing_key,
         source: Source::Api,
+        depth: caller.depth,
         event: event.checked(gateway.limits.async_event_bytes)?,
     };
     let accepted = gateway.ingest.accept(event).await;
@@ -177,6 +178,7 @@ async fn run(
         event: event.checked(gateway.limits.sync_event_bytes)?,
         tail: target.tail,
         retry: 0,
+        depth: caller.depth,
     };
     let finished = gateway
         .ingest

@@ -49,6 +49,7 @@ use worker::{PackageStore, Worker};
 use crate::access::{Access, Principal};
 use crate::driver::Driver;
 use crate::invoke::Ingest;
+use crate::lineage::Depth;
 use crate::provisioner::Provisioner;
 use crate::queue::{Queue, Runner};
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
@@ -105,6 +106,8 @@ struct Caller<'a> {
     principal: &'a Principal,
     host: Option<&'a str>,
     request: RequestId,
+    /// How deep in a chain of functions it is.
+    depth: Depth,
     /// Whether it is a function.
     inside: bool,
     /// Whether it came over TLS.
@@ -304,6 +307,7 @@ impl Gateway {
             principal: &principal,
             host,
             request: id,
+            depth: self.depth(&principal, from),
             inside: from.inside,
             secure: from.secure,
         };
@@ -318,6 +322,13 @@ impl Gateway {
         };
         let answer = answer.await;
         answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
+    }
+
+    /// A function is known by what it signs with, or, whoever's key that is, by where it calls from.
+    fn depth(&self, principal: &Principal, from: From) -> Depth {
+        let lineage = self.access.lineage();
+        let by_address = from.address.map(|address| lineage.of_address(address));
+        principal.depth.max(by_address.unwrap_or_default())
     }
 
     /// One line per action that is served.

@@ -58,7 +58,7 @@ pub(crate) struct Running {
 impl Running {
     fn begin(ready: Ready) -> Self {
         let Ready { assigned, report } = ready;
-        assigned.begin();
+        assigned.begin(report.depth);
         let begun = Instant::now();
         Self {
             deadline: begun + report.live.spec.timeout,

@@ -6,11 +6,15 @@ use model::{
     AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RequestId, RoutingKey,
 };
 
+use crate::lineage::Depth;
+
 /// What an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// `Invoke` with InvocationType Event, or of a function that always runs asynchronously.
     Api,
+    /// A change of an object in a bucket.
+    Cos,
     /// A timer.
     Timer,
     /// Another function's event that was given up.
@@ -18,12 +22,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    const ALL: &[Self] = &[Self::Api, Self::Timer, Self::DeadLetter];
+    const ALL: &[Self] = &[Self::Api, Self::Cos, Self::Timer, Self::DeadLetter];
 
     /// The name that the API shows.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Api => "API",
+            Self::Cos => "COS",
             Self::Timer => "TIMER",
             Self::DeadLetter => "DEAD_LETTER",
         }
@@ -88,6 +93,8 @@ pub(crate) struct NewEvent {
     /// What an alias chooses a version by.
     pub(crate) routing_key: RoutingKey,
     pub(crate) source: Source,
+    /// How deep it is in a chain of functions.
+    pub(crate) depth: Depth,
     /// A JSON document.
     pub(crate) event: Bytes,
 }
@@ -100,6 +107,7 @@ pub(crate) struct Kept {
     pub(crate) qualifier: Qualifier,
     pub(crate) routing_key: RoutingKey,
     pub(crate) source: Source,
+    pub(crate) depth: Depth,
     pub(crate) accepted: Time,
     pub(crate) failures: Failures,
     /// How it failed last.

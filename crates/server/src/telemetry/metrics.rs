@@ -18,6 +18,7 @@ const EVENTS_REFUSED: &str = "virga_events_refused_total";
 const EVENTS_DELIVERED: &str = "virga_events_delivered_total";
 const EVENTS_RETRIED: &str = "virga_events_retried_total";
 const EVENTS_FAILED: &str = "virga_events_failed_total";
+const EVENTS_LOOPED: &str = "virga_events_looped_total";
 const EVENTS_DEAD_LETTERED: &str = "virga_events_dead_lettered_total";
 const EVENTS_ABORTED: &str = "virga_events_aborted_total";
 const EVENTS_WAITING: &str = "virga_events_waiting";
@@ -52,6 +53,8 @@ pub(crate) enum EventStep {
     Retried,
     /// It was given up.
     Failed,
+    /// It was given up as the end of a chain of functions that cause each other.
+    Looped,
     /// As a dead letter it has reached its target.
     DeadLettered,
     /// It was taken away.
@@ -98,6 +101,10 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "Failures of asynchronous events that are tried again"
     );
     describe_counter!(EVENTS_FAILED, "Asynchronous events that were given up");
+    describe_counter!(
+        EVENTS_LOOPED,
+        "Asynchronous events that were given up because functions cause each other without an end"
+    );
     describe_counter!(
         EVENTS_DEAD_LETTERED,
         "Asynchronous events that were given up and have reached their dead-letter target"
@@ -178,6 +185,7 @@ impl Metrics {
             EventStep::Delivered => EVENTS_DELIVERED,
             EventStep::Retried => EVENTS_RETRIED,
             EventStep::Failed => EVENTS_FAILED,
+            EventStep::Looped => EVENTS_LOOPED,
             EventStep::DeadLettered => EVENTS_DEAD_LETTERED,
             EventStep::Aborted => EVENTS_ABORTED,
         };

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::invoke::{Ingest, IngestError};
+use crate::lineage::Depth;
 use crate::queue::{NewEvent, Source};
 use crate::telemetry::Metrics;
 
@@ -332,6 +333,7 @@ impl Keeper {
             qualifier: trigger.qualifier.clone(),
             routing_key: BTreeMap::new(),
             source: Source::Timer,
+            depth: Depth::default(),
             event: Bytes::from(serde_json::to_vec(&document).ok()?),
         })
     }

@@ -35,6 +35,7 @@ use self::address::read_path;
 use self::event::Seen;
 use crate::invoke::web::{bounded, whole};
 use crate::invoke::{Ingest, IngestError, Invocation};
+use crate::lineage::{Depth, Lineage};
 
 /// How long a body may take, since it holds room that others wait for.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -50,6 +51,7 @@ pub(crate) struct Urls {
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
+    lineage: Lineage,
     verify: Verify,
     /// Room for bodies, in KB; large ones wait their turn.
     room: Semaphore,
@@ -81,6 +83,7 @@ impl Urls {
         limits: Arc<Limits>,
         catalog: Catalog,
         ingest: Ingest,
+        lineage: Lineage,
         verify: Verify,
     ) -> Self {
         Self {
@@ -89,6 +92,7 @@ impl Urls {
             limits,
             catalog,
             ingest,
+            lineage,
             verify,
             room: Semaphore::new(ROOM_KB),
         }
@@ -265,6 +269,7 @@ impl Urls {
             event: event::of_url(&seen).into(),
             tail: false,
             retry: 0,
+            depth: self.depth(parts),
         };
         let finished = self
             .ingest
@@ -275,6 +280,11 @@ impl Urls {
             Outcome::Ok => reply::of_answer(finished.answer),
             status => reply::json(http(status), finished.answer),
         })
+    }
+
+    /// How deep in a chain of functions a request is.
+    fn depth(&self, parts: &Parts) -> Depth {
+        self.lineage.of_address(caller(parts))
     }
 
     /// The length of a body as far as it is announced, which may not be over the limit.

@@ -43,6 +43,7 @@ impl Urls {
             event: bytes::Bytes::new(),
             tail: false,
             retry: 0,
+            depth: self.depth(parts),
         };
         let mut waiting = Waiting::default();
         let placed = self.ingest.place_call(&invocation, &mut waiting).await;

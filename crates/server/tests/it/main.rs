@@ -6,6 +6,7 @@ mod cli;
 mod concurrency;
 mod config;
 mod conflicts;
+mod cos;
 mod events;
 mod isolation;
 mod judge;

@@ -3,6 +3,7 @@
 //! A kind of trigger is a file: how it reads its description and how it shows it. [`read`] and [`described`] are where a
 //! new one is named; until then it is refused.
 
+mod cos;
 mod http;
 mod list;
 mod timer;
@@ -35,11 +36,13 @@ struct Given<'a> {
 /// kinds choose it.
 fn read(
     gateway: &Gateway,
+    key: &FunctionKey,
     kind: TriggerKind,
     given: &Given<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     match kind {
+        TriggerKind::Cos => cos::read(gateway, key, given, old),
         TriggerKind::Http => http::read(gateway, given, old),
         TriggerKind::Timer => timer::read(gateway, given, old),
         other => {
@@ -54,6 +57,7 @@ fn read(
 /// A trigger's `TriggerDesc` and `CustomArgument`.
 fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> (String, String) {
     match &trigger.spec {
+        TriggerSpec::Cos(events) => (cos::described(events), String::new()),
         TriggerSpec::Http(url) => (http::described(gateway, key, trigger, url), String::new()),
         TriggerSpec::Timer(timer) => timer::described(timer),
     }
@@ -72,7 +76,7 @@ impl Serve for CreateTrigger {
             desc: request.trigger_desc.as_deref(),
             argument: request.custom_argument.as_deref(),
         };
-        let (name, spec) = read(gateway, kind, &given, None)?;
+        let (name, spec) = read(gateway, &key, kind, &given, None)?;
         let now = clock::now_ms();
         let trigger = Trigger {
             name,
@@ -95,7 +99,7 @@ impl Serve for CreateTrigger {
             }
             if function
                 .triggers_of(kind)
-                .any(|other| other.name == trigger.name)
+                .any(|other| other.name == trigger.name && is_one(other, &trigger))
             {
                 let (kind, name) = (kind.as_str(), &trigger.name);
                 let message = format!(
@@ -152,9 +156,9 @@ impl Serve for UpdateTrigger {
             None => None,
         };
         change(gateway, &key, |function| {
-            let at = find(function, kind, given.name, request.qualifier.as_deref())?;
+            let at = changed(function, kind, &given, request.qualifier.as_deref())?;
             let trigger = &mut function.triggers[at];
-            let (_, spec) = read(gateway, kind, &given, Some(&trigger.spec))?;
+            let (_, spec) = read(gateway, &key, kind, &given, Some(&trigger.spec))?;
             let now = clock::now_ms();
             if spec.waits_for_other_than(&trigger.spec) {
                 trigger.since = now;
@@ -184,8 +188,9 @@ impl Serve for UpdateTriggerStatus {
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
         let enable = enabled(Some(&request.enable))?.ok_or_else(|| not_open_or_close(""))?;
         let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
+        let desc = request.trigger_desc.as_deref();
         change(gateway, &key, |function| {
-            let at = find(function, kind, name, qualifier)?;
+            let at = find(function, kind, name, qualifier, desc)?;
             let now = clock::now_ms();
             open_or_close(&mut function.triggers[at], enable, now);
             function.triggers[at].modified = now;
@@ -205,8 +210,9 @@ impl Serve for DeleteTrigger {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
         let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
+        let desc = request.trigger_desc.as_deref();
         change(gateway, &key, |function| {
-            let at = find(function, kind, name, qualifier)?;
+            let at = find(function, kind, name, qualifier, desc)?;
             function.triggers.remove(at);
             Ok(())
         })
@@ -241,9 +247,21 @@ async fn change(
         let stored = changeable(gateway, key)?;
         let mut function = stored.value.clone();
         edit(&mut function)?;
-        match gateway.catalog.update_function(&stored, &function).await {
+        let waits = |function: &Function| -> Vec<_> {
+            let all = function.bucket_triggers();
+            all.map(|(_, events)| events.clone()).collect()
+        };
+        let changed = if waits(&function) == waits(&stored.value) {
+            let changed = gateway.catalog.update_function(&stored, &function).await;
+            changed.map(Ok)
+        } else {
+            let catalog = &gateway.catalog;
+            catalog.update_bucket_triggers(&stored, &function).await
+        };
+        match changed {
             Err(Refused::Conflict) => {}
-            done => return done.map_err(error::function),
+            Ok(Err(taken)) => return Err(cos::taken(&taken, &function)),
+            done => return done.map(drop).map_err(error::function),
         }
     }
 }
@@ -256,33 +274,75 @@ fn open_or_close(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
     trigger.enabled = enable;
 }
 
-/// Where a trigger is. Without a qualifier its name alone counts.
+/// Whether two triggers of one kind and name are the same one. Only a bucket's are told apart by more.
+fn is_one(one: &Trigger, other: &Trigger) -> bool {
+    match (&one.spec, &other.spec) {
+        (TriggerSpec::Cos(one), TriggerSpec::Cos(other)) => one == other,
+        _ => true,
+    }
+}
+
+/// Where the trigger is that a request changes. Its description is the new one, unless that alone tells which one it is.
+fn changed(
+    function: &Function,
+    kind: TriggerKind,
+    given: &Given<'_>,
+    wanted: Option<&str>,
+) -> Result<usize, Error> {
+    match find(function, kind, given.name, wanted, None) {
+        Err(several) if several.code == Code::InvalidTriggerDesc => {
+            let told = find(function, kind, given.name, wanted, given.desc);
+            told.map_err(|_| several)
+        }
+        found => found,
+    }
+}
+
+/// Where a trigger is. Without a qualifier its name alone counts, and for those of buckets their description.
 fn find(
     function: &Function,
     kind: TriggerKind,
     name: &str,
     wanted: Option<&str>,
+    desc: Option<&str>,
 ) -> Result<usize, Error> {
     let wanted = match wanted.filter(|text| !text.is_empty()) {
         Some(text) => Some(qualifier(Some(text))?),
         None => None,
     };
-    let found = function.triggers.iter().position(|trigger| {
+    let desc = cos::told(desc).filter(|_| kind == TriggerKind::Cos);
+    let mut found = Vec::new();
+    for (at, trigger) in function.triggers.iter().enumerate() {
         let bound = wanted
             .as_ref()
             .is_none_or(|wanted| trigger.qualifier == *wanted);
-        trigger.spec.kind() == kind && trigger.name.as_str() == name && bound
-    });
-    found.ok_or_else(|| {
-        let shown: String = name.chars().take(100).collect();
-        let on = wanted
-            .map(|wanted| format!(" on {wanted}"))
-            .unwrap_or_default();
-        let (function, kind) = (&function.key.name, kind.as_str());
-        let message =
-            format!("TriggerName: function {function} has no {kind} trigger {shown:?}{on}");
-        Error::new(Code::TriggerNotFound, message)
-    })
+        let named = trigger.spec.kind() == kind && trigger.name.as_str() == name && bound;
+        if named && desc.map_or(Ok(true), |desc| cos::is(&trigger.spec, desc))? {
+            found.push(at);
+        }
+    }
+    let shown: String = name.chars().take(100).collect();
+    let on = wanted.map(|wanted| format!(" on {wanted}"));
+    let (function, kind) = (&function.key.name, kind.as_str());
+    match found[..] {
+        [one] => Ok(one),
+        [] => {
+            let on = on.unwrap_or_default();
+            let message =
+                format!("TriggerName: function {function} has no {kind} trigger {shown:?}{on}");
+            Err(Error::new(Code::TriggerNotFound, message))
+        }
+        // Names of other kinds are a function's once, so that the first is the only one.
+        [first, ..] if kind != TriggerKind::Cos.as_str() => Ok(first),
+        [..] => {
+            let message = format!(
+                "TriggerDesc: function {function} has {} {kind} triggers {shown:?}; the description of one, as ListTriggers \
+                 shows it, tells which",
+                found.len()
+            );
+            Err(Error::new(Code::InvalidTriggerDesc, message))
+        }
+    }
 }
 
 fn qualifier(given: Option<&str>) -> Result<Qualifier, Error> {

@@ -94,6 +94,20 @@ impl Runner {
             let settled = Settled::Failed { why, to };
             return self.settle(seq, &kept, status, settled, None).await;
         }
+        let limit = self.shared.settings.max_depth;
+        if kept.source != Source::DeadLetter && kept.depth >= limit {
+            let why = format!(
+                "the function stands at the end of a chain of {} functions that cause each other, and max_depth is {}: does one \
+                 write to the bucket that triggers it?",
+                kept.depth.0, limit.0
+            );
+            self.shared.metrics.event(EventStep::Looped);
+            // What comes of the dead letter of such an event has none itself, or the letters were a chain without an end.
+            let to = target(&kept, &rules).filter(|_| kept.depth == limit);
+            let settled = Settled::Failed { why, to };
+            let status = StatusCode::RequestCanceled;
+            return self.settle(seq, &kept, status, settled, None).await;
+        }
         let (kept, carried) = self.carry(kept);
         let invocation = Invocation {
             request: kept.request,
@@ -103,6 +117,7 @@ impl Runner {
             event: Bytes::new(),
             tail: false,
             retry: kept.failures.user + kept.failures.system,
+            depth: kept.depth,
         };
         let Turn { before, in_line } = turn;
         let mut waiting = Waiting {

@@ -136,6 +136,7 @@ impl Runner {
             qualifier: Qualifier::Alias(Alias::DEFAULT.to_owned()),
             routing_key: RoutingKey::new(),
             source: Source::DeadLetter,
+            depth: kept.depth,
             event: letter.to_string().into(),
         };
         let accepted = self.shared.queue.accept(event).await;

@@ -25,6 +25,7 @@ use self::attempt::Attempt;
 use super::{Endpoint, Kept, LaneKey, Queue, QueueError};
 use crate::access::Access;
 use crate::invoke::Ingest;
+use crate::lineage::Depth;
 use crate::telemetry::Metrics;
 
 /// Bytes of events that wait for an instance and are kept in memory meanwhile; others are read again.
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     /// How long an event waits in a function's line before its lane pauses.
     pub(crate) wait: Duration,
+    /// An event of this depth in a chain of functions does not run.
+    pub(crate) max_depth: Depth,
     pub(crate) limits: Arc<Limits>,
     /// Knows the Uin of each account, which dead letters name.
     pub(crate) access: Access,

@@ -49,7 +49,7 @@ const SCHEMA: &str = "
         seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, lane INTEGER NOT NULL,
         due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
         accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
-        status INTEGER, message TEXT, body BLOB
+        status INTEGER, message TEXT, body BLOB, depth INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX IF NOT EXISTS queued ON event (lane, due, seq) WHERE state <= 1;
     CREATE INDEX IF NOT EXISTS history ON event (function, accepted);
@@ -63,7 +63,18 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO reached VALUES (1, 0);
     CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
     INSERT OR IGNORE INTO counted VALUES (1, 0);
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
+";
+
+/// The version of the file that is written.
+const VERSION: i64 = 2;
+
+/// Before, an event did not say how deep in a chain of functions it is.
+const FROM_VERSION_1: &str = "
+    BEGIN;
+    ALTER TABLE event ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+    PRAGMA user_version = 2;
+    COMMIT;
 ";
 
 /// How much is kept.
@@ -122,6 +133,14 @@ impl SqliteQueue {
             Ok(connection)
         };
         let connection = connect()?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match version {
+            1 => connection.execute_batch(FROM_VERSION_1)?,
+            newer if newer > VERSION => {
+                return Err(format!("a newer virga wrote it (format {newer}, this one reads up to {VERSION}); upgrade").into());
+            }
+            _ => {}
+        }
         connection.execute_batch(SCHEMA)?;
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let old = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;

@@ -8,6 +8,7 @@ use dispatch::events::Order;
 use model::{FunctionKey, Qualifier, RequestId};
 use rusqlite::{Connection, params};
 
+use crate::lineage::Depth;
 use crate::queue::{Failures, Kept, LaneKey, Next, Source};
 
 /// Readings that may wait for a thread.
@@ -64,7 +65,7 @@ pub(super) fn next(
 
 pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<Kept> {
     let mut find = connection.prepare_cached(
-        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body
+        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth
          FROM event JOIN lane ON lane.id = event.function WHERE seq = ? AND state <= 1",
     )?;
     find.query_row([seq as i64], |row| {
@@ -81,6 +82,7 @@ pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<Kept> {
             qualifier,
             routing_key: routing,
             source: Source::parse(&row.get::<_, String>(4)?),
+            depth: Depth(row.get(11)?),
             accepted: Time(row.get::<_, i64>(5)? as u64),
             failures: Failures {
                 user: row.get(6)?,

@@ -46,8 +46,8 @@ impl Batch<'_> {
             .transaction
             .prepare_cached(
                 "INSERT INTO event (seq, request, function, lane, due, state, source, qualifier, routing, accepted,
-                     user_failures, system_failures, body)
-                 VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8) ON CONFLICT (request) DO NOTHING",
+                     user_failures, system_failures, body, depth)
+                 VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8, ?9) ON CONFLICT (request) DO NOTHING",
             )?
             .execute(params![
                 order.seq as i64,
@@ -58,6 +58,7 @@ impl Batch<'_> {
                 event.qualifier.to_string(),
                 routing,
                 &event.event[..],
+                event.depth.0,
             ])?;
         if inserted == 1 {
             self.changes.events += 1;
@@ -168,7 +169,7 @@ impl Batch<'_> {
         let order = self.order();
         let key: String = self.transaction.query_row(
             "UPDATE event SET seq = ?, lane = function, due = ?, accepted = ?, state = 0, ended = NULL, status = NULL,
-                 message = NULL, user_failures = 0, system_failures = 0 WHERE seq = ?
+                 message = NULL, user_failures = 0, system_failures = 0, depth = 0 WHERE seq = ?
              RETURNING (SELECT key FROM lane WHERE id = function)",
             params![order.seq as i64, order.due.0 as i64, order.due.0 as i64, seq as i64],
             |row| row.get(0),

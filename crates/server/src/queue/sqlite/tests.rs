@@ -8,6 +8,7 @@ use model::{
 };
 
 use super::*;
+use crate::lineage::Depth;
 use crate::queue::{EventState, Failures, Source};
 
 const BUDGET: Budget = Budget {
@@ -40,6 +41,7 @@ fn event(number: u8, bytes: usize) -> NewEvent {
         qualifier: Qualifier::Latest,
         routing_key: RoutingKey::new(),
         source: Source::Api,
+        depth: Depth(number.into()),
         event: Bytes::from(vec![b'1'; bytes]),
     }
 }
@@ -210,4 +212,36 @@ async fn a_full_queue_refuses_and_history_is_bounded() {
         .accept(event(200, large))
         .await
         .expect("there is room");
+}
+
+/// As version 1 made it. Never edit: it stands for what is on users' disks.
+const VERSION_1: &str = "
+    CREATE TABLE lane (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, lane INTEGER NOT NULL,
+        due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
+        accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
+        status INTEGER, message TEXT, body BLOB
+    );
+    INSERT INTO lane VALUES (1, 'function/1/default/fun');
+    INSERT INTO event VALUES (1, x'01010101010101010101010101010101', 1, 1, 5, 0, 'API', '$LATEST', NULL, 5, NULL, 0, 0, NULL, NULL, x'7b7d');
+    PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn what_version_1_left_runs_and_what_a_newer_one_left_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("events.sqlite");
+    let old = Connection::open(&path).expect("a file");
+    old.execute_batch(VERSION_1).expect("version 1");
+    let queue = open(directory.path());
+    let left = queue.get(1).await.expect("read").expect("an event");
+    assert_eq!((left.request, left.depth), (request(1), Depth(0)));
+    queue.accept(event(9, 1)).await.expect("accepted");
+    let come = queue.get(2).await.expect("read").expect("an event");
+    assert_eq!(come.depth, Depth(9));
+    drop(queue);
+    old.execute_batch("PRAGMA user_version = 3").expect("set");
+    let refused = SqliteQueue::open(&path, BUDGET).expect_err("refused");
+    assert!(refused.to_string().contains("newer virga"), "{refused}");
 }

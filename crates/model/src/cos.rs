@@ -1,0 +1,283 @@
+//! What a trigger of a bucket waits for: events of objects, by their name and by their key.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::names::text;
+use crate::{AccountId, Invalid};
+
+/// Longest key of an object, and so of what keys begin and end with, bytes.
+const KEY_MAX: usize = 1024;
+/// What the names of buckets' hosts end with.
+const HOSTS: &str = ".myqcloud.com";
+
+/// Events of a bucket's objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectEvents {
+    /// The bucket, which is of the function's account.
+    pub bucket: BucketName,
+    /// Which events.
+    pub event: ObjectEvent,
+    /// What the keys begin with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// What the keys end with: nothing, or text that begins with a `.`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub suffix: String,
+}
+
+impl ObjectEvents {
+    /// Checks what a key begins and ends with.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the fields `Prefix` and `Suffix`.
+    pub fn new(
+        bucket: BucketName,
+        event: ObjectEvent,
+        prefix: &str,
+        suffix: &str,
+    ) -> Result<Self, Invalid> {
+        let allowed = format!("up to {KEY_MAX} bytes without control characters are");
+        let fine = |text: &str| text.len() <= KEY_MAX && !text.chars().any(char::is_control);
+        if !fine(prefix) {
+            return Err(Invalid::new("Prefix", prefix, allowed));
+        }
+        if !fine(suffix) || !(suffix.is_empty() || suffix.starts_with('.')) {
+            let allowed =
+                format!("nothing, or text that begins with a '.', as .jpg, is; {allowed}");
+            return Err(Invalid::new("Suffix", suffix, allowed));
+        }
+        Ok(Self {
+            bucket,
+            event,
+            prefix: prefix.to_owned(),
+            suffix: suffix.to_owned(),
+        })
+    }
+
+    /// Whether it waits for an event, by the event's name, of an object.
+    pub fn wants(&self, event: &str, key: &str) -> bool {
+        self.event.covers(event) && key.starts_with(&self.prefix) && key.ends_with(&self.suffix)
+    }
+
+    /// Whether there can be an event of an object that both wait for.
+    ///
+    /// Source: SCF's page on COS triggers, by which such an event goes to one function alone.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let one_in_other =
+            |found: &dyn Fn(&str, &str) -> bool, a: &str, b: &str| found(a, b) || found(b, a);
+        self.bucket == other.bucket
+            && self.event.overlaps(other.event)
+            && one_in_other(&|a, b| a.starts_with(b), &self.prefix, &other.prefix)
+            && one_in_other(&|a, b| a.ends_with(b), &self.suffix, &other.suffix)
+    }
+}
+
+/// An event of objects, or all of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ObjectEvent(&'static str);
+
+impl ObjectEvent {
+    /// All of them. Source: SCF's page on COS triggers.
+    pub const ALL: [Self; 13] = [
+        Self("cos:ObjectCreated:*"),
+        Self("cos:ObjectCreated:Put"),
+        Self("cos:ObjectCreated:Post"),
+        Self("cos:ObjectCreated:Copy"),
+        Self("cos:ObjectCreated:CompleteMultipartUpload"),
+        Self("cos:ObjectCreated:Origin"),
+        Self("cos:ObjectCreated:Replication"),
+        Self("cos:ObjectRemove:*"),
+        Self("cos:ObjectRemove:Delete"),
+        Self("cos:ObjectRemove:DeleteMarkerCreated"),
+        Self("cos:ObjectRestore:*"),
+        Self("cos:ObjectRestore:Post"),
+        Self("cos:ObjectRestore:Completed"),
+    ];
+
+    /// Reads its name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `event`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let known = Self::ALL.into_iter().find(|event| event.0 == text);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(|event| event.0).join(", ");
+            Invalid::new("event", text, format!("{names} are"))
+        })
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// Whether an event of this name is one of those.
+    pub fn covers(self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(kind) => name.starts_with(kind),
+            None => name == self.0,
+        }
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        self.covers(other.0) || other.covers(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectEvent {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// A bucket's name without its owner's number: 1 to 50 lower-case letters, digits and `-`, no `-` at either end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BucketName(String);
+text!(BucketName);
+
+impl BucketName {
+    /// Checks and keeps a name.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `CosBucketName`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let ends = text.starts_with('-') || text.ends_with('-');
+        if (1..=50).contains(&text.len()) && text.bytes().all(allowed) && !ends {
+            Ok(Self(text.to_owned()))
+        } else {
+            let allowed = "1 to 50 lower-case letters, digits and '-', no '-' at either end, are";
+            Err(Invalid::new("CosBucketName", text, allowed))
+        }
+    }
+
+    /// Reads a name with or without its owner's number behind it.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `CosBucketName`.
+    pub fn of(owner: AccountId, text: &str) -> Result<Self, Invalid> {
+        Self::parse(text.strip_suffix(&format!("-{owner}")).unwrap_or(text))
+    }
+
+    /// The name with its owner's number, by which COS knows it.
+    pub fn full(&self, owner: AccountId) -> String {
+        format!("{self}-{owner}")
+    }
+
+    /// The name of its host, by which triggers name it.
+    pub fn host(&self, owner: AccountId, region: &str) -> String {
+        format!("{self}-{owner}.cos.{region}{HOSTS}")
+    }
+
+    /// Reads the name of a bucket's host: the bucket, its owner and its region.
+    pub fn of_host(host: &str) -> Option<(Self, AccountId, &str)> {
+        let (full, region) = host.strip_suffix(HOSTS)?.split_once(".cos.")?;
+        let (name, owner) = full.rsplit_once('-')?;
+        let owner = AccountId(owner.parse().ok()?);
+        Some((Self::parse(name).ok()?, owner, region))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(event: &str, prefix: &str, suffix: &str) -> ObjectEvents {
+        let bucket = BucketName::parse("photos").expect("a name");
+        let event = ObjectEvent::parse(event).expect("an event");
+        ObjectEvents::new(bucket, event, prefix, suffix).expect("fine")
+    }
+
+    #[test]
+    fn an_event_is_wanted_by_its_name_and_key() {
+        const ANY: &str = "cos:ObjectCreated:*";
+        const PUT: &str = "cos:ObjectCreated:Put";
+        let rows = [
+            (ANY, "", "", PUT, "a", true),
+            (PUT, "", "", PUT, "a", true),
+            ("cos:ObjectCreated:Post", "", "", PUT, "a", false),
+            ("cos:ObjectRemove:*", "", "", PUT, "a", false),
+            (ANY, "in/", "", PUT, "in/a.jpg", true),
+            (ANY, "in/", "", PUT, "out/a.jpg", false),
+            (ANY, "in/", ".jpg", PUT, "in/a.jpg", true),
+            (ANY, "in/", ".jpg", PUT, "in/a.png", false),
+            // What begins and what ends may be the same text.
+            (ANY, ".a.", ".a.", PUT, ".a.", true),
+        ];
+        for (event, prefix, suffix, name, key, expected) in rows {
+            let found = events(event, prefix, suffix).wants(name, key);
+            assert_eq!(found, expected, "{event} {prefix} {suffix}: {name} {key}");
+        }
+    }
+
+    #[test]
+    fn two_overlap_where_one_event_can_be_for_both() {
+        const ANY: &str = "cos:ObjectCreated:*";
+        let rows = [
+            ((ANY, "", ""), (ANY, "", ""), true),
+            (
+                (ANY, "", ""),
+                ("cos:ObjectCreated:Put", "in/", ".jpg"),
+                true,
+            ),
+            ((ANY, "", ""), ("cos:ObjectRemove:*", "", ""), false),
+            (
+                ("cos:ObjectCreated:Put", "", ""),
+                ("cos:ObjectCreated:Post", "", ""),
+                false,
+            ),
+            ((ANY, "in/", ""), (ANY, "in/a/", ""), true),
+            ((ANY, "in/", ""), (ANY, "out/", ""), false),
+            ((ANY, "in/", ".jpg"), (ANY, "in/", ".png"), false),
+            ((ANY, "", ".gz"), (ANY, "", ".tar.gz"), true),
+            ((ANY, "in/", ".jpg"), (ANY, "out/", ".jpg"), false),
+            ((ANY, "in/", ""), (ANY, "", ".jpg"), true),
+        ];
+        for (one, other, expected) in rows {
+            let (a, b) = (
+                events(one.0, one.1, one.2),
+                events(other.0, other.1, other.2),
+            );
+            assert_eq!(a.overlaps(&b), expected, "{one:?} {other:?}");
+            assert_eq!(b.overlaps(&a), expected, "{other:?} {one:?}");
+        }
+        let mut elsewhere = events(ANY, "", "");
+        elsewhere.bucket = BucketName::parse("papers").expect("a name");
+        assert!(!elsewhere.overlaps(&events(ANY, "", "")));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let owner = AccountId(1_250_000_000);
+        let photos = BucketName::parse("photos").expect("a name");
+        let host = "photos-1250000000.cos.ap-guangzhou.myqcloud.com";
+        assert_eq!(photos.host(owner, "ap-guangzhou"), host);
+        let read = BucketName::of_host(host);
+        assert_eq!(read, Some((photos.clone(), owner, "ap-guangzhou")));
+        for text in ["photos", "photos-1250000000"] {
+            assert_eq!(BucketName::of(owner, text), Ok(photos.clone()));
+        }
+        for bad in [
+            "photos.cos.ap-guangzhou.myqcloud.com",
+            "photos-x.cos.ap-guangzhou.myqcloud.com",
+            "-1250000000.cos.ap-guangzhou.myqcloud.com",
+            "photos-1250000000.ap-guangzhou.myqcloud.com",
+            "photos-1250000000.cos.ap-guangzhou.example.com",
+        ] {
+            assert_eq!(BucketName::of_host(bad), None, "{bad}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", &"a".repeat(51)] {
+            assert!(BucketName::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "*", "cos:ObjectCreated", "s3:ObjectCreated:*"] {
+            assert!(ObjectEvent::parse(bad).is_err(), "{bad}");
+        }
+        let event = ObjectEvent::parse("cos:ObjectCreated:*").expect("an event");
+        let long = "a".repeat(1025);
+        for (prefix, suffix) in [("", "jpg"), (long.as_str(), ""), ("a\n", "")] {
+            assert!(ObjectEvents::new(photos.clone(), event, prefix, suffix).is_err());
+        }
+    }
+}

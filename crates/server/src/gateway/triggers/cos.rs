@@ -1,0 +1,119 @@
+//! Triggers of buckets in the API's shape. A trigger's name is its bucket's host, and so a function may have several of one
+//! name, told apart by their descriptions: `{"event":"cos:ObjectCreated:*","filter":{"Prefix":"","Suffix":""}}`, or the event
+//! alone, as older clients send it.
+
+use model::{
+    BucketName, Function, FunctionKey, Invalid, ObjectEvent, ObjectEvents, TriggerName, TriggerSpec,
+};
+use scf::{Code, Error};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::{Gateway, error};
+use super::Given;
+
+pub(super) fn read(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    given: &Given<'_>,
+    old: Option<&TriggerSpec>,
+) -> Result<(TriggerName, TriggerSpec), Error> {
+    let name = TriggerName::parse(given.name).map_err(error::invalid)?;
+    let bucket = bucket(gateway, key, given.name)?;
+    let events = match (told(given.desc), old) {
+        (Some(desc), _) => events(bucket, desc)?,
+        (None, Some(TriggerSpec::Cos(old))) => old.clone(),
+        (None, _) => {
+            return Err(wrong(
+                r#"a trigger of a bucket needs an event, as {"event":"cos:ObjectCreated:*","filter":{"Prefix":"","Suffix":""}}"#,
+            ));
+        }
+    };
+    Ok((name, TriggerSpec::Cos(events)))
+}
+
+pub(super) fn described(events: &ObjectEvents) -> String {
+    let filter = json!({"Prefix": events.prefix, "Suffix": events.suffix});
+    json!({"event": events.event.as_str(), "filter": filter}).to_string()
+}
+
+/// Whether a trigger is the one that a description tells of.
+pub(super) fn is(spec: &TriggerSpec, desc: &str) -> Result<bool, Error> {
+    match spec {
+        TriggerSpec::Cos(own) => Ok(*own == events(own.bucket.clone(), desc)?),
+        _ => Ok(false),
+    }
+}
+
+/// The refusal of a trigger whose events another one has.
+pub(super) fn taken(taken: &catalog::Taken, own: &Function) -> Error {
+    let by = match taken.function == own.key {
+        true => "this function".to_owned(),
+        false => format!(
+            "function {} in namespace {}",
+            taken.function.name, taken.function.namespace
+        ),
+    };
+    let message = format!(
+        "TriggerDesc: an event of an object is for one trigger alone, and some of these go to {by} already, by its trigger {}; \
+         choose another event, Prefix or Suffix, or delete that trigger",
+        taken.trigger
+    );
+    Error::new(Code::CosInUse, message)
+}
+
+pub(super) fn told(desc: Option<&str>) -> Option<&str> {
+    desc.map(str::trim).filter(|desc| !desc.is_empty())
+}
+
+/// The bucket of a trigger's name, which must be the function's neighbour: of its account, and in its region.
+fn bucket(gateway: &Gateway, key: &FunctionKey, name: &str) -> Result<BucketName, Error> {
+    let (owner, region) = (key.account, gateway.region.as_str());
+    match BucketName::of_host(name) {
+        Some((bucket, of, at)) if of == owner && at == region => Ok(bucket),
+        _ => {
+            let allowed = format!(
+                "the host of a bucket of this account and region is, <bucket>-{owner}.cos.{region}.myqcloud.com"
+            );
+            let refused = Invalid::new("TriggerName", name, allowed);
+            Err(error::invalid(refused))
+        }
+    }
+}
+
+/// A trigger's `TriggerDesc`.
+#[derive(Debug, Deserialize)]
+struct Desc {
+    event: String,
+    #[serde(default)]
+    filter: Option<Filter>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Filter {
+    #[serde(default, rename = "Prefix", alias = "prefix")]
+    prefix: Option<String>,
+    #[serde(default, rename = "Suffix", alias = "suffix")]
+    suffix: Option<String>,
+}
+
+fn events(bucket: BucketName, desc: &str) -> Result<ObjectEvents, Error> {
+    let desc = match desc.starts_with('{') {
+        false => Desc {
+            event: desc.to_owned(),
+            filter: None,
+        },
+        true => {
+            serde_json::from_str(desc).map_err(|e| wrong(&format!("it is not as expected: {e}")))?
+        }
+    };
+    let filter = desc.filter.unwrap_or_default();
+    let part = |text: Option<String>| text.unwrap_or_default();
+    let event = ObjectEvent::parse(&desc.event).map_err(|e| wrong(&e.to_string()))?;
+    ObjectEvents::new(bucket, event, &part(filter.prefix), &part(filter.suffix))
+        .map_err(|e| wrong(&e.to_string()))
+}
+
+fn wrong(why: &str) -> Error {
+    Error::new(Code::InvalidTriggerDesc, format!("TriggerDesc: {why}"))
+}
