@@ -41,7 +41,7 @@ class Virga:
 
     def start(self):
         limits = "functions_per_namespace=100000,concurrency_mb=1000000000,scale_out_per_minute=0"
-        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", self.cgroup, "--log", "warn",
+        command = [self.options.virga, "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--data", self.directory, "--cgroup", self.cgroup, "--log", "warn",
                    "--uid-base", str(90_000_000 + USERS * self.number), "--uid-count", str(USERS), "--limits", limits, "--node-memory-mb", "100000000", "--max-waiting", "100000", "--wait", "120"] + self.flags
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         line = self.process.stdout.readline().decode()

@@ -21,7 +21,7 @@ class Server:
         self.data = str(directory)
         self.prefix = ["nsenter", "--net=/run/netns/" + inside] if inside else []
         self.command = self.prefix + [
-            os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
+            os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
             str(80000000 + USERS * next(NUMBERS)), "--log-format", "json"
         ] + list(flags)
         self.start()
@@ -38,6 +38,7 @@ class Server:
         assert line.startswith("virga is ready: "), open(self.data + ".log").read()
         self.address = line.split("http://")[1].split()[0]
         self.tls = line.split("https://")[1].split()[0] if "https://" in line else None
+        self.buckets = line.split("buckets http://")[1].split()[0] if "buckets http://" in line else None
 
     def environment(self):
         """The environment for a client in a process of its own."""
@@ -85,7 +86,7 @@ class UserServer(Server):
         self.prefix = []
         self.group = "virga-user-" + name
         self.command = [
-            AS_USER, str(self.USER), self.home, self.group, binary, "up", "--listen", "127.0.0.1:0", "--data", self.data, "--cgroup",
+            AS_USER, str(self.USER), self.home, self.group, binary, "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--data", self.data, "--cgroup",
             "virga-sdk-" + name, "--log-format", "json"
         ] + list(flags)
         self.start()

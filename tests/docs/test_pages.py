@@ -70,7 +70,8 @@ def test_every_command_does_what_the_page_says(page, tmp_path):
     path = [os.path.dirname(os.environ["VIRGA"]), os.path.dirname(sys.executable), os.environ["PATH"]]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VIRGA")}
     environment.update(server.environment(), PATH=":".join(path), HOME=str(tmp_path), TERM="dumb", COLUMNS="120",
-                       VIRGA_DATA=str(tmp_path / "data"), VIRGA_ENDPOINT="http://" + server.address, VIRGA_TLS=server.tls)
+                       VIRGA_DATA=str(tmp_path / "data"), VIRGA_ENDPOINT="http://" + server.address, VIRGA_TLS=server.tls,
+                       VIRGA_BUCKETS="http://" + server.buckets)
     try:
         for command, expected in listed:
             code, shown = run(command, work, environment)

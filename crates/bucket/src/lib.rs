@@ -3,10 +3,25 @@
 //! It knows buckets, objects and who may touch them. What hears of a change, and what it does then, is its user's.
 #![forbid(unsafe_code)]
 
+mod cos;
+mod error;
+mod form;
 mod gate;
+mod host;
+mod names;
 mod notice;
-mod origin;
+mod refusal;
+mod remote;
+pub mod s3;
+mod serve;
+pub mod store;
 
+pub use error::StoreError;
 pub use gate::{Access, Gate, Key, Principal};
+pub use host::Hosts;
+pub use names::{BucketName, InvalidName, ObjectKey, VersionId};
 pub use notice::{Change, ChangeKind, Listeners, Notice};
-pub use origin::{Dialect, Origin};
+pub use remote::Remote;
+pub use s3::{Call, Dialect};
+pub use serve::{Peer, Serve};
+pub use store::{Backend, Origin, Settings, Store};

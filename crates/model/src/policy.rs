@@ -42,6 +42,8 @@ pub struct Resource<'a> {
     pub region: &'a str,
     /// The owner's Uin.
     pub uin: &'a str,
+    /// The owner's AppId, by which COS names owners.
+    pub app_id: u64,
     /// As `namespace/default/function/hello`; `*` where an action is about nothing in particular.
     pub path: &'a str,
 }
@@ -52,9 +54,14 @@ impl fmt::Display for Resource<'_> {
             service,
             region,
             uin,
+            app_id,
             path,
         } = self;
-        write!(f, "qcs::{service}:{region}:uin/{uin}:{path}")
+        if *service == "cos" {
+            write!(f, "qcs::{service}:{region}:uid/{app_id}:{path}")
+        } else {
+            write!(f, "qcs::{service}:{region}:uin/{uin}:{path}")
+        }
     }
 }
 
@@ -197,7 +204,8 @@ fn is_resource(text: &str) -> bool {
     };
     // The short names of regions that there once were (`gz`) mean nothing here.
     let region = region.is_empty() || region.contains(['*', '-']);
-    let owner = owner.is_empty() || owner == "*" || owner.starts_with("uin/");
+    let owner =
+        owner.is_empty() || owner == "*" || owner.starts_with("uin/") || owner.starts_with("uid/");
     qcs == "qcs" && !service.is_empty() && region && owner && !path.is_empty()
 }
 
@@ -209,10 +217,13 @@ fn covers(pattern: &str, resource: &Resource<'_>) -> bool {
     let mut parts = pattern.splitn(6, ':').skip(2);
     let mut next = || parts.next().unwrap_or_default();
     let (service, region, owner, path) = (next(), next(), next(), next());
-    let owner = owner.strip_prefix("uin/").unwrap_or(owner);
+    let owned = match owner.strip_prefix("uid/") {
+        Some(app_id) => like(app_id, &resource.app_id.to_string()),
+        None => like(owner.strip_prefix("uin/").unwrap_or(owner), resource.uin),
+    };
     like(service, resource.service)
         && (region.is_empty() || like(region, resource.region))
-        && (owner.is_empty() || like(owner, resource.uin))
+        && (owner.is_empty() || owned)
         && like(path, resource.path)
 }
 
@@ -295,6 +306,7 @@ mod tests {
             service: "scf",
             region: "ap-guangzhou",
             uin: "100000000001",
+            app_id: 1_250_000_000,
             path,
         };
         policy(statements).decide(&[action], &resource)
@@ -383,6 +395,47 @@ mod tests {
     }
 
     #[test]
+    fn objects_are_named_as_cos_names_them() {
+        let resource = Resource {
+            service: "cos",
+            region: "ap-guangzhou",
+            uin: "100000000001",
+            app_id: 1_250_000_000,
+            path: "photos-1250000000/a/b.png",
+        };
+        let rows = [
+            (
+                "name/cos:PutObject",
+                "qcs::cos:ap-guangzhou:uid/1250000000:photos-1250000000/*",
+                Allowed,
+            ),
+            (
+                "name/cos:*",
+                "qcs::cos::uid/1250000000:photos-1250000000/a/*",
+                Allowed,
+            ),
+            ("cos:PutObject", "qcs::cos:::photos-1250000000/*", Allowed),
+            ("cos:PutObject", "qcs::cos::uin/100000000001:*", Allowed),
+            ("cos:PutObject", "qcs::cos::uid/2:*", Unmentioned),
+            (
+                "cos:PutObject",
+                "qcs::cos:::photos-1250000000/b/*",
+                Unmentioned,
+            ),
+            ("cos:GetObject", "*", Unmentioned),
+        ];
+        for (action, pattern, expected) in rows {
+            let found = policy(&[("allow", action, pattern)]).decide(&["PutObject"], &resource);
+            assert_eq!(found, expected, "{action} on {pattern}");
+        }
+        let said = resource.to_string();
+        assert_eq!(
+            said,
+            "qcs::cos:ap-guangzhou:uid/1250000000:photos-1250000000/a/b.png"
+        );
+    }
+
+    #[test]
     fn a_denial_wins_in_whatever_order_and_silence_denies() {
         let allow = ("allow", "scf:*", "*");
         let deny = ("deny", "scf:Delete*", "qcs::scf:::namespace/prod/*");
@@ -402,6 +455,7 @@ mod tests {
             service: "scf",
             region: "r",
             uin: "1",
+            app_id: 1,
             path: "*",
         };
         let names = &["Invoke", "InvokeFunction"];

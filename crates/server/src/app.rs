@@ -15,7 +15,7 @@ use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use model::{FunctionKind, Limits};
 use sandbox::Isolation;
-use sandbox::network::Network;
+use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use sandbox::user::Standing;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +28,7 @@ use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Operator, Rules};
+use crate::buckets::{self, BucketsError, Doors};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
@@ -98,6 +99,8 @@ pub(crate) enum StartError {
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Buckets(#[from] BucketsError),
     #[error("{step}: {source}")]
     Io {
         step: &'static str,
@@ -130,6 +133,7 @@ pub(crate) async fn up(
         None => None,
     };
     let secure_address = secure.as_ref().map(|(_, address)| *address);
+    let doors = bucket_doors(&config).await?;
     // 2. What keeps.
     let data = &config.data;
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
@@ -154,10 +158,14 @@ pub(crate) async fn up(
         &data.join("events.sqlite"),
         event_budget(&config),
     )?);
+    let kept = config.buckets.as_ref();
+    let objects = kept.map(|settings| buckets::open(data, settings, Arc::new(())));
+    let objects = objects.transpose()?;
     // 3. What runs.
     let functions = network::open(&config).map_err(worker::Error::from)?;
-    let inside = functions.as_ref().map(Network::listen).transpose();
-    let inside = inside.map_err(worker::Error::from)?;
+    let inside = listen_inside(functions.as_ref(), API_PORT)?;
+    let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
+    let inside_buckets = listen_inside(inside_buckets, BUCKET_PORT)?;
     let worker = Arc::new(Worker::new(
         worker_config(&config, binary, users)?,
         functions,
@@ -222,6 +230,9 @@ pub(crate) async fn up(
         config.public_url.as_deref(),
         address,
     ));
+    let served = kept
+        .zip(objects.clone())
+        .map(|(settings, store)| buckets::service(store, access.clone(), settings));
     let guard = access.clone();
     let urls = Arc::new(Urls::new(
         config.region.clone(),
@@ -248,7 +259,7 @@ pub(crate) async fn up(
         worker: worker.clone(),
         packages,
         telemetry: telemetry.clone(),
-        metrics,
+        metrics: metrics.clone(),
         prometheus: Prometheus(prometheus),
         body_room: Semaphore::new(BODY_ROOM_KB),
     };
@@ -263,15 +274,43 @@ pub(crate) async fn up(
         serving.spawn(serve(secure.tap_io(|_| {}), routes, stopped.clone()));
     }
     if let Some(inside) = inside {
-        let inside = into_tokio(inside).map_err(|source| StartError::Io {
-            step: "listen for functions",
-            source,
-        })?;
         let inside = inside.tap_io(send_at_once);
         let routes = before(urls, true, inside_router(gateway));
-        serving.spawn(serve(inside, routes, stopped));
+        serving.spawn(serve(inside, routes, stopped.clone()));
     }
-    announce(address, secure_address, &config, told, &host);
+    let bucket_address = doors.as_ref().map(|doors| doors.address);
+    if let Some((doors, served)) = doors.zip(served) {
+        let (plain, stop) = (doors.plain.tap_io(send_at_once), || stopped.clone());
+        serving.spawn(buckets::serve(
+            plain,
+            served.clone(),
+            false,
+            metrics.clone(),
+            stop(),
+        ));
+        if let Some(secure) = doors.secure {
+            serving.spawn(buckets::serve(
+                secure,
+                served.clone(),
+                true,
+                metrics.clone(),
+                stop(),
+            ));
+        }
+        if let Some(inside) = inside_buckets {
+            let inside = inside.tap_io(send_at_once);
+            serving.spawn(buckets::serve(inside, served, false, metrics, stop()));
+        }
+    }
+    drop(stopped);
+    announce(
+        address,
+        secure_address,
+        bucket_address,
+        &config,
+        told,
+        &host,
+    );
     // 5. The same backwards.
     wait_for_signal().await.map_err(|source| StartError::Io {
         step: "wait for a signal",
@@ -293,6 +332,9 @@ pub(crate) async fn up(
     }
     // Connections with an answer under way get a moment; idle ones are closed at once.
     let _ = tokio::time::timeout(Duration::from_secs(1), serving.join_all()).await;
+    if let Some(objects) = objects {
+        objects.close().await;
+    }
     let last = tokio::task::spawn_blocking(move || {
         worker.close();
         telemetry.flush();
@@ -314,6 +356,39 @@ async fn bind(
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Where buckets are served, if they are.
+async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
+    let Some(settings) = &config.buckets else {
+        return Ok(None);
+    };
+    let (plain, address) = bind(settings.listen, "bucket-listen").await?;
+    let secure = match (&config.tls, settings.tls_listen) {
+        (Some(tls), Some(listen)) => {
+            let (listener, _) = bind(listen, "bucket-tls-listen").await?;
+            Some(tls::open(listener, tls, &config.data)?)
+        }
+        _ => None,
+    };
+    Ok(Some(Doors {
+        plain,
+        address,
+        secure,
+    }))
+}
+
+/// Listens where functions find what virga serves.
+fn listen_inside(network: Option<&Network>, port: u16) -> Result<Option<TcpListener>, StartError> {
+    let Some(network) = network else {
+        return Ok(None);
+    };
+    let listener = network.listen(port).map_err(worker::Error::from)?;
+    let listener = into_tokio(listener).map_err(|source| StartError::Io {
+        step: "listen for functions",
+        source,
+    })?;
+    Ok(Some(listener))
 }
 
 fn send_at_once(stream: &mut TcpStream) {
@@ -342,7 +417,8 @@ fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 fn start_log(config: &Config) {
-    let filter = EnvFilter::new(&config.log);
+    // s3s logs every refusal as its own error, and at finer levels what requests are signed with.
+    let filter = EnvFilter::new(format!("{},s3s=off", config.log));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
@@ -568,6 +644,7 @@ fn prewarm(worker: &Worker, config: &Config) {
 fn announce(
     address: SocketAddr,
     secure: Option<SocketAddr>,
+    buckets: Option<SocketAddr>,
     config: &Config,
     told: bool,
     host: &str,
@@ -578,9 +655,10 @@ fn announce(
     } else {
         data.join(credentials::FILE).display().to_string()
     };
-    let mut also = String::new();
+    let mut also =
+        buckets.map_or_else(String::new, |address| format!("  buckets http://{address}"));
     if let (Some(secure), Some(settings)) = (secure, &config.tls) {
-        also = format!("  tls https://{secure}");
+        also.push_str(&format!("  tls https://{secure}"));
         if settings.source == Source::Authority {
             let ca = data.join(tls::DIRECTORY).join(tls::CA);
             also.push_str(&format!("  ca {}", ca.display()));

@@ -1,7 +1,9 @@
 //! What `virga up` can be told, and where: default < file < environment < flag.
 //!
-//! [`OPTIONS`] is the one list from which flags, variables, file keys, the help and the reference page are made. All
+//! [`options`] is the one list from which flags, variables, file keys, the help and the reference page are made. All
 //! problems are found before anything starts.
+
+mod buckets;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,6 +21,7 @@ use model::{AccountId, Limits};
 use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
+pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 use crate::access::{RateLimits, parse_rates};
 use crate::lineage::Depth;
 use crate::queue::Endpoint;
@@ -51,8 +54,12 @@ const fn opt(
     }
 }
 
-/// The one list.
-pub(crate) const OPTIONS: &[Opt] = &[
+/// The one list, in the order in which it is shown.
+pub(crate) fn options() -> impl Iterator<Item = &'static Opt> {
+    OPTIONS.iter().chain(buckets::OPTIONS)
+}
+
+const OPTIONS: &[Opt] = &[
     opt(
         "listen",
         "ADDRESS",
@@ -447,6 +454,8 @@ pub(crate) struct Config {
     pub(crate) auth_failures: u32,
     pub(crate) role_session: Duration,
     pub(crate) limits: Limits,
+    /// None where buckets are not served.
+    pub(crate) buckets: Option<BucketSettings>,
 }
 
 /// How virga's own log is written.
@@ -486,9 +495,7 @@ pub(crate) fn args() -> Vec<Arg> {
             .overrides_with(option.name)
             .help(format!("{}{default}", option.help))
     };
-    std::iter::once(file)
-        .chain(OPTIONS.iter().map(one))
-        .collect()
+    std::iter::once(file).chain(options().map(one)).collect()
 }
 
 impl Opt {
@@ -506,7 +513,7 @@ pub(crate) fn reference() -> String {
     let mut page = String::from(
         "| key | flag | variable | default | meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for option in OPTIONS {
+    for option in options() {
         let default = if option.default.is_empty() {
             "–".to_owned()
         } else {
@@ -544,7 +551,7 @@ pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
     if let Some(path) = matches.get_one::<String>("config") {
         told.read_file(Path::new(path));
     }
-    for option in OPTIONS {
+    for option in options() {
         let Some(text) = matches.get_one::<String>(option.name) else {
             continue;
         };
@@ -591,7 +598,7 @@ impl Told {
         };
         for (key, value) in table {
             let source = format!("{shown}");
-            match (OPTIONS.iter().find(|option| option.name == key), value) {
+            match (options().find(|option| option.name == key), value) {
                 (Some(option), toml::Value::Table(limits)) if option.name == "limits" => {
                     self.limits = limits
                 }
@@ -602,7 +609,7 @@ impl Told {
                         .push(format!("{key} (in {shown}): a table is not allowed here")),
                 },
                 (None, _) => {
-                    let known: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+                    let known: Vec<_> = options().map(|option| option.name).collect();
                     self.problems.push(format!(
                         "{key} (in {shown}): no such option; there are {}",
                         known.join(", ")
@@ -709,13 +716,13 @@ impl Told {
             auth_failures: self.number("auth_failures", 0, 1_000_000) as u32,
             role_session: self.seconds("role_session"),
             limits: self.limits(),
+            buckets: self.buckets(),
         }
     }
 
     /// What was told, or the default, and where from.
     fn raw(&self, name: &'static str) -> (String, String) {
-        let default = OPTIONS
-            .iter()
+        let default = options()
             .find(|option| option.name == name)
             .map_or("", |option| option.default);
         self.values

@@ -3,6 +3,7 @@
 
 mod access;
 mod app;
+mod buckets;
 mod cli;
 mod clock;
 mod config;

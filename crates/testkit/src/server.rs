@@ -105,6 +105,8 @@ impl Server {
                 "up",
                 "--listen",
                 "127.0.0.1:0",
+                "--bucket-listen",
+                "127.0.0.1:0",
                 "--log-format",
                 "json",
                 // No test is to send a packet beyond this machine.

@@ -34,6 +34,8 @@ use crate::{Pidfd, Result, Step, sys};
 
 /// The port of virga's API inside.
 pub const API_PORT: u16 = 9400;
+/// Where instances find virga's buckets.
+pub const BUCKET_PORT: u16 = 9401;
 /// The name under which instances find it.
 pub const API_NAME: &str = "virga.internal";
 
@@ -105,12 +107,12 @@ impl Network {
         })
     }
 
-    /// Listens where instances find virga's API.
+    /// Listens where instances find virga's API, or its buckets.
     ///
     /// # Errors
     /// The system's error.
-    pub fn listen(&self) -> Result<TcpListener> {
-        let address = SocketAddrV4::new(self.plan.gateway(), API_PORT);
+    pub fn listen(&self, port: u16) -> Result<TcpListener> {
+        let address = SocketAddrV4::new(self.plan.gateway(), port);
         namespace::inside(self.router.as_fd(), || {
             TcpListener::bind(address).step(format!("listen on {address} for instances"))
         })

@@ -222,17 +222,47 @@ impl Access {
             .read(call.secret_id(), token, now)
             .map_err(|fault| refused(fault.to_string()))?;
         call.verify(&key, now)?;
-        let owner = keyring.owners.get(&grant.account);
-        let role = self.inner.catalog.role(grant.account, &grant.role);
-        let role = role.filter(|role| role.value.added == grant.role_added);
-        match (owner, role) {
-            (Some(owner), Some(role)) => {
-                let depth = self.inner.lineage.of_key(call.secret_id());
-                let rights = Rights::Role(role);
-                Ok(Principal::within(owner.clone(), rights, depth))
-            }
-            _ => Err(refused(format!("the role {} is gone", grant.role))),
+        let depth = self.inner.lineage.of_key(call.secret_id());
+        let borrower = self.borrower(keyring, &grant, depth);
+        borrower.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
+    }
+
+    /// Whoever has what was lent, while there is still such a role.
+    fn borrower(
+        &self,
+        keyring: &Keyring,
+        grant: &Grant,
+        depth: crate::lineage::Depth,
+    ) -> Option<Arc<Principal>> {
+        let owner = keyring.owners.get(&grant.account)?;
+        let role = self.inner.catalog.role(grant.account, &grant.role)?;
+        (role.value.added == grant.role_added)
+            .then(|| Principal::within(owner.clone(), Rights::Role(role), depth))
+    }
+
+    /// What a key signs with, and in whose name, by its id and the token that came with it. None where it is not known, disabled
+    /// or over, or the token is not its own.
+    pub(crate) fn key(&self, id: &str, token: Option<&str>) -> Option<(SecretKey, Arc<Principal>)> {
+        let keyring = self.keyring();
+        if id.starts_with(PREFIX) {
+            let now = clock::now_ms() / 1000;
+            let (grant, key) = self.inner.mint.read(id, token?, now).ok()?;
+            let depth = self.inner.lineage.of_key(id);
+            return Some((key, self.borrower(&keyring, &grant, depth)?));
         }
+        let holder = keyring.keys.get(id)?;
+        let usable = token.is_none() && !holder.disabled;
+        usable.then(|| (holder.secret.clone(), holder.principal.clone()))
+    }
+
+    /// Whether an address has not failed too often of late.
+    pub(crate) fn hears(&self, from: IpAddr) -> bool {
+        !self.inner.failures.too_many(from, self.now_ns())
+    }
+
+    /// Hears that a request of an address could not be authenticated.
+    pub(crate) fn failed(&self, from: IpAddr) {
+        self.inner.failures.note(from, self.now_ns());
     }
 
     /// Lets a call of an action through, if the account has not called it too often of late.

@@ -73,16 +73,8 @@ impl Principal {
         region: &str,
         path: &str,
     ) -> Result<(), Error> {
-        let Some(policy) = self.policy() else {
-            return Ok(());
-        };
-        let resource = Resource {
-            service,
-            region,
-            uin: &self.owner.uin,
-            path,
-        };
-        let why = match policy.decide(&scope::names(action), &resource) {
+        let resource = self.resource(service, region, path);
+        let why = match self.decide(action, &resource) {
             Decision::Allowed => return Ok(()),
             Decision::Denied => "a statement denies it",
             Decision::Unmentioned => "no statement allows it",
@@ -91,6 +83,30 @@ impl Principal {
             "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
         );
         Err(Error::new(Code::UnauthorizedOperation, message))
+    }
+
+    /// Something of its own account's.
+    pub(crate) fn resource<'a>(
+        &'a self,
+        service: &'a str,
+        region: &'a str,
+        path: &'a str,
+    ) -> Resource<'a> {
+        Resource {
+            service,
+            region,
+            uin: &self.owner.uin,
+            app_id: self.owner.id.0,
+            path,
+        }
+    }
+
+    /// What its policy says of an action on something of its account's; without a policy it may all.
+    pub(crate) fn decide(&self, action: &str, resource: &Resource<'_>) -> Decision {
+        let policy = self.policy();
+        policy.map_or(Decision::Allowed, |policy| {
+            policy.decide(&scope::names(action), resource)
+        })
     }
 
     /// Whether it may lend a role to a function: what the function does is then done by the role's rights.

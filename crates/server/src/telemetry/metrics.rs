@@ -28,6 +28,9 @@ const TIMERS: &str = "virga_timers";
 const TIMER_LATENESS: &str = "virga_timer_lateness_seconds";
 const TIMERS_MISSED: &str = "virga_timers_missed_total";
 const API_REQUESTS: &str = "virga_api_requests_total";
+const BUCKET_REQUESTS: &str = "virga_bucket_requests_total";
+const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
+const BUCKET_BYTES: &str = "virga_bucket_store_bytes";
 
 /// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
 const BUCKETS: &[f64] = &[
@@ -132,6 +135,15 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "How often a timer's times were too long past to be merely late"
     );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
+    describe_counter!(
+        BUCKET_REQUESTS,
+        "Requests to buckets by API, method and class of status"
+    );
+    describe_histogram!(
+        BUCKET_DURATION,
+        "Time from a request's head to its answer's, by method"
+    );
+    describe_gauge!(BUCKET_BYTES, "Size of all objects and their index");
     Ok(handle)
 }
 
@@ -217,6 +229,30 @@ impl Metrics {
     /// Counts an API request; `code` is empty for success. Both come from closed lists.
     pub(crate) fn api_request(&self, action: &'static str, code: &'static str) {
         counter!(API_REQUESTS, "action" => action, "code" => code).increment(1);
+    }
+
+    /// Counts a request to a bucket. The labels come from closed lists.
+    pub(crate) fn bucket_request(
+        &self,
+        dialect: &'static str,
+        method: &'static str,
+        status: u16,
+        took: std::time::Duration,
+    ) {
+        let class = match status / 100 {
+            1 | 2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        counter!(BUCKET_REQUESTS, "api" => dialect, "method" => method, "status" => class)
+            .increment(1);
+        histogram!(BUCKET_DURATION, "method" => method).record(took.as_secs_f64());
+    }
+
+    /// Sets how much buckets hold.
+    pub(crate) fn bucket_bytes(&self, bytes: u64) {
+        gauge!(BUCKET_BYTES).set(bytes as f64);
     }
 }
 

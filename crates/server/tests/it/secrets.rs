@@ -111,6 +111,8 @@ fn without_its_master_key_a_store_is_not_opened_and_a_new_one_seals_it_anew() {
             "up",
             "--listen",
             "127.0.0.1:0",
+            "--bucket-listen",
+            "off",
             "--network",
             "none",
             "--cgroup",

@@ -203,6 +203,8 @@ fn what_is_wrong_with_a_certificate_is_said() {
             "up",
             "--listen",
             "127.0.0.1:0",
+            "--bucket-listen",
+            "off",
             "--network",
             "none",
             "--cgroup",

@@ -18,7 +18,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker", &["model", "sandbox"]),
     (
         "server",
-        &["catalog", "dispatch", "model", "sandbox", "scf", "worker"],
+        &[
+            "bucket", "catalog", "dispatch", "model", "sandbox", "scf", "worker",
+        ],
     ),
     ("testkit", &["scf"]),
 ];

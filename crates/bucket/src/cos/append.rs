@@ -1,0 +1,108 @@
+//! Appending to an object, which S3 does not know.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use s3s::Body;
+
+use crate::error::StoreError;
+use crate::gate::Principal;
+use crate::names::ObjectKey;
+use crate::refusal::Refusal;
+use crate::serve::{Asked, Inner};
+use crate::store::{Meta, Object, ObjectKind, Put};
+
+const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
+
+/// Appends the body at the position that the request names. Source: COS's page "APPEND Object".
+pub(crate) async fn append(
+    inner: &Inner,
+    asked: &Asked,
+    parts: &Parts,
+    principal: Option<&Principal>,
+    body: Body,
+) -> Result<Response<Body>, Refusal> {
+    let bucket = inner.bucket(asked, principal)?;
+    let (_, key) = asked.target();
+    let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
+    let position = asked.get("position").and_then(|text| text.parse().ok());
+    let position =
+        position.ok_or_else(|| invalid("position must be the object's length, in bytes"))?;
+    inner.may_write(principal, "AppendObject", &bucket, &key)?;
+    let staged = inner.store.stage(body, &[]).await.map_err(refused)?;
+    if let Some(md5) = parts
+        .headers
+        .get("content-md5")
+        .and_then(|value| value.to_str().ok())
+    {
+        staged.check_md5(md5).map_err(refused)?;
+    }
+    let put = Put {
+        meta: meta(&parts.headers),
+        ..Put::default()
+    };
+    let change = asked.change(principal);
+    let appended = inner
+        .store
+        .append(&bucket, &key, position, staged, put, change)
+        .await;
+    let appended = appended.map_err(refused)?;
+    let object = appended.object;
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.extend(facts(&object));
+    headers.insert(NEXT, HeaderValue::from(appended.next_position));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", object.etag)) {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// What COS says of every object.
+pub(crate) fn facts(object: &Object) -> HeaderMap {
+    let kind = match object.kind {
+        ObjectKind::Appendable => "appendable",
+        ObjectKind::Normal | ObjectKind::Multipart(_) => "normal",
+    };
+    HeaderMap::from_iter([
+        (
+            HeaderName::from_static("x-cos-hash-crc64ecma"),
+            HeaderValue::from(object.crc64),
+        ),
+        (
+            HeaderName::from_static("x-cos-object-type"),
+            HeaderValue::from_static(kind),
+        ),
+    ])
+}
+
+/// What the headers of a request say of the object that it makes.
+fn meta(headers: &HeaderMap) -> Meta {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    let user = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix("x-cos-meta-")?;
+        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
+    });
+    Meta {
+        content_type: text("content-type"),
+        cache_control: text("cache-control"),
+        content_disposition: text("content-disposition"),
+        content_encoding: text("content-encoding"),
+        content_language: text("content-language"),
+        expires: text("expires"),
+        redirect: None,
+        user: user.collect(),
+    }
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+}
+
+fn refused(error: StoreError) -> Refusal {
+    crate::s3::refuse(error).into()
+}

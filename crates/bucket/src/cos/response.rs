@@ -1,0 +1,80 @@
+//! An answer of S3's API in the words of COS's.
+
+use http::{HeaderMap, HeaderName};
+
+const OURS: &str = "x-cos-";
+const THEIRS: &str = "x-amz-";
+/// What S3's documents say of themselves, and COS's do not.
+const NAMESPACE: &str = " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
+
+/// Renames headers.
+pub(crate) fn headers(given: HeaderMap) -> HeaderMap {
+    let mut renamed = HeaderMap::with_capacity(given.len());
+    let mut last = None;
+    for (name, value) in given {
+        // A further value of the same header comes without its name.
+        last = name.or(last);
+        let Some(name) = &last else { continue };
+        let ours = name.as_str().strip_prefix(THEIRS);
+        let ours = ours.and_then(|rest| HeaderName::try_from(format!("{OURS}{rest}")).ok());
+        renamed.append(ours.unwrap_or_else(|| name.clone()), value);
+    }
+    renamed
+}
+
+/// Rewrites a document.
+pub(crate) fn document(given: &str) -> String {
+    let said = given.replacen(NAMESPACE, "", 1);
+    if said.contains("<ListAllMyBucketsResult>") {
+        return list_of_buckets(&said);
+    }
+    said
+}
+
+/// Buckets have a place of another name, and times without fractions.
+fn list_of_buckets(given: &str) -> String {
+    let said = given
+        .replace("<BucketRegion>", "<Location>")
+        .replace("</BucketRegion>", "</Location><BucketType>cos</BucketType>");
+    let mut parts = said.split("<CreationDate>");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (date, rest) = part.split_once("</CreationDate>").unwrap_or((part, ""));
+        let whole = date.split_once('.').map_or(date, |(whole, _)| whole);
+        let whole = whole.trim_end_matches('Z');
+        out.push_str(&format!("<CreationDate>{whole}Z</CreationDate>{rest}"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn headers_go_by_the_names_of_cos() {
+        let mut given = HeaderMap::new();
+        for (name, value) in [("x-amz-meta-a", "1"), ("x-amz-meta-a", "2"), ("etag", "3")] {
+            given.append(name, HeaderValue::from_static(value));
+        }
+        let said = headers(given);
+        let values: Vec<_> = said.get_all("x-cos-meta-a").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(said["etag"], "3");
+        assert_eq!(said.len(), 3);
+    }
+
+    #[test]
+    fn documents_are_written_as_cos_writes_them() {
+        let given = "<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Buckets><Bucket>\
+                     <BucketRegion>gz</BucketRegion><CreationDate>2026-01-02T03:04:05.678Z</CreationDate><Name>a-1</Name>\
+                     </Bucket></Buckets></ListAllMyBucketsResult>";
+        let said = "<ListAllMyBucketsResult><Buckets><Bucket><Location>gz</Location><BucketType>cos</BucketType>\
+                    <CreationDate>2026-01-02T03:04:05Z</CreationDate><Name>a-1</Name></Bucket></Buckets></ListAllMyBucketsResult>";
+        assert_eq!(document(given), said);
+        let other = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></Tagging>";
+        assert_eq!(document(other), "<Tagging></Tagging>");
+    }
+}

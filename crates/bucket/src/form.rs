@@ -1,0 +1,390 @@
+//! Uploads by a form, as a page sends them: in COS's dialect and in S3's.
+//!
+//! The form carries a policy, which says what it may hold, and is signed instead of the request. The file comes last and is
+//! streamed. Source: COS's page "POST Object", S3's "Authenticating requests in browser-based uploads using POST".
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use multer::{Constraints, Multipart, SizeLimit};
+use quick_xml::escape::escape;
+use s3s::post_policy::{PostPolicy, PostPolicyCondition};
+use s3s::{Body, S3ErrorCode};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::cos::request::TOKEN;
+use crate::cos::signature::Authorization;
+use crate::gate::Principal;
+use crate::names::{BucketName, ObjectKey};
+use crate::notice::ChangeKind;
+use crate::refusal::Refusal;
+use crate::s3::Dialect;
+use crate::serve::{Asked, Inner};
+use crate::store::{Acl, Meta, Object, Put, StorageClass};
+
+/// Bytes of one field, and of the whole form but its file.
+const FIELD: u64 = 64 << 10;
+const FIELDS: usize = 256;
+/// What is not the user's to be named in a policy.
+const UNNAMED: [&str; 5] = ["file", "policy", "signature", "submit", "x-amz-signature"];
+
+/// The fields in front of the file, names in small letters.
+type Fields = BTreeMap<String, String>;
+
+/// Whether a request is a form.
+pub(crate) fn is_form(parts: &Parts) -> bool {
+    let kind = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    parts.method == Method::POST && kind.is_some_and(|kind| kind.starts_with("multipart/form-data"))
+}
+
+/// Takes a form in.
+pub(crate) async fn upload(
+    inner: &Inner,
+    asked: &Asked,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Refusal> {
+    let kind = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    let boundary = multer::parse_boundary(kind.unwrap_or_default()).map_err(malformed)?;
+    let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
+    let mut form =
+        Multipart::with_constraints(body, boundary, Constraints::new().size_limit(limits));
+    let (fields, file) = fields(&mut form).await?;
+    let signed = verify(inner, asked, &fields)?;
+    let bucket = inner.bucket(asked, signed.as_ref())?;
+    let name = file.file_name().unwrap_or_default().to_owned();
+    let key = fields
+        .get("key")
+        .ok_or_else(|| missing("key"))?
+        .replace("${filename}", &name);
+    let room = check_policy(asked, &fields, &key)?;
+    let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
+    inner.may_write(signed.as_ref(), "PostObject", &bucket, &key)?;
+    let put = put(&fields)?;
+    // No more is read than the policy allows.
+    let (mut read, mut over) = (0, false);
+    let file = file.map(|chunk| {
+        let chunk = chunk.map_err(|error| error.to_string())?;
+        read += chunk.len() as u64;
+        over = read > room.1;
+        if over {
+            Err("the file is longer than the form's policy allows".to_owned())
+        } else {
+            Ok(chunk)
+        }
+    });
+    let staged = inner.store.stage(file, &[]).await;
+    if over {
+        return Err(S3ErrorCode::EntityTooLarge.into());
+    }
+    let staged = staged.map_err(refused)?;
+    if staged.length < room.0 {
+        return Err(S3ErrorCode::EntityTooSmall.into());
+    }
+    if let Some(md5) = fields.get("content-md5") {
+        staged.check_md5(md5).map_err(refused)?;
+    }
+    let change = asked.change(signed.as_ref());
+    let object = inner
+        .store
+        .put(&bucket, &key, staged, put, ChangeKind::Post, change)
+        .await;
+    answer(asked, &fields, &bucket, &key, &object.map_err(refused)?)
+}
+
+/// Reads up to the file.
+async fn fields(
+    form: &mut Multipart<'static>,
+) -> Result<(Fields, multer::Field<'static>), Refusal> {
+    let mut fields = Fields::new();
+    while let Some(mut field) = form.next_field().await.map_err(malformed)? {
+        let name = field.name().unwrap_or_default().to_ascii_lowercase();
+        if name == "file" {
+            return Ok((fields, field));
+        }
+        let mut text = Vec::new();
+        while let Some(chunk) = field.chunk().await.map_err(malformed)? {
+            text.extend_from_slice(&chunk);
+            if text.len() as u64 > FIELD {
+                return Err(invalid(&format!(
+                    "the form's field {name:?} has more than {FIELD} bytes"
+                )));
+            }
+        }
+        if fields.len() >= FIELDS {
+            return Err(invalid(&format!("the form has more than {FIELDS} fields")));
+        }
+        fields.insert(name, String::from_utf8_lossy(&text).into_owned());
+    }
+    Err(missing("file"))
+}
+
+/// Says who signed the policy; nobody where there is no signature.
+fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Option<Principal>, Refusal> {
+    let policy = || {
+        let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
+        let decoded = STANDARD
+            .decode(text)
+            .map_err(|_| invalid("the form's policy is not base64"))?;
+        Ok::<_, Refusal>((text, decoded))
+    };
+    let token = |name: &str| fields.get(name).map(String::as_str);
+    let words: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    // Some clients send all of COS's words as one.
+    let whole = ["signature", "authorization"]
+        .into_iter()
+        .find_map(|name| fields.get(name));
+    let whole = whole.filter(|text| text.starts_with("q-sign-algorithm"));
+    let read = whole
+        .map(|text| Authorization::parse(text))
+        .or_else(|| Authorization::from_query(&words));
+    if let Some(read) = read {
+        let (_, decoded) = policy()?;
+        let compare =
+            |read: &Authorization, secret: &str, now| read.verify_policy(secret, &decoded, now);
+        return inner.verify(asked, read, token(TOKEN), compare).map(Some);
+    }
+    let Some(signature) = fields.get("x-amz-signature") else {
+        return Ok(None);
+    };
+    let credential = fields
+        .get("x-amz-credential")
+        .ok_or_else(|| missing("x-amz-credential"))?;
+    let scope: Vec<_> = credential.split('/').collect();
+    let [id, day, region, service, last] = scope[..] else {
+        return Err(invalid(
+            "x-amz-credential must be KEY/DAY/REGION/s3/aws4_request",
+        ));
+    };
+    let Some(key) = inner.gate.key(id, token("x-amz-security-token")) else {
+        inner.gate.failed(asked.peer.from);
+        return Err(S3ErrorCode::InvalidAccessKeyId.into());
+    };
+    let (text, _) = policy()?;
+    let first = format!("AWS4{}", key.secret);
+    let steps = [day, region, service, last, text.as_str()];
+    let made = steps
+        .into_iter()
+        .fold(first.into_bytes(), |key, text| mac(&key, text.as_bytes()));
+    if !bool::from(hex::encode(made).as_bytes().ct_eq(signature.as_bytes())) {
+        inner.gate.failed(asked.peer.from);
+        return Err(S3ErrorCode::SignatureDoesNotMatch.into());
+    }
+    Ok(Some(key.principal))
+}
+
+fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    // HMAC takes keys of every length, so this never fails.
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec())
+        .unwrap_or_default()
+}
+
+/// Whether the form holds what its policy allows. Says how long the file may be.
+fn check_policy(asked: &Asked, fields: &Fields, key: &str) -> Result<(u64, u64), Refusal> {
+    let mut room = (0, u64::MAX);
+    let Some(text) = fields.get("policy") else {
+        return Ok(room);
+    };
+    let denied = |why: String| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", why);
+    let policy = STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let policy = policy.and_then(|text| PostPolicy::from_json(&text).ok());
+    let policy = policy.ok_or_else(|| {
+        let message = "the form's policy is not JSON with an expiration and conditions";
+        Refusal::new(StatusCode::BAD_REQUEST, "InvalidPolicyDocument", message)
+    })?;
+    let now = s3s::dto::Timestamp::from(std::time::SystemTime::now());
+    if policy.expiration < now {
+        return Err(denied("the form's policy has expired".to_owned()));
+    }
+    let (bucket, _) = asked.target();
+    let value = |field: &str| match field {
+        "bucket" => bucket.clone().unwrap_or_default(),
+        "key" => key.to_owned(),
+        _ => fields.get(field).cloned().unwrap_or_default(),
+    };
+    let mut named = Vec::new();
+    for condition in &policy.conditions {
+        let (field, holds) = match condition {
+            PostPolicyCondition::Eq {
+                field,
+                value: wanted,
+            } => (field, value(&field.to_ascii_lowercase()) == *wanted),
+            PostPolicyCondition::StartsWith { field, prefix } => (
+                field,
+                value(&field.to_ascii_lowercase()).starts_with(prefix.as_str()),
+            ),
+            PostPolicyCondition::ContentLengthRange { min, max } => {
+                room = (*min, *max);
+                continue;
+            }
+        };
+        if !holds {
+            return Err(denied(format!(
+                "the form's policy allows another value of {field}"
+            )));
+        }
+        named.push(field.to_ascii_lowercase());
+    }
+    // S3 wants every field to be named; COS does not.
+    let free = |name: &str| {
+        UNNAMED.contains(&name)
+            || name.starts_with("x-ignore-")
+            || named.iter().any(|one| one == name)
+    };
+    let unnamed = fields.keys().find(|name| !free(name));
+    if let Some(name) = unnamed.filter(|_| fields.contains_key("x-amz-signature")) {
+        return Err(denied(format!(
+            "the form's policy does not name the field {name}"
+        )));
+    }
+    Ok(room)
+}
+
+/// What the form says of the object.
+fn put(fields: &Fields) -> Result<Put, Refusal> {
+    let get = |name: &str| fields.get(name).cloned();
+    let either =
+        |name: &str| get(&format!("x-cos-{name}")).or_else(|| get(&format!("x-amz-{name}")));
+    let user = fields.iter().filter_map(|(name, value)| {
+        let name = name
+            .strip_prefix("x-cos-meta-")
+            .or_else(|| name.strip_prefix("x-amz-meta-"))?;
+        Some((name.to_owned(), value.clone()))
+    });
+    let acl = match get("acl").or_else(|| either("acl")).as_deref() {
+        None | Some("" | "default") => None,
+        Some("private") => Some(Acl::Private),
+        Some("public-read") => Some(Acl::PublicRead),
+        Some("public-read-write") => Some(Acl::PublicReadWrite),
+        Some("authenticated-read") => Some(Acl::AuthenticatedRead),
+        Some(other) => {
+            return Err(invalid(&format!(
+                "acl {other:?} is not known; private and public-read are"
+            )));
+        }
+    };
+    Ok(Put {
+        meta: Meta {
+            content_type: get("content-type"),
+            cache_control: get("cache-control"),
+            content_disposition: get("content-disposition"),
+            content_encoding: get("content-encoding"),
+            content_language: get("content-language"),
+            expires: get("expires"),
+            redirect: None,
+            user: user.collect(),
+        },
+        acl,
+        class: StorageClass::parse(&either("storage-class").unwrap_or_default())
+            .map_err(refused)?,
+        ..Put::default()
+    })
+}
+
+/// What the form wants to be told.
+fn answer(
+    asked: &Asked,
+    fields: &Fields,
+    bucket: &BucketName,
+    key: &ObjectKey,
+    object: &Object,
+) -> Result<Response<Body>, Refusal> {
+    let etag = format!("\"{}\"", object.etag);
+    let path: Vec<_> = key
+        .as_str()
+        .split('/')
+        .map(|part| urlencoding::encode(part).into_owned())
+        .collect();
+    let url = format!("{}/{}", asked.url().trim_end_matches('/'), path.join("/"));
+    let (given, _) = asked.target();
+    let shown = given.unwrap_or_else(|| bucket.as_str().to_owned());
+    let mut response = Response::new(Body::empty());
+    let mut set = |name: HeaderName, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set(ETAG, &etag);
+    let redirect = fields
+        .get("success_action_redirect")
+        .or(fields.get("redirect"));
+    if let Some(redirect) = redirect.filter(|url| !url.is_empty()) {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("bucket", &shown)
+            .append_pair("key", key.as_str())
+            .append_pair("etag", &etag)
+            .finish();
+        let separator = if redirect.contains('?') { '&' } else { '?' };
+        set(LOCATION, &format!("{redirect}{separator}{query}"));
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        return Ok(response);
+    }
+    set(LOCATION, &url);
+    let status = fields.get("success_action_status").map(String::as_str);
+    *response.status_mut() = match status {
+        Some("200") => StatusCode::OK,
+        Some("201") => StatusCode::CREATED,
+        _ => StatusCode::NO_CONTENT,
+    };
+    if status == Some("201") {
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        *response.body_mut() = Body::from(format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Location>{}</Location><Bucket>{}</Bucket><Key>{}</Key>\
+             <ETag>{}</ETag></PostResponse>",
+            escape(url.as_str()),
+            escape(shown.as_str()),
+            escape(key.as_str()),
+            escape(etag.as_str())
+        ));
+    }
+    if asked.dialect == Dialect::Cos {
+        response
+            .headers_mut()
+            .extend(crate::cos::append::facts(object));
+    }
+    Ok(response)
+}
+
+fn malformed(error: multer::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "MalformedPOSTRequest",
+        format!("the form cannot be read: {error}"),
+    )
+}
+
+fn missing(field: &str) -> Refusal {
+    invalid(&format!(
+        "the form has no field {field:?}, which it must have in front of the file"
+    ))
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+}
+
+fn refused(error: crate::error::StoreError) -> Refusal {
+    crate::s3::refuse(error).into()
+}

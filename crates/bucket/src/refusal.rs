@@ -1,0 +1,132 @@
+//! Why a request is not served, in the document that its client reads.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use quick_xml::escape::escape;
+use s3s::{Body, S3Error, S3ErrorCode};
+
+use crate::s3::Dialect;
+
+/// A code and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// Headers that tell more.
+    pub(crate) headers: Box<HeaderMap>,
+}
+
+/// What an answer says of the request that it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) dialect: Dialect,
+    /// What was asked for: the host and the path.
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) request: &'a str,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            headers: Box::default(),
+        }
+    }
+
+    /// Reads the document of an answer.
+    pub(crate) fn read(status: StatusCode, document: &str) -> Self {
+        let part = |name: &str| {
+            let (_, rest) = document.split_once(&format!("<{name}>"))?;
+            let (text, _) = rest.split_once(&format!("</{name}>"))?;
+            quick_xml::escape::unescape(text).ok().map(String::from)
+        };
+        let code = part("Code").unwrap_or_else(|| "InternalError".to_owned());
+        Self::new(status, &code, part("Message").unwrap_or_default())
+    }
+
+    /// The answer.
+    pub(crate) fn answer(self, about: &About<'_>) -> Response<Body> {
+        let said = match about.dialect {
+            Dialect::S3 => self,
+            Dialect::Cos => self.in_cos(),
+        };
+        let text = said.document(about);
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = said.status;
+        *response.headers_mut() = *said.headers;
+        let xml = HeaderValue::from_static("application/xml");
+        response.headers_mut().insert(header::CONTENT_TYPE, xml);
+        response
+    }
+
+    fn document(&self, about: &About<'_>) -> String {
+        let message = if self.message.is_empty() {
+            &self.code
+        } else {
+            &self.message
+        };
+        let (code, message) = (escape(self.code.as_str()), escape(message.as_str()));
+        let request = escape(about.request);
+        match about.dialect {
+            Dialect::S3 => {
+                let resource = escape(about.path);
+                format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
+                     <Resource>{resource}</Resource><RequestId>{request}</RequestId></Error>"
+                )
+            }
+            Dialect::Cos => {
+                let resource = format!("{}{}", about.host, about.path);
+                let resource = escape(resource.as_str());
+                format!(
+                    "<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n\t\
+                     <Resource>{resource}</Resource>\n\t<RequestId>{request}</RequestId>\n\t<TraceId>{request}</TraceId>\n</Error>\n"
+                )
+            }
+        }
+    }
+
+    /// COS has other names for a few of S3's codes. Source: COS's page "Error Codes".
+    fn in_cos(mut self) -> Self {
+        let code = match self.code.as_str() {
+            "KeyTooLongError" => "KeyTooLong",
+            "MaxMessageLengthExceeded" => "EntityTooLarge",
+            "InvalidStorageClass" => "InvalidArgument",
+            _ => return self,
+        };
+        self.code = code.to_owned();
+        self
+    }
+}
+
+impl From<S3Error> for Refusal {
+    fn from(error: S3Error) -> Self {
+        let status = error
+            .status_code()
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut refusal = Self::new(
+            status,
+            error.code().as_str(),
+            error.message().unwrap_or_default(),
+        );
+        refusal.headers = Box::new(error.headers().cloned().unwrap_or_default());
+        refusal
+    }
+}
+
+impl From<S3ErrorCode> for Refusal {
+    fn from(code: S3ErrorCode) -> Self {
+        S3Error::new(code).into()
+    }
+}
+
+/// The header that gives an answer's id.
+pub(crate) fn id_header(dialect: Dialect) -> HeaderName {
+    HeaderName::from_static(match dialect {
+        Dialect::S3 => "x-amz-request-id",
+        Dialect::Cos => "x-cos-request-id",
+    })
+}

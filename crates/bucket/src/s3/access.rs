@@ -1,0 +1,227 @@
+//! The hook before each action: who asks, and whether they may.
+
+use std::sync::Arc;
+
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::path::S3Path;
+use s3s::{S3Result, s3_error};
+
+use super::Door;
+use super::context::Context;
+use super::errors::refuse;
+use crate::gate::Access;
+use crate::store::{Acl, Bucket, Get};
+
+tokio::task_local! {
+    /// The session token that came with the key of the request that this task verifies: `s3s` asks for keys by their ids alone.
+    pub(super) static TOKEN: Option<String>;
+}
+
+fn token() -> Option<String> {
+    TOKEN.try_with(Clone::clone).ok().flatten()
+}
+
+/// The keys that may sign.
+pub(super) struct Keys(pub(super) Arc<Door>);
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
+        match self.0.gate.key(id, token().as_deref()) {
+            Some(key) => Ok(SecretKey::from(key.secret)),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "there is no such key, it is disabled or has expired, or its session token is missing or another's"
+            )),
+        }
+    }
+}
+
+/// What an action does to what it names.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    Read,
+    Write,
+    /// What belongs to the owner, whatever lists say.
+    Own,
+    /// Each object is looked at by the action itself.
+    Each,
+}
+
+/// COS's name of S3's action, and what it does. Whatever is not here is not served.
+fn action(operation: &str) -> Option<(&'static str, Does)> {
+    use Does::{Each, Own, Read, Write};
+    Some(match operation {
+        "ListBuckets" => ("GetService", Own),
+        "CreateBucket" => ("PutBucket", Own),
+        "HeadBucket" => ("HeadBucket", Read),
+        "DeleteBucket" => ("DeleteBucket", Own),
+        "GetBucketLocation" => ("GetBucketLocation", Read),
+        "ListObjects" | "ListObjectsV2" => ("GetBucket", Read),
+        "ListObjectVersions" => ("GetBucketObjectVersions", Read),
+        "ListMultipartUploads" => ("ListMultipartUploads", Read),
+        "GetBucketAcl" => ("GetBucketACL", Own),
+        "PutBucketAcl" => ("PutBucketACL", Own),
+        "GetBucketCors" => ("GetBucketCORS", Own),
+        "PutBucketCors" => ("PutBucketCORS", Own),
+        "DeleteBucketCors" => ("DeleteBucketCORS", Own),
+        "GetBucketTagging" => ("GetBucketTagging", Own),
+        "PutBucketTagging" => ("PutBucketTagging", Own),
+        "DeleteBucketTagging" => ("DeleteBucketTagging", Own),
+        "GetBucketVersioning" => ("GetBucketVersioning", Own),
+        "PutBucketVersioning" => ("PutBucketVersioning", Own),
+        "GetObject" => ("GetObject", Read),
+        "HeadObject" => ("HeadObject", Read),
+        "GetObjectAttributes" => ("HeadObject", Read),
+        "PutObject" | "CopyObject" => ("PutObject", Write),
+        "PostObject" => ("PostObject", Each),
+        "DeleteObject" => ("DeleteObject", Write),
+        "DeleteObjects" => ("DeleteMultipleObjects", Each),
+        "CreateMultipartUpload" => ("InitiateMultipartUpload", Write),
+        "UploadPart" => ("UploadPart", Write),
+        "UploadPartCopy" => ("UploadPartCopy", Write),
+        "ListParts" => ("ListParts", Own),
+        "CompleteMultipartUpload" => ("CompleteMultipartUpload", Write),
+        "AbortMultipartUpload" => ("AbortMultipartUpload", Write),
+        "GetObjectAcl" => ("GetObjectACL", Own),
+        "PutObjectAcl" => ("PutObjectACL", Own),
+        "GetObjectTagging" => ("GetObjectTagging", Own),
+        "PutObjectTagging" => ("PutObjectTagging", Own),
+        "DeleteObjectTagging" => ("DeleteObjectTagging", Own),
+        "RestoreObject" => ("PostObjectRestore", Own),
+        _ => return None,
+    })
+}
+
+/// The hook.
+pub(super) struct Hook(pub(super) Arc<Door>);
+
+#[async_trait::async_trait]
+impl S3Access for Hook {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let door = &self.0;
+        let signer = request
+            .credentials()
+            .map(|credentials| credentials.access_key.clone());
+        if let Some(id) = signer {
+            // The key that signed, and nobody who was said to ask.
+            let key = door.gate.key(&id, token().as_deref());
+            let key = key
+                .ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
+            request.extensions_mut().insert(key.principal);
+        }
+        let context = Context::of(request.extensions_mut());
+        let operation = request.s3_op().name();
+        let (action, does) = action(operation)
+            .ok_or_else(|| s3_error!(NotImplemented, "{operation} is not implemented"))?;
+        match request.s3_path() {
+            S3Path::Root => {
+                let app_id = context
+                    .principal
+                    .as_ref()
+                    .map_or(0, |principal| principal.app_id);
+                door.may(&context, &bucketless(action, app_id), Acl::Private, false)
+            }
+            S3Path::Bucket { bucket } if operation == "CreateBucket" => {
+                let name = door.name(&context, bucket)?;
+                let access = Access {
+                    action,
+                    app_id: name.app_id(),
+                    bucket: Some(name.name()),
+                    key: None,
+                };
+                door.may(&context, &access, Acl::Private, true)
+            }
+            S3Path::Bucket { bucket } => {
+                let bucket = door.bucket(&context, bucket)?;
+                door.check(&context, &bucket, None, action, does).await
+            }
+            S3Path::Object { bucket, key } => {
+                let bucket = door.bucket(&context, bucket)?;
+                door.check(&context, &bucket, Some(key), action, does).await
+            }
+        }
+    }
+}
+
+fn bucketless(action: &str, app_id: u64) -> Access<'_> {
+    Access {
+        action,
+        app_id,
+        bucket: None,
+        key: None,
+    }
+}
+
+impl Door {
+    async fn check(
+        &self,
+        context: &Context,
+        bucket: &Bucket,
+        key: Option<&str>,
+        action: &str,
+        does: Does,
+    ) -> S3Result<()> {
+        match does {
+            Does::Each => Ok(()),
+            Does::Read => match key {
+                Some(key) => self.may_read(context, bucket, key, action).await,
+                None => self.may(context, &of(bucket, None, action), bucket.acl, false),
+            },
+            Does::Write => self.may(context, &of(bucket, key, action), bucket.acl, true),
+            Does::Own => self.may(context, &of(bucket, key, action), Acl::Private, true),
+        }
+    }
+
+    /// Whether the caller may write an object.
+    pub(super) fn may_write(
+        &self,
+        context: &Context,
+        bucket: &Bucket,
+        key: &str,
+        action: &str,
+    ) -> S3Result<()> {
+        self.may(context, &of(bucket, Some(key), action), bucket.acl, true)
+    }
+
+    /// Whether the caller may read an object. Its own list is looked at where nothing else allows it.
+    pub(super) async fn may_read(
+        &self,
+        context: &Context,
+        bucket: &Bucket,
+        key: &str,
+        action: &str,
+    ) -> S3Result<()> {
+        let access = of(bucket, Some(key), action);
+        let denied = match self.may(context, &access, Acl::Private, false) {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        let object = self
+            .store
+            .head(&bucket.name, &super::context::key(key)?, Get::default())
+            .await;
+        match object {
+            // A private object of a public bucket is private.
+            Ok((object, _)) => self.may(context, &access, object.acl.unwrap_or(bucket.acl), false),
+            Err(crate::StoreError::Unavailable(why)) => {
+                Err(refuse(crate::StoreError::Unavailable(why)))
+            }
+            // Whether it is there is for those to know who may list.
+            Err(missing) => match self.may(context, &access, bucket.acl, false) {
+                Ok(()) => Err(refuse(missing)),
+                Err(_) => Err(denied),
+            },
+        }
+    }
+}
+
+fn of<'a>(bucket: &'a Bucket, key: Option<&'a str>, action: &'a str) -> Access<'a> {
+    Access {
+        action,
+        app_id: bucket.name.app_id(),
+        bucket: Some(bucket.name.name()),
+        key,
+    }
+}

@@ -1,0 +1,343 @@
+//! S3's types to the store's, and back.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::HeaderMap;
+use s3s::dto::{self, ETag, ETagCondition, StreamingBlob, Timestamp, TimestampFormat};
+use s3s::{S3Request, S3Result, s3_error};
+
+use super::errors::refuse;
+use crate::names::VersionId;
+use crate::store::{
+    Acl, ByteRange, ChecksumKind, Checksums, Conditions, Object, Restore, StorageClass, Tags,
+};
+
+pub(super) fn timestamp(ms: u64) -> Timestamp {
+    Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms))
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(at: &Timestamp) -> Option<i64> {
+    let mut text = Vec::new();
+    at.format(TimestampFormat::EpochSeconds, &mut text).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    text.split('.').next()?.parse().ok()
+}
+
+/// As a header has it.
+pub(super) fn http_date(at: &Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    at.format(TimestampFormat::HttpDate, &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+pub(super) fn from_http_date(text: &str) -> Option<Timestamp> {
+    Timestamp::parse(TimestampFormat::HttpDate, text).ok()
+}
+
+pub(super) fn etag(object: &Object) -> Option<ETag> {
+    Some(ETag::Strong(object.etag.clone()))
+}
+
+pub(super) fn condition(condition: Option<ETagCondition>) -> Option<String> {
+    condition.map(|condition| match condition {
+        ETagCondition::Any => "*".to_owned(),
+        ETagCondition::ETag(etag) => etag.into_value(),
+    })
+}
+
+pub(super) fn conditions(
+    if_match: Option<ETagCondition>,
+    if_none_match: Option<ETagCondition>,
+    if_modified_since: Option<&Timestamp>,
+    if_unmodified_since: Option<&Timestamp>,
+) -> Conditions {
+    Conditions {
+        if_match: condition(if_match).map(|tag| vec![tag]),
+        if_none_match: condition(if_none_match).map(|tag| vec![tag]),
+        if_modified_since: if_modified_since.and_then(seconds),
+        if_unmodified_since: if_unmodified_since.and_then(seconds),
+    }
+}
+
+pub(super) fn range(range: Option<dto::Range>) -> Option<ByteRange> {
+    range.map(|range| match range {
+        dto::Range::Int { first, last } => ByteRange::From(first, last),
+        dto::Range::Suffix { length } => ByteRange::Last(length),
+    })
+}
+
+pub(super) fn version(version: Option<&str>) -> S3Result<Option<VersionId>> {
+    let Some(text) = version.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match VersionId::parse(text) {
+        Some(version) => Ok(Some(version)),
+        None => Err(s3_error!(
+            InvalidArgument,
+            "version id {text:?} is not one that a version can have"
+        )),
+    }
+}
+
+/// The version that an answer names: none of a bucket that never kept versions.
+pub(super) fn shown_version(
+    object: &Object,
+    versioning: crate::store::Versioning,
+) -> Option<String> {
+    (versioning != crate::store::Versioning::Off).then(|| object.version().to_string())
+}
+
+pub(super) fn class(class: Option<&str>) -> S3Result<StorageClass> {
+    StorageClass::parse(class.unwrap_or_default())
+        .map_err(|e| s3_error!(InvalidStorageClass, "{e}"))
+}
+
+/// The class that an answer names: none of what is kept as usual.
+pub(super) fn shown_class(object: &Object) -> Option<dto::StorageClass> {
+    (object.class != StorageClass::Standard).then(|| object.class.as_str().to_owned().into())
+}
+
+/// Reads a canned list.
+pub(super) fn acl(acl: Option<&str>) -> S3Result<Option<Acl>> {
+    Ok(match acl {
+        None | Some("" | "default") => None,
+        Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => Some(Acl::Private),
+        Some("public-read") => Some(Acl::PublicRead),
+        Some("public-read-write") => Some(Acl::PublicReadWrite),
+        Some("authenticated-read") => Some(Acl::AuthenticatedRead),
+        Some(other) => {
+            return Err(s3_error!(
+                InvalidArgument,
+                "access list {other:?} is not known; use private, public-read, public-read-write, authenticated-read or, for \
+                 objects, default"
+            ));
+        }
+    })
+}
+
+/// Tags as a header has them: `a=1&b=2`.
+pub(super) fn tags(header: Option<&str>) -> Tags {
+    let header = header.unwrap_or_default();
+    form_urlencoded::parse(header.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+pub(super) fn tag_set(tags: Vec<dto::Tag>) -> Tags {
+    let pairs = tags.into_iter();
+    pairs
+        .map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()))
+        .collect()
+}
+
+pub(super) fn shown_tags(tags: &Tags) -> Vec<dto::Tag> {
+    let pairs = tags.iter();
+    pairs
+        .map(|(key, value)| dto::Tag {
+            key: Some(key.clone()),
+            value: Some(value.clone()),
+        })
+        .collect()
+}
+
+/// `x-amz-restore`.
+pub(super) fn restore(object: &Object) -> Option<String> {
+    match object.restore? {
+        Restore::Ongoing { .. } => Some("ongoing-request=\"true\"".to_owned()),
+        Restore::Until(until) => {
+            let date = http_date(&timestamp(until))?;
+            Some(format!("ongoing-request=\"false\", expiry-date=\"{date}\""))
+        }
+    }
+}
+
+/// The checksums that a request's headers announce, with those that follow its body.
+pub(super) fn announced<T>(request: &S3Request<T>) -> Checksums {
+    let mut sums = from_headers(&request.headers);
+    if let Some(trailers) = &request.trailing_headers
+        && let Some(trailing) = trailers.read(from_headers)
+    {
+        sums.crc32 = sums.crc32.or(trailing.crc32);
+        sums.crc32c = sums.crc32c.or(trailing.crc32c);
+        sums.crc64nvme = sums.crc64nvme.or(trailing.crc64nvme);
+        sums.sha1 = sums.sha1.or(trailing.sha1);
+        sums.sha256 = sums.sha256.or(trailing.sha256);
+    }
+    sums
+}
+
+fn from_headers(headers: &HeaderMap) -> Checksums {
+    let get = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    Checksums {
+        crc32: get("x-amz-checksum-crc32"),
+        crc32c: get("x-amz-checksum-crc32c"),
+        crc64nvme: get("x-amz-checksum-crc64nvme"),
+        sha1: get("x-amz-checksum-sha1"),
+        sha256: get("x-amz-checksum-sha256"),
+        composite: false,
+    }
+}
+
+/// The checksums to compute while a body arrives: those that are announced before it or will be after it, or are asked for.
+pub(super) fn kinds(headers: &HeaderMap) -> S3Result<Vec<ChecksumKind>> {
+    let mut kinds = Vec::new();
+    let get = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let names = [
+        ("x-amz-checksum-crc32", ChecksumKind::Crc32),
+        ("x-amz-checksum-crc32c", ChecksumKind::Crc32c),
+        ("x-amz-checksum-crc64nvme", ChecksumKind::Crc64Nvme),
+        ("x-amz-checksum-sha1", ChecksumKind::Sha1),
+        ("x-amz-checksum-sha256", ChecksumKind::Sha256),
+    ];
+    let trailers = get("x-amz-trailer");
+    for (name, kind) in names {
+        let trails = trailers
+            .split(',')
+            .any(|trailer| trailer.trim().eq_ignore_ascii_case(name));
+        if headers.contains_key(name) || trails {
+            kinds.push(kind);
+        }
+    }
+    for asked in ["x-amz-sdk-checksum-algorithm", "x-amz-checksum-algorithm"] {
+        if let Some(kind) = kind(get(asked))?
+            && !kinds.contains(&kind)
+        {
+            kinds.push(kind);
+        }
+    }
+    Ok(kinds)
+}
+
+pub(super) fn kind(name: &str) -> S3Result<Option<ChecksumKind>> {
+    Ok(Some(match name {
+        "" => return Ok(None),
+        "CRC32" => ChecksumKind::Crc32,
+        "CRC32C" => ChecksumKind::Crc32c,
+        "CRC64NVME" => ChecksumKind::Crc64Nvme,
+        "SHA1" => ChecksumKind::Sha1,
+        "SHA256" => ChecksumKind::Sha256,
+        other => {
+            return Err(s3_error!(
+                InvalidRequest,
+                "checksum algorithm {other:?} is not known; use CRC32, CRC32C, CRC64NVME, SHA1 or SHA256"
+            ));
+        }
+    }))
+}
+
+pub(super) fn kind_name(kind: ChecksumKind) -> &'static str {
+    match kind {
+        ChecksumKind::Crc32 => "CRC32",
+        ChecksumKind::Crc32c => "CRC32C",
+        ChecksumKind::Crc64Nvme => "CRC64NVME",
+        ChecksumKind::Sha1 => "SHA1",
+        ChecksumKind::Sha256 => "SHA256",
+    }
+}
+
+pub(super) fn checksum_type(sums: &Checksums) -> Option<dto::ChecksumType> {
+    let name = if sums.composite {
+        "COMPOSITE"
+    } else {
+        "FULL_OBJECT"
+    };
+    (!sums.is_empty()).then(|| name.to_owned().into())
+}
+
+/// Puts checksums into an answer that has a field for each.
+macro_rules! put_sums {
+    ($output:expr, $sums:expr) => {{
+        let sums = $sums.clone();
+        $output.checksum_crc32 = sums.crc32;
+        $output.checksum_crc32c = sums.crc32c;
+        $output.checksum_crc64nvme = sums.crc64nvme;
+        $output.checksum_sha1 = sums.sha1;
+        $output.checksum_sha256 = sums.sha256;
+    }};
+}
+pub(super) use put_sums;
+
+/// What a writer says of an object, from an input that has a field for each.
+macro_rules! meta {
+    ($input:expr) => {
+        crate::store::Meta {
+            content_type: $input
+                .content_type
+                .take()
+                .map(|content_type| content_type.to_string()),
+            cache_control: $input.cache_control.take(),
+            content_disposition: $input.content_disposition.take(),
+            content_encoding: $crate::s3::convert::encoding($input.content_encoding.take()),
+            content_language: $input.content_language.take(),
+            expires: $input
+                .expires
+                .as_ref()
+                .and_then($crate::s3::convert::http_date),
+            redirect: $input.website_redirect_location.take(),
+            user: $input
+                .metadata
+                .take()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+        }
+    };
+}
+pub(super) use meta;
+
+/// What is said of an object's bytes; `aws-chunked` is of the request's alone.
+pub(super) fn encoding(encoding: Option<String>) -> Option<String> {
+    let encoding = encoding?;
+    let kept: Vec<_> = encoding
+        .split(',')
+        .map(str::trim)
+        .filter(|one| *one != "aws-chunked")
+        .collect();
+    (!kept.is_empty() && encoding != "aws-chunked").then(|| kept.join(", "))
+}
+
+/// A body as a stream that can be read once; an empty one where there is none.
+pub(super) fn body(body: Option<StreamingBlob>) -> StreamingBlob {
+    body.unwrap_or_else(|| s3s::Body::empty().into())
+}
+
+/// Refuses what would be taken for kept, and is not.
+pub(super) fn no_encryption<T>(request: &S3Request<T>) -> S3Result<()> {
+    let asked = request.headers.iter().find(|(name, value)| {
+        let name = name.as_str();
+        name.starts_with("x-amz-server-side-encryption-customer")
+            || name.starts_with("x-amz-copy-source-server-side-encryption-customer")
+            || (name == "x-amz-server-side-encryption" && value.as_bytes().starts_with(b"aws:kms"))
+            || name.starts_with("x-amz-object-lock")
+    });
+    match asked {
+        Some((name, _)) => Err(s3_error!(
+            NotImplemented,
+            "{name} is not implemented, and would not be kept; leave it out"
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn part_number(number: Option<i32>) -> S3Result<Option<u32>> {
+    let Some(number) = number else {
+        return Ok(None);
+    };
+    match u32::try_from(number) {
+        Ok(number) if (1..=10_000).contains(&number) => Ok(Some(number)),
+        _ => Err(refuse(crate::StoreError::Invalid(format!(
+            "partNumber is {number}; it may be 1 to 10000"
+        )))),
+    }
+}

@@ -1,0 +1,628 @@
+//! Actions on objects.
+
+use futures_util::TryStreamExt;
+use http::{HeaderName, HeaderValue};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use s3s::dto::*;
+use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
+
+use super::Door;
+use super::buckets::{grants, list_of};
+use super::context::{Context, key};
+use super::convert::{
+    acl, announced, body, checksum_type, class, condition, conditions, etag, from_http_date, kinds,
+    meta, no_encryption, part_number, put_sums, range, restore, shown_class, shown_tags,
+    shown_version, tag_set, tags, timestamp, version,
+};
+use super::errors::refuse;
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey};
+use crate::notice::ChangeKind;
+use crate::store::{
+    Bucket, CopyMeta, Get, Object, ObjectKind, OnPut, Put, Removed, Source, Staged,
+};
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+/// The CRC-64 of COS, which both dialects show.
+pub(super) const CRC64: HeaderName = HeaderName::from_static("x-cos-hash-crc64ecma");
+const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-cos-object-type");
+const NEXT_POSITION: HeaderName = HeaderName::from_static("x-cos-next-append-position");
+
+/// Says what is known of an object in an answer that has a field for each.
+macro_rules! describe {
+    ($output:expr, $object:expr, $bucket:expr, $part:expr) => {{
+        let meta = $object.meta.clone();
+        $output.cache_control = meta.cache_control;
+        $output.content_disposition = meta.content_disposition;
+        $output.content_encoding = meta.content_encoding;
+        $output.content_language = meta.content_language;
+        $output.content_type = Some(
+            meta.content_type
+                .unwrap_or_else(|| "binary/octet-stream".to_owned()),
+        );
+        $output.e_tag = etag(&$object);
+        $output.expires = meta.expires.as_deref().and_then(from_http_date);
+        $output.last_modified = Some(timestamp($object.modified_ms));
+        $output.metadata = Some(meta.user.into_iter().collect());
+        $output.website_redirect_location = meta.redirect;
+        $output.restore = restore(&$object);
+        $output.storage_class = shown_class(&$object);
+        $output.version_id = shown_version(&$object, $bucket.versioning);
+        $output.parts_count = match $object.kind {
+            ObjectKind::Multipart(count) if $part.is_some() => Some(count as i32),
+            _ => None,
+        };
+    }};
+}
+
+impl Door {
+    pub(super) async fn put_object(
+        &self,
+        mut request: S3Request<PutObjectInput>,
+    ) -> Answer<PutObjectOutput> {
+        no_encryption(&request)?;
+        if request.input.write_offset_bytes.is_some() {
+            return Err(s3_error!(
+                NotImplemented,
+                "x-amz-write-offset-bytes is not implemented; use an append or parts"
+            ));
+        }
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
+        let input = &mut request.input;
+        let put = Put {
+            meta: meta!(input),
+            tags: tags(input.tagging.as_deref()),
+            acl: list_of(
+                acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
+                None,
+                &request.headers,
+            )?,
+            class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
+            when: OnPut {
+                if_match: condition(input.if_match.take()),
+                if_none_match: condition(input.if_none_match.take()),
+            },
+        };
+        let staged = self
+            .take_in(&mut request, |input| input.body.take())
+            .await?;
+        if let Some(md5) = &request.input.content_md5 {
+            staged.check_md5(md5).map_err(digest)?;
+        }
+        let stored = self
+            .store
+            .put(&name, &key, staged, put, ChangeKind::Put, context.origin())
+            .await;
+        let object = stored.map_err(refuse)?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let mut output = PutObjectOutput {
+            checksum_type: checksum_type(&object.sums),
+            e_tag: etag(&object),
+            version_id: shown_version(&object, bucket.versioning),
+            ..PutObjectOutput::default()
+        };
+        put_sums!(output, object.sums);
+        Ok(with_crc(S3Response::new(output), &object))
+    }
+
+    /// Takes a request's body in, and compares the checksums that came with it.
+    pub(super) async fn take_in<T>(
+        &self,
+        request: &mut S3Request<T>,
+        take: impl FnOnce(&mut T) -> Option<StreamingBlob>,
+    ) -> S3Result<Staged> {
+        let kinds = kinds(&request.headers)?;
+        let content = body(take(&mut request.input));
+        let staged = self.store.stage(content, &kinds).await.map_err(refuse)?;
+        staged.check(&announced(request)).map_err(refuse)?;
+        Ok(staged)
+    }
+
+    /// An object that came with a form, which `s3s` has verified and read.
+    pub(super) async fn post_object(
+        &self,
+        mut request: S3Request<PostObjectInput>,
+    ) -> Answer<PostObjectOutput> {
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        self.may_write(&context, &bucket, key.as_str(), "PostObject")?;
+        let input = &mut request.input;
+        let put = Put {
+            meta: meta!(input),
+            tags: tags(input.tagging.as_deref()),
+            acl: acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
+            class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
+            when: OnPut::default(),
+        };
+        let content = body(input.body.take());
+        let staged = self.store.stage(content, &[]).await.map_err(refuse)?;
+        let stored = self
+            .store
+            .put(&name, &key, staged, put, ChangeKind::Post, context.origin())
+            .await;
+        let object = stored.map_err(refuse)?;
+        Ok(S3Response::new(PostObjectOutput {
+            e_tag: etag(&object),
+            version_id: shown_version(&object, bucket.versioning),
+            ..PostObjectOutput::default()
+        }))
+    }
+
+    pub(super) async fn get_object(
+        &self,
+        mut request: S3Request<GetObjectInput>,
+    ) -> Answer<GetObjectOutput> {
+        no_encryption(&request)?;
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let input = &mut request.input;
+        let get = Get {
+            version: version(input.version_id.as_deref())?,
+            when: conditions(
+                input.if_match.take(),
+                input.if_none_match.take(),
+                input.if_modified_since.as_ref(),
+                input.if_unmodified_since.as_ref(),
+            ),
+            range: range(input.range),
+            part: part_number(input.part_number)?,
+        };
+        let partial = get.range.is_some() || get.part.is_some();
+        let got = self.store.get(&name, &key, get).await.map_err(refuse)?;
+        let object = got.object;
+        let frames = got.content.into_stream().map_ok(Frame::data);
+        let mut output = GetObjectOutput {
+            accept_ranges: Some("bytes".to_owned()),
+            body: Some(Body::http_body_unsync(StreamBody::new(frames)).into()),
+            content_length: Some((got.range.end - got.range.start) as i64),
+            content_range: partial.then(|| content_range(&got.range, object.size)),
+            ..GetObjectOutput::default()
+        };
+        describe!(output, object, bucket, request.input.part_number);
+        output.tag_count = Some(object.tags.len() as i32).filter(|count| *count > 0);
+        if request.input.checksum_mode.is_some() && !partial {
+            put_sums!(output, object.sums);
+            output.checksum_type = checksum_type(&object.sums);
+        }
+        Ok(with_crc(S3Response::new(output), &object))
+    }
+
+    pub(super) async fn head_object(
+        &self,
+        mut request: S3Request<HeadObjectInput>,
+    ) -> Answer<HeadObjectOutput> {
+        no_encryption(&request)?;
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let input = &mut request.input;
+        let get = Get {
+            version: version(input.version_id.as_deref())?,
+            when: conditions(
+                input.if_match.take(),
+                input.if_none_match.take(),
+                input.if_modified_since.as_ref(),
+                input.if_unmodified_since.as_ref(),
+            ),
+            range: range(input.range),
+            part: part_number(input.part_number)?,
+        };
+        let partial = get.range.is_some() || get.part.is_some();
+        let (object, range) = self.store.head(&name, &key, get).await.map_err(refuse)?;
+        let mut output = HeadObjectOutput {
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: Some((range.end - range.start) as i64),
+            content_range: partial.then(|| content_range(&range, object.size)),
+            ..HeadObjectOutput::default()
+        };
+        describe!(output, object, bucket, request.input.part_number);
+        if request.input.checksum_mode.is_some() && !partial {
+            put_sums!(output, object.sums);
+            output.checksum_type = checksum_type(&object.sums);
+        }
+        let mut response = with_crc(S3Response::new(output), &object);
+        if partial {
+            response.status = Some(http::StatusCode::PARTIAL_CONTENT);
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> Answer<DeleteObjectOutput> {
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
+        let removed = Removed {
+            version: version(request.input.version_id.as_deref())?,
+            key,
+        };
+        let deleted = self
+            .store
+            .delete(&name, removed, context.origin())
+            .await
+            .map_err(refuse)?;
+        Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: deleted.marker.then_some(true),
+            version_id: deleted.version.map(|version| version.to_string()),
+            ..DeleteObjectOutput::default()
+        }))
+    }
+
+    pub(super) async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> Answer<DeleteObjectsOutput> {
+        let context = Context::of(&request.extensions);
+        let bucket = self.bucket(&context, &request.input.bucket)?;
+        let wanted = request.input.delete.objects;
+        if wanted.is_empty() || wanted.len() > 1000 {
+            let count = wanted.len();
+            return Err(s3_error!(
+                MalformedXML,
+                "the document names {count} objects; it may name 1 to 1000"
+            ));
+        }
+        let quiet = request.input.delete.quiet == Some(true);
+        let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+        let removals = wanted
+            .into_iter()
+            .map(|one| self.remove(&context, &bucket, one));
+        for (one, result) in futures_util::future::join_all(removals).await {
+            match result {
+                Ok(_) if quiet => {}
+                Ok(done) => deleted.push(DeletedObject {
+                    delete_marker: done.marker.then_some(true),
+                    delete_marker_version_id: done
+                        .version
+                        .filter(|_| done.marker)
+                        .map(|version| version.to_string()),
+                    key: Some(one.key),
+                    version_id: one.version_id,
+                }),
+                Err(refused) => errors.push(Error {
+                    code: Some(refused.code().as_str().to_owned()),
+                    key: Some(one.key),
+                    message: refused.message().map(str::to_owned),
+                    version_id: one.version_id,
+                }),
+            }
+        }
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted: Some(deleted),
+            errors: Some(errors),
+            request_charged: None,
+        }))
+    }
+
+    async fn remove(
+        &self,
+        context: &Context,
+        bucket: &Bucket,
+        one: ObjectIdentifier,
+    ) -> (ObjectIdentifier, S3Result<crate::store::Deleted>) {
+        let removal = async {
+            self.may_write(context, bucket, &one.key, "DeleteMultipleObjects")?;
+            let removed = Removed {
+                key: key(&one.key)?,
+                version: version(one.version_id.as_deref())?,
+            };
+            self.store
+                .delete(&bucket.name, removed, context.origin())
+                .await
+                .map_err(refuse)
+        };
+        let result = removal.await;
+        (one, result)
+    }
+
+    pub(super) async fn copy_object(
+        &self,
+        mut request: S3Request<CopyObjectInput>,
+    ) -> Answer<CopyObjectOutput> {
+        no_encryption(&request)?;
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
+        let input = &mut request.input;
+        let when = conditions(
+            input.copy_source_if_match.take(),
+            input.copy_source_if_none_match.take(),
+            input.copy_source_if_modified_since.as_ref(),
+            input.copy_source_if_unmodified_since.as_ref(),
+        );
+        let replaces = directive(
+            input
+                .metadata_directive
+                .as_ref()
+                .map(MetadataDirective::as_str),
+            "x-amz-metadata-directive",
+        )?;
+        let retags = directive(
+            input
+                .tagging_directive
+                .as_ref()
+                .map(TaggingDirective::as_str),
+            "x-amz-tagging-directive",
+        )?;
+        let change = CopyMeta {
+            meta: replaces.then(|| meta!(input)),
+            tags: retags.then(|| tags(input.tagging.as_deref())),
+            class: input
+                .storage_class
+                .as_ref()
+                .map(|name| class(Some(name.as_str())))
+                .transpose()?,
+            acl: list_of(
+                acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
+                None,
+                &request.headers,
+            )?,
+        };
+        let source = self
+            .source(&context, &request.input.copy_source, when)
+            .await?;
+        let from = self.store.bucket(&source.bucket).map_err(refuse)?;
+        let copied = self
+            .store
+            .copy(source, &name, &key, change, context.origin())
+            .await;
+        let (copy, old) = copied.map_err(refuse)?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let mut result = CopyObjectResult {
+            checksum_type: checksum_type(&copy.sums),
+            e_tag: etag(&copy),
+            last_modified: Some(timestamp(copy.modified_ms)),
+            ..CopyObjectResult::default()
+        };
+        put_sums!(result, copy.sums);
+        let output = CopyObjectOutput {
+            copy_object_result: Some(result),
+            copy_source_version_id: shown_version(&old, from.versioning),
+            version_id: shown_version(&copy, bucket.versioning),
+            ..CopyObjectOutput::default()
+        };
+        Ok(with_crc(S3Response::new(output), &copy))
+    }
+
+    /// What a copy's source names, where the caller may read it.
+    pub(super) async fn source(
+        &self,
+        context: &Context,
+        source: &CopySource,
+        when: crate::store::Conditions,
+    ) -> S3Result<Source> {
+        let CopySource::Bucket {
+            bucket,
+            key: wanted,
+            version_id,
+        } = source
+        else {
+            return Err(s3_error!(
+                NotImplemented,
+                "a copy's source is <bucket>/<key>; access points are not implemented"
+            ));
+        };
+        let bucket = self.bucket(context, bucket)?;
+        self.may_read(context, &bucket, wanted, "GetObject").await?;
+        Ok(Source {
+            bucket: bucket.name.clone(),
+            key: key(wanted)?,
+            version: version(version_id.as_deref())?,
+            when,
+        })
+    }
+
+    pub(super) async fn get_object_acl(
+        &self,
+        request: S3Request<GetObjectAclInput>,
+    ) -> Answer<GetObjectAclOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let object = self
+            .known(&name, &key, request.input.version_id.as_deref())
+            .await?;
+        Ok(S3Response::new(GetObjectAclOutput {
+            grants: Some(grants(
+                self.owner(name.app_id()),
+                object.acl.unwrap_or_default(),
+            )),
+            owner: Some(self.owner(name.app_id())),
+            request_charged: None,
+        }))
+    }
+
+    pub(super) async fn put_object_acl(
+        &self,
+        request: S3Request<PutObjectAclInput>,
+    ) -> Answer<PutObjectAclOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let canned = acl(request.input.acl.as_ref().map(ObjectCannedACL::as_str))?;
+        let list = list_of(
+            canned,
+            request.input.access_control_policy,
+            &request.headers,
+        )?;
+        let version = version(request.input.version_id.as_deref())?;
+        self.store
+            .set_object_acl(&name, &key, version, list)
+            .await
+            .map_err(refuse)?;
+        Ok(S3Response::new(PutObjectAclOutput::default()))
+    }
+
+    pub(super) async fn get_object_tagging(
+        &self,
+        request: S3Request<GetObjectTaggingInput>,
+    ) -> Answer<GetObjectTaggingOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let object = self
+            .known(&name, &key, request.input.version_id.as_deref())
+            .await?;
+        Ok(S3Response::new(GetObjectTaggingOutput {
+            tag_set: shown_tags(&object.tags),
+            version_id: self.versioned(&name, &object)?,
+        }))
+    }
+
+    pub(super) async fn put_object_tagging(
+        &self,
+        request: S3Request<PutObjectTaggingInput>,
+    ) -> Answer<PutObjectTaggingOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let version = version(request.input.version_id.as_deref())?;
+        let tags = tag_set(request.input.tagging.tag_set);
+        self.store
+            .set_object_tags(&name, &key, version, tags)
+            .await
+            .map_err(refuse)?;
+        Ok(S3Response::new(PutObjectTaggingOutput::default()))
+    }
+
+    pub(super) async fn delete_object_tagging(
+        &self,
+        request: S3Request<DeleteObjectTaggingInput>,
+    ) -> Answer<DeleteObjectTaggingOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let version = version(request.input.version_id.as_deref())?;
+        self.store
+            .set_object_tags(&name, &key, version, Vec::new())
+            .await
+            .map_err(refuse)?;
+        Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+    }
+
+    pub(super) async fn get_object_attributes(
+        &self,
+        request: S3Request<GetObjectAttributesInput>,
+    ) -> Answer<GetObjectAttributesOutput> {
+        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let object = self
+            .known(&name, &key, request.input.version_id.as_deref())
+            .await?;
+        let wanted = &request.input.object_attributes;
+        let asks = |attribute: &str| {
+            wanted
+                .iter()
+                .any(|wanted| wanted.as_str().eq_ignore_ascii_case(attribute))
+        };
+        let mut checksum = Checksum {
+            checksum_type: checksum_type(&object.sums),
+            ..Checksum::default()
+        };
+        put_sums!(checksum, object.sums);
+        let parts = match object.kind {
+            ObjectKind::Multipart(count) => Some(count as i32),
+            _ => None,
+        };
+        Ok(S3Response::new(GetObjectAttributesOutput {
+            checksum: (asks("Checksum") && !object.sums.is_empty()).then_some(checksum),
+            e_tag: etag(&object).filter(|_| asks("ETag")),
+            last_modified: Some(timestamp(object.modified_ms)),
+            object_parts: parts.filter(|_| asks("ObjectParts")).map(|count| {
+                GetObjectAttributesParts {
+                    total_parts_count: Some(count),
+                    ..GetObjectAttributesParts::default()
+                }
+            }),
+            object_size: asks("ObjectSize").then_some(object.size as i64),
+            storage_class: asks("StorageClass").then(|| object.class.as_str().to_owned().into()),
+            version_id: self.versioned(&name, &object)?,
+            ..GetObjectAttributesOutput::default()
+        }))
+    }
+
+    pub(super) async fn restore_object(
+        &self,
+        request: S3Request<RestoreObjectInput>,
+    ) -> Answer<RestoreObjectOutput> {
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
+        let days = request
+            .input
+            .restore_request
+            .and_then(|restore| restore.days)
+            .unwrap_or(1);
+        let version = version(request.input.version_id.as_deref())?;
+        let days = u32::try_from(days).unwrap_or_default();
+        let begun = self
+            .store
+            .restore(&name, &key, version, days, context.origin())
+            .await
+            .map_err(refuse)?;
+        let status = if begun {
+            http::StatusCode::ACCEPTED
+        } else {
+            http::StatusCode::OK
+        };
+        Ok(S3Response::with_status(
+            RestoreObjectOutput::default(),
+            status,
+        ))
+    }
+
+    async fn known(
+        &self,
+        name: &BucketName,
+        key: &ObjectKey,
+        wanted: Option<&str>,
+    ) -> S3Result<Object> {
+        let get = Get {
+            version: version(wanted)?,
+            ..Get::default()
+        };
+        let (object, _) = self.store.head(name, key, get).await.map_err(refuse)?;
+        Ok(object)
+    }
+
+    fn versioned(&self, name: &BucketName, object: &Object) -> S3Result<Option<String>> {
+        let bucket = self.store.bucket(name).map_err(refuse)?;
+        Ok(shown_version(object, bucket.versioning))
+    }
+}
+
+fn content_range(range: &std::ops::Range<u64>, size: u64) -> String {
+    // A part may be empty; a range never is.
+    format!(
+        "bytes {}-{}/{size}",
+        range.start,
+        range.end.saturating_sub(1)
+    )
+}
+
+/// Whether a directive says that something is replaced.
+fn directive(given: Option<&str>, name: &str) -> S3Result<bool> {
+    match given {
+        None | Some("COPY" | "Copy") => Ok(false),
+        Some("REPLACE" | "Replaced") => Ok(true),
+        Some(other) => Err(s3_error!(
+            InvalidArgument,
+            "{name} is {other:?}; it may be COPY or REPLACE"
+        )),
+    }
+}
+
+pub(super) fn digest(why: StoreError) -> s3s::S3Error {
+    match why {
+        StoreError::Invalid(message) => s3_error!(InvalidDigest, "{message}"),
+        other => refuse(other),
+    }
+}
+
+/// Adds what COS says of an object, which does no harm in S3's dialect.
+pub(super) fn with_crc<T>(mut response: S3Response<T>, object: &Object) -> S3Response<T> {
+    response
+        .headers
+        .insert(CRC64, HeaderValue::from(object.crc64));
+    let kind = match object.kind {
+        ObjectKind::Appendable => "appendable",
+        _ => "normal",
+    };
+    let headers = &mut response.headers;
+    headers.insert(OBJECT_TYPE, HeaderValue::from_static(kind));
+    if object.kind == ObjectKind::Appendable {
+        headers.insert(NEXT_POSITION, HeaderValue::from(object.size));
+    }
+    response
+}

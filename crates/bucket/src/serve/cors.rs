@@ -1,0 +1,165 @@
+//! What pages of other origins may do with a bucket, as its configuration says.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::store::CorsRule;
+
+/// What decides whether an answer is another.
+const DECIDE: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
+
+/// What a browser that asks before it sends is told; none where no rule allows it.
+pub(super) fn preflight(rules: &[CorsRule], asked: &HeaderMap) -> Option<HeaderMap> {
+    let method = text(asked, &ACCESS_CONTROL_REQUEST_METHOD)?;
+    let wanted = text(asked, &ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
+    let names = || {
+        wanted
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+    };
+    let rule = rules.iter().find(|rule| {
+        let like = |name: &str| {
+            rule.headers
+                .iter()
+                .any(|allowed| is_like(&allowed.to_lowercase(), &name.to_lowercase()))
+        };
+        is_about(rule, text(asked, &ORIGIN), method) && names().all(like)
+    })?;
+    let mut said = allowed(rule, asked);
+    set(&mut said, ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    if let Some(seconds) = rule.max_age {
+        set(&mut said, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
+    }
+    Some(said)
+}
+
+/// Tells a browser what it may show of an answer.
+pub(super) fn mark(rules: &[CorsRule], method: &str, asked: &HeaderMap, answer: &mut HeaderMap) {
+    let origin = text(asked, &ORIGIN);
+    if let Some(rule) = rules.iter().find(|rule| is_about(rule, origin, method)) {
+        answer.extend(allowed(rule, asked));
+    }
+}
+
+fn is_about(rule: &CorsRule, origin: Option<&str>, method: &str) -> bool {
+    let from =
+        origin.is_some_and(|origin| rule.origins.iter().any(|allowed| is_like(allowed, origin)));
+    from && rule.methods.iter().any(|allowed| allowed == method)
+}
+
+fn allowed(rule: &CorsRule, asked: &HeaderMap) -> HeaderMap {
+    let mut said = HeaderMap::new();
+    let any = rule.origins.iter().any(|origin| origin == "*");
+    let origin = text(asked, &ORIGIN).unwrap_or_default();
+    set(
+        &mut said,
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        if any { "*" } else { origin },
+    );
+    if !any {
+        set(&mut said, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+    }
+    set(
+        &mut said,
+        ACCESS_CONTROL_ALLOW_METHODS,
+        &rule.methods.join(", "),
+    );
+    set(
+        &mut said,
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        &rule.expose.join(", "),
+    );
+    set(&mut said, VARY, DECIDE);
+    said
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value)
+        && !value.is_empty()
+    {
+        headers.insert(name, value);
+    }
+}
+
+/// Whether a text is like a pattern, in which one `*` stands for anything.
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, tail)) => {
+            text.len() >= head.len() + tail.len() && text.starts_with(head) && text.ends_with(tail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(origin: &str) -> CorsRule {
+        CorsRule {
+            origins: vec![origin.into()],
+            methods: vec!["GET".into(), "PUT".into()],
+            headers: vec!["x-cos-*".into(), "content-type".into()],
+            expose: vec!["ETag".into()],
+            max_age: Some(60),
+            ..CorsRule::default()
+        }
+    }
+
+    fn asking(origin: &'static str, method: &'static str, headers: &'static str) -> HeaderMap {
+        let rows = [
+            (ORIGIN, origin),
+            (ACCESS_CONTROL_REQUEST_METHOD, method),
+            (ACCESS_CONTROL_REQUEST_HEADERS, headers),
+        ];
+        rows.into_iter()
+            .map(|(name, value)| (name, HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_says_who_may_send_what() {
+        let rows = [
+            (
+                "https://*.a.com",
+                "https://b.a.com",
+                "PUT",
+                "X-Cos-Acl, Content-Type",
+                Some("https://b.a.com"),
+            ),
+            ("*", "https://b.a.com", "GET", "", Some("*")),
+            ("https://a.com", "https://b.com", "GET", "", None),
+            ("*", "https://b.com", "DELETE", "", None),
+            ("*", "https://b.com", "GET", "x-other", None),
+        ];
+        for (allowed, origin, method, headers, expected) in rows {
+            let asked = asking(origin, method, headers);
+            let said = preflight(&[rule("https://other.com"), rule(allowed)], &asked);
+            let said = said
+                .as_ref()
+                .map(|said| said[&ACCESS_CONTROL_ALLOW_ORIGIN].to_str().expect("text"));
+            assert_eq!(said, expected, "{allowed} {origin} {method} {headers}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_what_a_page_may_see() {
+        let mut answer = HeaderMap::new();
+        let asked = asking("https://a.com", "GET", "");
+        mark(&[rule("https://a.com")], "GET", &asked, &mut answer);
+        assert_eq!(answer[&ACCESS_CONTROL_EXPOSE_HEADERS], "ETag");
+        assert_eq!(answer[&ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        let mut other = HeaderMap::new();
+        mark(&[rule("https://a.com")], "DELETE", &asked, &mut other);
+        assert!(other.is_empty());
+    }
+}

@@ -1,0 +1,648 @@
+//! What a listener is to do with a request: whose dialect it is in, which bucket it means, and the way to the answer.
+//!
+//! A request of COS's dialect is verified here, rewritten, and takes S3's way; its answer is rewritten back. One of S3's is for
+//! `s3s` to verify. Forms, appending, and a browser's questions are answered here, since S3's way has no room for them.
+
+mod body;
+mod cors;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Body as HttpBody;
+use s3s::{Body, S3ErrorCode, StdError};
+use tracing::{debug, error};
+
+use self::body::Moving;
+use crate::cos::request::{self, TOKEN};
+use crate::cos::signature::{Authorization, Fault, Signed};
+use crate::cos::{append, response};
+use crate::form;
+use crate::gate::{Access, Gate, Principal};
+use crate::host::Hosts;
+use crate::names::{BucketName, ObjectKey};
+use crate::refusal::{About, Refusal, id_header};
+use crate::s3::{self, Call, Dialect, Service};
+use crate::store::{self, Acl, Store};
+
+/// Serves requests. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Serve {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) gate: Arc<dyn Gate>,
+    s3: Service,
+    hosts: Hosts,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Their address.
+    pub from: IpAddr,
+    /// Whether they came over TLS.
+    pub secure: bool,
+}
+
+/// A request, as far as it is read at its door.
+pub(crate) struct Asked {
+    pub(crate) dialect: Dialect,
+    pub(crate) peer: Peer,
+    /// Its id.
+    pub(crate) id: String,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) query: Vec<(String, String)>,
+    /// The bucket that its host names.
+    pub(crate) host_bucket: Option<String>,
+}
+
+/// The longest document of an answer.
+const DOCUMENT: usize = 32 << 20;
+/// Parameters by which something other than an object's bytes is asked for.
+const ABOUT_OBJECTS: &[&str] = &[
+    "acl",
+    "attributes",
+    "legal-hold",
+    "retention",
+    "tagging",
+    "uploadId",
+];
+
+impl Serve {
+    /// Serves a store to those whom the gate lets in.
+    pub fn new(store: Store, gate: Arc<dyn Gate>, hosts: Hosts) -> Self {
+        let s3 = s3::service(store.clone(), gate.clone(), hosts.clone());
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                gate,
+                s3,
+                hosts,
+            }),
+        }
+    }
+
+    /// Bytes that the store holds.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.store.used_bytes()
+    }
+
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError>,
+    {
+        let begun = Instant::now();
+        let (parts, body) = request.into_parts();
+        if is_health(&parts) {
+            return Response::new(Body::from("ok\n".to_owned()));
+        }
+        let asked = self.read(&parts, peer);
+        let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
+        let headers = origin.is_some().then(|| parts.headers.clone());
+        let bucket = self.bucket(&asked, &parts.headers);
+        let body = Body::http_body_unsync(Moving::new(body));
+        let answered = self.route(&asked, parts, body).await;
+        let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
+        if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)
+            && let Ok(bucket) = self.inner.store.bucket(&bucket)
+        {
+            cors::mark(
+                &bucket.cors,
+                method.as_str(),
+                &asked,
+                response.headers_mut(),
+            );
+        }
+        if let Ok(id) = HeaderValue::from_str(&asked.id) {
+            response.headers_mut().insert(id_header(asked.dialect), id);
+        }
+        response.extensions_mut().insert(asked.dialect);
+        debug!(
+            request = %asked.id,
+            from = %peer.from,
+            api = asked.dialect.as_str(),
+            %method,
+            host = %asked.host,
+            path = %asked.path,
+            status = response.status().as_u16(),
+            took_us = begun.elapsed().as_micros() as u64,
+            "answered"
+        );
+        response
+    }
+
+    fn read(&self, parts: &Parts, peer: Peer) -> Asked {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host
+            .or(parts.uri.authority().map(http::uri::Authority::as_str))
+            .unwrap_or_default();
+        let read = self.inner.hosts.read(host);
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        let query: Vec<_> = form_urlencoded::parse(query).into_owned().collect();
+        let has = |wanted: &str| query.iter().any(|(name, _)| name == wanted);
+        let signed = parts
+            .headers
+            .get(AUTHORIZATION)
+            .map_or(&[][..], HeaderValue::as_bytes);
+        let dialect = if signed.starts_with(b"q-sign-algorithm") || has("q-sign-algorithm") {
+            Dialect::Cos
+        } else if !signed.is_empty() || has("X-Amz-Signature") || has("Signature") {
+            Dialect::S3
+        } else if read.cos
+            || parts
+                .headers
+                .keys()
+                .any(|name| name.as_str().starts_with("x-cos-"))
+        {
+            Dialect::Cos
+        } else {
+            Dialect::S3
+        };
+        Asked {
+            dialect,
+            peer,
+            id: new_id(),
+            host: host.to_owned(),
+            path: parts.uri.path().to_owned(),
+            query,
+            host_bucket: read.bucket.map(str::to_owned),
+        }
+    }
+
+    async fn route(
+        &self,
+        asked: &Asked,
+        parts: Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Refusal> {
+        if parts.method == Method::OPTIONS {
+            return self.preflight(asked, &parts.headers);
+        }
+        if !self.inner.gate.hears(asked.peer.from) {
+            let message = "too many requests of this address were not signed well; check the credentials and try again in a while";
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SlowDown",
+                message,
+            ));
+        }
+        if form::is_form(&parts) {
+            return form::upload(&self.inner, asked, &parts, body).await;
+        }
+        match asked.dialect {
+            Dialect::S3 => self.s3(asked, parts, body).await,
+            Dialect::Cos => self.cos(asked, parts, body).await,
+        }
+    }
+
+    /// The way of a request in COS's dialect.
+    async fn cos(
+        &self,
+        asked: &Asked,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Refusal> {
+        let principal = self.verify(asked, &parts)?;
+        if let Some(name) = request::not_served(&asked.query) {
+            let message = format!(
+                "virga's buckets do not serve what {name:?} asks for; docs/compatibility.md lists what they do"
+            );
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplemented",
+                message,
+            ));
+        }
+        if parts.method == Method::POST && asked.has("append") {
+            return append::append(&self.inner, asked, &parts, principal.as_ref(), body).await;
+        }
+        let forbids = request::forbids_overwrite(&parts.headers);
+        let (method, object) = (parts.method.clone(), asked.is_object(&parts.method));
+        request::to_s3(&mut parts, asked.host_bucket.as_deref(), &self.inner.hosts).map_err(
+            |error| {
+                let message = format!("the request cannot be read: {error}");
+                Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+            },
+        )?;
+        parts.extensions.insert(asked.call());
+        if let Some(principal) = principal {
+            parts.extensions.insert(principal);
+        }
+        let body = request::body(&mut parts, asked, body).await?;
+        let answered = self.call(parts, body).await?;
+        if forbids && answered.status() == StatusCode::PRECONDITION_FAILED {
+            let message =
+                "the object exists already, and x-cos-forbid-overwrite says that it may not";
+            return Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "FileAlreadyExists",
+                message,
+            ));
+        }
+        let mut answered = self.finish(asked, &method, object, answered).await?;
+        let headers = std::mem::take(answered.headers_mut());
+        *answered.headers_mut() = response::headers(headers);
+        Ok(answered)
+    }
+
+    /// The way of a request in S3's dialect.
+    async fn s3(
+        &self,
+        asked: &Asked,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Refusal> {
+        parts.extensions.insert(asked.call());
+        if parts
+            .headers
+            .get(AUTHORIZATION)
+            .is_some_and(HeaderValue::is_empty)
+        {
+            parts.headers.remove(AUTHORIZATION);
+        }
+        let (method, object) = (parts.method.clone(), asked.is_object(&parts.method));
+        let answered = self.call(parts, body).await?;
+        self.finish(asked, &method, object, answered).await
+    }
+
+    async fn call(&self, parts: Parts, body: Body) -> Result<Response<Body>, Refusal> {
+        let answered = self.inner.s3.call(Request::from_parts(parts, body)).await;
+        answered.map_err(|failed| {
+            error!(error = %StdError::from(failed), "a request to a bucket failed");
+            Refusal::from(S3ErrorCode::InternalError)
+        })
+    }
+
+    /// Says who signed a request; nobody where it is not signed.
+    fn verify(&self, asked: &Asked, parts: &Parts) -> Result<Option<Principal>, Refusal> {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let read = match header.filter(|text| !text.is_empty()) {
+            Some(text) => Authorization::parse(text),
+            None => match Authorization::from_query(&asked.query) {
+                Some(read) => read,
+                None => return Ok(None),
+            },
+        };
+        let token = parts
+            .headers
+            .get(TOKEN)
+            .and_then(|value| value.to_str().ok());
+        let signed = Signed {
+            method: &parts.method,
+            path: &asked.path,
+            query: &asked.query,
+            headers: &parts.headers,
+        };
+        self.inner
+            .verify(
+                asked,
+                read,
+                token.or(asked.get(TOKEN)),
+                |read, secret, now| read.verify(secret, &signed, now),
+            )
+            .map(Some)
+    }
+
+    /// Gives an answer what its dialect wants to be told.
+    async fn finish(
+        &self,
+        asked: &Asked,
+        method: &Method,
+        object: bool,
+        answered: Response<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut parts, mut body) = answered.into_parts();
+        let failed = parts.status.is_client_error() || parts.status.is_server_error();
+        let xml = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind == "application/xml");
+        let completes = *method == Method::POST && asked.has("uploadId");
+        let of_interest = failed || (!object && asked.dialect == Dialect::Cos) || completes;
+        if !xml || !of_interest {
+            return Ok(Response::from_parts(parts, body));
+        }
+        let document = body.store_all_limited(DOCUMENT).await.map_err(|error| {
+            error!(%error, "an answer about a bucket cannot be read");
+            Refusal::from(S3ErrorCode::InternalError)
+        })?;
+        let text = String::from_utf8_lossy(&document);
+        if failed {
+            let mut refusal = Refusal::read(parts.status, &text);
+            if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&refusal.code.as_str()) {
+                self.inner.gate.failed(asked.peer.from);
+            }
+            parts.headers.remove(CONTENT_LENGTH);
+            refusal.headers = Box::new(parts.headers);
+            return Err(refusal);
+        }
+        let mut text = text.into_owned();
+        if asked.dialect == Dialect::Cos {
+            text = response::document(&text);
+        }
+        if completes {
+            text = with_location(&text, &asked.url());
+        }
+        parts.headers.remove(CONTENT_LENGTH);
+        Ok(Response::from_parts(parts, Body::from(text)))
+    }
+
+    fn preflight(&self, asked: &Asked, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+        let bucket = self
+            .bucket(asked, headers)
+            .and_then(|name| self.inner.store.bucket(&name).ok());
+        let said = bucket.and_then(|bucket| cors::preflight(&bucket.cors, headers));
+        let Some(said) = said else {
+            let message =
+                "no rule of the bucket's CORS configuration allows this; its owner can add one";
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "AccessForbidden",
+                message,
+            ));
+        };
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = said;
+        Ok(response)
+    }
+
+    /// The bucket that a request means. One that does not go by its full name is the signer's.
+    fn bucket(&self, asked: &Asked, headers: &HeaderMap) -> Option<BucketName> {
+        let name = asked.bucket_name()?;
+        let full = BucketName::parse(&name)
+            .ok()
+            .filter(|name| self.inner.store.bucket(name).is_ok());
+        full.or_else(|| {
+            let (id, token) = asked.signer(headers)?;
+            let key = self.inner.gate.key(&id, token.as_deref())?;
+            BucketName::new(&name, key.principal.app_id).ok()
+        })
+    }
+}
+
+impl Inner {
+    /// Finds a signature's key, and compares.
+    pub(crate) fn verify(
+        &self,
+        asked: &Asked,
+        read: Result<Authorization, Fault>,
+        token: Option<&str>,
+        compare: impl FnOnce(&Authorization, &str, i64) -> Result<(), Fault>,
+    ) -> Result<Principal, Refusal> {
+        let read = read.map_err(refused)?;
+        let Some(key) = self
+            .gate
+            .key(&read.key_id, token.filter(|token| !token.is_empty()))
+        else {
+            self.gate.failed(asked.peer.from);
+            let message = "the Access Key Id you provided does not exist in our records, is disabled, or its token is not its own";
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "InvalidAccessKeyId",
+                message,
+            ));
+        };
+        let now = jiff::Timestamp::now().as_second();
+        compare(&read, &key.secret, now).map_err(|fault| {
+            if fault == Fault::Mismatch {
+                self.gate.failed(asked.peer.from);
+            }
+            refused(fault)
+        })?;
+        Ok(key.principal)
+    }
+}
+
+impl Inner {
+    /// The bucket that a request means; one that does not go by its full name is the signer's.
+    pub(crate) fn bucket(
+        &self,
+        asked: &Asked,
+        signer: Option<&Principal>,
+    ) -> Result<BucketName, Refusal> {
+        let none = || Refusal::from(S3ErrorCode::NoSuchBucket);
+        let name = asked.bucket_name().ok_or_else(none)?;
+        let full = BucketName::parse(&name).ok();
+        let own = signer.and_then(|signer| BucketName::new(&name, signer.app_id).ok());
+        let named = [full, own].into_iter().flatten();
+        let mut there = named.filter(|name| self.store.bucket(name).is_ok());
+        there.next().ok_or_else(none)
+    }
+
+    /// Lets a write in, or not: the signer's own rights decide, and then what the bucket lets everybody do.
+    pub(crate) fn may_write(
+        &self,
+        signer: Option<&Principal>,
+        action: &str,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<(), Refusal> {
+        let access = Access {
+            action,
+            app_id: bucket.app_id(),
+            bucket: Some(bucket.name()),
+            key: Some(key.as_str()),
+        };
+        let own = signer.is_some_and(|signer| self.gate.may(signer, &access));
+        let open = || {
+            self.store
+                .bucket(bucket)
+                .is_ok_and(|bucket| bucket.acl == Acl::PublicReadWrite)
+        };
+        if own || open() {
+            Ok(())
+        } else {
+            Err(S3ErrorCode::AccessDenied.into())
+        }
+    }
+}
+
+impl Asked {
+    /// What an answer says of it.
+    pub(crate) fn about(&self) -> About<'_> {
+        About {
+            dialect: self.dialect,
+            host: &self.host,
+            path: &self.path,
+            request: &self.id,
+        }
+    }
+
+    /// What is known of it before it is read.
+    fn call(&self) -> Call {
+        Call {
+            dialect: self.dialect,
+            request: self.id.clone(),
+            source_ip: self.peer.from.to_string(),
+        }
+    }
+
+    /// What is told of a change that it makes.
+    pub(crate) fn change(&self, signer: Option<&Principal>) -> store::Origin {
+        store::Origin {
+            request: self.id.clone(),
+            source_ip: self.peer.from.to_string(),
+            by: signer.map(|signer| signer.key_id.clone()),
+            depth: signer.map_or(0, |signer| signer.depth),
+        }
+    }
+
+    /// Where it went.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.peer.secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.host, self.path)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let pair = self.query.iter().find(|(given, _)| given == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+
+    /// The bucket's name as it was given, and the key.
+    pub(crate) fn target(&self) -> (Option<String>, String) {
+        let decoded = urlencoding::decode_binary(self.path.as_bytes());
+        let path = String::from_utf8_lossy(&decoded);
+        let path = path.strip_prefix('/').unwrap_or(&path);
+        match &self.host_bucket {
+            Some(bucket) => (Some(bucket.clone()), path.to_owned()),
+            None => {
+                let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+                (
+                    (!bucket.is_empty()).then(|| bucket.to_owned()),
+                    key.to_owned(),
+                )
+            }
+        }
+    }
+
+    fn bucket_name(&self) -> Option<String> {
+        self.target().0
+    }
+
+    /// Whether an object's bytes are asked for.
+    fn is_object(&self, method: &Method) -> bool {
+        let about = ABOUT_OBJECTS.iter().any(|name| self.has(name));
+        *method == Method::GET && !self.target().1.is_empty() && !about
+    }
+
+    /// The id of the key that S3's signature says, and the token that came with it.
+    fn signer(&self, headers: &HeaderMap) -> Option<(String, Option<String>)> {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        let given = text("authorization").filter(|text| !text.is_empty());
+        let id = match given {
+            Some(text) if text.starts_with("q-sign-algorithm") => {
+                Authorization::parse(text).ok()?.key_id
+            }
+            Some(text) => match text.split_once("Credential=") {
+                Some((_, rest)) => rest.split('/').next()?.to_owned(),
+                None => text.strip_prefix("AWS ")?.split(':').next()?.to_owned(),
+            },
+            None => match Authorization::from_query(&self.query) {
+                Some(read) => read.ok()?.key_id,
+                None => {
+                    let credential = self
+                        .get("X-Amz-Credential")
+                        .or(self.get("AWSAccessKeyId"))?;
+                    credential.split('/').next()?.to_owned()
+                }
+            },
+        };
+        let token = text("x-amz-security-token").or(text(TOKEN));
+        let token = token
+            .or(self.get("X-Amz-Security-Token"))
+            .or(self.get(TOKEN));
+        Some((
+            id,
+            token.filter(|token| !token.is_empty()).map(str::to_owned),
+        ))
+    }
+}
+
+fn refused(fault: Fault) -> Refusal {
+    let code = match fault {
+        Fault::Malformed(_) => {
+            return Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "InvalidArgument",
+                fault.to_string(),
+            );
+        }
+        Fault::Early => "RequestTimeTooSkewed",
+        Fault::Expired => "AccessDenied",
+        Fault::Mismatch => "SignatureDoesNotMatch",
+    };
+    Refusal::new(StatusCode::FORBIDDEN, code, fault.to_string())
+}
+
+/// Whether somebody asks if the process lives. It is a bucket's name only for who signs.
+fn is_health(parts: &Parts) -> bool {
+    parts.method == Method::GET
+        && parts.uri.path() == "/healthz"
+        && parts.uri.query().is_none()
+        && !parts.headers.contains_key(AUTHORIZATION)
+}
+
+/// An upload's document with the address of what it became.
+fn with_location(text: &str, url: &str) -> String {
+    let location = format!("<Location>{}</Location>", quick_xml::escape::escape(url));
+    let outside = text.split_once("<Location>").and_then(|(head, rest)| {
+        let (_, tail) = rest.split_once("</Location>")?;
+        Some(format!("{head}{location}{tail}"))
+    });
+    outside.unwrap_or_else(|| {
+        let root = "<CompleteMultipartUploadResult";
+        match text
+            .split_once(root)
+            .and_then(|(head, rest)| Some((head, rest.split_once('>')?)))
+        {
+            Some((head, (attributes, tail))) => {
+                format!("{head}{root}{attributes}>{location}{tail}")
+            }
+            None => text.to_owned(),
+        }
+    })
+}
+
+/// A new id, in the form that COS has: text in base64.
+fn new_id() -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let mut random = [0; 12];
+    // Ids need not be secret; without random bytes the time alone tells them apart.
+    let _ = getrandom::fill(&mut random);
+    let now = jiff::Timestamp::now().as_second();
+    let hex = hex::encode(random);
+    STANDARD.encode(format!(
+        "{now:x}_{}_{}_{}",
+        &hex[..8],
+        &hex[8..16],
+        &hex[16..]
+    ))
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("store", &self.inner.store)
+            .finish_non_exhaustive()
+    }
+}

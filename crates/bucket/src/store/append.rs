@@ -1,0 +1,108 @@
+//! Appending, as COS has it: an object that grows at its end.
+
+use crc_fast::{CrcAlgorithm, checksum_combine};
+use md5::{Digest, Md5};
+use rusqlite::params;
+
+use super::objects;
+use super::record::{self, Object, ObjectKind, Piece, Pieces};
+use super::stage::Staged;
+use super::writer::Txn;
+use super::{Origin, Put, Store};
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey};
+use crate::notice::ChangeKind;
+
+/// What an append answers.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The object as it is now.
+    pub object: Object,
+    /// Where the next append must begin.
+    pub next_position: u64,
+}
+
+impl Store {
+    /// Appends what has arrived, at a position that must be the object's length. An object that is not there is made, with
+    /// what `put` says; later appends leave that as it is.
+    ///
+    /// # Errors
+    /// The position is another, or the object was not made by appending.
+    pub async fn append(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        position: u64,
+        staged: Staged,
+        put: Put,
+        origin: Origin,
+    ) -> Result<Appended, StoreError> {
+        objects::check(&put)?;
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.write(move |txn| {
+            let (id, bucket) = txn.bucket(&bucket)?;
+            let length = staged.length;
+            let (md5, crc64) = (staged.md5, staged.crc64);
+            let current = txn.current(id, &key)?;
+            let mut object = match current {
+                Some(object) if object.kind != ObjectKind::Appendable => {
+                    return Err(StoreError::NotAppendable(key.as_str().to_owned()));
+                }
+                Some(object) if object.size != position => {
+                    return Err(StoreError::WrongPosition(object.size));
+                }
+                None if position != 0 => return Err(StoreError::WrongPosition(0)),
+                Some(object) => object,
+                None => {
+                    let mut object = txn.object(put);
+                    object.kind = ObjectKind::Appendable;
+                    txn.install(id, &bucket, &key, &mut object)?;
+                    object
+                }
+            };
+            if object.size + length > txn.settings.body_bytes {
+                return Err(StoreError::TooLarge(txn.settings.body_bytes));
+            }
+            if let Some(piece) = txn.hold(staged)? {
+                txn.extend(&mut object, piece)?;
+            }
+            object.crc64 = checksum_combine(CrcAlgorithm::Crc64Xz, object.crc64, crc64, length);
+            object.etag = hex::encode(
+                Md5::new()
+                    .chain_update(&object.etag)
+                    .chain_update(md5)
+                    .finalize(),
+            );
+            object.size += length;
+            object.modified_ms = txn.now_ms;
+            txn.sql
+                .prepare_cached("UPDATE object SET record = ? WHERE bucket = ? AND key = ?")?
+                .execute(params![
+                    record::encode(&object)?,
+                    id,
+                    key.as_str().as_bytes()
+                ])?;
+            txn.tell(ChangeKind::Put, &bucket, &key, &object, &origin)?;
+            let next_position = object.size;
+            Ok(Appended {
+                object,
+                next_position,
+            })
+        })
+        .await
+    }
+}
+
+impl Txn<'_> {
+    /// Adds a piece behind the others.
+    fn extend(&mut self, object: &mut Object, piece: Piece) -> Result<(), StoreError> {
+        match &mut object.pieces {
+            Pieces::Table(table) => self.add_piece(*table, object.size, &piece),
+            Pieces::Here(pieces) => {
+                let mut pieces = std::mem::take(pieces);
+                pieces.push(piece);
+                self.place(object, pieces)
+            }
+        }
+    }
+}

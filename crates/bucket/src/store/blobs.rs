@@ -1,0 +1,504 @@
+//! Bytes of objects that are too large for the index, through `object_store`: files by default, or an S3 elsewhere.
+//!
+//! Bytes are on stable storage before the index names them, and removed after it has forgotten them. What a crash leaves
+//! without a name is found at the next start. Who reads an object pins its blobs, so that one that is replaced meanwhile is
+//! read to its end.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
+};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+use super::reader::Readers;
+use super::record::BlobId;
+use super::writer::Memory;
+use crate::error::StoreError;
+
+/// Bytes that are read from a file at a time.
+const READ: u64 = 256 * 1024;
+/// Blobs that are removed at a time.
+const REMOVALS: usize = 8;
+
+/// Where blobs are.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// Files in this directory.
+    Files(PathBuf),
+    /// An S3 elsewhere.
+    Remote(Arc<dyn ObjectStore>),
+}
+
+#[derive(Debug)]
+pub(super) struct Blobs {
+    store: Arc<dyn ObjectStore>,
+    /// Where they are files.
+    directory: Option<PathBuf>,
+    /// Bytes of one write.
+    chunk: usize,
+    budget: u64,
+    used: AtomicU64,
+    memory: Arc<Memory>,
+    state: Mutex<State>,
+    /// Held for reading from when a reader looks into the index until it has pinned what it found there.
+    looking: RwLock<()>,
+    runtime: Handle,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Blobs that are written and have no name yet.
+    arriving: HashSet<BlobId>,
+    pins: HashMap<BlobId, Pin>,
+}
+
+#[derive(Debug, Default)]
+struct Pin {
+    readers: usize,
+    /// Its length, where it is to be removed after its last reader.
+    doomed: Option<u64>,
+}
+
+impl Blobs {
+    pub(super) fn open(
+        backend: Backend,
+        budget: u64,
+        memory: Arc<Memory>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let (store, directory, chunk): (Arc<dyn ObjectStore>, _, _) = match backend {
+            Backend::Files(directory) => {
+                std::fs::create_dir_all(&directory).map_err(|e| {
+                    StoreError::Unavailable(format!(
+                        "make the directory {}: {e}",
+                        directory.display()
+                    ))
+                })?;
+                let files = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
+                (Arc::new(files), Some(directory), 1 << 20)
+            }
+            // Parts of an upload elsewhere have at least 5 MB.
+            Backend::Remote(store) => (store, None, 8 << 20),
+        };
+        Ok(Arc::new(Self {
+            store,
+            directory,
+            chunk,
+            budget,
+            used: AtomicU64::new(0),
+            memory,
+            state: Mutex::default(),
+            looking: RwLock::default(),
+            runtime: Handle::current(),
+        }))
+    }
+
+    /// Says how many bytes of blobs the index names.
+    pub(super) fn has(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are in use, with the index.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed) + self.memory.index_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many bytes more are within the budget.
+    pub(super) fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let used = self.used();
+        if used + bytes > self.budget {
+            return Err(StoreError::Full {
+                used,
+                budget: self.budget,
+            });
+        }
+        Ok(())
+    }
+
+    /// Begins to write a blob.
+    pub(super) fn upload(self: &Arc<Self>) -> Result<Upload, StoreError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)
+            .map_err(|e| StoreError::Unavailable(format!("draw a random name: {e}")))?;
+        let id = BlobId(hex::encode(random));
+        self.state().arriving.insert(id.clone());
+        Ok(Upload {
+            blobs: self.clone(),
+            id,
+            size: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            multipart: None,
+            writing: None,
+            end: End::Discard,
+        })
+    }
+
+    /// Runs a look into the index, and pins what it says.
+    pub(super) fn look<T>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&mut dyn FnMut(&BlobId) -> Pinned) -> T,
+    ) -> T {
+        let _looking = self.looking.read().unwrap_or_else(PoisonError::into_inner);
+        look(&mut |id| {
+            self.state().pins.entry(id.clone()).or_default().readers += 1;
+            Pinned {
+                blobs: self.clone(),
+                id: id.clone(),
+            }
+        })
+    }
+
+    /// Removes blobs that the index has forgotten, each after its last reader.
+    pub(super) fn remove(self: &Arc<Self>, mut blobs: Vec<(BlobId, u64)>) {
+        // Whoever saw the index as it was before has pinned what it saw once this is had.
+        drop(self.looking.write().unwrap_or_else(PoisonError::into_inner));
+        {
+            let mut state = self.state();
+            blobs.retain(|(id, size)| match state.pins.get_mut(id) {
+                Some(pin) => {
+                    pin.doomed = Some(*size);
+                    false
+                }
+                None => true,
+            });
+        }
+        if blobs.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            stream::iter(blobs)
+                .for_each_concurrent(REMOVALS, |(id, size)| this.unlink(id, size))
+                .await;
+        });
+    }
+
+    async fn unlink(&self, id: BlobId, size: u64) {
+        match self.store.delete(&path(&id)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => {
+                warn!(%error, blob = id.0, "bytes of a removed object stay until the next start");
+            }
+        }
+        self.used.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// Removes what the index does not name.
+    pub(super) async fn sweep(&self, index: &Arc<Readers>) {
+        let mut removed = self.sweep_unfinished();
+        let mut listing = self.store.list(None).ready_chunks(1000);
+        while let Some(chunk) = listing.next().await {
+            let mut there = Vec::new();
+            for meta in chunk {
+                match meta {
+                    Ok(meta) => {
+                        there.extend(meta.location.filename().map(|name| BlobId(name.to_owned())))
+                    }
+                    Err(error) => warn!(%error, "some bytes of objects cannot be listed"),
+                }
+            }
+            // In this order: what has arrived meanwhile has its name in the index.
+            let arriving = self.state().arriving.clone();
+            there.retain(|id| !arriving.contains(id));
+            let unnamed = match index.read(|sql| unnamed(sql, there)).await {
+                Ok(unnamed) => unnamed,
+                Err(error) => {
+                    warn!(%error, "bytes without a name cannot be looked for");
+                    return;
+                }
+            };
+            for id in unnamed {
+                removed += 1;
+                self.unlink(id, 0).await;
+            }
+        }
+        if removed > 0 {
+            info!(
+                blobs = removed,
+                "bytes that no object names, left by a crash, were removed"
+            );
+        }
+    }
+
+    /// Removes files whose writing broke off, which are not listed. They are named after their blob and a number.
+    fn sweep_unfinished(&self) -> u64 {
+        let Some(directory) = &self.directory else {
+            return 0;
+        };
+        let entries =
+            |path: &std::path::Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut removed = 0;
+        for file in entries(directory).flat_map(|level| entries(&level.path())) {
+            let name = file.file_name();
+            let Some((id, _)) = name.to_str().and_then(|name| name.split_once('#')) else {
+                continue;
+            };
+            if self.state().arriving.contains(&BlobId(id.to_owned())) {
+                continue;
+            }
+            removed += u64::from(std::fs::remove_file(file.path()).is_ok());
+        }
+        removed
+    }
+
+    /// Reads some bytes of a blob.
+    async fn read(
+        self: Arc<Self>,
+        id: BlobId,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Piece>, StoreError> {
+        let options = GetOptions {
+            range: Some(range.into()),
+            ..GetOptions::default()
+        };
+        let got = self.store.get_opts(&path(&id), options).await?;
+        Ok(match got.payload {
+            GetResultPayload::File(file, _) => {
+                let file = Arc::new(file);
+                stream::try_unfold(got.range, move |left| {
+                    let file = file.clone();
+                    async move {
+                        if left.is_empty() {
+                            return Ok(None);
+                        }
+                        let upto = left.end.min(left.start + READ);
+                        let read = tokio::task::spawn_blocking(move || {
+                            let mut bytes = vec![0; (upto - left.start) as usize];
+                            file.read_exact_at(&mut bytes, left.start).map(|()| bytes)
+                        });
+                        let bytes = read
+                            .await
+                            .map_err(std::io::Error::other)
+                            .and_then(|read| read)
+                            .map_err(|e| StoreError::Unavailable(format!("read an object: {e}")))?;
+                        Ok(Some((Bytes::from(bytes), upto..left.end)))
+                    }
+                })
+                .boxed()
+            }
+            GetResultPayload::Stream(stream) => stream.map_err(StoreError::from).boxed(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those that the index does not name.
+fn unnamed(sql: &Connection, there: Vec<BlobId>) -> Result<Vec<BlobId>, StoreError> {
+    let mut find = sql.prepare_cached("SELECT 1 FROM blob WHERE id = ?")?;
+    let mut unnamed = Vec::new();
+    for id in there {
+        if !find.exists([&id.0])? {
+            unnamed.push(id);
+        }
+    }
+    Ok(unnamed)
+}
+
+type Piece = Result<Bytes, StoreError>;
+
+/// Two levels of names, so that no directory grows large.
+fn path(id: &BlobId) -> Path {
+    Path::from(format!("{}/{}", &id.0[..2.min(id.0.len())], id.0))
+}
+
+/// A blob that stays while somebody reads it.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    blobs: Arc<Blobs>,
+    id: BlobId,
+}
+
+impl Pinned {
+    /// Its bytes in a range.
+    pub(super) fn read(self, range: Range<u64>) -> impl futures_util::Stream<Item = Piece> + Send {
+        let start = async move {
+            let bytes = self.blobs.clone().read(self.id.clone(), range).await?;
+            // The pin goes with the stream.
+            Ok::<_, StoreError>(bytes.chain(stream::poll_fn(move |_| {
+                let _ = &self;
+                std::task::Poll::Ready(None)
+            })))
+        };
+        stream::once(start).try_flatten()
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut state = self.blobs.state();
+        let Some(pin) = state.pins.get_mut(&self.id) else {
+            return;
+        };
+        pin.readers -= 1;
+        if pin.readers > 0 {
+            return;
+        }
+        let doomed = pin.doomed;
+        state.pins.remove(&self.id);
+        drop(state);
+        if let Some(size) = doomed {
+            let (blobs, id) = (self.blobs.clone(), self.id.clone());
+            let runtime = blobs.runtime.clone();
+            runtime.spawn(async move { blobs.unlink(id, size).await });
+        }
+    }
+}
+
+/// A blob that is being written. It is removed again unless it is kept.
+pub(super) struct Upload {
+    blobs: Arc<Blobs>,
+    id: BlobId,
+    size: u64,
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    multipart: Option<Box<dyn MultipartUpload>>,
+    /// The write that goes on while the next is gathered.
+    writing: Option<BoxFuture<'static, object_store::Result<()>>>,
+    end: End,
+}
+
+/// What becomes of a blob whose upload is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Discard,
+    Keep,
+    Forget,
+}
+
+impl Upload {
+    pub(super) fn id(&self) -> &BlobId {
+        &self.id
+    }
+
+    /// Takes bytes, and writes them once there are enough.
+    pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.blobs.has_room(bytes.len() as u64)?;
+        self.blobs.has(bytes.len() as u64);
+        self.size += bytes.len() as u64;
+        self.waiting_bytes += bytes.len();
+        self.waiting.push(bytes);
+        if self.waiting_bytes >= self.blobs.chunk {
+            self.write_part().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_part(&mut self) -> Result<(), StoreError> {
+        let payload = self.take_waiting();
+        let mut multipart = match self.multipart.take() {
+            Some(multipart) => multipart,
+            None => self.blobs.store.put_multipart(&path(&self.id)).await?,
+        };
+        if let Some(writing) = self.writing.take() {
+            writing.await?;
+        }
+        let part = multipart.put_part(payload);
+        self.multipart = Some(multipart);
+        let writing = tokio::spawn(part);
+        self.writing = Some(Box::pin(async move {
+            writing
+                .await
+                .map_err(|e| object_store::Error::JoinError { source: e })?
+        }));
+        Ok(())
+    }
+
+    fn take_waiting(&mut self) -> PutPayload {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
+    /// Writes what is left, and returns once all is on stable storage.
+    pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
+        if self.multipart.is_none() {
+            let payload = self.take_waiting();
+            self.blobs.store.put(&path(&self.id), payload).await?;
+            return Ok(());
+        }
+        if self.waiting_bytes > 0 {
+            self.write_part().await?;
+        }
+        if let Some(writing) = self.writing.take() {
+            writing.await?;
+        }
+        if let Some(multipart) = &mut self.multipart {
+            multipart.complete().await?;
+        }
+        self.multipart = None;
+        Ok(())
+    }
+
+    /// The index names it.
+    pub(super) fn keep(mut self) {
+        self.end = End::Keep;
+    }
+
+    /// It is not known whether the index names it.
+    pub(super) fn forget(mut self) {
+        self.end = End::Forget;
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.end == End::Keep {
+            self.blobs.state().arriving.remove(&self.id);
+            return;
+        }
+        if self.end == End::Forget {
+            return;
+        }
+        let (blobs, id, size) = (self.blobs.clone(), self.id.clone(), self.size);
+        let (multipart, writing) = (self.multipart.take(), self.writing.take());
+        let runtime = blobs.runtime.clone();
+        runtime.spawn(async move {
+            if let Some(writing) = writing {
+                // It is removed whether or not this part was written.
+                let _ = writing.await;
+            }
+            match multipart {
+                Some(mut multipart) => {
+                    if let Err(error) = multipart.abort().await {
+                        warn!(%error, blob = id.0, "bytes of an upload that broke off stay until the next start");
+                    }
+                    blobs.has_not(size);
+                }
+                None => blobs.unlink(id.clone(), size).await,
+            }
+            blobs.state().arriving.remove(&id);
+        });
+    }
+}
+
+impl Blobs {
+    fn has_not(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload")
+            .field("id", &self.id)
+            .field("size", &self.size)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}

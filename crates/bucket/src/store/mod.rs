@@ -1,0 +1,266 @@
+//! Where buckets and objects are kept.
+//!
+//! An index in SQLite says what there is; small objects lie in it, the bytes of others beside it, in files or in an S3
+//! elsewhere. Whatever is answered is on stable storage. A change and the notices of it are one commit.
+
+mod append;
+mod blobs;
+mod buckets;
+mod copy;
+mod list;
+mod multipart;
+mod objects;
+mod outbox;
+mod read;
+mod reader;
+mod record;
+mod restore;
+mod schema;
+mod stage;
+mod tags;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::{mpsc, watch};
+
+pub use self::append::Appended;
+pub use self::blobs::Backend;
+pub use self::copy::{CopyMeta, Source};
+pub use self::list::{Listed, Listing, ListingOf, UploadsOf, VersionsOf};
+pub use self::multipart::{CompletedPart, Part, PartsOf, Upload, UploadSpec};
+pub use self::objects::{Deleted, OnPut, Put, Removed};
+pub use self::outbox::Outbox;
+pub use self::read::{ByteRange, Conditions, Content, Get, Got};
+pub use self::record::{
+    Acl, Bucket, Checksums, CorsRule, Meta, Object, ObjectKind, Restore, StorageClass, Tags,
+    Versioning,
+};
+pub use self::stage::{ChecksumKind, Staged};
+
+use self::blobs::Blobs;
+use self::reader::Readers;
+use self::writer::{Call, Memory, Txn, Writer};
+use crate::error::StoreError;
+use crate::names::BucketName;
+use crate::notice::Listeners;
+
+/// How much is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of all objects and the index together.
+    pub budget_bytes: u64,
+    /// Buckets of an account.
+    pub buckets_per_account: usize,
+    /// Bytes of one request's body.
+    pub body_bytes: u64,
+    /// Uploads of a bucket that are not complete.
+    pub uploads_per_bucket: u64,
+    /// Notices that wait for their receiver.
+    pub notices: u64,
+    /// How long it takes to restore an object from an archive.
+    pub restore_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            budget_bytes: 100 << 30,
+            buckets_per_account: 200,
+            body_bytes: 5 << 30,
+            uploads_per_bucket: 10_000,
+            notices: 100_000,
+            restore_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Where a change comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Origin {
+    /// The id of the request.
+    pub request: String,
+    /// The address that it came from.
+    pub source_ip: String,
+    /// The id of the key that signed it.
+    pub by: Option<String>,
+    /// How deep in a chain of functions that cause each other it was made; 0 for the world outside.
+    pub depth: u32,
+}
+
+/// Buckets and their objects. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    calls: mpsc::Sender<Call>,
+    readers: Arc<Readers>,
+    blobs: Arc<Blobs>,
+    memory: Arc<Memory>,
+    settings: Settings,
+    ended: watch::Receiver<bool>,
+}
+
+impl Store {
+    /// Opens or makes the store in a directory, and starts its thread. The bytes of objects are files there, too. To be called
+    /// within a runtime.
+    ///
+    /// # Errors
+    /// Says what is wrong and how to mend it.
+    pub fn open(
+        directory: &Path,
+        settings: Settings,
+        listeners: Arc<dyn Listeners>,
+    ) -> Result<Self, StoreError> {
+        let backend = Backend::Files(directory.join("blobs"));
+        Self::open_on(directory, backend, settings, listeners)
+    }
+
+    /// As `open`, with the bytes of objects elsewhere.
+    ///
+    /// # Errors
+    /// Says what is wrong and how to mend it.
+    pub fn open_on(
+        directory: &Path,
+        backend: Backend,
+        settings: Settings,
+        listeners: Arc<dyn Listeners>,
+    ) -> Result<Self, StoreError> {
+        let path = directory.join("index.sqlite");
+        let opened = std::fs::create_dir_all(directory)
+            .map_err(Into::into)
+            .and_then(|()| schema::writer(&path));
+        let connection = opened.map_err(|e: Box<dyn std::error::Error>| {
+            StoreError::Unavailable(format!(
+                "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
+                path.display()
+            ))
+        })?;
+        let memory = Arc::new(Memory::default());
+        let blobs = Blobs::open(backend, settings.budget_bytes, memory.clone())?;
+        let ceiling = memory.learn(&connection, &blobs)?;
+        let (calls, inbox) = mpsc::channel(writer::WAITING);
+        let (ended, has_ended) = watch::channel(false);
+        let writer = Writer {
+            connection,
+            memory: memory.clone(),
+            blobs: blobs.clone(),
+            listeners,
+            settings: settings.clone(),
+            next: ceiling,
+            ceiling,
+            ended,
+        };
+        std::thread::Builder::new()
+            .name("buckets".into())
+            .spawn(move || writer.run(inbox))
+            .map_err(|e| StoreError::Unavailable(format!("cannot start its thread: {e}")))?;
+        let store = Self {
+            inner: Arc::new(Inner {
+                calls,
+                readers: Readers::new(path),
+                blobs,
+                memory,
+                settings,
+                ended: has_ended,
+            }),
+        };
+        store.spawn_sweep();
+        store.spawn_restorer();
+        Ok(store)
+    }
+
+    /// Waits until all writes that were asked for are done, and the index is closed. From then on it is unavailable.
+    pub async fn close(&self) {
+        // Where the thread has ended already, so has the wait.
+        let _ = self.inner.calls.send(Call::Stop).await;
+        let mut ended = self.inner.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Takes the bytes of an object or a part in. They are removed again unless a write takes what comes of it.
+    ///
+    /// # Errors
+    /// The body breaks off or is too long, or there is no room.
+    pub async fn stage<S, E>(&self, body: S, kinds: &[ChecksumKind]) -> Result<Staged, StoreError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: fmt::Display,
+    {
+        stage::stage(
+            &self.inner.blobs,
+            body,
+            kinds,
+            self.inner.settings.body_bytes,
+        )
+        .await
+    }
+
+    /// Bytes that are in use.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.blobs.used()
+    }
+
+    /// How much is kept.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        writer::write(&self.inner.calls, write).await
+    }
+
+    fn bucket_id(&self, name: &BucketName) -> Result<(i64, Arc<Bucket>), StoreError> {
+        let bucket = self.inner.memory.bucket(name);
+        bucket.ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
+    }
+
+    /// Looks, once, for bytes that a crash has left.
+    fn spawn_sweep(&self) {
+        let (blobs, readers) = (self.inner.blobs.clone(), self.inner.readers.clone());
+        tokio::spawn(async move { blobs.sweep(&readers).await });
+    }
+}
+
+impl Memory {
+    /// Reads what memory knows. Returns the first number that was never used.
+    fn learn(&self, sql: &rusqlite::Connection, blobs: &Blobs) -> Result<u64, StoreError> {
+        use std::sync::atomic::Ordering;
+        let number = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0));
+        let mut all = sql.prepare("SELECT id, record FROM bucket")?;
+        let rows = all.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let mut buckets = self
+            .buckets
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for row in rows {
+            let (id, record) = row?;
+            let bucket: Bucket = record::decode(&record)?;
+            buckets.insert(bucket.name.clone(), (id, Arc::new(bucket)));
+        }
+        let notices = number("SELECT COUNT(*) FROM outbox")?;
+        self.notices.store(notices as u64, Ordering::Relaxed);
+        self.index_bytes
+            .store(writer::index_bytes(sql)?, Ordering::Relaxed);
+        blobs.has(number("SELECT COALESCE(SUM(size), 0) FROM blob")? as u64);
+        Ok(number("SELECT ceiling FROM counter")? as u64)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,634 @@
+//! Uploads in parts. The parts become the object as they are: no byte is copied.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crc_fast::{CrcAlgorithm, checksum_combine};
+use md5::{Digest, Md5};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use sha1::Sha1;
+use sha2::Sha256;
+
+use super::objects;
+use super::record::{self, Acl, Checksums, Meta, Object, ObjectKind, Piece, StorageClass, Tags};
+use super::stage::{ChecksumKind, Staged};
+use super::writer::Txn;
+use super::{OnPut, Origin, Put, Store};
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey};
+use crate::notice::ChangeKind;
+
+/// Bytes of a part that is not the last. COS's limit; S3's is 5 MB.
+const PART_MIN: u64 = 1 << 20;
+/// The greatest number of a part.
+const PART_NUMBER: u32 = 10_000;
+/// How long a completed upload is remembered, milliseconds: asked again meanwhile, it answers the same.
+const REMEMBERED_MS: u64 = 24 * 3_600_000;
+
+/// An upload that is begun.
+#[derive(Clone, Debug, Default)]
+pub struct UploadSpec {
+    /// What the object is to be.
+    pub put: Put,
+    /// The checksum that its parts have.
+    pub checksum: Option<ChecksumKind>,
+    /// Whether the object's checksum is that of its bytes, and not of its parts' checksums.
+    pub full_object: bool,
+}
+
+/// An upload that is not complete.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its id.
+    pub id: String,
+    /// The object's key.
+    pub key: ObjectKey,
+    /// When it was begun, milliseconds since 1970.
+    pub begun_ms: u64,
+    /// Where the object is to be kept.
+    pub class: StorageClass,
+    /// The checksum that its parts have.
+    pub checksum: Option<ChecksumKind>,
+    /// Whether the object's checksum is that of its bytes.
+    pub full_object: bool,
+}
+
+/// A part that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its number.
+    pub number: u32,
+    /// Its length.
+    pub size: u64,
+    /// Its ETag, without quotes.
+    pub etag: String,
+    /// Its CRC-64/XZ.
+    pub crc64: u64,
+    /// Its checksums.
+    #[serde(default, skip_serializing_if = "Checksums::is_empty")]
+    pub sums: Checksums,
+    /// When it arrived, milliseconds since 1970.
+    pub modified_ms: u64,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// A page of parts.
+#[derive(Clone, Debug)]
+pub struct PartsOf {
+    /// The upload.
+    pub upload: Upload,
+    /// Its parts.
+    pub parts: Vec<Part>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A part as the one who completes names it.
+#[derive(Clone, Debug, Default)]
+pub struct CompletedPart {
+    /// Its number.
+    pub number: u32,
+    /// Its ETag, without quotes.
+    pub etag: String,
+    /// Its checksums, where they are named.
+    pub sums: Checksums,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct UploadRow {
+    begun_ms: u64,
+    meta: Meta,
+    #[serde(default)]
+    tags: Tags,
+    acl: Option<Acl>,
+    #[serde(default)]
+    class: StorageClass,
+    checksum: Option<ChecksumKind>,
+    #[serde(default)]
+    full_object: bool,
+}
+
+/// What a completed upload answered.
+#[derive(Serialize, Deserialize)]
+struct Answered {
+    /// The parts that were named.
+    parts: String,
+    object: Object,
+}
+
+impl UploadRow {
+    pub(super) fn shown(&self, key: ObjectKey, id: String) -> Upload {
+        Upload {
+            id,
+            key,
+            begun_ms: self.begun_ms,
+            class: self.class,
+            checksum: self.checksum,
+            full_object: self.full_object,
+        }
+    }
+}
+
+impl Store {
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// There are too many, or the object cannot be.
+    pub async fn begin_upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        spec: UploadSpec,
+    ) -> Result<Upload, StoreError> {
+        objects::check(&spec.put)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)
+            .map_err(|e| StoreError::Unavailable(format!("draw a random name: {e}")))?;
+        let id = hex::encode(random);
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.write(move |txn| txn.begin_upload(&bucket, key, id, spec))
+            .await
+    }
+
+    /// An upload.
+    ///
+    /// # Errors
+    /// There is no such upload.
+    pub async fn upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<Upload, StoreError> {
+        let (bucket, _) = self.bucket_id(bucket)?;
+        let (key, id) = (key.clone(), id.to_owned());
+        let read = move |sql: &Connection| {
+            let row = upload_row(sql, bucket, &key, &id)?;
+            Ok(row.shown(key, id))
+        };
+        self.inner.readers.read(read).await
+    }
+
+    /// Makes what has arrived a part. One of the same number is replaced.
+    ///
+    /// # Errors
+    /// There is no such upload, or no part can have this number.
+    pub async fn put_part(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+        number: u32,
+        staged: Staged,
+    ) -> Result<Part, StoreError> {
+        check_number(number)?;
+        let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
+        self.write(move |txn| {
+            let (bucket, _) = txn.bucket(&bucket)?;
+            upload_row(txn.sql, bucket, &key, &id)?;
+            let part = Part {
+                number,
+                size: staged.length,
+                etag: staged.etag(),
+                crc64: staged.crc64,
+                sums: staged.sums.clone(),
+                modified_ms: txn.now_ms,
+                pieces: txn.hold(staged)?.into_iter().collect(),
+            };
+            txn.insert_part(&id, &part)?;
+            Ok(part)
+        })
+        .await
+    }
+
+    /// The parts of an upload with numbers above `after`.
+    ///
+    /// # Errors
+    /// There is no such upload.
+    pub async fn parts(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+        after: u32,
+        limit: usize,
+    ) -> Result<PartsOf, StoreError> {
+        let (bucket, _) = self.bucket_id(bucket)?;
+        let (key, id) = (key.clone(), id.to_owned());
+        let read = move |sql: &Connection| {
+            let row = upload_row(sql, bucket, &key, &id)?;
+            let limit = limit.min(1000);
+            let mut query = sql.prepare_cached(
+                "SELECT record FROM part WHERE upload = ? AND number > ? ORDER BY number LIMIT ?",
+            )?;
+            let rows = query.query_map(params![id, after, limit as i64 + 1], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })?;
+            let mut parts: Vec<Part> = rows
+                .map(|row| record::decode(&row?))
+                .collect::<Result<_, StoreError>>()?;
+            let more = parts.len() > limit;
+            parts.truncate(limit);
+            Ok(PartsOf {
+                upload: row.shown(key, id),
+                parts,
+                more,
+            })
+        };
+        self.inner.readers.read(read).await
+    }
+
+    /// Makes the parts the object. Asked again, it answers the same and tells nobody.
+    ///
+    /// # Errors
+    /// A part is not as it was named, is too small, or out of order; or a condition does not hold.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one of the request's own"
+    )]
+    pub async fn complete_upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+        parts: Vec<CompletedPart>,
+        announced: Checksums,
+        when: OnPut,
+        origin: Origin,
+    ) -> Result<Object, StoreError> {
+        let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
+        self.write(move |txn| txn.complete(&bucket, &key, &id, &parts, &announced, &when, &origin))
+            .await
+    }
+
+    /// Gives an upload up, and its parts.
+    ///
+    /// # Errors
+    /// There is no such upload.
+    pub async fn abort_upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<(), StoreError> {
+        let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
+        self.write(move |txn| {
+            let (bucket, _) = txn.bucket(&bucket)?;
+            upload_row(txn.sql, bucket, &key, &id)?;
+            for part in txn.take_upload(bucket, &key, &id)? {
+                txn.discard_pieces(&part.pieces)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+pub(super) fn check_number(number: u32) -> Result<(), StoreError> {
+    if (1..=PART_NUMBER).contains(&number) {
+        return Ok(());
+    }
+    Err(StoreError::Invalid(format!(
+        "part number {number} cannot be; parts have numbers from 1 to {PART_NUMBER}"
+    )))
+}
+
+pub(super) fn upload_row(
+    sql: &Connection,
+    bucket: i64,
+    key: &ObjectKey,
+    id: &str,
+) -> Result<UploadRow, StoreError> {
+    let row = sql
+        .prepare_cached("SELECT record FROM upload WHERE bucket = ? AND key = ? AND id = ?")?
+        .query_row(params![bucket, key.as_str().as_bytes(), id], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })
+        .optional()?;
+    let row = row.ok_or_else(|| StoreError::NoSuchUpload(id.to_owned()))?;
+    record::decode(&row)
+}
+
+impl Txn<'_> {
+    fn begin_upload(
+        &mut self,
+        bucket: &BucketName,
+        key: ObjectKey,
+        id: String,
+        spec: UploadSpec,
+    ) -> Result<Upload, StoreError> {
+        let (bucket, _) = self.bucket(bucket)?;
+        let most = self.settings.uploads_per_bucket;
+        let count: i64 = self
+            .sql
+            .prepare_cached("SELECT COUNT(*) FROM (SELECT 1 FROM upload WHERE bucket = ? LIMIT ?)")?
+            .query_row(params![bucket, most as i64], |row| row.get(0))?;
+        if count as u64 >= most {
+            return Err(StoreError::TooManyUploads(most));
+        }
+        let row = UploadRow {
+            begun_ms: self.now_ms,
+            meta: spec.put.meta,
+            tags: spec.put.tags,
+            acl: spec.put.acl,
+            class: spec.put.class,
+            checksum: spec.checksum,
+            full_object: spec.full_object,
+        };
+        self.sql
+            .prepare_cached("INSERT INTO upload (bucket, key, id, record) VALUES (?, ?, ?, ?)")?
+            .execute(params![
+                bucket,
+                key.as_str().as_bytes(),
+                id,
+                record::encode(&row)?
+            ])?;
+        Ok(row.shown(key, id))
+    }
+
+    pub(super) fn insert_part(&mut self, id: &str, part: &Part) -> Result<(), StoreError> {
+        let old = self
+            .sql
+            .prepare_cached("SELECT record FROM part WHERE upload = ? AND number = ?")?
+            .query_row(params![id, part.number], |row| row.get::<_, Vec<u8>>(0))
+            .optional()?;
+        if let Some(old) = old {
+            let old: Part = record::decode(&old)?;
+            self.discard_pieces(&old.pieces)?;
+        }
+        self.sql
+            .prepare_cached(
+                "INSERT OR REPLACE INTO part (upload, number, record) VALUES (?, ?, ?)",
+            )?
+            .execute(params![id, part.number, record::encode(part)?])?;
+        Ok(())
+    }
+
+    /// Takes an upload and its parts out of the index.
+    fn take_upload(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<Vec<Part>, StoreError> {
+        let parts: Vec<Part> = {
+            let mut query = self
+                .sql
+                .prepare_cached("SELECT record FROM part WHERE upload = ? ORDER BY number")?;
+            let rows = query.query_map([id], |row| row.get::<_, Vec<u8>>(0))?;
+            rows.map(|row| record::decode(&row?))
+                .collect::<Result<_, StoreError>>()?
+        };
+        self.sql
+            .prepare_cached("DELETE FROM part WHERE upload = ?")?
+            .execute([id])?;
+        self.sql
+            .prepare_cached("DELETE FROM upload WHERE bucket = ? AND key = ? AND id = ?")?
+            .execute(params![bucket, key.as_str().as_bytes(), id])?;
+        Ok(parts)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "as the request has them")]
+    fn complete(
+        &mut self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        id: &str,
+        named: &[CompletedPart],
+        announced: &Checksums,
+        when: &OnPut,
+        origin: &Origin,
+    ) -> Result<Object, StoreError> {
+        let (bucket, of) = self.bucket(bucket)?;
+        if let Some(answered) = self.answered(bucket, key, id)? {
+            return if answered.parts == digest(named) {
+                Ok(answered.object)
+            } else {
+                Err(StoreError::NoSuchUpload(id.to_owned()))
+            };
+        }
+        let row = upload_row(self.sql, bucket, key, id)?;
+        self.check_put(bucket, key, when)?;
+        let have = self.take_upload(bucket, key, id)?;
+        let (used, unused) = choose(have, named)?;
+        let mut object = self.object(Put {
+            meta: row.meta,
+            tags: row.tags,
+            acl: row.acl,
+            class: row.class,
+            when: OnPut::default(),
+        });
+        let mut etags = Md5::new();
+        for part in &used {
+            etags.update(hex::decode(&part.etag).unwrap_or_default());
+            object.crc64 =
+                checksum_combine(CrcAlgorithm::Crc64Xz, object.crc64, part.crc64, part.size);
+            object.size += part.size;
+        }
+        object.etag = format!("{}-{}", hex::encode(etags.finalize()), used.len());
+        object.kind = ObjectKind::Multipart(used.len() as u32);
+        object.sums = match row.checksum {
+            Some(kind) => put_together(kind, row.full_object, &used)?,
+            None => Checksums::default(),
+        };
+        check_announced(announced, &object.sums)?;
+        let pieces = used.into_iter().flat_map(|part| {
+            let number = part.number;
+            part.pieces.into_iter().map(move |piece| Piece {
+                part: number,
+                ..piece
+            })
+        });
+        self.place(&mut object, pieces.collect())?;
+        for part in unused {
+            self.discard_pieces(&part.pieces)?;
+        }
+        self.install(bucket, &of, key, &mut object)?;
+        self.tell(
+            ChangeKind::CompleteMultipartUpload,
+            &of,
+            key,
+            &object,
+            origin,
+        )?;
+        self.remember(bucket, key, id, named, &object)?;
+        Ok(object)
+    }
+
+    fn answered(
+        &self,
+        bucket: i64,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<Option<Answered>, StoreError> {
+        let row = self
+            .sql
+            .prepare_cached(
+                "SELECT record FROM completed WHERE upload = ? AND bucket = ? AND key = ?",
+            )?
+            .query_row(params![id, bucket, key.as_str().as_bytes()], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()?;
+        row.map(|row| record::decode(&row)).transpose()
+    }
+
+    fn remember(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        id: &str,
+        named: &[CompletedPart],
+        object: &Object,
+    ) -> Result<(), StoreError> {
+        let answered = Answered {
+            parts: digest(named),
+            object: object.clone(),
+        };
+        self.sql
+            .prepare_cached(
+                "INSERT INTO completed (upload, bucket, key, at, record) VALUES (?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                id,
+                bucket,
+                key.as_str().as_bytes(),
+                self.now_ms as i64,
+                record::encode(&answered)?
+            ])?;
+        let oldest = self.now_ms.saturating_sub(REMEMBERED_MS);
+        self.sql
+            .prepare_cached("DELETE FROM completed WHERE at < ?")?
+            .execute([oldest as i64])?;
+        Ok(())
+    }
+}
+
+/// What tells one list of parts from another.
+fn digest(parts: &[CompletedPart]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(format!("{} {}\n", part.number, part.etag));
+    }
+    hex::encode(digest.finalize())
+}
+
+/// The parts that were named, and those that were not.
+fn choose(have: Vec<Part>, named: &[CompletedPart]) -> Result<(Vec<Part>, Vec<Part>), StoreError> {
+    if named.is_empty() {
+        return Err(StoreError::Malformed(
+            "no part is named; name each part that the object is made of".into(),
+        ));
+    }
+    if !named.windows(2).all(|pair| pair[0].number < pair[1].number) {
+        return Err(StoreError::InvalidPartOrder);
+    }
+    let mut named = named.iter().peekable();
+    let (mut used, mut unused) = (Vec::new(), Vec::new());
+    for part in have {
+        let Some(wanted) = named.next_if(|wanted| wanted.number == part.number) else {
+            if named
+                .peek()
+                .is_some_and(|wanted| wanted.number < part.number)
+            {
+                break;
+            }
+            unused.push(part);
+            continue;
+        };
+        let same = wanted.etag == part.etag && check_announced(&wanted.sums, &part.sums).is_ok();
+        if !same {
+            return Err(StoreError::InvalidPart(part.number));
+        }
+        used.push(part);
+    }
+    if let Some(missing) = named.next() {
+        return Err(StoreError::InvalidPart(missing.number));
+    }
+    let last = used.len() - 1;
+    match used[..last].iter().find(|part| part.size < PART_MIN) {
+        Some(small) => Err(StoreError::PartTooSmall {
+            number: small.number,
+            size: small.size,
+            least: PART_MIN,
+        }),
+        None => Ok((used, unused)),
+    }
+}
+
+fn check_announced(announced: &Checksums, have: &Checksums) -> Result<(), StoreError> {
+    let pairs = [
+        (&announced.crc32, &have.crc32),
+        (&announced.crc32c, &have.crc32c),
+        (&announced.crc64nvme, &have.crc64nvme),
+        (&announced.sha1, &have.sha1),
+        (&announced.sha256, &have.sha256),
+    ];
+    let differs = pairs
+        .iter()
+        .any(|(announced, have)| announced.is_some() && have.is_some() && announced != have);
+    if differs {
+        return Err(StoreError::BadDigest("the checksum of the whole object"));
+    }
+    Ok(())
+}
+
+/// The object's checksum from its parts': of their bytes, or of their checksums.
+fn put_together(
+    kind: ChecksumKind,
+    full_object: bool,
+    parts: &[Part],
+) -> Result<Checksums, StoreError> {
+    let mut sums = Checksums::default();
+    let mut decoded = Vec::with_capacity(parts.len());
+    for part in parts {
+        let sum = match kind {
+            ChecksumKind::Crc32 => &part.sums.crc32,
+            ChecksumKind::Crc32c => &part.sums.crc32c,
+            ChecksumKind::Crc64Nvme => &part.sums.crc64nvme,
+            ChecksumKind::Sha1 => &part.sums.sha1,
+            ChecksumKind::Sha256 => &part.sums.sha256,
+        };
+        let sum = sum.as_ref().and_then(|sum| STANDARD.decode(sum).ok());
+        decoded.push(sum.ok_or(StoreError::InvalidPart(part.number))?);
+    }
+    let combined = |algorithm| {
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
+        let pairs = decoded.iter().zip(parts);
+        pairs.fold(0, |crc, (sum, part)| {
+            checksum_combine(algorithm, crc, number(sum), part.size)
+        })
+    };
+    let four = |crc: u64| STANDARD.encode((crc as u32).to_be_bytes());
+    let all = decoded.concat();
+    let tail = parts.len();
+    let of_sums = |sum: String| format!("{sum}-{tail}");
+    sums.composite = !full_object && kind != ChecksumKind::Crc64Nvme;
+    let composite = sums.composite;
+    match kind {
+        ChecksumKind::Crc32 if composite => {
+            sums.crc32 = Some(of_sums(four(crc_fast::checksum(
+                CrcAlgorithm::Crc32IsoHdlc,
+                &all,
+            ))));
+        }
+        ChecksumKind::Crc32 => sums.crc32 = Some(four(combined(CrcAlgorithm::Crc32IsoHdlc))),
+        ChecksumKind::Crc32c if composite => {
+            sums.crc32c = Some(of_sums(four(crc_fast::checksum(
+                CrcAlgorithm::Crc32Iscsi,
+                &all,
+            ))));
+        }
+        ChecksumKind::Crc32c => sums.crc32c = Some(four(combined(CrcAlgorithm::Crc32Iscsi))),
+        ChecksumKind::Crc64Nvme => {
+            sums.crc64nvme = Some(STANDARD.encode(combined(CrcAlgorithm::Crc64Nvme).to_be_bytes()));
+        }
+        ChecksumKind::Sha1 => sums.sha1 = Some(of_sums(STANDARD.encode(Sha1::digest(&all)))),
+        ChecksumKind::Sha256 => sums.sha256 = Some(of_sums(STANDARD.encode(Sha256::digest(&all)))),
+    }
+    Ok(sums)
+}

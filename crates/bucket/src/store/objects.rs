@@ -1,0 +1,597 @@
+//! The second half of a write: what has arrived becomes an object. And how objects go.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::record::{
+    self, Acl, Bucket, Meta, Object, ObjectKind, Piece, Pieces, Place, StorageClass, Tags,
+    Versioning,
+};
+use super::stage::{Held, Staged};
+use super::writer::{Effect, Txn};
+use super::{Origin, Store, tags};
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey, VersionId};
+use crate::notice::{Change, ChangeKind};
+
+/// Bytes of a user's own metadata.
+const USER_META: usize = 2048;
+/// Pieces that an object's record lists itself.
+const FEW: usize = 8;
+
+/// What an object is to be, besides its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Put {
+    /// What its writer says of it.
+    pub meta: Meta,
+    /// Its tags.
+    pub tags: Tags,
+    /// Who may read it; the bucket says where it does not.
+    pub acl: Option<Acl>,
+    /// Where it is to be kept.
+    pub class: StorageClass,
+    /// What must hold for it to be written.
+    pub when: OnPut,
+}
+
+/// What must hold for an object to be written: of what its key shows at that moment.
+#[derive(Clone, Debug, Default)]
+pub struct OnPut {
+    /// Its ETag must be this one; `*` is any.
+    pub if_match: Option<String>,
+    /// Its ETag must be another; `*` is any, so that nothing is overwritten.
+    pub if_none_match: Option<String>,
+}
+
+/// What became of a removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// The version that was removed, or the marker that was made.
+    pub version: Option<VersionId>,
+    /// Whether that is a delete marker.
+    pub marker: bool,
+}
+
+/// An object to be removed, and of which only this version, where one is named.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The version.
+    pub version: Option<VersionId>,
+}
+
+impl Store {
+    /// Makes what has arrived an object.
+    ///
+    /// # Errors
+    /// A condition does not hold, or something cannot be.
+    pub async fn put(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        staged: Staged,
+        put: Put,
+        kind: ChangeKind,
+        origin: Origin,
+    ) -> Result<Object, StoreError> {
+        check(&put)?;
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.write(move |txn| {
+            let (id, bucket) = txn.bucket(&bucket)?;
+            txn.check_put(id, &key, &put.when)?;
+            let mut object = txn.object(put);
+            object.size = staged.length;
+            object.etag = staged.etag();
+            object.crc64 = staged.crc64;
+            object.sums = staged.sums.clone();
+            let pieces = txn.hold(staged)?;
+            txn.place(&mut object, pieces.into_iter().collect())?;
+            txn.install(id, &bucket, &key, &mut object)?;
+            txn.tell(kind, &bucket, &key, &object, &origin)?;
+            Ok(object)
+        })
+        .await
+    }
+
+    /// Removes an object or a version of it, as the bucket's versioning says. What is not there is gone already.
+    ///
+    /// # Errors
+    /// There is no such bucket.
+    pub async fn delete(
+        &self,
+        bucket: &BucketName,
+        removed: Removed,
+        origin: Origin,
+    ) -> Result<Deleted, StoreError> {
+        let bucket = bucket.clone();
+        self.write(move |txn| {
+            let (id, bucket) = txn.bucket(&bucket)?;
+            txn.delete(id, &bucket, &removed, &origin)
+        })
+        .await
+    }
+
+    /// Says who may read an object; the bucket says where it does not. Returns its version.
+    ///
+    /// # Errors
+    /// There is no such object.
+    pub async fn set_object_acl(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        acl: Option<Acl>,
+    ) -> Result<VersionId, StoreError> {
+        let changed = self.change_object(bucket, key, version, move |object| object.acl = acl);
+        Ok(changed.await?.version())
+    }
+
+    /// Changes what is known of an object, and not its bytes.
+    pub(super) async fn change_object(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        change: impl FnOnce(&mut Object) + Send + 'static,
+    ) -> Result<Object, StoreError> {
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.write(move |txn| {
+            let (id, _) = txn.bucket(&bucket)?;
+            let mut object = super::read::find(txn.sql, id, &key, version)?;
+            change(&mut object);
+            txn.rewrite(id, &key, &object)?;
+            Ok(object)
+        })
+        .await
+    }
+}
+
+/// What can be said of an object without looking at others.
+pub(super) fn check(put: &Put) -> Result<(), StoreError> {
+    tags::check_object(&put.tags)?;
+    let meta = put
+        .meta
+        .user
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    let bytes: usize = meta.sum();
+    if bytes > USER_META {
+        return Err(StoreError::MetadataTooLarge {
+            bytes,
+            most: USER_META,
+        });
+    }
+    Ok(())
+}
+
+impl Txn<'_> {
+    /// An object without bytes yet.
+    pub(super) fn object(&mut self, put: Put) -> Object {
+        Object {
+            seq: self.number(),
+            named: false,
+            size: 0,
+            etag: String::new(),
+            modified_ms: self.now_ms,
+            crc64: 0,
+            sums: Default::default(),
+            meta: put.meta,
+            class: put.class,
+            kind: ObjectKind::Normal,
+            tags: put.tags,
+            acl: put.acl,
+            restore: None,
+            pieces: Pieces::Here(Vec::new()),
+        }
+    }
+
+    pub(super) fn check_put(
+        &self,
+        bucket: i64,
+        key: &ObjectKey,
+        when: &OnPut,
+    ) -> Result<(), StoreError> {
+        if when.if_match.is_none() && when.if_none_match.is_none() {
+            return Ok(());
+        }
+        let current = self.current(bucket, key)?;
+        let is = |wanted: &str| {
+            current
+                .as_ref()
+                .is_some_and(|now| wanted == "*" || wanted == now.etag)
+        };
+        if let Some(wanted) = &when.if_match {
+            if current.is_none() {
+                return Err(StoreError::NoSuchKey(key.as_str().to_owned()));
+            }
+            if !is(wanted) {
+                return Err(StoreError::PreconditionFailed("If-Match"));
+            }
+        }
+        match &when.if_none_match {
+            Some(unwanted) if is(unwanted) => Err(StoreError::PreconditionFailed("If-None-Match")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a key shows.
+    pub(super) fn current(
+        &self,
+        bucket: i64,
+        key: &ObjectKey,
+    ) -> Result<Option<Object>, StoreError> {
+        let row = self
+            .sql
+            .prepare_cached("SELECT record FROM object WHERE bucket = ? AND key = ?")?
+            .query_row(params![bucket, key.as_str().as_bytes()], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()?;
+        row.map(|row| record::decode(&row)).transpose()
+    }
+
+    /// Gives staged bytes a place. None where there are none.
+    pub(super) fn hold(&mut self, staged: Staged) -> Result<Option<Piece>, StoreError> {
+        let length = staged.length;
+        if length == 0 {
+            return Ok(None);
+        }
+        let place = match staged.held {
+            Held::Memory(bytes) => Place::Row(self.insert_inline(&bytes)?),
+            Held::Blob(upload) => {
+                let id = upload.id().clone();
+                self.sql
+                    .prepare_cached("INSERT INTO blob (id, size, refs) VALUES (?, ?, 1)")?
+                    .execute(params![id.0, length as i64])?;
+                self.effect(Effect::Keep(upload));
+                Place::Blob(id)
+            }
+        };
+        Ok(Some(Piece {
+            place,
+            offset: 0,
+            length,
+            part: 0,
+        }))
+    }
+
+    pub(super) fn insert_inline(&mut self, bytes: &[u8]) -> Result<u64, StoreError> {
+        let row = self.number();
+        self.sql
+            .prepare_cached("INSERT INTO inline (seq, bytes) VALUES (?, ?)")?
+            .execute(params![row as i64, bytes])?;
+        Ok(row)
+    }
+
+    /// Lists an object's pieces where they belong: few in its record, many in a table.
+    pub(super) fn place(
+        &mut self,
+        object: &mut Object,
+        pieces: Vec<Piece>,
+    ) -> Result<(), StoreError> {
+        if pieces.len() <= FEW {
+            object.pieces = Pieces::Here(pieces);
+            return Ok(());
+        }
+        let table = self.number();
+        let mut start = 0;
+        for piece in &pieces {
+            self.add_piece(table, start, piece)?;
+            start += piece.length;
+        }
+        object.pieces = Pieces::Table(table);
+        Ok(())
+    }
+
+    pub(super) fn add_piece(
+        &mut self,
+        table: u64,
+        start: u64,
+        piece: &Piece,
+    ) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("INSERT INTO piece (object, start, record) VALUES (?, ?, ?)")?
+            .execute(params![table as i64, start as i64, record::encode(piece)?])?;
+        Ok(())
+    }
+
+    /// Makes an object what its key shows.
+    pub(super) fn install(
+        &mut self,
+        bucket: i64,
+        of: &Bucket,
+        key: &ObjectKey,
+        object: &mut Object,
+    ) -> Result<(), StoreError> {
+        object.named = of.versioning == Versioning::Enabled;
+        self.make_way(bucket, of, key)?;
+        self.sql
+            .prepare_cached("INSERT INTO object (bucket, key, record) VALUES (?, ?, ?)")?
+            .execute(params![
+                bucket,
+                key.as_str().as_bytes(),
+                record::encode(object)?
+            ])?;
+        Ok(())
+    }
+
+    /// Takes away what a key shows: versions with a name are kept, and the one without is replaced. Returns what was removed.
+    fn make_way(
+        &mut self,
+        bucket: i64,
+        of: &Bucket,
+        key: &ObjectKey,
+    ) -> Result<Option<Object>, StoreError> {
+        let current = self.current(bucket, key)?;
+        let keeps = of.versioning == Versioning::Enabled;
+        let mut gone = None;
+        if let Some(object) = current {
+            self.sql
+                .prepare_cached("DELETE FROM object WHERE bucket = ? AND key = ?")?
+                .execute(params![bucket, key.as_str().as_bytes()])?;
+            if keeps || object.named {
+                self.insert_version(bucket, key, &object, false)?;
+            } else {
+                self.discard(&object)?;
+                gone = Some(object);
+            }
+        }
+        if of.versioning == Versioning::Suspended {
+            let null = self.null_version(bucket, key)?;
+            if let Some(object) = null {
+                self.remove_version(bucket, key, &object)?;
+                gone = gone.or(Some(object));
+            }
+        }
+        Ok(gone)
+    }
+
+    fn null_version(&self, bucket: i64, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        let row = self
+            .sql
+            .prepare_cached(
+                "SELECT record FROM version WHERE bucket = ? AND key = ? AND named = 0",
+            )?
+            .query_row(params![bucket, key.as_str().as_bytes()], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()?;
+        row.map(|row| record::decode(&row)).transpose()
+    }
+
+    fn insert_version(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        object: &Object,
+        marker: bool,
+    ) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("INSERT INTO version (bucket, key, seq, named, marker, record) VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                bucket,
+                key.as_str().as_bytes(),
+                object.seq as i64,
+                object.named,
+                marker,
+                record::encode(object)?
+            ])?;
+        Ok(())
+    }
+
+    fn remove_version(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        object: &Object,
+    ) -> Result<(), StoreError> {
+        self.sql
+            .prepare_cached("DELETE FROM version WHERE bucket = ? AND key = ? AND seq = ?")?
+            .execute(params![bucket, key.as_str().as_bytes(), object.seq as i64])?;
+        self.discard(object)
+    }
+
+    /// Forgets the bytes of an object that is not in the index any more.
+    pub(super) fn discard(&mut self, object: &Object) -> Result<(), StoreError> {
+        match &object.pieces {
+            Pieces::Here(pieces) => self.discard_pieces(pieces),
+            Pieces::Table(table) => {
+                let pieces = super::read::table(self.sql, *table, 0, u64::MAX)?;
+                self.discard_pieces(&pieces)?;
+                self.sql
+                    .prepare_cached("DELETE FROM piece WHERE object = ?")?
+                    .execute([*table as i64])?;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn discard_pieces(&mut self, pieces: &[Piece]) -> Result<(), StoreError> {
+        for piece in pieces {
+            match &piece.place {
+                Place::Row(row) => {
+                    self.sql
+                        .prepare_cached("DELETE FROM inline WHERE seq = ?")?
+                        .execute([*row as i64])?;
+                }
+                Place::Blob(id) => {
+                    let (refs, size): (i64, i64) = self
+                        .sql
+                        .prepare_cached(
+                            "UPDATE blob SET refs = refs - 1 WHERE id = ? RETURNING refs, size",
+                        )?
+                        .query_row([&id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                    if refs == 0 {
+                        self.sql
+                            .prepare_cached("DELETE FROM blob WHERE id = ?")?
+                            .execute([&id.0])?;
+                        self.effect(Effect::Drop(id.clone(), size as u64));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of an object anew.
+    pub(super) fn rewrite(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        object: &Object,
+    ) -> Result<(), StoreError> {
+        let record = record::encode(object)?;
+        let bytes = key.as_str().as_bytes();
+        let current = self
+            .current(bucket, key)?
+            .is_some_and(|now| now.seq == object.seq);
+        if current {
+            self.sql
+                .prepare_cached("UPDATE object SET record = ? WHERE bucket = ? AND key = ?")?
+                .execute(params![record, bucket, bytes])?;
+        } else {
+            self.sql
+                .prepare_cached(
+                    "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND seq = ?",
+                )?
+                .execute(params![record, bucket, bytes, object.seq as i64])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        bucket: i64,
+        of: &Arc<Bucket>,
+        removed: &Removed,
+        origin: &Origin,
+    ) -> Result<Deleted, StoreError> {
+        let key = &removed.key;
+        if let Some(version) = removed.version {
+            return self.delete_version(bucket, of, key, version, origin);
+        }
+        let gone = self.make_way(bucket, of, key)?;
+        if of.versioning == Versioning::Off {
+            if let Some(object) = gone {
+                self.tell(ChangeKind::Delete, of, key, &object, origin)?;
+            }
+            return Ok(Deleted::default());
+        }
+        let mut marker = self.object(Put::default());
+        marker.named = of.versioning == Versioning::Enabled;
+        self.insert_version(bucket, key, &marker, true)?;
+        self.tell(ChangeKind::DeleteMarkerCreated, of, key, &marker, origin)?;
+        Ok(Deleted {
+            version: Some(marker.version()),
+            marker: true,
+        })
+    }
+
+    fn delete_version(
+        &mut self,
+        bucket: i64,
+        of: &Bucket,
+        key: &ObjectKey,
+        version: VersionId,
+        origin: &Origin,
+    ) -> Result<Deleted, StoreError> {
+        let bytes = key.as_str().as_bytes();
+        let current = self.current(bucket, key)?;
+        let (object, marker) = match current.filter(|now| now.version() == version) {
+            Some(object) => {
+                self.sql
+                    .prepare_cached("DELETE FROM object WHERE bucket = ? AND key = ?")?
+                    .execute(params![bucket, bytes])?;
+                self.discard(&object)?;
+                (object, false)
+            }
+            None => match super::read::version(self.sql, bucket, key, version)? {
+                Some((object, marker)) => {
+                    self.remove_version(bucket, key, &object)?;
+                    (object, marker)
+                }
+                None => {
+                    return Ok(Deleted {
+                        version: Some(version),
+                        marker: false,
+                    });
+                }
+            },
+        };
+        self.promote(bucket, key)?;
+        self.tell(ChangeKind::Delete, of, key, &object, origin)?;
+        Ok(Deleted {
+            version: Some(version),
+            marker,
+        })
+    }
+
+    /// Shows the newest version that is left, unless it is a delete marker.
+    fn promote(&mut self, bucket: i64, key: &ObjectKey) -> Result<(), StoreError> {
+        let bytes = key.as_str().as_bytes();
+        if self.current(bucket, key)?.is_some() {
+            return Ok(());
+        }
+        let newest = self
+            .sql
+            .prepare_cached("SELECT seq, marker, record FROM version WHERE bucket = ? AND key = ? ORDER BY seq DESC LIMIT 1")?
+            .query_row(params![bucket, bytes], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get::<_, Vec<u8>>(2)?))
+            })
+            .optional()?;
+        let Some((seq, false, record)) = newest else {
+            return Ok(());
+        };
+        self.sql
+            .prepare_cached("DELETE FROM version WHERE bucket = ? AND key = ? AND seq = ?")?
+            .execute(params![bucket, bytes, seq])?;
+        self.sql
+            .prepare_cached("INSERT INTO object (bucket, key, record) VALUES (?, ?, ?)")?
+            .execute(params![bucket, bytes, record])?;
+        Ok(())
+    }
+
+    /// Puts what listeners say of a change into the outbox.
+    pub(super) fn tell(
+        &mut self,
+        kind: ChangeKind,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        object: &Object,
+        origin: &Origin,
+    ) -> Result<(), StoreError> {
+        let version = (bucket.versioning != Versioning::Off).then(|| object.version().to_string());
+        let notices = self.listeners.hear(&Change {
+            kind,
+            bucket: bucket.name.name().to_owned(),
+            app_id: bucket.name.app_id(),
+            key: key.as_str().to_owned(),
+            version,
+            size: object.size,
+            etag: object.etag.clone(),
+            content_type: object.meta.content_type.clone(),
+            at_ms: self.now_ms,
+            request: origin.request.clone(),
+            source_ip: origin.source_ip.clone(),
+            by: origin.by.clone(),
+            depth: origin.depth,
+        });
+        if notices.is_empty() {
+            return Ok(());
+        }
+        let waiting = self.notices();
+        if waiting + notices.len() as u64 > self.settings.notices {
+            return Err(StoreError::OutboxFull(waiting));
+        }
+        let count = notices.len() as i64;
+        for notice in notices {
+            self.sql
+                .prepare_cached("INSERT INTO outbox (id, recipient, body) VALUES (?, ?, ?)")?
+                .execute(params![notice.id, notice.to, &notice.body[..]])?;
+        }
+        self.noticed(count);
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Notices of changes, kept until their receiver has them.
+
+use rusqlite::params;
+
+use tokio::sync::watch;
+
+use super::Store;
+use crate::error::StoreError;
+use crate::notice::Notice;
+
+/// The notices of a store, in the order of its changes.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    store: Store,
+    seen: watch::Receiver<()>,
+}
+
+impl Store {
+    /// The notices of its changes.
+    pub fn outbox(&self) -> Outbox {
+        Outbox {
+            store: self.clone(),
+            seen: self.inner.memory.noticed.subscribe(),
+        }
+    }
+}
+
+impl Outbox {
+    /// The oldest notices with numbers above `after`, which is 0 at first: in order, each with its number. They stay until
+    /// `done`.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn next(&self, after: u64, limit: usize) -> Result<Vec<(u64, Notice)>, StoreError> {
+        let next = move |sql: &rusqlite::Connection| {
+            let mut query =
+                sql.prepare_cached("SELECT number, id, recipient, body FROM outbox WHERE number > ? ORDER BY number LIMIT ?")?;
+            let rows = query.query_map(params![after as i64, limit as i64], |row| {
+                let notice = Notice {
+                    id: row.get(1)?,
+                    to: row.get(2)?,
+                    body: row.get::<_, Vec<u8>>(3)?.into(),
+                };
+                Ok((row.get::<_, i64>(0)? as u64, notice))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.store.inner.readers.read(next).await
+    }
+
+    /// Forgets the notices up to a number: their receivers have them.
+    ///
+    /// # Errors
+    /// The index cannot be written; they will be given again.
+    pub async fn done(&self, up_to: u64) -> Result<(), StoreError> {
+        self.store
+            .write(move |txn| {
+                let gone = txn
+                    .sql
+                    .prepare_cached("DELETE FROM outbox WHERE number <= ?")?
+                    .execute([up_to as i64])?;
+                txn.noticed(-(gone as i64));
+                Ok(())
+            })
+            .await
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> u64 {
+        self.store
+            .inner
+            .memory
+            .notices
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns once notices have come since this was made, or since it returned last. Ask `next` after that; none is missed.
+    pub async fn changed(&mut self) {
+        // The store holds the sender, and this holds the store.
+        let _ = self.seen.changed().await;
+    }
+}

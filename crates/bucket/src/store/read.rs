@@ -1,0 +1,397 @@
+//! Objects are read.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Store;
+use super::blobs::{Blobs, Pinned};
+use super::record::{self, Object, Piece, Pieces, Place};
+use super::writer::now_ms;
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey, VersionId};
+
+/// Which object, and which of its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Get {
+    /// A version; else what the key shows.
+    pub version: Option<VersionId>,
+    /// What must hold.
+    pub when: Conditions,
+    /// Some of its bytes; else all.
+    pub range: Option<ByteRange>,
+    /// The bytes that one part of its upload had; else all.
+    pub part: Option<u32>,
+}
+
+/// What must hold for an object to be read, as HTTP has it.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// Its ETag must be one of these; `*` is any.
+    pub if_match: Option<Vec<String>>,
+    /// Its ETag must be none of these.
+    pub if_none_match: Option<Vec<String>>,
+    /// It must have changed since then, seconds since 1970.
+    pub if_modified_since: Option<i64>,
+    /// It must not have changed since then, seconds since 1970.
+    pub if_unmodified_since: Option<i64>,
+}
+
+/// Some of an object's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteRange {
+    /// From one byte to another, and this one, too; or to the end.
+    From(u64, Option<u64>),
+    /// So many at the end.
+    Last(u64),
+}
+
+/// An object, and those of its bytes that were asked for.
+#[derive(Debug)]
+pub struct Got {
+    /// What is known of it.
+    pub object: Object,
+    /// Which bytes they are.
+    pub range: Range<u64>,
+    /// The bytes.
+    pub content: Content,
+}
+
+/// Bytes of an object.
+pub struct Content(Vec<Chunk>);
+
+enum Chunk {
+    Memory(Bytes),
+    Blob(Pinned, Range<u64>),
+}
+
+impl Content {
+    /// The bytes, one after another.
+    pub fn into_stream(self) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        let chunks = self.0.into_iter().map(|chunk| match chunk {
+            Chunk::Memory(bytes) => stream::once(async { Ok(bytes) }).boxed(),
+            Chunk::Blob(pinned, range) => pinned.read(range).boxed(),
+        });
+        let mut chunks: Vec<_> = chunks.collect();
+        if chunks.len() == 1
+            && let Some(only) = chunks.pop()
+        {
+            return only;
+        }
+        stream::iter(chunks).flatten().boxed()
+    }
+
+    /// All bytes, where there are at most so many.
+    ///
+    /// # Errors
+    /// There are more, or they cannot be read.
+    pub async fn collect(self, most: u64) -> Result<Vec<u8>, StoreError> {
+        let mut stream = self.into_stream();
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes?);
+            if all.len() as u64 > most {
+                return Err(StoreError::TooLarge(most));
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Store {
+    /// What is known of an object.
+    ///
+    /// # Errors
+    /// There is none, or a condition does not hold.
+    pub async fn head(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        get: Get,
+    ) -> Result<(Object, Range<u64>), StoreError> {
+        let (id, _) = self.bucket_id(bucket)?;
+        let key = key.clone();
+        let read = move |sql: &Connection| {
+            let object = find(sql, id, &key, get.version)?;
+            get.when.check(&object)?;
+            let range = get.range_of(sql, &object)?;
+            Ok((object, range))
+        };
+        self.inner.readers.read(read).await
+    }
+
+    /// An object and its bytes.
+    ///
+    /// # Errors
+    /// There is none, a condition does not hold, or it is archived.
+    pub async fn get(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        get: Get,
+    ) -> Result<Got, StoreError> {
+        let (id, _) = self.bucket_id(bucket)?;
+        let key = key.clone();
+        let blobs = self.inner.blobs.clone();
+        let read = move |sql: &Connection| {
+            let object = find(sql, id, &key, get.version)?;
+            get.when.check(&object)?;
+            if object.is_archived(now_ms()) {
+                return Err(StoreError::Archived(key.as_str().to_owned()));
+            }
+            let range = get.range_of(sql, &object)?;
+            let pieces = pieces_in(sql, &object, &range)?;
+            Ok((object, range, pieces))
+        };
+        let looked = move |sql: &Connection| {
+            Blobs::look(&blobs, |pin| {
+                let (object, range, pieces) = read(sql)?;
+                let mut chunks = Vec::with_capacity(pieces.len());
+                for piece in pieces {
+                    let part = piece.offset..piece.offset + piece.length;
+                    chunks.push(match &piece.place {
+                        Place::Row(row) => Chunk::Memory(inline(sql, *row, part)?),
+                        Place::Blob(blob) => Chunk::Blob(pin(blob), part),
+                    });
+                }
+                Ok(Got {
+                    object,
+                    range,
+                    content: Content(chunks),
+                })
+            })
+        };
+        // The state that is read is chosen by the first look, so that what is removed later is pinned in time.
+        self.inner.readers.read(looked).await
+    }
+}
+
+impl Get {
+    fn range_of(&self, sql: &Connection, object: &Object) -> Result<Range<u64>, StoreError> {
+        if let Some(part) = self.part {
+            return part_range(sql, object, part);
+        }
+        let size = object.size;
+        let wrong = || StoreError::InvalidRange(size);
+        match self.range {
+            None => Ok(0..size),
+            Some(ByteRange::From(first, last)) if first < size => {
+                let end = last.map_or(size, |last| last.saturating_add(1).min(size));
+                if end <= first {
+                    Err(wrong())
+                } else {
+                    Ok(first..end)
+                }
+            }
+            Some(ByteRange::Last(count)) if count > 0 && size > 0 => {
+                Ok(size - count.min(size)..size)
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+impl Conditions {
+    /// Looks whether they hold, in HTTP's order.
+    ///
+    /// # Errors
+    /// One does not hold.
+    pub fn check(&self, object: &Object) -> Result<(), StoreError> {
+        let is = |tags: &[String]| tags.iter().any(|tag| tag == "*" || *tag == object.etag);
+        let modified = (object.modified_ms / 1000) as i64;
+        match (&self.if_match, self.if_unmodified_since) {
+            (Some(tags), _) if !is(tags) => return Err(StoreError::PreconditionFailed("If-Match")),
+            (None, Some(since)) if modified > since => {
+                return Err(StoreError::PreconditionFailed("If-Unmodified-Since"));
+            }
+            _ => {}
+        }
+        let same = match (&self.if_none_match, self.if_modified_since) {
+            (Some(tags), _) => is(tags),
+            (None, Some(since)) => modified <= since,
+            (None, None) => false,
+        };
+        if same {
+            return Err(StoreError::NotModified {
+                etag: object.etag.clone(),
+                modified_ms: object.modified_ms,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What a key shows, or a version.
+pub(super) fn find(
+    sql: &Connection,
+    bucket: i64,
+    key: &ObjectKey,
+    wanted: Option<VersionId>,
+) -> Result<Object, StoreError> {
+    let current = sql
+        .prepare_cached("SELECT record FROM object WHERE bucket = ? AND key = ?")?
+        .query_row(params![bucket, key.as_str().as_bytes()], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })
+        .optional()?;
+    let current: Option<Object> = current.map(|row| record::decode(&row)).transpose()?;
+    let Some(wanted) = wanted else {
+        return match current {
+            Some(object) => Ok(object),
+            None => Err(why_not(sql, bucket, key)?),
+        };
+    };
+    if let Some(object) = current.filter(|object| object.version() == wanted) {
+        return Ok(object);
+    }
+    match version(sql, bucket, key, wanted)? {
+        Some((object, false)) => Ok(object),
+        Some((marker, true)) => Err(StoreError::IsMarker(marker.version().to_string())),
+        None => Err(StoreError::NoSuchVersion(wanted.to_string())),
+    }
+}
+
+/// A version that its key does not show, and whether it is a delete marker.
+pub(super) fn version(
+    sql: &Connection,
+    bucket: i64,
+    key: &ObjectKey,
+    wanted: VersionId,
+) -> Result<Option<(Object, bool)>, StoreError> {
+    let (condition, number) = match wanted {
+        VersionId::Null => ("named = 0 AND ?3 = 0", 0),
+        VersionId::Number(number) => ("named = 1 AND seq = ?3", number),
+    };
+    let query = format!(
+        "SELECT record, marker FROM version WHERE bucket = ?1 AND key = ?2 AND {condition}"
+    );
+    let row = sql
+        .prepare_cached(&query)?
+        .query_row(
+            params![bucket, key.as_str().as_bytes(), number as i64],
+            |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, bool>(1)?)),
+        )
+        .optional()?;
+    row.map(|(record, marker)| Ok((record::decode(&record)?, marker)))
+        .transpose()
+}
+
+/// Why a key shows nothing: there is nothing, or it is hidden.
+fn why_not(sql: &Connection, bucket: i64, key: &ObjectKey) -> Result<StoreError, StoreError> {
+    let newest = sql
+        .prepare_cached(
+            "SELECT record FROM version WHERE bucket = ? AND key = ? ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row(params![bucket, key.as_str().as_bytes()], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })
+        .optional()?;
+    let key = key.as_str().to_owned();
+    Ok(match newest {
+        Some(record) => {
+            let marker: Object = record::decode(&record)?;
+            StoreError::Hidden {
+                key,
+                version: marker.version().to_string(),
+            }
+        }
+        None => StoreError::NoSuchKey(key),
+    })
+}
+
+/// The pieces that a range lies in, each cut to it.
+pub(super) fn pieces_in(
+    sql: &Connection,
+    object: &Object,
+    range: &Range<u64>,
+) -> Result<Vec<Piece>, StoreError> {
+    let (mut start, pieces) = match &object.pieces {
+        Pieces::Here(pieces) => (0, pieces.clone()),
+        Pieces::Table(number) => {
+            let first: i64 = sql
+                .prepare_cached(
+                    "SELECT COALESCE(MAX(start), 0) FROM piece WHERE object = ? AND start <= ?",
+                )?
+                .query_row(params![*number as i64, range.start as i64], |row| {
+                    row.get(0)
+                })?;
+            (first as u64, table(sql, *number, first as u64, range.end)?)
+        }
+    };
+    let mut cut = Vec::new();
+    for piece in pieces {
+        let from = range.start.max(start);
+        let to = range.end.min(start + piece.length);
+        if from < to {
+            cut.push(Piece {
+                offset: piece.offset + (from - start),
+                length: to - from,
+                ..piece.clone()
+            });
+        }
+        start += piece.length;
+    }
+    Ok(cut)
+}
+
+/// The pieces of a table that begin in a range.
+pub(super) fn table(
+    sql: &Connection,
+    number: u64,
+    from: u64,
+    to: u64,
+) -> Result<Vec<Piece>, StoreError> {
+    let mut query = sql.prepare_cached(
+        "SELECT record FROM piece WHERE object = ? AND start >= ? AND start < ? ORDER BY start",
+    )?;
+    let to = i64::try_from(to).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![number as i64, from as i64, to], |row| {
+        row.get::<_, Vec<u8>>(0)
+    })?;
+    rows.map(|row| record::decode(&row?)).collect()
+}
+
+fn part_range(sql: &Connection, object: &Object, wanted: u32) -> Result<Range<u64>, StoreError> {
+    let mut range: Option<Range<u64>> = None;
+    let mut start = 0;
+    for piece in pieces_in(sql, object, &(0..object.size))? {
+        let end = start + piece.length;
+        // An object that was put at once is its own first part.
+        if piece.part.max(1) == wanted {
+            range = Some(range.map_or(start, |range| range.start)..end);
+        }
+        start = end;
+    }
+    match range {
+        Some(range) => Ok(range),
+        None if wanted == 1 => Ok(0..object.size),
+        None => Err(StoreError::InvalidPartNumber(wanted)),
+    }
+}
+
+pub(super) fn inline(sql: &Connection, row: u64, range: Range<u64>) -> Result<Bytes, StoreError> {
+    let bytes: Vec<u8> = sql
+        .prepare_cached("SELECT bytes FROM inline WHERE seq = ?")?
+        .query_row([row as i64], |row| row.get(0))?;
+    let lost = || {
+        StoreError::Unavailable(format!(
+            "bytes of an object are missing from row {row} of the index"
+        ))
+    };
+    let (start, end) = (range.start as usize, range.end as usize);
+    if end > bytes.len() || start > end {
+        return Err(lost());
+    }
+    Ok(Bytes::from(bytes).slice(start..end))
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Content")
+            .field("chunks", &self.0.len())
+            .finish()
+    }
+}

@@ -1,0 +1,188 @@
+//! The way back from an archive. Archived objects lie where others do, so it takes a moment, which is there so that programs
+//! meet what they would meet elsewhere: a request, a wait, and an event at its end.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+use tracing::warn;
+
+use super::record::{self, Object, Restore};
+use super::writer::{Effect, Txn, now_ms};
+use super::{Inner, Origin, Store, read};
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey, VersionId};
+use crate::notice::ChangeKind;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+/// The longest that an object stays readable.
+const DAYS: u32 = 365;
+/// How soon a failure is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Store {
+    /// Asks for an archived object to be readable for some days. Returns false where it was already, and is for longer now.
+    ///
+    /// # Errors
+    /// It is not archived, or is on its way.
+    pub async fn restore(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        days: u32,
+        origin: Origin,
+    ) -> Result<bool, StoreError> {
+        if !(1..=DAYS).contains(&days) {
+            return Err(StoreError::Invalid(format!(
+                "Days is {days}; it may be 1 to {DAYS}"
+            )));
+        }
+        let (bucket, key) = (bucket.clone(), key.clone());
+        self.write(move |txn| {
+            let (id, of) = txn.bucket(&bucket)?;
+            let mut object = read::find(txn.sql, id, &key, version)?;
+            if !object.class.is_archive() {
+                return Err(StoreError::NotArchived(key.as_str().to_owned()));
+            }
+            if matches!(object.restore, Some(Restore::Ongoing { .. })) {
+                return Err(StoreError::RestoreInProgress(key.as_str().to_owned()));
+            }
+            if !object.is_archived(txn.now_ms) {
+                object.restore = Some(Restore::Until(txn.now_ms + u64::from(days) * DAY_MS));
+                txn.rewrite(id, &key, &object)?;
+                return Ok(false);
+            }
+            object.restore = Some(Restore::Ongoing { days });
+            txn.rewrite(id, &key, &object)?;
+            let due = txn.now_ms + txn.settings.restore_after.as_millis() as u64;
+            txn.sql
+                .prepare_cached("INSERT OR REPLACE INTO restoring (bucket, key, seq, due, origin) VALUES (?, ?, ?, ?, ?)")?
+                .execute(params![
+                    id,
+                    key.as_str().as_bytes(),
+                    object.seq as i64,
+                    due as i64,
+                    record::encode(&(of.name.clone(), &origin))?
+                ])?;
+            txn.tell(ChangeKind::RestorePost, &of, &key, &object, &origin)?;
+            txn.effect(Effect::Restoring);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Brings objects back when it is time.
+    pub(super) fn spawn_restorer(&self) {
+        tokio::spawn(restorer(Arc::downgrade(&self.inner)));
+    }
+
+    async fn next_due(&self) -> Result<Option<u64>, StoreError> {
+        let read = |sql: &Connection| {
+            let due: Option<i64> = sql
+                .prepare_cached("SELECT MIN(due) FROM restoring")?
+                .query_row([], |row| row.get(0))?;
+            Ok(due.map(|due| due as u64))
+        };
+        self.inner.readers.read(read).await
+    }
+}
+
+async fn restorer(store: Weak<Inner>) {
+    loop {
+        let Some(inner) = store.upgrade() else {
+            return;
+        };
+        let memory = inner.memory.clone();
+        let mut ended = inner.ended.clone();
+        let store = Store { inner };
+        let wait = match store.next_due().await {
+            Ok(None) => None,
+            Ok(Some(due)) if due > now_ms() => Some(Duration::from_millis(due - now_ms())),
+            Ok(Some(_)) => match store.write(|txn| txn.bring_back()).await {
+                Ok(()) => continue,
+                Err(error) => {
+                    warn!(%error, "archived objects cannot be restored yet");
+                    Some(AGAIN)
+                }
+            },
+            Err(error) => {
+                warn!(%error, "archived objects cannot be restored yet");
+                Some(AGAIN)
+            }
+        };
+        drop(store);
+        let wait = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait => {}
+            () = memory.restoring.notified() => {}
+            _ = ended.wait_for(|ended| *ended) => return,
+        }
+    }
+}
+
+impl Txn<'_> {
+    /// Makes those readable whose time has come.
+    fn bring_back(&mut self) -> Result<(), StoreError> {
+        type Due = (i64, Vec<u8>, i64, Vec<u8>);
+        let due: Vec<Due> = {
+            let mut query = self.sql.prepare_cached(
+                "SELECT bucket, key, seq, origin FROM restoring WHERE due <= ? LIMIT 100",
+            )?;
+            let rows = query.query_map([self.now_ms as i64], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })?;
+            rows.collect::<Result<_, _>>()?
+        };
+        for (bucket, key, seq, origin) in due {
+            self.sql
+                .prepare_cached("DELETE FROM restoring WHERE bucket = ? AND key = ? AND seq = ?")?
+                .execute(params![bucket, key, seq])?;
+            let (name, origin): (BucketName, Origin) = record::decode(&origin)?;
+            let key = String::from_utf8(key).unwrap_or_default();
+            let Ok(key) = ObjectKey::parse(&key) else {
+                continue;
+            };
+            let of = match self.bucket(&name) {
+                Ok((id, of)) if id == bucket => of,
+                _ => continue,
+            };
+            let Some(mut object) = self.numbered(bucket, &key, seq as u64)? else {
+                continue;
+            };
+            let Some(Restore::Ongoing { days }) = object.restore else {
+                continue;
+            };
+            object.restore = Some(Restore::Until(self.now_ms + u64::from(days) * DAY_MS));
+            self.rewrite(bucket, &key, &object)?;
+            self.tell(ChangeKind::RestoreCompleted, &of, &key, &object, &origin)?;
+        }
+        Ok(())
+    }
+
+    fn numbered(
+        &self,
+        bucket: i64,
+        key: &ObjectKey,
+        seq: u64,
+    ) -> Result<Option<Object>, StoreError> {
+        if let Some(object) = self
+            .current(bucket, key)?
+            .filter(|object| object.seq == seq)
+        {
+            return Ok(Some(object));
+        }
+        for version in [VersionId::Number(seq), VersionId::Null] {
+            let found = read::version(self.sql, bucket, key, version)?;
+            if let Some((object, false)) = found.filter(|(object, _)| object.seq == seq) {
+                return Ok(Some(object));
+            }
+        }
+        Ok(None)
+    }
+}

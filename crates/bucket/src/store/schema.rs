@@ -1,0 +1,78 @@
+//! The index: one file of SQLite.
+//!
+//! `object` has what a key shows now, `version` what it showed before, and delete markers: so a listing of objects reads nothing
+//! else. Keys are bytes, so that the next key behind a prefix can be named. Bytes of small objects are in `inline`, aside of
+//! the rows that listings read; those of others are blobs, which are counted, so that copies share them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+/// The file's version.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS bucket (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS object (
+        bucket INTEGER NOT NULL, key BLOB NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS version (
+        bucket INTEGER NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, named INTEGER NOT NULL, marker INTEGER NOT NULL,
+        record BLOB NOT NULL, PRIMARY KEY (bucket, key, seq DESC)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS inline (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS piece (
+        object INTEGER NOT NULL, start INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (object, start)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, size INTEGER NOT NULL, refs INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS upload (
+        bucket INTEGER NOT NULL, key BLOB NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key, id)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS part (
+        upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (upload, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS completed (
+        upload TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, at INTEGER NOT NULL, record BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS completed_at ON completed (at);
+    CREATE TABLE IF NOT EXISTS restoring (
+        bucket INTEGER NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, due INTEGER NOT NULL, origin BLOB NOT NULL,
+        PRIMARY KEY (bucket, key, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, recipient TEXT NOT NULL, body BLOB NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), ceiling INTEGER NOT NULL);
+    INSERT OR IGNORE INTO counter VALUES (1, 1);
+    PRAGMA user_version = 1;
+";
+
+/// Opens or makes the file, for the thread that writes.
+pub(super) fn writer(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
+    let connection = reader(path)?;
+    connection.execute_batch(
+        "PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA wal_autocheckpoint = 4000;",
+    )?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version > VERSION {
+        return Err(format!(
+            "it was written by a newer virga (format {version}, this one reads up to {VERSION}); upgrade"
+        )
+        .into());
+    }
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+/// Opens the file, for reading.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}

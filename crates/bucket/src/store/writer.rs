@@ -1,0 +1,355 @@
+//! The thread that writes the index.
+//!
+//! What waits together is committed together, so that one sync serves as many writes as came during the last one. A write is a
+//! closure with a savepoint of its own: one that is refused leaves the others as they are. What a write does outside of the
+//! index (bytes that are kept or removed, what memory knows) it leaves as effects, which are carried out after the commit.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::error;
+
+use super::Settings;
+use super::blobs::{Blobs, Upload};
+use super::record::{BlobId, Bucket};
+use crate::error::StoreError;
+use crate::names::BucketName;
+use crate::notice::Listeners;
+
+/// Writes in one transaction.
+const BATCH: usize = 1024;
+/// Writes that may wait for the thread; more callers wait before it.
+pub(super) const WAITING: usize = 1024;
+/// How many numbers are set aside at a time, so that the counter is seldom written.
+const NUMBERS: u64 = 1 << 21;
+
+/// What the thread is told.
+pub(super) enum Call {
+    Write(Job),
+    /// To end, after what was told before.
+    Stop,
+}
+
+type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Known = HashMap<BucketName, (i64, Arc<Bucket>)>;
+
+/// What memory knows of the index, as of the last commit.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) buckets: RwLock<Known>,
+    /// Bytes of the index's file that are in use.
+    pub(super) index_bytes: AtomicU64,
+    pub(super) notices: AtomicU64,
+    /// Told when there is a notice.
+    pub(super) noticed: watch::Sender<()>,
+    /// Told when an object is on its way back from an archive.
+    pub(super) restoring: Notify,
+}
+
+impl Memory {
+    pub(super) fn bucket(&self, name: &BucketName) -> Option<(i64, Arc<Bucket>)> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(name).cloned()
+    }
+}
+
+/// What a write does outside of the index.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Bytes that have a name now.
+    Keep(Upload),
+    /// Bytes that have none any more, and how many.
+    Drop(BlobId, u64),
+    /// An object is on its way back.
+    Restoring,
+}
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) memory: Arc<Memory>,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) listeners: Arc<dyn Listeners>,
+    pub(super) settings: Settings,
+    /// The next number; none is ever used again.
+    pub(super) next: u64,
+    /// Up to which numbers are set aside.
+    pub(super) ceiling: u64,
+    /// Told when the thread has ended.
+    pub(super) ended: watch::Sender<bool>,
+}
+
+/// The transaction that a write is part of.
+pub(super) struct Txn<'a> {
+    pub(super) sql: &'a Transaction<'a>,
+    pub(super) listeners: &'a dyn Listeners,
+    pub(super) settings: &'a Settings,
+    pub(super) memory: &'a Memory,
+    pub(super) now_ms: u64,
+    next: &'a mut u64,
+    changes: Changes,
+}
+
+/// A bucket, by its number in the index.
+type Numbered = (i64, Arc<Bucket>);
+
+/// What is to be done once the transaction is committed.
+#[derive(Debug, Default)]
+struct Changes {
+    effects: Vec<Effect>,
+    /// Buckets as they are then.
+    buckets: Vec<(BucketName, Option<Numbered>)>,
+    /// Notices that came, less those that went.
+    notices: i64,
+}
+
+impl Writer {
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Call>) {
+        let mut stop = false;
+        while !stop {
+            let Some(first) = inbox.blocking_recv() else {
+                break;
+            };
+            let mut jobs = Vec::new();
+            let mut next = Some(first);
+            while let Some(call) = next {
+                match call {
+                    Call::Write(job) => jobs.push(job),
+                    Call::Stop => {
+                        stop = true;
+                        break;
+                    }
+                }
+                next = if jobs.len() < BATCH {
+                    inbox.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            if !jobs.is_empty() {
+                self.commit(jobs);
+            }
+        }
+        if let Err(error) = self
+            .connection
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
+            error!(%error, "the index of buckets cannot be put in order; it will be at the next start");
+        }
+        drop(self.connection);
+        let _ = self.ended.send(true);
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let mut answers = Vec::with_capacity(jobs.len());
+        let result = self.try_commit(jobs, &mut answers);
+        let result = match result {
+            Ok(changes) => {
+                self.carry_out(changes);
+                Ok(())
+            }
+            Err(e) => {
+                if e != StoreError::NoSpace {
+                    error!(error = %e, writes = answers.len(), "buckets cannot be written");
+                }
+                Err(e)
+            }
+        };
+        for answer in answers {
+            answer(result.clone());
+        }
+    }
+
+    fn try_commit(
+        &mut self,
+        jobs: Vec<Job>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Changes, StoreError> {
+        // What is not asked any more is dropped, and whoever waits for it hears that the store is unavailable.
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut ceiling = self.ceiling;
+        if ceiling.saturating_sub(self.next) < NUMBERS / 2 {
+            ceiling = self.next + NUMBERS;
+            transaction
+                .prepare_cached("UPDATE counter SET ceiling = ?")?
+                .execute([ceiling as i64])?;
+        }
+        let mut txn = Txn {
+            sql: &transaction,
+            listeners: &*self.listeners,
+            settings: &self.settings,
+            memory: &self.memory,
+            now_ms: now_ms(),
+            next: &mut self.next,
+            changes: Changes::default(),
+        };
+        for job in jobs {
+            answers.push(job(&mut txn));
+            if transaction.is_autocommit() {
+                // The disk refused, and SQLite has taken everything back.
+                return Err(StoreError::NoSpace);
+            }
+        }
+        let changes = txn.changes;
+        if let Err(e) = transaction.commit() {
+            forget(changes.effects);
+            return Err(e.into());
+        }
+        self.ceiling = ceiling;
+        Ok(changes)
+    }
+
+    fn carry_out(&self, changes: Changes) {
+        if !changes.buckets.is_empty() {
+            let mut buckets = self
+                .memory
+                .buckets
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            for (name, bucket) in changes.buckets {
+                match bucket {
+                    Some(bucket) => buckets.insert(name, bucket),
+                    None => buckets.remove(&name),
+                };
+            }
+        }
+        let notices = self.memory.notices.load(Ordering::Relaxed);
+        let notices = notices.saturating_add_signed(changes.notices);
+        self.memory.notices.store(notices, Ordering::Relaxed);
+        if changes.notices > 0 {
+            self.memory.noticed.send_replace(());
+        }
+        let mut dropped = Vec::new();
+        for effect in changes.effects {
+            match effect {
+                Effect::Keep(upload) => upload.keep(),
+                Effect::Drop(blob, size) => dropped.push((blob, size)),
+                Effect::Restoring => self.memory.restoring.notify_one(),
+            }
+        }
+        if !dropped.is_empty() {
+            self.blobs.remove(dropped);
+        }
+        match index_bytes(&self.connection) {
+            Ok(bytes) => self.memory.index_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => error!(%error, "the size of the index of buckets cannot be read"),
+        }
+    }
+}
+
+/// Whether the commit took place is known at the next start; until then the bytes stay.
+fn forget(effects: Vec<Effect>) {
+    for effect in effects {
+        if let Effect::Keep(upload) = effect {
+            upload.forget();
+        }
+    }
+}
+
+/// Bytes of the file that are in use.
+pub(super) fn index_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let number = |sql: &str| {
+        connection
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get::<_, i64>(0))
+    };
+    let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+    Ok(pages as u64 * number("PRAGMA page_size")? as u64)
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_millis() as u64
+}
+
+impl<'a> Txn<'a> {
+    /// Does a write, and leaves nothing of it where it is refused.
+    fn alone<T>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let sql = self.sql;
+        sql.prepare_cached("SAVEPOINT write")?.execute([])?;
+        let changes = &self.changes;
+        let (effects, buckets, notices) = (
+            changes.effects.len(),
+            changes.buckets.len(),
+            changes.notices,
+        );
+        let result = write(self);
+        if result.is_err() {
+            self.changes.effects.truncate(effects);
+            self.changes.buckets.truncate(buckets);
+            self.changes.notices = notices;
+            if sql.is_autocommit() {
+                return result;
+            }
+            sql.prepare_cached("ROLLBACK TO write")?.execute([])?;
+        }
+        sql.prepare_cached("RELEASE write")?.execute([])?;
+        result
+    }
+
+    /// A number that was never used.
+    pub(super) fn number(&mut self) -> u64 {
+        let number = *self.next;
+        *self.next += 1;
+        number
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.changes.effects.push(effect);
+    }
+
+    /// Says what a bucket is now, or that it is gone.
+    pub(super) fn bucket_is(&mut self, name: BucketName, bucket: Option<(i64, Arc<Bucket>)>) {
+        self.changes.buckets.push((name, bucket));
+    }
+
+    /// Says that notices came, or went.
+    pub(super) fn noticed(&mut self, change: i64) {
+        self.changes.notices += change;
+    }
+
+    /// A bucket as this transaction sees it.
+    pub(super) fn bucket(&self, name: &BucketName) -> Result<(i64, Arc<Bucket>), StoreError> {
+        let changed = self.changes.buckets.iter().rev();
+        let changed = changed.into_iter().find(|(changed, _)| changed == name);
+        let changed = changed.map(|(_, bucket)| bucket.clone());
+        changed
+            .unwrap_or_else(|| self.memory.bucket(name))
+            .ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
+    }
+
+    /// How many notices there are, as this transaction sees it.
+    pub(super) fn notices(&self) -> u64 {
+        let count = self.memory.notices.load(Ordering::Relaxed);
+        count.saturating_add_signed(self.changes.notices)
+    }
+}
+
+/// Hands a write to the thread and waits for its commit.
+pub(super) async fn write<T: Send + 'static>(
+    calls: &mpsc::Sender<Call>,
+    write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (sender, answer) = oneshot::channel();
+    let gone = || StoreError::Unavailable("its index could not be written; try again".into());
+    let job: Job = Box::new(move |txn| {
+        let result = txn.alone(write);
+        Box::new(move |committed| {
+            // Whoever asked may have gone; it is written all the same.
+            let _ = sender.send(committed.and(result));
+        })
+    });
+    calls.send(Call::Write(job)).await.map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
+}

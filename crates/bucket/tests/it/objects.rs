@@ -1,0 +1,130 @@
+//! Objects: put, got, listed, removed.
+
+use crate::world::{APP, Ask, OWNER, STRANGER, World};
+
+#[tokio::test]
+async fn an_object_is_what_was_put() {
+    let world = World::new().await;
+    world.ask("PUT", "/photos", b"").await.ok();
+    for (key, size) in [
+        ("empty", 0),
+        ("small", 5),
+        ("inline", 16 * 1024),
+        ("file", 16 * 1024 + 1),
+        ("large", 3_000_000),
+    ] {
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let path = format!("/photos/{key}");
+        let put = world
+            .with_headers(
+                "PUT",
+                &path,
+                &[("content-type", "image/x"), ("x-amz-meta-a", "b")],
+                &bytes,
+            )
+            .await
+            .ok();
+        let got = world.ask("GET", &path, b"").await.ok();
+        assert_eq!(got.body, bytes, "{key}");
+        assert_eq!(got.header("etag"), put.header("etag"));
+        assert_eq!(got.header("content-type"), "image/x");
+        assert_eq!(got.header("x-amz-meta-a"), "b");
+        let head = world.ask("HEAD", &path, b"").await.ok();
+        assert_eq!(head.header("content-length"), size.to_string());
+    }
+    assert_eq!(world.files(), 2);
+    let listed = world.ask("GET", "/photos?list-type=2", b"").await.ok();
+    assert_eq!(
+        listed.all("Key"),
+        ["empty", "file", "inline", "large", "small"]
+    );
+    let told = world.told().await;
+    assert_eq!(told.len(), 5);
+    assert_eq!(told[1], "cos:ObjectCreated:Put small 5");
+}
+
+#[tokio::test]
+async fn names_are_full_or_short() {
+    let world = World::new().await;
+    world.ask("PUT", "/photos", b"").await.ok();
+    world.ask("PUT", "/photos/a", b"1").await.ok();
+    let full = format!("/photos-{APP}/a");
+    assert_eq!(world.ask("GET", &full, b"").await.ok().body, "1");
+    let listed = world.ask("GET", "/", b"").await.ok();
+    assert_eq!(listed.all("Name"), ["photos"]);
+    // Another account's bucket of that short name is another, and the full name is refused.
+    let ask = |method, path| Ask {
+        key: STRANGER,
+        method,
+        path,
+        ..Ask::default()
+    };
+    assert_eq!(
+        world.send(ask("GET", "/photos/a")).await.code(),
+        (404, "NoSuchBucket".to_owned())
+    );
+    assert_eq!(
+        world.send(ask("GET", &full)).await.code(),
+        (403, "AccessDenied".to_owned())
+    );
+    let taken = world.ask("PUT", "/photos", b"").await;
+    assert_eq!(taken.code(), (409, "BucketAlreadyOwnedByYou".to_owned()));
+}
+
+#[tokio::test]
+async fn wrong_signatures_are_refused() {
+    let world = World::new().await;
+    world.ask("PUT", "/photos", b"").await.ok();
+    let unknown = world
+        .send(Ask {
+            key: "AKIDnobody",
+            method: "GET",
+            path: "/photos",
+            ..Ask::default()
+        })
+        .await;
+    assert_eq!(unknown.code(), (403, "InvalidAccessKeyId".to_owned()));
+    let nobody = world
+        .send(Ask {
+            method: "GET",
+            path: "/photos",
+            ..Ask::default()
+        })
+        .await;
+    assert_eq!(nobody.code(), (403, "AccessDenied".to_owned()));
+    let other = Ask {
+        key: OWNER,
+        method: "PUT",
+        path: "/photos/a",
+        headers: vec![("x-amz-content-sha256", "0".repeat(64))],
+        body: b"bytes".to_vec(),
+    };
+    assert_eq!(
+        world.send(other).await.code(),
+        (400, "XAmzContentSHA256Mismatch".to_owned())
+    );
+    assert_eq!(
+        world.ask("GET", "/photos/a", b"").await.code(),
+        (404, "NoSuchKey".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let mut world = World::new().await;
+    world.ask("PUT", "/photos", b"").await.ok();
+    let large = vec![7; 100_000];
+    world.ask("PUT", "/photos/a", b"1").await.ok();
+    world.ask("PUT", "/photos/b", &large).await.ok();
+    world = world.again(Default::default()).await;
+    assert_eq!(world.ask("GET", "/photos/a", b"").await.ok().body, "1");
+    assert_eq!(world.ask("GET", "/photos/b", b"").await.ok().body, large);
+    world.ask("DELETE", "/photos/b", b"").await.ok();
+    assert_eq!(world.told().await.len(), 3);
+    assert_eq!(
+        world.ask("DELETE", "/photos", b"").await.code(),
+        (409, "BucketNotEmpty".to_owned())
+    );
+    world.ask("DELETE", "/photos/a", b"").await.ok();
+    world.ask("DELETE", "/photos", b"").await.ok();
+}

@@ -1,0 +1,84 @@
+//! Who may do what with buckets: the same keys, roles and policies as for functions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bucket::{Gate, Key, Principal};
+use model::{AccountId, Decision};
+
+use crate::access::{self, Access};
+
+/// Policies' word for buckets and objects.
+const SERVICE: &str = "cos";
+
+/// The gate that the bucket server asks.
+#[derive(Debug)]
+pub(crate) struct BucketGate {
+    access: Access,
+}
+
+impl BucketGate {
+    pub(crate) fn new(access: Access) -> Self {
+        Self { access }
+    }
+}
+
+impl Gate for BucketGate {
+    fn key(&self, id: &str, token: Option<&str>) -> Option<Key> {
+        let (secret, identity) = self.access.key(id, token)?;
+        let principal = Principal {
+            key_id: id.to_owned(),
+            app_id: identity.owner.id.0,
+            depth: identity.depth.0,
+            identity,
+        };
+        Some(Key {
+            secret: secret.reveal().to_owned(),
+            principal,
+        })
+    }
+
+    fn may(&self, principal: &Principal, access: &bucket::Access<'_>) -> bool {
+        let identity = principal.identity.clone();
+        let Ok(identity) = Arc::downcast::<access::Principal>(identity) else {
+            return false;
+        };
+        // What is another account's is opened by its bucket's own access alone.
+        if access.app_id != identity.owner.id.0 {
+            return false;
+        }
+        let mut allowed = false;
+        for path in paths(access) {
+            let resource = identity.resource(SERVICE, self.access.region(), &path);
+            match identity.decide(access.action, &resource) {
+                Decision::Denied => return false,
+                Decision::Allowed => allowed = true,
+                Decision::Unmentioned => {}
+            }
+        }
+        allowed
+    }
+
+    fn owner(&self, app_id: u64) -> String {
+        let uin = self.access.uin(AccountId(app_id));
+        format!("qcs::cam::uin/{uin}:uin/{uin}")
+    }
+
+    fn hears(&self, from: IpAddr) -> bool {
+        self.access.hears(from)
+    }
+
+    fn failed(&self, from: IpAddr) {
+        self.access.failed(from);
+    }
+}
+
+/// How policies name what is asked for. A bucket goes by its name, with and without a slash behind it.
+fn paths(access: &bucket::Access<'_>) -> Vec<String> {
+    let app_id = access.app_id;
+    match (access.bucket, access.key) {
+        (None, _) => vec!["*".to_owned()],
+        (Some(bucket), None) => vec![format!("{bucket}-{app_id}/"), format!("{bucket}-{app_id}")],
+        (Some(bucket), Some(key)) => vec![format!("{bucket}-{app_id}/{key}")],
+    }
+}

@@ -1,0 +1,217 @@
+//! What the bucket server can be told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Opt, Told, opt, words};
+
+/// The options. The secret of an S3 elsewhere is in a file, so that neither a command line nor an environment shows it.
+pub(super) const OPTIONS: &[Opt] = &[
+    opt(
+        "bucket_listen",
+        "ADDRESS",
+        "127.0.0.1:9401",
+        "Where buckets are served, by the APIs of COS and S3; off serves none",
+    ),
+    opt(
+        "bucket_tls_listen",
+        "ADDRESS",
+        "",
+        "Where buckets are served over TLS, too, with the API's certificate; nowhere unless it is told",
+    ),
+    opt(
+        "bucket_domain",
+        "NAMES",
+        "localhost",
+        "Domains below which hosts name buckets, as <bucket>.cos.<domain> and <bucket>.<domain>, separated by commas",
+    ),
+    opt(
+        "bucket_store_mb",
+        "MB",
+        "102400",
+        "Largest size of all objects and their index; beyond it writes are refused",
+    ),
+    opt(
+        "bucket_s3_endpoint",
+        "URL",
+        "",
+        "An S3 elsewhere that holds the bytes of objects, as https://s3.example.com; else they are files in the data directory",
+    ),
+    opt(
+        "bucket_s3_bucket",
+        "NAME",
+        "",
+        "The bucket there, which virga has for itself",
+    ),
+    opt("bucket_s3_region", "NAME", "us-east-1", "The region there"),
+    opt(
+        "bucket_s3_credentials",
+        "FILE",
+        "",
+        "JSON with access_key_id and secret_access_key for it",
+    ),
+];
+
+/// What it was told, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct BucketSettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) tls_listen: Option<SocketAddr>,
+    pub(crate) domains: Vec<String>,
+    pub(crate) store_bytes: u64,
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// An S3 that holds the bytes of objects.
+#[derive(Clone, Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) endpoint: String,
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    pub(crate) credentials: PathBuf,
+}
+
+impl Told {
+    /// None where it is switched off.
+    pub(super) fn buckets(&mut self) -> Option<BucketSettings> {
+        let listens = self.raw("bucket_listen").0;
+        let off = listens.is_empty() || listens == "off";
+        let secure = !self.raw("bucket_tls_listen").0.is_empty();
+        if secure && (off || self.raw("tls_listen").0.is_empty()) {
+            let problem = "bucket_tls_listen: buckets over TLS need bucket_listen, and tls_listen, whose certificate they have";
+            self.problems.push(problem.to_owned());
+        }
+        if off {
+            return None;
+        }
+        Some(BucketSettings {
+            listen: self.parse(
+                "bucket_listen",
+                "an address and port, such as 127.0.0.1:9401, or off",
+            ),
+            tls_listen: secure.then(|| {
+                self.parse(
+                    "bucket_tls_listen",
+                    "an address and port, such as 127.0.0.1:9444",
+                )
+            }),
+            domains: self.domains(),
+            store_bytes: self.number("bucket_store_mb", 1, 1 << 40) << 20,
+            elsewhere: self.elsewhere(),
+        })
+    }
+
+    fn domains(&mut self) -> Vec<String> {
+        let (text, source) = self.raw("bucket_domain");
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        let label = |label: &str| !label.is_empty() && label.bytes().all(fine);
+        for name in words(&text).filter(|name| !name.split('.').all(label)) {
+            self.problem(
+                "bucket_domain",
+                name,
+                &source,
+                "hosts' names, such as objects.example.com",
+            );
+        }
+        words(&text).map(str::to_ascii_lowercase).collect()
+    }
+
+    fn elsewhere(&mut self) -> Option<Elsewhere> {
+        const TOGETHER: [&str; 3] = [
+            "bucket_s3_endpoint",
+            "bucket_s3_bucket",
+            "bucket_s3_credentials",
+        ];
+        let missing: Vec<_> = TOGETHER
+            .into_iter()
+            .filter(|name| self.raw(name).0.is_empty())
+            .collect();
+        if missing.len() == TOGETHER.len() {
+            return None;
+        }
+        if !missing.is_empty() {
+            self.problems.push(format!(
+                "{}: {} must be told together, or none",
+                missing.join(", "),
+                TOGETHER.join(", ")
+            ));
+        }
+        let (endpoint, source) = self.raw(TOGETHER[0]);
+        if !endpoint.is_empty()
+            && !endpoint.starts_with("http://")
+            && !endpoint.starts_with("https://")
+        {
+            self.problem(
+                TOGETHER[0],
+                &endpoint,
+                &source,
+                "a URL that starts with http:// or https://",
+            );
+        }
+        Some(Elsewhere {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            bucket: self.raw(TOGETHER[1]).0,
+            region: self.text("bucket_s3_region"),
+            credentials: self.raw(TOGETHER[2]).0.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Command;
+
+    use super::super::{args, resolve};
+    use super::*;
+
+    fn told(line: &[&str]) -> Result<Option<BucketSettings>, Vec<String>> {
+        let command = Command::new("up").args(args());
+        let words = std::iter::once("up").chain(line.iter().copied());
+        resolve(&command.try_get_matches_from(words).expect("flags")).map(|config| config.buckets)
+    }
+
+    #[test]
+    fn buckets_are_served_unless_they_are_switched_off() {
+        let usual = told(&[]).expect("allowed").expect("served");
+        assert_eq!(usual.listen.port(), 9401);
+        assert_eq!(usual.domains, ["localhost"]);
+        assert!(usual.elsewhere.is_none());
+        for off in ["off", ""] {
+            assert!(told(&["--bucket-listen", off]).expect("allowed").is_none());
+        }
+    }
+
+    #[test]
+    fn what_belongs_together_is_told_together() {
+        let rows: [(&[&str], &str); 5] = [
+            (
+                &["--bucket-s3-endpoint", "https://s3.example.com"],
+                "bucket_s3_bucket, bucket_s3_credentials",
+            ),
+            (
+                &[
+                    "--bucket-s3-endpoint",
+                    "s3",
+                    "--bucket-s3-bucket",
+                    "b",
+                    "--bucket-s3-credentials",
+                    "f",
+                ],
+                "http://",
+            ),
+            (&["--bucket-tls-listen", "127.0.0.1:9444"], "tls_listen"),
+            (&["--bucket-domain", "a.b,c/d"], "\"c/d\""),
+            (
+                &["--bucket-listen", "here"],
+                "bucket_listen (from --bucket-listen)",
+            ),
+        ];
+        for (line, part) in rows {
+            let problems = told(line).expect_err("refused");
+            assert!(
+                problems.iter().any(|problem| problem.contains(part)),
+                "{part}: {problems:?}"
+            );
+        }
+    }
+}
