@@ -64,14 +64,17 @@ def test_every_command_does_what_the_page_says(page, tmp_path):
     listed = commands(open(os.path.join(ROOT, page)).read())
     if not listed:
         return
-    server = Server(tmp_path / "data", "docs", ("--network", "internal", "--tls-listen", "127.0.0.1:0"))
+    token, sources = "a-storage-elsewhere", tmp_path / "sources.toml"
+    sources.write_text('[minio]\ntoken = "%s"\n' % token)
+    flags = ("--network", "internal", "--tls-listen", "127.0.0.1:0", "--event-sources", str(sources))
+    server = Server(tmp_path / "data", "docs", flags)
     work = tmp_path / "work"
     shutil.copytree(os.path.join(ROOT, "examples"), work / "examples")
     path = [os.path.dirname(os.environ["VIRGA"]), os.path.dirname(sys.executable), os.environ["PATH"]]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VIRGA")}
     environment.update(server.environment(), PATH=":".join(path), HOME=str(tmp_path), TERM="dumb", COLUMNS="120",
                        VIRGA_DATA=str(tmp_path / "data"), VIRGA_ENDPOINT="http://" + server.address, VIRGA_TLS=server.tls,
-                       VIRGA_BUCKETS="http://" + server.buckets)
+                       VIRGA_BUCKETS="http://" + server.buckets, TOKEN=token)
     try:
         for command, expected in listed:
             code, shown = run(command, work, environment)

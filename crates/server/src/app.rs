@@ -40,7 +40,7 @@ use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
-use crate::triggers::{TimerSettings, Timers};
+use crate::triggers::{ObjectTriggers, TimerSettings, Timers};
 use crate::urls::{Addresses, Urls, before};
 
 /// How long a pool waits for memory before others that hold more hand over.
@@ -248,6 +248,8 @@ pub(crate) async fn up(
         region: config.region.clone(),
         weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
+        event_sources: config.event_sources.clone(),
+        object_triggers: ObjectTriggers::new(catalog.clone(), config.region.clone()),
         addresses,
         limits,
         catalog,

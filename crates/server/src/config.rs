@@ -4,6 +4,7 @@
 //! problems are found before anything starts.
 
 mod buckets;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -26,6 +27,7 @@ use crate::access::{RateLimits, parse_rates};
 use crate::lineage::Depth;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
+use crate::triggers::EventSources;
 
 /// One thing that can be told.
 #[derive(Clone, Copy, Debug)]
@@ -259,6 +261,12 @@ const OPTIONS: &[Opt] = &[
         "Endpoints such as http://host:8080 that dead letters may go to, separated by commas; virga posts them from this host, so none is allowed that is not named",
     ),
     opt(
+        "event_sources",
+        "FILE",
+        "",
+        "TOML file with the tokens of storage elsewhere that may tell of its changes at /events/s3; none may unless it is named there",
+    ),
+    opt(
         "cron_zone",
         "ZONE",
         "Asia/Shanghai",
@@ -432,6 +440,7 @@ pub(crate) struct Config {
     pub(crate) network_refuse: Vec<Block>,
     pub(crate) dns: Vec<Ipv4Addr>,
     pub(crate) dead_letter_endpoints: Vec<Endpoint>,
+    pub(crate) event_sources: EventSources,
     pub(crate) cron_zone: TimeZone,
     pub(crate) cron_weekday_zero: WeekdayZero,
     pub(crate) timer_missed: Missed,
@@ -621,6 +630,7 @@ impl Told {
 
     fn config(&mut self) -> Config {
         let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
+        let account = AccountId(self.parse("app_id", "a number"));
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             tls: self.tls(),
@@ -628,7 +638,7 @@ impl Told {
             public_url: self.public_url(),
             url_domain: self.url_domain(),
             region: self.text("region"),
-            account: AccountId(self.parse("app_id", "a number")),
+            account,
             uin: self.parse("uin", "a number"),
             python: self.paths("python"),
             node: self.paths("node"),
@@ -667,6 +677,7 @@ impl Told {
                 "dead_letter_endpoints",
                 "endpoints such as http://host:8080, without a path",
             ),
+            event_sources: self.event_sources(account),
             cron_zone: self.cron_zone(),
             cron_weekday_zero: self.one_of(
                 "cron_weekday_zero",

@@ -121,10 +121,7 @@ impl Ingest {
     /// Takes an event that runs later: when this returns it is on stable storage, and it runs at least once or is recorded
     /// as given up. A second event with the request id of a first is the first, and does not run again.
     pub(crate) async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
-        let (given, allowed) = (event.event.len(), self.limits.async_event_bytes);
-        if given as u64 > allowed {
-            return Err(IngestError::TooLarge { given, allowed });
-        }
+        self.check_size(&event)?;
         self.takes_events(&event.function)?;
         let function = self.find(&event.function)?;
         resolve(
@@ -134,6 +131,21 @@ impl Ingest {
             event.request,
         )?;
         self.keep(event).await
+    }
+
+    /// Takes an event of something that has happened already, so that nobody is left to be told that its function is not there,
+    /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
+    pub(crate) async fn accept_done(&self, event: NewEvent) -> Result<(), IngestError> {
+        self.check_size(&event)?;
+        self.keep(event).await
+    }
+
+    fn check_size(&self, event: &NewEvent) -> Result<(), IngestError> {
+        let (given, allowed) = (event.event.len(), self.limits.async_event_bytes);
+        if given as u64 > allowed {
+            return Err(IngestError::TooLarge { given, allowed });
+        }
+        Ok(())
     }
 
     async fn keep(&self, event: NewEvent) -> Result<(), IngestError> {

@@ -19,6 +19,7 @@ mod namespaces;
 mod operator;
 mod provisioned;
 mod show;
+mod storage;
 mod triggers;
 mod versions;
 
@@ -33,7 +34,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use catalog::Catalog;
 use dispatch::cron::WeekdayZero;
@@ -53,6 +54,7 @@ use crate::lineage::Depth;
 use crate::provisioner::Provisioner;
 use crate::queue::{Queue, Runner};
 use crate::telemetry::{InstanceState, Metrics, Telemetry};
+use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
 /// What the gateway is made from.
@@ -63,6 +65,9 @@ pub(crate) struct Gateway {
     /// What a week's 0 stands for in cron expressions.
     pub(crate) weekday_zero: WeekdayZero,
     pub(crate) public_url: Option<String>,
+    /// Storage elsewhere that may tell of changes, and the triggers that wait for them.
+    pub(crate) event_sources: EventSources,
+    pub(crate) object_triggers: ObjectTriggers,
     /// Where functions' URLs are.
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) limits: Arc<Limits>,
@@ -128,7 +133,8 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     faces(
         Router::new()
             .route("/readyz", get(ready))
-            .route("/metrics", get(metrics)),
+            .route("/metrics", get(metrics))
+            .route("/events/s3", post(notification)),
         gateway,
     )
 }
@@ -198,12 +204,17 @@ async fn package(
     download::serve(&gateway, &name, query.as_deref().unwrap_or_default()).await
 }
 
+async fn notification(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    storage::take(&gateway, request).await
+}
+
 async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
     let shown = id.to_string();
     let (parts, body) = request.into_parts();
     let from = From::of(&parts);
-    let answered = match gateway.read(&parts.headers, body).await {
+    let most = gateway.body_max();
+    let answered = match gateway.read(&parts.headers, body, most).await {
         Ok(body) => gateway.answer(id, &shown, from, &parts, &body).await,
         Err(error) => Err(("", error)),
     };
@@ -238,8 +249,8 @@ impl Gateway {
         package.max(event) + (4 << 20)
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
-        let max = self.body_max();
+    /// Reads a body of up to `max` bytes.
+    async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Error> {
         let too_large = || {
             let message = format!("the request's body is over {max} bytes, which is the limit");
             Error::new(Code::RequestSizeLimitExceeded, message)

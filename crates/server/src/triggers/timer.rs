@@ -17,12 +17,12 @@ use dispatch::cron::{Cron, WeekdayZero};
 use dispatch::schedule::{Due, Schedule, Terms};
 use model::{Function, FunctionId, FunctionKey, RequestId, TriggerKind, TriggerName, TriggerSpec};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
+use super::derived_id;
 use crate::clock;
 use crate::invoke::{Ingest, IngestError};
 use crate::lineage::Depth;
@@ -413,23 +413,12 @@ struct Document<'a> {
     message: &'a str,
 }
 
-/// The one id of a timer's event, which sorts by time among all others.
+/// The one id of a timer's event.
 fn request_id(function: &FunctionId, trigger: &TriggerName, at: i64) -> RequestId {
-    let mut hash = Sha256::new();
-    for part in [
-        function.as_str(),
-        "timer",
-        trigger.as_str(),
-        &at.to_string(),
-    ] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let mut random = [0; 10];
-    random.copy_from_slice(&hash.finalize()[..10]);
+    let at_text = at.to_string();
+    let parts = [function.as_str(), "timer", trigger.as_str(), &at_text];
     let millis = u64::try_from(at).unwrap_or(0) * 1000;
-    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    RequestId::from_bytes(id.into_bytes())
+    derived_id(parts.map(str::as_bytes), millis)
 }
 
 #[cfg(test)]

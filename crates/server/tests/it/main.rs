@@ -23,6 +23,7 @@ mod runtime;
 mod scaling;
 mod secrets;
 mod status;
+mod storage;
 mod tls;
 mod triggers;
 mod urls;

@@ -1,0 +1,279 @@
+//! S3's notifications, as MinIO, Ceph and others send them. Source: Amazon S3's page on the structure of event messages.
+
+use bucket::{Change, ChangeKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::elsewhere::{Told, Unread};
+
+/// A record, as far as it is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    event_name: String,
+    #[serde(default)]
+    event_source: Option<String>,
+    #[serde(default)]
+    event_time: Option<String>,
+    #[serde(default)]
+    event_id: Option<String>,
+    #[serde(default)]
+    request_parameters: Option<Parameters>,
+    #[serde(default)]
+    response_elements: Option<Elements>,
+    #[serde(default)]
+    user_identity: Option<Identity>,
+    s3: S3,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Parameters {
+    #[serde(default, rename = "sourceIPAddress")]
+    source_ip: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Elements {
+    #[serde(default, rename = "x-amz-request-id")]
+    request: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    #[serde(default)]
+    principal_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct S3 {
+    bucket: Bucket,
+    object: Object,
+}
+
+#[derive(Deserialize)]
+struct Bucket {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Object {
+    key: String,
+    #[serde(default)]
+    size: Option<Size>,
+    #[serde(default, rename = "eTag", alias = "etag")]
+    etag: Option<String>,
+    #[serde(default)]
+    content_type: Option<String>,
+    #[serde(default)]
+    version_id: Option<String>,
+    #[serde(default)]
+    sequencer: Option<String>,
+}
+
+/// Ceph writes it as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Number(u64),
+    Text(String),
+}
+
+/// Whether it is sent only to see whether somebody is there.
+pub(super) fn is_test(document: &Value) -> bool {
+    document.get("Event").and_then(Value::as_str) == Some("s3:TestEvent")
+}
+
+/// The changes of a notification; nothing in the place of what triggers do not know.
+pub(super) fn read(document: &Value, now_ms: i64) -> Result<Vec<Option<Told>>, Unread> {
+    let wrong = |why: String| Unread::Field {
+        field: "Records",
+        why,
+    };
+    let records = document.get("Records").and_then(Value::as_array);
+    let records = records.ok_or_else(|| wrong("a list is expected".into()))?;
+    records
+        .iter()
+        .map(|record| {
+            // What is not about objects need not have their form.
+            let name = record.get("eventName").and_then(Value::as_str);
+            if name.is_some_and(|name| kind(name).is_none()) {
+                return Ok(None);
+            }
+            let record = Record::deserialize(record).map_err(|e| wrong(e.to_string()))?;
+            Ok(told(record, now_ms))
+        })
+        .collect()
+}
+
+fn told(record: Record, now_ms: i64) -> Option<Told> {
+    let kind = kind(&record.event_name)?;
+    let at_ms = record.event_time.as_deref().and_then(|text| {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(time.as_millisecond())
+    });
+    let object = record.s3.object;
+    let request = record.response_elements.unwrap_or_default().request;
+    let version = object.version_id.filter(|version| !version.is_empty());
+    let marks = [
+        object.sequencer.as_deref(),
+        request.as_deref(),
+        record.event_id.as_deref(),
+        record.event_time.as_deref(),
+        version.as_deref(),
+    ];
+    let marked = marks.iter().flatten().any(|mark| !mark.is_empty());
+    let mark = marked.then(|| {
+        let about = [
+            record.event_name.as_str(),
+            &record.s3.bucket.name,
+            &object.key,
+        ];
+        let all = about
+            .into_iter()
+            .chain(marks.map(Option::unwrap_or_default));
+        all.collect::<Vec<_>>().join("\0").into_bytes()
+    });
+    // Ceph writes keys as they are, all others as in a form.
+    let raw = record.event_source.as_deref() == Some("ceph:s3");
+    let key = if raw {
+        object.key
+    } else {
+        decoded(&object.key)?
+    };
+    let change = Change {
+        kind,
+        bucket: String::new(),
+        app_id: 0,
+        key,
+        version,
+        size: match object.size {
+            None => 0,
+            Some(Size::Number(size)) => size,
+            Some(Size::Text(text)) => text.parse().unwrap_or(0),
+        },
+        etag: object.etag.unwrap_or_default(),
+        content_type: object.content_type,
+        at_ms: u64::try_from(at_ms.unwrap_or(now_ms)).unwrap_or(0),
+        request: request.unwrap_or_default(),
+        source_ip: record
+            .request_parameters
+            .unwrap_or_default()
+            .source_ip
+            .unwrap_or_default(),
+        by: record.user_identity.unwrap_or_default().principal_id,
+        depth: 0,
+    };
+    Some(Told {
+        bucket: record.s3.bucket.name,
+        change,
+        mark,
+        at_ms,
+    })
+}
+
+/// What COS calls an event of S3's. Tags, retention and the like have no name there.
+fn kind(name: &str) -> Option<ChangeKind> {
+    let kind = match name.strip_prefix("s3:").unwrap_or(name) {
+        "ObjectCreated:Put" => ChangeKind::Put,
+        "ObjectCreated:Post" => ChangeKind::Post,
+        "ObjectCreated:Copy" => ChangeKind::Copy,
+        "ObjectCreated:CompleteMultipartUpload" => ChangeKind::CompleteMultipartUpload,
+        "ObjectRemoved:Delete" | "LifecycleExpiration:Delete" => ChangeKind::Delete,
+        "ObjectRemoved:DeleteMarkerCreated" | "LifecycleExpiration:DeleteMarkerCreated" => {
+            ChangeKind::DeleteMarkerCreated
+        }
+        "ObjectRestore:Post" => ChangeKind::RestorePost,
+        "ObjectRestore:Completed" => ChangeKind::RestoreCompleted,
+        _ => return None,
+    };
+    Some(kind)
+}
+
+/// A key that was written as the value of a form's field. None where that is not text.
+fn decoded(key: &str) -> Option<String> {
+    // It has no name, and what looks like another field is a part of it.
+    let escaped = key.replace('&', "%26").replace('=', "%3D");
+    let (text, _) = form_urlencoded::parse(escaped.as_bytes()).next()?;
+    (!text.contains('\u{fffd}') || key.contains("%EF%BF%BD")).then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn one(record: Value) -> Told {
+        let read = read(&json!({"Records": [record]}), 1_000).expect("read");
+        read.into_iter().next().flatten().expect("a change")
+    }
+
+    #[test]
+    fn a_record_of_minio_s_is_read() {
+        let told = one(json!({
+            "eventVersion": "2.0", "eventSource": "minio:s3", "awsRegion": "", "eventTime": "2026-11-18T10:40:00.123Z",
+            "eventName": "s3:ObjectCreated:Put", "userIdentity": {"principalId": "minio"},
+            "requestParameters": {"principalId": "minio", "region": "", "sourceIPAddress": "172.18.0.1"},
+            "responseElements": {"x-amz-request-id": "159FB6B233B08AF0", "x-minio-deployment-id": "c"},
+            "s3": {"s3SchemaVersion": "1.0", "configurationId": "Config",
+                "bucket": {"name": "images", "ownerIdentity": {"principalId": "minio"}, "arn": "arn:aws:s3:::images"},
+                "object": {"key": "in%2Fa+b%2B%C3%BC%26.jpg", "size": 629_648, "eTag": "b7ce", "contentType": "image/jpeg",
+                    "userMetadata": {"content-type": "image/jpeg"}, "sequencer": "15612487A9DF732C"}},
+            "source": {"host": "172.18.0.1", "port": "", "userAgent": "x"},
+        }));
+        let change = &told.change;
+        assert_eq!(
+            (told.bucket.as_str(), change.kind),
+            ("images", ChangeKind::Put)
+        );
+        assert_eq!(change.key, "in/a b+ü&.jpg");
+        assert_eq!((change.size, change.etag.as_str()), (629_648, "b7ce"));
+        assert_eq!(change.content_type.as_deref(), Some("image/jpeg"));
+        assert_eq!(change.request, "159FB6B233B08AF0");
+        assert_eq!(
+            (change.source_ip.as_str(), change.by.as_deref()),
+            ("172.18.0.1", Some("minio"))
+        );
+        assert_eq!(
+            (change.at_ms, told.at_ms),
+            (1_794_998_400_123, Some(1_794_998_400_123))
+        );
+        assert_eq!(change.version, None);
+    }
+
+    #[test]
+    fn a_record_of_ceph_s_is_read() {
+        let told = one(json!({
+            "eventVersion": "2.1", "eventSource": "ceph:s3", "awsRegion": "us-east-1", "eventTime": "2019-11-22T13:47:35.124724Z",
+            "eventName": "ObjectCreated:Put", "userIdentity": {"principalId": "tester"},
+            "requestParameters": {"sourceIPAddress": ""},
+            "responseElements": {"x-amz-request-id": "503a4c37", "x-amz-id-2": "14d2"},
+            "s3": {"s3SchemaVersion": "1.0", "configurationId": "mynotif1",
+                "bucket": {"name": "mybucket1", "ownerIdentity": {"principalId": "tester"}, "arn": "a", "id": "i"},
+                "object": {"key": "a+b%20c.jpg", "size": "1024", "eTag": "37b5", "versionId": "v1", "sequencer": "F7E6D75DC742D108",
+                    "metadata": [], "tags": []}},
+            "eventId": "", "opaqueData": "me@example.com",
+        }));
+        assert_eq!(told.change.key, "a+b%20c.jpg");
+        assert_eq!(
+            (told.change.size, told.change.version.as_deref()),
+            (1024, Some("v1"))
+        );
+    }
+
+    #[test]
+    fn keys_are_read_as_forms_are_written() {
+        for (written, read) in [
+            ("red+flower.jpg", Some("red flower.jpg")),
+            ("a/b%2Fc", Some("a/b/c")),
+            ("a=b&c", Some("a=b&c")),
+            ("%FF", None),
+            ("%EF%BF%BD", Some("\u{fffd}")),
+        ] {
+            assert_eq!(decoded(written).as_deref(), read, "{written}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What SeaweedFS's filer posts to a webhook: `key`, `event_type` and a `message` with the entry before and after. It tells of
+//! all files and directories; those below `/buckets/` are S3's. Source: SeaweedFS's `weed/notification/webhook`, and what
+//! version 4.48 posts.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bucket::{Change, ChangeKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::elsewhere::{Told, Unread};
+
+/// Where buckets are.
+const BUCKETS: &str = "/buckets/";
+/// What the directory of an object's versions ends with.
+const VERSIONS: &str = ".versions/";
+/// Where the parts of uploads lie.
+const UPLOADS: &str = ".uploads/";
+
+#[derive(Deserialize)]
+struct Posted {
+    key: String,
+    event_type: String,
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    old_entry: Option<Entry>,
+    #[serde(default)]
+    new_entry: Option<Entry>,
+    #[serde(default)]
+    new_parent_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    is_directory: bool,
+    #[serde(default)]
+    attributes: Attributes,
+    #[serde(default)]
+    chunks: Vec<Chunk>,
+    #[serde(default)]
+    content: Value,
+    /// Values are in base64.
+    #[serde(default)]
+    extended: BTreeMap<String, String>,
+}
+
+/// Where a part of a file lies. The same place is written by its numbers, and at times also as text.
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    fid: Value,
+    #[serde(default)]
+    file_id: Value,
+}
+
+impl Chunk {
+    fn place(&self) -> &Value {
+        if self.fid.is_null() {
+            &self.file_id
+        } else {
+            &self.fid
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Attributes {
+    #[serde(default)]
+    file_size: u64,
+    #[serde(default)]
+    mtime: i64,
+    #[serde(default)]
+    mime: Option<String>,
+}
+
+impl Entry {
+    fn told(&self, name: &str) -> Option<String> {
+        let bytes = BASE64_STANDARD.decode(self.extended.get(name)?).ok()?;
+        String::from_utf8(bytes).ok()
+    }
+
+    /// Whether it has the bytes that another has. What changes beside them, as tags do, is no new object.
+    fn holds_the_same_as(&self, other: &Self) -> bool {
+        self.attributes.mtime == other.attributes.mtime
+            && self.attributes.file_size == other.attributes.file_size
+            && self
+                .chunks
+                .iter()
+                .map(Chunk::place)
+                .eq(other.chunks.iter().map(Chunk::place))
+            && self.content == other.content
+    }
+}
+
+/// The changes that are told; nothing in the place of what is no object.
+pub(super) fn read(
+    document: &Value,
+    body: &[u8],
+    now_ms: i64,
+) -> Result<Vec<Option<Told>>, Unread> {
+    let posted = Posted::deserialize(document).map_err(|e| Unread::Field {
+        field: "key, event_type or message",
+        why: e.to_string(),
+    })?;
+    let Message {
+        old_entry,
+        new_entry,
+        new_parent_path,
+    } = posted.message;
+    let told = match (posted.event_type.as_str(), old_entry, new_entry) {
+        ("create", _, Some(new)) => vec![created(&posted.key, &new, body, now_ms)],
+        ("update", Some(old), Some(new)) if new.holds_the_same_as(&old) => vec![None],
+        ("update", _, Some(new)) => vec![created(&posted.key, &new, body, now_ms)],
+        ("delete", Some(old), _) => vec![removed(&posted.key, &old, body, now_ms)],
+        ("rename", Some(old), Some(new)) => {
+            let place = new_parent_path.unwrap_or_default();
+            let moved = format!("{}/{}", place.trim_end_matches('/'), new.name);
+            vec![
+                created(&moved, &new, body, now_ms),
+                removed(&posted.key, &old, body, now_ms),
+            ]
+        }
+        _ => vec![None],
+    };
+    Ok(told)
+}
+
+fn created(path: &str, entry: &Entry, body: &[u8], now_ms: i64) -> Option<Told> {
+    let kind = if entry.told("Seaweed-X-Amz-Delete-Marker").as_deref() == Some("true") {
+        ChangeKind::DeleteMarkerCreated
+    } else if entry.extended.contains_key("X-Seaweedfs-Upload-Id") {
+        ChangeKind::CompleteMultipartUpload
+    } else {
+        ChangeKind::Put
+    };
+    let at = entry.attributes.mtime.checked_mul(1000);
+    told(path, entry, kind, at.filter(|at| *at > 0), body, now_ms)
+}
+
+fn removed(path: &str, entry: &Entry, body: &[u8], now_ms: i64) -> Option<Told> {
+    // When it was is not told.
+    told(path, entry, ChangeKind::Delete, None, body, now_ms)
+}
+
+fn told(
+    path: &str,
+    entry: &Entry,
+    kind: ChangeKind,
+    at_ms: Option<i64>,
+    body: &[u8],
+    now_ms: i64,
+) -> Option<Told> {
+    let (bucket, key) = path.strip_prefix(BUCKETS)?.split_once('/')?;
+    if entry.is_directory || bucket.starts_with('.') || key.starts_with(UPLOADS) {
+        return None;
+    }
+    let version = entry.told("Seaweed-X-Amz-Version-Id");
+    // A version is a file of its own, in a directory beside the object's name.
+    let key = match (&version, key.rsplit_once(VERSIONS)) {
+        (Some(_), Some((object, _))) => object,
+        _ => key,
+    };
+    let change = Change {
+        kind,
+        bucket: String::new(),
+        app_id: 0,
+        key: key.to_owned(),
+        version,
+        size: entry.attributes.file_size,
+        etag: entry.told("Seaweed-X-Amz-ETag").unwrap_or_default(),
+        content_type: entry.attributes.mime.clone(),
+        at_ms: u64::try_from(at_ms.unwrap_or(now_ms)).unwrap_or(0),
+        request: String::new(),
+        source_ip: String::new(),
+        by: None,
+        depth: 0,
+    };
+    // It names chunks that no other file has. Only two changes of an empty file within a second may look alike.
+    let mark = [kind.as_str().as_bytes(), b"\0", body].concat();
+    Some(Told {
+        bucket: bucket.to_owned(),
+        change,
+        mark: Some(mark),
+        at_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(size: u64, chunk: &str) -> Value {
+        json!({"name": "a", "chunks": [{"file_id": chunk}], "attributes": {"file_size": size, "mtime": 1_795_649_918,
+            "mime": "image/jpeg"}, "extended": {"Seaweed-X-Amz-ETag": "YWJj"}})
+    }
+
+    fn read_one(kind: &str, key: &str, message: Value) -> Vec<(ChangeKind, String, String)> {
+        let body = json!({"event_type": kind, "key": key, "message": message});
+        let read = read(&body, body.to_string().as_bytes(), 7_000).expect("read");
+        let told = read.into_iter().flatten();
+        told.map(|told| (told.change.kind, told.bucket, told.change.key))
+            .collect()
+    }
+
+    fn found(kind: ChangeKind, key: &str) -> (ChangeKind, String, String) {
+        (kind, "photos".into(), key.into())
+    }
+
+    #[test]
+    fn files_below_buckets_are_objects() {
+        const KEY: &str = "/buckets/photos/in/a b+ü.jpg";
+        let (old, new) = (entry(10, "1,01"), entry(11, "2,02"));
+        let put = found(ChangeKind::Put, "in/a b+ü.jpg");
+        let gone = found(ChangeKind::Delete, "in/a b+ü.jpg");
+        assert_eq!(
+            read_one("create", KEY, json!({"new_entry": new})),
+            std::slice::from_ref(&put)
+        );
+        let update = json!({"old_entry": old, "new_entry": new});
+        assert_eq!(read_one("update", KEY, update), [put]);
+        assert_eq!(
+            read_one("delete", KEY, json!({"old_entry": old})),
+            std::slice::from_ref(&gone)
+        );
+        let rename =
+            json!({"old_entry": old, "new_entry": old, "new_parent_path": "/buckets/photos/out"});
+        let moved = found(ChangeKind::Put, "out/a");
+        assert_eq!(read_one("rename", KEY, rename), [moved, gone]);
+        // Of tags alone.
+        let mut old = old;
+        old["chunks"][0]["fid"] = json!({"volume_id": 1, "file_key": 1});
+        let mut tagged = old.clone();
+        tagged["chunks"][0]["file_id"].take();
+        tagged["extended"]["X-Amz-Tagging-a"] = "Yg==".into();
+        assert_eq!(
+            read_one(
+                "update",
+                KEY,
+                json!({"old_entry": old, "new_entry": tagged})
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_left_out() {
+        let file = json!({"new_entry": entry(1, "1,01")});
+        let directory =
+            json!({"new_entry": {"name": "in", "is_directory": true, "attributes": {"mtime": 1}}});
+        for (key, message) in [
+            ("/buckets", &directory),
+            ("/buckets/photos", &directory),
+            ("/buckets/photos/in", &directory),
+            ("/etc/x", &file),
+            ("/buckets/.system/owners/a", &file),
+            ("/buckets/photos/.uploads/4b47/0001.part", &file),
+        ] {
+            assert_eq!(read_one("create", key, message.clone()), [], "{key}");
+        }
+    }
+
+    #[test]
+    fn uploads_and_versions_are_told_by_what_is_written_beside_the_file() {
+        let with = |more: &[(&str, &str)]| {
+            let mut entry = entry(1, "1,01");
+            for (name, value) in more {
+                entry["extended"][*name] = BASE64_STANDARD.encode(value).into();
+            }
+            json!({"new_entry": entry, "old_entry": entry})
+        };
+        let upload = with(&[("X-Seaweedfs-Upload-Id", "4b47")]);
+        assert_eq!(
+            read_one("create", "/buckets/photos/m/p", upload),
+            [found(ChangeKind::CompleteMultipartUpload, "m/p")]
+        );
+        const VERSION: &str = "/buckets/photos/d/v.versions/v_67";
+        let version = [("Seaweed-X-Amz-Version-Id", "67")];
+        assert_eq!(
+            read_one("create", VERSION, with(&version)),
+            [found(ChangeKind::Put, "d/v")]
+        );
+        assert_eq!(
+            read_one("delete", VERSION, with(&version)),
+            [found(ChangeKind::Delete, "d/v")]
+        );
+        let marker = [version[0], ("Seaweed-X-Amz-Delete-Marker", "true")];
+        assert_eq!(
+            read_one("create", VERSION, with(&marker)),
+            [found(ChangeKind::DeleteMarkerCreated, "d/v")]
+        );
+        // A name that only looks like it.
+        let plain = json!({"new_entry": entry(1, "1,01")});
+        assert_eq!(
+            read_one("create", "/buckets/photos/a.versions/b", plain),
+            [found(ChangeKind::Put, "a.versions/b")]
+        );
+    }
+}
