@@ -40,7 +40,7 @@ use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
-use crate::triggers::{ObjectTriggers, TimerSettings, Timers};
+use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
 use crate::urls::{Addresses, Urls, before};
 
 /// How long a pool waits for memory before others that hold more hand over.
@@ -159,7 +159,9 @@ pub(crate) async fn up(
         event_budget(&config),
     )?);
     let kept = config.buckets.as_ref();
-    let objects = kept.map(|settings| buckets::open(data, settings, Arc::new(())));
+    let object_triggers = ObjectTriggers::new(catalog.clone(), config.region.clone());
+    let heard = Arc::new(object_triggers.clone());
+    let objects = kept.map(|settings| buckets::open(data, settings, heard));
     let objects = objects.transpose()?;
     // 3. What runs.
     let functions = network::open(&config).map_err(worker::Error::from)?;
@@ -222,6 +224,9 @@ pub(crate) async fn up(
         timer_settings(&config),
     )
     .await?;
+    let relay = objects
+        .as_ref()
+        .map(|objects| Relay::start(objects.outbox(), ingest.clone(), metrics.clone()));
     prewarm(&worker, &config);
     // 4. Whom it serves.
     let addresses = Arc::new(Addresses::new(
@@ -249,7 +254,7 @@ pub(crate) async fn up(
         weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
         event_sources: config.event_sources.clone(),
-        object_triggers: ObjectTriggers::new(catalog.clone(), config.region.clone()),
+        object_triggers,
         addresses,
         limits,
         catalog,
@@ -260,6 +265,7 @@ pub(crate) async fn up(
         provisioner,
         worker: worker.clone(),
         packages,
+        shelf: buckets::Shelf::new(objects.clone(), config.region.clone()),
         telemetry: telemetry.clone(),
         metrics: metrics.clone(),
         prometheus: Prometheus(prometheus),
@@ -321,6 +327,9 @@ pub(crate) async fn up(
     info!("draining: no new requests; running ones may end");
     drop(stop);
     timers.stop().await;
+    if let Some(relay) = relay {
+        relay.stop().await;
+    }
     runner.drain();
     let drained = driver.drain(config.drain_timeout).await;
     if !drained {

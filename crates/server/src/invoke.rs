@@ -135,9 +135,14 @@ impl Ingest {
 
     /// Takes an event of something that has happened already, so that nobody is left to be told that its function is not there,
     /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
-    pub(crate) async fn accept_done(&self, event: NewEvent) -> Result<(), IngestError> {
-        self.check_size(&event)?;
-        self.keep(event).await
+    ///
+    /// It is on its way when this returns, so that events which are sent one after another are in that order.
+    pub(crate) fn accept_done(
+        &self,
+        event: NewEvent,
+    ) -> impl Future<Output = Result<(), IngestError>> + Send {
+        let accepted = self.check_size(&event).map(|()| self.queue.accept(event));
+        async move { self.note(accepted?.await) }
     }
 
     fn check_size(&self, event: &NewEvent) -> Result<(), IngestError> {
@@ -150,6 +155,10 @@ impl Ingest {
 
     async fn keep(&self, event: NewEvent) -> Result<(), IngestError> {
         let accepted = self.queue.accept(event).await;
+        self.note(accepted)
+    }
+
+    fn note(&self, accepted: Result<(), QueueError>) -> Result<(), IngestError> {
         let step = match &accepted {
             Ok(()) => EventStep::Accepted,
             Err(_) => EventStep::Refused,

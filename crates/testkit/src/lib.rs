@@ -6,10 +6,12 @@
 
 mod client;
 mod judge;
+mod objects;
 mod server;
 
 pub use client::{Answer, Client, Refused};
 pub use judge::{Promises, Recorder, Verdict};
+pub use objects::Objects;
 pub use server::{AS_USER, Options, Server};
 
 use std::io::{Cursor, Write};

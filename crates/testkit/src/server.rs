@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Client;
+use crate::{Client, Objects};
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -204,6 +204,15 @@ impl Server {
         let pair: Value = serde_json::from_slice(&text).expect("JSON");
         let part = |name: &str| pair[name].as_str().expect("text").to_owned();
         Client::new(&self.endpoint, &part("secret_id"), &part("secret_key"))
+    }
+
+    /// A client of its buckets with the same credentials.
+    pub fn objects(&self) -> Objects {
+        let client = self.client();
+        let words = self.ready.split_whitespace();
+        let endpoint = words.skip_while(|word| *word != "buckets").nth(1);
+        let endpoint = endpoint.expect("buckets are served");
+        Objects::new(endpoint, &client.id, client.key.reveal())
     }
 
     /// Runs virga's command line against it.

@@ -40,6 +40,8 @@ pub struct Call {
     pub request: String,
     /// The address that it came from.
     pub source_ip: String,
+    /// How deep in a chain of functions that cause each other that address is.
+    pub depth: u32,
 }
 
 /// Who asks, and how.
@@ -64,7 +66,9 @@ impl Context {
             request: self.call.request.clone(),
             source_ip: self.call.source_ip.clone(),
             by: principal.map(|principal| principal.key_id.clone()),
-            depth: principal.map_or(0, |principal| principal.depth),
+            depth: principal
+                .map_or(0, |principal| principal.depth)
+                .max(self.call.depth),
         }
     }
 

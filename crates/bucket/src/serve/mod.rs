@@ -57,6 +57,8 @@ pub struct Peer {
 pub(crate) struct Asked {
     pub(crate) dialect: Dialect,
     pub(crate) peer: Peer,
+    /// How deep in a chain of functions its address is.
+    pub(crate) depth: u32,
     /// Its id.
     pub(crate) id: String,
     pub(crate) host: String,
@@ -173,6 +175,7 @@ impl Serve {
         Asked {
             dialect,
             peer,
+            depth: self.inner.gate.depth(peer.from),
             id: new_id(),
             host: host.to_owned(),
             path: parts.uri.path().to_owned(),
@@ -489,6 +492,7 @@ impl Asked {
             dialect: self.dialect,
             request: self.id.clone(),
             source_ip: self.peer.from.to_string(),
+            depth: self.depth,
         }
     }
 
@@ -498,7 +502,7 @@ impl Asked {
             request: self.id.clone(),
             source_ip: self.peer.from.to_string(),
             by: signer.map(|signer| signer.key_id.clone()),
-            depth: signer.map_or(0, |signer| signer.depth),
+            depth: signer.map_or(0, |signer| signer.depth).max(self.depth),
         }
     }
 

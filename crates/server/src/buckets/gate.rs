@@ -40,23 +40,12 @@ impl Gate for BucketGate {
 
     fn may(&self, principal: &Principal, access: &bucket::Access<'_>) -> bool {
         let identity = principal.identity.clone();
-        let Ok(identity) = Arc::downcast::<access::Principal>(identity) else {
-            return false;
-        };
-        // What is another account's is opened by its bucket's own access alone.
-        if access.app_id != identity.owner.id.0 {
-            return false;
-        }
-        let mut allowed = false;
-        for path in paths(access) {
-            let resource = identity.resource(SERVICE, self.access.region(), &path);
-            match identity.decide(access.action, &resource) {
-                Decision::Denied => return false,
-                Decision::Allowed => allowed = true,
-                Decision::Unmentioned => {}
-            }
-        }
-        allowed
+        Arc::downcast::<access::Principal>(identity)
+            .is_ok_and(|identity| may(&identity, self.access.region(), access))
+    }
+
+    fn depth(&self, from: IpAddr) -> u32 {
+        self.access.lineage().of_address(from).0
     }
 
     fn owner(&self, app_id: u64) -> String {
@@ -71,6 +60,24 @@ impl Gate for BucketGate {
     fn failed(&self, from: IpAddr) {
         self.access.failed(from);
     }
+}
+
+/// Whether somebody may do something with what is their account's.
+pub(super) fn may(identity: &access::Principal, region: &str, access: &bucket::Access<'_>) -> bool {
+    // What is another account's is opened by its bucket's own access alone.
+    if access.app_id != identity.owner.id.0 {
+        return false;
+    }
+    let mut allowed = false;
+    for path in paths(access) {
+        let resource = identity.resource(SERVICE, region, &path);
+        match identity.decide(access.action, &resource) {
+            Decision::Denied => return false,
+            Decision::Allowed => allowed = true,
+            Decision::Unmentioned => {}
+        }
+    }
+    allowed
 }
 
 /// How policies name what is asked for. A bucket goes by its name, with and without a slash behind it.

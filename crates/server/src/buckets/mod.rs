@@ -2,6 +2,7 @@
 
 mod gate;
 mod listen;
+mod shelf;
 mod spelling;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 
 use self::gate::BucketGate;
 pub(crate) use self::listen::serve;
+pub(crate) use self::shelf::{Shelf, Unread};
 use crate::access::Access;
 use crate::config::{BucketSettings, Elsewhere};
 use crate::tls::TlsListener;

@@ -1,14 +1,16 @@
-//! Where a function's code comes from: the package in a request.
+//! Where a function's code comes from: the package in a request, or in a bucket.
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use model::Sha256;
+use bucket::StoreError;
+use model::{BucketName, Sha256};
 use scf::types::Code as CodeFields;
 use scf::{Code, Error};
 
-use super::Gateway;
 use super::error::{self, unsupported};
+use super::{BODY_ROOM_KB, Caller, Gateway};
+use crate::buckets::Unread;
 
 /// Some clients leave the padding away.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -22,17 +24,44 @@ pub(super) struct Taken {
     pub(super) size: u64,
 }
 
-/// Takes the package that a request carries.
-pub(super) async fn take(gateway: &Gateway, fields: CodeFields) -> Result<Taken, Error> {
-    let zip_file = zip_file(fields)?;
+/// Where a request has its package.
+enum Origin {
+    /// In itself, in base64.
+    Text(String),
+    /// In a bucket of the caller's account.
+    Object { bucket: BucketName, key: String },
+}
+
+/// Takes the package that a request carries, or names.
+pub(super) async fn take(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    fields: CodeFields,
+) -> Result<Taken, Error> {
     let limit = gateway.limits.package_bytes;
+    let (bytes, field) = match origin(caller, &gateway.region, fields)? {
+        Origin::Text(text) => {
+            let decoded = tokio::task::spawn_blocking(|| decode(text));
+            (decoded.await.map_err(|e| error::internal(&e))??, "ZipFile")
+        }
+        Origin::Object { bucket, key } => {
+            // As bodies do, it takes its turn when there are many.
+            let kb = usize::try_from(limit / 1024).unwrap_or(BODY_ROOM_KB);
+            let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
+            let _room = gateway.body_room.acquire_many(wanted).await.ok();
+            let read = gateway.shelf.read(caller.principal, &bucket, &key, limit);
+            let bytes = read
+                .await
+                .map_err(|why| unread(&why, &bucket, &key, limit))?;
+            (bytes, "CosObjectName")
+        }
+    };
     let packages = gateway.packages.clone();
     let taken = tokio::task::spawn_blocking(move || {
-        let bytes = decode(zip_file)?;
         let size = bytes.len() as u64;
         if size > limit {
             let message =
-                format!("ZipFile: the package has {size} bytes; up to {limit} are allowed");
+                format!("{field}: the package has {size} bytes; up to {limit} are allowed");
             return Err(Error::new(Code::InvalidZipFile, message));
         }
         let package = packages.put(&bytes).map_err(error::package)?;
@@ -42,13 +71,10 @@ pub(super) async fn take(gateway: &Gateway, fields: CodeFields) -> Result<Taken,
     taken.await.map_err(|e| error::internal(&e))?
 }
 
-fn zip_file(fields: CodeFields) -> Result<String, Error> {
+fn origin(caller: Caller<'_>, region: &str, fields: CodeFields) -> Result<Origin, Error> {
     let given = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+    let in_bucket = given(&fields.cos_bucket_name) || given(&fields.cos_object_name);
     let others = [
-        (
-            given(&fields.cos_bucket_name) || given(&fields.cos_object_name),
-            "a package in a bucket (CosBucketName)",
-        ),
         (
             given(&fields.temp_cos_object_name),
             "a package in a temporary bucket (TempCosObjectName)",
@@ -68,23 +94,77 @@ fn zip_file(fields: CodeFields) -> Result<String, Error> {
         .filter(|(given, _)| *given)
         .map(|(_, what)| *what)
         .collect();
-    match (
-        fields.zip_file.filter(|text| !text.is_empty()),
-        others.as_slice(),
-    ) {
-        (Some(zip_file), []) => Ok(zip_file),
-        (Some(_), _) => Err(Error::new(
+    let zip_file = fields.zip_file.filter(|text| !text.is_empty());
+    let sources = others.len() + usize::from(in_bucket) + usize::from(zip_file.is_some());
+    if sources > 1 && (in_bucket || zip_file.is_some()) {
+        return Err(Error::new(
             Code::InvalidCode,
-            "Code: exactly one source is allowed; ZipFile came with another",
-        )),
-        (None, []) => Err(Error::new(
-            Code::MissingCode,
-            "Code: ZipFile, a zip archive in base64, is missing",
-        )),
-        (None, [what, ..]) => Err(unsupported(&format!(
-            "Code: {what} is not available yet; send the package as ZipFile"
-        ))),
+            "Code: exactly one source is allowed; send ZipFile, or CosBucketName and CosObjectName, and no other",
+        ));
     }
+    match (zip_file, others.first()) {
+        (Some(text), _) => Ok(Origin::Text(text)),
+        (None, Some(what)) => Err(unsupported(&format!(
+            "Code: {what} is not available; send the package as ZipFile, or put it into a bucket"
+        ))),
+        (None, None) if in_bucket => object(
+            caller,
+            region,
+            fields.cos_bucket_name.as_deref().unwrap_or_default(),
+            fields.cos_object_name.as_deref().unwrap_or_default(),
+            fields.cos_bucket_region.as_deref().unwrap_or_default(),
+        ),
+        (None, None) => Err(Error::new(
+            Code::MissingCode,
+            "Code: ZipFile, a zip archive in base64, is missing, and so are CosBucketName and CosObjectName",
+        )),
+    }
+}
+
+/// Reads how SCF's clients name an object: the bucket without or with the account's number, the key with or without a `/`
+/// before it.
+fn object(
+    caller: Caller<'_>,
+    own_region: &str,
+    bucket: &str,
+    key: &str,
+    region: &str,
+) -> Result<Origin, Error> {
+    let bucket = BucketName::of(caller.account, bucket)
+        .map_err(|e| Error::new(Code::InvalidCosBucketName, e.to_string()))?;
+    let key = key.strip_prefix('/').unwrap_or(key);
+    if key.is_empty() {
+        let message =
+            "CosObjectName: it is missing; the key of a zip archive in the bucket is expected";
+        return Err(Error::new(Code::InvalidCosObjectName, message));
+    }
+    if !region.is_empty() && region != own_region {
+        let shown: String = region.chars().take(60).collect();
+        let message = format!(
+            "CosBucketRegion: {shown:?} is not allowed; {own_region} is, where virga's buckets are"
+        );
+        return Err(Error::new(Code::InvalidCosBucketRegion, message));
+    }
+    let key = key.to_owned();
+    Ok(Origin::Object { bucket, key })
+}
+
+fn unread(why: &Unread, bucket: &BucketName, key: &str, limit: u64) -> Error {
+    let shown: String = key.chars().take(200).collect();
+    let (code, field) = match why {
+        Unread::Off => (Code::UnsupportedOperation, "CosBucketName"),
+        Unread::NoBucket => (Code::CosNotFound, "CosBucketName"),
+        Unread::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
+        Unread::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
+        Unread::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
+        Unread::Other(StoreError::Archived(_)) => (Code::InvalidCosObjectName, "CosObjectName"),
+        Unread::Other(_) => (Code::InternalError, "CosObjectName"),
+    };
+    let allowed = match why {
+        Unread::TooLarge(_) => format!("; up to {limit} are allowed"),
+        _ => String::new(),
+    };
+    Error::new(code, format!("{field}: {bucket}/{shown}: {why}{allowed}"))
 }
 
 fn decode(text: String) -> Result<Vec<u8>, Error> {

@@ -101,7 +101,7 @@ impl Serve for CreateFunction {
         if !gateway.catalog.has_namespace(key.account, &key.namespace) {
             return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
         }
-        let taken = code::take(gateway, request.code).await?;
+        let taken = code::take(gateway, caller, request.code).await?;
         layers::check_size(gateway, Some(&taken.package), &config.layers).await?;
         let now = clock::now_ms();
         let mut function = Function {
@@ -166,7 +166,8 @@ impl Serve for UpdateFunctionCode {
         code.zip_file = code.zip_file.or(request.zip_file);
         code.cos_bucket_name = code.cos_bucket_name.or(request.cos_bucket_name);
         code.cos_object_name = code.cos_object_name.or(request.cos_object_name);
-        let taken = code::take(gateway, code).await?;
+        code.cos_bucket_region = code.cos_bucket_region.or(request.cos_bucket_region);
+        let taken = code::take(gateway, caller, code).await?;
         let mut function = stored.value.clone();
         layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
         function.modified = clock::now_ms();

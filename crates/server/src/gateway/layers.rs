@@ -33,7 +33,7 @@ impl Serve for PublishLayerVersion {
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
         check_runtimes(&request.compatible_runtimes)?;
-        let taken = code::take(gateway, request.content).await?;
+        let taken = code::take(gateway, caller, request.content).await?;
         compile_ahead(gateway, &taken.package, &request.compatible_runtimes);
         let version = LayerVersion {
             runtimes: request.compatible_runtimes,

@@ -48,6 +48,7 @@ use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
 use crate::access::{Access, Principal};
+use crate::buckets::Shelf;
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::lineage::Depth;
@@ -79,6 +80,8 @@ pub(crate) struct Gateway {
     pub(crate) provisioner: Provisioner,
     pub(crate) worker: Arc<Worker>,
     pub(crate) packages: PackageStore,
+    /// Buckets, where packages may lie.
+    pub(crate) shelf: Shelf,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) prometheus: Prometheus,

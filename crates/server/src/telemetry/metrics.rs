@@ -27,6 +27,7 @@ const EVENTS_OLDEST: &str = "virga_events_oldest_seconds";
 const TIMERS: &str = "virga_timers";
 const TIMER_LATENESS: &str = "virga_timer_lateness_seconds";
 const TIMERS_MISSED: &str = "virga_timers_missed_total";
+const NOTICES: &str = "virga_bucket_events_waiting";
 const API_REQUESTS: &str = "virga_api_requests_total";
 const BUCKET_REQUESTS: &str = "virga_bucket_requests_total";
 const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
@@ -134,6 +135,10 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         TIMERS_MISSED,
         "How often a timer's times were too long past to be merely late"
     );
+    describe_gauge!(
+        NOTICES,
+        "Events of buckets that are not in the queue yet; where too many wait, changes that cause more are refused"
+    );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
     describe_counter!(
         BUCKET_REQUESTS,
@@ -209,6 +214,11 @@ impl Metrics {
         gauge!(EVENTS_WAITING).set(events as f64);
         gauge!(EVENT_BYTES).set(bytes as f64);
         gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
+    }
+
+    /// Sets how many events of buckets are not in the queue yet.
+    pub(crate) fn notices(&self, count: u64) {
+        gauge!(NOTICES).set(count as f64);
     }
 
     /// Sets how many timers are open.

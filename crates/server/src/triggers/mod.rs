@@ -7,7 +7,7 @@ mod timer;
 use model::RequestId;
 use sha2::{Digest, Sha256};
 
-pub(crate) use cos::{EventSource, EventSources, Notification, ObjectTriggers};
+pub(crate) use cos::{EventSource, EventSources, Notification, ObjectTriggers, Relay};
 pub(crate) use timer::{Settings as TimerSettings, Timers};
 
 /// The one id of the event that these parts name, so that the queue knows it again. It sorts by its time, milliseconds, among

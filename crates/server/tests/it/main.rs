@@ -15,6 +15,7 @@ mod letters;
 mod lifecycle;
 mod limits;
 mod model;
+mod objects;
 mod packages;
 mod programs;
 mod provisioned;

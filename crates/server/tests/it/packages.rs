@@ -81,8 +81,8 @@ fn what_is_not_a_package_is_refused_with_its_reason() {
         ),
         (
             json!({"CosBucketName": "b", "CosObjectName": "/o"}),
-            "UnsupportedOperation",
-            "bucket",
+            "ResourceNotFound.Cos",
+            "there is no such bucket",
         ),
         (
             json!({"ZipFile": "UEs=", "DemoId": "demo"}),

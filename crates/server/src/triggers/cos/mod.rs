@@ -5,6 +5,7 @@
 
 mod document;
 mod elsewhere;
+mod relay;
 mod s3;
 mod seaweed;
 
@@ -15,6 +16,7 @@ use catalog::Catalog;
 use model::{AccountId, BucketName, FunctionKey, FunctionState, Qualifier, RequestId};
 
 pub(crate) use self::elsewhere::{EventSource, EventSources, Notification};
+pub(crate) use self::relay::Relay;
 use crate::lineage::Depth;
 use crate::queue::{NewEvent, Source};
 
