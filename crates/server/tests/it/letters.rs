@@ -219,3 +219,24 @@ fn the_command_line_lists_shows_replays_and_purges() {
     let unknown = server.cli(&["events", "show", &"0".repeat(36)]);
     assert_eq!(unknown.status.code(), Some(3));
 }
+
+#[test]
+fn a_replay_ends_though_its_events_fail_again_at_once() {
+    const EVENTS: u64 = 60;
+    let server = quick(&[]);
+    let client = server.client();
+    client.create("fun", FAILS, json!({}));
+    no_retries(&client, "fun");
+    for n in 0..EVENTS {
+        send(&client, "fun", &json!({ "n": n }));
+    }
+    let failed = |count: u64| {
+        eventually("they are given up", || {
+            client.metric("virga_events_failed_total") == Some(count as f64)
+        });
+    };
+    failed(EVENTS);
+    let replayed = command(&server, &["replay", "--function", "fun"]);
+    assert_eq!(replayed["Count"], EVENTS);
+    failed(2 * EVENTS);
+}
