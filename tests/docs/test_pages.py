@@ -66,7 +66,8 @@ def test_every_command_does_what_the_page_says(page, tmp_path):
         return
     token, sources = "a-storage-elsewhere", tmp_path / "sources.toml"
     sources.write_text('[minio]\ntoken = "%s"\n' % token)
-    flags = ("--network", "internal", "--tls-listen", "127.0.0.1:0", "--event-sources", str(sources))
+    # Dependencies come by the host's own way, which may be a proxy.
+    flags = ("--network", "internal", "--install-network", "host", "--tls-listen", "127.0.0.1:0", "--event-sources", str(sources))
     server = Server(tmp_path / "data", "docs", flags)
     work = tmp_path / "work"
     shutil.copytree(os.path.join(ROOT, "examples"), work / "examples")

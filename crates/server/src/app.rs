@@ -175,7 +175,15 @@ pub(crate) async fn up(
     if worker.interpreters().newest_python().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
-    let settings = driver_settings(&config, access.clone(), network::endpoint(&config, address));
+    let place = Place {
+        region: config.region.clone(),
+        uin: config.uin.to_string(),
+        endpoint: network::endpoint(&config, address, API_PORT),
+        buckets: doors
+            .as_ref()
+            .and_then(|doors| network::endpoint(&config, doors.address, BUCKET_PORT)),
+    };
+    let settings = driver_settings(&config, access.clone(), place);
     let driver = Driver::start(worker.clone(), packages.clone(), settings);
     let limits = Arc::new(config.limits.clone());
     let ingest = Ingest::new(
@@ -572,7 +580,7 @@ fn open_access(
     Ok(Access::new(catalog, operator, rules, master))
 }
 
-fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) -> driver::Settings {
+fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Settings {
     driver::Settings {
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
@@ -586,11 +594,7 @@ fn driver_settings(config: &Config, access: Access, endpoint: Option<String>) ->
         keep_alive: config.keep_alive,
         freeze_after: config.freeze_after,
         wait: config.wait,
-        place: Arc::new(Place {
-            region: config.region.clone(),
-            uin: config.uin.to_string(),
-            endpoint,
-        }),
+        place: Arc::new(place),
         lineage: access.lineage().clone(),
         access,
         role_session: config.role_session,

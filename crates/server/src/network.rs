@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sandbox::Isolation;
-use sandbox::network::{API_NAME, API_PORT, Network, Reach, World};
+use sandbox::network::{API_NAME, Network, Reach, World};
 use tracing::warn;
 
 use crate::config::{Config, Reaches};
@@ -29,12 +29,12 @@ pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
     Network::open(&config.cgroup, config.network_plan, &reach).map(Some)
 }
 
-/// Where functions find virga's own API, which is served at `address`.
-pub(crate) fn endpoint(config: &Config, address: SocketAddr) -> Option<String> {
+/// Where functions find what virga serves at `address`, which is `port` for those in a network of their own.
+pub(crate) fn endpoint(config: &Config, address: SocketAddr, port: u16) -> Option<String> {
     if config.isolation == Isolation::Process {
         return Some(format!("http://{address}"));
     }
-    (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{API_PORT}"))
+    (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{port}"))
 }
 
 fn resolvers(told: &[Ipv4Addr]) -> Vec<Ipv4Addr> {

@@ -83,6 +83,8 @@ wire! {
         name: String,
         app_id: u64,
         uin: String,
+        /// That of the installation, which is part of hosts and of resources' names.
+        region: String,
         namespaces: u64,
         functions: u64,
         layers: u64,

@@ -179,8 +179,14 @@ fn environment(
         ("_SCF_SERVER_PORT", "28902"),
     ];
     let handler = (*entry == Entry::Bootstrap).then_some(("_HANDLER", spec.handler.as_str()));
-    let endpoint = spec.place.endpoint.as_deref().filter(|_| spec.public_net);
-    let endpoint = endpoint.map(|endpoint| ("VIRGA_ENDPOINT", endpoint));
+    let places = [
+        ("VIRGA_ENDPOINT", &spec.place.endpoint),
+        ("VIRGA_BUCKETS", &spec.place.buckets),
+    ];
+    let places = places
+        .into_iter()
+        .filter_map(|(name, place)| Some((name, place.as_deref()?)));
+    let places = places.filter(|_| spec.public_net);
     let users = spec
         .environment
         .iter()
@@ -188,7 +194,7 @@ fn environment(
     let all = fixed
         .into_iter()
         .chain(tmp)
-        .chain(endpoint)
+        .chain(places)
         .chain(users)
         .chain(own)
         .chain(handler);

@@ -17,6 +17,8 @@ pub struct Place {
     pub uin: String,
     /// Where functions find virga's own API, if they have a network.
     pub endpoint: Option<String>,
+    /// Where they find virga's buckets, if it serves any.
+    pub buckets: Option<String>,
 }
 
 /// Credentials that an instance acts with.

@@ -89,6 +89,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 ("name", one.name.clone()),
                 ("app id", one.app_id.to_string()),
                 ("uin", one.uin.clone()),
+                ("region", one.region.clone()),
                 ("namespaces", one.namespaces.to_string()),
                 ("functions", one.functions.to_string()),
                 ("layers", one.layers.to_string()),

@@ -157,7 +157,12 @@ impl Client {
         Ok(read?)
     }
 
-    /// The namespace, when it is not the default one.
+    /// The API's address, without a slash at its end.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The namespace that the command line names.
     pub(super) fn namespace(&self) -> Option<String> {
         Some(self.namespace.clone())
     }

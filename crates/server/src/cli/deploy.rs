@@ -63,6 +63,9 @@ pub(super) struct DeployArgs {
     /// Environment variables, NAME=value; replace all that there are
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
+    /// Role in whose name it acts
+    #[arg(long)]
+    role: Option<String>,
     /// What the function is for
     #[arg(long)]
     description: Option<String>,
@@ -121,6 +124,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
             memory_size: args.memory,
             timeout: args.timeout,
             init_timeout: args.init_timeout,
+            role: args.role.clone(),
             description: args.description.clone(),
             environment,
             public_net_config: public_net(args),
@@ -131,7 +135,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     let function = wait_until_ready(client, &name, output)?;
     let done = if exists { "updated" } else { "created" };
     let next = if function.r#type.as_deref() == Some("HTTP") {
-        "Give it a URL with a trigger of the type http".to_owned()
+        format!("Give it a URL:\n  virga trigger url {name}")
     } else {
         format!("Invoke it:\n  virga invoke {name}")
     };
@@ -170,6 +174,7 @@ fn update(
         memory_size: args.memory,
         timeout: args.timeout,
         init_timeout: args.init_timeout,
+        role: args.role.clone(),
         description: args.description.clone(),
         environment,
         public_net_config: public_net(args),

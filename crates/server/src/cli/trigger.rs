@@ -1,7 +1,9 @@
 //! `virga trigger`.
 
+mod make;
+
 use clap::{Args, Subcommand};
-use scf::action::{CreateTrigger, DeleteTrigger, ListTriggers, UpdateTrigger, UpdateTriggerStatus};
+use scf::action::{DeleteTrigger, ListTriggers, UpdateTriggerStatus};
 use scf::types as t;
 use serde_json::json;
 
@@ -10,7 +12,6 @@ use super::client::Client;
 use super::output::Output;
 
 const PAGE: i64 = 100;
-const TIMER: &str = "timer";
 
 /// What `virga trigger` does.
 #[derive(Debug, Subcommand)]
@@ -18,7 +19,11 @@ pub(super) enum TriggerTask {
     /// List the triggers of a function
     List(OfFunction),
     /// Run a function at the times of a cron expression; changes the timer if there is one of that name
-    Timer(TimerArgs),
+    Timer(make::TimerArgs),
+    /// Run a function when an object in a bucket is made, removed or restored
+    Cos(make::CosArgs),
+    /// Give a function a URL, or say what it is
+    Url(make::UrlArgs),
     /// Have a trigger run its function again, from now on
     Open(OfTrigger),
     /// Have a trigger run its function no more
@@ -46,30 +51,12 @@ pub(super) struct OfTrigger {
     r#type: Option<String>,
 }
 
-/// Flags of `virga trigger timer`.
-#[derive(Args, Debug)]
-pub(super) struct TimerArgs {
-    /// Name of the function
-    function: String,
-    /// Name of the timer
-    name: String,
-    /// When: second minute hour day month weekday year, as '0 30 2 * * * *'
-    cron: String,
-    /// What its events say
-    #[arg(long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Version or alias that it runs, of a new timer
-    #[arg(long)]
-    qualifier: Option<String>,
-    /// For people
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
-}
-
 pub(super) fn run(client: &Client, task: &TriggerTask, output: &Output) -> Result<(), Failure> {
     match task {
         TriggerTask::List(of) => list(client, &of.function, output),
-        TriggerTask::Timer(args) => timer(client, args, output),
+        TriggerTask::Timer(args) => make::timer(client, args, output),
+        TriggerTask::Cos(args) => make::cos(client, args, output),
+        TriggerTask::Url(args) => make::url(client, args, output),
         TriggerTask::Open(of) => switch(client, of, "OPEN", output),
         TriggerTask::Close(of) => switch(client, of, "CLOSE", output),
         TriggerTask::Delete(of) => delete(client, of, output),
@@ -100,41 +87,6 @@ fn list(client: &Client, function: &str, output: &Output) -> Result<(), Failure>
             "no triggers yet; make one: virga trigger timer {function} daily '0 0 0 * * * *'"
         ));
     }
-    Ok(())
-}
-
-fn timer(client: &Client, args: &TimerArgs, output: &Output) -> Result<(), Failure> {
-    let created = client.call::<CreateTrigger>(&t::CreateTriggerRequest {
-        function_name: args.function.clone(),
-        trigger_name: args.name.clone(),
-        r#type: TIMER.into(),
-        trigger_desc: Some(args.cron.clone()),
-        namespace: client.namespace(),
-        qualifier: args.qualifier.clone(),
-        enable: None,
-        custom_argument: args.message.clone(),
-        description: args.description.clone(),
-    });
-    let done = match created {
-        Ok(_) => "created",
-        Err(e) if e.is_code("ResourceInUse.TriggerName") => {
-            client.call::<UpdateTrigger>(&t::UpdateTriggerRequest {
-                function_name: args.function.clone(),
-                trigger_name: args.name.clone(),
-                r#type: TIMER.into(),
-                enable: None,
-                qualifier: args.qualifier.clone(),
-                namespace: client.namespace(),
-                trigger_desc: Some(args.cron.clone()),
-                description: args.description.clone(),
-                custom_argument: args.message.clone(),
-            })?;
-            "changed"
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let trigger = one(client, &args.function, &args.name, Some(TIMER))?;
-    output.result(&format!("{done} timer {}", args.name), &trigger);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{VIRGA, server};
 
@@ -14,7 +14,7 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn json(output: &Output) -> Value {
+fn parsed(output: &Output) -> Value {
     assert!(output.status.success(), "{}", err(output));
     serde_json::from_str(&out(output)).expect("JSON in a pipe")
 }
@@ -25,9 +25,9 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
     let directory = tempfile::tempdir().expect("a directory");
     let hello = directory.path().join("hello");
     let path = hello.to_str().expect("a path");
-    assert_eq!(json(&server.cli(&["new", path]))["Files"][0], "index.py");
-    assert_eq!(json(&server.cli(&["deploy", path]))["Status"], "Active");
-    let invoked = json(&server.cli(&["invoke", "hello", "{\"name\": \"rain\"}"]));
+    assert_eq!(parsed(&server.cli(&["new", path]))["Files"][0], "index.py");
+    assert_eq!(parsed(&server.cli(&["deploy", path]))["Status"], "Active");
+    let invoked = parsed(&server.cli(&["invoke", "hello", "{\"name\": \"rain\"}"]));
     assert!(
         invoked["RetMsg"]
             .as_str()
@@ -40,7 +40,7 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
     )
     .expect("written");
     std::fs::create_dir(hello.join("__pycache__")).expect("made");
-    let deployed = json(&server.cli(&[
+    let deployed = parsed(&server.cli(&[
         "deploy",
         path,
         "--memory",
@@ -54,7 +54,7 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
         (&deployed["MemorySize"], &deployed["Description"]),
         (&Value::from(256), &Value::from("changed"))
     );
-    assert_eq!(json(&server.cli(&["invoke", "hello"]))["RetMsg"], "2");
+    assert_eq!(parsed(&server.cli(&["invoke", "hello"]))["RetMsg"], "2");
     let logs = server.cli(&["logs", "hello"]);
     assert_eq!(out(&logs).lines().count(), 2);
     let last: Value =
@@ -65,16 +65,16 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
             .is_some_and(|log| log.contains("second\n")),
         "{last}"
     );
-    assert_eq!(json(&server.cli(&["list"]))[0]["FunctionName"], "hello");
+    assert_eq!(parsed(&server.cli(&["list"]))[0]["FunctionName"], "hello");
     assert_eq!(
-        json(&server.cli(&["show", "hello", "--code"]))["CodeInfo"],
+        parsed(&server.cli(&["show", "hello", "--code"]))["CodeInfo"],
         "def main_handler(e, c):\n    print('second')\n    return 2\n"
     );
     assert_eq!(
-        json(&server.cli(&["delete", "hello"]))["FunctionName"],
+        parsed(&server.cli(&["delete", "hello"]))["FunctionName"],
         "hello"
     );
-    assert_eq!(json(&server.cli(&["list"])), Value::Array(Vec::new()));
+    assert_eq!(parsed(&server.cli(&["list"])), Value::Array(Vec::new()));
 }
 
 #[test]
@@ -172,16 +172,14 @@ fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
 #[test]
 fn a_timer_is_made_changed_closed_opened_and_deleted() {
     let server = server();
-    server.client().create(
-        "fn",
-        "def main_handler(e, c):\n    pass\n",
-        Value::Object(Default::default()),
-    );
+    server
+        .client()
+        .create("fn", "def main_handler(e, c):\n    pass\n", json!({}));
     let timer = |more: &[&str]| {
         let words = ["trigger", "timer", "fn", "nightly"];
         server.cli(&[&words, more].concat())
     };
-    let made = json(&timer(&[
+    let made = parsed(&timer(&[
         "0 30 2 * * * *",
         "--message",
         "sleep",
@@ -192,22 +190,22 @@ fn a_timer_is_made_changed_closed_opened_and_deleted() {
         (&made["Enable"], &made["CustomArgument"]),
         (&Value::from(1), &Value::from("sleep"))
     );
-    let changed = json(&timer(&["0 45 2 * * * *"]));
+    let changed = parsed(&timer(&["0 45 2 * * * *"]));
     assert_eq!(changed["TriggerDesc"], "{\"cron\":\"0 45 2 * * * *\"}");
     assert_eq!(
         (&changed["CustomArgument"], &changed["Description"]),
         (&Value::from("sleep"), &Value::from("at night"))
     );
-    json(&server.cli(&["trigger", "close", "fn", "nightly"]));
+    parsed(&server.cli(&["trigger", "close", "fn", "nightly"]));
     let listed = server.cli(&["trigger", "list", "fn", "--text"]);
     assert!(
         out(&listed).contains("nightly  timer  closed  $LATEST"),
         "{}",
         out(&listed)
     );
-    json(&server.cli(&["trigger", "open", "fn", "nightly"]));
+    parsed(&server.cli(&["trigger", "open", "fn", "nightly"]));
     assert_eq!(
-        json(&server.cli(&["trigger", "list", "fn"]))[0]["Enable"],
+        parsed(&server.cli(&["trigger", "list", "fn"]))[0]["Enable"],
         1
     );
     let wrong = timer(&["61 * * * * * *"]);
@@ -217,7 +215,7 @@ fn a_timer_is_made_changed_closed_opened_and_deleted() {
         "{}",
         err(&wrong)
     );
-    json(&server.cli(&["trigger", "delete", "fn", "nightly"]));
+    parsed(&server.cli(&["trigger", "delete", "fn", "nightly"]));
     for task in ["delete", "open", "close"] {
         let gone = server.cli(&["trigger", task, "fn", "nightly"]);
         assert_eq!(gone.status.code(), Some(2), "{task}");
@@ -229,4 +227,58 @@ fn a_timer_is_made_changed_closed_opened_and_deleted() {
     }
     let nobody = server.cli(&["trigger", "list", "nobody"]);
     assert_eq!(nobody.status.code(), Some(3), "{}", err(&nobody));
+}
+
+#[test]
+fn triggers_of_buckets_and_urls_are_made_once() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "fn",
+        "def main_handler(e, c):\n    return 'ran'\n",
+        json!({}),
+    );
+    let cos = |more: &[&str]| server.cli(&[&["trigger", "cos", "fn"], more].concat());
+    let host = "photos-1250000000.cos.ap-guangzhou.myqcloud.com";
+    let made = parsed(&cos(&["photos", "--prefix", "in/", "--suffix", ".jpg"]));
+    assert_eq!(made["TriggerName"], host);
+    let desc = r#"{"event":"cos:ObjectCreated:*","filter":{"Prefix":"in/","Suffix":".jpg"}}"#;
+    assert_eq!(made["TriggerDesc"], desc);
+    for bucket in ["photos", "photos-1250000000", host] {
+        let again = cos(&[bucket, "--prefix", "in/", "--suffix", ".jpg", "--text"]);
+        assert!(
+            out(&again).starts_with("there is a trigger"),
+            "{}",
+            out(&again)
+        );
+    }
+    parsed(&cos(&["photos", "--event", "cos:ObjectRemove:*"]));
+    let overlaps = cos(&["photos", "--prefix", "in/2026/"]);
+    assert_eq!(overlaps.status.code(), Some(3));
+    assert!(
+        err(&overlaps).contains("ResourceInUse.Cos"),
+        "{}",
+        err(&overlaps)
+    );
+    let strange = cos(&["photos-1250000009.cos.ap-guangzhou.myqcloud.com"]);
+    assert!(err(&strange).contains("TriggerName"), "{}", err(&strange));
+
+    let url = |more: &[&str]| server.cli(&[&["trigger", "url", "fn"], more].concat());
+    let signed = parsed(&url(&[]));
+    let open = parsed(&url(&["--callers", "everybody"]));
+    assert_eq!(signed["TriggerName"], open["TriggerName"]);
+    let shown = out(&url(&["--callers", "everybody", "--text"]));
+    let path = shown.split_once("/url/").expect("a path").1.trim();
+    let answer = client.get(&format!("/url/{path}"));
+    assert_eq!(
+        (answer.status, answer.body.as_slice()),
+        (200, &b"\"ran\""[..])
+    );
+    let types: Vec<_> = parsed(&server.cli(&["trigger", "list", "fn"]))
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| one["Type"].clone())
+        .collect();
+    assert_eq!(types, ["cos", "cos", "http"]);
 }

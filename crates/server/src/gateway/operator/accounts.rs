@@ -129,6 +129,7 @@ impl Gateway {
             name: account.name.to_string(),
             app_id: id.0,
             uin: account.uin.to_string(),
+            region: self.region.clone(),
             namespaces: spaces.len() as u64,
             functions: functions.sum::<usize>() as u64,
             layers: used.count() as u64,
