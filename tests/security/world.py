@@ -4,9 +4,10 @@
 public host, the addresses where clouds tell a machine its secrets, an operator's private networks, a resolver of names. What
 comes in there is recorded, packet by packet. Nothing here is connected to anything else.
 
-Run as a program it is what runs inside:  world.py far|near RECORD
+Run as a program it is what runs inside:  world.py far|near|mark [RECORD]
 """
 
+import itertools
 import json
 import os
 import select
@@ -15,12 +16,16 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 PUBLIC, RESOLVER, HOST = "198.51.100.10", "10.9.9.53", "203.0.113.2"
 NAME = "public.test"
 # Where nothing of a function may ever arrive.
 FORBIDDEN = ["169.254.169.254", "169.254.0.23", "100.100.100.200", "168.63.129.16", "192.0.0.192", "10.1.2.3", "172.16.5.5",
              "192.168.7.7", RESOLVER]
+# Datagrams to ports from here on are the world's own marks, in what arrives.
+MARKS = 40000
+LONGEST = 30
 
 
 class World:
@@ -41,6 +46,8 @@ class World:
         for name, part in ((self.far, "far"), (self.host, "near")):
             process = self.spawn(name, [sys.executable, os.path.abspath(__file__), part, self.records[part]], stdout=subprocess.PIPE)
             assert process.stdout.readline() == b"ready\n"
+        self.marks = itertools.count(MARKS + 1)
+        self.marker = self.spawn(self.host, [sys.executable, os.path.abspath(__file__), "mark", os.devnull], stdin=subprocess.PIPE)
         self.queries = os.path.join(str(directory), "queries")
         self.spawn(self.far, ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",
                               "--listen-address=" + RESOLVER, "--bind-interfaces", "--address=/%s/%s" % (NAME, PUBLIC),
@@ -56,8 +63,21 @@ class World:
                               timeout=30).stdout.decode()
 
     def arrived(self, part="far"):
-        """What has come in: packets at the far side, connections to the host's own services at the near one."""
-        return [json.loads(line) for line in open(self.records[part])]
+        """What has come in: packets at the far side, connections to the host's own services at the near one.
+
+        All that was sent before is in it: what is sent after that, by the same way, has come.
+        """
+        mark = next(self.marks)
+        to = "%s %d" % (PUBLIC, mark) if part == "far" else "127.0.0.1 %d" % MARKS
+        self.marker.stdin.write(b"%s %d\n" % (to.encode(), mark))
+        self.marker.stdin.flush()
+        begun = time.time()
+        while True:
+            found = [json.loads(line) for line in open(self.records[part]) if line.endswith("\n")]
+            if any(one.get("port") == mark for one in found):
+                return [one for one in found if one.get("port", 0) < MARKS]
+            assert time.time() - begun < LONGEST, "a mark does not arrive"
+            time.sleep(0.005)
 
     def close(self):
         for process in self.processes:
@@ -115,13 +135,26 @@ def near(path):
     """The host's own services: one for everybody, one on its loopback, and one for datagrams."""
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.bind(("", 8097))
-    listening = [listen(("", 8099)), listen(("127.0.0.1", 8098)), datagrams]
+    marks = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    marks.bind(("127.0.0.1", MARKS))
+    listening = [listen(("", 8099)), listen(("127.0.0.1", 8098)), datagrams, marks]
     open(path, "w").close()
     print("ready", flush=True)
     while True:
         for ready in select.select(listening, [], [])[0]:
+            if ready is marks:
+                record(path, {"port": int(ready.recv(65536))})
+                continue
             peer = ready.recvfrom(65536)[1] if ready is datagrams else ready.accept()[1]
             record(path, {"from": peer[0], "port": ready.getsockname()[1]})
+
+
+def mark(_):
+    """Sends what each line of the standard input says: an address, a port, and the mark."""
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for line in sys.stdin:
+        address, port, mark = line.split()
+        sender.sendto(mark.encode(), (address, int(port)))
 
 
 def listen(address):
@@ -133,5 +166,6 @@ def listen(address):
 
 
 if __name__ == "__main__":
-    open(sys.argv[2], "w").close()
-    {"far": far, "near": near}[sys.argv[1]](sys.argv[2])
+    if sys.argv[1] != "mark":
+        open(sys.argv[2], "w").close()
+    {"far": far, "near": near, "mark": mark}[sys.argv[1]](sys.argv[2])
