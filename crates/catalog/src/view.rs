@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::{
     AccountId, AccountRecord, BucketName, Domain, Function, FunctionKey, FunctionName, Layer,
-    LayerName, Namespace, NamespaceRecord, TriggerKind, TriggerName,
+    LayerName, Namespace, NamespaceRecord, TriggerName,
 };
 
 use crate::Stored;
@@ -23,7 +23,7 @@ pub(crate) struct View {
     pub(crate) names: BTreeMap<(AccountId, Namespace), Named>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
-    /// The functions of all URLs, by their ids.
+    /// The functions of all URLs and APIs, by the ids that requests find them by.
     pub(crate) urls: HashMap<TriggerName, FunctionKey>,
     /// The functions with triggers of a bucket.
     pub(crate) buckets: HashMap<(AccountId, BucketName), BTreeSet<FunctionKey>>,
@@ -42,7 +42,7 @@ impl View {
     ) -> Option<Arc<Stored<Function>>> {
         let key = stored.value.key.clone();
         let place = (key.account, key.namespace.clone());
-        let urls: Vec<_> = urls_of(&stored.value).cloned().collect();
+        let urls: Vec<_> = stored.value.http_ids().cloned().collect();
         let buckets: Vec<_> = buckets_of(&stored.value).collect();
         let stored = Arc::new(stored);
         let named = self.names.entry(place).or_default();
@@ -59,7 +59,7 @@ impl View {
     }
 
     fn forget_urls(&mut self, old: Option<&Stored<Function>>) {
-        for url in old.into_iter().flat_map(|old| urls_of(&old.value)) {
+        for url in old.into_iter().flat_map(|old| old.value.http_ids()) {
             self.urls.remove(url);
         }
     }
@@ -91,12 +91,6 @@ impl View {
         self.forget_buckets(old.as_deref());
         old
     }
-}
-
-fn urls_of(function: &Function) -> impl Iterator<Item = &TriggerName> {
-    function
-        .triggers_of(TriggerKind::Http)
-        .map(|trigger| &trigger.name)
 }
 
 fn buckets_of(function: &Function) -> impl Iterator<Item = (AccountId, BucketName)> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod apigw;
 mod code;
 mod concurrency;
 mod cos;
@@ -23,6 +24,7 @@ mod url;
 mod version;
 
 pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
+pub use apigw::{ApiMethod, ApiPath, GatewayApi, Stage};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use cos::{BucketName, ObjectEvent, ObjectEvents};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;
-use crate::{Function, FunctionUrl, Invalid, ObjectEvents, Qualifier, Timestamp};
+use crate::{Function, FunctionUrl, GatewayApi, Invalid, ObjectEvents, Qualifier, Timestamp};
 
 /// A source of events for a function. It is part of the function's record, so the two cannot part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Trigger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TriggerSpec {
+    /// A request to an API of the API gateway.
+    Apigw(GatewayApi),
     /// Events of a bucket, whose host is the trigger's name.
     Cos(ObjectEvents),
     /// A request to a function's URL, whose id is the trigger's name.
@@ -42,6 +44,7 @@ impl TriggerSpec {
     /// Its kind.
     pub fn kind(&self) -> TriggerKind {
         match self {
+            Self::Apigw(_) => TriggerKind::Apigw,
             Self::Cos(_) => TriggerKind::Cos,
             Self::Http(_) => TriggerKind::Http,
             Self::Timer(_) => TriggerKind::Timer,
@@ -69,7 +72,7 @@ pub struct Timer {
 /// The kinds of triggers that the API knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TriggerKind {
-    /// A retired gateway.
+    /// An API of the API gateway.
     Apigw,
     /// A topic of CKafka.
     Ckafka,
@@ -125,6 +128,9 @@ impl TriggerKind {
 pub struct TriggerName(String);
 text!(TriggerName);
 
+/// What names may be.
+const NAMES: &str = "1 to 100 letters, digits, '-' and '_' are";
+
 impl TriggerName {
     /// Checks and keeps a name.
     ///
@@ -135,8 +141,18 @@ impl TriggerName {
         if (1..=100).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            let allowed = "1 to 100 letters, digits, '-' and '_'";
-            Err(Invalid::new("TriggerName", text, allowed))
+            Err(Invalid::new("TriggerName", text, NAMES))
+        }
+    }
+
+    /// The same, where names are no hosts.
+    ///
+    /// # Errors
+    /// [`Invalid`] for the field `TriggerName`.
+    pub fn parse_plain(text: &str) -> Result<Self, Invalid> {
+        match Self::parse(text) {
+            Ok(name) if !text.contains('.') => Ok(name),
+            _ => Err(Invalid::new("TriggerName", text, NAMES)),
         }
     }
 }
@@ -144,13 +160,47 @@ impl TriggerName {
 impl TriggerName {
     /// The id of a function's URL from ten characters' worth of randomness.
     pub fn url_id(random: u64) -> Self {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let letter = |i: u32| char::from(ALPHABET[((random >> (i * 5)) & 31) as usize]);
-        Self((0..10).map(letter).collect())
+        Self(characters(random, 10))
+    }
+
+    /// The id of a service of the API gateway from eight characters' worth of randomness.
+    pub fn service_id(random: u64) -> Self {
+        Self(format!("{SERVICE}{}", characters(random, 8)))
     }
 }
 
+/// What ids of services begin with.
+const SERVICE: &str = "service-";
+
+/// So many characters, each from five bits.
+pub(crate) fn characters(random: u64, count: u32) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let letter = |i: u32| char::from(ALPHABET[((random >> (i * 5)) & 31) as usize]);
+    (0..count).map(letter).collect()
+}
+
 impl Function {
+    /// One of its APIs, by its service's id.
+    pub fn api(&self, service: &str) -> Option<(&Trigger, &GatewayApi)> {
+        self.triggers
+            .iter()
+            .find_map(|trigger| match &trigger.spec {
+                TriggerSpec::Apigw(api) if api.service.as_str() == service => Some((trigger, api)),
+                _ => None,
+            })
+    }
+
+    /// The ids that requests by HTTP find its triggers by: those of its URLs and of its APIs' services.
+    pub fn http_ids(&self) -> impl Iterator<Item = &TriggerName> {
+        self.triggers
+            .iter()
+            .filter_map(|trigger| match &trigger.spec {
+                TriggerSpec::Http(_) => Some(&trigger.name),
+                TriggerSpec::Apigw(api) => Some(&api.service),
+                TriggerSpec::Cos(_) | TriggerSpec::Timer(_) => None,
+            })
+    }
+
     /// One of its URLs, by its id.
     pub fn url(&self, id: &str) -> Option<(&Trigger, &FunctionUrl)> {
         self.triggers

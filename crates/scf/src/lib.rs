@@ -10,6 +10,7 @@ pub mod action;
 pub mod envelope;
 mod error;
 mod flat;
+pub mod keypair;
 mod request;
 mod secret;
 pub mod tc3;

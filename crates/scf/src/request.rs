@@ -32,7 +32,7 @@ pub struct RawRequest<'a> {
 }
 
 impl<'a> RawRequest<'a> {
-    fn header(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&'a str> {
         self.headers
             .iter()
             .find(|(have, _)| have.eq_ignore_ascii_case(name))

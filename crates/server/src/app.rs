@@ -246,15 +246,13 @@ pub(crate) async fn up(
     let served = kept
         .zip(objects.clone())
         .map(|(settings, store)| buckets::service(store, access.clone(), settings));
-    let guard = access.clone();
     let urls = Arc::new(Urls::new(
         config.region.clone(),
         addresses.clone(),
         limits.clone(),
         catalog.clone(),
         ingest.clone(),
-        access.lineage().clone(),
-        Box::new(move |call, from, function| guard.admit_to_url(call, from, function)),
+        access.clone(),
     ));
     let gateway = Gateway {
         access,

@@ -13,7 +13,7 @@ impl Catalog {
         self.read(|view| view.domains.get(host).cloned())
     }
 
-    /// The function of a URL, by the URL's id.
+    /// The function of a URL or an API, by the URL's id or that of the API's service.
     pub fn function_of_url(&self, id: &TriggerName) -> Option<Arc<Stored<Function>>> {
         self.read(|view| view.functions.get(view.urls.get(id)?).cloned())
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use catalog::{Catalog, MasterKeys};
 use model::{Account, AccountId, AccountName, FunctionKey, Role, RoleName};
+use scf::keypair::{self, KeyPair};
 use scf::{Call, Code, Error, SecretKey};
 
 use self::limits::{Failures, Gates};
@@ -170,9 +171,7 @@ impl Access {
         let now = self.now_ns();
         let failures = &self.inner.failures;
         if from.is_some_and(|from| failures.too_many(from, now)) {
-            let message = "too many requests of this address could not be authenticated; \
-                           check the credentials and try again in a while";
-            return Err(Error::new(Code::RequestLimitExceeded, message));
+            return Err(too_many_failures());
         }
         let verified = self.verify(call);
         if let (Err(_), Some(from)) = (&verified, from) {
@@ -317,6 +316,31 @@ impl Access {
         Ok(principal.owner.id)
     }
 
+    /// Lets a request to an API through that a key pair of the function's account signed, if it may call the function.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub(crate) fn admit_to_api(
+        &self,
+        pair: &KeyPair<'_>,
+        from: IpAddr,
+        function: &FunctionKey,
+    ) -> Result<(), NotAdmitted> {
+        if !self.hears(from) {
+            return Err(NotAdmitted::Call(too_many_failures()));
+        }
+        let known = self.key(pair.id, None).ok_or(keypair::Refused::Unknown);
+        let now = clock::now_ms() / 1000;
+        let holder = known.and_then(|(key, holder)| pair.verify(&key, now).map(|()| holder));
+        let principal = holder.inspect_err(|_| self.failed(from))?;
+        if principal.owner.id != function.account {
+            return Err(keypair::Refused::Key.into());
+        }
+        let path = scope::function(function.namespace.as_str(), function.name.as_str());
+        principal.check("scf", scope::OF_URLS, self.region(), &path)?;
+        Ok(())
+    }
+
     /// The Uin that an account's functions are told.
     pub(crate) fn uin(&self, account: AccountId) -> String {
         let keyring = self.keyring();
@@ -349,6 +373,23 @@ impl Access {
         }
         held.clone()
     }
+}
+
+/// Why a request that a key pair signed is not let through.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAdmitted {
+    /// Its signature is none.
+    #[error(transparent)]
+    Signature(#[from] keypair::Refused),
+    /// Its key may not call the function, or nobody at its address may call for a while.
+    #[error(transparent)]
+    Call(#[from] scf::Error),
+}
+
+fn too_many_failures() -> scf::Error {
+    let message = "too many requests of this address could not be authenticated; \
+                   check the credentials and try again in a while";
+    scf::Error::new(Code::RequestLimitExceeded, message)
 }
 
 /// Makes the map anew. Accounts keep the memory of their calls.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::{AccountId, TriggerName};
+use model::{AccountId, GatewayApi, TriggerName};
 use sandbox::network::{API_NAME, API_PORT};
 
 /// Below it lies every function that has a URL.
@@ -46,6 +46,17 @@ impl Addresses {
         format!("{}://{account}-{id}{}{port}", self.scheme, self.suffix)
     }
 
+    /// Where an API is, for everybody.
+    pub(crate) fn of_api(&self, account: AccountId, api: &GatewayApi) -> String {
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let (service, stage, path) = (&api.service, api.stage.as_str(), api.path.as_str());
+        let path = path.trim_end_matches('/');
+        format!(
+            "{}://{service}-{account}{}{port}/{stage}{path}",
+            self.scheme, self.suffix
+        )
+    }
+
     /// The same for functions, which resolve no other name.
     pub(crate) fn inside(id: &TriggerName) -> String {
         format!("http://{API_NAME}:{API_PORT}{BELOW}{id}")
@@ -56,10 +67,19 @@ impl Addresses {
         host.ends_with(&self.suffix) || host == &self.suffix[1..]
     }
 
-    /// The account and the id of a host that is a function's.
+    /// The account and the id of a host that is a function's, or a service's, which names them the other way around.
     pub(super) fn read_host<'a>(&self, host: &'a str) -> Option<(&'a str, &'a str)> {
-        host.strip_suffix(&self.suffix)?.split_once('-')
+        let name = host.strip_suffix(&self.suffix)?;
+        match is_service(name) {
+            true => name.rsplit_once('-').map(|(id, account)| (account, id)),
+            false => name.split_once('-'),
+        }
     }
+}
+
+/// Whether an id is that of a service of the API gateway.
+pub(super) fn is_service(id: &str) -> bool {
+    id.starts_with("service-")
 }
 
 /// The id in a path that is a function's, and the path below.
@@ -94,6 +114,8 @@ mod tests {
             let host = "125-abcdefghij.ap-guangzhou.localhost";
             assert_eq!(addresses.read_host(host), Some(("125", "abcdefghij")));
             assert!(addresses.covers(host) && !addresses.covers("a.localhost"));
+            let host = "service-abcdefgh-125.ap-guangzhou.localhost";
+            assert_eq!(addresses.read_host(host), Some(("125", "service-abcdefgh")));
             assert_eq!(addresses.read_host("a.localhost"), None);
         }
         assert_eq!(

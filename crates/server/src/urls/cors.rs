@@ -13,10 +13,9 @@ use model::Cors;
 
 /// The answer to a browser that asks before it sends, where that is what this is.
 pub(super) fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Response> {
-    if method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
+    if !is_preflight(method, headers) {
         return None;
     }
-    headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
     let mut reply = Response::new(Body::empty());
     *reply.status_mut() = StatusCode::NO_CONTENT;
     let own = reply.headers_mut();
@@ -43,6 +42,13 @@ pub(super) fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Op
         set(own, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
     }
     Some(reply)
+}
+
+/// Whether a browser asks before it sends.
+pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Tells a browser what it may show of a reply. What the function says of this itself is replaced.

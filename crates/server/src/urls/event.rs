@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderName, Method};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use model::{Qualifier, RequestId};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+
+use super::apigw::Called;
 
 /// A request as a function sees it.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,16 @@ pub(super) struct Seen<'a> {
     pub(super) body: &'a [u8],
     /// Whose connection it came by.
     pub(super) from: IpAddr,
+}
+
+/// The API that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By<'a> {
+    pub(super) called: &'a Called,
+    pub(super) qualifier: &'a Qualifier,
+    pub(super) request: RequestId,
+    /// The id of the key that it is signed with.
+    pub(super) key: Option<&'a str>,
 }
 
 /// The event of a function's URL.
@@ -40,11 +53,102 @@ pub(super) fn of_url(seen: &Seen<'_>) -> Vec<u8> {
     let (body, encoded) = text(seen.body);
     let document = Document {
         body,
-        headers: Headers(seen),
+        headers: Headers {
+            seen: seen.headers,
+            added: &[(REMOTE, seen.from.to_string().into())],
+        },
         http_method: seen.method.as_str(),
         is_base64_encoded: encoded.then_some(true),
         path: seen.path,
         query_string: query(seen.query),
+    };
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The event of an API of the API gateway. Parameters of queries and headers are those that an API is defined with, which a
+/// trigger's is not.
+pub(super) fn of_api(seen: &Seen<'_>, by: &By<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<Cow<'a, str>>,
+        header_parameters: Empty,
+        headers: Headers<'a>,
+        http_method: &'a str,
+        is_base64_encoded: bool,
+        path: &'a str,
+        path_parameters: BTreeMap<&'a str, &'a str>,
+        query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
+        query_string_parameters: Empty,
+        request_context: Context<'a>,
+        stage_variables: Variables,
+    }
+    #[derive(Serialize)]
+    struct Empty {}
+    #[derive(Serialize)]
+    struct Variables {
+        stage: &'static str,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Context<'a> {
+        http_method: &'static str,
+        identity: Identity<'a>,
+        path: &'a str,
+        request_id: &'a str,
+        service_id: &'a str,
+        source_ip: String,
+        stage: &'static str,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret_id: Option<&'a str>,
+    }
+    let api = &by.called.api;
+    let (body, encoded) = match api.base64 {
+        true => (STANDARD.encode(seen.body).into(), true),
+        false => text(seen.body),
+    };
+    let request = by.request.to_string();
+    let mut added = vec![
+        ("requestsource", "APIGW".into()),
+        ("x-api-requestid", request.as_str().into()),
+        ("x-b3-traceid", request.as_str().into()),
+        ("x-qualifier", by.qualifier.to_string().into()),
+    ];
+    if by.key.is_none() {
+        added.push(("x-anonymous-consumer", "true".into()));
+    }
+    let parameters = by.called.parameters.iter();
+    let stage = api.stage.as_str();
+    let document = Document {
+        body: (!seen.body.is_empty()).then_some(body),
+        header_parameters: Empty {},
+        headers: Headers {
+            seen: seen.headers,
+            added: &added,
+        },
+        http_method: seen.method.as_str(),
+        is_base64_encoded: encoded && !seen.body.is_empty(),
+        path: seen.path,
+        path_parameters: parameters
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect(),
+        query_string: query(seen.query),
+        query_string_parameters: Empty {},
+        request_context: Context {
+            http_method: api.method.as_str(),
+            identity: Identity { secret_id: by.key },
+            path: api.path.as_str(),
+            request_id: &request,
+            service_id: api.service.as_str(),
+            source_ip: seen.from.to_string(),
+            stage,
+        },
+        stage_variables: Variables { stage },
     };
     serde_json::to_vec(&document).unwrap_or_default()
 }
@@ -86,19 +190,24 @@ fn query(query: &str) -> BTreeMap<Cow<'_, str>, Values<'_>> {
     all
 }
 
-/// Headers by their names in lower case, and the caller's address. Several of a name are one, as HTTP joins them.
-struct Headers<'a>(&'a Seen<'a>);
+/// Headers by their names in lower case, and what is said beside them, which no caller says. Several of a name are one, as HTTP
+/// joins them.
+struct Headers<'a> {
+    seen: &'a HeaderMap,
+    added: &'a [(&'static str, Cow<'a, str>)],
+}
 
 /// The caller's address.
 pub(super) const REMOTE: &str = "x-scf-remote-addr";
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let headers = self.0.headers;
         let mut map = serializer.serialize_map(None)?;
-        for name in headers.keys().filter(|name| *name != REMOTE) {
+        let ours =
+            |name: &HeaderName| name == REMOTE || self.added.iter().any(|(added, _)| name == added);
+        for name in self.seen.keys().filter(|name| !ours(name)) {
             let between = if name == "cookie" { "; " } else { ", " };
-            let mut values = headers.get_all(name).iter();
+            let mut values = self.seen.get_all(name).iter();
             let first = values.next().map(|value| value.as_bytes());
             let mut text = String::from_utf8_lossy(first.unwrap_or_default());
             for value in values {
@@ -108,7 +217,9 @@ impl Serialize for Headers<'_> {
             }
             map.serialize_entry(name.as_str(), &text)?;
         }
-        map.serialize_entry(REMOTE, &self.0.from.to_string())?;
+        for (name, value) in self.added {
+            map.serialize_entry(name, value)?;
+        }
         map.end()
     }
 }
@@ -116,6 +227,7 @@ impl Serialize for Headers<'_> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use model::{ApiMethod, ApiPath, GatewayApi, Stage, TriggerName};
     use serde_json::{Value, json};
 
     use super::*;
@@ -178,5 +290,73 @@ mod tests {
             (&json!("/wA="), &json!(true))
         );
         assert_eq!(event["queryString"], json!({}));
+    }
+
+    #[test]
+    fn an_api_s_event_is_that_of_the_gateway() {
+        let mut headers = headers();
+        headers.insert("x-api-requestid", HeaderValue::from_static("forged"));
+        let seen = seen(&headers, "a=1&a=2", b"");
+        let mut called = Called {
+            api: GatewayApi {
+                service: TriggerName::service_id(0),
+                service_name: String::new(),
+                service_type: String::new(),
+                id: String::new(),
+                method: ApiMethod::Any,
+                path: ApiPath::parse("/{what}/b").expect("a path"),
+                stage: Stage::Prepub,
+                signed: true,
+                integrated: false,
+                base64: false,
+                cors: false,
+            },
+            parameters: vec![("what".into(), "a".into())],
+        };
+        let request = RequestId::from_bytes([1; 16]);
+        let by = By {
+            called: &called,
+            qualifier: &Qualifier::Latest,
+            request,
+            key: Some("AKID"),
+        };
+        let id = request.to_string();
+        let expected = json!({
+            "headerParameters": {},
+            "headers": {
+                "user-agent": "curl", "accept": "a, b", "cookie": "x=1; y=2", "requestsource": "APIGW",
+                "x-api-requestid": id, "x-b3-traceid": id, "x-qualifier": "$LATEST",
+            },
+            "httpMethod": "PUT",
+            "isBase64Encoded": false,
+            "path": "/a/b%20c",
+            "pathParameters": {"what": "a"},
+            "queryString": {"a": ["1", "2"]},
+            "queryStringParameters": {},
+            "requestContext": {
+                "httpMethod": "ANY", "identity": {"secretId": "AKID"}, "path": "/{what}/b", "requestId": id,
+                "serviceId": "service-aaaaaaaa", "sourceIp": "10.0.0.9", "stage": "prepub",
+            },
+            "stageVariables": {"stage": "prepub"},
+        });
+        assert_eq!(json(&of_api(&seen, &by)), expected);
+        called.api.base64 = true;
+        let seen = Seen {
+            body: b"text",
+            ..seen
+        };
+        let by = By {
+            called: &called,
+            qualifier: &Qualifier::Latest,
+            request,
+            key: None,
+        };
+        let event = json(&of_api(&seen, &by));
+        assert_eq!(
+            (&event["body"], &event["isBase64Encoded"]),
+            (&json!("dGV4dA=="), &json!(true))
+        );
+        assert_eq!(event["requestContext"]["identity"], json!({}));
+        assert_eq!(event["headers"]["x-anonymous-consumer"], "true");
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP to functions: requests that a host, or a path, leads to one are taken here, before the API's routes.
 
 mod address;
+mod apigw;
 mod cors;
 mod event;
 mod reply;
@@ -22,8 +23,8 @@ use bytes::Bytes;
 use catalog::Catalog;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{
-    AccountId, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId,
-    RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
+    Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
+    StatusCode as Outcome, TriggerName, UrlAuth,
 };
 use scf::{Call, RawRequest};
 use tokio::sync::Semaphore;
@@ -31,8 +32,10 @@ use tracing::debug;
 use worker::failure_document;
 
 pub(crate) use self::address::Addresses;
-use self::address::read_path;
-use self::event::Seen;
+use self::address::{is_service, read_path};
+use self::apigw::{Called, EVERYBODY};
+use self::event::{By, Seen};
+use crate::access::Access;
 use crate::invoke::web::{bounded, whole};
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
@@ -52,14 +55,10 @@ pub(crate) struct Urls {
     catalog: Catalog,
     ingest: Ingest,
     lineage: Lineage,
-    verify: Verify,
+    access: Access,
     /// Room for bodies, in KB; large ones wait their turn.
     room: Semaphore,
 }
-
-/// Says whose a signed request to a function's URL is, which came from an address, and refuses one that may not call it.
-pub(crate) type Verify =
-    Box<dyn Fn(&Call<'_>, IpAddr, &FunctionKey) -> Result<AccountId, scf::Error> + Send + Sync>;
 
 /// Where a request leads.
 #[derive(Debug)]
@@ -68,13 +67,41 @@ struct Target {
     qualifier: Qualifier,
     /// The path as the function sees it, where that is not the request's.
     path: Option<String>,
-    /// What the URL is made with, where it is one.
-    url: Option<FunctionUrl>,
+    door: Door,
 }
 
-/// Why a request does not come to a function, or not to its answer: SCF's code, and a word for people.
+/// What a request came in by.
 #[derive(Debug)]
-struct Refused(StatusCode, Outcome, String);
+enum Door {
+    Domain,
+    Url(FunctionUrl),
+    Api(Box<Called>),
+}
+
+impl Target {
+    /// What browsers are told, where that is not the function's to say.
+    fn cors(&self) -> Option<&Cors> {
+        match &self.door {
+            Door::Domain => None,
+            Door::Url(url) => url.cors.as_ref(),
+            Door::Api(called) => called.api.cors.then(|| &*EVERYBODY),
+        }
+    }
+
+    /// Whether a signature is needed that covers a request's body.
+    fn is_signed_whole(&self) -> bool {
+        matches!(&self.door, Door::Url(url) if url.auth == UrlAuth::Signed)
+    }
+}
+
+/// Why a request does not come to a function, or not to its answer: SCF's code, where it is not the gateway that refuses, and a
+/// word for people.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    outcome: Option<Outcome>,
+    message: String,
+}
 
 impl Urls {
     pub(crate) fn new(
@@ -83,8 +110,7 @@ impl Urls {
         limits: Arc<Limits>,
         catalog: Catalog,
         ingest: Ingest,
-        lineage: Lineage,
-        verify: Verify,
+        access: Access,
     ) -> Self {
         Self {
             region,
@@ -92,8 +118,8 @@ impl Urls {
             limits,
             catalog,
             ingest,
-            lineage,
-            verify,
+            lineage: access.lineage().clone(),
+            access,
             room: Semaphore::new(ROOM_KB),
         }
     }
@@ -102,14 +128,23 @@ impl Urls {
     fn find(&self, request: &Request) -> Option<Result<Target, Refused>> {
         let host = request.headers().get(HOST)?.to_str().ok()?;
         let (host, path) = (host_name(host), request.uri().path());
+        let of_service = |id: &str, account: Option<&str>, path: &str| {
+            self.of_service(id, account, path, request.method(), request.headers())
+        };
         if self.addresses.covers(&host) {
             let (account, id) = self.addresses.read_host(&host).unwrap_or_default();
-            return Some(self.of_url(id, Some(account), None));
+            return Some(match is_service(id) {
+                true => of_service(id, Some(account), path),
+                false => self.of_url(id, Some(account), None),
+            });
         }
         if let Some(domain) = self.catalog.domain(&host) {
             return Some(of_domain(&domain.value, path));
         }
         let (id, below) = read_path(path)?;
+        if is_service(id) {
+            return Some(of_service(id, None, below));
+        }
         let below = if below.is_empty() { "/" } else { below };
         Some(self.of_url(id, None, Some(below.to_owned())))
     }
@@ -123,7 +158,7 @@ impl Urls {
     ) -> Result<Target, Refused> {
         let nobody = || {
             let message = "no function has this URL".to_owned();
-            Refused(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+            Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
         };
         let name = TriggerName::parse(id).map_err(|_| nobody())?;
         let stored = self.catalog.function_of_url(&name).ok_or_else(nobody)?;
@@ -134,7 +169,7 @@ impl Urls {
         }
         if !trigger.enabled {
             let message = "this function's URL is closed".to_owned();
-            return Err(Refused(
+            return Err(Refused::new(
                 StatusCode::FORBIDDEN,
                 Outcome::UnauthorizedOperation,
                 message,
@@ -144,14 +179,14 @@ impl Urls {
             function: function.key.clone(),
             qualifier: trigger.qualifier.clone(),
             path,
-            url: Some(url.clone()),
+            door: Door::Url(url.clone()),
         })
     }
 
     async fn serve(self: &Arc<Self>, target: Target, inside: bool, request: Request) -> Response {
         let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
         let (mut parts, body) = request.into_parts();
-        let cors = target.url.as_ref().and_then(|url| url.cors.as_ref());
+        let cors = target.cors();
         let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);
         let mut reply = match (refuse(&target, inside), cors.and_then(asks)) {
             (Some(refused), _) => refused.reply(id),
@@ -171,18 +206,21 @@ impl Urls {
                 reply
             }
         };
-        reply::name(reply.headers_mut(), id);
+        reply::name(reply.headers_mut(), id, matches!(target.door, Door::Api(_)));
         reply
     }
 
-    /// Whether who signed a request may call a URL that takes no others.
-    fn authenticate(&self, target: &Target, parts: &Parts, body: &[u8]) -> Result<(), Refused> {
-        if target
-            .url
-            .as_ref()
-            .is_none_or(|url| url.auth == UrlAuth::Open)
-        {
-            return Ok(());
+    /// Lets through who may call what takes signed requests alone, and gives the id of an API's key.
+    fn authenticate(
+        &self,
+        target: &Target,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<Option<String>, Refused> {
+        match &target.door {
+            Door::Url(url) if url.auth == UrlAuth::Signed => {}
+            Door::Api(called) if called.api.signed => {}
+            Door::Domain | Door::Url(_) | Door::Api(_) => return Ok(None),
         }
         let headers: Vec<(&str, &str)> = parts
             .headers
@@ -198,26 +236,31 @@ impl Urls {
             headers: &headers,
             body,
         };
-        let account = Call::parse_url(raw)
-            .and_then(|call| (self.verify)(&call, caller(parts), &target.function));
+        if matches!(target.door, Door::Api(_)) {
+            return self.key_of(&target.function, parts, raw).map(Some);
+        }
+        let account = Call::parse_url(raw).and_then(|call| {
+            let from = caller(parts);
+            self.access.admit_to_url(&call, from, &target.function)
+        });
         match account {
-            Ok(account) if account == target.function.account => Ok(()),
+            Ok(account) if account == target.function.account => Ok(None),
             Ok(_) => {
                 let message = "the URL is another account's".to_owned();
-                Err(Refused(
+                Err(Refused::new(
                     StatusCode::FORBIDDEN,
                     Outcome::UnauthorizedOperation,
                     message,
                 ))
             }
-            Err(e) if e.code == scf::Code::UnauthorizedOperation => Err(Refused(
+            Err(e) if e.code == scf::Code::UnauthorizedOperation => Err(Refused::new(
                 StatusCode::FORBIDDEN,
                 Outcome::UnauthorizedOperation,
                 e.message,
             )),
             Err(e) => {
                 let message = format!("{}: {}", e.code.as_str(), e.message);
-                Err(Refused(
+                Err(Refused::new(
                     StatusCode::UNAUTHORIZED,
                     Outcome::InvalidCredentials,
                     message,
@@ -235,16 +278,12 @@ impl Urls {
     ) -> Result<Response, Refused> {
         let stored = self.catalog.function(&target.function);
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
-            let signed = target
-                .url
-                .as_ref()
-                .is_some_and(|url| url.auth == UrlAuth::Signed);
-            let body = if signed {
-                // A signature is of all of a body.
+            let body = if target.is_signed_whole() {
                 let body = self.read(parts, body).await?;
                 self.authenticate(target, parts, &body)?;
                 whole(body)
             } else {
+                self.authenticate(target, parts, &[])?;
                 self.check_length(parts)?;
                 bounded(body, self.limits.sync_event_bytes as usize)
             };
@@ -252,7 +291,7 @@ impl Urls {
             return self.pass(id, target, routing_key, parts, body).await;
         }
         let body = self.read(parts, body).await?;
-        self.authenticate(target, parts, &body)?;
+        let key = self.authenticate(target, parts, &body)?;
         let seen = Seen {
             method: &parts.method,
             path: target.path.as_deref().unwrap_or(parts.uri.path()),
@@ -266,7 +305,19 @@ impl Urls {
             function: target.function.clone(),
             qualifier: target.qualifier.clone(),
             routing_key: self.routing_key(target, parts),
-            event: event::of_url(&seen).into(),
+            event: match &target.door {
+                Door::Domain | Door::Url(_) => event::of_url(&seen),
+                Door::Api(called) => event::of_api(
+                    &seen,
+                    &By {
+                        called,
+                        qualifier: &target.qualifier,
+                        request: id,
+                        key: key.as_deref(),
+                    },
+                ),
+            }
+            .into(),
             tail: false,
             retry: 0,
             depth: self.depth(parts),
@@ -276,9 +327,16 @@ impl Urls {
             .invoke(invocation)
             .await
             .map_err(Refused::ingest)?;
-        Ok(match finished.status {
-            Outcome::Ok => reply::of_answer(finished.answer),
-            status => reply::json(http(status), finished.answer),
+        Ok(match (&target.door, finished.status) {
+            (Door::Api(called), Outcome::Ok) if called.api.integrated => {
+                reply::in_full(&finished.answer)
+            }
+            // What is not integrated is passed on, a failure's document, too.
+            (Door::Api(called), _) if !called.api.integrated => {
+                reply::json(StatusCode::OK, finished.answer)
+            }
+            (_, Outcome::Ok) => reply::of_answer(finished.answer),
+            (_, status) => reply::json(http(status), finished.answer),
         })
     }
 
@@ -315,7 +373,7 @@ impl Urls {
         match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
-            Ok(Err(_)) | Err(_) => Err(Refused(
+            Ok(Err(_)) | Err(_) => Err(Refused::new(
                 StatusCode::BAD_REQUEST,
                 Outcome::InvalidParameterValue,
                 "the request's body ended, or took too long, before it was whole".into(),
@@ -343,7 +401,7 @@ impl Urls {
 
 fn too_large(limit: usize) -> Refused {
     let message = format!("the request's body is over {limit} bytes, which is the limit");
-    Refused(
+    Refused::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         Outcome::RequestTooLarge,
         message,
@@ -352,11 +410,13 @@ fn too_large(limit: usize) -> Refused {
 
 /// Why a URL is not for callers from inside, or not for any others.
 fn refuse(target: &Target, inside: bool) -> Option<Refused> {
-    let url = target.url.as_ref()?;
+    let Door::Url(url) = &target.door else {
+        return None;
+    };
     let open = if inside { url.intranet } else { url.extranet };
     (!open).then(|| {
         let message = "this function's URL is not for callers from here".to_owned();
-        Refused(
+        Refused::new(
             StatusCode::FORBIDDEN,
             Outcome::UnauthorizedOperation,
             message,
@@ -368,7 +428,7 @@ fn refuse(target: &Target, inside: bool) -> Option<Refused> {
 fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
     let route = domain.route(path).ok_or_else(|| {
         let message = format!("{} has no route for {path}", domain.name);
-        Refused(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+        Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
     })?;
     Ok(Target {
         function: FunctionKey {
@@ -378,7 +438,7 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         },
         qualifier: route.qualifier.clone(),
         path: route.rewrite(path),
-        url: None,
+        door: Door::Domain,
     })
 }
 
@@ -400,11 +460,30 @@ pub(crate) fn before(urls: Arc<Urls>, inside: bool, routes: Router) -> Router {
 
 impl Refused {
     fn reply(&self, id: RequestId) -> Response {
-        let Self(status, outcome, message) = self;
-        reply::json(
-            *status,
-            failure_document(*outcome, message, None, id).into(),
-        )
+        let document = match self.outcome {
+            Some(outcome) => failure_document(outcome, &self.message, None, id),
+            None => serde_json::json!({"message": self.message})
+                .to_string()
+                .into_bytes(),
+        };
+        reply::json(self.status, document.into())
+    }
+
+    fn new(status: StatusCode, outcome: Outcome, message: String) -> Self {
+        Self {
+            status,
+            outcome: Some(outcome),
+            message,
+        }
+    }
+
+    /// What the API gateway refuses by itself.
+    fn of_gateway(status: StatusCode, message: String) -> Self {
+        Self {
+            status,
+            outcome: None,
+            message,
+        }
     }
 
     fn ingest(error: IngestError) -> Self {
@@ -426,7 +505,7 @@ impl Refused {
             | IngestError::Queue(_)
             | IngestError::Web(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
         };
-        Self(status, outcome, error.to_string())
+        Self::new(status, outcome, error.to_string())
     }
 }
 

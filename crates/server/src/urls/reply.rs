@@ -27,12 +27,16 @@ struct Full<'a> {
 
 /// The reply to a request whose function answered: an object with a status code is a reply in full, anything else the body.
 pub(super) fn of_answer(answer: Bytes) -> Response {
-    let reply = if has_status(&answer) {
-        full(&answer)
+    if has_status(&answer) {
+        in_full(&answer)
     } else {
-        Some(json(StatusCode::OK, answer))
-    };
-    reply.unwrap_or_else(|| {
+        json(StatusCode::OK, answer)
+    }
+}
+
+/// The reply that an answer is in full; one that is none is refused.
+pub(super) fn in_full(answer: &[u8]) -> Response {
+    full(answer).unwrap_or_else(|| {
         // The text is SCF's own.
         let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
         json(StatusCode::FORBIDDEN, Bytes::from_static(text.as_bytes()))
@@ -131,9 +135,12 @@ fn is_connection_s(name: &HeaderName) -> bool {
     )
 }
 
-/// Says which request a reply is of.
-pub(super) fn name(headers: &mut HeaderMap, request: RequestId) {
+/// Says which request a reply is of, as SCF does and, where it is one's reply, the API gateway.
+pub(super) fn name(headers: &mut HeaderMap, request: RequestId, gateway: bool) {
     if let Ok(value) = HeaderValue::try_from(request.to_string()) {
+        if gateway {
+            headers.insert("x-api-requestid", value.clone());
+        }
         headers.insert("x-scf-request-id", value);
     }
 }

@@ -99,7 +99,7 @@ fn request(
     };
     let wrong = |_| {
         let message = "the path cannot be passed on".to_owned();
-        Refused(
+        Refused::new(
             StatusCode::BAD_REQUEST,
             model::StatusCode::InvalidParameterValue,
             message,

@@ -2,6 +2,7 @@
 
 mod access;
 mod actions;
+mod apigw;
 mod cli;
 mod concurrency;
 mod config;

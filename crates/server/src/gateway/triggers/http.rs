@@ -4,6 +4,7 @@
 use model::{Cors, FunctionKey, FunctionUrl, Trigger, TriggerName, TriggerSpec, UrlAuth};
 use scf::{Code, Error};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::super::functions::random;
@@ -27,17 +28,11 @@ pub(super) fn read(
         _ => None,
     };
     let name = TriggerName::parse(given.name).map_err(error::invalid)?;
-    let name = if old.is_some() { name } else { fresh(gateway) };
-    let desc = given.desc.filter(|desc| !desc.trim().is_empty());
-    let desc = match desc {
-        None => Desc::default(),
-        Some(desc) if !desc.trim_start().starts_with('{') => {
-            return Err(wrong("it is not as expected: an object is"));
-        }
-        Some(desc) => {
-            serde_json::from_str(desc).map_err(|e| wrong(&format!("it is not as expected: {e}")))?
-        }
+    let name = match old {
+        Some(_) => name,
+        None => fresh(gateway, TriggerName::url_id),
     };
+    let desc: Desc = document(given.desc)?;
     Ok((name, TriggerSpec::Http(desc.applied(old)?)))
 }
 
@@ -81,10 +76,23 @@ pub(super) fn described(
     desc.to_string()
 }
 
-/// An id that no function has.
-fn fresh(gateway: &Gateway) -> TriggerName {
+/// A description that is an object, or nothing.
+pub(super) fn document<T: DeserializeOwned + Default>(desc: Option<&str>) -> Result<T, Error> {
+    match desc.filter(|desc| !desc.trim().is_empty()) {
+        None => Ok(T::default()),
+        Some(desc) if !desc.trim_start().starts_with('{') => {
+            Err(wrong("it is not as expected: an object is"))
+        }
+        Some(desc) => {
+            serde_json::from_str(desc).map_err(|e| wrong(&format!("it is not as expected: {e}")))
+        }
+    }
+}
+
+/// An id that no function has, of a kind that is made from randomness.
+pub(super) fn fresh(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) -> TriggerName {
     loop {
-        let id = TriggerName::url_id(random());
+        let id = make(random());
         if gateway.catalog.function_of_url(&id).is_none() {
             return id;
         }
@@ -201,7 +209,7 @@ impl CorsConfig {
 }
 
 /// A boolean, or one as text.
-fn flag(field: &str, given: Option<Value>) -> Result<Option<bool>, Error> {
+pub(super) fn flag(field: &str, given: Option<Value>) -> Result<Option<bool>, Error> {
     match given {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(flag)),
@@ -211,6 +219,6 @@ fn flag(field: &str, given: Option<Value>) -> Result<Option<bool>, Error> {
     }
 }
 
-fn wrong(why: &str) -> Error {
+pub(super) fn wrong(why: &str) -> Error {
     Error::new(Code::InvalidTriggerDesc, format!("TriggerDesc: {why}"))
 }

@@ -3,6 +3,7 @@
 //! A kind of trigger is a file: how it reads its description and how it shows it. [`read`] and [`described`] are where a
 //! new one is named; until then it is refused.
 
+mod apigw;
 mod cos;
 mod http;
 mod list;
@@ -42,6 +43,7 @@ fn read(
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     match kind {
+        TriggerKind::Apigw => apigw::read(gateway, key, given, old),
         TriggerKind::Cos => cos::read(gateway, key, given, old),
         TriggerKind::Http => http::read(gateway, given, old),
         TriggerKind::Timer => timer::read(gateway, given, old),
@@ -57,6 +59,7 @@ fn read(
 /// A trigger's `TriggerDesc` and `CustomArgument`.
 fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> (String, String) {
     match &trigger.spec {
+        TriggerSpec::Apigw(api) => (apigw::described(gateway, key, api), String::new()),
         TriggerSpec::Cos(events) => (cos::described(events), String::new()),
         TriggerSpec::Http(url) => (http::described(gateway, key, trigger, url), String::new()),
         TriggerSpec::Timer(timer) => timer::described(timer),
@@ -90,9 +93,10 @@ impl Serve for CreateTrigger {
         };
         change(gateway, &key, |function| {
             check_qualifier(function, &trigger.qualifier)?;
-            if function.kind == FunctionKind::Http && kind != TriggerKind::Http {
+            let by_http = matches!(kind, TriggerKind::Apigw | TriggerKind::Http);
+            if function.kind == FunctionKind::Http && !by_http {
                 let message = format!(
-                    "Type: {} triggers send events, which a web function does not take; http is allowed",
+                    "Type: {} triggers send events, which a web function does not take; http and apigw are allowed",
                     kind.as_str()
                 );
                 return Err(Error::new(Code::UnsupportedTrigger, message));

@@ -14,14 +14,7 @@ pub(super) fn read(
     given: &Given<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
-    let name = TriggerName::parse(given.name).map_err(error::invalid)?;
-    if name.as_str().contains('.') {
-        let message = format!(
-            "TriggerName: {given:?} is not allowed; 1 to 100 letters, digits, '-' and '_' are",
-            given = given.name
-        );
-        return Err(Error::new(Code::InvalidTriggerName, message));
-    }
+    let name = TriggerName::parse_plain(given.name).map_err(error::invalid)?;
     let old = match old {
         Some(TriggerSpec::Timer(timer)) => Some(timer),
         _ => None,

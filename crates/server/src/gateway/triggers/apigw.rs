@@ -1,0 +1,209 @@
+//! APIs of the API gateway in the API's shape. Each trigger has a service of its own, made with it.
+
+use model::{
+    ApiMethod, ApiPath, FunctionKey, FunctionKind, GatewayApi, Invalid, Stage, TriggerName,
+    TriggerSpec,
+};
+use scf::Error;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::Gateway;
+use super::super::error::{self, unsupported};
+use super::super::functions::random;
+use super::Given;
+use super::http::{document, flag, fresh, wrong};
+
+/// What a service is called and of what type, where nothing is said. Source: what SCF's clients send.
+const SERVICE_NAME: &str = "SCF_API_SERVICE";
+const SERVICE_TYPE: &str = "BASIC";
+/// Longest name of a service.
+const NAME_MAX: usize = 50;
+
+pub(super) fn read(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    given: &Given<'_>,
+    old: Option<&TriggerSpec>,
+) -> Result<(TriggerName, TriggerSpec), Error> {
+    let name = TriggerName::parse_plain(given.name).map_err(error::invalid)?;
+    let desc: Desc = document(given.desc)?;
+    let old = match old {
+        Some(TriggerSpec::Apigw(api)) => api.clone(),
+        _ => usual(gateway, key)?,
+    };
+    Ok((name, TriggerSpec::Apigw(desc.applied(old)?)))
+}
+
+pub(super) fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) -> String {
+    let told = |flag: bool| if flag { "TRUE" } else { "FALSE" };
+    json!({
+        "api": {
+            "apiId": api.id,
+            "authRequired": told(api.signed),
+            "authType": if api.signed { SIGNED } else { OPEN },
+            "enableCORS": told(api.cors),
+            "IsBase64Encoded": told(api.base64),
+            "isIntegratedResponse": told(api.integrated),
+            "requestConfig": {"method": api.method.as_str(), "path": api.path.as_str()},
+        },
+        "release": {"environmentName": api.stage.as_str()},
+        "service": {
+            "serviceId": api.service.as_str(),
+            "serviceName": api.service_name,
+            "serviceType": api.service_type,
+            "subDomain": gateway.addresses.of_api(key.account, api),
+        },
+    })
+    .to_string()
+}
+
+/// An API as it is where nothing is said: of the function's name, or of all paths where the function is a server of its own.
+fn usual(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error> {
+    let function = gateway.catalog.function(key);
+    let path = match function {
+        Some(stored) if stored.value.kind == FunctionKind::Http => "/".to_owned(),
+        _ => format!("/{}", key.name),
+    };
+    Ok(GatewayApi {
+        service: fresh(gateway, TriggerName::service_id),
+        service_name: SERVICE_NAME.to_owned(),
+        service_type: SERVICE_TYPE.to_owned(),
+        id: GatewayApi::fresh_id(random()),
+        method: ApiMethod::Any,
+        path: ApiPath::parse(&path).map_err(described_wrong)?,
+        stage: Stage::Release,
+        signed: false,
+        integrated: false,
+        base64: false,
+        cors: false,
+    })
+}
+
+/// An API's `TriggerDesc`. Fields that are not known, such as the address in what the API shows, change nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Desc {
+    api: Api,
+    service: Service,
+    release: Release,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Api {
+    auth_required: Option<Value>,
+    auth_type: Option<String>,
+    request_config: RequestConfig,
+    is_integrated_response: Option<Value>,
+    #[serde(rename = "IsBase64Encoded", alias = "isBase64Encoded")]
+    is_base64_encoded: Option<Value>,
+    #[serde(rename = "enableCORS")]
+    enable_cors: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RequestConfig {
+    method: Option<String>,
+    path: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Service {
+    service_id: Option<String>,
+    service_name: Option<String>,
+    service_type: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Release {
+    environment_name: Option<String>,
+}
+
+const OPEN: &str = "NONE";
+const SIGNED: &str = "SECRET";
+
+impl Desc {
+    /// What it says, and else what was.
+    fn applied(self, old: GatewayApi) -> Result<GatewayApi, Error> {
+        let mut new = old;
+        let service = self.service;
+        if told(&service.service_id).is_some_and(|id| id != new.service.as_str()) {
+            return Err(unsupported(
+                "TriggerDesc: service.serviceId: a trigger has a service of its own here, which is made with it; leave it out",
+            ));
+        }
+        for (field, given, kept) in [
+            ("serviceName", service.service_name, &mut new.service_name),
+            ("serviceType", service.service_type, &mut new.service_type),
+        ] {
+            if let Some(given) = told(&given) {
+                *kept = named(field, given)?;
+            }
+        }
+        let api = self.api;
+        // Of the two ways to say who may call, the one that says more counts.
+        if let Some(signed) = flag("api.authRequired", api.auth_required)? {
+            new.signed = signed;
+        }
+        match told(&api.auth_type) {
+            None => {}
+            Some(OPEN) => new.signed = false,
+            Some(SIGNED) => new.signed = true,
+            Some(other) => {
+                let shown: String = other.chars().take(40).collect();
+                return Err(unsupported(&format!(
+                    "TriggerDesc: api.authType: {shown:?} is not available; {OPEN} and {SIGNED} (key pairs) are"
+                )));
+            }
+        }
+        for (field, given, on) in [
+            (
+                "api.isIntegratedResponse",
+                api.is_integrated_response,
+                &mut new.integrated,
+            ),
+            (
+                "api.IsBase64Encoded",
+                api.is_base64_encoded,
+                &mut new.base64,
+            ),
+            ("api.enableCORS", api.enable_cors, &mut new.cors),
+        ] {
+            if let Some(given) = flag(field, given)? {
+                *on = given;
+            }
+        }
+        if let Some(method) = told(&api.request_config.method) {
+            new.method = ApiMethod::parse(method).map_err(described_wrong)?;
+        }
+        if let Some(path) = told(&api.request_config.path) {
+            new.path = ApiPath::parse(path).map_err(described_wrong)?;
+        }
+        if let Some(stage) = told(&self.release.environment_name) {
+            new.stage = Stage::parse(stage).map_err(described_wrong)?;
+        }
+        Ok(new)
+    }
+}
+
+fn told(given: &Option<String>) -> Option<&str> {
+    given.as_deref().filter(|text| !text.is_empty())
+}
+
+fn named(field: &str, given: &str) -> Result<String, Error> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if given.len() <= NAME_MAX && given.bytes().all(allowed) {
+        return Ok(given.to_owned());
+    }
+    Err(wrong(&format!(
+        "service.{field}: up to {NAME_MAX} letters, digits, '-' and '_' are allowed"
+    )))
+}
+
+fn described_wrong(invalid: Invalid) -> Error {
+    wrong(&invalid.to_string())
+}

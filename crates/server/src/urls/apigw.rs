@@ -1,0 +1,129 @@
+//! APIs of the API gateway: how a request finds one, who may call it, and what it is answered where no function is asked. The
+//! texts are the gateway's own.
+
+use std::sync::LazyLock;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use model::{Cors, FunctionKey, GatewayApi, TriggerName};
+use scf::keypair::{self, KeyPair};
+use scf::{Code, RawRequest};
+
+use super::{Door, Refused, Target, Urls, caller, cors};
+use crate::access::NotAdmitted;
+
+/// An API that a request has found.
+#[derive(Clone, Debug)]
+pub(super) struct Called {
+    pub(super) api: GatewayApi,
+    /// What stands in the path where the API's has names.
+    pub(super) parameters: Vec<(String, String)>,
+}
+
+/// What browsers are told where an API says no more than that every page may call it.
+pub(super) static EVERYBODY: LazyLock<Cors> = LazyLock::new(|| Cors {
+    origins: vec!["*".to_owned()],
+    ..Cors::default()
+});
+
+impl Urls {
+    /// The target of a request to a service, which is `account`'s where one is named, and to a path that begins with a stage.
+    pub(super) fn of_service(
+        &self,
+        service: &str,
+        account: Option<&str>,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Target, Refused> {
+        let nobody = || missing("host", service);
+        let id = TriggerName::parse(service).map_err(|_| nobody())?;
+        let stored = self.catalog.function_of_url(&id).ok_or_else(nobody)?;
+        let function = &stored.value;
+        let (trigger, api) = function.api(service).ok_or_else(nobody)?;
+        if account.is_some_and(|account| account != function.key.account.to_string()) {
+            return Err(nobody());
+        }
+        let (stage, below) = split(path);
+        if stage != api.stage.as_str() {
+            return Err(missing("default env_mapping", stage));
+        }
+        let parameters = api.path.read(below).ok_or_else(|| missing("uri", below))?;
+        let asks = api.cors && cors::is_preflight(method, headers);
+        if !asks && !api.method.takes(method.as_str()) {
+            return Err(missing("method", method.as_str()));
+        }
+        if !trigger.enabled {
+            let message = "this API's trigger is closed".to_owned();
+            return Err(Refused::of_gateway(StatusCode::FORBIDDEN, message));
+        }
+        let parameters = parameters
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Target {
+            function: function.key.clone(),
+            qualifier: trigger.qualifier.clone(),
+            path: Some(below.to_owned()),
+            door: Door::Api(Box::new(Called {
+                parameters: parameters.collect(),
+                api: api.clone(),
+            })),
+        })
+    }
+
+    /// The id of the key that a request to an API is signed with, if that may call it.
+    pub(super) fn key_of(
+        &self,
+        function: &FunctionKey,
+        parts: &Parts,
+        request: RawRequest<'_>,
+    ) -> Result<String, Refused> {
+        let unsigned =
+            |e: keypair::Refused| Refused::of_gateway(StatusCode::UNAUTHORIZED, e.to_string());
+        let pair = KeyPair::parse(request).map_err(unsigned)?;
+        match self.access.admit_to_api(&pair, caller(parts), function) {
+            Ok(()) => Ok(pair.id.to_owned()),
+            Err(NotAdmitted::Signature(e)) => Err(unsigned(e)),
+            Err(NotAdmitted::Call(e)) => {
+                let status = match e.code {
+                    Code::RequestLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+                    _ => StatusCode::FORBIDDEN,
+                };
+                Err(Refused::of_gateway(status, e.message))
+            }
+        }
+    }
+}
+
+fn missing(what: &str, given: &str) -> Refused {
+    let shown: String = given.chars().take(200).collect();
+    let message = format!("There is no api match {what} '{shown}'");
+    Refused::of_gateway(StatusCode::NOT_FOUND, message)
+}
+
+/// A path's first segment, and the rest.
+fn split(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.find('/') {
+        Some(at) => path.split_at(at),
+        None => (path, "/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_begins_with_a_stage() {
+        for (path, stage, below) in [
+            ("/release/a/b", "release", "/a/b"),
+            ("/release/", "release", "/"),
+            ("/release", "release", "/"),
+            ("/", "", "/"),
+            ("", "", "/"),
+        ] {
+            assert_eq!(split(path), (stage, below), "{path}");
+        }
+    }
+}
