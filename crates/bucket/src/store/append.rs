@@ -2,13 +2,12 @@
 
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest, Md5};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
-use super::objects;
-use super::record::{self, Object, ObjectKind, Piece, Pieces};
-use super::stage::Staged;
+use super::record::{self, Object, ObjectKind, Piece, Pieces, Place};
+use super::stage::{Held, INLINE, Staged};
 use super::writer::Txn;
-use super::{Origin, Put, Store};
+use super::{Origin, Put, Store, objects, read};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
@@ -63,7 +62,9 @@ impl Store {
             if object.size + length > txn.settings.body_bytes {
                 return Err(StoreError::TooLarge(txn.settings.body_bytes));
             }
-            if let Some(piece) = txn.hold(staged)? {
+            if !txn.join(&mut object, &staged)?
+                && let Some(piece) = txn.hold(staged)?
+            {
                 txn.extend(&mut object, piece)?;
             }
             object.crc64 = checksum_combine(CrcAlgorithm::Crc64Xz, object.crc64, crc64, length);
@@ -94,6 +95,62 @@ impl Store {
 }
 
 impl Txn<'_> {
+    /// Adds bytes to the last piece where both lie in the index and are small, so that a log of short lines has few pieces.
+    /// Whoever reads the piece meanwhile reads what it had before.
+    fn join(&mut self, object: &mut Object, staged: &Staged) -> Result<bool, StoreError> {
+        let Held::Memory(bytes) = &staged.held else {
+            return Ok(false);
+        };
+        let (start, last) = match &object.pieces {
+            Pieces::Here(pieces) => (0, pieces.last().cloned()),
+            Pieces::Table(table) => self.last_piece(*table)?,
+        };
+        let Some(mut last) = last else {
+            return Ok(false);
+        };
+        let Place::Row(row) = last.place else {
+            return Ok(false);
+        };
+        if bytes.is_empty() || last.length as usize + bytes.len() > INLINE {
+            return Ok(false);
+        }
+        let had = read::inline(self.sql, row, 0..last.length)?;
+        let joined = [&had[..], &bytes[..]].concat();
+        self.sql
+            .prepare_cached("UPDATE inline SET bytes = ? WHERE seq = ?")?
+            .execute(params![joined, row as i64])?;
+        last.length = joined.len() as u64;
+        match &mut object.pieces {
+            Pieces::Here(pieces) => {
+                pieces.pop();
+                pieces.push(last);
+            }
+            Pieces::Table(table) => {
+                self.sql
+                    .prepare_cached("UPDATE piece SET record = ? WHERE object = ? AND start = ?")?
+                    .execute(params![record::encode(&last)?, *table as i64, start as i64])?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The last piece of a table, and where in the object it begins.
+    fn last_piece(&self, table: u64) -> Result<(u64, Option<Piece>), StoreError> {
+        let row = self
+            .sql
+            .prepare_cached(
+                "SELECT start, record FROM piece WHERE object = ? ORDER BY start DESC LIMIT 1",
+            )?
+            .query_row([table as i64], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })
+            .optional()?;
+        match row {
+            Some((start, piece)) => Ok((start as u64, Some(record::decode(&piece)?))),
+            None => Ok((0, None)),
+        }
+    }
+
     /// Adds a piece behind the others.
     fn extend(&mut self, object: &mut Object, piece: Piece) -> Result<(), StoreError> {
         match &mut object.pieces {

@@ -4,6 +4,7 @@
 //! without a name is found at the next start. Who reads an object pins its blobs, so that one that is replaced meanwhile is
 //! read to its end.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     GetOptions, GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
 };
@@ -33,13 +35,15 @@ use crate::error::StoreError;
 const READ: u64 = 256 * 1024;
 /// Blobs that are removed at a time.
 const REMOVALS: usize = 8;
+/// Random bytes of a blob's name.
+const NAME: usize = 16;
 
 /// Where blobs are.
 #[derive(Clone, Debug)]
 pub enum Backend {
     /// Files in this directory.
     Files(PathBuf),
-    /// An S3 elsewhere.
+    /// An S3 elsewhere, below a prefix that is this store's own, so that others may keep theirs beside it.
     Remote(Arc<dyn ObjectStore>),
 }
 
@@ -64,6 +68,8 @@ struct State {
     /// Blobs that are written and have no name yet.
     arriving: HashSet<BlobId>,
     pins: HashMap<BlobId, Pin>,
+    /// Lists of pieces that are read, and by how many.
+    lists: HashMap<u64, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -76,12 +82,13 @@ struct Pin {
 impl Blobs {
     pub(super) fn open(
         backend: Backend,
+        name: String,
         budget: u64,
         memory: Arc<Memory>,
     ) -> Result<Arc<Self>, StoreError> {
         let (store, directory, chunk): (Arc<dyn ObjectStore>, _, _) = match backend {
             Backend::Files(directory) => {
-                std::fs::create_dir_all(&directory).map_err(|e| {
+                make_directory(&directory).map_err(|e| {
                     StoreError::Unavailable(format!(
                         "make the directory {}: {e}",
                         directory.display()
@@ -91,7 +98,7 @@ impl Blobs {
                 (Arc::new(files), Some(directory), 1 << 20)
             }
             // Parts of an upload elsewhere have at least 5 MB.
-            Backend::Remote(store) => (store, None, 8 << 20),
+            Backend::Remote(store) => (Arc::new(PrefixStore::new(store, name)), None, 8 << 20),
         };
         Ok(Arc::new(Self {
             store,
@@ -130,7 +137,7 @@ impl Blobs {
 
     /// Begins to write a blob.
     pub(super) fn upload(self: &Arc<Self>) -> Result<Upload, StoreError> {
-        let mut random = [0; 16];
+        let mut random = [0; NAME];
         getrandom::fill(&mut random)
             .map_err(|e| StoreError::Unavailable(format!("draw a random name: {e}")))?;
         let id = BlobId(hex::encode(random));
@@ -162,10 +169,39 @@ impl Blobs {
         })
     }
 
+    /// Returns once whoever saw the index as it was has pinned what it saw.
+    fn settle(&self) {
+        drop(self.looking.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Notes that somebody reads what a list of pieces names.
+    pub(super) fn keep(&self, list: u64) {
+        *self.state().lists.entry(list).or_default() += 1;
+    }
+
+    /// Notes that they do not any more.
+    pub(super) fn let_go(&self, list: u64) {
+        let mut state = self.state();
+        if let Entry::Occupied(mut readers) = state.lists.entry(list) {
+            *readers.get_mut() -= 1;
+            if *readers.get() == 0 {
+                readers.remove();
+                self.memory.left.notify_one();
+            }
+        }
+    }
+
+    /// Those that nobody reads, of lists that the index has forgotten.
+    pub(super) fn unread(&self, mut lists: Vec<u64>) -> Vec<u64> {
+        self.settle();
+        let state = self.state();
+        lists.retain(|list| !state.lists.contains_key(list));
+        lists
+    }
+
     /// Removes blobs that the index has forgotten, each after its last reader.
     pub(super) fn remove(self: &Arc<Self>, mut blobs: Vec<(BlobId, u64)>) {
-        // Whoever saw the index as it was before has pinned what it saw once this is had.
-        drop(self.looking.write().unwrap_or_else(PoisonError::into_inner));
+        self.settle();
         {
             let mut state = self.state();
             blobs.retain(|(id, size)| match state.pins.get_mut(id) {
@@ -205,9 +241,7 @@ impl Blobs {
             let mut there = Vec::new();
             for meta in chunk {
                 match meta {
-                    Ok(meta) => {
-                        there.extend(meta.location.filename().map(|name| BlobId(name.to_owned())))
-                    }
+                    Ok(meta) => there.extend(blob_at(&meta.location)),
                     Err(error) => warn!(%error, "some bytes of objects cannot be listed"),
                 }
             }
@@ -247,7 +281,8 @@ impl Blobs {
             let Some((id, _)) = name.to_str().and_then(|name| name.split_once('#')) else {
                 continue;
             };
-            if self.state().arriving.contains(&BlobId(id.to_owned())) {
+            let id = BlobId(id.to_owned());
+            if !is_name(&id) || self.state().arriving.contains(&id) {
                 continue;
             }
             removed += u64::from(std::fs::remove_file(file.path()).is_ok());
@@ -315,7 +350,34 @@ type Piece = Result<Bytes, StoreError>;
 
 /// Two levels of names, so that no directory grows large.
 fn path(id: &BlobId) -> Path {
-    Path::from(format!("{}/{}", &id.0[..2.min(id.0.len())], id.0))
+    let level = id.0.get(..2).unwrap_or_default();
+    Path::from(format!("{level}/{}", id.0))
+}
+
+/// Whether a blob can have this name.
+fn is_name(id: &BlobId) -> bool {
+    id.0.len() == 2 * NAME && id.0.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The blob whose place this is; none where something lies that no store has put there.
+fn blob_at(location: &Path) -> Option<BlobId> {
+    let id = BlobId(location.filename()?.to_owned());
+    (is_name(&id) && path(&id) == *location).then_some(id)
+}
+
+/// Makes a directory that is there after a power cut, too.
+pub(super) fn make_directory(directory: &std::path::Path) -> std::io::Result<()> {
+    let directory = std::path::absolute(directory)?;
+    let there = directory.ancestors().find(|ancestor| ancestor.is_dir());
+    let there = there.map(std::path::Path::to_path_buf);
+    std::fs::create_dir_all(&directory)?;
+    for made in directory.ancestors() {
+        std::fs::File::open(made)?.sync_all()?;
+        if Some(made) == there.as_deref() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A blob that stays while somebody reads it.
@@ -402,16 +464,14 @@ impl Upload {
 
     async fn write_part(&mut self) -> Result<(), StoreError> {
         let payload = self.take_waiting();
-        let mut multipart = match self.multipart.take() {
-            Some(multipart) => multipart,
-            None => self.blobs.store.put_multipart(&path(&self.id)).await?,
-        };
         if let Some(writing) = self.writing.take() {
             writing.await?;
         }
-        let part = multipart.put_part(payload);
-        self.multipart = Some(multipart);
-        let writing = tokio::spawn(part);
+        let multipart = match &mut self.multipart {
+            Some(multipart) => multipart,
+            none => none.insert(self.blobs.store.put_multipart(&path(&self.id)).await?),
+        };
+        let writing = tokio::spawn(multipart.put_part(payload));
         self.writing = Some(Box::pin(async move {
             writing
                 .await
@@ -473,23 +533,15 @@ impl Drop for Upload {
                 // It is removed whether or not this part was written.
                 let _ = writing.await;
             }
-            match multipart {
-                Some(mut multipart) => {
-                    if let Err(error) = multipart.abort().await {
-                        warn!(%error, blob = id.0, "bytes of an upload that broke off stay until the next start");
-                    }
-                    blobs.has_not(size);
-                }
-                None => blobs.unlink(id.clone(), size).await,
+            if let Some(mut multipart) = multipart
+                && let Err(error) = multipart.abort().await
+            {
+                warn!(%error, blob = id.0, "bytes of an upload that broke off stay until the next start");
             }
+            // It may have been put together already.
+            blobs.unlink(id.clone(), size).await;
             blobs.state().arriving.remove(&id);
         });
-    }
-}
-
-impl Blobs {
-    fn has_not(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@ mod append;
 mod blobs;
 mod buckets;
 mod copy;
+mod leaving;
 mod list;
 mod multipart;
 mod objects;
@@ -134,7 +135,7 @@ impl Store {
         listeners: Arc<dyn Listeners>,
     ) -> Result<Self, StoreError> {
         let path = directory.join("index.sqlite");
-        let opened = std::fs::create_dir_all(directory)
+        let opened = blobs::make_directory(directory)
             .map_err(Into::into)
             .and_then(|()| schema::writer(&path));
         let connection = opened.map_err(|e: Box<dyn std::error::Error>| {
@@ -144,7 +145,9 @@ impl Store {
             ))
         })?;
         let memory = Arc::new(Memory::default());
-        let blobs = Blobs::open(backend, settings.budget_bytes, memory.clone())?;
+        // Whoever shares an S3 with others has names there that are theirs alone.
+        let name = connection.query_row("SELECT name FROM store", [], |row| row.get(0))?;
+        let blobs = Blobs::open(backend, name, settings.budget_bytes, memory.clone())?;
         let ceiling = memory.learn(&connection, &blobs)?;
         let (calls, inbox) = mpsc::channel(writer::WAITING);
         let (ended, has_ended) = watch::channel(false);
@@ -174,6 +177,7 @@ impl Store {
         };
         store.spawn_sweep();
         store.spawn_restorer();
+        store.spawn_remover();
         Ok(store)
     }
 

@@ -397,14 +397,7 @@ impl Txn<'_> {
     pub(super) fn discard(&mut self, object: &Object) -> Result<(), StoreError> {
         match &object.pieces {
             Pieces::Here(pieces) => self.discard_pieces(pieces),
-            Pieces::Table(table) => {
-                let pieces = super::read::table(self.sql, *table, 0, u64::MAX)?;
-                self.discard_pieces(&pieces)?;
-                self.sql
-                    .prepare_cached("DELETE FROM piece WHERE object = ?")?
-                    .execute([*table as i64])?;
-                Ok(())
-            }
+            Pieces::Table(table) => self.leave(*table),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Objects are read.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -9,10 +10,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
 use super::blobs::{Blobs, Pinned};
+use super::leaving::Kept;
+use super::reader::Readers;
 use super::record::{self, Object, Piece, Pieces, Place};
 use super::writer::now_ms;
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
+
+/// Bytes in the index that are read at once. What was made by appending may have more, and memory has not.
+const AT_ONCE: u64 = 1 << 20;
 
 /// Which object, and which of its bytes.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,8 @@ pub struct Content(Vec<Chunk>);
 enum Chunk {
     Memory(Bytes),
     Blob(Pinned, Range<u64>),
+    /// Bytes in a row of the index that are read when it is their turn.
+    Row(Arc<Kept>, Arc<Readers>, u64, Range<u64>),
 }
 
 impl Content {
@@ -74,6 +82,12 @@ impl Content {
         let chunks = self.0.into_iter().map(|chunk| match chunk {
             Chunk::Memory(bytes) => stream::once(async { Ok(bytes) }).boxed(),
             Chunk::Blob(pinned, range) => pinned.read(range).boxed(),
+            Chunk::Row(kept, readers, row, range) => stream::once(async move {
+                let bytes = readers.read(move |sql| inline(sql, row, range)).await;
+                drop(kept);
+                bytes
+            })
+            .boxed(),
         });
         let mut chunks: Vec<_> = chunks.collect();
         if chunks.len() == 1
@@ -136,6 +150,7 @@ impl Store {
         let (id, _) = self.bucket_id(bucket)?;
         let key = key.clone();
         let blobs = self.inner.blobs.clone();
+        let readers = self.inner.readers.clone();
         let read = move |sql: &Connection| {
             let object = find(sql, id, &key, get.version)?;
             get.when.check(&object)?;
@@ -150,11 +165,23 @@ impl Store {
             Blobs::look(&blobs, |pin| {
                 let (object, range, pieces) = read(sql)?;
                 let mut chunks = Vec::with_capacity(pieces.len());
+                let kept = match &object.pieces {
+                    Pieces::Table(table) => Some(Arc::new(Kept::new(blobs.clone(), *table))),
+                    // They are too few to be much.
+                    Pieces::Here(_) => None,
+                };
+                let mut at_once = 0;
                 for piece in pieces {
                     let part = piece.offset..piece.offset + piece.length;
-                    chunks.push(match &piece.place {
-                        Place::Row(row) => Chunk::Memory(inline(sql, *row, part)?),
-                        Place::Blob(blob) => Chunk::Blob(pin(blob), part),
+                    chunks.push(match (&piece.place, &kept) {
+                        (Place::Row(row), Some(kept)) if at_once >= AT_ONCE => {
+                            Chunk::Row(kept.clone(), readers.clone(), *row, part)
+                        }
+                        (Place::Row(row), _) => {
+                            at_once += piece.length;
+                            Chunk::Memory(inline(sql, *row, part)?)
+                        }
+                        (Place::Blob(blob), _) => Chunk::Blob(pin(blob), part),
                     });
                 }
                 Ok(Got {
@@ -373,14 +400,16 @@ fn part_range(sql: &Connection, object: &Object, wanted: u32) -> Result<Range<u6
 }
 
 pub(super) fn inline(sql: &Connection, row: u64, range: Range<u64>) -> Result<Bytes, StoreError> {
-    let bytes: Vec<u8> = sql
+    let bytes: Option<Vec<u8>> = sql
         .prepare_cached("SELECT bytes FROM inline WHERE seq = ?")?
-        .query_row([row as i64], |row| row.get(0))?;
+        .query_row([row as i64], |row| row.get(0))
+        .optional()?;
     let lost = || {
         StoreError::Unavailable(format!(
             "bytes of an object are missing from row {row} of the index"
         ))
     };
+    let bytes = bytes.ok_or_else(lost)?;
     let (start, end) = (range.start as usize, range.end as usize);
     if end > bytes.len() || start > end {
         return Err(lost());

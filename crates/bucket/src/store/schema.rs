@@ -2,7 +2,8 @@
 //!
 //! `object` has what a key shows now, `version` what it showed before, and delete markers: so a listing of objects reads nothing
 //! else. Keys are bytes, so that the next key behind a prefix can be named. Bytes of small objects are in `inline`, aside of
-//! the rows that listings read; those of others are blobs, which are counted, so that copies share them.
+//! the rows that listings read; those of others are blobs, which are counted, so that copies share them. `leaving` has the lists of
+//! `piece` that no object has any more.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS piece (
         object INTEGER NOT NULL, start INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (object, start)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS leaving (object INTEGER PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS blob (id TEXT PRIMARY KEY, size INTEGER NOT NULL, refs INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS upload (
         bucket INTEGER NOT NULL, key BLOB NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key, id)
@@ -45,6 +47,8 @@ const SCHEMA: &str = "
     );
     CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), ceiling INTEGER NOT NULL);
     INSERT OR IGNORE INTO counter VALUES (1, 1);
+    CREATE TABLE IF NOT EXISTS store (id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL);
+    INSERT OR IGNORE INTO store VALUES (1, 'virga-' || lower(hex(randomblob(8))));
     PRAGMA user_version = 1;
 ";
 

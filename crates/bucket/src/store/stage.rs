@@ -17,7 +17,7 @@ use super::record::Checksums;
 use crate::error::StoreError;
 
 /// An object up to this length lies in the index: one sync serves it and whatever is committed with it.
-const INLINE: usize = 16 * 1024;
+pub(super) const INLINE: usize = 16 * 1024;
 
 /// A checksum besides those that every object has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

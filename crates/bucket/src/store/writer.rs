@@ -47,6 +47,8 @@ pub(super) struct Memory {
     pub(super) notices: AtomicU64,
     /// Told when there is a notice.
     pub(super) noticed: watch::Sender<()>,
+    /// Told when there are pieces that no object has any more, or when nobody reads them any more.
+    pub(super) left: Notify,
     /// Told when an object is on its way back from an archive.
     pub(super) restoring: Notify,
 }
@@ -65,6 +67,8 @@ pub(super) enum Effect {
     Keep(Upload),
     /// Bytes that have none any more, and how many.
     Drop(BlobId, u64),
+    /// Pieces are in a list that no object has any more.
+    Left,
     /// An object is on its way back.
     Restoring,
 }
@@ -92,6 +96,8 @@ pub(super) struct Txn<'a> {
     pub(super) now_ms: u64,
     next: &'a mut u64,
     changes: Changes,
+    /// Why nothing of it can be committed, once it cannot.
+    broken: Option<StoreError>,
 }
 
 /// A bucket, by its number in the index.
@@ -169,7 +175,6 @@ impl Writer {
         jobs: Vec<Job>,
         answers: &mut Vec<Answer>,
     ) -> Result<Changes, StoreError> {
-        // What is not asked any more is dropped, and whoever waits for it hears that the store is unavailable.
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -188,15 +193,15 @@ impl Writer {
             now_ms: now_ms(),
             next: &mut self.next,
             changes: Changes::default(),
+            broken: None,
         };
-        for job in jobs {
-            answers.push(job(&mut txn));
-            if transaction.is_autocommit() {
-                // The disk refused, and SQLite has taken everything back.
-                return Err(StoreError::NoSpace);
-            }
+        answers.extend(jobs.into_iter().map(|job| job(&mut txn)));
+        let Txn {
+            changes, broken, ..
+        } = txn;
+        if let Some(why) = broken {
+            return Err(why);
         }
-        let changes = txn.changes;
         if let Err(e) = transaction.commit() {
             forget(changes.effects);
             return Err(e.into());
@@ -230,6 +235,7 @@ impl Writer {
             match effect {
                 Effect::Keep(upload) => upload.keep(),
                 Effect::Drop(blob, size) => dropped.push((blob, size)),
+                Effect::Left => self.memory.left.notify_one(),
                 Effect::Restoring => self.memory.restoring.notify_one(),
             }
         }
@@ -271,30 +277,46 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl<'a> Txn<'a> {
-    /// Does a write, and leaves nothing of it where it is refused.
+    /// Does a write, and leaves nothing of it where it is refused. Where that cannot be had, nothing is committed at all.
     fn alone<T>(
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
+        }
         let sql = self.sql;
-        sql.prepare_cached("SAVEPOINT write")?.execute([])?;
+        let savepoint = |command: &str| {
+            let done = sql
+                .prepare_cached(command)
+                .and_then(|mut command| command.execute([]));
+            done.map_err(StoreError::from)
+        };
         let changes = &self.changes;
         let (effects, buckets, notices) = (
             changes.effects.len(),
             changes.buckets.len(),
             changes.notices,
         );
-        let result = write(self);
+        let result = match savepoint("SAVEPOINT write") {
+            Ok(_) => write(self),
+            Err(why) => Err(why),
+        };
+        let ended = match &result {
+            Ok(_) => savepoint("RELEASE write"),
+            // The disk refused, and SQLite has taken everything back.
+            Err(why) if sql.is_autocommit() => Err(why.clone()),
+            Err(_) => savepoint("ROLLBACK TO write").and_then(|_| savepoint("RELEASE write")),
+        };
         if result.is_err() {
             self.changes.effects.truncate(effects);
             self.changes.buckets.truncate(buckets);
             self.changes.notices = notices;
-            if sql.is_autocommit() {
-                return result;
-            }
-            sql.prepare_cached("ROLLBACK TO write")?.execute([])?;
         }
-        sql.prepare_cached("RELEASE write")?.execute([])?;
+        if let Err(why) = ended {
+            self.broken = Some(why.clone());
+            return Err(why);
+        }
         result
     }
 
@@ -352,4 +374,57 @@ pub(super) async fn write<T: Send + 'static>(
     });
     calls.send(Call::Write(job)).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Settings, Store};
+    use super::*;
+    use crate::notice::{Change, Notice};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Listeners for Nobody {
+        fn hear(&self, _: &Change) -> Vec<Notice> {
+            Vec::new()
+        }
+    }
+
+    async fn rows(store: &Store) -> i64 {
+        let count = store
+            .inner
+            .readers
+            .read(|sql| Ok(sql.query_row("SELECT COUNT(*) FROM inline", [], |row| row.get(0))?));
+        count.await.expect("a number")
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_undone_is_not_committed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Settings::default(), Arc::new(Nobody));
+        let store = store.expect("a store");
+        let refused = store.write(|txn| {
+            txn.insert_inline(b"half")?;
+            Err::<(), _>(StoreError::Invalid("refused".into()))
+        });
+        assert_eq!(refused.await, Err(StoreError::Invalid("refused".into())));
+        assert_eq!(rows(&store).await, 0);
+        // As if the disk had refused to undo it: its savepoint is gone.
+        let refused = store.write(|txn| {
+            txn.insert_inline(b"half")?;
+            txn.sql.execute_batch("RELEASE write")?;
+            Err::<(), _>(StoreError::Invalid("refused".into()))
+        });
+        assert!(matches!(refused.await, Err(StoreError::Unavailable(_))));
+        assert_eq!(rows(&store).await, 0);
+        // It goes on.
+        store
+            .write(|txn| txn.insert_inline(b"whole"))
+            .await
+            .expect("written");
+        assert_eq!(rows(&store).await, 1);
+    }
 }

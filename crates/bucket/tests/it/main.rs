@@ -1,4 +1,6 @@
 //! What a client of the object server relies on, over a real socket.
 
+mod append;
+mod blobs;
 mod objects;
 mod world;

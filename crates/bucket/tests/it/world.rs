@@ -5,10 +5,15 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bucket::s3::{self, Call};
-use bucket::{Access, Change, Gate, Hosts, Key, Listeners, Notice, Principal, Settings, Store};
+use bucket::{
+    Access, BucketName, Change, Gate, Hosts, Key, Listeners, Notice, ObjectKey, Principal,
+    Settings, Store,
+};
 use bytes::Bytes;
+use futures_util::stream;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -114,7 +119,7 @@ impl World {
         Self::over(store, directory).await
     }
 
-    async fn over(store: Store, directory: TempDir) -> Self {
+    pub(crate) async fn over(store: Store, directory: TempDir) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let service = s3::service(store.clone(), Arc::new(Keys), Hosts::new([]));
@@ -213,9 +218,50 @@ impl World {
         said.collect()
     }
 
+    /// Appends bytes to an object at a position. Returns where the next ones go.
+    pub(crate) async fn append(&self, key: &str, position: u64, bytes: &[u8]) -> u64 {
+        let bytes = Bytes::copy_from_slice(bytes);
+        let body = stream::iter([Ok::<_, std::io::Error>(bytes)]);
+        let staged = self.store.stage(body, &[]).await.expect("taken in");
+        let (put, origin) = (Default::default(), Default::default());
+        let appended = self
+            .store
+            .append(&photos(), &object(key), position, staged, put, origin)
+            .await;
+        appended.expect("appended").next_position
+    }
+
+    /// Rows of bytes in the index.
+    pub(crate) fn rows(&self) -> u64 {
+        let index = self.directory.path().join("index.sqlite");
+        let index = rusqlite::Connection::open(index).expect("the index");
+        let count = index.query_row("SELECT COUNT(*) FROM inline", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        count.expect("a number") as u64
+    }
+
     /// Files of bytes that there are.
     pub(crate) fn files(&self) -> usize {
         files(&self.directory.path().join("blobs"))
+    }
+}
+
+/// The bucket of most tests.
+pub(crate) fn photos() -> BucketName {
+    BucketName::new("photos", APP).expect("a name")
+}
+
+pub(crate) fn object(key: &str) -> ObjectKey {
+    ObjectKey::parse(key).expect("a key")
+}
+
+/// Waits for what happens behind an answer.
+pub(crate) async fn eventually(what: &str, check: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !check() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not yet: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
