@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Uri;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
@@ -9,9 +10,11 @@ use s3s::{S3Result, s3_error};
 
 use super::Door;
 use super::context::Context;
+use super::convert::version;
 use super::errors::refuse;
 use crate::gate::Access;
-use crate::store::{Acl, Bucket, Get};
+use crate::names::VersionId;
+use crate::store::{Acl, Bucket, Get, Object};
 
 tokio::task_local! {
     /// The session token that came with the key of the request that this task verifies: `s3s` asks for keys by their ids alone.
@@ -139,10 +142,20 @@ impl S3Access for Hook {
             }
             S3Path::Object { bucket, key } => {
                 let bucket = door.bucket(&context, bucket)?;
-                door.check(&context, &bucket, Some(key), action, does).await
+                let version = version(asked_version(request.uri()).as_deref())?;
+                let object = Some((&**key, version));
+                door.check(&context, &bucket, object, action, does).await
             }
         }
     }
+}
+
+/// The version that a request's query names.
+fn asked_version(uri: &Uri) -> Option<String> {
+    let query = uri.query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let version = pairs.find(|(name, _)| name == "versionId");
+    version.map(|(_, version)| version.into_owned())
 }
 
 fn bucketless(action: &str, app_id: u64) -> Access<'_> {
@@ -159,14 +172,18 @@ impl Door {
         &self,
         context: &Context,
         bucket: &Bucket,
-        key: Option<&str>,
+        object: Option<(&str, Option<VersionId>)>,
         action: &str,
         does: Does,
     ) -> S3Result<()> {
+        let key = object.map(|(key, _)| key);
         match does {
             Does::Each => Ok(()),
-            Does::Read => match key {
-                Some(key) => self.may_read(context, bucket, key, action).await,
+            Does::Read => match object {
+                Some((key, version)) => self
+                    .may_read(context, bucket, key, version, action)
+                    .await
+                    .map(drop),
                 None => self.may(context, &of(bucket, None, action), bucket.acl, false),
             },
             Does::Write => self.may(context, &of(bucket, key, action), bucket.acl, true),
@@ -185,26 +202,34 @@ impl Door {
         self.may(context, &of(bucket, Some(key), action), bucket.acl, true)
     }
 
-    /// Whether the caller may read an object. Its own list is looked at where nothing else allows it.
+    /// Whether the caller may read an object, or a version of it. Its own list is looked at where nothing else allows it, and
+    /// then the object that lets them is returned.
     pub(super) async fn may_read(
         &self,
         context: &Context,
         bucket: &Bucket,
         key: &str,
+        version: Option<VersionId>,
         action: &str,
-    ) -> S3Result<()> {
+    ) -> S3Result<Option<Object>> {
         let access = of(bucket, Some(key), action);
         let denied = match self.may(context, &access, Acl::Private, false) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(None),
             Err(denied) => denied,
+        };
+        let get = Get {
+            version,
+            ..Get::default()
         };
         let object = self
             .store
-            .head(&bucket.name, &super::context::key(key)?, Get::default())
+            .head(&bucket.name, &super::context::key(key)?, get)
             .await;
         match object {
-            // A private object of a public bucket is private.
-            Ok((object, _)) => self.may(context, &access, object.acl.unwrap_or(bucket.acl), false),
+            Ok((object, _)) => {
+                self.may_see(context, bucket, key, action, &object)?;
+                Ok(Some(object))
+            }
             Err(crate::StoreError::Unavailable(why)) => {
                 Err(refuse(crate::StoreError::Unavailable(why)))
             }
@@ -214,6 +239,20 @@ impl Door {
                 Err(_) => Err(denied),
             },
         }
+    }
+
+    /// Whether the caller may read what was found: it may have been replaced since the request was let in.
+    pub(super) fn may_see(
+        &self,
+        context: &Context,
+        bucket: &Bucket,
+        key: &str,
+        action: &str,
+        object: &Object,
+    ) -> S3Result<()> {
+        // A private object of a public bucket is private.
+        let acl = object.acl.unwrap_or(bucket.acl);
+        self.may(context, &of(bucket, Some(key), action), acl, false)
     }
 }
 

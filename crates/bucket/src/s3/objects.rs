@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::store::{
-    Bucket, CopyMeta, Get, Object, ObjectKind, OnPut, Put, Removed, Source, Staged,
+    Bucket, Conditions, CopyMeta, Get, Object, ObjectKind, OnPut, Put, Removed, Source, Staged,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -157,7 +157,8 @@ impl Door {
         mut request: S3Request<GetObjectInput>,
     ) -> Answer<GetObjectOutput> {
         no_encryption(&request)?;
-        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
         let input = &mut request.input;
         let get = Get {
@@ -174,6 +175,7 @@ impl Door {
         let partial = get.range.is_some() || get.part.is_some();
         let got = self.store.get(&name, &key, get).await.map_err(refuse)?;
         let object = got.object;
+        self.may_see(&context, &bucket, key.as_str(), "GetObject", &object)?;
         let frames = got.content.into_stream().map_ok(Frame::data);
         let mut output = GetObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
@@ -196,7 +198,8 @@ impl Door {
         mut request: S3Request<HeadObjectInput>,
     ) -> Answer<HeadObjectOutput> {
         no_encryption(&request)?;
-        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
         let input = &mut request.input;
         let get = Get {
@@ -212,6 +215,7 @@ impl Door {
         };
         let partial = get.range.is_some() || get.part.is_some();
         let (object, range) = self.store.head(&name, &key, get).await.map_err(refuse)?;
+        self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;
         let mut output = HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some((range.end - range.start) as i64),
@@ -392,7 +396,7 @@ impl Door {
         &self,
         context: &Context,
         source: &CopySource,
-        when: crate::store::Conditions,
+        when: Conditions,
     ) -> S3Result<Source> {
         let CopySource::Bucket {
             bucket,
@@ -406,11 +410,18 @@ impl Door {
             ));
         };
         let bucket = self.bucket(context, bucket)?;
-        self.may_read(context, &bucket, wanted, "GetObject").await?;
+        let version = version(version_id.as_deref())?;
+        let seen = self
+            .may_read(context, &bucket, wanted, version, "GetObject")
+            .await?;
+        let when = match seen {
+            Some(seen) => only(&seen, &when)?,
+            None => when,
+        };
         Ok(Source {
             bucket: bucket.name.clone(),
             key: key(wanted)?,
-            version: version(version_id.as_deref())?,
+            version,
             when,
         })
     }
@@ -497,10 +508,13 @@ impl Door {
         &self,
         request: S3Request<GetObjectAttributesInput>,
     ) -> Answer<GetObjectAttributesOutput> {
-        let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
+        let (context, name, key) =
+            self.object(&request, &request.input.bucket, &request.input.key)?;
         let object = self
             .known(&name, &key, request.input.version_id.as_deref())
             .await?;
+        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;
         let wanted = &request.input.object_attributes;
         let asks = |attribute: &str| {
             wanted
@@ -589,6 +603,20 @@ fn content_range(range: &std::ops::Range<u64>, size: u64) -> String {
         range.start,
         range.end.saturating_sub(1)
     )
+}
+
+/// Conditions under which a copy copies what the caller was let see, and nothing that has taken its place meanwhile.
+fn only(seen: &Object, when: &Conditions) -> S3Result<Conditions> {
+    when.check(seen).map_err(|why| match why {
+        StoreError::NotModified { .. } => {
+            refuse(StoreError::PreconditionFailed("x-amz-copy-source-if"))
+        }
+        other => refuse(other),
+    })?;
+    Ok(Conditions {
+        if_match: Some(vec![seen.etag.clone()]),
+        ..Conditions::default()
+    })
 }
 
 /// Whether a directive says that something is replaced.

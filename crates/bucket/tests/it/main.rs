@@ -3,4 +3,5 @@
 mod append;
 mod blobs;
 mod objects;
+mod private;
 mod world;

@@ -1,0 +1,115 @@
+//! What is private stays so, whichever way it is asked for.
+
+use crate::world::{APP, Ask, OWNER, Reply, STRANGER, World};
+
+/// A public bucket that keeps versions.
+async fn public() -> World {
+    let world = World::new().await;
+    let open = [("x-amz-acl", "public-read")];
+    world.with_headers("PUT", "/photos", &open, b"").await.ok();
+    let keeps = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    world.ask("PUT", "/photos?versioning", keeps).await.ok();
+    world
+}
+
+/// Puts a version, and returns its id.
+async fn put(world: &World, acl: &str, body: &[u8]) -> String {
+    let put = world
+        .with_headers("PUT", "/photos/a", &[("x-amz-acl", acl)], body)
+        .await
+        .ok();
+    put.header("x-amz-version-id").to_owned()
+}
+
+async fn ask(world: &World, key: &str, method: &str, query: &str) -> Reply {
+    let path = format!("/photos-{APP}/a?{query}");
+    let attributes = vec![("x-amz-object-attributes", "ETag,ObjectSize".to_owned())];
+    world
+        .send(Ask {
+            key,
+            method,
+            path: path.trim_end_matches('?'),
+            headers: attributes,
+            body: Vec::new(),
+        })
+        .await
+}
+
+/// Copies it into a bucket of a stranger's.
+async fn take(world: &World, query: &str, condition: Option<(&str, String)>) -> Reply {
+    let source = format!("/photos-{APP}/a{query}");
+    let mut headers = vec![("x-amz-copy-source", source)];
+    headers.extend(condition);
+    world
+        .send(Ask {
+            key: STRANGER,
+            method: "PUT",
+            path: "/theirs/taken",
+            headers,
+            body: Vec::new(),
+        })
+        .await
+}
+
+#[tokio::test]
+async fn each_version_is_as_private_as_it_was_put() {
+    let world = public().await;
+    world
+        .send(Ask {
+            key: STRANGER,
+            method: "PUT",
+            path: "/theirs",
+            ..Ask::default()
+        })
+        .await
+        .ok();
+    let secret = put(&world, "private", b"secret").await;
+    let open = put(&world, "public-read", b"open").await;
+    for nobody in ["", STRANGER] {
+        assert_eq!(ask(&world, nobody, "GET", "").await.ok().body, "open");
+        for (method, query) in [
+            ("GET", format!("versionId={secret}")),
+            ("HEAD", format!("versionId={secret}")),
+            ("GET", format!("attributes&versionId={secret}")),
+        ] {
+            let refused = ask(&world, nobody, method, &query).await;
+            assert_eq!(refused.status, 403, "{method} {query}: {}", refused.text());
+        }
+    }
+    let stolen = take(&world, &format!("?versionId={secret}"), None).await;
+    assert_eq!(stolen.code(), (403, "AccessDenied".to_owned()));
+    take(&world, &format!("?versionId={open}"), None).await.ok();
+
+    // And the other way round: an open version of what is private now.
+    put(&world, "private", b"secret again").await;
+    assert_eq!(ask(&world, "", "GET", "").await.status, 403);
+    let query = format!("versionId={open}");
+    assert_eq!(ask(&world, "", "GET", &query).await.ok().body, "open");
+    ask(&world, "", "HEAD", &query).await.ok();
+    let mine = ask(&world, OWNER, "GET", &format!("versionId={secret}")).await;
+    assert_eq!(mine.ok().body, "secret");
+}
+
+#[tokio::test]
+async fn conditions_hold_for_copies_of_what_is_public() {
+    let world = public().await;
+    world
+        .send(Ask {
+            key: STRANGER,
+            method: "PUT",
+            path: "/theirs",
+            ..Ask::default()
+        })
+        .await
+        .ok();
+    put(&world, "public-read", b"open").await;
+    let etag = ask(&world, "", "HEAD", "").await.header("etag").to_owned();
+    let when = |name, etag: &str| Some((name, etag.to_owned()));
+    let refused = take(&world, "", when("x-amz-copy-source-if-none-match", &etag)).await;
+    assert_eq!(refused.status, 412);
+    let refused = take(&world, "", when("x-amz-copy-source-if-match", "\"other\"")).await;
+    assert_eq!(refused.status, 412);
+    take(&world, "", when("x-amz-copy-source-if-match", &etag))
+        .await
+        .ok();
+}
