@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, ORIGIN,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
@@ -114,7 +116,7 @@ impl Serve {
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
         let bucket = self.bucket(&asked, &parts.headers);
-        let body = Body::http_body_unsync(Moving::new(body));
+        let body = Body::http_body_unsync(Moving::new(body, parts.headers.contains_key(EXPECT)));
         let answered = self.route(&asked, parts, body).await;
         let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
         if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)
