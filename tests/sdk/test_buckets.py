@@ -99,6 +99,17 @@ def test_objects_of_every_size_are_whole(store, size):
     assert store.get("k")[0] == body
 
 
+def test_who_waits_to_be_told_to_go_on_is_told_or_the_connection_ends(server):
+    """Botocore keeps a connection on which it got an answer in place of `100 Continue`, and misreads the next."""
+    store = S3(server, "waits-%d" % next(NUMBERS))
+    store.create()
+    url = store.url("PUT", "k")[0]
+    waiting = {"Expect": "100-continue"}
+    assert "Connection" not in requests.put(url, data=b"rain", headers=waiting).headers
+    assert requests.put(url, data=b"", headers=waiting).headers["Connection"] == "close"
+    assert requests.put(url + "0", data=b"rain", headers=waiting).headers["Connection"] == "close"
+
+
 def test_what_a_writer_says_of_an_object_is_kept(store):
     store.put("k", b"1", meta={"colour": "blue", "two-words": "a b"}, ContentType="text/x-rain", CacheControl="max-age=7",
               ContentDisposition="attachment", ContentEncoding="identity", ContentLanguage="de")

@@ -54,6 +54,9 @@ pub trait Gate: Debug + Send + Sync + 'static {
         0
     }
 
+    /// The region that all buckets are in.
+    fn region(&self) -> String;
+
     /// How the answers name the owner of an account's buckets.
     fn owner(&self, app_id: u64) -> String {
         app_id.to_string()

@@ -22,9 +22,18 @@ pub(crate) fn headers(given: HeaderMap) -> HeaderMap {
     renamed
 }
 
+/// Groups of grantees by the names that S3 has for them, and COS.
+pub(crate) const GROUPS: [&str; 2] = [
+    "http://acs.amazonaws.com/groups/global/",
+    "http://cam.qcloud.com/groups/global/",
+];
+
 /// Rewrites a document.
 pub(crate) fn document(given: &str) -> String {
-    let said = given.replacen(NAMESPACE, "", 1);
+    let said = given.replacen(NAMESPACE, "", 1).replace(
+        &format!("<URI>{}", GROUPS[0]),
+        &format!("<URI>{}", GROUPS[1]),
+    );
     if said.contains("<ListAllMyBucketsResult>") {
         return list_of_buckets(&said);
     }
@@ -76,5 +85,10 @@ mod tests {
         assert_eq!(document(given), said);
         let other = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></Tagging>";
         assert_eq!(document(other), "<Tagging></Tagging>");
+        let group = "<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>";
+        assert_eq!(
+            document(group),
+            "<URI>http://cam.qcloud.com/groups/global/AllUsers</URI>"
+        );
     }
 }

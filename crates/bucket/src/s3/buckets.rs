@@ -7,6 +7,7 @@ use super::Door;
 use super::context::{Context, Dialect};
 use super::convert::{acl, shown_tags, tag_set, timestamp};
 use super::errors::refuse;
+use crate::cos::response::GROUPS;
 use crate::store::{Acl, Bucket as Kept, CorsRule, Versioning};
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -76,8 +77,9 @@ impl Door {
             .last()
             .filter(|_| more)
             .map(|(name, _)| name.clone());
+        let region = self.gate.region();
         let buckets = buckets.into_iter().map(|(name, bucket)| Bucket {
-            bucket_region: None,
+            bucket_region: Some(region.clone()),
             creation_date: Some(timestamp(bucket.created_ms)),
             name: Some(name),
         });
@@ -94,7 +96,10 @@ impl Door {
         request: S3Request<HeadBucketInput>,
     ) -> Answer<HeadBucketOutput> {
         self.bucket(&Context::of(&request.extensions), &request.input.bucket)?;
-        Ok(S3Response::new(HeadBucketOutput::default()))
+        Ok(S3Response::new(HeadBucketOutput {
+            bucket_region: Some(self.gate.region()),
+            ..HeadBucketOutput::default()
+        }))
     }
 
     pub(super) async fn delete_bucket(
@@ -111,7 +116,9 @@ impl Door {
         request: S3Request<GetBucketLocationInput>,
     ) -> Answer<GetBucketLocationOutput> {
         self.bucket(&Context::of(&request.extensions), &request.input.bucket)?;
-        Ok(S3Response::new(GetBucketLocationOutput::default()))
+        Ok(S3Response::new(GetBucketLocationOutput {
+            location_constraint: Some(BucketLocationConstraint::from(self.gate.region())),
+        }))
     }
 
     pub(super) async fn get_bucket_acl(
@@ -386,11 +393,12 @@ pub(super) fn list_of(
             .unwrap_or_default()
             .to_owned();
         let grantee = grant.grantee.ok_or_else(unknown)?;
-        match (grantee.uri.as_deref(), permission.as_str()) {
+        let group = group_of(&grantee);
+        match (group, permission.as_str()) {
             (None, _) if grantee.id.is_some() && grantee.id == owner => {}
-            (Some(EVERYBODY), "READ") => read = true,
-            (Some(EVERYBODY), "WRITE") => write = true,
-            (Some(SIGNED), "READ") => signed = true,
+            (Some("AllUsers"), "READ") => read = true,
+            (Some("AllUsers"), "WRITE") => write = true,
+            (Some("AuthenticatedUsers"), "READ") => signed = true,
             _ => return Err(unknown()),
         }
     }
@@ -401,6 +409,16 @@ pub(super) fn list_of(
         (false, false, true) => Ok(Some(Acl::AuthenticatedRead)),
         (false, true, _) => Err(unknown()),
     }
+}
+
+/// The group that a grant is to, by the address that S3 has for it or COS, or by COS's id of everybody.
+fn group_of(grantee: &Grantee) -> Option<&str> {
+    if grantee.id.as_deref() == Some("qcs::cam::anyone:anyone") {
+        return Some("AllUsers");
+    }
+    let uri = grantee.uri.as_deref()?;
+    let named = GROUPS.iter().find_map(|prefix| uri.strip_prefix(prefix));
+    Some(named.unwrap_or(uri))
 }
 
 /// The name that a listing shows.

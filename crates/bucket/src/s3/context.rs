@@ -14,7 +14,7 @@ use crate::store::{Acl, Bucket, Origin};
 /// How a client names buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// By their full names, or without their owner's number, which is then the caller's. Listings have short names.
+    /// By their full names, or without their owner's number, which is then the caller's.
     #[default]
     S3,
     /// By their full names alone.
@@ -36,6 +36,8 @@ impl Dialect {
 pub struct Call {
     /// How it names buckets.
     pub dialect: Dialect,
+    /// Whether it came to a host of COS, where all names are full, whatever the dialect.
+    pub full_names: bool,
     /// Its id.
     pub request: String,
     /// The address that it came from.
@@ -78,7 +80,7 @@ impl Context {
             .principal
             .as_ref()
             .is_some_and(|principal| principal.app_id == name.app_id());
-        if own && self.call.dialect == Dialect::S3 {
+        if own && self.call.dialect == Dialect::S3 && !self.call.full_names {
             name.name().to_owned()
         } else {
             name.as_str().to_owned()

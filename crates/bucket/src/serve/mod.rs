@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, ORIGIN,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Body as HttpBody;
 use s3s::{Body, S3ErrorCode, StdError};
 use tracing::{debug, error};
@@ -68,6 +68,8 @@ pub(crate) struct Asked {
     pub(crate) query: Vec<(String, String)>,
     /// The bucket that its host names.
     pub(crate) host_bucket: Option<String>,
+    /// Whether its host is one of COS.
+    cos_host: bool,
 }
 
 /// The longest document of an answer.
@@ -116,7 +118,9 @@ impl Serve {
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
         let bucket = self.bucket(&asked, &parts.headers);
-        let body = Body::http_body_unsync(Moving::new(body, parts.headers.contains_key(EXPECT)));
+        let expects = parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT);
+        let empty = body.is_end_stream();
+        let body = Body::http_body_unsync(Moving::new(body));
         let answered = self.route(&asked, parts, body).await;
         let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
         if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)
@@ -128,6 +132,12 @@ impl Serve {
                 &asked,
                 response.headers_mut(),
             );
+        }
+        if expects && (empty || !response.status().is_success()) {
+            // There may have been no `100 Continue`, and botocore reads the next answer of the connection wrongly after that.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::from_str(&asked.id) {
             response.headers_mut().insert(id_header(asked.dialect), id);
@@ -183,6 +193,7 @@ impl Serve {
             path: parts.uri.path().to_owned(),
             query,
             host_bucket: read.bucket.map(str::to_owned),
+            cos_host: read.cos,
         }
     }
 
@@ -492,6 +503,7 @@ impl Asked {
     fn call(&self) -> Call {
         Call {
             dialect: self.dialect,
+            full_names: self.cos_host,
             request: self.id.clone(),
             source_ip: self.peer.from.to_string(),
             depth: self.depth,

@@ -61,6 +61,10 @@ impl Gate for Keys {
             || access.action.starts_with("Get")
             || access.action.starts_with("Head")
     }
+
+    fn region(&self) -> String {
+        "ap-guangzhou".to_owned()
+    }
 }
 
 fn secret(id: &str) -> String {

@@ -48,6 +48,10 @@ impl Gate for BucketGate {
         self.access.lineage().of_address(from).0
     }
 
+    fn region(&self) -> String {
+        self.access.region().to_owned()
+    }
+
     fn owner(&self, app_id: u64) -> String {
         let uin = self.access.uin(AccountId(app_id));
         format!("qcs::cam::uin/{uin}:uin/{uin}")
