@@ -4,7 +4,6 @@ Peers are asked for the same promise: a message is acknowledged when it is on di
 """
 
 import concurrent.futures
-import contextlib
 import json
 import multiprocessing
 import os
@@ -14,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 
-from harness import EVENT, HERE, Virga, check, served
+from harness import EVENT, HERE, Virga, check, served, sync_time
 
 CONNECTIONS = 64
 STAMPS = "import time\ndef main_handler(event, context):\n    return [event['n'], time.time()]\n"
@@ -164,19 +163,6 @@ def delay(options):
         check(len(took) == total, "%d of %d events ran" % (len(took), total))
         values = sorted(took.values())
         return {"n": total, "p50_ms": round(values[total // 2], 2), "p99_ms": round(values[total * 99 // 100], 2)}
-
-
-def sync_time():
-    """What one sync of a small write takes on this disk, in microseconds: the floor of an acknowledgement."""
-    with tempfile.TemporaryFile() as file, contextlib.suppress(OSError):
-        samples = []
-        for _ in range(200):
-            file.write(b"x" * 4096)
-            file.flush()
-            begun = time.perf_counter()
-            os.fdatasync(file.fileno())
-            samples.append(time.perf_counter() - begun)
-        return round(sorted(samples)[100] * 1e6)
 
 
 def targets(results):

@@ -48,6 +48,7 @@ class Virga:
         check(line.startswith("virga is ready"), line)
         self.address = line.split("http://")[1].split()[0]
         pair = json.load(open(self.directory + "/credentials.json"))
+        self.buckets = line.split("buckets http://")[1].split()[0]
         self.pair = (pair["secret_id"], pair["secret_key"])
         self.client = self.connect()
 
@@ -123,13 +124,26 @@ class Virga:
 
 
 @contextlib.contextmanager
-def served(command, directory):
+def served_on(command, directory, names):
+    """As `served`, with a port for each of these options, too; gives its address and those ports. It need not be asked to end."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in names]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = {name: probe.getsockname()[1] for name, probe in zip(names, probes)}
+    command = command + ["-%s=%d" % pair for pair in ports.items()]
+    with served(command, directory, subprocess.DEVNULL, gently=False) as address:
+        yield address, ports
+
+
+@contextlib.contextmanager
+def served(command, directory, output=None, gently=True):
     """A peer's server, until it answers; it says its address, or is told its port."""
     if any("{port}" in part for part in command):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        process = subprocess.Popen([part.replace("{port}", str(port)) for part in command], cwd=directory)
+        process = subprocess.Popen([part.replace("{port}", str(port)) for part in command], cwd=directory, stdout=output, stderr=output)
         address = "127.0.0.1:%d" % port
     else:
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -145,7 +159,7 @@ def served(command, directory):
                 time.sleep(0.05)
         yield address
     finally:
-        process.terminate()
+        process.terminate() if gently else process.kill()
         process.wait(30)
 
 
@@ -189,6 +203,19 @@ def processor_seconds(server):
             words = open("/proc/%d/stat" % process).read().rsplit(")", 1)[1].split()
             ticks += int(words[11]) + int(words[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def sync_time():
+    """What one sync of a small write takes on this disk, in microseconds: the floor of an acknowledgement."""
+    with tempfile.TemporaryFile() as file:
+        samples = []
+        for _ in range(200):
+            file.write(b"x" * 4096)
+            file.flush()
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            samples.append(time.perf_counter() - begun)
+        return round(sorted(samples)[100] * 1e6)
 
 
 def spread(values):
