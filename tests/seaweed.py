@@ -1,4 +1,4 @@
-"""A real SeaweedFS: in a directory and on ports of its own, open to everybody on this machine, telling a webhook of its changes."""
+"""A real SeaweedFS: in a directory and on ports of its own, open to everybody on this machine; it may tell a webhook of its changes."""
 
 import os
 import shutil
@@ -27,26 +27,35 @@ def ports(count):
 
 
 class SeaweedFS:
-    def __init__(self, directory, endpoint, token):
+    def __init__(self, directory, endpoint=None, token=None):
         self.directory = str(directory)
         os.makedirs(self.directory)
-        with open(os.path.join(self.directory, "notification.toml"), "w") as file:
-            file.write('[notification.webhook]\nenabled = true\nendpoint = "%s"\nbearer_token = "%s"\nbackoff_seconds = 1\n'
-                       % (endpoint, token))
+        if endpoint:
+            with open(os.path.join(self.directory, "notification.toml"), "w") as file:
+                file.write('[notification.webhook]\nenabled = true\nendpoint = "%s"\nbearer_token = "%s"\nbackoff_seconds = 1\n'
+                           % (endpoint, token))
         names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port",
                  "s3.port.grpc"]
         given = dict(zip(names, ports(len(names))))
         given.update({"s3.port.iceberg": 0, "s3.port.lance": 0})
         self.address = "127.0.0.1:%d" % given["s3.port"]
-        command = [FOUND, "server", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.iam=false", "-volume.max=10",
+        self.command = [FOUND, "server", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.iam=false", "-volume.max=10",
                    "-master.volumeSizeLimitMB=64", "-master.telemetry=false"] + ["-%s=%d" % pair for pair in given.items()]
         self.log = os.path.join(self.directory, "weed.log")
-        self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=open(self.log, "w"),
+        self.start()
+
+    def start(self):
+        """Starts it where it was, and waits until it takes a bucket."""
+        self.process = subprocess.Popen(self.command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=open(self.log, "a"),
                                         stderr=subprocess.STDOUT)
         for _ in range(600):
             assert self.process.poll() is None, open(self.log).read()
             try:
                 return self.call("PUT", "/first") and None
+            except urllib.error.HTTPError as error:
+                if error.code == 409:
+                    return
+                time.sleep(0.1)
             except (OSError, urllib.error.URLError):
                 time.sleep(0.1)
         raise AssertionError(open(self.log).read())

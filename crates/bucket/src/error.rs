@@ -144,6 +144,9 @@ pub enum StoreError {
     /// The request's body broke off.
     #[error("the request's body could not be read: {0}")]
     Body(String),
+    /// The S3 elsewhere cannot do it now.
+    #[error("the S3 that holds the objects did not do it: {0}")]
+    Elsewhere(String),
     /// The store cannot do it now.
     #[error("the object store is unavailable: {0}")]
     Unavailable(String),
@@ -176,6 +179,9 @@ impl From<object_store::Error> for StoreError {
             }
             cause = inner.source();
         }
-        Self::Unavailable(format!("objects: {error}"))
+        match &error {
+            object_store::Error::Generic { store: "S3", .. } => Self::Elsewhere(error.to_string()),
+            _ => Self::Unavailable(format!("objects: {error}")),
+        }
     }
 }

@@ -105,6 +105,8 @@ pub struct Limits {
     pub async_event_bytes: u64,
     /// Answer of a function, bytes.
     pub response_bytes: u64,
+    /// Reply of a web function, bytes; 0 is no bound.
+    pub web_response_bytes: u64,
     /// Largest RetryNum of asynchronous events.
     pub retry_num_max: u32,
     /// Smallest MsgTTL of asynchronous events, seconds.
@@ -158,6 +160,7 @@ impl Default for Limits {
             sync_event_bytes: 6 << 20,
             async_event_bytes: 128 << 10,
             response_bytes: 6 << 20,
+            web_response_bytes: 6 << 20,
             retry_num_max: 2,
             msg_ttl_min_s: 60,
             msg_ttl_max_s: 21_600,

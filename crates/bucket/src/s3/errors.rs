@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::{Timestamp, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::convert::timestamp;
 use crate::error::StoreError;
@@ -85,6 +85,11 @@ pub(crate) fn refuse(why: StoreError) -> S3Error {
             );
         }
         StoreError::Body(why) => return broken(why, message),
+        StoreError::Elsewhere(why) => {
+            warn!(error = %why, "a request to a bucket waits for the S3 elsewhere");
+            let message = "the S3 that holds the objects cannot be reached, or failed. Try again";
+            return S3Error::with_message(S3ErrorCode::ServiceUnavailable, message);
+        }
         StoreError::Unavailable(why) => {
             error!(error = %why, "a request to a bucket failed");
             let message = "the object store could not do this; its log says why. Try again";

@@ -1,6 +1,6 @@
 //! Actions on objects.
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
@@ -176,7 +176,11 @@ impl Door {
         let got = self.store.get(&name, &key, get).await.map_err(refuse)?;
         let object = got.object;
         self.may_see(&context, &bucket, key.as_str(), "GetObject", &object)?;
-        let frames = got.content.into_stream().map_ok(Frame::data);
+        // What cannot be read at all is refused; later on the connection can only be closed.
+        let mut content = got.content.into_stream();
+        let first = content.try_next().await.map_err(refuse)?;
+        let content = stream::iter(first.map(Ok)).chain(content);
+        let frames = content.map_ok(Frame::data);
         let mut output = GetObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             body: Some(Body::http_body_unsync(StreamBody::new(frames)).into()),

@@ -118,9 +118,10 @@ impl Serve {
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
         let bucket = self.bucket(&asked, &parts.headers);
-        let expects = parts.version == Version::HTTP_11 && parts.headers.contains_key(EXPECT);
+        let waits = parts.headers.contains_key(EXPECT);
+        let expects = waits && parts.version == Version::HTTP_11;
         let empty = body.is_end_stream();
-        let body = Body::http_body_unsync(Moving::new(body));
+        let body = Body::http_body_unsync(Moving::new(body, waits));
         let answered = self.route(&asked, parts, body).await;
         let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
         if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)

@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 use super::reader::Readers;
 use super::record::BlobId;
+use super::reserve::Reserve;
 use super::writer::Memory;
 use crate::error::StoreError;
 
@@ -55,6 +56,7 @@ pub(super) struct Blobs {
     /// Bytes of one write.
     chunk: usize,
     budget: u64,
+    reserve: Arc<Reserve>,
     used: AtomicU64,
     memory: Arc<Memory>,
     state: Mutex<State>,
@@ -83,7 +85,7 @@ impl Blobs {
     pub(super) fn open(
         backend: Backend,
         name: String,
-        budget: u64,
+        (budget, reserve): (u64, Arc<Reserve>),
         memory: Arc<Memory>,
     ) -> Result<Arc<Self>, StoreError> {
         let (store, directory, chunk): (Arc<dyn ObjectStore>, _, _) = match backend {
@@ -105,6 +107,7 @@ impl Blobs {
             directory,
             chunk,
             budget,
+            reserve,
             used: AtomicU64::new(0),
             memory,
             state: Mutex::default(),
@@ -125,6 +128,7 @@ impl Blobs {
 
     /// Whether so many bytes more are within the budget.
     pub(super) fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.reserve.check()?;
         let used = self.used();
         if used + bytes > self.budget {
             return Err(StoreError::Full {

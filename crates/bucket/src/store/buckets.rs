@@ -59,7 +59,7 @@ impl Store {
     /// It is not empty.
     pub async fn delete_bucket(&self, name: &BucketName) -> Result<(), StoreError> {
         let name = name.clone();
-        self.write(move |txn| txn.delete_bucket(name)).await
+        self.write_less(move |txn| txn.delete_bucket(name)).await
     }
 
     /// Says who may besides the owner.

@@ -58,7 +58,7 @@ impl Store {
         if left.is_empty() {
             return Ok(false);
         }
-        self.write(move |txn| left.into_iter().try_for_each(|table| txn.remove(table)))
+        self.write_less(move |txn| left.into_iter().try_for_each(|table| txn.remove(table)))
             .await?;
         Ok(true)
     }

@@ -15,6 +15,7 @@ mod outbox;
 mod read;
 mod reader;
 mod record;
+mod reserve;
 mod restore;
 mod schema;
 mod stage;
@@ -46,6 +47,7 @@ pub use self::stage::{ChecksumKind, Staged};
 
 use self::blobs::Blobs;
 use self::reader::Readers;
+use self::reserve::Reserve;
 use self::writer::{Call, Memory, Txn, Writer};
 use crate::error::StoreError;
 use crate::names::BucketName;
@@ -105,6 +107,7 @@ struct Inner {
     readers: Arc<Readers>,
     blobs: Arc<Blobs>,
     memory: Arc<Memory>,
+    reserve: Arc<Reserve>,
     settings: Settings,
     ended: watch::Receiver<bool>,
 }
@@ -147,7 +150,9 @@ impl Store {
         let memory = Arc::new(Memory::default());
         // Whoever shares an S3 with others has names there that are theirs alone.
         let name = connection.query_row("SELECT name FROM store", [], |row| row.get(0))?;
-        let blobs = Blobs::open(backend, name, settings.budget_bytes, memory.clone())?;
+        let reserve = Arc::new(Reserve::beside(path.clone()));
+        let kept = (settings.budget_bytes, reserve.clone());
+        let blobs = Blobs::open(backend, name, kept, memory.clone())?;
         let ceiling = memory.learn(&connection, &blobs)?;
         let (calls, inbox) = mpsc::channel(writer::WAITING);
         let (ended, has_ended) = watch::channel(false);
@@ -171,6 +176,7 @@ impl Store {
                 readers: Readers::new(path),
                 blobs,
                 memory,
+                reserve,
                 settings,
                 ended: has_ended,
             }),
@@ -198,6 +204,7 @@ impl Store {
         S: Stream<Item = Result<Bytes, E>>,
         E: fmt::Display,
     {
+        self.room().await?;
         stage::stage(
             &self.inner.blobs,
             body,
@@ -221,7 +228,33 @@ impl Store {
         &self,
         write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.room().await?;
         writer::write(&self.inner.calls, write).await
+    }
+
+    /// As `write`, of what removes: a full disk has some room for that.
+    async fn write_less<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match writer::write(&self.inner.calls, write.clone()).await {
+            Err(StoreError::NoSpace) => {
+                self.inner.reserve.give_up();
+                writer::write(&self.inner.calls, write).await
+            }
+            written => written,
+        }
+    }
+
+    /// Looks whether the disk has room for more.
+    async fn room(&self) -> Result<(), StoreError> {
+        let reserve = self.inner.reserve.clone();
+        if reserve.check().is_err() {
+            let again = tokio::task::spawn_blocking(move || reserve.take());
+            // Where it was not taken, the next line says so.
+            let _ = again.await;
+        }
+        self.inner.reserve.check()
     }
 
     fn bucket_id(&self, name: &BucketName) -> Result<(i64, Arc<Bucket>), StoreError> {

@@ -272,7 +272,7 @@ impl Store {
         id: &str,
     ) -> Result<(), StoreError> {
         let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
-        self.write(move |txn| {
+        self.write_less(move |txn| {
             let (bucket, _) = txn.bucket(&bucket)?;
             upload_row(txn.sql, bucket, &key, &id)?;
             for part in txn.take_upload(bucket, &key, &id)? {

@@ -106,7 +106,7 @@ impl Store {
         origin: Origin,
     ) -> Result<Deleted, StoreError> {
         let bucket = bucket.clone();
-        self.write(move |txn| {
+        self.write_less(move |txn| {
             let (id, bucket) = txn.bucket(&bucket)?;
             txn.delete(id, &bucket, &removed, &origin)
         })

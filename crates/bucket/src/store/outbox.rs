@@ -54,7 +54,7 @@ impl Outbox {
     /// The index cannot be written; they will be given again.
     pub async fn done(&self, up_to: u64) -> Result<(), StoreError> {
         self.store
-            .write(move |txn| {
+            .write_less(move |txn| {
                 let gone = txn
                     .sql
                     .prepare_cached("DELETE FROM outbox WHERE number <= ?")?

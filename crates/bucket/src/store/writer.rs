@@ -159,7 +159,11 @@ impl Writer {
                 Ok(())
             }
             Err(e) => {
-                if e != StoreError::NoSpace {
+                if e == StoreError::NoSpace {
+                    // What is written next may go where this journal was.
+                    let checkpoint = "PRAGMA wal_checkpoint";
+                    let _ = self.connection.query_row(checkpoint, [], |_| Ok(()));
+                } else {
                     error!(error = %e, writes = answers.len(), "buckets cannot be written");
                 }
                 Err(e)

@@ -41,7 +41,7 @@ pub(super) const OPTIONS: &[Opt] = &[
         "bucket_s3_bucket",
         "NAME",
         "",
-        "The bucket there, which virga has for itself",
+        "The bucket there; what is virga's lies below a prefix of its own",
     ),
     opt("bucket_s3_region", "NAME", "us-east-1", "The region there"),
     opt(

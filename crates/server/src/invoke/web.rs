@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use axum::http::{Request, Response};
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use model::{RequestId, StatusCode, Usage};
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 use worker::{BoxError, Failure, InstanceSpec, Outgoing, Streamed};
 
@@ -23,17 +23,28 @@ impl Ready {
         &self.report.live.spec
     }
 
-    /// Passes a request on, and gives the head of its reply with the request as it runs on.
+    /// Passes a request on, and gives the head of its reply with the request as it runs on. Its body says if it turns out to
+    /// be too long.
     pub(crate) async fn pass(
         self,
         request: Request<Outgoing>,
+        over: &Notify,
     ) -> Result<(Response<Streamed>, Running), Finished> {
         let mut running = Running::begin(self);
         let passed = tokio::time::timeout_at(
             running.deadline.into(),
             running.assigned.instance().pass(request),
         );
-        match passed.await {
+        let passed = tokio::select! {
+            // Such a request breaks its connection; it is no fault of the server's.
+            biased;
+            () = over.notified() => {
+                let message = "the request's body is longer than it may be";
+                return Err(running.fail(&Failure::new(StatusCode::RequestTooLarge, message)));
+            }
+            passed = passed => passed,
+        };
+        match passed {
             Ok(Ok(reply)) => {
                 running.status = reply.status().as_u16();
                 Ok((reply, running))
@@ -89,6 +100,12 @@ impl Running {
             timeout.as_secs()
         );
         self.fail(&Failure::new(StatusCode::TimeLimitReached, message))
+    }
+
+    /// Its reply is longer than it may be.
+    pub(crate) fn too_long(&mut self, limit: u64) -> Finished {
+        let message = format!("the reply is over {limit} bytes, which is the limit");
+        self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
     }
 
     fn fail(&mut self, failure: &Failure) -> Finished {
@@ -151,15 +168,20 @@ pub(crate) struct Passing {
     body: Streamed,
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
+    /// What it may be, 0 for anything, and what it was so far.
+    limit: u64,
+    passed: u64,
 }
 
 impl Passing {
-    pub(crate) fn new(body: Streamed, running: Running) -> Self {
+    pub(crate) fn new(body: Streamed, running: Running, limit: u64) -> Self {
         let deadline = Box::pin(tokio::time::sleep_until(running.deadline.into()));
         Self {
             body,
             running: Some(running),
             deadline,
+            limit,
+            passed: 0,
         }
     }
 
@@ -202,7 +224,16 @@ impl Body for Passing {
                 self.break_off();
                 Poll::Ready(Some(Err(e.into())))
             }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Ok(frame))) => {
+                self.passed += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.limit == 0 || self.passed <= self.limit {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                if let Some(mut running) = self.running.take() {
+                    running.too_long(self.limit);
+                }
+                Poll::Ready(Some(Err("the reply is longer than it may be".into())))
+            }
             Poll::Pending => {
                 if self.deadline.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
@@ -231,18 +262,6 @@ impl Drop for Passing {
             self.succeed();
         }
     }
-}
-
-/// A body that ends with an error where it is longer than it may be.
-pub(crate) fn bounded(body: axum::body::Body, limit: usize) -> Outgoing {
-    http_body_util::Limited::new(body, limit).boxed_unsync()
-}
-
-/// All of a body at once.
-pub(crate) fn whole(body: Bytes) -> Outgoing {
-    http_body_util::Full::new(body)
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }
 
 /// Longest time for which both sides of a connection may be silent, where nothing else is said. Source: SCF's default.

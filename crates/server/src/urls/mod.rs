@@ -2,6 +2,7 @@
 
 mod address;
 mod apigw;
+mod body;
 mod cors;
 mod event;
 mod reply;
@@ -9,7 +10,6 @@ mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,9 +19,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use bytes::Bytes;
 use catalog::Catalog;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{
     Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
     StatusCode as Outcome, TriggerName, UrlAuth,
@@ -34,18 +32,11 @@ use worker::failure_document;
 pub(crate) use self::address::Addresses;
 use self::address::{is_service, read_path};
 use self::apigw::{Called, EVERYBODY};
+use self::body::{ROOM_KB, whole};
 use self::event::{By, Seen};
 use crate::access::Access;
-use crate::invoke::web::{bounded, whole};
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
-
-/// How long a body may take, since it holds room that others wait for.
-const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Room for all bodies together, KB.
-const ROOM_KB: usize = 256 << 10;
-/// What a body may be that is not counted against the room, KB.
-const SMALL_KB: usize = 64;
 
 /// What requests are led by.
 pub(crate) struct Urls {
@@ -278,17 +269,16 @@ impl Urls {
     ) -> Result<Response, Refused> {
         let stored = self.catalog.function(&target.function);
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
-            let body = if target.is_signed_whole() {
+            let (body, over) = if target.is_signed_whole() {
                 let body = self.read(parts, body).await?;
                 self.authenticate(target, parts, &body)?;
-                whole(body)
+                (whole(body), Arc::default())
             } else {
                 self.authenticate(target, parts, &[])?;
-                self.check_length(parts)?;
-                bounded(body, self.limits.sync_event_bytes as usize)
+                self.passed(parts, body)?
             };
             let routing_key = self.routing_key(target, parts);
-            return self.pass(id, target, routing_key, parts, body).await;
+            return self.pass(id, target, routing_key, parts, body, &over).await;
         }
         let body = self.read(parts, body).await?;
         let key = self.authenticate(target, parts, &body)?;
@@ -345,42 +335,6 @@ impl Urls {
         self.lineage.of_address(caller(parts))
     }
 
-    /// The length of a body as far as it is announced, which may not be over the limit.
-    fn check_length(&self, parts: &Parts) -> Result<usize, Refused> {
-        let limit = self.limits.sync_event_bytes as usize;
-        let announced = parts
-            .headers
-            .get("content-length")
-            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let chunked = parts.headers.contains_key("transfer-encoding");
-        let length = announced.unwrap_or(if chunked { limit } else { 0 });
-        if length > limit {
-            return Err(too_large(limit));
-        }
-        Ok(length)
-    }
-
-    async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
-        let limit = self.limits.sync_event_bytes as usize;
-        let length = self.check_length(parts)?;
-        let kb = length.div_ceil(1024);
-        let _room = if kb > SMALL_KB {
-            let wanted = u32::try_from(kb.min(ROOM_KB)).unwrap_or(u32::MAX);
-            self.room.acquire_many(wanted).await.ok()
-        } else {
-            None
-        };
-        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(limit)),
-            Ok(Err(_)) | Err(_) => Err(Refused::new(
-                StatusCode::BAD_REQUEST,
-                Outcome::InvalidParameterValue,
-                "the request's body ended, or took too long, before it was whole".into(),
-            )),
-        }
-    }
-
     /// What an alias chooses a version by: the headers that its rules name.
     fn routing_key(&self, target: &Target, parts: &Parts) -> RoutingKey {
         let Qualifier::Alias(alias) = &target.qualifier else {
@@ -397,15 +351,6 @@ impl Urls {
         })
         .collect()
     }
-}
-
-fn too_large(limit: usize) -> Refused {
-    let message = format!("the request's body is over {limit} bytes, which is the limit");
-    Refused::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        Outcome::RequestTooLarge,
-        message,
-    )
 }
 
 /// Why a URL is not for callers from inside, or not for any others.

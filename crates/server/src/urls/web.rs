@@ -8,11 +8,12 @@ use axum::http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::Response;
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use model::{RequestId, RoutingKey};
+use model::{RequestId, RoutingKey, StatusCode as Outcome};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use worker::{InstanceSpec, Outgoing};
 
 use super::event::REMOTE;
@@ -34,6 +35,7 @@ impl Urls {
         routing_key: RoutingKey,
         parts: &mut Parts,
         body: Outgoing,
+        over: &Notify,
     ) -> Result<Response, Refused> {
         let invocation = Invocation {
             request: id,
@@ -57,8 +59,12 @@ impl Urls {
         let upgrade = upgrade_of(parts);
         let region = self.region.clone();
         let request = request(id, ready.spec(), &region, target, parts, body)?;
-        let (mut reply, running) = match ready.pass(request).await {
+        let (mut reply, mut running) = match ready.pass(request, over).await {
             Ok(passed) => passed,
+            // HTTP has a status of its own for this one.
+            Err(finished) if finished.status == Outcome::RequestTooLarge => {
+                return Ok(reply::json(StatusCode::PAYLOAD_TOO_LARGE, finished.answer));
+            }
             Err(finished) => return Ok(reply::json(http(finished.status), finished.answer)),
         };
         if reply.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -70,10 +76,15 @@ impl Urls {
             return Ok(Response::from_parts(head, Body::empty()));
         }
         let (mut head, body) = reply.into_parts();
+        let limit = self.limits.web_response_bytes;
+        if limit != 0 && body.size_hint().lower() > limit {
+            let finished = running.too_long(limit);
+            return Ok(reply::json(http(finished.status), finished.answer));
+        }
         remove_hops(&mut head.headers);
         Ok(Response::from_parts(
             head,
-            Body::new(Passing::new(body, running)),
+            Body::new(Passing::new(body, running, limit)),
         ))
     }
 }
@@ -101,7 +112,7 @@ fn request(
         let message = "the path cannot be passed on".to_owned();
         Refused::new(
             StatusCode::BAD_REQUEST,
-            model::StatusCode::InvalidParameterValue,
+            Outcome::InvalidParameterValue,
             message,
         )
     };

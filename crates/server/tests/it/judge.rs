@@ -10,7 +10,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use serde_json::json;
 use testkit::{Client, Options, Promises, Recorder, Server, eventually};
 
 use crate::VIRGA;
+use crate::disk::Disk;
 
 const KILLS: u64 = 6;
 const SENDERS: u64 = 3;
@@ -66,37 +66,6 @@ impl Dice {
 
 fn setting(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
-}
-
-/// A small disk, gone with this.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(directory: &std::path::Path) -> Self {
-        let path = directory.join("disk");
-        fs::create_dir(&path).expect("a directory");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m,mode=755", "virga-judge"])
-            .arg(&path)
-            .status();
-        assert!(mounted.is_ok_and(|status| status.success()), "mount");
-        Self(path)
-    }
-
-    /// Leaves no room for a while.
-    fn fill(&self, time: Duration) {
-        let filler = self.0.join("filler");
-        let mut file = fs::File::create(&filler).expect("a file");
-        let _ = std::io::copy(&mut std::io::repeat(0), &mut file);
-        thread::sleep(time);
-        fs::remove_file(filler).expect("removed");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// Calls until told to stop, and until one was answered: on a slow machine that may be after the last kill. Says how many were
@@ -207,7 +176,7 @@ fn no_acknowledged_event_is_lost() {
     let seed = setting("VIRGA_JUDGE_SEED", 0x9e37_79b9_7f4a_7c15);
     let mut dice = Dice(seed | 1);
     let directory = tempfile::tempdir().expect("a directory");
-    let disk = Disk::mount(directory.path());
+    let disk = Disk::mount(directory.path(), 64);
     let clock = FakeClock::new(directory.path());
     let address = format!("127.0.0.1:{}", free_port());
     let data = disk.0.join("data");
@@ -258,7 +227,9 @@ fn no_acknowledged_event_is_lost() {
         for _ in 0..kills {
             thread::sleep(Duration::from_millis(50 + dice.below(700)));
             if dice.below(3) == 0 {
-                disk.fill(Duration::from_millis(dice.below(300)));
+                let filler = disk.fill();
+                thread::sleep(Duration::from_millis(dice.below(300)));
+                drop(filler);
                 filled += 1;
             }
             if dice.below(2) == 0 {

@@ -64,6 +64,10 @@ pub(crate) fn send(
     socket.write_all(head.as_bytes()).expect("sent");
     // What is too long is refused before it is read.
     let _ = socket.write_all(body);
+    read(&mut socket)
+}
+
+fn read(socket: &mut TcpStream) -> Reply {
     let mut raw = Vec::new();
     let _ = socket.read_to_end(&mut raw);
     let end = raw
@@ -88,6 +92,25 @@ pub(crate) fn send(
         reply.body = joined(&reply.body);
     }
     reply
+}
+
+/// Sends a body that does not say how long it is, all of it, and hears the reply.
+pub(crate) fn send_in_chunks(client: &Client, request: &str, length: usize) -> Reply {
+    let mut socket = TcpStream::connect(client.host()).expect("a server");
+    let host = client.host();
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).expect("sent");
+    let bytes = vec![b'x'; length];
+    for chunk in bytes.chunks(100_000) {
+        let head = format!("{:x}\r\n", chunk.len());
+        socket.write_all(head.as_bytes()).expect("heard");
+        socket.write_all(chunk).expect("heard");
+        socket.write_all(b"\r\n").expect("heard");
+    }
+    socket.write_all(b"0\r\n\r\n").expect("heard");
+    read(&mut socket)
 }
 
 /// The chunks of a body, in one.
@@ -249,6 +272,25 @@ fn replies_are_what_the_function_says_and_failures_scf_s_documents() {
     assert_eq!(get("text").status, 432);
     client.ok("DeleteFunction", &json!({"FunctionName": "shows"}));
     assert_eq!(get("text").status, 404);
+}
+
+#[test]
+fn who_sends_too_much_is_heard_out_and_told_so() {
+    let server = server();
+    let client = server.client();
+    client.create("shows", SHOWS, json!({}));
+    let (id, _) = url(&client, "shows", &json!({"AuthType": "NONE"}));
+    let post = format!("POST /url/{id}/");
+    let fits = send_in_chunks(&client, &post, 1 << 20).json();
+    assert_eq!(fits["body"].as_str().map(str::len), Some(1 << 20));
+    let refused = send_in_chunks(&client, &post, (6 << 20) + 1);
+    assert_eq!(
+        (refused.status, &refused.json()["statusCode"]),
+        (413, &json!(406))
+    );
+    // Announced, too: the reply to a body that is sent all the same.
+    let announced = send(&client, &client.host(), &post, "", &vec![b'x'; 20 << 20]);
+    assert_eq!(announced.status, 413);
 }
 
 #[test]

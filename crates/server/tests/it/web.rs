@@ -3,12 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Client, Server, eventually, programs};
 
-use crate::urls::{Reply, send, url};
+use crate::urls::{Reply, send, send_in_chunks, url};
 use crate::{VIRGA, server};
 
 const START_NODE: &[u8] = b"#!/bin/bash\nexec /var/lang/node18/bin/node server.js\n";
@@ -18,6 +18,7 @@ const NODE: &[u8] = br#"
 const http = require('http');
 const own = String(Math.random());
 let waiting = null;
+let flooded = 0;
 const server = http.createServer((request, response) => {
   const path = request.url.split('?')[0];
   console.log('asked for', path);
@@ -31,6 +32,20 @@ const server = http.createServer((request, response) => {
     waiting.end('data: two\n\n');
     return response.end('gone');
   }
+  if (path === '/long') { response.writeHead(200, { 'content-length': 2 << 20 }); return response.end(Buffer.alloc(2 << 20)); }
+  if (path === '/flood') {
+    const part = Buffer.alloc(64 << 10);
+    const more = () => {
+      while (flooded < 64 << 20) {
+        flooded += part.length;
+        if (!response.write(part)) return;
+      }
+      response.end();
+    };
+    response.on('drain', more);
+    return more();
+  }
+  if (path === '/flooded') return response.end(String(flooded));
   if (path === '/own') return response.end(own);
   if (path === '/hang') return;
   if (path === '/exit') process.exit(3);
@@ -238,7 +253,7 @@ fn an_instance_serves_several_requests_and_streams_their_replies() {
 fn a_websocket_goes_both_ways_until_it_is_silent_for_too_long() {
     let server = server();
     let client = server.client();
-    let more = json!({"ProtocolType": "WS", "ProtocolParams": {"WSParams": {"IdleTimeOut": 2}}, "Timeout": 60});
+    let more = json!({"ProtocolType": "WS", "ProtocolParams": {"WSParams": {"IdleTimeOut": 1}}, "Timeout": 60});
     let path = node(&client, "socket", more);
     let asks = "Connection: Upgrade\r\nUpgrade: websocket\r\nX-Own: mine\r\n";
     let mut socket = begin(&client, &format!("{path}/"), asks);
@@ -250,7 +265,9 @@ fn a_websocket_goes_both_ways_until_it_is_silent_for_too_long() {
         head.starts_with("HTTP/1.1 101") && head.to_lowercase().contains("x-own: mine"),
         "{head}"
     );
+    let mut sent = Instant::now();
     for text in ["first\n", "second\n"] {
+        sent = Instant::now();
         socket.get_mut().write_all(text.as_bytes()).expect("sent");
         let mut line = String::new();
         socket.read_line(&mut line).expect("text");
@@ -263,8 +280,82 @@ fn a_websocket_goes_both_ways_until_it_is_silent_for_too_long() {
         .set_read_timeout(Some(Duration::from_secs(30)))
         .expect("a limit");
     assert_eq!(socket.read_to_end(&mut rest).expect("an end"), 0);
+    assert!(sent.elapsed() >= Duration::from_secs(1));
     let shown = client.ok("GetFunction", &json!({"FunctionName": "socket"}));
-    assert_eq!(shown["ProtocolParams"]["WSParams"]["IdleTimeOut"], 2);
+    assert_eq!(shown["ProtocolParams"]["WSParams"]["IdleTimeOut"], 1);
+    // It is how such a request ends, and no failure of the function's.
+    eventually("its log is written", || {
+        let logs = client.ok("GetFunctionLogs", &json!({"FunctionName": "socket"}));
+        logs["Data"][0]["Log"]
+            .as_str()
+            .is_some_and(|log| log.contains("{\"statusCode\":101}"))
+    });
+}
+
+#[test]
+fn a_request_that_turns_out_too_long_is_refused_and_its_server_goes_on() {
+    let server = server();
+    let client = server.client();
+    let path = node(&client, "echo", json!({"Timeout": 30}));
+    let own = get(&client, &format!("{path}/own")).body;
+    let fits = send_in_chunks(&client, &format!("POST {path}/"), 6 << 20);
+    assert_eq!(fits.json()["length"], 6 << 20);
+    let refused = send_in_chunks(&client, &format!("POST {path}/"), (6 << 20) + 1);
+    assert_eq!(
+        (refused.status, &refused.json()["statusCode"]),
+        (413, &json!(406))
+    );
+    assert_eq!(get(&client, &format!("{path}/own")).body, own);
+}
+
+#[test]
+fn a_reply_is_no_longer_than_it_may_be() {
+    let server = Server::flags(VIRGA, &["--limits", "web_response_bytes=1048576"]);
+    let client = server.client();
+    let path = node(&client, "long", json!({"Timeout": 30}));
+    let own = get(&client, &format!("{path}/own")).body;
+    let announced = get(&client, &format!("{path}/long"));
+    assert_eq!(
+        (announced.status, &announced.json()["statusCode"]),
+        (407, &json!(407))
+    );
+    let broken = get(&client, &format!("{path}/flood"));
+    assert!(
+        broken.status == 200 && broken.body.len() <= 1 << 20,
+        "{}",
+        broken.body.len()
+    );
+    let id = broken.header("x-scf-request-id")[0].to_owned();
+    eventually("the log says why", || {
+        let asked = json!({"FunctionName": "long", "FunctionRequestId": id});
+        let logs = client.ok("GetFunctionLogs", &asked);
+        logs["Data"][0]["Log"]
+            .as_str()
+            .is_some_and(|log| log.contains("the reply is over 1048576 bytes"))
+    });
+    assert_eq!(get(&client, &format!("{path}/own")).body, own);
+}
+
+#[test]
+fn a_server_waits_for_a_caller_who_does_not_read() {
+    let server = Server::flags(VIRGA, &["--limits", "web_response_bytes=0"]);
+    let client = server.client();
+    let many = json!({"InstanceConcurrencyConfig": {"DynamicEnabled": "FALSE", "MaxConcurrency": 2}, "Timeout": 60});
+    let path = node(&client, "floods", many);
+    let mut flood = begin(&client, &format!("{path}/flood"), "Connection: close\r\n");
+    let (mut last, mut same) = (0, 0);
+    eventually("it waits", || {
+        let written = get(&client, &format!("{path}/flooded")).json();
+        let written = written.as_u64().expect("a number");
+        same = if written == last { same + 1 } else { 0 };
+        last = written;
+        last > 0 && same == 10
+    });
+    // What is between the two is in the buffers of their sockets.
+    assert!(last < 40 << 20, "{last}");
+    let mut all = Vec::new();
+    flood.read_to_end(&mut all).expect("a reply");
+    assert!(all.len() >= 64 << 20, "{}", all.len());
 }
 
 #[test]

@@ -1,0 +1,214 @@
+//! Bodies of requests: how long they may be, and what becomes of those that are longer.
+//!
+//! Who sends too much is told so, and to hear it must be listened to a little longer: a connection that is closed with bytes
+//! unread is reset, and what was answered may be lost with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::EXPECT;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use model::StatusCode as Outcome;
+use thiserror::Error;
+use tokio::sync::Notify;
+use worker::{BoxError, Outgoing};
+
+use super::{Refused, Urls};
+
+/// How long a body may take, since it holds room that others wait for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Room for all bodies together, KB.
+pub(super) const ROOM_KB: usize = 256 << 10;
+/// What a body may be that is not counted against the room, KB.
+const SMALL_KB: usize = 64;
+/// What is still read of a body that is not taken, and for how long.
+const REST_BYTES: u64 = 64 << 20;
+const REST_TIME: Duration = Duration::from_secs(10);
+
+impl Urls {
+    /// The length of a body as far as it is announced. One that is announced to be too long is refused.
+    fn announced(&self, parts: &Parts) -> Result<usize, Refused> {
+        let limit = self.limit();
+        let announced = parts
+            .headers
+            .get("content-length")
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let chunked = parts.headers.contains_key("transfer-encoding");
+        let length = announced.unwrap_or(if chunked { limit } else { 0 });
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        Ok(length)
+    }
+
+    /// A body to be passed on, which tells when it turns out to be too long.
+    pub(super) fn passed(
+        &self,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<(Outgoing, Arc<Notify>), Refused> {
+        if let Err(refused) = self.announced(parts) {
+            hear_out(parts, body);
+            return Err(refused);
+        }
+        let body = Bounded::new(body, self.limit());
+        let over = body.over.clone();
+        Ok((body.boxed_unsync(), over))
+    }
+
+    /// All of a body.
+    pub(super) async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
+        let length = match self.announced(parts) {
+            Ok(length) => length,
+            Err(refused) => {
+                hear_out(parts, body);
+                return Err(refused);
+            }
+        };
+        let kb = length.div_ceil(1024);
+        let _room = if kb > SMALL_KB {
+            let wanted = u32::try_from(kb.min(ROOM_KB)).unwrap_or(u32::MAX);
+            self.room.acquire_many(wanted).await.ok()
+        } else {
+            None
+        };
+        let body = Bounded::new(body, self.limit());
+        match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(e)) if e.is::<TooLong>() => Err(too_large(self.limit())),
+            Ok(Err(_)) | Err(_) => Err(Refused::new(
+                StatusCode::BAD_REQUEST,
+                Outcome::InvalidParameterValue,
+                "the request's body ended, or took too long, before it was whole".into(),
+            )),
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.limits.sync_event_bytes as usize
+    }
+}
+
+/// All of a body at once.
+pub(super) fn whole(body: Bytes) -> Outgoing {
+    http_body_util::Full::new(body)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+pub(super) fn too_large(limit: usize) -> Refused {
+    let message = format!("the request's body is over {limit} bytes, which is the limit");
+    Refused::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Outcome::RequestTooLarge,
+        message,
+    )
+}
+
+/// Listens to the rest of a body, unless its sender waits to be asked for it.
+fn hear_out(parts: &Parts, body: Body) {
+    if !parts.headers.contains_key(EXPECT) {
+        tokio::spawn(discard(body));
+    }
+}
+
+async fn discard(mut body: Body) {
+    let all = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if read > REST_BYTES {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REST_TIME, all).await;
+}
+
+/// A body is longer than it may be.
+#[derive(Debug, Error)]
+#[error("the body is too long")]
+struct TooLong;
+
+/// A body that ends with [`TooLong`] where it is longer than it may be; the rest is heard and not kept.
+struct Bounded {
+    body: Option<Body>,
+    left: usize,
+    over: Arc<Notify>,
+}
+
+impl Bounded {
+    fn new(body: Body, limit: usize) -> Self {
+        Self {
+            body: Some(body),
+            left: limit,
+            over: Arc::default(),
+        }
+    }
+}
+
+impl hyper::body::Body for Bounded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(e)) => return Poll::Ready(Some(Err(e.into()))),
+            None => return Poll::Ready(None),
+        };
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if let Some(left) = self.left.checked_sub(length) {
+            self.left = left;
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(rest) = self.body.take() {
+            tokio::spawn(discard(rest));
+        }
+        self.over.notify_one();
+        Poll::Ready(Some(Err(TooLong.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body
+            .as_ref()
+            .map_or_else(SizeHint::default, |body| body.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_may_be_as_long_as_its_limit() {
+        for (length, fits) in [(0, true), (10, true), (11, false)] {
+            let body = Bounded::new(Body::from(vec![0; length]), 10);
+            let over = body.over.clone();
+            match body.collect().await {
+                Ok(all) => assert!(fits && all.to_bytes().len() == length, "{length}"),
+                Err(e) => {
+                    assert!(!fits && e.is::<TooLong>(), "{length}");
+                    over.notified().await;
+                }
+            }
+        }
+    }
+}
