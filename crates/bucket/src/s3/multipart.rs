@@ -142,6 +142,12 @@ impl Door {
             }
             got => got.map_err(refuse)?,
         };
+        // A read's range may reach beyond the end, and a part's may not.
+        if let Some(ByteRange::From(_, Some(last))) = range
+            && last >= got.object.size
+        {
+            return Err(refuse(crate::StoreError::InvalidRange(got.object.size)));
+        }
         let kinds: Vec<_> = upload.checksum.into_iter().collect();
         let staged = self
             .store

@@ -159,6 +159,12 @@ impl Door {
         no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
+        if context.principal.is_none() && chooses_headers(&request.input) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "who chooses the answer's headers (response-…) signs the request"
+            ));
+        }
         let bucket = self.store.bucket(&name).map_err(refuse)?;
         let input = &mut request.input;
         let get = Get {
@@ -232,6 +238,10 @@ impl Door {
             output.checksum_type = checksum_type(&object.sums);
         }
         let mut response = with_crc(S3Response::new(output), &object);
+        if !object.tags.is_empty() {
+            let count = http::HeaderValue::from(object.tags.len());
+            response.headers.insert("x-amz-tagging-count", count);
+        }
         if partial {
             response.status = Some(http::StatusCode::PARTIAL_CONTENT);
         }
@@ -657,4 +667,14 @@ pub(super) fn with_crc<T>(mut response: S3Response<T>, object: &Object) -> S3Res
         headers.insert(NEXT_POSITION, HeaderValue::from(object.size));
     }
     response
+}
+
+/// Whether a reader says with which headers the object comes; from somebody unknown that could make a page of it.
+fn chooses_headers(input: &GetObjectInput) -> bool {
+    input.response_cache_control.is_some()
+        || input.response_content_disposition.is_some()
+        || input.response_content_encoding.is_some()
+        || input.response_content_language.is_some()
+        || input.response_content_type.is_some()
+        || input.response_expires.is_some()
 }

@@ -74,6 +74,8 @@ pub(crate) struct Asked {
 
 /// The longest document of an answer.
 const DOCUMENT: usize = 32 << 20;
+/// Seconds that a URL of S3's may be good for: a week.
+const URL_MAX: u32 = 604_800;
 /// Parameters by which something other than an object's bytes is asked for.
 const ABOUT_OBJECTS: &[&str] = &[
     "acl",
@@ -215,6 +217,13 @@ impl Serve {
                 message,
             ));
         }
+        if parts
+            .headers
+            .get("content-md5")
+            .is_some_and(HeaderValue::is_empty)
+        {
+            return Err(S3ErrorCode::InvalidDigest.into());
+        }
         if form::is_form(&parts) {
             return form::upload(&self.inner, asked, &parts, body).await;
         }
@@ -282,6 +291,16 @@ impl Serve {
         body: Body,
     ) -> Result<Response<Body>, Refusal> {
         parts.extensions.insert(asked.call());
+        if let Some(seconds) = asked.get("X-Amz-Expires")
+            && !seconds
+                .parse()
+                .is_ok_and(|s: u32| (1..=URL_MAX).contains(&s))
+        {
+            let message =
+                format!("X-Amz-Expires is {seconds:?}; a URL serves 1 to {URL_MAX} seconds");
+            let code = "AuthorizationQueryParametersError";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, code, message));
+        }
         if parts
             .headers
             .get(AUTHORIZATION)
