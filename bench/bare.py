@@ -51,10 +51,11 @@ for _ in range(int(rounds)):
     os.waitpid(child, 0)
 took = time.perf_counter() - begun
 held = [fork() for _ in range(50)]
+rollup = open("/proc/%d/smaps_rollup" % held[0][0]).read()
 sizes = [int(line.split()[1]) for child, _ in held for line in open("/proc/%d/smaps_rollup" % child) if line.startswith("Pss:")]
 for child, hold in held:
     os.close(hold)
 for child, _ in held:
     os.kill(child, 9)
     os.waitpid(child, 0)
-print(json.dumps({"per_second": int(rounds) / took, "samples_ms": samples, "pss_kb": sum(sizes) // len(sizes)}))
+print(json.dumps({"per_second": int(rounds) / took, "samples_ms": samples, "pss_kb": sum(sizes) // len(sizes), "rollup": rollup}))

@@ -1,12 +1,11 @@
 """What isolation costs, and what it is worth when a neighbour is hostile."""
 
-import contextlib
 import glob
+import http.client
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 
 from harness import EVENT, HERE, PEERS, Virga, check, processor_seconds, spread
@@ -71,26 +70,44 @@ def freeze_and_thaw(options):
         files = [(path, "FROZEN", "THAWED", path, "FROZEN") for path in first]
         files += [(path, "1", "0", os.path.dirname(path) + "/cgroup.events", "frozen 1")
                   for path in glob.glob("/sys/fs/cgroup/**/%s/*/cgroup.freeze" % server.cgroup, recursive=True)]
-        with_processes = [row for row in files if open(os.path.dirname(row[0]) + "/cgroup.procs").read()]
+        with_processes = [row for row in files if processes(row[0])]
         check(with_processes, "no instance was found")
-        path, stop, go, state, stopped = with_processes[0]
+        # Blanks that wait for a function are there, too; the most processes are the instance's.
+        path, stop, go, state, stopped = max(with_processes, key=lambda row: len(processes(row[0])))
         control, look = os.open(path, os.O_WRONLY), os.open(state, os.O_RDONLY)
         stop, go, stopped = stop.encode(), go.encode(), stopped.encode()
+        numbers = processes(path)
         for _ in range(20 if options.quick else 300):
             begun = time.perf_counter()
             os.write(control, stop)
             while stopped not in os.pread(look, 100, 0):
                 pass
+            halted = time.perf_counter()
+            # Version 1 shows a frozen process as one that cannot be disturbed; version 2 has said so itself.
+            check(path != state or all(state_of(one) == "D" for one in numbers), "what is frozen goes on")
+            again = time.perf_counter()
             os.write(control, go)
-            samples.append((time.perf_counter() - begun) * 1000)
+            samples.append((time.perf_counter() - again + halted - begun) * 1000)
             time.sleep(0.005)
         os.close(control)
         os.close(look)
     return spread(samples)
 
 
+def processes(path):
+    return open(os.path.dirname(path) + "/cgroup.procs").read().split()
+
+
+def state_of(number):
+    return open("/proc/%s/stat" % number).read().rsplit(")", 1)[1].split()[0]
+
+
 def neighbour(options):
-    """A small function called at a steady pace: first alone, then while all hostile ones run."""
+    """A small function called at a steady pace: alone, beside each hostile one, and while all of them run.
+
+    Beside it, at the same pace and in the same seconds, virga itself is asked whether it is healthy: what that takes, neither the
+    function nor its sandbox has a part in.
+    """
     seconds = 2 if options.quick else 15
     with Virga(options, []) as server:
         server.create("small")
@@ -98,33 +115,48 @@ def neighbour(options):
             server.create(name, source, 5)
         paced(server, 1)
         quiet = paced(server, seconds)
-        over = threading.Event()
+        kinds = {name: beside(server, [name], seconds / 2)["function"] for name in HOSTILE}
+        loud = beside(server, list(HOSTILE), seconds)
+    return {
+        "quiet": quiet["function"],
+        "loud": loud["function"],
+        "times": times(loud["function"], quiet["function"]),
+        "times_by_kind": {name: times(row, quiet["function"]) for name, row in kinds.items()},
+        "virga_quiet": quiet["virga"],
+        "virga_loud": loud["virga"],
+    }
 
-        def hostile(name):
-            client = server.connect()
-            while not over.is_set():
-                with contextlib.suppress(Exception):
-                    client.call("Invoke", {"FunctionName": name})
 
-        threads = [threading.Thread(target=hostile, args=(name,)) for name in HOSTILE]
-        for thread in threads:
-            thread.start()
+def times(loud, quiet):
+    return round(loud["p99_ms"] / quiet["p99_ms"], 2)
+
+
+def beside(server, names, seconds):
+    """The same while others run."""
+    command = [sys.executable, HERE + "/hostile.py", server.address, *server.pair, *names]
+    hostile = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
         time.sleep(1)
-        loud = paced(server, seconds)
-        over.set()
-        for thread in threads:
-            thread.join()
-    return {"quiet": quiet, "loud": loud, "times": round(loud["p99_ms"] / quiet["p99_ms"], 2)}
+        return paced(server, seconds)
+    finally:
+        hostile.stdin.close()
+        hostile.wait()
 
 
 def paced(server, seconds):
-    samples, client = [], server.connect()
+    function, virga, client = [], [], server.connect()
+    health = http.client.HTTPConnection(server.address, timeout=60)
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         request = client.signed("Invoke", {"FunctionName": "small", "ClientContext": EVENT})
         begun = time.perf_counter()
         answer = client.send(*request)
-        samples.append((time.perf_counter() - begun) * 1000)
+        function.append((time.perf_counter() - begun) * 1000)
         check(b"hello" in answer, answer)
-        time.sleep(0.01)
-    return spread(samples)
+        time.sleep(0.005)
+        begun = time.perf_counter()
+        health.request("GET", "/healthz")
+        check(health.getresponse().read() != b"", "virga is not healthy")
+        virga.append((time.perf_counter() - begun) * 1000)
+        time.sleep(0.005)
+    return {"function": spread(function), "virga": spread(virga)}

@@ -19,6 +19,7 @@ import ahead
 import catalog
 import events
 import isolation
+import shares
 import timers
 import web
 from harness import EVENT, HERE, PEERS, Virga, check, pss, served, spread
@@ -39,6 +40,7 @@ def main():
         "idle_pss_kb": bench.idle_memory(),
         "create_to_answer_ms": bench.create_to_answer(),
         "isolation": isolation.measure(options),
+        "shares": shares.measure(options),
         "catalog": catalog.measure(options),
         "ahead": ahead.measure(options),
         "timers": timers.measure(options),
@@ -276,6 +278,10 @@ def show(results):
     near = apart["neighbour"]
     print("a small function's p99: quiet %.2f ms, beside hostile ones %.2f ms; p50 %.2f and %.2f ms" %
           (near["quiet"]["p99_ms"], near["loud"]["p99_ms"], near["quiet"]["p50_ms"], near["loud"]["p50_ms"]))
+    print("  times its quiet p99 beside one of them alone: %s" % ", ".join("%s %.1f" % row for row in near["times_by_kind"].items()))
+    print("  virga's own /healthz in the same seconds, p99: quiet %.2f ms, beside hostile ones %.2f ms" %
+          (near["virga_quiet"]["p99_ms"], near["virga_loud"]["p99_ms"]))
+    shares.show(results["shares"])
     made = results["create_to_answer_ms"]
     print("CreateFunction to the first answer: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
     first = results["ahead"]

@@ -21,7 +21,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u32,
-    /// Weight against other instances when the processors are short: 1 to 10,000, 100 is ordinary.
+    /// Weight against other instances when the processors are short: 1 to 10,000.
     pub cpu_weight: u32,
     /// Most processor time, in thousandths of one processor.
     pub cpu_milli: u32,
@@ -241,9 +241,7 @@ impl Slot {
             Version::V1 => {
                 let [memory, cpu, pids, _] = [0, 1, 2, 3].map(|i| self.directories[i].clone());
                 self.set_v1_memory(&memory, limits.memory_bytes)?;
-                // Shares of 1024 are ordinary here, as a weight of 100 is under version 2.
-                let shares = (u64::from(limits.cpu_weight) * 1024 / 100).max(2);
-                write(&cpu.join("cpu.shares"), shares)?;
+                write(&cpu.join("cpu.shares"), shares(limits.cpu_weight))?;
                 write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
                 write(&cpu.join("cpu.cfs_quota_us"), quota.max(1000))?;
                 write(&pids.join("pids.max"), u64::from(limits.pids))?;
@@ -263,6 +261,17 @@ impl Slot {
             }
         }
         Ok(())
+    }
+
+    /// Changes its weight, while it runs.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn weigh(&self, weight: u32) -> Result<()> {
+        match self.version {
+            Version::V1 => write(&self.directories[1].join("cpu.shares"), shares(weight)),
+            Version::V2 => write(&self.directories[0].join("cpu.weight"), u64::from(weight)),
+        }
     }
 
     fn set_v1_memory(&self, memory: &Path, bytes: u64) -> Result<()> {
@@ -365,6 +374,11 @@ impl Slot {
             let _ = fs::remove_dir(directory);
         }
     }
+}
+
+/// Version 1's word for a weight: 1024 of them are ordinary, as a weight of 100 is under version 2.
+fn shares(weight: u32) -> u64 {
+    (u64::from(weight) * 1024 / 100).max(2)
 }
 
 /// Finds where each needed controller is mounted, and virga's own place there.

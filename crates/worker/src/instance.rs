@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::assignment::{Assignment, Entry};
 use crate::frame::{self, Incoming};
@@ -30,6 +30,11 @@ use crate::{Credentials, Error, InstanceSpec};
 
 /// How long an instance that seems to be ending by itself may take to do so.
 const END_GRACE: Duration = Duration::from_millis(50);
+/// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
+/// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
+const BRISK: Duration = Duration::from_millis(100);
+/// What its weight is divided by from then on.
+const YIELDS: u32 = 10;
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -368,6 +373,7 @@ impl Instance {
         let limit = self.bounds.response_bytes as usize;
         // The answer's text, and the id before it.
         let room = limit + size_of::<RequestId>();
+        let mut yields = false;
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
@@ -375,20 +381,34 @@ impl Instance {
                 }
                 frame::read(socket, expected, room).await
             };
-            let deadline = tokio::time::sleep(timeout);
+            // One timer for both, since almost none fires.
+            let begun = tokio::time::Instant::now();
+            let deadline = tokio::time::sleep_until(begun + timeout.min(BRISK));
             tokio::pin!(exchange, deadline);
             let mut log_open = true;
             loop {
                 tokio::select! {
                     biased;
                     frame = &mut exchange => break Exchanged::Frame(frame),
-                    () = &mut deadline => break Exchanged::TimedOut,
+                    () = &mut deadline => {
+                        if begun.elapsed() >= timeout {
+                            break Exchanged::TimedOut;
+                        }
+                        self.weigh(YIELDS);
+                        yields = true;
+                        deadline.as_mut().reset(begun + timeout);
+                    }
                     ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
                 }
             }
         };
         let result = match exchanged {
-            Exchanged::Frame(Ok(Incoming::Answer { status, body })) => Ok((status, body)),
+            Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
+                if yields {
+                    self.weigh(1);
+                }
+                Ok((status, body))
+            }
             Exchanged::Frame(Ok(Incoming::TooLarge)) => {
                 self.end().await;
                 Err(Lost::User(Failure::new(
@@ -405,6 +425,14 @@ impl Instance {
         // All that was printed before the answer is in the pipe by now, even where the reactor has not heard.
         collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
         (result, log.finish())
+    }
+
+    /// Divides its ordinary weight.
+    fn weigh(&self, divisor: u32) {
+        let weight = limits(&self.spec, &self.bounds).cpu_weight / divisor;
+        if let Some(Err(e)) = self.process.with_slot(|slot| slot.weigh(weight)) {
+            debug!(error = %e, weight, "cannot change the weight of an instance");
+        }
     }
 
     /// The guest closed its socket, or wrote something that is not a frame.
@@ -612,7 +640,7 @@ fn limits(spec: &InstanceSpec, bounds: &Bounds) -> Limits {
     Limits {
         memory_bytes: spec.memory.bytes(),
         pids: bounds.pids,
-        cpu_weight: (mb * 100 / 1024).clamp(1, 10_000),
+        cpu_weight: (mb * 1000 / 1024).clamp(YIELDS, 10_000),
         cpu_milli: (mb * 1000 / 1536).max(1000),
     }
 }

@@ -33,7 +33,7 @@ const SHRINK_AFTER: Duration = Duration::from_secs(5);
 const BLANK: Limits = Limits {
     memory_bytes: 128 << 20,
     pids: 16,
-    cpu_weight: 12,
+    cpu_weight: 125,
     cpu_milli: 1000,
 };
 

@@ -197,6 +197,38 @@ fn a_busy_function_leaves_room_for_others() {
     );
 }
 
+/// The weight of the control group that a function read of itself.
+fn weight(groups: &serde_json::Value) -> u64 {
+    let groups = groups.as_str().expect("text");
+    // Version 2 has one line without a controller's name; version 1 one for each.
+    let path = groups
+        .lines()
+        .find(|line| {
+            line.split(':')
+                .nth(1)
+                .is_some_and(|names| names.split(',').any(|name| name == "cpu"))
+        })
+        .or_else(|| groups.lines().find(|line| line.starts_with("0::")))
+        .and_then(|line| line.splitn(3, ':').nth(2))
+        .expect("a path");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let points = mounts
+        .lines()
+        .filter(|line| line.contains(" - cgroup"))
+        .filter_map(|line| line.split(' ').nth(4));
+    let number = |file: String| {
+        std::fs::read_to_string(file)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    points
+        .flat_map(|point| ["cpu.shares", "cpu.weight"].map(|file| format!("{point}{path}/{file}")))
+        .find_map(number)
+        .expect("a weight")
+}
+
 #[test]
 fn the_share_of_processors_grows_with_memory() {
     let server = Server::start(VIRGA);
@@ -205,37 +237,7 @@ fn the_share_of_processors_grows_with_memory() {
         let name = format!("m{memory}");
         let source = "def main_handler(e, c):\n    return open('/proc/self/cgroup').read()\n";
         client.create(&name, source, json!({"MemorySize": memory}));
-        let groups = client.answer(&name, &json!({}));
-        let groups = groups.as_str().expect("text");
-        // Version 2 has one line without a controller's name; version 1 one for each.
-        let path = groups
-            .lines()
-            .find(|line| {
-                line.split(':')
-                    .nth(1)
-                    .is_some_and(|names| names.split(',').any(|name| name == "cpu"))
-            })
-            .or_else(|| groups.lines().find(|line| line.starts_with("0::")))
-            .and_then(|line| line.splitn(3, ':').nth(2))
-            .expect("a path");
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        let points = mounts
-            .lines()
-            .filter(|line| line.contains(" - cgroup"))
-            .filter_map(|line| line.split(' ').nth(4));
-        let number = |file: String| {
-            std::fs::read_to_string(file)
-                .ok()?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        };
-        points
-            .flat_map(|point| {
-                ["cpu.shares", "cpu.weight"].map(|file| format!("{point}{path}/{file}"))
-            })
-            .find_map(number)
-            .expect("a weight")
+        weight(&client.answer(&name, &json!({})))
     };
     let (small, large) = (share(128), share(1024));
     let ratio = large as f64 / small as f64;
@@ -243,6 +245,22 @@ fn the_share_of_processors_grows_with_memory() {
         (7.5..=8.5).contains(&ratio),
         "{small} at 128 MB, {large} at 1024 MB"
     );
+}
+
+#[test]
+fn what_runs_for_long_yields_to_what_has_just_begun() {
+    let server = Server::start(VIRGA);
+    let client = server.client();
+    let source = "import time\ndef main_handler(e, c):\n    time.sleep(e['s'])\n    return open('/proc/self/cgroup').read()\n";
+    client.create("fun", source, json!({"Timeout": 30}));
+    let groups = client.answer("fun", &json!({"s": 0}));
+    let ordinary = weight(&groups);
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| client.answer("fun", &json!({"s": 3})));
+        eventually("it yields", || weight(&groups) <= ordinary / 10);
+        assert_eq!(long.join().expect("an answer"), groups, "one instance");
+    });
+    assert_eq!(weight(&groups), ordinary, "the next request begins anew");
 }
 
 #[test]

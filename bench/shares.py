@@ -1,0 +1,93 @@
+"""Where the time and the memory of an instance go: what there is to say where a figure is not at its limit."""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+
+from harness import EVENT, HERE, PEERS, Virga, check, tree
+
+PHASE = re.compile(r'^virga_cold_start_duration_seconds_(sum|count)\{.*part="(\w+)".*\} (\S+)$', re.M)
+
+
+def measure(options):
+    return {"cold": cold(options), "idle": idle(options)}
+
+
+def cold(options):
+    """Of a cold start: its phases, as virga measures them, and the processor time of all that takes part in it or cleans up after it."""
+    count = 10 if options.quick else 200
+    with Virga(options, ["--keep-alive", "1"]) as server:
+        server.deploy(count)
+        before = processor_ms(server)
+        for number in range(count):
+            answer = server.client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
+            check(answer["Result"]["InvokeResult"] == 0, answer)
+        used = [(after - before) / count for after, before in zip(processor_ms(server), before)]
+        connection = http.client.HTTPConnection(server.address, timeout=60)
+        connection.request("GET", "/metrics")
+        totals = {(phase, kind): float(value) for kind, phase, value in PHASE.findall(connection.getresponse().read().decode())}
+    phases = {phase: totals[phase, "sum"] / totals[phase, "count"] * 1000 for phase, kind in totals if kind == "sum"}
+    check("total" in phases, "virga tells no phases of cold starts")
+    return {
+        "starts": count,
+        "mean_ms": {phase: round(value, 2) for phase, value in phases.items()},
+        "user_ms": round(used[0], 2),
+        "system_ms": round(used[1], 2),
+    }
+
+
+def processor_ms(server):
+    """User's and system's time of a server and of all that it has started, those that have ended included."""
+    user = system = 0
+    for process in tree(server):
+        try:
+            words = open("/proc/%d/stat" % process).read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        user += int(words[11]) + int(words[13])
+        system += int(words[12]) + int(words[14])
+    return [ticks * 1000 / os.sysconf("SC_CLK_TCK") for ticks in (user, system)]
+
+
+def idle(options):
+    """What kinds of memory the share of an idle instance is, beside the bare fork's, kB."""
+    count = 10 if options.quick else 200
+    with Virga(options, ["--keep-alive", "900"]) as server:
+        server.idle(count)
+        sums, found = {}, 0
+        for process in tree(server)[1:]:
+            try:
+                # Zygotes are in no control group of an instance.
+                if "/%s/" % server.cgroup not in open("/proc/%d/cgroup" % process).read():
+                    continue
+                lines = open("/proc/%d/smaps_rollup" % process).read()
+            except OSError:
+                continue
+            found += 1
+            for kind, size in kinds(lines).items():
+                sums[kind] = sums.get(kind, 0) + size
+    check(found >= count, "%d processes for %d instances" % (found, count))
+    command = [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py",
+               os.path.join(HERE, "..", "runtimes", "python", "shim.py"), PEERS, EVENT, "20"]
+    bare = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return {"instances": count, "processes": found, "kb": {kind: round(size / count) for kind, size in sums.items()},
+            "bare_kb": kinds(bare["rollup"])}
+
+
+def kinds(rollup):
+    """The parts of a process' share: what is its own, or shared with its zygote, or files'."""
+    size = {name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB$", rollup, re.M)}
+    own = size["Private_Dirty"]
+    return {"own": own, "shared anonymous": max(0, size["Pss_Anon"] + size["Pss_Shmem"] - own), "files": size["Pss_File"]}
+
+
+def show(results):
+    cold, idle = results["cold"], results["idle"]
+    phases = ", ".join("%s %.2f" % row for row in cold["mean_ms"].items())
+    print("a cold start, by virga's own clock, mean of %d, ms: %s; processor time, ms: %.1f user, %.1f system" %
+          (cold["starts"], phases, cold["user_ms"], cold["system_ms"]))
+    parts = ", ".join("%s %d (%d)" % (kind, size, idle["bare_kb"][kind]) for kind, size in idle["kb"].items())
+    print("an idle instance's memory by kind, kB of PSS (the bare fork's): %s" % parts)
