@@ -16,7 +16,9 @@ import tempfile
 import time
 
 import ahead
+import buckets
 import catalog
+import cos
 import events
 import isolation
 import shares
@@ -46,6 +48,8 @@ def main():
         "timers": timers.measure(options),
         "web": web.measure(options),
         "events": events.measure(options),
+        "buckets": buckets.measure(options),
+        "cos": cos.measure(options),
     }
     results["targets"] = targets(results)
     with open(options.out, "w") as file:
@@ -250,7 +254,8 @@ def targets(results):
     timed = results["timers"]
     rows.append(("%d idle timers, %% of a processor" % timed["timers"], timed["idle_percent"], "<=", 1))
     rows.append(("%d timers due in one second, p99 lateness below, ms" % timed["due"], timed["late_ms"]["p99"], "<=", 50))
-    rows += events.targets(results["events"])
+    for part in (events, buckets, cos):
+        rows += part.targets(results[part.__name__])
     return [
         {"what": what, "is": value, "wanted": "%s %s" % (sign, bound), "met": value >= bound if sign == ">=" else value <= bound}
         for what, value, sign, bound in rows
@@ -298,7 +303,8 @@ def show(results):
     served_by = results["web"]
     print("a web server: by itself p50 %.3f ms, p99 %.3f ms; as a web function p50 %.3f ms, p99 %.3f ms" %
           (served_by["direct"]["p50_ms"], served_by["direct"]["p99_ms"], served_by["web function"]["p50_ms"], served_by["web function"]["p99_ms"]))
-    events.show(results["events"])
+    for part in (events, buckets, cos):
+        part.show(results[part.__name__])
     print()
     for row in results["targets"]:
         print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))
