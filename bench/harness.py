@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import contextlib
 import glob
+import http.client
 import io
 import itertools
 import json
@@ -13,6 +14,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -195,14 +197,32 @@ def resident(server):
     raise SystemExit("bench: virga has no memory")
 
 
-def processor_seconds(server):
-    """Processor time that a server and all that it has started have used."""
-    ticks = 0
+def processor_times(server):
+    """Seconds that a server and all that it has started have used: user's and system's, and the same of those that have ended."""
+    sums = [0] * 4
     for process in tree(server):
         with contextlib.suppress(OSError):
             words = open("/proc/%d/stat" % process).read().rsplit(")", 1)[1].split()
-            ticks += int(words[11]) + int(words[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            sums = [so_far + int(ticks) for so_far, ticks in zip(sums, words[11:15])]
+    return [ticks / os.sysconf("SC_CLK_TCK") for ticks in sums]
+
+
+def processor_seconds(server):
+    """Processor time that a server and all that it has started have used, without those that have ended."""
+    return sum(processor_times(server)[:2])
+
+
+def metrics(server):
+    """What a server tells of itself."""
+    connection = http.client.HTTPConnection(server.address, timeout=60)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode()
+
+
+def bare_fork(rounds):
+    """The command of a warm interpreter's bare fork, which prints what it measured as JSON."""
+    shim = os.path.join(HERE, "..", "runtimes", "python", "shim.py")
+    return [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py", shim, PEERS, EVENT, str(rounds)]
 
 
 def sync_time():

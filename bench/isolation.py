@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from harness import EVENT, HERE, PEERS, Virga, check, processor_seconds, spread
+from harness import EVENT, HERE, Virga, bare_fork, check, processor_seconds, spread
 
 # Each does one thing to its host for as long as it may.
 HOSTILE = {
@@ -33,8 +33,7 @@ def measure(options):
 def fork_and_import(options):
     """The limit: a warm interpreter's bare fork that imports the handler and calls it, without any isolation."""
     rounds = 20 if options.quick else 300
-    command = [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py",
-               os.path.join(HERE, "..", "runtimes", "python", "shim.py"), PEERS, EVENT, str(rounds)]
+    command = bare_fork(rounds)
     found = [json.loads(line) for line in run_all([command] * os.cpu_count())]
     alone = json.loads(run_all([command])[0])
     return {

@@ -1,13 +1,10 @@
 """Where the time and the memory of an instance go: what there is to say where a figure is not at its limit."""
 
-import http.client
 import json
-import os
 import re
 import subprocess
-import sys
 
-from harness import EVENT, HERE, PEERS, Virga, check, tree
+from harness import EVENT, Virga, bare_fork, check, metrics, processor_times, tree
 
 PHASE = re.compile(r'^virga_cold_start_duration_seconds_(sum|count)\{.*part="(\w+)".*\} (\S+)$', re.M)
 
@@ -26,9 +23,7 @@ def cold(options):
             answer = server.client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
             check(answer["Result"]["InvokeResult"] == 0, answer)
         used = [(after - before) / count for after, before in zip(processor_ms(server), before)]
-        connection = http.client.HTTPConnection(server.address, timeout=60)
-        connection.request("GET", "/metrics")
-        totals = {(phase, kind): float(value) for kind, phase, value in PHASE.findall(connection.getresponse().read().decode())}
+        totals = {(phase, kind): float(value) for kind, phase, value in PHASE.findall(metrics(server))}
     phases = {phase: totals[phase, "sum"] / totals[phase, "count"] * 1000 for phase, kind in totals if kind == "sum"}
     check("total" in phases, "virga tells no phases of cold starts")
     return {
@@ -41,15 +36,8 @@ def cold(options):
 
 def processor_ms(server):
     """User's and system's time of a server and of all that it has started, those that have ended included."""
-    user = system = 0
-    for process in tree(server):
-        try:
-            words = open("/proc/%d/stat" % process).read().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        user += int(words[11]) + int(words[13])
-        system += int(words[12]) + int(words[14])
-    return [ticks * 1000 / os.sysconf("SC_CLK_TCK") for ticks in (user, system)]
+    user, system, user_ended, system_ended = processor_times(server)
+    return [(user + user_ended) * 1000, (system + system_ended) * 1000]
 
 
 def idle(options):
@@ -70,9 +58,7 @@ def idle(options):
             for kind, size in kinds(lines).items():
                 sums[kind] = sums.get(kind, 0) + size
     check(found >= count, "%d processes for %d instances" % (found, count))
-    command = [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py",
-               os.path.join(HERE, "..", "runtimes", "python", "shim.py"), PEERS, EVENT, "20"]
-    bare = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    bare = json.loads(subprocess.run(bare_fork(20), stdout=subprocess.PIPE, check=True).stdout)
     return {"instances": count, "processes": found, "kb": {kind: round(size / count) for kind, size in sums.items()},
             "bare_kb": kinds(bare["rollup"])}
 

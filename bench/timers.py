@@ -1,12 +1,11 @@
 """A hundred thousand timers: what they cost while none is due, and how late a thousand are that are due in the same second."""
 
-import http.client
 import json
 import os
 import sqlite3
 import time
 
-from harness import HERE, Virga, check, processor_seconds, resident
+from harness import HERE, Virga, check, metrics, processor_seconds, resident
 
 TIMERS = 100_000
 OF_A_FUNCTION = 10
@@ -95,19 +94,13 @@ def write(path, digest, functions, due, wait, rounds):
     return first
 
 
-def page(virga):
-    connection = http.client.HTTPConnection(virga.address, timeout=60)
-    connection.request("GET", "/metrics")
-    return connection.getresponse().read().decode().splitlines()
-
-
 def gauge(virga, name):
-    return sum(float(line.split()[1]) for line in page(virga) if line.startswith(name + " "))
+    return sum(float(line.split()[1]) for line in metrics(virga).splitlines() if line.startswith(name + " "))
 
 
 def buckets(virga):
     """How many events were no later than each bound."""
-    lines = [line[len(HEADER + "bucket{le=\""):] for line in page(virga) if line.startswith(HEADER + "bucket")]
+    lines = [line[len(HEADER + "bucket{le=\""):] for line in metrics(virga).splitlines() if line.startswith(HEADER + "bucket")]
     return {line.split('"')[0]: int(line.split()[1]) for line in lines}
 
 

@@ -45,15 +45,20 @@ impl Answer {
     }
 }
 
+/// What sends requests to a server of this machine.
+pub(crate) fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(120)));
+    config.build().into()
+}
+
 impl Client {
     /// A client for an endpoint.
     pub fn new(endpoint: &str, id: &str, key: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(120)));
         Self {
-            agent: config.build().into(),
+            agent: agent(),
             endpoint: endpoint.to_owned(),
             id: id.to_owned(),
             key: SecretKey::new(key),

@@ -1,15 +1,13 @@
 //! A client of the bucket server that signs as COS's do.
 
-use std::io::Write;
-use std::net::TcpStream;
-use std::time::Duration;
-
 use hmac::{Hmac, KeyInit, Mac};
 use scf::SecretKey;
 use sha1::{Digest, Sha1};
+use std::io::Write;
+use std::net::TcpStream;
 
 use crate::Answer;
-use crate::client::now;
+use crate::client::{agent, now};
 
 /// A client of one server's buckets. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,12 +21,8 @@ pub struct Objects {
 
 impl Objects {
     pub(crate) fn new(endpoint: &str, id: &str, key: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(120)));
         Self {
-            agent: config.build().into(),
+            agent: agent(),
             endpoint: endpoint.to_owned(),
             id: id.to_owned(),
             key: SecretKey::new(key),

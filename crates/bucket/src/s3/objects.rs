@@ -30,6 +30,23 @@ pub(super) const CRC64: HeaderName = HeaderName::from_static("x-cos-hash-crc64ec
 const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-cos-object-type");
 const NEXT_POSITION: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
+/// Which object a reader asks for, and which of its bytes, by an input that has a field for each.
+macro_rules! asked {
+    ($input:expr) => {
+        Get {
+            version: version($input.version_id.as_deref())?,
+            when: conditions(
+                $input.if_match.take(),
+                $input.if_none_match.take(),
+                $input.if_modified_since.as_ref(),
+                $input.if_unmodified_since.as_ref(),
+            ),
+            range: range($input.range),
+            part: part_number($input.part_number)?,
+        }
+    };
+}
+
 /// Says what is known of an object in an answer that has a field for each.
 macro_rules! describe {
     ($output:expr, $object:expr, $bucket:expr, $part:expr) => {{
@@ -166,18 +183,7 @@ impl Door {
             ));
         }
         let bucket = self.store.bucket(&name).map_err(refuse)?;
-        let input = &mut request.input;
-        let get = Get {
-            version: version(input.version_id.as_deref())?,
-            when: conditions(
-                input.if_match.take(),
-                input.if_none_match.take(),
-                input.if_modified_since.as_ref(),
-                input.if_unmodified_since.as_ref(),
-            ),
-            range: range(input.range),
-            part: part_number(input.part_number)?,
-        };
+        let get = asked!(request.input);
         let partial = get.range.is_some() || get.part.is_some();
         let got = self.store.get(&name, &key, get).await.map_err(refuse)?;
         let object = got.object;
@@ -211,18 +217,7 @@ impl Door {
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
-        let input = &mut request.input;
-        let get = Get {
-            version: version(input.version_id.as_deref())?,
-            when: conditions(
-                input.if_match.take(),
-                input.if_none_match.take(),
-                input.if_modified_since.as_ref(),
-                input.if_unmodified_since.as_ref(),
-            ),
-            range: range(input.range),
-            part: part_number(input.part_number)?,
-        };
+        let get = asked!(request.input);
         let partial = get.range.is_some() || get.part.is_some();
         let (object, range) = self.store.head(&name, &key, get).await.map_err(refuse)?;
         self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;

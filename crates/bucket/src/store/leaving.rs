@@ -82,16 +82,8 @@ async fn remover(store: Weak<Inner>) {
             }
         };
         drop(store);
-        let again = async {
-            match again {
-                Some(again) => tokio::time::sleep(again).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = again => {}
-            () = memory.left.notified() => {}
-            _ = ended.wait_for(|ended| *ended) => return,
+        if !super::goes_on(again, &memory.left, &mut ended).await {
+            return;
         }
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use self::append::Appended;
 pub use self::blobs::Backend;
@@ -299,5 +299,24 @@ impl fmt::Debug for Store {
         f.debug_struct("Store")
             .field("settings", &self.inner.settings)
             .finish_non_exhaustive()
+    }
+}
+
+/// What is done in the background waits: until it is told of more, or for so long if it tries again. Says whether the store goes on.
+async fn goes_on(
+    again: Option<Duration>,
+    told: &Notify,
+    ended: &mut watch::Receiver<bool>,
+) -> bool {
+    let again = async {
+        match again {
+            Some(again) => tokio::time::sleep(again).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = again => true,
+        () = told.notified() => true,
+        _ = ended.wait_for(|ended| *ended) => false,
     }
 }

@@ -112,16 +112,8 @@ async fn restorer(store: Weak<Inner>) {
             }
         };
         drop(store);
-        let wait = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = wait => {}
-            () = memory.restoring.notified() => {}
-            _ = ended.wait_for(|ended| *ended) => return,
+        if !super::goes_on(wait, &memory.restoring, &mut ended).await {
+            return;
         }
     }
 }
