@@ -19,7 +19,7 @@ use crate::clock;
 use crate::driver::{Assigned, Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
 pub(crate) use crate::driver::{Stopper, Waiting};
 use crate::lineage::Depth;
-use crate::queue::{NewEvent, Queue, QueueError};
+use crate::queue::{Later, NewEvent, Queue, QueueError};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
 use crate::usage::Entry;
 
@@ -121,7 +121,23 @@ impl Ingest {
     /// Takes an event that runs later: when this returns it is on stable storage, and it runs at least once or is recorded
     /// as given up. A second event with the request id of a first is the first, and does not run again.
     pub(crate) async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
-        self.check_size(&event)?;
+        self.may_accept(&event)?;
+        self.noted(Ok(self.queue.accept(event))).await
+    }
+
+    /// Takes several of which each [may be accepted](Self::may_accept), with an answer for each. None runs before all have
+    /// been kept, or refused.
+    pub(crate) fn accept_together(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> impl Iterator<Item = impl Future<Output = Result<(), IngestError>> + Send + use<>> {
+        let accepted = self.queue.accept_together(events);
+        accepted.into_iter().map(|later| self.noted(Ok(later)))
+    }
+
+    /// Whether an event is in order, and its function is there to take it.
+    pub(crate) fn may_accept(&self, event: &NewEvent) -> Result<(), IngestError> {
+        self.check_size(event)?;
         self.takes_events(&event.function)?;
         let function = self.find(&event.function)?;
         resolve(
@@ -130,19 +146,35 @@ impl Ingest {
             &event.routing_key,
             event.request,
         )?;
-        self.keep(event).await
+        Ok(())
     }
 
     /// Takes an event of something that has happened already, so that nobody is left to be told that its function is not there,
     /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
     ///
-    /// It is on its way when this returns, so that events which are sent one after another are in that order.
+    /// It is on its way when this returns, as with [`Ingest::accept`].
     pub(crate) fn accept_done(
         &self,
         event: NewEvent,
-    ) -> impl Future<Output = Result<(), IngestError>> + Send {
+    ) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
         let accepted = self.check_size(&event).map(|()| self.queue.accept(event));
-        async move { self.note(accepted?.await) }
+        self.noted(accepted)
+    }
+
+    /// An acceptance that is counted when it has ended.
+    fn noted(
+        &self,
+        accepted: Result<Later<'static, ()>, IngestError>,
+    ) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
+        let metrics = self.metrics.clone();
+        async move {
+            let accepted = accepted?.await;
+            metrics.event(match &accepted {
+                Ok(()) => EventStep::Accepted,
+                Err(_) => EventStep::Refused,
+            });
+            Ok(accepted?)
+        }
     }
 
     fn check_size(&self, event: &NewEvent) -> Result<(), IngestError> {
@@ -151,20 +183,6 @@ impl Ingest {
             return Err(IngestError::TooLarge { given, allowed });
         }
         Ok(())
-    }
-
-    async fn keep(&self, event: NewEvent) -> Result<(), IngestError> {
-        let accepted = self.queue.accept(event).await;
-        self.note(accepted)
-    }
-
-    fn note(&self, accepted: Result<(), QueueError>) -> Result<(), IngestError> {
-        let step = match &accepted {
-            Ok(()) => EventStep::Accepted,
-            Err(_) => EventStep::Refused,
-        };
-        self.metrics.event(step);
-        Ok(accepted?)
     }
 
     /// Runs a function and waits for what comes of it.

@@ -63,8 +63,10 @@ pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueueError>
 /// A durable queue with a lane for each function and for each target of dead letters, and the ledger of usage, whose entries are
 /// written with what they are of. What it has answered is on stable storage.
 pub(crate) trait Queue: Debug + Send + Sync + 'static {
-    /// Keeps an event.
-    fn accept(&self, event: NewEvent) -> Later<'_, ()>;
+    /// Keeps an event. It has its place among others when this returns; with the answer it is kept.
+    fn accept(&self, event: NewEvent) -> Later<'static, ()>;
+    /// Keeps events, of which none runs before all have been looked at. Each has an answer of its own.
+    fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>>;
     /// What came since the queue was opened, in order. It can be taken once.
     fn arrivals(&self) -> Option<mpsc::UnboundedReceiver<Arrival>>;
     /// The highest number that an event had when the queue was opened.

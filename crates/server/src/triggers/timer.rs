@@ -129,7 +129,8 @@ struct Name {
 
 /// What came of something that was under way.
 enum Ended {
-    Event(Due, Result<(), IngestError>),
+    /// With the time at which it was in the queue, milliseconds since the Unix epoch.
+    Event(Due, i64, Result<(), IngestError>),
     Write(Result<u64, KvError>),
 }
 
@@ -204,16 +205,27 @@ impl Keeper {
                 "times of timers were missed; timer_missed says what becomes of them"
             );
         }
+        let (mut dues, mut events) = (Vec::new(), Vec::new());
         for due in taken.due {
-            match self.event(due) {
-                Some(event) => {
-                    let ingest = self.ingest.clone();
-                    self.under_way
-                        .spawn(async move { Ended::Event(due, ingest.accept(event).await) });
-                }
+            let Some(event) = self.event(due) else {
                 // It was closed or changed, which will be heard of.
-                None => self.schedule.finish(due),
+                self.schedule.finish(due);
+                continue;
+            };
+            match self.ingest.may_accept(&event) {
+                Ok(()) => {
+                    dues.push(due);
+                    events.push(event);
+                }
+                Err(error) => self.accepted(due, clock::now_ms(), Err(error)),
             }
+        }
+        // None starts its function while others are still on their way.
+        for (due, accepted) in dues.into_iter().zip(self.ingest.accept_together(events)) {
+            self.under_way.spawn(async move {
+                let accepted = accepted.await;
+                Ended::Event(due, clock::now_ms(), accepted)
+            });
         }
         if self.unwritten && self.written.elapsed() >= WRITE_EVERY {
             self.write();
@@ -256,7 +268,7 @@ impl Keeper {
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         match ended {
-            Ok(Ended::Event(due, accepted)) => self.accepted(due, accepted),
+            Ok(Ended::Event(due, at, accepted)) => self.accepted(due, at, accepted),
             Ok(Ended::Write(Ok(_))) => {}
             Ok(Ended::Write(Err(error))) => {
                 self.unwritten = true;
@@ -266,13 +278,13 @@ impl Keeper {
         }
     }
 
-    fn accepted(&mut self, due: Due, accepted: Result<(), IngestError>) {
+    fn accepted(&mut self, due: Due, at: i64, accepted: Result<(), IngestError>) {
         match accepted {
             Ok(()) => {
                 if std::mem::take(&mut self.held_up) {
                     info!("the queue takes the events of timers again");
                 }
-                let late = clock::now_ms() - due.1 * 1000;
+                let late = at - due.1 * 1000;
                 self.metrics.timer_event(late as f64 / 1000.0);
             }
             Err(IngestError::Queue(error)) => {

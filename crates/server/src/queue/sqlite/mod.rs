@@ -24,7 +24,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::Reading;
-use self::writer::{Call, Writer};
+use self::writer::{Call, Sent, Writer};
 use super::{
     Arrival, Backlog, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent, Next, Queue,
     QueueClock, QueueError, Settled,
@@ -93,7 +93,7 @@ pub(crate) struct Budget {
 /// A queue in one file.
 #[derive(Debug)]
 pub(crate) struct SqliteQueue {
-    calls: SyncSender<Call>,
+    calls: SyncSender<Sent>,
     readings: SyncSender<Reading>,
     showings: SyncSender<Reading>,
     arrivals: Mutex<Option<mpsc::UnboundedReceiver<Arrival>>>,
@@ -104,6 +104,9 @@ pub(crate) struct SqliteQueue {
     clock: QueueClock,
     budget: Budget,
 }
+
+/// Who hears of a write.
+type Answered = oneshot::Receiver<Result<(), QueueError>>;
 
 /// What is on disk, as of the last commit.
 #[derive(Debug, Default)]
@@ -196,14 +199,37 @@ impl SqliteQueue {
         })
     }
 
-    fn write(&self, call: impl FnOnce(writer::Answer) -> Call) -> Later<'_, ()> {
+    fn write(&self, call: impl FnOnce(writer::Answer) -> Call) -> Later<'static, ()> {
         let (sender, answer) = oneshot::channel();
-        let sent = self.calls.try_send(call(sender));
-        Box::pin(async move {
-            sent.map_err(|_| QueueError::Busy)?;
-            answer.await.map_err(|_| gone())?
-        })
+        answered(self.calls.try_send(Sent::One(call(sender))).is_ok(), answer)
     }
+
+    /// What keeps an event, if there is room for it, and who is to hear of it.
+    fn admit(&self, event: NewEvent) -> Result<(Call, Answered), QueueError> {
+        let length = event.event.len();
+        let used = self.counts.bytes.load(Ordering::Relaxed);
+        let budget = self.budget.bytes;
+        if used + length as u64 + ROW > budget {
+            return Err(QueueError::Full { used, budget });
+        }
+        let waiting = self.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length;
+        if waiting > WAITING_BYTES {
+            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+            return Err(QueueError::Busy);
+        }
+        let (sender, answer) = oneshot::channel();
+        Ok((Call::Accept(event, sender), answer))
+    }
+}
+
+/// The writer's answer, of a call that it was sent.
+fn answered(sent: bool, answer: Answered) -> Later<'static, ()> {
+    Box::pin(async move {
+        if !sent {
+            return Err(QueueError::Busy);
+        }
+        answer.await.map_err(|_| gone())?
+    })
 }
 
 fn read<T: Send + 'static>(
@@ -222,27 +248,39 @@ fn read<T: Send + 'static>(
 }
 
 impl Queue for SqliteQueue {
-    fn accept(&self, event: NewEvent) -> Later<'_, ()> {
+    fn accept(&self, event: NewEvent) -> Later<'static, ()> {
         let length = event.event.len();
-        let used = self.counts.bytes.load(Ordering::Relaxed);
-        let budget = self.budget.bytes;
-        if used + length as u64 + ROW > budget {
-            return Box::pin(async move { Err(QueueError::Full { used, budget }) });
-        }
-        let waiting = self.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length;
-        if waiting > WAITING_BYTES {
-            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-            return Box::pin(async { Err(QueueError::Busy) });
-        }
-        let (sender, answer) = oneshot::channel();
-        let sent = self.calls.try_send(Call::Accept(event, sender));
+        let (call, answer) = match self.admit(event) {
+            Ok(admitted) => admitted,
+            Err(error) => return Box::pin(async { Err(error) }),
+        };
+        let sent = self.calls.try_send(Sent::One(call));
         if sent.is_err() {
             self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
         }
-        Box::pin(async move {
-            sent.map_err(|_| QueueError::Busy)?;
-            answer.await.map_err(|_| gone())?
-        })
+        answered(sent.is_ok(), answer)
+    }
+
+    fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>> {
+        let mut calls = Vec::with_capacity(events.len());
+        let mut length = 0;
+        let mut admit = |event: NewEvent| {
+            let bytes = event.event.len();
+            let (call, answer) = self.admit(event)?;
+            calls.push(call);
+            length += bytes;
+            Ok(answer)
+        };
+        let admitted: Vec<Result<_, QueueError>> = events.into_iter().map(&mut admit).collect();
+        let sent = calls.is_empty() || self.calls.try_send(Sent::Together(calls)).is_ok();
+        if !sent {
+            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+        }
+        let answers = admitted.into_iter().map(|admitted| match admitted {
+            Ok(answer) => answered(sent, answer),
+            Err(error) => Box::pin(async { Err(error) }),
+        });
+        answers.collect()
     }
 
     fn arrivals(&self) -> Option<mpsc::UnboundedReceiver<Arrival>> {
@@ -318,7 +356,7 @@ impl Queue for SqliteQueue {
     fn meter(&self, entry: Entry) {
         if self.pending.add(entry) {
             // Where its inbox is full, the thread is about to commit, and takes this along.
-            let _ = self.calls.try_send(Call::Meter);
+            let _ = self.calls.try_send(Sent::One(Call::Meter));
         }
     }
 

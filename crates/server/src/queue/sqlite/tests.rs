@@ -191,6 +191,29 @@ async fn a_dead_letter_has_a_lane_of_its_own_and_can_come_back() {
 }
 
 #[tokio::test]
+async fn events_that_come_together_are_one_commit_with_an_answer_each() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let mut arrivals = queue.arrivals().expect("the first time");
+    let whole = usize::try_from(BUDGET.bytes).expect("a size");
+    let events = vec![event(1, 3), event(2, whole), event(3, 3), event(1, 3)];
+    let mut answers = queue.accept_together(events).into_iter();
+    for full in [false, true, false, false] {
+        let answer = answers.next().expect("an answer for each").await;
+        match answer {
+            Ok(()) => assert!(!full),
+            Err(error) => assert!(full && matches!(error, QueueError::Full { .. }), "{error}"),
+        }
+    }
+    let told: Vec<_> = std::iter::from_fn(|| arrivals.try_recv().ok()).collect();
+    assert_eq!(told.len(), 2, "a second event of a name is the first");
+    // All events of a commit have its time.
+    assert_eq!(told[0].order.due, told[1].order.due);
+    assert_eq!(next(&queue, None, 10).await.orders.len(), 2);
+    assert!(queue.accept_together(Vec::new()).is_empty());
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_history_is_bounded() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());

@@ -39,6 +39,18 @@ pub(super) enum Call {
     Flush(Answer),
 }
 
+/// What is sent to the thread.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost all are of the large one, which goes as it is"
+)]
+pub(super) enum Sent {
+    One(Call),
+    /// In one transaction.
+    Together(Vec<Call>),
+}
+
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) budget: Budget,
@@ -62,22 +74,25 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn run(mut self, inbox: &Receiver<Call>) {
+    pub(super) fn run(mut self, inbox: &Receiver<Sent>) {
         loop {
             let first = if self.synced && self.pending.is_empty() {
                 match inbox.recv() {
-                    Ok(call) => Some(call),
+                    Ok(sent) => Some(sent),
                     Err(_) => return,
                 }
             } else {
                 match inbox.recv_timeout(AGAIN) {
-                    Ok(call) => Some(call),
+                    Ok(sent) => Some(sent),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             };
             let quiet = first.is_none();
-            let mut calls: Vec<_> = first.into_iter().collect();
+            let mut calls = Vec::new();
+            if let Some(first) = first {
+                first.join(&mut calls);
+            }
             self.gather(inbox, &mut calls);
             let waited: usize = calls.iter().map(Call::length).sum();
             self.commit(calls, quiet);
@@ -87,16 +102,20 @@ impl Writer {
     }
 
     /// Takes what waits. Entries of calls alone wait for others, so that they are not a commit each.
-    fn gather(&self, inbox: &Receiver<Call>, calls: &mut Vec<Call>) {
+    fn gather(&self, inbox: &Receiver<Sent>, calls: &mut Vec<Call>) {
         let until = self.metered.map(|last| last + GATHER);
         loop {
-            calls.extend(inbox.try_iter().take(BATCH - calls.len()));
+            while calls.len() < BATCH
+                && let Ok(sent) = inbox.try_recv()
+            {
+                sent.join(calls);
+            }
             let only_entries = calls.iter().all(|call| matches!(call, Call::Meter));
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             match left {
                 Some(left) if only_entries && !calls.is_empty() && !left.is_zero() => {
                     match inbox.recv_timeout(left) {
-                        Ok(call) => calls.push(call),
+                        Ok(sent) => sent.join(calls),
                         Err(_) => return,
                     }
                 }
@@ -261,6 +280,15 @@ impl Writer {
             .iter()
             .map(|length| length.unwrap_or(0) + ROW as i64);
         Ok((old + more, bytes.sum()))
+    }
+}
+
+impl Sent {
+    fn join(self, calls: &mut Vec<Call>) {
+        match self {
+            Self::One(call) => calls.push(call),
+            Self::Together(together) => calls.extend(together),
+        }
     }
 }
 
