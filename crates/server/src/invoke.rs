@@ -152,7 +152,7 @@ impl Ingest {
     /// Takes an event of something that has happened already, so that nobody is left to be told that its function is not there,
     /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
     ///
-    /// It is on its way when this returns, as with [`Ingest::accept`].
+    /// It is on its way when this returns, so that events which are sent one after another are in that order.
     pub(crate) fn accept_done(
         &self,
         event: NewEvent,

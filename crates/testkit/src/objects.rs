@@ -1,10 +1,11 @@
 //! A client of the bucket server that signs as COS's do.
 
+use std::io::Write;
+use std::net::TcpStream;
+
 use hmac::{Hmac, KeyInit, Mac};
 use scf::SecretKey;
 use sha1::{Digest, Sha1};
-use std::io::Write;
-use std::net::TcpStream;
 
 use crate::Answer;
 use crate::client::{agent, now};

@@ -13,7 +13,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -201,7 +201,19 @@ impl SqliteQueue {
 
     fn write(&self, call: impl FnOnce(writer::Answer) -> Call) -> Later<'static, ()> {
         let (sender, answer) = oneshot::channel();
-        answered(self.calls.try_send(Sent::One(call(sender))).is_ok(), answer)
+        answered(self.send(Sent::One(call(sender))), answer)
+    }
+
+    /// Whether the thread will get it. Bytes of what it will not get wait no more.
+    fn send(&self, sent: Sent) -> bool {
+        let Err(TrySendError::Full(unsent) | TrySendError::Disconnected(unsent)) =
+            self.calls.try_send(sent)
+        else {
+            return true;
+        };
+        let length = unsent.length();
+        self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+        false
     }
 
     /// What keeps an event, if there is room for it, and who is to hear of it.
@@ -249,33 +261,21 @@ fn read<T: Send + 'static>(
 
 impl Queue for SqliteQueue {
     fn accept(&self, event: NewEvent) -> Later<'static, ()> {
-        let length = event.event.len();
-        let (call, answer) = match self.admit(event) {
-            Ok(admitted) => admitted,
-            Err(error) => return Box::pin(async { Err(error) }),
-        };
-        let sent = self.calls.try_send(Sent::One(call));
-        if sent.is_err() {
-            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
+        match self.admit(event) {
+            Ok((call, answer)) => answered(self.send(Sent::One(call)), answer),
+            Err(error) => Box::pin(async { Err(error) }),
         }
-        answered(sent.is_ok(), answer)
     }
 
     fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>> {
         let mut calls = Vec::with_capacity(events.len());
-        let mut length = 0;
-        let mut admit = |event: NewEvent| {
-            let bytes = event.event.len();
+        let admitted = events.into_iter().map(|event| {
             let (call, answer) = self.admit(event)?;
             calls.push(call);
-            length += bytes;
             Ok(answer)
-        };
-        let admitted: Vec<Result<_, QueueError>> = events.into_iter().map(&mut admit).collect();
-        let sent = calls.is_empty() || self.calls.try_send(Sent::Together(calls)).is_ok();
-        if !sent {
-            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-        }
+        });
+        let admitted: Vec<Result<_, QueueError>> = admitted.collect();
+        let sent = calls.is_empty() || self.send(Sent::Together(calls));
         let answers = admitted.into_iter().map(|admitted| match admitted {
             Ok(answer) => answered(sent, answer),
             Err(error) => Box::pin(async { Err(error) }),

@@ -290,6 +290,14 @@ impl Sent {
             Self::Together(together) => calls.extend(together),
         }
     }
+
+    /// Bytes of its events.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::One(call) => call.length(),
+            Self::Together(together) => together.iter().map(Call::length).sum(),
+        }
+    }
 }
 
 impl Call {
