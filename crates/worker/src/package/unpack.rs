@@ -332,10 +332,14 @@ mod tests {
             (&[Plain("a", b""), Plain("a/b", b"")], "not a directory"),
         ];
         for (entries, expected) in rows {
-            let (into, result) = result(zipped(entries), &Limits::default());
-            let message = result.expect_err(expected);
+            let outer = tempfile::tempdir().expect("a directory");
+            let into = outer.path().join("into");
+            fs::create_dir(&into).expect("made");
+            let refusal = unpack(zipped(entries), &into, &Limits::default()).expect_err(expected);
+            let message = refusal.to_string();
             assert!(message.contains(expected), "{message}");
-            assert!(!into.path().join("../b").exists());
+            let beside = fs::read_dir(outer.path()).expect("listed").count();
+            assert_eq!(beside, 1, "something came out beside the package");
         }
     }
 
