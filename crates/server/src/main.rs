@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod ailing;
 mod app;
 mod buckets;
 mod cli;

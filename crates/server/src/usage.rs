@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 pub(crate) use self::journal::Journal;
+use crate::ailing::Ailing;
 use crate::telemetry::Record;
 
 /// How long entries of calls are gathered while others were written just before.
@@ -118,8 +119,7 @@ struct Inner {
     last: u64,
     /// The number up to which the ledger counts.
     counted: u64,
-    /// Whether the journal cannot be written; said once.
-    ailing: bool,
+    ailing: Ailing,
 }
 
 /// What is taken for a commit.
@@ -143,7 +143,7 @@ impl Pending {
             journal,
             last,
             counted,
-            ailing: false,
+            ailing: Ailing::default(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -158,14 +158,14 @@ impl Pending {
         match inner.journal.append(&entry, inner.counted) {
             Ok(number) => {
                 inner.last = number;
-                inner.ailing = false;
+                inner.ailing.works();
             }
             // It still counts with the next commit.
-            Err(error) if !inner.ailing => {
-                inner.ailing = true;
-                warn!(%error, "the journal of usage cannot be written; a kill before the next commit loses entries");
+            Err(error) => {
+                if let Some(times) = inner.ailing.failed() {
+                    warn!(%error, times, "the journal of usage cannot be written; a kill before the next commit loses entries");
+                }
             }
-            Err(_) => {}
         }
         add(&mut inner.sums, entry.account, entry.totals);
         first

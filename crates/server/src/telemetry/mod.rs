@@ -15,11 +15,13 @@ pub(crate) use text::{log_text, tail};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
+
+use crate::ailing::Ailing;
 
 /// Records that may wait for the writer.
 const QUEUE: usize = 65_536;
@@ -52,17 +54,30 @@ impl Telemetry {
         let (sender, inbox) = sync_channel(QUEUE);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let waiting = waiting_bytes.clone();
-        let mut writer = store.clone();
+        let writer = store.clone();
         let counted = metrics.clone();
         let thread = std::thread::Builder::new()
             .name("telemetry".into())
             .spawn(move || {
-                while let Ok(first) = inbox.recv() {
+                // At first, since what an earlier run left may be too much.
+                let mut first = None;
+                let mut ailing = Ailing::default();
+                loop {
                     let (batch, flushes) = gather(first, &inbox);
                     waiting.fetch_sub(batch.iter().map(Record::weight).sum(), Ordering::Relaxed);
-                    if let Err(e) = writer.write(&batch) {
-                        error!(error = %e, records = batch.len(), "log records are lost");
+                    let written = writer.write(&batch);
+                    if written.is_err() {
                         counted.records_dropped(batch.len());
+                    }
+                    // Also after a failure: on a full disk it makes room for the next batch.
+                    match written.and(writer.clean()) {
+                        Ok(()) if ailing.works() => info!("log records are kept again"),
+                        Ok(()) => {}
+                        Err(error) => {
+                            if let Some(times) = ailing.failed() {
+                                error!(%error, times, "log records are lost");
+                            }
+                        }
                     }
                     let asked = !flushes.is_empty();
                     for done in flushes {
@@ -72,6 +87,11 @@ impl Telemetry {
                         // Whoever reports does not wake a thread that is not waiting for it.
                         std::thread::park_timeout(LINGER);
                     }
+                    first = match inbox.recv_timeout(store::CLEAN_EVERY) {
+                        Ok(message) => Some(message),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    };
                 }
             })?;
         Ok(Self {
@@ -117,10 +137,10 @@ impl Telemetry {
 }
 
 /// What has come since the writer last looked.
-fn gather(first: Message, inbox: &Receiver<Message>) -> (Vec<Record>, Vec<SyncSender<()>>) {
+fn gather(first: Option<Message>, inbox: &Receiver<Message>) -> (Vec<Record>, Vec<SyncSender<()>>) {
     let mut batch = Vec::new();
     let mut flushes = Vec::new();
-    for message in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
+    for message in first.into_iter().chain(inbox.try_iter().take(BATCH - 1)) {
         match message {
             Message::Record(record) => batch.push(*record),
             Message::Flush(done) => flushes.push(done),

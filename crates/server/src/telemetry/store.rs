@@ -4,7 +4,7 @@
 //! "between these times" and "this request" alike, and rows are appended rather than scattered.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{AccountId, FunctionName, Namespace, RequestId, Timestamp};
@@ -114,8 +114,12 @@ struct Writer {
 
 /// Bytes of an answer that are kept beside the log.
 const ANSWER_KEPT: usize = 64 << 10;
-/// How often the oldest rows are looked at.
-const CLEAN_EVERY: Duration = Duration::from_secs(60);
+/// How often rows past their retention are looked for.
+pub(super) const CLEAN_EVERY: Duration = Duration::from_secs(60);
+/// Rows removed in one transaction. A disk that is full has room for small ones, in what the log of writes had before.
+const REMOVED_AT_ONCE: i64 = 1000;
+/// Pages given back to the disk in one transaction, for the same reason.
+const PAGES_AT_ONCE: u64 = 256;
 
 const SCHEMA: &str = "
     PRAGMA auto_vacuum = INCREMENTAL;
@@ -174,12 +178,20 @@ impl Store {
     }
 
     /// Writes a batch in one transaction.
-    pub(super) fn write(&mut self, batch: &[Record]) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !batch.is_empty() {
-            writer.insert(batch)?;
+    pub(super) fn write(&self, batch: &[Record]) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
         }
-        writer.clean_sometimes()
+        self.writer().insert(batch)
+    }
+
+    /// Removes what is too old or too much.
+    pub(super) fn clean(&self) -> Result<(), StoreError> {
+        self.writer().clean()
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds rows.
@@ -270,61 +282,80 @@ impl Writer {
         Ok(transaction.commit()?)
     }
 
-    fn clean_sometimes(&mut self) -> Result<(), StoreError> {
-        if self
+    fn clean(&mut self) -> Result<(), StoreError> {
+        let due = self
             .cleaned
-            .is_some_and(|cleaned| cleaned.elapsed() < CLEAN_EVERY)
-        {
-            return Ok(());
-        }
-        self.cleaned = Some(Instant::now());
-        let oldest = crate::clock::now_ms() - self.settings.retention.as_millis() as i64;
-        let removed = self.remove_before(oldest)?;
-        if removed > 0 {
-            info!(removed, "removed log records past their retention");
+            .is_none_or(|cleaned| cleaned.elapsed() >= CLEAN_EVERY);
+        if due {
+            self.cleaned = Some(Instant::now());
+            let oldest = crate::clock::now_ms() - self.settings.retention.as_millis() as i64;
+            let removed = self.remove_before(&first_id(oldest))?;
+            if removed > 0 {
+                info!(removed, "removed log records past their retention");
+            }
         }
         self.shrink()
     }
 
-    fn remove_before(&self, time: Timestamp) -> Result<usize, StoreError> {
+    /// Removes all whose request id is smaller.
+    fn remove_before(&self, id: &[u8; 16]) -> Result<usize, StoreError> {
         // Per function, because the key starts with it.
-        let removed = self.connection.execute(
-            "DELETE FROM invocation WHERE (function, request) IN (
-                 SELECT i.function, i.request FROM function f JOIN invocation i ON i.function = f.id AND i.request < ?)",
-            params![first_id(time)],
+        let mut remove = self.connection.prepare_cached(
+            "DELETE FROM invocation WHERE (function, request, retry) IN (
+                 SELECT i.function, i.request, i.retry
+                 FROM function f JOIN invocation i ON i.function = f.id AND i.request < ? LIMIT ?)",
         )?;
-        Ok(removed)
+        let mut removed = 0;
+        loop {
+            let now = remove.execute(params![id, REMOVED_AT_ONCE])?;
+            removed += now;
+            if now < REMOVED_AT_ONCE as usize {
+                return Ok(removed);
+            }
+        }
     }
 
-    /// While the file is over its bound, removes the older half of what is kept.
+    /// While more is kept than the bound allows, removes the older half; then gives back what the file has too much.
     fn shrink(&self) -> Result<(), StoreError> {
-        let number = |pragma: &str| -> Result<u64, rusqlite::Error> {
-            self.connection
-                .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
-                .map(|n| n as u64)
-        };
-        for _ in 0..32 {
-            let used = (number("page_count")? - number("freelist_count")?) * number("page_size")?;
-            if used <= self.settings.max_bytes {
+        let bound = self.settings.max_bytes / self.number("page_size")?.max(1);
+        loop {
+            let used = self.number("page_count")? - self.number("freelist_count")?;
+            if used <= bound {
                 break;
             }
-            let span: (Option<i64>, Option<i64>) = self.connection.query_row(
-                "SELECT MIN(started), MAX(started) FROM invocation",
+            // By rows, not by time: a clock that was once years ahead or behind must not decide how much is left.
+            let next = self.connection.query_row(
+                "SELECT request FROM invocation ORDER BY request
+                 LIMIT 1 OFFSET (SELECT (COUNT(*) + 1) / 2 FROM invocation)",
                 [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?;
-            let (Some(first), Some(last)) = span else {
+                |row| row.get::<_, [u8; 16]>(0),
+            );
+            let removed = self.remove_before(&next.optional()?.unwrap_or([0xff; 16]))?;
+            if removed == 0 {
                 break;
-            };
-            let removed = self.remove_before(first + (last - first) / 2 + 1)?;
+            }
             warn!(
                 removed,
-                used, "the log store is over its size; the oldest records are removed"
+                "the log store is over its size (log_store_mb); the oldest records are removed"
             );
         }
-        self.connection
-            .execute_batch("PRAGMA incremental_vacuum(4096)")?;
+        let mut pages = self.number("page_count")?;
+        while pages > bound {
+            self.connection
+                .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+            let left = self.number("page_count")?;
+            if left == pages {
+                break;
+            }
+            pages = left;
+        }
         Ok(())
+    }
+
+    fn number(&self, pragma: &str) -> Result<u64, rusqlite::Error> {
+        self.connection
+            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .map(|number| number as u64)
     }
 }
 
@@ -390,6 +421,7 @@ fn bound(time: Timestamp, rest: u8) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::text;
     use super::*;
 
     /// As version 1 made it. Never edit: it stands for what is on users' disks.
@@ -408,6 +440,56 @@ mod tests {
         INSERT INTO invocation VALUES (1, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '3', 'four');
         PRAGMA user_version = 1;
     ";
+
+    #[test]
+    fn a_store_over_its_size_keeps_the_younger_half_whatever_the_clock_did() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("logs.sqlite");
+        let settings = Settings {
+            retention: Duration::from_secs(3600),
+            max_bytes: 1 << 20,
+        };
+        let store = Store::open(&path, settings).expect("a store");
+        let now = crate::clock::now_ms();
+        let records = |from: u16| -> Vec<Record> {
+            let record = |n: u16| {
+                let mut id = bound(now, 0);
+                id[6..8].copy_from_slice(&n.to_be_bytes());
+                Record {
+                    request: RequestId::from_bytes(id),
+                    // Each is said to have started when the clock was a year behind, or ahead.
+                    started: now + [-1, 1][n as usize % 2] * 365 * 86_400_000,
+                    log: vec![b'x'; 4000].into(),
+                    ..text::tests::record()
+                }
+            };
+            (from..from + 100).map(record).collect()
+        };
+        for batch in 0..20 {
+            store.write(&records(batch * 100)).expect("written");
+            store.clean().expect("cleaned");
+        }
+        let connection = Connection::open(&path).expect("a file");
+        let count = |condition: &str| -> i64 {
+            let query = format!("SELECT COUNT(*) FROM invocation WHERE {condition}");
+            let count = connection.query_row(&query, [], |row| row.get(0));
+            count.expect("counted")
+        };
+        let last = first_id(now);
+        let youngest = format!(
+            "request >= x'{}'",
+            hex(&[&last[..6], &[0x07, 0x6c]].concat())
+        );
+        assert_eq!(count(&youngest), 100, "the youngest hundred are all there");
+        assert!((100..300).contains(&count("1")), "{}", count("1"));
+        drop((store, connection));
+        let bytes = std::fs::metadata(&path).expect("a file").len();
+        assert!(bytes <= settings.max_bytes, "{bytes} bytes");
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 
     #[test]
     fn a_store_of_version_1_is_read() {

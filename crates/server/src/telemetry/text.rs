@@ -88,14 +88,14 @@ fn megabytes(bytes: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
     use model::{
         AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage, Version,
     };
 
-    fn record() -> Record {
+    pub(in crate::telemetry) fn record() -> Record {
         Record {
             request: RequestId::from_bytes([0; 16]),
             function: FunctionKey {

@@ -252,7 +252,8 @@ impl Runner {
             .settle(seq, status, settled.clone(), usage.clone())
             .await
         {
-            warn!(request = %kept.request, %error, "what came of an event cannot be written; it is tried again");
+            // The writer says it aloud, once for all.
+            debug!(request = %kept.request, %error, "what came of an event cannot be written; it is tried again");
             tokio::time::sleep(SETTLE_AGAIN).await;
         }
         self.shared.metrics.event(step);

@@ -29,6 +29,7 @@ use super::{
     Arrival, Backlog, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent, Next, Queue,
     QueueClock, QueueError, Settled,
 };
+use crate::ailing::Ailing;
 use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
 
 /// Writes that may wait for the thread.
@@ -179,6 +180,7 @@ impl SqliteQueue {
             cleaned: clock.now(),
             synced: true,
             level: None,
+            ailing: Ailing::default(),
             metered: None,
             lanes: std::collections::HashMap::new(),
         };

@@ -10,10 +10,11 @@ use dispatch::Time;
 use model::StatusCode;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::settle::{Batch, Changes};
 use super::{Budget, Counts, ROW, unavailable};
+use crate::ailing::Ailing;
 use crate::queue::{Arrival, NewEvent, QueueClock, QueueError, Settled};
 use crate::usage::{Entry, GATHER, Gathered, Pending};
 
@@ -68,6 +69,7 @@ pub(super) struct Writer {
     pub(super) synced: bool,
     /// Whether commits are synced, as the connection was told last.
     pub(super) level: Option<bool>,
+    pub(super) ailing: Ailing,
     /// When entries of calls were committed last.
     pub(super) metered: Option<Instant>,
     pub(super) lanes: HashMap<String, i64>,
@@ -133,6 +135,9 @@ impl Writer {
         let synced = promised || sync;
         match self.try_commit(now, &calls, &metered, synced) {
             Ok((results, changes)) => {
+                if self.ailing.works() {
+                    info!("events and usage are written again");
+                }
                 self.lanes.extend(changes.lanes);
                 add(&self.counts.events, changes.events);
                 add(&self.counts.bytes, changes.bytes);
@@ -153,7 +158,9 @@ impl Writer {
             Err(e) => {
                 self.pending.give_back(metered);
                 let why = unavailable(e);
-                error!(error = %why, writes = calls.len(), "events and usage cannot be written");
+                if let Some(times) = self.ailing.failed() {
+                    error!(error = %why, times, "events and usage cannot be written; it is tried again");
+                }
                 for call in calls {
                     call.answer(Err(why.clone()));
                 }
