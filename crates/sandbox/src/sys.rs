@@ -487,6 +487,17 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
+/// Sends what a non-blocking socket takes at this moment, whatever a reactor believes of it.
+///
+/// # Errors
+/// `WouldBlock` when it takes nothing; the system's error otherwise.
+pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL);
+    // SAFETY: the pointer and the length are those of one live slice.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// Asks for short turns on the processor for this thread and for all that it starts: where many are busy, one that
 /// wakes is heard soon. How much of the processor each has stays as it is. Kernels before 6.12 take no such wish.
 ///

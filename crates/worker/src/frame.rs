@@ -1,9 +1,17 @@
 //! Frames to and from a guest, see [`sandbox::wire`]. Everything read here is a guest's and not trusted.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
 use sandbox::wire::{self, Kind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// A header, and the status after it.
+const HEAD: usize = wire::HEADER + 2;
+/// What is read at a time while a frame's length is not known. Most frames are shorter.
+const CHUNK: usize = 4096;
 
 /// A frame from a guest.
 #[derive(Debug)]
@@ -25,38 +33,165 @@ pub(crate) fn invoke(context: &[u8], event: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Writes a whole frame.
-pub(crate) async fn write(
-    socket: &mut (impl AsyncWriteExt + Unpin),
-    frame: &[u8],
-) -> io::Result<()> {
-    socket.write_all(frame).await
+/// A guest's socket.
+///
+/// The reactor watches for what arrives alone, as it does for the reading end of a pipe. A stream of the unix family is ready for
+/// writing anew whenever the other side has read, so that watching for both, as `tokio::net::UnixStream` does, wakes a thread for
+/// nothing with every request.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: pipe::Receiver,
+    /// What came beyond the last frame.
+    surplus: Vec<u8>,
 }
 
-/// Reads one frame of the expected kind, its body at most `limit` bytes.
-pub(crate) async fn read(
-    socket: &mut (impl AsyncReadExt + Unpin),
-    expected: Kind,
-    limit: usize,
-) -> io::Result<Incoming> {
-    let mut head = [0; wire::HEADER + 2];
-    socket.read_exact(&mut head).await?;
-    let (header, status) = head.split_at(wire::HEADER);
-    let header: &[u8; wire::HEADER] = header.try_into().map_err(io::Error::other)?;
-    let (kind, length) = wire::parse_header(header);
-    if kind != Some(expected) || length < 2 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not the frame that was due",
-        ));
+impl Socket {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            fd: pipe::Receiver::from_owned_fd_unchecked(socket.into())?,
+            surplus: Vec::new(),
+        })
     }
-    if length - 2 > limit {
-        return Ok(Incoming::TooLarge);
+
+    /// Writes a whole frame.
+    pub(crate) async fn write(&self, mut frame: &[u8]) -> io::Result<()> {
+        // Seldom made: a frame is larger than the socket's buffer.
+        let mut room: Option<pipe::Sender> = None;
+        while !frame.is_empty() {
+            let sent = match &room {
+                None => sandbox::send_now(self.fd.as_fd(), frame),
+                Some(room) => {
+                    room.writable().await?;
+                    room.try_write(frame)
+                }
+            };
+            match sent {
+                Ok(sent) => frame = &frame[sent..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if room.is_none() {
+                        let own = self.fd.as_fd().try_clone_to_owned()?;
+                        room = Some(pipe::Sender::from_owned_fd_unchecked(own)?);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
-    let mut body = vec![0; length - 2];
-    socket.read_exact(&mut body).await?;
-    Ok(Incoming::Answer {
-        status: u16::from_le_bytes([status[0], status[1]]),
-        body,
-    })
+
+    /// Reads one frame of the expected kind, its body at most `limit` bytes.
+    pub(crate) async fn read(&mut self, expected: Kind, limit: usize) -> io::Result<Incoming> {
+        let mut frame = std::mem::take(&mut self.surplus);
+        while frame.len() < HEAD {
+            let mut chunk = [0; CHUNK];
+            let got = self.read_some(&mut chunk).await?;
+            frame.extend_from_slice(&chunk[..got]);
+        }
+        let (kind, length) = match frame.first_chunk::<{ wire::HEADER }>() {
+            Some(header) => wire::parse_header(header),
+            None => (None, 0),
+        };
+        if kind != Some(expected) || length < 2 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not the frame that was due",
+            ));
+        }
+        let (body, status) = (length - 2, [frame[wire::HEADER], frame[wire::HEADER + 1]]);
+        if body > limit {
+            return Ok(Incoming::TooLarge);
+        }
+        let mut have = frame.len();
+        if have > HEAD + body {
+            self.surplus = frame.split_off(HEAD + body);
+        }
+        frame.resize(HEAD + body, 0);
+        while have < frame.len() {
+            have += self.read_some(&mut frame[have..]).await?;
+        }
+        frame.drain(..HEAD);
+        Ok(Incoming::Answer {
+            status: u16::from_le_bytes(status),
+            body: frame,
+        })
+    }
+
+    /// Reads at least one byte.
+    async fn read_some(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.fd.read(into).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            got => Ok(got),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn answer(status: u16, body: &[u8]) -> Vec<u8> {
+        let mut frame = wire::header(Kind::Answer, 2 + body.len()).to_vec();
+        frame.extend_from_slice(&status.to_le_bytes());
+        frame.extend_from_slice(body);
+        frame
+    }
+
+    async fn body(socket: &mut Socket) -> io::Result<Vec<u8>> {
+        match socket.read(Kind::Answer, 1 << 20).await? {
+            Incoming::Answer { status: 200, body } => Ok(body),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_are_told_apart_however_they_arrive() {
+        let (mut guest, own) = UnixStream::pair().expect("a pair");
+        let mut own = Socket::new(own).expect("watched");
+        let large = vec![7; 300_000];
+        guest
+            .write_all(&[answer(200, b"one"), answer(200, b""), answer(200, b"three")].concat())
+            .expect("written");
+        for expected in [b"one".as_slice(), b"", b"three"] {
+            assert_eq!(body(&mut own).await.expect("a frame"), expected);
+        }
+        let piecemeal = answer(200, &large);
+        let writer = std::thread::spawn(move || {
+            for piece in [&piecemeal[..3], &piecemeal[3..9], &piecemeal[9..]] {
+                guest.write_all(piece).expect("written");
+            }
+        });
+        assert_eq!(body(&mut own).await.expect("a frame"), large);
+        writer.join().expect("written");
+        let end = body(&mut own).await.expect_err("the guest has gone");
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_due_or_too_large_is_refused() {
+        let (mut guest, own) = UnixStream::pair().expect("a pair");
+        let mut own = Socket::new(own).expect("watched");
+        guest.write_all(&answer(200, b"12345")).expect("written");
+        let read = own.read(Kind::Answer, 4).await.expect("a header");
+        assert!(matches!(read, Incoming::TooLarge), "{read:?}");
+        guest.write_all(&answer(200, b"12345")).expect("written");
+        let other = own.read(Kind::Ready, 99).await.expect_err("an answer");
+        assert_eq!(other.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_frame_larger_than_the_socket_waits_for_its_reader() {
+        let (mut guest, own) = UnixStream::pair().expect("a pair");
+        let own = Socket::new(own).expect("watched");
+        let frame = vec![3; 4 << 20];
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; 4 << 20];
+            guest.read_exact(&mut got).map(|()| got)
+        });
+        own.write(&frame).await.expect("written");
+        assert_eq!(reader.join().expect("read").expect("all"), frame);
+    }
 }

@@ -14,13 +14,12 @@ use sandbox::cgroup::Limits;
 use sandbox::guest::ExitStatus;
 use sandbox::wire::{self, Kind};
 use serde::Deserialize;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::assignment::{Assignment, Entry};
-use crate::frame::{self, Incoming};
+use crate::frame::{self, Incoming, Socket};
 use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
@@ -67,7 +66,7 @@ struct Web {
 
 #[derive(Debug)]
 struct Channel {
-    socket: UnixStream,
+    socket: Socket,
     log: pipe::Receiver,
 }
 
@@ -145,11 +144,7 @@ impl Instance {
             blank.process.cut_off().map_err(Error::from)?;
         }
         let entry = assign(&blank, &spec, credentials.as_ref(), &bounds)?;
-        blank
-            .socket
-            .set_nonblocking(true)
-            .map_err(Error::io("prepare the socket"))?;
-        let socket = UnixStream::from_std(blank.socket).map_err(Error::io("prepare the socket"))?;
+        let socket = Socket::new(blank.socket).map_err(Error::io("prepare the socket"))?;
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
@@ -377,9 +372,9 @@ impl Instance {
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
-                    frame::write(socket, frame).await?;
+                    socket.write(frame).await?;
                 }
-                frame::read(socket, expected, room).await
+                socket.read(expected, room).await
             };
             // One timer for both, since almost none fires.
             let begun = tokio::time::Instant::now();

@@ -16,6 +16,7 @@ use super::Entry;
 const TURN: u64 = 1 << 20;
 /// Bytes of a file beyond which nothing is appended: the ledger has not been written for long.
 const MOST: u64 = 64 << 20;
+const PAGE: usize = 4096;
 /// Length and checksum of a record.
 const HEAD: usize = 8;
 
@@ -105,9 +106,13 @@ impl Part {
             .truncate(false)
             .open(path)?;
         let length = file.metadata()?.len();
-        if length < TURN {
-            // Where there is no room for it, appending fails later.
-            let _ = file.write_all_at(&vec![0; (TURN - length) as usize], length);
+        // Page by page: what is written at once the system keeps in one piece, and goes through all of it for each entry.
+        for at in (length..TURN).step_by(PAGE) {
+            let page = (TURN - at).min(PAGE as u64) as usize;
+            if file.write_all_at(&[0; PAGE][..page], at).is_err() {
+                // There is no room for it; appending fails later.
+                break;
+            }
         }
         let mut bytes = Vec::new();
         file.by_ref().take(2 * MOST).read_to_end(&mut bytes)?;
