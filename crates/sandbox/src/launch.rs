@@ -95,6 +95,8 @@ pub fn zygote() -> Result<Confined> {
     // 1. End with virga: a guest never outlives the one who meters it.
     sys::die_with_parent().step("follow the parent")?;
     sys::new_session();
+    // How its guests share the processors with virga; a kernel may not know it, and they are right without it.
+    let _ = sys::patient_turns();
     // 2. What to become.
     let mut bytes = vec![0; SPEC_MAX];
     let (length, _) =

@@ -504,6 +504,19 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// The system's error.
 pub fn short_turns() -> io::Result<()> {
+    turns(libc::SCHED_OTHER)
+}
+
+/// The same, and besides: who wakes waits for the turn of who runs to end. For instances, of which many wake when virga has
+/// something for them: without it, virga would be interrupted at each.
+///
+/// # Errors
+/// The system's error.
+pub(crate) fn patient_turns() -> io::Result<()> {
+    turns(libc::SCHED_BATCH)
+}
+
+fn turns(policy: libc::c_int) -> io::Result<()> {
     /// `struct sched_attr` of its first version, include/uapi/linux/sched/types.h.
     #[repr(C)]
     #[derive(Default)]
@@ -520,6 +533,7 @@ pub fn short_turns() -> io::Result<()> {
     const TURN_NS: u64 = 300_000;
     let wish = Attributes {
         size: mem::size_of::<Attributes>() as u32,
+        policy: policy.cast_unsigned(),
         runtime_ns: TURN_NS,
         ..Attributes::default()
     };
