@@ -182,6 +182,8 @@ pub struct Slot {
     peak: File,
     freezer: File,
     kills_before: u64,
+    /// What holds now, where that is known.
+    limits: Option<Limits>,
 }
 
 impl Slot {
@@ -204,6 +206,7 @@ impl Slot {
             freezer: open(&freezing.join(freezer), false, true)?,
             directories,
             kills_before: 0,
+            limits: None,
         })
     }
 
@@ -236,30 +239,54 @@ impl Slot {
     /// # Errors
     /// The limit that the host refused.
     pub fn set(&mut self, limits: &Limits) -> Result<()> {
-        let quota = u64::from(limits.cpu_milli) * PERIOD_US / 1000;
+        // Most of them are a blank's and its function's alike, and each write is a part of a cold start.
+        let before = self.limits.take();
+        let changes = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
+        let quota = (u64::from(limits.cpu_milli) * PERIOD_US / 1000).max(1000);
+        let [memory, weight, milli, pids] = [
+            changes(|limits| limits.memory_bytes),
+            changes(|limits| limits.cpu_weight.into()),
+            changes(|limits| limits.cpu_milli.into()),
+            changes(|limits| limits.pids.into()),
+        ];
         match self.version {
             Version::V1 => {
-                let [memory, cpu, pids, _] = [0, 1, 2, 3].map(|i| self.directories[i].clone());
-                self.set_v1_memory(&memory, limits.memory_bytes)?;
-                write(&cpu.join("cpu.shares"), shares(limits.cpu_weight))?;
-                write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
-                write(&cpu.join("cpu.cfs_quota_us"), quota.max(1000))?;
-                write(&pids.join("pids.max"), u64::from(limits.pids))?;
+                let [memory_in, cpu, pids_in] = [0, 1, 2].map(|i| &self.directories[i]);
+                if memory {
+                    set_v1_memory(memory_in, limits.memory_bytes)?;
+                }
+                if weight {
+                    write(&cpu.join("cpu.shares"), shares(limits.cpu_weight))?;
+                }
+                if milli {
+                    write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
+                    write(&cpu.join("cpu.cfs_quota_us"), quota)?;
+                }
+                if pids {
+                    write(&pids_in.join("pids.max"), limits.pids.into())?;
+                }
             }
             Version::V2 => {
-                let directory = self.directories[0].clone();
-                write(&directory.join("memory.max"), limits.memory_bytes)?;
-                write_if_there(&directory.join("memory.swap.max"), 0)?;
-                // One out-of-memory kill ends the whole instance: half a process tree is of no use.
-                write_if_there(&directory.join("memory.oom.group"), 1)?;
-                write(&directory.join("cpu.weight"), u64::from(limits.cpu_weight))?;
-                write_text(
-                    &directory.join("cpu.max"),
-                    &format!("{} {PERIOD_US}", quota.max(1000)),
-                )?;
-                write(&directory.join("pids.max"), u64::from(limits.pids))?;
+                let directory = &self.directories[0];
+                if memory {
+                    write(&directory.join("memory.max"), limits.memory_bytes)?;
+                    write_if_there(&directory.join("memory.swap.max"), 0)?;
+                    // One out-of-memory kill ends the whole instance: half a process tree is of no use.
+                    write_if_there(&directory.join("memory.oom.group"), 1)?;
+                }
+                if weight {
+                    write(&directory.join("cpu.weight"), limits.cpu_weight.into())?;
+                }
+                if milli {
+                    let text = format!("{quota} {PERIOD_US}");
+                    write_text(&directory.join("cpu.max"), &text)?;
+                }
+                if pids {
+                    write(&directory.join("pids.max"), limits.pids.into())?;
+                }
             }
         }
+        self.limits = Some(*limits);
         Ok(())
     }
 
@@ -267,26 +294,13 @@ impl Slot {
     ///
     /// # Errors
     /// The system's error.
-    pub fn weigh(&self, weight: u32) -> Result<()> {
-        match self.version {
-            Version::V1 => write(&self.directories[1].join("cpu.shares"), shares(weight)),
-            Version::V2 => write(&self.directories[0].join("cpu.weight"), u64::from(weight)),
-        }
-    }
-
-    fn set_v1_memory(&self, memory: &Path, bytes: u64) -> Result<()> {
-        let (limit, with_swap) = (
-            memory.join("memory.limit_in_bytes"),
-            memory.join("memory.memsw.limit_in_bytes"),
-        );
-        // The limit with swap may never be below the one without, so the order depends on the direction.
-        if write_if_there(&with_swap, bytes).is_err()
-            || read_number(&limit).is_ok_and(|old| old > bytes)
-        {
-            write(&limit, bytes)?;
-            write_if_there(&with_swap, bytes)
-        } else {
-            write(&limit, bytes)
+    pub fn weigh(&mut self, weight: u32) -> Result<()> {
+        match self.limits {
+            Some(limits) => self.set(&Limits {
+                cpu_weight: weight,
+                ..limits
+            }),
+            None => Ok(()),
         }
     }
 
@@ -373,6 +387,22 @@ impl Slot {
             // What is left is emptied at the next start.
             let _ = fs::remove_dir(directory);
         }
+    }
+}
+
+fn set_v1_memory(memory: &Path, bytes: u64) -> Result<()> {
+    let (limit, with_swap) = (
+        memory.join("memory.limit_in_bytes"),
+        memory.join("memory.memsw.limit_in_bytes"),
+    );
+    // The limit with swap may never be below the one without, so the order depends on the direction.
+    if write_if_there(&with_swap, bytes).is_err()
+        || read_number(&limit).is_ok_and(|old| old > bytes)
+    {
+        write(&limit, bytes)?;
+        write_if_there(&with_swap, bytes)
+    } else {
+        write(&limit, bytes)
     }
 }
 
