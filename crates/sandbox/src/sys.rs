@@ -504,7 +504,7 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// The system's error.
 pub fn short_turns() -> io::Result<()> {
-    turns(libc::SCHED_OTHER)
+    turns(libc::SCHED_OTHER, 100_000)
 }
 
 /// The same, and besides: who wakes waits for the turn of who runs to end. For instances, of which many wake when virga has
@@ -513,10 +513,10 @@ pub fn short_turns() -> io::Result<()> {
 /// # Errors
 /// The system's error.
 pub(crate) fn patient_turns() -> io::Result<()> {
-    turns(libc::SCHED_BATCH)
+    turns(libc::SCHED_BATCH, 300_000)
 }
 
-fn turns(policy: libc::c_int) -> io::Result<()> {
+fn turns(policy: libc::c_int, nanoseconds: u64) -> io::Result<()> {
     /// `struct sched_attr` of its first version, include/uapi/linux/sched/types.h.
     #[repr(C)]
     #[derive(Default)]
@@ -530,11 +530,10 @@ fn turns(policy: libc::c_int) -> io::Result<()> {
         deadline_ns: u64,
         period_ns: u64,
     }
-    const TURN_NS: u64 = 300_000;
     let wish = Attributes {
         size: mem::size_of::<Attributes>() as u32,
         policy: policy.cast_unsigned(),
-        runtime_ns: TURN_NS,
+        runtime_ns: nanoseconds,
         ..Attributes::default()
     };
     // SAFETY: the kernel reads as many bytes of the live value as its first field says.
