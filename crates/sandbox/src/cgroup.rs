@@ -241,50 +241,18 @@ impl Slot {
     pub fn set(&mut self, limits: &Limits) -> Result<()> {
         // Most of them are a blank's and its function's alike, and each write is a part of a cold start.
         let before = self.limits.take();
-        let changes = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
-        let quota = (u64::from(limits.cpu_milli) * PERIOD_US / 1000).max(1000);
-        let [memory, weight, milli, pids] = [
-            changes(|limits| limits.memory_bytes),
-            changes(|limits| limits.cpu_weight.into()),
-            changes(|limits| limits.cpu_milli.into()),
-            changes(|limits| limits.pids.into()),
-        ];
-        match self.version {
-            Version::V1 => {
-                let [memory_in, cpu, pids_in] = [0, 1, 2].map(|i| &self.directories[i]);
-                if memory {
-                    set_v1_memory(memory_in, limits.memory_bytes)?;
-                }
-                if weight {
-                    write(&cpu.join("cpu.shares"), shares(limits.cpu_weight))?;
-                }
-                if milli {
-                    write(&cpu.join("cpu.cfs_period_us"), PERIOD_US)?;
-                    write(&cpu.join("cpu.cfs_quota_us"), quota)?;
-                }
-                if pids {
-                    write(&pids_in.join("pids.max"), limits.pids.into())?;
-                }
-            }
-            Version::V2 => {
-                let directory = &self.directories[0];
-                if memory {
-                    write(&directory.join("memory.max"), limits.memory_bytes)?;
-                    write_if_there(&directory.join("memory.swap.max"), 0)?;
-                    // One out-of-memory kill ends the whole instance: half a process tree is of no use.
-                    write_if_there(&directory.join("memory.oom.group"), 1)?;
-                }
-                if weight {
-                    write(&directory.join("cpu.weight"), limits.cpu_weight.into())?;
-                }
-                if milli {
-                    let text = format!("{quota} {PERIOD_US}");
-                    write_text(&directory.join("cpu.max"), &text)?;
-                }
-                if pids {
-                    write(&directory.join("pids.max"), limits.pids.into())?;
-                }
-            }
+        let differs = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
+        if differs(|limits| limits.memory_bytes) {
+            self.write_memory(limits.memory_bytes)?;
+        }
+        if differs(|limits| limits.cpu_weight.into()) {
+            self.write_weight(limits.cpu_weight)?;
+        }
+        if differs(|limits| limits.cpu_milli.into()) {
+            self.write_quota(u64::from(limits.cpu_milli) * PERIOD_US / 1000)?;
+        }
+        if differs(|limits| limits.pids.into()) {
+            write(&self.file(2, "pids.max"), limits.pids.into())?;
         }
         self.limits = Some(*limits);
         Ok(())
@@ -295,12 +263,60 @@ impl Slot {
     /// # Errors
     /// The system's error.
     pub fn weigh(&mut self, weight: u32) -> Result<()> {
-        match self.limits {
-            Some(limits) => self.set(&Limits {
-                cpu_weight: weight,
-                ..limits
-            }),
-            None => Ok(()),
+        let before = self.limits.take();
+        self.write_weight(weight)?;
+        self.limits = before.map(|limits| Limits {
+            cpu_weight: weight,
+            ..limits
+        });
+        Ok(())
+    }
+
+    /// A file of a controller, whose place under version 1 is given.
+    fn file(&self, controller: usize, name: &str) -> PathBuf {
+        let place = match self.version {
+            Version::V1 => controller,
+            Version::V2 => 0,
+        };
+        self.directories[place].join(name)
+    }
+
+    fn write_weight(&self, weight: u32) -> Result<()> {
+        match self.version {
+            Version::V1 => write(&self.file(1, "cpu.shares"), shares(weight)),
+            Version::V2 => write(&self.file(1, "cpu.weight"), weight.into()),
+        }
+    }
+
+    fn write_quota(&self, microseconds: u64) -> Result<()> {
+        let quota = microseconds.max(1000);
+        match self.version {
+            Version::V1 => {
+                write(&self.file(1, "cpu.cfs_period_us"), PERIOD_US)?;
+                write(&self.file(1, "cpu.cfs_quota_us"), quota)
+            }
+            Version::V2 => write_text(&self.file(1, "cpu.max"), &format!("{quota} {PERIOD_US}")),
+        }
+    }
+
+    fn write_memory(&self, bytes: u64) -> Result<()> {
+        let of = |name| self.file(0, name);
+        if self.version == Version::V2 {
+            write(&of("memory.max"), bytes)?;
+            write_if_there(&of("memory.swap.max"), 0)?;
+            // One out-of-memory kill ends the whole instance: half a process tree is of no use.
+            return write_if_there(&of("memory.oom.group"), 1);
+        }
+        let limit = of("memory.limit_in_bytes");
+        let with_swap = of("memory.memsw.limit_in_bytes");
+        // The limit with swap may never be below the one without, so the order depends on the direction.
+        if write_if_there(&with_swap, bytes).is_err()
+            || read_number(&limit).is_ok_and(|old| old > bytes)
+        {
+            write(&limit, bytes)?;
+            write_if_there(&with_swap, bytes)
+        } else {
+            write(&limit, bytes)
         }
     }
 
@@ -387,22 +403,6 @@ impl Slot {
             // What is left is emptied at the next start.
             let _ = fs::remove_dir(directory);
         }
-    }
-}
-
-fn set_v1_memory(memory: &Path, bytes: u64) -> Result<()> {
-    let (limit, with_swap) = (
-        memory.join("memory.limit_in_bytes"),
-        memory.join("memory.memsw.limit_in_bytes"),
-    );
-    // The limit with swap may never be below the one without, so the order depends on the direction.
-    if write_if_there(&with_swap, bytes).is_err()
-        || read_number(&limit).is_ok_and(|old| old > bytes)
-    {
-        write(&limit, bytes)?;
-        write_if_there(&with_swap, bytes)
-    } else {
-        write(&limit, bytes)
     }
 }
 
