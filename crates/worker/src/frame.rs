@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use sandbox::wire::{self, Kind};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 /// A header, and the status after it.
@@ -55,39 +55,35 @@ impl Socket {
     }
 
     /// Writes a whole frame.
-    pub(crate) async fn write(&self, mut frame: &[u8]) -> io::Result<()> {
-        // Seldom made: a frame is larger than the socket's buffer.
-        let mut room: Option<pipe::Sender> = None;
-        while !frame.is_empty() {
-            let sent = match &room {
-                None => sandbox::send_now(self.fd.as_fd(), frame),
-                Some(room) => {
-                    room.writable().await?;
-                    room.try_write(frame)
-                }
-            };
-            match sent {
-                Ok(sent) => frame = &frame[sent..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if room.is_none() {
-                        let own = self.fd.as_fd().try_clone_to_owned()?;
-                        room = Some(pipe::Sender::from_owned_fd_unchecked(own)?);
-                    }
-                }
-                Err(e) => return Err(e),
+    pub(crate) async fn write(&self, frame: &[u8]) -> io::Result<()> {
+        let sent = match sandbox::send_now(self.fd.as_fd(), frame) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                0
             }
+            sent => sent?,
+        };
+        if sent == frame.len() {
+            return Ok(());
         }
-        Ok(())
+        // Seldom: it is larger than the socket's buffer.
+        let own = self.fd.as_fd().try_clone_to_owned()?;
+        let mut room = pipe::Sender::from_owned_fd_unchecked(own)?;
+        room.write_all(&frame[sent..]).await
     }
 
     /// Reads one frame of the expected kind, its body at most `limit` bytes.
     pub(crate) async fn read(&mut self, expected: Kind, limit: usize) -> io::Result<Incoming> {
         let mut frame = std::mem::take(&mut self.surplus);
         while frame.len() < HEAD {
-            let mut chunk = [0; CHUNK];
-            let got = self.read_some(&mut chunk).await?;
-            frame.extend_from_slice(&chunk[..got]);
+            frame.reserve(CHUNK);
+            if self.fd.read_buf(&mut frame).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         let (kind, length) = match frame.first_chunk::<{ wire::HEADER }>() {
             Some(header) => wire::parse_header(header),
@@ -103,27 +99,20 @@ impl Socket {
         if body > limit {
             return Ok(Incoming::TooLarge);
         }
-        let mut have = frame.len();
+        let have = frame.len();
         if have > HEAD + body {
             self.surplus = frame.split_off(HEAD + body);
-        }
-        frame.resize(HEAD + body, 0);
-        while have < frame.len() {
-            have += self.read_some(&mut frame[have..]).await?;
+        } else {
+            frame.resize(HEAD + body, 0);
+            self.fd.read_exact(&mut frame[have..]).await?;
         }
         frame.drain(..HEAD);
+        // It may be kept for long, among many.
+        frame.shrink_to_fit();
         Ok(Incoming::Answer {
             status: u16::from_le_bytes(status),
             body: frame,
         })
-    }
-
-    /// Reads at least one byte.
-    async fn read_some(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.fd.read(into).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            got => Ok(got),
-        }
     }
 }
 
