@@ -71,11 +71,11 @@ impl Telemetry {
                     }
                     // Also after a failure: on a full disk it makes room for the next batch.
                     match written.and(writer.clean()) {
-                        Ok(()) if ailing.works() => info!("log records are kept again"),
+                        Ok(()) if ailing.works() => info!("the log store is written again"),
                         Ok(()) => {}
                         Err(error) => {
                             if let Some(times) = ailing.failed() {
-                                error!(%error, times, "log records are lost");
+                                error!(%error, times, "the log store cannot be written: records are lost, or old ones stay");
                             }
                         }
                     }

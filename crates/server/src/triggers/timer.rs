@@ -23,6 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use super::derived_id;
+use crate::ailing::Ailing;
 use crate::clock;
 use crate::invoke::{Ingest, IngestError};
 use crate::lineage::Depth;
@@ -94,6 +95,7 @@ impl Timers {
             latest: now.max(done),
             paused: None,
             held_up: false,
+            ailing: Ailing::default(),
             unwritten: false,
             written: Instant::now(),
         };
@@ -151,6 +153,8 @@ struct Keeper {
     paused: Option<Instant>,
     /// Whether the queue did not take the last event.
     held_up: bool,
+    /// Whether what was done cannot be written.
+    ailing: Ailing,
     /// Whether something was handed over since the last write.
     unwritten: bool,
     written: Instant,
@@ -269,10 +273,16 @@ impl Keeper {
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         match ended {
             Ok(Ended::Event(due, at, accepted)) => self.accepted(due, at, accepted),
-            Ok(Ended::Write(Ok(_))) => {}
+            Ok(Ended::Write(Ok(_))) => {
+                if self.ailing.works() {
+                    info!("what timers have done is written again");
+                }
+            }
             Ok(Ended::Write(Err(error))) => {
                 self.unwritten = true;
-                warn!(%error, "what timers have done cannot be written; it is tried again");
+                if let Some(times) = self.ailing.failed() {
+                    warn!(%error, times, "what timers have done cannot be written; it is tried again");
+                }
             }
             Err(error) => error!(%error, "an event of a timer was lost on its way"),
         }

@@ -159,7 +159,7 @@ impl Writer {
                 self.pending.give_back(metered);
                 let why = unavailable(e);
                 if let Some(times) = self.ailing.failed() {
-                    error!(error = %why, times, "events and usage cannot be written; it is tried again");
+                    error!(error = %why, times, "events and usage cannot be written");
                 }
                 for call in calls {
                     call.answer(Err(why.clone()));
