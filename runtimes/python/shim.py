@@ -57,7 +57,7 @@ def main():
     library.virga_wait.restype = ctypes.c_ssize_t
     library.virga_wait.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(ASSIGN_MAX)
-    warm()
+    warm(buffer)
     while library.virga_serve() == 0:
         # The interpreter's own fork runs the hooks that libraries have registered, so that the child draws
         # random numbers of its own.
@@ -70,13 +70,16 @@ def main():
         library.virga_forked(child)
     library.virga_settle()
     seed()
-    rehearse()
+    rehearse(buffer)
     length = library.virga_wait(buffer, ASSIGN_MAX)
-    config = json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
-    Instance(config).run()
+    Instance(read_config(buffer, length)).run()
 
 
-def warm():
+def read_config(buffer, length):
+    return json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
+
+
+def warm(buffer):
     for name in WARM:
         try:
             importlib.import_module(name)
@@ -96,7 +99,7 @@ def warm():
     logging.lastResort = last
     if "ssl" in sys.modules:
         sys.modules["ssl"].RAND_bytes(1)  # Its tables are made at the first draw.
-    rehearse()
+    rehearse(buffer)
     gc.collect()
     if hasattr(sys, "_debugmallocstats"):
         fill_pools()
@@ -138,34 +141,49 @@ def free_blocks():
     return [(int(size), int(free)) for size, free in rows]
 
 
-def rehearse():
-    """Does ahead of need, in each new process, what costs time but does not depend on the function.
+def rehearse(buffer):
+    """Lives the life of an instance ahead of need, in each new process, with a function of the platform's own.
 
     It touches memory that this process shares with the zygote, so that its pages are copied now and not while a
     request waits. The zygote has done the same, so that what is made at the first time is made once and shared.
     """
-    os.environ.update({"REHEARSAL_%d" % i: "-" * 40 for i in range(24)})
-    os.environ.clear()
     own = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, own)
-    rehearsal = importlib.import_module("rehearsal")
-    sys.path.remove(own)
-    del sys.modules["rehearsal"]
-    sys.path_importer_cache.pop(own, None)
-    json.loads(encode(rehearsal.main_handler({"a": [1, 2.5, None, "text"]}, {})).decode("utf-8"))
+    path, argv, main_module, known = sys.path[:], sys.argv[:], sys.modules["__main__"], set(sys.path_importer_cache)
+    told = encode({
+        "environment": {"REHEARSAL_%d" % number: "-" * 40 for number in range(24)},
+        "context": {"about_%d" % number: "-" * 20 for number in range(10)},
+        "handler": "rehearsal.main_handler",
+        "code": own,
+        "layers": LAYERS,
+        "memory_bytes": None,
+        "response_bytes": 1 << 20,
+    })
+    ctypes.memmove(buffer, told, len(told))
+    instance = Instance(read_config(buffer, len(told)))
+    instance.become()
+    instance.load()
+    instance.answer(dict(instance.context, request_id="0-0"), '{"a": [1, 2.5, null, "text"]}')
+    # It never was.
+    os.environ.clear()
+    sys.path[:], sys.argv[:] = path, argv
+    sys.modules["__main__"] = main_module
+    sys.modules.pop("rehearsal", None)
+    for place in set(sys.path_importer_cache) - known:
+        del sys.path_importer_cache[place]
 
 
 def seed():
     """Gives every generator of random numbers bytes of this process' own.
 
     OpenSSL's notice a fork by a change of pid, and that alone is not enough where pids repeat: every instance is the
-    same pid in its own namespace. Added bytes make them reseed before they are next drawn from. Python's own is not
-    seeded anew by a fork before 3.7.
+    same pid in its own namespace. Added bytes make them reseed before they are next drawn from. Python's own is
+    seeded anew by a fork, but not before 3.7.
     """
     ssl = sys.modules.get("ssl")
     if ssl is not None:
         ssl.RAND_add(os.urandom(32), 32.0)
-    random.seed()
+    if not hasattr(os, "register_at_fork"):
+        random.seed()
 
 
 class Instance:
@@ -177,11 +195,11 @@ class Instance:
         self.handler = None
         self.pid = os.getpid()
         self.pending = b""
+
+    def run(self):
         if hasattr(os, "register_at_fork"):
             # What a handler forks has no business with the platform.
             os.register_at_fork(after_in_child=close_socket)
-
-    def run(self):
         started = time.perf_counter()
         self.become()
         status, answer = self.load()
@@ -194,7 +212,11 @@ class Instance:
         if status != OK:
             os._exit(0)
         while True:
-            self.serve_one()
+            context, event = self.receive()
+            request = bytes.fromhex(context["request_id"].replace("-", ""))
+            status, answer = self.answer(context, event)
+            # An answer names its request, so that none that is left behind is taken for the next one's.
+            self.send(ANSWER, status, request + answer)
 
     def become(self):
         """Puts this process where the user's code expects to be."""
@@ -235,9 +257,7 @@ class Instance:
             return HANDLER_NOT_FOUND, failure("function %s not found in %s.py" % (name, path))
         return OK, None
 
-    def serve_one(self):
-        context, event = self.receive()
-        request = bytes.fromhex(context["request_id"].replace("-", ""))
+    def answer(self, context, event):
         try:
             event = json.loads(event)
             answer = self.handler(event, context)
@@ -256,8 +276,7 @@ class Instance:
             answer = failure(text % (len(answer), self.config["response_bytes"]))
             status, answer = TOO_LARGE, json.dumps(answer).encode("utf-8")
         self.flush()
-        # An answer names its request, so that none that is left behind is taken for the next one's.
-        self.send(ANSWER, status, request + answer)
+        return status, answer
 
     def leave(self, stop):
         """Ends this process as `sys.exit` would, without waiting for threads."""

@@ -214,6 +214,10 @@ fn begin() -> Result<&'static OwnedFd> {
     let filters = seccomp::compile().step("compile the filter")?;
     filters.allow_known().step("system call filter")?;
     let _ = FILTERS.set(filters);
+    // What no `exec` may ever gain again, here and in all copies.
+    if sys::effective_user() == 0 {
+        sys::drop_bounding_set().step("drop the bounding set")?;
+    }
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
     let ended = sys::signal_descriptor(libc::SIGCHLD).step("hear of ended processes")?;
     let ended = ENDED.get_or_init(|| ended);
@@ -351,11 +355,7 @@ fn settle(making: Making) -> Result<ForkRequest> {
     for (resource, value) in others.into_iter().chain(processes) {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    // 5. What no `exec` may ever gain again; this needs a privilege, and takes time better spent now.
-    if sys::effective_user() == 0 {
-        sys::drop_bounding_set().step("drop the bounding set")?;
-    }
-    // 6. What is refused of the known system calls; making the filter, too, takes time better spent now.
+    // 5. What is refused of the known system calls; making the filter, too, takes time better spent now.
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
@@ -366,14 +366,14 @@ fn settle(making: Making) -> Result<ForkRequest> {
 pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
     let becoming = BECOMING.get().ok_or_else(missing).step("user")?;
-    // 7. Wait, blank, until this process is given a function.
+    // 6. Wait, blank, until this process is given a function.
     let Assignment {
         length,
         trees,
         online,
     } = receive_assignment(buffer)?;
     if let Walls::Landlock { readable, writable } = &becoming.walls {
-        // 8. Without a cell they are directories of the host.
+        // 7. Without a cell they are directories of the host.
         let code = trees.first().ok_or_else(missing).step("code")?;
         sys::change_directory(code.as_fd()).step("enter the code")?;
         let walls = Landlock::around(readable, &trees, writable).step("landlock")?;
@@ -383,17 +383,17 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         sys::die_with_parent().step("follow the zygote")?;
         return Ok(length);
     }
-    // 8. The code and the layers, read-only mounts that virga made.
+    // 7. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 9. Without an address there is no way out; virga has closed the router's side, too.
+    // 8. Without an address there is no way out; virga has closed the router's side, too.
     if !online {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
-    // 10. No privilege from here on.
+    // 9. No privilege from here on.
     confine(
         becoming.uid,
         Landlock::inside(&[Path::new("/tmp")]).step("landlock")?,

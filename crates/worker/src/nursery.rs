@@ -1,14 +1,14 @@
 //! Keeps a zygote and its blanks: sandboxes made ahead of need that no user's code has touched.
 //!
 //! One thread per zygote: the kernel ties a zygote's life to the thread that started it, and forking is
-//! serial anyway. A cold start takes a blank and the thread makes the next one behind its back; a start
+//! serial anyway. A cold start takes a blank and the thread makes the next one when it has ended; a start
 //! that finds none goes before such refills, and makes the thread keep more of them for a while.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ use crate::process::{self, Home, Process, Room};
 
 /// How many times as many blanks as usual are kept where starts find none.
 const GROWTH_MAX: usize = 4;
+/// How long a start that took a blank is let alone before another is made, where half of them are left: making one takes
+/// more of the processors than the start itself.
+const REST: Duration = Duration::from_millis(8);
 /// How long more than the usual number are kept since they were last short.
 const SHRINK_AFTER: Duration = Duration::from_secs(5);
 
@@ -98,6 +101,7 @@ pub struct Renewal {
 
 enum Ask {
     Make(oneshot::Sender<Result<Blank, Error>>),
+    /// One that waited was taken.
     Refill,
 }
 
@@ -127,6 +131,7 @@ impl Nursery {
             identities,
             zygote: None,
             next: None,
+            taken: None,
             ready: ready.clone(),
             inbox,
             failures: 0,
@@ -171,6 +176,8 @@ struct Keeper {
     zygote: Option<Generation>,
     /// What follows it, while it warms up.
     next: Option<Zygote>,
+    /// When a blank was taken last.
+    taken: Option<Instant>,
     ready: Ready,
     inbox: Receiver<Ask>,
     failures: u32,
@@ -219,40 +226,46 @@ impl Keeper {
     fn run(mut self) {
         let mut urgent = VecDeque::new();
         loop {
-            let idle = urgent.is_empty() && self.ready_count() >= self.target;
-            match self.next_ask(idle) {
+            let pause = match urgent.is_empty() {
+                true => self.pause(),
+                false => Some(Duration::ZERO),
+            };
+            match self.next_ask(pause) {
                 Ok(Ask::Make(sender)) => {
                     self.target = (2 * self.target).min(GROWTH_MAX * self.recipe.ready);
                     urgent.push_back(sender);
                 }
-                Ok(Ask::Refill) => {}
-                Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) if idle => self.shrink(),
-                Err(TryRecvError::Empty) => match urgent.pop_front() {
+                Ok(Ask::Refill) => self.taken = Some(Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => match urgent.pop_front() {
                     Some(sender) => {
                         if let Err(Ok(unwanted)) = sender.send(self.make()) {
                             self.keep(unwanted);
                         }
                     }
-                    None => self.refill(),
+                    None if self.ready_count() < self.target => self.refill(),
+                    None => self.shrink(),
                 },
             }
         }
     }
 
-    /// The next ask; waits for it when there is nothing else to do, but not for long while more blanks than
-    /// usual are kept.
-    fn next_ask(&self, idle: bool) -> Result<Ask, TryRecvError> {
-        if !idle {
-            return self.inbox.try_recv();
+    /// The next ask, which is waited for no longer than this.
+    fn next_ask(&self, pause: Option<Duration>) -> Result<Ask, RecvTimeoutError> {
+        match pause {
+            Some(pause) => self.inbox.recv_timeout(pause),
+            None => self.inbox.recv().map_err(RecvTimeoutError::from),
         }
-        if self.target <= self.recipe.ready {
-            return self.inbox.recv().map_err(|_| TryRecvError::Disconnected);
+    }
+
+    /// When there is something to do without an ask: more blanks to make, or to give up; none where all is as it is wanted.
+    fn pause(&self) -> Option<Duration> {
+        let ready = self.ready_count();
+        if ready >= self.target {
+            return (self.target > self.recipe.ready).then_some(SHRINK_AFTER);
         }
-        self.inbox.recv_timeout(SHRINK_AFTER).map_err(|e| match e {
-            RecvTimeoutError::Timeout => TryRecvError::Empty,
-            RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
-        })
+        let since = self.taken.filter(|_| 2 * ready >= self.target);
+        Some(since.map_or(Duration::ZERO, |taken| REST.saturating_sub(taken.elapsed())))
     }
 
     /// Starts have not been short of blanks for a while.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use sandbox::launch::{Program, ZygoteSpec};
 use sandbox::{Bind, Names, RootSpec};
+use tokio::process::Command;
+use tracing::warn;
 
 use crate::Interpreter;
 use crate::assignment::PATH;
@@ -51,6 +54,21 @@ pub(crate) fn read_only(source: &Path, target: &Path) -> Bind {
         source: source.to_owned(),
         target: target.to_owned(),
         writable: false,
+    }
+}
+
+/// Compiles the function that each new process loads, which is virga's own, so that none does. One that comes before it
+/// has ended compiles for itself. Must be called within a tokio runtime.
+pub(crate) fn compile_rehearsal(interpreter: &Interpreter, runtime: &Path) {
+    let started = Command::new(&interpreter.program)
+        .args(["-I", "-S", "-m", "py_compile"])
+        .arg(runtime.join("rehearsal.py"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .spawn();
+    match started {
+        Ok(mut child) => drop(tokio::spawn(async move { child.wait().await })),
+        Err(error) => warn!(%error, "a function of virga's own cannot be compiled"),
     }
 }
 

@@ -257,6 +257,11 @@ impl Worker {
         if let Some(nursery) = nurseries.get(&key) {
             return Ok(nursery.clone());
         }
+        if let Kin::Python(_) = kin
+            && nurseries.keys().all(|(_, known)| *known != kin)
+        {
+            python::compile_rehearsal(interpreter, &runtime_directory(&self.config.directory));
+        }
         let recipe = self.recipe(kin, interpreter);
         let name = match kin {
             Kin::Python(runtime) => format!("zygote-{account}-{runtime}"),
