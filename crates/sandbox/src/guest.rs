@@ -91,7 +91,22 @@ static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
 /// What the instance is to be, between the two halves of becoming a guest.
-static BECOMING: OnceLock<ForkRequest> = OnceLock::new();
+static BECOMING: Mutex<Option<Becoming>> = Mutex::new(None);
+
+/// A handler's process that has settled.
+struct Becoming {
+    uid: Option<u32>,
+    walls: Prepared,
+}
+
+/// [`Walls`], as far as they can be put up before the code is there.
+enum Prepared {
+    Cell(Landlock),
+    Landlock {
+        readable: Vec<PathBuf>,
+        writable: PathBuf,
+    },
+}
 
 /// In the zygote: returns 0 when the interpreter is to fork, into a cell that waits. Ends the process when virga closes
 /// the socket.
@@ -139,11 +154,12 @@ pub extern "C" fn virga_settle() -> c_int {
     let Some(making) = take_making() else {
         sys::exit_now(1)
     };
-    let settled = settle(making).map(|request| BECOMING.set(request));
-    if settled.is_ok() {
-        0
-    } else {
-        give_up(settled.err())
+    match settle(making) {
+        Ok(becoming) => {
+            *lock(&BECOMING) = Some(becoming);
+            0
+        }
+        Err(e) => give_up(Some(e)),
     }
 }
 
@@ -309,7 +325,7 @@ fn exit_status(status: c_int) -> ExitStatus {
 }
 
 /// The handler's process, first half.
-fn settle(making: Making) -> Result<ForkRequest> {
+fn settle(making: Making) -> Result<Becoming> {
     // 1. Into its cgroups, from inside: an outsider's attach costs milliseconds under cgroup v1.
     for cgroup in &making.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
@@ -359,45 +375,53 @@ fn settle(making: Making) -> Result<ForkRequest> {
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
-    Ok(request)
+    // 6. The wall behind the mounts, complete but not in force.
+    let walls = match request.walls {
+        Walls::Cell => Prepared::Cell(Landlock::inside(&[Path::new("/tmp")]).step("landlock")?),
+        Walls::Landlock { readable, writable } => Prepared::Landlock { readable, writable },
+    };
+    Ok(Becoming {
+        uid: request.uid,
+        walls,
+    })
 }
 
 /// The handler's process, second half: numbered on, because the order is what makes it safe.
 pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("called out of order");
-    let becoming = BECOMING.get().ok_or_else(missing).step("user")?;
-    // 6. Wait, blank, until this process is given a function.
+    let becoming = lock(&BECOMING).take().ok_or_else(missing).step("user")?;
+    // 7. Wait, blank, until this process is given a function.
     let Assignment {
         length,
         trees,
         online,
     } = receive_assignment(buffer)?;
-    if let Walls::Landlock { readable, writable } = &becoming.walls {
-        // 7. Without a cell they are directories of the host.
-        let code = trees.first().ok_or_else(missing).step("code")?;
-        sys::change_directory(code.as_fd()).step("enter the code")?;
-        let walls = Landlock::around(readable, &trees, writable).step("landlock")?;
-        drop(trees);
-        confine(becoming.uid, walls)?;
-        // Nobody else ends it when virga is killed.
-        sys::die_with_parent().step("follow the zygote")?;
-        return Ok(length);
-    }
-    // 7. The code and the layers, read-only mounts that virga made.
+    let walls = match becoming.walls {
+        Prepared::Cell(walls) => walls,
+        Prepared::Landlock { readable, writable } => {
+            // 8. Without a cell they are directories of the host.
+            let code = trees.first().ok_or_else(missing).step("code")?;
+            sys::change_directory(code.as_fd()).step("enter the code")?;
+            let walls = Landlock::around(&readable, &trees, &writable).step("landlock")?;
+            drop(trees);
+            confine(becoming.uid, walls)?;
+            // Nobody else ends it when virga is killed.
+            sys::die_with_parent().step("follow the zygote")?;
+            return Ok(length);
+        }
+    };
+    // 8. The code and the layers, read-only mounts that virga made.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
     drop(trees);
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 8. Without an address there is no way out; virga has closed the router's side, too.
+    // 9. Without an address there is no way out; virga has closed the router's side, too.
     if !online {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
-    // 9. No privilege from here on.
-    confine(
-        becoming.uid,
-        Landlock::inside(&[Path::new("/tmp")]).step("landlock")?,
-    )?;
+    // 10. No privilege from here on.
+    confine(becoming.uid, walls)?;
     Ok(length)
 }
 

@@ -32,13 +32,16 @@ const REST: Duration = Duration::from_millis(8);
 /// How long more than the usual number are kept since they were last short.
 const SHRINK_AFTER: Duration = Duration::from_secs(5);
 
-/// What a blank may use: what is made ahead of need does not push aside what runs.
-const BLANK: Limits = Limits {
-    memory_bytes: 128 << 20,
-    pids: 16,
-    cpu_weight: 125,
-    cpu_milli: 1000,
-};
+/// What a blank may use: what is made ahead of need does not push aside what runs. As most functions have it, since each
+/// limit that differs is written when a start waits.
+fn blank(processes: u32) -> Limits {
+    Limits {
+        memory_bytes: 128 << 20,
+        pids: processes,
+        cpu_weight: 125,
+        cpu_milli: 1000,
+    }
+}
 
 /// A sandboxed process that waits to be given a function.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ pub(crate) struct Recipe {
     pub(crate) tmp_bytes: u64,
     pub(crate) tmp_inodes: u64,
     pub(crate) open_files: u64,
-    pub(crate) processes: u64,
+    pub(crate) processes: u32,
     pub(crate) renewal: Renewal,
     pub(crate) place: Place,
 }
@@ -341,7 +344,7 @@ impl Keeper {
         };
         let mut cgroups = Vec::new();
         if let Some(slot) = &mut slot {
-            slot.set(&BLANK).map_err(here)?;
+            slot.set(&blank(self.recipe.processes)).map_err(here)?;
             slot.begin();
             cgroups = slot.attach_files().map_err(here)?;
         }
@@ -374,7 +377,7 @@ impl Keeper {
         let request = ForkRequest {
             uid: own,
             open_files: self.recipe.open_files,
-            processes: self.recipe.processes,
+            processes: self.recipe.processes.into(),
             walls,
         };
         let ends = GuestEnds {

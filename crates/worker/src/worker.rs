@@ -326,7 +326,7 @@ impl Worker {
             // One file per 16 KB on average.
             tmp_inodes: (u64::from(limits.tmp_mb) << 6).max(1024),
             open_files: u64::from(limits.open_files),
-            processes: u64::from(limits.pids),
+            processes: limits.pids,
             renewal: self.config.renewal,
         }
     }
