@@ -264,6 +264,8 @@ fn no_acknowledged_event_is_lost() {
         assert!(verdict.acknowledged > 0, "nothing was sent");
     }
     assert!(kept, "an acknowledged event is lost");
+    // The ledger is asked up to now: what ran when the clock was ahead may be in an hour that has not come.
+    clock.set(JUMP);
     check_ledger(&server, &client, &recorder, answered);
 }
 
