@@ -371,7 +371,7 @@ fn settle(making: Making) -> Result<Becoming> {
     for (resource, value) in others.into_iter().chain(processes) {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    // 5. What is refused of the known system calls; making the filter, too, takes time better spent now.
+    // 5. What is refused of the known system calls; putting the filter on takes time better spent now.
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;

@@ -1,7 +1,7 @@
 //! Keeps a zygote and its blanks: sandboxes made ahead of need that no user's code has touched.
 //!
 //! One thread per zygote: the kernel ties a zygote's life to the thread that started it, and forking is
-//! serial anyway. A cold start takes a blank and the thread makes the next one when it has ended; a start
+//! serial anyway. A cold start takes a blank and the thread makes the next one a moment later; a start
 //! that finds none goes before such refills, and makes the thread keep more of them for a while.
 
 use std::collections::VecDeque;
@@ -229,9 +229,10 @@ impl Keeper {
     fn run(mut self) {
         let mut urgent = VecDeque::new();
         loop {
-            let pause = match urgent.is_empty() {
-                true => self.pause(),
-                false => Some(Duration::ZERO),
+            let pause = if urgent.is_empty() {
+                self.pause()
+            } else {
+                Some(Duration::ZERO)
             };
             match self.next_ask(pause) {
                 Ok(Ask::Make(sender)) => {
