@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::ServiceExt;
 use axum::serve::{Listener, ListenerExt, TapIo};
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
@@ -38,10 +39,10 @@ use crate::lifecycle::Lifecycle;
 use crate::network;
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
-use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
+use crate::telemetry::{self, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
-use crate::urls::{Addresses, Urls, before};
+use crate::urls::{Addresses, Front, Urls};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -142,9 +143,10 @@ pub(crate) async fn up(
     let catalog = Catalog::open(Arc::new(kv)).await?;
     let access = open_access(&config, credentials, catalog.clone(), &master)?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
-    let prometheus =
+    let (metrics, prometheus) =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
-    let metrics = Arc::new(Metrics);
+    let metrics = Arc::new(metrics);
+    tokio::spawn(telemetry::keep_metrics(prometheus.clone()));
     let settings = Settings {
         retention: config.log_retention,
         max_bytes: config.log_store_bytes,
@@ -281,16 +283,16 @@ pub(crate) async fn up(
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
     let listener = listener.tap_io(send_at_once);
-    let routes = before(urls.clone(), false, router(gateway.clone()));
-    serving.spawn(serve(listener, routes, stopped.clone()));
+    let front = Front::new(urls.clone(), false, router(gateway.clone()));
+    serving.spawn(serve(listener, front, stopped.clone()));
     if let Some((secure, _)) = secure {
-        let routes = before(urls.clone(), false, secure_router(gateway.clone()));
-        serving.spawn(serve(secure.tap_io(|_| {}), routes, stopped.clone()));
+        let front = Front::new(urls.clone(), false, secure_router(gateway.clone()));
+        serving.spawn(serve(secure.tap_io(|_| {}), front, stopped.clone()));
     }
     if let Some(inside) = inside {
         let inside = inside.tap_io(send_at_once);
-        let routes = before(urls, true, inside_router(gateway));
-        serving.spawn(serve(inside, routes, stopped.clone()));
+        let front = Front::new(urls, true, inside_router(gateway));
+        serving.spawn(serve(inside, front, stopped.clone()));
     }
     let bucket_address = doors.as_ref().map(|doors| doors.address);
     if let Some((doors, served)) = doors.zip(served) {
@@ -415,13 +417,13 @@ fn send_at_once(stream: &mut TcpStream) {
 }
 
 /// Serves until the other end of `stopped` goes.
-async fn serve<L, F>(listener: TapIo<L, F>, routes: axum::Router, mut stopped: watch::Receiver<()>)
+async fn serve<L, F>(listener: TapIo<L, F>, front: Front, mut stopped: watch::Receiver<()>)
 where
     L: Listener<Addr = SocketAddr>,
     F: FnMut(&mut L::Io) + Send + 'static,
 {
-    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, routes)
+    let connections = front.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, connections)
         .with_graceful_shutdown(async move { while stopped.changed().await.is_ok() {} });
     if let Err(error) = serving.await {
         warn!(%error, "a listener failed");

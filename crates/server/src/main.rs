@@ -27,6 +27,9 @@ mod usage;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Children of the sandbox are this binary, and must not have started anything else before.
     match std::env::args().nth(1).as_deref() {

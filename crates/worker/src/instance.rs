@@ -578,8 +578,9 @@ async fn readable(pipe: &pipe::Receiver, full: bool) -> std::io::Result<()> {
 /// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.
 fn collect(mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>, log: &mut Log) -> bool {
     // Twice the size of a pipe's buffer: a background process that goes on printing does not hold us.
-    const ROUNDS: usize = 8;
-    let mut room = [0; 16 << 10];
+    const ROUNDS: usize = 32;
+    // It is cleared each time, mostly for nothing.
+    let mut room = [0; 4 << 10];
     for _ in 0..ROUNDS {
         match read(&mut room) {
             Ok(0) => return false,

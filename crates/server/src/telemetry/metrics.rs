@@ -1,7 +1,13 @@
 //! The closed list of metrics, served at `GET /metrics`.
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::time::Duration;
+
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use model::StatusCode;
 
 use super::Record;
 
@@ -66,11 +72,20 @@ pub(crate) enum EventStep {
 }
 
 /// Counts what happens.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics;
+pub(crate) struct Metrics {
+    /// Of every invocation, so that they are not looked up each time.
+    succeeded: Counter,
+    duration: Histogram,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
 
 /// Makes this process' metrics the ones of the list. Once per process.
-pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
         .install_recorder()?;
@@ -149,13 +164,33 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         "Time from a request's head to its answer's, by method"
     );
     describe_gauge!(BUCKET_BYTES, "Size of all objects and their index");
-    Ok(handle)
+    let metrics = Metrics {
+        succeeded: counter!(INVOCATIONS, "status" => status_label(200)),
+        duration: histogram!(DURATION),
+    };
+    Ok((metrics, handle))
+}
+
+/// Adds what was measured to its histogram from time to time: until then each value is kept by itself, however many there are
+/// and whether or not anybody asks for metrics.
+pub(crate) async fn keep(handle: PrometheusHandle) {
+    const EVERY: Duration = Duration::from_secs(5);
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
 }
 
 impl Metrics {
     pub(super) fn invocation(&self, record: &Record) {
-        counter!(INVOCATIONS, "status" => status_label(record.status.as_u16())).increment(1);
-        histogram!(DURATION).record(record.usage.duration_us as f64 / 1e6);
+        match record.status {
+            StatusCode::Ok => self.succeeded.increment(1),
+            other => {
+                counter!(INVOCATIONS, "status" => status_label(other.as_u16())).increment(1);
+            }
+        }
+        self.duration.record(record.usage.duration_us as f64 / 1e6);
         if let Some(cold) = record.cold.filter(|cold| !cold.provisioned) {
             counter!(COLD_STARTS).increment(1);
             for (part, us) in [
@@ -210,7 +245,7 @@ impl Metrics {
     }
 
     /// Sets what is in the queue of asynchronous events.
-    pub(crate) fn backlog(&self, events: u64, bytes: u64, oldest: std::time::Duration) {
+    pub(crate) fn backlog(&self, events: u64, bytes: u64, oldest: Duration) {
         gauge!(EVENTS_WAITING).set(events as f64);
         gauge!(EVENT_BYTES).set(bytes as f64);
         gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
@@ -247,7 +282,7 @@ impl Metrics {
         dialect: &'static str,
         method: &'static str,
         status: u16,
-        took: std::time::Duration,
+        took: Duration,
     ) {
         let class = match status / 100 {
             1 | 2 => "2xx",

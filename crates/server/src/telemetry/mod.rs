@@ -8,7 +8,9 @@ mod record;
 mod store;
 mod text;
 
-pub(crate) use metrics::{EventStep, InstanceState, Metrics, install as install_metrics};
+pub(crate) use metrics::{
+    EventStep, InstanceState, Metrics, install as install_metrics, keep as keep_metrics,
+};
 pub(crate) use record::{ColdStart, Record};
 pub(crate) use store::{Found, Order, OrderBy, Outcomes, Query, Row, Settings, Store, StoreError};
 pub(crate) use text::{log_text, tail};

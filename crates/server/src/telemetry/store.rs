@@ -3,11 +3,12 @@
 //! Request ids are UUIDs of version 7, so they sort by arrival: one key serves "the latest of this function",
 //! "between these times" and "this request" alike, and rows are appended rather than scattered.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, FunctionName, Namespace, RequestId, Timestamp};
+use model::{AccountId, FunctionKey, FunctionName, Namespace, RequestId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -261,8 +262,13 @@ impl Writer {
             let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
+            let mut known: HashMap<&FunctionKey, i64> = HashMap::new();
             for record in batch {
-                let function = function_id(&transaction, record)?;
+                let function = match known.get(&record.function) {
+                    Some(id) => *id,
+                    None => function_id(&transaction, &record.function)?,
+                };
+                known.insert(&record.function, function);
                 let answer = &record.answer[..record.answer.len().min(ANSWER_KEPT)];
                 insert.execute(params![
                     function,
@@ -359,8 +365,7 @@ impl Writer {
     }
 }
 
-fn function_id(connection: &Connection, record: &Record) -> Result<i64, rusqlite::Error> {
-    let key = &record.function;
+fn function_id(connection: &Connection, key: &FunctionKey) -> Result<i64, rusqlite::Error> {
     let key = params![
         key.account.0 as i64,
         key.namespace.as_str(),

@@ -5,19 +5,18 @@ mod apigw;
 mod body;
 mod cors;
 mod event;
+mod front;
 mod reply;
 mod web;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
-use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use catalog::Catalog;
 use model::{
@@ -34,6 +33,7 @@ use self::address::{is_service, read_path};
 use self::apigw::{Called, EVERYBODY};
 use self::body::{ROOM_KB, whole};
 use self::event::{By, Seen};
+pub(crate) use self::front::Front;
 use crate::access::Access;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
@@ -385,22 +385,6 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         path: route.rewrite(path),
         door: Door::Domain,
     })
-}
-
-/// Puts them before other routes, which functions reach, or everybody else.
-pub(crate) fn before(urls: Arc<Urls>, inside: bool, routes: Router) -> Router {
-    routes.layer(from_fn(move |request: Request, next: Next| {
-        let urls = urls.clone();
-        async move {
-            match urls.find(&request) {
-                Some(Ok(target)) => urls.serve(target, inside, request).await,
-                Some(Err(refused)) => {
-                    refused.reply(RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()))
-                }
-                None => next.run(request).await,
-            }
-        }
-    }))
 }
 
 impl Refused {

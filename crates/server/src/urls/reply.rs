@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use model::RequestId;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -55,12 +56,16 @@ pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
 
 /// Whether an answer means to be a reply in full.
 fn has_status(answer: &[u8]) -> bool {
+    // That there is none is the usual case, and no error, which is dear to make.
     #[derive(Deserialize)]
     struct Has {
-        #[serde(rename = "statusCode")]
-        _status: serde::de::IgnoredAny,
+        #[serde(default, rename = "statusCode", deserialize_with = "present")]
+        status: bool,
     }
-    answer.starts_with(b"{") && serde_json::from_slice::<Has>(answer).is_ok()
+    fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| true)
+    }
+    answer.starts_with(b"{") && serde_json::from_slice::<Has>(answer).is_ok_and(|has| has.status)
 }
 
 fn full(answer: &[u8]) -> Option<Response> {
