@@ -12,7 +12,7 @@ const { pathToFileURL } = require('url');
 
 const INVOKE = 2, READY = 16, ANSWER = 17;
 const OK = 200, TOO_LARGE = 407, EXCEPTION = 430, HANDLER_NOT_FOUND = 437, CODE_ERROR = 443;
-const HEADER = 8;
+const HEADER = 8, ID = 16;
 const STACK_MAX = 64 << 10;
 
 const config = JSON.parse(fs.readFileSync(4, 'utf8'));
@@ -66,12 +66,12 @@ function fail(error) {
   answer(EXCEPTION, raised(error));
 }
 
-function run(about, text) {
-  const id = Buffer.from(about.request_id.replace(/-/g, ''), 'hex');
+function run(id, text) {
   current = { id, waiting: null };
   const mine = current;
   const deadline = Date.now() + config.context.time_limit_in_ms;
-  const context = Object.assign({}, config.context, about, {
+  const context = Object.assign({}, config.context, {
+    request_id: id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   });
@@ -138,8 +138,7 @@ socket.on('data', (data) => {
     parts = have > end ? [pending.subarray(end)] : [];
     have -= end;
     if (kind !== INVOKE) process.exit(1);
-    const split = 4 + payload.readUInt32LE(0);
-    run(JSON.parse(payload.toString('utf8', 4, split)), payload.toString('utf8', split));
+    run(payload.subarray(0, ID), payload.toString('utf8', ID));
   }
 });
 // The platform has gone.

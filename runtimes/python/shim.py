@@ -26,6 +26,7 @@ SOCKET = 3
 ASSIGN_MAX = 256 << 10
 INVOKE, READY, ANSWER = 2, 16, 17
 HEADER = struct.Struct("<IBxxx")
+ID = 16
 
 OK = 200
 TOO_LARGE = 407
@@ -38,6 +39,9 @@ CODE, LAYERS = "/var/user", "/opt"
 STACK_MAX = 64 << 10
 EMPTY_BYTES = sys.getsizeof(b"")
 FILLERS = []
+
+# `json.dumps` makes an encoder with each call that is not of its defaults.
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 POLL = select.poll()
 POLL.register(SOCKET, select.POLLIN)
@@ -163,7 +167,7 @@ def rehearse(buffer):
     instance = Instance(read_config(buffer, len(told)))
     instance.become()
     instance.load()
-    instance.answer(dict(instance.context, request_id="0-0"), '{"a": [1, 2.5, null, "text"]}')
+    instance.answer(dict(instance.context, request_id=named(bytes(ID))), '{"a": [1, 2.5, null, "text"]}')
     # It never was.
     os.environ.clear()
     sys.path[:], sys.argv[:] = path, argv
@@ -214,9 +218,8 @@ class Instance:
         if status != OK:
             os._exit(0)
         while True:
-            context, event = self.receive()
-            request = bytes.fromhex(context["request_id"].replace("-", ""))
-            status, answer = self.answer(context, event)
+            request, event = self.receive()
+            status, answer = self.answer(dict(self.context, request_id=named(request)), event)
             # An answer names its request, so that none that is left behind is taken for the next one's.
             self.send(ANSWER, status, request + answer)
 
@@ -321,10 +324,7 @@ class Instance:
         kind, payload = self.read_frame()
         if kind != INVOKE:
             os._exit(1)
-        split = 4 + struct.unpack_from("<I", payload)[0]
-        context = dict(self.context)
-        context.update(json.loads(payload[4:split].decode("utf-8")))
-        return context, payload[split:].decode("utf-8")
+        return payload[:ID], payload[ID:].decode("utf-8")
 
     def read_frame(self):
         data = self.pending
@@ -400,10 +400,15 @@ def exists(module):
     return False
 
 
+def named(request):
+    """A request's id as it is written."""
+    digits = request.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 def encode(answer):
-    text = json.dumps(answer, ensure_ascii=False)
     try:
-        return text.encode("utf-8")
+        return ENCODE(answer).encode("utf-8")
     except UnicodeEncodeError:  # Half a surrogate pair.
         return json.dumps(answer).encode("utf-8")
 

@@ -14,7 +14,7 @@ pub const ASSIGN_MAX: usize = 256 << 10;
 pub enum Kind {
     /// To the guest, first: become this function's instance. JSON; carries the code's mount.
     Assign = 1,
-    /// To the guest: run. The context's length (u32, little-endian), the context as JSON, the event.
+    /// To the guest: run. The request's id (16 bytes), then the event as JSON.
     Invoke = 2,
     /// The same as [`Self::Assign`], for a function that has no network but its loopback.
     AssignOffline = 3,

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use model::RequestId;
 use sandbox::wire::{self, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -23,12 +24,12 @@ pub(crate) enum Incoming {
 }
 
 /// Builds the frame of an invocation.
-pub(crate) fn invoke(context: &[u8], event: &[u8]) -> Vec<u8> {
-    let length = 4 + context.len() + event.len();
+pub(crate) fn invoke(request: RequestId, event: &[u8]) -> Vec<u8> {
+    let id = request.as_bytes();
+    let length = id.len() + event.len();
     let mut frame = Vec::with_capacity(wire::HEADER + length);
     frame.extend_from_slice(&wire::header(Kind::Invoke, length));
-    frame.extend_from_slice(&(context.len() as u32).to_le_bytes());
-    frame.extend_from_slice(context);
+    frame.extend_from_slice(id);
     frame.extend_from_slice(event);
     frame
 }

@@ -205,8 +205,7 @@ impl Instance {
     /// Runs one request. The caller makes sure that there is no other at the same time.
     pub async fn invoke(&self, request: RequestId, event: &[u8]) -> Invoked {
         let begun = Instant::now();
-        let context = format!("{{\"request_id\":\"{request}\"}}");
-        let frame = frame::invoke(context.as_bytes(), event);
+        let frame = frame::invoke(request, event);
         let (answer, log) = self
             .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
             .await;

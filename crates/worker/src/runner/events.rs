@@ -21,7 +21,6 @@ use hyper::{Method, Request, Response, StatusCode as Http};
 use hyper_util::rt::TokioIo;
 use model::{RequestId, StatusCode};
 use sandbox::wire::{self, Kind};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -163,10 +162,6 @@ impl Api {
 }
 
 async fn take_events(mut frames: OwnedReadHalf, api: &Api) -> io::Result<()> {
-    #[derive(Deserialize)]
-    struct Context {
-        request_id: String,
-    }
     let broken = || io::Error::other("not an event");
     loop {
         let mut header = [0; wire::HEADER];
@@ -179,12 +174,9 @@ async fn take_events(mut frames: OwnedReadHalf, api: &Api) -> io::Result<()> {
         let mut payload = vec![0; length];
         frames.read_exact(&mut payload).await?;
         let payload = Bytes::from(payload);
-        let size = payload.first_chunk().ok_or_else(broken)?;
-        let split = 4 + u32::from_le_bytes(*size) as usize;
-        let context = payload.get(4..split).ok_or_else(broken)?;
-        let context: Context = serde_json::from_slice(context)?;
-        let request = RequestId::parse(&context.request_id).map_err(io::Error::other)?;
-        let body = payload.slice(split..);
+        let id = payload.first_chunk().ok_or_else(broken)?;
+        let request = RequestId::from_bytes(*id);
+        let body = payload.slice(id.len()..);
         api.state().current = Some(Event {
             request,
             body,
