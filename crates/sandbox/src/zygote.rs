@@ -34,6 +34,9 @@ pub struct GuestEnds<'a> {
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
 
+/// The binary's allocator would make a gigabyte writable at once, all of which counts where a limit of memory is of a process.
+const MODEST: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+
 impl Zygote {
     /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is virga's own binary.
     ///
@@ -56,6 +59,7 @@ impl Zygote {
         let process = Command::new(virga)
             .arg(ZYGOTE)
             .env_clear()
+            .envs([MODEST])
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(maker))
             .stderr(Stdio::inherit())
