@@ -123,7 +123,31 @@ def neighbour(options):
         "times_by_kind": {name: times(row, quiet["function"]) for name, row in kinds.items()},
         "virga_quiet": quiet["virga"],
         "virga_loud": loud["virga"],
+        "machine": machine_alone(seconds / 3),
     }
+
+
+def machine_alone(seconds):
+    """What the machine itself adds where all its processors are busy: how long a millisecond's work takes that nothing disturbs.
+
+    A virtual machine's processors are taken from it now and then, and more so where it uses all of them.
+    """
+    command = [sys.executable, "-c", MILLISECOND, str(seconds)]
+    found = run_all([command] * os.cpu_count())
+    return spread([sample for one in found for sample in json.loads(one)])
+
+
+MILLISECOND = """
+import json, sys, time
+def work(rounds):
+    begun = time.perf_counter()
+    for _ in range(rounds): pass
+    return (time.perf_counter() - begun) * 1000
+rounds = round(100000 / min(work(100000) for _ in range(50)))
+until, samples = time.perf_counter() + float(sys.argv[1]), []
+while time.perf_counter() < until: samples.append(work(rounds))
+print(json.dumps(samples))
+"""
 
 
 def times(loud, quiet):

@@ -311,6 +311,8 @@ def show(results):
     print("  times its quiet p99 beside one of them alone: %s" % ", ".join("%s %.1f" % row for row in near["times_by_kind"].items()))
     print("  virga's own /healthz in the same seconds, p99: quiet %.2f ms, beside hostile ones %.2f ms" %
           (near["virga_quiet"]["p99_ms"], near["virga_loud"]["p99_ms"]))
+    print("  a millisecond's work while all processors do nothing else: p50 %.2f ms, p99 %.2f ms" %
+          (near["machine"]["p50_ms"], near["machine"]["p99_ms"]))
     shares.show(results["shares"])
     made = results["create_to_answer_ms"]
     print("CreateFunction to the first answer: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
