@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 
-from harness import EVENT, HERE, Virga, check, served, sync_time
+from harness import EVENT, Load, Virga, check, served, sync_time
 
 CONNECTIONS = 64
 STAMPS = "import time\ndef main_handler(event, context):\n    return [event['n'], time.time()]\n"
@@ -38,16 +38,9 @@ def virga(options):
         server.create("later")
         server.client.call("PutReservedConcurrencyConfig", {"FunctionName": "later", "ReservedConcurrencyMem": 0})
         headers, body = server.client.signed("Invoke", {"FunctionName": "later", "InvocationType": "Event", "ClientContext": EVENT})
-        with tempfile.NamedTemporaryFile("w", suffix=".request") as file:
-            file.write("".join("%s: %s\n" % pair for pair in headers.items()) + "\n" + body)
-            file.flush()
-            environment = dict(os.environ, WRK_REQUEST=file.name, WRK_EXPECTED='"InvokeResult":0')
-            for seconds in (1, 1 if options.quick else 8):  # The first warms up.
-                command = ["wrk", "-t1", "-c%d" % CONNECTIONS, "-d%ds" % seconds, "--timeout", "30s", "-s", HERE + "/wrk.lua",
-                           "http://%s/" % server.address]
-                output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-        found = json.loads(output.decode().splitlines()[-1])
-        check(found["wrong"] == 0, found)
+        load = Load(server.address, headers, body, '"InvokeResult":0')
+        load.run(CONNECTIONS, 1)  # Warms it up.
+        found = load.run(CONNECTIONS, 1 if options.quick else 8)
         page = urllib.request.urlopen("http://%s/metrics" % server.address).read().decode()
         waiting = [line.split()[1] for line in page.splitlines() if line.startswith("virga_events_waiting ")]
         check(int(waiting[0]) >= found["requests"], "%s events wait, and %d were acknowledged" % (waiting[0], found["requests"]))

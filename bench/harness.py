@@ -238,6 +238,27 @@ def sync_time():
         return round(sorted(samples)[100] * 1e6)
 
 
+class Load:
+    """What `wrk` asks a server for, again and again."""
+
+    def __init__(self, address, headers, body, expected):
+        self.address, self.expected = address, expected
+        self.request = "".join("%s: %s\n" % pair for pair in headers.items()) + "\n" + body
+
+    def run(self, connections, seconds):
+        """So long of it: how many requests there were, and what they took."""
+        with tempfile.NamedTemporaryFile("w", suffix=".request") as file:
+            file.write(self.request)
+            file.flush()
+            environment = dict(os.environ, WRK_REQUEST=file.name, WRK_EXPECTED=self.expected)
+            command = ["wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "--timeout", "30s", "-s", HERE + "/wrk.lua",
+                       "http://%s/" % self.address]
+            output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+        found = json.loads(output.decode().splitlines()[-1])
+        check(found["wrong"] == 0, found)
+        return found
+
+
 def spread(values):
     values = sorted(values)
     return {

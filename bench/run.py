@@ -25,7 +25,7 @@ import isolation
 import shares
 import timers
 import web
-from harness import EVENT, HERE, PEERS, Virga, check, pss, served, spread
+from harness import EVENT, PEERS, Load, Virga, check, pss, served, spread
 
 
 def main():
@@ -178,10 +178,10 @@ class Bench:
             for connections in (1, 16, 64):
                 rounds = {name: [] for name in loads}
                 for load in loads.values():
-                    load.run(connections)  # Warms it up.
+                    load.run(connections, 1)  # Warms it up.
                 for _ in range(self.turns):
                     for name, load in loads.items():
-                        rounds[name].append(load.run(connections))
+                        rounds[name].append(load.run(connections, 1))
                 for name, found in rounds.items():
                     results[name][str(connections)] = medians(found)
             return results
@@ -198,27 +198,9 @@ class Bench:
         return result
 
 
-class Load:
-    """What `wrk` asks a server for, again and again."""
-
-    def __init__(self, address, headers, body, expected):
-        self.address, self.expected = address, expected
-        self.request = "".join("%s: %s\n" % pair for pair in headers.items()) + "\n" + body
-
-    def run(self, connections):
-        """One second of it."""
-        with tempfile.NamedTemporaryFile("w", suffix=".request") as file:
-            file.write(self.request)
-            file.flush()
-            environment = dict(os.environ, WRK_REQUEST=file.name, WRK_EXPECTED=self.expected)
-            command = ["wrk", "-t1", "-c%d" % connections, "-d1s", "--timeout", "30s", "-s", HERE + "/wrk.lua", "http://%s/" % self.address]
-            output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-        found = json.loads(output.decode().splitlines()[-1])
-        check(found["wrong"] == 0, found)
-        return {"per_second": found["requests"] / found["us"] * 1e6, "p50_us": found["p50_us"], "p99_us": found["p99_us"]}
-
-
 def medians(rows):
+    """Of several rounds of `wrk`."""
+    rows = [{"per_second": row["requests"] / row["us"] * 1e6, "p50_us": row["p50_us"], "p99_us": row["p99_us"]} for row in rows]
     return {key: round(statistics.median(row[key] for row in rows)) for key in rows[0]}
 
 

@@ -4,6 +4,7 @@
 //! "between these times" and "this request" alike, and rows are appended rather than scattered.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -264,11 +265,10 @@ impl Writer {
             )?;
             let mut known: HashMap<&FunctionKey, i64> = HashMap::new();
             for record in batch {
-                let function = match known.get(&record.function) {
-                    Some(id) => *id,
-                    None => function_id(&transaction, &record.function)?,
+                let function = match known.entry(&record.function) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => *new.insert(function_id(&transaction, &record.function)?),
                 };
-                known.insert(&record.function, function);
                 let answer = &record.answer[..record.answer.len().min(ANSWER_KEPT)];
                 insert.execute(params![
                     function,
