@@ -1,7 +1,7 @@
 //! A client of the bucket server that signs as COS's do.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 use hmac::{Hmac, KeyInit, Mac};
 use scf::SecretKey;
@@ -66,7 +66,7 @@ impl Objects {
         })
     }
 
-    /// Sends a body that breaks off: less of it than is announced.
+    /// Sends a body that breaks off: less of it than is announced. Returns when the server is done with it.
     pub fn break_off(&self, method: &str, path: &str, announced: usize, body: &[u8]) {
         let host = self.endpoint.trim_start_matches("http://");
         let mut connection = TcpStream::connect(host).expect("a connection");
@@ -77,6 +77,9 @@ impl Objects {
         );
         connection.write_all(head.as_bytes()).expect("sent");
         connection.write_all(body).expect("sent");
+        connection.shutdown(Shutdown::Write).expect("ended");
+        // It is refused, or the connection ends, once the server has seen that no more comes.
+        let _ = connection.read_to_end(&mut Vec::new());
     }
 
     /// Asks for something that must succeed; gives the answer as text.

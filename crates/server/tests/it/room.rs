@@ -182,7 +182,7 @@ fn what_breaks_off_leaves_nothing() {
         }
         let parts = objects.ok("GET", &path(&format!("parts?uploadId={id}")), &[], b"");
         assert!(!parts.contains("<Part>"), "{parts}");
-        // A file is away a moment before its directory is safe and its bytes are free, and an answer says how many are in use.
+        // A file is away a moment before its bytes are free, and an answer says how many are in use.
         eventually("its bytes are free", || {
             assert!(get(objects, "a").is_none());
             let page = server.client().metric("virga_bucket_store_bytes");
