@@ -8,6 +8,9 @@
 //! * A request takes an idle instance of its pool, the one used last, so that the others can age out. Else it
 //!   waits in line, and the pool asks for one start per waiting request. Whichever instance is free first
 //!   serves the head of the line.
+//! * Where a pool's requests are brief and wait for nothing but a processor, [`Config::brief_at_once`] instances serve them, and
+//!   the next waits in line though others idle: more of them would only be slower. When one has waited for 20 ms, the line is
+//!   served as any other.
 //! * A start needs room in the function's limit, in the account's and in the node's memory, and one of the
 //!   node's starting places. Pools that want starts get them in turn, oldest want first.
 //! * Where memory is short, idle instances of others make room, least recently used first. Where nothing is

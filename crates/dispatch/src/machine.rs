@@ -1,6 +1,7 @@
 //! The state machine.
 
 mod floor;
+mod pace;
 
 use std::collections::VecDeque;
 
@@ -77,6 +78,7 @@ impl Machine {
             Event::Started { instance } => self.started(now, instance, out),
             Event::StartFailed { instance, fault } => self.start_failed(now, instance, fault, out),
             Event::Finished { instance, reusable } => self.finished(now, instance, reusable, out),
+            Event::Pace { instance, brief } => self.pace(now, instance, brief, out),
             Event::Ended { instance } => self.ended(now, instance, out),
             Event::Wake => self.wake(now, out),
             Event::Drain => self.drain(out),
@@ -178,21 +180,25 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
             return reject(Reject::Gone);
         };
+        let never = self.room.never(&self.config, &pool.spec);
         // One that works already, so that the others can rest.
-        if let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
+        if (!pool.holds(&self.config) || never.is_some())
+            && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back())
+        {
             return self.assign(ticket, instance, out);
         }
-        if let Some(limit) = self.room.never(&self.config, &pool.spec) {
+        if let Some(limit) = never {
             return reject(Reject::Never { limit });
         }
         if pool.waiting >= self.config.max_waiting {
             return reject(Reject::QueueFull);
         }
-        pool.line.push_back(ticket);
+        pool.line.push_back((ticket, now));
         pool.waiting += 1;
         pool.note_peak();
         self.tickets.insert(ticket, (id, deadline));
         self.timers.add(deadline, Due::Ticket(ticket));
+        self.watch_line(now, id, out);
         self.want(now, id);
         self.serve_wants(now, out);
     }
@@ -284,7 +290,7 @@ impl Machine {
         match (instance.broken, instance.running) {
             (true, 0) => {
                 self.remove(id);
-                self.want(now, pool);
+                self.serve_line(now, pool, out);
                 self.note_floor(now, pool);
             }
             (true, _) => self.not_sharing(pool, id),
@@ -345,7 +351,7 @@ impl Machine {
             if running == 0 {
                 self.make_idle(now, id);
                 self.stop(id, out);
-                self.want(now, pool_id);
+                self.serve_line(now, pool_id, out);
             }
             return;
         }
@@ -438,7 +444,11 @@ impl Machine {
         let mut turn = 0;
         while turn < self.wants.len() && self.room.starting < self.config.max_starting {
             let id = self.wants[turn];
-            let Some(pool) = self.pools.get(&id).filter(|pool| pool.wants_start()) else {
+            let Some(pool) = self
+                .pools
+                .get(&id)
+                .filter(|pool| pool.wants_start(&self.config))
+            else {
                 self.wants.remove(turn);
                 if let Some(pool) = self.pools.get_mut(&id) {
                     pool.wants_since = None;
@@ -579,7 +589,7 @@ impl Machine {
     /// Puts a pool into the queue of wants, at its end, if it wants a start and is not there.
     fn want(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id)
-            && pool.wants_start()
+            && pool.wants_start(&self.config)
             && pool.wants_since.is_none()
         {
             pool.wants_since = Some(now);
@@ -724,7 +734,7 @@ impl Machine {
     /// Takes the head of the line, past those given up.
     fn next_in_line(&mut self, id: PoolId) -> Option<Ticket> {
         let pool = self.pools.get_mut(&id)?;
-        while let Some(ticket) = pool.line.pop_front() {
+        while let Some((ticket, _)) = pool.line.pop_front() {
             if let Some((_, deadline)) = self.tickets.remove(&ticket) {
                 self.timers.remove(deadline, Due::Ticket(ticket));
                 pool.waiting -= 1;
@@ -753,6 +763,7 @@ impl Machine {
                 Due::Ticket(ticket) => self.expire(now, ticket, out),
                 Due::Instance(id) => self.look_at_idle(now, id, out),
                 Due::Floor(id) => self.retry_floor(now, id),
+                Due::Line(id) => self.look_at_line(now, id, out),
                 Due::Rate(account) => {
                     if let Some(bucket) = self.rates.get_mut(&account) {
                         bucket.awaited = false;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{InstanceId, PoolId, PoolSpec, PoolStats, Ticket, Time};
+use crate::{Config, InstanceId, PoolId, PoolSpec, PoolStats, Ticket, Time};
 
 /// One revision of one function version.
 #[derive(Debug)]
@@ -12,8 +12,8 @@ pub(crate) struct Pool {
     pub(crate) idle: VecDeque<InstanceId>,
     /// Busy instances that could serve another request, the last to have been given one last.
     pub(crate) sharing: Vec<InstanceId>,
-    /// Requests in the order in which they came. Those given up are skipped when their turn comes.
-    pub(crate) line: VecDeque<Ticket>,
+    /// Requests in the order in which they came, and when. Those given up are skipped when their turn comes.
+    pub(crate) line: VecDeque<(Ticket, Time)>,
     /// Requests in line that are not given up.
     pub(crate) waiting: usize,
     pub(crate) starting: usize,
@@ -35,6 +35,18 @@ pub(crate) struct Pool {
     pub(crate) floor_failures: u32,
     /// The most requests at a time, running or waiting, since someone asked.
     pub(crate) peak: usize,
+    /// What its requests are like.
+    pub(crate) pace: Pace,
+}
+
+/// What a pool's requests are like.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    pub(crate) brief: bool,
+    /// They are not taken for brief before, since that has just held some up.
+    pub(crate) doubted_until: Time,
+    /// Whether a timer is set for the first in line.
+    pub(crate) watched: bool,
 }
 
 impl Pool {
@@ -57,12 +69,23 @@ impl Pool {
             retry_at: None,
             floor_failures: 0,
             peak: 0,
+            pace: Pace::default(),
         }
     }
 
-    /// Whether more requests wait than instances are on their way for.
-    pub(crate) fn wants_start(&self) -> bool {
-        self.waiting > self.coming()
+    /// Whether more requests wait than instances are on their way for, and than those that are there soon come to.
+    pub(crate) fn wants_start(&self, config: &Config) -> bool {
+        self.waiting > self.coming() && !self.has_enough(config, self.busy + self.starting)
+    }
+
+    /// Whether a request waits for an instance that works rather than take one that idles.
+    pub(crate) fn holds(&self, config: &Config) -> bool {
+        self.has_enough(config, self.busy)
+    }
+
+    fn has_enough(&self, config: &Config, working: usize) -> bool {
+        let brief = self.pace.brief && self.spec.slots == 1 && config.brief_at_once > 0;
+        brief && working >= config.brief_at_once
     }
 
     /// Requests that the instances can serve that are on their way.

@@ -15,6 +15,8 @@ pub(crate) enum Due {
     Floor(PoolId),
     /// An account may start one more instance.
     Rate(AccountId),
+    /// The first in a pool's line may have waited for long.
+    Line(PoolId),
 }
 
 /// All timers, the earliest first.

@@ -17,6 +17,9 @@ pub struct Config {
     pub max_start_attempts: u8,
     /// Instances that an account may start in a minute for requests, once it has started as many; 0 is no bound.
     pub starts_per_minute: u32,
+    /// Requests that a pool of brief ones runs at a time while there are no more of them than its instances soon come to; 0 is no
+    /// bound. See [`Event::Pace`].
+    pub brief_at_once: usize,
     /// How long a pool waits for memory before others that hold more must hand over, microseconds.
     pub yield_after: u64,
 }
@@ -110,6 +113,13 @@ pub enum Event {
         instance: InstanceId,
         /// Whether it can serve again.
         reusable: bool,
+    },
+    /// What an instance's requests have been like.
+    Pace {
+        /// Which.
+        instance: InstanceId,
+        /// Whether they take next to no time, and all of it a processor's.
+        brief: bool,
     },
     /// An instance that served nothing ended by itself, or one that was to be stopped has ended.
     Ended {

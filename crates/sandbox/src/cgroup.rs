@@ -374,7 +374,11 @@ impl Slot {
         Ok(())
     }
 
-    fn processes(&self) -> Result<Vec<i32>> {
+    /// Its processes.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn processes(&self) -> Result<Vec<i32>> {
         let path = self.directories[0].join("cgroup.procs");
         let listed = fs::read_to_string(path).step("list processes")?;
         // Those that cannot be seen from here are listed as 0.

@@ -588,6 +588,7 @@ fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Set
             max_starting: config.max_starting,
             max_waiting: config.max_waiting,
             max_start_attempts: START_ATTEMPTS,
+            brief_at_once: config.brief_at_once,
             starts_per_minute: config.limits.scale_out_per_minute,
             yield_after: YIELD_AFTER.as_micros() as u64,
         },

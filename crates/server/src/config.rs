@@ -183,6 +183,12 @@ const OPTIONS: &[Opt] = &[
         "Instances that may be starting at a time; else two per processor",
     ),
     opt(
+        "brief_at_once",
+        "NUMBER",
+        "",
+        "Requests of a function that run at a time where they are brief and wait for nothing; else four per processor; 0 is no bound",
+    ),
+    opt(
         "isolation",
         "LEVEL",
         "full",
@@ -427,6 +433,7 @@ pub(crate) struct Config {
     pub(crate) blanks: usize,
     pub(crate) node_memory_mb: u64,
     pub(crate) max_starting: u32,
+    pub(crate) brief_at_once: usize,
     pub(crate) isolation: Isolation,
     pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
@@ -649,7 +656,9 @@ impl Told {
             max_waiting: self.number("max_waiting", 1, 1_000_000) as usize,
             blanks: self.number("blanks", 0, 1000) as usize,
             node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
-            max_starting: self.host_number("max_starting", 1, 10_000, two_per_processor) as u32,
+            max_starting: self.host_number("max_starting", 1, 10_000, || 2 * processors()) as u32,
+            brief_at_once: self.host_number("brief_at_once", 0, 10_000, || 4 * processors())
+                as usize,
             isolation: self.one_of(
                 "isolation",
                 &[("full", Isolation::Full), ("process", Isolation::Process)],
@@ -1045,8 +1054,8 @@ fn host_memory_mb() -> u64 {
     kb / 1024 * 4 / 5
 }
 
-fn two_per_processor() -> u64 {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64
+fn processors() -> u64 {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::frame::{self, Incoming, Socket};
 use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
+use crate::pace::Pace;
 use crate::process::{Exit, Process};
 use crate::web::{Connections, NoReply, Outgoing, PORT, Streamed};
 use crate::{Credentials, Error, InstanceSpec};
@@ -68,6 +69,7 @@ struct Web {
 struct Channel {
     socket: Socket,
     log: pipe::Receiver,
+    pace: Pace,
 }
 
 /// A start that succeeded, and what it cost.
@@ -116,6 +118,8 @@ pub struct Invoked {
     pub outcome: Outcome,
     /// Whether the instance can serve again.
     pub reusable: bool,
+    /// Whether its last requests were brief, and waited for nothing but a processor; it is looked at now and then.
+    pub brief: Option<bool>,
 }
 
 /// How an exchange with a guest ended.
@@ -148,7 +152,11 @@ impl Instance {
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
-            channel: Mutex::new(Channel { socket, log }),
+            channel: Mutex::new(Channel {
+                socket,
+                log,
+                pace: Pace::default(),
+            }),
             spec,
             entry,
             bounds,
@@ -240,7 +248,13 @@ impl Instance {
                 usage,
             },
             reusable: reusable && !self.is_stale(),
+            brief: self.pace().await,
         }
+    }
+
+    async fn pace(&self) -> Option<bool> {
+        let mut channel = self.channel.lock().await;
+        channel.pace.count(|| self.process.only())
     }
 
     /// A web function's server listens. What it prints is taken from now on, whether or not there are requests: it must
@@ -362,7 +376,9 @@ impl Instance {
         timeout: Duration,
     ) -> (Result<(u16, Vec<u8>), Lost>, Vec<u8>) {
         let mut channel = self.channel.lock().await;
-        let Channel { socket, log: pipe } = &mut *channel;
+        let Channel {
+            socket, log: pipe, ..
+        } = &mut *channel;
         let mut log = Log::new(self.bounds.log_bytes);
         let limit = self.bounds.response_bytes as usize;
         // The answer's text, and the id before it.

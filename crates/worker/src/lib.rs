@@ -13,6 +13,7 @@ mod interpreter;
 mod log;
 mod nursery;
 mod outcome;
+mod pace;
 mod package;
 mod precompile;
 mod process;

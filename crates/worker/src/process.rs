@@ -135,6 +135,14 @@ impl Process {
             .unwrap_or(0)
     }
 
+    /// The process that is all there is of it, if there is only one.
+    pub(crate) fn only(&self) -> Option<i32> {
+        match self.with_slot(|slot| slot.processes())?.ok()?[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// Its directory for temporary files, where that is one of the host's.
     pub(crate) fn room(&self) -> Option<&Path> {
         self.room.as_ref().map(|room| room.0.as_path())

@@ -4,6 +4,7 @@
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
 
 mod floor;
+mod pace;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,6 +22,9 @@ const TURN: u64 = 2_000_000;
 
 /// How long a request may wait past its deadline: while starts for it are under way, microseconds.
 const GRACE: u64 = 1_000_000;
+
+/// How long a brief request waits for an instance that works while another idles, microseconds.
+const HELD: u64 = 20_000;
 
 /// Xorshift; the same numbers for the same seed, everywhere.
 struct Random(u64);
@@ -97,6 +101,7 @@ impl World {
             max_starting: 1 + random.below(4) as u32,
             max_waiting: 5 + random.below(40) as usize,
             max_start_attempts: 1 + random.below(3) as u8,
+            brief_at_once: random.below(4) as usize,
             starts_per_minute: match random.below(4) {
                 0 => 30 + random.below(600) as u32,
                 _ => 0,
@@ -514,6 +519,12 @@ impl World {
 
     /// What the outside reports.
     fn report(&mut self, event: Event) {
+        if let Event::Finished { instance, .. } = event
+            && self.random.one_in(4)
+        {
+            let brief = self.random.one_in(2);
+            self.step(Event::Pace { instance, brief });
+        }
         match event {
             Event::Started { instance } => self.set(instance, Instance::Idle),
             Event::StartFailed { instance, .. } => {
@@ -634,7 +645,7 @@ impl World {
             );
         }
         for (pool, line) in &self.lines {
-            // Nothing idles while its own line is not empty.
+            // Nothing idles while its own line is not empty, unless that waits a moment for those that work.
             let idles = self
                 .instances
                 .values()
@@ -644,8 +655,18 @@ impl World {
                 .stats(*pool)
                 .is_none_or(|stats| stats.waiting == line.len());
             assert!(told, "the machine's line is another than the world's");
+            let held = |stats: dispatch::PoolStats| {
+                let most = self.config.brief_at_once;
+                let came = line.front().map_or(self.now, |(_, came, _)| *came);
+                most > 0 && stats.busy >= most && self.now <= came + HELD
+            };
             assert!(
-                line.is_empty() || !idles || self.machine.stats(*pool).is_some_and(|s| s.idle == 0),
+                line.is_empty()
+                    || !idles
+                    || self
+                        .machine
+                        .stats(*pool)
+                        .is_some_and(|stats| stats.idle == 0 || held(stats)),
                 "{pool:?}"
             );
         }
@@ -767,6 +788,7 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
         max_starting: 1,
         max_waiting: 100,
         max_start_attempts: 1,
+        brief_at_once: 0,
         starts_per_minute: 0,
         yield_after: 1000,
     };

@@ -341,10 +341,19 @@ impl Core {
         self.failures.remove(&instance);
     }
 
-    pub(super) fn finished(&mut self, now: Time, slot: &Arc<Slot>, reusable: bool) {
+    pub(super) fn finished(
+        &mut self,
+        now: Time,
+        slot: &Arc<Slot>,
+        reusable: bool,
+        brief: Option<bool>,
+    ) {
         // One that ended after it answered is told of by its end, which was ignored while it was busy.
         let reusable = reusable && !slot.has_ended();
         let instance = slot.id;
+        if let Some(brief) = brief {
+            self.step(now, Event::Pace { instance, brief });
+        }
         if !reusable {
             self.instances.remove(&instance);
         }

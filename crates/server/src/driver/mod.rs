@@ -144,6 +144,7 @@ pub(crate) struct Assigned {
     first: bool,
     /// As long as nothing was run on it, it is.
     reusable: bool,
+    brief: Option<bool>,
 }
 
 impl Driver {
@@ -346,6 +347,7 @@ impl Driver {
                 slot,
                 first,
                 reusable: true,
+                brief: None,
             }),
             core::Answer::Rejected(_, Some(failure)) => Err(Refused::Start(failure)),
             core::Answer::Rejected(reject, None) => Err(Refused::NoPlace(reject)),
@@ -646,6 +648,7 @@ impl Assigned {
             (None, Vec::new())
         };
         self.reusable = invoked.reusable;
+        self.brief = invoked.brief;
         if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
             self.slot.instance.stop();
             self.slot.instance.ended().await;
@@ -664,7 +667,7 @@ impl Drop for Assigned {
         self.stopper.forget();
         let now = self.driver.now();
         let mut core = self.driver.core();
-        core.finished(now, &self.slot, self.reusable);
+        core.finished(now, &self.slot, self.reusable, self.brief);
         self.driver.act(core);
     }
 }

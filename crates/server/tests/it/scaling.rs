@@ -59,6 +59,29 @@ fn instances_come_with_requests_idle_frozen_and_go() {
 }
 
 #[test]
+fn a_function_that_was_brief_and_waits_has_as_many_instances_as_requests() {
+    let server = Server::flags(VIRGA, &["--brief-at-once", "2"]);
+    let client = server.client();
+    let source = "import time\ndef main_handler(e, c):\n    begun = time.time()\n    if e.get('s'):\n        time.sleep(e['s'])\n    return [begun, time.time()]\n";
+    client.create("fun", source, json!({"Timeout": 20}));
+    // So many that it has been seen what they are like.
+    for _ in 0..300 {
+        client.answer("fun", &json!({}));
+    }
+    let results = all(&client, 12, &json!({"s": 3.0}));
+    let spans: Vec<[f64; 2]> = results
+        .iter()
+        .map(|result| {
+            let text = result["RetMsg"].as_str().unwrap_or_default();
+            serde_json::from_str(text).unwrap_or_else(|e| panic!("{result}: {e}"))
+        })
+        .collect();
+    let last_begun = spans.iter().map(|span| span[0]).fold(f64::MIN, f64::max);
+    let first_ended = spans.iter().map(|span| span[1]).fold(f64::MAX, f64::min);
+    assert!(last_begun < first_ended, "all at a time: {spans:?}");
+}
+
+#[test]
 fn idle_instances_use_no_processor() {
     let server = Server::flags(VIRGA, &["--freeze-after-ms", "20"]);
     let client = server.client();

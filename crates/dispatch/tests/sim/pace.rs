@@ -1,0 +1,168 @@
+//! Brief requests, where the schedules at random say only that they do not wait for long.
+
+use std::collections::VecDeque;
+
+use dispatch::{
+    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, Ticket, Time,
+};
+
+const CONFIG: Config = Config {
+    account_mb: 1 << 20,
+    node_mb: 1 << 20,
+    max_starting: 100,
+    max_waiting: 30,
+    max_start_attempts: 1,
+    brief_at_once: 2,
+    starts_per_minute: 0,
+    yield_after: 1000,
+};
+const POOL: PoolId = PoolId(1);
+
+/// A machine whose starts are done at once.
+struct Node {
+    machine: Machine,
+    now: u64,
+    asked: u64,
+    /// What serves, in the order in which it began.
+    serving: VecDeque<InstanceId>,
+    served: u64,
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut node = Self {
+            machine: Machine::new(CONFIG),
+            now: 0,
+            asked: 0,
+            serving: VecDeque::new(),
+            served: 0,
+        };
+        let spec = PoolSpec {
+            slots: 1,
+            group: GroupId(1),
+            account: AccountId(0),
+            memory_mb: 128,
+            reserved_mb: None,
+            keep_alive: 600_000_000,
+            freeze_after: 1000,
+        };
+        node.step(Event::Open { pool: POOL, spec });
+        node
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut out = Vec::new();
+        self.machine.step(Time(self.now), event, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Start { instance, .. } => self.step(Event::Started { instance }),
+                Effect::Assign { instance, .. } => {
+                    self.served += 1;
+                    self.serving.push_back(instance);
+                }
+                Effect::Reject { reason, .. } => panic!("{reason:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, many: u64) {
+        for _ in 0..many {
+            self.asked += 1;
+            self.step(Event::Request {
+                ticket: Ticket(self.asked),
+                pool: POOL,
+                deadline: Time(self.now + 10_000_000),
+            });
+        }
+    }
+
+    /// The request that began first ends.
+    fn finish(&mut self) {
+        let instance = self.serving.pop_front().expect("one is served");
+        let reusable = true;
+        self.step(Event::Finished { instance, reusable });
+    }
+
+    fn pace(&mut self, brief: bool) {
+        let instance = *self.serving.front().expect("one is served");
+        self.step(Event::Pace { instance, brief });
+    }
+
+    fn pass(&mut self, time: u64) {
+        self.now += time;
+        self.step(Event::Wake);
+    }
+
+    fn there(&self) -> usize {
+        let stats = self.machine.stats(POOL).expect("it is open");
+        stats.busy + stats.idle
+    }
+}
+
+/// One that has served a brief request.
+fn brief() -> Node {
+    let mut node = Node::new();
+    node.ask(1);
+    node.pace(true);
+    node.finish();
+    node
+}
+
+#[test]
+fn brief_requests_are_served_by_few_instances_in_the_order_in_which_they_come() {
+    let mut node = brief();
+    for _ in 0..100 {
+        node.ask(20);
+        assert_eq!(node.serving.len(), 2, "as many at a time as there may be");
+        while !node.serving.is_empty() {
+            node.now += 100;
+            node.finish();
+        }
+    }
+    assert_eq!((node.served, node.there()), (1 + 100 * 20, 2));
+}
+
+#[test]
+fn others_have_an_instance_each() {
+    let mut node = Node::new();
+    node.ask(20);
+    assert_eq!(node.serving.len(), 20);
+    node.pace(true);
+    (0..20).for_each(|_| node.finish());
+    node.ask(20);
+    assert_eq!(node.serving.len(), 2);
+    // They are not what they were.
+    node.pace(false);
+    assert_eq!(node.serving.len(), 20, "what idled serves those in line");
+    node.ask(5);
+    assert_eq!(node.serving.len(), 25);
+}
+
+#[test]
+fn what_was_brief_and_waits_holds_the_next_ones_up_for_a_moment_only() {
+    let mut node = brief();
+    node.ask(10);
+    assert_eq!(node.serving.len(), 2);
+    node.pass(19_000);
+    assert_eq!(node.serving.len(), 2, "they may soon come to their turn");
+    node.pass(1_000);
+    assert_eq!(node.serving.len(), 10);
+    // It is believed again only after a while.
+    node.pace(true);
+    node.ask(1);
+    assert_eq!(node.serving.len(), 11);
+    node.pass(1_000_000);
+    node.pace(true);
+    node.ask(1);
+    assert_eq!(node.serving.len(), 11);
+    node.finish();
+    assert_eq!((node.serving.len(), node.there()), (11, 11));
+}
+
+#[test]
+fn none_is_refused_for_the_sake_of_those_held_back() {
+    let mut node = brief();
+    node.ask(100);
+    assert_eq!(node.serving.len(), 100);
+}

@@ -1,0 +1,101 @@
+//! Whether a function's requests are brief, and wait for nothing but a processor.
+
+use std::fs;
+
+/// Requests of an instance from one look to the next.
+const EVERY: u32 = 64;
+/// Processor time of a brief request, nanoseconds.
+const BRIEF_NS: u64 = 500_000;
+/// A process that waits for its next request alone does so once for each. It is given a quarter more.
+const WAITS: u64 = (EVERY + EVERY / 4) as u64;
+
+/// What an instance's first thread has used.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    processor_ns: u64,
+    /// How often it gave the processor up by itself.
+    waits: u64,
+}
+
+/// What is known of an instance's requests.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    since: u32,
+    used: Option<Used>,
+}
+
+impl Pace {
+    /// Counts a request. Says now and then whether the last ones were brief, where `process` is all there is of the instance.
+    pub(crate) fn count(&mut self, process: impl FnOnce() -> Option<i32>) -> Option<bool> {
+        self.since += 1;
+        if self.since < EVERY {
+            return None;
+        }
+        self.since = 0;
+        let now = process().and_then(Used::by);
+        let before = std::mem::replace(&mut self.used, now)?;
+        let brief = now.is_some_and(|now| now.is_brief_since(before));
+        Some(brief)
+    }
+}
+
+impl Used {
+    fn by(process: i32) -> Option<Self> {
+        let times = fs::read_to_string(format!("/proc/{process}/schedstat")).ok()?;
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let waits = |line: &str| {
+            line.strip_prefix("voluntary_ctxt_switches:")?
+                .trim()
+                .parse()
+                .ok()
+        };
+        Some(Self {
+            processor_ns: times.split_whitespace().next()?.parse().ok()?,
+            waits: status.lines().find_map(waits)?,
+        })
+    }
+
+    fn is_brief_since(self, before: Self) -> bool {
+        let used = self.processor_ns.saturating_sub(before.processor_ns);
+        let waited = self.waits.saturating_sub(before.waits);
+        // A kernel that does not count says 0.
+        (1..BRIEF_NS * u64::from(EVERY)).contains(&used) && waited <= WAITS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(processor_ns: u64, waits: u64) -> Used {
+        Used {
+            processor_ns,
+            waits,
+        }
+    }
+
+    #[test]
+    fn brief_is_what_neither_works_nor_waits_for_long() {
+        let before = used(1_000_000, 100);
+        let after = |each_ns: u64, waits: u64| used(1_000_000 + 64 * each_ns, 100 + waits);
+        for (after, brief) in [
+            (after(50_000, 64), true),
+            (after(50_000, 3), true),
+            (after(50_000, 128), false),
+            (after(600_000, 64), false),
+            (after(0, 64), false),
+        ] {
+            assert_eq!(after.is_brief_since(before), brief, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_looked_at_now_and_then() {
+        let own = || Some(std::process::id() as i32);
+        let mut pace = Pace::default();
+        let said: Vec<_> = (0..200).filter_map(|_| pace.count(own)).collect();
+        assert_eq!(said.len(), 2, "the first look is compared with nothing");
+        let mut gone = Pace::default();
+        assert!((0..200).all(|_| gone.count(|| None).is_none()));
+    }
+}
