@@ -1,5 +1,6 @@
 """What isolation costs, and what it is worth when a neighbour is hostile."""
 
+import contextlib
 import glob
 import http.client
 import json
@@ -60,8 +61,8 @@ def idle(options):
 
 
 def freeze_and_thaw(options):
-    """By the files that virga uses: until an idle instance is frozen, and until it is let go."""
-    samples = []
+    """By the files that virga uses: until an idle instance is frozen, and until it is let go. Beside it the same of a bare `sleep`."""
+    rounds = 20 if options.quick else 300
     with Virga(options, ["--freeze-after-ms", "3600000"]) as server:
         server.create("one")
         server.client.call("Invoke", {"FunctionName": "one", "ClientContext": EVENT})
@@ -72,25 +73,48 @@ def freeze_and_thaw(options):
         with_processes = [row for row in files if processes(row[0])]
         check(with_processes, "no instance was found")
         # Blanks that wait for a function are there, too; the most processes are the instance's.
-        path, stop, go, state, stopped = max(with_processes, key=lambda row: len(processes(row[0])))
-        control, look = os.open(path, os.O_WRONLY), os.open(state, os.O_RDONLY)
-        stop, go, stopped = stop.encode(), go.encode(), stopped.encode()
-        numbers = processes(path)
-        for _ in range(20 if options.quick else 300):
-            begun = time.perf_counter()
-            os.write(control, stop)
-            while stopped not in os.pread(look, 100, 0):
-                pass
-            halted = time.perf_counter()
-            # Version 1 shows a frozen process as one that cannot be disturbed; version 2 has said so itself.
-            check(path != state or all(state_of(one) == "D" for one in numbers), "what is frozen goes on")
-            again = time.perf_counter()
-            os.write(control, go)
-            samples.append((time.perf_counter() - again + halted - begun) * 1000)
-            time.sleep(0.005)
-        os.close(control)
-        os.close(look)
-    return spread(samples)
+        row = max(with_processes, key=lambda row: len(processes(row[0])))
+        slot = os.path.dirname(row[0])
+        with bare_sleep(os.path.dirname(slot) + "/bare") as bare:
+            # In turns, since the machine is not as fast in each second.
+            turns = [(freezes(row), freezes([part.replace(slot, bare) for part in row])) for _ in range(rounds)]
+    own, bare = zip(*turns)
+    return {**spread(own), "bare_p50_ms": spread(bare)["p50_ms"]}
+
+
+@contextlib.contextmanager
+def bare_sleep(directory):
+    os.mkdir(directory)
+    sleeps = subprocess.Popen(["sleep", "3600"])
+    try:
+        with open(directory + "/cgroup.procs", "w") as procs:
+            procs.write(str(sleeps.pid))
+        yield directory
+    finally:
+        sleeps.kill()
+        sleeps.wait()
+        os.rmdir(directory)
+
+
+def freezes(row):
+    """Freezes what is in a control group and lets it go again: how long both took, ms."""
+    path, stop, go, state, stopped = row
+    numbers = processes(path)
+    control, look = os.open(path, os.O_WRONLY), os.open(state, os.O_RDONLY)
+    time.sleep(0.005)
+    begun = time.perf_counter()
+    os.write(control, stop.encode())
+    while stopped.encode() not in os.pread(look, 100, 0):
+        pass
+    halted = time.perf_counter()
+    # Version 1 shows a frozen process as one that cannot be disturbed; version 2 has said so itself.
+    check(path != state or all(state_of(one) == "D" for one in numbers), "what is frozen goes on")
+    again = time.perf_counter()
+    os.write(control, go.encode())
+    took = time.perf_counter() - again + halted - begun
+    os.close(control)
+    os.close(look)
+    return took * 1000
 
 
 def processes(path):

@@ -286,7 +286,8 @@ def show(results):
         print("memory of an idle instance, at %s of them: %d kB PSS (the bare fork: %d kB)" % (count, size, bare["pss_kb"]))
     apart = results["isolation"]
     print("%d idle instances: %.2f %% of a processor" % (apart["idle"]["instances"], apart["idle"]["percent"]))
-    print("freeze and thaw: p50 %.3f ms, p99 %.3f ms" % (apart["freeze_and_thaw"]["p50_ms"], apart["freeze_and_thaw"]["p99_ms"]))
+    freezes = apart["freeze_and_thaw"]
+    print("freeze and thaw: p50 %.3f ms, p99 %.3f ms (a bare sleep: p50 %.3f ms)" % (freezes["p50_ms"], freezes["p99_ms"], freezes["bare_p50_ms"]))
     near = apart["neighbour"]
     print("a small function's p99: quiet %.2f ms, beside hostile ones %.2f ms; p50 %.2f and %.2f ms" %
           (near["quiet"]["p99_ms"], near["loud"]["p99_ms"], near["quiet"]["p50_ms"], near["loud"]["p50_ms"]))

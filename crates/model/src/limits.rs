@@ -107,6 +107,8 @@ pub struct Limits {
     pub response_bytes: u64,
     /// Reply of a web function, bytes; 0 is no bound.
     pub web_response_bytes: u64,
+    /// Names and values of its headers together, bytes; 0 is no bound.
+    pub web_header_bytes: u64,
     /// Largest RetryNum of asynchronous events.
     pub retry_num_max: u32,
     /// Smallest MsgTTL of asynchronous events, seconds.
@@ -161,6 +163,7 @@ impl Default for Limits {
             async_event_bytes: 128 << 10,
             response_bytes: 6 << 20,
             web_response_bytes: 6 << 20,
+            web_header_bytes: 4 << 10,
             retry_num_max: 2,
             msg_ttl_min_s: 60,
             msg_ttl_max_s: 21_600,

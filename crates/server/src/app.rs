@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::ServiceExt;
-use axum::serve::{Listener, ListenerExt, TapIo};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use axum::serve::{Listener, ListenerExt};
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use model::{FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
@@ -36,6 +40,7 @@ use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
+use crate::listen;
 use crate::network;
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
@@ -284,21 +289,23 @@ pub(crate) async fn up(
     let mut serving = JoinSet::new();
     let listener = listener.tap_io(send_at_once);
     let front = Front::new(urls.clone(), false, router(gateway.clone()));
-    serving.spawn(serve(listener, front, stopped.clone()));
+    let http = listen::http(config.head_timeout);
+    serving.spawn(serve(listener, http.clone(), front, stopped.clone()));
     if let Some((secure, _)) = secure {
         let front = Front::new(urls.clone(), false, secure_router(gateway.clone()));
-        serving.spawn(serve(secure.tap_io(|_| {}), front, stopped.clone()));
+        serving.spawn(serve(secure, http.clone(), front, stopped.clone()));
     }
     if let Some(inside) = inside {
         let inside = inside.tap_io(send_at_once);
         let front = Front::new(urls, true, inside_router(gateway));
-        serving.spawn(serve(inside, front, stopped.clone()));
+        serving.spawn(serve(inside, http.clone(), front, stopped.clone()));
     }
     let bucket_address = doors.as_ref().map(|doors| doors.address);
     if let Some((doors, served)) = doors.zip(served) {
         let (plain, stop) = (doors.plain.tap_io(send_at_once), || stopped.clone());
         serving.spawn(buckets::serve(
             plain,
+            http.clone(),
             served.clone(),
             false,
             metrics.clone(),
@@ -307,6 +314,7 @@ pub(crate) async fn up(
         if let Some(secure) = doors.secure {
             serving.spawn(buckets::serve(
                 secure,
+                http.clone(),
                 served.clone(),
                 true,
                 metrics.clone(),
@@ -315,7 +323,7 @@ pub(crate) async fn up(
         }
         if let Some(inside) = inside_buckets {
             let inside = inside.tap_io(send_at_once);
-            serving.spawn(buckets::serve(inside, served, false, metrics, stop()));
+            serving.spawn(buckets::serve(inside, http, served, false, metrics, stop()));
         }
     }
     drop(stopped);
@@ -417,17 +425,18 @@ fn send_at_once(stream: &mut TcpStream) {
 }
 
 /// Serves until the other end of `stopped` goes.
-async fn serve<L, F>(listener: TapIo<L, F>, front: Front, mut stopped: watch::Receiver<()>)
+async fn serve<L>(listener: L, http: http1::Builder, front: Front, stopped: watch::Receiver<()>)
 where
     L: Listener<Addr = SocketAddr>,
-    F: FnMut(&mut L::Io) + Send + 'static,
 {
-    let connections = front.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, connections)
-        .with_graceful_shutdown(async move { while stopped.changed().await.is_ok() {} });
-    if let Err(error) = serving.await {
-        warn!(%error, "a listener failed");
-    }
+    let front = Arc::new(front);
+    let answer = move |request: Request<Incoming>, from| {
+        let front = front.clone();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(from));
+        async move { front.answer(request).await }
+    };
+    listen::serve(listener, http, answer, stopped).await;
 }
 
 fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {

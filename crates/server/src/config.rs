@@ -357,6 +357,12 @@ const OPTIONS: &[Opt] = &[
         "How long the usage ledger is kept",
     ),
     opt(
+        "head_timeout",
+        "SECONDS",
+        "75",
+        "How long the head of a request may take, and a connection may be idle",
+    ),
+    opt(
         "drain_timeout",
         "SECONDS",
         "30",
@@ -461,6 +467,7 @@ pub(crate) struct Config {
     pub(crate) event_backoff: Duration,
     pub(crate) event_backoff_max: Duration,
     pub(crate) usage_retention: Duration,
+    pub(crate) head_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) log_retention: Duration,
     pub(crate) log_store_bytes: u64,
@@ -718,6 +725,7 @@ impl Told {
             usage_retention: Duration::from_secs(
                 86_400 * self.number("usage_retention_days", 1, 36_500),
             ),
+            head_timeout: self.seconds("head_timeout"),
             drain_timeout: self.seconds("drain_timeout"),
             log_retention: Duration::from_secs(
                 86_400 * self.number("log_retention_days", 1, 36_500),

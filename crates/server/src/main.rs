@@ -15,6 +15,7 @@ mod gateway;
 mod invoke;
 mod lifecycle;
 mod lineage;
+mod listen;
 mod network;
 mod operator;
 mod provisioner;

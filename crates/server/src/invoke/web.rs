@@ -55,6 +55,9 @@ impl Ready {
     }
 }
 
+/// A reply as [`Running::too_long`] names it.
+pub(crate) const REPLY: &str = "the reply is";
+
 /// A request that runs. Dropped before its end it was given up by its caller.
 pub(crate) struct Running {
     assigned: Assigned,
@@ -102,9 +105,9 @@ impl Running {
         self.fail(&Failure::new(StatusCode::TimeLimitReached, message))
     }
 
-    /// Its reply is longer than it may be.
-    pub(crate) fn too_long(&mut self, limit: u64) -> Finished {
-        let message = format!("the reply is over {limit} bytes, which is the limit");
+    /// Its reply, or a part of that, is longer than it may be.
+    pub(crate) fn too_long(&mut self, what: &str, limit: u64) -> Finished {
+        let message = format!("{what} over {limit} bytes, which is the limit");
         self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
     }
 
@@ -230,7 +233,7 @@ impl Body for Passing {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 if let Some(mut running) = self.running.take() {
-                    running.too_long(self.limit);
+                    running.too_long(REPLY, self.limit);
                 }
                 Poll::Ready(Some(Err("the reply is longer than it may be".into())))
             }

@@ -18,7 +18,7 @@ use worker::{InstanceSpec, Outgoing};
 
 use super::event::REMOTE;
 use super::{Refused, Target, Urls, caller, http, reply};
-use crate::invoke::web::{Passing, Running, SILENCE};
+use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
 
 /// What virga tells a web function of its request; no caller says any of it.
@@ -67,6 +67,11 @@ impl Urls {
             }
             Err(finished) => return Ok(reply::json(http(finished.status), finished.answer)),
         };
+        let limit = self.limits.web_header_bytes;
+        if limit != 0 && length(reply.headers()) > limit {
+            let finished = running.too_long("the reply's headers are", limit);
+            return Ok(reply::json(http(finished.status), finished.answer));
+        }
         if reply.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(client) = upgrade
         {
@@ -78,7 +83,7 @@ impl Urls {
         let (mut head, body) = reply.into_parts();
         let limit = self.limits.web_response_bytes;
         if limit != 0 && body.size_hint().lower() > limit {
-            let finished = running.too_long(limit);
+            let finished = running.too_long(REPLY, limit);
             return Ok(reply::json(http(finished.status), finished.answer));
         }
         remove_hops(&mut head.headers);
@@ -87,6 +92,13 @@ impl Urls {
             Body::new(Passing::new(body, running, limit)),
         ))
     }
+}
+
+/// Bytes of names and values.
+fn length(headers: &HeaderMap) -> u64 {
+    let pairs = headers.iter();
+    let lengths = pairs.map(|(name, value)| name.as_str().len() + value.len());
+    lengths.sum::<usize>() as u64
 }
 
 /// Whether a request asks for another protocol, as WebSocket is; its connection then comes here.

@@ -32,6 +32,7 @@ const server = http.createServer((request, response) => {
     waiting.end('data: two\n\n');
     return response.end('gone');
   }
+  if (path.startsWith('/head/')) { response.writeHead(200, { 'x-long': 'x'.repeat(Number(path.slice(6))) }); return response.end(); }
   if (path === '/long') { response.writeHead(200, { 'content-length': 2 << 20 }); return response.end(Buffer.alloc(2 << 20)); }
   if (path === '/flood') {
     const part = Buffer.alloc(64 << 10);
@@ -333,6 +334,25 @@ fn a_reply_is_no_longer_than_it_may_be() {
             .as_str()
             .is_some_and(|log| log.contains("the reply is over 1048576 bytes"))
     });
+    assert_eq!(get(&client, &format!("{path}/own")).body, own);
+}
+
+#[test]
+fn a_reply_s_headers_are_no_longer_than_they_may_be() {
+    let server = server();
+    let client = server.client();
+    let path = node(&client, "heads", json!({"Timeout": 30}));
+    let own = get(&client, &format!("{path}/own")).body;
+    // Beside it there are a few short ones.
+    let fits = get(&client, &format!("{path}/head/3900"));
+    assert_eq!((fits.status, fits.header("x-long")[0].len()), (200, 3900));
+    let refused = get(&client, &format!("{path}/head/4096"));
+    assert_eq!(
+        (refused.status, &refused.json()["statusCode"]),
+        (407, &json!(407))
+    );
+    let message = refused.json()["errorMessage"].to_string();
+    assert!(message.contains("headers are over 4096 bytes"), "{message}");
     assert_eq!(get(&client, &format!("{path}/own")).body, own);
 }
 

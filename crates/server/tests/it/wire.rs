@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client};
+use testkit::{Answer, Client, Server};
 
-use crate::server;
+use crate::{VIRGA, server};
 
 fn now() -> i64 {
     SystemTime::now()
@@ -264,4 +264,28 @@ fn pages_beside_the_api() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn none_sends_a_head_as_slowly_as_it_likes() {
+    let server = Server::flags(VIRGA, &["--head-timeout", "1"]);
+    let client = server.client();
+    let buckets = server.objects().endpoint;
+    for host in [
+        client.host().as_str(),
+        buckets.trim_start_matches("http://"),
+    ] {
+        for sent in ["", "GET /healthz HTTP/1.1\r\nHost: so"] {
+            let mut connection = TcpStream::connect(host).expect("a connection");
+            connection.write_all(sent.as_bytes()).expect("sent");
+            // It ends by itself.
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).expect("its end");
+            assert!(!answer.contains("200 OK"), "{answer}");
+        }
+    }
+    // What takes long after that may.
+    let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(2.5)\n    return 'done'\n";
+    client.create("sleeps", sleeps, json!({"Timeout": 10}));
+    assert_eq!(client.answer("sleeps", &json!({})), json!("done"));
 }
