@@ -17,7 +17,6 @@ use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use model::{FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
@@ -40,7 +39,7 @@ use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
-use crate::listen;
+use crate::listen::{self, Http};
 use crate::network;
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
@@ -289,7 +288,7 @@ pub(crate) async fn up(
     let mut serving = JoinSet::new();
     let listener = listener.tap_io(send_at_once);
     let front = Front::new(urls.clone(), false, router(gateway.clone()));
-    let http = listen::http(config.head_timeout);
+    let http = Http::new(config.head_timeout);
     serving.spawn(serve(listener, http.clone(), front, stopped.clone()));
     if let Some((secure, _)) = secure {
         let front = Front::new(urls.clone(), false, secure_router(gateway.clone()));
@@ -425,7 +424,7 @@ fn send_at_once(stream: &mut TcpStream) {
 }
 
 /// Serves until the other end of `stopped` goes.
-async fn serve<L>(listener: L, http: http1::Builder, front: Front, stopped: watch::Receiver<()>)
+async fn serve<L>(listener: L, http: Http, front: Front, stopped: watch::Receiver<()>)
 where
     L: Listener<Addr = SocketAddr>,
 {

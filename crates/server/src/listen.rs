@@ -3,38 +3,59 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::serve::Listener;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::debug;
 
 /// Connections of one listener; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 16_384;
+const CONNECTIONS: usize = 8192;
 /// Bytes of a request's head, and of what is read at a time.
 const BUFFER: usize = 256 << 10;
 
-/// How HTTP is spoken, where a request's head may take so long, and a connection be idle.
-pub(crate) fn http(head_timeout: Duration) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_buf_size(BUFFER);
-    http
+/// How HTTP is spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    builder: http1::Builder,
+    /// From one look at how long a head takes to the next.
+    look: Duration,
+}
+
+impl Http {
+    /// A request's head may take so long, or a fifth longer, and so may a connection be idle.
+    pub(crate) fn new(head_timeout: Duration) -> Self {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(Glances)
+            .header_read_timeout(head_timeout)
+            .max_buf_size(BUFFER);
+        let look = head_timeout / 5;
+        Self { builder, look }
+    }
+
+    /// Names of headers are written as they are spelt.
+    pub(crate) fn spelt(mut self) -> Self {
+        self.builder.preserve_header_case(true);
+        self
+    }
 }
 
 /// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
 pub(crate) async fn serve<L, A, F, B>(
     mut listener: L,
-    http: http1::Builder,
+    http: Http,
     answer: A,
     mut stopped: watch::Receiver<()>,
 ) where
@@ -64,14 +85,22 @@ pub(crate) async fn serve<L, A, F, B>(
                 async move { Ok::<_, Infallible>(answered.await) }
             });
             let connection = http
+                .builder
                 .serve_connection(TokioIo::new(io), service)
                 .with_upgrades();
             let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = stopped.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let mut stops = std::pin::pin!(stopped.changed());
+            let mut stopping = false;
+            let mut looks = tokio::time::interval(http.look);
+            let ended = loop {
+                tokio::select! {
+                    ended = connection.as_mut() => break ended,
+                    _ = stops.as_mut(), if !stopping => {
+                        connection.as_mut().graceful_shutdown();
+                        stopping = true;
+                    }
+                    // The connection is looked at, too, and with it its `Until`.
+                    _ = looks.tick() => {}
                 }
             };
             if let Err(error) = ended {
@@ -81,3 +110,34 @@ pub(crate) async fn serve<L, A, F, B>(
     }
     while connections.join_next().await.is_some() {}
 }
+
+/// A timer for what is looked at now and then anyway. The runtime's own would be set and unset for each request.
+#[derive(Clone, Copy, Debug)]
+struct Glances;
+
+impl Timer for Glances {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Until(deadline))
+    }
+}
+
+/// Over when it is looked at after a time. Wakes nobody.
+struct Until(Instant);
+
+impl Future for Until {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() < self.0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+impl Sleep for Until {}

@@ -8,17 +8,16 @@ use axum::serve::Listener;
 use bucket::{Dialect, Peer, Serve};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use tokio::sync::watch;
 
 use super::spelling::spelling;
-use crate::listen;
+use crate::listen::{self, Http};
 use crate::telemetry::Metrics;
 
 /// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
 pub(crate) async fn serve<L>(
     listener: L,
-    mut http: http1::Builder,
+    http: Http,
     serve: Serve,
     secure: bool,
     metrics: Arc<Metrics>,
@@ -27,7 +26,6 @@ pub(crate) async fn serve<L>(
     L: Listener<Addr = SocketAddr>,
 {
     let spelt = spelling().await;
-    http.preserve_header_case(true);
     let answer = move |request: Request<Incoming>, from: SocketAddr| {
         let (serve, metrics, spelt) = (serve.clone(), metrics.clone(), spelt.clone());
         let peer = Peer {
@@ -46,7 +44,7 @@ pub(crate) async fn serve<L>(
             response
         }
     };
-    listen::serve(listener, http, answer, stopped).await;
+    listen::serve(listener, http.spelt(), answer, stopped).await;
 }
 
 /// The method, as a label of a closed list.
