@@ -180,14 +180,12 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
             return reject(Reject::Gone);
         };
-        let never = self.room.never(&self.config, &pool.spec);
+        let held = pool.holds(&self.config) && self.room.never(&self.config, &pool.spec).is_none();
         // One that works already, so that the others can rest.
-        if (!pool.holds(&self.config) || never.is_some())
-            && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back())
-        {
+        if !held && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
             return self.assign(ticket, instance, out);
         }
-        if let Some(limit) = never {
+        if let Some(limit) = self.room.never(&self.config, &pool.spec) {
             return reject(Reject::Never { limit });
         }
         if pool.waiting >= self.config.max_waiting {
