@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::serve::{Listener, ListenerExt};
@@ -37,6 +36,7 @@ use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
+use crate::heard::heard;
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{self, Http};
@@ -431,7 +431,7 @@ where
     let front = Arc::new(front);
     let answer = move |request: Request<Incoming>, from| {
         let front = front.clone();
-        let mut request = request.map(Body::new);
+        let mut request = heard(request);
         request.extensions_mut().insert(ConnectInfo(from));
         async move { front.answer(request).await }
     };

@@ -12,6 +12,7 @@ mod credentials;
 mod doctor;
 mod driver;
 mod gateway;
+mod heard;
 mod invoke;
 mod lifecycle;
 mod lineage;

@@ -1,7 +1,6 @@
 //! Bodies of requests: how long they may be, and what becomes of those that are longer.
 //!
-//! Who sends too much is told so, and to hear it must be listened to a little longer: a connection that is closed with bytes
-//! unread is reset, and what was answered may be lost with it.
+//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::heard).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::EXPECT;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -28,9 +26,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) const ROOM_KB: usize = 256 << 10;
 /// What a body may be that is not counted against the room, KB.
 const SMALL_KB: usize = 64;
-/// What is still read of a body that is not taken, and for how long.
-const REST_BYTES: u64 = 64 << 20;
-const REST_TIME: Duration = Duration::from_secs(10);
 
 impl Urls {
     /// The length of a body as far as it is announced. One that is announced to be too long is refused.
@@ -54,10 +49,7 @@ impl Urls {
         parts: &Parts,
         body: Body,
     ) -> Result<(Outgoing, Arc<Notify>), Refused> {
-        if let Err(refused) = self.announced(parts) {
-            hear_out(parts, body);
-            return Err(refused);
-        }
+        self.announced(parts)?;
         let body = Bounded::new(body, self.limit());
         let over = body.over.clone();
         Ok((body.boxed_unsync(), over))
@@ -65,13 +57,7 @@ impl Urls {
 
     /// All of a body.
     pub(super) async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
-        let length = match self.announced(parts) {
-            Ok(length) => length,
-            Err(refused) => {
-                hear_out(parts, body);
-                return Err(refused);
-            }
-        };
+        let length = self.announced(parts)?;
         let kb = length.div_ceil(1024);
         let _room = if kb > SMALL_KB {
             let wanted = u32::try_from(kb.min(ROOM_KB)).unwrap_or(u32::MAX);
@@ -110,26 +96,6 @@ pub(super) fn too_large(limit: usize) -> Refused {
         Outcome::RequestTooLarge,
         message,
     )
-}
-
-/// Listens to the rest of a body, unless its sender waits to be asked for it.
-fn hear_out(parts: &Parts, body: Body) {
-    if !parts.headers.contains_key(EXPECT) {
-        tokio::spawn(discard(body));
-    }
-}
-
-async fn discard(mut body: Body) {
-    let all = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len) as u64;
-            if read > REST_BYTES {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(REST_TIME, all).await;
 }
 
 /// A body is longer than it may be.
@@ -175,9 +141,7 @@ impl hyper::body::Body for Bounded {
             self.left = left;
             return Poll::Ready(Some(Ok(frame)));
         }
-        if let Some(rest) = self.body.take() {
-            tokio::spawn(discard(rest));
-        }
+        self.body = None;
         self.over.notify_one();
         Poll::Ready(Some(Err(TooLong.into())))
     }

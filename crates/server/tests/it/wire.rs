@@ -1,6 +1,6 @@
 //! The envelope: signatures, quirks, and errors that every client understands.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -288,4 +288,36 @@ fn none_sends_a_head_as_slowly_as_it_likes() {
     let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(2.5)\n    return 'done'\n";
     client.create("sleeps", sleeps, json!({"Timeout": 10}));
     assert_eq!(client.answer("sleeps", &json!({})), json!("done"));
+}
+
+#[test]
+fn a_body_that_comes_after_its_answer_is_heard_and_the_connection_goes_on() {
+    let server = server();
+    let connection = TcpStream::connect(server.client().host()).expect("a connection");
+    let mut connection = BufReader::new(connection);
+    for round in 0..3 {
+        let head = "POST /nowhere HTTP/1.1\r\nHost: virga\r\nContent-Length: 5\r\n\r\n";
+        let to = connection.get_mut();
+        to.write_all(head.as_bytes()).expect("sent");
+        let answer = read_answer(&mut connection);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{round}: {answer}");
+        let to = connection.get_mut();
+        to.write_all(b"hello").expect("sent");
+    }
+}
+
+/// Reads an answer whose length is announced; gives its head.
+fn read_answer(from: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(from.read_line(&mut head).expect("text"), 0, "{head}");
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let is = name.eq_ignore_ascii_case("content-length");
+        is.then(|| value.parse::<usize>().ok())?
+    });
+    let mut body = vec![0; length.expect("a length")];
+    from.read_exact(&mut body).expect("a body");
+    head
 }
