@@ -4,12 +4,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
-use model::Timestamp;
+use model::{RequestId, Timestamp};
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as Timestamp)
+}
+
+/// The id of a request that begins now; later ones are greater.
+pub(crate) fn new_request_id() -> RequestId {
+    RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes())
 }
 
 /// SCF's times are Beijing's.

@@ -538,7 +538,7 @@ mod tests {
         let count = 100_000;
         for weight in [0.01, 0.1, 0.5, 0.9] {
             let chosen = (0..count)
-                .map(|_| RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()))
+                .map(|_| clock::new_request_id())
                 .filter(|request| draw(*request) < weight)
                 .count();
             let mean = weight * f64::from(count);

@@ -49,6 +49,7 @@ pub(crate) struct Bounds {
 pub struct Instance {
     process: Arc<Process>,
     channel: Mutex<Channel>,
+    pace: std::sync::Mutex<Pace>,
     spec: Arc<InstanceSpec>,
     entry: Entry,
     bounds: Bounds,
@@ -69,7 +70,6 @@ struct Web {
 struct Channel {
     socket: Socket,
     log: pipe::Receiver,
-    pace: Pace,
 }
 
 /// A start that succeeded, and what it cost.
@@ -152,11 +152,8 @@ impl Instance {
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
-            channel: Mutex::new(Channel {
-                socket,
-                log,
-                pace: Pace::default(),
-            }),
+            channel: Mutex::new(Channel { socket, log }),
+            pace: std::sync::Mutex::default(),
             spec,
             entry,
             bounds,
@@ -248,13 +245,12 @@ impl Instance {
                 usage,
             },
             reusable: reusable && !self.is_stale(),
-            brief: self.pace().await,
+            brief: self
+                .pace
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .count(|| self.process.only()),
         }
-    }
-
-    async fn pace(&self) -> Option<bool> {
-        let mut channel = self.channel.lock().await;
-        channel.pace.count(|| self.process.only())
     }
 
     /// A web function's server listens. What it prints is taken from now on, whether or not there are requests: it must
@@ -376,9 +372,7 @@ impl Instance {
         timeout: Duration,
     ) -> (Result<(u16, Vec<u8>), Lost>, Vec<u8>) {
         let mut channel = self.channel.lock().await;
-        let Channel {
-            socket, log: pipe, ..
-        } = &mut *channel;
+        let Channel { socket, log: pipe } = &mut *channel;
         let mut log = Log::new(self.bounds.log_bytes);
         let limit = self.bounds.response_bytes as usize;
         // The answer's text, and the id before it.

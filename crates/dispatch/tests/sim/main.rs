@@ -655,18 +655,15 @@ impl World {
                 .stats(*pool)
                 .is_none_or(|stats| stats.waiting == line.len());
             assert!(told, "the machine's line is another than the world's");
-            let held = |stats: dispatch::PoolStats| {
+            let may_wait = |stats: dispatch::PoolStats| {
                 let most = self.config.brief_at_once;
                 let came = line.front().map_or(self.now, |(_, came, _)| *came);
-                most > 0 && stats.busy >= most && self.now <= came + HELD
+                let held = most > 0 && stats.busy >= most && self.now <= came + HELD;
+                stats.idle == 0 || held
             };
+            let stats = self.machine.stats(*pool);
             assert!(
-                line.is_empty()
-                    || !idles
-                    || self
-                        .machine
-                        .stats(*pool)
-                        .is_some_and(|stats| stats.idle == 0 || held(stats)),
+                line.is_empty() || !idles || stats.is_some_and(may_wait),
                 "{pool:?}"
             );
         }

@@ -49,6 +49,7 @@ use worker::{PackageStore, Worker};
 
 use crate::access::{Access, Principal};
 use crate::buckets::Shelf;
+use crate::clock;
 use crate::driver::Driver;
 use crate::invoke::Ingest;
 use crate::lineage::Depth;
@@ -212,7 +213,7 @@ async fn notification(State(gateway): State<Arc<Gateway>>, request: Request) -> 
 }
 
 async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+    let id = clock::new_request_id();
     let shown = id.to_string();
     let (parts, body) = request.into_parts();
     let from = From::of(&parts);

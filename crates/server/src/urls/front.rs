@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use model::RequestId;
 use tower_service::Service;
 
 use super::Urls;
+use crate::clock;
 
 /// Functions' requests, before a router's. They are many, so that they do not go through the router as a layer's would.
 pub(crate) struct Front {
@@ -30,9 +30,7 @@ impl Front {
     pub(crate) async fn answer(&self, request: Request) -> Response {
         match self.urls.find(&request) {
             Some(Ok(target)) => self.urls.serve(target, self.inside, request).await,
-            Some(Err(refused)) => {
-                refused.reply(RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes()))
-            }
+            Some(Err(refused)) => refused.reply(clock::new_request_id()),
             None => {
                 let answered = self.routes.clone().call(request).await;
                 answered.unwrap_or_else(|never| match never {})

@@ -35,6 +35,7 @@ use self::body::{ROOM_KB, whole};
 use self::event::{By, Seen};
 pub(crate) use self::front::Front;
 use crate::access::Access;
+use crate::clock;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
 
@@ -175,7 +176,7 @@ impl Urls {
     }
 
     async fn serve(self: &Arc<Self>, target: Target, inside: bool, request: Request) -> Response {
-        let id = RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+        let id = clock::new_request_id();
         let (mut parts, body) = request.into_parts();
         let cors = target.cors();
         let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::super::derived_id;
 use super::{ObjectTriggers, s3, seaweed};
+use crate::clock;
 use crate::queue::NewEvent;
 
 /// The longest key that there is, bytes.
@@ -183,7 +184,7 @@ impl Told {
     /// The id of its event, which is the same when it is told again.
     fn id(&self, source: &EventSource, function: &FunctionKey, now_ms: i64) -> RequestId {
         let Some(mark) = &self.mark else {
-            return RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+            return clock::new_request_id();
         };
         let near = |at: &i64| (now_ms - BACK..now_ms + AHEAD).contains(at);
         let at = self.at_ms.filter(near).unwrap_or(now_ms - now_ms % SPAN);

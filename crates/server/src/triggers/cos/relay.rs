@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::ObjectTriggers;
+use crate::clock;
 use crate::invoke::{Ingest, IngestError};
 use crate::lineage::Depth;
 use crate::queue::{NewEvent, Source};
@@ -43,7 +44,7 @@ struct Address {
 
 impl Listeners for ObjectTriggers {
     fn hear(&self, change: &Change) -> Vec<Notice> {
-        let request = |_: &FunctionKey| RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+        let request = |_: &FunctionKey| clock::new_request_id();
         let event = self.event(change, request);
         event.into_iter().map(notice).collect()
     }
