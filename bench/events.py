@@ -39,8 +39,8 @@ def virga(options):
         server.client.call("PutReservedConcurrencyConfig", {"FunctionName": "later", "ReservedConcurrencyMem": 0})
         headers, body = server.client.signed("Invoke", {"FunctionName": "later", "InvocationType": "Event", "ClientContext": EVENT})
         load = Load(server.address, headers, body, '"InvokeResult":0')
-        load.run(CONNECTIONS, 1)  # Warms it up.
-        found = load.run(CONNECTIONS, 1 if options.quick else 8)
+        load.checked(CONNECTIONS, 1)  # Warms it up.
+        found = load.checked(CONNECTIONS, 1 if options.quick else 8)
         page = urllib.request.urlopen("http://%s/metrics" % server.address).read().decode()
         waiting = [line.split()[1] for line in page.splitlines() if line.startswith("virga_events_waiting ")]
         check(int(waiting[0]) >= found["requests"], "%s events wait, and %d were acknowledged" % (waiting[0], found["requests"]))

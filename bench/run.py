@@ -178,7 +178,7 @@ class Bench:
             for connections in (1, 16, 64):
                 rounds = {name: [] for name in loads}
                 for load in loads.values():
-                    load.run(connections, 1)  # Warms it up.
+                    load.checked(connections, 1)  # Warms it up.
                 for _ in range(self.turns):
                     for name, load in loads.items():
                         rounds[name].append(load.run(connections, 1))

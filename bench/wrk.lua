@@ -1,4 +1,5 @@
--- Sends one request again and again, and prints what came of it as JSON.
+-- Sends one request again and again, and prints what came of it as JSON. Each answer is read where something is expected of
+-- it, which costs more than to ask for it; an answer's status is looked at by wrk itself.
 local file = io.open(os.getenv("WRK_REQUEST"), "r")
 wrk.method = "POST"
 wrk.headers = {}
@@ -16,15 +17,17 @@ local threads = {}
 
 function setup(thread) table.insert(threads, thread) end
 
-function response(status, headers, body)
-  if status ~= 200 or not body:find(expected, 1, true) then wrong = wrong + 1 end
+if expected then
+  function response(status, headers, body)
+    if status ~= 200 or not body:find(expected, 1, true) then wrong = wrong + 1 end
+  end
 end
 
 function done(summary, latency, requests)
   local bad = 0
   for _, thread in ipairs(threads) do bad = bad + thread:get("wrong") end
   local errors = summary.errors
-  bad = bad + errors.connect + errors.read + errors.write + errors.timeout
-  io.write(string.format('{"requests": %d, "us": %d, "wrong": %d, "p50_us": %d, "p99_us": %d}\n',
-    summary.requests, summary.duration, bad, latency:percentile(50), latency:percentile(99)))
+  bad = bad + errors.connect + errors.read + errors.write + errors.timeout + errors.status
+  io.write(string.format('{"requests": %d, "us": %d, "bytes": %d, "wrong": %d, "p50_us": %d, "p99_us": %d}\n',
+    summary.requests, summary.duration, summary.bytes, bad, latency:percentile(50), latency:percentile(99)))
 end

@@ -670,9 +670,12 @@ impl Machine {
         };
         pool.busy -= 1;
         pool.idle.push_back(id);
-        if instance.timer.is_none() {
-            let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
-            instance.timer = Some(at);
+        // One that comes sooner, of when it idled before, looks again; one of when it was frozen comes too late.
+        let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
+        if instance.timer.is_none_or(|set| at < set) {
+            if let Some(late) = instance.timer.replace(at) {
+                self.timers.remove(late, Due::Instance(id));
+            }
             self.timers.add(at, Due::Instance(id));
         }
     }

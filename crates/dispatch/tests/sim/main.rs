@@ -64,6 +64,8 @@ struct World {
     current: Vec<Option<PoolId>>,
     retired: BTreeSet<PoolId>,
     instances: BTreeMap<InstanceId, (PoolId, Instance)>,
+    /// Since when each idles that is not frozen yet.
+    thawed: BTreeMap<InstanceId, u64>,
     /// Requests that each serves, and whether it has ended under them.
     running: BTreeMap<InstanceId, (u32, bool)>,
     /// When each waiting request came, and until when it waits; by pool, in order of arrival.
@@ -120,6 +122,7 @@ impl World {
             current: Vec::new(),
             retired: BTreeSet::new(),
             instances: BTreeMap::new(),
+            thawed: BTreeMap::new(),
             running: BTreeMap::new(),
             lines: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -479,7 +482,10 @@ impl World {
                 }
                 self.answer(ticket);
             }
-            Effect::Freeze { instance } => assert_eq!(self.instances[&instance].1, Instance::Idle),
+            Effect::Freeze { instance } => {
+                assert_eq!(self.instances[&instance].1, Instance::Idle);
+                self.thawed.remove(&instance);
+            }
             Effect::Stop { instance } => {
                 let (_, state) = self
                     .instances
@@ -526,7 +532,7 @@ impl World {
             self.step(Event::Pace { instance, brief });
         }
         match event {
-            Event::Started { instance } => self.set(instance, Instance::Idle),
+            Event::Started { instance } => self.set_idle(instance),
             Event::StartFailed { instance, .. } => {
                 let gone = self.instances.remove(&instance);
                 self.failed.extend(gone.map(|(pool, _)| pool));
@@ -543,7 +549,7 @@ impl World {
                         self.instances.remove(&instance);
                         self.running.remove(&instance);
                     }
-                    (0, false) => self.set(instance, Instance::Idle),
+                    (0, false) => self.set_idle(instance),
                     _ => {}
                 }
             }
@@ -581,9 +587,10 @@ impl World {
         }
     }
 
-    fn set(&mut self, instance: InstanceId, state: Instance) {
-        if let Some((_, old)) = self.instances.get_mut(&instance) {
-            *old = state;
+    fn set_idle(&mut self, instance: InstanceId) {
+        if let Some((_, state)) = self.instances.get_mut(&instance) {
+            *state = Instance::Idle;
+            self.thawed.insert(instance, self.now);
         }
     }
 
@@ -638,6 +645,14 @@ impl World {
             );
         }
         self.check_floors(node, &accounts, &groups, starting);
+        // Unless just now is the time to look.
+        let looks = self.wake.is_some_and(|wake| wake <= self.now);
+        for (instance, since) in self.thawed.iter().filter(|_| !looks) {
+            if let Some((pool, Instance::Idle)) = self.instances.get(instance) {
+                let until = since + self.specs[pool].freeze_after;
+                assert!(self.now <= until, "{instance:?} idles and is not frozen");
+            }
+        }
         for (ticket, _, deadline) in self.lines.values().flatten() {
             assert!(
                 self.now <= *deadline + GRACE,

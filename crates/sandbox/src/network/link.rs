@@ -72,17 +72,15 @@ impl Netlink {
         self.index_of(here)
     }
 
-    /// Removes an interface, and with it its peer. One that is not there is no error.
+    /// Removes an interface, and with it its peer. One that is not there is no error. The kernel looks for the name
+    /// itself: it may just be removing this interface, with the namespace of a peer whose processes have ended.
     pub(super) fn remove(&mut self, name: &str) -> Result<()> {
-        let Ok(index) = self.index_of(name) else {
-            return Ok(());
-        };
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        let removed = self.ask(RouteNetlinkMessage::DelLink(link), 0);
-        removed
-            .step(format!("remove the interface {name}"))
-            .map(drop)
+        match self.ask(RouteNetlinkMessage::DelLink(named(name)), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            removed => removed
+                .step(format!("remove the interface {name}"))
+                .map(drop),
+        }
     }
 
     fn make_veth(
