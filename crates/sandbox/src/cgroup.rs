@@ -42,6 +42,9 @@ const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
 const V2: &[&str] = &["memory", "cpu", "pids"];
 /// Length of a scheduling period, microseconds.
 const PERIOD_US: u64 = 100_000;
+/// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
+/// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
+const LONG_PERIOD_US: u64 = 1_000_000;
 
 /// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
@@ -184,6 +187,8 @@ pub struct Slot {
     kills_before: u64,
     /// What holds now, where that is known.
     limits: Option<Limits>,
+    /// Whether its weight and its period are others than those.
+    yielding: bool,
 }
 
 impl Slot {
@@ -207,6 +212,7 @@ impl Slot {
             directories,
             kills_before: 0,
             limits: None,
+            yielding: false,
         })
     }
 
@@ -240,7 +246,8 @@ impl Slot {
     /// The limit that the host refused.
     pub fn set(&mut self, limits: &Limits) -> Result<()> {
         // Most of them are a blank's and its function's alike, and each write is a part of a cold start.
-        let before = self.limits.take();
+        let before = self.limits.take().filter(|_| !self.yielding);
+        self.yielding = false;
         let differs = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
         if differs(|limits| limits.memory_bytes) {
             self.write_memory(limits.memory_bytes)?;
@@ -249,7 +256,7 @@ impl Slot {
             self.write_weight(limits.cpu_weight)?;
         }
         if differs(|limits| limits.cpu_milli.into()) {
-            self.write_quota(u64::from(limits.cpu_milli) * PERIOD_US / 1000)?;
+            self.write_quota(limits.cpu_milli, PERIOD_US)?;
         }
         if differs(|limits| limits.pids.into()) {
             write(&self.file(2, "pids.max"), limits.pids.into())?;
@@ -258,17 +265,22 @@ impl Slot {
         Ok(())
     }
 
-    /// Changes its weight, while it runs.
+    /// Divides its weight, since what it does takes long, or gives it its own again.
     ///
     /// # Errors
     /// The system's error.
-    pub fn weigh(&mut self, weight: u32) -> Result<()> {
-        let before = self.limits.take();
-        self.write_weight(weight)?;
-        self.limits = before.map(|limits| Limits {
-            cpu_weight: weight,
-            ..limits
-        });
+    pub fn yields(&mut self, divisor: Option<u32>) -> Result<()> {
+        let Some(limits) = self.limits else {
+            return Ok(());
+        };
+        self.yielding = true;
+        let (weight, period) = match divisor {
+            Some(divisor) => (limits.cpu_weight / divisor, LONG_PERIOD_US),
+            None => (limits.cpu_weight, PERIOD_US),
+        };
+        self.write_weight(weight.max(1))?;
+        self.write_quota(limits.cpu_milli, period)?;
+        self.yielding = divisor.is_some();
         Ok(())
     }
 
@@ -288,14 +300,14 @@ impl Slot {
         }
     }
 
-    fn write_quota(&self, microseconds: u64) -> Result<()> {
-        let quota = microseconds.max(1000);
+    fn write_quota(&self, milli: u32, period: u64) -> Result<()> {
+        let quota = (u64::from(milli) * period / 1000).max(1000);
         match self.version {
             Version::V1 => {
-                write(&self.file(1, "cpu.cfs_period_us"), PERIOD_US)?;
+                write(&self.file(1, "cpu.cfs_period_us"), period)?;
                 write(&self.file(1, "cpu.cfs_quota_us"), quota)
             }
-            Version::V2 => write_text(&self.file(1, "cpu.max"), &format!("{quota} {PERIOD_US}")),
+            Version::V2 => write_text(&self.file(1, "cpu.max"), &format!("{quota} {period}")),
         }
     }
 

@@ -398,7 +398,7 @@ impl Instance {
                         if begun.elapsed() >= timeout {
                             break Exchanged::TimedOut;
                         }
-                        self.weigh(YIELDS);
+                        self.yields(Some(YIELDS));
                         yields = true;
                         deadline.as_mut().reset(begun + timeout);
                     }
@@ -409,7 +409,7 @@ impl Instance {
         let result = match exchanged {
             Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
                 if yields {
-                    self.weigh(1);
+                    self.yields(None);
                 }
                 Ok((status, body))
             }
@@ -431,11 +431,10 @@ impl Instance {
         (result, log.finish())
     }
 
-    /// Divides its ordinary weight.
-    fn weigh(&self, divisor: u32) {
-        let weight = limits(&self.spec, &self.bounds).cpu_weight / divisor;
-        if let Some(Err(e)) = self.process.with_slot(|slot| slot.weigh(weight)) {
-            debug!(error = %e, weight, "cannot change the weight of an instance");
+    /// Yields to others from now on, or no more.
+    fn yields(&self, divisor: Option<u32>) {
+        if let Some(Err(e)) = self.process.with_slot(|slot| slot.yields(divisor)) {
+            debug!(error = %e, ?divisor, "cannot change the weight of an instance");
         }
     }
 

@@ -220,8 +220,8 @@ fn a_busy_function_leaves_room_for_others() {
     );
 }
 
-/// The weight of the control group that a function read of itself.
-fn weight(groups: &serde_json::Value) -> u64 {
+/// The last number in a file of the control group that a function read of itself, which has a name under each version.
+fn of_group(groups: &serde_json::Value, names: [&str; 2]) -> u64 {
     let groups = groups.as_str().expect("text");
     // Version 2 has one line without a controller's name; version 1 one for each.
     let path = groups
@@ -240,16 +240,22 @@ fn weight(groups: &serde_json::Value) -> u64 {
         .filter(|line| line.contains(" - cgroup"))
         .filter_map(|line| line.split(' ').nth(4));
     let number = |file: String| {
-        std::fs::read_to_string(file)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+        let text = std::fs::read_to_string(file).ok()?;
+        text.split_whitespace().last()?.parse::<u64>().ok()
     };
     points
-        .flat_map(|point| ["cpu.shares", "cpu.weight"].map(|file| format!("{point}{path}/{file}")))
+        .flat_map(|point| names.map(|name| format!("{point}{path}/{name}")))
         .find_map(number)
-        .expect("a weight")
+        .expect("a number")
+}
+
+fn weight(groups: &serde_json::Value) -> u64 {
+    of_group(groups, ["cpu.shares", "cpu.weight"])
+}
+
+/// Microseconds.
+fn period(groups: &serde_json::Value) -> u64 {
+    of_group(groups, ["cpu.cfs_period_us", "cpu.max"])
 }
 
 #[test]
@@ -275,15 +281,29 @@ fn what_runs_for_long_yields_to_what_has_just_begun() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let source = "import time\ndef main_handler(e, c):\n    time.sleep(e['s'])\n    return open('/proc/self/cgroup').read()\n";
-    client.create("fun", source, json!({"Timeout": 30}));
+    client.create("fun", source, json!({"Timeout": 4}));
     let groups = client.answer("fun", &json!({"s": 0}));
     let ordinary = weight(&groups);
+    let yields = || weight(&groups) <= ordinary / 10 && period(&groups) == 1_000_000;
     std::thread::scope(|scope| {
-        let long = scope.spawn(|| client.answer("fun", &json!({"s": 3})));
-        eventually("it yields", || weight(&groups) <= ordinary / 10);
+        let long = scope.spawn(|| client.answer("fun", &json!({"s": 2})));
+        eventually("it yields", yields);
         assert_eq!(long.join().expect("an answer"), groups, "one instance");
     });
-    assert_eq!(weight(&groups), ordinary, "the next request begins anew");
+    let of = |groups: &_| (weight(groups), period(groups));
+    let anew = (ordinary, 100_000);
+    assert_eq!(of(&groups), anew, "the next request begins anew");
+    // So does whoever comes after one that ended while it did.
+    let request = json!({"FunctionName": "fun", "ClientContext": "{\"s\": 30}"});
+    let result = client.ok("Invoke", &request)["Result"].take();
+    let why = result["ErrMsg"].as_str().expect("a reason");
+    assert!(why.contains("timed out"), "{why}");
+    for number in 0..8 {
+        let name = format!("next{number}");
+        client.create(&name, source, json!({}));
+        let next = client.answer(&name, &json!({"s": 0}));
+        assert_eq!(of(&next), anew, "of an instance after it");
+    }
 }
 
 #[test]
