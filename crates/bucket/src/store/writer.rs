@@ -67,6 +67,8 @@ pub(super) enum Effect {
     Keep(Upload),
     /// Bytes that have none any more, and how many.
     Drop(BlobId, u64),
+    /// There is a notice.
+    Noticed,
     /// Pieces are in a list that no object has any more.
     Left,
     /// An object is on its way back.
@@ -231,14 +233,12 @@ impl Writer {
         let notices = self.memory.notices.load(Ordering::Relaxed);
         let notices = notices.saturating_add_signed(changes.notices);
         self.memory.notices.store(notices, Ordering::Relaxed);
-        if changes.notices > 0 {
-            self.memory.noticed.send_replace(());
-        }
         let mut dropped = Vec::new();
         for effect in changes.effects {
             match effect {
                 Effect::Keep(upload) => upload.keep(),
                 Effect::Drop(blob, size) => dropped.push((blob, size)),
+                Effect::Noticed => drop(self.memory.noticed.send_replace(())),
                 Effect::Left => self.memory.left.notify_one(),
                 Effect::Restoring => self.memory.restoring.notify_one(),
             }
@@ -343,6 +343,10 @@ impl<'a> Txn<'a> {
     /// Says that notices came, or went.
     pub(super) fn noticed(&mut self, change: i64) {
         self.changes.notices += change;
+        // Whatever went in the same commit: who waits for notices knows nothing of the one that came.
+        if change > 0 {
+            self.effect(Effect::Noticed);
+        }
     }
 
     /// A bucket as this transaction sees it.

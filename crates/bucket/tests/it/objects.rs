@@ -128,3 +128,27 @@ async fn what_was_answered_is_there_after_a_restart() {
     world.ask("DELETE", "/photos/a", b"").await.ok();
     world.ask("DELETE", "/photos", b"").await.ok();
 }
+
+#[tokio::test]
+async fn a_notice_is_told_of_though_others_are_forgotten_in_the_same_commit() {
+    let world = World::new().await;
+    world.ask("PUT", "/photos", b"").await.ok();
+    let mut outbox = world.store.outbox();
+    let mut reached = 0;
+    for round in 0..50 {
+        let key = format!("{round}");
+        // What comes while something else is written is one commit.
+        let (other, put, forgot) = tokio::join!(
+            outbox.done(0),
+            world.append(&key, 0, b"x"),
+            outbox.done(reached)
+        );
+        other.and(forgot).expect("forgotten");
+        assert_eq!(put, 1);
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.changed());
+        told.await.expect("told of it");
+        let notices = outbox.next(reached, 10).await.expect("notices");
+        assert_eq!(notices.len(), 1);
+        reached = notices[0].0;
+    }
+}
