@@ -238,7 +238,7 @@ impl Writer {
             match effect {
                 Effect::Keep(upload) => upload.keep(),
                 Effect::Drop(blob, size) => dropped.push((blob, size)),
-                Effect::Noticed => drop(self.memory.noticed.send_replace(())),
+                Effect::Noticed => self.memory.noticed.send_replace(()),
                 Effect::Left => self.memory.left.notify_one(),
                 Effect::Restoring => self.memory.restoring.notify_one(),
             }
