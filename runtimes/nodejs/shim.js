@@ -1,8 +1,8 @@
 'use strict';
 // The Node.js runtime: loads one function's handler, then answers one event after another.
 //
-// Everything here runs as the user's instance. Descriptor 4 is the configuration; frames on descriptor 3 are described in
-// the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
+// Everything here runs as the user's instance. Descriptor 5 is the configuration. Frames, which come on descriptor 3 and go on 4,
+// are described in the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
 
 const fs = require('fs');
 const net = require('net');
@@ -15,9 +15,10 @@ const OK = 200, TOO_LARGE = 407, EXCEPTION = 430, HANDLER_NOT_FOUND = 437, CODE_
 const HEADER = 8, ID = 16;
 const STACK_MAX = 64 << 10;
 
-const config = JSON.parse(fs.readFileSync(4, 'utf8'));
-fs.closeSync(4);
-const socket = new net.Socket({ fd: 3, readable: true, writable: true });
+const config = JSON.parse(fs.readFileSync(5, 'utf8'));
+fs.closeSync(5);
+const requests = new net.Socket({ fd: 3, readable: true, writable: false });
+const answers = new net.Socket({ fd: 4, readable: false, writable: true });
 const begun = process.hrtime.bigint();
 
 /** The event that is being run: its id, and what is left to do with its answer. */
@@ -29,7 +30,7 @@ function send(kind, status, body, then) {
   head.writeUInt32LE(2 + body.length, 0);
   head[4] = kind;
   head.writeUInt16LE(status, HEADER);
-  socket.write(Buffer.concat([head, body]), then);
+  answers.write(Buffer.concat([head, body]), then);
 }
 
 function raised(error) {
@@ -45,7 +46,7 @@ function answer(status, value) {
   if (current === null) return;
   const id = current.id;
   current = null;
-  socket.ref();
+  requests.ref();
   let body;
   try {
     const text = JSON.stringify(value);
@@ -86,7 +87,7 @@ function run(id, text) {
     if (context.callbackWaitsForEmptyEventLoop) mine.waiting = finish;
     else finish();
   };
-  socket.unref();
+  requests.unref();
   try {
     const returned = handler(JSON.parse(text), context, callback);
     if (returned && typeof returned.then === 'function') {
@@ -124,7 +125,7 @@ let pending = Buffer.alloc(0);
 let parts = [];
 let have = 0;
 
-socket.on('data', (data) => {
+requests.on('data', (data) => {
   parts.push(data);
   have += data.length;
   for (;;) {
@@ -142,8 +143,8 @@ socket.on('data', (data) => {
   }
 });
 // The platform has gone.
-socket.on('end', () => process.exit(0));
-socket.on('error', () => process.exit(0));
+requests.on('end', () => process.exit(0));
+for (const pipe of [requests, answers]) pipe.on('error', () => process.exit(0));
 
 /** The handler's file, in the code or a layer. */
 function find(name) {

@@ -1,8 +1,8 @@
 """The Python runtime: becomes a zygote, and in each of its copies the home of one function.
 
 Runs with `python -I -S`. Everything up to the return of `virga_wait` is trusted and runs before any code of the user;
-all after it runs as the user's instance. Frames on descriptor 3 are described in the sandbox's
-`wire` module: length (u32, little-endian), kind, three zeros, payload.
+all after it runs as the user's instance. Frames, which come on descriptor 3 and go on 4, are described in
+the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
 """
 
 import atexit
@@ -15,14 +15,13 @@ import logging
 import os
 import random
 import re
-import select
 import struct
 import sys
 import time
 import traceback
 import types
 
-SOCKET = 3
+REQUESTS, ANSWERS = 3, 4
 ASSIGN_MAX = 256 << 10
 INVOKE, READY, ANSWER = 2, 16, 17
 HEADER = struct.Struct("<IBxxx")
@@ -42,10 +41,6 @@ FILLERS = []
 
 # `json.dumps` makes an encoder with each call that is not of its defaults.
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
-
-POLL = select.poll()
-POLL.register(SOCKET, select.POLLIN)
-WAIT = POLL.poll
 
 # What functions import most, loaded once and shared by all instances.
 WARM = (
@@ -205,7 +200,7 @@ class Instance:
     def run(self):
         if hasattr(os, "register_at_fork"):
             # What a handler forks has no business with the platform.
-            os.register_at_fork(after_in_child=close_socket)
+            os.register_at_fork(after_in_child=close_pipes)
         started = time.perf_counter()
         self.become()
         status, answer = self.load()
@@ -344,9 +339,7 @@ class Instance:
 
     @staticmethod
     def read(size):
-        # A `read` that waits is woken, too, when the platform takes what was sent, for nothing; this wait is not.
-        WAIT()
-        data = os.read(SOCKET, size)
+        data = os.read(REQUESTS, size)
         if not data:
             os._exit(0)  # The platform has gone.
         return data
@@ -356,14 +349,15 @@ class Instance:
         payload = struct.pack("<H", status) + body
         data = memoryview(HEADER.pack(len(payload), kind) + payload)
         while data:
-            data = data[os.write(SOCKET, data) :]
+            data = data[os.write(ANSWERS, data) :]
 
 
-def close_socket():
-    try:
-        os.close(SOCKET)
-    except OSError:
-        pass  # The user's code has closed it.
+def close_pipes():
+    for pipe in (REQUESTS, ANSWERS):
+        try:
+            os.close(pipe)
+        except OSError:
+            pass  # The user's code has closed it.
 
 
 class CurrentStandardError(logging.StreamHandler):

@@ -4,27 +4,35 @@
 //! Then it starts the user's program, or becomes it. What it does in between is the caller's, and runs as the instance.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::launch::{Program, ZYGOTE_SOCKET, become_program};
+use crate::launch::{Program, become_program};
 use crate::{Result, Step, guest, sys, wire};
 
 /// Where a program that a copy has become finds its configuration.
-const CONFIGURATION: i32 = 4;
+const CONFIGURATION: i32 = 5;
 
 /// A copy that is confined and has its function.
 #[derive(Debug)]
 pub struct Confined {
     assignment: Vec<u8>,
-    socket: OwnedFd,
+    pipes: Pipes,
+}
+
+/// A copy's pipes; see [`crate::wire`].
+#[derive(Debug)]
+pub struct Pipes {
+    /// Where requests come.
+    pub requests: OwnedFd,
+    /// Where answers go.
+    pub answers: OwnedFd,
 }
 
 impl Confined {
-    /// What it was told when it was assigned, and the socket on which frames come; see [`crate::wire`].
-    pub fn into_parts(self) -> (Vec<u8>, UnixStream) {
-        (self.assignment, self.socket.into())
+    /// Its pipes.
+    pub fn into_pipes(self) -> Pipes {
+        self.pipes
     }
 
     /// What it was told when it was assigned.
@@ -32,8 +40,8 @@ impl Confined {
         &self.assignment
     }
 
-    /// Becomes a program, which finds the socket at descriptor 3 and at 4 a file with `configuration`. Returns only on
-    /// failure.
+    /// Becomes a program, which finds the pipes at descriptors 3 and 4, and at 5 a file with `configuration`. Returns only
+    /// on failure.
     pub fn become_program(&self, program: &Program, configuration: &[u8]) -> crate::Error {
         let place = || {
             let file = sys::memory_file(configuration).step("keep the configuration")?;
@@ -41,7 +49,10 @@ impl Confined {
             let copy = file.try_clone().step("keep the configuration")?;
             drop(file);
             sys::dup_to(copy.as_fd(), CONFIGURATION).step("place the configuration")?;
-            sys::set_close_on_exec(self.socket.as_fd(), false).step("mark the socket")
+            for pipe in [&self.pipes.requests, &self.pipes.answers] {
+                sys::set_close_on_exec(pipe.as_fd(), false).step("mark a pipe")?;
+            }
+            Ok(())
         };
         match place() {
             Ok(()) => {
@@ -75,9 +86,13 @@ pub(crate) fn serve() -> Result<Confined> {
     if let Err(error) = confined {
         guest::give_up(Some(error))
     }
-    // SAFETY: the socket was placed at this number, and nothing else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(ZYGOTE_SOCKET) };
-    Ok(Confined { assignment, socket })
+    // SAFETY: the pipes were placed at these numbers, and nothing else owns them.
+    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+    let pipes = Pipes {
+        requests: own(wire::REQUESTS),
+        answers: own(wire::ANSWERS),
+    };
+    Ok(Confined { assignment, pipes })
 }
 
 /// Bounds the memory of what this process starts, bytes, where no control group does.

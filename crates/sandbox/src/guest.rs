@@ -393,6 +393,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     // 7. Wait, blank, until this process is given a function.
     let Assignment {
         length,
+        pipes,
         trees,
         online,
     } = receive_assignment(buffer)?;
@@ -405,6 +406,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
             let walls = Landlock::around(&readable, &trees, &writable).step("landlock")?;
             drop(trees);
             confine(becoming.uid, walls)?;
+            place(pipes)?;
             // Nobody else ends it when virga is killed.
             sys::die_with_parent().step("follow the zygote")?;
             return Ok(length);
@@ -422,12 +424,22 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     }
     // 10. No privilege from here on.
     confine(becoming.uid, walls)?;
+    // 11. Where the runtime looks for them; the walls' own descriptors are closed by now.
+    place(pipes)?;
     Ok(length)
+}
+
+/// Puts the pipes where the runtime looks for them, the first of them in the socket's place.
+fn place([requests, answers]: [OwnedFd; 2]) -> Result<()> {
+    sys::place(requests, wire::REQUESTS).step("place the pipe of requests")?;
+    sys::place(answers, wire::ANSWERS).step("place the pipe of answers")
 }
 
 /// What a blank was told to become; its configuration is in the buffer.
 struct Assignment {
     length: usize,
+    /// Of requests and of answers.
+    pipes: [OwnedFd; 2],
     trees: Vec<OwnedFd>,
     online: bool,
 }
@@ -436,7 +448,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let refused =
         |why: &str| crate::Error::new("receive an assignment", std::io::Error::other(why));
     let mut header = [0; wire::HEADER];
-    let (mut have, trees) =
+    let (mut have, fds) =
         sys::receive(sys::borrow(ZYGOTE_SOCKET), &mut header).step("receive an assignment")?;
     if have == 0 {
         // Never assigned: virga has closed this blank.
@@ -463,9 +475,14 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     socket
         .read_exact(&mut buffer[..length])
         .step("receive an assignment")?;
+    let mut fds = fds.into_iter();
+    let (Some(requests), Some(answers)) = (fds.next(), fds.next()) else {
+        return Err(refused("no pipes came with it"));
+    };
     Ok(Assignment {
         length,
-        trees,
+        pipes: [requests, answers],
+        trees: fds.collect(),
         online,
     })
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_int, c_uint, c_ulong};
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -447,6 +447,17 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> 
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
 }
 
+/// Moves a descriptor to a fixed number, and marks it close-on-exec.
+pub(crate) fn place(fd: OwnedFd, to: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == to {
+        // It is there, and stays open from now on.
+        let _ = fd.into_raw_fd();
+    } else {
+        dup_to(fd.as_fd(), to)?;
+    }
+    set_close_on_exec(borrow(to), true)
+}
+
 /// Closes one of the fixed descriptors.
 pub(crate) fn close(fd: RawFd) {
     // SAFETY: nothing owns the fixed numbers.
@@ -487,15 +498,13 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends what a non-blocking socket takes at this moment, whatever a reactor believes of it.
+/// From now on neither reading nor writing waits, here and wherever else this opened file is held.
 ///
 /// # Errors
-/// `WouldBlock` when it takes nothing; the system's error otherwise.
-pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL);
-    // SAFETY: the pointer and the length are those of one live slice.
-    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+/// The system's error.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes no memory. Other flags of a pipe are of no use to anyone.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
 }
 
 /// Asks for short turns on the processor for this thread and for all that it starts: where many are busy, one that

@@ -1,9 +1,18 @@
-//! What virga and a guest say to each other over an instance's socket: frames of a kind, a length and bytes.
+//! What virga and a guest say to each other: frames of a kind, a length and bytes.
+//!
+//! The assignment comes over a blank's socket, and with it the ends of two pipes. Of these the guest reads requests from one
+//! ([`REQUESTS`]) and writes answers into the other ([`ANSWERS`]); it has the socket no more. A pipe takes less
+//! than a socket does, on both sides and with every request.
 //!
 //! The guest's side of this is written again in each runtime's own language, so it stays this plain.
 
 /// Bytes before a frame's payload: the payload's length (u32, little-endian), the kind, three zeros.
 pub const HEADER: usize = 8;
+
+/// The descriptor that a guest reads from.
+pub const REQUESTS: i32 = 3;
+/// The descriptor that it writes to.
+pub const ANSWERS: i32 = 4;
 
 /// Largest payload of an assignment: configuration and environment.
 pub const ASSIGN_MAX: usize = 256 << 10;
@@ -12,7 +21,8 @@ pub const ASSIGN_MAX: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// To the guest, first: become this function's instance. JSON; carries the code's mount.
+    /// To the guest, first: become this function's instance. JSON; carries the guest's ends of
+    /// its pipes and the code's mount.
     Assign = 1,
     /// To the guest: run. The request's id (16 bytes), then the event as JSON.
     Invoke = 2,

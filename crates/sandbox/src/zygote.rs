@@ -24,7 +24,7 @@ pub struct Zygote {
 /// The ends of an instance's pipes that the guest keeps.
 #[derive(Debug)]
 pub struct GuestEnds<'a> {
-    /// Frames, see [`crate::wire`].
+    /// Where its assignment comes, see [`crate::wire`].
     pub socket: BorrowedFd<'a>,
     /// Standard output and error.
     pub log: BorrowedFd<'a>,
@@ -192,12 +192,18 @@ fn unexpected(what: impl Into<String>) -> crate::Error {
     crate::Error::new("hear from the zygote", io::Error::other(what.into()))
 }
 
-/// Hands a blank its assignment: the frame's bytes, and the trees to mount as code and layers.
+/// Hands a blank its assignment: the frame's bytes, the ends of the pipes that it reads from and writes to, and the trees to
+/// mount as code and layers.
 ///
 /// # Errors
 /// The system's error; `WouldBlock` when the socket's buffer is full, which a blank's never is.
-pub fn assign(socket: BorrowedFd<'_>, frame: &[u8], trees: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let sent = sys::send(socket, frame, trees)?;
+pub fn assign(
+    socket: BorrowedFd<'_>,
+    frame: &[u8],
+    pipes: [BorrowedFd<'_>; 2],
+    trees: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let sent = sys::send(socket, frame, &[&pipes, trees].concat())?;
     if sent == frame.len() {
         Ok(())
     } else {

@@ -1,8 +1,8 @@
 //! Frames to and from a guest, see [`sandbox::wire`]. Everything read here is a guest's and not trusted.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use model::RequestId;
 use sandbox::wire::{self, Kind};
@@ -34,30 +34,28 @@ pub(crate) fn invoke(request: RequestId, event: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A guest's socket.
-///
-/// The reactor watches for what arrives alone, as it does for the reading end of a pipe. A stream of the unix family is ready for
-/// writing anew whenever the other side has read, so that watching for both, as `tokio::net::UnixStream` does, wakes a thread for
-/// nothing with every request.
+/// Virga's ends of a guest's pipes.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    fd: pipe::Receiver,
+pub(crate) struct Frames {
+    requests: File,
+    answers: pipe::Receiver,
     /// What came beyond the last frame.
     surplus: Vec<u8>,
 }
 
-impl Socket {
-    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
+impl Frames {
+    pub(crate) fn new(requests: OwnedFd, answers: OwnedFd) -> io::Result<Self> {
+        sandbox::set_nonblocking(requests.as_fd())?;
         Ok(Self {
-            fd: pipe::Receiver::from_owned_fd_unchecked(socket.into())?,
+            requests: requests.into(),
+            answers: pipe::Receiver::from_owned_fd(answers)?,
             surplus: Vec::new(),
         })
     }
 
     /// Writes a whole frame.
     pub(crate) async fn write(&self, frame: &[u8]) -> io::Result<()> {
-        let sent = match sandbox::send_now(self.fd.as_fd(), frame) {
+        let written = match (&self.requests).write(frame) {
             Err(e)
                 if matches!(
                     e.kind(),
@@ -66,15 +64,15 @@ impl Socket {
             {
                 0
             }
-            sent => sent?,
+            written => written?,
         };
-        if sent == frame.len() {
+        if written == frame.len() {
             return Ok(());
         }
-        // Seldom: it is larger than the socket's buffer.
-        let own = self.fd.as_fd().try_clone_to_owned()?;
-        let mut room = pipe::Sender::from_owned_fd_unchecked(own)?;
-        room.write_all(&frame[sent..]).await
+        // Seldom: it is larger than the pipe. The reactor need not know of it before.
+        let own = self.requests.as_fd().try_clone_to_owned()?;
+        let mut room = pipe::Sender::from_owned_fd(own)?;
+        room.write_all(&frame[written..]).await
     }
 
     /// Reads one frame of the expected kind, its body at most `limit` bytes.
@@ -82,7 +80,7 @@ impl Socket {
         let mut frame = std::mem::take(&mut self.surplus);
         while frame.len() < HEAD {
             frame.reserve(CHUNK);
-            if self.fd.read_buf(&mut frame).await? == 0 {
+            if self.answers.read_buf(&mut frame).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -105,7 +103,7 @@ impl Socket {
             self.surplus = frame.split_off(HEAD + body);
         } else {
             frame.resize(HEAD + body, 0);
-            self.fd.read_exact(&mut frame[have..]).await?;
+            self.answers.read_exact(&mut frame[have..]).await?;
         }
         frame.drain(..HEAD);
         // It may be kept for long, among many.
@@ -119,9 +117,17 @@ impl Socket {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     use super::*;
+
+    /// A guest's ends, of requests and of answers, and virga's.
+    fn pipes() -> (File, File, Frames) {
+        let pipe = || sandbox::close_on_exec_pipe().expect("a pipe");
+        let ((requests, ours), (answers, theirs)) = (pipe(), pipe());
+        let frames = Frames::new(ours, answers).expect("watched");
+        (requests.into(), theirs.into(), frames)
+    }
 
     fn answer(status: u16, body: &[u8]) -> Vec<u8> {
         let mut frame = wire::header(Kind::Answer, 2 + body.len()).to_vec();
@@ -130,8 +136,8 @@ mod tests {
         frame
     }
 
-    async fn body(socket: &mut Socket) -> io::Result<Vec<u8>> {
-        match socket.read(Kind::Answer, 1 << 20).await? {
+    async fn body(frames: &mut Frames) -> io::Result<Vec<u8>> {
+        match frames.read(Kind::Answer, 1 << 20).await? {
             Incoming::Answer { status: 200, body } => Ok(body),
             other => panic!("{other:?}"),
         }
@@ -139,8 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_are_told_apart_however_they_arrive() {
-        let (mut guest, own) = UnixStream::pair().expect("a pair");
-        let mut own = Socket::new(own).expect("watched");
+        let (_requests, mut guest, mut own) = pipes();
         let large = vec![7; 300_000];
         guest
             .write_all(&[answer(200, b"one"), answer(200, b""), answer(200, b"three")].concat())
@@ -162,8 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_due_or_too_large_is_refused() {
-        let (mut guest, own) = UnixStream::pair().expect("a pair");
-        let mut own = Socket::new(own).expect("watched");
+        let (_requests, mut guest, mut own) = pipes();
         guest.write_all(&answer(200, b"12345")).expect("written");
         let read = own.read(Kind::Answer, 4).await.expect("a header");
         assert!(matches!(read, Incoming::TooLarge), "{read:?}");
@@ -173,9 +177,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_larger_than_the_socket_waits_for_its_reader() {
-        let (mut guest, own) = UnixStream::pair().expect("a pair");
-        let own = Socket::new(own).expect("watched");
+    async fn a_frame_larger_than_the_pipe_waits_for_its_reader() {
+        let (mut guest, _answers, own) = pipes();
         let frame = vec![3; 4 << 20];
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; 4 << 20];

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::assignment::{Assignment, Entry};
-use crate::frame::{self, Incoming, Socket};
+use crate::frame::{self, Frames, Incoming};
 use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
@@ -68,7 +68,7 @@ struct Web {
 
 #[derive(Debug)]
 struct Channel {
-    socket: Socket,
+    frames: Frames,
     log: pipe::Receiver,
 }
 
@@ -147,12 +147,11 @@ impl Instance {
         if !spec.public_net {
             blank.process.cut_off().map_err(Error::from)?;
         }
-        let entry = assign(&blank, &spec, credentials.as_ref(), &bounds)?;
-        let socket = Socket::new(blank.socket).map_err(Error::io("prepare the socket"))?;
+        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds)?;
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
-            channel: Mutex::new(Channel { socket, log }),
+            channel: Mutex::new(Channel { frames, log }),
             pace: std::sync::Mutex::default(),
             spec,
             entry,
@@ -249,7 +248,7 @@ impl Instance {
                 .pace
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .count(|| self.process.only()),
+                .count(begun, || self.process.only()),
         }
     }
 
@@ -372,7 +371,7 @@ impl Instance {
         timeout: Duration,
     ) -> (Result<(u16, Vec<u8>), Lost>, Vec<u8>) {
         let mut channel = self.channel.lock().await;
-        let Channel { socket, log: pipe } = &mut *channel;
+        let Channel { frames, log: pipe } = &mut *channel;
         let mut log = Log::new(self.bounds.log_bytes);
         let limit = self.bounds.response_bytes as usize;
         // The answer's text, and the id before it.
@@ -381,9 +380,9 @@ impl Instance {
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
-                    socket.write(frame).await?;
+                    frames.write(frame).await?;
                 }
-                socket.read(expected, room).await
+                frames.read(expected, room).await
             };
             // One timer for both, since almost none fires.
             let begun = tokio::time::Instant::now();
@@ -438,7 +437,7 @@ impl Instance {
         }
     }
 
-    /// The guest closed its socket, or wrote something that is not a frame.
+    /// The guest closed its pipe, or wrote something that is not a frame.
     async fn lost(&self, expected: Kind) -> Lost {
         let Exit {
             status,
@@ -469,7 +468,7 @@ impl Instance {
     }
 
     async fn end(&self) -> Exit {
-        // A handler's end is on its way to the init when its socket closes; killing at once would hide its
+        // A handler's end is on its way to the init when its pipe closes; killing at once would hide its
         // exit code behind the signal, so an instance that is ending by itself gets a moment.
         let grace = tokio::time::timeout(END_GRACE, self.process.wait());
         if let Ok(exit) = grace.await {
@@ -539,7 +538,7 @@ fn assign(
     spec: &InstanceSpec,
     credentials: Option<&Credentials>,
     bounds: &Bounds,
-) -> Result<Entry, Error> {
+) -> Result<(Entry, Frames), Error> {
     let room = blank.process.room();
     let (hostname, shims) = (&blank.hostname, &blank.shims);
     let mut assignment = Assignment::of(spec, hostname, bounds.response_bytes, shims, room);
@@ -568,9 +567,13 @@ fn assign(
         trees.push(tree(layers).map_err(Error::io("mount the layers"))?);
     }
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
-    sandbox::zygote::assign(blank.socket.as_fd(), &frame, &trees)
+    let pipe = || sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's pipes"));
+    let ((requests, ours), (answers, theirs)) = (pipe()?, pipe()?);
+    let pipes = [requests.as_fd(), theirs.as_fd()];
+    sandbox::zygote::assign(blank.socket.as_fd(), &frame, pipes, &trees)
         .map_err(Error::io("assign a sandbox"))?;
-    Ok(assignment.entry)
+    let frames = Frames::new(ours, answers).map_err(Error::io("prepare an instance's pipes"))?;
+    Ok((assignment.entry, frames))
 }
 
 /// Waits until there is something in the log's pipe. Where nothing more is kept, it is emptied now and then: a function

@@ -47,6 +47,7 @@ fn blank(processes: u32) -> Limits {
 #[derive(Debug)]
 pub(crate) struct Blank {
     pub(crate) process: Arc<Process>,
+    /// Where it is told its function.
     pub(crate) socket: UnixStream,
     pub(crate) log: OwnedFd,
     pub(crate) hostname: String,

@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,11 +19,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode as Http};
 use hyper_util::rt::TokioIo;
 use model::{RequestId, StatusCode};
+use sandbox::confined::Pipes;
 use sandbox::wire::{self, Kind};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{Mutex as Turn, Notify};
 
 use super::{end_with, fail, failure, frame, ready, refuse, start};
@@ -34,7 +34,7 @@ use crate::assignment::Assignment;
 const PORT: u16 = 9001;
 
 /// Serves the API and runs the program; ends with it, or with virga.
-pub(super) fn run(assignment: &Assignment, socket: StdStream, begun: Instant) -> ! {
+pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build();
@@ -42,13 +42,13 @@ pub(super) fn run(assignment: &Assignment, socket: StdStream, begun: Instant) ->
         Ok(runtime) => runtime,
         Err(e) => fail(&e),
     };
-    match runtime.block_on(serve(assignment, socket, begun)) {
+    match runtime.block_on(serve(assignment, pipes, begun)) {
         Ok(()) => std::process::exit(0),
         Err(e) => fail(&e),
     }
 }
 
-async fn serve(assignment: &Assignment, socket: StdStream, begun: Instant) -> io::Result<()> {
+async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Result<()> {
     // Instances that share the host's loopback cannot all have the usual port.
     let port = if assignment.memory_bytes.is_none() {
         PORT
@@ -63,10 +63,10 @@ async fn serve(assignment: &Assignment, socket: StdStream, begun: Instant) -> io
     ];
     match start(assignment, &place) {
         Ok(child) => end_with(child),
-        Err(why) => refuse(socket, &why),
+        Err(why) => refuse(pipes.answers, &why),
     }
-    socket.set_nonblocking(true)?;
-    let (frames, answers) = UnixStream::from_std(socket)?.into_split();
+    let requests = Receiver::from_owned_fd(pipes.requests)?;
+    let answers = Sender::from_owned_fd(pipes.answers)?;
     let api = Arc::new(Api {
         state: Mutex::default(),
         changed: Notify::new(),
@@ -77,7 +77,7 @@ async fn serve(assignment: &Assignment, socket: StdStream, begun: Instant) -> io
         time: number(&assignment.context["time_limit_in_ms"]),
     });
     tokio::spawn(accept(listener, api.clone()));
-    take_events(frames, &api).await
+    take_events(requests, &api).await
 }
 
 fn number(value: &Value) -> HeaderValue {
@@ -106,7 +106,7 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
 struct Api {
     state: Mutex<State>,
     changed: Notify,
-    answers: Turn<OwnedWriteHalf>,
+    answers: Turn<Sender>,
     begun: Instant,
     /// Longest answer, bytes.
     limit: usize,
@@ -161,18 +161,18 @@ impl Api {
     }
 }
 
-async fn take_events(mut frames: OwnedReadHalf, api: &Api) -> io::Result<()> {
+async fn take_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
     let broken = || io::Error::other("not an event");
     loop {
         let mut header = [0; wire::HEADER];
-        if frames.read_exact(&mut header).await.is_err() {
+        if requests.read_exact(&mut header).await.is_err() {
             return Ok(());
         }
         let (Some(Kind::Invoke), length) = wire::parse_header(&header) else {
             return Err(broken());
         };
         let mut payload = vec![0; length];
-        frames.read_exact(&mut payload).await?;
+        requests.read_exact(&mut payload).await?;
         let payload = Bytes::from(payload);
         let id = payload.first_chunk().ok_or_else(broken)?;
         let request = RequestId::from_bytes(*id);

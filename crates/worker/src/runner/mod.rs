@@ -6,8 +6,9 @@
 mod events;
 mod server;
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -38,8 +39,8 @@ pub fn run(confined: Confined) -> ! {
             );
             fail(&confined.become_program(&program, confined.assignment()))
         }
-        Entry::Server => server::run(&assignment, confined.into_parts().1, begun),
-        Entry::Bootstrap => events::run(&assignment, confined.into_parts().1, begun),
+        Entry::Server => server::run(&assignment, confined.into_pipes(), begun),
+        Entry::Bootstrap => events::run(&assignment, confined.into_pipes(), begun),
         // Copies of an interpreter do not come here.
         Entry::Python => fail(&"not a program"),
     }
@@ -125,14 +126,14 @@ fn ready(begun: Instant) -> Vec<u8> {
 }
 
 /// Says that it does not, and ends.
-fn refuse(mut socket: UnixStream, message: &str) -> ! {
+fn refuse(answers: OwnedFd, message: &str) -> ! {
     let report = json!({"error": failure(message, None)}).to_string();
     let frame = frame(
         Kind::Ready,
         StatusCode::ContainerStateExited,
         &[report.as_bytes()],
     );
-    match socket.write_all(&frame) {
+    match File::from(answers).write_all(&frame) {
         Ok(()) => std::process::exit(0),
         Err(e) => fail(&e),
     }

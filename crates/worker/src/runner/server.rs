@@ -1,9 +1,11 @@
 //! A web function's own server: started here, and spoken to by virga itself once it listens.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use sandbox::confined::Pipes;
 
 use super::{end_with, fail, ready, refuse, start};
 use crate::assignment::Assignment;
@@ -13,10 +15,10 @@ use crate::web::PORT;
 const PAUSE: Duration = Duration::from_millis(8);
 
 /// Starts the server, says when it listens, and ends with it, or with virga.
-pub(super) fn run(assignment: &Assignment, mut socket: UnixStream, begun: Instant) -> ! {
+pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
     match start(assignment, &[]) {
         Ok(child) => end_with(child),
-        Err(why) => refuse(socket, &why),
+        Err(why) => refuse(pipes.answers, &why),
     }
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     let mut pause = Duration::from_millis(1);
@@ -24,10 +26,10 @@ pub(super) fn run(assignment: &Assignment, mut socket: UnixStream, begun: Instan
         std::thread::sleep(pause);
         pause = (2 * pause).min(PAUSE);
     }
-    if let Err(e) = socket.write_all(&ready(begun)) {
+    if let Err(e) = File::from(pipes.answers).write_all(&ready(begun)) {
         fail(&e);
     }
     // Nothing comes but the end.
-    let _ = socket.read(&mut [0]);
+    let _ = File::from(pipes.requests).read(&mut [0]);
     std::process::exit(0)
 }
