@@ -17,14 +17,6 @@ def measure(options):
         created = time.perf_counter() - begun
         ready = full.restart()
         kb = resident(full)
-        lists = []
-        for turn in range(calls // 10):
-            request = {"Limit": 20, "Offset": turn * 37 % count, "SearchKey": "" if turn % 2 else "7"}
-            signed = full.client.signed("ListFunctions", request)
-            begun = time.perf_counter()
-            answer = full.client.send(*signed)
-            lists.append((time.perf_counter() - begun) * 1000)
-            check(b'"TotalCount":' in answer, answer)
         empty.create("warm")
         full.create("warm")
         # In turns, so that noise strikes both alike.
@@ -37,6 +29,15 @@ def measure(options):
                 if turn >= calls // 10:
                     samples[name].append((time.perf_counter() - begun) * 1000)
                 check(b'\\"hello\\": \\"world\\"' in answer, answer)
+        # Last, since a start goes on behind for a while: it makes what the first calls will need.
+        lists = []
+        for turn in range(calls // 10):
+            request = {"Limit": 20, "Offset": turn * 37 % count, "SearchKey": "" if turn % 2 else "7"}
+            signed = full.client.signed("ListFunctions", request)
+            begun = time.perf_counter()
+            answer = full.client.send(*signed)
+            lists.append((time.perf_counter() - begun) * 1000)
+            check(b'"TotalCount":' in answer, answer)
         warm = {name: spread(values) for name, values in samples.items()}
         return {
             "functions": count,
