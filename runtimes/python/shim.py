@@ -68,9 +68,10 @@ def main():
         if child == 0:
             break
         library.virga_forked(child)
-    library.virga_settle()
+    unhurried = library.virga_settle()
     seed()
-    rehearse(buffer)
+    if unhurried:
+        rehearse(buffer)
     length = library.virga_wait(buffer, ASSIGN_MAX)
     Instance(read_config(buffer, length)).run()
 
@@ -142,7 +143,8 @@ def free_blocks():
 
 
 def rehearse(buffer):
-    """Lives the life of an instance ahead of need, in each new process, with a function of the platform's own.
+    """Lives the life of an instance ahead of need, in each new process that is not wanted at once, with a function of the
+    platform's own.
 
     It touches memory that this process shares with the zygote, so that its pages are copied now and not while a
     request waits. The zygote has done the same, so that what is made at the first time is made once and shared.

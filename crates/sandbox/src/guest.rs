@@ -30,6 +30,8 @@ pub struct ForkRequest {
     pub processes: u64,
     /// What stands around it.
     pub walls: Walls,
+    /// Whether there is time for it to get ready for a function of which nothing is known yet.
+    pub rehearses: bool,
 }
 
 /// What stands around a handler's process beside its filters and limits.
@@ -148,16 +150,18 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
     0
 }
 
-/// In the handler's process: into its cell, its control groups, its descriptors and its limits.
+/// In the handler's process: into its cell, its control groups, its descriptors and its limits. Returns whether there is time
+/// for a rehearsal.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_settle() -> c_int {
     let Some(making) = take_making() else {
         sys::exit_now(1)
     };
+    let rehearses = making.request.rehearses;
     match settle(making) {
         Ok(becoming) => {
             *lock(&BECOMING) = Some(becoming);
-            0
+            c_int::from(rehearses)
         }
         Err(e) => give_up(Some(e)),
     }

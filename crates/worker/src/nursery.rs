@@ -244,7 +244,7 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => match urgent.pop_front() {
                     Some(sender) => {
-                        if let Err(Ok(unwanted)) = sender.send(self.make()) {
+                        if let Err(Ok(unwanted)) = sender.send(self.make(false)) {
                             self.keep(unwanted);
                         }
                     }
@@ -284,7 +284,10 @@ impl Keeper {
     }
 
     fn refill(&mut self) {
-        match self.make() {
+        // Where they go as fast as they come, the processors are better spent on more of them.
+        let goes_fast = self.taken.is_some_and(|taken| taken.elapsed() < REST);
+        let hurried = goes_fast && 2 * self.ready_count() < self.target;
+        match self.make(!hurried) {
             Ok(blank) => self.keep(blank),
             Err(e) => {
                 let pause = Duration::from_millis(100 << self.failures.min(7));
@@ -293,7 +296,7 @@ impl Keeper {
                     warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
                 }
                 match self.inbox.recv_timeout(pause) {
-                    Ok(Ask::Make(sender)) => drop(sender.send(self.make())),
+                    Ok(Ask::Make(sender)) => drop(sender.send(self.make(false))),
                     Ok(Ask::Refill)
                     | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                 }
@@ -315,9 +318,10 @@ impl Keeper {
             .push_back(blank);
     }
 
-    fn make(&mut self) -> Result<Blank, Error> {
+    /// Makes one, which rehearses where nobody waits for it.
+    fn make(&mut self, rehearses: bool) -> Result<Blank, Error> {
         let identity = self.identities.take()?;
-        match self.make_as(identity) {
+        match self.make_as(identity, rehearses) {
             Ok(blank) => {
                 self.failures = 0;
                 Ok(blank)
@@ -333,7 +337,7 @@ impl Keeper {
         }
     }
 
-    fn make_as(&mut self, identity: Identity) -> Result<Blank, Fault> {
+    fn make_as(&mut self, identity: Identity, rehearses: bool) -> Result<Blank, Fault> {
         if self.home.is_closed() {
             return Err(Fault::Here(Error::Closed));
         }
@@ -381,6 +385,7 @@ impl Keeper {
             open_files: self.recipe.open_files,
             processes: self.recipe.processes.into(),
             walls,
+            rehearses,
         };
         let ends = GuestEnds {
             socket: guest_socket.as_fd(),
