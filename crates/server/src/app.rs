@@ -560,8 +560,8 @@ fn worker_config(
 
 /// As many as this process can hold files for.
 fn instances_by_files() -> u32 {
-    /// Sockets, pipes and control groups of one, and room.
-    const EACH: u64 = 7;
+    /// Pipes and control groups of one, and room.
+    const EACH: u64 = 8;
     /// Connections, packages, stores.
     const OTHERS: u64 = 4096;
     let files = sandbox::raise_open_files(1 << 20).unwrap_or(1024);

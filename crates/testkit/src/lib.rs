@@ -3,6 +3,7 @@
 //!
 //! Everything here panics when something is not as a test needs it.
 #![forbid(unsafe_code)]
+#![expect(clippy::expect_used, reason = "as said")]
 
 mod client;
 mod judge;

@@ -1,4 +1,5 @@
 //! What a client of the object server relies on, over a real socket.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 mod append;
 mod blobs;

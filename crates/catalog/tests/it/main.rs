@@ -1,4 +1,5 @@
 //! What a user of the catalog relies on.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::sync::Arc;
 

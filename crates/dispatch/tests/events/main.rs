@@ -2,6 +2,7 @@
 //! random, by seed. The world keeps its own books and compares them with the rules after every step.
 //!
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -2,6 +2,7 @@
 //!
 //! The world keeps what was accepted, as the queue does: the same timer and time twice is one event. `SCHEDULE_SEEDS` says how
 //! many worlds, `SCHEDULE_SEED` goes through a single one again.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

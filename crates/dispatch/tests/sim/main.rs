@@ -2,6 +2,7 @@
 //!
 //! The world keeps its own books from the effects alone and compares them with the rules after every step.
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 mod floor;
 mod pace;

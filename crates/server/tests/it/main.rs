@@ -1,4 +1,5 @@
 //! The real binary, asked over its public faces.
+#![expect(clippy::expect_used, reason = "a test may end")]
 
 mod access;
 mod actions;
