@@ -265,22 +265,23 @@ impl Slot {
         Ok(())
     }
 
-    /// Divides its weight, since what it does takes long, or gives it its own again.
+    /// Gives it a tenth of its weight, since what it does takes long, or its own again.
     ///
     /// # Errors
     /// The system's error.
-    pub fn yields(&mut self, divisor: Option<u32>) -> Result<()> {
+    pub fn yields(&mut self, yields: bool) -> Result<()> {
         let Some(limits) = self.limits else {
             return Ok(());
         };
         self.yielding = true;
-        let (weight, period) = match divisor {
-            Some(divisor) => (limits.cpu_weight / divisor, LONG_PERIOD_US),
-            None => (limits.cpu_weight, PERIOD_US),
+        let (weight, period) = if yields {
+            ((limits.cpu_weight / 10).max(1), LONG_PERIOD_US)
+        } else {
+            (limits.cpu_weight, PERIOD_US)
         };
-        self.write_weight(weight.max(1))?;
+        self.write_weight(weight)?;
         self.write_quota(limits.cpu_milli, period)?;
-        self.yielding = divisor.is_some();
+        self.yielding = yields;
         Ok(())
     }
 

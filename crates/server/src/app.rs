@@ -22,7 +22,7 @@ use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use sandbox::user::Standing;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -169,7 +169,11 @@ pub(crate) async fn up(
     let heard = Arc::new(object_triggers.clone());
     let objects = kept.map(|settings| buckets::open(data, settings, heard));
     let objects = objects.transpose()?;
-    // 3. What runs.
+    // 3. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
+    let signals = Signals::hear().map_err(|source| StartError::Io {
+        step: "wait for a signal",
+        source,
+    })?;
     let functions = network::open(&config).map_err(worker::Error::from)?;
     let inside = listen_inside(functions.as_ref(), API_PORT)?;
     let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
@@ -335,10 +339,7 @@ pub(crate) async fn up(
         &host,
     );
     // 5. The same backwards.
-    wait_for_signal().await.map_err(|source| StartError::Io {
-        step: "wait for a signal",
-        source,
-    })?;
+    signals.first().await;
     info!("draining: no new requests; running ones may end");
     drop(stop);
     timers.stop().await;
@@ -560,8 +561,8 @@ fn worker_config(
 
 /// As many as this process can hold files for.
 fn instances_by_files() -> u32 {
-    /// Pipes and control groups of one, and room.
-    const EACH: u64 = 8;
+    /// Four pipes, two files of control groups and the process of one.
+    const EACH: u64 = 7;
     /// Connections, packages, stores.
     const OTHERS: u64 = 4096;
     let files = sandbox::raise_open_files(1 << 20).unwrap_or(1024);
@@ -697,12 +698,25 @@ fn announce(
     info!(%address, host, cron_zone, "ready");
 }
 
-async fn wait_for_signal() -> io::Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+/// What tells virga to end.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Waits for the first since they are heard.
+    async fn first(mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -93,13 +93,32 @@ impl Server {
     }
 
     fn spawn(&mut self) {
+        self.begin();
+        let output = self.child.as_mut().and_then(|child| child.stdout.take());
+        let mut lines = BufReader::new(output.expect("its output"));
+        self.ready.clear();
+        let read = lines.read_line(&mut self.ready);
+        if read.is_err() || !self.ready.starts_with("virga is ready: ") {
+            panic!("it did not start: {}", self.log());
+        }
+        let api = self
+            .ready
+            .split_whitespace()
+            .skip_while(|word| *word != "api")
+            .nth(1);
+        self.endpoint = api.expect("an address").to_owned();
+    }
+
+    /// Starts it again in the same directory, and does not wait until it serves.
+    pub fn begin(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .expect("a log");
         let process = std::process::id();
-        let mut child = self
+        let child = self
             .program()
             .args([
                 "up",
@@ -124,19 +143,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the binary");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output"));
-        self.ready.clear();
-        let read = lines.read_line(&mut self.ready);
         self.child = Some(child);
-        if read.is_err() || !self.ready.starts_with("virga is ready: ") {
-            panic!("it did not start: {}", self.log());
-        }
-        let api = self
-            .ready
-            .split_whitespace()
-            .skip_while(|word| *word != "api")
-            .nth(1);
-        self.endpoint = api.expect("an address").to_owned();
     }
 
     /// What runs the binary, as whoever is to.
@@ -320,7 +327,6 @@ impl Server {
 
     /// Starts it again in the same directory.
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "it still runs");
         self.spawn();
     }
 

@@ -33,8 +33,6 @@ const END_GRACE: Duration = Duration::from_millis(50);
 /// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
 /// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
 const BRISK: Duration = Duration::from_millis(100);
-/// What its weight is divided by from then on.
-const YIELDS: u32 = 10;
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -397,7 +395,7 @@ impl Instance {
                         if begun.elapsed() >= timeout {
                             break Exchanged::TimedOut;
                         }
-                        self.yields(Some(YIELDS));
+                        self.yields(true);
                         yields = true;
                         deadline.as_mut().reset(begun + timeout);
                     }
@@ -408,7 +406,7 @@ impl Instance {
         let result = match exchanged {
             Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
                 if yields {
-                    self.yields(None);
+                    self.yields(false);
                 }
                 Ok((status, body))
             }
@@ -431,9 +429,9 @@ impl Instance {
     }
 
     /// Yields to others from now on, or no more.
-    fn yields(&self, divisor: Option<u32>) {
-        if let Some(Err(e)) = self.process.with_slot(|slot| slot.yields(divisor)) {
-            debug!(error = %e, ?divisor, "cannot change the weight of an instance");
+    fn yields(&self, yields: bool) {
+        if let Some(Err(e)) = self.process.with_slot(|slot| slot.yields(yields)) {
+            debug!(error = %e, yields, "cannot change the weight of an instance");
         }
     }
 
@@ -647,7 +645,7 @@ fn limits(spec: &InstanceSpec, bounds: &Bounds) -> Limits {
     Limits {
         memory_bytes: spec.memory.bytes(),
         pids: bounds.pids,
-        cpu_weight: (mb * 1000 / 1024).clamp(YIELDS, 10_000),
+        cpu_weight: (mb * 1000 / 1024).clamp(1, 10_000),
         cpu_milli: (mb * 1000 / 1536).max(1000),
     }
 }

@@ -126,6 +126,23 @@ fn sigterm_lets_running_requests_end() {
 }
 
 #[test]
+fn told_to_end_while_it_starts_it_leaves_nothing() {
+    let mut server = server();
+    server.client().create("fun", &version("there"), json!({}));
+    server.terminate();
+    for _ in 0..5 {
+        server.begin();
+        // The first of what is to be left as it was found.
+        while server.control_groups().is_empty() {
+            thread::yield_now();
+        }
+        assert!(server.terminate().success());
+    }
+    server.restart();
+    assert_eq!(server.client().answer("fun", &json!({})), "there");
+}
+
+#[test]
 fn sigterm_has_a_deadline() {
     let mut server = Server::flags(VIRGA, &["--drain-timeout", "1"]);
     let client = server.client();
