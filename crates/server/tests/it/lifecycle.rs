@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Client, Options, Server, eventually, package};
@@ -133,7 +134,9 @@ fn told_to_end_while_it_starts_it_leaves_nothing() {
     for _ in 0..5 {
         server.begin();
         // The first of what is to be left as it was found.
+        let begun = Instant::now();
         while server.control_groups().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it never starts");
             thread::yield_now();
         }
         assert!(server.terminate().success());
