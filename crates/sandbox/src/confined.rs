@@ -3,7 +3,8 @@
 //! A copy goes the way of every guest: into its cell and its limits, and, once it has a function, out of every privilege.
 //! Then it starts the user's program, or becomes it. What it does in between is the caller's, and runs as the instance.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -24,9 +25,9 @@ pub struct Confined {
 #[derive(Debug)]
 pub struct Pipes {
     /// Where requests come.
-    pub requests: OwnedFd,
+    pub requests: File,
     /// Where answers go.
-    pub answers: OwnedFd,
+    pub answers: File,
 }
 
 impl Confined {
@@ -87,7 +88,7 @@ pub(crate) fn serve() -> Result<Confined> {
         guest::give_up(Some(error))
     }
     // SAFETY: the pipes were placed at these numbers, and nothing else owns them.
-    let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+    let own = |number| unsafe { File::from_raw_fd(number) };
     let pipes = Pipes {
         requests: own(wire::REQUESTS),
         answers: own(wire::ANSWERS),

@@ -29,8 +29,7 @@ pub mod zygote;
 pub use cell::CellRequest;
 pub use root::{Bind, CONFIGURATION, Names, RootSpec, SYSTEM};
 pub use sys::{
-    Pidfd, clone_tree, close_on_exec_pipe, is_readable, raise_open_files, read_now,
-    set_nonblocking, short_turns,
+    Pidfd, clone_tree, close_on_exec_pipe, is_readable, raise_open_files, read_now, short_turns,
 };
 
 use thiserror::Error;

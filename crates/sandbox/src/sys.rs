@@ -498,15 +498,6 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// From now on neither reading nor writing waits, here and wherever else this opened file is held.
-///
-/// # Errors
-/// The system's error.
-pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: takes no memory. Other flags of a pipe are of no use to anyone.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
-}
-
 /// Asks for short turns on the processor for this thread and for all that it starts: where many are busy, one that
 /// wakes is heard soon. How much of the processor each has stays as it is. Kernels before 6.12 take no such wish.
 ///

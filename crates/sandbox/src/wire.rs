@@ -1,8 +1,8 @@
 //! What virga and a guest say to each other: frames of a kind, a length and bytes.
 //!
 //! The assignment comes over a blank's socket, and with it the ends of two pipes. Of these the guest reads requests from one
-//! ([`REQUESTS`]) and writes answers into the other ([`ANSWERS`]); it has the socket no more. A pipe takes less
-//! than a socket does, on both sides and with every request.
+//! ([`REQUESTS`]) and writes answers into the other ([`ANSWERS`]); it has the socket no more. A pipe takes less than a socket does, on
+//! on both sides and with every request.
 //!
 //! The guest's side of this is written again in each runtime's own language, so it stays this plain.
 
@@ -21,8 +21,8 @@ pub const ASSIGN_MAX: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// To the guest, first: become this function's instance. JSON; carries the guest's ends of
-    /// its pipes and the code's mount.
+    /// To the guest, first: become this function's instance. JSON; carries the guest's ends of its pipes and the
+    /// code's mount.
     Assign = 1,
     /// To the guest: run. The request's id (16 bytes), then the event as JSON.
     Invoke = 2,

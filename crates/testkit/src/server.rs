@@ -79,7 +79,7 @@ impl Server {
             endpoint: String::new(),
             ready: String::new(),
         };
-        server.spawn();
+        server.restart();
         server
     }
 
@@ -92,7 +92,8 @@ impl Server {
         command
     }
 
-    fn spawn(&mut self) {
+    /// Starts it in its directory, for the first time or again.
+    pub fn restart(&mut self) {
         self.begin();
         let output = self.child.as_mut().and_then(|child| child.stdout.take());
         let mut lines = BufReader::new(output.expect("its output"));
@@ -109,7 +110,7 @@ impl Server {
         self.endpoint = api.expect("an address").to_owned();
     }
 
-    /// Starts it again in the same directory, and does not wait until it serves.
+    /// The same, without waiting until it serves.
     pub fn begin(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let log = File::options()
@@ -323,11 +324,6 @@ impl Server {
     pub fn kill(&mut self) {
         self.signal("-KILL");
         self.wait();
-    }
-
-    /// Starts it again in the same directory.
-    pub fn restart(&mut self) {
-        self.spawn();
     }
 
     /// Sends it a signal, such as `-TERM`.

@@ -1,8 +1,7 @@
 //! Frames to and from a guest, see [`sandbox::wire`]. Everything read here is a guest's and not trusted.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use model::RequestId;
 use sandbox::wire::{self, Kind};
@@ -37,7 +36,7 @@ pub(crate) fn invoke(request: RequestId, event: &[u8]) -> Vec<u8> {
 /// Virga's ends of a guest's pipes.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    requests: File,
+    requests: pipe::Sender,
     answers: pipe::Receiver,
     /// What came beyond the last frame.
     surplus: Vec<u8>,
@@ -45,34 +44,16 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new(requests: OwnedFd, answers: OwnedFd) -> io::Result<Self> {
-        sandbox::set_nonblocking(requests.as_fd())?;
         Ok(Self {
-            requests: requests.into(),
+            requests: pipe::Sender::from_owned_fd(requests)?,
             answers: pipe::Receiver::from_owned_fd(answers)?,
             surplus: Vec::new(),
         })
     }
 
     /// Writes a whole frame.
-    pub(crate) async fn write(&self, frame: &[u8]) -> io::Result<()> {
-        let written = match (&self.requests).write(frame) {
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
-            written => written?,
-        };
-        if written == frame.len() {
-            return Ok(());
-        }
-        // Seldom: it is larger than the pipe. The reactor need not know of it before.
-        let own = self.requests.as_fd().try_clone_to_owned()?;
-        let mut room = pipe::Sender::from_owned_fd(own)?;
-        room.write_all(&frame[written..]).await
+    pub(crate) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.requests.write_all(frame).await
     }
 
     /// Reads one frame of the expected kind, its body at most `limit` bytes.
@@ -117,7 +98,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::fs::File;
+    use std::io::{Read, Write};
 
     use super::*;
 
@@ -178,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_larger_than_the_pipe_waits_for_its_reader() {
-        let (mut guest, _answers, own) = pipes();
+        let (mut guest, _answers, mut own) = pipes();
         let frame = vec![3; 4 << 20];
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; 4 << 20];

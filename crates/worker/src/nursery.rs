@@ -265,11 +265,10 @@ impl Keeper {
 
     /// When there is something to do without an ask: more blanks to make, or to give up; none where all is as it is wanted.
     fn pause(&self) -> Option<Duration> {
-        let ready = self.ready_count();
-        if ready >= self.target {
+        if self.ready_count() >= self.target {
             return (self.target > self.recipe.ready).then_some(SHRINK_AFTER);
         }
-        let since = self.taken.filter(|_| 2 * ready >= self.target);
+        let since = self.taken.filter(|_| !self.is_short());
         Some(since.map_or(Duration::ZERO, |taken| REST.saturating_sub(taken.elapsed())))
     }
 
@@ -286,7 +285,7 @@ impl Keeper {
     fn refill(&mut self) {
         // Where they go as fast as they come, the processors are better spent on more of them.
         let goes_fast = self.taken.is_some_and(|taken| taken.elapsed() < REST);
-        let hurried = goes_fast && 2 * self.ready_count() < self.target;
+        let hurried = goes_fast && self.is_short();
         match self.make(!hurried) {
             Ok(blank) => self.keep(blank),
             Err(e) => {
@@ -302,6 +301,11 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether less than half of the blanks that are wanted are there.
+    fn is_short(&self) -> bool {
+        2 * self.ready_count() < self.target
     }
 
     fn ready_count(&self) -> usize {

@@ -133,7 +133,7 @@ fn told_to_end_while_it_starts_it_leaves_nothing() {
     server.terminate();
     for _ in 0..5 {
         server.begin();
-        // The first of what is to be left as it was found.
+        // The first of what is to be left as it was found. It is looked for without a pause: the rest of a start is short.
         let begun = Instant::now();
         while server.control_groups().is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(30), "it never starts");

@@ -65,8 +65,8 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
         Ok(child) => end_with(child),
         Err(why) => refuse(pipes.answers, &why),
     }
-    let requests = Receiver::from_owned_fd(pipes.requests)?;
-    let answers = Sender::from_owned_fd(pipes.answers)?;
+    let requests = Receiver::from_file(pipes.requests)?;
+    let answers = Sender::from_file(pipes.answers)?;
     let api = Arc::new(Api {
         state: Mutex::default(),
         changed: Notify::new(),

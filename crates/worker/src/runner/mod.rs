@@ -8,7 +8,6 @@ mod server;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -126,14 +125,14 @@ fn ready(begun: Instant) -> Vec<u8> {
 }
 
 /// Says that it does not, and ends.
-fn refuse(answers: OwnedFd, message: &str) -> ! {
+fn refuse(mut answers: File, message: &str) -> ! {
     let report = json!({"error": failure(message, None)}).to_string();
     let frame = frame(
         Kind::Ready,
         StatusCode::ContainerStateExited,
         &[report.as_bytes()],
     );
-    match File::from(answers).write_all(&frame) {
+    match answers.write_all(&frame) {
         Ok(()) => std::process::exit(0),
         Err(e) => fail(&e),
     }

@@ -1,6 +1,5 @@
 //! A web function's own server: started here, and spoken to by virga itself once it listens.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use crate::web::PORT;
 const PAUSE: Duration = Duration::from_millis(8);
 
 /// Starts the server, says when it listens, and ends with it, or with virga.
-pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
+pub(super) fn run(assignment: &Assignment, mut pipes: Pipes, begun: Instant) -> ! {
     match start(assignment, &[]) {
         Ok(child) => end_with(child),
         Err(why) => refuse(pipes.answers, &why),
@@ -26,10 +25,10 @@ pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
         std::thread::sleep(pause);
         pause = (2 * pause).min(PAUSE);
     }
-    if let Err(e) = File::from(pipes.answers).write_all(&ready(begun)) {
+    if let Err(e) = pipes.answers.write_all(&ready(begun)) {
         fail(&e);
     }
     // Nothing comes but the end.
-    let _ = File::from(pipes.requests).read(&mut [0]);
+    let _ = pipes.requests.read(&mut [0]);
     std::process::exit(0)
 }
