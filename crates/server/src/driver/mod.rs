@@ -132,7 +132,7 @@ pub(crate) struct StartFailure {
 pub(crate) struct Waiting {
     /// How long; else as any request does.
     pub(crate) at_most: Option<Duration>,
-    /// Dropped as soon as the request has its place.
+    /// Dropped as soon as the request has its place; left alone where it is refused one.
     pub(crate) in_line: Option<oneshot::Sender<()>>,
 }
 
@@ -303,8 +303,10 @@ impl Driver {
     ) -> Result<Assigned, Refused> {
         let wait = waiting.at_most.unwrap_or(self.shared.settings.wait);
         let (ticket, given) = self.ask(live, wait);
-        // Whoever waits to be behind it may come.
-        drop(waiting.in_line.take());
+        if !matches!(given, Ok(core::Answer::Rejected(..))) {
+            // Whoever waits to be behind it may come.
+            drop(waiting.in_line.take());
+        }
         let waiting = match given {
             Ok(answer) => return self.take(answer),
             Err(waiting) => waiting,

@@ -125,11 +125,12 @@ impl Runner {
             in_line: Some(in_line),
         };
         let place = async {
-            // The one before may also have ended without a place.
-            if let Some(before) = before {
-                let _ = before.await;
+            if let Some(before) = before
+                && before.await.is_ok()
+            {
+                return None;
             }
-            self.shared.ingest.place(&invocation, &mut waiting).await
+            Some(self.shared.ingest.place(&invocation, &mut waiting).await)
         };
         let mut draining = self.shared.draining.subscribe();
         let mut aborted = attempt.aborted.subscribe();
@@ -140,6 +141,14 @@ impl Runner {
         };
         let Some(placed) = placed else {
             return self.aborted(seq, &kept, None).await;
+        };
+        // Those behind do not try either.
+        let short = |waiting: Waiting| {
+            waiting.in_line.map(|next| next.send(()));
+            Then::Short
+        };
+        let Some(placed) = placed else {
+            return short(waiting);
         };
         let failed = match placed {
             Ok(Placed::Ready(ready)) => {
@@ -180,7 +189,7 @@ impl Runner {
                 if let Some(entry) = finished.entry {
                     self.shared.queue.meter(entry);
                 }
-                return Then::Short;
+                return short(waiting);
             }
             Ok(Placed::Refused(finished)) => failure(finished),
             Err(IngestError::Draining) => return Then::Back,

@@ -76,7 +76,7 @@ struct Core {
     ids: HashMap<LaneKey, LaneId>,
     keys: HashMap<LaneId, Arc<LaneKey>>,
     /// Tells when the event of a lane that was started last has its place in the function's line.
-    last_in_line: HashMap<LaneId, oneshot::Receiver<()>>,
+    last_in_line: HashMap<LaneId, (u64, oneshot::Receiver<()>)>,
     /// What is under way, by its number.
     attempts: HashMap<u64, Arc<Attempt>>,
     effects: Vec<Effect>,
@@ -89,7 +89,8 @@ enum Act {
     Load(LaneId, Arc<LaneKey>, Option<Order>, usize),
 }
 
-/// Keeps events in order on their way into the function's line, though each is on a task of its own.
+/// Keeps events in order on their way into the function's line, though each is on a task of its own. An event that is refused a
+/// place says so, and those behind it do not try: one could be given what the first was not. Else it drops its sender.
 struct Turn {
     before: Option<oneshot::Receiver<()>>,
     in_line: oneshot::Sender<()>,
@@ -296,7 +297,10 @@ impl Core {
             }
             Effect::Start { lane, seq } => {
                 let (in_line, next) = oneshot::channel();
-                let before = self.last_in_line.insert(lane, next);
+                let before = self.last_in_line.insert(lane, (seq, next));
+                // What one found that has ended is no longer so.
+                let before = before.filter(|(seq, _)| self.attempts.contains_key(seq));
+                let before = before.map(|(_, place)| place);
                 let attempt = Arc::new(Attempt::default());
                 self.attempts.insert(seq, attempt.clone());
                 let turn = Turn { before, in_line };
