@@ -10,8 +10,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
+use crate::processors::{Given, Processors};
 use crate::{Result, Step};
 
 /// What an instance may use.
@@ -40,17 +42,28 @@ pub enum Version {
 const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
 /// Controllers that limits need under version 2; freezing is built in.
 const V2: &[&str] = &["memory", "cpu", "pids"];
+/// The controller that is used where it is there.
+const PROCESSORS: &str = "cpuset";
 /// Length of a scheduling period, microseconds.
 const PERIOD_US: u64 = 100_000;
 /// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
 /// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
 const LONG_PERIOD_US: u64 = 1_000_000;
 
+/// Threads for each processor that an instance may use; more of them crowd it.
+const CROWD: u32 = 4;
+/// Processes of an instance; more of them are not looked at one by one.
+const MANY: usize = 16;
+/// What the kernel tells processor time in, whatever its own clock does.
+const TICK: Duration = Duration::from_millis(10);
+
 /// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
 pub struct Tree {
     version: Version,
     roots: Vec<PathBuf>,
+    /// Where instances can be confined to some of them.
+    processors: Option<Arc<Processors>>,
     free: Mutex<Vec<Slot>>,
     /// How many slots were made; each has a name that no other ever had.
     made: AtomicU64,
@@ -69,7 +82,7 @@ impl Tree {
         if version == Version::V2 {
             enable_controllers(&parents[0])?;
         }
-        let roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
+        let mut roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
         // Before any is waited for: under version 1 what keeps a process frozen is in another hierarchy than its memory.
         roots.iter().for_each(|root| let_end(root));
         for root in &roots {
@@ -88,9 +101,11 @@ impl Tree {
         if version == Version::V2 {
             enable_controllers(&roots[0])?;
         }
+        let processors = processors(version, &mut roots);
         Ok(Self {
             version,
             roots,
+            processors,
             free: Mutex::new(Vec::new()),
             made: AtomicU64::new(0),
             closed: RwLock::new(false),
@@ -140,7 +155,7 @@ impl Tree {
             Some(slot) => Ok(slot),
             None => {
                 let name = format!("i{}", self.made.fetch_add(1, Ordering::Relaxed));
-                Slot::create(self.version, &self.roots, &name)
+                Slot::create(self, &name)
             }
         }
     }
@@ -148,7 +163,8 @@ impl Tree {
     /// Takes a slot back whose processes have all ended.
     pub fn release(&self, mut slot: Slot) {
         // Version 2 counts events and, before Linux 6.12, the peak for the whole life of a directory.
-        let reusable = self.version == Version::V1 && slot.freeze(false).is_ok();
+        let reusable =
+            self.version == Version::V1 && slot.freeze(false).is_ok() && slot.at_ease().is_ok();
         if reusable {
             self.free
                 .lock()
@@ -187,13 +203,19 @@ pub struct Slot {
     kills_before: u64,
     /// What holds now, where that is known.
     limits: Option<Limits>,
-    /// Whether its weight and its period are others than those.
+    processors: Option<Arc<Processors>>,
+    /// What it is confined to.
+    given: Option<Given>,
+    /// Processor time of its processes at the last look at its request.
+    used: Option<(Instant, Duration)>,
+    /// Whether its weight and its period are, or may be, others than those.
     yielding: bool,
 }
 
 impl Slot {
-    fn create(version: Version, roots: &[PathBuf], name: &str) -> Result<Self> {
-        let directories: Vec<PathBuf> = roots.iter().map(|root| root.join(name)).collect();
+    fn create(tree: &Tree, name: &str) -> Result<Self> {
+        let version = tree.version;
+        let directories: Vec<PathBuf> = tree.roots.iter().map(|root| root.join(name)).collect();
         for directory in &directories {
             // One that is there already would be another instance's: each would be frozen, and limited, with the other.
             fs::create_dir(directory).step(format!("create {}", directory.display()))?;
@@ -202,16 +224,17 @@ impl Slot {
             Version::V1 => ("memory.max_usage_in_bytes", "freezer.state"),
             Version::V2 => ("memory.peak", "cgroup.freeze"),
         };
-        // Version 1 has a directory per controller, in the order of the list; version 2 has one.
-        let memory = &directories[0];
-        let freezing = &directories[directories.len() - 1];
+        let file = |controller, name| place(version, &directories, controller).join(name);
         Ok(Self {
             version,
-            peak: open(&memory.join(peak), true, version == Version::V1)?,
-            freezer: open(&freezing.join(freezer), false, true)?,
+            peak: open(&file(0, peak), true, version == Version::V1)?,
+            freezer: open(&file(3, freezer), false, true)?,
             directories,
             kills_before: 0,
             limits: None,
+            processors: tree.processors.clone(),
+            given: None,
+            used: None,
             yielding: false,
         })
     }
@@ -246,8 +269,7 @@ impl Slot {
     /// The limit that the host refused.
     pub fn set(&mut self, limits: &Limits) -> Result<()> {
         // Most of them are a blank's and its function's alike, and each write is a part of a cold start.
-        let before = self.limits.take().filter(|_| !self.yielding);
-        self.yielding = false;
+        let before = self.limits.take();
         let differs = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
         if differs(|limits| limits.memory_bytes) {
             self.write_memory(limits.memory_bytes)?;
@@ -265,33 +287,90 @@ impl Slot {
         Ok(())
     }
 
-    /// Gives it a tenth of its weight, since what it does takes long, or its own again.
+    /// Gives it a tenth of its weight, since what it does takes long.
     ///
     /// # Errors
     /// The system's error.
-    pub fn yields(&mut self, yields: bool) -> Result<()> {
-        let Some(limits) = self.limits else {
+    pub fn yields(&mut self) -> Result<()> {
+        match self.limits {
+            Some(limits) if !self.yielding => {
+                self.yielding = true;
+                self.write_weight((limits.cpu_weight / 10).max(1))?;
+                self.write_quota(limits.cpu_milli, LONG_PERIOD_US)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Confines it to as many processors as it may use, where it has more threads than could use them: they then wait for each
+    /// other alone, and whoever else wakes finds the other processors free of them.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn gather(&mut self) -> Result<()> {
+        let (Some(limits), Some(processors)) = (self.limits, &self.processors) else {
             return Ok(());
         };
-        self.yielding = true;
-        let (weight, period) = if yields {
-            ((limits.cpu_weight / 10).max(1), LONG_PERIOD_US)
-        } else {
-            (limits.cpu_weight, PERIOD_US)
+        let processors = processors.clone();
+        let stays = match &self.given {
+            Some(given) => given.is_even(),
+            None => !self.crowds(limits.cpu_milli),
         };
-        self.write_weight(weight)?;
-        self.write_quota(limits.cpu_milli, period)?;
-        self.yielding = yields;
+        if stays {
+            return Ok(());
+        }
+        self.given = None;
+        if let Some(given) = processors.give(limits.cpu_milli) {
+            self.write_processors(&given.list())?;
+            self.given = Some(given);
+        }
+        Ok(())
+    }
+
+    /// Whether it has several threads for each processor that it may use, and has been busy since the last look.
+    fn crowds(&mut self, cpu_milli: u32) -> bool {
+        let threads = read_number(&self.file(2, "pids.current")).unwrap_or(0);
+        if threads <= u64::from(CROWD * cpu_milli / 1000) {
+            return false;
+        }
+        let processes = self.processes().unwrap_or_default();
+        if processes.len() > MANY {
+            return true;
+        }
+        let used = processes.into_iter().filter_map(processor_time);
+        let now = (Instant::now(), used.sum::<Duration>());
+        let Some(before) = self.used.replace(now) else {
+            return false;
+        };
+        let used = now.1.saturating_sub(before.1);
+        // An eighth of the time: beside others that are busy too it gets no more. One tick can be of before.
+        used >= (now.0 - before.0) / 8 + TICK
+    }
+
+    /// Takes back what was done by [`Self::yields`] and [`Self::gather`].
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn at_ease(&mut self) -> Result<()> {
+        self.used = None;
+        if let (Some(_), Some(processors)) = (self.given.take(), &self.processors) {
+            self.write_processors(&processors.all())?;
+        }
+        if let Some(limits) = self.limits.filter(|_| self.yielding) {
+            self.write_weight(limits.cpu_weight)?;
+            self.write_quota(limits.cpu_milli, PERIOD_US)?;
+            self.yielding = false;
+        }
         Ok(())
     }
 
     /// A file of a controller, whose place under version 1 is given.
     fn file(&self, controller: usize, name: &str) -> PathBuf {
-        let place = match self.version {
-            Version::V1 => controller,
-            Version::V2 => 0,
-        };
-        self.directories[place].join(name)
+        place(self.version, &self.directories, controller).join(name)
+    }
+
+    fn write_processors(&self, list: &str) -> Result<()> {
+        write_text(&self.file(4, "cpuset.cpus"), list)
     }
 
     fn write_weight(&self, weight: u32) -> Result<()> {
@@ -423,6 +502,24 @@ impl Slot {
     }
 }
 
+/// Processor time that a process has used, while it runs.
+fn processor_time(process: i32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Its name may be anything, in parentheses.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ticks = fields.skip(11).take(2).map(str::parse::<u32>);
+    let ticks: u32 = ticks.sum::<std::result::Result<_, _>>().ok()?;
+    Some(TICK * ticks)
+}
+
+/// Where a controller's files are. Version 1 has a directory for each, in the order of the list; version 2 has one.
+fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path {
+    match version {
+        Version::V1 => &directories[controller],
+        Version::V2 => &directories[0],
+    }
+}
+
 /// Version 1's word for a weight: 1024 of them are ordinary, as a weight of 100 is under version 2.
 fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).max(2)
@@ -462,7 +559,7 @@ fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
     }
     Err(unusable(&format!(
         "{} lacks the controllers {missing:?}; enable them at boot, or for users with \
-         Delegate=cpu memory pids under [Service] in: sudo systemctl edit user@.service",
+         Delegate=cpu cpuset memory pids under [Service] in: sudo systemctl edit user@.service",
         place.display()
     )))
 }
@@ -535,8 +632,47 @@ fn mount_point(line: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBu
     wanted(kind, options).then(|| before.split(' ').nth(4).map(PathBuf::from))?
 }
 
+/// The processors, where instances can be confined to some of them; under version 1 with one more directory.
+fn processors(version: Version, roots: &mut Vec<PathBuf>) -> Option<Arc<Processors>> {
+    if version == Version::V2 {
+        enable(roots[0].parent()?, &[PROCESSORS]).ok()?;
+        enable(&roots[0], &[PROCESSORS]).ok()?;
+        let list = fs::read_to_string(roots[0].join("cpuset.cpus.effective")).ok()?;
+        return Processors::listed(&list);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let root = v1_place(&mounts, &own, PROCESSORS)?.join(roots[0].file_name()?);
+    remove_tree(&root).ok()?;
+    fs::create_dir(&root).ok()?;
+    let list = as_above(&root);
+    if list.is_ok() {
+        roots.push(root);
+    } else {
+        let _ = fs::remove_dir(&root);
+    }
+    Processors::listed(&list.ok()?)
+}
+
+/// Gives a directory of [`PROCESSORS`], which begins with nothing, and those that will be below it, all that the one above
+/// has. Returns its processors.
+fn as_above(directory: &Path) -> io::Result<String> {
+    let take = |of: &str, own: &str| {
+        let list = fs::read_to_string(directory.join("..").join(of))?;
+        fs::write(directory.join(own), &list)?;
+        Ok(list)
+    };
+    fs::write(directory.join("cgroup.clone_children"), "1")?;
+    take("cpuset.effective_mems", "cpuset.mems")?;
+    take("cpuset.effective_cpus", "cpuset.cpus")
+}
+
 fn enable_controllers(directory: &Path) -> Result<()> {
-    let on: Vec<String> = V2
+    enable(directory, V2)
+}
+
+fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
+    let on: Vec<String> = controllers
         .iter()
         .map(|controller| format!("+{controller}"))
         .collect();
@@ -646,6 +782,14 @@ mod tests {
             .lines()
             .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
         assert_eq!(found, Some("/sys/fs/cgroup/unified".into()));
+    }
+
+    #[test]
+    fn a_process_that_works_uses_processor_time() {
+        let own = || processor_time(std::process::id() as i32).expect("a time");
+        let before = own();
+        while own() < before + Duration::from_millis(50) {}
+        assert!(processor_time(i32::MAX).is_none());
     }
 
     #[test]

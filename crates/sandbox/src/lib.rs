@@ -18,6 +18,7 @@ pub mod guest;
 pub mod launch;
 pub mod network;
 pub mod probe;
+mod processors;
 mod root;
 mod seccomp;
 mod sys;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::{Request, Response};
 
 use model::{Outcome, RequestId, StatusCode, Usage};
-use sandbox::cgroup::Limits;
+use sandbox::cgroup::{Limits, Slot};
 use sandbox::guest::ExitStatus;
 use sandbox::wire::{self, Kind};
 use serde::Deserialize;
@@ -32,7 +32,11 @@ use crate::{Credentials, Error, InstanceSpec};
 const END_GRACE: Duration = Duration::from_millis(50);
 /// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
 /// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
-const BRISK: Duration = Duration::from_millis(100);
+const BRISK: Duration = Duration::from_millis(20);
+/// How often what runs for longer is looked at.
+const OFTEN: Duration = Duration::from_secs(1);
+/// When a request is looked at for the first time. The next are at twice its age, and at last as often as that.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -374,7 +378,7 @@ impl Instance {
         let limit = self.bounds.response_bytes as usize;
         // The answer's text, and the id before it.
         let room = limit + size_of::<RequestId>();
-        let mut yields = false;
+        let mut looked_at = false;
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
@@ -384,7 +388,7 @@ impl Instance {
             };
             // One timer for both, since almost none fires.
             let begun = tokio::time::Instant::now();
-            let deadline = tokio::time::sleep_until(begun + timeout.min(BRISK));
+            let deadline = tokio::time::sleep_until(begun + timeout.min(LOOK));
             tokio::pin!(exchange, deadline);
             let mut log_open = true;
             loop {
@@ -392,12 +396,13 @@ impl Instance {
                     biased;
                     frame = &mut exchange => break Exchanged::Frame(frame),
                     () = &mut deadline => {
-                        if begun.elapsed() >= timeout {
+                        let age = begun.elapsed();
+                        if age >= timeout {
                             break Exchanged::TimedOut;
                         }
-                        self.yields(true);
-                        yields = true;
-                        deadline.as_mut().reset(begun + timeout);
+                        self.look(age);
+                        looked_at = true;
+                        deadline.as_mut().reset(begun + (age * 2).min(age + OFTEN).min(timeout));
                     }
                     ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
                 }
@@ -405,8 +410,8 @@ impl Instance {
         };
         let result = match exchanged {
             Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
-                if yields {
-                    self.yields(false);
+                if looked_at {
+                    self.control("let go", Slot::at_ease);
                 }
                 Ok((status, body))
             }
@@ -428,10 +433,18 @@ impl Instance {
         (result, log.finish())
     }
 
-    /// Yields to others from now on, or no more.
-    fn yields(&self, yields: bool) {
-        if let Some(Err(e)) = self.process.with_slot(|slot| slot.yields(yields)) {
-            debug!(error = %e, yields, "cannot change the weight of an instance");
+    /// Sees to it that a request of this age leaves others room.
+    fn look(&self, age: Duration) {
+        self.control("confine to some processors", Slot::gather);
+        if age >= BRISK {
+            self.control("lower the weight of", Slot::yields);
+        }
+    }
+
+    /// Does something to its control groups, which it also does without.
+    fn control(&self, what: &str, run: impl FnOnce(&mut Slot) -> sandbox::Result<()>) {
+        if let Some(Err(e)) = self.process.with_slot(run) {
+            debug!(error = %e, "cannot {what} an instance");
         }
     }
 

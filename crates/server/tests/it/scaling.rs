@@ -307,6 +307,45 @@ fn what_runs_for_long_yields_to_what_has_just_begun() {
 }
 
 #[test]
+fn a_crowd_of_busy_threads_has_no_more_processors_than_it_may_use() {
+    let server = Server::start(VIRGA);
+    let client = server.client();
+    // Works until its processors are others than before, or for so long.
+    let source = "\
+import threading, time
+def processors():
+    return next(line.split()[1] for line in open('/proc/self/status') if line.startswith('Cpus_allowed_list'))
+def main_handler(e, c):
+    before, until, over = processors(), time.monotonic() + e['seconds'], []
+    def work():
+        while not over:
+            e['idle'] and time.sleep(0.05)
+    threads = [threading.Thread(target=work) for _ in range(e['threads'])]
+    for thread in threads: thread.start()
+    while processors() == before and time.monotonic() < until: time.sleep(0.01)
+    found = processors()
+    over.append(True)
+    for thread in threads: thread.join()
+    return [before, found]
+";
+    client.create("fun", source, json!({"Timeout": 30}));
+    let call = |event| client.answer("fun", &event);
+    let crowd = call(json!({"threads": 8, "idle": false, "seconds": 20}));
+    let (all, found) = (&crowd[0], &crowd[1]);
+    let one = |list: &Value| {
+        list.as_str()
+            .is_some_and(|list| list.parse::<u32>().is_ok())
+    };
+    assert!(one(found), "a function of this size may use one: {crowd}");
+    for few in [
+        json!({"threads": 1, "idle": false, "seconds": 0.5}),
+        json!({"threads": 8, "idle": true, "seconds": 0.5}),
+    ] {
+        assert_eq!(call(few.clone()), json!([all, all]), "{few}");
+    }
+}
+
+#[test]
 fn sandboxes_kept_ready_follow_demand() {
     let python = std::fs::canonicalize("/usr/bin/python3").expect("a Python");
     let python = python.to_str().expect("a path");
