@@ -320,11 +320,12 @@ impl Slot {
             return Ok(());
         }
         self.given = None;
-        if let Some(given) = processors.give(limits.cpu_milli) {
-            self.write_processors(&given.list())?;
-            self.given = Some(given);
-        }
-        Ok(())
+        let Some(given) = processors.give(limits.cpu_milli) else {
+            return Ok(());
+        };
+        let list = given.list();
+        self.given = Some(given);
+        self.write_processors(&list)
     }
 
     /// Whether it has several threads for each processor that it may use, and has been busy since the last look.
@@ -353,9 +354,10 @@ impl Slot {
     /// The system's error.
     pub fn at_ease(&mut self) -> Result<()> {
         self.used = None;
-        if let (Some(_), Some(processors)) = (self.given.take(), &self.processors) {
+        if let (Some(_), Some(processors)) = (&self.given, &self.processors) {
             self.write_processors(&processors.all())?;
         }
+        self.given = None;
         if let Some(limits) = self.limits.filter(|_| self.yielding) {
             self.write_weight(limits.cpu_weight)?;
             self.write_quota(limits.cpu_milli, PERIOD_US)?;

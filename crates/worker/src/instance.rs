@@ -32,7 +32,7 @@ use crate::{Credentials, Error, InstanceSpec};
 const END_GRACE: Duration = Duration::from_millis(50);
 /// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
 /// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
-const BRISK: Duration = Duration::from_millis(20);
+const BRISK: Duration = Duration::from_millis(100);
 /// How often what runs for longer is looked at.
 const OFTEN: Duration = Duration::from_secs(1);
 /// When a request is looked at for the first time. The next are at twice its age, and at last as often as that.

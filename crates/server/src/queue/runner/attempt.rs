@@ -28,9 +28,13 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Takes the event away: one that waits is not run, one that runs is ended, or told to end.
-    pub(super) fn abort(&self, gracefully: bool) {
+    /// Takes the event away: it is not run, if it does not run already, and does not come again.
+    pub(super) fn abort(&self) {
         self.aborted.send_replace(true);
+    }
+
+    /// Ends it, if it runs, or tells it to end.
+    pub(super) fn stop(&self, gracefully: bool) {
         let stopper = self.stopper.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stopper) = &*stopper {
             stopper.stop(gracefully);
@@ -68,6 +72,25 @@ struct Failed {
 }
 
 impl Runner {
+    /// Takes note that an attempt is over. An event that was taken away in its last moment does not come again.
+    pub(super) async fn end(&self, lane: LaneId, seq: u64, attempt: &Attempt, then: Then) {
+        {
+            let core = self.core();
+            if then == Then::Gone || !attempt.is_aborted() {
+                return self.take(core, Input::Ended { lane, seq, then });
+            }
+        }
+        let then = match self.shared.queue.get(seq).await {
+            Ok(Some(kept)) => self.aborted(seq, &kept, None).await,
+            Ok(None) => Then::Gone,
+            Err(error) => {
+                warn!(seq, %error, "an event that was taken away cannot be read, and comes again");
+                then
+            }
+        };
+        self.step(Input::Ended { lane, seq, then });
+    }
+
     /// Runs an event once, and records what came of it.
     pub(super) async fn attempt(
         &self,

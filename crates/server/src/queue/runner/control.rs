@@ -27,14 +27,15 @@ impl Runner {
             return Ok(Taken::TooLate);
         }
         let Some(lane) = self.hold(row) else {
-            let attempt = self.core().attempts.get(&row.seq).cloned();
-            return Ok(match attempt {
-                Some(attempt) => {
-                    attempt.abort(gracefully);
-                    Taken::Yes
-                }
-                None => Taken::TooLate,
-            });
+            let core = self.core();
+            let Some(attempt) = core.attempts.get(&row.seq).cloned() else {
+                return Ok(Taken::TooLate);
+            };
+            // Whoever ends the attempt looks under the same lock.
+            attempt.abort();
+            drop(core);
+            attempt.stop(gracefully);
+            return Ok(Taken::Yes);
         };
         self.settle_held(lane, row, StatusCode::RequestCanceled, Settled::Aborted)
             .await?;

@@ -228,7 +228,7 @@ impl Runner {
                                 runner.send(lane, seq, *account, target).await
                             }
                         };
-                        runner.step(Input::Ended { lane, seq, then });
+                        runner.end(lane, seq, &attempt, then).await;
                         runner.shared.ended.notify_waiters();
                     });
                 }
