@@ -316,15 +316,15 @@ import threading, time
 def processors():
     return next(line.split()[1] for line in open('/proc/self/status') if line.startswith('Cpus_allowed_list'))
 def main_handler(e, c):
-    before, until, over = processors(), time.monotonic() + e['seconds'], []
+    before, until, over = processors(), time.monotonic() + e['seconds'], threading.Event()
     def work():
-        while not over:
-            e['idle'] and time.sleep(0.05)
+        if e['idle']: over.wait()
+        while not over.is_set(): pass
     threads = [threading.Thread(target=work) for _ in range(e['threads'])]
     for thread in threads: thread.start()
-    while processors() == before and time.monotonic() < until: time.sleep(0.01)
+    while processors() == before and time.monotonic() < until: time.sleep(0.05)
     found = processors()
-    over.append(True)
+    over.set()
     for thread in threads: thread.join()
     return [before, found]
 ";
