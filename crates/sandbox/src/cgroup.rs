@@ -78,7 +78,11 @@ impl Tree {
     /// # Errors
     /// Names the controller that is missing or the directory that cannot be used.
     pub fn open(name: &str) -> Result<Self> {
-        let (version, parents) = hierarchies()?;
+        let Hierarchies {
+            version,
+            parents,
+            processors: above,
+        } = hierarchies()?;
         if version == Version::V2 {
             enable_controllers(&parents[0])?;
         }
@@ -101,11 +105,18 @@ impl Tree {
         if version == Version::V2 {
             enable_controllers(&roots[0])?;
         }
-        let processors = processors(version, &mut roots);
+        let mut all = None;
+        if let Some(above) = above {
+            let root = above.join(name);
+            all = processors(version, &above, &root);
+            if version == Version::V1 && all.is_some() {
+                roots.push(root);
+            }
+        }
         Ok(Self {
             version,
             roots,
-            processors,
+            processors: all,
             free: Mutex::new(Vec::new()),
             made: AtomicU64::new(0),
             closed: RwLock::new(false),
@@ -308,10 +319,9 @@ impl Slot {
     /// # Errors
     /// The system's error.
     pub fn gather(&mut self) -> Result<()> {
-        let (Some(limits), Some(processors)) = (self.limits, &self.processors) else {
+        let Some(limits) = self.limits.filter(|_| self.processors.is_some()) else {
             return Ok(());
         };
-        let processors = processors.clone();
         let stays = match &self.given {
             Some(given) => given.is_even(),
             None => !self.crowds(limits.cpu_milli),
@@ -319,13 +329,14 @@ impl Slot {
         if stays {
             return Ok(());
         }
+        // What it has does not count when the next are chosen.
         self.given = None;
-        let Some(given) = processors.give(limits.cpu_milli) else {
-            return Ok(());
-        };
-        let list = given.list();
-        self.given = Some(given);
-        self.write_processors(&list)
+        let all = self.processors.as_ref();
+        self.given = all.and_then(|all| all.give(limits.cpu_milli));
+        match &self.given {
+            Some(given) => self.write_processors(&given.list()),
+            None => Ok(()),
+        }
     }
 
     /// Whether it has several threads for each processor that it may use, and has been busy since the last look.
@@ -527,16 +538,29 @@ fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).max(2)
 }
 
-/// Finds where each needed controller is mounted, and virga's own place there.
-fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
+/// Virga's place in the host's control groups.
+struct Hierarchies {
+    version: Version,
+    /// One for each needed controller, in the order of the list, or one for all.
+    parents: Vec<PathBuf>,
+    /// That of [`PROCESSORS`], where it is there.
+    processors: Option<PathBuf>,
+}
+
+/// Finds where the controllers are mounted, and virga's own place there.
+fn hierarchies() -> Result<Hierarchies> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").step("read the mounts")?;
     let own = fs::read_to_string("/proc/self/cgroup").step("read own control groups")?;
-    if let Some(paths) = V1
+    if let Some(parents) = V1
         .iter()
         .map(|controller| v1_place(&mounts, &own, controller))
         .collect()
     {
-        return Ok((Version::V1, paths));
+        return Ok(Hierarchies {
+            version: Version::V1,
+            parents,
+            processors: v1_place(&mounts, &own, PROCESSORS),
+        });
     }
     let unified = mounts
         .lines()
@@ -552,12 +576,14 @@ fn hierarchies() -> Result<(Version, Vec<PathBuf>)> {
         delegated(&mount, &own)?
     };
     let offered = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
-    let missing: Vec<_> = V2
-        .iter()
-        .filter(|want| !offered.split_whitespace().any(|have| have == **want))
-        .collect();
+    let offers = |controller: &str| offered.split_whitespace().any(|have| have == controller);
+    let missing: Vec<_> = V2.iter().filter(|wanted| !offers(wanted)).collect();
     if missing.is_empty() {
-        return Ok((Version::V2, vec![place]));
+        return Ok(Hierarchies {
+            version: Version::V2,
+            processors: offers(PROCESSORS).then(|| place.clone()),
+            parents: vec![place],
+        });
     }
     Err(unusable(&format!(
         "{} lacks the controllers {missing:?}; enable them at boot, or for users with \
@@ -634,26 +660,24 @@ fn mount_point(line: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBu
     wanted(kind, options).then(|| before.split(' ').nth(4).map(PathBuf::from))?
 }
 
-/// The processors, where instances can be confined to some of them; under version 1 with one more directory.
-fn processors(version: Version, roots: &mut Vec<PathBuf>) -> Option<Arc<Processors>> {
-    if version == Version::V2 {
-        enable(roots[0].parent()?, &[PROCESSORS]).ok()?;
-        enable(&roots[0], &[PROCESSORS]).ok()?;
-        let list = fs::read_to_string(roots[0].join("cpuset.cpus.effective")).ok()?;
-        return Processors::listed(&list);
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let root = v1_place(&mounts, &own, PROCESSORS)?.join(roots[0].file_name()?);
-    remove_tree(&root).ok()?;
-    fs::create_dir(&root).ok()?;
-    let list = as_above(&root);
-    if list.is_ok() {
-        roots.push(root);
-    } else {
-        let _ = fs::remove_dir(&root);
-    }
-    Processors::listed(&list.ok()?)
+/// The processors, where instances can be confined to some of them, in virga's directory and its parent.
+fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Processors>> {
+    let list = match version {
+        Version::V1 => {
+            remove_tree(root).ok()?;
+            fs::create_dir(root).ok()?;
+            let list = as_above(root).inspect_err(|_| {
+                let _ = fs::remove_dir(root);
+            });
+            list.ok()?
+        }
+        Version::V2 => {
+            enable(parent, &[PROCESSORS]).ok()?;
+            enable(root, &[PROCESSORS]).ok()?;
+            fs::read_to_string(root.join("cpuset.cpus.effective")).ok()?
+        }
+    };
+    Processors::listed(&list)
 }
 
 /// Gives a directory of [`PROCESSORS`], which begins with nothing, and those that will be below it, all that the one above
