@@ -10,7 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -128,6 +129,22 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::SetLink(link), 0)
             .step("bring an interface up")
             .map(drop)
+    }
+
+    /// An interface that is not up yet takes no address of IPv6, and so has nothing to say by it.
+    pub(super) fn without_ipv6(&mut self, index: u32) -> Result<()> {
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes
+            .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+                vec![none],
+            )]));
+        match self.ask(RouteNetlinkMessage::SetLink(link), 0) {
+            // A kernel without IPv6.
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
+            set => set.step("keep IPv6 from an interface").map(drop),
+        }
     }
 
     /// Gives an interface an address that is nobody's neighbour.

@@ -128,7 +128,6 @@ impl Network {
         // A number of its own for each, since the kernel takes its time to clear an ended one away.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (namespace, ()) = namespace::make(|| {
-            set_system("ipv6/conf/default/disable_ipv6", "1")?;
             let mut inside = Netlink::open()?;
             let own = namespace::current()?;
             {
@@ -137,6 +136,8 @@ impl Network {
                 control.add_route(address, number)?;
             }
             inside.up(link::LOOPBACK)?;
+            // Not by /proc/sys: the kernel looks for a name there among those of all namespaces, one after the other.
+            inside.without_ipv6(link::GUEST)?;
             inside.up(link::GUEST)?;
             inside.add_address(link::GUEST, address)?;
             inside.add_default(gateway, link::GUEST)
