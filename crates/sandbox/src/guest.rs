@@ -5,6 +5,7 @@
 //! calls `virga_settle`, which puts the process into its cell and its limits, and `virga_wait`, which waits for an
 //! assignment and returns confined. All code up to that return is trusted; no byte of the user has been read.
 
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,14 +15,16 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{ZYGOTE_SOCKET, confine};
+use crate::launch::{ENDS_PIPE, ZYGOTE_SOCKET, confine};
 use crate::walls::Landlock;
 use crate::{Result, Step, network, root, seccomp, sys, wire};
 
-/// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, the
-/// status pipe, and for one with a cell that cell's pidfd and the files of its cgroups.
+/// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, and for one
+/// with a cell that cell's pidfd and the files of its cgroups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForkRequest {
+    /// What the zygote calls it when it tells of its end.
+    pub number: u64,
     /// The user and group of the instance, its alone; none where it stays virga's own.
     pub uid: Option<u32>,
     /// Open files of a process.
@@ -59,8 +62,17 @@ pub enum ForkReply {
     Failed(String),
 }
 
-/// What a zygote leaves in an instance's status pipe when its handler's process has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a zygote tells of a handler's process that has ended. What else is in its cell runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// See [`ForkRequest::number`].
+    pub number: u64,
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
+/// How a handler's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// The handler's process ended with a code.
     Exited(i32),
@@ -75,20 +87,20 @@ struct Making {
     request: ForkRequest,
     socket: OwnedFd,
     log: OwnedFd,
-    status: OwnedFd,
     cell: Option<OwnedFd>,
     cgroups: Vec<OwnedFd>,
 }
 
-/// A handler's process that the zygote will reap.
+/// A handler's process that the zygote will reap. It has no descriptor of it: all of them would be copied, and closed again, in
+/// each that is forked after it.
 struct Running {
-    pid: libc::pid_t,
-    status: File,
-    cell: Option<sys::Pidfd>,
+    number: u64,
+    /// Whether it is without a cell.
+    alone: bool,
 }
 
 static MAKING: Mutex<Option<Making>> = Mutex::new(None);
-static RUNNING: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+static RUNNING: Mutex<BTreeMap<libc::pid_t, Running>> = Mutex::new(BTreeMap::new());
 /// Tells of ended processes.
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
@@ -131,12 +143,10 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
     };
     let reply = if handler > 0 {
         // Not reaped yet, so the number is its own.
-        let pidfd = making.cell.is_none().then(|| sys::Pidfd::open(handler));
-        lock(&RUNNING).push(Running {
-            pid: handler,
-            status: making.status.into(),
-            cell: making.cell.map(sys::Pidfd::from),
-        });
+        let alone = making.cell.is_none();
+        let pidfd = alone.then(|| sys::Pidfd::open(handler));
+        let number = making.request.number;
+        lock(&RUNNING).insert(handler, Running { number, alone });
         match pidfd.transpose() {
             Ok(pidfd) => answer_with(&ForkReply::Forked, pidfd.as_ref().map(AsFd::as_fd)),
             Err(e) => answer(&ForkReply::Failed(e.to_string())),
@@ -238,28 +248,32 @@ fn begin() -> Result<&'static OwnedFd> {
     if sys::effective_user() == 0 {
         sys::drop_bounding_set().step("drop the bounding set")?;
     }
-    sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
+    for own in [ZYGOTE_SOCKET, ENDS_PIPE] {
+        sys::set_close_on_exec(sys::borrow(own), true).step("mark a descriptor")?;
+    }
     let ended = sys::signal_descriptor(libc::SIGCHLD).step("hear of ended processes")?;
     let ended = ENDED.get_or_init(|| ended);
     answer(&ForkReply::Ready)?;
     Ok(ended)
 }
 
-/// Takes the exit codes of ended handlers, leaves them for virga, and ends all else in their cells.
+/// Takes the exit codes of ended handlers and tells virga, which ends all else in their cells.
 fn reap() -> Result<()> {
     if let Some(ended) = ENDED.get() {
         sys::drain(ended.as_fd());
     }
     let mut running = lock(&RUNNING);
     while let Some((pid, status)) = sys::reap_any().step("reap")? {
-        if let Some(place) = running.iter().position(|one| one.pid == pid) {
-            let mut one = running.swap_remove(place);
-            report(&mut one.status, &exit_status(status));
-            match one.cell {
-                Some(cell) => drop(cell.kill()),
-                None => sys::kill_group(one.pid),
-            }
+        let Some(Running { number, alone }) = running.remove(&pid) else {
+            continue;
+        };
+        if alone {
+            sys::kill_group(pid);
         }
+        // SAFETY: the pipe stays open at this number; the object is forgotten, not dropped.
+        let mut ends = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(ENDS_PIPE) });
+        ends.write_all(&Ended::bytes(number, status))
+            .step("tell of an end")?;
     }
     Ok(())
 }
@@ -269,16 +283,13 @@ fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let mut fds = fds.into_iter();
-    let (first, cell) = ((fds.next(), fds.next(), fds.next()), fds.next());
+    let (first, cell) = ((fds.next(), fds.next()), fds.next());
     match first {
-        (Some(socket), Some(log), Some(status))
-            if cell.is_some() == (request.walls == Walls::Cell) =>
-        {
+        (Some(socket), Some(log)) if cell.is_some() == (request.walls == Walls::Cell) => {
             Ok(Making {
                 request,
                 socket,
                 log,
-                status,
                 cell,
                 cgroups: fds.collect(),
             })
@@ -311,20 +322,33 @@ fn take_making() -> Option<Making> {
     lock(&MAKING).take()
 }
 
-fn report(status: &mut File, exit: &ExitStatus) {
-    if let Ok(text) = serde_json::to_vec(exit) {
-        // Nobody is left to tell when virga has closed its end.
-        let _ = status.write_all(&text);
-    }
-}
+impl Ended {
+    /// Bytes of one in the pipe: its number, and the status as `wait` gives it.
+    pub const BYTES: usize = 12;
 
-fn exit_status(status: c_int) -> ExitStatus {
-    if libc::WIFSIGNALED(status) {
-        ExitStatus::Signaled(libc::WTERMSIG(status))
-    } else if libc::WEXITSTATUS(status) == SETUP_FAILED {
-        ExitStatus::Failed("the sandbox could not be closed; the log says which step".into())
-    } else {
-        ExitStatus::Exited(libc::WEXITSTATUS(status))
+    fn bytes(number: u64, status: c_int) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        bytes[8..].copy_from_slice(&status.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what the pipe brought.
+    pub fn read(bytes: [u8; Self::BYTES]) -> Self {
+        let [number @ .., a, b, c, d] = bytes;
+        let status = c_int::from_le_bytes([a, b, c, d]);
+        Self {
+            number: u64::from_le_bytes(number),
+            status: if libc::WIFSIGNALED(status) {
+                ExitStatus::Signaled(libc::WTERMSIG(status))
+            } else if libc::WEXITSTATUS(status) == SETUP_FAILED {
+                ExitStatus::Failed(
+                    "the sandbox could not be closed; the log says which step".into(),
+                )
+            } else {
+                ExitStatus::Exited(libc::WEXITSTATUS(status))
+            },
+        }
     }
 }
 
@@ -353,13 +377,12 @@ fn settle(making: Making) -> Result<Becoming> {
         request,
         socket,
         log,
-        status,
         cell,
         cgroups,
     } = making;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     // All lie above the fixed numbers, which were taken when they came; the next call closes them.
-    std::mem::forget((null, socket, log, status, cell, cgroups));
+    std::mem::forget((null, socket, log, cell, cgroups));
     sys::close_from(ZYGOTE_SOCKET + 1).step("close descriptors")?;
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
     // 4. No signal held back, a session without a terminal, ordinary limits.

@@ -82,11 +82,13 @@ pub enum RunNetwork {
 /// Descriptors of a zygote and of its maker of cells: their sockets.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
 pub(crate) const CELL_SOCKET: i32 = 4;
+/// That of the pipe in which a zygote tells how its copies ended.
+pub(crate) const ENDS_PIPE: i32 = 5;
 /// Largest specification.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
 /// Becomes a zygote, and beside it the maker of its cells; standard input is the socket of the one, on which the
-/// specification comes first, and standard output that of the other. Where there is no interpreter to become it returns in
+/// specification comes first, with the pipe of its copies' ends, and standard output that of the other. Where there is no interpreter to become it returns in
 /// each copy, which is confined and has its function.
 ///
 /// # Errors
@@ -99,8 +101,11 @@ pub fn zygote() -> Result<Confined> {
     let _ = sys::patient_turns();
     // 2. What to become.
     let mut bytes = vec![0; SPEC_MAX];
-    let (length, _) =
+    let (length, fds) =
         sys::receive(io::stdin().as_fd(), &mut bytes).step("receive the specification")?;
+    let missing = || io::Error::other("no pipe came with it");
+    let ends = fds.into_iter().next().ok_or_else(missing);
+    let ends = above(&ends.step("receive the specification")?)?;
     let spec: ZygoteSpec = serde_json::from_slice(&bytes[..length])
         .map_err(io::Error::other)
         .step("read the specification")?;
@@ -114,10 +119,11 @@ pub fn zygote() -> Result<Confined> {
     let high_null = above(&null)?;
     sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     sys::dup_to(io::stdout().as_fd(), CELL_SOCKET).step("place the other socket")?;
+    sys::dup_to(ends.as_fd(), ENDS_PIPE).step("place the pipe")?;
     sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
     sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
-    std::mem::forget((null, high_null));
-    sys::close_from(CELL_SOCKET + 1).step("close descriptors")?;
+    std::mem::forget((null, high_null, ends));
+    sys::close_from(ENDS_PIPE + 1).step("close descriptors")?;
     if let Some(root) = &spec.root {
         // 4. A root of its own, which every guest inherits.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
@@ -127,6 +133,7 @@ pub fn zygote() -> Result<Confined> {
         sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
+            sys::close(ENDS_PIPE);
             match cell::serve()? {}
         }
     } else {
@@ -271,7 +278,7 @@ fn above(fd: &OwnedFd) -> Result<OwnedFd> {
     loop {
         use std::os::fd::AsRawFd;
         let copy = fd.try_clone().step("copy a descriptor")?;
-        if copy.as_raw_fd() > CELL_SOCKET {
+        if copy.as_raw_fd() > ENDS_PIPE {
             return Ok(copy);
         }
         kept.push(copy);

@@ -28,8 +28,6 @@ pub struct GuestEnds<'a> {
     pub socket: BorrowedFd<'a>,
     /// Standard output and error.
     pub log: BorrowedFd<'a>,
-    /// Where the zygote leaves an [`crate::guest::ExitStatus`].
-    pub status: BorrowedFd<'a>,
     /// See [`crate::cgroup::Slot::attach_files`].
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
@@ -38,13 +36,14 @@ pub struct GuestEnds<'a> {
 const MODEST: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 impl Zygote {
-    /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is virga's own binary.
+    /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is virga's own binary. With it comes the pipe
+    /// in which it tells how its copies ended, in [`crate::guest::Ended`]s.
     ///
     /// Call from a thread that outlives the zygote: the kernel ends it with the thread that started it.
     ///
     /// # Errors
     /// What failed; the zygote's own message is on standard error.
-    pub fn start(virga: &Path, spec: &ZygoteSpec) -> Result<Self> {
+    pub fn start(virga: &Path, spec: &ZygoteSpec) -> Result<(Self, OwnedFd)> {
         let bytes = serde_json::to_vec(spec)
             .map_err(io::Error::other)
             .step("write the specification")?;
@@ -56,6 +55,7 @@ impl Zygote {
         }
         let (ours, theirs) = sys::packet_pair().step("make the zygote's socket")?;
         let (cells, maker) = sys::packet_pair().step("make the zygote's other socket")?;
+        let (ends, told) = sys::close_on_exec_pipe().step("make the zygote's pipe")?;
         let process = Command::new(virga)
             .arg(ZYGOTE)
             .env_clear()
@@ -70,8 +70,8 @@ impl Zygote {
             cells,
             process,
         };
-        sys::send(zygote.socket.as_fd(), &bytes, &[]).step("send the specification")?;
-        Ok(zygote)
+        sys::send(zygote.socket.as_fd(), &bytes, &[told.as_fd()]).step("send the specification")?;
+        Ok((zygote, ends))
     }
 
     /// Waits until a zygote that was just started can fork. Called once, before the first fork.
@@ -134,7 +134,7 @@ impl Zygote {
         ends: &GuestEnds<'_>,
     ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
-        let mut fds = vec![ends.socket, ends.log, ends.status];
+        let mut fds = vec![ends.socket, ends.log];
         fds.extend(cell.as_ref().map(AsFd::as_fd));
         fds.extend(&ends.cgroups);
         let answer = sys::send(self.socket.as_fd(), &bytes, &fds)

@@ -561,8 +561,8 @@ fn worker_config(
 
 /// As many as this process can hold files for.
 fn instances_by_files() -> u32 {
-    /// Four pipes, two files of control groups and the process of one.
-    const EACH: u64 = 7;
+    /// Three pipes, two files of control groups and the process of one.
+    const EACH: u64 = 6;
     /// Connections, packages, stores.
     const OTHERS: u64 = 4096;
     let files = sandbox::raise_open_files(1 << 20).unwrap_or(1024);

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::Error;
+use crate::endings::Endings;
 use crate::identity::{Identities, Identity};
 use crate::process::{self, Home, Process, Room};
 
@@ -179,7 +180,7 @@ struct Keeper {
     identities: Arc<Identities>,
     zygote: Option<Generation>,
     /// What follows it, while it warms up.
-    next: Option<Zygote>,
+    next: Option<(Zygote, OwnedFd)>,
     /// When a blank was taken last.
     taken: Option<Instant>,
     ready: Ready,
@@ -192,19 +193,22 @@ struct Generation {
     zygote: Arc<Zygote>,
     /// Closed when it has ended, of itself or not.
     lives: watch::Receiver<()>,
+    endings: Arc<Endings>,
     forks: u32,
     born: Instant,
 }
 
 impl Generation {
-    fn begin(zygote: Zygote) -> Result<Self, sandbox::Error> {
+    fn begin((zygote, ends): (Zygote, OwnedFd)) -> Result<Self, sandbox::Error> {
         zygote.wait_until_warm()?;
         info!(pid = zygote.pid(), "zygote started");
         let (living, lives) = watch::channel(());
-        let ended = process::end_of(zygote.watch()?).map_err(|source| sandbox::Error {
+        let watch = |source| sandbox::Error {
             step: "watch a zygote".into(),
             source,
-        })?;
+        };
+        let ended = process::end_of(zygote.watch()?).map_err(watch)?;
+        let endings = Endings::hear(ends).map_err(watch)?;
         tokio::spawn(async move {
             ended.await;
             drop(living);
@@ -212,6 +216,7 @@ impl Generation {
         Ok(Self {
             zygote: Arc::new(zygote),
             lives,
+            endings,
             forks: 0,
             born: Instant::now(),
         })
@@ -361,8 +366,6 @@ impl Keeper {
         let (socket, guest_socket) = UnixStream::pair().map_err(io("make an instance's socket"))?;
         let (log, guest_log) =
             sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
-        let (status, guest_status) =
-            sandbox::close_on_exec_pipe().map_err(io("make a status pipe"))?;
         let hostname = format!("scf-{user}");
         let (space, own, room, walls) = match &self.recipe.place {
             Place::Cells => {
@@ -384,7 +387,13 @@ impl Keeper {
                 (None, None, Some(room), walls)
             }
         };
+        let broken = |e: sandbox::Error| Fault::Zygote(e.into());
+        let generation = self.generation().map_err(broken)?;
+        generation.forks += 1;
+        let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
+        let (number, status) = generation.endings.expect();
         let request = ForkRequest {
+            number,
             uid: own,
             open_files: self.recipe.open_files,
             processes: self.recipe.processes.into(),
@@ -394,13 +403,8 @@ impl Keeper {
         let ends = GuestEnds {
             socket: guest_socket.as_fd(),
             log: guest_log.as_fd(),
-            status: guest_status.as_fd(),
             cgroups: cgroups.iter().map(AsFd::as_fd).collect(),
         };
-        let broken = |e: sandbox::Error| Fault::Zygote(e.into());
-        let generation = self.generation().map_err(broken)?;
-        generation.forks += 1;
-        let (zygote, lives) = (generation.zygote.clone(), generation.lives.clone());
         let cell = match &space {
             Some(space) => Some(
                 zygote
@@ -431,7 +435,7 @@ impl Keeper {
 
     /// The zygote to fork from: the one in use, its successor once that is warm, or the first.
     fn generation(&mut self) -> Result<&mut Generation, sandbox::Error> {
-        if let Some(next) = self.next.take_if(|next| next.has_spoken()) {
+        if let Some(next) = self.next.take_if(|(next, _)| next.has_spoken()) {
             match Generation::begin(next) {
                 Ok(fresh) => self.zygote = Some(fresh),
                 Err(error) => {

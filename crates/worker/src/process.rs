@@ -2,8 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File};
-use std::io::Read;
+use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -18,7 +17,7 @@ use sandbox::network::Network;
 use sandbox::zygote::Zygote;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
 use crate::Error;
@@ -68,7 +67,7 @@ impl Process {
     pub(crate) fn adopt(
         cell: Pidfd,
         (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
-        status: OwnedFd,
+        status: oneshot::Receiver<ExitStatus>,
         slot: Option<Slot>,
         room: Option<Room>,
         identity: Identity,
@@ -89,15 +88,24 @@ impl Process {
         });
         let held = process.clone();
         tokio::spawn(async move {
-            tokio::pin!(ended);
-            tokio::select! {
-                () = &mut ended => {}
-                _ = zygote_lives.changed() => {
-                    // It ends with its zygote, which a frozen one does not do by itself.
+            let handler = async {
+                tokio::select! {
+                    biased;
+                    told = status => told.ok(),
+                    // Nobody tells any more.
+                    _ = zygote_lives.changed() => None,
+                }
+            };
+            tokio::pin!(ended, handler);
+            let status = tokio::select! {
+                () = &mut ended => handler.await,
+                status = &mut handler => {
+                    // What else there is in its cell ends with it; and it with its zygote, which a frozen one does not do by itself.
                     held.kill();
                     ended.await;
+                    status
                 }
-            }
+            };
             let exit = held.gather(status);
             debug!(?exit, "instance ended");
             let _ = sender.send(Some(exit));
@@ -105,13 +113,8 @@ impl Process {
         Ok(process)
     }
 
-    fn gather(&self, status: OwnedFd) -> Exit {
-        let mut text = Vec::new();
-        // The zygote closes its end when it has left the status, which it does before it ends the cell.
-        let read = File::from(status).take(4096).read_to_end(&mut text);
-        let reported = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
-        // Nothing is left when the whole cell was killed.
-        let status = reported.unwrap_or(ExitStatus::Signaled(9));
+    fn gather(&self, status: Option<ExitStatus>) -> Exit {
+        let status = status.unwrap_or(ExitStatus::Signaled(9));
         let out_of_memory = self.with_slot(|slot| slot.out_of_memory()).unwrap_or(false);
         Exit {
             status,
