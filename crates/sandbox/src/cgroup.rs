@@ -44,7 +44,7 @@ const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
 const V2: &[&str] = &["memory", "cpu", "pids"];
 /// The controller that is used where it is there.
 const PROCESSORS: &str = "cpuset";
-/// Length of a scheduling period, microseconds.
+/// Length of a scheduling period, microseconds; a new group has it, too.
 const PERIOD_US: u64 = 100_000;
 /// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
 /// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
@@ -56,6 +56,11 @@ const CROWD: u32 = 4;
 const MANY: usize = 16;
 /// What the kernel tells processor time in, whatever its own clock does.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Where the directory of [`PROCESSORS`] is among those of version 1, where there is one.
+const PROCESSORS_V1: usize = 4;
+/// How many of those are in one directory: the kernel looks at all of its neighbours when it makes one.
+const TOGETHER: u64 = 32;
 
 /// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
@@ -164,10 +169,7 @@ impl Tree {
             .pop()
         {
             Some(slot) => Ok(slot),
-            None => {
-                let name = format!("i{}", self.made.fetch_add(1, Ordering::Relaxed));
-                Slot::create(self, &name)
-            }
+            None => Slot::create(self, self.made.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
@@ -199,6 +201,9 @@ impl Drop for Tree {
         }
         for root in &self.roots {
             // A leftover is emptied at the next start.
+            for together in fs::read_dir(root).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(together.path());
+            }
             let _ = fs::remove_dir(root);
         }
     }
@@ -221,12 +226,20 @@ pub struct Slot {
     used: Option<(Instant, Duration)>,
     /// Whether its weight and its period are, or may be, others than those.
     yielding: bool,
+    /// For how long its processor time is counted, microseconds.
+    period: u64,
 }
 
 impl Slot {
-    fn create(tree: &Tree, name: &str) -> Result<Self> {
+    fn create(tree: &Tree, number: u64) -> Result<Self> {
         let version = tree.version;
-        let directories: Vec<PathBuf> = tree.roots.iter().map(|root| root.join(name)).collect();
+        let mut roots = tree.roots.clone();
+        if let Some(root) = roots.get_mut(PROCESSORS_V1) {
+            root.push(format!("t{}", number / TOGETHER));
+            fs::create_dir_all(&root).step(format!("create {}", root.display()))?;
+        }
+        let name = format!("i{number}");
+        let directories: Vec<PathBuf> = roots.iter().map(|root| root.join(&name)).collect();
         for directory in &directories {
             // One that is there already would be another instance's: each would be frozen, and limited, with the other.
             fs::create_dir(directory).step(format!("create {}", directory.display()))?;
@@ -247,6 +260,7 @@ impl Slot {
             given: None,
             used: None,
             yielding: false,
+            period: PERIOD_US,
         })
     }
 
@@ -383,7 +397,7 @@ impl Slot {
     }
 
     fn write_processors(&self, list: &str) -> Result<()> {
-        write_text(&self.file(4, "cpuset.cpus"), list)
+        write_text(&self.file(PROCESSORS_V1, "cpuset.cpus"), list)
     }
 
     fn write_weight(&self, weight: u32) -> Result<()> {
@@ -393,11 +407,15 @@ impl Slot {
         }
     }
 
-    fn write_quota(&self, milli: u32, period: u64) -> Result<()> {
+    fn write_quota(&mut self, milli: u32, period: u64) -> Result<()> {
         let quota = (u64::from(milli) * period / 1000).max(1000);
         match self.version {
             Version::V1 => {
-                write(&self.file(1, "cpu.cfs_period_us"), period)?;
+                // With each the kernel looks at every group that there is.
+                if period != self.period {
+                    write(&self.file(1, "cpu.cfs_period_us"), period)?;
+                    self.period = period;
+                }
                 write(&self.file(1, "cpu.cfs_quota_us"), quota)
             }
             Version::V2 => write_text(&self.file(1, "cpu.max"), &format!("{quota} {period}")),
