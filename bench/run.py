@@ -68,6 +68,21 @@ def machine():
     }
 
 
+def starts_per_second(server, numbers):
+    callers = os.cpu_count()
+
+    def call(numbers):
+        client = server.connect()
+        for number in numbers:
+            answer = client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
+            check(answer["Result"]["InvokeResult"] == 0, answer)
+
+    begun = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        list(pool.map(call, [numbers[start::callers] for start in range(callers)]))
+    return round(len(numbers) / (time.perf_counter() - begun), 1)
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
@@ -117,23 +132,23 @@ class Bench:
         return {name: spread(values) for name, values in samples.items()}
 
     def cold_per_second(self):
-        """Cold starts one after another as fast as they go, from as many callers as there are processors."""
-        count = 20 if self.options.quick else 400
-        callers = os.cpu_count()
+        """Cold starts one after another as fast as they go, from as many callers as there are processors; then beside instances
+        that idle."""
+        count, idle, more = (20, 20, 10) if self.options.quick else (400, 1000, 200)
         with Virga(self.options, ["--keep-alive", "1"]) as server:
             server.deploy(count)
-
-            def call(numbers):
-                client = server.connect()
-                for number in numbers:
-                    answer = client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
-                    check(answer["Result"]["InvokeResult"] == 0, answer)
-
-            begun = time.perf_counter()
-            with concurrent.futures.ThreadPoolExecutor(callers) as pool:
-                list(pool.map(call, [range(start, count, callers) for start in range(callers)]))
-            took = time.perf_counter() - begun
-            return {"starts": count, "callers": callers, "per_second": round(count / took, 1)}
+            alone = starts_per_second(server, range(count))
+        with Virga(self.options, ["--keep-alive", "900"]) as server:
+            server.deploy(idle + more)
+            starts_per_second(server, range(idle))
+            time.sleep(1 if self.options.quick else 8)  # What was made ahead of need for the rush is given back.
+            beside = starts_per_second(server, range(idle, idle + more))
+        return {
+            "starts": count,
+            "callers": os.cpu_count(),
+            "per_second": alone,
+            "beside": {"instances": idle, "starts": more, "per_second": beside},
+        }
 
     def create_to_answer(self):
         """From the request that creates a function to its first answer."""
@@ -280,6 +295,8 @@ def show(results):
     rate = results["cold_per_second"]
     bare = results["isolation"]["fork_and_import"]
     print("\ncold starts a second, sustained: %.0f (%d starts, %d callers)" % (rate["per_second"], rate["starts"], rate["callers"]))
+    beside = rate["beside"]
+    print("  beside %d instances that idle: %.0f (%d starts)" % (beside["instances"], beside["per_second"], beside["starts"]))
     print("  bare fork of the same interpreter, import, call, exit: %.0f a second; p50 %.2f ms, p99 %.2f ms until it has called" %
           (bare["per_second"], bare["p50_ms"], bare["p99_ms"]))
     for count, size in results["idle_pss_kb"].items():
