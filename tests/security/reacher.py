@@ -71,6 +71,12 @@ def own(event):
     return sorted(addresses - {"127.0.0.1"})
 
 
+def own6(event):
+    """Interfaces that have an address of the other family."""
+    with open("/proc/net/if_inet6") as addresses:
+        return sorted({line.split()[-1] for line in addresses})
+
+
 def loopback(event):
     """A server and its client inside one instance."""
     listening = socket.socket()

@@ -102,6 +102,10 @@ def test_the_other_family_is_no_way_around(site, world, address):
     assert [packet for packet in world.arrived() if packet["family"] == 6 and not packet["to"].startswith("ff02")] == []
 
 
+def test_nobody_has_an_address_of_the_other_family(site):
+    assert [site.call(name, "own6") for name in ("online", "offline")] == [["lo"], ["lo"]]
+
+
 def test_a_source_that_is_not_its_own_is_not_believed(site, world):
     before = len(reached(world, far.PUBLIC, 17, 7))
     for source in ("198.51.100.99", "198.18.200.1", "203.0.113.2", "198.18.0.1"):

@@ -88,8 +88,8 @@ pub(crate) const ENDS_PIPE: i32 = 5;
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
 /// Becomes a zygote, and beside it the maker of its cells; standard input is the socket of the one, on which the
-/// specification comes first, with the pipe of its copies' ends, and standard output that of the other. Where there is no interpreter to become it returns in
-/// each copy, which is confined and has its function.
+/// specification comes first, with the pipe for the ends of its copies, and standard output that of the other. Where there is
+/// no interpreter to become it returns in each copy, which is confined and has its function.
 ///
 /// # Errors
 /// The step that failed. Does not return otherwise.

@@ -48,6 +48,26 @@ fn a_zygote_is_a_single_thread_and_not_the_first_process_of_anything() {
 }
 
 #[test]
+fn a_zygote_keeps_no_descriptor_of_what_it_made() {
+    const INSTANCES: usize = 16;
+    let server = server();
+    let client = server.client();
+    for number in 0..INSTANCES {
+        let name = format!("who{number}");
+        client.create(&name, WHO, json!({}));
+        client.answer(&name, &json!({}));
+    }
+    let few = |pid| {
+        let kept = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        kept.expect("it lives").count() < INSTANCES
+    };
+    // While it makes one it has what that is made of.
+    eventually("all are given away", || {
+        zygotes(&server).into_iter().all(few)
+    });
+}
+
+#[test]
 fn a_zygote_that_dies_is_followed_by_another() {
     let server = server();
     let client = server.client();
