@@ -4,7 +4,6 @@
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import json
 import os
@@ -68,21 +67,6 @@ def machine():
     }
 
 
-def starts_per_second(server, numbers):
-    callers = os.cpu_count()
-
-    def call(numbers):
-        client = server.connect()
-        for number in numbers:
-            answer = client.call("Invoke", {"FunctionName": "f%d" % number, "ClientContext": EVENT})
-            check(answer["Result"]["InvokeResult"] == 0, answer)
-
-    begun = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
-        list(pool.map(call, [numbers[start::callers] for start in range(callers)]))
-    return round(len(numbers) / (time.perf_counter() - begun), 1)
-
-
 class Bench:
     def __init__(self, options):
         self.options = options
@@ -135,17 +119,18 @@ class Bench:
         """Cold starts one after another as fast as they go, from as many callers as there are processors; then beside instances
         that idle."""
         count, idle, more = (20, 20, 10) if self.options.quick else (400, 1000, 200)
+        callers = os.cpu_count()
         with Virga(self.options, ["--keep-alive", "1"]) as server:
             server.deploy(count)
-            alone = starts_per_second(server, range(count))
+            alone = server.call_each(range(count), callers)
         with Virga(self.options, ["--keep-alive", "900"]) as server:
             server.deploy(idle + more)
-            starts_per_second(server, range(idle))
+            server.call_each(range(idle), callers)
             time.sleep(1 if self.options.quick else 8)  # What was made ahead of need for the rush is given back.
-            beside = starts_per_second(server, range(idle, idle + more))
+            beside = server.call_each(range(idle, idle + more), callers)
         return {
             "starts": count,
-            "callers": os.cpu_count(),
+            "callers": callers,
             "per_second": alone,
             "beside": {"instances": idle, "starts": more, "per_second": beside},
         }

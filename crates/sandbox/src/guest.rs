@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -270,10 +271,8 @@ fn reap() -> Result<()> {
         if alone {
             sys::kill_group(pid);
         }
-        // SAFETY: the pipe stays open at this number; the object is forgotten, not dropped.
-        let mut ends = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(ENDS_PIPE) });
         // Where virga hears nothing any more it has stopped.
-        let _ = ends.write_all(&Ended::bytes(number, status));
+        let _ = fixed(ENDS_PIPE).write_all(&Ended::bytes(number, status));
     }
     Ok(())
 }
@@ -312,6 +311,12 @@ fn answer_with(reply: &ForkReply, fd: Option<BorrowedFd<'_>>) -> Result<()> {
     sys::send(sys::borrow(ZYGOTE_SOCKET), &bytes, fd.as_slice())
         .step("send a reply")
         .map(drop)
+}
+
+/// What is open at one of the fixed numbers, to read from or to write to.
+fn fixed(number: i32) -> ManuallyDrop<File> {
+    // SAFETY: it stays open at this number for as long as this is used; the object is forgotten, not dropped.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(number) })
 }
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -481,8 +486,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
         // Never assigned: virga has closed this blank.
         sys::exit_now(0);
     }
-    // SAFETY: the socket stays open at this number; the object is forgotten, not dropped.
-    let mut socket = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(ZYGOTE_SOCKET) });
+    let mut socket = fixed(ZYGOTE_SOCKET);
     if have < header.len() {
         socket
             .read_exact(&mut header[have..])
