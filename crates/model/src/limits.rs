@@ -93,7 +93,7 @@ pub struct Limits {
     pub package_bytes: u64,
     /// Unzipped package, bytes.
     pub unpacked_bytes: u64,
-    /// Files and directories in a package.
+    /// Files, directories and links that a package makes, those counted that its paths only imply.
     pub unpacked_entries: u64,
     /// All environment variables of a function together, bytes of keys and values.
     pub environment_bytes: u32,

@@ -233,7 +233,7 @@ async fn run_pip(
             () = tokio::time::sleep(LOOK) => {
                 let path = tree.to_owned();
                 let size = blocking(move || package::size(&path).map_err(PackageError::io("measure a tree"))).await?;
-                if size > limit {
+                if size.bytes > limit {
                     let message = format!("with its dependencies the package is over {} MB, which is the limit", limit >> 20);
                     return Err(PackageError::Refused(message));
                 }

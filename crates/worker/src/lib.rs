@@ -30,7 +30,7 @@ pub use instance::{Instance, Invoked, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
 pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
-pub use package::{PackageError, PackageStore};
+pub use package::{PackageError, PackageStore, TreeSize};
 pub use spec::{Credentials, InstanceSpec, Place};
 pub use web::{BoxError, Outgoing, Streamed};
 pub use worker::{Config, Worker};

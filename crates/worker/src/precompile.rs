@@ -163,7 +163,7 @@ fn has_compiled(tree: &Path, tag: &str) -> io::Result<bool> {
 
 /// Moves compiled files to where the interpreter looks for them. A stranger's program has named them.
 fn take_over(from: &Path, tree: &Path, limit: u64) -> io::Result<usize> {
-    if !from.is_dir() || package::size(from)? > limit {
+    if !from.is_dir() || package::size(from)?.bytes > limit {
         return Ok(0);
     }
     let mut taken = 0;

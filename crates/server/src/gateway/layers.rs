@@ -10,6 +10,7 @@ use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 use tracing::warn;
+use worker::TreeSize;
 
 use super::functions::{description, page};
 use super::{Caller, Gateway, Serve, code, download, error};
@@ -245,7 +246,7 @@ pub(super) async fn check_size(
     let trees: Vec<_> = layers.iter().map(|layer| layer.package.clone()).collect();
     let code = code.cloned();
     let measured = tokio::task::spawn_blocking(move || {
-        let mut size = 0;
+        let mut size = TreeSize::default();
         for tree in &trees {
             packages.unpack(tree)?;
         }
@@ -258,11 +259,22 @@ pub(super) async fn check_size(
         .await
         .map_err(|e| error::internal(&e))?
         .map_err(error::package)?;
-    let most = gateway.limits.unpacked_bytes;
-    if size > most {
-        let message =
-            format!("Layers: code and layers have {size} bytes unpacked; up to {most} are allowed");
-        return Err(Error::new(Code::InvalidLayers, message));
+    let limits = &gateway.limits;
+    let rows = [
+        (size.bytes, limits.unpacked_bytes, "bytes"),
+        (
+            size.inodes,
+            limits.unpacked_entries,
+            "files, directories and links",
+        ),
+    ];
+    for (size, most, what) in rows {
+        if size > most {
+            let message = format!(
+                "Layers: code and layers have {size} {what} unpacked; up to {most} are allowed"
+            );
+            return Err(Error::new(Code::InvalidLayers, message));
+        }
     }
     Ok(())
 }

@@ -47,6 +47,28 @@ fn what_is_not_a_package_is_refused_with_its_reason() {
         zip(&files)
     };
     assert!(bomb.len() < 1 << 20);
+    // 175,000 directories that no entry lists, in a package of half a megabyte.
+    let implied = {
+        let names: Vec<_> = (0..1750)
+            .map(|n| {
+                (0..99)
+                    .map(|part| format!("{n}.{part}/"))
+                    .collect::<String>()
+                    + "f"
+            })
+            .collect();
+        let files: Vec<_> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        zip(&files)
+    };
+    let twice = {
+        let mut bytes = zip(&[("index.py", b"x = 1"), ("indey.py", b"x = 2")]);
+        for at in 0..bytes.len() {
+            if bytes[at..].starts_with(b"indey.py") {
+                bytes[at + 4] = b'x';
+            }
+        }
+        bytes
+    };
     let rows = [
         (json!({}), "MissingParameter.Code", "ZipFile"),
         (
@@ -73,6 +95,16 @@ fn what_is_not_a_package_is_refused_with_its_reason() {
             zipped(&bomb),
             "InvalidParameterValue.ZipFile",
             "over 500 MB unpacked",
+        ),
+        (
+            zipped(&implied),
+            "InvalidParameterValue.ZipFile",
+            "up to 100000 are allowed",
+        ),
+        (
+            zipped(&twice),
+            "InvalidParameterValue.ZipFile",
+            "\"index.py\" is in the package twice",
         ),
         (
             zipped(&vec![0; (50 << 20) + 1]),

@@ -4,11 +4,13 @@
 //! appears under its name whole, so a name that exists is complete. A digest names one content for ever; two
 //! functions with the same package share one tree.
 
+mod plan;
 mod store;
 mod tree;
 mod unpack;
 
 pub use store::PackageStore;
+pub use tree::TreeSize;
 pub(crate) use tree::{copy, size, walk};
 
 use thiserror::Error;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{Limits, Sha256};
 use sha2::Digest;
 
-use super::{PackageError, tree, unpack};
+use super::{PackageError, TreeSize, tree, unpack};
 
 /// Packages and trees under one directory. Cheap to share. Every call may wait for the disk.
 #[derive(Clone, Debug)]
@@ -172,11 +172,11 @@ impl PackageStore {
         Ok(tree)
     }
 
-    /// Bytes of a tree that is there.
+    /// Measures a tree that is there.
     ///
     /// # Errors
     /// The disk's.
-    pub fn size(&self, digest: &Sha256) -> Result<u64, PackageError> {
+    pub fn size(&self, digest: &Sha256) -> Result<TreeSize, PackageError> {
         tree::size(&self.tree(digest)).map_err(PackageError::io("measure a tree"))
     }
 

@@ -40,12 +40,32 @@ pub(crate) fn digest(root: &Path) -> io::Result<[u8; 32]> {
     Ok(sum.finalize().into())
 }
 
-/// Bytes of all files together.
-pub(crate) fn size(root: &Path) -> io::Result<u64> {
-    let mut sum = 0;
+/// The size of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeSize {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files, directories and links.
+    pub inodes: u64,
+}
+
+impl std::ops::AddAssign for TreeSize {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.inodes += other.inodes;
+    }
+}
+
+/// Measures a tree.
+pub(crate) fn size(root: &Path) -> io::Result<TreeSize> {
+    let mut sum = TreeSize::default();
     for path in walk(root)? {
         // It may be in the middle of being written.
-        sum += fs::symlink_metadata(root.join(path)).map_or(0, |file| file.len());
+        let kind = fs::symlink_metadata(root.join(path));
+        sum += TreeSize {
+            bytes: kind.map_or(0, |kind| if kind.is_dir() { 0 } else { kind.len() }),
+            inodes: 1,
+        };
     }
     Ok(sum)
 }

@@ -1,31 +1,24 @@
-//! Unpacking what a stranger zipped.
+//! Unpacking what a stranger zipped, by the [`Plan`] that was made of it.
 //!
-//! Sizes are counted as they are written, never believed. Links are made last, so that nothing is written through
-//! one, and each must lead to something inside the tree.
+//! Links are made last, so that nothing is written through one. A file that has more bytes than the plan counted ends
+//! the work.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::Limits;
-use zip::ZipArchive;
-use zip::result::ZipError;
+use zip::ZipReadOptions;
+use zip::read::Config;
+use zip::unstable::read::ZipIterable;
 
 use super::PackageError;
+use super::plan::{Plan, What, broken, name_of, not_a_zip, parts_of, refuse};
 
-/// Longest path of an entry, bytes, and of one of its parts. Source: Linux's PATH_MAX and NAME_MAX.
-const PATH_MAX: usize = 4096;
-const NAME_MAX: usize = 255;
-
-/// What a path in the archive is.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Directory,
-    File,
-    Link,
-}
+/// Longest unpacking. What is written is bounded before; this is for a disk that hardly moves.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Unpacks an archive into an empty directory.
 pub(super) fn unpack(
@@ -33,216 +26,105 @@ pub(super) fn unpack(
     into: &Path,
     limits: &Limits,
 ) -> Result<(), PackageError> {
-    let mut archive = ZipArchive::new(archive).map_err(not_a_zip)?;
-    if archive.len() as u64 > limits.unpacked_entries {
-        let message = format!(
-            "the package has {} entries; up to {} are allowed",
-            archive.len(),
-            limits.unpacked_entries
-        );
-        return Err(PackageError::Refused(message));
-    }
-    let mut tree = Tree {
-        root: into,
-        seen: HashMap::new(),
-        links: Vec::new(),
-        room: limits.unpacked_bytes,
-        limit: limits.unpacked_bytes,
+    let mut archive = ZipIterable::try_new(archive, Config::default()).map_err(not_a_zip)?;
+    let plan = Plan::of(&mut archive, limits)?;
+    let work = Work {
+        until: Instant::now() + LONGEST,
     };
-    for index in 0..archive.len() {
-        tree.entry(&mut archive, index)?;
+    let links = work.make_directories(&plan, into)?;
+    let files = archive.files().map_err(not_a_zip)?;
+    let mut number = 0;
+    while let Some(entry) = files.next() {
+        let entry = entry.map_err(not_a_zip)?;
+        if let Some(What::File { executable, size }) = plan.entry(number) {
+            let name = name_of(&entry)?;
+            let path: PathBuf = parts_of(&name)?.into_iter().collect();
+            let data = entry.with_reader(files.reader_mut(), ZipReadOptions::new());
+            let mut data = data.map_err(|e| broken(&name, &e))?;
+            work.write_file(&name, &into.join(path), *executable, *size, &mut data)?;
+        }
+        number += 1;
     }
-    tree.link()
+    for (path, target) in links {
+        work.in_time()?;
+        symlink(target, path).map_err(PackageError::io("create a link"))?;
+    }
+    Ok(())
 }
 
-struct Tree<'a> {
-    root: &'a Path,
-    seen: HashMap<PathBuf, Kind>,
-    links: Vec<(PathBuf, String)>,
-    room: u64,
-    limit: u64,
+struct Work {
+    until: Instant,
 }
 
-impl Tree<'_> {
-    fn entry<R: Read + Seek>(
-        &mut self,
-        archive: &mut ZipArchive<R>,
-        index: usize,
-    ) -> Result<(), PackageError> {
-        // Looked at before the data is, since an encrypted entry cannot be opened.
-        let raw = archive.by_index_raw(index).map_err(not_a_zip)?;
-        let name = match std::str::from_utf8(raw.name_raw()) {
-            Ok(name) => name.to_owned(),
-            Err(_) => raw.name().map_err(not_a_zip)?.into_owned(),
-        };
-        let encrypted = raw.encrypted();
-        drop(raw);
-        if encrypted {
-            return refuse(&name, "is encrypted; zip the package without a password");
+impl Work {
+    fn in_time(&self) -> Result<(), PackageError> {
+        if Instant::now() < self.until {
+            return Ok(());
         }
-        let mut file = archive.by_index(index).map_err(|e| broken(&name, &e))?;
-        let path = checked_path(&name)?;
-        let mode = file.unix_mode().unwrap_or(0o644);
-        let kind = kind(&name, file.is_dir(), mode)?;
-        if path.as_os_str().is_empty() {
-            return Ok(()); // `./`
-        }
-        self.claim(&name, &path, kind)?;
-        match kind {
-            Kind::Directory => self.make_directory(&path),
-            Kind::File => self.write_file(&name, &path, mode, &mut file),
-            Kind::Link => {
-                let mut target = String::new();
-                file.take(PATH_MAX as u64)
-                    .read_to_string(&mut target)
-                    .or_else(|_| refuse(&name, "is a link whose target cannot be read"))?;
-                self.links.push((path, target));
-                Ok(())
-            }
-        }
+        let message = format!(
+            "the package took over {} s to unpack, which is the limit; the disk may be busy: try again",
+            LONGEST.as_secs()
+        );
+        Err(PackageError::Refused(message))
     }
 
-    /// Each path is one thing: a second entry of the same name, or a file where a directory is needed, is refused.
-    fn claim(&mut self, name: &str, path: &Path, kind: Kind) -> Result<(), PackageError> {
-        for parent in path
-            .ancestors()
-            .skip(1)
-            .filter(|p| !p.as_os_str().is_empty())
-        {
-            match self.seen.get(parent) {
-                Some(Kind::Directory) => break,
-                Some(_) => return refuse(name, "lies below another entry that is not a directory"),
-                None => drop(self.seen.insert(parent.to_owned(), Kind::Directory)),
+    /// Makes every directory, and returns what links are to be made.
+    fn make_directories<'a>(
+        &self,
+        plan: &'a Plan,
+        into: &Path,
+    ) -> Result<Vec<(PathBuf, &'a str)>, PackageError> {
+        let mut links = Vec::new();
+        let mut open = vec![(into.to_owned(), Plan::root())];
+        while let Some((directory, id)) = open.pop() {
+            self.in_time()?;
+            for (name, child, what) in plan.children(id) {
+                let path = directory.join(name);
+                match what {
+                    What::Directory(_) => {
+                        fs::create_dir(&path).map_err(PackageError::io("create a directory"))?;
+                        open.push((path, child));
+                    }
+                    What::Link(target) => links.push((path, target.as_str())),
+                    What::File { .. } => {}
+                }
             }
         }
-        match self.seen.insert(path.to_owned(), kind) {
-            None => Ok(()),
-            Some(Kind::Directory) if kind == Kind::Directory => Ok(()),
-            Some(_) => refuse(name, "is in the package twice"),
-        }
-    }
-
-    fn make_directory(&self, path: &Path) -> Result<(), PackageError> {
-        fs::create_dir_all(self.root.join(path)).map_err(PackageError::io("create a directory"))
+        Ok(links)
     }
 
     fn write_file(
-        &mut self,
+        &self,
         name: &str,
         path: &Path,
-        mode: u32,
+        executable: bool,
+        size: u64,
         data: &mut impl Read,
     ) -> Result<(), PackageError> {
-        if let Some(parent) = path.parent() {
-            self.make_directory(parent)?;
-        }
-        let executable = mode & 0o111 != 0;
         let mut file = File::options()
             .write(true)
             .create_new(true)
             .mode(if executable { 0o755 } else { 0o644 })
-            .open(self.root.join(path))
+            .open(path)
             .map_err(PackageError::io("create a file"))?;
+        let mut left = size;
         let mut buffer = [0; 64 << 10];
         loop {
+            self.in_time()?;
             let length = match data.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) if left == 0 => return Ok(()),
+                Ok(0) => return refuse(name, "is damaged: it is shorter than the archive says"),
                 Ok(length) => length,
                 Err(e) => return refuse(name, &format!("is damaged: {e}")),
             };
-            self.room = match self.room.checked_sub(length as u64) {
-                Some(room) => room,
-                None => {
-                    let message = format!(
-                        "the package is over {} MB unpacked, which is the limit",
-                        self.limit >> 20
-                    );
-                    return Err(PackageError::Refused(message));
-                }
+            left = match left.checked_sub(length as u64) {
+                Some(left) => left,
+                None => return refuse(name, "is damaged: it is larger than the archive says"),
             };
             file.write_all(&buffer[..length])
                 .map_err(PackageError::io("write a file"))?;
         }
     }
-
-    fn link(&self) -> Result<(), PackageError> {
-        for (path, target) in &self.links {
-            if let Some(parent) = path.parent() {
-                self.make_directory(parent)?;
-            }
-            symlink(target, self.root.join(path)).map_err(PackageError::io("create a link"))?;
-        }
-        let root = self
-            .root
-            .canonicalize()
-            .map_err(PackageError::io("find the tree"))?;
-        for (path, target) in &self.links {
-            // All links are there, so this follows chains of them to their end.
-            let leads_inside = !Path::new(target).is_absolute()
-                && self
-                    .root
-                    .join(path)
-                    .canonicalize()
-                    .is_ok_and(|end| end.starts_with(&root));
-            if !leads_inside {
-                let why = format!("is a link to {target:?}, which is not in the package");
-                return refuse(&path.to_string_lossy(), &why);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn checked_path(name: &str) -> Result<PathBuf, PackageError> {
-    if name.starts_with('/') {
-        return refuse(name, "is an absolute path");
-    }
-    if name.contains('\\') {
-        return refuse(
-            name,
-            "has a backslash in its path; zip with / between directories",
-        );
-    }
-    if name.contains('\0') || name.len() > PATH_MAX {
-        return refuse(name, "is not a path");
-    }
-    let mut path = PathBuf::new();
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return refuse(name, "leaves the package by .."),
-            part if part.len() > NAME_MAX => return refuse(name, "has a name over 255 bytes"),
-            part => path.push(part),
-        }
-    }
-    if path.as_os_str().is_empty() && !name.ends_with('/') {
-        return refuse(name, "is not a path");
-    }
-    Ok(path)
-}
-
-fn kind(name: &str, directory: bool, mode: u32) -> Result<Kind, PackageError> {
-    const FORMAT: u32 = 0o170_000;
-    match mode & FORMAT {
-        0o120_000 => Ok(Kind::Link),
-        _ if directory => Ok(Kind::Directory),
-        0 | 0o100_000 => Ok(Kind::File),
-        _ => refuse(name, "is neither a file, a directory nor a link"),
-    }
-}
-
-fn refuse<T>(name: &str, why: &str) -> Result<T, PackageError> {
-    const SHOWN: usize = 200;
-    let name: String = name.chars().take(SHOWN).collect();
-    Err(PackageError::Refused(format!("entry {name:?} {why}")))
-}
-
-fn broken(name: &str, error: &ZipError) -> PackageError {
-    PackageError::Refused(format!("entry {name:?} cannot be read: {error}"))
-}
-
-fn not_a_zip(error: ZipError) -> PackageError {
-    PackageError::Refused(format!("the package is not a zip archive: {error}"))
 }
 
 #[cfg(test)]
@@ -364,8 +246,248 @@ mod tests {
         let (_, many) = result(zipped(&entries), &limits);
         assert_eq!(
             many,
-            Err("the package has 4 entries; up to 3 are allowed".into())
+            Err(
+                "the package has 4 entries; up to 3 files, directories and links are allowed"
+                    .into()
+            )
         );
+    }
+
+    /// What lies in a directory, at any depth.
+    fn made(directory: &Path) -> u64 {
+        super::super::size(directory).expect("measured").inodes
+    }
+
+    #[test]
+    fn directories_that_paths_only_imply_are_counted_before_any_is_made() {
+        let limits = Limits {
+            unpacked_entries: 100,
+            ..Limits::default()
+        };
+        let deep = |count: usize, depth: usize| -> Vec<String> {
+            let path = |n: usize| (0..depth).map(|part| format!("d{n}-{part}/")).collect();
+            (0..count).map(path).collect()
+        };
+        let rows = [
+            // 9 files and 9 * 10 directories; and one of each more.
+            (deep(9, 10), true),
+            (deep(10, 10), false),
+            (deep(1, 98), true),
+            (deep(2, 98), false),
+        ];
+        for (directories, fits) in rows {
+            let names: Vec<_> = directories.iter().map(|path| format!("{path}f")).collect();
+            let entries: Vec<_> = names.iter().map(|name| Plain(name, b"")).collect();
+            let (into, result) = result(zipped(&entries), &limits);
+            assert_eq!(result.is_ok(), fits, "{result:?}");
+            if let Err(message) = result {
+                assert!(message.contains("up to 100 are allowed"), "{message}");
+                assert_eq!(made(into.path()), 0, "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn depth_length_and_links_are_bounded() {
+        let deep = |parts: usize| "d/".repeat(parts - 1) + "f";
+        let long = |bytes: usize| {
+            format!("{}/{}", "n".repeat(200), "m/".repeat(50)) + &"p".repeat(bytes - 301)
+        };
+        let links: Vec<_> = (0..20_001).map(|n| format!("l{n}")).collect();
+        let many = |count: usize| {
+            let made = links[..count].iter().map(|name| Link(name, "."));
+            zipped(&made.collect::<Vec<_>>())
+        };
+        let target = "./".repeat(600);
+        let rows = [
+            (zipped(&[Plain(&deep(100), b"")]), None),
+            (
+                zipped(&[Plain(&deep(101), b"")]),
+                Some("up to 100 are allowed"),
+            ),
+            (zipped(&[Plain(&long(500), b"")]), None),
+            (
+                zipped(&[Plain(&(deep(100) + &"x".repeat(900)), b"")]),
+                Some("up to 1024 are allowed"),
+            ),
+            (zipped(&[Link("l", &target)]), Some("over 1024 bytes")),
+            (many(20_000), None),
+            (many(20_001), Some("up to 20000 are allowed")),
+        ];
+        for (archive, expected) in rows {
+            let (into, result) = result(archive, &Limits::default());
+            match (result, expected) {
+                (Ok(()), None) => assert!(made(into.path()) > 0),
+                (Err(message), Some(expected)) => {
+                    assert!(message.contains(expected), "{message}");
+                    assert_eq!(made(into.path()), 0, "{message}");
+                }
+                (result, expected) => panic!("{result:?} {expected:?}"),
+            }
+        }
+    }
+
+    /// Links that lead through each other cost a kernel a product of their lengths.
+    #[test]
+    fn links_that_multiply_each_other_end_in_time() {
+        let through = |link: &str| format!("{link}/..{}", "/d/..".repeat(200));
+        let names: Vec<_> = (0..20_000).map(|n| format!("l{n}")).collect();
+        let targets: Vec<_> = (0..names.len())
+            .map(|n| match n {
+                0 => "d".to_owned(),
+                n => through(&names[n - 1 - (n - 1) % 30]),
+            })
+            .collect();
+        let mut entries = vec![Directory("d/")];
+        entries.extend(
+            names
+                .iter()
+                .zip(&targets)
+                .map(|(name, target)| Link(name, target)),
+        );
+        let (into, result) = result(zipped(&entries), &Limits::default());
+        let message = result.expect_err("refused");
+        assert!(
+            message.contains("lead too far") || message.contains("not in the package"),
+            "{message}"
+        );
+        assert_eq!(made(into.path()), 0);
+    }
+
+    /// An archive whose names were changed afterwards to ones of the same length, which no writer would write.
+    fn renamed(archive: Cursor<Vec<u8>>, from: &[u8], to: &[u8]) -> Cursor<Vec<u8>> {
+        let mut bytes = archive.into_inner();
+        for at in 0..bytes.len() - from.len() {
+            if bytes[at..].starts_with(from) {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        Cursor::new(bytes)
+    }
+
+    #[test]
+    fn an_entry_that_is_there_twice_is_refused() {
+        let twice = renamed(
+            zipped(&[Plain("aaaa", b"1"), Plain("bbbb", b"2")]),
+            b"bbbb",
+            b"aaaa",
+        );
+        let (into, refused) = result(twice, &Limits::default());
+        let message = refused.expect_err("refused");
+        assert!(
+            message.contains("\"aaaa\" is in the package twice"),
+            "{message}"
+        );
+        assert_eq!(made(into.path()), 0);
+        let folders = renamed(
+            zipped(&[Directory("aaaa/"), Directory("bbbb/"), Plain("aaaa/f", b"")]),
+            b"bbbb/",
+            b"aaaa/",
+        );
+        // A directory that is listed again is the same one.
+        assert_eq!(result(folders, &Limits::default()).1, Ok(()));
+    }
+
+    /// Each entry's record in the archive's directory is pointed at the first entry's data: 46 bytes make a file, and
+    /// decompressing all of them takes their number's multiple of time.
+    #[test]
+    fn entries_that_share_bytes_are_refused() {
+        let data: Vec<u8> = (0..5000u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
+        let names: Vec<_> = (0..3).map(|n| format!("f{n}")).collect();
+        let entries: Vec<_> = names.iter().map(|name| Plain(name, &data)).collect();
+        let mut bytes = zipped(&entries).into_inner();
+        let record = b"PK\x01\x02";
+        let records: Vec<_> = (0..bytes.len())
+            .filter(|at| bytes[*at..].starts_with(record))
+            .collect();
+        // Only the first entry's own bytes are kept.
+        let second = bytes
+            .windows(4)
+            .enumerate()
+            .filter(|(_, four)| *four == b"PK\x03\x04")
+            .nth(1)
+            .expect("it")
+            .0;
+        for at in &records {
+            bytes[at + 42..at + 46].copy_from_slice(&0u32.to_le_bytes());
+        }
+        let gone = records[0] - second;
+        bytes.drain(second..records[0]);
+        let end = bytes.len() - 22;
+        let start = u32::try_from(records[0] - gone).expect("small");
+        bytes[end + 16..end + 20].copy_from_slice(&start.to_le_bytes());
+        let (into, refused) = result(Cursor::new(bytes), &Limits::default());
+        let message = refused.expect_err("refused");
+        assert!(message.contains("entries share bytes"), "{message}");
+        assert_eq!(made(into.path()), 0);
+    }
+
+    #[test]
+    fn a_size_that_is_not_true_is_damage() {
+        let mut bytes = zipped(&[Plain("f", &[7; 5000])]).into_inner();
+        let at = bytes
+            .windows(4)
+            .position(|four| four == b"PK\x01\x02")
+            .expect("there");
+        for (size, expected) in [(10_u32, "larger than"), (9000, "shorter than")] {
+            bytes[at + 24..at + 28].copy_from_slice(&size.to_le_bytes());
+            let (_, refused) = result(Cursor::new(bytes.clone()), &Limits::default());
+            let message = refused.expect_err("refused");
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    /// Whatever is in an archive: it does not panic, and makes no more than it may.
+    #[test]
+    fn any_bytes_stay_within_the_limits() {
+        let limits = Limits {
+            unpacked_bytes: 10_000,
+            unpacked_entries: 12,
+            ..Limits::default()
+        };
+        let archive = zipped(&[
+            Directory("d/"),
+            Plain("d/e/f.py", &[b'x'; 3000]),
+            Plain("g", b"12345"),
+            Link("l", "d/e"),
+            Link("d/m", "../l/f.py"),
+        ]);
+        let good = archive.into_inner();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % below as u64).expect("small")
+        };
+        for _ in 0..3000 {
+            let mut bytes = good.clone();
+            for _ in 0..=random(6) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes[at] = u8::try_from(random(256)).expect("small"),
+                    1 => bytes[at] ^= 1 << random(8),
+                    2 => drop(bytes.drain(at..(at + random(40)).min(bytes.len()))),
+                    _ => {
+                        let piece = bytes[at..(at + random(80)).min(bytes.len())].to_vec();
+                        let to = random(bytes.len());
+                        bytes.splice(to..to, piece);
+                    }
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            let outer = tempfile::tempdir().expect("a directory");
+            let into = outer.path().join("into");
+            fs::create_dir(&into).expect("made");
+            let _ = unpack(Cursor::new(bytes), &into, &limits);
+            let size = super::super::size(&into).expect("measured");
+            assert!(size.inodes <= 12 && size.bytes <= 10_000, "{size:?}");
+            assert_eq!(fs::read_dir(outer.path()).expect("listed").count(), 1);
+        }
     }
 
     #[test]

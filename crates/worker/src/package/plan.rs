@@ -1,0 +1,403 @@
+//! Everything that unpacking an archive would make, decided before anything is made.
+//!
+//! The archive's directory is read entry by entry, and nothing that it claims costs more than it may: directories that
+//! paths only imply count like listed ones, and links are resolved here, over the plan alone. After that the work is
+//! bounded: so many inodes, so many bytes written, and no more compressed bytes read than the archive has.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
+
+use model::Limits;
+use zip::read::ZipFileEntry;
+use zip::unstable::read::ZipIterable;
+use zip::{CompressionMethod, ZipReadOptions};
+
+use super::PackageError;
+
+/// Longest path of an entry, and longest target of a link, bytes.
+const PATH_MAX: usize = 1024;
+/// Longest part of a path, bytes. Source: Linux's NAME_MAX.
+const NAME_MAX: usize = 255;
+/// Parts of a path.
+const DEPTH_MAX: usize = 100;
+/// Links of a package: their targets are in memory together.
+const LINKS_MAX: usize = 20_000;
+/// Links that one path may lead through. Source: path_resolution(7).
+const FOLLOWED_MAX: u32 = 40;
+/// Steps from one part of a path to the next while all links are resolved: about a second.
+const STEPS_MAX: u64 = 10_000_000;
+
+/// A node's number. A parent's is always lower than its children's.
+pub(super) type Id = usize;
+
+/// The tree that an archive makes.
+#[derive(Debug)]
+pub(super) struct Plan {
+    nodes: Vec<Node>,
+    /// What each entry of the archive makes, in the archive's order; none for one that names the tree itself.
+    entries: Vec<Option<Id>>,
+    links: usize,
+    bytes: u64,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    parent: Id,
+    pub(super) what: What,
+}
+
+/// What a path in the archive is.
+#[derive(Debug)]
+pub(super) enum What {
+    Directory(HashMap<Box<str>, Id>),
+    File {
+        executable: bool,
+        /// Bytes that the archive says it has.
+        size: u64,
+    },
+    Link(String),
+}
+
+const ROOT: Id = 0;
+
+impl Plan {
+    /// Reads an archive's directory, and the targets of its links.
+    ///
+    /// # Errors
+    /// [`PackageError::Refused`] names the entry, and what is allowed.
+    pub(super) fn of<R: Read + Seek>(
+        archive: &mut ZipIterable<R>,
+        limits: &Limits,
+    ) -> Result<Self, PackageError> {
+        if archive.len() as u64 > limits.unpacked_entries {
+            let message = format!(
+                "the package has {} entries; up to {} files, directories and links are allowed",
+                archive.len(),
+                limits.unpacked_entries
+            );
+            return Err(PackageError::Refused(message));
+        }
+        let mut plan = Self {
+            nodes: vec![Node {
+                parent: ROOT,
+                what: What::Directory(HashMap::new()),
+            }],
+            entries: Vec::with_capacity(archive.len()),
+            links: 0,
+            bytes: 0,
+            limits: limits.clone(),
+        };
+        let files = archive.files().map_err(not_a_zip)?;
+        let length = files.reader_mut().seek(SeekFrom::End(0));
+        // Entries that share bytes would be decompressed many times over.
+        let mut unread = length.map_err(PackageError::io("read a package"))?;
+        while let Some(entry) = files.next() {
+            let entry = entry.map_err(not_a_zip)?;
+            let name = name_of(&entry)?;
+            unread = match unread.checked_sub(entry.compressed_size()) {
+                Some(unread) => unread,
+                None => {
+                    return refuse(
+                        &name,
+                        "is longer than what is left of the package: entries share bytes, or a size is wrong",
+                    );
+                }
+            };
+            plan.add(&name, entry, files.reader_mut())?;
+        }
+        plan.resolve_links()?;
+        Ok(plan)
+    }
+
+    /// Inodes that it makes, its own directory not counted.
+    fn inodes(&self) -> u64 {
+        self.nodes.len() as u64 - 1
+    }
+
+    /// What the archive's entry makes.
+    pub(super) fn entry(&self, number: usize) -> Option<&What> {
+        let id = self.entries.get(number).copied().flatten()?;
+        Some(&self.nodes[id].what)
+    }
+
+    /// The children of a directory, by name.
+    pub(super) fn children(&self, directory: Id) -> impl Iterator<Item = (&str, Id, &What)> {
+        let children = match &self.nodes[directory].what {
+            What::Directory(children) => Some(children),
+            _ => None,
+        };
+        let all = children.into_iter().flatten();
+        all.map(|(name, id)| (&**name, *id, &self.nodes[*id].what))
+    }
+
+    /// The tree's own directory.
+    pub(super) fn root() -> Id {
+        ROOT
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        entry: ZipFileEntry<'_>,
+        reader: &mut (impl Read + Seek),
+    ) -> Result<(), PackageError> {
+        if entry.encrypted() {
+            return refuse(name, "is encrypted; zip the package without a password");
+        }
+        let readable = [CompressionMethod::Stored, CompressionMethod::Deflated];
+        if !readable.contains(&entry.compression()) {
+            let why = format!(
+                "is compressed by {}; Stored and Deflated are allowed",
+                entry.compression()
+            );
+            return refuse(name, &why);
+        }
+        let parts = parts_of(name)?;
+        let what = kind(name, entry, reader)?;
+        let Some((last, above)) = parts.split_last() else {
+            self.entries.push(None); // `./`
+            return Ok(());
+        };
+        let (bytes, link) = match &what {
+            What::File { size, .. } => (*size, false),
+            What::Link(target) => (target.len() as u64, true),
+            What::Directory(_) => (0, false),
+        };
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.limits.unpacked_bytes {
+            let limit = self.limits.unpacked_bytes >> 20;
+            let message = format!("the package is over {limit} MB unpacked, which is the limit");
+            return Err(PackageError::Refused(message));
+        }
+        self.links += usize::from(link);
+        if self.links > LINKS_MAX {
+            let message =
+                format!("the package has over {LINKS_MAX} links; up to {LINKS_MAX} are allowed");
+            return Err(PackageError::Refused(message));
+        }
+        let mut parent = ROOT;
+        for part in above {
+            parent = match self.child(parent, part) {
+                Ok(Some(child)) => child,
+                Ok(None) => self.push(parent, part, What::Directory(HashMap::new()))?,
+                Err(NotADirectory) => {
+                    return refuse(name, "lies below another entry that is not a directory");
+                }
+            };
+        }
+        let id = match self.child(parent, last) {
+            Err(NotADirectory) => {
+                return refuse(name, "lies below another entry that is not a directory");
+            }
+            Ok(None) => self.push(parent, last, what)?,
+            Ok(Some(there)) => {
+                let both = (&self.nodes[there].what, &what);
+                if !matches!(both, (What::Directory(_), What::Directory(_))) {
+                    return refuse(name, "is in the package twice; each path is allowed once");
+                }
+                there
+            }
+        };
+        self.entries.push(Some(id));
+        Ok(())
+    }
+
+    fn child(&self, parent: Id, name: &str) -> Result<Option<Id>, NotADirectory> {
+        match &self.nodes[parent].what {
+            What::Directory(children) => Ok(children.get(name).copied()),
+            _ => Err(NotADirectory),
+        }
+    }
+
+    fn push(&mut self, parent: Id, name: &str, what: What) -> Result<Id, PackageError> {
+        let most = self.limits.unpacked_entries;
+        if self.inodes() >= most {
+            let message = format!(
+                "the package makes over {most} files, directories and links, those counted that paths only imply; up \
+                 to {most} are allowed"
+            );
+            return Err(PackageError::Refused(message));
+        }
+        let id = self.nodes.len();
+        self.nodes.push(Node { parent, what });
+        if let What::Directory(children) = &mut self.nodes[parent].what {
+            children.insert(name.into(), id);
+        }
+        Ok(id)
+    }
+
+    /// Checks that each link leads to something in the package.
+    fn resolve_links(&self) -> Result<(), PackageError> {
+        let mut steps = STEPS_MAX;
+        for (id, node) in self.nodes.iter().enumerate() {
+            let What::Link(target) = &node.what else {
+                continue;
+            };
+            if self.end_of(id, &mut steps).is_none() {
+                let why = match steps {
+                    0 => {
+                        format!("leads to {target:?}: the package's links lead too far altogether")
+                    }
+                    _ => format!("is a link to {target:?}, which is not in the package"),
+                };
+                return refuse(&self.path(id), &why);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a link leads to in the end, as the kernel would follow it; none where that is not in the package.
+    fn end_of(&self, link: Id, steps: &mut u64) -> Option<Id> {
+        // Parts that are still to be walked, the next one last.
+        let mut open: Vec<&str> = Vec::new();
+        let mut at = link;
+        let mut followed = 0;
+        loop {
+            match &self.nodes[at].what {
+                What::Link(target) => {
+                    followed += 1;
+                    if followed > FOLLOWED_MAX || target.starts_with('/') {
+                        return None;
+                    }
+                    open.extend(target.split('/').rev());
+                    at = self.nodes[at].parent;
+                }
+                What::File { .. } if !open.is_empty() => return None,
+                What::File { .. } | What::Directory(_) => {}
+            }
+            let Some(part) = open.pop() else {
+                return Some(at);
+            };
+            *steps = steps.checked_sub(1)?;
+            at = match part {
+                "" | "." => at,
+                ".." if at == ROOT => return None,
+                ".." => self.nodes[at].parent,
+                part => self.child(at, part).ok().flatten()?,
+            };
+        }
+    }
+
+    fn path(&self, mut id: Id) -> String {
+        let mut parts = Vec::new();
+        while id != ROOT {
+            let parent = self.nodes[id].parent;
+            let name = self.children(parent).find(|(_, child, _)| *child == id);
+            parts.push(name.map_or("", |(name, ..)| name));
+            id = parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+}
+
+/// What holds the child is not a directory.
+struct NotADirectory;
+
+/// The name of an entry: UTF-8 where it is, else what the archive says it is.
+pub(super) fn name_of(entry: &ZipFileEntry<'_>) -> Result<String, PackageError> {
+    match std::str::from_utf8(entry.name_raw()) {
+        Ok(name) => Ok(name.to_owned()),
+        Err(_) => Ok(entry.name().map_err(not_a_zip)?.into_owned()),
+    }
+}
+
+/// The parts of an entry's path; none for the tree itself.
+pub(super) fn parts_of(name: &str) -> Result<Vec<&str>, PackageError> {
+    if name.starts_with('/') {
+        return refuse(name, "is an absolute path");
+    }
+    if name.contains('\\') {
+        return refuse(
+            name,
+            "has a backslash in its path; zip with / between directories",
+        );
+    }
+    if name.contains('\0') {
+        return refuse(name, "is not a path");
+    }
+    if name.len() > PATH_MAX {
+        let why = format!(
+            "has a path of {} bytes; up to {PATH_MAX} are allowed",
+            name.len()
+        );
+        return refuse(name, &why);
+    }
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return refuse(name, "leaves the package by .."),
+            part if part.len() > NAME_MAX => return refuse(name, "has a name over 255 bytes"),
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() && !name.ends_with('/') {
+        return refuse(name, "is not a path");
+    }
+    if parts.len() > DEPTH_MAX {
+        let why = format!(
+            "lies {} directories deep; up to {DEPTH_MAX} are allowed",
+            parts.len()
+        );
+        return refuse(name, &why);
+    }
+    Ok(parts)
+}
+
+fn kind(
+    name: &str,
+    entry: ZipFileEntry<'_>,
+    reader: &mut (impl Read + Seek),
+) -> Result<What, PackageError> {
+    const FORMAT: u32 = 0o170_000;
+    let mode = entry.unix_mode().unwrap_or(0o644);
+    match mode & FORMAT {
+        0o120_000 => target(name, entry, reader).map(What::Link),
+        _ if entry.is_dir() => Ok(What::Directory(HashMap::new())),
+        0 | 0o100_000 => Ok(What::File {
+            executable: mode & 0o111 != 0,
+            size: entry.size(),
+        }),
+        _ => refuse(name, "is neither a file, a directory nor a link"),
+    }
+}
+
+/// The target of a link, which is its content.
+fn target(
+    name: &str,
+    entry: ZipFileEntry<'_>,
+    reader: &mut (impl Read + Seek),
+) -> Result<String, PackageError> {
+    let mut target = String::new();
+    let file = entry.with_reader(reader, ZipReadOptions::new());
+    let file = file.map_err(|e| broken(name, &e))?;
+    if file
+        .take(PATH_MAX as u64 + 1)
+        .read_to_string(&mut target)
+        .is_err()
+        || target.contains('\0')
+    {
+        return refuse(name, "is a link whose target cannot be read");
+    }
+    if target.len() > PATH_MAX {
+        let why = format!("is a link whose target is over {PATH_MAX} bytes, which is the limit");
+        return refuse(name, &why);
+    }
+    Ok(target)
+}
+
+pub(super) fn refuse<T>(name: &str, why: &str) -> Result<T, PackageError> {
+    const SHOWN: usize = 200;
+    let name: String = name.chars().take(SHOWN).collect();
+    Err(PackageError::Refused(format!("entry {name:?} {why}")))
+}
+
+pub(super) fn broken(name: &str, error: &zip::result::ZipError) -> PackageError {
+    PackageError::Refused(format!("entry {name:?} cannot be read: {error}"))
+}
+
+pub(super) fn not_a_zip(error: zip::result::ZipError) -> PackageError {
+    PackageError::Refused(format!("the package is not a zip archive: {error}"))
+}
