@@ -2,12 +2,13 @@
 //!
 //! Keys: `tenant/<account>`, `key/<account>/<secret id>` and `role/<account>/<name>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use model::{Account, AccountId, Key, Role, RoleName, SecretId};
+use model::{Account, AccountId, Key, Role, RoleName, SecretId, Timestamp};
 
 use crate::format::decode;
+use crate::ids::{Used, WantedAccount};
 use crate::kv::{Precondition, Revision};
 use crate::table::{Catalog, Error, Stored};
 
@@ -20,6 +21,8 @@ const ROLES_MAX: u32 = 1000;
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     accounts: BTreeMap<AccountId, Arc<Stored<Account>>>,
+    /// Accounts that serve nobody any more: those being deleted, and those that were, whose ids are never given again.
+    closed: HashSet<AccountId>,
     keys: BTreeMap<(AccountId, SecretId), Arc<Stored<Key>>>,
     roles: BTreeMap<(AccountId, RoleName), Arc<Stored<Role>>>,
     /// The last change of any of it.
@@ -27,6 +30,22 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Whether an account serves anybody.
+    pub(crate) fn is_open(&self, account: AccountId) -> bool {
+        self.closed.is_empty() || !self.closed.contains(&account)
+    }
+
+    /// Notes that an account is gone for good.
+    pub(crate) fn is_gone(&mut self, account: AccountId) {
+        self.closed.insert(account);
+    }
+
+    pub(crate) fn owners(&self) -> impl Iterator<Item = AccountId> {
+        let keys = self.keys.keys().map(|(owner, _)| *owner);
+        let roles = self.roles.keys().map(|(owner, _)| *owner);
+        self.accounts.keys().copied().chain(keys).chain(roles)
+    }
+
     /// Brings one entry into it. `None` when the table is none of these.
     pub(crate) fn apply(
         &mut self,
@@ -37,7 +56,14 @@ impl Access {
         revision: Revision,
     ) -> Option<Result<(), String>> {
         let applied = match table {
-            "tenant" => put(&mut self.accounts, Ok(account), value, revision),
+            "tenant" => {
+                let applied = put(&mut self.accounts, Ok(account), value, revision);
+                let stored = self.accounts.get(&account);
+                if stored.is_some_and(|stored| stored.value.closed.is_some()) {
+                    self.closed.insert(account);
+                }
+                applied
+            }
             "key" => {
                 let key = SecretId::parse(name).map(|id| (account, id));
                 put(
@@ -96,61 +122,84 @@ impl Catalog {
         self.read(|view| view.access.accounts.values().cloned().collect())
     }
 
-    /// Adds an account. Its id, Uin and name must be its own.
+    /// Adds an account, with a name of its own and ids that no account ever had.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Quota`], or the store's.
-    pub async fn create_account(&self, account: &Account) -> Result<(), Error> {
+    /// [`Error::Exists`], [`Error::IdUsed`], [`Error::NoId`], [`Error::Quota`], or the store's.
+    pub async fn create_account(&self, wanted: WantedAccount) -> Result<Account, Error> {
         let _counting = self.counting().await;
         let all = self.accounts();
-        let same = |other: &Account| {
-            other.id == account.id || other.uin == account.uin || other.name == account.name
-        };
-        if all.iter().any(|other| same(&other.value)) {
+        if all.iter().any(|other| other.value.name == wanted.name) {
             return Err(Error::Exists);
         }
         if all.len() >= ACCOUNTS_MAX as usize {
             return Err(Error::Quota(ACCOUNTS_MAX));
         }
-        let key = format!("tenant/{}", account.id);
-        self.put(&key, account, Precondition::Absent).await
+        let account = self.give_ids(wanted).await?;
+        self.put(&tenant_key(account.id), &account, Precondition::Absent)
+            .await?;
+        Ok(account)
     }
 
-    /// Removes an account that owns nothing, with its keys and roles.
+    /// Closes an account for good: from now on it serves nobody, and nothing can be added to it. What it owns stays until it is
+    /// deleted.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it has functions, namespaces, layers or custom domains; or the store's.
-    pub async fn delete_account(&self, id: AccountId) -> Result<(), Error> {
+    /// The store's. An account that is not there is none.
+    pub async fn close_account(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
         let _counting = self.counting().await;
-        let functions = self.read(|view| view.functions.keys().any(|key| key.account == id));
-        let used = |layer: &Arc<Stored<model::Layer>>| !layer.value.versions.is_empty();
-        let spaces = self.namespaces(id);
-        if functions
-            || spaces.iter().any(|space| !space.value.name.is_default())
-            || self.layers(id).iter().any(used)
-            || !self.domains(id).is_empty()
-        {
+        let Some(stored) = self.account(id) else {
+            return Ok(());
+        };
+        if stored.value.closed.is_some() {
+            return Ok(());
+        }
+        let account = Account {
+            closed: Some(at),
+            ..stored.value.clone()
+        };
+        self.put(&tenant_key(id), &account, Precondition::Any).await
+    }
+
+    /// Whether an account serves anybody. One that was deleted does not, and none has its id again.
+    pub fn is_open(&self, account: AccountId) -> bool {
+        self.read(|view| view.access.is_open(account))
+    }
+
+    /// Removes an account that is closed and owns nothing, with its keys and roles. Its ids stay given.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while it has functions, namespaces, layers or custom domains, or is not closed; or the store's.
+    pub async fn delete_account(
+        &self,
+        id: AccountId,
+        at: Timestamp,
+        used: Option<Used>,
+    ) -> Result<(), Error> {
+        let _counting = self.counting().await;
+        let owned = self.owned(id);
+        if owned.is_something() || self.is_open(id) {
             return Err(Error::InUse);
         }
         // Keys first: when this stops half way, nobody acts in the name of what is left.
-        for key in self.keys(id) {
+        for key in &owned.keys {
             self.delete_key(id, &key.value.id).await?;
         }
-        for role in self.roles(id) {
+        for role in &owned.roles {
             self.delete_role(id, &role.value.name).await?;
         }
-        for space in spaces {
+        for space in &owned.namespaces {
             let key = format!("namespace/{id}/{}", space.value.name);
             self.delete(&key, Precondition::Any).await?;
         }
-        for layer in self.layers(id) {
+        for layer in &owned.layers {
             let key = format!("layer/{id}/{}", layer.value.name);
             self.delete(&key, Precondition::Any).await?;
         }
         self.delete(&format!("account/{id}"), Precondition::Any)
             .await?;
-        self.delete(&format!("tenant/{id}"), Precondition::Any)
-            .await
+        self.note_deleted(id, at, used).await?;
+        self.delete(&tenant_key(id), Precondition::Any).await
     }
 
     /// An account's keys, by id.
@@ -172,7 +221,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::Exists`], [`Error::Quota`], or the store's.
     pub async fn create_key(&self, key: &Key) -> Result<(), Error> {
-        let _counting = self.counting().await;
+        let _counting = self.counting_for(key.account).await?;
         if self.keys(key.account).len() >= KEYS_MAX as usize {
             return Err(Error::Quota(KEYS_MAX));
         }
@@ -216,7 +265,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::Exists`], [`Error::Quota`], or the store's.
     pub async fn create_role(&self, role: &Role) -> Result<(), Error> {
-        let _counting = self.counting().await;
+        let _counting = self.counting_for(role.account).await?;
         if self.role(role.account, &role.name).is_some() {
             return Err(Error::Exists);
         }
@@ -248,6 +297,10 @@ impl Catalog {
         self.delete(&role_key(account, name), Precondition::Any)
             .await
     }
+}
+
+fn tenant_key(account: AccountId) -> String {
+    format!("tenant/{account}")
 }
 
 fn key_key(account: AccountId, id: &SecretId) -> String {

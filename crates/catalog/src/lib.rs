@@ -7,10 +7,12 @@
 
 mod access;
 mod format;
+mod ids;
 pub mod kv;
 mod master;
 mod table;
 mod view;
 
+pub use ids::{ID_MAX, Issued, Used, WantedAccount};
 pub use master::{MasterKey, MasterKeys};
-pub use table::{Catalog, Change, Error, Stored, Taken};
+pub use table::{Catalog, Change, Error, Owned, Stored, Taken};

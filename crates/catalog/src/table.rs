@@ -1,14 +1,17 @@
 //! The catalog's typed tables over a store.
 //!
 //! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>`,
-//! `domain/<account>/<name>` and `account/<account>`; who may use them is in [`crate::access`]. The namespace `default`, and every
+//! `domain/<account>/<name>` and `account/<account>`; who may use them is in [`crate::access`], and the ids of accounts in
+//! [`crate::ids`]. What a closed account owns is hidden, and shown to [`Catalog::owned`] alone. The namespace `default`, and every
 //! account's settings, exist whether or not they have an entry.
 
 mod bucket;
 mod domain;
+mod owned;
 mod quota;
 
 pub use bucket::Taken;
+pub use owned::Owned;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -22,6 +25,7 @@ use tokio::sync::{Mutex, broadcast, watch};
 use tracing::error;
 
 use crate::format;
+use crate::ids::{ID_MAX, Issued};
 
 use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
 use crate::view::View;
@@ -42,8 +46,29 @@ pub enum Error {
     #[error("namespace {0} still holds functions; delete them first")]
     NotEmpty(Namespace),
     /// The account owns something.
-    #[error("it still has functions, namespaces, layers or custom domains; delete them first")]
+    #[error("it still has functions, namespaces, layers or custom domains")]
     InUse,
+    /// An account's id was given before.
+    #[error(
+        "{field}: {id} is, or was, an account's; ids are never given twice, so leave it out or name one that was never in use"
+    )]
+    IdUsed {
+        /// Which id.
+        field: &'static str,
+        /// The id.
+        id: u64,
+    },
+    /// An account's id cannot be.
+    #[error("{field}: {} is not allowed; 1 to {ID_MAX} are", given.map_or("the next one".to_owned(), |id| id.to_string()))]
+    NoId {
+        /// Which id.
+        field: &'static str,
+        /// The id, where one was named.
+        given: Option<u64>,
+    },
+    /// The account is closed.
+    #[error("the account is being deleted, and takes nothing new")]
+    Closed,
     /// A quota is used up.
     #[error("the quota of {0} is used up")]
     Quota(u32),
@@ -149,7 +174,7 @@ impl Catalog {
 
     /// A function, if there is one.
     pub fn function(&self, key: &FunctionKey) -> Option<Arc<Stored<Function>>> {
-        self.read(|view| view.functions.get(key).cloned())
+        self.read(|view| view.function(key).cloned())
     }
 
     /// The functions of a namespace, by name.
@@ -160,6 +185,7 @@ impl Catalog {
     ) -> Vec<Arc<Stored<Function>>> {
         self.read(|view| {
             let named = view.names.get(&(account, namespace.clone()));
+            let named = named.filter(|_| view.access.is_open(account));
             let functions = named.into_iter().flat_map(|named| named.values());
             functions.cloned().collect()
         })
@@ -167,7 +193,10 @@ impl Catalog {
 
     /// All functions of all accounts.
     pub fn all_functions(&self) -> Vec<Arc<Stored<Function>>> {
-        self.read(|view| view.functions.values().cloned().collect())
+        self.read(|view| {
+            let open = |one: &&Arc<Stored<Function>>| view.access.is_open(one.value.key.account);
+            view.functions.values().filter(open).cloned().collect()
+        })
     }
 
     /// Whether a namespace exists.
@@ -190,7 +219,7 @@ impl Catalog {
             let own = view
                 .namespaces
                 .iter()
-                .filter(|((owner, _), _)| *owner == account);
+                .filter(|((owner, _), _)| *owner == account && view.access.is_open(account));
             own.map(|(_, record)| record.clone()).collect()
         })
     }
@@ -205,8 +234,8 @@ impl Catalog {
     /// # Errors
     /// [`Error::Exists`], [`Error::NoNamespace`], [`Error::Quota`], or the store's.
     pub async fn create_function(&self, function: &Function, limits: &Limits) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
         let key = &function.key;
+        let _counting = self.counting_for(key.account).await?;
         if !self.has_namespace(key.account, &key.namespace) {
             return Err(Error::NoNamespace(key.namespace.clone()));
         }
@@ -272,7 +301,7 @@ impl Catalog {
         record: &NamespaceRecord,
         limits: &Limits,
     ) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
+        let _counting = self.counting_for(account).await?;
         if self.has_namespace(account, &record.name) {
             return Err(Error::Exists);
         }
@@ -310,6 +339,7 @@ impl Catalog {
         account: AccountId,
         record: &NamespaceRecord,
     ) -> Result<(), Error> {
+        let _counting = self.counting_for(account).await?;
         let on = match self.namespace(account, &record.name) {
             Some(old) => Precondition::Revision(old.revision),
             None if record.name.is_default() => Precondition::Absent,
@@ -353,14 +383,18 @@ impl Catalog {
             let own = view
                 .layers
                 .iter()
-                .filter(|((owner, _), _)| *owner == account);
+                .filter(|((owner, _), _)| *owner == account && view.access.is_open(account));
             own.map(|(_, layer)| layer.clone()).collect()
         })
     }
 
     /// All layers of all accounts.
     pub fn all_layers(&self) -> Vec<Arc<Stored<Layer>>> {
-        self.read(|view| view.layers.values().cloned().collect())
+        self.read(|view| {
+            let open = view.layers.iter();
+            let open = open.filter(|((owner, _), _)| view.access.is_open(*owner));
+            open.map(|(_, layer)| layer.clone()).collect()
+        })
     }
 
     /// Adds a version to a layer, which it makes if need be, and gives its number.
@@ -374,7 +408,7 @@ impl Catalog {
         version: LayerVersion,
         limits: &Limits,
     ) -> Result<u64, Error> {
-        let _counting = self.inner.counting.lock().await;
+        let _counting = self.counting_for(account).await?;
         loop {
             let old = self.layer(account, name);
             let (mut layer, on) = match &old {
@@ -439,6 +473,18 @@ impl Catalog {
         self.inner.counting.lock().await
     }
 
+    /// As `counting`, for a change that adds to what an account owns.
+    pub(crate) async fn counting_for(
+        &self,
+        account: AccountId,
+    ) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        let counting = self.counting().await;
+        match self.is_open(account) {
+            true => Ok(counting),
+            false => Err(Error::Closed),
+        }
+    }
+
     pub(crate) fn read<T>(&self, run: impl FnOnce(&View) -> T) -> T {
         run(&self
             .inner
@@ -453,13 +499,24 @@ impl Catalog {
         record: &T,
         on: Precondition,
     ) -> Result<(), Error> {
+        self.put_numbered(key, record, on).await.map(drop)
+    }
+
+    /// As `put`; gives the number of the write.
+    pub(crate) async fn put_numbered<T: serde::Serialize>(
+        &self,
+        key: &str,
+        record: &T,
+        on: Precondition,
+    ) -> Result<Revision, Error> {
         let format = |e: serde_json::Error| Error::Format {
             key: key.to_owned(),
             why: e.to_string(),
         };
         let bytes = format::encode(record).map_err(format)?;
         let revision = self.inner.kv.put(key, bytes, on).await?;
-        self.wait_for(revision).await
+        self.wait_for(revision).await?;
+        Ok(revision)
     }
 
     pub(crate) async fn delete(&self, key: &str, on: Precondition) -> Result<(), Error> {
@@ -494,8 +551,11 @@ impl Inner {
             applied
         };
         match applied {
-            Ok(Some(change)) => drop(self.changes.send(change)),
-            Ok(None) => {}
+            Ok(changes) => {
+                for change in changes {
+                    drop(self.changes.send(change));
+                }
+            }
             Err(e) => error!(error = %e, "a change of the catalog cannot be read"),
         }
         self.applied.send_replace(event.revision);
@@ -520,7 +580,7 @@ fn apply(
     key: &str,
     value: Option<&[u8]>,
     revision: Revision,
-) -> Result<Option<Change>, Error> {
+) -> Result<Vec<Change>, Error> {
     let wrong = |why: String| Error::Format {
         key: key.to_owned(),
         why,
@@ -551,8 +611,26 @@ fn apply(
                 })),
                 None => drop(view.remove_function(&key)),
             }
-            let now = view.functions.get(&key).cloned();
-            Ok(Some(Change { key, now }))
+            let now = view.function(&key).cloned();
+            Ok(vec![Change { key, now }])
+        }
+        "ids" => {
+            view.counters = value.map(format::decode).transpose().map_err(wrong)?;
+            Ok(Vec::new())
+        }
+        "issued" => {
+            match value {
+                Some(bytes) => {
+                    let value: Issued = format::decode(bytes).map_err(wrong)?;
+                    if value.deleted.is_some() {
+                        view.access.is_gone(account);
+                    }
+                    view.issued
+                        .insert(account, Arc::new(Stored { value, revision }));
+                }
+                None => drop(view.issued.remove(&account)),
+            }
+            Ok(Vec::new())
         }
         "account" => {
             match value {
@@ -565,7 +643,7 @@ fn apply(
                 }
                 None => drop(view.accounts.remove(&account)),
             }
-            Ok(None)
+            Ok(Vec::new())
         }
         "domain" => {
             match value {
@@ -578,7 +656,7 @@ fn apply(
                 }
                 None => drop(view.domains.remove(first)),
             }
-            Ok(None)
+            Ok(Vec::new())
         }
         "layer" => {
             let name = LayerName::parse(first).map_err(|e| wrong(e.to_string()))?;
@@ -592,7 +670,7 @@ fn apply(
                 }
                 None => drop(view.layers.remove(&(account, name))),
             }
-            Ok(None)
+            Ok(Vec::new())
         }
         "namespace" => {
             let namespace = namespace()?;
@@ -607,11 +685,24 @@ fn apply(
                 }
                 None => drop(view.namespaces.remove(&(account, namespace))),
             }
-            Ok(None)
+            Ok(Vec::new())
         }
-        _ => match view.access.apply(table, account, first, value, revision) {
-            Some(applied) => applied.map(|()| None).map_err(wrong),
-            None => Err(wrong("of no known table".into())),
-        },
+        _ => {
+            let was_open = view.access.is_open(account);
+            let Some(applied) = view.access.apply(table, account, first, value, revision) else {
+                return Err(wrong("of no known table".into()));
+            };
+            applied.map_err(wrong)?;
+            if !was_open || view.access.is_open(account) {
+                return Ok(Vec::new());
+            }
+            // To everybody else a closed account's functions are gone.
+            let functions = view.functions.keys().filter(|key| key.account == account);
+            let gone = |key: &FunctionKey| Change {
+                key: key.clone(),
+                now: None,
+            };
+            Ok(functions.map(gone).collect())
+        }
     }
 }

@@ -11,6 +11,7 @@ use model::{
 
 use crate::Stored;
 use crate::access::Access;
+use crate::ids::{Counters, Issued};
 
 /// The functions of a namespace, by name.
 pub(crate) type Named = BTreeMap<FunctionName, Arc<Stored<Function>>>;
@@ -31,11 +32,36 @@ pub(crate) struct View {
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
     pub(crate) access: Access,
+    /// Ids that were given to accounts.
+    pub(crate) issued: BTreeMap<AccountId, Arc<Stored<Issued>>>,
+    /// The highest ones.
+    pub(crate) counters: Option<Counters>,
     /// The store's last change that is in here.
     pub(crate) revision: u64,
 }
 
 impl View {
+    /// A function, unless its account is closed.
+    pub(crate) fn function(&self, key: &FunctionKey) -> Option<&Arc<Stored<Function>>> {
+        let found = self.functions.get(key)?;
+        self.access.is_open(key.account).then_some(found)
+    }
+
+    /// Every account that owns something, once or more often.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = AccountId> {
+        let functions = self.names.keys().map(|(owner, _)| *owner);
+        let namespaces = self.namespaces.keys().map(|(owner, _)| *owner);
+        let layers = self.layers.keys().map(|(owner, _)| *owner);
+        let domains = self.domains.values().map(|stored| stored.value.account);
+        functions
+            .chain(namespaces)
+            .chain(layers)
+            .chain(domains)
+            .chain(self.accounts.keys().copied())
+            .chain(self.access.owners())
+            .chain(self.issued.keys().copied())
+    }
+
     pub(crate) fn put_function(
         &mut self,
         stored: Stored<Function>,

@@ -111,6 +111,9 @@ pub struct Account {
     pub name: AccountName,
     /// When it was created.
     pub added: Timestamp,
+    /// Since when it is closed: it serves nobody any more, and what it owns is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Timestamp>,
 }
 
 /// One key of an account.

@@ -16,7 +16,7 @@ use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use hyper::body::Incoming;
-use model::{FunctionKind, Limits};
+use model::{Account, FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use sandbox::user::Standing;
@@ -145,7 +145,8 @@ pub(crate) async fn up(
     let master = master::load(data, &*kv).await?;
     let kv = master::unseal(data, kv, &master).await?;
     let catalog = Catalog::open(Arc::new(kv)).await?;
-    let access = open_access(&config, credentials, catalog.clone(), &master)?;
+    let own = access::first_account(config.account, config.uin)?;
+    let access = open_access(&config, own.clone(), credentials, catalog.clone(), &master);
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
     let (metrics, prometheus) =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
@@ -156,10 +157,11 @@ pub(crate) async fn up(
         max_bytes: config.log_store_bytes,
     };
     let store = Store::open(&data.join("logs.sqlite"), settings)?;
-    let telemetry = Telemetry::start(store, metrics.clone()).map_err(|source| StartError::Io {
-        step: "start the log writer",
-        source,
-    })?;
+    let telemetry =
+        Telemetry::start(store.clone(), metrics.clone()).map_err(|source| StartError::Io {
+            step: "start the log writer",
+            source,
+        })?;
     let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(
         &data.join("events.sqlite"),
         event_budget(&config),
@@ -169,6 +171,14 @@ pub(crate) async fn up(
     let heard = Arc::new(object_triggers.clone());
     let objects = kept.map(|settings| buckets::open(data, settings, heard));
     let objects = objects.transpose()?;
+    // An account's id is never another's, also where an older virga, or a backup, has left data of one that is gone.
+    let bucket_accounts = objects
+        .as_ref()
+        .map_or(0, |objects| objects.highest_account());
+    let highest = store.highest_account()?.max(queue.highest_account().await?);
+    catalog
+        .learn_ids(&own, highest.max(bucket_accounts))
+        .await?;
     // 3. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
     let signals = Signals::hear().map_err(|source| StartError::Io {
         step: "wait for a signal",
@@ -572,11 +582,11 @@ fn instances_by_files() -> u32 {
 
 fn open_access(
     config: &Config,
+    account: Account,
     credentials: credentials::Credentials,
     catalog: Catalog,
     master: &MasterKeys,
-) -> Result<Access, StartError> {
-    let account = access::first_account(config.account, config.uin)?;
+) -> Access {
     let operator = Operator {
         account,
         credentials,
@@ -586,7 +596,7 @@ fn open_access(
         rates: config.rate_limits.clone(),
         failures: config.auth_failures,
     };
-    Ok(Access::new(catalog, operator, rules, master))
+    Access::new(catalog, operator, rules, master)
 }
 
 fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Settings {

@@ -53,6 +53,17 @@ impl Store {
         own
     }
 
+    /// The highest id of an account that has a bucket, 0 where there is none.
+    pub fn highest_account(&self) -> u64 {
+        let buckets = self
+            .inner
+            .memory
+            .buckets
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        buckets.keys().map(BucketName::app_id).max().unwrap_or(0)
+    }
+
     /// Removes an empty bucket.
     ///
     /// # Errors

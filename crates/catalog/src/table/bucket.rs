@@ -25,8 +25,7 @@ impl Catalog {
         self.read(|view| {
             let keys = view.buckets.get(&(account, bucket.clone()));
             let keys = keys.into_iter().flatten();
-            keys.filter_map(|key| view.functions.get(key).cloned())
-                .collect()
+            keys.filter_map(|key| view.function(key).cloned()).collect()
         })
     }
 

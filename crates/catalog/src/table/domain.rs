@@ -10,12 +10,16 @@ use crate::kv::Precondition;
 impl Catalog {
     /// The domain of a host, in lower case, if it is one.
     pub fn domain(&self, host: &str) -> Option<Arc<Stored<Domain>>> {
-        self.read(|view| view.domains.get(host).cloned())
+        self.read(|view| {
+            let found = view.domains.get(host)?;
+            let open = view.access.is_open(found.value.account);
+            open.then(|| found.clone())
+        })
     }
 
     /// The function of a URL or an API, by the URL's id or that of the API's service.
     pub fn function_of_url(&self, id: &TriggerName) -> Option<Arc<Stored<Function>>> {
-        self.read(|view| view.functions.get(view.urls.get(id)?).cloned())
+        self.read(|view| view.function(view.urls.get(id)?).cloned())
     }
 
     /// An account's domains.
@@ -34,8 +38,8 @@ impl Catalog {
     /// # Errors
     /// [`Error::Exists`], whoever has it, [`Error::Quota`], or the store's.
     pub async fn create_domain(&self, domain: &Domain, limits: &Limits) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
-        if self.domain(domain.name.as_str()).is_some() {
+        let _counting = self.counting_for(domain.account).await?;
+        if self.read(|view| view.domains.contains_key(domain.name.as_str())) {
             return Err(Error::Exists);
         }
         if self.domains(domain.account).len() >= limits.domains as usize {

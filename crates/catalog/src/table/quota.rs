@@ -23,7 +23,7 @@ impl Catalog {
         mb: u32,
         limits: &Limits,
     ) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
+        let _counting = self.counting_for(account).await?;
         let least = self
             .set_aside_mb(account, None)
             .saturating_add(limits.unreservable_mb)

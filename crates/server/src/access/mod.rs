@@ -409,8 +409,9 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
             })
         })
     };
+    // Nobody acts in the name of an account that is closed.
     let owners: HashMap<_, _> = accounts
-        .filter(|account| account.id != own.id)
+        .filter(|account| account.id != own.id && account.closed.is_none())
         .chain([own])
         .map(|account| (account.id, owner(account)))
         .collect();
@@ -453,6 +454,7 @@ pub(crate) fn first_account(id: AccountId, uin: u64) -> Result<Account, model::I
         uin,
         name: AccountName::parse(FIRST)?,
         added: 0,
+        closed: None,
     })
 }
 

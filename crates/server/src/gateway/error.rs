@@ -45,7 +45,9 @@ pub(super) fn function(error: catalog::Error) -> Error {
         catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
         catalog::Error::Quota(_) => Code::LimitExceededFunction,
         catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
-        catalog::Error::InUse => Code::FailedOperation,
+        catalog::Error::InUse | catalog::Error::Closed => Code::FailedOperation,
+        catalog::Error::IdUsed { .. } => Code::OperationConflict,
+        catalog::Error::NoId { .. } => Code::InvalidParameterValue,
         catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
         catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
     };

@@ -71,6 +71,8 @@ pub(crate) trait Queue: Debug + Send + Sync + 'static {
     fn arrivals(&self) -> Option<mpsc::UnboundedReceiver<Arrival>>;
     /// The highest number that an event had when the queue was opened.
     fn last_of_old(&self) -> u64;
+    /// The highest id of an account that anything was ever written of, 0 where there is none.
+    fn highest_account(&self) -> Later<'_, u64>;
     /// The lanes that hold events.
     fn lanes(&self) -> Later<'_, Vec<LaneKey>>;
     /// A lane's next events behind a place.

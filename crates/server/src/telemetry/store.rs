@@ -196,6 +196,17 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The highest id of an account that anything was ever written of, 0 where there is none.
+    pub(crate) fn highest_account(&self) -> Result<u64, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = reader.query_row(
+            "SELECT COALESCE(MAX(account), 0) FROM function",
+            [],
+            |row| row.get::<_, i64>(0),
+        )?;
+        Ok(highest as u64)
+    }
+
     /// Finds rows.
     pub(super) fn search(&self, query: &Query) -> Result<Found, StoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);

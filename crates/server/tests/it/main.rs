@@ -22,6 +22,7 @@ mod objects;
 mod packages;
 mod programs;
 mod provisioned;
+mod purge;
 mod roles;
 mod room;
 mod runtime;

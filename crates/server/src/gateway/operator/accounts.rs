@@ -1,6 +1,7 @@
 //! Accounts: made, shown and deleted by the operator.
 
-use model::{Account, AccountId, AccountName};
+use catalog::WantedAccount;
+use model::{Account, AccountName};
 use scf::types::Empty;
 use scf::{Code, Error};
 
@@ -15,16 +16,16 @@ impl Serve for wire::CreateAccount {
         request: wire::CreateAccountRequest,
     ) -> Result<wire::CreatedAccount, Error> {
         operators_alone(caller)?;
-        let all = gateway.all_accounts();
-        let next = |have: &dyn Fn(&Account) -> u64| all.iter().map(have).max().unwrap_or(0) + 1;
-        let account = Account {
-            id: AccountId(request.app_id.unwrap_or_else(|| next(&|one| one.id.0))),
-            uin: request.uin.unwrap_or_else(|| next(&|one| one.uin)),
+        let wanted = WantedAccount {
+            id: request.app_id,
+            uin: request.uin,
             name: AccountName::parse(&request.name).map_err(error::invalid)?,
             added: clock::now_ms(),
         };
+        let all = gateway.all_accounts();
         let taken = |one: &Account| {
-            one.id == account.id || one.uin == account.uin || one.name == account.name
+            let (id, uin) = (one.id.0, one.uin);
+            wanted.id == Some(id) || wanted.uin == Some(uin) || one.name == wanted.name
         };
         if let Some(other) = all.iter().find(|one| taken(one)) {
             let message = format!(
@@ -33,11 +34,8 @@ impl Serve for wire::CreateAccount {
             );
             return Err(Error::new(Code::OperationConflict, message));
         }
-        gateway
-            .catalog
-            .create_account(&account)
-            .await
-            .map_err(error::access)?;
+        let created = gateway.catalog.create_account(wanted).await;
+        let account = created.map_err(error::access)?;
         let key = keys::make(gateway, account.id, String::new(), None).await?;
         Ok(wire::CreatedAccount {
             account: gateway.show_account(&account),
@@ -86,7 +84,14 @@ impl Serve for wire::DeleteAccount {
             let message = "Account: the operator's own cannot be deleted";
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
-        let deleted = gateway.catalog.delete_account(id).await;
+        let catalog = &gateway.catalog;
+        if catalog.owned(id).is_something() {
+            return Err(error::access(catalog::Error::InUse));
+        }
+        let now = clock::now_ms();
+        let closed = catalog.close_account(id, now).await;
+        closed.map_err(error::access)?;
+        let deleted = catalog.delete_account(id, now, None).await;
         deleted.map_err(error::access)?;
         Ok(Empty {})
     }

@@ -294,6 +294,10 @@ impl Queue for SqliteQueue {
         self.old
     }
 
+    fn highest_account(&self) -> Later<'_, u64> {
+        read(&self.showings, show::highest_account)
+    }
+
     fn lanes(&self) -> Later<'_, Vec<LaneKey>> {
         read(&self.readings, reader::lanes)
     }

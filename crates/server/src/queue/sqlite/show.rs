@@ -137,6 +137,16 @@ pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Ti
     Ok(due.map(|due| Time(due as u64)))
 }
 
+/// The highest id of an account that has, or had, a lane.
+pub(super) fn highest_account(connection: &Connection) -> rusqlite::Result<u64> {
+    let highest: i64 = connection.query_row(
+        "SELECT COALESCE(MAX(CAST(substr(key, instr(key, '/') + 1) AS INTEGER)), 0) FROM lane",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(highest as u64)
+}
+
 pub(super) fn usage(
     connection: &Connection,
     query: &UsageQuery,
