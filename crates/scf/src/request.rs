@@ -268,6 +268,37 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The service that the signature is for; none under version 1, which names none.
+    pub fn service(&self) -> Option<&str> {
+        match &self.signature {
+            Signature::Tc3(claim) => Some(claim.scope.service),
+            Signature::V1 { .. } => None,
+        }
+    }
+
+    /// A header's value, by its name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.raw.header(name)
+    }
+
+    /// Whether the signature covers a header, by its name in lower case. Version 1 covers none, but every parameter.
+    pub fn signs(&self, name: &str) -> bool {
+        match &self.signature {
+            Signature::Tc3(claim) => claim.signed_headers.split(';').any(|have| have == name),
+            Signature::V1 { .. } => false,
+        }
+    }
+
+    /// Whether the signature covers the body.
+    pub fn is_body_signed(&self) -> bool {
+        self.raw.header("X-TC-Content-SHA256") != Some(tc3::UNSIGNED_PAYLOAD)
+    }
+
+    /// Whether the signature covers method, path, query and body, as it does for requests to functions' URLs.
+    pub fn is_whole(&self) -> bool {
+        self.whole && self.is_body_signed()
+    }
+
     /// Checks the signature and its age. `now` is Unix time in seconds.
     ///
     /// # Errors
@@ -304,7 +335,7 @@ impl<'a> Call<'a> {
             let message = "the date in Credential is not the UTC date of X-TC-Timestamp";
             return Err(Error::new(Code::SignatureFailure, message));
         }
-        let covered = |name: &str| claim.signed_headers.split(';').any(|have| have == name);
+        let covered = |name: &str| self.signs(name);
         let typed = if self.whole {
             self.raw.header("Content-Type").is_some()
         } else {
@@ -314,14 +345,13 @@ impl<'a> Call<'a> {
             let message = "SignedHeaders must cover content-type and host";
             return Err(Error::new(Code::SignatureFailure, message));
         }
-        let payload: &[u8] =
-            if self.raw.header("X-TC-Content-SHA256") == Some(tc3::UNSIGNED_PAYLOAD) {
-                tc3::UNSIGNED_PAYLOAD.as_bytes()
-            } else if self.raw.method == "GET" && !self.whole {
-                b""
-            } else {
-                self.raw.body
-            };
+        let payload: &[u8] = if !self.is_body_signed() {
+            tc3::UNSIGNED_PAYLOAD.as_bytes()
+        } else if self.raw.method == "GET" && !self.whole {
+            b""
+        } else {
+            self.raw.body
+        };
         let payload_hash = hex::encode(Sha256::digest(payload));
         let matches = |lower: bool, with_port: bool| {
             let headers = self.canonical_headers(claim.signed_headers, lower, with_port)?;
@@ -480,6 +510,7 @@ mod tests {
             service: "scf",
             host: signed_host,
             content_type: "application/json",
+            headers: &[],
             payload: body,
             timestamp: NOW,
         });

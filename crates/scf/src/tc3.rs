@@ -22,12 +22,14 @@ pub struct ToSign<'a> {
     pub secret_id: &'a str,
     /// With what.
     pub secret_key: &'a SecretKey,
-    /// `scf`.
+    /// The service that the signature is for, as `scf`.
     pub service: &'a str,
     /// The `Host` header, port included.
     pub host: &'a str,
     /// The `Content-Type` header.
     pub content_type: &'a str,
+    /// Further headers to sign: names in lower case and in order, values as they are sent.
+    pub headers: &'a [(&'a str, &'a str)],
     /// The body.
     pub payload: &'a [u8],
     /// Unix time, seconds; also goes into `X-TC-Timestamp`.
@@ -37,15 +39,22 @@ pub struct ToSign<'a> {
 /// The `Authorization` header of a POST to `/`.
 pub fn authorization(request: &ToSign<'_>) -> String {
     let date = date(request.timestamp);
+    let usual = [
+        ("content-type", request.content_type),
+        ("host", request.host),
+    ];
+    let (mut headers, mut names) = (String::new(), Vec::new());
+    for (name, value) in usual.iter().chain(request.headers) {
+        headers.extend([name, ":", value.trim(), "\n"]);
+        names.push(*name);
+    }
+    let signed_headers = names.join(";");
     let canonical = Canonical {
         method: "POST",
         path: "/",
         query: "",
-        headers: &format!(
-            "content-type:{}\nhost:{}\n",
-            request.content_type, request.host
-        ),
-        signed_headers: "content-type;host",
+        headers: &headers,
+        signed_headers: &signed_headers,
         payload_hash: &hex::encode(Sha256::digest(request.payload)),
     };
     let scope = Scope {
@@ -54,7 +63,7 @@ pub fn authorization(request: &ToSign<'_>) -> String {
     };
     let signature = sign(request.secret_key, request.timestamp, &scope, &canonical);
     format!(
-        "{ALGORITHM} Credential={}/{date}/{}/{TERMINATOR}, SignedHeaders=content-type;host, Signature={}",
+        "{ALGORITHM} Credential={}/{date}/{}/{TERMINATOR}, SignedHeaders={signed_headers}, Signature={}",
         request.secret_id,
         request.service,
         hex::encode(signature)
@@ -242,6 +251,7 @@ mod tests {
             service: "scf",
             host: "127.0.0.1:9400",
             content_type: "application/json",
+            headers: &[],
             payload: b"{}",
             timestamp: 1_551_113_065,
         };
@@ -252,6 +262,16 @@ mod tests {
             ("id", "2019-02-25", "scf")
         );
         assert_eq!(claim.signed_headers, "content-type;host");
+        let more = ToSign {
+            headers: &[("x-tc-action", "Invoke"), ("x-tc-nonce", "n")],
+            ..request
+        };
+        let header = authorization(&more);
+        let claim = Claim::parse(&header).expect("a header of this scheme");
+        assert_eq!(
+            claim.signed_headers,
+            "content-type;host;x-tc-action;x-tc-nonce"
+        );
     }
 
     #[test]

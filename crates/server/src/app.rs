@@ -30,13 +30,14 @@ use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
-use crate::access::{self, Access, Operator, Rules};
+use crate::access::{self, Access, Nonces, Operator, Rules};
 use crate::buckets::{self, BucketsError, Doors};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
 use crate::heard::heard;
+use crate::hosts::{ApiHosts, CertificateNames};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{self, Http};
@@ -130,10 +131,14 @@ pub(crate) async fn up(
     let credentials = credentials::load(&config.data)?;
     let told = credentials::from_environment()?.is_some();
     let (listener, address) = bind(config.listen, "listen").await?;
+    let certificate = CertificateNames::default();
     let secure = match &config.tls {
         Some(settings) => {
             let (listener, address) = bind(settings.listen, "tls-listen").await?;
-            Some((tls::open(listener, settings, &config.data)?, address))
+            Some((
+                tls::open(listener, settings, &config.data, certificate.clone())?,
+                address,
+            ))
         }
         None => None,
     };
@@ -146,7 +151,7 @@ pub(crate) async fn up(
     let kv = master::unseal(data, kv, &master).await?;
     let catalog = Catalog::open(Arc::new(kv)).await?;
     let own = access::first_account(config.account, config.uin)?;
-    let access = open_access(&config, own.clone(), credentials, catalog.clone(), &master);
+    let access = open_access(&config, own.clone(), credentials, catalog.clone(), &master)?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
     let (metrics, prometheus) =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
@@ -263,12 +268,14 @@ pub(crate) async fn up(
         config.public_url.as_deref(),
         address,
     ));
+    let hosts = Arc::new(api_hosts(&config, certificate));
     let served = kept
         .zip(objects.clone())
         .map(|(settings, store)| buckets::service(store, access.clone(), settings));
     let urls = Arc::new(Urls::new(
         config.region.clone(),
         addresses.clone(),
+        hosts.clone(),
         limits.clone(),
         catalog.clone(),
         ingest.clone(),
@@ -282,6 +289,7 @@ pub(crate) async fn up(
         event_sources: config.event_sources.clone(),
         object_triggers,
         addresses,
+        hosts,
         limits,
         catalog,
         ingest,
@@ -381,6 +389,16 @@ pub(crate) async fn up(
     Ok(drained)
 }
 
+/// Hosts that are this installation's own. The machine's name is one, since clients of its network use it.
+fn api_hosts(config: &Config, certificate: CertificateNames) -> ApiHosts {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let patterns = config.api_hosts.iter().cloned();
+    let patterns: Vec<_> = patterns.chain(machine.trim().parse()).collect();
+    let buckets = config.buckets.iter().flat_map(|buckets| &buckets.domains);
+    let zones = buckets.chain([&config.url_domain]).map(String::as_str);
+    ApiHosts::new(&patterns, config.public_url.as_deref(), zones, certificate)
+}
+
 async fn bind(
     wanted: SocketAddr,
     option: &'static str,
@@ -404,7 +422,12 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
     let secure = match (&config.tls, settings.tls_listen) {
         (Some(tls), Some(listen)) => {
             let (listener, _) = bind(listen, "bucket-tls-listen").await?;
-            Some(tls::open(listener, tls, &config.data)?)
+            Some(tls::open(
+                listener,
+                tls,
+                &config.data,
+                CertificateNames::default(),
+            )?)
         }
         _ => None,
     };
@@ -586,7 +609,7 @@ fn open_access(
     credentials: credentials::Credentials,
     catalog: Catalog,
     master: &MasterKeys,
-) -> Access {
+) -> Result<Access, StartError> {
     let operator = Operator {
         account,
         credentials,
@@ -596,7 +619,13 @@ fn open_access(
         rates: config.rate_limits.clone(),
         failures: config.auth_failures,
     };
-    Access::new(catalog, operator, rules, master)
+    let now = crate::clock::now_ms() / 1000;
+    let nonces = Nonces::open(&config.data.join("nonces"), now);
+    let nonces = nonces.map_err(|source| StartError::Io {
+        step: "open the list of used nonces",
+        source,
+    })?;
+    Ok(Access::new(catalog, operator, rules, master, nonces))
 }
 
 fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Settings {

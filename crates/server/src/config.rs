@@ -24,6 +24,7 @@ use sandbox::network::{Block, Plan};
 
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 use crate::access::{RateLimits, parse_rates};
+use crate::hosts::HostPattern;
 use crate::lineage::Depth;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
@@ -97,6 +98,12 @@ const OPTIONS: &[Opt] = &[
         "URL",
         "",
         "How clients reach the API, for URLs that virga hands out; else taken from each request's Host",
+    ),
+    opt(
+        "api_hosts",
+        "NAMES",
+        "",
+        "Further hosts by which clients reach the API, as names or *.name, separated by commas; no custom domain can be one of them",
     ),
     opt(
         "url_domain",
@@ -425,6 +432,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) data: PathBuf,
     pub(crate) public_url: Option<String>,
+    pub(crate) api_hosts: Vec<HostPattern>,
     pub(crate) url_domain: String,
     pub(crate) region: String,
     pub(crate) account: AccountId,
@@ -650,6 +658,10 @@ impl Told {
             tls: self.tls(),
             data: self.data(),
             public_url: self.public_url(),
+            api_hosts: self.list(
+                "api_hosts",
+                "hosts such as api.example.com or *.api.example.com",
+            ),
             url_domain: self.url_domain(),
             region: self.text("region"),
             account,

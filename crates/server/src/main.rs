@@ -13,6 +13,7 @@ mod doctor;
 mod driver;
 mod gateway;
 mod heard;
+mod hosts;
 mod invoke;
 mod lifecycle;
 mod lineage;

@@ -1,7 +1,7 @@
 //! The operator's API: accounts, keys and roles; the event queue and usage.
 //!
-//! It is spoken as SCF's is (`POST /`, TC3, the same envelope) under a version of its own, so that every client that signs
-//! can speak it, from wherever it reaches the server. SCF leaves these to other services of the cloud, so there are no
+//! It is spoken as SCF's is (`POST /`, TC3, the same envelope) under a version and a service of its own. A request signs its
+//! action, version, time and a nonce, so that a captured one is of no use (`access::signing`). SCF leaves these to other services of the cloud, so there are no
 //! names to keep.
 
 mod events;
@@ -18,6 +18,9 @@ use serde_json::Value;
 
 /// What `X-TC-Version` says.
 pub(crate) const VERSION: &str = "virga-1";
+/// The service in the scope of its signatures. No host has such a label (`_`), so that a client which takes the service from a host,
+/// as the Node.js SDK does from `virga.internal`, never signs for it.
+pub(crate) const SERVICE: &str = "virga_operator";
 
 macro_rules! actions {
     ($($name:ident($request:ty) -> $response:ty,)*) => {$(

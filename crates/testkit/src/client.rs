@@ -1,5 +1,6 @@
 //! A client that signs with TC3 and speaks JSON, and one that sends what it is told.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scf::SecretKey;
@@ -26,6 +27,20 @@ pub struct Refused {
     /// Its message.
     pub message: String,
 }
+
+/// The version of the operator's API, and the service that its requests are signed for.
+pub const OPERATOR_VERSION: &str = "virga-1";
+/// See [`OPERATOR_VERSION`].
+pub const OPERATOR_SERVICE: &str = "virga_operator";
+/// Headers that are signed where they are sent.
+const SIGNED: &[&str] = &[
+    "X-TC-Action",
+    "X-TC-Nonce",
+    "X-TC-Region",
+    "X-TC-Timestamp",
+    "X-TC-Token",
+    "X-TC-Version",
+];
 
 /// What came back over HTTP.
 #[derive(Clone, Debug)]
@@ -115,7 +130,7 @@ impl Client {
     /// # Errors
     /// The API's.
     pub fn operate(&self, action: &str, request: &Value) -> Result<Value, Refused> {
-        let version = [("X-TC-Version", "virga-1")];
+        let version = [("X-TC-Version", OPERATOR_VERSION)];
         Self::read(self.post(action, request.to_string().as_bytes(), now(), &version))
     }
 
@@ -157,31 +172,53 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Option<Answer> {
         let host = self.host();
+        let text = timestamp.to_string();
+        let mut sent = vec![
+            ("X-TC-Action", action),
+            ("X-TC-Timestamp", text.as_str()),
+            ("X-TC-Version", scf::VERSION),
+        ];
+        sent.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
+        sent.extend(headers);
+        let operators = sent.contains(&("X-TC-Version", OPERATOR_VERSION));
+        let nonce = nonce();
+        if operators && sent.iter().all(|(name, _)| *name != "X-TC-Nonce") {
+            sent.push(("X-TC-Nonce", &nonce));
+        }
+        sent.retain(|(_, value)| !value.is_empty());
+        // Everything that says what the request does is signed.
+        let lower: Vec<_> = sent
+            .iter()
+            .filter(|(name, _)| SIGNED.contains(name))
+            .map(|(name, value)| (name.to_ascii_lowercase(), *value))
+            .collect();
+        let mut signed: Vec<_> = lower
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        signed.sort_unstable();
         let authorization = tc3::authorization(&ToSign {
             secret_id: &self.id,
             secret_key: &self.key,
-            service: "scf",
+            service: if operators {
+                OPERATOR_SERVICE
+            } else {
+                scf::SERVICE
+            },
             host: &host,
             content_type: "application/json",
+            headers: &signed,
             payload: body,
             timestamp,
         });
-        let timestamp = timestamp.to_string();
         let usual = [
             ("Content-Type", "application/json"),
             ("Authorization", authorization.as_str()),
-            ("X-TC-Action", action),
-            ("X-TC-Version", scf::VERSION),
-            ("X-TC-Timestamp", timestamp.as_str()),
         ];
         let kept = usual
             .iter()
             .filter(|(name, _)| headers.iter().all(|(other, _)| other != name));
-        let all: Vec<_> = kept
-            .chain(headers)
-            .copied()
-            .filter(|(_, value)| !value.is_empty())
-            .collect();
+        let all: Vec<_> = kept.chain(&sent).copied().collect();
         self.try_send("POST", "/", &all, body)
     }
 
@@ -284,6 +321,18 @@ impl Client {
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)
+}
+
+/// What no other request of this process has.
+fn nonce() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let (time, process) = (
+        since.map_or(0, |since| since.as_nanos()),
+        std::process::id(),
+    );
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{time:020}-{process}-{number}")
 }
 
 fn text(value: &Value) -> String {

@@ -10,7 +10,7 @@ mod judge;
 mod objects;
 mod server;
 
-pub use client::{Answer, Client, Refused};
+pub use client::{Answer, Client, OPERATOR_SERVICE, OPERATOR_VERSION, Refused};
 pub use judge::{Promises, Recorder, Verdict};
 pub use objects::Objects;
 pub use server::{AS_USER, Options, Server};

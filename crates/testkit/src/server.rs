@@ -110,6 +110,12 @@ impl Server {
         self.endpoint = api.expect("an address").to_owned();
     }
 
+    /// Starts it in its directory again, with other flags.
+    pub fn restart_with(&mut self, flags: &[&str]) {
+        self.options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart();
+    }
+
     /// The same, without waiting until it serves.
     pub fn begin(&mut self) {
         assert!(self.child.is_none(), "it still runs");

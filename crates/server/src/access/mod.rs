@@ -5,8 +5,10 @@
 
 mod limits;
 pub(crate) mod master;
+mod nonces;
 mod principal;
 mod scope;
+mod signing;
 mod token;
 
 use std::collections::HashMap;
@@ -17,10 +19,12 @@ use std::time::{Duration, Instant};
 use catalog::{Catalog, MasterKeys};
 use model::{Account, AccountId, AccountName, FunctionKey, Role, RoleName};
 use scf::keypair::{self, KeyPair};
-use scf::{Call, Code, Error, SecretKey};
+use scf::{CLOCK_SKEW_S, Call, Code, Error, SecretKey};
 
 use self::limits::{Failures, Gates};
 pub(crate) use self::limits::{RateLimits, parse_rates};
+pub(crate) use self::nonces::Nonces;
+use self::nonces::NotFresh;
 pub(crate) use self::principal::{Principal, Rights};
 pub(crate) use self::scope::is_known;
 pub(crate) use self::token::Temporary;
@@ -28,6 +32,7 @@ use self::token::{Grant, Mint, PREFIX};
 use crate::clock;
 use crate::credentials::Credentials;
 use crate::lineage::Lineage;
+use crate::operator;
 
 /// Whose the installation is: the configured account, and the key pair of the data directory.
 #[derive(Clone, Debug)]
@@ -59,6 +64,7 @@ struct Inner {
     rules: Rules,
     keyring: RwLock<Arc<Keyring>>,
     failures: Failures,
+    nonces: Nonces,
     mint: Mint,
     url_key: [u8; 32],
     lineage: Lineage,
@@ -95,6 +101,7 @@ impl Access {
         operator: Operator,
         rules: Rules,
         master: &MasterKeys,
+        nonces: Nonces,
     ) -> Self {
         let failures = Failures::new(rules.failures);
         let empty = Keyring {
@@ -108,6 +115,7 @@ impl Access {
             operator,
             rules,
             failures,
+            nonces,
             mint: Mint::new(master),
             url_key: master.first.derive("package url"),
             lineage: Lineage::default(),
@@ -181,6 +189,36 @@ impl Access {
     }
 
     fn verify(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
+        if call.version != operator::VERSION {
+            signing::check_service(call)?;
+            return self.verify_signature(call);
+        }
+        let nonce = signing::check_operator(call)?;
+        let principal = self.verify_signature(call)?;
+        // Nobody but a key's holder uses up what is remembered of it.
+        self.use_once(call, &nonce)?;
+        Ok(principal)
+    }
+
+    /// Takes the nonce of a request whose signature is good.
+    fn use_once(&self, call: &Call<'_>, nonce: &str) -> Result<(), Error> {
+        let now = clock::now_ms() / 1000;
+        let until = call.timestamp.saturating_add(CLOCK_SKEW_S);
+        let taken = self.inner.nonces.take(call.secret_id(), nonce, until, now);
+        taken.map_err(|why| match why {
+            NotFresh::Used => {
+                let message = "header X-TC-Nonce: the key has used it before; sign each request with a new one";
+                Error::new(Code::SignatureFailure, message)
+            }
+            NotFresh::Many => {
+                let message =
+                    "the key has sent as many requests as are remembered; try again in some minutes";
+                Error::new(Code::RequestLimitExceeded, message)
+            }
+        })
+    }
+
+    fn verify_signature(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
         let keyring = self.keyring();
         if call.secret_id().starts_with(PREFIX) {
             return self.verify_temporary(&keyring, call);

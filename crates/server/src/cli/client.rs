@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::Common;
 use crate::credentials::{self, Credentials, CredentialsError};
+use crate::operator;
 
 /// Longer than any function may run.
 const TIMEOUT: Duration = Duration::from_secs(1000);
@@ -119,25 +120,38 @@ impl Client {
         const CONTENT_TYPE: &str = "application/json";
         let body = envelope::request_body(request);
         let now = crate::clock::now_ms() / 1000;
+        let (timestamp, nonce) = (now.to_string(), crate::clock::new_request_id().to_string());
+        let mut signed = vec![("x-tc-action", action)];
+        let service = if version == operator::VERSION {
+            signed.push(("x-tc-nonce", &nonce));
+            operator::SERVICE
+        } else {
+            scf::SERVICE
+        };
+        signed.extend([
+            ("x-tc-timestamp", &timestamp[..]),
+            ("x-tc-version", version),
+        ]);
         let authorization = tc3::authorization(&ToSign {
             secret_id: &self.credentials.id,
             secret_key: &self.credentials.key,
-            service: scf::SERVICE,
+            service,
             host: &self.host,
             content_type: CONTENT_TYPE,
+            headers: &signed,
             payload: &body,
             timestamp: now,
         });
-        let sent = self
+        let request = self
             .agent
             .post(&format!("{}/", self.endpoint))
             .header("Host", &self.host)
             .header("Content-Type", CONTENT_TYPE)
-            .header("Authorization", &authorization)
-            .header("X-TC-Action", action)
-            .header("X-TC-Version", version)
-            .header("X-TC-Timestamp", now.to_string())
-            .send(&body[..]);
+            .header("Authorization", &authorization);
+        let request = signed.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let sent = request.send(&body[..]);
         let unreachable = |source| ClientError::Unreachable {
             endpoint: self.endpoint.clone(),
             source: Box::new(source),

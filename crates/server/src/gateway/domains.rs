@@ -7,7 +7,6 @@ use model::{
     Domain, DomainName, Firewall, FunctionKey, FunctionName, Invalid, PathPattern, Protocol,
     Qualifier, Rewrite, Route,
 };
-use sandbox::network::API_NAME;
 use scf::action::{
     CreateCustomDomain, DeleteCustomDomain, GetCustomDomain, ListCustomDomains, UpdateCustomDomain,
 };
@@ -19,6 +18,7 @@ use super::functions::{descending, page, tags};
 use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
 use crate::clock;
+use crate::hosts::{Reserved, is_canonical};
 use crate::urls::host_name;
 
 impl Serve for CreateCustomDomain {
@@ -28,7 +28,7 @@ impl Serve for CreateCustomDomain {
         request: t::CreateCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
         let name = DomainName::parse(&request.domain).map_err(error::invalid)?;
-        refuse_own(gateway, caller, &name)?;
+        refuse_reserved(gateway, caller, &name)?;
         let now = clock::now_ms();
         let domain = Domain {
             name,
@@ -57,6 +57,7 @@ impl Serve for UpdateCustomDomain {
         request: t::UpdateCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
         let stored = find(gateway, caller, &request.domain)?;
+        refuse_reserved(gateway, caller, &stored.value.name)?;
         let mut domain = stored.value.clone();
         if let Some(protocol) = request.protocol.as_deref().filter(|text| !text.is_empty()) {
             domain.protocol = Protocol::parse(protocol).map_err(error::invalid)?;
@@ -170,16 +171,28 @@ fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<
     })
 }
 
-/// Nobody takes a host by which the API is reached.
-fn refuse_own(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
-    let own = [gateway.public_url.as_deref(), caller.host, Some(API_NAME)];
-    let own = own.into_iter().flatten().map(host_name);
-    if own.into_iter().any(|host| host == name.as_str()) || gateway.addresses.covers(name.as_str())
-    {
-        let message = format!("Domain: {name} is a host of the API, or of functions' URLs");
-        return Err(Error::new(Code::InUse, message));
+/// Refuses hosts that are the installation's own, and other spellings of names.
+fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
+    if !is_canonical(name.as_str()) {
+        let message = format!(
+            "Domain: {name} is not allowed; a label that begins with xn-- must be the encoding of a name of another alphabet"
+        );
+        return Err(Error::new(Code::InvalidDomain, message));
     }
-    Ok(())
+    // Who calls by a name shows that the API is reached by it.
+    let called = caller
+        .host
+        .is_some_and(|host| host_name(host) == name.as_str());
+    let reserved = gateway.hosts.reserves(name.as_str());
+    match reserved.or(called.then_some(Reserved::Api)) {
+        None => Ok(()),
+        Some(why) => {
+            let message = format!(
+                "Domain: {name} can be no custom domain: {why}; choose a host that leads to functions alone"
+            );
+            Err(Error::new(Code::InUse, message))
+        }
+    }
 }
 
 /// Whatever ends TLS needs a certificate's id.

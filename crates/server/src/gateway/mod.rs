@@ -51,6 +51,7 @@ use crate::access::{Access, Principal};
 use crate::buckets::Shelf;
 use crate::clock;
 use crate::driver::Driver;
+use crate::hosts::ApiHosts;
 use crate::invoke::Ingest;
 use crate::lineage::Depth;
 use crate::provisioner::Provisioner;
@@ -72,6 +73,8 @@ pub(crate) struct Gateway {
     pub(crate) object_triggers: ObjectTriggers,
     /// Where functions' URLs are.
     pub(crate) addresses: Arc<Addresses>,
+    /// Hosts that no custom domain can have.
+    pub(crate) hosts: Arc<ApiHosts>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
@@ -309,6 +312,10 @@ impl Gateway {
             body,
         };
         let call = Call::parse(raw).map_err(|e| ("", e))?;
+        let operators = call.version == crate::operator::VERSION;
+        if operators && from.inside {
+            return Err(("", operator::not_from_here()));
+        }
         let principal = self
             .access
             .authenticate(&call, from.address)
@@ -326,7 +333,7 @@ impl Gateway {
             inside: from.inside,
             secure: from.secure,
         };
-        if call.version == crate::operator::VERSION {
+        if operators {
             return self.operate(&call, caller, shown).await;
         }
         let action = known_action(&call).map_err(|e| ("", e))?;

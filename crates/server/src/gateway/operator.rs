@@ -21,8 +21,7 @@ impl Gateway {
         shown: &str,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
         if caller.principal.is_bound() || caller.inside {
-            let message = "only an account's root key, and none from inside a function, cares for keys and roles";
-            return Err(("", Error::new(Code::UnauthorizedOperation, message)));
+            return Err(("", not_from_here()));
         }
         macro_rules! serve {
             ($($action:ident,)*) => {
@@ -78,6 +77,13 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Says who has no access to the operator's API.
+pub(super) fn not_from_here() -> Error {
+    let message =
+        "only an account's root key, and none from inside a function, cares for keys and roles";
+    Error::new(Code::UnauthorizedOperation, message)
 }
 
 fn operators_alone(caller: Caller<'_>) -> Result<(), Error> {

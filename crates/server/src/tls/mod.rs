@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 pub(crate) use self::authority::{CA, DIRECTORY};
 pub(crate) use self::listener::TlsListener;
+use crate::hosts::CertificateNames;
 
 /// How often it is looked whether files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -63,11 +64,13 @@ pub(crate) enum TlsError {
     },
     #[error("the local authority in {path}: {why}; remove the directory to have a new one made")]
     Authority { path: String, why: String },
+    #[error("the certificate's names cannot be read: {why}; use one of X.509 version 3")]
+    Names { why: String },
     #[error("TLS: {0}")]
     Library(#[from] rustls::Error),
 }
 
-/// Wraps a listener.
+/// Wraps a listener. The certificate's names are kept up to date.
 ///
 /// # Errors
 /// A certificate that cannot be used.
@@ -75,11 +78,13 @@ pub(crate) fn open(
     listener: TcpListener,
     settings: &TlsSettings,
     data: &Path,
+    names: CertificateNames,
 ) -> Result<TlsListener, TlsError> {
     let maker = Maker {
         source: settings.source.clone(),
         directory: data.join(DIRECTORY),
         listen: settings.listen.ip(),
+        names,
     };
     let current = Arc::new(Current(RwLock::new(Arc::new(maker.make()?))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -134,6 +139,7 @@ struct Maker {
     source: Source,
     directory: PathBuf,
     listen: IpAddr,
+    names: CertificateNames,
 }
 
 impl Maker {
@@ -154,10 +160,16 @@ impl Maker {
     }
 
     fn make(&self) -> Result<CertifiedKey, TlsError> {
-        match &self.source {
-            Source::Files { cert, key } => from_files(cert, key),
-            Source::Authority => authority::certificate(&self.directory, self.listen),
-        }
+        let made = match &self.source {
+            Source::Files { cert, key } => from_files(cert, key)?,
+            Source::Authority => authority::certificate(&self.directory, self.listen)?,
+        };
+        let own = made.end_entity_cert()?;
+        let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {
+            why: why.to_string(),
+        })?;
+        self.names.set(read.valid_dns_names());
+        Ok(made)
     }
 }
 

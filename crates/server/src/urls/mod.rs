@@ -36,6 +36,7 @@ use self::event::{By, Seen};
 pub(crate) use self::front::Front;
 use crate::access::Access;
 use crate::clock;
+use crate::hosts::ApiHosts;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
 
@@ -43,6 +44,7 @@ use crate::lineage::{Depth, Lineage};
 pub(crate) struct Urls {
     region: String,
     addresses: Arc<Addresses>,
+    hosts: Arc<ApiHosts>,
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
@@ -99,6 +101,7 @@ impl Urls {
     pub(crate) fn new(
         region: String,
         addresses: Arc<Addresses>,
+        hosts: Arc<ApiHosts>,
         limits: Arc<Limits>,
         catalog: Catalog,
         ingest: Ingest,
@@ -107,6 +110,7 @@ impl Urls {
         Self {
             region,
             addresses,
+            hosts,
             limits,
             catalog,
             ingest,
@@ -123,14 +127,18 @@ impl Urls {
         let of_service = |id: &str, account: Option<&str>, path: &str| {
             self.of_service(id, account, path, request.method(), request.headers())
         };
-        if self.addresses.covers(&host) {
+        // A host that the operator named as the API's is nothing else.
+        if self.addresses.covers(&host) && !self.hosts.names(&host) {
             let (account, id) = self.addresses.read_host(&host).unwrap_or_default();
             return Some(match is_service(id) {
                 true => of_service(id, Some(account), path),
                 false => self.of_url(id, Some(account), None),
             });
         }
-        if let Some(domain) = self.catalog.domain(&host) {
+        // Domains that older versions stored may have a host of the API's: it wins.
+        if let Some(domain) = self.catalog.domain(&host)
+            && self.hosts.reserves(&host).is_none()
+        {
             return Some(of_domain(&domain.value, path));
         }
         let (id, below) = read_path(path)?;

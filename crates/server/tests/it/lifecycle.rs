@@ -214,6 +214,7 @@ fn a_client_that_goes_away_does_not_end_its_request() {
         service: "scf",
         host: &client.host(),
         content_type: "application/json",
+        headers: &[],
         payload: body.as_bytes(),
         timestamp: now,
     });

@@ -218,6 +218,7 @@ fn hosts_are_taken_as_the_clients_sign_them() {
             service,
             host,
             content_type: "application/json",
+            headers: &[],
             payload: b"{}",
             timestamp: now,
         })

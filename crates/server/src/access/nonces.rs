@@ -1,0 +1,216 @@
+//! Nonces that were used: each makes one request of the operator's API good, also across a restart.
+//!
+//! A nonce is forgotten when the request's timestamp has left the window, since the request is too old then. A key has a bounded
+//! number of them at a time. A small file holds them, so that a restart forgets none; it is not synced, so that a loss of power may
+//! lose the last ones.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+/// Nonces of one key within the window.
+const OF_A_KEY: usize = 4096;
+/// Lines of the file before it is written anew.
+const LINES: usize = 65_536;
+
+/// The used nonces of all keys.
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    file: File,
+    lines: usize,
+    keys: HashMap<String, HashMap<u128, i64>>,
+}
+
+/// Why a nonce is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotFresh {
+    Used,
+    /// The key has used as many as are remembered.
+    Many,
+}
+
+impl Nonces {
+    /// Reads what a file holds, and goes on with it. `now` is Unix time in seconds.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub(crate) fn open(path: &Path, now: i64) -> io::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let mut keys: HashMap<String, HashMap<u128, i64>> = HashMap::new();
+        // The last line may be half a one.
+        for (until, key, nonce) in text.lines().filter_map(parse) {
+            if until >= now {
+                keys.entry(key).or_default().insert(nonce, until);
+            }
+        }
+        let (file, lines) = write_anew(path, &keys)?;
+        let state = State {
+            path: path.to_owned(),
+            file,
+            lines,
+            keys,
+        };
+        Ok(Self {
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Takes a nonce of a key, which is remembered until a time.
+    ///
+    /// # Errors
+    /// [`NotFresh`].
+    pub(super) fn take(
+        &self,
+        key: &str,
+        nonce: &str,
+        until: i64,
+        now: i64,
+    ) -> Result<(), NotFresh> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let nonce = short(nonce);
+        if !state.keys.contains_key(key) {
+            state.forget(now);
+        }
+        let used = state.keys.entry(key.to_owned()).or_default();
+        if used.contains_key(&nonce) {
+            return Err(NotFresh::Used);
+        }
+        if used.len() >= OF_A_KEY {
+            used.retain(|_, until| *until >= now);
+        }
+        if used.len() >= OF_A_KEY {
+            return Err(NotFresh::Many);
+        }
+        used.insert(nonce, until);
+        if let Err(error) = state.record(until, key, nonce, now) {
+            // Who cares for an installation must be able to, also when its disk is full.
+            warn!(%error, "a used nonce could not be written down; a restart within the signature window forgets it");
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn record(&mut self, until: i64, key: &str, nonce: u128, now: i64) -> io::Result<()> {
+        if self.lines >= LINES {
+            self.forget(now);
+            (self.file, self.lines) = write_anew(&self.path, &self.keys)?;
+            return Ok(());
+        }
+        self.lines += 1;
+        self.file.write_all(line(until, key, nonce).as_bytes())
+    }
+
+    fn forget(&mut self, now: i64) {
+        self.keys.retain(|_, used| {
+            used.retain(|_, until| *until >= now);
+            !used.is_empty()
+        });
+    }
+}
+
+fn write_anew(
+    path: &Path,
+    keys: &HashMap<String, HashMap<u128, i64>>,
+) -> io::Result<(File, usize)> {
+    let aside = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    let mut text = String::new();
+    let mut lines = 0;
+    for (key, used) in keys {
+        for (nonce, until) in used {
+            text.push_str(&line(*until, key, *nonce));
+            lines += 1;
+        }
+    }
+    file.write_all(text.as_bytes())?;
+    fs::rename(aside, path)?;
+    Ok((file, lines))
+}
+
+fn line(until: i64, key: &str, nonce: u128) -> String {
+    format!("{until} {key} {nonce:032x}\n")
+}
+
+fn parse(line: &str) -> Option<(i64, String, u128)> {
+    let mut words = line.split(' ');
+    let (until, key, nonce) = (words.next()?, words.next()?, words.next()?);
+    let whole = nonce.len() == 32 && words.next().is_none();
+    let nonce = u128::from_str_radix(nonce, 16).ok().filter(|_| whole)?;
+    Some((until.parse().ok()?, key.to_owned(), nonce))
+}
+
+/// What stands for a nonce: 16 bytes of its digest.
+fn short(nonce: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(nonce).into();
+    digest
+        .iter()
+        .take(16)
+        .fold(0, |value, byte| value << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_good_once_for_each_key_until_its_time_is_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("nonces");
+        let nonces = Nonces::open(&path, 0).expect("opened");
+        assert_eq!(nonces.take("a", "one", 10, 0), Ok(()));
+        assert_eq!(nonces.take("a", "one", 10, 5), Err(NotFresh::Used));
+        assert_eq!(nonces.take("b", "one", 10, 5), Ok(()));
+        // A new process knows them, also after a torn line.
+        fs::write(
+            &path,
+            fs::read_to_string(&path).expect("text") + "99 c 0123",
+        )
+        .expect("written");
+        let nonces = Nonces::open(&path, 9).expect("opened");
+        assert_eq!(nonces.take("a", "one", 10, 9), Err(NotFresh::Used));
+        assert_eq!(nonces.take("a", "two", 20, 9), Ok(()));
+        let nonces = Nonces::open(&path, 11).expect("opened");
+        assert_eq!(nonces.take("a", "one", 30, 11), Ok(()));
+        assert_eq!(nonces.take("a", "two", 30, 11), Err(NotFresh::Used));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_key_and_freed_with_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let nonces = Nonces::open(&directory.path().join("nonces"), 0).expect("opened");
+        for number in 0..OF_A_KEY {
+            assert_eq!(nonces.take("a", &number.to_string(), 10, 0), Ok(()));
+        }
+        assert_eq!(nonces.take("a", "more", 10, 10), Err(NotFresh::Many));
+        assert_eq!(nonces.take("b", "more", 10, 10), Ok(()));
+        assert_eq!(nonces.take("a", "more", 20, 11), Ok(()));
+        nonces.take("c", "one", 20, 12).expect("taken");
+        let state = nonces.state.lock().expect("a lock");
+        assert_eq!(
+            state.keys.len(),
+            2,
+            "b's are forgotten when another key comes"
+        );
+    }
+}

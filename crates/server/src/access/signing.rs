@@ -1,0 +1,92 @@
+//! What a signature must cover, by the API that a request is for and the key that signs.
+//!
+//! Official SDKs sign the host, the content type and the body, so the action of a captured request can be exchanged. The
+//! operator's API, whose actions make keys, does not take that: its requests are signed for a service of their own, whole, and
+//! once.
+
+use scf::{Call, Code, Error};
+
+use crate::operator;
+
+/// What changes the meaning of a request without being part of its body.
+const MEANING: [&str; 3] = ["x-tc-action", "x-tc-version", "x-tc-timestamp"];
+/// The same, where a request has them.
+const OPTIONAL: [&str; 2] = ["x-tc-region", "x-tc-token"];
+/// The header with what is used once.
+pub(super) const NONCE: &str = "x-tc-nonce";
+const NONCE_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Checks what a request of the operator's API must have signed; returns its nonce, in lower case.
+///
+/// # Errors
+/// `AuthFailure.SignatureFailure` or `MissingParameter`, naming what to sign.
+pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
+    let service = operator::SERVICE;
+    if call.service() != Some(service) {
+        let message = format!(
+            "version {} is signed with TC3-HMAC-SHA256 for the service {service}, as Credential=<id>/<date>/{service}/tc3_request; \
+             a signature for another service is not taken",
+            operator::VERSION
+        );
+        return Err(refused(message));
+    }
+    let nonce = call.header(NONCE).ok_or_else(|| {
+        let message = "header X-TC-Nonce is missing; send 16 to 64 letters and digits that no other request has, and sign them";
+        Error::new(Code::MissingParameter, message)
+    })?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if !NONCE_LENGTH.contains(&nonce.len()) || !nonce.bytes().all(plain) {
+        let shown: String = nonce.chars().take(80).collect();
+        let message = format!(
+            "header X-TC-Nonce: {shown:?} is not allowed; 16 to 64 letters, digits, - and _ are"
+        );
+        return Err(Error::new(Code::InvalidParameter, message));
+    }
+    check_signed(call, MEANING.iter().chain([&NONCE]))?;
+    // Signatures are also taken over headers in lower case, so that case makes no other nonce.
+    Ok(nonce.to_ascii_lowercase())
+}
+
+/// Checks that a request of another API is not signed for the operator's.
+///
+/// # Errors
+/// `AuthFailure.SignatureFailure`.
+pub(super) fn check_service(call: &Call<'_>) -> Result<(), Error> {
+    if call.service() == Some(operator::SERVICE) {
+        let message = format!(
+            "the signature is for the service {}, which has version {} alone",
+            operator::SERVICE,
+            operator::VERSION
+        );
+        return Err(refused(message));
+    }
+    Ok(())
+}
+
+fn check_signed<'n>(
+    call: &Call<'_>,
+    needed: impl Iterator<Item = &'n &'n str>,
+) -> Result<(), Error> {
+    let sent = OPTIONAL.iter().filter(|name| call.header(name).is_some());
+    let open: Vec<&str> = needed
+        .chain(sent)
+        .copied()
+        .filter(|name| !call.signs(name))
+        .collect();
+    if !open.is_empty() {
+        let message = format!(
+            "SignedHeaders must cover {}, too; this key or API takes no request whose action could be exchanged",
+            open.join(", ")
+        );
+        return Err(refused(message));
+    }
+    if !call.is_body_signed() {
+        let message = "the body must be signed; leave X-TC-Content-SHA256: UNSIGNED-PAYLOAD away";
+        return Err(refused(message.to_owned()));
+    }
+    Ok(())
+}
+
+fn refused(message: String) -> Error {
+    Error::new(Code::SignatureFailure, message)
+}

@@ -1,0 +1,282 @@
+//! Hosts that are the installation's own: its API, its buckets and functions' URLs.
+//!
+//! A request to one of them never goes to a custom domain, and no account can register one. What is reserved follows from the
+//! configuration and the served certificate alone, so a domain that an older version stored loses to it, too.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sandbox::network::API_NAME;
+
+use crate::urls::host_name;
+
+/// Domains of the cloud whose clients virga serves: SDKs, command lines and agents have names below them built in.
+const CLOUD: &[&str] = &[
+    "cloud.tencent.com",
+    "myqcloud.com",
+    "qcloud.com",
+    "tencentcloud.com",
+    "tencentcloudapi.com",
+    "tencentcos.cn",
+    "tencentcos.com",
+    "tencentcs.com",
+    "tencentscf.com",
+    "tencentyun.com",
+];
+
+/// The installation's own hosts.
+#[derive(Debug, Default)]
+pub(crate) struct ApiHosts {
+    /// Names by which clients reach the API, as far as the operator wrote them out.
+    names: HashSet<String>,
+    /// The configured patterns.
+    patterns: Vec<HostPattern>,
+    /// Domains of buckets and URLs, which are reserved with all below them.
+    zones: Vec<String>,
+    certificate: CertificateNames,
+}
+
+/// Why no custom domain can have a host's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    Api,
+    Certificate,
+    Inside,
+    Zone,
+    Cloud,
+    Address,
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Api => "it is a host of this installation's API",
+            Self::Certificate => "the certificate of this installation's API names it",
+            Self::Inside => "functions reach the API by it",
+            Self::Zone => "hosts of buckets and of functions' URLs lie there",
+            Self::Cloud => "clients have it built in as a host of the cloud's APIs",
+            Self::Address => "it reads as an address",
+        })
+    }
+}
+
+impl ApiHosts {
+    /// Collects the hosts: configured patterns, the public URL, the domains of buckets and URLs, and the certificate's names.
+    pub(crate) fn new<'a>(
+        patterns: &[HostPattern],
+        public_url: Option<&str>,
+        zones: impl IntoIterator<Item = &'a str>,
+        certificate: CertificateNames,
+    ) -> Self {
+        let written = patterns.iter().filter_map(|pattern| match pattern {
+            HostPattern::Exact(name) => Some(name.clone()),
+            HostPattern::Below(_) | HostPattern::Any => None,
+        });
+        Self {
+            names: written.chain(public_url.map(canonical)).collect(),
+            patterns: patterns.to_vec(),
+            zones: zones.into_iter().map(canonical).collect(),
+            certificate,
+        }
+    }
+
+    /// Whether the operator wrote out this host as one of the API's; such a host is not even a function's URL.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.names.contains(host)
+    }
+
+    /// Returns why a host, in lower case and without a port, can be no custom domain; `None` when it can.
+    pub(crate) fn reserves(&self, host: &str) -> Option<Reserved> {
+        if is_address(host) {
+            Some(Reserved::Address)
+        } else if self.names(host) || self.patterns.iter().any(|pattern| pattern.covers(host)) {
+            Some(Reserved::Api)
+        } else if is_at_or_below(host, API_NAME) {
+            Some(Reserved::Inside)
+        } else if self.zones.iter().any(|zone| is_at_or_below(host, zone)) {
+            Some(Reserved::Zone)
+        } else if CLOUD.iter().any(|zone| is_at_or_below(host, zone)) {
+            Some(Reserved::Cloud)
+        } else if self.certificate.cover(host) {
+            Some(Reserved::Certificate)
+        } else {
+            None
+        }
+    }
+}
+
+/// The DNS names of the certificate that is served now. Clones share them; a renewed certificate replaces them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CertificateNames(Arc<RwLock<Vec<HostPattern>>>);
+
+impl CertificateNames {
+    pub(crate) fn set<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let names = names.into_iter().filter_map(|name| name.parse().ok());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names.collect();
+    }
+
+    fn cover(&self, host: &str) -> bool {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        names.iter().any(|name| match name {
+            // In a certificate a `*` stands for one label.
+            HostPattern::Below(zone) => {
+                is_at_or_below(host, zone)
+                    && host
+                        .split_once('.')
+                        .is_some_and(|(_, parent)| parent == zone)
+            }
+            name => name.covers(host),
+        })
+    }
+}
+
+/// Hosts, as an operator names them: `example.com`, `*.example.com` for all below it, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostPattern {
+    Exact(String),
+    Below(String),
+    Any,
+}
+
+impl HostPattern {
+    /// Whether a host, in lower case and without a port, is one of them.
+    pub(crate) fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            Self::Below(zone) => host != zone && is_at_or_below(host, zone),
+            Self::Any => true,
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let (below, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        let name = canonical(name);
+        let label = |label: &str| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if !name.split('.').all(label) {
+            return Err(());
+        }
+        Ok(match below {
+            true => Self::Below(name),
+            false => Self::Exact(name),
+        })
+    }
+}
+
+/// A host as DNS has it: without scheme, port and trailing dots, in lower case, other alphabets as `xn--…`.
+fn canonical(host: &str) -> String {
+    let name = host_name(host);
+    idna::domain_to_ascii(&name).unwrap_or(name)
+}
+
+/// Whether each `xn--` label of a name is what its text is written as; another spelling would be taken for the same name.
+pub(crate) fn is_canonical(name: &str) -> bool {
+    idna::domain_to_ascii(name).is_ok_and(|ascii| ascii == name)
+}
+
+fn is_at_or_below(host: &str, zone: &str) -> bool {
+    host.strip_suffix(zone)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Whether clients take a host for an address: browsers do when its last label is a number, also in hexadecimal.
+fn is_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last
+        .strip_prefix("0x")
+        .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    let decimal = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
+    hex || decimal || host.contains(['[', ':'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reserved::{Address, Api, Certificate, Cloud, Inside, Zone};
+    use super::*;
+
+    #[test]
+    fn own_hosts_are_reserved_in_every_spelling_and_others_are_free() {
+        let patterns = ["api.Corp.example:9400.", "*.edge.example", "BÜCHER.example"]
+            .map(|text| text.parse().expect("a pattern"));
+        let certificate = CertificateNames::default();
+        certificate.set(["tls.example", "*.wild.example"]);
+        let zones = ["fn.example.com", "localhost"];
+        let hosts = ApiHosts::new(
+            &patterns,
+            Some("https://Public.example:8443"),
+            zones,
+            certificate.clone(),
+        );
+        let rows = [
+            ("api.corp.example", Some(Api)),
+            ("public.example", Some(Api)),
+            ("a.b.edge.example", Some(Api)),
+            ("xn--bcher-kva.example", Some(Api)),
+            ("edge.example", None),
+            ("notapi.corp.example", None),
+            ("tls.example", Some(Certificate)),
+            ("a.wild.example", Some(Certificate)),
+            ("a.b.wild.example", None),
+            ("wild.example", None),
+            ("virga.internal", Some(Inside)),
+            ("buckets.virga.internal", Some(Inside)),
+            ("fn.example.com", Some(Zone)),
+            ("1-x.ap-guangzhou.fn.example.com", Some(Zone)),
+            ("anything.localhost", Some(Zone)),
+            ("scf.tencentcloudapi.com", Some(Cloud)),
+            ("photos-1.cos.ap-guangzhou.myqcloud.com", Some(Cloud)),
+            ("metadata.tencentyun.com", Some(Cloud)),
+            ("nottencentcloudapi.com", None),
+            ("127.0.0.1", Some(Address)),
+            ("127.0.0.0x1", Some(Address)),
+            ("a.0x", Some(Address)),
+            ("[::1]", Some(Address)),
+            ("shop.example.com", None),
+        ];
+        for (host, expected) in rows {
+            assert_eq!(hosts.reserves(host), expected, "{host}");
+        }
+        assert!(hosts.names("api.corp.example") && hosts.names("public.example"));
+        assert!(!hosts.names("a.b.edge.example"));
+        certificate.set(["renewed.example"]);
+        assert_eq!(hosts.reserves("tls.example"), None);
+        assert_eq!(hosts.reserves("renewed.example"), Some(Certificate));
+    }
+
+    #[test]
+    fn patterns_are_names_with_or_without_a_star_in_front() {
+        for bad in ["", "a..b", "a.*.b", "*x.b", "a/b c", "*."] {
+            assert_eq!(bad.parse::<HostPattern>(), Err(()), "{bad}");
+        }
+        let below: HostPattern = "*.Example.com".parse().expect("a pattern");
+        assert!(below.covers("a.example.com") && below.covers("a.b.example.com"));
+        assert!(!below.covers("example.com") && !below.covers("badexample.com"));
+        assert!(HostPattern::Any.covers("anything.example"));
+    }
+
+    #[test]
+    fn punycode_that_stands_for_plain_text_is_no_name() {
+        for good in ["shop.example.com", "xn--bcher-kva.example"] {
+            assert!(is_canonical(good), "{good}");
+        }
+        for bad in ["xn--api-.example", "xn--a.example", "xn--.example"] {
+            assert!(!is_canonical(bad), "{bad}");
+        }
+    }
+}
