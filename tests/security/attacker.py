@@ -551,6 +551,144 @@ def open_a_socket_to_the_kernels_ciphers(event):
     return socket.socket(38, socket.SOCK_SEQPACKET)
 
 
+def refused_socket(name, family, kind, protocol, maker=socket.socket):
+    def run(event):
+        maker(family, kind, protocol)
+        return "opened"
+
+    run.__name__ = name
+    attempt("EPERM")(run)
+
+
+INET, INET6, NETLINK, UNIX = 2, 10, 16, 1
+STREAM, DATAGRAM, RAW, PACKETS = 1, 2, 3, 5
+FLAGS = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+for family, name in ((INET, "4"), (INET6, "6")):
+    refused_socket("open_a_multipath_socket_" + name, family, STREAM, 262)
+    refused_socket("open_a_multipath_socket_with_flags_" + name, family, STREAM | FLAGS, 262)
+    refused_socket("open_a_light_datagram_socket_" + name, family, DATAGRAM, 136)
+    refused_socket("open_an_association_" + name, family, STREAM, 132)
+    refused_socket("open_an_association_of_packets_" + name, family, PACKETS, 132)
+    refused_socket("open_a_congested_datagram_socket_" + name, family, 6, 33)
+    refused_socket("open_a_tunnel_" + name, family, DATAGRAM, 115)
+    refused_socket("open_a_shared_memory_socket_" + name, family, STREAM, 256)
+    refused_socket("open_a_socket_for_echoes_" + name, family, DATAGRAM, 1 if family == INET else 58)
+    refused_socket("open_a_raw_socket_with_flags_" + name, family, RAW | FLAGS, 255)
+    refused_socket("open_a_socket_of_no_type_" + name, family, 0, 0)
+    refused_socket("open_an_old_packet_socket_" + name, family, 10, 3)
+for protocol, name in enumerate(["sockets_before", "kept_back", "firewall", "diagnosis", "log", "transforms", "labels", "disks", "names_of_routes",
+                                 "audit", "forwarding", "connections", "netfilter", "addresses_6", "network_of_disks", "events_of_devices",
+                                 "generic", "kept_back_17", "scsi", "encrypted_files", "remote_memory", "ciphers", "smc"]):
+    if protocol:
+        refused_socket("open_a_netlink_socket_for_" + name, NETLINK, RAW, protocol)
+        refused_socket("open_a_netlink_socket_of_datagrams_for_" + name, NETLINK, DATAGRAM | FLAGS, protocol)
+refused_socket("open_a_pair_of_associations", INET, STREAM, 132, socket.socketpair)
+refused_socket("open_a_pair_across_a_cluster", 30, STREAM, 0, socket.socketpair)
+refused_socket("open_a_raw_local_socket", UNIX, RAW, 0)
+
+
+@attempt("all opened")
+def open_the_sockets_that_programs_need(event):
+    for family in (INET, INET6):
+        for kind, protocol in ((STREAM, 6), (DATAGRAM, 17)):
+            for known in (0, protocol):
+                socket.socket(family, kind, known).close()
+                socket.socket(family, kind | FLAGS, known).close()
+    for kind in (STREAM, DATAGRAM, PACKETS):
+        socket.socket(UNIX, kind, 0).close()
+        for end in socket.socketpair(UNIX, kind | FLAGS):
+            end.close()
+    for kind in (RAW, DATAGRAM):
+        socket.socket(NETLINK, kind, 0).close()
+    return "all opened"
+
+
+def set_option(kind, level, option, value):
+    with socket.socket(INET, kind) as probe:
+        probe.setsockopt(level, option, value)
+        return "set"
+
+
+@attempt("EPERM")
+def put_another_protocol_over_a_connection(event):
+    return set_option(STREAM, 6, 31, b"tls")
+
+
+@attempt("EPERM")
+def put_a_filter_into_the_kernel(event):
+    accept = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0xFFFFFFFF))
+    return set_option(DATAGRAM, 1, 26, struct.pack("HxxxxxxQ", 1, ctypes.addressof(accept)))
+
+
+@attempt("EPERM")
+def take_tunnels_apart(event):
+    return set_option(DATAGRAM, 17, 100, struct.pack("i", 2))
+
+
+# --- memory of the kernel's; each holds as much as it can, in a function of 128 MB
+
+MOST = 48 << 20
+
+
+def held_by(sockets):
+    """What the kernel holds for them, as it says itself."""
+    total = 0
+    for one in sockets:
+        received, _, sent, _, _, queued = struct.unpack("6I", one.getsockopt(1, 55, 24))
+        total += received + max(sent, queued)
+    return total
+
+
+def verdict(sockets):
+    total = held_by(sockets)
+    for one in sockets:
+        one.close()
+    return "bounded" if total <= MOST else "held %d MB" % (total >> 20)
+
+
+def fill(sender, size):
+    try:
+        for _ in range(4096):
+            sender.send(b"x" * size)
+    except OSError:  # Full.
+        pass
+
+
+def large(one):
+    one.setblocking(False)
+    one.setsockopt(1, 7, 8 << 20)
+    one.setsockopt(1, 8, 8 << 20)
+    return one
+
+
+@attempt("bounded")
+def hold_memory_in_connections(event):
+    listening = socket.socket()
+    listening.setsockopt(1, 8, 8 << 20)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(8)
+    sockets = [listening]
+    for _ in range(400):
+        sender = socket.create_connection(listening.getsockname())
+        sockets += [sender, listening.accept()[0]]
+        fill(large(sender), 1 << 16)
+    return verdict(sockets)
+
+
+@attempt("bounded")
+def hold_memory_in_datagrams(event):
+    sockets = []
+    for _ in range(400):
+        receiver = large(socket.socket(INET, DATAGRAM))
+        receiver.bind(("127.0.0.1", 0))
+        with socket.socket(INET, DATAGRAM) as sender:
+            sender.connect(receiver.getsockname())
+            for _ in range(16):
+                sender.send(b"x" * 60000)
+        sockets.append(receiver)
+    return verdict(sockets)
+
+
 @attempt("lo,eth0")
 def interfaces(event):
     return ",".join(name for _, name in socket.if_nameindex())

@@ -19,7 +19,8 @@ use crate::{Result, Step};
 /// What an instance may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory, page cache and `/tmp` included, bytes. There is no swap beyond it.
+    /// Memory, page cache and `/tmp` included, bytes. There is no swap beyond it. Buffers of sockets count, or have a limit of their
+    /// own in proportion to this one.
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u32,
@@ -49,6 +50,9 @@ const PERIOD_US: u64 = 100_000;
 /// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
 /// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
 const LONG_PERIOD_US: u64 = 1_000_000;
+
+/// Least of [`buffers`]: a hundred connections' first windows.
+const BUFFERS_MIN: u64 = 16 << 20;
 
 /// Threads for each processor that an instance may use; more of them crowd it.
 const CROWD: u32 = 4;
@@ -430,6 +434,8 @@ impl Slot {
             // One out-of-memory kill ends the whole instance: half a process tree is of no use.
             return write_if_there(&of("memory.oom.group"), 1);
         }
+        // Version 1 counts the buffers of sockets apart from all else, and only in groups that have this limit before the socket.
+        write_if_there(&of("memory.kmem.tcp.limit_in_bytes"), buffers(bytes))?;
         let limit = of("memory.limit_in_bytes");
         let with_swap = of("memory.memsw.limit_in_bytes");
         // The limit with swap may never be below the one without, so the order depends on the direction.
@@ -549,6 +555,11 @@ fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path 
         Version::V1 => &directories[controller],
         Version::V2 => &directories[0],
     }
+}
+
+/// Bytes that the network buffers of an instance may take beside its memory, where they do not count as that.
+fn buffers(memory: u64) -> u64 {
+    (memory / 8).max(BUFFERS_MIN)
 }
 
 /// Version 1's word for a weight: 1024 of them are ordinary, as a weight of 100 is under version 2.

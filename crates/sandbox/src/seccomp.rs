@@ -131,13 +131,33 @@ const NAMESPACES: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// Sockets that a function may open: everything else is a way into the kernel that it does not need.
-const FAMILIES: &[libc::c_int] = &[
-    libc::AF_UNIX,
-    libc::AF_INET,
-    libc::AF_INET6,
-    libc::AF_NETLINK,
+/// Sockets that a function may open: the family, the type, and its protocols. 0 is the one that the type has by itself. Everything
+/// else is a way into the kernel that a function does not need.
+#[rustfmt::skip]
+const SOCKETS: &[(libc::c_int, libc::c_int, &[libc::c_int])] = &[
+    (libc::AF_UNIX, libc::SOCK_STREAM, UNIX),
+    (libc::AF_UNIX, libc::SOCK_DGRAM, UNIX),
+    (libc::AF_UNIX, libc::SOCK_SEQPACKET, UNIX),
+    (libc::AF_INET, libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
+    (libc::AF_INET, libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
+    (libc::AF_INET6, libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
+    (libc::AF_INET6, libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
+    (libc::AF_NETLINK, libc::SOCK_RAW, &[libc::NETLINK_ROUTE]),
+    (libc::AF_NETLINK, libc::SOCK_DGRAM, &[libc::NETLINK_ROUTE]),
 ];
+const UNIX: &[libc::c_int] = &[0, libc::PF_UNIX];
+/// The bits of a socket's type that are the type; others are flags. Source: `SOCK_TYPE_MASK` of the kernel.
+const TYPE_MASK: u64 = 0xf;
+
+/// Options of sockets, by level and number, that load a program or another protocol into the kernel.
+#[rustfmt::skip]
+const SOCKET_OPTIONS: &[(libc::c_int, libc::c_int)] = &[
+    (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER), (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+    (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF), (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_EBPF),
+    (libc::IPPROTO_TCP, libc::TCP_ULP), (libc::IPPROTO_TCP, libc::TCP_REPAIR), (libc::IPPROTO_UDP, UDP_ENCAP),
+];
+/// Source: `linux/udp.h`.
+const UDP_ENCAP: libc::c_int = 100;
 
 /// The compiled filters.
 pub(crate) struct Filters {
@@ -193,11 +213,19 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
         cloning.push(SeccompRule::new(vec![set])?);
     }
     refused.insert(libc::SYS_clone, cloning);
-    let other_family = FAMILIES
+    refused.insert(libc::SYS_socket, sockets_beside(SOCKETS)?);
+    let pairs = SOCKETS
         .iter()
-        .map(|family| SeccompCondition::new(0, Len::Dword, Op::Ne, *family as u64))
-        .collect::<Result<Vec<_>, _>>()?;
-    refused.insert(libc::SYS_socket, vec![SeccompRule::new(other_family)?]);
+        .filter(|(family, ..)| *family == libc::AF_UNIX);
+    let pairs: Vec<_> = pairs.copied().collect();
+    refused.insert(libc::SYS_socketpair, sockets_beside(&pairs)?);
+    let options = SOCKET_OPTIONS.iter().map(|(level, option)| {
+        rule([
+            is(1, Op::Eq, u64::from(level.cast_unsigned())),
+            is(2, Op::Eq, u64::from(option.cast_unsigned())),
+        ])
+    });
+    refused.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
     // Only the ordinary personality, and asking for it: others switch protections of memory off.
     let others =
         [0, 0xffff_ffff].map(|ordinary| SeccompCondition::new(0, Len::Dword, Op::Ne, ordinary));
@@ -213,6 +241,54 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
         program(refused, libc::EPERM)?,
         program(unknown, libc::ENOSYS)?,
     ])
+}
+
+/// Rules that hold for every socket but those: a filter of what is refused can only say what does not fit.
+fn sockets_beside(
+    allowed: &[(libc::c_int, libc::c_int, &[libc::c_int])],
+) -> Result<Vec<SeccompRule>, Failure> {
+    let value = |number: libc::c_int| u64::from(number.cast_unsigned());
+    let is_type = |kind| is(1, Op::MaskedEq(TYPE_MASK), kind);
+    let mut families: Vec<_> = allowed.iter().map(|(family, ..)| *family).collect();
+    families.dedup();
+    let other_family = families
+        .iter()
+        .map(|family| is(0, Op::Ne, value(*family)))
+        .collect::<Vec<_>>();
+    let mut rules = vec![rule(other_family)?];
+    for kind in 0..=TYPE_MASK {
+        let of_this: Vec<_> = allowed
+            .iter()
+            .filter(|(_, known, _)| value(*known) == kind)
+            .collect();
+        if of_this.is_empty() {
+            rules.push(rule([is_type(kind)])?);
+            continue;
+        }
+        for family in &families {
+            let known = of_this.iter().find(|(of, ..)| of == family);
+            let mut conditions = vec![is(0, Op::Eq, value(*family)), is_type(kind)];
+            if let Some((.., protocols)) = known {
+                conditions.extend(protocols.iter().map(|one| is(2, Op::Ne, value(*one))));
+            }
+            rules.push(rule(conditions)?);
+        }
+    }
+    Ok(rules)
+}
+
+/// A condition on the lower half of an argument, which is all of it that the kernel reads of an `int`.
+fn is(argument: u8, op: Op, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, Len::Dword, op, value)
+}
+
+/// A rule that holds where all conditions do.
+fn rule(
+    conditions: impl IntoIterator<Item = Result<SeccompCondition, seccompiler::BackendError>>,
+) -> Result<SeccompRule, Failure> {
+    Ok(SeccompRule::new(
+        conditions.into_iter().collect::<Result<_, _>>()?,
+    )?)
 }
 
 fn program(
