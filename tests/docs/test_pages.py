@@ -66,8 +66,10 @@ def test_every_command_does_what_the_page_says(page, tmp_path):
         return
     token, sources = "a-storage-elsewhere", tmp_path / "sources.toml"
     sources.write_text('[minio]\ntoken = "%s"\n' % token)
-    # Dependencies come by the host's own way, which may be a proxy.
+    # Dependencies come by the host's own way, which may be a proxy, and from the index that the tests are told.
     flags = ("--network", "internal", "--install-network", "host", "--tls-listen", "127.0.0.1:0", "--event-sources", str(sources))
+    if os.environ.get("PIP_INDEX_URL"):
+        flags += ("--install-index", os.environ["PIP_INDEX_URL"])
     server = Server(tmp_path / "data", "docs", flags)
     work = tmp_path / "work"
     shutil.copytree(os.path.join(ROOT, "examples"), work / "examples")

@@ -221,6 +221,7 @@ pub(crate) async fn up(
     );
     let install = InstallSettings {
         timeout: config.install_timeout,
+        index: config.install_index.as_ref().map(|index| index.url.clone()),
         directories: config.install_directories.clone(),
         host_network: config.install_on_host_network,
     };

@@ -4,6 +4,7 @@
 //! problems are found before anything starts.
 
 mod buckets;
+mod index;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use sandbox::Isolation;
 use sandbox::network::{Block, Plan};
 
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
+pub(crate) use self::index::PackageIndex;
 use crate::access::{RateLimits, parse_rates};
 use crate::hosts::HostPattern;
 use crate::lineage::Depth;
@@ -226,10 +228,16 @@ const OPTIONS: &[Opt] = &[
         "Longest installation of a package's dependencies",
     ),
     opt(
+        "install_index",
+        "URL",
+        "",
+        "Package index that dependencies are installed from; else pip's own, https://pypi.org/simple",
+    ),
+    opt(
         "install_directories",
         "PATHS",
         "",
-        "Directories of the host that pip may read, as one with wheels, separated by commas",
+        "Directories of the host in which pip finds packages, as wheels, and which it may read, separated by commas",
     ),
     opt(
         "install_network",
@@ -453,6 +461,7 @@ pub(crate) struct Config {
     pub(crate) uid_count: u32,
     pub(crate) cgroup: String,
     pub(crate) install_timeout: Duration,
+    pub(crate) install_index: Option<PackageIndex>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
     pub(crate) network: Reaches,
@@ -686,6 +695,7 @@ impl Told {
             uid_count,
             cgroup: self.cgroup(),
             install_timeout: self.seconds("install_timeout"),
+            install_index: self.package_index(),
             install_directories: self.paths("install_directories"),
             install_on_host_network: self
                 .one_of("install_network", &[("functions", false), ("host", true)]),

@@ -22,31 +22,23 @@ use crate::{Interpreter, Worker, python, tool};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
-/// The host's settings of pip, which hold here, too.
-const PIP_CONFIG: &str = "/etc/pip.conf";
+/// The authorities that the host trusts, by which an index of the operator's may be certified. pip brings its own.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Longest wait of pip's for the next bytes, seconds. The whole run is bounded besides.
+const PIP_TIMEOUT: &str = "60";
 /// How often the size of what was installed is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of pip's output that are kept: its end says what came of it.
 const LOG_KEPT: usize = 16 << 10;
-/// Variables of virga's own that pip gets: where packages come from, and whom to trust.
-const PASSED_ON: &[&str] = &[
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-];
 
 /// How dependencies are installed.
 #[derive(Clone, Debug)]
 pub struct InstallSettings {
     /// Longest run.
     pub timeout: Duration,
-    /// Directories of the host that pip may read, as one with wheels.
+    /// The index that packages come from; pip's own where there is none.
+    pub index: Option<String>,
+    /// Directories of the host in which pip finds packages, and which it may read.
     pub directories: Vec<PathBuf>,
     /// Whether pip has the host's own network, and all that it reaches, instead of functions'.
     pub host_network: bool,
@@ -147,12 +139,7 @@ impl Worker {
         interpreter: &Interpreter,
         settings: &InstallSettings,
     ) -> RunSpec {
-        let read: Vec<&Path> = settings
-            .directories
-            .iter()
-            .map(PathBuf::as_path)
-            .chain(Some(Path::new(PIP_CONFIG)).filter(|path| path.exists()))
-            .collect();
+        let read: Vec<&Path> = settings.directories.iter().map(PathBuf::as_path).collect();
         let (code, tmp, view) = if self.isolated() {
             let mut binds = vec![Bind {
                 source: aside.to_owned(),
@@ -170,7 +157,7 @@ impl Worker {
         };
         let list = format!("{code}/requirements.txt");
         let program = interpreter.program.to_string_lossy();
-        let args = [
+        let mut args = vec![
             program.as_ref(),
             "-m",
             "pip",
@@ -181,26 +168,42 @@ impl Worker {
             "--no-warn-script-location",
             "--progress-bar",
             "off",
+            "--timeout",
+            PIP_TIMEOUT,
             "--target",
             &code,
             "--upgrade",
             "-r",
             &list,
         ];
-        let own = [
+        if Path::new(AUTHORITIES).exists() {
+            args.extend(["--cert", AUTHORITIES]);
+        }
+        if let Some(index) = &settings.index {
+            args.extend(["--index-url", index]);
+        }
+        let directories: Vec<_> = settings
+            .directories
+            .iter()
+            .map(|path| path.to_string_lossy())
+            .collect();
+        for directory in &directories {
+            args.extend(["--find-links", directory]);
+        }
+        // Nothing of virga's own environment: what the operator has told pip there may be a secret.
+        let env = [
             "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
             format!("HOME={tmp}"),
             "LANG=C.UTF-8".to_owned(),
             format!("TMPDIR={tmp}"),
+            // No file is read for pip's settings, either.
+            "PIP_CONFIG_FILE=/dev/null".to_owned(),
         ];
-        let passed = std::env::vars()
-            .filter(|(name, _)| PASSED_ON.contains(&name.as_str()) || name.starts_with("PIP_"))
-            .map(|(name, value)| format!("{name}={value}"));
         RunSpec {
             view,
             program: Program {
-                args: args.map(str::to_owned).to_vec(),
-                env: own.into_iter().chain(passed).collect(),
+                args: args.into_iter().map(str::to_owned).collect(),
+                env: env.to_vec(),
             },
             directory: code.into(),
             uid: user,

@@ -272,3 +272,54 @@ fn code_is_compiled_once_when_it_is_published() {
             .is_some_and(|path| path.starts_with("/var/user/pkg/__pycache__/deep.cpython-3"))
     );
 }
+
+/// What a build sees of the operator's, told by what it builds.
+#[test]
+fn a_build_sees_nothing_of_the_operators_environment() {
+    let secrets = [
+        (
+            "PIP_INDEX_URL",
+            "http://user:secret-of-the-index@127.0.0.1:1/simple",
+        ),
+        (
+            "PIP_EXTRA_INDEX_URL",
+            "http://user:secret-of-another@127.0.0.1:1/simple",
+        ),
+        ("HTTPS_PROXY", "http://user:secret-of-the-proxy@127.0.0.1:1"),
+        ("REQUESTS_CA_BUNDLE", "/secret-path"),
+        ("VIRGA_MASTER_KEY_NOTE", "secret-note"),
+        ("AWS_SECRET_ACCESS_KEY", "secret-of-the-cloud"),
+    ];
+    let environment = secrets.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = testkit::Options {
+        environment: environment.to_vec(),
+        ..testkit::Options::default()
+    };
+    let server = testkit::Server::with(crate::VIRGA, options);
+    let client = server.client();
+    let telling = BACKEND.replace(
+        "\"VALUE = 42\\n\"",
+        "'VALUE = ' + repr([dict(os.environ), open('/proc/self/environ').read(), os.path.exists('/etc/pip.conf')])",
+    );
+    let files = [
+        (
+            "index.py",
+            "import dependency\ndef main_handler(e, c):\n    return dependency.VALUE\n",
+        ),
+        ("requirements.txt", "./source\n"),
+        (
+            "source/pyproject.toml",
+            "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        ),
+        ("source/backend.py", &telling),
+    ];
+    client.ok("CreateFunction", &json!({
+        "FunctionName": "sees", "Runtime": "Python3.9", "InstallDependency": "TRUE", "Code": {"ZipFile": package(&files)},
+    }));
+    let shown = client.settled("sees");
+    assert_eq!(shown["Status"], "Active", "{shown}");
+    let seen = client.answer("sees", &json!({}));
+    assert!(seen[0]["PATH"].is_string(), "{seen}");
+    assert!(!seen.to_string().contains("secret"), "{seen}");
+    assert_eq!(seen[2], false, "{seen}");
+}

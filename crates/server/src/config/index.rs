@@ -1,0 +1,106 @@
+//! The package index that builds install from, and the credentials of it that no build sees.
+
+use std::fmt;
+
+use super::Told;
+
+/// A package index of the operator's.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PackageIndex {
+    /// Where it is, without credentials, and without a `/` at its end.
+    pub(crate) url: String,
+    /// A user name and a password.
+    pub(crate) credentials: Option<(String, String)>,
+}
+
+/// Never shows the credentials.
+impl fmt::Debug for PackageIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PackageIndex")
+            .field("url", &self.url)
+            .field("credentials", &self.credentials.is_some())
+            .finish()
+    }
+}
+
+const ALLOWED: &str =
+    "the URL of a package index, as https://host/simple, without a user name and a password, is";
+
+impl Told {
+    pub(super) fn package_index(&mut self) -> Option<PackageIndex> {
+        let (url, source) = self.raw("install_index");
+        if url.is_empty() {
+            return None;
+        }
+        // Builds would see them.
+        let index = read(&url).filter(|index| index.credentials.is_none());
+        if index.is_none() {
+            // What was given may hold a password.
+            self.problem(
+                "install_index",
+                "a value that is not shown",
+                &source,
+                ALLOWED,
+            );
+        }
+        index
+    }
+}
+
+/// Reads a URL with or without credentials.
+fn read(url: &str) -> Option<PackageIndex> {
+    let parsed: axum::http::Uri = url.parse().ok()?;
+    let scheme = parsed
+        .scheme_str()
+        .filter(|s| ["http", "https"].contains(s))?;
+    let authority = parsed.authority()?;
+    let (user, host) = match authority.as_str().rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority.as_str()),
+    };
+    if parsed.query().is_some() || parsed.host()?.is_empty() {
+        return None;
+    }
+    let credentials = match user {
+        Some(user) => {
+            let (name, password) = user.split_once(':').unwrap_or((user, ""));
+            Some((decoded(name)?, decoded(password)?))
+        }
+        None => None,
+    };
+    let path = parsed.path().trim_end_matches('/');
+    Some(PackageIndex {
+        url: format!("{scheme}://{host}{path}"),
+        credentials,
+    })
+}
+
+/// Text without its %-escapes.
+fn decoded(text: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_taken_out_of_the_url_and_are_never_shown() {
+        let with = read("https://us%40er:p%3Aw@index.example:8443/a/simple/").expect("an index");
+        assert_eq!(with.url, "https://index.example:8443/a/simple");
+        assert_eq!(with.credentials, Some(("us@er".into(), "p:w".into())));
+        assert!(!format!("{with:?}").contains("p:w"));
+        let without = read("http://10.0.0.1/simple").expect("an index");
+        assert_eq!(without.url, "http://10.0.0.1/simple");
+        assert_eq!(without.credentials, None);
+        for bad in [
+            "index",
+            "ftp://host/simple",
+            "/simple",
+            "https://h/s?token=x",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}
