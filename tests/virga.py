@@ -53,7 +53,7 @@ class Server:
 
     def cli(self, *arguments, check=True):
         """Runs virga's command line where the server is; gives what it printed."""
-        environment = dict(os.environ, VIRGA_DATA=self.data, VIRGA_ENDPOINT="http://" + self.address)
+        environment = dict(os.environ, VIRGA_DATA=self.data, VIRGA_ENDPOINT="http://" + self.address, XDG_STATE_HOME=self.data + ".state")
         done = subprocess.run(self.prefix + [os.environ["VIRGA"]] + list(arguments), env=environment, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=60)
         assert done.returncode == 0 or not check, (arguments, done.stdout, done.stderr)

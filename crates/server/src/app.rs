@@ -1,9 +1,9 @@
 //! `virga up`: the recipe that puts the parts together, and the same backwards.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -558,10 +558,25 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
         .open(data.join("lock"))
         .map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            close_to_others(data).map_err(failed)?;
+            Ok(lock)
+        }
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(path)),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Closes a data directory that was open to other users: packages, logs and events in it are not theirs to read.
+fn close_to_others(data: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(data)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let closed = mode & 0o700;
+        std::fs::set_permissions(data, Permissions::from_mode(closed))?;
+        let (data, mode) = (data.display(), format!("{mode:04o}"));
+        warn!(%data, was = mode, "the data directory was open to other users; it is closed to them now");
+    }
+    Ok(())
 }
 
 fn worker_config(

@@ -51,6 +51,22 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     )
 }
 
+/// A time as the API writes it, in the viewer's time zone and with its offset. Other text stays as it is.
+pub(crate) fn local(text: &str) -> String {
+    shown_in(text, TimeZone::system())
+}
+
+fn shown_in(text: &str, zone: TimeZone) -> String {
+    let time = parse(text).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match time {
+        Some(time) => {
+            let zoned = time.to_zoned_datetime(zone);
+            zoned.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+        }
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +76,11 @@ mod tests {
         assert_eq!(format(0), "1970-01-01 08:00:00");
         assert_eq!(parse("1970-01-01 08:00:01"), Some(1000));
         assert_eq!(format_us(1_002_003), "1970-01-01 08:00:01.002003");
+        let zone = |hours| TimeZone::fixed(Offset::constant(hours));
+        let noon = "2026-11-30 12:00:00";
+        assert_eq!(shown_in(noon, zone(0)), "2026-11-30 04:00:00 +00:00");
+        assert_eq!(shown_in(noon, zone(-5)), "2026-11-29 23:00:00 -05:00");
+        assert_eq!(shown_in("never", zone(0)), "never");
         for bad in [
             "",
             "1970-01-01",

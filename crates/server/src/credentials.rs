@@ -25,6 +25,10 @@ pub(crate) struct Credentials {
 pub(crate) enum CredentialsError {
     #[error("{ID} and {KEY} must be set together, or neither; {0} is missing")]
     Half(&'static str),
+    #[error(
+        "{0} is set but empty; give it a value, or unset it to use the key pair in the data directory"
+    )]
+    Empty(&'static str),
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
     #[error("{path} is not a credentials file: {source}; remove it to have a new one made")]
@@ -42,8 +46,17 @@ struct Stored {
 
 /// The pair of the environment, if it is there.
 pub(crate) fn from_environment() -> Result<Option<Credentials>, CredentialsError> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    match (variable(ID), variable(KEY)) {
+    pair(std::env::var(ID).ok(), std::env::var(KEY).ok())
+}
+
+/// A pair of variables. One that is empty is a mistake of a script's, which must not lead to another key than it meant.
+fn pair(id: Option<String>, key: Option<String>) -> Result<Option<Credentials>, CredentialsError> {
+    for (name, value) in [(ID, &id), (KEY, &key)] {
+        if value.as_ref().is_some_and(String::is_empty) {
+            return Err(CredentialsError::Empty(name));
+        }
+    }
+    match (id, key) {
         (Some(id), Some(key)) => Ok(Some(Credentials {
             id,
             key: SecretKey::new(key),
@@ -130,6 +143,23 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn an_empty_variable_is_refused_and_does_not_lead_to_another_key() {
+        let text = |value: &str| Some(value.to_owned());
+        for (id, key) in [
+            (text(""), None),
+            (text(""), text("")),
+            (None, text("")),
+            (text("id"), text("")),
+            (text("id"), None),
+        ] {
+            assert!(pair(id.clone(), key.clone()).is_err(), "{id:?} {key:?}");
+        }
+        assert!(matches!(pair(None, None), Ok(None)));
+        let both = pair(text("id"), text("key")).expect("a pair");
+        assert_eq!(both.expect("a pair").id, "id");
+    }
 
     #[test]
     fn a_pair_is_made_once_for_its_owner_alone() {

@@ -43,7 +43,7 @@ actions! {
     CreateKey(CreateKeyRequest) -> NewKey,
     DeleteAccount(OfAccount) -> Empty,
     DeleteKey(KeyRequest) -> Empty,
-    DeleteRole(RoleRequest) -> Empty,
+    DeleteRole(DeleteRoleRequest) -> Empty,
     DescribeAccount(OfAccount) -> AccountInfo,
     ListAccounts(Empty) -> Accounts,
     ListKeys(OfAccount) -> Keys,
@@ -136,9 +136,11 @@ wire! {
         description: Option<String>,
         policy: Value,
     }
-    struct RoleRequest {
+    struct DeleteRoleRequest {
         account: Option<String>,
         name: String,
+        /// Also while functions act in its name: their credentials are refused from then on.
+        force: bool,
     }
     struct RoleInfo {
         name: String,

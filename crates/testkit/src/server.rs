@@ -235,7 +235,8 @@ impl Server {
         command
             .args(args)
             .env("VIRGA_ENDPOINT", &self.endpoint)
-            .env("VIRGA_DATA", self.data());
+            .env("VIRGA_DATA", self.data())
+            .env("XDG_STATE_HOME", self.directory.path());
         command.output().expect("the binary")
     }
 

@@ -6,6 +6,7 @@ use super::Failure;
 use super::client::Client;
 use super::key::show_new;
 use super::output::Output;
+use crate::clock;
 use crate::operator::{
     AccountInfo, CreateAccount, CreateAccountRequest, DeleteAccount, DescribeAccount, ListAccounts,
     OfAccount,
@@ -54,7 +55,11 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 uin: *uin,
             })?;
             if output.is_json() {
-                output.document(&created);
+                // A new key reads the same, whichever command made it.
+                let mut document = serde_json::to_value(&created.account).unwrap_or_default();
+                document["SecretId"] = created.key.secret_id.clone().into();
+                document["SecretKey"] = created.key.secret_key.clone().into();
+                output.document(&document);
             } else {
                 let account = &created.account;
                 output.text(&format!(
@@ -69,7 +74,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
             let row = |one: &AccountInfo| {
                 let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
                 let names = [one.name.clone(), one.app_id.to_string(), one.uin.clone()];
-                [names.as_slice(), &counts, std::slice::from_ref(&one.added)].concat()
+                [names.as_slice(), &counts, &[clock::local(&one.added)]].concat()
             };
             let headings = [
                 "NAME",
@@ -95,7 +100,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 ("layers", one.layers.to_string()),
                 ("keys", one.keys.to_string()),
                 ("roles", one.roles.to_string()),
-                ("added", one.added.clone()),
+                ("added", clock::local(&one.added)),
             ];
             let rows = fields.map(|(field, value)| vec![field.to_owned(), value]);
             output.table(&["FIELD", "VALUE"], rows.to_vec(), &one);

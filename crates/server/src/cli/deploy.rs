@@ -1,37 +1,29 @@
 //! `virga deploy`.
 
-use std::fs;
-use std::io::{Cursor, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use scf::action::{CreateFunction, GetFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
+use model::FunctionName;
+use scf::action::{CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
 use scf::types as t;
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 use super::Failure;
 use super::client::Client;
+use super::deployments::Deployments;
+use super::functions::get;
 use super::output::Output;
+use super::pack::{Packed, pack, real_path};
 
-/// What is never part of a package.
-const LEFT_OUT: &[&str] = &[
-    ".git",
-    "__pycache__",
-    ".venv",
-    "venv",
-    ".mypy_cache",
-    ".pytest_cache",
-    "node_modules/.cache",
-];
 /// Versions of Python 3 that a server is asked for.
 const OLDEST: u8 = 6;
 const NEWEST: u8 = 20;
 const POLL: Duration = Duration::from_millis(200);
+/// How many of the files that are left out are named.
+const NAMED_MAX: usize = 8;
 
 /// Flags of `virga deploy`.
 #[derive(Args, Debug)]
@@ -72,32 +64,51 @@ pub(super) struct DeployArgs {
     /// DISABLE leaves the function no network but its loopback [default for a new function: ENABLE]
     #[arg(long, value_name = "STATUS", value_parser = ["ENABLE", "DISABLE"])]
     public_net: Option<String>,
-    /// Install what requirements.txt asks for
-    #[arg(long)]
+    /// Have the server install what requirements.txt or package.json asks for [default: as last time]
+    #[arg(long, overrides_with = "no_install")]
     install: bool,
+    /// Install nothing on the server, though the last deployment did
+    #[arg(long)]
+    no_install: bool,
+    /// Pack this file or directory although a rule leaves it out; relative to the source
+    #[arg(long, value_name = "PATH")]
+    include: Vec<String>,
+    /// Update a function that was not deployed from this source, without asking
+    #[arg(long, short)]
+    yes: bool,
 }
 
 pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result<(), Failure> {
     let begun = Instant::now();
+    let source = real_path(&args.source)?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => default_name(&args.source)?,
+        None => default_name(&args.source, &source)?,
     };
     let environment = environment(&args.environment)?;
-    let package = package(&args.source)?;
+    let existing = match get(client, &name) {
+        Ok(existing) => Some(existing),
+        Err(Failure::Client(e)) if e.is_not_found() => None,
+        Err(e) => return Err(e),
+    };
+    let deployments = Deployments::load();
+    if let Some(existing) = &existing {
+        check_fixed(args, &name, existing)?;
+        if !args.yes && !deployments.is_from(client, &name, &source) {
+            confirm(&name, &source)?;
+        }
+    }
+    let installs = installs(args, existing.as_ref());
+    let packed = pack(&args.source, &args.include, installs)?;
     output.progress(&format!(
         "packed {} ({} KB)",
         args.source.display(),
-        package.len().div_ceil(1024)
+        packed.zip.len().div_ceil(1024)
     ));
-    let zip_file = Some(STANDARD.encode(&package));
-    let exists = match get(client, &name) {
-        Ok(_) => true,
-        Err(Failure::Client(e)) if e.is_not_found() => false,
-        Err(e) => return Err(e),
-    };
-    let install_dependency = args.install.then(|| "TRUE".to_owned());
-    if exists {
+    tell_left_out(&packed, output);
+    let zip_file = Some(STANDARD.encode(&packed.zip));
+    let install_dependency = Some(if installs { "TRUE" } else { "FALSE" }.to_owned());
+    if existing.is_some() {
         update(
             client,
             args,
@@ -132,10 +143,20 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
             ..t::CreateFunctionRequest::default()
         })?;
     }
+    if let Err(error) = deployments.note(client, &name, &source) {
+        let next = "the next deployment asks before it updates the function";
+        output.note(&format!(
+            "cannot note where {name} came from: {error}; {next}"
+        ));
+    }
     let function = wait_until_ready(client, &name, output)?;
-    let done = if exists { "updated" } else { "created" };
+    let done = if existing.is_some() {
+        "updated"
+    } else {
+        "created"
+    };
     let next = if function.r#type.as_deref() == Some("HTTP") {
-        format!("Give it a URL:\n  virga trigger url {name}")
+        format!("Give it a URL:\n  virga trigger url {name} --callers everybody")
     } else {
         format!("Invoke it:\n  virga invoke {name}")
     };
@@ -143,6 +164,78 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     let words = format!("{done} {name} in {seconds:.1} s. {next}");
     output.result(&words, &function);
     Ok(())
+}
+
+/// Refuses flags that would change what is fixed for a function's life, before anything of it is changed.
+fn check_fixed(
+    args: &DeployArgs,
+    name: &str,
+    existing: &t::GetFunctionResponse,
+) -> Result<(), Failure> {
+    let fixed = [
+        ("--runtime", &args.runtime, &existing.runtime),
+        ("--type", &args.kind, &existing.r#type),
+    ];
+    for (flag, wanted, is) in fixed {
+        if let (Some(wanted), Some(is)) = (wanted, is)
+            && wanted != is
+        {
+            return Err(Failure::Usage(format!(
+                "{flag}: {wanted} is not allowed; {name} is there with {is}, which cannot change; leave {flag} away, \
+                 choose another --name, or delete it first: virga delete {name}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Asks whether a function may be overwritten that this source did not deploy.
+fn confirm(name: &str, source: &Path) -> Result<(), Failure> {
+    let shown = source.display();
+    let state = format!("function {name} exists and was not deployed from {shown}");
+    let mut terminal = std::io::stderr();
+    if !(terminal.is_terminal() && std::io::stdin().is_terminal()) {
+        let allowed = "to update it, add --yes; to create another one, add --name NAME";
+        return Err(Failure::Usage(format!("{state}; {allowed}")));
+    }
+    write!(terminal, "{state}. Update it? [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Usage(format!(
+            "{name} stays as it is; to create another function, add --name NAME"
+        ))),
+    }
+}
+
+/// Whether the server installs the dependencies: as the flags say, else as at the last deployment.
+fn installs(args: &DeployArgs, existing: Option<&t::GetFunctionResponse>) -> bool {
+    let last = existing.and_then(|function| function.install_dependency.as_deref());
+    args.install || (!args.no_install && last == Some("TRUE"))
+}
+
+/// Says which files are not in the package.
+fn tell_left_out(packed: &Packed, output: &Output) {
+    let named = |files: &[String]| {
+        let mut words = files.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+        if files.len() > NAMED_MAX {
+            words.push(format!("and {} more", files.len() - NAMED_MAX));
+        }
+        words.join(", ")
+    };
+    if !packed.secrets.is_empty() {
+        let files = named(&packed.secrets);
+        output.note(&format!(
+            "left out, since it may hold secrets: {files}; pass values with --env, or pack a file with --include PATH"
+        ));
+    }
+    if !packed.ignored.is_empty() {
+        let files = named(&packed.ignored);
+        output.note(&format!(
+            "left out by the ignore files: {files}; --include PATH packs it, and a .virgaignore replaces .gitignore"
+        ));
+    }
 }
 
 fn public_net(args: &DeployArgs) -> Option<serde_json::Value> {
@@ -190,15 +283,6 @@ fn update(
         client.call::<UpdateFunctionConfiguration>(&settings)?;
     }
     Ok(())
-}
-
-fn get(client: &Client, name: &str) -> Result<t::GetFunctionResponse, Failure> {
-    let request = t::GetFunctionRequest {
-        function_name: name.to_owned(),
-        namespace: client.namespace(),
-        ..t::GetFunctionRequest::default()
-    };
-    Ok(client.call::<GetFunction>(&request)?)
 }
 
 fn wait_until_ready(
@@ -254,18 +338,42 @@ fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
     ))
 }
 
-fn default_name(source: &Path) -> Result<String, Failure> {
-    let real = source
-        .canonicalize()
-        .map_err(|e| Failure::Usage(format!("{}: {e}", source.display())))?;
-    real.file_stem()
-        .and_then(|name| name.to_str())
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            Failure::Usage(
-                "the source has no name to call the function by; give one with --name".into(),
-            )
-        })
+/// The function's name where none is given: the directory's or the file's, whole.
+fn default_name(given: &Path, source: &Path) -> Result<String, Failure> {
+    let name = if source.is_dir() {
+        source.file_name()
+    } else {
+        source.file_stem()
+    };
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    if FunctionName::parse(&name).is_ok() {
+        return Ok(name);
+    }
+    let likely = likely_name(&name);
+    Err(Failure::Usage(format!(
+        "{name:?} cannot be a function's name; {} are allowed; name it: virga deploy {} --name {likely}",
+        FunctionName::ALLOWED,
+        given.display()
+    )))
+}
+
+/// A name that is allowed and close to one that is not.
+fn likely_name(name: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.chars().map(allowed).take(60).collect();
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    let name = name.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    if FunctionName::parse(name).is_ok() {
+        name.to_owned()
+    } else {
+        "my-function".to_owned()
+    }
 }
 
 fn environment(pairs: &[String]) -> Result<Option<t::Environment>, Failure> {
@@ -287,61 +395,20 @@ fn environment(pairs: &[String]) -> Result<Option<t::Environment>, Failure> {
     }))
 }
 
-/// A zip archive of the source; one that is an archive already is taken as it is.
-fn package(source: &Path) -> Result<Vec<u8>, Failure> {
-    if source.extension().is_some_and(|end| end == "zip") {
-        return Ok(fs::read(source)?);
-    }
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let broken =
-        |e: zip::result::ZipError| Failure::Usage(format!("cannot pack {}: {e}", source.display()));
-    if source.is_file() {
-        let name = source
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or("index.py");
-        add_file(&mut writer, source, name).map_err(broken)?;
-    } else {
-        add_directory(&mut writer, source, "").map_err(broken)?;
-    }
-    Ok(writer.finish().map_err(broken)?.into_inner())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-type Writer = ZipWriter<Cursor<Vec<u8>>>;
-
-fn add_directory(
-    writer: &mut Writer,
-    directory: &Path,
-    prefix: &str,
-) -> zip::result::ZipResult<()> {
-    let mut entries = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
-    // The same files make the same package.
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if LEFT_OUT.contains(&name.as_str()) {
-            continue;
-        }
-        let (path, inside) = (entry.path(), format!("{prefix}{name}"));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            add_directory(writer, &path, &format!("{inside}/"))?;
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&path)?;
-            writer.add_symlink(
-                inside,
-                target.to_string_lossy(),
-                SimpleFileOptions::default(),
-            )?;
-        } else if kind.is_file() {
-            add_file(writer, &path, &inside)?;
+    #[test]
+    fn a_name_that_is_not_allowed_is_answered_with_one_that_is() {
+        for (name, likely) in [
+            ("hi.v2", "hi-v2"),
+            ("2nd app", "nd-app"),
+            ("grüße", "gr--e"),
+            ("...", "my-function"),
+            ("x", "my-function"),
+        ] {
+            assert_eq!(likely_name(name), likely);
         }
     }
-    Ok(())
-}
-
-fn add_file(writer: &mut Writer, path: &Path, name: &str) -> zip::result::ZipResult<()> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    writer.start_file(name, SimpleFileOptions::default().unix_permissions(mode))?;
-    Ok(writer.write_all(&fs::read(path)?)?)
 }

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
+use crate::clock;
 use crate::operator::{ListEvents, PurgeEvents, ReplayEvents, Selection, ShowEvent};
 
 /// Flags of `virga events`.
@@ -29,9 +30,9 @@ enum Task {
         /// Its request id
         id: String,
     },
-    /// Run events again that were given up
+    /// Run failed events again that are still kept: those in the states undelivered and dead
     Replay(Many),
-    /// Take events away: those that were given up, or those that wait with --state waiting
+    /// Delete events: those that failed and are kept, or with --state waiting those that have not run yet
     Purge(Many),
 }
 
@@ -94,7 +95,7 @@ fn list(client: &Client, which: &Which, limit: u32, output: &Output) -> Result<(
             event.request_id.clone(),
             event.function_name.clone(),
             event.state.clone(),
-            event.accepted_time.chars().take(19).collect(),
+            clock::local(event.accepted_time.get(..19).unwrap_or_default()),
             event.failures.to_string(),
             event.status_code.to_string(),
             event.message.chars().take(60).collect(),

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
+use crate::clock;
 
 const PAGE: i64 = 100;
 
@@ -59,7 +60,7 @@ pub(super) fn list(client: &Client, args: &ListArgs, output: &Output) -> Result<
             f.function_name,
             f.runtime,
             f.status,
-            f.mod_time,
+            clock::local(&f.mod_time),
             f.description,
         ]
     };
@@ -73,6 +74,15 @@ pub(super) fn list(client: &Client, args: &ListArgs, output: &Output) -> Result<
         output.note("no functions yet; make one: virga new hello");
     }
     Ok(())
+}
+
+/// A function's settings and state.
+pub(super) fn get(client: &Client, name: &str) -> Result<t::GetFunctionResponse, Failure> {
+    Ok(client.call::<GetFunction>(&t::GetFunctionRequest {
+        function_name: name.to_owned(),
+        namespace: client.namespace(),
+        ..t::GetFunctionRequest::default()
+    })?)
 }
 
 pub(super) fn show(client: &Client, args: &ShowArgs, output: &Output) -> Result<(), Failure> {
@@ -111,8 +121,8 @@ pub(super) fn show(client: &Client, args: &ShowArgs, output: &Output) -> Result<
         ("code", format!("{} bytes", number(function.code_size))),
         ("environment", variables.join(" ")),
         ("description", text(&function.description)),
-        ("created", text(&function.add_time)),
-        ("changed", text(&function.mod_time)),
+        ("created", clock::local(&text(&function.add_time))),
+        ("changed", clock::local(&text(&function.mod_time))),
     ];
     let rows = rows
         .iter()

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use clap::Args;
 use scf::action::Invoke;
-use scf::types::InvokeRequest;
+use scf::types::{InvokeRequest, InvokeResult};
 
 use super::Failure;
 use super::client::Client;
@@ -57,7 +57,7 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
     let result = &answer.result;
     if output.is_json() {
         output.document(result);
-    } else if args.later {
+    } else if args.later || is_accepted(result) {
         output.text(&format!("accepted, request {}", result.function_request_id));
     } else {
         if args.log {
@@ -75,6 +75,11 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
     } else {
         Err(Failure::Function)
     }
+}
+
+/// Whether the function runs on after the answer, as one that was made to run asynchronously does.
+fn is_accepted(result: &InvokeResult) -> bool {
+    result.ret_msg.is_empty() && result.invoke_result == 0 && result.duration == 0.0
 }
 
 /// A failure's stack reads better with its lines apart.

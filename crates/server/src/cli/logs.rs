@@ -9,6 +9,7 @@ use scf::types::{FunctionLog, GetFunctionLogsRequest};
 
 use super::Failure;
 use super::client::Client;
+use super::functions;
 use super::output::Output;
 use crate::clock;
 
@@ -38,6 +39,11 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
     let begun = clock::now_ms();
     let first = fetch(client, args, args.last, None)?;
     show(&first, &mut shown, output);
+    if first.is_empty() {
+        // A function that never ran has no logs; one that is not there is an error.
+        functions::get(client, &args.name)?;
+        output.note(&nothing(args));
+    }
     if !args.follow {
         return Ok(());
     }
@@ -45,6 +51,16 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
         std::thread::sleep(POLL);
         let from = begun.max(clock::now_ms() - LOOK_BACK_MS);
         show(&fetch(client, args, PAGE, Some(from))?, &mut shown, output);
+    }
+}
+
+/// What to say where there are no logs.
+fn nothing(args: &LogsArgs) -> String {
+    let name = &args.name;
+    match &args.request {
+        Some(request) => format!("no log of request {request} is kept"),
+        None if args.follow => format!("no logs yet; waiting for invocations of {name}"),
+        None => format!("no logs yet; invoke it: virga invoke {name}"),
     }
 }
 
@@ -79,7 +95,9 @@ fn show(logs: &[FunctionLog], shown: &mut HashSet<String>, output: &Output) {
         } else {
             output.text(&format!(
                 "{} {}\n{}",
-                log.start_time, log.function_name, log.log
+                clock::local(&log.start_time),
+                log.function_name,
+                log.log
             ));
         }
     }

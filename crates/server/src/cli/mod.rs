@@ -8,6 +8,7 @@ mod api;
 mod ca;
 mod client;
 mod deploy;
+mod deployments;
 mod events;
 mod functions;
 mod invoke;
@@ -15,6 +16,7 @@ mod key;
 mod logs;
 mod new;
 mod output;
+mod pack;
 mod role;
 mod trigger;
 mod usage;
@@ -55,7 +57,7 @@ impl Failure {
     }
 }
 
-/// What each command that talks to a server takes.
+// Options of each command that talks to a server. A doc comment here would become the help of all of them.
 #[derive(Args, Clone, Debug)]
 struct Common {
     /// Address of the API
@@ -132,9 +134,14 @@ fn command() -> Command {
         .long("json")
         .action(ArgAction::SetTrue)
         .help("Print JSON, also on a terminal");
+    let text = Arg::new("text")
+        .long("text")
+        .action(ArgAction::SetTrue)
+        .conflicts_with("json")
+        .help("Print for people, also in a pipe");
     let doctor = Command::new("doctor")
-        .about("Say whether this host can isolate functions, and mend what is missing")
-        .arg(json);
+        .about("Check whether this host can isolate functions, and say how to fix what is missing")
+        .args([json, text]);
     let shell = Arg::new("shell")
         .required(true)
         .value_parser(clap::value_parser!(Shell))
@@ -163,16 +170,18 @@ pub(crate) fn run() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("up", matches)) => up(matches),
-        Some(("doctor", matches)) => diagnose(matches.get_flag("json")),
+        Some(("doctor", matches)) => diagnose(&output_of(matches)),
         Some(("completions", matches)) => {
             if let Some(shell) = matches.get_one::<Shell>("shell") {
-                clap_complete::generate(*shell, &mut command(), "virga", &mut std::io::stdout());
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut command(), "virga", &mut script);
+                return print(&script);
             }
             ExitCode::SUCCESS
         }
         Some(("reference", _)) => {
             let page = format!("{}\n{}", config::reference(), config::limits_reference());
-            print(&page)
+            print(page.as_bytes())
         }
         Some((_, task)) => {
             // Common options may stand after the last word.
@@ -180,11 +189,7 @@ pub(crate) fn run() -> ExitCode {
             while let Some((_, inner)) = task.subcommand() {
                 task = inner;
             }
-            let output = if task.get_flag("text") {
-                Output::text_only()
-            } else {
-                Output::new(task.get_flag("json"))
-            };
+            let output = output_of(task);
             match perform(&matches, task, &output) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => {
@@ -196,6 +201,15 @@ pub(crate) fn run() -> ExitCode {
             }
         }
         None => ExitCode::from(2),
+    }
+}
+
+/// Where a command writes, as its flags `--json` and `--text` say.
+fn output_of(matches: &ArgMatches) -> Output {
+    if matches.get_flag("text") {
+        Output::text_only()
+    } else {
+        Output::new(matches.get_flag("json"))
     }
 }
 
@@ -280,10 +294,9 @@ fn up(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn diagnose(json: bool) -> ExitCode {
+fn diagnose(output: &Output) -> ExitCode {
     let findings = doctor::examine(&sandbox::user::enter());
     let healthy = findings.iter().all(|finding| finding.ok);
-    let output = Output::new(json);
     let rows = findings.iter().map(|finding| {
         let mark = if finding.ok { "ok" } else { "MISSING" };
         vec![
@@ -300,10 +313,12 @@ fn diagnose(json: bool) -> ExitCode {
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(3),
+/// Prints a page. A reader that takes only its beginning, as `head` does, is no failure.
+fn print(page: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(page).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(3),
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
@@ -314,5 +329,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_a_help_of_its_own() {
+        let mut seen = std::collections::HashMap::new();
+        for task in command().get_subcommands() {
+            let help = task.get_about().map(ToString::to_string);
+            let help = help.expect("a line of help");
+            let other = seen.insert(help.clone(), task.get_name().to_owned());
+            assert_eq!(other, None, "{}: {help}", task.get_name());
+        }
     }
 }

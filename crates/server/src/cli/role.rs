@@ -9,9 +9,10 @@ use super::Failure;
 use super::client::Client;
 use super::key::read_policy;
 use super::output::Output;
+use crate::clock;
 use crate::operator::{
-    AssumeRole, AssumeRoleRequest, DeleteRole, ListRoles, OfAccount, PutRole, PutRoleRequest,
-    RoleInfo, RoleRequest,
+    AssumeRole, AssumeRoleRequest, DeleteRole, DeleteRoleRequest, ListRoles, OfAccount, PutRole,
+    PutRoleRequest, RoleInfo,
 };
 
 /// Flags of `virga role`.
@@ -52,10 +53,13 @@ enum Task {
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
     },
-    /// Delete a role; what has it has no rights from then on
+    /// Delete a role that no function has
     Delete {
         /// Its name
         name: String,
+        /// Also while functions have it; their credentials are refused from then on
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -78,8 +82,8 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
         Task::List => {
             let roles = client.call::<ListRoles>(&OfAccount { account })?.roles;
             let row = |role: &RoleInfo| {
-                let words = [&role.name, &role.added, &role.description];
-                words.map(String::clone).to_vec()
+                let added = clock::local(&role.added);
+                vec![role.name.clone(), added, role.description.clone()]
             };
             let headings = ["NAME", "ADDED", "DESCRIPTION"];
             output.table(&headings, roles.iter().map(row).collect(), &roles);
@@ -106,10 +110,11 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
                 output.note(&format!("they are good for {seconds} s"));
             }
         }
-        Task::Delete { name } => {
-            let done = client.call::<DeleteRole>(&RoleRequest {
+        Task::Delete { name, force } => {
+            let done = client.call::<DeleteRole>(&DeleteRoleRequest {
                 account,
                 name: name.clone(),
+                force: *force,
             })?;
             output.result(&format!("deleted role {name}"), &done);
         }

@@ -45,7 +45,7 @@ pub(super) fn run(client: &Client, args: &UsageArgs, output: &Output) -> Result<
             usage.out_bytes.to_string(),
         ];
         if args.hours {
-            row.insert(0, usage.hour.clone());
+            row.insert(0, clock::local(&usage.hour));
         }
         row
     });

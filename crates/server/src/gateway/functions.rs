@@ -22,6 +22,7 @@ use scf::action::{
 };
 use scf::types as t;
 use scf::{Code, Error};
+use serde_json::Value;
 
 use self::fields::Echo;
 use super::code::{self, Taken, flag};
@@ -34,6 +35,8 @@ use crate::clock;
 const DEFAULT_RUNTIME: &str = "Python2.7";
 const DEFAULT_TIMEOUT_S: i64 = 3;
 const DEFAULT_INIT_TIMEOUT_S: i64 = 65;
+/// Whether the dependencies of new code are installed, where an update does not say.
+const INSTALL: &str = "InstallDependency";
 
 impl Serve for CreateFunction {
     async fn serve(
@@ -93,7 +96,7 @@ impl Serve for CreateFunction {
             .flatten(),
             echo: Echo::of_create(&request).into_map(),
         };
-        let install = install(request.install_dependency.as_deref(), runtime)?;
+        let install = install_dependency(request.install_dependency.as_deref(), runtime)?;
         let tags = fields::tags(request.tags.as_deref())?;
         if gateway.catalog.function(&key).is_some() {
             return Err(error::function(catalog::Error::Exists));
@@ -159,7 +162,15 @@ impl Serve for UpdateFunctionCode {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let stored = changeable(gateway, &key)?;
         let publish = flag("Publish", request.publish.as_deref())?;
-        let install = install(request.install_dependency.as_deref(), stored.value.runtime)?;
+        let given = request.install_dependency.as_deref();
+        let kept = stored
+            .value
+            .config
+            .echo
+            .get(INSTALL)
+            .and_then(Value::as_str);
+        let install = given.filter(|given| !given.is_empty()).or(kept);
+        let install = install_dependency(install, stored.value.runtime)?;
         let handler = handler(request.handler.as_deref())?;
         // The fields may stand in `Code` or, as in older clients, beside it.
         let mut code = request.code.unwrap_or_default();
@@ -171,6 +182,8 @@ impl Serve for UpdateFunctionCode {
         let mut function = stored.value.clone();
         layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
         function.modified = clock::now_ms();
+        let shown = if install { "TRUE" } else { "FALSE" };
+        function.config.echo.insert(INSTALL.into(), shown.into());
         give_code(&mut function, taken, install, handler);
         if publish {
             publish_when_ready(gateway, &mut function)?;
@@ -584,7 +597,7 @@ fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
 }
 
 /// Whether what the package asks for is to be installed into it.
-fn install(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
+fn install_dependency(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
     let wanted = flag("InstallDependency", given)?;
     if wanted && !matches!(runtime, Runtime::Python { .. }) {
         return Err(unsupported(&format!(

@@ -282,3 +282,181 @@ fn triggers_of_buckets_and_urls_are_made_once() {
         .collect();
     assert_eq!(types, ["cos", "cos", "http"]);
 }
+
+/// A directory with a function that returns `answer`, below `parent`.
+fn source(parent: &std::path::Path, name: &str, answer: &str) -> String {
+    let directory = parent.join(name);
+    std::fs::create_dir_all(&directory).expect("made");
+    let code = format!("def main_handler(e, c):\n    return '{answer}'\n");
+    std::fs::write(directory.join("index.py"), code).expect("written");
+    directory.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_directory_s_name_is_never_cut_to_another_function_s() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = source(parent.path(), "hi", "first");
+    parsed(&server.cli(&["deploy", &path]));
+    let other = source(parent.path(), "hi.v2", "second");
+    let refused = server.cli(&["deploy", &other]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(err(&refused).contains("--name hi-v2"), "{}", err(&refused));
+    assert_eq!(
+        parsed(&server.cli(&["invoke", "hi"]))["RetMsg"],
+        "\"first\""
+    );
+}
+
+#[test]
+fn a_function_that_another_source_deployed_is_overwritten_only_when_that_is_meant() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let one = source(&parent.path().join("one"), "hi", "one");
+    let two = source(&parent.path().join("two"), "hi", "two");
+    parsed(&server.cli(&["deploy", &one]));
+    // The same source again needs no word.
+    parsed(&server.cli(&["deploy", &one]));
+    for more in [vec!["deploy", &two], vec!["deploy", &two, "--name", "hi"]] {
+        let refused = server.cli(&more);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(err(&refused).contains("--yes"), "{}", err(&refused));
+    }
+    let invoked = || parsed(&server.cli(&["invoke", "hi"]))["RetMsg"].clone();
+    assert_eq!(invoked(), "\"one\"");
+    parsed(&server.cli(&["deploy", &two, "--yes"]));
+    assert_eq!(invoked(), "\"two\"");
+    // Now it is the second's.
+    parsed(&server.cli(&["deploy", &two]));
+    assert_eq!(server.cli(&["deploy", &one]).status.code(), Some(2));
+}
+
+#[test]
+fn what_a_function_was_deployed_with_stays_unless_a_flag_changes_it() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = source(parent.path(), "kept", "one");
+    // A file of dependencies without any installs nothing and needs no index.
+    std::fs::write(parent.path().join("kept/requirements.txt"), "# none\n").expect("written");
+    let first = [
+        "deploy",
+        &path,
+        "--install",
+        "--env",
+        "A=1",
+        "--memory",
+        "256",
+    ];
+    assert_eq!(parsed(&server.cli(&first))["InstallDependency"], "TRUE");
+    let again = parsed(&server.cli(&["deploy", &path]));
+    assert_eq!(again["InstallDependency"], "TRUE");
+    assert_eq!(again["Environment"]["Variables"][0]["Key"], "A");
+    assert_eq!(again["MemorySize"], 256);
+    let off = parsed(&server.cli(&["deploy", &path, "--no-install"]));
+    assert_eq!(off["InstallDependency"], "FALSE");
+    // What cannot change is refused before anything is changed.
+    let modified = off["ModTime"].clone();
+    for more in [["--runtime", "Python3.1"], ["--type", "HTTP"]] {
+        let refused = server.cli(&[&["deploy", &path], more.as_slice()].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert!(err(&refused).contains(more[0]), "{}", err(&refused));
+    }
+    assert_eq!(parsed(&server.cli(&["show", "kept"]))["ModTime"], modified);
+}
+
+#[test]
+fn secrets_and_ignored_files_stay_out_of_a_package_and_that_is_said() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = source(parent.path(), "tidy", "one");
+    let write = |name: &str, text: &str| {
+        std::fs::write(parent.path().join("tidy").join(name), text).expect("written");
+    };
+    write(".env", "TOKEN=1");
+    write(".gitignore", "*.log\n");
+    write("debug.log", "x");
+    write(
+        "index.py",
+        "import os\ndef main_handler(e, c):\n    return sorted(n for n in os.listdir('.') if n != '__pycache__')\n",
+    );
+    let deployed = server.cli(&["deploy", &path]);
+    parsed(&deployed);
+    let said = err(&deployed);
+    assert!(
+        said.contains("secrets: .env;") && said.contains("files: debug.log;"),
+        "{said}"
+    );
+    let files = || parsed(&server.cli(&["invoke", "tidy"]))["RetMsg"].clone();
+    assert_eq!(files(), r#"["index.py"]"#);
+    parsed(&server.cli(&["deploy", &path, "--include", ".env"]));
+    assert_eq!(files(), r#"[".env", "index.py"]"#);
+}
+
+#[test]
+fn showing_a_url_never_changes_who_may_call_it() {
+    let server = server();
+    let client = server.client();
+    client.create("fn", "def main_handler(e, c):\n    pass\n", json!({}));
+    let url = |more: &[&str]| parsed(&server.cli(&[&["trigger", "url", "fn"], more].concat()));
+    let open = url(&["--callers", "everybody"]);
+    assert_eq!(url(&[])["TriggerDesc"], open["TriggerDesc"]);
+    let desc = url(&["--callers", "signed"])["TriggerDesc"].clone();
+    assert!(
+        desc.as_str().is_some_and(|desc| desc.contains("CAM")),
+        "{desc}"
+    );
+    assert_eq!(url(&[])["TriggerDesc"], desc);
+}
+
+#[test]
+fn a_mistake_is_answered_and_not_passed_over() {
+    let server = server();
+    server
+        .client()
+        .create("fn", "def main_handler(e, c):\n    pass\n", json!({}));
+    let nobody = server.cli(&["logs", "nosuch"]);
+    assert_eq!(nobody.status.code(), Some(3));
+    assert!(
+        err(&nobody).contains("ResourceNotFound.Function"),
+        "{}",
+        err(&nobody)
+    );
+    let quiet = server.cli(&["logs", "fn"]);
+    assert!(quiet.status.success() && err(&quiet).contains("virga invoke fn"));
+    let replay = server.cli(&["events", "replay", "--all", "--state", "failed"]);
+    assert_eq!(replay.status.code(), Some(3), "{}", out(&replay));
+    assert!(
+        err(&replay).contains("undelivered, dead"),
+        "{}",
+        err(&replay)
+    );
+    let doctor = server.cli(&["doctor", "--text"]);
+    assert!(out(&doctor).starts_with("CHECK"), "{}", out(&doctor));
+    // An empty variable of a script's must not lead to the operator's key.
+    let mut command = testkit::Server::command(VIRGA);
+    command
+        .args(["list", "--data"])
+        .arg(server.data())
+        .env("VIRGA_ENDPOINT", &server.client().endpoint)
+        .env("VIRGA_SECRET_ID", "");
+    let empty = command.output().expect("the binary");
+    assert_eq!(empty.status.code(), Some(4), "{}", err(&empty));
+    assert!(err(&empty).contains("VIRGA_SECRET_ID"), "{}", err(&empty));
+}
+
+#[test]
+fn completions_end_quietly_when_nobody_reads_on() {
+    let mut child = testkit::Server::command(VIRGA)
+        .args(["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary");
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("it ends");
+    assert!(
+        ended.status.success() && ended.stderr.is_empty(),
+        "{}",
+        err(&ended)
+    );
+}

@@ -241,7 +241,7 @@ fn a_client_that_goes_away_does_not_end_its_request() {
 
 #[test]
 fn one_virga_per_data_directory_and_secrets_for_their_owner_alone() {
-    let server = server();
+    let mut server = server();
     let second = Server::command(VIRGA)
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(server.data())
@@ -265,6 +265,16 @@ fn one_virga_per_data_directory_and_secrets_for_their_owner_alone() {
             & 0o777,
         0o700
     );
+    // A directory that others could read is closed, and that is said.
+    server.terminate();
+    fs::set_permissions(server.data(), fs::Permissions::from_mode(0o755)).expect("opened");
+    server.restart();
+    let mode = fs::metadata(server.data())
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert!(server.log().contains("open to other users"));
     let key = server.client().key.reveal().to_owned();
     assert!(!server.ready.contains(&key) && !server.log().contains(&key));
 }

@@ -71,8 +71,15 @@ fn a_function_acts_within_its_role_and_no_further() {
     );
     // A change of the role holds at once, and so does its end, also when another of its name comes.
     assert_eq!(call("ListNamespaces", json!({}))["TotalCount"], 1);
+    let used = client.operate("DeleteRole", &json!({"Name": "lister"}));
+    let used = used.expect_err("a function has it");
+    let used = format!("{} {}", used.code, used.message);
+    assert!(
+        used.contains("ResourceInUse") && used.contains("default/calls"),
+        "{used}"
+    );
     client
-        .operate("DeleteRole", &json!({"Name": "lister"}))
+        .operate("DeleteRole", &json!({"Name": "lister", "Force": true}))
         .expect("deleted");
     let gone = call("ListFunctions", json!({}));
     assert_eq!(gone["Error"]["Code"], "AuthFailure.TokenFailure", "{gone}");

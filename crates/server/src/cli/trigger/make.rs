@@ -61,9 +61,9 @@ pub(in super::super) struct CosArgs {
 pub(in super::super) struct UrlArgs {
     /// Name of the function
     function: String,
-    /// Who may call
-    #[arg(long, value_enum, default_value_t = Callers::Signed)]
-    callers: Callers,
+    /// Who may call [default for a new URL: signed; one that is there stays as it is]
+    #[arg(long, value_enum)]
+    callers: Option<Callers>,
     /// Version or alias that it leads to
     #[arg(long)]
     qualifier: Option<String>,
@@ -140,8 +140,8 @@ pub(super) fn cos(client: &Client, args: &CosArgs, output: &Output) -> Result<()
 
 pub(super) fn url(client: &Client, args: &UrlArgs, output: &Output) -> Result<(), Failure> {
     let auth = match args.callers {
-        Callers::Signed => "CAM",
-        Callers::Everybody => "NONE",
+        None | Some(Callers::Signed) => "CAM",
+        Some(Callers::Everybody) => "NONE",
     };
     let wanted = json!({
         "AuthType": auth,
@@ -150,6 +150,7 @@ pub(super) fn url(client: &Client, args: &UrlArgs, output: &Output) -> Result<()
     let qualifier = args.qualifier.as_deref().unwrap_or("$LATEST");
     let leads = |one: &t::TriggerInfo| one.r#type == HTTP && one.qualifier == qualifier;
     let trigger = match find(client, &args.function, leads)? {
+        Some(there) if args.callers.is_none() => there,
         Some(there) => {
             client.call::<UpdateTrigger>(&t::UpdateTriggerRequest {
                 function_name: args.function.clone(),

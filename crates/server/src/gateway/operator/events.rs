@@ -145,6 +145,18 @@ enum Deed {
 }
 
 impl Deed {
+    /// The states of events with which it can be done.
+    const fn states(self) -> &'static [EventState] {
+        match self {
+            Self::Replay => &[EventState::Undelivered, EventState::Dead],
+            Self::Purge => &[
+                EventState::Waiting,
+                EventState::Undelivered,
+                EventState::Dead,
+            ],
+        }
+    }
+
     async fn run(self, gateway: &Gateway, row: &EventRow) -> Result<Taken, Error> {
         let runner = &gateway.runner;
         let taken = match (self, row.state) {
@@ -180,6 +192,19 @@ async fn for_each(
     }
     let usual = [EventState::Undelivered, EventState::Dead];
     let mut query = selected(caller, selection, &usual)?;
+    if let Some(state) = query
+        .states
+        .iter()
+        .find(|state| !deed.states().contains(state))
+    {
+        let allowed: Vec<_> = deed.states().iter().map(|state| state.as_str()).collect();
+        let message = format!(
+            "State: {:?} is not allowed here; {} are: of events in other states nothing is kept but what came of them",
+            state.as_str(),
+            allowed.join(", ")
+        );
+        return Err(Error::new(Code::InvalidStatus, message));
+    }
     query.limit = MANY;
     // What fails once more meanwhile is not done once more: a replay makes an event new.
     query.accepted.1 = gateway.queue.clock().now();

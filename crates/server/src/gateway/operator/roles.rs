@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Stored;
-use model::{AccountId, Role, RoleName};
+use model::{AccountId, Function, Role, RoleName};
 use scf::types::Empty;
 use scf::{Code, Error};
 use serde_json::json;
@@ -64,10 +64,13 @@ impl Serve for wire::DeleteRole {
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
-        request: wire::RoleRequest,
+        request: wire::DeleteRoleRequest,
     ) -> Result<Empty, Error> {
         let account = gateway.subject(caller, request.account.as_deref())?;
         let role = find(gateway, account, &request.name)?;
+        if !request.force {
+            refuse_in_use(gateway, account, &role.value.name)?;
+        }
         let deleted = gateway.catalog.delete_role(account, &role.value.name).await;
         deleted.map_err(error::access)?;
         Ok(Empty {})
@@ -101,6 +104,8 @@ impl Serve for wire::AssumeRole {
 }
 
 const HOUR_S: u64 = 3600;
+/// How many functions that have a role are named.
+const USERS_NAMED: usize = 5;
 /// Source: the longest session of a role in the cloud.
 const LENT_MAX_S: u64 = 43_200;
 
@@ -117,6 +122,32 @@ pub(in super::super) fn find(
         );
         Error::new(Code::RoleNotFound, message)
     })
+}
+
+/// Refuses while functions act in a role's name: without it they would lose their rights at their next request.
+fn refuse_in_use(gateway: &Gateway, account: AccountId, name: &RoleName) -> Result<(), Error> {
+    let uses = |function: &Function| {
+        let mut configs = function.versions.values().map(|version| &version.config);
+        let published = configs.any(|config| config.role.as_ref() == Some(name));
+        published || function.config.role.as_ref() == Some(name)
+    };
+    let all = gateway.catalog.all_functions();
+    let own = all.iter().map(|stored| &stored.value);
+    let users: Vec<_> = own
+        .filter(|function| function.key.account == account && uses(function))
+        .map(|function| format!("{}/{}", function.key.namespace, function.key.name))
+        .collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let (count, shown) = (
+        users.len(),
+        users[..users.len().min(USERS_NAMED)].join(", "),
+    );
+    let message = format!(
+        "Name: {count} function(s) or versions of them have the role {name}: {shown}; give them another role, or none, first, or set Force to take their rights away at once"
+    );
+    Err(Error::new(Code::InUse, message))
 }
 
 fn show(role: &Role) -> wire::RoleInfo {

@@ -1,0 +1,437 @@
+//! Packs a source into a zip archive, without what a deployed function has no use for or must not carry.
+//!
+//! A directory's `.virgaignore` decides what is left out; where there is none, its `.gitignore` files do. Files that look
+//! like they hold secrets are left out in any case, unless they are named. Whoever deploys is told what was left out, so
+//! that nothing is missing in silence.
+
+use std::fs;
+use std::io::{self, Cursor, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use zip::ZipWriter;
+use zip::result::{ZipError, ZipResult};
+use zip::write::SimpleFileOptions;
+
+use super::Failure;
+
+/// Names that are never part of a package, and not worth a word.
+const NEVER: &[&str] = &[
+    ".git",
+    ".gitignore",
+    ".hg",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".svn",
+    ".venv",
+    ".virgaignore",
+    "__pycache__",
+    "venv",
+];
+/// Installed packages. `.gitignore` names them because they can be installed again, but a function needs them.
+const INSTALLED: &str = "node_modules";
+const IGNORE_FILE: &str = ".virgaignore";
+const GIT_IGNORE_FILE: &str = ".gitignore";
+/// Files by these names hold tokens, passwords or private keys.
+const SECRET_NAMES: &[&str] = &[
+    ".git-credentials",
+    ".netrc",
+    ".npmrc",
+    ".pgpass",
+    ".pypirc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "credentials.json",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "id_rsa",
+];
+const SECRET_ENDINGS: &[&str] = &[".p12", ".pfx", ".jks", ".keystore"];
+const SECRET_DIRECTORIES: &[&str] = &[".aws", ".ssh", ".gnupg", ".docker", ".kube", ".tccli"];
+/// Endings of a `.env` file that shows which variables there are, without their values.
+const TEMPLATES: &[&str] = &[".example", ".sample", ".template", ".dist"];
+/// A private key in PEM form is found in files of these endings.
+const KEY_ENDINGS: &[&str] = &[".pem", ".key"];
+const KEY_FILE_MAX: u64 = 64 << 10;
+
+/// A packed source.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// The zip archive.
+    pub(super) zip: Vec<u8>,
+    /// What an ignore file left out, relative to the source, in order.
+    pub(super) ignored: Vec<String>,
+    /// What was left out because it looks like a secret.
+    pub(super) secrets: Vec<String>,
+}
+
+/// Packs a directory or a single file; an archive is taken as it is.
+///
+/// `named` are paths relative to the source that are packed whatever the rules say. With `installs`, the server installs
+/// the packages, so those that are installed here stay out where an ignore file names them.
+///
+/// # Errors
+/// When a file cannot be read, or a line of an ignore file is not a pattern.
+pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Packed, Failure> {
+    if source.extension().is_some_and(|end| end == "zip") {
+        return Ok(Packed {
+            zip: fs::read(source)
+                .map_err(|e| Failure::Usage(format!("{}: {e}", source.display())))?,
+            ignored: Vec::new(),
+            secrets: Vec::new(),
+        });
+    }
+    let broken = |e: ZipError| Failure::Usage(format!("cannot pack {}: {e}", source.display()));
+    let rules = Rules::of(source, named, installs)?;
+    let mut packer = Packer {
+        writer: ZipWriter::new(Cursor::new(Vec::new())),
+        rules,
+        ignored: Vec::new(),
+        secrets: Vec::new(),
+    };
+    if source.is_file() {
+        let name = source.file_name().and_then(|name| name.to_str());
+        packer
+            .file(source, name.unwrap_or("index.py"))
+            .map_err(broken)?;
+    } else {
+        packer.directory(source, "", false).map_err(broken)?;
+    }
+    for name in named {
+        if !source.join(name).exists() {
+            let message = format!("--include: {} has no {name}", source.display());
+            return Err(Failure::Usage(message));
+        }
+    }
+    Ok(Packed {
+        zip: packer.writer.finish().map_err(broken)?.into_inner(),
+        ignored: packer.ignored,
+        secrets: packer.secrets,
+    })
+}
+
+/// What to do with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pack,
+    /// Left out without a word.
+    Skip,
+    /// Left out by an ignore file.
+    Ignore,
+    /// Left out because it looks like a secret.
+    Secret,
+}
+
+struct Rules {
+    /// Paths that are packed in any case, without a slash at either end.
+    named: Vec<String>,
+    installs: bool,
+    /// The rules of `.virgaignore`, if there is one.
+    own: Option<Gitignore>,
+    /// The rules of the `.gitignore` files from the source down to the current directory.
+    git: Vec<Gitignore>,
+}
+
+impl Rules {
+    fn of(source: &Path, named: &[String], installs: bool) -> Result<Self, Failure> {
+        let named = named
+            .iter()
+            .map(|name| name.trim_start_matches("./").trim_matches('/').to_owned());
+        let own = source.join(IGNORE_FILE);
+        let own = if own.is_file() {
+            Some(patterns(source, &own).map_err(|e| Failure::Usage(e.to_string()))?)
+        } else {
+            None
+        };
+        Ok(Self {
+            named: named.collect(),
+            installs,
+            own,
+            git: Vec::new(),
+        })
+    }
+
+    /// Whether a path was named, or lies below one that was.
+    fn is_named(&self, path: &str) -> bool {
+        self.named.iter().any(|name| {
+            path.strip_prefix(name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// Whether a path that was named lies below a directory.
+    fn leads_to_named(&self, directory: &str) -> bool {
+        self.named.iter().any(|name| {
+            name.strip_prefix(directory)
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
+
+    /// Decides on a path that nothing above it leaves out.
+    fn verdict(&self, path: &Path, inside: &str, name: &str, is_dir: bool) -> Verdict {
+        if self.is_named(inside) {
+            return Verdict::Pack;
+        }
+        if NEVER.contains(&name) || inside.ends_with("node_modules/.cache") {
+            return Verdict::Skip;
+        }
+        let matched = match &self.own {
+            Some(own) => own.matched(path, is_dir),
+            // The rules of the nearest directory come first.
+            None => {
+                let all = self.git.iter().rev();
+                let mut found = all.map(|rules| rules.matched(path, is_dir));
+                found
+                    .find(|matched| !matched.is_none())
+                    .unwrap_or(Match::None)
+            }
+        };
+        let kept = name == INSTALLED && self.own.is_none() && !self.installs;
+        match matched {
+            Match::Ignore(_) if !kept => Verdict::Ignore,
+            // Only `.virgaignore` is written for packages: `!.env` there is a decision to pack it.
+            Match::Whitelist(_) if self.own.is_some() => Verdict::Pack,
+            _ if is_secret(path, inside, name, is_dir) => Verdict::Secret,
+            _ => Verdict::Pack,
+        }
+    }
+}
+
+/// The rules that a file holds for the directory it is for.
+fn patterns(directory: &Path, file: &Path) -> Result<Gitignore, ignore::Error> {
+    let mut builder = GitignoreBuilder::new(directory);
+    if let Some(error) = builder.add(file) {
+        return Err(error);
+    }
+    builder.build()
+}
+
+/// Whether a file or directory looks like it holds secrets. What packages bring along below `node_modules` is not asked about.
+fn is_secret(path: &Path, inside: &str, name: &str, is_dir: bool) -> bool {
+    if inside.split('/').any(|part| part == INSTALLED) {
+        return false;
+    }
+    if is_dir {
+        return SECRET_DIRECTORIES.contains(&name);
+    }
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let environment = name == ".env" || name.starts_with(".env.");
+    SECRET_NAMES.contains(&name)
+        || (environment && !ends(TEMPLATES))
+        || ends(SECRET_ENDINGS)
+        || (ends(KEY_ENDINGS) && has_private_key(path))
+}
+
+/// Whether a file holds a private key in PEM form.
+fn has_private_key(path: &Path) -> bool {
+    let small = fs::metadata(path).is_ok_and(|data| data.len() <= KEY_FILE_MAX);
+    let text = if small {
+        fs::read(path)
+    } else {
+        Ok(Vec::new())
+    };
+    let text = text.unwrap_or_default();
+    String::from_utf8_lossy(&text).contains("PRIVATE KEY-----")
+}
+
+struct Packer {
+    writer: ZipWriter<Cursor<Vec<u8>>>,
+    rules: Rules,
+    ignored: Vec<String>,
+    secrets: Vec<String>,
+}
+
+impl Packer {
+    /// Packs what a directory holds. In one that is left out, only what was named is packed.
+    fn directory(&mut self, directory: &Path, prefix: &str, left_out: bool) -> ZipResult<()> {
+        let mut entries = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+        // The same files make the same package.
+        entries.sort_by_key(fs::DirEntry::file_name);
+        let git = directory.join(GIT_IGNORE_FILE);
+        let has_rules = self.rules.own.is_none() && git.is_file();
+        if has_rules {
+            let rules = patterns(directory, &git).map_err(io::Error::other)?;
+            self.rules.git.push(rules);
+        }
+        for entry in entries {
+            self.entry(&entry, prefix, left_out)?;
+        }
+        if has_rules {
+            self.rules.git.pop();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &fs::DirEntry, prefix: &str, left_out: bool) -> ZipResult<()> {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let (path, inside) = (entry.path(), format!("{prefix}{name}"));
+        let kind = entry.file_type()?;
+        let verdict = if left_out && !self.rules.is_named(&inside) {
+            Verdict::Skip
+        } else {
+            self.rules.verdict(&path, &inside, &name, kind.is_dir())
+        };
+        let shown = if kind.is_dir() {
+            format!("{inside}/")
+        } else {
+            inside.clone()
+        };
+        match verdict {
+            Verdict::Ignore => self.ignored.push(shown),
+            Verdict::Secret => self.secrets.push(shown),
+            Verdict::Pack | Verdict::Skip => {}
+        }
+        let packs = verdict == Verdict::Pack;
+        if kind.is_dir() {
+            if packs || self.rules.leads_to_named(&inside) {
+                self.directory(&path, &format!("{inside}/"), !packs)?;
+            }
+        } else if packs && kind.is_symlink() {
+            let target = fs::read_link(&path)?;
+            let target = target.to_string_lossy();
+            self.writer
+                .add_symlink(inside, target, SimpleFileOptions::default())?;
+        } else if packs && kind.is_file() {
+            self.file(&path, &inside)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, name: &str) -> ZipResult<()> {
+        let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+        let options = SimpleFileOptions::default().unix_permissions(mode);
+        self.writer.start_file(name, options)?;
+        Ok(self.writer.write_all(&fs::read(path)?)?)
+    }
+}
+
+/// Where a source is, whichever way it was written.
+///
+/// # Errors
+/// When it is not there.
+pub(super) fn real_path(source: &Path) -> Result<PathBuf, Failure> {
+    source
+        .canonicalize()
+        .map_err(|e| Failure::Usage(format!("{}: {e}", source.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in a package of these files, and what was left out.
+    fn packed(files: &[(&str, &str)], named: &[&str], installs: bool) -> (Vec<String>, Packed) {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        let named: Vec<_> = named.iter().map(|name| (*name).to_owned()).collect();
+        let packed = pack(directory.path(), &named, installs).expect("packed");
+        let archive = zip::ZipArchive::new(Cursor::new(packed.zip.clone())).expect("an archive");
+        let mut names: Vec<_> = archive
+            .file_names()
+            .map(|name| name.expect("a name").into_owned())
+            .collect();
+        names.sort();
+        (names, packed)
+    }
+
+    #[test]
+    fn files_that_look_like_secrets_are_left_out_unless_they_are_named() {
+        let key = "-----BEGIN RSA PRIVATE KEY-----\n";
+        let files = [
+            ("index.py", ""),
+            (".env", "A=1"),
+            (".env.local", "A=1"),
+            (".env.example", "A="),
+            (".npmrc", "//registry/:_authToken=x"),
+            ("conf/id_rsa", key),
+            ("conf/server.key", key),
+            ("conf/roots.pem", "-----BEGIN CERTIFICATE-----"),
+            (".aws/credentials", "x"),
+            ("node_modules/a/.npmrc", ""),
+        ];
+        let (names, left) = packed(&files, &[], false);
+        let kept = [
+            ".env.example",
+            "conf/roots.pem",
+            "index.py",
+            "node_modules/a/.npmrc",
+        ];
+        assert_eq!(names, kept);
+        let secrets = [
+            ".aws/",
+            ".env",
+            ".env.local",
+            ".npmrc",
+            "conf/id_rsa",
+            "conf/server.key",
+        ];
+        assert_eq!(left.secrets, secrets);
+        let (names, left) = packed(&files, &[".env", "./.aws/credentials"], false);
+        assert!(
+            names.contains(&".env".to_owned()) && names.contains(&".aws/credentials".to_owned())
+        );
+        assert!(!left.secrets.contains(&".env".to_owned()));
+    }
+
+    #[test]
+    fn git_s_ignore_files_hold_in_every_directory_but_not_for_installed_packages() {
+        let files = [
+            (".gitignore", "*.log\n/data\nnode_modules\n"),
+            ("sub/.gitignore", "!keep.log\n"),
+            ("index.js", ""),
+            ("a.log", ""),
+            ("sub/keep.log", ""),
+            ("sub/b.log", ""),
+            ("sub/data/kept.txt", ""),
+            ("data/big.bin", ""),
+            ("node_modules/a/index.js", ""),
+        ];
+        let (names, left) = packed(&files, &[], false);
+        let kept = [
+            "index.js",
+            "node_modules/a/index.js",
+            "sub/data/kept.txt",
+            "sub/keep.log",
+        ];
+        assert_eq!(names, kept);
+        assert_eq!(left.ignored, ["a.log", "data/", "sub/b.log"]);
+        let (names, _) = packed(&files, &[], true);
+        assert!(!names.contains(&"node_modules/a/index.js".to_owned()));
+        let (names, _) = packed(&files, &["data/big.bin"], false);
+        assert!(names.contains(&"data/big.bin".to_owned()));
+    }
+
+    #[test]
+    fn an_ignore_file_of_its_own_decides_instead_of_git_s() {
+        let files = [
+            (".virgaignore", "tests/\n!.env\n"),
+            (".gitignore", "*.bin\n"),
+            (".env", ""),
+            (".npmrc", ""),
+            ("index.py", ""),
+            ("model.bin", ""),
+            ("tests/test_a.py", ""),
+        ];
+        let (names, left) = packed(&files, &[], false);
+        assert_eq!(names, [".env", "index.py", "model.bin"]);
+        assert_eq!(
+            (left.ignored, left.secrets),
+            (vec!["tests/".into()], vec![".npmrc".into()])
+        );
+    }
+
+    #[test]
+    fn a_named_file_that_is_not_there_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let refused = pack(directory.path(), &["nothing".into()], false).expect_err("refused");
+        assert!(refused.to_string().contains("--include"), "{refused}");
+    }
+}
