@@ -130,6 +130,9 @@ pub struct Key {
     /// What it may do; everything within the account where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    /// Whether its requests must sign the action, the version, the time and the region, which official SDKs do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sign_action: bool,
     /// Whether it is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,

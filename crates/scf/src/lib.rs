@@ -26,5 +26,5 @@ pub use secret::SecretKey;
 pub const VERSION: &str = "2018-04-16";
 /// The service's name, as SDKs put it into their signature's scope.
 pub const SERVICE: &str = "scf";
-/// How far a request's timestamp may be from the server's clock, seconds.
+/// How far a request's timestamp may be from the server's clock, seconds, as the cloud has it.
 pub const CLOCK_SKEW_S: i64 = 300;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::flat::{self, Flat};
 use crate::tc3::{self, Canonical, Claim};
-use crate::{Action, CLOCK_SKEW_S, Code, Error, SecretKey, v1};
+use crate::{Action, Code, Error, SecretKey, v1};
 
 /// An HTTP request's parts, as they came.
 #[derive(Clone, Copy, Debug)]
@@ -276,6 +276,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether it is signed by version 1.
+    pub fn is_version_1(&self) -> bool {
+        matches!(self.signature, Signature::V1 { .. })
+    }
+
     /// A header's value, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.raw.header(name)
@@ -299,15 +304,15 @@ impl<'a> Call<'a> {
         self.whole && self.is_body_signed()
     }
 
-    /// Checks the signature and its age. `now` is Unix time in seconds.
+    /// Checks the signature and its age. `now` is Unix time in seconds, `window` how far the timestamp may be from it.
     ///
     /// # Errors
     /// `AuthFailure.SignatureExpire` or `AuthFailure.SignatureFailure`.
-    pub fn verify(&self, key: &SecretKey, now: i64) -> Result<(), Error> {
+    pub fn verify(&self, key: &SecretKey, now: i64, window: i64) -> Result<(), Error> {
         let age = now.saturating_sub(self.timestamp);
-        if age.unsigned_abs() > CLOCK_SKEW_S.unsigned_abs() {
+        if age.unsigned_abs() > window.unsigned_abs() {
             let message = format!(
-                "the timestamp {} is {age} s off the server's clock; up to {CLOCK_SKEW_S} s are allowed: set the clock, \
+                "the timestamp {} is {age} s off the server's clock; up to {window} s are allowed: set the clock, \
                  or sign anew",
                 self.timestamp
             );
@@ -492,6 +497,7 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CLOCK_SKEW_S;
     use crate::action::{GetFunction, Invoke, ListFunctions};
     use crate::tc3::ToSign;
 
@@ -541,7 +547,7 @@ mod tests {
 
     fn verify(headers: &[(&'static str, String)], body: &[u8], now: i64) -> Result<(), Code> {
         with(headers, body, |call| {
-            call.and_then(|call| call.verify(&key(), now))
+            call.and_then(|call| call.verify(&key(), now, CLOCK_SKEW_S))
                 .map_err(|e| e.code)
         })
     }
@@ -700,9 +706,13 @@ mod tests {
                 body: body.as_bytes(),
             })
             .expect("a call");
-            assert_eq!(call.verify(&key(), NOW), Ok(()), "{http_method}");
             assert_eq!(
-                call.verify(&SecretKey::new("other"), NOW)
+                call.verify(&key(), NOW, CLOCK_SKEW_S),
+                Ok(()),
+                "{http_method}"
+            );
+            assert_eq!(
+                call.verify(&SecretKey::new("other"), NOW, CLOCK_SKEW_S)
                     .map_err(|e| e.code),
                 Err(Code::SignatureFailure)
             );
@@ -750,7 +760,7 @@ mod tests {
                     // Another id would be looked up with another key.
                     let known = call.secret_id() == "AKIDtest";
                     assert!(
-                        !changed || !known || call.verify(&key(), NOW).is_err(),
+                        !changed || !known || call.verify(&key(), NOW, CLOCK_SKEW_S).is_err(),
                         "{headers:?} {bytes:?}"
                     );
                 }

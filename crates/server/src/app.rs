@@ -47,7 +47,7 @@ use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
-use crate::urls::{Addresses, Front, Urls};
+use crate::urls::{Addresses, Front, Urls, Way};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -310,16 +310,16 @@ pub(crate) async fn up(
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
     let listener = listener.tap_io(send_at_once);
-    let front = Front::new(urls.clone(), false, router(gateway.clone()));
+    let front = Front::new(urls.clone(), Way::Plain, router(gateway.clone()));
     let http = Http::new(config.head_timeout);
     serving.spawn(serve(listener, http.clone(), front, stopped.clone()));
     if let Some((secure, _)) = secure {
-        let front = Front::new(urls.clone(), false, secure_router(gateway.clone()));
+        let front = Front::new(urls.clone(), Way::Tls, secure_router(gateway.clone()));
         serving.spawn(serve(secure, http.clone(), front, stopped.clone()));
     }
     if let Some(inside) = inside {
         let inside = inside.tap_io(send_at_once);
-        let front = Front::new(urls, true, inside_router(gateway));
+        let front = Front::new(urls, Way::Inside, inside_router(gateway));
         serving.spawn(serve(inside, http.clone(), front, stopped.clone()));
     }
     let bucket_address = doors.as_ref().map(|doors| doors.address);
@@ -634,6 +634,7 @@ fn open_access(
         region: config.region.clone(),
         rates: config.rate_limits.clone(),
         failures: config.auth_failures,
+        signatures: config.signatures,
     };
     let now = crate::clock::now_ms() / 1000;
     let nonces = Nonces::open(&config.data.join("nonces"), now);

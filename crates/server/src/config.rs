@@ -25,7 +25,7 @@ use sandbox::network::{Block, Plan};
 
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 pub(crate) use self::index::PackageIndex;
-use crate::access::{RateLimits, parse_rates};
+use crate::access::{RateLimits, Signatures, parse_rates};
 use crate::hosts::HostPattern;
 use crate::lineage::Depth;
 use crate::queue::Endpoint;
@@ -420,6 +420,30 @@ const OPTIONS: &[Opt] = &[
         "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0, for virga behind a proxy, is any number",
     ),
     opt(
+        "signature_window",
+        "SECONDS",
+        "300",
+        "How far a request's timestamp may be from the server's clock; a captured request is good as long",
+    ),
+    opt(
+        "signature_v1",
+        "STATE",
+        "on",
+        "Whether requests signed by version 1 (HmacSHA1, HmacSHA256) are served: on or off",
+    ),
+    opt(
+        "sign_action",
+        "KEYS",
+        "marked",
+        "Keys whose requests must sign action, version, time and region: marked, those made so; all, every permanent key, which official SDKs cannot meet",
+    ),
+    opt(
+        "root_http",
+        "PEERS",
+        "loopback",
+        "Peers from which root keys are taken over plain HTTP: loopback, or all, as behind a proxy on another host that ends TLS",
+    ),
+    opt(
         "role_session",
         "SECONDS",
         "43200",
@@ -492,6 +516,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) rate_limits: RateLimits,
     pub(crate) auth_failures: u32,
+    pub(crate) signatures: Signatures,
     pub(crate) role_session: Duration,
     pub(crate) limits: Limits,
     /// None where buckets are not served.
@@ -764,6 +789,12 @@ impl Told {
             ),
             rate_limits: self.rate_limits(),
             auth_failures: self.number("auth_failures", 0, 1_000_000) as u32,
+            signatures: Signatures {
+                window: self.number("signature_window", 10, 86_400) as i64,
+                version_1: self.one_of("signature_v1", &[("on", true), ("off", false)]),
+                sign_action: self.one_of("sign_action", &[("marked", false), ("all", true)]),
+                root_from_anywhere: self.one_of("root_http", &[("loopback", false), ("all", true)]),
+            },
             role_session: self.seconds("role_session"),
             limits: self.limits(),
             buckets: self.buckets(),

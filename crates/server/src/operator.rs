@@ -103,6 +103,8 @@ wire! {
         description: Option<String>,
         /// What it may do; everything within the account where it is left out.
         policy: Option<Value>,
+        /// Whether its requests must sign their action; they need not where it is left out.
+        sign_action: Option<bool>,
     }
     /// The only answer that ever holds the secret.
     struct NewKey {
@@ -118,6 +120,7 @@ wire! {
         secret_id: String,
         disabled: Option<bool>,
         policy: Option<Value>,
+        sign_action: Option<bool>,
     }
     struct KeyInfo {
         secret_id: String,
@@ -125,6 +128,7 @@ wire! {
         /// `Active` or `Disabled`.
         status: String,
         policy: Option<Value>,
+        sign_action: bool,
         added: String,
     }
     struct Keys {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use catalog::{Catalog, MasterKeys};
 use model::{Account, AccountId, AccountName, FunctionKey, Role, RoleName};
 use scf::keypair::{self, KeyPair};
-use scf::{CLOCK_SKEW_S, Call, Code, Error, SecretKey};
+use scf::{Call, Code, Error, SecretKey};
 
 use self::limits::{Failures, Gates};
 pub(crate) use self::limits::{RateLimits, parse_rates};
@@ -49,6 +49,28 @@ pub(crate) struct Rules {
     pub(crate) rates: RateLimits,
     /// Failures to authenticate, per address and second; 0 for any number.
     pub(crate) failures: u32,
+    pub(crate) signatures: Signatures,
+}
+
+/// What signatures must be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signatures {
+    /// How far a request's timestamp may be from the clock, seconds.
+    pub(crate) window: i64,
+    /// Whether version 1 is taken.
+    pub(crate) version_1: bool,
+    /// Whether every permanent key must sign its action, marked or not.
+    pub(crate) sign_action: bool,
+    /// Whether root keys are taken over plain HTTP from other hosts.
+    pub(crate) root_from_anywhere: bool,
+}
+
+/// How a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carriage {
+    pub(crate) from: IpAddr,
+    /// Whether nobody between could read it: it came over TLS, or from a function on this host.
+    pub(crate) private: bool,
 }
 
 /// A handle on all that. Clones share it.
@@ -84,6 +106,7 @@ struct Keyring {
 struct Holder {
     secret: SecretKey,
     disabled: bool,
+    sign_action: bool,
     principal: Arc<Principal>,
 }
 
@@ -163,6 +186,31 @@ impl Access {
         Ok(self.inner.mint.lend(&grant, nonce))
     }
 
+    pub(crate) fn signatures(&self) -> &Signatures {
+        &self.inner.rules.signatures
+    }
+
+    /// Refuses a root key that came where others could read it.
+    ///
+    /// # Errors
+    /// `UnauthorizedOperation`.
+    pub(crate) fn check_carriage(
+        &self,
+        principal: &Principal,
+        carriage: Carriage,
+    ) -> Result<(), Error> {
+        let open = !carriage.private && !carriage.from.to_canonical().is_loopback();
+        if !open || principal.is_bound() || self.signatures().root_from_anywhere {
+            return Ok(());
+        }
+        let message = format!(
+            "root keys are not taken over plain HTTP from other hosts, as {}; use TLS (tls_listen), a key with a policy, or a tunnel to \
+             the loopback. Where a proxy on another host ends TLS, start virga with --root-http all",
+            carriage.from.to_canonical()
+        );
+        Err(Error::new(Code::UnauthorizedOperation, message))
+    }
+
     pub(crate) fn region(&self) -> &str {
         &self.inner.rules.region
     }
@@ -189,6 +237,10 @@ impl Access {
     }
 
     fn verify(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
+        if call.is_version_1() && !self.signatures().version_1 {
+            let message = "signatures of version 1 are switched off here (signature_v1); sign with TC3-HMAC-SHA256";
+            return Err(Error::new(Code::InvalidAuthorization, message));
+        }
         if call.version != operator::VERSION {
             signing::check_service(call)?;
             return self.verify_signature(call);
@@ -203,7 +255,7 @@ impl Access {
     /// Takes the nonce of a request whose signature is good.
     fn use_once(&self, call: &Call<'_>, nonce: &str) -> Result<(), Error> {
         let now = clock::now_ms() / 1000;
-        let until = call.timestamp.saturating_add(CLOCK_SKEW_S);
+        let until = call.timestamp.saturating_add(self.signatures().window);
         let taken = self.inner.nonces.take(call.secret_id(), nonce, until, now);
         taken.map_err(|why| match why {
             NotFresh::Used => {
@@ -233,7 +285,11 @@ impl Access {
                 "a token came with a permanent secret id, which has none; leave X-TC-Token away";
             return Err(Error::new(Code::TokenFailure, message));
         }
-        call.verify(&holder.secret, clock::now_ms() / 1000)?;
+        let now = clock::now_ms() / 1000;
+        call.verify(&holder.secret, now, self.signatures().window)?;
+        if holder.sign_action || self.signatures().sign_action {
+            signing::check_action_signed(call)?;
+        }
         // Who does not hold the key is not told that it is disabled.
         if holder.disabled {
             let message = "the key is disabled; virga key enable turns it on again";
@@ -258,7 +314,7 @@ impl Access {
             .mint
             .read(call.secret_id(), token, now)
             .map_err(|fault| refused(fault.to_string()))?;
-        call.verify(&key, now)?;
+        call.verify(&key, now, self.signatures().window)?;
         let depth = self.inner.lineage.of_key(call.secret_id());
         let borrower = self.borrower(keyring, &grant, depth);
         borrower.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
@@ -344,10 +400,11 @@ impl Access {
     pub(crate) fn admit_to_url(
         &self,
         call: &Call<'_>,
-        from: IpAddr,
+        carriage: Carriage,
         function: &FunctionKey,
     ) -> Result<AccountId, Error> {
-        let principal = self.authenticate(call, Some(from))?;
+        let principal = self.authenticate(call, Some(carriage.from))?;
+        self.check_carriage(&principal, carriage)?;
         let (space, name) = (function.namespace.as_str(), function.name.as_str());
         let path = scope::function(space, name);
         principal.check("scf", scope::OF_URLS, self.region(), &path)?;
@@ -361,9 +418,10 @@ impl Access {
     pub(crate) fn admit_to_api(
         &self,
         pair: &KeyPair<'_>,
-        from: IpAddr,
+        carriage: Carriage,
         function: &FunctionKey,
     ) -> Result<(), NotAdmitted> {
+        let from = carriage.from;
         if !self.hears(from) {
             return Err(NotAdmitted::Call(too_many_failures()));
         }
@@ -371,6 +429,7 @@ impl Access {
         let now = clock::now_ms() / 1000;
         let holder = known.and_then(|(key, holder)| pair.verify(&key, now).map(|()| holder));
         let principal = holder.inspect_err(|_| self.failed(from))?;
+        self.check_carriage(&principal, carriage)?;
         if principal.owner.id != function.account {
             return Err(keypair::Refused::Key.into());
         }
@@ -466,6 +525,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
         let holder = Holder {
             secret: SecretKey::new(key.secret.reveal()),
             disabled: key.disabled,
+            sign_action: key.sign_action,
             principal: Principal::new(owner.clone(), rights),
         };
         keys.insert(key.id.to_string(), holder);
@@ -474,6 +534,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
         let holder = Holder {
             secret: operator.credentials.key.clone(),
             disabled: false,
+            sign_action: false,
             principal: Principal::new(owner.clone(), Rights::Operator),
         };
         keys.insert(operator.credentials.id.clone(), holder);

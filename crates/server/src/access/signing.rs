@@ -63,6 +63,18 @@ pub(super) fn check_service(call: &Call<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Checks that a signature leaves nothing open that says what the request does. Version 1 signs every parameter, and requests to
+/// functions' URLs are signed whole.
+///
+/// # Errors
+/// `AuthFailure.SignatureFailure`, naming what to sign.
+pub(super) fn check_action_signed(call: &Call<'_>) -> Result<(), Error> {
+    if call.is_version_1() || call.is_whole() {
+        return Ok(());
+    }
+    check_signed(call, MEANING.iter())
+}
+
 fn check_signed<'n>(
     call: &Call<'_>,
     needed: impl Iterator<Item = &'n &'n str>,

@@ -33,6 +33,9 @@ enum Task {
         /// What it is for
         #[arg(long, default_value = "")]
         description: String,
+        /// Whether its requests must sign their action, as virga's command line does and official SDKs do not
+        #[arg(long)]
+        sign_action: bool,
     },
     /// List keys, without their secrets
     List,
@@ -53,6 +56,14 @@ enum Task {
         /// A file with a policy in CAM's form
         file: PathBuf,
     },
+    /// Change whether a key's requests must sign their action
+    SignAction {
+        /// The key
+        id: String,
+        /// on or off
+        #[arg(value_parser = ["on", "off"])]
+        state: String,
+    },
     /// Delete a key
     Delete {
         /// The key
@@ -62,12 +73,11 @@ enum Task {
 
 pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<(), Failure> {
     let account = args.account.clone();
-    let update = |id: &str, disabled: Option<bool>, policy: Option<Value>, words: &str| {
+    let update = |id: &str, change: UpdateKeyRequest, words: &str| {
         let updated = client.call::<UpdateKey>(&UpdateKeyRequest {
             account: account.clone(),
             secret_id: id.to_owned(),
-            disabled,
-            policy,
+            ..change
         })?;
         output.result(&format!("{words} key {id}"), &updated);
         Ok(())
@@ -76,11 +86,13 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
         Task::Create {
             policy,
             description,
+            sign_action,
         } => {
             let key = client.call::<CreateKey>(&CreateKeyRequest {
                 account: account.clone(),
                 description: Some(description.clone()),
                 policy: policy.as_deref().map(read_policy).transpose()?,
+                sign_action: Some(*sign_action),
             })?;
             if output.is_json() {
                 output.document(&key);
@@ -97,22 +109,56 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
                 } else {
                     "everything"
                 };
+                let signs = if key.sign_action { "action" } else { "body" };
                 let words = [
                     &key.secret_id,
                     &key.status,
                     may,
+                    signs,
                     &key.added,
                     &key.description,
                 ];
                 words.map(str::to_owned).to_vec()
             };
-            let headings = ["SECRET ID", "STATUS", "MAY DO", "ADDED", "DESCRIPTION"];
+            let headings = [
+                "SECRET ID",
+                "STATUS",
+                "MAY DO",
+                "MUST SIGN",
+                "ADDED",
+                "DESCRIPTION",
+            ];
             output.table(&headings, keys.iter().map(row).collect(), &keys);
             Ok(())
         }
-        Task::Disable { id } => update(id, Some(true), None, "disabled"),
-        Task::Enable { id } => update(id, Some(false), None, "enabled"),
-        Task::Policy { id, file } => update(id, None, Some(read_policy(file)?), "changed"),
+        Task::Disable { id } => {
+            let change = UpdateKeyRequest {
+                disabled: Some(true),
+                ..UpdateKeyRequest::default()
+            };
+            update(id, change, "disabled")
+        }
+        Task::Enable { id } => {
+            let change = UpdateKeyRequest {
+                disabled: Some(false),
+                ..UpdateKeyRequest::default()
+            };
+            update(id, change, "enabled")
+        }
+        Task::Policy { id, file } => {
+            let change = UpdateKeyRequest {
+                policy: Some(read_policy(file)?),
+                ..UpdateKeyRequest::default()
+            };
+            update(id, change, "changed")
+        }
+        Task::SignAction { id, state } => {
+            let change = UpdateKeyRequest {
+                sign_action: Some(state == "on"),
+                ..UpdateKeyRequest::default()
+            };
+            update(id, change, "changed")
+        }
         Task::Delete { id } => {
             let done = client.call::<DeleteKey>(&KeyRequest {
                 account: account.clone(),

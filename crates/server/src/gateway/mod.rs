@@ -23,7 +23,7 @@ mod storage;
 mod triggers;
 mod versions;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
-use crate::access::{Access, Principal};
+use crate::access::{Access, Carriage, Principal};
 use crate::buckets::Shelf;
 use crate::clock;
 use crate::driver::Driver;
@@ -319,6 +319,13 @@ impl Gateway {
         let principal = self
             .access
             .authenticate(&call, from.address)
+            .map_err(|e| ("", e))?;
+        let carriage = Carriage {
+            from: from.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            private: from.secure || from.inside,
+        };
+        self.access
+            .check_carriage(&principal, carriage)
             .map_err(|e| ("", e))?;
         let host = headers
             .iter()

@@ -3,14 +3,13 @@
 
 use std::sync::LazyLock;
 
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use model::{Cors, FunctionKey, GatewayApi, TriggerName};
 use scf::keypair::{self, KeyPair};
 use scf::{Code, RawRequest};
 
-use super::{Door, Refused, Target, Urls, caller, cors};
-use crate::access::NotAdmitted;
+use super::{Door, Refused, Target, Urls, cors};
+use crate::access::{Carriage, NotAdmitted};
 
 /// An API that a request has found.
 #[derive(Clone, Debug)]
@@ -75,13 +74,13 @@ impl Urls {
     pub(super) fn key_of(
         &self,
         function: &FunctionKey,
-        parts: &Parts,
+        carriage: Carriage,
         request: RawRequest<'_>,
     ) -> Result<String, Refused> {
         let unsigned =
             |e: keypair::Refused| Refused::of_gateway(StatusCode::UNAUTHORIZED, e.to_string());
         let pair = KeyPair::parse(request).map_err(unsigned)?;
-        match self.access.admit_to_api(&pair, caller(parts), function) {
+        match self.access.admit_to_api(&pair, carriage, function) {
             Ok(()) => Ok(pair.id.to_owned()),
             Err(NotAdmitted::Signature(e)) => Err(unsigned(e)),
             Err(NotAdmitted::Call(e)) => {

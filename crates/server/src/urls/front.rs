@@ -13,23 +13,27 @@ use crate::clock;
 /// Functions' requests, before a router's. They are many, so that they do not go through the router as a layer's would.
 pub(crate) struct Front {
     urls: Arc<Urls>,
-    /// Whether its callers are functions.
-    inside: bool,
+    way: Way,
     routes: Router,
 }
 
+/// How a listener's requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Plain,
+    Tls,
+    /// From functions, whose packets do not leave the host.
+    Inside,
+}
+
 impl Front {
-    pub(crate) fn new(urls: Arc<Urls>, inside: bool, routes: Router) -> Self {
-        Self {
-            urls,
-            inside,
-            routes,
-        }
+    pub(crate) fn new(urls: Arc<Urls>, way: Way, routes: Router) -> Self {
+        Self { urls, way, routes }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
         match self.urls.find(&request) {
-            Some(Ok(target)) => self.urls.serve(target, self.inside, request).await,
+            Some(Ok(target)) => self.urls.serve(target, self.way, request).await,
             Some(Err(refused)) => refused.reply(clock::new_request_id()),
             None => {
                 let answered = self.routes.clone().call(request).await;

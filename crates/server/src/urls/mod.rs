@@ -33,8 +33,8 @@ use self::address::{is_service, read_path};
 use self::apigw::{Called, EVERYBODY};
 use self::body::{ROOM_KB, whole};
 use self::event::{By, Seen};
-pub(crate) use self::front::Front;
-use crate::access::Access;
+pub(crate) use self::front::{Front, Way};
+use crate::access::{Access, Carriage};
 use crate::clock;
 use crate::hosts::ApiHosts;
 use crate::invoke::{Ingest, IngestError, Invocation};
@@ -183,17 +183,17 @@ impl Urls {
         })
     }
 
-    async fn serve(self: &Arc<Self>, target: Target, inside: bool, request: Request) -> Response {
+    async fn serve(self: &Arc<Self>, target: Target, way: Way, request: Request) -> Response {
         let id = clock::new_request_id();
         let (mut parts, body) = request.into_parts();
         let cors = target.cors();
         let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);
-        let mut reply = match (refuse(&target, inside), cors.and_then(asks)) {
+        let mut reply = match (refuse(&target, way == Way::Inside), cors.and_then(asks)) {
             (Some(refused), _) => refused.reply(id),
             // A browser that asks first hears of the function nothing.
             (None, Some(answer)) => answer,
             (None, None) => {
-                let mut reply = match self.run(id, &target, &mut parts, body).await {
+                let mut reply = match self.run(id, &target, way, &mut parts, body).await {
                     Ok(reply) => reply,
                     Err(refused) => {
                         debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
@@ -214,6 +214,7 @@ impl Urls {
     fn authenticate(
         &self,
         target: &Target,
+        way: Way,
         parts: &Parts,
         body: &[u8],
     ) -> Result<Option<String>, Refused> {
@@ -236,13 +237,15 @@ impl Urls {
             headers: &headers,
             body,
         };
+        let carriage = Carriage {
+            from: caller(parts),
+            private: way != Way::Plain,
+        };
         if matches!(target.door, Door::Api(_)) {
-            return self.key_of(&target.function, parts, raw).map(Some);
+            return self.key_of(&target.function, carriage, raw).map(Some);
         }
-        let account = Call::parse_url(raw).and_then(|call| {
-            let from = caller(parts);
-            self.access.admit_to_url(&call, from, &target.function)
-        });
+        let account = Call::parse_url(raw)
+            .and_then(|call| self.access.admit_to_url(&call, carriage, &target.function));
         match account {
             Ok(account) if account == target.function.account => Ok(None),
             Ok(_) => {
@@ -273,6 +276,7 @@ impl Urls {
         self: &Arc<Self>,
         id: RequestId,
         target: &Target,
+        way: Way,
         parts: &mut Parts,
         body: Body,
     ) -> Result<Response, Refused> {
@@ -280,17 +284,17 @@ impl Urls {
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
             let (body, over) = if target.is_signed_whole() {
                 let body = self.read(parts, body).await?;
-                self.authenticate(target, parts, &body)?;
+                self.authenticate(target, way, parts, &body)?;
                 (whole(body), Arc::default())
             } else {
-                self.authenticate(target, parts, &[])?;
+                self.authenticate(target, way, parts, &[])?;
                 self.passed(parts, body)?
             };
             let routing_key = self.routing_key(target, parts);
             return self.pass(id, target, routing_key, parts, body, &over).await;
         }
         let body = self.read(parts, body).await?;
-        let key = self.authenticate(target, parts, &body)?;
+        let key = self.authenticate(target, way, parts, &body)?;
         let seen = Seen {
             method: &parts.method,
             path: target.path.as_deref().unwrap_or(parts.uri.path()),

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use scf::tc3::{self, ToSign};
 use serde_json::{Value, json};
 use testkit::{Client, OPERATOR_SERVICE, OPERATOR_VERSION, Server};
@@ -307,4 +309,235 @@ fn a_captured_request_of_the_command_line_is_good_once_also_across_a_restart() {
     let again = resend(&client.host(), &captured);
     assert!(again.contains("used it before"), "{again}");
     assert_eq!(keys(&client), 2);
+}
+
+/// What official SDKs send: the action is not signed.
+fn plain(action: &str, body: &Value) -> Request {
+    Request::new("scf", scf::VERSION, action, body)
+}
+
+#[test]
+fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
+    let mut server = server();
+    let root = server.client();
+    root.create("fun", "def main_handler(e, c):\n    return 1\n", json!({}));
+    let key = root.operate("CreateKey", &json!({"SignAction": true}));
+    let marked = root.with_new_key(&key.expect("a key"));
+    let get = || plain("GetFunction", &json!({"FunctionName": "fun"}));
+    // The captured call of one action does not become another.
+    for action in ["GetFunction", "DeleteFunction"] {
+        let code = get().sign(&marked).set("x-tc-action", action).code(&marked);
+        assert_eq!(code, "AuthFailure.SignatureFailure", "{action}");
+    }
+    let all: &[&str] = &["x-tc-action", "x-tc-timestamp", "x-tc-version"];
+    let good = || Request {
+        signed: all,
+        ..get()
+    };
+    assert_eq!(good().sign(&marked).code(&marked), "");
+    for (name, value) in [
+        ("x-tc-action", "DeleteFunction"),
+        ("x-tc-version", "2017-01-01"),
+        ("x-tc-region", "ap-beijing"),
+        ("x-tc-token", "t"),
+    ] {
+        let code = good().sign(&marked).set(name, value).code(&marked);
+        assert!(code.starts_with("AuthFailure."), "{name}: {code}");
+    }
+    for signed in [&all[1..], &all[..2], &["x-tc-action", "x-tc-version"]] {
+        let less = Request { signed, ..get() };
+        assert_eq!(
+            less.sign(&marked).code(&marked),
+            "AuthFailure.SignatureFailure",
+            "{signed:?}"
+        );
+    }
+    let unsigned = good().set("x-tc-content-sha256", tc3::UNSIGNED_PAYLOAD);
+    assert_eq!(
+        unsigned.sign(&marked).code(&marked),
+        "AuthFailure.SignatureFailure"
+    );
+    // Its region is signed where it is sent; our own clients sign all.
+    let with_region = Request {
+        signed: &[
+            "x-tc-action",
+            "x-tc-region",
+            "x-tc-timestamp",
+            "x-tc-version",
+        ],
+        ..get()
+    };
+    let region = with_region.set("x-tc-region", "ap-guangzhou").sign(&marked);
+    assert_eq!(region.code(&marked), "");
+    assert_eq!(
+        marked.code("GetFunction", &json!({"FunctionName": "fun"})),
+        ""
+    );
+    // The root's own key is not marked, and what SDKs send goes on working.
+    assert_eq!(get().sign(&root).code(&root), "");
+    // The mark is kept, shown, and can be taken away.
+    server.kill();
+    server.restart();
+    let shown = |state: bool| {
+        let listed = server
+            .client()
+            .operate("ListKeys", &json!({}))
+            .expect("keys");
+        let keys = listed["Keys"].as_array().expect("a list").clone();
+        let key = keys
+            .into_iter()
+            .find(|key| key["SecretId"] == marked.id.as_str());
+        assert_eq!(key.expect("listed")["SignAction"], state);
+    };
+    shown(true);
+    let root = server.client();
+    let marked = root.with_key(&marked.id, marked.key.reveal());
+    assert_eq!(
+        get().sign(&marked).code(&marked),
+        "AuthFailure.SignatureFailure"
+    );
+    let done = server.cli(&["key", "sign-action", &marked.id, "off"]);
+    assert!(done.status.success(), "{done:?}");
+    shown(false);
+    assert_eq!(get().sign(&marked).code(&marked), "");
+    server.terminate();
+    // Or every permanent key is as one that is marked.
+    server.restart_with(&["--sign-action", "all"]);
+    let root = server.client();
+    assert_eq!(
+        get().sign(&root).code(&root),
+        "AuthFailure.SignatureFailure"
+    );
+    assert_eq!(
+        root.code("GetFunction", &json!({"FunctionName": "fun"})),
+        ""
+    );
+}
+
+#[test]
+fn the_window_is_an_option_for_both_apis() {
+    let server = Server::flags(VIRGA, &["--signature-window", "60"]);
+    let client = server.client();
+    for (age, code) in [
+        (50, ""),
+        (70, "AuthFailure.SignatureExpire"),
+        (-70, "AuthFailure.SignatureExpire"),
+    ] {
+        for version in [scf::VERSION, OPERATOR_VERSION] {
+            let action = if version == scf::VERSION {
+                "ListFunctions"
+            } else {
+                "ListKeys"
+            };
+            let answer = client.post(action, b"{}", now() - age, &[("X-TC-Version", version)]);
+            let found = answer.json()["Response"]["Error"]["Code"].take();
+            assert_eq!(found.as_str().unwrap_or_default(), code, "{version} {age}");
+        }
+    }
+}
+
+#[test]
+fn version_1_can_be_switched_off() {
+    let form = |client: &Client| {
+        let time = now().to_string();
+        let mut pairs = vec![
+            ("Action", "ListFunctions"),
+            ("Nonce", "1"),
+            ("SecretId", &client.id),
+            ("Timestamp", &time),
+            ("Version", scf::VERSION),
+        ];
+        let method = scf::v1::Method::Sha1;
+        let signature = scf::v1::sign(
+            &client.key,
+            method,
+            "GET",
+            &client.host(),
+            "/",
+            pairs.clone(),
+        );
+        let signature = STANDARD.encode(signature);
+        let signature = signature
+            .replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D");
+        pairs.push(("Signature", &signature));
+        let query: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let answer = client.get(&format!("/?{}", query.join("&"))).json();
+        answer["Response"]["Error"]["Code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let usual = server();
+    assert_eq!(form(&usual.client()), "");
+    let off = Server::flags(VIRGA, &["--signature-v1", "off"]);
+    assert_eq!(form(&off.client()), "AuthFailure.InvalidAuthorization");
+    assert_eq!(off.client().code("ListFunctions", &json!({})), "");
+}
+
+/// An address of this machine's that is not of the loopback; none where it has no network.
+fn other_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the kernel only chooses the address.
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+#[test]
+fn root_keys_come_by_plain_http_from_the_loopback_alone() {
+    let Some(address) = other_address() else {
+        eprintln!("this machine has no address but its loopback's");
+        return;
+    };
+    let flags = ["--listen", "0.0.0.0:0", "--tls-listen", "127.0.0.1:0"];
+    let mut server = Server::flags(VIRGA, &flags);
+    let near = |server: &Server| {
+        let mut client = server.client();
+        client.endpoint = client.endpoint.replace("0.0.0.0", "127.0.0.1");
+        client
+    };
+    let far = |server: &Server| {
+        let mut client = server.client();
+        client.endpoint = client.endpoint.replace("0.0.0.0", &address.to_string());
+        client
+    };
+    let root = near(&server);
+    let policy = json!({"version": "2.0", "statement": [{"effect": "allow", "action": "scf:*", "resource": "*"}]});
+    let key = root
+        .operate("CreateKey", &json!({"Policy": policy}))
+        .expect("a key");
+    let account = root
+        .operate("CreateAccount", &json!({"Name": "tenant"}))
+        .expect("an account");
+    let distant = far(&server);
+    assert_eq!(root.code("ListFunctions", &json!({})), "");
+    for refused in [distant.clone(), distant.with_new_key(&account["Key"])] {
+        assert_eq!(
+            refused.code("ListFunctions", &json!({})),
+            "UnauthorizedOperation"
+        );
+        let operated = refused
+            .operate("ListKeys", &json!({}))
+            .expect_err("refused");
+        assert_eq!(operated.code, "UnauthorizedOperation");
+        assert!(
+            operated
+                .message
+                .contains("root keys are not taken over plain HTTP"),
+            "{}",
+            operated.message
+        );
+    }
+    assert_eq!(
+        distant.with_new_key(&key).code("ListFunctions", &json!({})),
+        ""
+    );
+    server.terminate();
+    server.restart_with(&["--listen", "0.0.0.0:0", "--root-http", "all"]);
+    assert_eq!(far(&server).code("ListFunctions", &json!({})), "");
 }

@@ -36,7 +36,7 @@ impl Serve for wire::CreateAccount {
         }
         let created = gateway.catalog.create_account(wanted).await;
         let account = created.map_err(error::access)?;
-        let key = keys::make(gateway, account.id, String::new(), None).await?;
+        let key = keys::make(gateway, account.id, String::new(), None, false).await?;
         Ok(wire::CreatedAccount {
             account: gateway.show_account(&account),
             key,

@@ -23,7 +23,8 @@ impl Serve for wire::CreateKey {
         let account = gateway.subject(caller, request.account.as_deref())?;
         let description = described(gateway, request.description.as_deref())?;
         let policy = request.policy.as_ref().map(policy).transpose()?;
-        make(gateway, account, description, policy).await
+        let sign_action = request.sign_action.unwrap_or_default();
+        make(gateway, account, description, policy, sign_action).await
     }
 }
 
@@ -39,10 +40,11 @@ impl Serve for wire::ListKeys {
             secret_id: operator.credentials.id.clone(),
             description: "the operator's, of the data directory or the environment".into(),
             status: ACTIVE.into(),
+            sign_action: gateway.access.signatures().sign_action,
             ..Default::default()
         });
         let keys = gateway.catalog.keys(account);
-        let made = keys.iter().map(|stored| show(&stored.value));
+        let made = keys.iter().map(|stored| show(gateway, &stored.value));
         Ok(wire::Keys {
             keys: first.into_iter().chain(made).collect(),
         })
@@ -64,9 +66,12 @@ impl Serve for wire::UpdateKey {
         if let Some(given) = &request.policy {
             new.policy = Some(policy(given)?);
         }
+        if let Some(sign_action) = request.sign_action {
+            new.sign_action = sign_action;
+        }
         let updated = gateway.catalog.update_key(&old, &new).await;
         updated.map_err(error::access)?;
-        Ok(show(&new))
+        Ok(show(gateway, &new))
     }
 }
 
@@ -93,6 +98,7 @@ pub(super) async fn make(
     account: AccountId,
     description: String,
     policy: Option<Policy>,
+    sign_action: bool,
 ) -> Result<wire::NewKey, Error> {
     let pair = credentials::random().map_err(|e| error::internal(&e))?;
     let key = Key {
@@ -101,6 +107,7 @@ pub(super) async fn make(
         secret: Secret::new(pair.key.reveal()),
         description,
         policy,
+        sign_action,
         disabled: false,
         added: clock::now_ms(),
     };
@@ -144,11 +151,12 @@ fn find(gateway: &Gateway, account: AccountId, id: &str) -> Result<Arc<Stored<Ke
     })
 }
 
-fn show(key: &Key) -> wire::KeyInfo {
+fn show(gateway: &Gateway, key: &Key) -> wire::KeyInfo {
     wire::KeyInfo {
         secret_id: key.id.to_string(),
         description: key.description.clone(),
         status: if key.disabled { DISABLED } else { ACTIVE }.into(),
+        sign_action: key.sign_action || gateway.access.signatures().sign_action,
         policy: key.policy.as_ref().map(|policy| serde_json::json!(policy)),
         added: clock::format(key.added),
     }
