@@ -138,8 +138,8 @@ class Cos:
 
     def url(self, method, key, expires=300):
         """A URL that is signed, and the headers with which it finds this server."""
-        url = self.client.get_presigned_url(Bucket=self.bucket, Key=key, Method=method, Expired=expires, SignHost=False)
-        return url, {"Host": "%s.cos.%s.myqcloud.com" % (self.bucket, REGION)}
+        headers = {"Host": "%s.cos.%s.myqcloud.com" % (self.bucket, REGION)}
+        return self.client.get_presigned_url(Bucket=self.bucket, Key=key, Method=method, Expired=expires, Headers=headers), headers
 
     def set_tags(self, key, tags):
         self.on("put_object_tagging", Key=key, Tagging={"TagSet": {"Tag": [{"Key": name, "Value": value} for name, value in tags.items()]}})

@@ -21,19 +21,43 @@ use subtle::ConstantTimeEq;
 
 use crate::cos::request::TOKEN;
 use crate::cos::signature::Authorization;
-use crate::gate::Principal;
+use crate::gate::{Key, Principal};
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::refusal::Refusal;
 use crate::s3::Dialect;
 use crate::serve::{Asked, Inner};
+use crate::signed::v2;
 use crate::store::{Acl, Meta, Object, Put, StorageClass};
 
 /// Bytes of one field, and of the whole form but its file.
 const FIELD: u64 = 64 << 10;
 const FIELDS: usize = 256;
 /// What is not the user's to be named in a policy.
-const UNNAMED: [&str; 5] = ["file", "policy", "signature", "submit", "x-amz-signature"];
+const UNNAMED: [&str; 6] = [
+    "awsaccesskeyid",
+    "file",
+    "policy",
+    "signature",
+    "submit",
+    "x-amz-signature",
+];
+
+/// Who signed a form's policy, and how.
+enum Signer {
+    Nobody,
+    Cos(Principal),
+    S3(Principal),
+}
+
+impl Signer {
+    fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Nobody => None,
+            Self::Cos(principal) | Self::S3(principal) => Some(principal),
+        }
+    }
+}
 
 /// The fields in front of the file, names in small letters.
 type Fields = BTreeMap<String, String>;
@@ -64,15 +88,15 @@ pub(crate) async fn upload(
         Multipart::with_constraints(body, boundary, Constraints::new().size_limit(limits));
     let (fields, file) = fields(&mut form).await?;
     let signed = verify(inner, asked, &fields)?;
-    let bucket = inner.bucket(asked, signed.as_ref())?;
+    let bucket = inner.bucket(asked, signed.principal())?;
     let name = file.file_name().unwrap_or_default().to_owned();
     let key = fields
         .get("key")
         .ok_or_else(|| missing("key"))?
         .replace("${filename}", &name);
-    let room = check_policy(asked, &fields, &key)?;
+    let room = check_policy(asked, &signed, &fields, &key)?;
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
-    inner.may_write(signed.as_ref(), "PostObject", &bucket, &key)?;
+    inner.may_write(signed.principal(), "PostObject", &bucket, &key)?;
     let put = put(&fields)?;
     // No more is read than the policy allows.
     let (mut read, mut over) = (0, false);
@@ -97,7 +121,7 @@ pub(crate) async fn upload(
     if let Some(md5) = fields.get("content-md5") {
         staged.check_md5(md5).map_err(refused)?;
     }
-    let change = asked.change(signed.as_ref());
+    let change = asked.change(signed.principal());
     let object = inner
         .store
         .put(&bucket, &key, staged, put, ChangeKind::Post, change)
@@ -132,16 +156,8 @@ async fn fields(
     Err(missing("file"))
 }
 
-/// Says who signed the policy; nobody where there is no signature.
-fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Option<Principal>, Refusal> {
-    let policy = || {
-        let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
-        let decoded = STANDARD
-            .decode(text)
-            .map_err(|_| invalid("the form's policy is not base64"))?;
-        Ok::<_, Refusal>((text, decoded))
-    };
-    let token = |name: &str| fields.get(name).map(String::as_str);
+/// Says who signed the policy.
+fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refusal> {
     let words: Vec<_> = fields
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -155,38 +171,75 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Option<Princi
         .map(|text| Authorization::parse(text))
         .or_else(|| Authorization::from_query(&words));
     if let Some(read) = read {
-        let (_, decoded) = policy()?;
+        let decoded = STANDARD
+            .decode(policy(fields)?)
+            .map_err(|_| invalid("the form's policy is not base64"))?;
         let compare =
             |read: &Authorization, secret: &str, now| read.verify_policy(secret, &decoded, now);
-        return inner.verify(asked, read, token(TOKEN), compare).map(Some);
+        let token = fields.get(TOKEN).map(String::as_str);
+        return inner.verify(asked, read, token, compare).map(Signer::Cos);
     }
-    let Some(signature) = fields.get("x-amz-signature") else {
-        return Ok(None);
+    let token = fields.get("x-amz-security-token").map(String::as_str);
+    let (key, matches) = if let Some(signature) = fields.get("x-amz-signature") {
+        verify_v4(inner, asked, fields, token, signature)?
+    } else if let Some(id) = fields.get("awsaccesskeyid") {
+        let signature = fields
+            .get("signature")
+            .ok_or_else(|| missing("signature"))?;
+        let key = inner.key(asked, id, token)?;
+        let matches = v2::matches(&key.secret, policy(fields)?, signature);
+        (key, matches)
+    } else {
+        return Ok(Signer::Nobody);
     };
-    let credential = fields
-        .get("x-amz-credential")
-        .ok_or_else(|| missing("x-amz-credential"))?;
-    let scope: Vec<_> = credential.split('/').collect();
-    let [id, day, region, service, last] = scope[..] else {
+    if matches {
+        return Ok(Signer::S3(key.principal));
+    }
+    let refusal = Refusal::from(S3ErrorCode::SignatureDoesNotMatch);
+    inner.count_failure(asked, &refusal);
+    Err(refusal)
+}
+
+/// The policy as it was sent.
+fn policy(fields: &Fields) -> Result<&str, Refusal> {
+    let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
+    Ok(text)
+}
+
+/// The key that signed by S3's version 4, and whether it did.
+fn verify_v4(
+    inner: &Inner,
+    asked: &Asked,
+    fields: &Fields,
+    token: Option<&str>,
+    signature: &str,
+) -> Result<(Key, bool), Refusal> {
+    let get = |name: &str| {
+        fields
+            .get(name)
+            .map(String::as_str)
+            .ok_or_else(|| missing(name))
+    };
+    let scope: Vec<_> = get("x-amz-credential")?.split('/').collect();
+    let [id, day, region, service @ "s3", last @ "aws4_request"] = scope[..] else {
         return Err(invalid(
             "x-amz-credential must be KEY/DAY/REGION/s3/aws4_request",
         ));
     };
-    let Some(key) = inner.gate.key(id, token("x-amz-security-token")) else {
-        inner.gate.failed(asked.peer.from);
-        return Err(S3ErrorCode::InvalidAccessKeyId.into());
-    };
-    let (text, _) = policy()?;
+    if get("x-amz-algorithm")? != "AWS4-HMAC-SHA256" {
+        return Err(invalid("x-amz-algorithm must be AWS4-HMAC-SHA256"));
+    }
+    if get("x-amz-date")?.split('T').next() != Some(day) {
+        return Err(invalid("x-amz-date must be of x-amz-credential's day"));
+    }
+    let key = inner.key(asked, id, token)?;
     let first = format!("AWS4{}", key.secret);
-    let steps = [day, region, service, last, text.as_str()];
+    let steps = [day, region, service, last, policy(fields)?];
     let made = steps
         .into_iter()
         .fold(first.into_bytes(), |key, text| mac(&key, text.as_bytes()));
-    if !bool::from(hex::encode(made).as_bytes().ct_eq(signature.as_bytes())) {
-        inner.gate.failed(asked.peer.from);
-        return Err(S3ErrorCode::SignatureDoesNotMatch.into());
-    }
-    Ok(Some(key.principal))
+    let matches = hex::encode(made).as_bytes().ct_eq(signature.as_bytes());
+    Ok((key, matches.into()))
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
@@ -197,7 +250,12 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 /// Whether the form holds what its policy allows. Says how long the file may be.
-fn check_policy(asked: &Asked, fields: &Fields, key: &str) -> Result<(u64, u64), Refusal> {
+fn check_policy(
+    asked: &Asked,
+    signer: &Signer,
+    fields: &Fields,
+    key: &str,
+) -> Result<(u64, u64), Refusal> {
     let mut room = (0, u64::MAX);
     let Some(text) = fields.get("policy") else {
         return Ok(room);
@@ -245,19 +303,35 @@ fn check_policy(asked: &Asked, fields: &Fields, key: &str) -> Result<(u64, u64),
         }
         named.push(field.to_ascii_lowercase());
     }
-    // S3 wants every field to be named; COS does not.
-    let free = |name: &str| {
-        UNNAMED.contains(&name)
-            || name.starts_with("x-ignore-")
-            || named.iter().any(|one| one == name)
-    };
-    let unnamed = fields.keys().find(|name| !free(name));
-    if let Some(name) = unnamed.filter(|_| fields.contains_key("x-amz-signature")) {
-        return Err(denied(format!(
-            "the form's policy does not name the field {name}"
-        )));
+    let named = |name: &str| named.iter().any(|one| one == name);
+    // The bucket and the key are where the signer allowed it, and nowhere else.
+    let mut must = vec!["bucket", "key"];
+    match signer {
+        Signer::Nobody => must.clear(),
+        Signer::Cos(_) => must.extend(
+            fields
+                .keys()
+                .map(String::as_str)
+                .filter(|name| obeyed(name)),
+        ),
+        Signer::S3(_) => must.extend(
+            fields
+                .keys()
+                .map(String::as_str)
+                .filter(|name| !UNNAMED.contains(name) && !name.starts_with("x-ignore-")),
+        ),
     }
-    Ok(room)
+    match must.into_iter().find(|name| !named(name)) {
+        Some(name) => Err(denied(format!(
+            "the form's policy does not name the field {name}, so its signer has not allowed it"
+        ))),
+        None => Ok(room),
+    }
+}
+
+/// Whether a field of a form in COS's dialect changes what is done. COS wants no field to be named; here these must be.
+fn obeyed(name: &str) -> bool {
+    name == "acl" || (name != TOKEN && (name.starts_with("x-cos-") || name.starts_with("x-amz-")))
 }
 
 /// What the form says of the object.

@@ -14,6 +14,7 @@ mod refusal;
 mod remote;
 pub mod s3;
 mod serve;
+mod signed;
 pub mod store;
 
 pub use error::StoreError;

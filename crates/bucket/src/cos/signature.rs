@@ -1,7 +1,8 @@
 //! COS's signature: HMAC-SHA1 over the method, the path, and those headers and parameters that the signer lists.
 //!
-//! It is in the `Authorization` header or in the query, in the same words. What is not listed is not signed: a client that
-//! leaves `host` out can be heard under any name, as it can at COS. Source: COS's page "Request Signature".
+//! It is in the `Authorization` header or in the query, in the same words. What is not listed is not signed, and COS obeys it
+//! nevertheless. Here whatever changes what a request does must be listed: `host`, every `x-cos-` and `x-amz-` header and every
+//! parameter of the query, as the official clients list them. Source: COS's page "Request Signature".
 
 use std::borrow::Cow;
 
@@ -24,6 +25,12 @@ pub(crate) enum Fault {
         "the signature we calculated does not match the one you provided; check the key and what is signed"
     )]
     Mismatch,
+    #[error(
+        "the request has {0}, which change what it does and are not signed; name them in q-header-list or q-url-param-list, or leave them out"
+    )]
+    Unsigned(String),
+    #[error("{0} is there twice; send it once")]
+    Repeated(String),
 }
 
 /// The words of a signature.
@@ -42,6 +49,10 @@ pub(crate) struct Authorization {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signed<'a> {
     pub(crate) method: &'a Method,
+    /// The host that was asked, with its port.
+    pub(crate) host: &'a str,
+    /// Whether it asks for the list of an account's buckets.
+    pub(crate) service: bool,
     /// As it was sent.
     pub(crate) path: &'a str,
     pub(crate) query: &'a [(String, String)],
@@ -60,6 +71,20 @@ const PARAMETERS: [&str; 7] = [
     "q-url-param-list",
     "q-signature",
 ];
+/// Prefixes of headers that change what is done.
+const OBEYED: [&str; 3] = ["x-cos-", "x-amz-", "x-ci-"];
+/// Parameters by which COS's list of an account's buckets is cut shorter: its Python client does not sign them.
+const OF_SERVICE: [&str; 7] = [
+    "create-time",
+    "marker",
+    "max-keys",
+    "range",
+    "region",
+    "tagkey",
+    "tagvalue",
+];
+/// Goes with the key, and is checked with it.
+const TOKEN: &str = "x-cos-security-token";
 /// How far a client's clock may go ahead of ours, seconds.
 const AHEAD: i64 = 900;
 
@@ -122,11 +147,9 @@ impl Authorization {
         self.in_time(now)?;
         let key = signing_key(secret, &self.key_time);
         // Some clients sign the host without the port that they then send.
-        let hosts = host(signed.headers).map_or(vec![None], |host| {
-            let bare = host.rsplit_once(':').map(|(bare, _)| Some(bare));
-            std::iter::once(Some(host)).chain(bare).collect()
-        });
-        let matches = hosts.into_iter().any(|host| {
+        let bare = signed.host.rsplit_once(':').map(|(bare, _)| bare);
+        let mut hosts = std::iter::once(signed.host).chain(bare);
+        let matches = hosts.any(|host| {
             let request = self.canonical(signed, host);
             let text = format!(
                 "sha1\n{}\n{}\n",
@@ -136,9 +159,49 @@ impl Authorization {
             same(&mac(key.as_bytes(), text.as_bytes()), &self.signature)
         });
         if matches {
-            Ok(())
+            self.covers(signed)
         } else {
             Err(Fault::Mismatch)
+        }
+    }
+
+    /// Whether all that changes what is done is signed, and is there once: a second value could be obeyed in place of the first.
+    fn covers(&self, signed: &Signed<'_>) -> Result<(), Fault> {
+        let lists =
+            |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
+        let mut unsigned = Vec::new();
+        if !lists(&self.headers, "host") {
+            unsigned.push("header host".to_owned());
+        }
+        for name in signed.headers.keys() {
+            let name = name.as_str();
+            let obeyed = OBEYED.iter().any(|prefix| name.starts_with(prefix)) && name != TOKEN;
+            let listed = lists(&self.headers, name);
+            if obeyed && !listed {
+                unsigned.push(format!("header {name}"));
+            }
+            if (obeyed || listed) && signed.headers.get_all(name).iter().count() > 1 {
+                return Err(Fault::Repeated(format!("header {name}")));
+            }
+        }
+        let given = || signed.query.iter().map(|(name, _)| name);
+        for name in given().filter(|name| !is_parameter(name) && *name != TOKEN) {
+            let narrows = signed.service && OF_SERVICE.contains(&name.as_str());
+            if !lists(&self.params, name) && !narrows {
+                unsigned.push(format!("parameter {name}"));
+            }
+            if given()
+                .filter(|other| other.eq_ignore_ascii_case(name))
+                .count()
+                > 1
+            {
+                return Err(Fault::Repeated(format!("parameter {name}")));
+            }
+        }
+        if unsigned.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::Unsigned(unsigned.join(", ")))
         }
     }
 
@@ -172,15 +235,15 @@ impl Authorization {
         Ok(())
     }
 
-    fn canonical(&self, signed: &Signed<'_>, host: Option<&str>) -> String {
+    fn canonical(&self, signed: &Signed<'_>, host: &str) -> String {
         let mut headers: Vec<_> = self
             .headers
             .iter()
             .map(|name| {
                 let name = name.to_ascii_lowercase();
                 let sent = signed.headers.get(&name).map(http::HeaderValue::as_bytes);
-                let value = match host {
-                    Some(host) if name == "host" => Some(host.as_bytes()),
+                let value = match name.as_str() {
+                    "host" => Some(host.as_bytes()),
                     _ => sent,
                 };
                 pair(&name, value.unwrap_or_default())
@@ -208,10 +271,6 @@ impl Authorization {
             joined(&headers)
         )
     }
-}
-
-fn host(headers: &HeaderMap) -> Option<&str> {
-    headers.get(http::header::HOST)?.to_str().ok()
 }
 
 /// A start and an end, seconds.
@@ -320,6 +379,8 @@ mod tests {
         );
         let signed = Signed {
             method: &Method::PUT,
+            host: HOST,
+            service: false,
             path: PATH,
             query: &[],
             headers: &put(),
@@ -365,6 +426,8 @@ mod tests {
         let verify = |secret: &str, method: &Method, path: &str, headers: &HeaderMap, now: i64| {
             let signed = Signed {
                 method,
+                host: headers["host"].to_str().expect("a host"),
+                service: false,
                 path,
                 query: &[],
                 headers,
@@ -406,6 +469,126 @@ mod tests {
         ];
         for (row, (found, expected)) in rows.into_iter().enumerate() {
             assert_eq!(found, expected, "row {row}");
+        }
+    }
+
+    /// Signs a request that names these headers and parameters, and verifies one that has more.
+    fn signed_and_sent(
+        listed: &str,
+        params: &str,
+        sent: &[(&str, &str)],
+        pairs: &[(&str, &str)],
+    ) -> Result<(), Fault> {
+        let span = "1557989151;1557996351";
+        let mut given = headers(&[("host", HOST)]);
+        for (name, value) in sent {
+            let name = HeaderName::try_from(*name).expect("a name");
+            given.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let pairs = query(pairs);
+        let signed = Signed {
+            method: &Method::PUT,
+            host: HOST,
+            service: false,
+            path: PATH,
+            query: &pairs,
+            headers: &given,
+        };
+        let mut read =
+            Authorization::parse(&authorization(span, listed, params, "0")).expect("words");
+        let request = read.canonical(&signed, HOST);
+        let text = format!("sha1\n{span}\n{}\n", hex::encode(Sha1::digest(request)));
+        read.signature = mac(signing_key(SECRET, span).as_bytes(), text.as_bytes());
+        read.verify(SECRET, &signed, 1_557_989_200)
+    }
+
+    #[test]
+    fn what_changes_the_request_and_is_not_listed_is_refused() {
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let rows: [(&str, &str, Pairs<'_>, Pairs<'_>, &str); 16] = [
+            ("host", "", &[], &[], ""),
+            ("", "", &[], &[], "header host"),
+            (
+                "host",
+                "",
+                &[("x-cos-acl", "public-read")],
+                &[],
+                "header x-cos-acl",
+            ),
+            (
+                "host;x-cos-acl",
+                "",
+                &[("x-cos-acl", "public-read")],
+                &[],
+                "",
+            ),
+            (
+                "host",
+                "",
+                &[("x-cos-copy-source", "b/k")],
+                &[],
+                "header x-cos-copy-source",
+            ),
+            (
+                "host",
+                "",
+                &[("x-amz-copy-source", "b/k")],
+                &[],
+                "header x-amz-copy-source",
+            ),
+            (
+                "host",
+                "",
+                &[
+                    ("x-cos-security-token", "t"),
+                    ("content-type", "text/plain"),
+                ],
+                &[],
+                "",
+            ),
+            ("host", "", &[], &[("acl", "")], "parameter acl"),
+            ("host", "acl", &[], &[("acl", "")], ""),
+            ("host", "", &[], &[("ACL", "")], "parameter ACL"),
+            ("host", "", &[], &[("uploads", "")], "parameter uploads"),
+            ("host", "versionid", &[], &[("versionId", "1")], ""),
+            (
+                "host",
+                "",
+                &[],
+                &[("q-ak", "1"), ("x-cos-security-token", "t")],
+                "",
+            ),
+            (
+                "host",
+                "versionid",
+                &[],
+                &[("VERSIONID", "1"), ("versionId", "2")],
+                "VERSIONID is there twice",
+            ),
+            (
+                "host;x-cos-acl",
+                "",
+                &[("x-cos-acl", "private"), ("x-cos-acl", "public-read")],
+                &[],
+                "x-cos-acl is there twice",
+            ),
+            (
+                "content-type;host",
+                "",
+                &[("content-type", "a/b"), ("content-type", "c/d")],
+                &[],
+                "content-type is there twice",
+            ),
+        ];
+        for (listed, params, sent, pairs, why) in rows {
+            let found = signed_and_sent(listed, params, sent, pairs);
+            let said = found.err().map_or(String::new(), |fault| fault.to_string());
+            assert_eq!(
+                said.is_empty(),
+                why.is_empty(),
+                "{sent:?} {pairs:?}: {said}"
+            );
+            assert!(said.contains(why), "{sent:?} {pairs:?}: {said}");
         }
     }
 

@@ -26,11 +26,12 @@ use crate::cos::request::{self, TOKEN};
 use crate::cos::signature::{Authorization, Fault, Signed};
 use crate::cos::{append, response};
 use crate::form;
-use crate::gate::{Access, Gate, Principal};
+use crate::gate::{Access, Gate, Key, Principal};
 use crate::host::Hosts;
 use crate::names::{BucketName, ObjectKey};
 use crate::refusal::{About, Refusal, id_header};
 use crate::s3::{self, Call, Dialect, Service};
+use crate::signed::{self, Scheme, v2::SignedUrl};
 use crate::store::{self, Acl, Store};
 
 /// Serves requests. Clones are handles to the same.
@@ -227,8 +228,9 @@ impl Serve {
         if form::is_form(&parts) {
             return form::upload(&self.inner, asked, &parts, body).await;
         }
+        let scheme = Scheme::of(&parts.headers, &asked.query)?;
         match asked.dialect {
-            Dialect::S3 => self.s3(asked, parts, body).await,
+            Dialect::S3 => self.s3(asked, scheme, parts, body).await,
             Dialect::Cos => self.cos(asked, parts, body).await,
         }
     }
@@ -287,10 +289,25 @@ impl Serve {
     async fn s3(
         &self,
         asked: &Asked,
+        scheme: Scheme,
         mut parts: Parts,
         body: Body,
     ) -> Result<Response<Body>, Refusal> {
         parts.extensions.insert(asked.call());
+        match scheme {
+            Scheme::HeaderV4 | Scheme::UrlV4 => {
+                signed::prepare_v4(scheme, &mut parts, &asked.query)?;
+            }
+            Scheme::HeaderV2 => return Err(signed::no_v2_header()),
+            Scheme::UrlV2 => {
+                let principal = self.verify_v2(asked, &mut parts)?;
+                parts.extensions.insert(principal);
+            }
+            Scheme::Anonymous | Scheme::Cos => {}
+        }
+        if scheme != Scheme::UrlV2 {
+            signed::headers_of_query(&mut parts.headers, &asked.query)?;
+        }
         if let Some(seconds) = asked.get("X-Amz-Expires")
             && !seconds
                 .parse()
@@ -340,6 +357,8 @@ impl Serve {
             .and_then(|value| value.to_str().ok());
         let signed = Signed {
             method: &parts.method,
+            host: &asked.host,
+            service: parts.method == Method::GET && asked.target() == (None, String::new()),
             path: &asked.path,
             query: &asked.query,
             headers: &parts.headers,
@@ -352,6 +371,20 @@ impl Serve {
                 |read, secret, now| read.verify(secret, &signed, now),
             )
             .map(Some)
+    }
+
+    /// Says who signed a URL by S3's version 2, and takes the signature off it.
+    fn verify_v2(&self, asked: &Asked, parts: &mut Parts) -> Result<Principal, Refusal> {
+        let url = SignedUrl::read(parts)?;
+        let key = self.inner.key(asked, &url.key_id, url.token.as_deref())?;
+        let now = jiff::Timestamp::now().as_second();
+        url.verify(&key.secret, parts, asked.host_bucket.as_deref(), now)
+            .inspect_err(|refusal| self.inner.count_failure(asked, refusal))?;
+        url.strip(parts).map_err(|error| {
+            let message = format!("the request cannot be read: {error}");
+            Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+        })?;
+        Ok(key.principal)
     }
 
     /// Gives an answer what its dialect wants to be told.
@@ -380,9 +413,7 @@ impl Serve {
         let text = String::from_utf8_lossy(&document);
         if failed {
             let mut refusal = Refusal::read(parts.status, &text);
-            if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&refusal.code.as_str()) {
-                self.inner.gate.failed(asked.peer.from);
-            }
+            self.inner.count_failure(asked, &refusal);
             parts.headers.remove(CONTENT_LENGTH);
             refusal.headers = Box::new(parts.headers);
             return Err(refusal);
@@ -441,26 +472,30 @@ impl Inner {
         compare: impl FnOnce(&Authorization, &str, i64) -> Result<(), Fault>,
     ) -> Result<Principal, Refusal> {
         let read = read.map_err(refused)?;
-        let Some(key) = self
-            .gate
-            .key(&read.key_id, token.filter(|token| !token.is_empty()))
-        else {
-            self.gate.failed(asked.peer.from);
-            let message = "the Access Key Id you provided does not exist in our records, is disabled, or its token is not its own";
-            return Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "InvalidAccessKeyId",
-                message,
-            ));
-        };
+        let key = self.key(asked, &read.key_id, token)?;
         let now = jiff::Timestamp::now().as_second();
-        compare(&read, &key.secret, now).map_err(|fault| {
-            if fault == Fault::Mismatch {
-                self.gate.failed(asked.peer.from);
-            }
-            refused(fault)
-        })?;
+        compare(&read, &key.secret, now)
+            .map_err(refused)
+            .inspect_err(|refusal| self.count_failure(asked, refusal))?;
         Ok(key.principal)
+    }
+
+    /// The key that a request says signed it.
+    pub(crate) fn key(&self, asked: &Asked, id: &str, token: Option<&str>) -> Result<Key, Refusal> {
+        let token = token.filter(|token| !token.is_empty());
+        self.gate.key(id, token).ok_or_else(|| {
+            let message = "the Access Key Id you provided does not exist in our records, is disabled, or its token is not its own";
+            let refusal = Refusal::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message);
+            self.count_failure(asked, &refusal);
+            refusal
+        })
+    }
+
+    /// Counts a signature that is not its key's against the address that sent it.
+    pub(crate) fn count_failure(&self, asked: &Asked, refusal: &Refusal) {
+        if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&refusal.code.as_str()) {
+            self.gate.failed(asked.peer.from);
+        }
     }
 }
 
@@ -617,7 +652,7 @@ impl Asked {
 
 fn refused(fault: Fault) -> Refusal {
     let code = match fault {
-        Fault::Malformed(_) => {
+        Fault::Malformed(_) | Fault::Repeated(_) => {
             return Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "InvalidArgument",
@@ -625,7 +660,7 @@ fn refused(fault: Fault) -> Refusal {
             );
         }
         Fault::Early => "RequestTimeTooSkewed",
-        Fault::Expired => "AccessDenied",
+        Fault::Expired | Fault::Unsigned(_) => "AccessDenied",
         Fault::Mismatch => "SignatureDoesNotMatch",
     };
     Refusal::new(StatusCode::FORBIDDEN, code, fault.to_string())

@@ -1,0 +1,374 @@
+//! The signature that an S3 request carries, and whether it covers everything that changes what the request does.
+//!
+//! `s3s` verifies version 4. It ignores headers that the signer did not list, and the actions obey them nevertheless: with a
+//! URL made for an upload, its holder could copy another object or open the new one to everybody. So the list is checked here, as
+//! S3 checks it. Version 2 is verified here altogether.
+
+pub(crate) mod v2;
+
+use http::header::{AUTHORIZATION, DATE, HOST, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use s3s::S3ErrorCode;
+
+use crate::cos::signature::ALGORITHM as COS_ALGORITHM;
+use crate::refusal::Refusal;
+
+/// Headers with this prefix change what a request does.
+pub(crate) const PREFIX: &str = "x-amz-";
+/// Version 4 has this header's value in what it signs whether the header is listed or not. A URL's holder may send it: then the
+/// body is compared with it, and nothing else changes.
+const CONTENT_HASH: &str = "x-amz-content-sha256";
+const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const CONTENT_MD5: &str = "content-md5";
+
+/// Where a request's signature is, and which kind it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// There is none.
+    Anonymous,
+    /// COS's, in either place.
+    Cos,
+    /// Version 4 in the `Authorization` header.
+    HeaderV4,
+    /// Version 4 in the query.
+    UrlV4,
+    /// Version 2 in the `Authorization` header.
+    HeaderV2,
+    /// Version 2 in the query.
+    UrlV2,
+}
+
+impl Scheme {
+    /// Reads which signature a request has.
+    ///
+    /// # Errors
+    /// It has more than one: each may be of another signer, and cover other parts of the request.
+    pub(crate) fn of(headers: &HeaderMap, query: &[(String, String)]) -> Result<Self, Refusal> {
+        let has = |wanted: &str| query.iter().any(|(name, _)| name == wanted);
+        let mut sent = headers.get_all(AUTHORIZATION).iter();
+        let header = sent.next().filter(|value| !value.is_empty());
+        let found = [
+            header.map(|value| of_header(value.as_bytes())),
+            has(COS_ALGORITHM).then_some(Self::Cos),
+            has("X-Amz-Signature").then_some(Self::UrlV4),
+            has("Signature").then_some(Self::UrlV2),
+        ];
+        let mut found = found.into_iter().flatten();
+        let first = found.next().unwrap_or(Self::Anonymous);
+        // COS's Python client writes the signature of a URL into the headers that it was given, too. The header counts.
+        let more = found.any(|other| (first, other) != (Self::Cos, Self::Cos));
+        if more || sent.next().is_some() {
+            let message = "the request has more than one signature; send one, in the Authorization header or in the query";
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "InvalidArgument",
+                message,
+            ));
+        }
+        Ok(first)
+    }
+}
+
+fn of_header(value: &[u8]) -> Scheme {
+    if value.starts_with(COS_ALGORITHM.as_bytes()) {
+        Scheme::Cos
+    } else if value.starts_with(b"AWS ") {
+        Scheme::HeaderV2
+    } else {
+        Scheme::HeaderV4
+    }
+}
+
+/// Refuses a version 2 signature in a header: it covers neither the body nor most parameters of the query.
+pub(crate) fn no_v2_header() -> Refusal {
+    let message = "the Authorization header has a signature of version 2, which does not cover the body; sign with version 4 \
+                   (AWS4-HMAC-SHA256), which every client of S3 can";
+    Refusal::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
+}
+
+/// Prepares a request with a version 4 signature for `s3s`.
+///
+/// # Errors
+/// A header that changes what the request does is not signed.
+pub(crate) fn prepare_v4(
+    scheme: Scheme,
+    parts: &mut Parts,
+    query: &[(String, String)],
+) -> Result<(), Refusal> {
+    let listed = match scheme {
+        Scheme::HeaderV4 => listed_in_header(&parts.headers),
+        _ => query
+            .iter()
+            .find(|(name, _)| name == "X-Amz-SignedHeaders")
+            .map(|(_, names)| names.as_str()),
+    };
+    // What cannot be read is for `s3s` to refuse, which says how it is wrong.
+    let Some(listed) = listed else { return Ok(()) };
+    let listed: Vec<_> = listed.split(';').collect();
+    let must = |name: &str| {
+        (name.starts_with(PREFIX) && name != CONTENT_HASH)
+            || (name == CONTENT_MD5 && scheme == Scheme::HeaderV4)
+    };
+    let sent = parts.headers.keys().map(HeaderName::as_str);
+    let mut unsigned: Vec<_> = sent
+        .filter(|name| must(name) && !listed.contains(name))
+        .collect();
+    if !listed.contains(&HOST.as_str()) {
+        unsigned.push(HOST.as_str());
+    }
+    if !unsigned.is_empty() {
+        return Err(not_signed("headers", &unsigned.join(", ")));
+    }
+    if scheme == Scheme::HeaderV4 {
+        date(&mut parts.headers)?;
+    }
+    Ok(())
+}
+
+/// Parameters of the query that are a signature's own, or that clients add without a meaning: the checksum there is of the body
+/// that the URL's maker had, which is none.
+const NOT_HEADERS: [&str; 10] = [
+    "x-amz-algorithm",
+    "x-amz-content-sha256",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+    "x-amz-user-agent",
+];
+const CHECKSUM: &str = "x-amz-checksum-";
+
+/// Gives a request the headers that some clients put into a URL's query, as S3 does. The query is signed whole.
+///
+/// # Errors
+/// The request has such a header, too.
+pub(crate) fn headers_of_query(
+    headers: &mut HeaderMap,
+    query: &[(String, String)],
+) -> Result<(), Refusal> {
+    for (given, value) in query {
+        let name = given.to_ascii_lowercase();
+        let own = NOT_HEADERS.contains(&name.as_str()) || name.starts_with(CHECKSUM);
+        if !name.starts_with(PREFIX) || own {
+            continue;
+        }
+        let invalid = |why: &str| {
+            let message = format!("parameter {given} {why}");
+            Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+        };
+        let name = HeaderName::try_from(name).map_err(|_| invalid("cannot be a header"))?;
+        let value = HeaderValue::try_from(value).map_err(|_| invalid("cannot be a header"))?;
+        if let Some(before) = headers.insert(name, value.clone())
+            && before != value
+        {
+            return Err(invalid("is a header, too, of another value; send it once"));
+        }
+    }
+    Ok(())
+}
+
+/// The names that an `Authorization` header says are signed. None where it does not say so once.
+fn listed_in_header(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (_, rest) = text.split_once("SignedHeaders=")?;
+    if rest.contains("SignedHeaders=") {
+        return None;
+    }
+    rest.split(',').next()
+}
+
+/// Gives a request the header with its time that `s3s` reads, where it has a `Date` alone. Source: S3's page "Signature
+/// Calculations for the Authorization Header".
+fn date(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(AMZ_DATE) {
+        return Ok(());
+    }
+    let Some(date) = headers.get(DATE).and_then(|date| date.to_str().ok()) else {
+        let message = "the request says no time; send it in x-amz-date or Date";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+    };
+    let invalid = || {
+        let message = format!(
+            "Date is {date:?}; it may be like \"Mon, 30 Nov 2026 10:24:38 GMT\" or 20261130T102438Z"
+        );
+        Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message)
+    };
+    let at = match jiff::fmt::rfc2822::parse(date) {
+        Ok(zoned) => zoned.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string(),
+        // The short form is read by `s3s`.
+        Err(_) => date.to_owned(),
+    };
+    let value = HeaderValue::try_from(at).map_err(|_| invalid())?;
+    let short = value.len() == "20261130T102438Z".len() && value.as_bytes().ends_with(b"Z");
+    if !short {
+        return Err(invalid());
+    }
+    headers.insert(AMZ_DATE, value);
+    Ok(())
+}
+
+/// Refuses what a signature does not cover.
+pub(crate) fn not_signed(what: &str, names: &str) -> Refusal {
+    let message = format!(
+        "There were {what} present in the request which were not signed: {names}; sign them, or leave them out"
+    );
+    let mut refusal = Refusal::from(S3ErrorCode::AccessDenied);
+    refusal.message = message;
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(headers: &[(&str, &str)]) -> Parts {
+        let request = headers
+            .iter()
+            .fold(Request::builder(), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_request_has_one_signature() {
+        let rows: [(&[_], &[_], _); 9] = [
+            (
+                &[("authorization", "q-sign-algorithm=sha1")],
+                &[("q-sign-algorithm", "sha1")],
+                Some(Scheme::Cos),
+            ),
+            (&[], &[], Some(Scheme::Anonymous)),
+            (&[("authorization", "")], &[], Some(Scheme::Anonymous)),
+            (&[("authorization", "AWS a:b")], &[], Some(Scheme::HeaderV2)),
+            (
+                &[("authorization", "AWS4-HMAC-SHA256 a")],
+                &[],
+                Some(Scheme::HeaderV4),
+            ),
+            (&[], &[("Signature", "a")], Some(Scheme::UrlV2)),
+            (
+                &[("authorization", "AWS4-HMAC-SHA256 a")],
+                &[("Signature", "a")],
+                None,
+            ),
+            (
+                &[],
+                &[("q-sign-algorithm", "sha1"), ("X-Amz-Signature", "a")],
+                None,
+            ),
+            (
+                &[
+                    ("authorization", "q-sign-algorithm=sha1"),
+                    ("authorization", "AWS a:b"),
+                ],
+                &[],
+                None,
+            ),
+        ];
+        for (headers, pairs, expected) in rows {
+            let found = Scheme::of(&parts(headers).headers, &query(pairs));
+            assert_eq!(found.ok(), expected, "{headers:?} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_change_what_is_done_must_be_listed() {
+        let listed = |names: &str| {
+            format!("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders={names}, Signature=c")
+        };
+        let rows: [(&str, &[_], &str); 6] = [
+            ("host;x-amz-date", &[], ""),
+            ("x-amz-date", &[], "host"),
+            (
+                "host;x-amz-date",
+                &[("x-amz-acl", "public-read")],
+                "x-amz-acl",
+            ),
+            (
+                "host;x-amz-acl;x-amz-date",
+                &[("x-amz-acl", "public-read")],
+                "",
+            ),
+            ("host;x-amz-date", &[("content-md5", "a")], "content-md5"),
+            (
+                "host;x-amz-date",
+                &[
+                    ("content-type", "text/plain"),
+                    ("x-amzn-trace-id", "1"),
+                    ("x-amz-content-sha256", "a"),
+                ],
+                "",
+            ),
+        ];
+        for (names, more, missing) in rows {
+            let authorization = listed(names);
+            let mut headers = vec![
+                ("authorization", authorization.as_str()),
+                ("x-amz-date", "20261130T102438Z"),
+            ];
+            headers.extend_from_slice(more);
+            let checked = prepare_v4(Scheme::HeaderV4, &mut parts(&headers), &[]);
+            let said = checked
+                .err()
+                .map_or(String::new(), |refusal| refusal.message);
+            assert_eq!(said.is_empty(), missing.is_empty(), "{names}: {said}");
+            assert!(said.contains(missing), "{names}: {said}");
+        }
+    }
+
+    #[test]
+    fn headers_in_the_query_are_headers() {
+        let pairs = query(&[
+            ("X-Amz-Signature", "s"),
+            ("x-amz-checksum-crc32", "AAAAAA=="),
+            ("x-amz-meta-a", "1"),
+            ("X-Amz-Acl", "private"),
+            ("prefix", "x"),
+        ]);
+        let mut headers = HeaderMap::new();
+        headers_of_query(&mut headers, &pairs).expect("headers");
+        assert_eq!(headers.len(), 2);
+        assert_eq!(
+            (&headers["x-amz-meta-a"], &headers["x-amz-acl"]),
+            (
+                &"1".parse().expect("a value"),
+                &"private".parse().expect("a value")
+            )
+        );
+        headers.insert("x-amz-acl", HeaderValue::from_static("public-read"));
+        let again = headers_of_query(&mut headers, &pairs).expect_err("refused");
+        assert!(again.message.contains("another value"), "{}", again.message);
+    }
+
+    #[test]
+    fn a_date_alone_is_the_time() {
+        let authorization = "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=date;host, Signature=c";
+        for (date, expected) in [
+            ("Mon, 30 Nov 2026 10:24:38 GMT", Some("20261130T102438Z")),
+            ("Mon, 30 Nov 2026 10:24:38 +0000", Some("20261130T102438Z")),
+            ("20261130T102438Z", Some("20261130T102438Z")),
+            ("yesterday", None),
+        ] {
+            let mut parts = parts(&[("authorization", authorization), ("date", date)]);
+            let checked = prepare_v4(Scheme::HeaderV4, &mut parts, &[]);
+            let found = checked
+                .ok()
+                .map(|()| parts.headers[AMZ_DATE].to_str().expect("text"));
+            assert_eq!(found, expected, "{date}");
+        }
+    }
+}

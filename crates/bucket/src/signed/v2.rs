@@ -1,0 +1,338 @@
+//! Version 2 of S3's signature: HMAC-SHA1 over the method, the `x-amz-` headers, the path and some parameters of the query.
+//!
+//! It is served where its words are bound to an end: in URLs (`Expires`) and in forms (the policy's expiration), as boto3 makes them
+//! for `us-east-1` unless it is told otherwise. Source: S3's page "Signing and authenticating REST requests (Signature Version 2)".
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{StatusCode, Uri};
+use s3s::S3ErrorCode;
+use sha1::Sha1;
+use subtle::ConstantTimeEq;
+
+use super::{PREFIX, not_signed};
+use crate::refusal::Refusal;
+
+const KEY: &str = "AWSAccessKeyId";
+const EXPIRES: &str = "Expires";
+const SIGNATURE: &str = "Signature";
+const TOKEN: &str = "x-amz-security-token";
+/// Headers that are signed without the prefix. A URL may have them in its query, where boto3 puts them.
+const STANDARD_HEADERS: [&str; 2] = ["content-md5", "content-type"];
+
+/// Parameters of the query that are signed.
+const SIGNED: [&str; 35] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "defaultObjectAcl",
+    "delete",
+    "inventory",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "partNumber",
+    "policy",
+    "replication",
+    "requestPayment",
+    "response-cache-control",
+    "response-content-disposition",
+    "response-content-encoding",
+    "response-content-language",
+    "response-content-type",
+    "response-expires",
+    "restore",
+    "select",
+    "select-type",
+    "storageClass",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// A signed URL, taken apart.
+#[derive(Debug)]
+pub(crate) struct SignedUrl {
+    /// Whose key.
+    pub(crate) key_id: String,
+    /// The session token that came with it.
+    pub(crate) token: Option<String>,
+    expires: String,
+    signature: String,
+    /// Parameters that are signed, decoded; without a value where none was sent.
+    resource: BTreeMap<String, Option<String>>,
+    /// Headers that are signed, of the request and of the query.
+    headers: BTreeMap<String, String>,
+}
+
+impl SignedUrl {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// A part is missing, is there twice, or is not covered by the signature.
+    pub(crate) fn read(parts: &Parts) -> Result<Self, Refusal> {
+        let mut headers = signed_headers(&parts.headers)?;
+        let (mut own, mut resource, mut unsigned) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for pair in pairs(&parts.uri) {
+            let (name, value) = pair;
+            let twice = if [KEY, EXPIRES, SIGNATURE].contains(&name.as_str()) {
+                own.insert(name.clone(), value.unwrap_or_default())
+                    .is_some()
+            } else if is_header(&name) {
+                // boto3 has it in the query, and S3 wants it to be a header, too.
+                let value = value.unwrap_or_default();
+                let before = headers.insert(name.clone(), value.clone());
+                before.is_some_and(|before| before != value)
+            } else if SIGNED.contains(&name.as_str()) {
+                resource.insert(name.clone(), value).is_some()
+            } else {
+                unsigned.push(name.clone());
+                false
+            };
+            if twice {
+                return Err(invalid(&format!("{name} is there twice; send it once")));
+            }
+        }
+        if !unsigned.is_empty() {
+            return Err(not_signed(
+                "parameters (of which version 2 signs few; make the URL with version 4)",
+                &unsigned.join(", "),
+            ));
+        }
+        let mut take = |name: &str| {
+            own.remove(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+                invalid(&format!("the URL has no {name}; a signature of version 2 has {KEY}, {EXPIRES} and {SIGNATURE}"))
+            })
+        };
+        Ok(Self {
+            key_id: take(KEY)?,
+            expires: take(EXPIRES)?,
+            signature: take(SIGNATURE)?,
+            token: headers.get(TOKEN).cloned(),
+            resource,
+            headers,
+        })
+    }
+
+    /// Compares with what the key makes of the request. `bucket` is the one that the host names.
+    pub(crate) fn verify(
+        &self,
+        secret: &str,
+        parts: &Parts,
+        bucket: Option<&str>,
+        now: i64,
+    ) -> Result<(), Refusal> {
+        let until: i64 = self.expires.parse().map_err(|_| {
+            invalid(&format!(
+                "{EXPIRES} is {:?}; it is a time in seconds",
+                self.expires
+            ))
+        })?;
+        if now > until {
+            let message = "Request has expired";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+        }
+        let text = self.text(parts, bucket);
+        if matches(secret, &text, &self.signature) {
+            Ok(())
+        } else {
+            Err(S3ErrorCode::SignatureDoesNotMatch.into())
+        }
+    }
+
+    /// What is signed.
+    fn text(&self, parts: &Parts, bucket: Option<&str>) -> String {
+        let standard = |name: &str| self.headers.get(name).map_or("", String::as_str);
+        let [md5, kind] = STANDARD_HEADERS.map(standard);
+        let mut text = format!("{}\n{md5}\n{kind}\n{}\n", parts.method, self.expires);
+        for (name, value) in &self.headers {
+            if name.starts_with(PREFIX) {
+                text.push_str(&format!("{name}:{value}\n"));
+            }
+        }
+        if let Some(bucket) = bucket {
+            text.push_str(&format!("/{bucket}"));
+        }
+        text.push_str(parts.uri.path());
+        let mut separator = '?';
+        for (name, value) in &self.resource {
+            text.push(separator);
+            text.push_str(name);
+            if let Some(value) = value {
+                text.push_str(&format!("={value}"));
+            }
+            separator = '&';
+        }
+        text
+    }
+
+    /// Gives a verified request the headers that its query has, and takes the signature off.
+    pub(crate) fn strip(&self, parts: &mut Parts) -> Result<(), http::Error> {
+        let query = parts.uri.query().unwrap_or_default();
+        let kept: Vec<_> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty() && SIGNED.contains(&pair_of(pair).0.as_str()))
+            .collect();
+        let text = if kept.is_empty() {
+            parts.uri.path().to_owned()
+        } else {
+            format!("{}?{}", parts.uri.path(), kept.join("&"))
+        };
+        parts.uri = Uri::from(PathAndQuery::try_from(text)?);
+        for (name, value) in &self.headers {
+            if name == TOKEN {
+                continue;
+            }
+            let name = HeaderName::try_from(name)?;
+            // A header of the request that came more than once stays as it came.
+            if !parts.headers.contains_key(&name) {
+                parts.headers.insert(name, HeaderValue::try_from(value)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a signature is the key's of a form's policy, as it was sent.
+pub(crate) fn matches(secret: &str, text: &str, signature: &str) -> bool {
+    // HMAC takes keys of every length, so this never fails.
+    let Ok(mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else {
+        return false;
+    };
+    let made = STANDARD.encode(mac.chain_update(text.as_bytes()).finalize().into_bytes());
+    made.as_bytes().ct_eq(signature.as_bytes()).into()
+}
+
+fn is_header(name: &str) -> bool {
+    name.starts_with(PREFIX) || STANDARD_HEADERS.contains(&name)
+}
+
+fn signed_headers(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut signed = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        if !is_header(name.as_str()) || (name == CONTENT_TYPE && value.is_empty()) {
+            continue;
+        }
+        let text = value
+            .to_str()
+            .map_err(|_| invalid(&format!("header {name} is not text")))?
+            .trim();
+        signed
+            .entry(name.as_str().to_owned())
+            .and_modify(|before| *before = format!("{before},{text}"))
+            .or_insert_with(|| text.to_owned());
+    }
+    Ok(signed)
+}
+
+fn pairs(uri: &Uri) -> impl Iterator<Item = (String, Option<String>)> {
+    let query = uri.query().unwrap_or_default();
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(pair_of)
+}
+
+fn pair_of(pair: &str) -> (String, Option<String>) {
+    let decoded = |text: &str| {
+        let plain = text.replace('+', " ");
+        String::from_utf8_lossy(&urlencoding::decode_binary(plain.as_bytes())).into_owned()
+    };
+    match pair.split_once('=') {
+        Some((name, value)) => (decoded(name), Some(decoded(value))),
+        None => (decoded(pair), None),
+    }
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    /// The key of S3's page, which is nobody's.
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    const NOW: i64 = 1_175_139_000;
+
+    fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let request = headers
+            .iter()
+            .fold(Request::builder().uri(uri), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    /// Source: the example of a URL on S3's page.
+    #[test]
+    fn the_example_of_s3_is_verified() {
+        let uri = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D";
+        let given = parts(uri, &[]);
+        let url = SignedUrl::read(&given).expect("read");
+        let verify = |now| url.verify(SECRET, &given, Some("johnsmith"), now);
+        assert_eq!(verify(NOW), Ok(()));
+        assert_eq!(
+            verify(1_175_139_621).expect_err("refused").code,
+            "AccessDenied"
+        );
+        let other = url.verify(SECRET, &given, Some("another"), NOW);
+        assert_eq!(other.expect_err("refused").code, "SignatureDoesNotMatch");
+    }
+
+    #[test]
+    fn what_is_not_covered_is_refused() {
+        let base = "/b/k?AWSAccessKeyId=a&Expires=1175139620&Signature=s";
+        for (more, code, named) in [
+            ("&prefix=a", "AccessDenied", "prefix"),
+            ("&attributes", "AccessDenied", "attributes"),
+            ("&Expires=9999999999", "InvalidArgument", "Expires"),
+            ("&acl&acl=", "InvalidArgument", "acl"),
+        ] {
+            let refused =
+                SignedUrl::read(&parts(&format!("{base}{more}"), &[])).expect_err("refused");
+            assert_eq!(refused.code, code, "{more}");
+            assert!(
+                refused.message.contains(named),
+                "{more}: {}",
+                refused.message
+            );
+        }
+        let missing = SignedUrl::read(&parts("/b/k?Signature=s", &[])).expect_err("refused");
+        assert!(missing.message.contains("AWSAccessKeyId"));
+        let twice = format!("{base}&x-amz-acl=private");
+        let refused = SignedUrl::read(&parts(&twice, &[("x-amz-acl", "public-read")]));
+        assert_eq!(refused.expect_err("refused").code, "InvalidArgument");
+    }
+
+    #[test]
+    fn the_query_s_headers_become_headers() {
+        let uri = "/b/k?acl&AWSAccessKeyId=a&Expires=1&Signature=s&x-amz-acl=private&content-type=text%2Fplain&x-amz-security-token=t";
+        let mut given = parts(uri, &[]);
+        let url = SignedUrl::read(&given).expect("read");
+        assert_eq!(url.token.as_deref(), Some("t"));
+        url.strip(&mut given).expect("stripped");
+        assert_eq!(given.uri, "/b/k?acl");
+        assert_eq!(given.headers["x-amz-acl"], "private");
+        assert_eq!(given.headers["content-type"], "text/plain");
+        assert_eq!(given.headers.len(), 2);
+    }
+}
