@@ -39,6 +39,7 @@ class Server:
         self.address = line.split("http://")[1].split()[0]
         self.tls = line.split("https://")[1].split()[0] if "https://" in line else None
         self.buckets = line.split("buckets http://")[1].split()[0] if "buckets http://" in line else None
+        self.metrics = line.split("metrics http://")[1].split()[0] if "metrics http://" in line else None
 
     def environment(self):
         """The environment for a client in a process of its own."""

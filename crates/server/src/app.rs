@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::serve::{Listener, ListenerExt};
@@ -25,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tower_service::Service;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
@@ -35,7 +37,9 @@ use crate::buckets::{self, BucketsError, Doors};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
-use crate::gateway::{BODY_ROOM_KB, Gateway, Prometheus, inside_router, router, secure_router};
+use crate::gateway::{
+    BODY_ROOM_KB, Faces, Gateway, Prometheus, inside_router, metrics_router, router, secure_router,
+};
 use crate::heard::heard;
 use crate::hosts::{ApiHosts, CertificateNames};
 use crate::invoke::Ingest;
@@ -140,6 +144,10 @@ pub(crate) async fn up(
                 address,
             ))
         }
+        None => None,
+    };
+    let faces = match config.metrics_listen {
+        Some(wanted) => Some(bind(wanted, "metrics-listen").await?),
         None => None,
     };
     let secure_address = secure.as_ref().map(|(_, address)| *address);
@@ -304,6 +312,10 @@ pub(crate) async fn up(
         telemetry: telemetry.clone(),
         metrics: metrics.clone(),
         prometheus: Prometheus(prometheus),
+        faces: Faces {
+            token: config.metrics_token.clone(),
+            apart: faces.is_some(),
+        },
         body_room: Semaphore::new(BODY_ROOM_KB),
     };
     let gateway = Arc::new(gateway);
@@ -316,6 +328,25 @@ pub(crate) async fn up(
     if let Some((secure, _)) = secure {
         let front = Front::new(urls.clone(), Way::Tls, secure_router(gateway.clone()));
         serving.spawn(serve(secure, http.clone(), front, stopped.clone()));
+    }
+    let metrics_address = faces.as_ref().map(|(_, address)| *address);
+    if let Some((faces, _)) = faces {
+        let routes = metrics_router(gateway.clone());
+        let answer = move |request: Request<Incoming>, from| {
+            let mut request = request.map(Body::new);
+            request
+                .extensions_mut()
+                .insert(ConnectInfo::<SocketAddr>(from));
+            let mut routes = routes.clone();
+            async move {
+                routes
+                    .call(request)
+                    .await
+                    .unwrap_or_else(|never| match never {})
+            }
+        };
+        let (http, stopped) = (http.clone(), stopped.clone());
+        serving.spawn(listen::serve(faces, http, answer, stopped));
     }
     if let Some(inside) = inside {
         let inside = inside.tap_io(send_at_once);
@@ -353,6 +384,7 @@ pub(crate) async fn up(
         address,
         secure_address,
         bucket_address,
+        metrics_address,
         &config,
         told,
         &host,
@@ -726,6 +758,7 @@ fn announce(
     address: SocketAddr,
     secure: Option<SocketAddr>,
     buckets: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     config: &Config,
     told: bool,
     host: &str,
@@ -744,6 +777,9 @@ fn announce(
             let ca = data.join(tls::DIRECTORY).join(tls::CA);
             also.push_str(&format!("  ca {}", ca.display()));
         }
+    }
+    if let Some(metrics) = metrics {
+        also.push_str(&format!("  metrics http://{metrics}"));
     }
     println!(
         "virga is ready: api http://{address}  data {}  credentials {credentials}{also}",

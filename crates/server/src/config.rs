@@ -26,6 +26,7 @@ use sandbox::network::{Block, Plan};
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 pub(crate) use self::index::PackageIndex;
 use crate::access::{RateLimits, Signatures, parse_rates};
+use crate::gateway::MetricsToken;
 use crate::hosts::HostPattern;
 use crate::lineage::Depth;
 use crate::queue::Endpoint;
@@ -88,6 +89,18 @@ const OPTIONS: &[Opt] = &[
         "FILE",
         "",
         "The certificate's key, PEM; both files are read again when they change",
+    ),
+    opt(
+        "metrics_listen",
+        "ADDRESS",
+        "",
+        "Where /metrics is served, and nowhere else; else beside the API, for the loopback alone unless there is a token",
+    ),
+    opt(
+        "metrics_token",
+        "FILE",
+        "",
+        "File with the token that readers of /metrics send as Authorization: Bearer; with it they may come from anywhere, and need it everywhere",
     ),
     opt(
         "data",
@@ -462,6 +475,8 @@ const OPTIONS: &[Opt] = &[
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) metrics_token: Option<MetricsToken>,
     pub(crate) data: PathBuf,
     pub(crate) public_url: Option<String>,
     pub(crate) api_hosts: Vec<HostPattern>,
@@ -690,6 +705,8 @@ impl Told {
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             tls: self.tls(),
+            metrics_listen: self.metrics_listen(),
+            metrics_token: self.metrics_token(),
             data: self.data(),
             public_url: self.public_url(),
             api_hosts: self.list(
@@ -890,6 +907,33 @@ impl Told {
                 Source::Authority
             },
         })
+    }
+
+    fn metrics_listen(&mut self) -> Option<SocketAddr> {
+        let told = !self.raw("metrics_listen").0.is_empty();
+        told.then(|| {
+            self.parse(
+                "metrics_listen",
+                "an address and port, such as 127.0.0.1:9402",
+            )
+        })
+    }
+
+    /// What it says of mistakes never holds the token.
+    fn metrics_token(&mut self) -> Option<MetricsToken> {
+        let (path, source) = self.raw("metrics_token");
+        if path.is_empty() {
+            return None;
+        }
+        let read = std::fs::read_to_string(&path).map_err(|e| format!("it cannot be read: {e}"));
+        match read.and_then(|text| MetricsToken::parse(&text)) {
+            Ok(token) => Some(token),
+            Err(why) => {
+                let allowed = format!("a file with a token is ({why})");
+                self.problem("metrics_token", &path, &source, &allowed);
+                None
+            }
+        }
     }
 
     fn data(&mut self) -> PathBuf {

@@ -11,6 +11,7 @@ mod domains;
 mod download;
 mod error;
 mod events;
+mod faces;
 mod functions;
 mod invoke;
 mod layers;
@@ -33,7 +34,7 @@ use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use catalog::Catalog;
@@ -47,6 +48,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
+pub(crate) use self::faces::{Faces, MetricsToken, metrics_router};
 use crate::access::{Access, Carriage, Principal};
 use crate::buckets::Shelf;
 use crate::clock;
@@ -56,7 +58,7 @@ use crate::invoke::Ingest;
 use crate::lineage::Depth;
 use crate::provisioner::Provisioner;
 use crate::queue::{Queue, Runner};
-use crate::telemetry::{InstanceState, Metrics, Telemetry};
+use crate::telemetry::{Metrics, Telemetry};
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
@@ -89,6 +91,8 @@ pub(crate) struct Gateway {
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) prometheus: Prometheus,
+    /// To whom metrics are shown.
+    pub(crate) faces: Faces,
     /// Room for request bodies, in KB; large ones wait their turn.
     pub(crate) body_room: Semaphore,
 }
@@ -138,10 +142,7 @@ trait Serve: Action {
 /// All routes.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     faces(
-        Router::new()
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .route("/events/s3", post(notification)),
+        faces::routes().route("/events/s3", post(notification)),
         gateway,
     )
 }
@@ -157,50 +158,11 @@ pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
 }
 
 fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
-    own.route("/healthz", get(|| async { "ok\n" }))
+    own.route("/healthz", get(faces::health))
         .route("/packages/{name}", get(package))
         .route("/", axum::routing::any(api))
         .fallback(|| async { (StatusCode::NOT_FOUND, "nothing is here; the API is at /\n") })
         .with_state(gateway)
-}
-
-async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    match gateway.worker.interpreters().newest_python() {
-        Some(_) => "ready\n".into_response(),
-        None => {
-            let message = "no Python was found; install python3, or name one with --python\n";
-            (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
-        }
-    }
-}
-
-async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
-    let totals = gateway.driver.totals();
-    let states = [
-        (InstanceState::Starting, totals.starting),
-        (InstanceState::Busy, totals.busy),
-        (InstanceState::Idle, totals.idle - totals.frozen),
-        (InstanceState::Frozen, totals.frozen),
-    ];
-    for (state, count) in states {
-        gateway.metrics.instances(state, count);
-    }
-    gateway.metrics.provisioned(totals.floor, totals.ready);
-    gateway.metrics.waiting(totals.waiting);
-    if let Ok(backlog) = gateway.queue.backlog().await {
-        let now = gateway.queue.clock().now();
-        let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
-        let oldest = Duration::from_micros(oldest);
-        gateway
-            .metrics
-            .backlog(backlog.events, backlog.bytes, oldest);
-    }
-    let page = gateway.prometheus.0.render();
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        page,
-    )
-        .into_response()
 }
 
 async fn package(

@@ -86,7 +86,7 @@ fn ids_start_above_all_that_any_store_has_data_of() {
             1_250_000_008,
             "buckets/index.sqlite",
             "INSERT INTO bucket (name, record) VALUES ('gone-1250000008', \
-          '{\"v\":1,\"record\":{\"name\":\"gone-1250000008\",\"created_ms\":1}}')",
+          CAST('{\"v\":1,\"record\":{\"name\":\"gone-1250000008\",\"created_ms\":1}}' AS BLOB))",
         ),
     ];
     let mut server = Server::flags(crate::VIRGA, &["--bucket-listen", "127.0.0.1:0"]);

@@ -1,0 +1,282 @@
+//! The operator's pages: health, readiness and metrics.
+//!
+//! Anyone may know that virga lives and serves. How it does is the operator's: metrics are for the loopback, for whoever has the
+//! token, or on a listener of their own. Functions see health alone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use subtle::ConstantTimeEq;
+
+use super::{Gateway, Secure};
+use crate::telemetry::InstanceState;
+
+/// The shortest token that is taken.
+const SHORTEST: usize = 16;
+/// Headers by which a proxy says for whom it asks.
+const FORWARDED: &[&str] = &["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+
+/// What a reader of metrics sends as `Authorization: Bearer …`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct MetricsToken(String);
+
+impl fmt::Debug for MetricsToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MetricsToken(…)")
+    }
+}
+
+impl MetricsToken {
+    /// Checks and keeps the content of a file.
+    ///
+    /// # Errors
+    /// Says what is allowed.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let token = text.trim();
+        let fine = |b: u8| b.is_ascii_graphic();
+        if token.len() < SHORTEST || !token.bytes().all(fine) {
+            return Err(format!(
+                "one line of {SHORTEST} or more letters, digits and signs, as openssl rand -hex 32 prints"
+            ));
+        }
+        Ok(Self(token.to_owned()))
+    }
+
+    fn is_in(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|given| {
+            let (scheme, token) = given.split_at_checked(b"bearer ".len())?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        });
+        given.is_some_and(|given| given.ct_eq(self.0.as_bytes()).into())
+    }
+}
+
+/// To whom metrics are shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faces {
+    /// What opens them to others than the loopback. Where there is one, the loopback needs it, too.
+    pub(crate) token: Option<MetricsToken>,
+    /// Whether they have a listener of their own, and are nowhere else.
+    pub(crate) apart: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// The operator, or whoever was given the token.
+    Trusted,
+    /// Somebody who could be trusted, and has no token or a wrong one.
+    Nameless,
+    Stranger,
+}
+
+impl Faces {
+    fn asker(&self, request: &Request) -> Asker {
+        let headers = request.headers();
+        if let Some(token) = &self.token {
+            return match token.is_in(headers) {
+                true => Asker::Trusted,
+                false => Asker::Nameless,
+            };
+        }
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+        let secure = request.extensions().get::<Secure>().is_some();
+        let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+        match here && !secure && !forwarded {
+            true => Asker::Trusted,
+            false => Asker::Stranger,
+        }
+    }
+}
+
+/// The pages as the API's own listeners have them.
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_here))
+}
+
+/// The listener that they have to themselves.
+pub(crate) fn metrics_router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_apart))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "nothing is here but /healthz, /readyz and /metrics\n",
+            )
+        })
+        .with_state(gateway)
+}
+
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+async fn ready(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    if gateway.worker.interpreters().newest_python().is_some() {
+        return "ready\n".into_response();
+    }
+    let message = match gateway.faces.asker(&request) {
+        Asker::Trusted => "no Python was found; install python3, or name one with --python\n",
+        Asker::Nameless | Asker::Stranger => "not ready\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+}
+
+async fn metrics_here(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    if gateway.faces.apart {
+        let message = "metrics are served elsewhere (--metrics-listen)\n";
+        return (StatusCode::NOT_FOUND, message).into_response();
+    }
+    match gateway.faces.asker(&request) {
+        Asker::Trusted => metrics(&gateway).await,
+        Asker::Nameless => refused(),
+        Asker::Stranger => {
+            let message = "metrics are for the loopback; --metrics-token opens them to whoever has a token, and \
+                           --metrics-listen gives them an address of their own\n";
+            (StatusCode::FORBIDDEN, message).into_response()
+        }
+    }
+}
+
+async fn metrics_apart(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    // Without a token the address that the operator chose says who may.
+    match gateway.faces.asker(&request) {
+        Asker::Trusted | Asker::Stranger => metrics(&gateway).await,
+        Asker::Nameless => refused(),
+    }
+}
+
+fn refused() -> Response {
+    let mut reply = (
+        StatusCode::UNAUTHORIZED,
+        "metrics need the token as Authorization: Bearer\n",
+    )
+        .into_response();
+    let headers = reply.headers_mut();
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    reply
+}
+
+async fn metrics(gateway: &Gateway) -> Response {
+    let totals = gateway.driver.totals();
+    let states = [
+        (InstanceState::Starting, totals.starting),
+        (InstanceState::Busy, totals.busy),
+        (InstanceState::Idle, totals.idle - totals.frozen),
+        (InstanceState::Frozen, totals.frozen),
+    ];
+    for (state, count) in states {
+        gateway.metrics.instances(state, count);
+    }
+    gateway.metrics.provisioned(totals.floor, totals.ready);
+    gateway.metrics.waiting(totals.waiting);
+    if let Ok(backlog) = gateway.queue.backlog().await {
+        let now = gateway.queue.clock().now();
+        let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
+        let oldest = Duration::from_micros(oldest);
+        gateway
+            .metrics
+            .backlog(backlog.events, backlog.bytes, oldest);
+    }
+    let page = gateway.prometheus.0.render();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        page,
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn request(peer: &str, headers: &[(&str, &str)], secure: bool) -> Request {
+        let mut request = Request::new(Body::empty());
+        for (name, value) in headers {
+            let name: axum::http::HeaderName = name.parse().expect("a name");
+            request
+                .headers_mut()
+                .insert(name, value.parse().expect("a value"));
+        }
+        let peer: SocketAddr = peer.parse().expect("an address");
+        request.extensions_mut().insert(ConnectInfo(peer));
+        if secure {
+            request.extensions_mut().insert(Secure);
+        }
+        request
+    }
+
+    #[test]
+    fn metrics_are_for_the_loopback_or_for_who_has_the_token() {
+        let open = Faces::default();
+        let rows = [
+            ("127.0.0.1:5", None, false, Asker::Trusted),
+            ("[::1]:5", None, false, Asker::Trusted),
+            ("[::ffff:127.0.0.9]:5", None, false, Asker::Trusted),
+            ("127.0.0.1:5", None, true, Asker::Stranger),
+            (
+                "127.0.0.1:5",
+                Some(("x-forwarded-for", "1.2.3.4")),
+                false,
+                Asker::Stranger,
+            ),
+            (
+                "127.0.0.1:5",
+                Some(("via", "1.1 proxy")),
+                false,
+                Asker::Stranger,
+            ),
+            ("10.0.0.1:5", None, false, Asker::Stranger),
+            ("[::ffff:10.0.0.1]:5", None, false, Asker::Stranger),
+            (
+                "10.0.0.1:5",
+                Some(("authorization", "Bearer ")),
+                false,
+                Asker::Stranger,
+            ),
+        ];
+        for (peer, header, secure, expected) in rows {
+            let request = request(peer, header.as_slice(), secure);
+            assert_eq!(open.asker(&request), expected, "{peer} {header:?}");
+        }
+        let token = MetricsToken::parse("0123456789abcdef\n").expect("a token");
+        let guarded = Faces {
+            token: Some(token),
+            apart: false,
+        };
+        for (given, expected) in [
+            ("Bearer 0123456789abcdef", Asker::Trusted),
+            ("bearer 0123456789abcdef", Asker::Trusted),
+            ("Bearer 0123456789abcdeF", Asker::Nameless),
+            ("Bearer 0123456789abcde", Asker::Nameless),
+            ("Bearer 0123456789abcdef0", Asker::Nameless),
+            ("Bearer ", Asker::Nameless),
+            ("Basic 0123456789abcdef", Asker::Nameless),
+            ("", Asker::Nameless),
+        ] {
+            for peer in ["127.0.0.1:5", "10.0.0.1:5"] {
+                let request = request(peer, &[("authorization", given)], true);
+                assert_eq!(guarded.asker(&request), expected, "{peer} {given:?}");
+            }
+        }
+        for wrong in ["", "short", "0123456789 abcdef", "0123456789abcdef\nmore"] {
+            assert!(MetricsToken::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
