@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use scf::action::{CreateFunction, GetFunctionLogs, Invoke, ListFunctions};
-use scf::{Call, RawRequest, SecretKey};
+use scf::{Bounds, Call, RawRequest, SecretKey};
 
 fuzz_target!(|data: &[u8]| {
     // Lines, then a body: method, path, query, and headers as `name: value`.
@@ -18,8 +18,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(call) = Call::parse(raw) else { return };
     let key = SecretKey::new("a key that no input knows");
     assert!(call.verify(&key, call.timestamp, scf::CLOCK_SKEW_S).is_err(), "a forged signature was taken");
-    let _ = call.decode::<CreateFunction>();
-    let _ = call.decode::<GetFunctionLogs>();
-    let _ = call.decode::<Invoke>();
-    let _ = call.decode::<ListFunctions>();
+    let bounds = Bounds::default();
+    let _ = call.decode::<CreateFunction>(&bounds);
+    let _ = call.decode::<GetFunctionLogs>(&bounds);
+    let _ = call.decode::<Invoke>(&bounds);
+    let _ = call.decode::<ListFunctions>(&bounds);
 });

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod bounds;
 pub mod envelope;
 mod error;
 mod flat;
@@ -18,8 +19,9 @@ pub mod types;
 pub mod v1;
 
 pub use action::{ACTIONS, Action, ActionInfo};
+pub use bounds::Bounds;
 pub use error::{Code, Error};
-pub use request::{Call, FUNCTION_URL, RawRequest};
+pub use request::{Call, FUNCTION_URL, RawRequest, decode_json};
 pub use secret::SecretKey;
 
 /// The API's version, as `X-TC-Version` carries it.

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::bounds::{self, Bounds, Failed};
 use crate::flat::{self, Flat};
 use crate::tc3::{self, Canonical, Claim};
 use crate::{Action, Code, Error, SecretKey, v1};
@@ -422,40 +423,78 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Decodes the parameters of an action. Fields that the action does not have are ignored, as clients send
-    /// some.
+    /// Decodes the parameters of an action within bounds. Fields that the action does not have are ignored, as clients
+    /// send some.
     ///
     /// # Errors
-    /// `MissingParameter` or `InvalidParameter`, naming the field.
-    pub fn decode<A: Action>(&self) -> Result<A::Request, Error> {
-        self.peek()
+    /// The refusal of a value beyond its bound; `MissingParameter` or `InvalidParameter`, naming the field.
+    pub fn decode<A: Action>(&self, bounds: &Bounds) -> Result<A::Request, Error> {
+        match &self.parameters {
+            Parameters::Json(body) => decode_json(body, bounds),
+            Parameters::Flat(flat) => decode_flat(flat, bounds),
+        }
     }
 
     /// Reads some of the parameters, whatever the action.
     ///
     /// # Errors
     /// As [`Call::decode`].
-    pub fn peek<T: DeserializeOwned>(&self) -> Result<T, Error> {
+    pub fn peek<T: DeserializeOwned>(&self, bounds: &Bounds) -> Result<T, Error> {
         match &self.parameters {
-            Parameters::Json(body) => decode_json(body),
-            Parameters::Flat(flat) => {
-                serde_path_to_error::deserialize(flat.clone()).map_err(|e| field_error(&e))
-            }
+            Parameters::Json(body) => decode_json(body, bounds),
+            Parameters::Flat(flat) => decode_flat(flat, bounds),
         }
     }
 }
 
-/// The quick way decodes; only a failure is decoded again, to learn where it is.
-fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+fn decode_flat<T: DeserializeOwned>(flat: &Flat, bounds: &Bounds) -> Result<T, Error> {
+    bounds::read(flat.clone(), bounds).map_err(|failed| match failed {
+        Failed::Bound(refusal) => refusal,
+        Failed::Read(error) => located(
+            serde_path_to_error::deserialize::<_, T>(flat.clone()),
+            &error,
+        ),
+    })
+}
+
+/// Decodes a JSON document within bounds.
+///
+/// # Errors
+/// As [`Call::decode`].
+pub fn decode_json<T: DeserializeOwned>(body: &[u8], bounds: &Bounds) -> Result<T, Error> {
     let body = if body.trim_ascii().is_empty() {
         b"{}"
     } else {
         body
     };
-    serde_json::from_slice(body).or_else(|_| {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        serde_path_to_error::deserialize(&mut reader).map_err(|e| field_error(&e))
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = bounds::read(&mut reader, bounds);
+    let whole = read.and_then(|value| reader.end().map(|()| value).map_err(Failed::Read));
+    whole.map_err(|failed| match failed {
+        Failed::Bound(refusal) => refusal,
+        Failed::Read(error) => {
+            // The quick way decodes; only a failure is decoded again, to learn where it is.
+            let mut reader = serde_json::Deserializer::from_slice(body);
+            located(
+                serde_path_to_error::deserialize::<_, T>(&mut reader),
+                &error,
+            )
+        }
     })
+}
+
+/// A failure to decode, with the field that it is in where a second attempt names it.
+fn located<T>(
+    again: Result<T, serde_path_to_error::Error<serde_json::Error>>,
+    error: &serde_json::Error,
+) -> Error {
+    match again {
+        Err(error) => field_error(&error),
+        Ok(_) => Error::new(
+            Code::InvalidParameter,
+            format!("the body is not whole JSON: {error}"),
+        ),
+    }
 }
 
 fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
@@ -646,7 +685,7 @@ mod tests {
         ];
         for (body, code, message) in rows {
             let error = with(&signed("h", "h", body), body, |call| {
-                call.and_then(|call| call.decode::<Invoke>())
+                call.and_then(|call| call.decode::<Invoke>(&Bounds::default()))
                     .expect_err("a bad body")
             });
             assert_eq!(error.code, code, "{error}");
@@ -716,7 +755,9 @@ mod tests {
                     .map_err(|e| e.code),
                 Err(Code::SignatureFailure)
             );
-            let request = call.decode::<ListFunctions>().expect("parameters");
+            let request = call
+                .decode::<ListFunctions>(&Bounds::default())
+                .expect("parameters");
             assert_eq!(request.limit, Some(5));
             assert_eq!(
                 request.filters.map(|f| f[0].values.clone()),
@@ -756,7 +797,7 @@ mod tests {
             };
             with(&headers, &bytes, |call| {
                 if let Ok(call) = call {
-                    let _ = call.decode::<GetFunction>();
+                    let _ = call.decode::<GetFunction>(&Bounds::default());
                     // Another id would be looked up with another key.
                     let known = call.secret_id() == "AKIDtest";
                     assert!(

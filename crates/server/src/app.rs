@@ -299,6 +299,7 @@ pub(crate) async fn up(
         object_triggers,
         addresses,
         hosts,
+        bounds: Arc::new(crate::gateway::bounds(&limits)),
         limits,
         catalog,
         ingest,

@@ -383,11 +383,12 @@ impl Access {
         principal: &Principal,
         action: &str,
         call: &Call<'_>,
+        bounds: &scf::Bounds,
     ) -> Result<(), Error> {
         if !principal.is_bound() {
             return Ok(());
         }
-        scope::paths(action, call)?
+        scope::paths(action, call, bounds)?
             .iter()
             .try_for_each(|path| principal.check("scf", action, self.region(), path))
     }

@@ -1,6 +1,6 @@
 //! What a request is about, in the words of policies.
 
-use scf::{Call, Error};
+use scf::{Bounds, Call, Error};
 use serde::Deserialize;
 
 /// The fields by which requests name things. Each action has some of them.
@@ -24,8 +24,8 @@ pub(super) const OF_URLS: &str = "InvokeFunctionUrl";
 ///
 /// # Errors
 /// A field that cannot be read.
-pub(super) fn paths(action: &str, call: &Call<'_>) -> Result<Vec<String>, Error> {
-    call.peek().map(|named| of(action, &named))
+pub(super) fn paths(action: &str, call: &Call<'_>, bounds: &Bounds) -> Result<Vec<String>, Error> {
+    call.peek(bounds).map(|named| of(action, &named))
 }
 
 /// The path of a function.

@@ -9,7 +9,12 @@ use crate::queue::QueueError;
 use crate::telemetry::StoreError;
 
 pub(super) fn invalid(error: Invalid) -> Error {
-    let code = match error.field {
+    Error::new(code_of(error.field), error.to_string())
+}
+
+/// The code of a field's refusal.
+pub(super) fn code_of(field: &str) -> Code {
+    match field {
         "FunctionName" => Code::InvalidFunctionName,
         "Namespace" => Code::InvalidNamespace,
         "LayerName" => Code::InvalidLayerName,
@@ -28,8 +33,7 @@ pub(super) fn invalid(error: Invalid) -> Error {
         "InvokeRequestId" => Code::InvalidParameterValue,
         "InitTimeout" => Code::LimitExceededInitTimeout,
         _ => Code::InvalidParameterValue,
-    };
-    Error::new(code, error.to_string())
+    }
 }
 
 /// A fault whose details are the operator's.

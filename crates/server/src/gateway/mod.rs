@@ -3,8 +3,69 @@
 //! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
 //! for a fault of the network. Wire types stop here.
 
+/// Hands the names of all actions of SCF's to a macro.
+macro_rules! each_action {
+    ($then:ident) => {
+        $then! {
+            Invoke,
+            InvokeFunction,
+            CopyFunction,
+            CreateAlias,
+            CreateCustomDomain,
+            CreateFunction,
+            CreateNamespace,
+            CreateTrigger,
+            DeleteAlias,
+            DeleteCustomDomain,
+            DeleteFunction,
+            DeleteFunctionVersion,
+            DeleteLayerVersion,
+            DeleteNamespace,
+            DeleteProvisionedConcurrencyConfig,
+            DeleteReservedConcurrencyConfig,
+            DeleteTrigger,
+            GetAccount,
+            GetAlias,
+            GetCustomDomain,
+            GetAsyncEventStatus,
+            GetFunction,
+            GetFunctionAddress,
+            GetFunctionEventInvokeConfig,
+            GetFunctionLogs,
+            GetLayerVersion,
+            GetProvisionedConcurrencyConfig,
+            GetRequestStatus,
+            GetReservedConcurrencyConfig,
+            ListAliases,
+            ListCustomDomains,
+            ListAsyncEvents,
+            ListFunctions,
+            ListLayerVersions,
+            ListLayers,
+            ListNamespaces,
+            ListTriggers,
+            ListVersionByFunction,
+            PublishLayerVersion,
+            PublishVersion,
+            PutProvisionedConcurrencyConfig,
+            PutReservedConcurrencyConfig,
+            PutTotalConcurrencyConfig,
+            TerminateAsyncEvent,
+            UpdateAlias,
+            UpdateCustomDomain,
+            UpdateFunctionCode,
+            UpdateFunctionConfiguration,
+            UpdateFunctionEventInvokeConfig,
+            UpdateNamespace,
+            UpdateTrigger,
+            UpdateTriggerStatus,
+        }
+    };
+}
+
 mod account;
 mod aliases;
+mod bounds;
 mod code;
 mod concurrency;
 mod domains;
@@ -18,11 +79,15 @@ mod layers;
 mod logs;
 mod namespaces;
 mod operator;
+#[cfg(test)]
+mod probe;
 mod provisioned;
 mod show;
 mod storage;
 mod triggers;
 mod versions;
+
+pub(crate) use bounds::bounds;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -78,6 +143,8 @@ pub(crate) struct Gateway {
     /// Hosts that no custom domain can have.
     pub(crate) hosts: Arc<ApiHosts>,
     pub(crate) limits: Arc<Limits>,
+    /// What the values of requests are held to.
+    pub(crate) bounds: Arc<scf::Bounds>,
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
     pub(crate) queue: Arc<dyn Queue>,
@@ -307,7 +374,8 @@ impl Gateway {
         }
         let action = known_action(&call).map_err(|e| ("", e))?;
         let answer = async {
-            self.access.authorize(&principal, action, &call)?;
+            self.access
+                .authorize(&principal, action, &call, &self.bounds)?;
             self.access.admit(&principal, action)?;
             self.dispatch(action, &call, caller, shown).await
         };
@@ -338,60 +406,7 @@ impl Gateway {
                 }
             };
         }
-        serve! {
-            Invoke,
-            InvokeFunction,
-            CopyFunction,
-            CreateAlias,
-            CreateCustomDomain,
-            CreateFunction,
-            CreateNamespace,
-            CreateTrigger,
-            DeleteAlias,
-            DeleteCustomDomain,
-            DeleteFunction,
-            DeleteFunctionVersion,
-            DeleteLayerVersion,
-            DeleteNamespace,
-            DeleteProvisionedConcurrencyConfig,
-            DeleteReservedConcurrencyConfig,
-            DeleteTrigger,
-            GetAccount,
-            GetAlias,
-            GetCustomDomain,
-            GetAsyncEventStatus,
-            GetFunction,
-            GetFunctionAddress,
-            GetFunctionEventInvokeConfig,
-            GetFunctionLogs,
-            GetLayerVersion,
-            GetProvisionedConcurrencyConfig,
-            GetRequestStatus,
-            GetReservedConcurrencyConfig,
-            ListAliases,
-            ListCustomDomains,
-            ListAsyncEvents,
-            ListFunctions,
-            ListLayerVersions,
-            ListLayers,
-            ListNamespaces,
-            ListTriggers,
-            ListVersionByFunction,
-            PublishLayerVersion,
-            PublishVersion,
-            PutProvisionedConcurrencyConfig,
-            PutReservedConcurrencyConfig,
-            PutTotalConcurrencyConfig,
-            TerminateAsyncEvent,
-            UpdateAlias,
-            UpdateCustomDomain,
-            UpdateFunctionCode,
-            UpdateFunctionConfiguration,
-            UpdateFunctionEventInvokeConfig,
-            UpdateNamespace,
-            UpdateTrigger,
-            UpdateTriggerStatus,
-        }
+        each_action!(serve)
     }
 
     async fn serve<A: Serve>(
@@ -400,7 +415,7 @@ impl Gateway {
         caller: Caller<'_>,
         shown: &str,
     ) -> Result<Vec<u8>, Error> {
-        let request = call.decode::<A>()?;
+        let request = call.decode::<A>(&self.bounds)?;
         let response = A::serve(self, caller, request).await?;
         Ok(envelope::ok(shown, &response))
     }

@@ -12,6 +12,42 @@ use scf::{Action, Call, Code, Error};
 use super::{Caller, Gateway, Serve};
 use crate::operator as wire;
 
+/// Hands the names of all actions of the operator's to a macro.
+macro_rules! each_operation {
+    ($then:ident) => {
+        $then! {
+            AssumeRole,
+            CreateAccount,
+            CreateKey,
+            DeleteAccount,
+            DeleteKey,
+            DeleteRole,
+            DescribeAccount,
+            ListAccounts,
+            ListEvents,
+            ListKeys,
+            ListRoles,
+            ListUsage,
+            PurgeEvents,
+            PutRole,
+            ReplayEvents,
+            ShowEvent,
+            UpdateKey,
+        }
+    };
+}
+
+/// The requests of all of them.
+#[cfg(test)]
+pub(super) fn probed() -> Vec<super::probe::Probed> {
+    macro_rules! probed {
+        ($($action:ident,)*) => {
+            vec![$(super::probe::probe::<wire::$action>(),)*]
+        };
+    }
+    each_operation!(probed)
+}
+
 impl Gateway {
     /// One line per action.
     pub(super) async fn operate(
@@ -40,25 +76,7 @@ impl Gateway {
                 }
             };
         }
-        serve! {
-            AssumeRole,
-            CreateAccount,
-            CreateKey,
-            DeleteAccount,
-            DeleteKey,
-            DeleteRole,
-            DescribeAccount,
-            ListAccounts,
-            ListEvents,
-            ListKeys,
-            ListRoles,
-            ListUsage,
-            PurgeEvents,
-            PutRole,
-            ReplayEvents,
-            ShowEvent,
-            UpdateKey,
-        }
+        each_operation!(serve)
     }
 
     /// The account that a request is about: the caller's own, or for the operator any.

@@ -4,6 +4,7 @@
 mod access;
 mod actions;
 mod apigw;
+mod bounds;
 mod cli;
 mod concurrency;
 mod config;

@@ -1,0 +1,673 @@
+//! Reads a request within bounds: a deserializer around another one, which counts as it goes.
+//!
+//! A value beyond its bound is not kept: a text becomes empty, a list ends. The request is refused once it is read.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, IntoDeserializer, MapAccess,
+    SeqAccess, Visitor,
+};
+
+use super::{Bound, Bounds};
+use crate::Error;
+
+/// What a value that is no text counts for.
+const OTHER: u64 = 8;
+
+/// Reads a value within bounds.
+///
+/// # Errors
+/// The refusal of the first value that is beyond its bound; else what the reader says.
+pub(crate) fn read<'de, T: de::Deserialize<'de>, D: Deserializer<'de>>(
+    inner: D,
+    bounds: &Bounds,
+) -> Result<T, Failed<D::Error>> {
+    let reading = Reading {
+        bounds,
+        refusal: RefCell::new(None),
+    };
+    let place = Place {
+        reading: &reading,
+        path: Path::Root,
+        sum: None,
+    };
+    let read = T::deserialize(Bounded { inner, place });
+    match reading.refusal.into_inner() {
+        Some(refusal) => Err(Failed::Bound(refusal)),
+        None => read.map_err(Failed::Read),
+    }
+}
+
+/// Why a value was not read.
+#[derive(Debug)]
+pub(crate) enum Failed<E> {
+    /// Something in it is beyond its bound.
+    Bound(Error),
+    /// The reader's error.
+    Read(E),
+}
+
+struct Reading<'b> {
+    bounds: &'b Bounds,
+    /// Of the first value beyond its bound.
+    refusal: RefCell<Option<Error>>,
+}
+
+/// The way to a value. Its parts are on the stack of who reads.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root,
+    Field(&'p Path<'p>, &'p str),
+    Item(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    /// The path without indexes, as [`Bounds`] has it.
+    fn name(&self) -> String {
+        match self {
+            Path::Root => String::new(),
+            Path::Item(list, _) => list.name(),
+            Path::Field(Path::Root, name) => (*name).to_owned(),
+            Path::Field(parent, name) => format!("{}.{name}", parent.name()),
+        }
+    }
+
+    fn depth(&self) -> u64 {
+        match self {
+            Path::Root => 0,
+            Path::Item(parent, _) | Path::Field(parent, _) => parent.depth() + 1,
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A name of a free-form document may be as long as the request.
+        let short = |name: &str| -> String { name.chars().take(60).collect() };
+        match self {
+            Path::Root => f.write_str("the request"),
+            Path::Item(list, index) => write!(f, "{list}[{index}]"),
+            Path::Field(Path::Root, name) => f.write_str(&short(name)),
+            Path::Field(parent, name) => write!(f, "{parent}.{}", short(name)),
+        }
+    }
+}
+
+/// What a field of the request has, with all that is in it.
+struct Sum {
+    bytes: Cell<u64>,
+    /// The deepest level.
+    levels: Cell<u64>,
+    is_document: Cell<bool>,
+    /// What it is held to; nothing until it turns out to be a list or an object, since one text has its own bound.
+    bound: Cell<Option<Held>>,
+}
+
+/// The bounds of a field's bytes and levels.
+#[derive(Clone, Copy)]
+struct Held {
+    bytes: Bound,
+    levels: Bound,
+}
+
+impl Sum {
+    fn new() -> Self {
+        Self {
+            bytes: Cell::new(0),
+            levels: Cell::new(0),
+            is_document: Cell::new(false),
+            bound: Cell::new(None),
+        }
+    }
+
+    fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
+    fn deepen(&self, level: u64) {
+        self.levels.set(self.levels.get().max(level));
+    }
+
+    /// Whether what comes is counted, and not kept.
+    fn is_over(&self) -> bool {
+        self.bound.get().is_some_and(|held| {
+            self.bytes.get() > held.bytes.most || self.levels.get() > held.levels.most
+        })
+    }
+}
+
+/// Where a value is.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    reading: &'p Reading<'p>,
+    path: Path<'p>,
+    sum: Option<&'p Sum>,
+}
+
+impl<'p> Place<'p> {
+    fn refuse(&self, bound: &Bound, given: u64) {
+        let mut refusal = self.reading.refusal.borrow_mut();
+        refusal.get_or_insert_with(|| bound.refuse(&self.path, given));
+    }
+
+    /// Whether a text is within its bound.
+    fn keeps(&self, text: &str) -> bool {
+        let length = text.len() as u64;
+        if let Some(sum) = self.sum {
+            sum.add(length);
+        }
+        let bounds = self.reading.bounds;
+        if length <= bounds.text_floor {
+            return true;
+        }
+        let bound = bounds.of_text(&self.path.name());
+        let given = bound.measure(text);
+        if given > bound.most {
+            self.refuse(&bound, given);
+        }
+        given <= bound.most
+    }
+
+    /// Counts a list or an object.
+    fn enter(&self) {
+        let Some(sum) = self.sum else { return };
+        if let Path::Field(Path::Root, name) = self.path {
+            let bounds = self.reading.bounds;
+            sum.bound.set(Some(Held {
+                bytes: bounds.of_whole(name, sum.is_document.get()),
+                levels: bounds.of_levels(name),
+            }));
+        }
+        sum.add(OTHER);
+        sum.deepen(self.path.depth());
+    }
+
+    fn other(&self) {
+        if let Some(sum) = self.sum {
+            sum.add(OTHER);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.sum.is_some_and(Sum::is_over)
+    }
+
+    fn is_document(&self) -> bool {
+        self.sum.is_some_and(|sum| sum.is_document.get())
+    }
+
+    /// Refuses a field of the request that is beyond its bounds, once it is read.
+    fn leave(&self, sum: &Sum) {
+        let Some(Held { bytes, levels }) = sum.bound.get() else {
+            return;
+        };
+        if sum.levels.get() > levels.most {
+            self.refuse(&levels, sum.levels.get());
+        }
+        if sum.bytes.get() > bytes.most {
+            self.refuse(&bytes, sum.bytes.get());
+        }
+    }
+
+    /// The bound that a list of so many is beyond.
+    fn exceeds(&self, items: u64) -> Option<Bound> {
+        let bounds = self.reading.bounds;
+        if items <= bounds.items_floor {
+            return None;
+        }
+        let bound = bounds.of_list(&self.path.name());
+        (items > bound.most).then_some(bound)
+    }
+}
+
+struct Bounded<'p, D> {
+    inner: D,
+    place: Place<'p>,
+}
+
+macro_rules! forward {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method(Watched { visitor, place: self.place })
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        if let Some(sum) = self.place.sum {
+            sum.is_document.set(true);
+        }
+        let place = self.place;
+        self.inner.deserialize_any(Watched { visitor, place })
+    }
+
+    forward! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32
+        deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes
+        deserialize_byte_buf deserialize_option deserialize_unit deserialize_seq deserialize_identifier
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        if let Some(sum) = self.place.sum {
+            sum.is_document.set(true);
+        }
+        let place = self.place;
+        self.inner.deserialize_map(Watched { visitor, place })
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_unit_struct(name, Watched { visitor, place })
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_newtype_struct(name, Watched { visitor, place })
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_tuple(length, Watched { visitor, place })
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_tuple_struct(name, length, Watched { visitor, place })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_struct(name, fields, Watched { visitor, place })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.inner
+            .deserialize_enum(name, variants, Watched { visitor, place })
+    }
+
+    /// What nobody keeps needs no bound.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_ignored_any(visitor)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+/// A visitor that counts what it is shown before it hands it on.
+struct Watched<'p, V> {
+    visitor: V,
+    place: Place<'p>,
+}
+
+macro_rules! other {
+    ($($method:ident($kind:ty);)*) => {
+        $(fn $method<E: de::Error>(self, value: $kind) -> Result<V::Value, E> {
+            self.place.other();
+            self.visitor.$method(value)
+        })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    other! {
+        visit_bool(bool);
+        visit_i64(i64);
+        visit_i128(i128);
+        visit_u64(u64);
+        visit_u128(u128);
+        visit_f64(f64);
+        visit_char(char);
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<V::Value, E> {
+        let kept = self.place.keeps(text);
+        self.visitor.visit_str(if kept { text } else { "" })
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<V::Value, E> {
+        let kept = self.place.keeps(text);
+        self.visitor
+            .visit_borrowed_str(if kept { text } else { "" })
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<V::Value, E> {
+        let kept = self.place.keeps(&text);
+        self.visitor
+            .visit_string(if kept { text } else { String::new() })
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
+        self.place.other();
+        self.visitor.visit_none()
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
+        self.place.other();
+        self.visitor.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.visitor.visit_some(Bounded { inner, place })
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        let place = self.place;
+        self.visitor.visit_newtype_struct(Bounded { inner, place })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.place.enter();
+        self.visitor.visit_seq(Items {
+            inner,
+            place: self.place,
+            count: 0,
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        self.place.enter();
+        self.visitor.visit_map(Names {
+            inner,
+            place: self.place,
+            name: Cow::Borrowed(""),
+            count: 0,
+        })
+    }
+
+    /// No request has a choice of kinds.
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_enum(data)
+    }
+}
+
+struct Seeded<'p, S> {
+    seed: S,
+    place: Place<'p>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seeded<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let place = self.place;
+        self.seed.deserialize(Bounded { inner, place })
+    }
+}
+
+/// The items of a list.
+struct Items<'p, A> {
+    inner: A,
+    place: Place<'p>,
+    count: u64,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        if let (true, Some(sum)) = (self.place.is_over(), self.place.sum) {
+            let level = self.place.path.depth() + 1;
+            while self
+                .inner
+                .next_element_seed(Weigh { sum, level })?
+                .is_some()
+            {}
+            return Ok(None);
+        }
+        if let Some(bound) = self.place.exceeds(self.count + 1) {
+            while self.inner.next_element::<IgnoredAny>()?.is_some() {
+                self.count += 1;
+            }
+            if self.count > bound.most {
+                self.place.refuse(&bound, self.count);
+            }
+            return Ok(None);
+        }
+        let path = Path::Item(&self.place.path, self.count as usize);
+        let place = Place { path, ..self.place };
+        self.count += 1;
+        self.inner.next_element_seed(Seeded { seed, place })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// The fields of an object.
+struct Names<'p, 'de, A> {
+    inner: A,
+    place: Place<'p>,
+    name: Cow<'de, str>,
+    count: u64,
+}
+
+impl<'de, A: MapAccess<'de>> Names<'_, 'de, A> {
+    /// Whether the next name is read at all. Only a document can have more than its type has fields.
+    fn goes_on(&mut self) -> Result<bool, A::Error> {
+        if let (true, Some(sum)) = (self.place.is_over(), self.place.sum) {
+            let level = self.place.path.depth() + 1;
+            while let Some(name) = self.inner.next_key_seed(Name)? {
+                sum.add(name.len() as u64);
+                self.inner.next_value_seed(Weigh { sum, level })?;
+            }
+            return Ok(false);
+        }
+        if !self.place.is_document() {
+            return Ok(true);
+        }
+        let Some(bound) = self.place.exceeds(self.count + 1) else {
+            return Ok(true);
+        };
+        while self.inner.next_key::<IgnoredAny>()?.is_some() {
+            self.inner.next_value::<IgnoredAny>()?;
+            self.count += 1;
+        }
+        if self.count > bound.most {
+            self.place.refuse(&bound, self.count);
+        }
+        Ok(false)
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<'_, 'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        if !self.goes_on()? {
+            return Ok(None);
+        }
+        let Some(name) = self.inner.next_key_seed(Name)? else {
+            return Ok(None);
+        };
+        self.count += 1;
+        // A name that belongs to a type is one of the few that the type has.
+        let kept = !self.place.is_document() || self.place.keeps(&name);
+        self.name = if kept { name } else { Cow::Borrowed("") };
+        let name: &str = &self.name;
+        let name: StrDeserializer<'_, A::Error> = name.into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let path = Path::Field(&self.place.path, &self.name);
+        let place = Place { path, ..self.place };
+        if !matches!(self.place.path, Path::Root) {
+            return self.inner.next_value_seed(Seeded { seed, place });
+        }
+        let sum = Sum::new();
+        let place = Place {
+            sum: Some(&sum),
+            ..place
+        };
+        let value = self.inner.next_value_seed(Seeded { seed, place });
+        place.leave(&sum);
+        value
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Reads a name.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<Cow<'de, str>, D::Error> {
+        inner.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, name: String) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name))
+    }
+}
+
+/// Counts a value and keeps nothing of it.
+#[derive(Clone, Copy)]
+struct Weigh<'p> {
+    sum: &'p Sum,
+    level: u64,
+}
+
+impl Weigh<'_> {
+    fn inner(self) -> Self {
+        self.sum.add(OTHER);
+        self.sum.deepen(self.level);
+        Self {
+            level: self.level + 1,
+            ..self
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<(), D::Error> {
+        inner.deserialize_any(self)
+    }
+}
+
+macro_rules! weigh {
+    ($($method:ident($kind:ty);)*) => {
+        $(fn $method<E: de::Error>(self, _: $kind) -> Result<(), E> {
+            self.sum.add(OTHER);
+            Ok(())
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    weigh! {
+        visit_bool(bool);
+        visit_i64(i64);
+        visit_u64(u64);
+        visit_f64(f64);
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.sum.add(OTHER);
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.sum.add(text.len() as u64);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let inner = self.inner();
+        while list.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let inner = self.inner();
+        while let Some(name) = object.next_key_seed(Name)? {
+            self.sum.add(name.len() as u64);
+            object.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}
