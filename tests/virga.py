@@ -21,7 +21,7 @@ class Server:
         self.data = str(directory)
         self.prefix = ["nsenter", "--net=/run/netns/" + inside] if inside else []
         self.command = self.prefix + [
-            os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
+            os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--domain-allow", "*", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
             str(80000000 + USERS * next(NUMBERS)), "--log-format", "json"
         ] + list(flags)
         self.start()
@@ -87,7 +87,7 @@ class UserServer(Server):
         self.prefix = []
         self.group = "virga-user-" + name
         self.command = [
-            AS_USER, str(self.USER), self.home, self.group, binary, "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--data", self.data, "--cgroup",
+            AS_USER, str(self.USER), self.home, self.group, binary, "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--domain-allow", "*", "--data", self.data, "--cgroup",
             "virga-sdk-" + name, "--log-format", "json"
         ] + list(flags)
         self.start()

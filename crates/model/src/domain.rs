@@ -27,6 +27,12 @@ pub struct Domain {
     /// Tags, key and value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// The value of the DNS record that proved who owns it; none where the operator allows it, or an older version made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// Since when checks have found no proof of who owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproved_since: Option<Timestamp>,
     /// When it was made.
     pub added: Timestamp,
     /// When it was last changed.
@@ -262,6 +268,8 @@ mod tests {
             certificate: None,
             firewall: None,
             tags: BTreeMap::new(),
+            proof: None,
+            unproved_since: None,
             added: 0,
             modified: 0,
         };

@@ -46,6 +46,7 @@ use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{self, Http};
 use crate::network;
+use crate::ownership::{Dns, Ownership, watch as watch_domains};
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Settings, Store, StoreError, Telemetry};
@@ -278,13 +279,19 @@ pub(crate) async fn up(
         address,
     ));
     let hosts = Arc::new(api_hosts(&config, certificate));
+    let ownership = Arc::new(Ownership::new(
+        config.domain_allow.clone(),
+        &master,
+        Dns::new(&config.domain_resolvers),
+        config.domain_grace,
+    ));
     let served = kept
         .zip(objects.clone())
         .map(|(settings, store)| buckets::service(store, access.clone(), settings));
     let urls = Arc::new(Urls::new(
-        config.region.clone(),
         addresses.clone(),
         hosts.clone(),
+        ownership.clone(),
         limits.clone(),
         catalog.clone(),
         ingest.clone(),
@@ -300,6 +307,7 @@ pub(crate) async fn up(
         addresses,
         hosts,
         bounds: Arc::new(crate::gateway::bounds(&limits)),
+        ownership: ownership.clone(),
         limits,
         catalog,
         ingest,
@@ -319,6 +327,11 @@ pub(crate) async fn up(
         },
         body_room: Semaphore::new(BODY_ROOM_KB),
     };
+    tokio::spawn(watch_domains(
+        ownership,
+        gateway.catalog.clone(),
+        config.domain_check,
+    ));
     let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();

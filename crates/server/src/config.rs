@@ -29,6 +29,7 @@ use crate::access::{RateLimits, Signatures, parse_rates};
 use crate::gateway::MetricsToken;
 use crate::hosts::HostPattern;
 use crate::lineage::Depth;
+use crate::ownership;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
 use crate::triggers::EventSources;
@@ -125,6 +126,30 @@ const OPTIONS: &[Opt] = &[
         "NAME",
         "localhost",
         "What the hosts of functions' URLs end with: <app id>-<url id>.<region>.<url_domain>, which must lead here",
+    ),
+    opt(
+        "domain_allow",
+        "NAMES",
+        "",
+        "Custom domains that need no proof of ownership, as names, *.name or *, separated by commas; each other one needs a TXT record",
+    ),
+    opt(
+        "domain_resolvers",
+        "ADDRESSES",
+        "",
+        "DNS servers that are asked for proofs of custom domains, as 10.0.0.2 or 10.0.0.2:5353, separated by commas; else those of /etc/resolv.conf",
+    ),
+    opt(
+        "domain_check",
+        "SECONDS",
+        "3600",
+        "How often it is checked whether custom domains are still proved",
+    ),
+    opt(
+        "domain_grace",
+        "SECONDS",
+        "259200",
+        "How long a custom domain is served on after a check first found no proof",
     ),
     opt(
         "region",
@@ -481,6 +506,10 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<String>,
     pub(crate) api_hosts: Vec<HostPattern>,
     pub(crate) url_domain: String,
+    pub(crate) domain_allow: Vec<HostPattern>,
+    pub(crate) domain_resolvers: Vec<ownership::Server>,
+    pub(crate) domain_check: Duration,
+    pub(crate) domain_grace: Duration,
     pub(crate) region: String,
     pub(crate) account: AccountId,
     pub(crate) uin: u64,
@@ -714,6 +743,16 @@ impl Told {
                 "hosts such as api.example.com or *.api.example.com",
             ),
             url_domain: self.url_domain(),
+            domain_allow: self.list(
+                "domain_allow",
+                "names such as shop.example.com, *.example.com, or *",
+            ),
+            domain_resolvers: self.list(
+                "domain_resolvers",
+                "addresses such as 10.0.0.2 or 10.0.0.2:5353",
+            ),
+            domain_check: self.seconds("domain_check"),
+            domain_grace: self.seconds("domain_grace"),
             region: self.text("region"),
             account,
             uin: self.parse("uin", "a number"),

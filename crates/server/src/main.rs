@@ -20,6 +20,7 @@ mod lineage;
 mod listen;
 mod network;
 mod operator;
+mod ownership;
 mod provisioner;
 mod queue;
 mod telemetry;

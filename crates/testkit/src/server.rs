@@ -138,6 +138,9 @@ impl Server {
                 // No test is to send a packet beyond this machine.
                 "--network",
                 "internal",
+                // Nor to ask DNS.
+                "--domain-allow",
+                "*",
                 "--data",
             ])
             .arg(self.data())

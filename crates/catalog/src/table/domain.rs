@@ -33,6 +33,11 @@ impl Catalog {
         })
     }
 
+    /// The domains of all accounts.
+    pub fn all_domains(&self) -> Vec<Arc<Stored<Domain>>> {
+        self.read(|view| view.domains.values().cloned().collect())
+    }
+
     /// Adds a domain.
     ///
     /// # Errors

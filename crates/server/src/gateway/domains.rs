@@ -19,6 +19,7 @@ use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
 use crate::clock;
 use crate::hosts::{Reserved, is_canonical};
+use crate::ownership::{Finding, Record};
 use crate::urls::host_name;
 
 impl Serve for CreateCustomDomain {
@@ -29,6 +30,7 @@ impl Serve for CreateCustomDomain {
     ) -> Result<t::Empty, Error> {
         let name = DomainName::parse(&request.domain).map_err(error::invalid)?;
         refuse_reserved(gateway, caller, &name)?;
+        let closed = closed(gateway, caller, &name)?;
         let now = clock::now_ms();
         let domain = Domain {
             name,
@@ -38,10 +40,17 @@ impl Serve for CreateCustomDomain {
             certificate: certificate(request.cert_config),
             firewall: firewall(request.waf_config)?,
             tags: tags(request.tags.as_deref())?,
+            proof: None,
+            unproved_since: None,
             added: now,
             modified: now,
         };
         check(&domain)?;
+        let domain = proved(gateway, domain).await?;
+        if let Some(closed) = closed {
+            let deleted = gateway.catalog.delete_domain(&closed).await;
+            deleted.map_err(error::domain)?;
+        }
         let created = gateway
             .catalog
             .create_domain(&domain, &gateway.limits)
@@ -72,6 +81,9 @@ impl Serve for UpdateCustomDomain {
             domain.firewall = firewall(request.waf_config)?;
         }
         check(&domain)?;
+        if domain.unproved_since.is_some() {
+            domain = proved(gateway, domain).await?;
+        }
         domain.modified = clock::now_ms();
         let updated = gateway.catalog.update_domain(&stored, &domain).await;
         updated.map(|()| t::Empty {}).map_err(error::domain)
@@ -193,6 +205,58 @@ fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> 
             Err(Error::new(Code::InUse, message))
         }
     }
+}
+
+/// Another account's domain of this name that is closed, which whoever proves the name replaces.
+///
+/// # Errors
+/// `ResourceInUse` where one is served, or the caller's own.
+fn closed(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    name: &DomainName,
+) -> Result<Option<Arc<Stored<Domain>>>, Error> {
+    let taken = gateway.catalog.domain(name.as_str());
+    let in_use = taken.as_ref().is_some_and(|taken| {
+        let domain = &taken.value;
+        domain.account == caller.account || gateway.ownership.serves(domain, clock::now_ms)
+    });
+    if in_use {
+        return Err(error::domain(catalog::Error::Exists));
+    }
+    Ok(taken)
+}
+
+/// Lets a domain through that its account owns, with what proves it.
+async fn proved(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> {
+    let (account, name) = (domain.account, &domain.name);
+    let before = domain.proof.as_deref();
+    let why = match gateway.ownership.check(account, name, before).await {
+        Finding::Allowed => {
+            return Ok(Domain {
+                unproved_since: None,
+                ..domain
+            });
+        }
+        Finding::Proved(value) => {
+            return Ok(Domain {
+                proof: Some(value),
+                unproved_since: None,
+                ..domain
+            });
+        }
+        Finding::Missing => "no DNS record proves that it is the account's".to_owned(),
+        Finding::Unanswered(why) => format!("whose it is could not be checked ({why})"),
+    };
+    let Record {
+        name: record,
+        value,
+    } = gateway.ownership.record(account, name);
+    let message = format!(
+        "Domain: {name}: {why}; publish the DNS record {record} of type TXT with the value {value} and call again, or have the operator \
+         allow the domain (domain_allow)"
+    );
+    Err(Error::new(Code::FailedOperation, message))
 }
 
 /// Whatever ends TLS needs a certificate's id.

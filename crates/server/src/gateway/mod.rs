@@ -121,6 +121,7 @@ use crate::driver::Driver;
 use crate::hosts::ApiHosts;
 use crate::invoke::Ingest;
 use crate::lineage::Depth;
+use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
 use crate::queue::{Queue, Runner};
 use crate::telemetry::{Metrics, Telemetry};
@@ -142,6 +143,7 @@ pub(crate) struct Gateway {
     pub(crate) addresses: Arc<Addresses>,
     /// Hosts that no custom domain can have.
     pub(crate) hosts: Arc<ApiHosts>,
+    pub(crate) ownership: Arc<Ownership>,
     pub(crate) limits: Arc<Limits>,
     /// What the values of requests are held to.
     pub(crate) bounds: Arc<scf::Bounds>,

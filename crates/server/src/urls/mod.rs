@@ -39,12 +39,14 @@ use crate::clock;
 use crate::hosts::ApiHosts;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
+use crate::ownership::Ownership;
 
 /// What requests are led by.
 pub(crate) struct Urls {
     region: String,
     addresses: Arc<Addresses>,
     hosts: Arc<ApiHosts>,
+    ownership: Arc<Ownership>,
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
@@ -99,18 +101,19 @@ struct Refused {
 
 impl Urls {
     pub(crate) fn new(
-        region: String,
         addresses: Arc<Addresses>,
         hosts: Arc<ApiHosts>,
+        ownership: Arc<Ownership>,
         limits: Arc<Limits>,
         catalog: Catalog,
         ingest: Ingest,
         access: Access,
     ) -> Self {
         Self {
-            region,
+            region: access.region().to_owned(),
             addresses,
             hosts,
+            ownership,
             limits,
             catalog,
             ingest,
@@ -139,7 +142,11 @@ impl Urls {
         if let Some(domain) = self.catalog.domain(&host)
             && self.hosts.reserves(&host).is_none()
         {
-            return Some(of_domain(&domain.value, path));
+            let domain = &domain.value;
+            return Some(match self.ownership.serves(domain, clock::now_ms) {
+                true => of_domain(domain, path),
+                false => Err(closed(domain)),
+            });
         }
         let (id, below) = read_path(path)?;
         if is_service(id) {
@@ -380,6 +387,13 @@ fn refuse(target: &Target, inside: bool) -> Option<Refused> {
             message,
         )
     })
+}
+
+/// Says that a domain is not served, because nobody proves it.
+fn closed(domain: &Domain) -> Refused {
+    let message = format!("{} is closed: nothing proves who owns it", domain.name);
+    let status = StatusCode::FORBIDDEN;
+    Refused::new(status, Outcome::UnauthorizedOperation, message)
 }
 
 /// The target of a domain's path.

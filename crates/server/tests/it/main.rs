@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod objects;
+mod ownership;
 mod packages;
 mod programs;
 mod provisioned;

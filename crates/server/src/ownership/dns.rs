@@ -1,0 +1,162 @@
+//! Questions to DNS: the texts of a name, within a bounded time.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RData;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+/// How long one question to one server may take, and how often it is asked.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 2;
+/// How long all of it may take, the wait for a turn included.
+const WHOLE: Duration = Duration::from_secs(8);
+/// Questions at a time: accounts choose the names.
+const AT_ONCE: usize = 16;
+
+/// A DNS server, as `10.0.0.2` or `10.0.0.2:5353`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Server(SocketAddr);
+
+impl FromStr for Server {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let bare = text
+            .parse()
+            .map(|address: IpAddr| SocketAddr::from((address, 53)));
+        bare.or_else(|_| text.parse()).map(Self).map_err(|_| ())
+    }
+}
+
+/// The resolvers.
+pub(crate) struct Dns {
+    resolver: Option<TokioResolver>,
+    room: Semaphore,
+}
+
+impl fmt::Debug for Dns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dns")
+    }
+}
+
+impl Dns {
+    /// Asks these servers; those of `/etc/resolv.conf` where there are none.
+    pub(crate) fn new(servers: &[Server]) -> Self {
+        let resolver = build(servers);
+        Self {
+            resolver: resolver
+                .inspect_err(|error| warn!(%error, "no DNS server is known, so no custom domain can be proved; name one with --domain-resolver"))
+                .ok(),
+            room: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self {
+            resolver: None,
+            room: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// The texts of a name; none where DNS says that it has none.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        let Some(resolver) = &self.resolver else {
+            return Err(
+                "no DNS server is known; the operator names one with --domain-resolver".into(),
+            );
+        };
+        let ask = async {
+            let _turn = self.room.acquire().await;
+            // With the dot no search domain is tried.
+            resolver.txt_lookup(format!("{name}.")).await
+        };
+        let Ok(asked) = tokio::time::timeout(WHOLE, ask).await else {
+            return Err(format!("DNS did not answer within {} s", WHOLE.as_secs()));
+        };
+        match asked {
+            Ok(found) => Ok(found
+                .answers()
+                .iter()
+                .filter_map(|record| text(&record.data))
+                .collect()),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+                if matches!(
+                    none.response_code,
+                    ResponseCode::NoError | ResponseCode::NXDomain
+                ) =>
+            {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(format!("DNS: {error}")),
+        }
+    }
+}
+
+fn build(servers: &[Server]) -> Result<TokioResolver, NetError> {
+    let mut builder = if servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = servers.iter().map(|Server(address)| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            let at = connections.map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            NameServerConfig::new(address.ip(), true, at.to_vec())
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    options.timeout = TIMEOUT;
+    options.attempts = ATTEMPTS;
+    // Who has just published a record is not told of the answer before.
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    builder.build()
+}
+
+/// A record's text, whose parts are one.
+fn text(data: &RData) -> Option<String> {
+    let RData::TXT(text) = data else {
+        return None;
+    };
+    let parts = text.txt_data.iter();
+    let bytes: Vec<u8> = parts.flat_map(|part| part.iter().copied()).collect();
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_addresses_with_or_without_a_port() {
+        for (text, expected) in [
+            ("10.0.0.2", "10.0.0.2:53"),
+            ("10.0.0.2:5353", "10.0.0.2:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            let server: Server = text.parse().expect(text);
+            assert_eq!(server.0.to_string(), expected);
+        }
+        for bad in ["", "dns.example", "10.0.0.2:x"] {
+            assert!(bad.parse::<Server>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Who owns a custom domain: the operator allows it, or a DNS record proves it.
+//!
+//! The record holds a value that is made from the account and the domain with a key of this installation, so that no account can
+//! prove with another one's record, and no state is needed to tell what to publish. It is looked for when a domain is created and
+//! then again and again: a domain whose record is gone is served for a while, so that a slip of the owner's costs nothing, and then
+//! closed until the record is back. DNS that does not answer changes nothing.
+
+mod dns;
+mod watch;
+
+use std::time::Duration;
+
+use catalog::MasterKeys;
+use hmac::{Hmac, KeyInit, Mac};
+use model::{AccountId, Domain, DomainName, Timestamp};
+use sha2::Sha256;
+
+pub(crate) use self::dns::{Dns, Server};
+pub(crate) use self::watch::watch;
+use crate::hosts::HostPattern;
+
+/// The first label of the record's name.
+const LABEL: &str = "_virga-challenge";
+const PURPOSE: &str = "ownership of custom domains";
+
+/// How domains are proved, and until when one without proof is served.
+#[derive(Debug)]
+pub(crate) struct Ownership {
+    /// Domains that need no proof.
+    allowed: Vec<HostPattern>,
+    /// Keys of the records' values, the newest first.
+    keys: Vec<[u8; 32]>,
+    dns: Dns,
+    grace_ms: i64,
+}
+
+/// A record that proves a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The operator allows it.
+    Allowed,
+    /// This value was there.
+    Proved(String),
+    /// DNS answered, and the value is not there.
+    Missing,
+    /// DNS did not answer, with the reason.
+    Unanswered(String),
+}
+
+impl Ownership {
+    pub(crate) fn new(
+        allowed: Vec<HostPattern>,
+        master: &MasterKeys,
+        dns: Dns,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            allowed,
+            keys: master.all().map(|key| key.derive(PURPOSE)).collect(),
+            dns,
+            grace_ms: grace.as_millis() as i64,
+        }
+    }
+
+    /// The record with which an account proves a domain.
+    pub(crate) fn record(&self, account: AccountId, domain: &DomainName) -> Record {
+        let key = self.keys.first().copied().unwrap_or_default();
+        Record {
+            name: format!("{LABEL}.{domain}"),
+            value: value(&key, account, domain),
+        }
+    }
+
+    /// Looks whether an account owns a domain. `before` is the value that proved it last; it stays good when the master key is
+    /// changed.
+    pub(crate) async fn check(
+        &self,
+        account: AccountId,
+        domain: &DomainName,
+        before: Option<&str>,
+    ) -> Finding {
+        if self
+            .allowed
+            .iter()
+            .any(|pattern| pattern.covers(domain.as_str()))
+        {
+            return Finding::Allowed;
+        }
+        let name = self.record(account, domain).name;
+        let texts = match self.dns.texts(&name).await {
+            Ok(texts) => texts,
+            Err(why) => return Finding::Unanswered(why),
+        };
+        let good = |text: &String| {
+            before == Some(text)
+                || self
+                    .keys
+                    .iter()
+                    .any(|key| *text == value(key, account, domain))
+        };
+        match texts.into_iter().find(good) {
+            Some(text) => Finding::Proved(text),
+            None => Finding::Missing,
+        }
+    }
+
+    /// Whether a domain is served: its proof is there, or is not missing for long.
+    pub(crate) fn serves(&self, domain: &Domain, now: impl FnOnce() -> Timestamp) -> bool {
+        domain
+            .unproved_since
+            .is_none_or(|since| now() < since.saturating_add(self.grace_ms))
+    }
+
+    /// The time at which a domain that is not proved is closed.
+    pub(crate) fn closes_at(&self, since: Timestamp) -> Timestamp {
+        since.saturating_add(self.grace_ms)
+    }
+}
+
+/// A domain's record after a check; `None` when it stays as it is.
+fn after(domain: &Domain, finding: &Finding, now: Timestamp) -> Option<Domain> {
+    let mut next = domain.clone();
+    match finding {
+        Finding::Unanswered(_) => {}
+        Finding::Missing => next.unproved_since = domain.unproved_since.or(Some(now)),
+        Finding::Allowed => next.unproved_since = None,
+        Finding::Proved(value) => {
+            next.unproved_since = None;
+            next.proof = Some(value.clone());
+        }
+    }
+    (next != *domain).then_some(next)
+}
+
+fn value(key: &[u8; 32], account: AccountId, domain: &DomainName) -> String {
+    // HMAC takes keys of every length, so this never fails.
+    let mac = Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(format!("{account} {domain}")))
+        .map(|mac| mac.finalize().into_bytes().to_vec())
+        .unwrap_or_default();
+    format!(
+        "virga-domain={}",
+        hex::encode(mac.get(..20).unwrap_or(&mac))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use catalog::MasterKey;
+    use model::Protocol;
+
+    use super::*;
+
+    fn ownership(keys: &[u8], grace: u64) -> Ownership {
+        let mut keys = keys.iter().map(|byte| MasterKey::new([*byte; 32]));
+        let master = MasterKeys {
+            first: keys.next().expect("a key"),
+            older: keys.collect(),
+        };
+        Ownership::new(Vec::new(), &master, Dns::none(), Duration::from_secs(grace))
+    }
+
+    fn domain(unproved_since: Option<Timestamp>) -> Domain {
+        Domain {
+            name: DomainName::parse("shop.example").expect("a name"),
+            account: AccountId(1),
+            protocol: Protocol::Http,
+            routes: Vec::new(),
+            certificate: None,
+            firewall: None,
+            tags: BTreeMap::new(),
+            proof: None,
+            unproved_since,
+            added: 0,
+            modified: 0,
+        }
+    }
+
+    #[test]
+    fn a_record_is_of_one_account_one_domain_and_one_installation() {
+        let names =
+            ["shop.example", "other.example"].map(|text| DomainName::parse(text).expect("a name"));
+        let (one, other) = (ownership(&[1], 0), ownership(&[2], 0));
+        let values = [
+            one.record(AccountId(1), &names[0]),
+            one.record(AccountId(2), &names[0]),
+            one.record(AccountId(1), &names[1]),
+            other.record(AccountId(1), &names[0]),
+        ]
+        .map(|record| record.value);
+        for (at, value) in values.iter().enumerate() {
+            assert!(!values[..at].contains(value), "{value}");
+        }
+        assert_eq!(
+            one.record(AccountId(1), &names[0]).name,
+            "_virga-challenge.shop.example"
+        );
+        // A changed master key changes what is published from now on.
+        let changed = ownership(&[2, 1], 0);
+        assert_eq!(changed.record(AccountId(1), &names[0]).value, values[3]);
+    }
+
+    #[test]
+    fn a_domain_closes_when_its_proof_is_missing_for_long_and_opens_when_it_is_back() {
+        let ownership = ownership(&[1], 10);
+        let proved = Finding::Proved("value".into());
+        let fresh = domain(None);
+        assert!(ownership.serves(&fresh, || i64::MAX));
+        assert_eq!(after(&fresh, &Finding::Allowed, 5), None);
+        assert_eq!(after(&fresh, &Finding::Unanswered("x".into()), 5), None);
+        let lost = after(&fresh, &Finding::Missing, 5).expect("changed");
+        assert_eq!(lost.unproved_since, Some(5));
+        assert_eq!(
+            after(&lost, &Finding::Missing, 9_000),
+            None,
+            "since the first time"
+        );
+        assert_eq!(after(&lost, &Finding::Unanswered("x".into()), 9_000), None);
+        assert!(ownership.serves(&lost, || 10_004) && !ownership.serves(&lost, || 10_005));
+        let back = after(&lost, &proved, 20_000).expect("changed");
+        assert_eq!(
+            (back.unproved_since, back.proof.as_deref()),
+            (None, Some("value"))
+        );
+        assert_eq!(after(&back, &proved, 20_000), None);
+    }
+}

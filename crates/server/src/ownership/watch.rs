@@ -1,0 +1,72 @@
+//! Looks again and again whether domains are still proved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{Catalog, Error, Stored};
+use model::Domain;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+use super::{Finding, Ownership, after};
+use crate::clock;
+
+/// Domains that are looked at together.
+const TOGETHER: usize = 8;
+
+/// Checks all domains now and then every `period`, for as long as it is polled.
+pub(crate) async fn watch(ownership: Arc<Ownership>, catalog: Catalog, period: Duration) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut checks = JoinSet::new();
+        for stored in catalog.all_domains() {
+            if checks.len() >= TOGETHER {
+                checks.join_next().await;
+            }
+            let (ownership, catalog) = (ownership.clone(), catalog.clone());
+            checks.spawn(async move { check(&ownership, &catalog, &stored).await });
+        }
+        while checks.join_next().await.is_some() {}
+    }
+}
+
+async fn check(ownership: &Ownership, catalog: &Catalog, stored: &Stored<Domain>) {
+    let domain = &stored.value;
+    let finding = ownership
+        .check(domain.account, &domain.name, domain.proof.as_deref())
+        .await;
+    let (name, account) = (&domain.name, domain.account);
+    if let Finding::Unanswered(why) = &finding {
+        info!(domain = %name, %account, why, "a custom domain could not be checked; it stays as it is");
+    }
+    let Some(next) = after(domain, &finding, clock::now_ms()) else {
+        return;
+    };
+    match catalog.update_domain(stored, &next).await {
+        Ok(()) => tell(ownership, domain, &next),
+        // Somebody changed or removed it meanwhile: the next check sees it as it is.
+        Err(Error::Conflict) => {}
+        Err(error) => {
+            warn!(domain = %name, %error, "what a check of a custom domain found could not be kept; it is checked again");
+        }
+    }
+}
+
+fn tell(ownership: &Ownership, old: &Domain, new: &Domain) {
+    let (domain, account) = (&new.name, new.account);
+    match (old.unproved_since, new.unproved_since) {
+        (None, Some(since)) => {
+            let record = ownership.record(account, domain);
+            let closes = clock::format(ownership.closes_at(since));
+            warn!(
+                %domain, %account, record = record.name, value = record.value, closes,
+                "a custom domain is not proved; publish the TXT record, or allow the domain with --domain-allow"
+            );
+        }
+        (Some(_), None) => info!(%domain, %account, "a custom domain is proved again"),
+        _ => {}
+    }
+}
