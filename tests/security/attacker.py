@@ -15,6 +15,7 @@ import sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 ATTEMPTS = {}
+HELPERS = {}
 DENIED = "EPERM|EACCES|ENOENT|EROFS"
 
 
@@ -29,7 +30,7 @@ def attempt(expected):
 
 
 def main_handler(event, context):
-    function, _ = ATTEMPTS[event["attempt"]]
+    function = HELPERS.get(event["attempt"]) or ATTEMPTS[event["attempt"]][0]
     try:
         return str(function(event))
     except OSError as error:
@@ -747,3 +748,109 @@ def leave_a_variable_for_a_neighbour(event):
         sys.modules["secret"] = sys
     found = "SECRET" in os.environ or "secret" in sys.modules
     return "left: %s, found: %s" % (event["side"] == "leave" and found, event["side"] == "find" and found)
+
+
+# Files that instances share: of the system, of the interpreter, of the runtime, and the code of two functions of one package.
+SHARED = ["/usr", "/usr/bin", "/usr/bin/env", os.__file__, os.path.dirname(os.__file__), sys.executable, "/etc", "/etc/passwd", "/etc/services",
+          "/etc/ssl/certs", "/etc/ld.so.cache", "/var/user", "/var/user/index.py", "/var/runtime/virga", "/var/runtime/virga/shim.py", "/proc/version",
+          "/proc/sys/kernel/osrelease"]
+# An ordinary user's virga cannot make devices, and shows the host's.
+DEVICES = ["/dev", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
+KEPT = []
+
+
+def shared(event):
+    # The program that it runs in is its zygote's, which is its account's.
+    more = (DEVICES if event["root"] else []) + (["/proc/self/exe"] if event.get("stranger") else [])
+    return [path for path in SHARED + more if os.path.exists(path)]
+
+
+def leave_and_find(event, leave, find):
+    """Does one thing on each shared file, in the one instance, and looks for it in the other."""
+    for path in shared(event):
+        fd = os.open(path, os.O_RDONLY)
+        KEPT.append(fd)
+        if event["side"] == "leave":
+            leave(fd)
+        elif find(fd):
+            return "left: False, found: True, %s" % path
+    return "left: %s, found: False" % (event["side"] == "leave")
+
+
+@attempt("left: True, found: False")
+def leave_a_lock_for_a_neighbour(event):
+    import fcntl
+
+    def is_locked(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+
+    return leave_and_find(event, is_locked, is_locked)
+
+
+@attempt("left: True, found: False")
+def leave_a_lock_of_a_range_for_a_neighbour(event):
+    import fcntl
+
+    def find(fd):
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+        return struct.unpack("hhqqi4x", fcntl.fcntl(fd, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+
+    return leave_and_find(event, lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB, 7, 7), find)
+
+
+@attempt("left: True, found: False")
+def leave_a_lock_of_an_open_file_for_a_neighbour(event):
+    import fcntl
+
+    def ask(fd, command, kind):
+        return struct.unpack("hhqqi4x", fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, 0, 7, 7, 0)))[0]
+
+    return leave_and_find(event, lambda fd: ask(fd, 37, fcntl.F_RDLCK), lambda fd: ask(fd, 36, fcntl.F_WRLCK) != fcntl.F_UNLCK)
+
+
+def watch_what_others_do(event):
+    """Not an attempt by itself: the judge has a neighbour open everything between the two calls."""
+    if event["step"] == "use":
+        for path in shared(event):
+            fd = os.open(path, os.O_RDONLY)
+            if os.path.isfile(path):
+                os.read(fd, 1)
+            os.close(fd)
+        return "used"
+    if event["step"] == "watch":
+        KEPT.append(LIBC.inotify_init1(os.O_NONBLOCK))
+        watched = [LIBC.inotify_add_watch(KEPT[-1], path.encode(), 0xFFF) for path in shared(event)]
+        return "watching" if KEPT[-1] < 0 or max(watched) > 0 else "cannot watch"
+    try:
+        seen = os.read(KEPT[-1], 4096) if KEPT[-1] >= 0 else b""
+    except BlockingIOError:
+        seen = b""
+    return "nothing" if not seen else "something of watch %d" % struct.unpack_from("i", seen)[0]
+
+
+HELPERS["watch_what_others_do"] = watch_what_others_do
+
+
+@attempt("kept: True")
+def locks_of_its_own_files(event):
+    """What programs lock, they lock still: two of one instance keep each other out."""
+    import fcntl
+
+    with open("/tmp/lock", "w") as one, open("/tmp/lock", "w") as other:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return "kept: False"
+        except BlockingIOError:
+            return "kept: True"
+
+
+@attempt("b'x'")
+def watches_of_its_own_files(event):
+    watching = LIBC.inotify_init1(os.O_NONBLOCK)
+    LIBC.inotify_add_watch(watching, b"/tmp", 0x100)
+    write("/tmp/x")
+    return os.read(watching, 4096)[16:].strip(b"\0")

@@ -54,11 +54,12 @@ def package(entries):
 
 
 def run(world, function, attempt, **more):
-    server, api = world
+    server, api, *_ = world
     directory = [word for word in open("/proc/%d/cmdline" % server.process.pid).read().split("\0")]
     data = directory[directory.index("--data") + 1]
     host = [line.split()[0] for line in os.popen("hostname -I")] or ["127.0.0.2"]
-    event = dict(more, attempt=attempt, data=data, api=server.address, host=host[0], abstract="virga-security-judge")
+    event = dict(more, attempt=attempt, data=data, api=server.address, host=host[0], abstract="virga-security-judge",
+                 root=not isinstance(server, UserServer))
     result = api("Invoke", FunctionName=function, ClientContext=json.dumps(event)).Result
     assert result.InvokeResult == 0, result.RetMsg
     return json.loads(result.RetMsg)
@@ -77,6 +78,35 @@ def test_an_instance_and_its_neighbour(world, name):
     found = run(world, "finds", name, side="find")
     assert "left: True" in left, "the attempt itself does not work: %s" % left
     assert "found: False" in found, "%s: %s" % (name, found)
+
+
+@pytest.fixture(scope="module")
+def stranger(world):
+    """Another account, with a function of the same package."""
+    server, api = world
+    created = json.loads(server.cli("account", "create", "stranger"))
+    theirs = Api(server, secret_id=created["Key"]["SecretId"], key=created["Key"]["SecretKey"])
+    code = package([("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)])
+    theirs("CreateFunction", FunctionName="finds", Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
+    return server, theirs
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if "lock" in name])
+def test_an_account_and_another(world, stranger, name):
+    left = run(world, "leaves", name, side="leave", stranger=True)
+    found = run(stranger, "finds", name, side="find", stranger=True)
+    assert "left: True" in left, left
+    assert "found: False" in found, found
+
+
+def test_what_one_instance_opens_another_does_not_see(world):
+    step = lambda function, step: run(world, function, "watch_what_others_do", step=step)
+    assert step("leaves", "watch") == "watching"
+    assert step("finds", "use") == "used"
+    assert step("leaves", "look") == "nothing"
+    # What it does itself it sees.
+    assert step("leaves", "use") == "used"
+    assert step("leaves", "look") != "nothing"
 
 
 def test_two_instances_have_two_users(world):

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +37,8 @@ pub(crate) enum CellReply {
     Failed(String),
 }
 
-/// Makes cells until virga closes the socket.
-pub(crate) fn serve() -> Result<Infallible> {
+/// Makes cells until virga closes the socket. `private` are the places of the root that each has files of its own at.
+pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {
     sys::die_with_parent().step("follow the zygote")?;
     // The kernel reaps what ends; virga watches cells through their pidfds.
     sys::signal_action(libc::SIGCHLD, true);
@@ -49,7 +50,7 @@ pub(crate) fn serve() -> Result<Infallible> {
         if length == 0 {
             sys::exit_now(0);
         }
-        let (reply, pidfd) = match make(&own, &bytes[..length], fds) {
+        let (reply, pidfd) = match make(&own, &bytes[..length], fds, private) {
             Ok(pidfd) => (CellReply::Made, Some(pidfd)),
             Err(e) => (CellReply::Failed(e.to_string()), None),
         };
@@ -61,7 +62,12 @@ pub(crate) fn serve() -> Result<Infallible> {
     }
 }
 
-fn make(own: &sys::Pidfd, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd> {
+fn make(
+    own: &sys::Pidfd,
+    bytes: &[u8],
+    fds: Vec<OwnedFd>,
+    private: &[PathBuf],
+) -> Result<sys::Pidfd> {
     let request: CellRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
@@ -74,7 +80,7 @@ fn make(own: &sys::Pidfd, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd>
     sys::setns(own.as_fd(), libc::CLONE_NEWPID).step("own pid namespace")?;
     sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     match sys::fork().step("fork")? {
-        sys::Fork::Child => first_process(&request, network, tell),
+        sys::Fork::Child => first_process(&request, network, private, tell),
         sys::Fork::Parent(pid) => {
             let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
             drop(tell);
@@ -93,8 +99,13 @@ fn make(own: &sys::Pidfd, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<sys::Pidfd>
 const COMPLETE: &str = "complete";
 
 /// The first process: makes the instance's namespaces and file systems, gives up its privileges and waits for its end.
-fn first_process(request: &CellRequest, network: Option<OwnedFd>, mut tell: File) -> ! {
-    match furnish(request, network) {
+fn first_process(
+    request: &CellRequest,
+    network: Option<OwnedFd>,
+    private: &[PathBuf],
+    mut tell: File,
+) -> ! {
+    match furnish(request, network, private) {
         Ok(()) => {
             let _ = tell.write_all(COMPLETE.as_bytes());
             drop(tell);
@@ -108,7 +119,7 @@ fn first_process(request: &CellRequest, network: Option<OwnedFd>, mut tell: File
     }
 }
 
-fn furnish(request: &CellRequest, network: Option<OwnedFd>) -> Result<()> {
+fn furnish(request: &CellRequest, network: Option<OwnedFd>, private: &[PathBuf]) -> Result<()> {
     // 1. End with the maker, and so with the zygote and with virga.
     sys::die_with_parent().step("follow the maker")?;
     // 2. Namespaces; the network's was made by virga, where there is one.
@@ -124,7 +135,8 @@ fn furnish(request: &CellRequest, network: Option<OwnedFd>) -> Result<()> {
         }
     }
     sys::set_hostname(&request.hostname).step("set the host's name")?;
-    // 3. A private /proc and /tmp.
+    // 3. Devices, a /proc and a /tmp of its own, and files whose locks and watches are.
+    root::make_devices()?;
     let CellRequest {
         uid,
         tmp_bytes,
@@ -132,6 +144,7 @@ fn furnish(request: &CellRequest, network: Option<OwnedFd>) -> Result<()> {
         ..
     } = *request;
     root::mount_private(uid, uid, tmp_bytes, tmp_inodes)?;
+    root::make_private(private)?;
     // 4. What it does from now on needs no privilege.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;

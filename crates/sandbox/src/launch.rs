@@ -127,21 +127,24 @@ pub fn zygote() -> Result<Confined> {
     if let Some(root) = &spec.root {
         // 4. A root of its own, which every guest inherits.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
-        root::enter(root)?;
+        let private = root::enter(root)?;
         // 5. Beside it, still small, the one who makes the cells: the first of a pid namespace around them all, since
         //    one can come back only to a pid namespace that is one's own user's.
         sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
             sys::close(ENDS_PIPE);
-            match cell::serve()? {}
+            match cell::serve(&private)? {}
         }
+        // 6. What it opens itself, its copies can open again through their /proc; none of it is another zygote's.
+        sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
+        root::make_private(&private)?;
     } else {
         // Filters are for those with a privilege, or with this.
         sys::no_new_privileges().step("no new privileges")?;
     }
     sys::close(CELL_SOCKET);
-    // 6. The interpreter, with signals as a fresh program expects them; or copies of this program as it is.
+    // 7. The interpreter, with signals as a fresh program expects them; or copies of this program as it is.
     sys::reset_signals();
     match &spec.program {
         Some(program) => Err(become_program(program)),
@@ -216,7 +219,7 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<()
             sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
         }
     }
-    root::enter(root)?;
+    let private = root::enter(root)?;
     // 4. This process stays outside and waits; when it is killed, the kernel kills the first process of the
     //    pid namespace and with it every other.
     match sys::fork().step("fork")? {
@@ -232,9 +235,10 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<()
             sys::die_with_parent().step("follow the parent")?;
         }
     }
-    // 5. A private /proc and /tmp.
+    // 5. A private /proc and /tmp, and files that are its own.
     let user = spec.uid.unwrap_or_default();
-    root::mount_private(user, user, spec.tmp_bytes, 1 << 20)
+    root::mount_private(user, user, spec.tmp_bytes, 1 << 20)?;
+    root::make_private(&private)
 }
 
 /// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only

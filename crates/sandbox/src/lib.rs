@@ -17,6 +17,7 @@ pub mod confined;
 pub mod guest;
 pub mod launch;
 pub mod network;
+mod private;
 pub mod probe;
 mod processors;
 mod root;
@@ -28,6 +29,7 @@ pub mod wire;
 pub mod zygote;
 
 pub use cell::CellRequest;
+pub use private::private_tree;
 pub use root::{Bind, CONFIGURATION, Names, RootSpec, SYSTEM};
 pub use sys::{
     Pidfd, clone_tree, close_on_exec_pipe, is_readable, raise_open_files, read_now, short_turns,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, Step, sys};
+use crate::{Result, Step, private, sys, user};
 
 /// A part of the host that shows inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,8 +86,12 @@ const GROUP: &str = "root:x:0:\nqcloud:x:1000:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
-/// Builds the root and makes it this mount namespace's. The caller has a mount namespace of its own.
-pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
+/// An empty directory of every root.
+const EMPTY: &str = "/var/tmp";
+
+/// Builds the root and makes it this mount namespace's. The caller has a mount namespace of its own. Returns the places in it
+/// that [`make_private`] covers.
+pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     sys::make_mounts_private().step("make mounts private")?;
     let root = &spec.staging;
     let at = root
@@ -99,12 +103,9 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
         at,
         "tmpfs",
         libc::MS_NOSUID,
-        "mode=0755,size=4m,nr_inodes=4096",
+        "mode=0755,size=64m,nr_inodes=65536",
     )
     .step("mount the root's tmpfs")?;
-    for path in SYSTEM {
-        system_directory(root, Path::new(path))?;
-    }
     for dir in [
         "proc",
         "tmp",
@@ -118,46 +119,58 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<()> {
     ] {
         fs::create_dir_all(root.join(dir)).step(format!("create /{dir}"))?;
     }
+    let mut private = Vec::new();
+    for path in SYSTEM {
+        system_directory(root, Path::new(path), &mut private)?;
+    }
     write_etc(root, &spec.names)?;
     let resolver: &[&str] = match spec.names {
         Names::AsHost => RESOLVER,
         Names::Nowhere | Names::Given { .. } => &[],
     };
-    for path in CONFIGURATION
-        .iter()
-        .chain(resolver)
-        .map(Path::new)
-        .filter(|path| path.exists())
-    {
-        bind(path, root, path, READ_ONLY)?;
+    for path in CONFIGURATION.iter().chain(resolver).map(Path::new) {
+        if let Ok(real) = fs::canonicalize(path) {
+            copy(&real, &inside(root, path)).step(format!("copy {}", path.display()))?;
+        }
     }
+    private.push("/etc".into());
     devices(root)?;
     for one in &spec.binds {
-        let attributes = if one.writable { READ_WRITE } else { READ_ONLY };
-        bind(&one.source, root, &one.target, attributes)?;
+        if one.writable {
+            bind(&one.source, root, &one.target, READ_WRITE)?;
+        } else {
+            show(&one.source, root, &one.target, &mut private)?;
+        }
     }
     for (link, to) in &spec.links {
         let link = inside(root, link);
         create_parent(&link)?;
         symlink(to, &link).step(format!("link {}", link.display()))?;
     }
-    if in_user_namespace() {
+    if user::in_namespace() {
         bind_whole_proc(root)?;
     }
     sys::pivot_into(at).step("pivot into the root")?;
     let read_only =
         libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
-    sys::mount("none", "/", "", read_only, "").step("make the root read-only")
+    sys::mount("none", "/", "", read_only, "").step("make the root read-only")?;
+    Ok(private)
+}
+
+/// Gives a copied mount namespace devices that are nobody else's, where this process may make some.
+pub(crate) fn make_devices() -> Result<()> {
+    let dev = Path::new("/dev");
+    private::devices(dev, dev).map(drop)
+}
+
+/// Gives a copied mount namespace, at these places of its root, files that are nobody else's: their locks and watches are apart.
+pub(crate) fn make_private(places: &[PathBuf]) -> Result<()> {
+    private::cover(places, Path::new(EMPTY))
 }
 
 /// Where the `/proc` that virga sees is kept until there is a private one. In a user namespace the kernel gives a fresh
 /// one only to those who see a whole one already.
 const WHOLE_PROC: &str = "/.proc";
-
-fn in_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
-}
 
 fn bind_whole_proc(root: &Path) -> Result<()> {
     bind(Path::new("/proc"), root, Path::new(WHOLE_PROC), 0)
@@ -199,12 +212,53 @@ const READ_WRITE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 const READ_ONLY: u64 = READ_WRITE | libc::MOUNT_ATTR_RDONLY;
 const DEVICE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 
-fn system_directory(root: &Path, path: &Path) -> Result<()> {
+fn system_directory(root: &Path, path: &Path, private: &mut Vec<PathBuf>) -> Result<()> {
     match fs::read_link(path) {
         Ok(to) => symlink(to, inside(root, path)).step(format!("link {}", path.display())),
-        Err(_) if path.is_dir() => bind(path, root, path, READ_ONLY),
+        Err(_) if path.is_dir() => show(path, root, path, private),
         Err(_) => Ok(()),
     }
+}
+
+/// Shows a directory of the host read-only, with the mounts below it.
+fn show(source: &Path, root: &Path, target: &Path, private: &mut Vec<PathBuf>) -> Result<()> {
+    bind(source, root, target, READ_ONLY)?;
+    let what = || format!("show {}", source.display());
+    let real = fs::canonicalize(source).step(what())?;
+    if real.is_dir() {
+        let below = private::mounts_below(&real);
+        let parts = below
+            .iter()
+            .filter_map(|mount| mount.strip_prefix(&real).ok());
+        private.push(target.to_owned());
+        private.extend(parts.map(|part| target.join(part)));
+    }
+    Ok(())
+}
+
+/// Copies a file, or a directory with what is in it. What cannot be read is left out.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    if !kind.is_dir() {
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        return match kind.is_file() {
+            true => fs::copy(from, to).map(drop),
+            false => Ok(()),
+        };
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)?.flatten() {
+        match copy(&entry.path(), &to.join(entry.file_name())) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            copied => copied?,
+        }
+    }
+    Ok(())
 }
 
 fn write_etc(root: &Path, names: &Names) -> Result<()> {
@@ -230,21 +284,15 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
 }
 
 fn devices(root: &Path) -> Result<()> {
+    let place = inside(root, Path::new("/dev"));
+    if private::devices(&place, Path::new("/dev"))? {
+        return Ok(());
+    }
     for name in DEVICES {
         let device = Path::new("/dev").join(name);
         bind(&device, root, &device, DEVICE)?;
     }
-    let links = [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-        ("shm", "/tmp"),
-    ];
-    for (name, to) in links {
-        symlink(to, root.join("dev").join(name)).step(format!("link /dev/{name}"))?;
-    }
-    Ok(())
+    private::links(&place).step("link devices")
 }
 
 fn bind(source: &Path, root: &Path, target: &Path, attributes: u64) -> Result<()> {

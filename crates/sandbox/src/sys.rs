@@ -62,8 +62,69 @@ pub(crate) fn make_mounts_private() -> io::Result<()> {
     mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")
 }
 
+/// Makes a detached mount of a new file system, with settings and attributes (`MOUNT_ATTR_*`).
+pub(crate) fn new_file_system(
+    kind: &str,
+    settings: &[(&str, Option<&str>)],
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    // Source: linux/mount.h.
+    const SET_FLAG: c_uint = 0;
+    const SET_STRING: c_uint = 1;
+    const CREATE: c_uint = 6;
+    const CLOSE_ON_EXEC: c_uint = 1;
+    let kind = cstr(kind)?;
+    // SAFETY: `kind` is NUL-terminated and outlives the call.
+    let context = owned(check_long(unsafe {
+        libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC)
+    })?);
+    let configure = |command: c_uint, key: Option<&CStr>, value: Option<&CStr>| {
+        let of = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
+        // SAFETY: key and value are null or NUL-terminated, and outlive the call.
+        check_long(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                of(key),
+                of(value),
+                0,
+            )
+        })
+    };
+    for (key, value) in settings {
+        let (key, value) = (cstr(key)?, value.map(cstr).transpose()?);
+        let command = if value.is_some() {
+            SET_STRING
+        } else {
+            SET_FLAG
+        };
+        configure(command, Some(&key), value.as_deref())?;
+    }
+    configure(CREATE, None, None)?;
+    // SAFETY: takes no memory.
+    let mount = check_long(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            CLOSE_ON_EXEC,
+            attributes,
+        )
+    })?;
+    Ok(owned(mount))
+}
+
+/// Makes a character device that everybody may read and write.
+pub(crate) fn make_device(path: &Path, number: u64) -> io::Result<()> {
+    let name = cstr(path)?;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    check(unsafe { libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o666, number) })?;
+    // The mode above is less whatever the umask says.
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+}
+
 /// Sets attributes (`MOUNT_ATTR_*`) on a mount and all below it.
-fn set_mount_attributes(tree: &OwnedFd, set: u64) -> io::Result<()> {
+pub(crate) fn set_mount_attributes(tree: &OwnedFd, set: u64) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: set,
         attr_clr: 0,

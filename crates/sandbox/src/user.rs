@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::sys;
 
@@ -48,6 +49,16 @@ impl Standing {
 /// Whether this process is the administrator, of the host or of a namespace.
 pub fn is_root() -> bool {
     sys::effective_user() == 0
+}
+
+/// Whether this process is in a user namespace of its own, and not the host's. Looked at once, since a sandbox that is half made
+/// has no `/proc`; the first to ask does so after [`enter`].
+pub(crate) fn in_namespace() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        !map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
 }
 
 /// What this process is where it stays where it is.

@@ -570,7 +570,15 @@ fn assign(
     let mut frame = wire::header(kind, payload.len()).to_vec();
     frame.extend_from_slice(&payload);
     let tree = |path: &Path| match room {
-        None => sandbox::clone_tree(path, true),
+        None => {
+            // Files of its own, as far as locks and watches go; the same ones serve other instances, and other accounts.
+            let private = blank.empty.as_deref();
+            let private = private.map(|empty| sandbox::private_tree(path, empty));
+            match private {
+                Some(Ok(tree)) => Ok(tree),
+                _ => sandbox::clone_tree(path, true),
+            }
+        }
         Some(_) => File::open(path).map(OwnedFd::from),
     };
     let mut trees = vec![tree(&spec.code).map_err(Error::io("mount the code"))?];

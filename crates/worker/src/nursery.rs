@@ -54,6 +54,8 @@ pub(crate) struct Blank {
     pub(crate) hostname: String,
     /// Where it sees what runtimes are made of.
     pub(crate) shims: PathBuf,
+    /// An empty directory of the host, where it has a root of its own.
+    pub(crate) empty: Option<PathBuf>,
 }
 
 impl Blank {
@@ -430,6 +432,12 @@ impl Keeper {
             log,
             hostname,
             shims: self.recipe.shims.clone(),
+            empty: self
+                .recipe
+                .zygote
+                .root
+                .as_ref()
+                .map(|root| root.staging.clone()),
         })
     }
 
