@@ -18,7 +18,7 @@ mod invocation;
 mod layer;
 mod limits;
 mod names;
-mod policy;
+pub mod policy;
 mod trigger;
 mod url;
 mod version;

@@ -115,12 +115,11 @@ impl Policy {
         decision
     }
 
-    /// The actions that it names, as they are written.
-    pub fn actions(&self) -> impl Iterator<Item = &str> {
+    /// The patterns of actions and of resources of each statement, as they are written.
+    pub fn statements(&self) -> impl Iterator<Item = (&[String], &[String])> {
         self.0
             .iter()
-            .flat_map(|one| &one.action)
-            .map(String::as_str)
+            .map(|one| (one.action.as_slice(), one.resource.as_slice()))
     }
 }
 
@@ -209,26 +208,60 @@ fn is_resource(text: &str) -> bool {
     qcs == "qcs" && !service.is_empty() && region && owner && !path.is_empty()
 }
 
-/// Whether a pattern of six parts covers a resource. A region, or an owner, that is left out stands for every one.
-fn covers(pattern: &str, resource: &Resource<'_>) -> bool {
-    if pattern == "*" {
-        return true;
+/// The parts of a resource's pattern, `*` in each standing for any text. A region, or an owner, that is left out stands for every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourcePattern<'a> {
+    /// The service, as `scf`.
+    pub service: &'a str,
+    region: &'a str,
+    owner: &'a str,
+    /// The path, as `namespace/default/function/*`.
+    pub path: &'a str,
+}
+
+impl<'a> ResourcePattern<'a> {
+    /// Reads a pattern of a checked policy. `None` for `*`, which has no parts and covers everything.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        if text == "*" {
+            return None;
+        }
+        let mut parts = text.splitn(6, ':').skip(2);
+        let mut next = || parts.next().unwrap_or_default();
+        Some(Self {
+            service: next(),
+            region: next(),
+            owner: next(),
+            path: next(),
+        })
     }
-    let mut parts = pattern.splitn(6, ':').skip(2);
-    let mut next = || parts.next().unwrap_or_default();
-    let (service, region, owner, path) = (next(), next(), next(), next());
-    let owned = match owner.strip_prefix("uid/") {
-        Some(app_id) => like(app_id, &resource.app_id.to_string()),
-        None => like(owner.strip_prefix("uin/").unwrap_or(owner), resource.uin),
-    };
-    like(service, resource.service)
-        && (region.is_empty() || like(region, resource.region))
-        && (owner.is_empty() || owned)
-        && like(path, resource.path)
+
+    /// Whether it covers what is in a region.
+    pub fn covers_region(&self, region: &str) -> bool {
+        self.region.is_empty() || like(self.region, region)
+    }
+
+    /// Whether it covers what an account owns.
+    pub fn covers_owner(&self, uin: &str, app_id: u64) -> bool {
+        self.owner.is_empty()
+            || match self.owner.strip_prefix("uid/") {
+                Some(owner) => like(owner, &app_id.to_string()),
+                None => like(self.owner.strip_prefix("uin/").unwrap_or(self.owner), uin),
+            }
+    }
+}
+
+/// Whether a pattern of six parts covers a resource.
+fn covers(pattern: &str, resource: &Resource<'_>) -> bool {
+    ResourcePattern::parse(pattern).is_none_or(|pattern| {
+        like(pattern.service, resource.service)
+            && pattern.covers_region(resource.region)
+            && pattern.covers_owner(resource.uin, resource.app_id)
+            && like(pattern.path, resource.path)
+    })
 }
 
 /// Whether a text is like a pattern, in which `*` stands for any text. Takes no longer than the product of their lengths.
-fn like(pattern: &str, text: &str) -> bool {
+pub fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut to) = (0, 0);
     // The last `*`, and how much of the text it has taken.

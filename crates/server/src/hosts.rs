@@ -162,6 +162,11 @@ impl FromStr for HostPattern {
             Some(name) => (true, name),
             None => (false, text),
         };
+        // A scheme and a port are passed over; a path would be taken for part of what is meant.
+        let path = name
+            .rsplit("://")
+            .next()
+            .is_some_and(|host| host.contains('/'));
         let name = canonical(name);
         let label = |label: &str| {
             !label.is_empty()
@@ -169,7 +174,7 @@ impl FromStr for HostPattern {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
-        if !name.split('.').all(label) {
+        if path || !name.split('.').all(label) {
             return Err(());
         }
         Ok(match below {
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn patterns_are_names_with_or_without_a_star_in_front() {
-        for bad in ["", "a..b", "a.*.b", "*x.b", "a/b c", "*."] {
+        for bad in ["", "a..b", "a.*.b", "*x.b", "a/b", "b c", "*."] {
             assert_eq!(bad.parse::<HostPattern>(), Err(()), "{bad}");
         }
         let below: HostPattern = "*.Example.com".parse().expect("a pattern");

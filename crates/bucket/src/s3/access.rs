@@ -52,49 +52,66 @@ enum Does {
     Each,
 }
 
-/// COS's name of S3's action, and what it does. Whatever is not here is not served.
+/// S3's actions, COS's names of them, and what they do. Whatever is not here is not served.
+const ACTIONS: &[(&str, &str, Does)] = &[
+    ("ListBuckets", "GetService", Does::Own),
+    ("CreateBucket", "PutBucket", Does::Own),
+    ("HeadBucket", "HeadBucket", Does::Read),
+    ("DeleteBucket", "DeleteBucket", Does::Own),
+    ("GetBucketLocation", "GetBucketLocation", Does::Read),
+    ("ListObjects", "GetBucket", Does::Read),
+    ("ListObjectsV2", "GetBucket", Does::Read),
+    ("ListObjectVersions", "GetBucketObjectVersions", Does::Read),
+    ("ListMultipartUploads", "ListMultipartUploads", Does::Read),
+    ("GetBucketAcl", "GetBucketACL", Does::Own),
+    ("PutBucketAcl", "PutBucketACL", Does::Own),
+    ("GetBucketCors", "GetBucketCORS", Does::Own),
+    ("PutBucketCors", "PutBucketCORS", Does::Own),
+    ("DeleteBucketCors", "DeleteBucketCORS", Does::Own),
+    ("GetBucketTagging", "GetBucketTagging", Does::Own),
+    ("PutBucketTagging", "PutBucketTagging", Does::Own),
+    ("DeleteBucketTagging", "DeleteBucketTagging", Does::Own),
+    ("GetBucketVersioning", "GetBucketVersioning", Does::Own),
+    ("PutBucketVersioning", "PutBucketVersioning", Does::Own),
+    ("GetObject", "GetObject", Does::Read),
+    ("HeadObject", "HeadObject", Does::Read),
+    ("GetObjectAttributes", "HeadObject", Does::Read),
+    ("PutObject", "PutObject", Does::Write),
+    ("CopyObject", "PutObject", Does::Write),
+    ("PostObject", "PostObject", Does::Each),
+    ("DeleteObject", "DeleteObject", Does::Write),
+    ("DeleteObjects", "DeleteMultipleObjects", Does::Each),
+    (
+        "CreateMultipartUpload",
+        "InitiateMultipartUpload",
+        Does::Write,
+    ),
+    ("UploadPart", "UploadPart", Does::Write),
+    ("UploadPartCopy", "UploadPartCopy", Does::Write),
+    ("ListParts", "ListParts", Does::Own),
+    (
+        "CompleteMultipartUpload",
+        "CompleteMultipartUpload",
+        Does::Write,
+    ),
+    ("AbortMultipartUpload", "AbortMultipartUpload", Does::Write),
+    ("GetObjectAcl", "GetObjectACL", Does::Own),
+    ("PutObjectAcl", "PutObjectACL", Does::Own),
+    ("GetObjectTagging", "GetObjectTagging", Does::Own),
+    ("PutObjectTagging", "PutObjectTagging", Does::Own),
+    ("DeleteObjectTagging", "DeleteObjectTagging", Does::Own),
+    ("RestoreObject", "PostObjectRestore", Does::Own),
+];
+
+/// COS's name of S3's action, and what it does.
 fn action(operation: &str) -> Option<(&'static str, Does)> {
-    use Does::{Each, Own, Read, Write};
-    Some(match operation {
-        "ListBuckets" => ("GetService", Own),
-        "CreateBucket" => ("PutBucket", Own),
-        "HeadBucket" => ("HeadBucket", Read),
-        "DeleteBucket" => ("DeleteBucket", Own),
-        "GetBucketLocation" => ("GetBucketLocation", Read),
-        "ListObjects" | "ListObjectsV2" => ("GetBucket", Read),
-        "ListObjectVersions" => ("GetBucketObjectVersions", Read),
-        "ListMultipartUploads" => ("ListMultipartUploads", Read),
-        "GetBucketAcl" => ("GetBucketACL", Own),
-        "PutBucketAcl" => ("PutBucketACL", Own),
-        "GetBucketCors" => ("GetBucketCORS", Own),
-        "PutBucketCors" => ("PutBucketCORS", Own),
-        "DeleteBucketCors" => ("DeleteBucketCORS", Own),
-        "GetBucketTagging" => ("GetBucketTagging", Own),
-        "PutBucketTagging" => ("PutBucketTagging", Own),
-        "DeleteBucketTagging" => ("DeleteBucketTagging", Own),
-        "GetBucketVersioning" => ("GetBucketVersioning", Own),
-        "PutBucketVersioning" => ("PutBucketVersioning", Own),
-        "GetObject" => ("GetObject", Read),
-        "HeadObject" => ("HeadObject", Read),
-        "GetObjectAttributes" => ("HeadObject", Read),
-        "PutObject" | "CopyObject" => ("PutObject", Write),
-        "PostObject" => ("PostObject", Each),
-        "DeleteObject" => ("DeleteObject", Write),
-        "DeleteObjects" => ("DeleteMultipleObjects", Each),
-        "CreateMultipartUpload" => ("InitiateMultipartUpload", Write),
-        "UploadPart" => ("UploadPart", Write),
-        "UploadPartCopy" => ("UploadPartCopy", Write),
-        "ListParts" => ("ListParts", Own),
-        "CompleteMultipartUpload" => ("CompleteMultipartUpload", Write),
-        "AbortMultipartUpload" => ("AbortMultipartUpload", Write),
-        "GetObjectAcl" => ("GetObjectACL", Own),
-        "PutObjectAcl" => ("PutObjectACL", Own),
-        "GetObjectTagging" => ("GetObjectTagging", Own),
-        "PutObjectTagging" => ("PutObjectTagging", Own),
-        "DeleteObjectTagging" => ("DeleteObjectTagging", Own),
-        "RestoreObject" => ("PostObjectRestore", Own),
-        _ => return None,
-    })
+    let known = ACTIONS.iter().find(|(known, _, _)| *known == operation);
+    known.map(|(_, name, does)| (*name, *does))
+}
+
+/// The names by which policies allow actions.
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().map(|(_, name, _)| *name)
 }
 
 /// The hook.

@@ -21,6 +21,7 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
 
+pub use self::access::actions;
 pub use self::context::{Call, Dialect};
 
 pub(crate) use self::errors::refuse;

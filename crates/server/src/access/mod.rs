@@ -10,6 +10,7 @@ mod principal;
 mod scope;
 mod signing;
 mod token;
+mod vocabulary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,9 +27,9 @@ pub(crate) use self::limits::{RateLimits, parse_rates};
 pub(crate) use self::nonces::Nonces;
 use self::nonces::NotFresh;
 pub(crate) use self::principal::{Principal, Rights};
-pub(crate) use self::scope::is_known;
 pub(crate) use self::token::Temporary;
 use self::token::{Grant, Mint, PREFIX};
+pub(crate) use self::vocabulary::Vocabulary;
 use crate::clock;
 use crate::credentials::Credentials;
 use crate::lineage::Lineage;

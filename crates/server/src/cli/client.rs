@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Common;
+use super::tls::{self, RootsError};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::operator;
 
@@ -33,6 +34,8 @@ pub(crate) enum ClientError {
     NoCredentials { data: String },
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
 }
 
 impl ClientError {
@@ -42,7 +45,7 @@ impl ClientError {
                 refusal.code.starts_with("AuthFailure") || refusal.code == "UnauthorizedOperation"
             }
             Self::NoCredentials { .. } | Self::Credentials(_) => true,
-            Self::Unreachable { .. } | Self::Strange { .. } => false,
+            Self::Unreachable { .. } | Self::Strange { .. } | Self::Roots(_) => false,
         }
     }
 
@@ -86,6 +89,11 @@ impl Client {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false);
+        let config = if endpoint.starts_with("https://") {
+            config.tls_config(tls::config(common.ca.as_deref())?)
+        } else {
+            config
+        };
         // A local server is not reached through a proxy.
         let agent = config.proxy(None).build().into();
         Ok(Self {

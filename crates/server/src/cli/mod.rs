@@ -18,6 +18,7 @@ mod new;
 mod output;
 mod pack;
 mod role;
+mod tls;
 mod trigger;
 mod usage;
 
@@ -68,6 +69,9 @@ struct Common {
         global = true
     )]
     endpoint: String,
+    /// Certificates that an https endpoint is verified with, PEM, as virga ca prints; else the system's
+    #[arg(long, value_name = "FILE", env = "VIRGA_CA", global = true)]
+    ca: Option<PathBuf>,
     /// The server's data directory, where the credentials are, unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
     #[arg(
         long,

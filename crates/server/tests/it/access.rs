@@ -259,6 +259,38 @@ fn policies_that_cannot_be_honoured_are_refused() {
             json!({"effect": "allow", "action": ["*"], "resource": ["hello"]}),
             "hello",
         ),
+        (
+            json!({"effect": "deny", "action": ["scf:DeleteFuncton"], "resource": ["*"]}),
+            "the nearest is \"scf:DeleteFunction\"",
+        ),
+        (
+            json!({"effect": "deny", "action": ["scf:Delte*"], "resource": ["*"]}),
+            "the nearest is \"scf:Delete",
+        ),
+        (
+            json!({"effect": "deny", "action": ["sfc:DeleteFunction"], "resource": ["*"]}),
+            "the nearest is \"scf:DeleteFunction\"",
+        ),
+        (
+            json!({"effect": "deny", "action": ["cos:PutObjects"], "resource": ["*"]}),
+            "the nearest is \"cos:PutObject\"",
+        ),
+        (
+            json!({"effect": "deny", "action": ["scf:*"], "resource": ["qcs::scf:::namespace/default/functions/x"]}),
+            "function/<name>",
+        ),
+        (
+            json!({"effect": "deny", "action": ["scf:*"], "resource": ["qcs::scf:ap-guangzhu::*"]}),
+            "ap-guangzhou",
+        ),
+        (
+            json!({"effect": "deny", "action": ["scf:*"], "resource": ["qcs::scf::uin/100000000009:*"]}),
+            "uin/100000000001",
+        ),
+        (
+            json!({"effect": "deny", "action": ["scf:DeleteFunction"], "resource": ["qcs::cos:::*"]}),
+            "no resource of its statement",
+        ),
     ] {
         let request = json!({"Policy": {"version": "2.0", "statement": [statement]}});
         let refused = root.operate("CreateKey", &request).expect_err("refused");
@@ -271,6 +303,22 @@ fn policies_that_cannot_be_honoured_are_refused() {
             .map(Vec::len),
         Some(1)
     );
+    // Roles and changes of keys are looked at in the same way.
+    let misspelt = json!({"version": "2.0", "statement": [{"effect": "deny", "action": "scf:DeleteFuncton", "resource": "*"}]});
+    let key = root.operate("CreateKey", &json!({})).expect("a key");
+    for (action, request) in [
+        ("PutRole", json!({"Name": "role", "Policy": misspelt})),
+        (
+            "UpdateKey",
+            json!({"SecretId": key["SecretId"], "Policy": misspelt}),
+        ),
+    ] {
+        assert_eq!(
+            refusal(root.operate(action, &request)),
+            "InvalidParameterValue",
+            "{action}"
+        );
+    }
 }
 
 #[test]
@@ -329,7 +377,7 @@ fn the_command_line_cares_for_accounts_and_keys() {
     };
     let json = |words: &str| serde_json::from_str::<Value>(&run(words)).expect("JSON");
     let created = json("account create team");
-    assert_eq!(created["Account"]["AppId"], 1_250_000_001);
+    assert_eq!(created["AppId"], 1_250_000_001);
     let shown = run("account list --text");
     assert!(
         shown.contains("team") && shown.contains("operator"),

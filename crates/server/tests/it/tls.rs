@@ -118,6 +118,29 @@ fn a_local_authority_vouches_for_the_names_that_clients_have_built_in() {
 }
 
 #[test]
+fn the_command_line_speaks_tls_with_who_is_vouched_for() {
+    let server = Server::flags(VIRGA, TLS);
+    let ca = server.data().join("tls/ca.pem");
+    let run = |args: &[&str]| {
+        let mut command = Server::command(VIRGA);
+        command
+            .args(args)
+            .args(["key", "list"])
+            .env("VIRGA_DATA", server.data())
+            .env("VIRGA_ENDPOINT", format!("https://{}", address(&server)));
+        command.output().expect("the binary")
+    };
+    let trusting = run(&["--ca", ca.to_str().expect("a path")]);
+    assert!(trusting.status.success(), "{trusting:?}");
+    assert!(!run(&[]).status.success(), "nobody else vouches for it");
+    let none = run(&["--ca", "/dev/null"]);
+    assert!(
+        String::from_utf8_lossy(&none.stderr).contains("no certificate"),
+        "{none:?}"
+    );
+}
+
+#[test]
 fn the_authority_cannot_vouch_for_other_names() {
     let server = Server::flags(VIRGA, TLS);
     let tls = server.data().join("tls");

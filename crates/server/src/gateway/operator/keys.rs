@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::error;
 use super::{Caller, Gateway, Serve, described, wire};
-use crate::access::is_known;
+use crate::access::Vocabulary;
 use crate::clock;
 use crate::credentials;
 
@@ -22,7 +22,10 @@ impl Serve for wire::CreateKey {
     ) -> Result<wire::NewKey, Error> {
         let account = gateway.subject(caller, request.account.as_deref())?;
         let description = described(gateway, request.description.as_deref())?;
-        let policy = request.policy.as_ref().map(policy).transpose()?;
+        let policy = request.policy.as_ref();
+        let policy = policy
+            .map(|given| self::policy(gateway, account, given))
+            .transpose()?;
         let sign_action = request.sign_action.unwrap_or_default();
         make(gateway, account, description, policy, sign_action).await
     }
@@ -64,7 +67,7 @@ impl Serve for wire::UpdateKey {
             new.disabled = disabled;
         }
         if let Some(given) = &request.policy {
-            new.policy = Some(policy(given)?);
+            new.policy = Some(policy(gateway, account, given)?);
         }
         if let Some(sign_action) = request.sign_action {
             new.sign_action = sign_action;
@@ -119,18 +122,22 @@ pub(super) async fn make(
     })
 }
 
-/// A policy of a request, in which every action of SCF's is one that there is.
-pub(super) fn policy(given: &Value) -> Result<Policy, Error> {
+/// A policy of a request for an account, of which each pattern can match something.
+pub(super) fn policy(
+    gateway: &Gateway,
+    account: AccountId,
+    given: &Value,
+) -> Result<Policy, Error> {
     let policy = Policy::parse(&given.to_string()).map_err(error::invalid)?;
-    let unknown = policy.actions().find(|action| {
-        let action = action.strip_prefix("name/").unwrap_or(action);
-        let name = action.strip_prefix("scf:");
-        name.is_some_and(|name| !is_known(name))
-    });
-    match unknown {
-        None => Ok(policy),
-        Some(action) => {
-            let message = format!("Policy: there is no action {action:?}");
+    let vocabulary = Vocabulary {
+        region: gateway.access.region(),
+        uin: &gateway.access.uin(account),
+        app_id: account.0,
+    };
+    match vocabulary.check(&policy) {
+        Ok(()) => Ok(policy),
+        Err(why) => {
+            let message = format!("Policy: {why}");
             Err(Error::new(Code::InvalidParameterValue, message))
         }
     }

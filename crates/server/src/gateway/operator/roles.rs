@@ -22,7 +22,7 @@ impl Serve for wire::PutRole {
     ) -> Result<wire::RoleInfo, Error> {
         let account = gateway.subject(caller, request.account.as_deref())?;
         let name = RoleName::parse(&request.name).map_err(error::invalid)?;
-        let policy = policy(&request.policy)?;
+        let policy = policy(gateway, account, &request.policy)?;
         let old = gateway.catalog.role(account, &name);
         let description = match (&request.description, &old) {
             (None, Some(old)) => old.value.description.clone(),

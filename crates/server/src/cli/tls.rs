@@ -1,0 +1,55 @@
+//! How the command line verifies a server that it reaches over TLS.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use thiserror::Error;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+/// Where systems keep the certificates that they trust.
+const SYSTEM: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// Why there are no certificates to verify with.
+#[derive(Debug, Error)]
+pub(crate) enum RootsError {
+    #[error(
+        "{path}: {why}; name a file of certificates (PEM) with --ca, as virga ca prints where the server is"
+    )]
+    File { path: String, why: String },
+    #[error(
+        "this system has no list of certificates that it trusts; name a file of them (PEM) with --ca"
+    )]
+    None,
+}
+
+/// The settings for a server whose certificate is signed by one in a file; by one that the system trusts where no file is named.
+pub(super) fn config(file: Option<&Path>) -> Result<TlsConfig, RootsError> {
+    let named = file.map(Path::to_owned);
+    let told = named.or_else(|| std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    let own = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
+    let path = told.or_else(own).ok_or(RootsError::None)?;
+    let wrong = |why: String| RootsError::File {
+        path: path.display().to_string(),
+        why,
+    };
+    let text = std::fs::read(&path).map_err(|e| wrong(e.to_string()))?;
+    let roots: Vec<Certificate<'static>> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if roots.is_empty() {
+        return Err(wrong("it holds no certificate".to_owned()));
+    }
+    Ok(TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .build())
+}
