@@ -24,5 +24,5 @@ pub use names::{BucketName, InvalidName, ObjectKey, VersionId};
 pub use notice::{Change, ChangeKind, Listeners, Notice};
 pub use remote::Remote;
 pub use s3::{Call, Dialect};
-pub use serve::{Peer, Serve};
+pub use serve::{Peer, Serve, Signer};
 pub use store::{Backend, Origin, Settings, Store};

@@ -21,7 +21,7 @@ pub mod v1;
 pub use action::{ACTIONS, Action, ActionInfo};
 pub use bounds::Bounds;
 pub use error::{Code, Error};
-pub use request::{Call, FUNCTION_URL, RawRequest, decode_json};
+pub use request::{Call, FORM_MAX, FUNCTION_URL, RawRequest, decode_json, form_too_long};
 pub use secret::SecretKey;
 
 /// The API's version, as `X-TC-Version` carries it.

@@ -6,6 +6,7 @@
 //! * older clients sign by version 1, as a query, a form, or a form under a JSON content type.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -59,6 +60,8 @@ pub struct Call<'a> {
     parameters: Parameters<'a>,
     /// Whether the signature covers method, query and body as they came, whatever the method.
     whole: bool,
+    /// SHA-256 of the body, where that is not in `raw`.
+    digest: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -68,15 +71,50 @@ enum Signature<'a> {
         secret_id: String,
         method: v1::Method,
         signature: Vec<u8>,
-        pairs: Vec<(String, String)>,
     },
 }
 
 #[derive(Debug)]
 enum Parameters<'a> {
     Json(&'a [u8]),
-    Flat(Flat),
+    Flat(Form),
 }
+
+/// A query's or a form's parameters. The tree that they are is built when somebody asks for it, which nobody does before the
+/// signature is verified.
+#[derive(Debug)]
+struct Form {
+    pairs: Vec<(String, String)>,
+    tree: OnceLock<Flat>,
+}
+
+impl Form {
+    fn parse(text: &str) -> Result<Self, Error> {
+        if text.bytes().filter(|byte| *byte == b'&').count() >= PAIRS_MAX {
+            let message = format!("more than {PAIRS_MAX} parameters are not allowed");
+            return Err(Error::new(Code::InvalidParameter, message));
+        }
+        Ok(Self {
+            pairs: flat::parse_form(text)?,
+            tree: OnceLock::new(),
+        })
+    }
+
+    fn tree(&self, common: bool) -> Result<&Flat, Error> {
+        if let Some(tree) = self.tree.get() {
+            return Ok(tree);
+        }
+        let own = |name: &str| !common || !COMMON.contains(&name);
+        let own = self.pairs.iter().filter(|(name, _)| own(name));
+        let tree = flat::unflatten(own.map(|(name, value)| (name.as_str(), value.as_str())))?;
+        Ok(self.tree.get_or_init(|| tree))
+    }
+}
+
+/// The longest form of version 1, bytes. Source: the signature's published description.
+pub const FORM_MAX: usize = 1 << 20;
+/// Parameters of a query or a form.
+const PAIRS_MAX: usize = 10_000;
 
 /// The action under which requests to functions' URLs are signed.
 pub const FUNCTION_URL: &str = "InvokeFunctionUrl";
@@ -139,10 +177,7 @@ impl<'a> Call<'a> {
         let (claim, timestamp) = claimed(raw, authorization)?;
         let needed = |name: &str| needed(raw, name);
         let parameters = if raw.method == "GET" {
-            let pairs = flat::parse_form(raw.query)?;
-            Parameters::Flat(flat::unflatten(
-                pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())),
-            )?)
+            Parameters::Flat(Form::parse(raw.query)?)
         } else {
             Parameters::Json(raw.body)
         };
@@ -158,6 +193,7 @@ impl<'a> Call<'a> {
             signature: Signature::Tc3(claim),
             parameters,
             whole: false,
+            digest: None,
             raw,
         })
     }
@@ -191,6 +227,7 @@ impl<'a> Call<'a> {
             signature: Signature::Tc3(claim),
             parameters: Parameters::Json(raw.body),
             whole: true,
+            digest: None,
             raw,
         })
     }
@@ -204,15 +241,18 @@ impl<'a> Call<'a> {
             raw.query
         } else {
             // One client posts a form under a JSON content type, so the body decides.
+            if raw.body.len() > FORM_MAX {
+                return Err(form_too_long());
+            }
             let text = std::str::from_utf8(raw.body).map_err(|_| unsigned())?;
             if text.trim_start().starts_with(['{', '[']) || text.is_empty() {
                 return Err(unsigned());
             }
             text
         };
-        let pairs = flat::parse_form(form)?;
+        let form = Form::parse(form)?;
         let find = |name: &str| {
-            pairs
+            form.pairs
                 .iter()
                 .find(|(have, _)| have == name)
                 .map(|(_, value)| value.clone())
@@ -237,10 +277,6 @@ impl<'a> Call<'a> {
                 "Timestamp: Unix time in seconds is allowed",
             )
         })?;
-        let own = pairs
-            .iter()
-            .filter(|(name, _)| !COMMON.contains(&name.as_str()));
-        let parameters = flat::unflatten(own.map(|(name, value)| (name.as_str(), value.as_str())))?;
         Ok(Self {
             action: needed("Action")?.into(),
             version: needed("Version")?.into(),
@@ -253,10 +289,10 @@ impl<'a> Call<'a> {
                 secret_id: needed("SecretId")?,
                 method,
                 signature: STANDARD.decode(signature).unwrap_or_default(),
-                pairs,
             },
-            parameters: Parameters::Flat(parameters),
+            parameters: Parameters::Flat(form),
             whole: false,
+            digest: None,
             raw,
         })
     }
@@ -305,11 +341,27 @@ impl<'a> Call<'a> {
         self.whole && self.is_body_signed()
     }
 
+    /// The call with the digest of a body that `raw` does not hold.
+    #[must_use]
+    pub fn with_digest(mut self, digest: [u8; 32]) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
     /// Checks the signature and its age. `now` is Unix time in seconds, `window` how far the timestamp may be from it.
     ///
     /// # Errors
     /// `AuthFailure.SignatureExpire` or `AuthFailure.SignatureFailure`.
     pub fn verify(&self, key: &SecretKey, now: i64, window: i64) -> Result<(), Error> {
+        self.check_age(now, window)?;
+        self.verify_signature(key)
+    }
+
+    /// Checks the signature's age alone, as can be done before the body has come.
+    ///
+    /// # Errors
+    /// `AuthFailure.SignatureExpire`.
+    pub fn check_age(&self, now: i64, window: i64) -> Result<(), Error> {
         let age = now.saturating_sub(self.timestamp);
         if age.unsigned_abs() > window.unsigned_abs() {
             let message = format!(
@@ -319,14 +371,19 @@ impl<'a> Call<'a> {
             );
             return Err(Error::new(Code::SignatureExpire, message));
         }
-        let matches = match &self.signature {
-            Signature::Tc3(claim) => self.verify_tc3(claim, key)?,
-            Signature::V1 {
-                method,
-                signature,
-                pairs,
-                ..
-            } => self.verify_v1(key, *method, signature, pairs),
+        Ok(())
+    }
+
+    fn verify_signature(&self, key: &SecretKey) -> Result<(), Error> {
+        let matches = match (&self.signature, &self.parameters) {
+            (Signature::Tc3(claim), _) => self.verify_tc3(claim, key)?,
+            (
+                Signature::V1 {
+                    method, signature, ..
+                },
+                Parameters::Flat(form),
+            ) => self.verify_v1(key, *method, signature, &form.pairs),
+            (Signature::V1 { .. }, Parameters::Json(_)) => false,
         };
         if matches {
             return Ok(());
@@ -358,7 +415,11 @@ impl<'a> Call<'a> {
         } else {
             self.raw.body
         };
-        let payload_hash = hex::encode(Sha256::digest(payload));
+        let of_body = self.is_body_signed() && (self.raw.method != "GET" || self.whole);
+        let payload_hash = match self.digest {
+            Some(digest) if of_body => hex::encode(digest),
+            _ => hex::encode(Sha256::digest(payload)),
+        };
         let matches = |lower: bool, with_port: bool| {
             let headers = self.canonical_headers(claim.signed_headers, lower, with_port)?;
             let canonical = Canonical {
@@ -431,7 +492,7 @@ impl<'a> Call<'a> {
     pub fn decode<A: Action>(&self, bounds: &Bounds) -> Result<A::Request, Error> {
         match &self.parameters {
             Parameters::Json(body) => decode_json(body, bounds),
-            Parameters::Flat(flat) => decode_flat(flat, bounds),
+            Parameters::Flat(form) => decode_flat(form.tree(self.is_version_1())?, bounds),
         }
     }
 
@@ -442,9 +503,18 @@ impl<'a> Call<'a> {
     pub fn peek<T: DeserializeOwned>(&self, bounds: &Bounds) -> Result<T, Error> {
         match &self.parameters {
             Parameters::Json(body) => decode_json(body, bounds),
-            Parameters::Flat(flat) => decode_flat(flat, bounds),
+            Parameters::Flat(form) => decode_flat(form.tree(self.is_version_1())?, bounds),
         }
     }
+}
+
+/// The refusal of a form of version 1 beyond [`FORM_MAX`].
+pub fn form_too_long() -> Error {
+    let message = format!(
+        "without a header Authorization a request is one of signature version 1, whose forms have up to {FORM_MAX} bytes; \
+         sign with TC3-HMAC-SHA256"
+    );
+    Error::new(Code::RequestSizeLimitExceeded, message)
 }
 
 fn decode_flat<T: DeserializeOwned>(flat: &Flat, bounds: &Bounds) -> Result<T, Error> {
@@ -648,6 +718,42 @@ mod tests {
         assert_eq!(verify(&headers, b"{}", NOW), Err(Code::SignatureFailure));
         headers.push(("x-tc-content-sha256", tc3::UNSIGNED_PAYLOAD.to_owned()));
         assert_eq!(verify(&headers, b"{}", NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_body_is_verified_by_its_digest_as_well() {
+        let headers = signed("h", "h", b"a large body");
+        for (body, right) in [("a large body", true), ("another", false)] {
+            let verified = with(&headers, b"", |call| {
+                let call = call
+                    .expect("a call")
+                    .with_digest(Sha256::digest(body).into());
+                call.verify(&key(), NOW, 300)
+            });
+            assert_eq!(verified.is_ok(), right, "{body}");
+        }
+        let mut unsigned = signed("h", "h", tc3::UNSIGNED_PAYLOAD.as_bytes());
+        unsigned.push(("x-tc-content-sha256", tc3::UNSIGNED_PAYLOAD.to_owned()));
+        let verified = with(&unsigned, b"", |call| {
+            let call = call.expect("a call").with_digest([7; 32]);
+            call.verify(&key(), NOW, 300)
+        });
+        assert_eq!(verified, Ok(()));
+    }
+
+    #[test]
+    fn forms_of_version_1_are_bounded_before_they_are_decoded() {
+        let long = "a=1&".repeat(FORM_MAX / 4) + "b";
+        let many = "a&".repeat(PAIRS_MAX + 1);
+        for (body, code) in [
+            (long, Code::RequestSizeLimitExceeded),
+            (many, Code::InvalidParameter),
+        ] {
+            let error = with(&[("host", "h".into())], body.as_bytes(), |call| {
+                call.map(drop).expect_err("refused")
+            });
+            assert_eq!(error.code, code, "{error}");
+        }
     }
 
     #[test]

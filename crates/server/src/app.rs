@@ -9,20 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::Request;
-use axum::serve::{Listener, ListenerExt};
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
-use hyper::body::Incoming;
 use model::{Account, FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use sandbox::user::Standing;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -40,17 +37,17 @@ use crate::driver::{self, Driver};
 use crate::gateway::{
     BODY_ROOM_KB, Faces, Gateway, Prometheus, inside_router, metrics_router, router, secure_router,
 };
-use crate::heard::heard;
 use crate::hosts::{ApiHosts, CertificateNames};
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
-use crate::listen::{self, Http};
+use crate::listen::{self, Door, Http};
 use crate::network;
 use crate::ownership::{Dns, Ownership, watch as watch_domains};
 use crate::provisioner::{Clock, Provisioner};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
-use crate::telemetry::{self, Settings, Store, StoreError, Telemetry};
+use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
+use crate::traffic::{Inflow, Peer, Rules as TrafficRules, Traffic};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
 use crate::urls::{Addresses, Front, Urls, Way};
 
@@ -140,10 +137,9 @@ pub(crate) async fn up(
     let secure = match &config.tls {
         Some(settings) => {
             let (listener, address) = bind(settings.listen, "tls-listen").await?;
-            Some((
-                tls::open(listener, settings, &config.data, certificate.clone())?,
-                address,
-            ))
+            let tls = tls::open(settings, &config.data, certificate.clone())?;
+            let tls = Some(tls);
+            Some((Door { listener, tls }, address))
         }
         None => None,
     };
@@ -326,6 +322,7 @@ pub(crate) async fn up(
             apart: faces.is_some(),
         },
         body_room: Semaphore::new(BODY_ROOM_KB),
+        forms: Semaphore::new(1),
     };
     tokio::spawn(watch_domains(
         ownership,
@@ -335,22 +332,24 @@ pub(crate) async fn up(
     let gateway = Arc::new(gateway);
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
-    let listener = listener.tap_io(send_at_once);
+    let (outside, within) = traffic(&config, &metrics, &stopped);
     let front = Front::new(urls.clone(), Way::Plain, router(gateway.clone()));
-    let http = Http::new(config.head_timeout);
-    serving.spawn(serve(listener, http.clone(), front, stopped.clone()));
+    serving.spawn(serve(
+        plain(listener),
+        outside.clone(),
+        front,
+        stopped.clone(),
+    ));
     if let Some((secure, _)) = secure {
         let front = Front::new(urls.clone(), Way::Tls, secure_router(gateway.clone()));
-        serving.spawn(serve(secure, http.clone(), front, stopped.clone()));
+        serving.spawn(serve(secure, outside.clone(), front, stopped.clone()));
     }
     let metrics_address = faces.as_ref().map(|(_, address)| *address);
     if let Some((faces, _)) = faces {
         let routes = metrics_router(gateway.clone());
-        let answer = move |request: Request<Incoming>, from| {
+        let answer = move |request: Request<Inflow>, peer: Peer| {
             let mut request = request.map(Body::new);
-            request
-                .extensions_mut()
-                .insert(ConnectInfo::<SocketAddr>(from));
+            request.extensions_mut().insert(peer);
             let mut routes = routes.clone();
             async move {
                 routes
@@ -359,38 +358,33 @@ pub(crate) async fn up(
                     .unwrap_or_else(|never| match never {})
             }
         };
-        let (http, stopped) = (http.clone(), stopped.clone());
-        serving.spawn(listen::serve(faces, http, answer, stopped));
+        let (traffic, stopped) = (outside.clone(), stopped.clone());
+        serving.spawn(listen::serve(
+            plain(faces),
+            Http::new(),
+            traffic,
+            answer,
+            stopped,
+        ));
     }
     if let Some(inside) = inside {
-        let inside = inside.tap_io(send_at_once);
         let front = Front::new(urls, Way::Inside, inside_router(gateway));
-        serving.spawn(serve(inside, http.clone(), front, stopped.clone()));
+        serving.spawn(serve(plain(inside), within.clone(), front, stopped.clone()));
     }
     let bucket_address = doors.as_ref().map(|doors| doors.address);
     if let Some((doors, served)) = doors.zip(served) {
-        let (plain, stop) = (doors.plain.tap_io(send_at_once), || stopped.clone());
-        serving.spawn(buckets::serve(
-            plain,
-            http.clone(),
-            served.clone(),
-            false,
-            metrics.clone(),
-            stop(),
-        ));
-        if let Some(secure) = doors.secure {
+        let outer = [Some(doors.plain), doors.secure].into_iter().flatten();
+        let outer = outer.map(|door| (door, outside.clone()));
+        let inside = inside_buckets.map(|inside| (plain(inside), within));
+        for (door, traffic) in outer.chain(inside) {
             serving.spawn(buckets::serve(
-                secure,
-                http.clone(),
+                door,
+                Http::new(),
+                traffic,
                 served.clone(),
-                true,
                 metrics.clone(),
-                stop(),
+                stopped.clone(),
             ));
-        }
-        if let Some(inside) = inside_buckets {
-            let inside = inside.tap_io(send_at_once);
-            serving.spawn(buckets::serve(inside, http, served, false, metrics, stop()));
         }
     }
     drop(stopped);
@@ -465,21 +459,17 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
     let Some(settings) = &config.buckets else {
         return Ok(None);
     };
-    let (plain, address) = bind(settings.listen, "bucket-listen").await?;
+    let (listener, address) = bind(settings.listen, "bucket-listen").await?;
     let secure = match (&config.tls, settings.tls_listen) {
         (Some(tls), Some(listen)) => {
             let (listener, _) = bind(listen, "bucket-tls-listen").await?;
-            Some(tls::open(
-                listener,
-                tls,
-                &config.data,
-                CertificateNames::default(),
-            )?)
+            let tls = Some(tls::open(tls, &config.data, CertificateNames::default())?);
+            Some(Door { listener, tls })
         }
         _ => None,
     };
     Ok(Some(Doors {
-        plain,
+        plain: plain(listener),
         address,
         secure,
     }))
@@ -498,25 +488,37 @@ fn listen_inside(network: Option<&Network>, port: u16) -> Result<Option<TcpListe
     Ok(Some(listener))
 }
 
-fn send_at_once(stream: &mut TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        warn!(%error, "cannot send small answers at once");
+fn plain(listener: TcpListener) -> Door {
+    Door {
+        listener,
+        tls: None,
     }
 }
 
+/// The traffic from outside, and that of functions.
+fn traffic(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    stopped: &watch::Receiver<()>,
+) -> (Traffic, Traffic) {
+    let (settings, head, files) = (&config.traffic, config.head_timeout, open_files());
+    let start = |rules| Traffic::start(rules, &config.data, metrics.clone(), stopped.clone());
+    (
+        start(TrafficRules::outside(settings, head, files)),
+        start(TrafficRules::inside(settings, head, files)),
+    )
+}
+
 /// Serves until the other end of `stopped` goes.
-async fn serve<L>(listener: L, http: Http, front: Front, stopped: watch::Receiver<()>)
-where
-    L: Listener<Addr = SocketAddr>,
-{
+async fn serve(door: Door, traffic: Traffic, front: Front, stopped: watch::Receiver<()>) {
     let front = Arc::new(front);
-    let answer = move |request: Request<Incoming>, from| {
+    let answer = move |request: Request<Inflow>, peer: Peer| {
         let front = front.clone();
-        let mut request = heard(request);
-        request.extensions_mut().insert(ConnectInfo(from));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
         async move { front.answer(request).await }
     };
-    listen::serve(listener, http, answer, stopped).await;
+    listen::serve(door, Http::new(), traffic, answer, stopped).await;
 }
 
 fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
@@ -654,13 +656,18 @@ fn worker_config(
     })
 }
 
+/// How many files this process may have open.
+fn open_files() -> u64 {
+    sandbox::raise_open_files(1 << 20).unwrap_or(1024)
+}
+
 /// As many as this process can hold files for.
 fn instances_by_files() -> u32 {
     /// Three pipes, two files of control groups and the process of one.
     const EACH: u64 = 6;
     /// Connections, packages, stores.
-    const OTHERS: u64 = 4096;
-    let files = sandbox::raise_open_files(1 << 20).unwrap_or(1024);
+    const OTHERS: u64 = 16_384;
+    let files = open_files();
     let instances = files.saturating_sub(OTHERS.min(files / 2)) / EACH;
     u32::try_from(instances).unwrap_or(u32::MAX)
 }

@@ -6,6 +6,7 @@
 mod buckets;
 mod index;
 mod sources;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -25,6 +26,7 @@ use sandbox::network::{Block, Plan};
 
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 pub(crate) use self::index::PackageIndex;
+pub(crate) use self::traffic::TrafficSettings;
 use crate::access::{RateLimits, Signatures, parse_rates};
 use crate::gateway::MetricsToken;
 use crate::hosts::HostPattern;
@@ -63,7 +65,10 @@ const fn opt(
 
 /// The one list, in the order in which it is shown.
 pub(crate) fn options() -> impl Iterator<Item = &'static Opt> {
-    OPTIONS.iter().chain(buckets::OPTIONS)
+    OPTIONS
+        .iter()
+        .chain(traffic::OPTIONS)
+        .chain(buckets::OPTIONS)
 }
 
 const OPTIONS: &[Opt] = &[
@@ -563,6 +568,7 @@ pub(crate) struct Config {
     pub(crate) signatures: Signatures,
     pub(crate) role_session: Duration,
     pub(crate) limits: Limits,
+    pub(crate) traffic: TrafficSettings,
     /// None where buckets are not served.
     pub(crate) buckets: Option<BucketSettings>,
 }
@@ -853,6 +859,7 @@ impl Told {
             },
             role_session: self.seconds("role_session"),
             limits: self.limits(),
+            traffic: self.traffic(),
             buckets: self.buckets(),
         }
     }

@@ -201,6 +201,27 @@ impl Ingest {
         }
     }
 
+    /// The same with an event that is made when an instance is there for it, so that nothing waits in memory.
+    pub(crate) async fn invoke_late<E: From<IngestError>>(
+        &self,
+        invocation: &Invocation,
+        event: impl Future<Output = Result<Bytes, E>>,
+    ) -> Result<Finished, E> {
+        self.takes_events(&invocation.function)?;
+        let mut waiting = Waiting::default();
+        match self.place_call(invocation, &mut waiting).await? {
+            Placed::Ready(ready) => {
+                let event = event.await?;
+                let (given, allowed) = (event.len(), self.limits.sync_event_bytes);
+                if given as u64 > allowed {
+                    return Err(IngestError::TooLarge { given, allowed }.into());
+                }
+                Ok(ready.run(event).await)
+            }
+            Placed::Refused(finished) => Ok(finished),
+        }
+    }
+
     /// The same as [`Ingest::place`] for what is answered at once, and counted when it has ended.
     pub(crate) async fn place_call(
         &self,

@@ -56,6 +56,10 @@ pub struct Peer {
     pub secure: bool,
 }
 
+/// The account that signed a request which was answered with success; an extension of the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer(pub u64);
+
 /// A request, as far as it is read at its door.
 pub(crate) struct Asked {
     pub(crate) dialect: Dialect,
@@ -121,6 +125,10 @@ impl Serve {
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
         let bucket = self.bucket(&asked, &parts.headers);
+        let signer = asked
+            .is_signed(&parts.headers)
+            .then(|| asked.signer(&parts.headers))
+            .flatten();
         let waits = parts.headers.contains_key(EXPECT);
         let expects = waits && parts.version == Version::HTTP_11;
         let empty = body.is_end_stream();
@@ -147,6 +155,14 @@ impl Serve {
             response.headers_mut().insert(id_header(asked.dialect), id);
         }
         response.extensions_mut().insert(asked.dialect);
+        if response.status().is_success()
+            && let Some((id, token)) = signer
+            && let Some(key) = self.inner.gate.key(&id, token.as_deref())
+        {
+            response
+                .extensions_mut()
+                .insert(Signer(key.principal.app_id));
+        }
         debug!(
             request = %asked.id,
             from = %peer.from,
@@ -615,6 +631,15 @@ impl Asked {
     fn is_object(&self, method: &Method) -> bool {
         let about = ABOUT_OBJECTS.iter().any(|name| self.has(name));
         *method == Method::GET && !self.target().1.is_empty() && !about
+    }
+
+    /// Whether a request carries a signature that is verified before it is answered with success.
+    fn is_signed(&self, headers: &HeaderMap) -> bool {
+        let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let by_header = header.is_some_and(|text| {
+            text.starts_with(b"AWS4-HMAC-SHA256") || text.starts_with(b"q-sign-algorithm")
+        });
+        by_header || self.has("X-Amz-Signature") || self.has("q-sign-algorithm")
     }
 
     /// The id of the key that S3's signature says, and the token that came with it.

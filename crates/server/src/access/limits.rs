@@ -3,13 +3,16 @@
 //! Both are the generic cell rate algorithm: one number per bucket, the time at which the next request is due when all
 //! come evenly. A request may be a second's worth early. There is no lock; a bucket without a limit costs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use scf::ACTIONS;
 use scf::action::position;
+
+use crate::traffic::Source;
 
 const SECOND: u64 = 1_000_000_000;
 const MOST: u32 = 1_000_000;
@@ -69,10 +72,6 @@ impl Bucket {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
-
-    fn is_full(&self, now: u64, early: u64) -> bool {
-        self.0.load(Ordering::Relaxed) > now.saturating_add(early)
-    }
 }
 
 /// The buckets of an account, one for each action that has a limit.
@@ -114,48 +113,120 @@ impl Gates {
     }
 }
 
-/// Failures by address. Addresses share buckets where their hashes meet, so memory is bounded.
+/// Failures by address, exactly: no address counts for another. The table is bounded; where it is full the address goes that
+/// has failed the least. An IPv6 network of 48 bits, which one customer has, may fail as often as [`AROUND`] addresses.
 #[derive(Debug)]
 pub(super) struct Failures {
-    buckets: Box<[Bucket]>,
-    hasher: RandomState,
     interval: u64,
+    shards: Box<[Mutex<HashMap<Failing, u64>>]>,
+    /// Until when some address is not heard: nothing is looked up after that.
+    until: AtomicU64,
+    /// Fingerprints of addresses with keys that signed well. They are heard however often others of their address fail.
+    known: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Failing {
+    Source(Source),
+    Around(Source),
 }
 
 impl Failures {
-    const BUCKETS: usize = 4096;
+    const SHARDS: usize = 16;
+    const OF_SHARD: usize = 1024;
+    const KNOWN: usize = 4096;
     /// How many seconds' worth may come at once.
     const BURST: u64 = 10;
+    const AROUND: u64 = 16;
 
     pub(super) fn new(per_second: u32) -> Self {
         let interval = SECOND.checked_div(per_second.into()).unwrap_or(0);
-        let buckets = if interval == 0 { 0 } else { Self::BUCKETS };
+        let (shards, known) = if interval == 0 {
+            (0, 0)
+        } else {
+            (Self::SHARDS, Self::KNOWN)
+        };
         Self {
-            buckets: (0..buckets).map(|_| Bucket::default()).collect(),
-            hasher: RandomState::new(),
             interval,
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            until: AtomicU64::new(0),
+            known: (0..known).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
         }
+    }
+
+    /// Whether a request of an address, by a key, is worth verifying.
+    pub(super) fn hears(&self, from: IpAddr, key: &str, now: u64) -> bool {
+        !self.too_many(from, now) || self.knows(from, key)
     }
 
     pub(super) fn too_many(&self, from: IpAddr, now: u64) -> bool {
-        let bucket = self.bucket(from);
-        bucket.is_some_and(|bucket| bucket.is_full(now, Self::BURST * SECOND - self.interval))
+        if now >= self.until.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.keys(from).any(|(failing, interval)| {
+            let due = self.shard(failing).and_then(|shard| {
+                let table = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                table.get(&failing).copied()
+            });
+            due.is_some_and(|due| due > now.saturating_add(Self::BURST * SECOND - interval))
+        })
     }
 
     pub(super) fn note(&self, from: IpAddr, now: u64) {
-        if let Some(bucket) = self.bucket(from) {
-            bucket.pass(now, self.interval, Self::BURST * SECOND);
+        for (failing, interval) in self.keys(from) {
+            let Some(shard) = self.shard(failing) else {
+                return;
+            };
+            let mut table = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if table.len() >= Self::OF_SHARD && !table.contains_key(&failing) {
+                table.retain(|_, due| *due > now);
+                let least = table.iter().min_by_key(|(_, due)| **due);
+                if let (Some((&least, _)), true) = (least, table.len() >= Self::OF_SHARD) {
+                    table.remove(&least);
+                }
+            }
+            let most = now + Self::BURST * SECOND + interval;
+            let due = table.entry(failing).or_default();
+            *due = ((*due).max(now) + interval).min(most);
+            let heard_again = due.saturating_sub(Self::BURST * SECOND - interval);
+            self.until.fetch_max(heard_again, Ordering::Relaxed);
         }
     }
 
-    fn bucket(&self, from: IpAddr) -> Option<&Bucket> {
-        // Who has one address of version 6 has all of its network's.
-        let network = match from.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        };
-        let at = self.hasher.hash_one(network) as usize % self.buckets.len().max(1);
-        self.buckets.get(at)
+    /// Notes that a key of an address signed well.
+    pub(super) fn succeeded(&self, from: IpAddr, key: &str) {
+        let (slot, print) = self.fingerprint(from, key);
+        if let Some(slot) = self.known.get(slot)
+            && slot.load(Ordering::Relaxed) != print
+        {
+            slot.store(print, Ordering::Relaxed);
+        }
+    }
+
+    fn knows(&self, from: IpAddr, key: &str) -> bool {
+        let (slot, print) = self.fingerprint(from, key);
+        let slot = self.known.get(slot);
+        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == print)
+    }
+
+    fn fingerprint(&self, from: IpAddr, key: &str) -> (usize, u64) {
+        let print = self.hasher.hash_one((Source::of(from), key)).max(1);
+        (print as usize % Self::KNOWN, print)
+    }
+
+    /// What an address counts for, and the time that a failure takes of each.
+    fn keys(&self, from: IpAddr) -> impl Iterator<Item = (Failing, u64)> {
+        let (source, interval) = (Source::of(from), self.interval);
+        let around = source.around().map(Failing::Around);
+        let around = around.map(|around| (around, interval / Self::AROUND));
+        std::iter::once((Failing::Source(source), interval)).chain(around)
+    }
+
+    fn shard(&self, failing: Failing) -> Option<&Mutex<HashMap<Failing, u64>>> {
+        let at = self.hasher.hash_one(failing) as usize % self.shards.len().max(1);
+        self.shards.get(at)
     }
 }
 
@@ -221,9 +292,41 @@ mod tests {
         assert!(failures.too_many(one, SECOND));
         assert!(!failures.too_many(other, SECOND));
         assert!(!failures.too_many(one, 2 * SECOND));
+        // A key that signed well from there is heard all the same.
+        failures.succeeded(one, "AKID");
+        assert!(failures.hears(one, "AKID", SECOND) && !failures.hears(one, "AKIDother", SECOND));
+        assert!(failures.hears(other, "AKIDother", SECOND));
         let none = Failures::new(0);
         (0..1000).for_each(|_| none.note(one, 0));
         assert!(!none.too_many(one, 0));
+    }
+
+    #[test]
+    fn any_number_of_failing_networks_leaves_others_alone() {
+        let failures = Failures::new(2);
+        let good: Vec<IpAddr> = (0..100u8).map(|n| IpAddr::from([192, 0, 2, n])).collect();
+        for network in 0..100_000u32 {
+            let from = IpAddr::from((0x0a00_0000 + network).to_be_bytes());
+            (0..3).for_each(|_| failures.note(from, SECOND));
+        }
+        assert!(good.iter().all(|from| !failures.too_many(*from, SECOND)));
+        let entries = failures
+            .shards
+            .iter()
+            .map(|shard| shard.lock().expect("a table").len());
+        assert!(entries.sum::<usize>() <= Failures::SHARDS * Failures::OF_SHARD);
+        // Who fails the most is not forgotten for those who fail a little.
+        let worst = IpAddr::from([203, 0, 113, 1]);
+        (0..50).for_each(|_| failures.note(worst, SECOND));
+        for network in 0..100_000u32 {
+            failures.note(IpAddr::from((0x0b00_0000 + network).to_be_bytes()), SECOND);
+        }
+        assert!(failures.too_many(worst, SECOND));
+        // A customer's many networks are one.
+        let customer = |n: u16| IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
+        (0..1000).for_each(|n| failures.note(customer(n), SECOND));
+        assert!(failures.too_many(customer(2000), SECOND));
+        assert!(!failures.too_many("2001:db8:2::1".parse().expect("one"), SECOND));
     }
 
     #[test]

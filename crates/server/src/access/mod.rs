@@ -3,6 +3,7 @@
 //! All keys are in memory, ready to verify with; a change of the catalog has the map made anew by whoever calls next. A
 //! call costs one look-up, one signature, and for keys with a policy a comparison with what it is about.
 
+mod foresee;
 mod limits;
 pub(crate) mod master;
 mod nonces;
@@ -227,20 +228,30 @@ impl Access {
     ) -> Result<Arc<Principal>, Error> {
         let now = self.now_ns();
         let failures = &self.inner.failures;
-        if from.is_some_and(|from| failures.too_many(from, now)) {
+        let Some(from) = from else {
+            return self.verify(call);
+        };
+        let id = call.secret_id();
+        if !failures.hears(from, id, now) {
             return Err(too_many_failures());
         }
         let verified = self.verify(call);
-        if let (Err(_), Some(from)) = (&verified, from) {
-            failures.note(from, now);
+        match &verified {
+            Ok(_) => failures.succeeded(from, id),
+            Err(_) => {
+                let too_many = failures.too_many(from, now);
+                failures.note(from, now);
+                if too_many {
+                    return Err(too_many_failures());
+                }
+            }
         }
         verified
     }
 
     fn verify(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
         if call.is_version_1() && !self.signatures().version_1 {
-            let message = "signatures of version 1 are switched off here (signature_v1); sign with TC3-HMAC-SHA256";
-            return Err(Error::new(Code::InvalidAuthorization, message));
+            return Err(version_1_off());
         }
         if call.version != operator::VERSION {
             signing::check_service(call)?;
@@ -277,9 +288,7 @@ impl Access {
             return self.verify_temporary(&keyring, call);
         }
         let Some(holder) = keyring.keys.get(call.secret_id()) else {
-            let message = "the secret id is not known here; virga's first is in credentials.json in its data directory, \
-                           and virga key list shows all";
-            return Err(Error::new(Code::SecretIdNotFound, message));
+            return Err(unknown_key());
         };
         if call.token.is_some() {
             let message =
@@ -483,6 +492,18 @@ pub(crate) enum NotAdmitted {
     /// Its key may not call the function, or nobody at its address may call for a while.
     #[error(transparent)]
     Call(#[from] scf::Error),
+}
+
+fn version_1_off() -> scf::Error {
+    let message =
+        "signatures of version 1 are switched off here (signature_v1); sign with TC3-HMAC-SHA256";
+    scf::Error::new(Code::InvalidAuthorization, message)
+}
+
+fn unknown_key() -> scf::Error {
+    let message = "the secret id is not known here; virga's first is in credentials.json in its data directory, \
+                   and virga key list shows all";
+    scf::Error::new(Code::SecretIdNotFound, message)
 }
 
 fn too_many_failures() -> scf::Error {

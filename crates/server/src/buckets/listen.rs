@@ -1,40 +1,41 @@
 //! Connections to the bucket server.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::serve::Listener;
-use bucket::{Dialect, Peer, Serve};
+use bucket::{Dialect, Peer, Serve, Signer};
 use hyper::Request;
-use hyper::body::Incoming;
+use model::AccountId;
 use tokio::sync::watch;
 
 use super::spelling::spelling;
-use crate::listen::{self, Http};
+use crate::listen::{self, Door, Http};
 use crate::telemetry::Metrics;
+use crate::traffic::{self, Inflow, Traffic};
 
 /// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
-pub(crate) async fn serve<L>(
-    listener: L,
+pub(crate) async fn serve(
+    door: Door,
     http: Http,
+    traffic: Traffic,
     serve: Serve,
-    secure: bool,
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<()>,
-) where
-    L: Listener<Addr = SocketAddr>,
-{
+) {
     let spelt = spelling().await;
-    let answer = move |request: Request<Incoming>, from: SocketAddr| {
+    let secure = door.tls.is_some();
+    let answer = move |request: Request<Inflow>, from: traffic::Peer| {
         let (serve, metrics, spelt) = (serve.clone(), metrics.clone(), spelt.clone());
         let peer = Peer {
-            from: from.ip().to_canonical(),
+            from: from.address.to_canonical(),
             secure,
         };
         async move {
             let (begun, method) = (Instant::now(), request_method(&request));
             let mut response = serve.answer(request, peer).await;
+            if let Some(signer) = response.extensions_mut().remove::<Signer>() {
+                from.connection.verified(AccountId(signer.0));
+            }
             response.extensions_mut().extend(spelt);
             let dialect = response.extensions().get::<Dialect>();
             let dialect = dialect.copied().map_or("none", Dialect::as_str);
@@ -44,7 +45,7 @@ pub(crate) async fn serve<L>(
             response
         }
     };
-    listen::serve(listener, http.spelt(), answer, stopped).await;
+    listen::serve(door, http.of_buckets(), traffic, answer, stopped).await;
 }
 
 /// The method, as a label of a closed list.

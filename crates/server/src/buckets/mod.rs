@@ -13,14 +13,13 @@ use bucket::{Hosts, Listeners, Remote, Serve, Settings, Store, StoreError};
 use sandbox::network::API_NAME;
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::net::TcpListener;
 
 use self::gate::BucketGate;
 pub(crate) use self::listen::serve;
 pub(crate) use self::shelf::{Shelf, Unread};
 use crate::access::Access;
 use crate::config::{BucketSettings, Elsewhere};
-use crate::tls::TlsListener;
+use crate::listen::Door;
 
 /// The directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";
@@ -43,9 +42,9 @@ pub(crate) enum BucketsError {
 /// Where buckets are served, before they are.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    pub(crate) plain: TcpListener,
+    pub(crate) plain: Door,
     pub(crate) address: SocketAddr,
-    pub(crate) secure: Option<TlsListener>,
+    pub(crate) secure: Option<Door>,
 }
 
 /// The keys for an S3 elsewhere.

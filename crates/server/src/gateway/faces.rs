@@ -4,12 +4,12 @@
 //! token, or on a listener of their own. Functions see health alone.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Gateway, Secure};
 use crate::telemetry::InstanceState;
+use crate::traffic::Peer;
 
 /// The shortest token that is taken.
 const SHORTEST: usize = 16;
@@ -81,6 +82,11 @@ enum Asker {
 
 impl Faces {
     fn asker(&self, request: &Request) -> Asker {
+        let peer = request.extensions().get::<Peer>();
+        self.asker_from(peer.map(|peer| peer.address), request)
+    }
+
+    fn asker_from(&self, from: Option<IpAddr>, request: &Request) -> Asker {
         let headers = request.headers();
         if let Some(token) = &self.token {
             return match token.is_in(headers) {
@@ -88,8 +94,7 @@ impl Faces {
                 false => Asker::Nameless,
             };
         }
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+        let here = from.is_some_and(|from| from.to_canonical().is_loopback());
         let secure = request.extensions().get::<Secure>().is_some();
         let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
         match here && !secure && !forwarded {
@@ -202,11 +207,13 @@ async fn metrics(gateway: &Gateway) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::body::Body;
 
     use super::*;
 
-    fn request(peer: &str, headers: &[(&str, &str)], secure: bool) -> Request {
+    fn request(headers: &[(&str, &str)], secure: bool) -> Request {
         let mut request = Request::new(Body::empty());
         for (name, value) in headers {
             let name: axum::http::HeaderName = name.parse().expect("a name");
@@ -214,12 +221,15 @@ mod tests {
                 .headers_mut()
                 .insert(name, value.parse().expect("a value"));
         }
-        let peer: SocketAddr = peer.parse().expect("an address");
-        request.extensions_mut().insert(ConnectInfo(peer));
         if secure {
             request.extensions_mut().insert(Secure);
         }
         request
+    }
+
+    fn from(peer: &str) -> Option<IpAddr> {
+        let peer: SocketAddr = peer.parse().expect("an address");
+        Some(peer.ip())
     }
 
     #[test]
@@ -252,8 +262,13 @@ mod tests {
             ),
         ];
         for (peer, header, secure, expected) in rows {
-            let request = request(peer, header.as_slice(), secure);
-            assert_eq!(open.asker(&request), expected, "{peer} {header:?}");
+            let request = request(header.as_slice(), secure);
+            let from = from(peer);
+            assert_eq!(
+                open.asker_from(from, &request),
+                expected,
+                "{peer} {header:?}"
+            );
         }
         let token = MetricsToken::parse("0123456789abcdef\n").expect("a token");
         let guarded = Faces {
@@ -271,8 +286,13 @@ mod tests {
             ("", Asker::Nameless),
         ] {
             for peer in ["127.0.0.1:5", "10.0.0.1:5"] {
-                let request = request(peer, &[("authorization", given)], true);
-                assert_eq!(guarded.asker(&request), expected, "{peer} {given:?}");
+                let request = request(&[("authorization", given)], true);
+                let from = from(peer);
+                assert_eq!(
+                    guarded.asker_from(from, &request),
+                    expected,
+                    "{peer} {given:?}"
+                );
             }
         }
         for wrong in ["", "short", "0123456789 abcdef", "0123456789abcdef\nmore"] {

@@ -82,6 +82,7 @@ mod operator;
 #[cfg(test)]
 mod probe;
 mod provisioned;
+mod receive;
 mod show;
 mod storage;
 mod triggers;
@@ -89,13 +90,13 @@ mod versions;
 
 pub(crate) use bounds::bounds;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, RawQuery, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -108,12 +109,13 @@ use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RequestId};
 use scf::action::{self, Action};
-use scf::{Call, Code, Error, RawRequest, envelope};
+use scf::{Call, Code, Error, envelope};
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
 pub(crate) use self::faces::{Faces, MetricsToken, metrics_router};
+use self::receive::Received;
 use crate::access::{Access, Carriage, Principal};
 use crate::buckets::Shelf;
 use crate::clock;
@@ -125,6 +127,7 @@ use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
 use crate::queue::{Queue, Runner};
 use crate::telemetry::{Metrics, Telemetry};
+use crate::traffic::Peer;
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
@@ -164,6 +167,8 @@ pub(crate) struct Gateway {
     pub(crate) faces: Faces,
     /// Room for request bodies, in KB; large ones wait their turn.
     pub(crate) body_room: Semaphore,
+    /// Turns to verify large forms of version 1.
+    pub(crate) forms: Semaphore,
 }
 
 /// The metrics' page.
@@ -251,9 +256,8 @@ async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response 
     let shown = id.to_string();
     let (parts, body) = request.into_parts();
     let from = From::of(&parts);
-    let most = gateway.body_max();
-    let answered = match gateway.read(&parts.headers, body, most).await {
-        Ok(body) => gateway.answer(id, &shown, from, &parts, &body).await,
+    let answered = match gateway.receive(&parts, body, from).await {
+        Ok(received) => gateway.answer(id, &shown, from, &parts, &received).await,
         Err(error) => Err(("", error)),
     };
     let bytes = match answered {
@@ -326,31 +330,25 @@ impl Gateway {
         shown: &str,
         from: From,
         parts: &Parts,
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
-        let headers: Vec<(&str, &str)> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
-            })
-            .collect();
-        let raw = RawRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body,
-        };
+        let headers = receive::headers(&parts.headers);
+        let raw = receive::raw(parts, &headers, &received.body);
         let call = Call::parse(raw).map_err(|e| ("", e))?;
         let operators = call.version == crate::operator::VERSION;
         if operators && from.inside {
             return Err(("", operator::not_from_here()));
         }
-        let principal = self
-            .access
-            .authenticate(&call, from.address)
-            .map_err(|e| ("", e))?;
+        let principal = match &received.principal {
+            Some(verified) => verified.clone(),
+            None => {
+                let principal = self.access.authenticate(&call, from.address);
+                let principal = principal.map_err(|e| ("", e))?;
+                let peer = parts.extensions.get::<Peer>();
+                self.note(peer.map(|peer| &*peer.connection), &principal);
+                principal
+            }
+        };
         let carriage = Carriage {
             from: from.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             private: from.secure || from.inside,
@@ -435,9 +433,9 @@ struct From {
 
 impl From {
     fn of(parts: &Parts) -> Self {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = parts.extensions.get::<Peer>();
         Self {
-            address: peer.map(|ConnectInfo(peer)| peer.ip()),
+            address: peer.map(|peer| peer.address),
             inside: parts.extensions.get::<Inside>().is_some(),
             secure: parts.extensions.get::<Secure>().is_some(),
         }

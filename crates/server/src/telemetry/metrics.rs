@@ -34,6 +34,8 @@ const TIMERS: &str = "virga_timers";
 const TIMER_LATENESS: &str = "virga_timer_lateness_seconds";
 const TIMERS_MISSED: &str = "virga_timers_missed_total";
 const NOTICES: &str = "virga_bucket_events_waiting";
+const CONNECTIONS: &str = "virga_connections";
+const CONNECTIONS_CLOSED: &str = "virga_connections_closed_total";
 const API_REQUESTS: &str = "virga_api_requests_total";
 const BUCKET_REQUESTS: &str = "virga_bucket_requests_total";
 const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
@@ -154,6 +156,14 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
         NOTICES,
         "Events of buckets that are not in the queue yet; where too many wait, changes that cause more are refused"
     );
+    describe_gauge!(
+        CONNECTIONS,
+        "Connections by side: outside, or inside, of functions"
+    );
+    describe_counter!(
+        CONNECTIONS_CLOSED,
+        "Connections that virga closed, or refused, by reason"
+    );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
     describe_counter!(
         BUCKET_REQUESTS,
@@ -269,6 +279,16 @@ impl Metrics {
     /// Counts timers of which times were missed.
     pub(crate) fn timers_missed(&self, count: usize) {
         counter!(TIMERS_MISSED).increment(count as u64);
+    }
+
+    /// Sets how many connections there are.
+    pub(crate) fn connections(&self, side: &'static str, count: usize) {
+        gauge!(CONNECTIONS, "side" => side).set(count as f64);
+    }
+
+    /// Counts a connection that virga closed or refused; the reasons are a closed list.
+    pub(crate) fn connection_closed(&self, reason: &'static str) {
+        counter!(CONNECTIONS_CLOSED, "reason" => reason).increment(1);
     }
 
     /// Counts an API request; `code` is empty for success. Both come from closed lists.

@@ -1,7 +1,6 @@
 //! The API over TLS: with the operator's certificate, or with one of a local authority.
 
 mod authority;
-mod listener;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,12 +15,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 pub(crate) use self::authority::{CA, DIRECTORY};
-pub(crate) use self::listener::TlsListener;
 use crate::hosts::CertificateNames;
 
 /// How often it is looked whether files have changed.
@@ -70,16 +68,44 @@ pub(crate) enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// Wraps a listener. The certificate's names are kept up to date.
+/// TLS, with a certificate that is kept up to date until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    acceptor: Acceptor,
+    keeper: JoinHandle<()>,
+}
+
+/// The library's own has nothing to show.
+struct Acceptor(TlsAcceptor);
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl Tls {
+    /// Makes a TLS stream of a socket.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.0.clone()
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Prepares TLS. The certificate's names are kept up to date.
 ///
 /// # Errors
 /// A certificate that cannot be used.
 pub(crate) fn open(
-    listener: TcpListener,
     settings: &TlsSettings,
     data: &Path,
     names: CertificateNames,
-) -> Result<TlsListener, TlsError> {
+) -> Result<Tls, TlsError> {
     let maker = Maker {
         source: settings.source.clone(),
         directory: data.join(DIRECTORY),
@@ -92,9 +118,10 @@ pub(crate) fn open(
         .with_no_client_auth()
         .with_cert_resolver(current.clone());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let looking = tokio::spawn(keep_current(maker, current));
-    Ok(TlsListener::start(listener, acceptor, looking))
+    Ok(Tls {
+        acceptor: Acceptor(TlsAcceptor::from(Arc::new(config))),
+        keeper: tokio::spawn(keep_current(maker, current)),
+    })
 }
 
 /// The certificate as it is now. One certificate has all names, so it does not matter which is asked for.

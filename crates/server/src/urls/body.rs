@@ -1,11 +1,10 @@
 //! Bodies of requests: how long they may be, and what becomes of those that are longer.
 //!
-//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::heard).
+//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::traffic::inflow).
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -19,13 +18,10 @@ use tokio::sync::Notify;
 use worker::{BoxError, Outgoing};
 
 use super::{Refused, Urls};
+use crate::traffic::{Arriving, Connection, FREE, Held, Overloaded, Peer, Unread, Whole};
 
-/// How long a body may take, since it holds room that others wait for.
-const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// Room for all bodies together, KB.
-pub(super) const ROOM_KB: usize = 256 << 10;
-/// What a body may be that is not counted against the room, KB.
-const SMALL_KB: usize = 64;
+/// A body together with the event that is made of it, as a multiple of its length.
+const COPIES: u64 = 3;
 
 impl Urls {
     /// The length of a body as far as it is announced. One that is announced to be too long is refused.
@@ -55,31 +51,68 @@ impl Urls {
         Ok((body.boxed_unsync(), over))
     }
 
-    /// All of a body.
-    pub(super) async fn read(&self, parts: &Parts, body: Body) -> Result<Bytes, Refused> {
-        let length = self.announced(parts)?;
-        let kb = length.div_ceil(1024);
-        let _room = if kb > SMALL_KB {
-            let wanted = u32::try_from(kb.min(ROOM_KB)).unwrap_or(u32::MAX);
-            self.room.acquire_many(wanted).await.ok()
-        } else {
-            None
+    /// All of a body, once it has come: in memory where it is small, else on disk.
+    pub(super) async fn receive(&self, parts: &Parts, body: Body) -> Result<Whole, Refused> {
+        self.announced(parts)?;
+        let arriving = Arriving::new(body, self.limit(), connection(parts).cloned());
+        arriving
+            .whole()
+            .await
+            .map_err(|unread| self.unread(&unread))
+    }
+
+    /// The bytes of a body that was received, for as long as what comes with them is held.
+    pub(super) async fn load(
+        &self,
+        parts: &Parts,
+        body: Whole,
+    ) -> Result<(Bytes, Option<Held>), Refused> {
+        let held = hold(parts, body.length())?;
+        let body = match body {
+            Whole::Small(body) => body,
+            Whole::Large(spooled) => {
+                let loaded = spooled.load().await;
+                loaded.map_err(|error| self.unread(&Unread::Disk(error)))?
+            }
         };
-        let body = Bounded::new(body, self.limit());
-        match tokio::time::timeout(BODY_TIMEOUT, body.collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<TooLong>() => Err(too_large(self.limit())),
-            Ok(Err(_)) | Err(_) => Err(Refused::new(
-                StatusCode::BAD_REQUEST,
-                Outcome::InvalidParameterValue,
-                "the request's body ended, or took too long, before it was whole".into(),
-            )),
-        }
+        Ok((body, held))
+    }
+
+    fn unread(&self, unread: &Unread) -> Refused {
+        let (status, outcome) = match unread {
+            Unread::TooLong(_) => return too_large(self.limit()),
+            Unread::Broken => (StatusCode::BAD_REQUEST, Outcome::InvalidParameterValue),
+            Unread::Overloaded(_) => return overloaded(),
+            Unread::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
+        };
+        Refused::new(status, outcome, unread.to_string())
     }
 
     fn limit(&self) -> usize {
         self.limits.sync_event_bytes as usize
     }
+}
+
+pub(super) fn connection(parts: &Parts) -> Option<&Arc<Connection>> {
+    let peer = parts.extensions.get::<Peer>();
+    peer.map(|peer| &peer.connection)
+}
+
+/// Counts a body in memory, with the event that is made of it.
+fn hold(parts: &Parts, length: usize) -> Result<Option<Held>, Refused> {
+    let Some(connection) = connection(parts).filter(|_| length > FREE) else {
+        return Ok(None);
+    };
+    let held = connection.hold(COPIES * length as u64);
+    held.map(Some).map_err(|_| overloaded())
+}
+
+fn overloaded() -> Refused {
+    Refused::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Outcome::ResourceLimit,
+        Overloaded.to_string(),
+    )
 }
 
 /// All of a body at once.

@@ -9,29 +9,29 @@ mod front;
 mod reply;
 mod web;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::response::Response;
+use bytes::Bytes;
 use catalog::Catalog;
 use model::{
     Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
     StatusCode as Outcome, TriggerName, UrlAuth,
 };
 use scf::{Call, RawRequest};
-use tokio::sync::Semaphore;
 use tracing::debug;
 use worker::failure_document;
 
 pub(crate) use self::address::Addresses;
 use self::address::{is_service, read_path};
 use self::apigw::{Called, EVERYBODY};
-use self::body::{ROOM_KB, whole};
+use self::body::{connection, whole};
 use self::event::{By, Seen};
 pub(crate) use self::front::{Front, Way};
 use crate::access::{Access, Carriage};
@@ -40,6 +40,7 @@ use crate::hosts::ApiHosts;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
 use crate::ownership::Ownership;
+use crate::traffic::{Peer, Whole};
 
 /// What requests are led by.
 pub(crate) struct Urls {
@@ -52,8 +53,6 @@ pub(crate) struct Urls {
     ingest: Ingest,
     lineage: Lineage,
     access: Access,
-    /// Room for bodies, in KB; large ones wait their turn.
-    room: Semaphore,
 }
 
 /// Where a request leads.
@@ -119,7 +118,6 @@ impl Urls {
             ingest,
             lineage: access.lineage().clone(),
             access,
-            room: Semaphore::new(ROOM_KB),
         }
     }
 
@@ -223,7 +221,7 @@ impl Urls {
         target: &Target,
         way: Way,
         parts: &Parts,
-        body: &[u8],
+        body: &Whole,
     ) -> Result<Option<String>, Refused> {
         match &target.door {
             Door::Url(url) if url.auth == UrlAuth::Signed => {}
@@ -242,19 +240,32 @@ impl Urls {
             path: parts.uri.path(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &headers,
-            body,
+            body: match body {
+                Whole::Small(body) => body,
+                Whole::Large(_) => &[],
+            },
         };
         let carriage = Carriage {
             from: caller(parts),
             private: way != Way::Plain,
         };
         if matches!(target.door, Door::Api(_)) {
-            return self.key_of(&target.function, carriage, raw).map(Some);
+            let key = self.key_of(&target.function, carriage, raw)?;
+            verified(parts, target);
+            return Ok(Some(key));
         }
-        let account = Call::parse_url(raw)
-            .and_then(|call| self.access.admit_to_url(&call, carriage, &target.function));
+        let account = Call::parse_url(raw).and_then(|call| {
+            let call = match body {
+                Whole::Small(_) => call,
+                Whole::Large(spooled) => call.with_digest(spooled.digest),
+            };
+            self.access.admit_to_url(&call, carriage, &target.function)
+        });
         match account {
-            Ok(account) if account == target.function.account => Ok(None),
+            Ok(account) if account == target.function.account => {
+                verified(parts, target);
+                Ok(None)
+            }
             Ok(_) => {
                 let message = "the URL is another account's".to_owned();
                 Err(Refused::new(
@@ -263,20 +274,32 @@ impl Urls {
                     message,
                 ))
             }
-            Err(e) if e.code == scf::Code::UnauthorizedOperation => Err(Refused::new(
-                StatusCode::FORBIDDEN,
-                Outcome::UnauthorizedOperation,
-                e.message,
-            )),
-            Err(e) => {
-                let message = format!("{}: {}", e.code.as_str(), e.message);
-                Err(Refused::new(
-                    StatusCode::UNAUTHORIZED,
-                    Outcome::InvalidCredentials,
-                    message,
-                ))
-            }
+            Err(e) => Err(unsigned(e)),
         }
+    }
+
+    /// Refuses by its head a request that is not signed as its target wants.
+    fn foresee(&self, target: &Target, parts: &Parts) -> Result<(), Refused> {
+        if !target.is_signed_whole() {
+            return Ok(());
+        }
+        let headers: Vec<(&str, &str)> = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
+            })
+            .collect();
+        let raw = RawRequest {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body: &[],
+        };
+        let from = caller(parts);
+        let foreseen = Call::parse_url(raw).and_then(|call| self.access.foresee(&call, Some(from)));
+        foreseen.map_err(unsigned)
     }
 
     async fn run(
@@ -289,54 +312,63 @@ impl Urls {
     ) -> Result<Response, Refused> {
         let stored = self.catalog.function(&target.function);
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
-            let (body, over) = if target.is_signed_whole() {
-                let body = self.read(parts, body).await?;
-                self.authenticate(target, way, parts, &body)?;
-                (whole(body), Arc::default())
-            } else {
-                self.authenticate(target, way, parts, &[])?;
-                self.passed(parts, body)?
-            };
+            if !target.is_signed_whole() {
+                self.authenticate(target, way, parts, &Whole::Small(Bytes::new()))?;
+                let (body, over) = self.passed(parts, body)?;
+                let routing_key = self.routing_key(target, parts);
+                return self.pass(id, target, routing_key, parts, body, &over).await;
+            }
+            self.foresee(target, parts)?;
+            let body = self.receive(parts, body).await?;
+            self.authenticate(target, way, parts, &body)?;
+            let (body, _held) = self.load(parts, body).await?;
             let routing_key = self.routing_key(target, parts);
-            return self.pass(id, target, routing_key, parts, body, &over).await;
+            let over = Arc::default();
+            return self
+                .pass(id, target, routing_key, parts, whole(body), &over)
+                .await;
         }
-        let body = self.read(parts, body).await?;
-        let key = self.authenticate(target, way, parts, &body)?;
-        let seen = Seen {
-            method: &parts.method,
-            path: target.path.as_deref().unwrap_or(parts.uri.path()),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &parts.headers,
-            body: &body,
-            from: caller(parts),
+        self.foresee(target, parts)?;
+        // What a key pair signs is in the head.
+        let nothing = Whole::Small(Bytes::new());
+        let key = match &target.door {
+            Door::Api(_) => self.authenticate(target, way, parts, &nothing)?,
+            Door::Domain | Door::Url(_) => None,
         };
-        let invocation = Invocation {
+        let body = self.receive(parts, body).await?;
+        if target.is_signed_whole() {
+            self.authenticate(target, way, parts, &body)?;
+        }
+        let mut invocation = Invocation {
             request: id,
             function: target.function.clone(),
             qualifier: target.qualifier.clone(),
             routing_key: self.routing_key(target, parts),
-            event: match &target.door {
-                Door::Domain | Door::Url(_) => event::of_url(&seen),
-                Door::Api(called) => event::of_api(
-                    &seen,
-                    &By {
-                        called,
-                        qualifier: &target.qualifier,
-                        request: id,
-                        key: key.as_deref(),
-                    },
-                ),
-            }
-            .into(),
+            event: Bytes::new(),
             tail: false,
             retry: 0,
             depth: self.depth(parts),
         };
-        let finished = self
-            .ingest
-            .invoke(invocation)
-            .await
-            .map_err(Refused::ingest)?;
+        let event = |body: &[u8]| event_of(id, target, parts, body, key.as_deref());
+        let finished = match body {
+            Whole::Small(body) => {
+                invocation.event = event(&body).into();
+                let finished = self.ingest.invoke(invocation).await;
+                finished.map_err(Refused::ingest)?
+            }
+            // It waits on disk until an instance is there for it.
+            large => {
+                let mut counted = None;
+                let event = async {
+                    let (body, held) = self.load(parts, large).await?;
+                    counted = held;
+                    Ok::<Bytes, Refused>(event(&body).into())
+                };
+                let finished = self.ingest.invoke_late(&invocation, event).await?;
+                drop(counted);
+                finished
+            }
+        };
         Ok(match (&target.door, finished.status) {
             (Door::Api(called), Outcome::Ok) if called.api.integrated => {
                 reply::in_full(&finished.answer)
@@ -371,6 +403,57 @@ impl Urls {
         })
         .collect()
     }
+}
+
+/// The event that a function gets of a request.
+fn event_of(
+    id: RequestId,
+    target: &Target,
+    parts: &Parts,
+    body: &[u8],
+    key: Option<&str>,
+) -> Vec<u8> {
+    let seen = Seen {
+        method: &parts.method,
+        path: target.path.as_deref().unwrap_or(parts.uri.path()),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+        body,
+        from: caller(parts),
+    };
+    match &target.door {
+        Door::Domain | Door::Url(_) => event::of_url(&seen),
+        Door::Api(called) => event::of_api(
+            &seen,
+            &By {
+                called,
+                qualifier: &target.qualifier,
+                request: id,
+                key,
+            },
+        ),
+    }
+}
+
+/// Notes on a connection that its caller is one of the function's account.
+fn verified(parts: &Parts, target: &Target) {
+    if let Some(connection) = connection(parts) {
+        connection.verified(target.function.account);
+    }
+}
+
+/// The refusal of a request that is not signed as it should be.
+fn unsigned(error: scf::Error) -> Refused {
+    if error.code == scf::Code::UnauthorizedOperation {
+        let outcome = Outcome::UnauthorizedOperation;
+        return Refused::new(StatusCode::FORBIDDEN, outcome, error.message);
+    }
+    let message = format!("{}: {}", error.code.as_str(), error.message);
+    Refused::new(
+        StatusCode::UNAUTHORIZED,
+        Outcome::InvalidCredentials,
+        message,
+    )
 }
 
 /// Why a URL is not for callers from inside, or not for any others.
@@ -412,6 +495,12 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         path: route.rewrite(path),
         door: Door::Domain,
     })
+}
+
+impl From<IngestError> for Refused {
+    fn from(error: IngestError) -> Self {
+        Self::ingest(error)
+    }
 }
 
 impl Refused {
@@ -478,8 +567,8 @@ pub(crate) fn host_name(header: &str) -> String {
 }
 
 fn caller(parts: &Parts) -> IpAddr {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(peer)| peer.ip())
+    let peer = parts.extensions.get::<Peer>();
+    peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.address)
 }
 
 #[cfg(test)]

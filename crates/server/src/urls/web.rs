@@ -20,6 +20,7 @@ use super::event::REMOTE;
 use super::{Refused, Target, Urls, caller, http, reply};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
+use crate::traffic::Peer;
 
 /// What virga tells a web function of its request; no caller says any of it.
 const OWN: &str = "x-scf-";
@@ -77,7 +78,21 @@ impl Urls {
         {
             let server = hyper::upgrade::on(&mut reply);
             let (head, _) = reply.into_parts();
-            tokio::spawn(relay(client, server, silence, running));
+            let connection = parts.extensions.get::<Peer>();
+            let connection = connection.map(|peer| peer.connection.clone());
+            tokio::spawn(async move {
+                let closed = async {
+                    match connection {
+                        Some(connection) => connection.closed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = relay(client, server, silence, running) => {}
+                    // Its reader is too slow, or it gives way to others.
+                    () = closed => {}
+                }
+            });
             return Ok(Response::from_parts(head, Body::empty()));
         }
         let (mut head, body) = reply.into_parts();

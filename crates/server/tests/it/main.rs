@@ -35,6 +35,7 @@ mod signing;
 mod status;
 mod storage;
 mod tls;
+mod traffic;
 mod triggers;
 mod urls;
 mod usage;

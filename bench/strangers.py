@@ -1,0 +1,204 @@
+"""Signed small calls beside 2,000 hostile connections of strangers: their p99, and virga's memory.  strangers.py [--virga PATH] [--seconds N]
+
+Hostile connections are of every kind at once: heads that trickle or never end, idle ones, bodies that trickle, forms of signature version 1,
+large bodies with a wrong signature, large bodies that wait at an open URL, and readers that do not read. They come from one address, the
+measuring client's own, and then from 200 others. Wanted: no call fails, p99 within 3 times the quiet one, and virga's memory less than
+300 MB above its quiet size. Everything stays on the loopback, and ends by itself.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import sys
+import time
+
+from client import Client
+from harness import Virga
+
+CONNECTIONS = 2000
+OPEN = """
+import time
+def main_handler(event, context):
+    if event.get("queryString", {}).get("large"):
+        return "x" * (5 << 20)
+    time.sleep(2)
+    return "done"
+"""
+
+
+class Stranger:
+    """One hostile connection, made again a moment after virga has closed it."""
+
+    def __init__(self, address, source, pair, path):
+        self.host, self.port = address.split(":")
+        self.source, self.pair, self.path = source, pair, path
+
+    async def connect(self, receives=None):
+        connection = socket.socket()
+        connection.setblocking(False)
+        if receives:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        connection.bind((self.source, 0))
+        await asyncio.get_running_loop().sock_connect(connection, (self.host, int(self.port)))
+        return connection
+
+    async def live(self, kind):
+        while True:
+            connection = None
+            try:
+                connection = await self.connect(8192 if kind == "reads_nothing" else None)
+                await getattr(self, kind)(connection)
+            except OSError:
+                pass
+            finally:
+                if connection:
+                    connection.close()
+            await asyncio.sleep(1)
+
+    async def send(self, connection, data):
+        await asyncio.get_running_loop().sock_sendall(connection, data)
+
+    async def until_closed(self, connection):
+        while await asyncio.get_running_loop().sock_recv(connection, 65536):
+            pass
+
+    async def trickle(self, connection):
+        while True:
+            await self.send(connection, b"x")
+            await asyncio.sleep(1)
+
+    def head(self, path, length, more=""):
+        return ("POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (
+            path, self.host, self.port, length, more)).encode()
+
+    def signed(self, length):
+        """The head of a request whose signature is wrong."""
+        client = Client("%s:%s" % (self.host, self.port), self.pair[0], "wrong")
+        headers, _ = client.signed("Invoke", {})
+        more = "".join("%s: %s\r\n" % pair for pair in headers.items() if pair[0] not in ("Host", "Content-Type"))
+        return self.head("/", length, more)
+
+    async def heads_trickle(self, connection):
+        await self.send(connection, b"GET / HTTP/1.1\r\nX-Long: ")
+        await self.trickle(connection)
+
+    async def heads_never_end(self, connection):
+        await self.send(connection, b"GET / HTTP/1.1\r\n" + b"X-Long: %s\r\n" % (b"x" * 900) * 120)
+        await self.until_closed(connection)
+
+    async def idles(self, connection):
+        await self.until_closed(connection)
+
+    async def bodies_trickle(self, connection):
+        await self.send(connection, self.signed(200_000) + b"x" * 70_000)
+        await self.trickle(connection)
+
+    async def forms(self, connection):
+        await self.send(connection, self.head("/", 32 << 20))
+        for _ in range(32):
+            await self.send(connection, b"a=1&" * (256 << 10))
+
+    async def wrong_signatures(self, connection):
+        await self.send(connection, self.signed(8 << 20))
+        for _ in range(8):
+            await self.send(connection, b" " * (1 << 20))
+        await self.until_closed(connection)
+
+    async def bodies_wait(self, connection):
+        await self.send(connection, self.head(self.path, 5 << 20))
+        for _ in range(5):
+            await self.send(connection, b"x" * (1 << 20))
+        await self.until_closed(connection)
+
+    async def reads_nothing(self, connection):
+        await self.send(connection, self.head(self.path + "?large=1", 0))
+        await asyncio.sleep(3600)
+
+
+KINDS = ["heads_trickle", "heads_never_end", "idles", "bodies_trickle", "forms", "wrong_signatures", "bodies_wait", "reads_nothing"]
+
+
+def hostile(address, sources, pair, path, kinds):
+    """Runs all strangers, until the process is ended."""
+    os.nice(5)
+
+    async def run():
+        every = zip(range(CONNECTIONS), itertools.cycle(kinds))
+        await asyncio.gather(*(Stranger(address, sources[number % len(sources)], pair, path).live(kind) for number, kind in every))
+
+    asyncio.run(run())
+
+
+def resident(virga):
+    lines = open("/proc/%d/status" % virga.process.pid).read().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def measure(virga, seconds):
+    """Calls one after another, a new connection for every tenth; gives p50 and p99 in ms, failures, and the most memory that was used."""
+    took, failed, most = [], [], 0
+    client, end = virga.connect(), time.time() + seconds
+    while time.time() < end:
+        if len(took) % 10 == 0:
+            client.connection.close()
+            client = virga.connect()
+        begun = time.perf_counter()
+        try:
+            client.call("Invoke", {"FunctionName": "small", "ClientContext": "{}"})
+        except Exception as error:
+            failed.append(repr(error))
+            client = virga.connect()
+        took.append((time.perf_counter() - begun) * 1000)
+        most = max(most, resident(virga))
+        time.sleep(0.01)
+    cuts = statistics.quantiles(took, n=100)
+    return {"calls": len(took), "p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2), "failed": len(failed),
+            "first_failures": failed[:3], "rss_mb": round(most)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--virga", default="target/release/virga")
+    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    options = parser.parse_args()
+    results = {}
+    with Virga(options, ["--network", "none"]) as virga:
+        virga.create("small")
+        virga.create("open", OPEN, timeout=30)
+        path = virga.url("open")
+        virga.client.call("PutReservedConcurrencyConfig", {"FunctionName": "open", "ReservedConcurrencyMem": 512})
+        measure(virga, 2)
+        results["quiet"] = measure(virga, options.seconds / 2)
+        for name, sources in (("one", ["127.0.0.1"]), ("200", ["127.0.1.%d" % n for n in range(1, 201)])):
+            process = multiprocessing.Process(target=hostile, args=(virga.address, sources, virga.pair, path, options.kinds.split(",")), daemon=True)
+            process.start()
+            time.sleep(5)
+            results[name] = measure(virga, options.seconds)
+            process.terminate()
+            process.join()
+            time.sleep(3)
+        results["after"] = measure(virga, 3)
+        closed = virga.client.connection
+        closed.request("GET", "/metrics")
+        page = closed.getresponse().read().decode()
+        results["closed"] = [line for line in page.splitlines() if line.startswith("virga_connections")]
+    print(json.dumps(results, indent=1))
+    quiet, good = results["quiet"], True
+    for name in ("one", "200"):
+        found = results[name]
+        more = found["rss_mb"] - quiet["rss_mb"]
+        ratio = found["p99_ms"] / quiet["p99_ms"]
+        good = good and found["failed"] == 0 and ratio <= 3 and more < 300
+        print("from %s: p99 %.2f ms, %.1f times the quiet %.2f ms (3 is wanted); %d of %d calls failed; %d MB more memory (300 is wanted)" % (
+            name, found["p99_ms"], ratio, quiet["p99_ms"], found["failed"], found["calls"], more))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+//! What the head of a request says of its signature, before the body has come.
+
+use std::net::IpAddr;
+
+use scf::{Call, Code, Error};
+
+use super::token::PREFIX;
+use super::{Access, too_many_failures, unknown_key, version_1_off};
+use crate::clock;
+
+impl Access {
+    /// Checks all of a request that its head tells: whether the address is heard, the key is known and the signature is not
+    /// too old. A request that passes may still be anybody's.
+    ///
+    /// # Errors
+    /// As [`Access::authenticate`].
+    pub(crate) fn foresee(&self, call: &Call<'_>, from: Option<IpAddr>) -> Result<(), Error> {
+        let (failures, now) = (&self.inner.failures, self.now_ns());
+        if from.is_some_and(|from| !failures.hears(from, call.secret_id(), now)) {
+            return Err(too_many_failures());
+        }
+        let checked = self.check(call);
+        if let (Err(_), Some(from)) = (&checked, from) {
+            failures.note(from, now);
+        }
+        checked
+    }
+
+    fn check(&self, call: &Call<'_>) -> Result<(), Error> {
+        let now = clock::now_ms() / 1000;
+        if call.is_version_1() && !self.signatures().version_1 {
+            return Err(version_1_off());
+        }
+        let id = call.secret_id();
+        if id.starts_with(PREFIX) {
+            let token = call.token.as_deref().unwrap_or_default();
+            let read = self.inner.mint.read(id, token, now);
+            read.map_err(|fault| Error::new(Code::TokenFailure, fault.to_string()))?;
+        } else if !self.keyring().keys.contains_key(id) {
+            return Err(unknown_key());
+        }
+        call.check_age(now, self.signatures().window)
+    }
+}

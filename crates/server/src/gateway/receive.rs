@@ -1,0 +1,195 @@
+//! Requests' bodies: what the head alone refuses is refused before its body comes, and a large body is on disk until the
+//! signature over it is verified.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
+use axum::http::request::Parts;
+use bytes::Bytes;
+use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
+use tokio::sync::SemaphorePermit;
+
+use super::{BODY_ROOM_KB, From, Gateway, known_action};
+use crate::access::Principal;
+use crate::traffic::{Arriving, Connection, Peer, Unread, Whole};
+
+/// A request's body.
+pub(super) struct Received<'g> {
+    pub(super) body: Bytes,
+    /// Who signed it, where that was verified already.
+    pub(super) principal: Option<Arc<Principal>>,
+    /// Its part of the memory for bodies, until it has been answered.
+    _room: Option<SemaphorePermit<'g>>,
+}
+
+impl Received<'_> {
+    fn small(body: Bytes) -> Self {
+        Self {
+            body,
+            principal: None,
+            _room: None,
+        }
+    }
+}
+
+impl Gateway {
+    /// Receives the body of a request.
+    ///
+    /// # Errors
+    /// What its head is refused for, or the body itself.
+    pub(super) async fn receive(
+        &self,
+        parts: &Parts,
+        body: Body,
+        from: From,
+    ) -> Result<Received<'_>, Error> {
+        let peer = parts.extensions.get::<Peer>();
+        let connection = peer.map(|peer| peer.connection.clone());
+        let signed = parts.headers.contains_key(AUTHORIZATION);
+        // Without a header that signs, the body is a form of version 1.
+        let limit = if signed { self.body_max() } else { FORM_MAX };
+        let announced = announced(&parts.headers);
+        let mut arriving = Arriving::new(body, limit, connection.clone());
+        let asks = parts.headers.contains_key(EXPECT);
+        // The usual request came as a whole: nothing is gained by a look at its head alone.
+        if !asks
+            && announced.is_none_or(|length| length <= limit)
+            && arriving.is_here().await.map_err(|e| refused(signed, &e))?
+        {
+            return Ok(Received::small(arriving.taken()));
+        }
+        let headers = headers(&parts.headers);
+        let raw = raw(parts, &headers, &[]);
+        let call = self
+            .foresee(raw, signed, from, announced, limit)
+            .inspect_err(|error| {
+                if let (Code::RequestLimitExceeded, Some(connection)) = (error.code, &connection) {
+                    connection.ignore_rest();
+                }
+            })?;
+        let whole = arriving.whole().await;
+        match whole.map_err(|e| refused(signed, &e))? {
+            Whole::Small(body) => Ok(Received::small(body)),
+            Whole::Large(spooled) => {
+                // Two copies: the body, and what it holds.
+                let room = 2 * spooled.length.div_ceil(1024);
+                match call {
+                    Some(call) => {
+                        let call = call.with_digest(spooled.digest);
+                        let principal = self.access.authenticate(&call, from.address)?;
+                        self.note(connection.as_deref(), &principal);
+                        let room = self.room(room).await;
+                        let body = spooled.load().await.map_err(|e| unkept(&e))?;
+                        Ok(Received {
+                            body,
+                            principal: Some(principal),
+                            _room: room,
+                        })
+                    }
+                    // A form can be verified as a whole alone. One is at a time, beside what the runtime's threads do.
+                    None => {
+                        let _turn = self.forms.acquire().await;
+                        let room = self.room(room).await;
+                        let body = spooled.load().await.map_err(|e| unkept(&e))?;
+                        let principal = tokio::task::block_in_place(|| {
+                            let raw = RawRequest { body: &body, ..raw };
+                            let call = Call::parse(raw)?;
+                            self.access.authenticate(&call, from.address)
+                        })?;
+                        self.note(connection.as_deref(), &principal);
+                        Ok(Received {
+                            body,
+                            principal: Some(principal),
+                            _room: room,
+                        })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks what the head tells. Gives the call, where the head holds all of it but its parameters.
+    fn foresee<'a>(
+        &self,
+        raw: RawRequest<'a>,
+        signed: bool,
+        from: From,
+        announced: Option<usize>,
+        limit: usize,
+    ) -> Result<Option<Call<'a>>, Error> {
+        if !signed && raw.method == "POST" {
+            let long = announced.is_some_and(|length| length > limit);
+            return if long { Err(form_too_long()) } else { Ok(None) };
+        }
+        let call = Call::parse(raw)?;
+        let operators = call.version == crate::operator::VERSION;
+        if operators && from.inside {
+            return Err(super::operator::not_from_here());
+        }
+        self.access.foresee(&call, from.address)?;
+        if !operators {
+            known_action(&call)?;
+        }
+        if announced.is_some_and(|length| length > limit) {
+            return Err(refused(true, &Unread::TooLong(limit)));
+        }
+        Ok(Some(call))
+    }
+
+    /// Room in memory for a verified caller's body; large ones wait their turn.
+    async fn room(&self, kb: usize) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
+        self.body_room.acquire_many(wanted).await.ok()
+    }
+
+    /// Notes on a connection who calls over it.
+    pub(super) fn note(&self, connection: Option<&Connection>, principal: &Principal) {
+        if let Some(connection) = connection {
+            connection.verified(principal.owner.id);
+        }
+    }
+}
+
+/// The headers whose values are text.
+pub(super) fn headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let text = headers.iter().filter_map(|(name, value)| {
+        Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
+    });
+    text.collect()
+}
+
+pub(super) fn raw<'a>(
+    parts: &'a Parts,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+) -> RawRequest<'a> {
+    RawRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers,
+        body,
+    }
+}
+
+/// The length that a body is announced to have.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn refused(signed: bool, unread: &Unread) -> Error {
+    match unread {
+        Unread::TooLong(_) if !signed => form_too_long(),
+        Unread::TooLong(_) => Error::new(Code::RequestSizeLimitExceeded, unread.to_string()),
+        Unread::Broken => Error::new(Code::InvalidParameter, unread.to_string()),
+        Unread::Overloaded(_) => Error::new(Code::RequestLimitExceeded, unread.to_string()),
+        Unread::Disk(_) => Error::new(Code::InternalError, unread.to_string()),
+    }
+}
+
+fn unkept(error: &std::io::Error) -> Error {
+    let message = format!("the request's body cannot be read back from disk: {error}");
+    Error::new(Code::InternalError, message)
+}

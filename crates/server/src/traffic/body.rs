@@ -1,0 +1,283 @@
+//! Bodies of requests: small ones in memory, others on disk until somebody stands behind them.
+//!
+//! A body beyond [`SMALL`] is written to a file without a name and hashed on the way, by the threads for blocking work, a
+//! few bodies at a time. Strangers' bodies share one rate there.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::Shared;
+use super::connection::{Connection, Held, Overloaded};
+use super::ledger::Store;
+
+/// The largest body that is kept in memory, bytes.
+pub(crate) const SMALL: usize = 64 << 10;
+/// A body of up to so many bytes is part of what every connection counts for.
+pub(crate) const FREE: usize = 8 << 10;
+/// Bytes that are hashed and written at a time.
+const CHUNK: usize = 128 << 10;
+/// How long a body may take, however steadily it comes.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A body that has come whole.
+#[derive(Debug)]
+pub(crate) enum Whole {
+    Small(Bytes),
+    Large(Spooled),
+}
+
+impl Whole {
+    /// Its length in bytes.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Small(body) => body.len(),
+            Self::Large(spooled) => spooled.length,
+        }
+    }
+}
+
+/// A body on disk.
+#[derive(Debug)]
+pub(crate) struct Spooled {
+    file: File,
+    pub(crate) length: usize,
+    /// Its SHA-256.
+    pub(crate) digest: [u8; 32],
+    held: Held,
+}
+
+/// Why a body has not come whole.
+#[derive(Debug, Error)]
+pub(crate) enum Unread {
+    #[error("the request's body is over {0} bytes, which is the limit")]
+    TooLong(usize),
+    #[error("the request's body ended, or took too long, before it was whole")]
+    Broken,
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    #[error("the request's body could not be kept on disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A body on its way.
+pub(crate) struct Arriving<B> {
+    body: B,
+    limit: usize,
+    /// None where nothing counts, as in a test.
+    connection: Option<Arc<Connection>>,
+    first: Bytes,
+    more: BytesMut,
+    ended: bool,
+}
+
+impl<B> Arriving<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    pub(crate) fn new(body: B, limit: usize, connection: Option<Arc<Connection>>) -> Self {
+        Self {
+            body,
+            limit,
+            connection,
+            first: Bytes::new(),
+            more: BytesMut::new(),
+            ended: false,
+        }
+    }
+
+    /// Takes what has come already. Says whether that is all of a small body.
+    ///
+    /// # Errors
+    /// A body that broke off, or is too long.
+    pub(crate) async fn is_here(&mut self) -> Result<bool, Unread> {
+        while !self.ended && self.length() <= SMALL {
+            let frame = std::future::poll_fn(|cx| {
+                let frame = std::pin::Pin::new(&mut self.body).poll_frame(cx);
+                std::task::Poll::Ready(frame)
+            });
+            match frame.await {
+                std::task::Poll::Ready(frame) => drop(self.take(frame)?),
+                std::task::Poll::Pending => return Ok(false),
+            }
+        }
+        Ok(self.ended && self.length() <= SMALL)
+    }
+
+    fn length(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    /// Takes a frame; gives its length.
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) -> Result<usize, Unread> {
+        let Some(frame) = frame else {
+            self.ended = true;
+            return Ok(0);
+        };
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            return Ok(0);
+        };
+        let length = data.len();
+        if self.length() + length > self.limit {
+            return Err(Unread::TooLong(self.limit));
+        }
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = data;
+        } else {
+            if self.more.is_empty() {
+                self.more
+                    .extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.more.extend_from_slice(&data);
+        }
+        // Whoever knows that it has all need not ask again.
+        self.ended = self.body.is_end_stream();
+        Ok(length)
+    }
+
+    /// All that has come so far.
+    pub(crate) fn taken(&mut self) -> Bytes {
+        if self.more.is_empty() {
+            std::mem::take(&mut self.first)
+        } else {
+            std::mem::take(&mut self.more).freeze()
+        }
+    }
+
+    /// The whole body, once it has come.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub(crate) async fn whole(self) -> Result<Whole, Unread> {
+        match tokio::time::timeout(TIMEOUT, self.receive()).await {
+            Ok(received) => received,
+            Err(_) => Err(Unread::Broken),
+        }
+    }
+
+    async fn receive(mut self) -> Result<Whole, Unread> {
+        let mut held: Option<Held> = None;
+        let mut counted = FREE;
+        while !self.ended {
+            let frame = self.body.frame().await;
+            self.take(frame)?;
+            let length = self.length();
+            if length > SMALL && self.connection.is_some() {
+                drop(held);
+                return self.spool().await.map(Whole::Large);
+            }
+            if let (Some(connection), true) = (&self.connection, length > counted) {
+                let more = (length - counted) as u64;
+                match &mut held {
+                    Some(held) => held.grow(more)?,
+                    None => held = Some(connection.hold(more)?),
+                }
+                counted = length;
+            }
+        }
+        Ok(Whole::Small(self.taken()))
+    }
+
+    async fn spool(mut self) -> Result<Spooled, Unread> {
+        let connection = self.connection.clone().ok_or(Unread::Broken)?;
+        let shared = connection.shared().clone();
+        let stranger = !shared.trusts(&connection);
+        let _chunk = connection.hold(2 * CHUNK as u64)?;
+        let mut held = connection.hold_in(Store::Disk, self.length() as u64)?;
+        let mut length = 0;
+        let mut writing = Writing {
+            file: None,
+            hash: Sha256::new(),
+        };
+        let limit = self.limit;
+        loop {
+            let chunk = self.taken();
+            length += chunk.len();
+            self.limit = limit - length;
+            if stranger {
+                shared.throttle.pass(chunk.len() as u64).await;
+            }
+            writing = shared.write(writing, chunk, stranger).await?;
+            if self.ended {
+                break;
+            }
+            while !self.ended && self.length() < CHUNK {
+                let frame = self.body.frame().await;
+                let more = self.take(frame).map_err(|unread| match unread {
+                    Unread::TooLong(_) => Unread::TooLong(limit),
+                    other => other,
+                })?;
+                held.grow(more as u64)?;
+            }
+        }
+        Ok(Spooled {
+            file: writing.file.ok_or(Unread::Broken)?,
+            length,
+            digest: writing.hash.finalize().into(),
+            held,
+        })
+    }
+}
+
+/// A body half written.
+struct Writing {
+    file: Option<File>,
+    hash: Sha256,
+}
+
+impl Shared {
+    async fn write(
+        self: &Arc<Self>,
+        mut writing: Writing,
+        chunk: Bytes,
+        stranger: bool,
+    ) -> Result<Writing, Unread> {
+        let line = &self.spoolers[usize::from(stranger)];
+        let turn = line.acquire().await.map_err(|_| Unread::Broken)?;
+        let shared = self.clone();
+        let write = move || -> io::Result<Writing> {
+            let file = match &mut writing.file {
+                Some(file) => file,
+                none => none.insert(tempfile::tempfile_in(&shared.directory)?),
+            };
+            writing.hash.update(&chunk);
+            file.write_all(&chunk)?;
+            Ok(writing)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        drop(turn);
+        Ok(written.map_err(io::Error::other)??)
+    }
+}
+
+impl Spooled {
+    /// Reads it into memory.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) async fn load(self) -> io::Result<Bytes> {
+        let Self {
+            mut file,
+            length,
+            held,
+            ..
+        } = self;
+        let read = move || {
+            let mut bytes = Vec::with_capacity(length);
+            file.rewind()?;
+            file.read_to_end(&mut bytes)?;
+            drop(held);
+            Ok(bytes.into())
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
+    }
+}

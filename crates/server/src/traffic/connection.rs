@@ -1,0 +1,395 @@
+//! One connection's state: what it holds, what it does, and whether it is to end.
+//!
+//! Whoever moves bytes writes here, without a lock; the sweep and the ledger read it.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::AccountId;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::ledger::{Active, Activity, FLAT, Id, Store};
+use super::pace::{Look, Pace, PaceRules, Phase, Slow};
+
+/// Bytes of buffers that a connection may hold beyond the flat part before they are charged one by one.
+const STEP: u64 = 16 << 10;
+/// How long a source counts as verified, and how often that is renewed, seconds.
+const TRUSTED: u64 = 600;
+const RENEWED: u64 = 60;
+
+/// Why virga closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    Slow(Slow),
+    /// It gives way to others.
+    Shed,
+}
+
+impl Closing {
+    /// The label of the metric.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Slow(Slow::Idle) => "idle",
+            Self::Slow(Slow::Handshake) => "slow handshake",
+            Self::Slow(Slow::Head) => "slow head",
+            Self::Slow(Slow::Body) => "slow body",
+            Self::Slow(Slow::Reader) => "slow reader",
+            Self::Shed => "shed",
+        }
+    }
+}
+
+/// The budgets have no room for what a connection is about to hold.
+#[derive(Debug, Error)]
+#[error("virga holds too much for this caller at the moment; try again later")]
+pub(crate) struct Overloaded;
+
+/// A connection. It leaves the ledger when its [`Place`] is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    id: Id,
+    phase: AtomicU8,
+    requests: AtomicU64,
+    /// Parts of the present request that are under way: its body, and its reply.
+    parts: AtomicU8,
+    body_owed: AtomicBool,
+    /// Whether the socket takes no more at present.
+    blocked: AtomicBool,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// Bytes of replies that were handed to the connection and not to the socket yet.
+    unsent: AtomicU64,
+    /// The part of `unsent` that is charged.
+    unsent_charged: AtomicU64,
+    /// Bytes of a head that is not whole.
+    head: AtomicU64,
+    /// The part of the receive buffer that is charged.
+    buffer_charged: AtomicU64,
+    /// Since when it is idle, and when its source was last noted as verified, seconds.
+    idle_since: AtomicU64,
+    noted: AtomicU64,
+    account: AtomicU64,
+    deaf: AtomicBool,
+    closing: AtomicBool,
+    close: Notify,
+    pace: Mutex<Pace>,
+}
+
+const PHASES: [Phase; 5] = [
+    Phase::Handshake,
+    Phase::Idle,
+    Phase::Head,
+    Phase::Serving,
+    Phase::Upgraded,
+];
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, id: Id, now: u64) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            id,
+            phase: AtomicU8::new(Phase::Handshake as u8),
+            requests: AtomicU64::new(0),
+            parts: AtomicU8::new(0),
+            body_owed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            unsent_charged: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            buffer_charged: AtomicU64::new(0),
+            idle_since: AtomicU64::new(now),
+            noted: AtomicU64::new(0),
+            account: AtomicU64::new(0),
+            deaf: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            close: Notify::new(),
+            pace: Mutex::default(),
+        })
+    }
+
+    fn phase(&self) -> Phase {
+        let phase = PHASES.get(usize::from(self.phase.load(Relaxed)));
+        phase.copied().unwrap_or(Phase::Idle)
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Requests can be read from now on.
+    pub(crate) fn ready(&self) {
+        self.go_idle();
+    }
+
+    fn go_idle(&self) {
+        self.head.store(0, Relaxed);
+        self.idle_since.store(self.shared.now(), Relaxed);
+        self.set_phase(Phase::Idle);
+    }
+
+    /// A request's head was read. The request is over when both of its parts are dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> [Part; 2] {
+        self.requests
+            .store(self.requests.load(Relaxed) + 1, Relaxed);
+        self.head.store(0, Relaxed);
+        self.parts.store(2, Relaxed);
+        self.set_phase(Phase::Serving);
+        [Part(self.clone()), Part(self.clone())]
+    }
+
+    /// The connection speaks another protocol from now on.
+    pub(crate) fn upgrade(&self) {
+        self.set_phase(Phase::Upgraded);
+    }
+
+    /// Whether virga waits for bytes of a body.
+    pub(super) fn owes_body(&self, owes: bool) {
+        self.body_owed.store(owes, Relaxed);
+    }
+
+    /// Bytes were received into a buffer that had room for `offered`.
+    pub(super) fn received(&self, bytes: u64, offered: u64) {
+        self.received
+            .store(self.received.load(Relaxed) + bytes, Relaxed);
+        let mut head = 0;
+        match self.phase() {
+            Phase::Idle if bytes > 0 => {
+                head = bytes;
+                self.head.store(bytes, Relaxed);
+                self.set_phase(Phase::Head);
+            }
+            Phase::Head => {
+                head = self.head.load(Relaxed) + bytes;
+                self.head.store(head, Relaxed);
+            }
+            _ => {}
+        }
+        let buffer = (head + offered).saturating_sub(STEP);
+        let charged = self.buffer_charged.load(Relaxed);
+        if buffer > charged {
+            self.buffer_charged.store(buffer, Relaxed);
+            self.shared.must_charge(self, buffer - charged);
+        }
+    }
+
+    /// Bytes went to the socket.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.sent.store(self.sent.load(Relaxed) + bytes, Relaxed);
+        self.blocked.store(false, Relaxed);
+        let unsent = self.unsent.load(Relaxed);
+        if unsent == 0 {
+            return;
+        }
+        let unsent = unsent.saturating_sub(bytes);
+        self.unsent.store(unsent, Relaxed);
+        let charged = self.unsent_charged.load(Relaxed);
+        if charged > 0 && (unsent == 0 || charged - charged.min(unsent) >= 4 * STEP) {
+            self.unsent_charged.store(unsent, Relaxed);
+            let less = charged.saturating_sub(unsent);
+            self.shared.release(self, Store::Memory, less);
+        }
+    }
+
+    /// The socket takes no more.
+    pub(super) fn blocked(&self) {
+        self.blocked.store(true, Relaxed);
+    }
+
+    /// Bytes of a reply were handed over.
+    pub(super) fn queued(&self, bytes: u64) {
+        let unsent = self.unsent.load(Relaxed) + bytes;
+        self.unsent.store(unsent, Relaxed);
+        let charged = self.unsent_charged.load(Relaxed);
+        if unsent > charged + STEP {
+            self.unsent_charged.store(unsent, Relaxed);
+            self.shared.must_charge(self, unsent - charged);
+        }
+    }
+
+    /// Notes that a request on it was verified as an account's.
+    pub(crate) fn verified(&self, account: AccountId) {
+        let now = self.shared.now();
+        let known = self.account.load(Relaxed) == account.0;
+        if known && now.saturating_sub(self.noted.load(Relaxed)) < RENEWED {
+            return;
+        }
+        self.account.store(account.0, Relaxed);
+        self.noted.store(now, Relaxed);
+        self.shared
+            .ledger()
+            .verified(self.id, account, now + TRUSTED);
+    }
+
+    /// Whether a request on it was verified.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.account.load(Relaxed) != 0
+    }
+
+    /// Holds bytes in memory until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when this connection's holder would hold the most.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Result<Held, Overloaded> {
+        self.hold_in(Store::Memory, bytes)
+    }
+
+    pub(super) fn hold_in(self: &Arc<Self>, store: Store, bytes: u64) -> Result<Held, Overloaded> {
+        let mut held = Held {
+            connection: self.clone(),
+            store,
+            bytes: 0,
+        };
+        held.grow(bytes)?;
+        Ok(held)
+    }
+
+    /// The rest of its request's body is not worth reading.
+    pub(crate) fn ignore_rest(&self) {
+        self.deaf.store(true, Relaxed);
+    }
+
+    pub(super) fn ignores_rest(&self) -> bool {
+        self.deaf.load(Relaxed)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Has the connection end.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Relaxed);
+        self.close.notify_one();
+    }
+
+    /// Waits until the connection is to end.
+    pub(crate) async fn closed(&self) {
+        while !self.closing.load(Relaxed) {
+            self.close.notified().await;
+        }
+    }
+
+    /// Looks at how slow its peer is.
+    pub(super) fn step(&self, rules: &PaceRules, elapsed: Duration) -> Option<Slow> {
+        let look = Look {
+            phase: self.phase(),
+            requests: self.requests.load(Relaxed),
+            body_owed: self.body_owed.load(Relaxed),
+            read_owed: self.blocked.load(Relaxed),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+        };
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.step(rules, elapsed, look)
+    }
+}
+
+impl Active for Arc<Connection> {
+    fn activity(&self) -> Activity {
+        if self.blocked.load(Relaxed) {
+            return Activity::Reading;
+        }
+        match self.phase() {
+            Phase::Idle => Activity::Idle(self.idle_since.load(Relaxed)),
+            Phase::Handshake | Phase::Head => Activity::Sending,
+            Phase::Serving if self.body_owed.load(Relaxed) => Activity::Sending,
+            Phase::Serving | Phase::Upgraded => Activity::Serving,
+        }
+    }
+}
+
+/// A request's body, or its reply, while it is under way.
+#[derive(Debug)]
+pub(crate) struct Part(Arc<Connection>);
+
+impl Part {
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let last = self.0.parts.fetch_sub(1, Relaxed) == 1;
+        if last && self.0.phase() == Phase::Serving {
+            self.0.go_idle();
+        }
+    }
+}
+
+/// A connection's entry in the ledger, which goes with it.
+#[derive(Debug)]
+pub(crate) struct Place(pub(super) Arc<Connection>);
+
+impl Place {
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.shared.leave(&self.0);
+    }
+}
+
+/// Bytes that count as held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    connection: Arc<Connection>,
+    store: Store,
+    bytes: u64,
+}
+
+impl Held {
+    /// Holds more.
+    ///
+    /// # Errors
+    /// [`Overloaded`], as [`Connection::hold`].
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Overloaded> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        if self
+            .connection
+            .shared
+            .charge(&self.connection, self.store, bytes)
+        {
+            self.bytes += bytes;
+            Ok(())
+        } else {
+            Err(Overloaded)
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let connection = &self.connection;
+            connection
+                .shared
+                .release(connection, self.store, self.bytes);
+        }
+    }
+}
+
+/// Who is at the other end of a request, for whoever serves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    pub(crate) connection: Arc<Connection>,
+}
+
+const _: () = assert!(FLAT < STEP);

@@ -1,0 +1,156 @@
+//! The bodies of requests and replies on their way: whether the peer owes bytes, and what it has not read.
+//!
+//! A request's body that is dropped before its end is drained: a connection that is closed with bytes unread is reset, and
+//! the reply may be lost with it. All draining shares one rate, because nobody needs those bytes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::http::Request;
+use axum::http::header::EXPECT;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
+
+use super::connection::{Connection, Part};
+
+/// Bytes of a body that are drained, and for how long.
+const REST_BYTES: u64 = 128 << 20;
+const REST_TIME: Duration = Duration::from_secs(20);
+
+/// Wraps a request's body; also returns the part that its reply is. A body that is not to be drained here is drained by
+/// whoever serves it.
+pub(crate) fn inflow(
+    request: Request<Incoming>,
+    connection: &Arc<Connection>,
+    drains: bool,
+) -> (Request<Inflow>, Part) {
+    let waits = request.headers().contains_key(EXPECT);
+    let [part, reply] = connection.begin();
+    let request = request.map(|body| Inflow {
+        open: (!body.is_end_stream()).then_some((body, part)),
+        waits,
+        drains,
+    });
+    (request, reply)
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub(crate) struct Inflow {
+    /// None when it has ended.
+    open: Option<(Incoming, Part)>,
+    /// Whether its sender waits to be asked for it.
+    waits: bool,
+    drains: bool,
+}
+
+impl Body for Inflow {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.waits = false;
+        let Some((body, part)) = &mut self.open else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(body).poll_frame(cx);
+        part.connection().owes_body(frame.is_pending());
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+            self.open = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_none_or(|(body, _)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let open = self.open.as_ref();
+        open.map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+    }
+}
+
+impl Drop for Inflow {
+    fn drop(&mut self) {
+        let Some((rest, part)) = self.open.take() else {
+            return;
+        };
+        part.connection().owes_body(false);
+        let wanted = self.drains && !self.waits && !part.connection().ignores_rest();
+        if wanted
+            && !rest.is_end_stream()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(drain(rest, part));
+        }
+    }
+}
+
+async fn drain(mut body: Incoming, part: Part) {
+    let connection = part.connection();
+    let all = async {
+        let mut read = 0;
+        loop {
+            connection.owes_body(true);
+            let Some(Ok(frame)) = body.frame().await else {
+                return;
+            };
+            connection.owes_body(false);
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            read += length;
+            if read > REST_BYTES {
+                return;
+            }
+            connection.shared().throttle.pass(length).await;
+        }
+    };
+    let _ = tokio::time::timeout(REST_TIME, all).await;
+    connection.owes_body(false);
+}
+
+/// A reply's body.
+#[derive(Debug)]
+pub(crate) struct Outflow<B> {
+    body: B,
+    part: Part,
+}
+
+impl<B> Outflow<B> {
+    pub(crate) fn new(body: B, part: Part) -> Self {
+        Self { body, part }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Outflow<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.part.connection().queued(length as u64);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,640 @@
+//! The accounts of held connections and bytes: who holds how much, and who gives way. Pure: no clock, no I/O.
+//!
+//! Bytes of a connection count for its source address, and, once a request of it was verified, for the caller's account.
+//! Both have budgets of their own, so that strangers never take what callers need. Whenever a budget is exceeded, the
+//! largest holder gives way, with its largest connections. A source that was verified lately counts for an eighth of what
+//! it holds.
+
+use std::collections::{HashMap, HashSet};
+
+use model::AccountId;
+
+use super::source::Source;
+
+/// The budgets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Connections at a time.
+    pub(crate) connections: usize,
+    /// Of those, the ones kept for sources that were verified lately.
+    pub(crate) reserve: usize,
+    /// Connections of one source.
+    pub(crate) per_source: usize,
+    /// Bytes that connections hold of which no request was verified; all together, and of one source.
+    pub(crate) strangers: u64,
+    pub(crate) stranger: u64,
+    /// Bytes that connections hold of which one was; all together, and of one account.
+    pub(crate) accounts: u64,
+    pub(crate) account: u64,
+    /// Bytes of bodies on disk; all together, and of one source.
+    pub(crate) spool: u64,
+    pub(crate) spool_each: u64,
+}
+
+/// Bytes that a connection counts for without holding any: its socket, its task and small buffers.
+pub(crate) const FLAT: u64 = 12 << 10;
+/// Part of its holdings that a verified source counts for.
+const TRUST: u64 = 8;
+/// Connections that give way at a time, so that a flood of new ones does not have all others looked at for each.
+const BATCH: usize = 16;
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Activity {
+    /// Nothing, since a time in seconds.
+    Idle(u64),
+    /// It waits for its peer to send.
+    Sending,
+    /// It waits for its peer to read.
+    Reading,
+    /// Virga works for it.
+    Serving,
+}
+
+/// A connection, for the ledger to ask what it does.
+pub(crate) trait Active {
+    fn activity(&self) -> Activity;
+}
+
+/// Where bytes are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    Disk,
+}
+
+/// The name of a connection, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Id(u64);
+
+#[derive(Debug)]
+struct Member<C> {
+    connection: C,
+    source: Source,
+    account: Option<AccountId>,
+    memory: u64,
+    disk: u64,
+}
+
+#[derive(Debug, Default)]
+struct Holder {
+    members: HashSet<Id>,
+    memory: u64,
+    disk: u64,
+    /// Until when a source counts as verified, seconds.
+    trusted: u64,
+}
+
+/// The accounts.
+#[derive(Debug)]
+pub(crate) struct Ledger<C> {
+    bounds: Bounds,
+    next: u64,
+    members: HashMap<Id, Member<C>>,
+    sources: HashMap<Source, Holder>,
+    accounts: HashMap<AccountId, Holder>,
+    strangers: u64,
+    verified: u64,
+    disk: u64,
+}
+
+/// The outcome of a charge: the connections that give way, and whether the charged one may not hold so much.
+#[derive(Debug)]
+pub(crate) struct Charged<C> {
+    pub(crate) shed: Vec<C>,
+    pub(crate) refused: bool,
+}
+
+impl<C: Active + Clone> Ledger<C> {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            next: 0,
+            members: HashMap::new(),
+            sources: HashMap::new(),
+            accounts: HashMap::new(),
+            strangers: 0,
+            verified: 0,
+            disk: 0,
+        }
+    }
+
+    /// Connections at present.
+    pub(crate) fn connections(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The connections.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &C> {
+        self.members.values().map(|member| &member.connection)
+    }
+
+    /// Lets a connection in, if there is room or room can be made. The connections that give way are pushed to `shed`.
+    /// A source that is `exempt` has no bound of its own.
+    pub(crate) fn admit(
+        &mut self,
+        source: Source,
+        exempt: bool,
+        now: u64,
+        make: impl FnOnce(Id) -> C,
+        shed: &mut Vec<C>,
+    ) -> Option<C> {
+        let bounds = self.bounds;
+        let held = self.sources.get(&source);
+        let trusted = held.is_some_and(|holder| holder.trusted > now);
+        let own = held.map_or(0, |holder| holder.members.len());
+        if !exempt && own >= bounds.per_source && !self.make_room(now, trusted, Some(source), shed)
+        {
+            return None;
+        }
+        let most = bounds.connections - if trusted { 0 } else { bounds.reserve };
+        if self.members.len() >= most && !self.make_room(now, trusted, None, shed) {
+            return None;
+        }
+        let id = Id(self.next);
+        self.next += 1;
+        let connection = make(id);
+        self.members.insert(
+            id,
+            Member {
+                connection: connection.clone(),
+                source,
+                account: None,
+                memory: 0,
+                disk: 0,
+            },
+        );
+        self.sources.entry(source).or_default().members.insert(id);
+        let charged = self.charge(id, Store::Memory, FLAT, now);
+        shed.extend(charged.shed);
+        if charged.refused {
+            self.leave(id);
+            return None;
+        }
+        Some(connection)
+    }
+
+    /// Has the connections give way that are easiest to miss: of the largest source, of no verified caller, idle the
+    /// longest. Returns whether any did.
+    fn make_room(
+        &mut self,
+        now: u64,
+        trusted: bool,
+        of: Option<Source>,
+        shed: &mut Vec<C>,
+    ) -> bool {
+        let ids: Vec<Id> = match of {
+            Some(source) => {
+                let holder = self.sources.get(&source);
+                holder.map_or_else(Vec::new, |holder| holder.members.iter().copied().collect())
+            }
+            None => self.members.keys().copied().collect(),
+        };
+        let mut candidates: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| {
+                let member = self.members.get(&id)?;
+                let activity = member.connection.activity();
+                let verified = member.account.is_some();
+                let idle = matches!(activity, Activity::Idle(_));
+                // A verified caller's connection gives way only while idle, and only to who was verified lately.
+                if verified && !(idle && (trusted || of.is_some())) {
+                    return None;
+                }
+                let holder = self.sources.get(&member.source)?;
+                let size = weigh(holder.members.len() as u64, holder.trusted > now);
+                Some((verified, std::cmp::Reverse(size), activity, id))
+            })
+            .collect();
+        if candidates.is_empty() {
+            return false;
+        }
+        // Of one source at a time: the next may be the largest by then.
+        let batch = match of {
+            Some(_) => BATCH.min(self.bounds.per_source.div_ceil(8)),
+            None => BATCH.min(self.bounds.connections.div_ceil(64)),
+        };
+        if candidates.len() > batch {
+            candidates.select_nth_unstable(batch);
+            candidates.truncate(batch);
+        }
+        for (_, _, _, id) in candidates {
+            shed.extend(self.leave(id));
+        }
+        true
+    }
+
+    /// Notes that a request of a connection was verified, and what account it was.
+    pub(crate) fn verified(&mut self, id: Id, account: AccountId, until: u64) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        if let Some(holder) = self.sources.get_mut(&member.source) {
+            holder.trusted = holder.trusted.max(until);
+        }
+        if member.account == Some(account) {
+            return;
+        }
+        let (memory, source) = (member.memory, member.source);
+        let before = member.account.replace(account);
+        self.take(source, before, id, memory);
+        self.verified += memory;
+        let holder = self.accounts.entry(account).or_default();
+        holder.memory += memory;
+        holder.members.insert(id);
+    }
+
+    /// Whether a connection's source was verified lately.
+    pub(crate) fn trusts(&self, id: Id, now: u64) -> bool {
+        let member = self.members.get(&id);
+        let source = member.and_then(|member| self.sources.get(&member.source));
+        source.is_some_and(|holder| holder.trusted > now)
+    }
+
+    /// Takes a member's bytes of memory off those whom they count for.
+    fn take(&mut self, source: Source, account: Option<AccountId>, id: Id, bytes: u64) {
+        match account {
+            None => {
+                self.strangers = self.strangers.saturating_sub(bytes);
+                if let Some(holder) = self.sources.get_mut(&source) {
+                    holder.memory = holder.memory.saturating_sub(bytes);
+                }
+            }
+            Some(account) => {
+                self.verified = self.verified.saturating_sub(bytes);
+                if let Some(holder) = self.accounts.get_mut(&account) {
+                    holder.memory = holder.memory.saturating_sub(bytes);
+                    holder.members.remove(&id);
+                    if holder.members.is_empty() {
+                        self.accounts.remove(&account);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes that a connection holds more. Whoever holds too much then gives way; where that is the connection itself, it
+    /// holds no more than before, and is refused.
+    pub(crate) fn charge(&mut self, id: Id, store: Store, bytes: u64, now: u64) -> Charged<C> {
+        let mut shed = Vec::new();
+        let Some(member) = self.members.get_mut(&id) else {
+            return Charged {
+                shed,
+                refused: true,
+            };
+        };
+        let (source, account) = (member.source, member.account);
+        match store {
+            Store::Memory => member.memory += bytes,
+            Store::Disk => member.disk += bytes,
+        }
+        match (store, account) {
+            (Store::Disk, _) => {
+                self.disk += bytes;
+                self.sources.entry(source).or_default().disk += bytes;
+            }
+            (Store::Memory, None) => {
+                self.strangers += bytes;
+                self.sources.entry(source).or_default().memory += bytes;
+            }
+            (Store::Memory, Some(account)) => {
+                self.verified += bytes;
+                self.accounts.entry(account).or_default().memory += bytes;
+            }
+        }
+        while let Some(next) = self.excess(store, source, account, now) {
+            if next == id {
+                self.release(id, store, bytes);
+                return Charged {
+                    shed,
+                    refused: true,
+                };
+            }
+            shed.extend(self.leave(next));
+        }
+        Charged {
+            shed,
+            refused: false,
+        }
+    }
+
+    /// The next connection that gives way, while a budget is exceeded that a charge touched.
+    fn excess(
+        &self,
+        store: Store,
+        source: Source,
+        account: Option<AccountId>,
+        now: u64,
+    ) -> Option<Id> {
+        let bounds = &self.bounds;
+        if let (Store::Memory, Some(account)) = (store, account) {
+            let held = |member: &Member<C>| member.memory;
+            let own = self.accounts.get(&account);
+            if let Some(holder) = own.filter(|holder| holder.memory > bounds.account) {
+                return self.largest(holder, held);
+            }
+            let over = self.verified > bounds.accounts;
+            let holder = over.then(|| self.accounts.values().max_by_key(|holder| holder.memory));
+            return self.largest(holder??, held);
+        }
+        let (of_holder, all, most, each): (fn(&Holder) -> u64, _, _, _) = match store {
+            Store::Memory => (
+                |holder| holder.memory,
+                self.strangers,
+                bounds.strangers,
+                bounds.stranger,
+            ),
+            Store::Disk => (
+                |holder| holder.disk,
+                self.disk,
+                bounds.spool,
+                bounds.spool_each,
+            ),
+        };
+        let held = |member: &Member<C>| match store {
+            // What verified connections hold counts for their accounts.
+            Store::Memory if member.account.is_some() => 0,
+            Store::Memory => member.memory,
+            Store::Disk => member.disk,
+        };
+        let own = self.sources.get(&source);
+        if let Some(holder) = own.filter(|holder| of_holder(holder) > each) {
+            return self.largest(holder, held);
+        }
+        let weight = |holder: &&Holder| weigh(of_holder(holder), holder.trusted > now);
+        let over = all > most;
+        let holder = over.then(|| self.sources.values().max_by_key(weight));
+        self.largest(holder??, held)
+    }
+
+    /// The largest connection of a holder; of equals the oldest.
+    fn largest(&self, holder: &Holder, held: impl Fn(&Member<C>) -> u64) -> Option<Id> {
+        let members = holder.members.iter().filter_map(|id| {
+            let held = held(self.members.get(id)?);
+            (held > 0).then_some((held, std::cmp::Reverse(*id)))
+        });
+        members.max().map(|(_, std::cmp::Reverse(id))| id)
+    }
+
+    /// Notes that a connection holds less.
+    pub(crate) fn release(&mut self, id: Id, store: Store, bytes: u64) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let (source, account) = (member.source, member.account);
+        match store {
+            Store::Disk => {
+                let bytes = bytes.min(member.disk);
+                member.disk -= bytes;
+                self.disk = self.disk.saturating_sub(bytes);
+                if let Some(holder) = self.sources.get_mut(&source) {
+                    holder.disk = holder.disk.saturating_sub(bytes);
+                }
+            }
+            Store::Memory => {
+                let bytes = bytes.min(member.memory);
+                member.memory -= bytes;
+                let holder = match account {
+                    None => {
+                        self.strangers = self.strangers.saturating_sub(bytes);
+                        self.sources.get_mut(&source)
+                    }
+                    Some(account) => {
+                        self.verified = self.verified.saturating_sub(bytes);
+                        self.accounts.get_mut(&account)
+                    }
+                };
+                if let Some(holder) = holder {
+                    holder.memory = holder.memory.saturating_sub(bytes);
+                }
+            }
+        }
+    }
+
+    /// Forgets a connection and all that it holds.
+    pub(crate) fn leave(&mut self, id: Id) -> Option<C> {
+        let member = self.members.remove(&id)?;
+        self.take(member.source, member.account, id, member.memory);
+        self.disk = self.disk.saturating_sub(member.disk);
+        if let Some(holder) = self.sources.get_mut(&member.source) {
+            holder.disk = holder.disk.saturating_sub(member.disk);
+            holder.members.remove(&id);
+            // A verified source is remembered until its time is over; see [`Self::forget`].
+            if holder.members.is_empty() && holder.trusted == 0 {
+                self.sources.remove(&member.source);
+            }
+        }
+        Some(member.connection)
+    }
+
+    /// Forgets sources that are verified no more and have no connection.
+    pub(crate) fn forget(&mut self, now: u64) {
+        self.sources.retain(|_, holder| {
+            if holder.trusted <= now {
+                holder.trusted = 0;
+            }
+            holder.trusted != 0 || !holder.members.is_empty()
+        });
+    }
+}
+
+/// The size of a holder as it compares with others.
+fn weigh(held: u64, trusted: bool) -> u64 {
+    if trusted { held.div_ceil(TRUST) } else { held }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        connections: 64,
+        reserve: 8,
+        per_source: 32,
+        strangers: 4 << 20,
+        stranger: 2 << 20,
+        accounts: 8 << 20,
+        account: 4 << 20,
+        spool: 64 << 20,
+        spool_each: 32 << 20,
+    };
+
+    #[derive(Clone, Debug)]
+    struct Fake(Id, Activity);
+
+    impl Active for Fake {
+        fn activity(&self) -> Activity {
+            self.1
+        }
+    }
+
+    fn enter(
+        ledger: &mut Ledger<Fake>,
+        source: u32,
+        activity: Activity,
+        now: u64,
+    ) -> (Option<Id>, Vec<Id>) {
+        let mut shed = Vec::new();
+        let source = Source::V4(source);
+        let entered = ledger.admit(source, false, now, |id| Fake(id, activity), &mut shed);
+        (
+            entered.map(|fake| fake.0),
+            shed.into_iter().map(|fake| fake.0).collect(),
+        )
+    }
+
+    #[test]
+    fn idle_connections_of_the_largest_source_give_way_to_new_ones() {
+        let mut ledger = Ledger::new(BOUNDS);
+        let hostile: Vec<_> = (0..32)
+            .filter_map(|n| enter(&mut ledger, 1, Activity::Idle(n), 100).0)
+            .collect();
+        assert_eq!(hostile.len(), 32);
+        // The source's own bound: its oldest idle one goes.
+        let (entered, shed) = enter(&mut ledger, 1, Activity::Idle(99), 100);
+        assert!(entered.is_some());
+        assert!(
+            shed.contains(&hostile[0]) && !shed.contains(&hostile[31]),
+            "{shed:?}"
+        );
+        // Others come in, however many there are of it.
+        for source in 2..40 {
+            let (entered, _) = enter(&mut ledger, source, Activity::Serving, 100);
+            assert!(entered.is_some(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_verified_source_finds_room_among_any_number_of_strangers() {
+        let mut ledger = Ledger::new(BOUNDS);
+        let own = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
+        ledger.verified(own, AccountId(7), 1000);
+        for source in 2..500 {
+            enter(&mut ledger, source, Activity::Serving, 10);
+        }
+        assert!(ledger.connections() <= BOUNDS.connections - BOUNDS.reserve + 1);
+        for _ in 0..BOUNDS.reserve {
+            let (entered, shed) = enter(&mut ledger, 1, Activity::Serving, 10);
+            assert!(entered.is_some() && !shed.contains(&own));
+        }
+    }
+
+    #[test]
+    fn the_largest_holder_is_shed_first_and_its_largest_connection() {
+        let mut ledger = Ledger::new(BOUNDS);
+        let small = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
+        let (mut shed, mut hostile) = (Vec::new(), Vec::new());
+        for number in 0..20u64 {
+            let source = 2 + (number % 4) as u32;
+            let id = enter(&mut ledger, source, Activity::Serving, 0)
+                .0
+                .expect("room");
+            hostile.push(id);
+            let charged = ledger.charge(id, Store::Memory, 300_000 + number, 0);
+            shed.extend(charged.shed.into_iter().map(|fake| fake.0));
+        }
+        assert!(!shed.is_empty() && shed.iter().all(|id| hostile.contains(id)));
+        assert!(!ledger.charge(small, Store::Memory, 500_000, 0).refused);
+        // Who holds the most is refused itself.
+        assert!(ledger.charge(small, Store::Memory, 2 << 20, 0).refused);
+    }
+
+    /// A small generator, so that a failure can be run again.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+    }
+
+    #[test]
+    fn budgets_hold_whatever_happens() {
+        for seed in 1..300u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut ledger = Ledger::new(BOUNDS);
+            let mut known: Vec<Id> = Vec::new();
+            for now in 0..400 {
+                let any =
+                    (!known.is_empty()).then(|| known[random.below(known.len() as u64) as usize]);
+                let store = if random.below(3) == 0 {
+                    Store::Disk
+                } else {
+                    Store::Memory
+                };
+                match (random.below(6), any) {
+                    (0 | 1, _) | (_, None) => {
+                        let activity = match random.below(4) {
+                            0 => Activity::Idle(now),
+                            1 => Activity::Sending,
+                            2 => Activity::Reading,
+                            _ => Activity::Serving,
+                        };
+                        let source = random.below(12) as u32;
+                        known.extend(enter(&mut ledger, source, activity, now).0);
+                    }
+                    (2, Some(id)) => {
+                        let before = ledger.members.get(&id).map(|m| (m.memory, m.disk));
+                        let charged = ledger.charge(id, store, random.below(1 << 20), now);
+                        let after = ledger.members.get(&id).map(|m| (m.memory, m.disk));
+                        assert!(!charged.refused || before == after, "seed {seed}");
+                        assert!(charged.shed.iter().all(|shed| shed.0 != id), "seed {seed}");
+                    }
+                    (3, Some(id)) => ledger.release(id, store, random.below(1 << 20)),
+                    (4, Some(id)) => ledger.verified(id, AccountId(random.below(4)), now + 20),
+                    (_, Some(id)) => drop(ledger.leave(id)),
+                }
+                if now % 50 == 0 {
+                    ledger.forget(now);
+                }
+                check(&ledger, seed);
+            }
+        }
+    }
+
+    fn check(ledger: &Ledger<Fake>, seed: u64) {
+        let bounds = &ledger.bounds;
+        let members = || ledger.members.values();
+        let strangers: u64 = members()
+            .filter(|m| m.account.is_none())
+            .map(|m| m.memory)
+            .sum();
+        let verified: u64 = members()
+            .filter(|m| m.account.is_some())
+            .map(|m| m.memory)
+            .sum();
+        let disk: u64 = members().map(|m| m.disk).sum();
+        assert_eq!(
+            (strangers, verified, disk),
+            (ledger.strangers, ledger.verified, ledger.disk),
+            "seed {seed}"
+        );
+        assert!(ledger.members.len() <= bounds.connections, "seed {seed}");
+        assert!(
+            strangers <= bounds.strangers && disk <= bounds.spool,
+            "seed {seed}"
+        );
+        for (source, holder) in &ledger.sources {
+            assert!(
+                holder.members.len() <= bounds.per_source,
+                "seed {seed} {source:?}"
+            );
+            assert!(
+                holder.memory <= bounds.stranger && holder.disk <= bounds.spool_each,
+                "seed {seed}"
+            );
+            let own: u64 = members()
+                .filter(|m| m.source == *source)
+                .map(|m| m.disk)
+                .sum();
+            assert_eq!(own, holder.disk, "seed {seed}");
+        }
+        for holder in ledger.accounts.values() {
+            let own = holder.members.iter().map(|id| ledger.members[id].memory);
+            assert_eq!(own.sum::<u64>(), holder.memory, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The traffic of all listeners of one side: connections, and what they hold before anybody is known to stand behind them.
+//!
+//! Every accepted connection has a place in one [`ledger`], which says how many connections a source address may have and how
+//! many bytes it may have virga hold. Sockets, bodies and replies count what moves ([`stream`], [`flow`]); once a second a
+//! sweep compares that with the minimum rates ([`pace`]). The sides, outside and inside, have ledgers of their own, so
+//! that functions and strangers cannot crowd each other out.
+//!
+//! The common case takes no lock: a small request on an open connection only changes numbers that are its connection's own.
+
+mod body;
+mod connection;
+mod flow;
+mod ledger;
+mod pace;
+mod source;
+mod stream;
+mod throttle;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+use tracing::debug;
+
+pub(crate) use self::body::{Arriving, FREE, Unread, Whole};
+use self::connection::{Closing, Place};
+pub(crate) use self::connection::{Connection, Held, Overloaded, Peer};
+pub(crate) use self::flow::{Inflow, Outflow, inflow};
+pub(crate) use self::ledger::Bounds;
+use self::ledger::{Ledger, Store};
+pub(crate) use self::pace::PaceRules;
+pub(crate) use self::source::Source;
+pub(crate) use self::stream::Counted;
+use self::throttle::Throttle;
+use crate::config::TrafficSettings;
+use crate::telemetry::Metrics;
+
+/// Verified callers' bodies that are hashed and written at a time; of all others, one is.
+const SPOOLERS: usize = 4;
+/// Bytes a second of strangers' bodies that are drained or spooled.
+const STRANGERS_PER_SECOND: u64 = 64 << 20;
+
+/// What connections of one side are held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) side: &'static str,
+    pub(crate) bounds: Bounds,
+    pub(crate) pace: PaceRules,
+}
+
+/// Longest TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Memory for verified callers, as a multiple of that for all others, and an account's part of it.
+const VERIFIED: u64 = 4;
+const ACCOUNT: u64 = 2;
+/// Sources have half of what there is; so much is kept for those that were verified lately.
+const RESERVE: usize = 8;
+/// The part of everything that one instance has of the inside.
+const INSTANCE: usize = 32;
+
+impl Rules {
+    /// The rules for connections from outside. `files` is the number of files that this process may open.
+    pub(crate) fn outside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
+        let connections = settings.connections.min(files as usize / 8).max(16);
+        let memory = settings.memory_bytes;
+        Self {
+            side: "outside",
+            bounds: Bounds {
+                connections,
+                reserve: connections / RESERVE,
+                per_source: connections / 2,
+                strangers: memory,
+                stranger: memory / 2,
+                accounts: memory * VERIFIED,
+                account: memory * VERIFIED / ACCOUNT,
+                spool: settings.spool_bytes,
+                spool_each: settings.spool_bytes / 4,
+            },
+            pace: PaceRules {
+                head,
+                handshake: HANDSHAKE.min(head),
+                grace: settings.stall_timeout,
+                rate: settings.min_rate,
+            },
+        }
+    }
+
+    /// The rules for connections of functions, each of whose instances is a source.
+    pub(crate) fn inside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
+        let outside = Self::outside(settings, head, files);
+        let bounds = outside.bounds;
+        Self {
+            side: "inside",
+            bounds: Bounds {
+                per_source: (bounds.connections / INSTANCE).max(8),
+                strangers: bounds.strangers / 2,
+                stranger: bounds.strangers / 4,
+                ..bounds
+            },
+            ..outside
+        }
+    }
+}
+
+/// The traffic of one side. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    ledger: Mutex<Ledger<Arc<Connection>>>,
+    throttle: Throttle,
+    /// Where bodies are spooled.
+    directory: PathBuf,
+    /// Turns to hash and write: of verified callers, and of strangers.
+    spoolers: [Semaphore; 2],
+    metrics: Arc<Metrics>,
+    /// The label of its metrics.
+    side: &'static str,
+    begun: Instant,
+    /// Seconds since then, as of the last sweep.
+    now: AtomicU64,
+}
+
+impl Traffic {
+    /// Begins to watch over connections, until the other end of `stopped` goes.
+    pub(crate) fn start(
+        rules: Rules,
+        directory: &Path,
+        metrics: Arc<Metrics>,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            ledger: Mutex::new(Ledger::new(rules.bounds)),
+            throttle: Throttle::new(STRANGERS_PER_SECOND),
+            directory: directory.to_owned(),
+            spoolers: [Semaphore::new(SPOOLERS), Semaphore::new(1)],
+            metrics,
+            side: rules.side,
+            begun: Instant::now(),
+            now: AtomicU64::new(0),
+        });
+        tokio::spawn(sweep(shared.clone(), rules.pace, stopped));
+        Self { shared }
+    }
+
+    /// Lets a connection in; none where nobody can give way to it.
+    pub(crate) fn admit(&self, from: IpAddr, exempt: bool) -> Option<Place> {
+        let shared = &self.shared;
+        let now = shared.now();
+        let make = |id| Connection::new(shared.clone(), id, now);
+        let mut shed = Vec::new();
+        let source = Source::of(from);
+        let admitted = shared.ledger().admit(source, exempt, now, make, &mut shed);
+        shared.shed(shed);
+        if admitted.is_none() {
+            shared.metrics.connection_closed("refused");
+            debug!(%from, "a connection was refused: its address, or all together, have too many");
+        }
+        admitted.map(Place)
+    }
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<Connection>>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds since the start.
+    fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+
+    /// Charges a connection that holds the bytes already. One that may not is closed.
+    fn must_charge(&self, connection: &Connection, bytes: u64) {
+        if !self.charge(connection, Store::Memory, bytes) {
+            self.close(connection, Closing::Shed);
+        }
+    }
+
+    /// Charges a connection; says whether it may hold so much.
+    fn charge(&self, connection: &Connection, store: Store, bytes: u64) -> bool {
+        let charged = self
+            .ledger()
+            .charge(connection.id(), store, bytes, self.now());
+        self.shed(charged.shed);
+        !charged.refused
+    }
+
+    fn release(&self, connection: &Connection, store: Store, bytes: u64) {
+        self.ledger().release(connection.id(), store, bytes);
+    }
+
+    /// Whether a connection's caller, or another of its source, was verified lately.
+    fn trusts(&self, connection: &Connection) -> bool {
+        connection.is_verified() || self.ledger().trusts(connection.id(), self.now())
+    }
+
+    fn leave(&self, connection: &Connection) {
+        self.ledger().leave(connection.id());
+    }
+
+    fn shed(&self, shed: Vec<Arc<Connection>>) {
+        for connection in shed {
+            self.close(&connection, Closing::Shed);
+        }
+    }
+
+    fn close(&self, connection: &Connection, why: Closing) {
+        self.metrics.connection_closed(why.as_str());
+        connection.close();
+    }
+}
+
+/// Closes the connections of peers that are too slow.
+async fn sweep(shared: Arc<Shared>, rules: PaceRules, mut stopped: watch::Receiver<()>) {
+    let shortest = rules.head.min(rules.grace);
+    let period = (shortest / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        let elapsed = last.elapsed();
+        last = Instant::now();
+        let now = shared.begun.elapsed().as_secs();
+        shared.now.store(now, Relaxed);
+        let slow: Vec<_> = {
+            let mut ledger = shared.ledger();
+            ledger.forget(now);
+            shared
+                .metrics
+                .connections(shared.side, ledger.connections());
+            let all = ledger.all();
+            all.filter_map(|connection| {
+                let slow = connection.step(&rules, elapsed)?;
+                Some((connection.clone(), slow))
+            })
+            .collect()
+        };
+        for (connection, slow) in slow {
+            shared.close(&connection, Closing::Slow(slow));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Minimum rates: how long a peer may be slow, in each of the ways in which it can be.
+//!
+//! A peer that owes something, bytes of a head or a body or the reading of a reply, spends one second of credit for each
+//! second that it owes, and earns one for each `rate` bytes that move. Credit is never more than the grace. So a peer may
+//! pause for the grace, and may not be slower than the rate for longer.
+
+use std::time::Duration;
+
+/// The limits on slow peers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaceRules {
+    /// Longest idle time of a connection, and longest time of a request's head.
+    pub(crate) head: Duration,
+    /// Longest TLS handshake.
+    pub(crate) handshake: Duration,
+    /// Credit of a peer that owes bytes.
+    pub(crate) grace: Duration,
+    /// Bytes that earn one second of credit; 0 means that any byte restores the whole credit.
+    pub(crate) rate: u64,
+}
+
+/// The stage that a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Before the first request: a TLS handshake or a PROXY header.
+    Handshake,
+    /// Between requests, nothing of the next one received.
+    Idle,
+    /// A part of a head was received.
+    Head,
+    /// A request is served; its body may still be on its way.
+    Serving,
+    /// The connection speaks another protocol, such as WebSocket.
+    Upgraded,
+}
+
+/// A connection as one look sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) phase: Phase,
+    /// Requests begun so far.
+    pub(crate) requests: u64,
+    /// Whether virga waits for bytes of a body.
+    pub(crate) body_owed: bool,
+    /// Whether bytes wait to be read by the peer.
+    pub(crate) read_owed: bool,
+    /// Bytes received and sent so far.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+/// The way in which a peer is too slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slow {
+    Idle,
+    Handshake,
+    Head,
+    Body,
+    Reader,
+}
+
+/// A connection's credit, brought up to date by one look after another.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Time in the present phase.
+    in_phase: Duration,
+    phase: Option<Phase>,
+    requests: u64,
+    received: u64,
+    sent: u64,
+    /// Credit that is spent; the grace is the most.
+    head: Duration,
+    body: Duration,
+    reader: Duration,
+}
+
+impl Pace {
+    /// Brings the credit up to date `elapsed` after the last look. Returns how the peer is too slow, if it is.
+    pub(crate) fn step(
+        &mut self,
+        rules: &PaceRules,
+        elapsed: Duration,
+        look: Look,
+    ) -> Option<Slow> {
+        let received = look.received.saturating_sub(self.received);
+        let sent = look.sent.saturating_sub(self.sent);
+        (self.received, self.sent) = (look.received, look.sent);
+        let begun = look.requests != self.requests;
+        self.requests = look.requests;
+        // A request that came and went between two looks ends one idle time and begins another.
+        if self.phase != Some(look.phase) || begun {
+            self.phase = Some(look.phase);
+            self.in_phase = Duration::ZERO;
+            self.head = Duration::ZERO;
+        } else if !look.read_owed {
+            self.in_phase += elapsed;
+        }
+        if begun {
+            self.body = Duration::ZERO;
+        }
+        let spend = |spent: &mut Duration, bytes: u64| {
+            let earned = match rules.rate {
+                0 if bytes > 0 => *spent,
+                0 => Duration::ZERO,
+                rate => Duration::from_millis(bytes.saturating_mul(1000) / rate),
+            };
+            *spent = (*spent + elapsed).saturating_sub(earned);
+            *spent > rules.grace
+        };
+        let slow = match look.phase {
+            Phase::Handshake => (self.in_phase > rules.handshake).then_some(Slow::Handshake),
+            Phase::Idle => (self.in_phase > rules.head).then_some(Slow::Idle),
+            Phase::Head => {
+                let slow = spend(&mut self.head, received);
+                (slow || self.in_phase > rules.head).then_some(Slow::Head)
+            }
+            Phase::Serving if look.body_owed => {
+                spend(&mut self.body, received).then_some(Slow::Body)
+            }
+            Phase::Serving | Phase::Upgraded => None,
+        };
+        if look.read_owed {
+            slow.or(spend(&mut self.reader, sent).then_some(Slow::Reader))
+        } else {
+            self.reader = Duration::ZERO;
+            slow
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: PaceRules = PaceRules {
+        head: Duration::from_secs(60),
+        handshake: Duration::from_secs(10),
+        grace: Duration::from_secs(20),
+        rate: 500,
+    };
+
+    /// The second in which a peer is found slow that behaves each second as the function says.
+    fn slow(mut look: impl FnMut(u64) -> Look) -> Option<(u64, Slow)> {
+        let mut pace = Pace::default();
+        let second = Duration::from_secs(1);
+        (0..300).find_map(|at| Some((at, pace.step(&RULES, second, look(at))?)))
+    }
+
+    fn at(phase: Phase) -> Look {
+        Look {
+            phase,
+            requests: 0,
+            body_owed: false,
+            read_owed: false,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    #[test]
+    fn each_kind_of_slow_peer_is_found_within_its_bound() {
+        let body = |rate: u64| {
+            slow(move |at_s| Look {
+                body_owed: true,
+                received: rate * at_s,
+                ..at(Phase::Serving)
+            })
+        };
+        let reader = |phase, rate: u64| {
+            slow(move |at_s| Look {
+                read_owed: true,
+                sent: rate * at_s,
+                ..at(phase)
+            })
+        };
+        let head = |rate: u64| {
+            slow(move |at_s| Look {
+                received: rate * at_s,
+                ..at(Phase::Head)
+            })
+        };
+        assert_eq!(slow(|_| at(Phase::Handshake)), Some((11, Slow::Handshake)));
+        assert_eq!(slow(|_| at(Phase::Idle)), Some((61, Slow::Idle)));
+        assert_eq!(head(1), Some((20, Slow::Head)));
+        assert_eq!(
+            head(501),
+            Some((61, Slow::Head)),
+            "a fast one has an end, too"
+        );
+        assert_eq!(body(0), Some((20, Slow::Body)));
+        assert_eq!(body(10), Some((20, Slow::Body)));
+        assert_eq!(body(501), None);
+        for phase in [Phase::Idle, Phase::Serving, Phase::Upgraded] {
+            assert_eq!(reader(phase, 0), Some((20, Slow::Reader)), "{phase:?}");
+            assert_eq!(reader(phase, 501), None, "{phase:?}");
+        }
+        assert_eq!(slow(|_| at(Phase::Serving)), None, "the function is slow");
+        assert_eq!(slow(|_| at(Phase::Upgraded)), None);
+    }
+
+    #[test]
+    fn a_pause_within_the_grace_is_forgiven_and_requests_begin_anew() {
+        // 19 s of nothing, then as much as makes up for it.
+        let pauses = slow(|second| Look {
+            body_owed: true,
+            received: second / 19 * 19 * 1000,
+            ..at(Phase::Serving)
+        });
+        assert_eq!(pauses, None);
+        let requests = slow(|second| Look {
+            requests: second / 15,
+            body_owed: true,
+            ..at(Phase::Serving)
+        });
+        assert_eq!(requests, None);
+        let keeps_alive = slow(|second| Look {
+            requests: second / 50,
+            ..at(Phase::Idle)
+        });
+        assert_eq!(keeps_alive, None);
+    }
+}

@@ -1,0 +1,269 @@
+//! Proxies in front of virga: which are trusted, and whom they say that they speak for.
+//!
+//! A trusted proxy may begin a connection with a header of the PROXY protocol, version 1 or 2, or name the client in
+//! `X-Forwarded-For`. Nobody else is believed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// The longest header of version 1, and the longest of version 2 that is taken, bytes.
+const V1_MAX: usize = 107;
+const V2_MAX: usize = 2048;
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const FORWARDED: &str = "x-forwarded-for";
+
+/// A network of trusted proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trusted(IpNet);
+
+impl FromStr for Trusted {
+    type Err = ipnet::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let one = text.parse::<IpAddr>().map(IpNet::from);
+        one.or_else(|_| text.parse()).map(Self)
+    }
+}
+
+/// Whether an address is a trusted proxy's.
+pub(crate) fn is_trusted(proxies: &[Trusted], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    proxies.iter().any(|Trusted(net)| net.contains(&address))
+}
+
+/// The client that the trusted proxy `from` speaks for: the last one of `X-Forwarded-For` that is no trusted proxy. The proxy
+/// itself where it names none.
+pub(crate) fn client(proxies: &[Trusted], from: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let values = headers.get_all(FORWARDED).iter();
+    let hops: Vec<&str> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    let mut client = from;
+    for hop in hops.into_iter().rev() {
+        // Beyond what cannot be read nothing is known.
+        let Some(hop) = hop_address(hop) else { break };
+        client = hop;
+        if !is_trusted(proxies, hop) {
+            break;
+        }
+    }
+    client
+}
+
+/// Whom virga names to web functions: the hops that a trusted proxy said, and the peer itself.
+pub(crate) fn forwarded(trusted: bool, peer: IpAddr, headers: &HeaderMap) -> String {
+    let said = headers.get_all(FORWARDED).iter();
+    let said = said.filter(|_| trusted).filter_map(|value| value.to_str().ok());
+    let peer = peer.to_canonical().to_string();
+    let hops: Vec<&str> = said.chain([peer.as_str()]).collect();
+    hops.join(", ")
+}
+
+/// An address of a hop, which may come with a port.
+fn hop_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let plain = text.parse::<IpAddr>().ok();
+    let with_port = || {
+        let socket = text.parse::<std::net::SocketAddr>().ok();
+        socket.map(|socket| socket.ip())
+    };
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    plain.or_else(with_port).or_else(bracketed)
+}
+
+/// The beginning of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// There is no header of the PROXY protocol.
+    None,
+    /// More bytes are needed to tell.
+    Partial,
+    /// A header of so many bytes; it may name no client.
+    Header(usize, Option<IpAddr>),
+    /// A header that cannot be read.
+    Malformed,
+}
+
+/// Reads the beginning of a connection.
+pub(crate) fn opening(bytes: &[u8]) -> Opening {
+    let begins = |with: &[u8]| {
+        let length = bytes.len().min(with.len());
+        bytes[..length] == with[..length]
+    };
+    if bytes.is_empty() {
+        return Opening::Partial;
+    }
+    if begins(V2) {
+        return if bytes.len() < V2.len() + 4 {
+            Opening::Partial
+        } else {
+            version_2(bytes)
+        };
+    }
+    if begins(b"PROXY ") {
+        return version_1(bytes);
+    }
+    Opening::None
+}
+
+fn version_1(bytes: &[u8]) -> Opening {
+    let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+        return if bytes.len() < V1_MAX {
+            Opening::Partial
+        } else {
+            Opening::Malformed
+        };
+    };
+    if end + 2 > V1_MAX {
+        return Opening::Malformed;
+    }
+    let Ok(line) = std::str::from_utf8(&bytes[..end]) else {
+        return Opening::Malformed;
+    };
+    let words: Vec<&str> = line.split(' ').collect();
+    let client = match words.as_slice() {
+        ["PROXY", "UNKNOWN", ..] => None,
+        ["PROXY", "TCP4", client, _, _, _] => match client.parse::<Ipv4Addr>() {
+            Ok(client) => Some(IpAddr::V4(client)),
+            Err(_) => return Opening::Malformed,
+        },
+        ["PROXY", "TCP6", client, _, _, _] => match client.parse::<Ipv6Addr>() {
+            Ok(client) => Some(IpAddr::V6(client)),
+            Err(_) => return Opening::Malformed,
+        },
+        _ => return Opening::Malformed,
+    };
+    Opening::Header(end + 2, client)
+}
+
+/// Reads a header whose fixed part is there.
+fn version_2(bytes: &[u8]) -> Opening {
+    let Some([command, family, high, low]) = bytes.get(V2.len()..V2.len() + 4) else {
+        return Opening::Partial;
+    };
+    let rest = usize::from(u16::from_be_bytes([*high, *low]));
+    let whole = V2.len() + 4 + rest;
+    if command >> 4 != 2 || whole > V2_MAX {
+        return Opening::Malformed;
+    }
+    let Some(addresses) = bytes.get(V2.len() + 4..whole) else {
+        return Opening::Partial;
+    };
+    let client = match (command & 0xf, family >> 4) {
+        // The proxy's own, as when it looks whether virga lives.
+        (0, _) => None,
+        (1, 1) => {
+            let octets = addresses.first_chunk::<12>().and_then(|all| all.first_chunk::<4>());
+            match octets {
+                Some(octets) => Some(IpAddr::from(*octets)),
+                None => return Opening::Malformed,
+            }
+        }
+        (1, 2) => {
+            let octets = addresses.first_chunk::<36>().and_then(|all| all.first_chunk::<16>());
+            match octets {
+                Some(octets) => Some(IpAddr::from(*octets)),
+                None => return Opening::Malformed,
+            }
+        }
+        (1, _) => None,
+        _ => return Opening::Malformed,
+    };
+    Opening::Header(whole, client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn headers_of_both_versions_name_the_client() {
+        let v2 = |command: u8, family: u8, rest: &[u8]| {
+            let length = (rest.len() as u16).to_be_bytes();
+            [V2, &[0x20 | command, family], &length, rest, b"GET /"].concat()
+        };
+        let inet = [192, 0, 2, 7, 10, 0, 0, 1, 1, 1, 2, 2];
+        let mut inet6 = [0; 36];
+        inet6[..16].copy_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().expect("one").octets());
+        let rows = [
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\nGET /".to_vec(), Opening::Header(35, Some(address("192.0.2.7")))),
+            (b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(), Opening::Header(32, Some(address("2001:db8::7")))),
+            (b"PROXY UNKNOWN\r\nx".to_vec(), Opening::Header(15, None)),
+            (b"PROXY TCP4 x 10.0.0.1 1 2\r\n".to_vec(), Opening::Malformed),
+            (b"PROXY SCTP\r\n".to_vec(), Opening::Malformed),
+            ([b"PROXY ".as_slice(), &[b'x'; 200]].concat(), Opening::Malformed),
+            (v2(1, 0x11, &inet), Opening::Header(28, Some(address("192.0.2.7")))),
+            (v2(1, 0x21, &inet6), Opening::Header(52, Some(address("2001:db8::7")))),
+            (v2(0, 0x00, &[]), Opening::Header(16, None)),
+            (v2(1, 0x11, &inet[..8]), Opening::Malformed),
+            (v2(7, 0x11, &inet), Opening::Malformed),
+            (b"GET / HTTP/1.1\r\n".to_vec(), Opening::None),
+            (b"\x16\x03\x01".to_vec(), Opening::None),
+            (b"\r\n\r\nGET".to_vec(), Opening::None),
+        ];
+        for (bytes, expected) in rows {
+            assert_eq!(opening(&bytes), expected, "{bytes:?}");
+            if let Opening::Header(length, _) = expected {
+                for end in 0..length {
+                    assert_eq!(opening(&bytes[..end]), Opening::Partial, "{end} of {bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic_and_no_header_is_longer_than_its_bytes() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let starts: [&[u8]; 4] = [V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b""];
+        for _ in 0..50_000 {
+            let mut bytes = starts[random(4) as usize].to_vec();
+            for _ in 0..random(60) {
+                bytes.push(match random(3) {
+                    0 => b" .:0123456789\r\n!"[random(16) as usize],
+                    _ => random(256) as u8,
+                });
+            }
+            if let Opening::Header(length, _) = opening(&bytes) {
+                assert!(length <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn only_trusted_hops_are_skipped() {
+        let proxies: Vec<Trusted> = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+            .iter()
+            .map(|text| text.parse().expect("a network"))
+            .collect();
+        let named = |hops: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for hop in hops {
+                headers.append(FORWARDED, hop.parse().expect("a value"));
+            }
+            client(&proxies, address("10.0.0.1"), &headers).to_string()
+        };
+        assert_eq!(named(&[]), "10.0.0.1");
+        assert_eq!(named(&["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(named(&["198.51.100.1, 203.0.113.9"]), "203.0.113.9", "who is before it is hearsay");
+        assert_eq!(named(&["203.0.113.9, 10.1.1.1", "192.0.2.1"]), "203.0.113.9");
+        assert_eq!(named(&["203.0.113.9:1234"]), "203.0.113.9");
+        assert_eq!(named(&["[2001:db9::1]:443"]), "2001:db9::1");
+        assert_eq!(named(&["203.0.113.9, unknown, 10.1.1.1"]), "10.1.1.1");
+        assert!(is_trusted(&proxies, address("::ffff:10.9.9.9")));
+        assert!("10.0.0.0/33".parse::<Trusted>().is_err());
+    }
+}

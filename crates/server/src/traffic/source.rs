@@ -1,0 +1,48 @@
+//! The network that a connection comes from, as far as it is told apart from others.
+
+use std::net::IpAddr;
+
+/// An IPv4 address, or the /64 network of an IPv6 address: whoever has one address of such a network has all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Source {
+    V4(u32),
+    V6(u64),
+}
+
+impl Source {
+    /// The source of an address.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+
+    /// The /48 network around an IPv6 source, which one customer of a provider has.
+    pub(crate) fn around(self) -> Option<Self> {
+        match self {
+            Self::V4(_) => None,
+            Self::V6(network) => Some(Self::V6(network & !0xffff)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_source() {
+        let of = |text: &str| Source::of(text.parse().expect("an address"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(
+            of("2001:db8:1:2::1").around(),
+            of("2001:db8:1:3::1").around()
+        );
+        assert_ne!(of("2001:db8:1::1").around(), of("2001:db8:2::1").around());
+        assert_eq!(of("192.0.2.1").around(), None);
+    }
+}

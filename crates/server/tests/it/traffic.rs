@@ -1,0 +1,393 @@
+//! Strangers' traffic: slow peers, many connections, large bodies. A signed call beside them goes on as ever.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::{Client, Server, eventually};
+
+use crate::{VIRGA, server};
+
+/// A connection from an address of the loopback's network.
+fn connect_from(source: Ipv4Addr, to: &str) -> TcpStream {
+    let to: SocketAddr = to.parse().expect("an address");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("bound");
+        let stream = socket.connect(to).await.expect("a connection");
+        stream.into_std().expect("a socket")
+    });
+    stream.set_nonblocking(false).expect("it blocks");
+    stream
+}
+
+fn connect(client: &Client) -> TcpStream {
+    TcpStream::connect(client.host()).expect("a connection")
+}
+
+/// Sends a byte now and then until the other side ends the connection; gives what it said.
+fn trickle(mut stream: TcpStream, head: &str) -> String {
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut writer = stream.try_clone().expect("a clone");
+    let writes = thread::spawn(move || {
+        while writer.write_all(b"x").is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    writes.join().expect("an end");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+fn closed(client: &Client, reason: &str) -> f64 {
+    let line = format!("virga_connections_closed_total{{reason=\"{reason}\"}}");
+    client.metric(&line).unwrap_or(0.0)
+}
+
+/// Whether the other side has ended a connection on which nothing was asked.
+fn is_over(stream: &TcpStream) -> bool {
+    let mut stream = stream;
+    stream.set_nonblocking(true).expect("it does not block");
+    let mut byte = [0];
+    !matches!(stream.read(&mut byte), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn peers_that_are_too_slow_are_closed_each_within_its_bound() {
+    let flags = [
+        "--stall-timeout",
+        "1",
+        "--min-rate",
+        "1000",
+        "--head-timeout",
+        "5",
+    ];
+    let server = Server::flags(VIRGA, &flags);
+    let client = server.client();
+    let large = "def main_handler(e, c):\n    return 'x' * (5 << 20)\n";
+    client.create("large", large, json!({"MemorySize": 256}));
+    client.answer("large", &json!({}));
+    let buckets = server.objects().endpoint;
+    let buckets = buckets.trim_start_matches("http://").to_owned();
+    let slow: Vec<_> = [client.host(), buckets]
+        .into_iter()
+        .flat_map(|host| {
+            let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\nX-Long: ");
+            let body =
+                format!("PUT /a/b HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\n");
+            [(host.clone(), head), (host, body)]
+        })
+        .map(|(host, head)| {
+            thread::spawn(move || trickle(TcpStream::connect(host).expect("a connection"), &head))
+        })
+        .collect();
+    // A reply that nobody reads, larger than what the kernel takes.
+    let mut reader = connect(&client);
+    for _ in 0..4 {
+        let body = json!({"FunctionName": "large"}).to_string();
+        let request = client.signed("Invoke", body.as_bytes());
+        reader.write_all(&request).expect("sent");
+    }
+    for slow in slow {
+        slow.join().expect("it was closed");
+    }
+    eventually("the reader is closed", || {
+        closed(&client, "slow reader") == 1.0
+    });
+    assert_eq!(closed(&client, "slow head"), 2.0);
+    assert!(closed(&client, "slow body") >= 1.0);
+    client.answer("large", &json!({}));
+    // One that sends nothing is closed when a head has taken too long.
+    let mut idle = connect(&client);
+    assert_eq!(idle.read(&mut [0]).expect("its end"), 0);
+    assert!(closed(&client, "idle") >= 1.0);
+}
+
+#[test]
+fn idle_connections_of_one_address_make_room_for_others() {
+    let server = Server::flags(VIRGA, &["--connections", "64"]);
+    let client = server.client();
+    let hostile = Ipv4Addr::new(127, 0, 0, 2);
+    let held: Vec<_> = (0..300)
+        .map(|_| connect_from(hostile, &client.host()))
+        .collect();
+    // New connections of any address get in at once, the same one's too.
+    for source in [Ipv4Addr::LOCALHOST, hostile, Ipv4Addr::new(127, 0, 0, 3)] {
+        let mut stream = connect_from(source, &client.host());
+        let request = client.signed("ListFunctions", b"{}");
+        stream.write_all(&request).expect("sent");
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200 OK", "{source}");
+    }
+    eventually("the address has no more than half", || {
+        held.iter().filter(|stream| !is_over(stream)).count() <= 32
+    });
+}
+
+#[test]
+fn addresses_that_signed_lately_find_room_among_many_that_did_not() {
+    let server = Server::flags(VIRGA, &["--connections", "64"]);
+    let client = server.client();
+    client.ok("ListFunctions", &json!({}));
+    // Each of many addresses has a request under way that does not end by itself.
+    let held: Vec<_> = (0..200u8)
+        .map(|number| {
+            let mut stream = connect_from(Ipv4Addr::new(127, 0, 1, number), &client.host());
+            let head = "POST / HTTP/1.1\r\nHost: virga\r\nContent-Length: 1000\r\n\r\nx";
+            let _ = stream.write_all(head.as_bytes());
+            stream
+        })
+        .collect();
+    for _ in 0..8 {
+        let fresh = Client::new(&client.endpoint, &client.id, client.key.reveal());
+        fresh.ok("ListFunctions", &json!({}));
+        assert_eq!(fresh.get("/healthz").status, 200);
+    }
+    eventually("the others are bounded", || {
+        held.iter().filter(|stream| !is_over(stream)).count() <= 56
+    });
+}
+
+#[test]
+fn a_function_cannot_take_the_connections_of_others() {
+    let server = Server::flags(VIRGA, &["--connections", "256"]);
+    let client = server.client();
+    let takes = "import socket, time\ndef main_handler(e, c):\n    kept = []\n    for n in range(300):\n        \
+                 for port in (9400, 9401):\n            kept.append(socket.create_connection(('virga.internal', port), 5))\n    \
+                 time.sleep(e['s'])\n    return len(kept)\n";
+    client.create("takes", takes, json!({"Timeout": 60}));
+    let asks = "import http.client\ndef main_handler(e, c):\n    found = []\n    for port in (9400, 9401):\n        \
+                one = http.client.HTTPConnection('virga.internal', port, timeout=5)\n        \
+                one.request('GET', '/healthz')\n        found.append(one.getresponse().status)\n    return found\n";
+    client.create("asks", asks, json!({"Timeout": 30}));
+    let taking = thread::spawn({
+        let client = client.clone();
+        move || client.answer("takes", &json!({"s": 5}))
+    });
+    eventually("its oldest connections make room for its own", || {
+        closed(&client, "shed") > 200.0
+    });
+    for _ in 0..3 {
+        assert_eq!(client.answer("asks", &json!({})), json!([200, 200]));
+    }
+    assert_eq!(taking.join().expect("an answer"), 600);
+}
+
+/// Sends a head that announces a body, and no byte of that; gives the answer.
+fn answer_to_head(client: &Client, head: &str) -> String {
+    let mut stream = connect(client);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a timeout");
+    stream
+        .write_all(format!("{head}\r\n").as_bytes())
+        .expect("sent");
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&said).contains("\r\n\r\n{") {
+        match stream.read(&mut buffer) {
+            Ok(length @ 1..) => said.extend_from_slice(&buffer[..length]),
+            other => panic!("{other:?} after {}", String::from_utf8_lossy(&said)),
+        }
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn a_request_is_refused_by_its_head_before_its_body_comes() {
+    let server = server();
+    let client = server.client();
+    let nobody = client.with_key("AKIDnobody", "x");
+    let old = |head: &str| {
+        let at = head.find("X-TC-Timestamp: ").expect("a time") + 16;
+        format!("{}1000000000{}", &head[..at], &head[at + 10..])
+    };
+    for length in [1000, 1 << 20, 30 << 20] {
+        let signed = client.signed_head("ListFunctions", b"", length);
+        let unsigned = |method: &str, path: &str| {
+            let host = client.host();
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n")
+        };
+        let rows = [
+            (
+                nobody.signed_head("ListFunctions", b"", length),
+                "AuthFailure.SecretIdNotFound",
+            ),
+            (old(&signed), "AuthFailure.SignatureExpire"),
+            (client.signed_head("Rain", b"", length), "InvalidAction"),
+            (signed.replace("2018-04-16", "2017-01-01"), "NoSuchVersion"),
+            (
+                signed.replace("Authorization: TC3", "Authorization: TC4"),
+                "AuthFailure.InvalidAuthorization",
+            ),
+            (signed.replace("POST /", "PUT /"), "UnsupportedProtocol"),
+            (
+                client.signed_head("CreateFunction", b"", 500 << 20),
+                "RequestSizeLimitExceeded",
+            ),
+            (
+                unsigned("GET", "/?Action=ListFunctions"),
+                "AuthFailure.InvalidAuthorization",
+            ),
+            (unsigned("POST", "/url/nothing/"), "404 Not Found"),
+        ];
+        for (head, expected) in rows {
+            let answer = answer_to_head(&client, &head);
+            assert!(answer.contains(expected), "{expected}: {answer}");
+        }
+    }
+    // A form of version 1 is in the body, but may not be long.
+    let host = client.host();
+    let form = format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 33000000\r\n");
+    assert!(answer_to_head(&client, &form).contains("RequestSizeLimitExceeded"));
+}
+
+#[test]
+fn a_signed_url_refuses_by_the_head_too() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "signed",
+        "def main_handler(e, c):\n    return len(e['body'])\n",
+        json!({}),
+    );
+    let trigger = json!({"FunctionName": "signed", "TriggerName": "url", "Type": "http",
+        "TriggerDesc": json!({"AuthType": "CAM"}).to_string()});
+    let created = client.ok("CreateTrigger", &trigger);
+    let id = created["TriggerInfo"]["TriggerName"]
+        .as_str()
+        .expect("an id");
+    let path = format!("POST /url/{id}/ ");
+    let nobody = client.with_key("AKIDnobody", "x");
+    let head = nobody.signed_head("InvokeFunctionUrl", b"", 1 << 20);
+    let answer = answer_to_head(&client, &head.replace("POST / ", &path));
+    assert!(answer.contains("AuthFailure.SecretIdNotFound"), "{answer}");
+}
+
+/// Files that a server holds open below its data directory and that have no name.
+fn spooled(server: &Server) -> usize {
+    let data = server.data().canonicalize().expect("a directory");
+    let files = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("files");
+    let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    targets
+        .filter(|target| {
+            let shown = target.to_string_lossy();
+            target.starts_with(&data) && shown.ends_with("(deleted)") && !shown.contains("sqlite")
+        })
+        .count()
+}
+
+#[test]
+fn a_large_body_waits_on_disk_until_it_is_verified() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "counts",
+        "def main_handler(e, c):\n    return len(e)\n",
+        json!({}),
+    );
+    let event = json!("x".repeat(300_000)).to_string();
+    let request = json!({"FunctionName": "counts", "ClientContext": event}).to_string();
+    let whole = client.signed("Invoke", request.as_bytes());
+    let forged = client
+        .with_key(&client.id, "wrong")
+        .signed("Invoke", request.as_bytes());
+    let chunked = |whole: &[u8]| {
+        let text = String::from_utf8(whole.to_vec()).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let head: Vec<_> = head
+            .lines()
+            .filter(|line| !line.starts_with("Content-Length"))
+            .collect();
+        let (length, head) = (body.len(), head.join("\r\n"));
+        format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+            .into_bytes()
+    };
+    for (request, expected) in [
+        (whole.clone(), "300000"),
+        (forged.clone(), "AuthFailure.SignatureFailure"),
+        (chunked(&whole), "300000"),
+        (chunked(&forged), "AuthFailure.SignatureFailure"),
+    ] {
+        let mut stream = connect(&client);
+        let (first, rest) = request.split_at(request.len() - 10);
+        stream.write_all(first).expect("sent");
+        eventually("it is on disk", || spooled(&server) == 1);
+        // Others go on beside it.
+        client.ok("ListFunctions", &json!({}));
+        stream.write_all(rest).expect("sent");
+        let mut said = [0; 2000];
+        let length = stream.read(&mut said).expect("an answer");
+        let answer = String::from_utf8_lossy(&said[..length]);
+        assert!(answer.contains(expected), "{answer}");
+        eventually("nothing is left", || spooled(&server) == 0);
+    }
+    // Who goes away leaves nothing.
+    let mut stream = connect(&client);
+    stream.write_all(&whole[..whole.len() - 1]).expect("sent");
+    eventually("it is on disk", || spooled(&server) == 1);
+    drop(stream);
+    eventually("nothing is left", || spooled(&server) == 0);
+}
+
+#[test]
+fn forms_of_version_1_that_are_large_and_signed_go_on() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "counts",
+        "def main_handler(e, c):\n    return len(e)\n",
+        json!({}),
+    );
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+        .to_string();
+    let event = json!("x".repeat(200_000)).to_string();
+    let mut pairs = vec![
+        ("Action", "Invoke"),
+        ("Version", scf::VERSION),
+        ("Nonce", "1"),
+        ("Timestamp", &now),
+        ("SecretId", &client.id),
+        ("FunctionName", "counts"),
+        ("ClientContext", &event),
+    ];
+    let host = client.host();
+    let signature = scf::v1::sign(
+        &client.key,
+        scf::v1::Method::Sha1,
+        "POST",
+        &host,
+        "/",
+        pairs.clone(),
+    );
+    let signature = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signature);
+    pairs.push(("Signature", &signature));
+    let encoded = pairs.iter().map(|(name, value)| {
+        let value = value
+            .replace('%', "%25")
+            .replace('+', "%2B")
+            .replace('"', "%22");
+        format!("{name}={}", value.replace('=', "%3D").replace('/', "%2F"))
+    });
+    let form = encoded.collect::<Vec<_>>().join("&");
+    let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+    let answer = client.send("POST", "/", &headers, form.as_bytes()).json();
+    assert_eq!(answer["Response"]["Result"]["RetMsg"], "200000", "{answer}");
+    let long = format!("{form}&More={}", "x".repeat(1 << 20));
+    let answer = client.send("POST", "/", &headers, long.as_bytes()).json();
+    assert_eq!(
+        answer["Response"]["Error"]["Code"],
+        "RequestSizeLimitExceeded"
+    );
+}
