@@ -530,7 +530,7 @@ mod tests {
                 .0
                 .expect("room");
             hostile.push(id);
-            let charged = ledger.charge(id, Store::Memory, 300_000 + number, 0);
+            let charged = ledger.charge(id, Store::Memory, 300_000 - number, 0);
             shed.extend(charged.shed.into_iter().map(|fake| fake.0));
         }
         assert!(!shed.is_empty() && shed.iter().all(|id| hostile.contains(id)));
