@@ -4,6 +4,7 @@
 // Everything here runs as the user's instance. Descriptor 5 is the configuration. Frames, which come on descriptor 3 and go on 4,
 // are described in the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
 
+const { AsyncLocalStorage } = require('async_hooks');
 const fs = require('fs');
 const net = require('net');
 const path = require('path');
@@ -21,9 +22,37 @@ const requests = new net.Socket({ fd: 3, readable: true, writable: false });
 const answers = new net.Socket({ fd: 4, readable: false, writable: true });
 const begun = process.hrtime.bigint();
 
-/** The event that is being run: its id, and what is left to do with its answer. */
+/** The event that is being run: its id, whether its answer is fixed, and what is left to do with it. */
 let current = null;
 let handler = null;
+/** Which event started what runs now, also long after its answer. */
+const started = new AsyncLocalStorage();
+/** Whether this process ends before it takes another event. */
+let ending = false;
+/** Standard streams that something was printed to. Making one takes time, so it is left to whoever prints. */
+const printed = [];
+
+for (const name of ['stdout', 'stderr']) {
+  const { get, enumerable } = Object.getOwnPropertyDescriptor(process, name);
+  let stream = null;
+  const first = () => {
+    stream = get.call(process);
+    // Both lead to one pipe: what waits in one stream while it is full would be cut in two by the other's.
+    if (stream._handle && stream._handle.setBlocking) stream._handle.setBlocking(true);
+    printed.push(stream);
+    return stream;
+  };
+  Object.defineProperty(process, name, { configurable: true, enumerable, get: () => stream || first() });
+}
+
+/** Goes on when all that was printed is in the log's pipe. */
+function flush(then) {
+  const waiting = printed.filter((stream) => stream.writableLength > 0 && !stream.destroyed);
+  let left = waiting.length;
+  if (left === 0) return then();
+  const one = () => --left === 0 && then();
+  for (const stream of waiting) stream.write('', one);
+}
 
 function send(kind, status, body, then) {
   const head = Buffer.alloc(HEADER + 2);
@@ -43,9 +72,9 @@ function raised(error) {
 
 /** Answers the current event, once; an answer names its request. */
 function answer(status, value) {
-  if (current === null) return;
+  if (current === null || current.answered) return;
   const id = current.id;
-  current = null;
+  current.answered = true;
   requests.ref();
   let body;
   try {
@@ -60,19 +89,42 @@ function answer(status, value) {
     const text = `response of ${body.length} bytes exceeds the limit of ${config.response_bytes} bytes`;
     body = Buffer.from(JSON.stringify({ errorMessage: text }));
   }
-  send(ANSWER, status, Buffer.concat([id, body]));
+  // Promises that this turn rejected are reported first, so that their errors are in the log of the event that caused them.
+  setImmediate(flush, () => {
+    current = null;
+    if (ending) requests.pause();
+    send(ANSWER, status, Buffer.concat([id, body]), () => ending && process.exit(1));
+  });
 }
 
 function fail(error) {
   answer(EXCEPTION, raised(error));
 }
 
+/** The id of a request as it is written. */
+function named(id) {
+  return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
+
+/**
+ * Logs an error that no event is left to fail with. What the code holds is unknown from here on, so this process ends, after
+ * the event that it runs; one that it has not taken goes to another instance.
+ */
+function late(error, event) {
+  const of = event ? ` of request ${named(event.id)}` : '';
+  process.stderr.write(`error${of} after its answer: ${util.inspect(error)}\n`);
+  ending = true;
+  if (current !== null) return;
+  requests.pause();
+  flush(() => process.exit(1));
+}
+
 function run(id, text) {
-  current = { id, waiting: null };
+  current = { id, answered: false, waiting: null };
   const mine = current;
   const deadline = Date.now() + config.context.time_limit_in_ms;
   const context = Object.assign({}, config.context, {
-    request_id: id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
+    request_id: named(id),
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   });
@@ -89,7 +141,8 @@ function run(id, text) {
   };
   requests.unref();
   try {
-    const returned = handler(JSON.parse(text), context, callback);
+    const event = JSON.parse(text);
+    const returned = started.run(mine, () => handler(event, context, callback));
     if (returned && typeof returned.then === 'function') {
       returned.then(
         (value) => current === mine && !mine.waiting && answer(OK, value),
@@ -105,19 +158,17 @@ function run(id, text) {
 }
 
 process.on('beforeExit', () => {
-  if (current === null) return;
+  if (current === null || current.answered) return;
   if (current.waiting) current.waiting();
   // It has said nothing, and nothing is left that could.
   else answer(OK, null);
 });
 for (const name of ['uncaughtException', 'unhandledRejection']) {
   process.on(name, (error) => {
-    if (current) {
-      fail(error);
-    } else {
-      process.stderr.write(util.inspect(error) + '\n');
-      process.exit(1);
-    }
+    const event = started.getStore();
+    const own = event === undefined || event === current;
+    if (own && current && !current.answered) fail(error);
+    else late(error, event);
   });
 }
 
@@ -146,6 +197,9 @@ requests.on('data', (data) => {
 requests.on('end', () => process.exit(0));
 for (const pipe of [requests, answers]) pipe.on('error', () => process.exit(0));
 
+/** Why `require` does not load a module that `import` does: it is one of ECMAScript's, or waits at its top level. */
+const IMPORTED = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_REQUIRE_CYCLE_MODULE'];
+
 /** The handler's file, in the code or a layer. */
 function find(name) {
   for (const root of [config.code, config.layers]) {
@@ -168,7 +222,7 @@ async function load() {
   try {
     loaded = require(file);
   } catch (error) {
-    if (error.code !== 'ERR_REQUIRE_ESM') {
+    if (!IMPORTED.includes(error.code)) {
       return [error instanceof SyntaxError ? CODE_ERROR : EXCEPTION, raised(error)];
     }
     try {

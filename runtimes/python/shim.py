@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import logging
@@ -38,6 +39,8 @@ CODE, LAYERS = "/var/user", "/opt"
 STACK_MAX = 64 << 10
 EMPTY_BYTES = sys.getsizeof(b"")
 FILLERS = []
+# What modules are called in this version: sources, compiled sources, libraries.
+MODULE_ENDS = tuple(importlib.machinery.all_suffixes())
 
 # `json.dumps` makes an encoder with each call that is not of its defaults.
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -371,13 +374,21 @@ class CurrentStandardError(logging.StreamHandler):
 
 
 def unshadow(files):
-    """Lets files of the user shadow library modules that are loaded already, as they would in a fresh process."""
-    names = {name.split(".")[0] for name in files}
+    """Lets modules of the user shadow library modules that are loaded already, as they would in a fresh process."""
     own = set(sys.builtin_module_names) | {"os", "sys", "io", "abc", "codecs", "encodings", "site", "builtins"}
-    for name in names - own:
-        if name in sys.modules:
+    for file in files:
+        name = file.split(".")[0]
+        if name in sys.modules and name not in own and is_module(file):
             for loaded in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
                 del sys.modules[loaded]
+
+
+def is_module(file):
+    """Whether `import` finds a module in an entry of the code's directory. Data is none, whatever it is called."""
+    if "." in file:
+        return file[file.index("."):] in MODULE_ENDS
+    # Without such a file it is a part of a namespace, which comes after every module of the library's.
+    return any(os.path.isfile(os.path.join(CODE, file, "__init__" + end)) for end in MODULE_ENDS)
 
 
 def exists(module):

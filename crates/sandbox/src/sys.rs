@@ -559,6 +559,17 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
+/// Counts the bytes in a pipe that nobody has read yet; either end will do.
+///
+/// # Errors
+/// The system's error.
+pub fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives until the call returns.
+    check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    usize::try_from(count).map_err(io::Error::other)
+}
+
 /// Asks for short turns on the processor for this thread and for all that it starts: where many are busy, one that
 /// wakes is heard soon. How much of the processor each has stays as it is. Kernels before 6.12 take no such wish.
 ///

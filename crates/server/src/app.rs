@@ -49,7 +49,7 @@ use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
 use crate::traffic::{Inflow, Peer, Rules as TrafficRules, Traffic};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
-use crate::urls::{Addresses, Front, Urls, Way};
+use crate::urls::{Addresses, Front, UrlSettings, Urls, Way};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -284,10 +284,14 @@ pub(crate) async fn up(
     let served = kept
         .zip(objects.clone())
         .map(|(settings, store)| buckets::service(store, access.clone(), settings));
+    let settings = UrlSettings {
+        addresses: addresses.clone(),
+        hosts: hosts.clone(),
+        ownership: ownership.clone(),
+        errors: config.url_errors,
+    };
     let urls = Arc::new(Urls::new(
-        addresses.clone(),
-        hosts.clone(),
-        ownership.clone(),
+        settings,
         limits.clone(),
         catalog.clone(),
         ingest.clone(),

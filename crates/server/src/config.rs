@@ -35,6 +35,7 @@ use crate::ownership;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
 use crate::triggers::EventSources;
+use crate::urls::UrlErrors;
 
 /// One thing that can be told.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +156,12 @@ const OPTIONS: &[Opt] = &[
         "SECONDS",
         "259200",
         "How long a custom domain is served on after a check first found no proof",
+    ),
+    opt(
+        "url_errors",
+        "HOW",
+        "scf",
+        "HTTP status of functions' failures at URLs and domains: scf, SCF's own codes (430 to 450); http, 500, 502, 503, 504 and 413, which load balancers know",
     ),
     opt(
         "region",
@@ -515,6 +522,7 @@ pub(crate) struct Config {
     pub(crate) domain_resolvers: Vec<ownership::Server>,
     pub(crate) domain_check: Duration,
     pub(crate) domain_grace: Duration,
+    pub(crate) url_errors: UrlErrors,
     pub(crate) region: String,
     pub(crate) account: AccountId,
     pub(crate) uin: u64,
@@ -759,6 +767,7 @@ impl Told {
             ),
             domain_check: self.seconds("domain_check"),
             domain_grace: self.seconds("domain_grace"),
+            url_errors: self.url_errors(),
             region: self.text("region"),
             account,
             uin: self.parse("uin", "a number"),
@@ -1059,6 +1068,18 @@ impl Told {
             );
         }
         (!url.is_empty()).then(|| url.trim_end_matches('/').to_owned())
+    }
+
+    fn url_errors(&mut self) -> UrlErrors {
+        let (text, source) = self.raw("url_errors");
+        match text.as_str() {
+            "scf" => UrlErrors::Scf,
+            "http" => UrlErrors::Http,
+            _ => {
+                self.problem("url_errors", &text, &source, "scf or http");
+                UrlErrors::default()
+            }
+        }
     }
 
     fn url_domain(&mut self) -> String {

@@ -360,8 +360,9 @@ impl Ready {
     pub(crate) async fn run(self, event: Bytes) -> Finished {
         let Self { assigned, report } = self;
         let (request, depth, recycle) = (report.request, report.depth, report.recycle);
+        let live = report.live.clone();
         assigned
-            .run(request, depth, event, recycle, |ran| report.ran(ran))
+            .run(live, request, depth, event, recycle, |ran| report.ran(ran))
             .await
     }
 

@@ -1,7 +1,7 @@
 //! Frames to and from a guest, see [`sandbox::wire`]. Everything read here is a guest's and not trusted.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use model::RequestId;
 use sandbox::wire::{self, Kind};
@@ -40,6 +40,8 @@ pub(crate) struct Frames {
     answers: pipe::Receiver,
     /// What came beyond the last frame.
     surplus: Vec<u8>,
+    /// How much of the last frame is in the pipe of requests, or was read from it.
+    written: usize,
 }
 
 impl Frames {
@@ -48,12 +50,25 @@ impl Frames {
             requests: pipe::Sender::from_owned_fd(requests)?,
             answers: pipe::Receiver::from_owned_fd(answers)?,
             surplus: Vec::new(),
+            written: 0,
         })
     }
 
     /// Writes a whole frame.
     pub(crate) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.requests.write_all(frame).await
+        self.written = 0;
+        while let Some(rest) = frame.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.requests.write(rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.written += count,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the guest, which has ended, read nothing of the last frame: then it did nothing for it either.
+    pub(crate) fn is_untouched(&self) -> bool {
+        sandbox::unread(self.requests.as_fd()).is_ok_and(|unread| unread >= self.written)
     }
 
     /// Reads one frame of the expected kind, its body at most `limit` bytes.

@@ -118,6 +118,8 @@ impl From<Error> for StartError {
 pub struct Invoked {
     /// For the caller.
     pub outcome: Outcome,
+    /// Whether the instance took the event. One that ended before may leave it to another: nothing was done for it.
+    pub taken: bool,
     /// Whether the instance can serve again.
     pub reusable: bool,
     /// Whether its last requests were brief, and waited for nothing but a processor; it is looked at now and then.
@@ -195,7 +197,7 @@ impl Instance {
                 })
             }
             Err(Lost::Platform(error)) => Err(error.into()),
-            Err(Lost::User(failure)) => Err(StartError::User {
+            Err(Lost::User(failure) | Lost::Untouched(failure)) => Err(StartError::User {
                 failure,
                 log,
                 usage,
@@ -223,6 +225,7 @@ impl Instance {
             duration_us: begun.elapsed().as_micros() as u64,
             memory_peak: self.memory_peak(),
         };
+        let taken = !matches!(answer, Err(Lost::Untouched(_)));
         let (status, answer, reusable) = match answer {
             Ok((status, body)) if status == StatusCode::Ok.as_u16() => (StatusCode::Ok, body, true),
             Ok((status, body)) => {
@@ -245,6 +248,7 @@ impl Instance {
                 log,
                 usage,
             },
+            taken,
             reusable: reusable && !self.is_stale(),
             brief: self
                 .pace
@@ -422,7 +426,16 @@ impl Instance {
                     format!("response exceeds the limit of {limit} bytes"),
                 )))
             }
-            Exchanged::Frame(Err(_)) => Err(self.lost(expected).await),
+            Exchanged::Frame(Err(_)) => {
+                let lost = self.lost(expected).await;
+                // Nobody can read it any more, so what is unread stays so.
+                Err(match lost {
+                    Lost::User(failure) if frame.is_some() && frames.is_untouched() => {
+                        Lost::Untouched(failure)
+                    }
+                    lost => lost,
+                })
+            }
             Exchanged::TimedOut => {
                 self.end().await;
                 Err(Lost::User(timed_out(expected, timeout, &self.entry)))
@@ -524,13 +537,15 @@ impl Instance {
 /// Why no frame came.
 enum Lost {
     User(Failure),
+    /// The instance ended before it read anything of the request.
+    Untouched(Failure),
     Platform(Error),
 }
 
 impl Lost {
     fn into_failure(self) -> Failure {
         match self {
-            Self::User(failure) => failure,
+            Self::User(failure) | Self::Untouched(failure) => failure,
             Self::Platform(error) => Failure::new(StatusCode::InternalError, error.to_string()),
         }
     }

@@ -28,6 +28,9 @@ use crate::access::Access;
 use crate::lineage::{Depth, Lineage};
 use crate::telemetry::ColdStart;
 
+/// To how many instances an event is given that end, one after the other, before they take it.
+const INSTANCES_MAX: usize = 4;
+
 /// What the driver is set up with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -582,6 +585,11 @@ impl Stopper {
         }
     }
 
+    /// The request is on another instance now.
+    fn follow(&self, slot: Arc<Slot>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+    }
+
     /// The instance goes back.
     fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -625,8 +633,11 @@ impl Assigned {
     }
 
     /// Runs a request, and then does something with what came of it, even when the caller has gone away.
+    ///
+    /// An instance may end by itself just as it is given an event. One that it did not take goes to another instance.
     pub(crate) fn run<T: Send + 'static>(
         self,
+        live: Arc<Live>,
         request: RequestId,
         depth: Depth,
         event: bytes::Bytes,
@@ -634,17 +645,40 @@ impl Assigned {
         finish: impl FnOnce(Ran) -> T + Send + 'static,
     ) -> Detached<T> {
         Detached(Some(Box::pin(async move {
-            self.slot.runs(depth);
-            finish(self.invoke(request, &event, recycle).await)
+            let mut assigned = self;
+            for _ in 1..INSTANCES_MAX {
+                assigned.slot.runs(depth);
+                let (ran, taken) = assigned.invoke(request, &event, recycle).await;
+                if taken {
+                    return finish(ran);
+                }
+                debug!(%request, "an instance ended before it took an event, which goes to another");
+                match assigned.replace(&live).await {
+                    Some(other) => assigned = other,
+                    None => return finish(ran),
+                }
+            }
+            assigned.slot.runs(depth);
+            finish(assigned.invoke(request, &event, recycle).await.0)
         })))
     }
 
-    /// With `recycle`, an instance whose request failed is ended.
-    async fn invoke(mut self, request: RequestId, event: &[u8], recycle: bool) -> Ran {
+    /// Gives this instance back, and waits for another one. What stops the request stops it there.
+    async fn replace(self, live: &Live) -> Option<Self> {
+        let (driver, stopper) = (self.driver.clone(), self.stopper.clone());
+        drop(self);
+        let mut other = driver.acquire(live, &mut Waiting::default()).await.ok()?;
+        stopper.follow(other.slot.clone());
+        other.stopper = stopper;
+        Some(other)
+    }
+
+    /// Runs a request, and says whether the instance took it. With `recycle`, an instance whose request failed is ended.
+    async fn invoke(&mut self, request: RequestId, event: &[u8], recycle: bool) -> (Ran, bool) {
         // It may have been frozen while it idled.
         self.slot.settle();
         let invoked = self.slot.instance.invoke(request, event).await;
-        let (cold, init_log) = if self.first {
+        let (cold, init_log) = if self.first && invoked.taken {
             self.slot.cold()
         } else {
             (None, Vec::new())
@@ -656,11 +690,12 @@ impl Assigned {
             self.slot.instance.ended().await;
             self.reusable = false;
         }
-        Ran {
+        let ran = Ran {
             outcome: invoked.outcome,
             cold,
             init_log,
-        }
+        };
+        (ran, invoked.taken)
     }
 }
 

@@ -5,7 +5,9 @@ mod apigw;
 mod body;
 mod cors;
 mod event;
+mod failure;
 mod front;
+mod lenient;
 mod reply;
 mod web;
 
@@ -33,6 +35,7 @@ use self::address::{is_service, read_path};
 use self::apigw::{Called, EVERYBODY};
 use self::body::{connection, whole};
 use self::event::{By, Seen};
+pub(crate) use self::failure::UrlErrors;
 pub(crate) use self::front::{Front, Way};
 use crate::access::{Access, Carriage};
 use crate::clock;
@@ -42,12 +45,25 @@ use crate::lineage::{Depth, Lineage};
 use crate::ownership::Ownership;
 use crate::traffic::{Peer, Whole};
 
+/// How URLs are served.
+#[derive(Clone, Debug)]
+pub(crate) struct UrlSettings {
+    /// Where functions' URLs are.
+    pub(crate) addresses: Arc<Addresses>,
+    /// Hosts that are the API's.
+    pub(crate) hosts: Arc<ApiHosts>,
+    /// Who may have which custom domain.
+    pub(crate) ownership: Arc<Ownership>,
+    pub(crate) errors: UrlErrors,
+}
+
 /// What requests are led by.
 pub(crate) struct Urls {
     region: String,
     addresses: Arc<Addresses>,
     hosts: Arc<ApiHosts>,
     ownership: Arc<Ownership>,
+    errors: UrlErrors,
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
@@ -96,23 +112,30 @@ struct Refused {
     status: StatusCode,
     outcome: Option<Outcome>,
     message: String,
+    /// Whether the message tells of the function, which is not for strangers.
+    private: bool,
 }
 
 impl Urls {
     pub(crate) fn new(
-        addresses: Arc<Addresses>,
-        hosts: Arc<ApiHosts>,
-        ownership: Arc<Ownership>,
+        settings: UrlSettings,
         limits: Arc<Limits>,
         catalog: Catalog,
         ingest: Ingest,
         access: Access,
     ) -> Self {
+        let UrlSettings {
+            addresses,
+            hosts,
+            ownership,
+            errors,
+        } = settings;
         Self {
             region: access.region().to_owned(),
             addresses,
             hosts,
             ownership,
+            errors,
             limits,
             catalog,
             ingest,
@@ -202,7 +225,21 @@ impl Urls {
                     Ok(reply) => reply,
                     Err(refused) => {
                         debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
-                        refused.reply(id)
+                        match refused.outcome.filter(|_| refused.private) {
+                            Some(outcome) => {
+                                let document =
+                                    failure::shown(&target, id, outcome, refused.document(id));
+                                // What HTTP has a status for has it in either way.
+                                let own = refused.status.as_u16() == outcome.as_u16();
+                                let status = if own {
+                                    self.errors.status(outcome)
+                                } else {
+                                    refused.status
+                                };
+                                reply::json(status, document)
+                            }
+                            None => refused.reply(id),
+                        }
                     }
                 };
                 if let Some(cors) = cors {
@@ -374,11 +411,15 @@ impl Urls {
                 reply::in_full(&finished.answer)
             }
             // What is not integrated is passed on, a failure's document, too.
-            (Door::Api(called), _) if !called.api.integrated => {
+            (Door::Api(called), Outcome::Ok) if !called.api.integrated => {
                 reply::json(StatusCode::OK, finished.answer)
             }
+            (Door::Api(called), status) if !called.api.integrated => {
+                let document = failure::shown(target, id, status, finished.answer);
+                reply::json(StatusCode::OK, document)
+            }
             (_, Outcome::Ok) => reply::of_answer(finished.answer),
-            (_, status) => reply::json(http(status), finished.answer),
+            _ => self.failed(target, id, finished),
         })
     }
 
@@ -505,13 +546,17 @@ impl From<IngestError> for Refused {
 
 impl Refused {
     fn reply(&self, id: RequestId) -> Response {
+        reply::json(self.status, self.document(id))
+    }
+
+    fn document(&self, id: RequestId) -> Bytes {
         let document = match self.outcome {
             Some(outcome) => failure_document(outcome, &self.message, None, id),
             None => serde_json::json!({"message": self.message})
                 .to_string()
                 .into_bytes(),
         };
-        reply::json(self.status, document.into())
+        document.into()
     }
 
     fn new(status: StatusCode, outcome: Outcome, message: String) -> Self {
@@ -519,6 +564,7 @@ impl Refused {
             status,
             outcome: Some(outcome),
             message,
+            private: false,
         }
     }
 
@@ -528,6 +574,7 @@ impl Refused {
             status,
             outcome: None,
             message,
+            private: false,
         }
     }
 
@@ -550,7 +597,10 @@ impl Refused {
             | IngestError::Queue(_)
             | IngestError::Web(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
         };
-        Self::new(status, outcome, error.to_string())
+        Self {
+            private: true,
+            ..Self::new(status, outcome, error.to_string())
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use model::RequestId;
 use serde::de::IgnoredAny;
@@ -13,13 +14,20 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::lenient::strict;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// A reply in full, as a function writes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Full<'a> {
     #[serde(default, rename = "isBase64Encoded")]
-    base64: bool,
-    status_code: u16,
+    base64: Option<bool>,
+    status_code: serde_json::Number,
     #[serde(default)]
     headers: Option<serde_json::Map<String, Value>>,
     #[serde(default, borrow)]
@@ -28,16 +36,24 @@ struct Full<'a> {
 
 /// The reply to a request whose function answered: an object with a status code is a reply in full, anything else the body.
 pub(super) fn of_answer(answer: Bytes) -> Response {
-    if has_status(&answer) {
-        in_full(&answer)
-    } else {
-        json(StatusCode::OK, answer)
+    match has_status(&answer) {
+        Ok(true) => in_full(&answer),
+        Ok(false) => json(StatusCode::OK, answer),
+        // A number or a letter that JSON has not must not turn a reply in full into a body.
+        Err(_) => {
+            let strict = strict(&answer);
+            match has_status(&strict) {
+                Ok(true) => in_full(&strict),
+                Ok(false) | Err(_) => json(StatusCode::OK, answer),
+            }
+        }
     }
 }
 
 /// The reply that an answer is in full; one that is none is refused.
 pub(super) fn in_full(answer: &[u8]) -> Response {
-    full(answer).unwrap_or_else(|| {
+    let reply = full(answer).or_else(|| full(&strict(answer)));
+    reply.unwrap_or_else(|| {
         // The text is SCF's own.
         let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
         json(StatusCode::FORBIDDEN, Bytes::from_static(text.as_bytes()))
@@ -55,7 +71,7 @@ pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
 }
 
 /// Whether an answer means to be a reply in full.
-fn has_status(answer: &[u8]) -> bool {
+fn has_status(answer: &[u8]) -> serde_json::Result<bool> {
     // That there is none is the usual case, and no error, which is dear to make.
     #[derive(Deserialize)]
     struct Has {
@@ -65,16 +81,20 @@ fn has_status(answer: &[u8]) -> bool {
     fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| true)
     }
-    answer.starts_with(b"{") && serde_json::from_slice::<Has>(answer).is_ok_and(|has| has.status)
+    if !answer.starts_with(b"{") {
+        return Ok(false);
+    }
+    Ok(serde_json::from_slice::<Has>(answer)?.status)
 }
 
 fn full(answer: &[u8]) -> Option<Response> {
     let full: Full<'_> = serde_json::from_slice(answer).ok()?;
-    let status = StatusCode::from_u16(full.status_code).ok();
+    let status = whole(&full.status_code)?;
+    let status = StatusCode::from_u16(status).ok();
     let status = status.filter(|status| !status.is_informational())?;
     let body = match full.body {
         None => Vec::new(),
-        Some(raw) => body(raw.get(), full.base64)?,
+        Some(raw) => body(raw.get(), full.base64.unwrap_or_default())?,
     };
     let mut reply = Response::new(Body::from(body));
     *reply.status_mut() = status;
@@ -87,7 +107,8 @@ fn full(answer: &[u8]) -> Option<Response> {
             Value::Array(values) => values,
             one => vec![one],
         };
-        for value in values {
+        // A header without a value is none.
+        for value in values.into_iter().filter(|value| !value.is_null()) {
             let value = HeaderValue::from_bytes(plain(value)?.as_bytes()).ok()?;
             reply.headers_mut().append(&name, value);
         }
@@ -97,6 +118,19 @@ fn full(answer: &[u8]) -> Option<Response> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Some(reply)
+}
+
+/// A status; Python may write a whole number as 200.0.
+fn whole(number: &serde_json::Number) -> Option<u16> {
+    let exact = number
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok());
+    let close = || {
+        number
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && (0.0..1000.0).contains(number))
+    };
+    exact.or_else(|| close().map(|number| number as u16))
 }
 
 /// A body is text, in base64 or not; a document is taken as it stands.
@@ -110,7 +144,10 @@ fn body(raw: &str, base64: bool) -> Option<Vec<u8>> {
     }
     let text: String = serde_json::from_str(raw).ok()?;
     if base64 {
-        STANDARD.decode(text).ok()
+        // Encoders break long lines, and some leave the padding away.
+        let mut text = text.into_bytes();
+        text.retain(|byte| !byte.is_ascii_whitespace());
+        BASE64.decode(text).ok()
     } else {
         Some(text.into_bytes())
     }
@@ -214,6 +251,30 @@ mod tests {
                 200,
                 vec![kind("application/json")],
                 r#"{"x": 1}"#,
+            ),
+            (
+                r#"{"statusCode":201,"body":"rain \ud83c","x":NaN}"#,
+                201,
+                vec![kind("application/json")],
+                "rain \u{fffd}",
+            ),
+            (
+                r#"{"statusCode":200.0,"isBase64Encoded":null,"headers":{"A":null,"B":[null,"x"]},"body":"ok"}"#,
+                200,
+                vec![("b".to_owned(), "x".to_owned()), kind("application/json")],
+                "ok",
+            ),
+            (
+                r#"{"statusCode":200,"isBase64Encoded":true,"body":"aG\nk\n"}"#,
+                200,
+                vec![kind("application/json")],
+                "hi",
+            ),
+            (
+                r#"{"a":NaN}"#,
+                200,
+                vec![kind("application/json")],
+                r#"{"a":NaN}"#,
             ),
             (
                 r#"{"statusCode":"200"}"#,

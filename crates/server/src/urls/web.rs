@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use worker::{InstanceSpec, Outgoing};
 
 use super::event::REMOTE;
-use super::{Refused, Target, Urls, caller, http, reply};
+use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
 use crate::traffic::Peer;
@@ -53,7 +53,7 @@ impl Urls {
         let ready = match placed.map_err(Refused::ingest)? {
             Placed::Ready(ready) => ready,
             Placed::Refused(finished) => {
-                return Ok(reply::json(http(finished.status), finished.answer));
+                return Ok(self.failed(target, id, finished));
             }
         };
         let silence = ready.spec().silence.unwrap_or(SILENCE);
@@ -62,16 +62,12 @@ impl Urls {
         let request = request(id, ready.spec(), &region, target, parts, body)?;
         let (mut reply, mut running) = match ready.pass(request, over).await {
             Ok(passed) => passed,
-            // HTTP has a status of its own for this one.
-            Err(finished) if finished.status == Outcome::RequestTooLarge => {
-                return Ok(reply::json(StatusCode::PAYLOAD_TOO_LARGE, finished.answer));
-            }
-            Err(finished) => return Ok(reply::json(http(finished.status), finished.answer)),
+            Err(finished) => return Ok(self.failed(target, id, finished)),
         };
         let limit = self.limits.web_header_bytes;
         if limit != 0 && length(reply.headers()) > limit {
             let finished = running.too_long("the reply's headers are", limit);
-            return Ok(reply::json(http(finished.status), finished.answer));
+            return Ok(self.failed(target, id, finished));
         }
         if reply.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(client) = upgrade
@@ -99,7 +95,7 @@ impl Urls {
         let limit = self.limits.web_response_bytes;
         if limit != 0 && body.size_hint().lower() > limit {
             let finished = running.too_long(REPLY, limit);
-            return Ok(reply::json(http(finished.status), finished.answer));
+            return Ok(self.failed(target, id, finished));
         }
         remove_hops(&mut head.headers);
         Ok(Response::from_parts(

@@ -437,3 +437,122 @@ fn each_failure_of_a_node_handler_has_its_code() {
         "UnsupportedOperation"
     );
 }
+
+/// A function of Node.js, with one file.
+fn node_function(client: &Client, name: &str, file: &str, code: &str) {
+    let request = json!({
+        "FunctionName": name, "Runtime": "Nodejs18.15", "Handler": "index.main_handler", "Timeout": 5, "MemorySize": 256,
+        "Code": {"ZipFile": package(&[(file, code)])},
+    });
+    client.ok("CreateFunction", &request);
+}
+
+#[test]
+fn an_event_that_an_ending_instance_did_not_take_goes_to_another() {
+    let server = server();
+    let client = server.client();
+    let rejects = "exports.main_handler = async e => { if (e.bad) (async () => { throw new Error('stray') })(); return 'ok' }";
+    let timer = "exports.main_handler = async e => { if (e.bad) setTimeout(() => { throw new Error('stray') }, 0); return 'ok' }";
+    let exits = "exports.main_handler = async e => { if (e.bad) setTimeout(() => process.exit(3), 0); return 'ok' }";
+    for (name, code) in [("rejects", rejects), ("timer", timer), ("exits", exits)] {
+        node_function(&client, name, "index.js", code);
+        for _ in 0..20 {
+            let caused = client.invoke(name, &json!({"bad": true}));
+            assert_eq!(caused["RetMsg"], "\"ok\"", "{name}: {caused}");
+            if name == "rejects" {
+                // It is an error of the event that caused it, though not of its answer.
+                let log = caused["Log"].as_str().expect("a log");
+                assert!(log.contains("after its answer: Error: stray"), "{log}");
+            }
+            let innocent = client.invoke(name, &json!({}));
+            // One that ends while it runs the second event takes that along.
+            if name != "exits" || innocent["InvokeResult"] == 0 {
+                assert_eq!(innocent["RetMsg"], "\"ok\"", "{name}: {innocent}");
+            }
+        }
+    }
+    // A program that ends after its answer asks for no other event.
+    let once = "#!/bin/bash\ncurl -s -X POST http://$SCF_RUNTIME_API:$SCF_RUNTIME_API_PORT/runtime/init/ready -d ''\n\
+        curl -s http://$SCF_RUNTIME_API:$SCF_RUNTIME_API_PORT/runtime/invocation/next >/dev/null\n\
+        curl -s -X POST http://$SCF_RUNTIME_API:$SCF_RUNTIME_API_PORT/runtime/invocation/response -d '\"ok\"'\nexit 0\n";
+    let request = json!({
+        "FunctionName": "once", "Runtime": "CustomRuntime", "Code": {"ZipFile": programs(&[("bootstrap", once.as_bytes())])}, "Timeout": 5,
+    });
+    client.ok("CreateFunction", &request);
+    for _ in 0..10 {
+        assert_eq!(client.answer("once", &json!({})), "ok");
+    }
+}
+
+#[test]
+fn what_node_prints_is_whole_and_in_its_own_event_s_log() {
+    let server = server();
+    let client = server.client();
+    let code = "exports.main_handler = async e => { console.log(e.n + '~'.repeat(e.long)); console.error('err' + e.n); console.log('end' + e.n); return e.n }";
+    node_function(&client, "prints", "index.js", code);
+    for n in 0..4 {
+        let long = if n % 2 == 0 { 100_000 } else { 10 };
+        let id =
+            client.invoke("prints", &json!({"n": n, "long": long}))["FunctionRequestId"].clone();
+        let log = crate::urls::logged(&client, "prints", &id);
+        let own = format!("{n}{}", "~".repeat(long));
+        assert!(
+            log.contains(&own)
+                && log.contains(&format!("end{n}"))
+                && log.contains(&format!("err{n}"))
+        );
+        assert_eq!(log.matches("end").count(), 1, "{n}");
+        assert_eq!(log.matches('~').count(), long, "{n}");
+    }
+}
+
+#[test]
+fn a_module_of_node_s_may_wait_at_its_top_level() {
+    let server = server();
+    let client = server.client();
+    let code = "await 1; export const main_handler = async () => 1";
+    node_function(&client, "module", "index.mjs", code);
+    assert_eq!(client.answer("module", &json!({})), 1);
+    let files = [
+        ("index.js", code),
+        ("package.json", r#"{"type": "module"}"#),
+    ];
+    let request = json!({
+        "FunctionName": "typed", "Runtime": "Nodejs18.15", "Handler": "index.main_handler", "Code": {"ZipFile": package(&files)},
+    });
+    client.ok("CreateFunction", &request);
+    assert_eq!(client.answer("typed", &json!({})), 1);
+}
+
+#[test]
+fn data_is_no_module_whatever_it_is_called() {
+    let server = server();
+    let client = server.client();
+    let code = "import logging, sys\nimport json\nlogging.getLogger().setLevel('INFO')\n\
+        def main_handler(e, c):\n    logging.info('seen')\n    return [json.__file__.startswith(sys.base_prefix), hasattr(json, 'own')]\n";
+    let data = [
+        ("index.py", code),
+        ("logging/x.yaml", "a: 1"),
+        ("json.yaml", "a: 1"),
+        ("email.d/__init__.txt", ""),
+        ("random.json", "{}"),
+    ];
+    let request = |name: &str, files: &[(&str, &str)]| json!({"FunctionName": name, "Runtime": "Python3.11", "Code": {"ZipFile": package(files)}});
+    client.ok("CreateFunction", &request("data", &data));
+    let done = client.invoke("data", &json!({}));
+    assert_eq!(done["RetMsg"], "[true, false]", "{done}");
+    assert!(
+        done["Log"].as_str().is_some_and(|log| log.contains("seen")),
+        "{done}"
+    );
+    // A module of the user's is one, as a file and as a package.
+    for (name, file) in [("file", "json.py"), ("package", "json/__init__.py")] {
+        let own = "own = 1\ndef loads(text): return {}\ndef dumps(value, **more): return 'null'\n";
+        client.ok(
+            "CreateFunction",
+            &request(name, &[("index.py", code), (file, own)]),
+        );
+        let done = client.invoke(name, &json!({}));
+        assert_eq!(done["RetMsg"], "[false, true]", "{done}");
+    }
+}

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use testkit::{Client, Options, Server};
+use testkit::{Client, Options, Server, eventually};
 
 use crate::{VIRGA, server};
 
@@ -46,6 +46,19 @@ impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
+}
+
+/// What the log says a request was answered with, and printed.
+pub(crate) fn logged(client: &Client, function: &str, request: &Value) -> String {
+    let query = json!({"FunctionName": function, "FunctionRequestId": request});
+    let mut said = String::new();
+    eventually("it is logged", || {
+        let logs = client.ok("GetFunctionLogs", &query);
+        let log = logs["Data"][0].clone();
+        said = format!("{}{}", log["RetMsg"], log["Log"]);
+        !log.is_null()
+    });
+    said
 }
 
 /// Sends a request to a host that has no name here.
@@ -241,18 +254,13 @@ fn replies_are_what_the_function_says_and_failures_scf_s_documents() {
     ] {
         let reply = get(how);
         assert_eq!(reply.status, status, "{how}");
-        let document = reply.json();
-        assert_eq!(document["statusCode"], status);
-        assert!(
-            document["errorMessage"]
-                .as_str()
-                .is_some_and(|text| text.contains(message)),
-            "{document}"
-        );
+        let id = json!(reply.header("x-scf-request-id")[0]);
+        // Strangers learn nothing of the function's inside; its log has it.
         assert_eq!(
-            json!(reply.header("x-scf-request-id")[0]),
-            document["requestId"]
+            reply.json(),
+            json!({"errorCode": -1, "requestId": id, "statusCode": status})
         );
+        assert!(logged(&client, "shows", &id).contains(message), "{how}");
     }
     let large = vec![b'x'; (6 << 20) + 1];
     let refused = send(&client, "api.example.com", "POST /", "", &large);
@@ -642,4 +650,66 @@ fn what_a_url_cannot_be_is_refused_with_a_reason() {
     }
     let domain = json!({"Domain": "a.ap-guangzhou.localhost", "Protocol": "HTTP", "EndpointsConfig": [to("shows", "/*")]});
     assert_eq!(client.code("CreateCustomDomain", &domain), "ResourceInUse");
+}
+
+#[test]
+fn strangers_see_a_failure_s_code_and_its_owner_all_of_it_with_http_s_status_where_that_is_wanted()
+{
+    const FAILS: &str = r#"
+import os, time
+def main_handler(event, context):
+    how = event['path'].strip('/')
+    if how == 'raise':
+        raise ValueError('a secret of the inside')
+    if how == 'exit':
+        os._exit(3)
+    if how == 'slow':
+        time.sleep(60)
+    return {'statusCode': 'wrong'}
+"#;
+    let rows = [("raise", 430, 500), ("exit", 439, 502), ("slow", 433, 504)];
+    for (flags, style) in [(&[][..], 0), (&["--url-errors", "http"][..], 1)] {
+        let server = Server::flags(VIRGA, flags);
+        let client = server.client();
+        client.create("fails", FAILS, json!({"Timeout": 1}));
+        domain(&client, "fails.example.com", json!([to("fails", "/*")]));
+        for (how, code, http) in rows {
+            let reply = send(
+                &client,
+                "fails.example.com",
+                &format!("GET /{how}"),
+                "",
+                b"",
+            );
+            assert_eq!(reply.status, [code, http][style], "{how}");
+            let (document, text) = (
+                reply.json(),
+                String::from_utf8_lossy(&reply.body).into_owned(),
+            );
+            assert_eq!(document["statusCode"], code);
+            let keys: Vec<_> = document
+                .as_object()
+                .expect("an object")
+                .keys()
+                .cloned()
+                .collect();
+            assert_eq!(keys, ["errorCode", "requestId", "statusCode"], "{text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+        let refused = send(
+            &client,
+            "fails.example.com",
+            "POST /raise",
+            "",
+            &vec![0; 7 << 20],
+        );
+        assert_eq!(refused.status, 413);
+        // Who is the owner sees what the API shows.
+        let shown = client.invoke("fails", &json!({"path": "/raise"}));
+        assert!(
+            shown["RetMsg"]
+                .as_str()
+                .is_some_and(|text| text.contains("a secret of the inside"))
+        );
+    }
 }

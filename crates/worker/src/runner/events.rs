@@ -70,6 +70,7 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
     let api = Arc::new(Api {
         state: Mutex::default(),
         changed: Notify::new(),
+        wanted: Notify::new(),
         answers: Turn::new(answers),
         begun,
         limit: usize::try_from(assignment.response_bytes).unwrap_or(usize::MAX),
@@ -106,6 +107,8 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
 struct Api {
     state: Mutex<State>,
     changed: Notify,
+    /// Told when the program waits for an event.
+    wanted: Notify,
     answers: Turn<Sender>,
     begun: Instant,
     /// Longest answer, bytes.
@@ -119,6 +122,15 @@ struct State {
     ready: bool,
     /// The event that waits for its answer.
     current: Option<Event>,
+    /// How many requests of the program's wait for an event.
+    waiting: usize,
+}
+
+impl State {
+    /// Whether the program waits for an event, and has answered the last.
+    fn wants_another(&self) -> bool {
+        self.waiting > 0 && self.current.is_none()
+    }
 }
 
 #[derive(Clone)]
@@ -141,6 +153,7 @@ impl Api {
 
     /// The event that is out, or the next.
     async fn next(&self) -> Event {
+        let _waiting = Waits::begin(self);
         loop {
             let changed = self.changed.notified();
             if let Some(event) = &mut self.state().current {
@@ -154,6 +167,7 @@ impl Api {
     /// Answers the event that is out. Where there is none it was answered already, and the first answer is final.
     async fn finish(&self, status: StatusCode, text: &[u8]) {
         let event = self.state().current.take_if(|event| event.fetched);
+        self.wanted.notify_one();
         if let Some(event) = event {
             let parts = [event.request.as_bytes().as_slice(), text];
             self.send(&frame(Kind::Answer, status, &parts)).await;
@@ -161,9 +175,31 @@ impl Api {
     }
 }
 
+/// A request for the next event, as long as it waits.
+struct Waits<'a>(&'a Api);
+
+impl<'a> Waits<'a> {
+    fn begin(api: &'a Api) -> Self {
+        api.state().waiting += 1;
+        api.wanted.notify_one();
+        Self(api)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+/// Takes events from virga, each only when the program asks for one: what a program that ends did not ask for is left in the
+/// pipe, and goes to another instance.
 async fn take_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
     let broken = || io::Error::other("not an event");
     loop {
+        while !api.state().wants_another() {
+            api.wanted.notified().await;
+        }
         let mut header = [0; wire::HEADER];
         if requests.read_exact(&mut header).await.is_err() {
             return Ok(());

@@ -1,0 +1,95 @@
+//! What a caller of a URL learns of a failure.
+//!
+//! The owner of a function, who signs, is shown SCF's whole document, exception and stack trace included. Anybody else gets
+//! the code and the request's id: the rest is in the log, which is not for strangers.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
+use model::{RequestId, StatusCode as Outcome, UrlAuth};
+use serde_json::json;
+
+use super::{Door, Target, Urls, reply};
+use crate::invoke::Finished;
+
+/// How a failure is told by HTTP's status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum UrlErrors {
+    /// SCF's code is the status, as in SCF: most are of a range that HTTP leaves free.
+    #[default]
+    Scf,
+    /// The nearest status of HTTP's own, which load balancers, monitors and browsers know.
+    Http,
+}
+
+impl UrlErrors {
+    /// The status that tells of an outcome.
+    pub(super) fn status(self, outcome: Outcome) -> StatusCode {
+        // HTTP has a status of its own for this one.
+        if outcome == Outcome::RequestTooLarge {
+            return StatusCode::PAYLOAD_TOO_LARGE;
+        }
+        match self {
+            Self::Scf => {
+                StatusCode::from_u16(outcome.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+            Self::Http => nearest(outcome),
+        }
+    }
+}
+
+fn nearest(outcome: Outcome) -> StatusCode {
+    use Outcome::*;
+    match outcome {
+        Ok => StatusCode::OK,
+        InvalidParameterValue => StatusCode::BAD_REQUEST,
+        InvalidCredentials => StatusCode::UNAUTHORIZED,
+        UnauthorizedOperation => StatusCode::FORBIDDEN,
+        FunctionNotFound | QualifierNotFound => StatusCode::NOT_FOUND,
+        RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        UserCodeException | InternalError | RequestCanceled => StatusCode::INTERNAL_SERVER_ERROR,
+        ContainerStateExited | ResponseTooLarge | MemoryLimitReached | HandlerNotFound
+        | UserProcessExit | UserCodeError | ContainerInitError | PortBindingFailed => {
+            StatusCode::BAD_GATEWAY
+        }
+        ResourceLimit | ResourceLimitReached | InsufficientResources | FunctionStatusError => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        TimeLimitReached | InitContainerTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+impl Target {
+    /// Whether nobody is asked who calls.
+    pub(super) fn is_anonymous(&self) -> bool {
+        match &self.door {
+            Door::Domain => true,
+            Door::Url(url) => url.auth != UrlAuth::Signed,
+            Door::Api(called) => !called.api.signed,
+        }
+    }
+}
+
+impl Urls {
+    /// The reply to a request whose function failed.
+    pub(super) fn failed(&self, target: &Target, id: RequestId, finished: Finished) -> Response {
+        let document = shown(target, id, finished.status, finished.answer);
+        reply::json(self.errors.status(finished.status), document)
+    }
+}
+
+/// A failure's document, as far as the caller may see it.
+pub(super) fn shown(target: &Target, id: RequestId, outcome: Outcome, whole: Bytes) -> Bytes {
+    if target.is_anonymous() {
+        bare(outcome, id)
+    } else {
+        whole
+    }
+}
+
+/// A failure's code and the request's id, alone.
+pub(super) fn bare(outcome: Outcome, id: RequestId) -> Bytes {
+    let document =
+        json!({"errorCode": -1, "requestId": id.to_string(), "statusCode": outcome.as_u16()});
+    document.to_string().into()
+}
