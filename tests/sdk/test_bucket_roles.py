@@ -103,6 +103,6 @@ def test_a_function_that_does_not_sign_is_nobody(ask):
 
 def test_a_role_that_is_gone_opens_nothing(ask):
     assert ask("cos", "GET", "in/k")[0] == 200
-    ask.server.cli("role", "delete", "mover")
+    ask.server.cli("role", "delete", "mover", "--force")
     for by in ("cos", "s3"):
         assert ask(by, "GET", "in/k") == [403, "InvalidAccessKeyId"]

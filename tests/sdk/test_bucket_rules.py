@@ -289,7 +289,8 @@ def test_a_reader_sees_one_object_or_the_other(s3):
 
 @pytest.mark.parametrize("size, given, status, expected", [
     (10, "bytes=4-7", 206, b"4567"), (10, "bytes=4-", 206, b"456789"), (10, "bytes=-7", 206, b"3456789"), (10, "bytes=-100", 206, b"0123456789"),
-    (10, "bytes=40-50", 416, None), (0, "bytes=40-50", 416, None), (10, "bytes=7-4", 400, None), (10, "lines=1-2", 400, None),
+    (10, "bytes=40-50", 416, None), (0, "bytes=40-50", 416, None), (10, "bytes=7-4", 200, b"0123456789"),
+    (10, "lines=1-2", 200, b"0123456789"),
 ])
 def test_edges_of_a_range(s3, size, given, status, expected):
     s3.put("k", b"0123456789"[:size])
@@ -486,7 +487,7 @@ def test_what_lists_of_bucket_and_object_open_together(s3, bucket, key, may):
 
 
 def test_who_signs_reads_what_is_for_who_signs(s3, server):
-    account = json.loads(server.cli("account", "create", "reader"))["Account"]
+    account = json.loads(server.cli("account", "create", "reader"))
     key = json.loads(server.cli("key", "create", "--account", str(account["AppId"])))
     s3.put("k", b"1", ACL="authenticated-read")
     reader = S3(server, "%s-%s" % (s3.bucket, ACCOUNT))

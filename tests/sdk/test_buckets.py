@@ -30,7 +30,7 @@ def store(server, request):
 @pytest.fixture(scope="module")
 def other(server):
     """A key of another account."""
-    account = json.loads(server.cli("account", "create", "other"))["Account"]
+    account = json.loads(server.cli("account", "create", "other"))
     return json.loads(server.cli("key", "create", "--account", str(account["AppId"])))
 
 

@@ -15,6 +15,7 @@ use http::{Method, Response, StatusCode};
 use multer::{Constraints, Multipart, SizeLimit};
 use quick_xml::escape::escape;
 use s3s::post_policy::{PostPolicy, PostPolicyCondition};
+use s3s::xml::Deserialize;
 use s3s::{Body, S3ErrorCode};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -28,7 +29,7 @@ use crate::refusal::Refusal;
 use crate::s3::Dialect;
 use crate::serve::{Asked, Inner};
 use crate::signed::v2;
-use crate::store::{Acl, Meta, Object, Put, StorageClass};
+use crate::store::{Meta, Object, OnPut, Put, StorageClass, Tags};
 
 /// Bytes of one field, and of the whole form but its file.
 const FIELD: u64 = 64 << 10;
@@ -68,7 +69,12 @@ pub(crate) fn is_form(parts: &Parts) -> bool {
         .headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
-    parts.method == Method::POST && kind.is_some_and(|kind| kind.starts_with("multipart/form-data"))
+    const KIND: &str = "multipart/form-data";
+    parts.method == Method::POST
+        && kind.is_some_and(|kind| {
+            kind.get(..KIND.len())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+        })
 }
 
 /// Takes a form in.
@@ -97,7 +103,8 @@ pub(crate) async fn upload(
     let room = check_policy(asked, &signed, &fields, &key)?;
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
     inner.may_write(signed.principal(), "PostObject", &bucket, &key)?;
-    let put = put(&fields)?;
+    check_known(&fields)?;
+    let put = put(asked.dialect, &fields, &key)?;
     // No more is read than the policy allows.
     let (mut read, mut over) = (0, false);
     let file = file.map(|chunk| {
@@ -335,7 +342,7 @@ fn obeyed(name: &str) -> bool {
 }
 
 /// What the form says of the object.
-fn put(fields: &Fields) -> Result<Put, Refusal> {
+fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, Refusal> {
     let get = |name: &str| fields.get(name).cloned();
     let either =
         |name: &str| get(&format!("x-cos-{name}")).or_else(|| get(&format!("x-amz-{name}")));
@@ -345,34 +352,86 @@ fn put(fields: &Fields) -> Result<Put, Refusal> {
             .or_else(|| name.strip_prefix("x-amz-meta-"))?;
         Some((name.to_owned(), value.clone()))
     });
-    let acl = match get("acl").or_else(|| either("acl")).as_deref() {
-        None | Some("" | "default") => None,
-        Some("private") => Some(Acl::Private),
-        Some("public-read") => Some(Acl::PublicRead),
-        Some("public-read-write") => Some(Acl::PublicReadWrite),
-        Some("authenticated-read") => Some(Acl::AuthenticatedRead),
-        Some(other) => {
-            return Err(invalid(&format!(
-                "acl {other:?} is not known; private and public-read are"
-            )));
-        }
-    };
+    let acl = crate::cos::append::acl(get("acl").or_else(|| either("acl")).as_deref())?;
+    let forbids = either("forbid-overwrite").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let default = || (dialect == Dialect::Cos).then(|| crate::cos::content_type(key.as_str()));
     Ok(Put {
         meta: Meta {
-            content_type: get("content-type"),
+            content_type: get("content-type").or_else(default),
             cache_control: get("cache-control"),
             content_disposition: get("content-disposition"),
             content_encoding: get("content-encoding"),
             content_language: get("content-language"),
             expires: get("expires"),
-            redirect: None,
+            redirect: either("website-redirect-location"),
             user: user.collect(),
+        },
+        tags: tags(fields)?,
+        when: OnPut {
+            if_none_match: forbids.then(|| "*".to_owned()),
+            ..OnPut::default()
         },
         acl,
         class: StorageClass::parse(&either("storage-class").unwrap_or_default())
             .map_err(refused)?,
-        ..Put::default()
     })
+}
+
+/// Fields that are obeyed, or that are a signature's, by their names behind the prefix.
+const KNOWN: [&str; 10] = [
+    "acl",
+    "algorithm",
+    "credential",
+    "date",
+    "forbid-overwrite",
+    "security-token",
+    "signature",
+    "storage-class",
+    "tagging",
+    "website-redirect-location",
+];
+
+/// Refuses a field that would be passed over: a condition, encryption, a checksum.
+fn check_known(fields: &Fields) -> Result<(), Refusal> {
+    let dropped = fields.keys().find(|name| {
+        let rest = name
+            .strip_prefix("x-amz-")
+            .or_else(|| name.strip_prefix("x-cos-"));
+        let unknown = rest.is_some_and(|rest| !rest.starts_with("meta-") && !KNOWN.contains(&rest));
+        unknown || name.starts_with("if-")
+    });
+    match dropped {
+        Some(name) => Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            format!(
+                "the form's field {name} is not implemented, and would not be held; leave it out"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Tags: as a document in S3's field, as a query in COS's.
+fn tags(fields: &Fields) -> Result<Tags, Refusal> {
+    if let Some(text) = ["x-cos-tagging", "x-amz-tagging"]
+        .into_iter()
+        .find_map(|name| fields.get(name))
+    {
+        return Ok(form_urlencoded::parse(text.as_bytes())
+            .into_owned()
+            .collect());
+    }
+    let Some(text) = fields.get("tagging") else {
+        return Ok(Tags::default());
+    };
+    let malformed = || Refusal::from(S3ErrorCode::MalformedXML);
+    let mut document = s3s::xml::Deserializer::new(text.as_bytes());
+    let read = s3s::dto::Tagging::deserialize(&mut document).map_err(|_| malformed())?;
+    let pairs = read.tag_set.into_iter();
+    Ok(pairs
+        .map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()))
+        .collect())
 }
 
 /// What the form wants to be told.

@@ -9,7 +9,7 @@ use crate::gate::Principal;
 use crate::names::ObjectKey;
 use crate::refusal::Refusal;
 use crate::serve::{Asked, Inner};
-use crate::store::{Meta, Object, ObjectKind, Put};
+use crate::store::{Acl, Meta, Object, ObjectKind, Put, StorageClass};
 
 const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
@@ -21,6 +21,7 @@ pub(crate) async fn append(
     principal: Option<&Principal>,
     body: Body,
 ) -> Result<Response<Body>, Refusal> {
+    check(&parts.headers)?;
     let bucket = inner.bucket(asked, principal)?;
     let (_, key) = asked.target();
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
@@ -36,8 +37,21 @@ pub(crate) async fn append(
     {
         staged.check_md5(md5).map_err(refused)?;
     }
+    let text = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let tags = text("x-cos-tagging").unwrap_or_default();
     let put = Put {
-        meta: meta(&parts.headers),
+        meta: meta(&parts.headers, &key),
+        tags: form_urlencoded::parse(tags.as_bytes())
+            .into_owned()
+            .collect(),
+        acl: acl(text("x-cos-acl"))?,
+        class: StorageClass::parse(text("x-cos-storage-class").unwrap_or_default())
+            .map_err(refused)?,
         ..Put::default()
     };
     let change = asked.change(principal);
@@ -55,6 +69,39 @@ pub(crate) async fn append(
         headers.insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// Headers that an append obeys, besides those that describe the object, or that need not be obeyed.
+const KNOWN: [&str; 7] = [
+    "x-cos-acl",
+    "x-cos-sdk-retry",
+    "x-cos-security-token",
+    "x-cos-storage-class",
+    "x-cos-tagging",
+    "x-cos-traffic-limit",
+    "x-cos-hash-crc64ecma",
+];
+
+/// Refuses what an append would pass over: conditions above all.
+fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+    let dropped = headers.keys().map(HeaderName::as_str).find(|name| {
+        let said = name.starts_with("x-cos-") || name.starts_with("x-amz-");
+        name.starts_with("if-")
+            || (said && !name.starts_with("x-cos-meta-") && !KNOWN.contains(name))
+    });
+    match dropped {
+        Some(name) => Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            format!("{name} is not implemented for an append, and would not be held; leave it out"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Reads a canned list by its name in both dialects. None is the bucket's.
+pub(crate) fn acl(name: Option<&str>) -> Result<Option<Acl>, Refusal> {
+    crate::s3::canned(name).map_err(Refusal::from)
 }
 
 /// What COS says of every object.
@@ -76,7 +123,7 @@ pub(crate) fn facts(object: &Object) -> HeaderMap {
 }
 
 /// What the headers of a request say of the object that it makes.
-fn meta(headers: &HeaderMap) -> Meta {
+fn meta(headers: &HeaderMap, key: &ObjectKey) -> Meta {
     let text = |name: &str| {
         headers
             .get(name)
@@ -88,7 +135,7 @@ fn meta(headers: &HeaderMap) -> Meta {
         Some((name.to_owned(), value.to_str().ok()?.to_owned()))
     });
     Meta {
-        content_type: text("content-type"),
+        content_type: text("content-type").or_else(|| Some(super::content_type(key.as_str()))),
         cache_control: text("cache-control"),
         content_disposition: text("content-disposition"),
         content_encoding: text("content-encoding"),

@@ -49,6 +49,20 @@ pub(crate) fn not_served(query: &[(String, String)]) -> Option<&str> {
         .find(|name| ELSEWHERE.contains(name) || image(name))
 }
 
+/// A header that asks for something that is not served, if there is one.
+pub(crate) fn header_not_served(headers: &HeaderMap) -> Option<&str> {
+    let asks = |name: &str| {
+        name == "pic-operations"
+            || name.starts_with("x-cos-callback")
+            || name == "x-cos-return-body"
+            || (name.starts_with("x-ci-") && name != "x-ci-security-token")
+    };
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .find(|name| asks(name))
+}
+
 /// Whether an object may be there already.
 pub(crate) fn forbids_overwrite(headers: &HeaderMap) -> bool {
     headers

@@ -12,6 +12,7 @@ use super::Door;
 use super::context::Context;
 use super::convert::version;
 use super::errors::refuse;
+use super::guard;
 use crate::gate::Access;
 use crate::names::VersionId;
 use crate::store::{Acl, Bucket, Get, Object};
@@ -21,7 +22,8 @@ tokio::task_local! {
     pub(super) static TOKEN: Option<String>;
 }
 
-fn token() -> Option<String> {
+/// The session token of the request that is verified now.
+pub(super) fn token() -> Option<String> {
     TOKEN.try_with(Clone::clone).ok().flatten()
 }
 
@@ -121,20 +123,21 @@ pub(super) struct Hook(pub(super) Arc<Door>);
 impl S3Access for Hook {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
         let door = &self.0;
-        let signer = request
-            .credentials()
-            .map(|credentials| credentials.access_key.clone());
-        if let Some(id) = signer {
-            // The key that signed, and nobody who was said to ask.
-            let key = door.gate.key(&id, token().as_deref());
-            let key = key
-                .ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
-            request.extensions_mut().insert(key.principal);
-        }
         let context = Context::of(request.extensions_mut());
         let operation = request.s3_op().name();
         let (action, does) = action(operation)
             .ok_or_else(|| s3_error!(NotImplemented, "{operation} is not implemented"))?;
+        guard::check(
+            operation,
+            request.method(),
+            request.uri(),
+            request.headers(),
+            context.call.dialect,
+        )?;
+        const OWNER: &str = "x-amz-expected-bucket-owner";
+        let expected = request.headers().get(OWNER).cloned();
+        let expected = expected.as_ref().and_then(|value| value.to_str().ok());
+        let owned = |app_id: u64| guard::check_owner(&*door.gate, app_id, expected, OWNER);
         match request.s3_path() {
             S3Path::Root => {
                 let app_id = context
@@ -151,14 +154,17 @@ impl S3Access for Hook {
                     bucket: Some(name.name()),
                     key: None,
                 };
+                owned(name.app_id())?;
                 door.may(&context, &access, Acl::Private, true)
             }
             S3Path::Bucket { bucket } => {
                 let bucket = door.bucket(&context, bucket)?;
+                owned(bucket.name.app_id())?;
                 door.check(&context, &bucket, None, action, does).await
             }
             S3Path::Object { bucket, key } => {
                 let bucket = door.bucket(&context, bucket)?;
+                owned(bucket.name.app_id())?;
                 let version = version(asked_version(request.uri()).as_deref())?;
                 let object = Some((&**key, version));
                 door.check(&context, &bucket, object, action, does).await

@@ -51,7 +51,6 @@ actions! {
     list_objects: ListObjectsInput => ListObjectsOutput,
     list_objects_v2: ListObjectsV2Input => ListObjectsV2Output,
     list_parts: ListPartsInput => ListPartsOutput,
-    post_object: PostObjectInput => PostObjectOutput,
     put_bucket_acl: PutBucketAclInput => PutBucketAclOutput,
     put_bucket_cors: PutBucketCorsInput => PutBucketCorsOutput,
     put_bucket_tagging: PutBucketTaggingInput => PutBucketTaggingOutput,

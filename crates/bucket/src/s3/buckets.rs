@@ -5,7 +5,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::Door;
 use super::context::{Context, Dialect};
-use super::convert::{acl, shown_tags, tag_set, timestamp};
+use super::convert::{acl, shown_tags, tag_set, tags, timestamp};
 use super::errors::refuse;
 use crate::cos::response::GROUPS;
 use crate::store::{Acl, Bucket as Kept, CorsRule, Versioning};
@@ -35,8 +35,18 @@ impl Door {
                 "object lock is not implemented; leave it out"
             ));
         }
-        let list = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
-        let tags = tag_set(Vec::new());
+        let configuration = request.input.create_bucket_configuration;
+        if configuration.is_some_and(|given| given.bucket.is_some() || given.location.is_some()) {
+            return Err(s3_error!(
+                NotImplemented,
+                "Bucket and Location of a CreateBucketConfiguration are not implemented; leave them out"
+            ));
+        }
+        let canned = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
+        let list = list_of(canned, None, &request.headers, "")?;
+        // COS has tags of a new bucket in a header.
+        let given = request.headers.get("x-amz-tagging");
+        let tags = tags(given.and_then(|value| value.to_str().ok()));
         let bucket = self
             .store
             .create_bucket(&name, list.unwrap_or_default(), tags)
@@ -67,7 +77,11 @@ impl Door {
             .buckets(app_id)
             .into_iter()
             .map(|bucket| (context.shown(&bucket.name), bucket));
+        let region = self.gate.region();
+        let elsewhere = request.input.bucket_region.as_ref();
+        let elsewhere = elsewhere.is_some_and(|asked| *asked != region);
         let mut buckets: Vec<_> = named
+            .filter(|_| !elsewhere)
             .filter(|(name, _)| name.starts_with(&prefix) && *name > after)
             .collect();
         buckets.sort_by(|a, b| a.0.cmp(&b.0));
@@ -77,7 +91,6 @@ impl Door {
             .last()
             .filter(|_| more)
             .map(|(name, _)| name.clone());
-        let region = self.gate.region();
         let buckets = buckets.into_iter().map(|(name, bucket)| Bucket {
             bucket_region: Some(region.clone()),
             creation_date: Some(timestamp(bucket.created_ms)),
@@ -106,8 +119,12 @@ impl Door {
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> Answer<DeleteBucketOutput> {
-        let name = self.name(&Context::of(&request.extensions), &request.input.bucket)?;
-        self.store.delete_bucket(&name).await.map_err(refuse)?;
+        let context = Context::of(&request.extensions);
+        let name = self.name(&context, &request.input.bucket)?;
+        // COS wants uploads to be ended first; S3 does not.
+        let uploads = context.call.dialect == Dialect::S3;
+        let deleted = self.store.delete_bucket(&name, uploads).await;
+        deleted.map_err(refuse)?;
         Ok(S3Response::new(DeleteBucketOutput {}))
     }
 
@@ -142,6 +159,7 @@ impl Door {
             canned,
             request.input.access_control_policy,
             &request.headers,
+            &self.gate.owner(name.app_id()),
         )?;
         self.store
             .set_bucket_acl(&name, list.unwrap_or_default())
@@ -294,7 +312,17 @@ impl Door {
         request: S3Request<PutBucketVersioningInput>,
     ) -> Answer<PutBucketVersioningOutput> {
         let name = self.name(&Context::of(&request.extensions), &request.input.bucket)?;
-        let status = request.input.versioning_configuration.status;
+        let wanted = request.input.versioning_configuration;
+        if wanted
+            .mfa_delete
+            .is_some_and(|mfa| mfa.as_str() != MFADelete::DISABLED)
+        {
+            return Err(s3_error!(
+                NotImplemented,
+                "MfaDelete is not implemented, and would not be kept; leave it out"
+            ));
+        }
+        let status = wanted.status;
         let enabled = match status.as_ref().map(BucketVersioningStatus::as_str) {
             Some("Enabled") => true,
             Some("Suspended") => false,
@@ -366,6 +394,7 @@ pub(super) fn list_of(
     canned: Option<Acl>,
     spelled: Option<AccessControlPolicy>,
     headers: &http::HeaderMap,
+    owner: &str,
 ) -> S3Result<Option<Acl>> {
     let unknown = || {
         s3_error!(
@@ -383,8 +412,14 @@ pub(super) fn list_of(
     let Some(spelled) = spelled else {
         return Ok(canned);
     };
-    let owner = spelled.owner.and_then(|owner| owner.id);
-    let (mut read, mut write, mut signed) = (false, false, false);
+    let said = spelled.owner.and_then(|owner| owner.id);
+    if said.is_some_and(|said| said != owner) {
+        return Err(s3_error!(
+            AccessDenied,
+            "the list's Owner is another than the bucket's, {owner}; an owner cannot be changed"
+        ));
+    }
+    let (mut read, mut write, mut signed, mut owns) = (false, false, false, false);
     for grant in spelled.grants.unwrap_or_default() {
         let permission = grant
             .permission
@@ -395,12 +430,18 @@ pub(super) fn list_of(
         let grantee = grant.grantee.ok_or_else(unknown)?;
         let group = group_of(&grantee);
         match (group, permission.as_str()) {
-            (None, _) if grantee.id.is_some() && grantee.id == owner => {}
+            (None, "FULL_CONTROL") if grantee.id.as_deref() == Some(owner) => owns = true,
             (Some("AllUsers"), "READ") => read = true,
             (Some("AllUsers"), "WRITE") => write = true,
             (Some("AuthenticatedUsers"), "READ") => signed = true,
             _ => return Err(unknown()),
         }
+    }
+    if !owns {
+        return Err(s3_error!(
+            NotImplemented,
+            "a list that does not give its owner, {owner}, FULL_CONTROL is not implemented: the owner always has it"
+        ));
     }
     match (read, write, signed) {
         (false, false, false) => Ok(Some(Acl::Private)),

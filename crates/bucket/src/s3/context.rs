@@ -7,6 +7,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::Door;
 use super::errors::refuse;
+use crate::cos;
 use crate::gate::{Access, Principal};
 use crate::names::{BucketName, ObjectKey};
 use crate::store::{Acl, Bucket, Origin};
@@ -157,6 +158,12 @@ impl Door {
         }
         Err(denied(context, access))
     }
+}
+
+/// The type that an object gets whose writer does not say it. In S3's dialect it has none.
+pub(super) fn default_type(extensions: &Extensions, key: &str) -> Option<String> {
+    let call = extensions.get::<Call>()?;
+    (call.dialect == Dialect::Cos).then(|| cos::content_type(key))
 }
 
 pub(super) fn key(key: &str) -> S3Result<ObjectKey> {

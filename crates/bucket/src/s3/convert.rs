@@ -9,7 +9,7 @@ use s3s::{S3Request, S3Result, s3_error};
 use super::errors::refuse;
 use crate::names::VersionId;
 use crate::store::{
-    Acl, ByteRange, ChecksumKind, Checksums, Conditions, Object, Restore, StorageClass, Tags,
+    Acl, ByteRange, ChecksumKind, Checksums, Conditions, Object, OnPut, Restore, StorageClass, Tags,
 };
 
 pub(super) fn timestamp(ms: u64) -> Timestamp {
@@ -44,6 +44,18 @@ pub(super) fn condition(condition: Option<ETagCondition>) -> Option<String> {
         ETagCondition::Any => "*".to_owned(),
         ETagCondition::ETag(etag) => etag.into_value(),
     })
+}
+
+/// Conditions of a write that `s3s` does not read for its action.
+pub(super) fn on_put(headers: &HeaderMap) -> OnPut {
+    let tag = |name: http::HeaderName| {
+        let text = headers.get(name)?.to_str().ok()?.trim();
+        Some(text.trim_matches('"').to_owned())
+    };
+    OnPut {
+        if_match: tag(http::header::IF_MATCH),
+        if_none_match: tag(http::header::IF_NONE_MATCH),
+    }
 }
 
 pub(super) fn conditions(
@@ -99,7 +111,7 @@ pub(super) fn shown_class(object: &Object) -> Option<dto::StorageClass> {
 }
 
 /// Reads a canned list.
-pub(super) fn acl(acl: Option<&str>) -> S3Result<Option<Acl>> {
+pub(crate) fn acl(acl: Option<&str>) -> S3Result<Option<Acl>> {
     Ok(match acl {
         None | Some("" | "default") => None,
         Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => Some(Acl::Private),
@@ -155,8 +167,9 @@ pub(super) fn restore(object: &Object) -> Option<String> {
 /// The checksums that a request's headers announce, with those that follow its body.
 pub(super) fn announced<T>(request: &S3Request<T>) -> Checksums {
     let mut sums = from_headers(&request.headers);
-    if let Some(trailers) = &request.trailing_headers
-        && let Some(trailing) = trailers.read(from_headers)
+    let trailers = request.extensions.get::<super::verified::Trailers>();
+    if let Some(trailers) = trailers
+        && let Some(trailing) = trailers.0.read(from_headers)
     {
         sums.crc32 = sums.crc32.or(trailing.crc32);
         sums.crc32c = sums.crc32c.or(trailing.crc32c);
@@ -270,20 +283,19 @@ pub(super) use put_sums;
 
 /// What a writer says of an object, from an input that has a field for each.
 macro_rules! meta {
-    ($input:expr) => {
+    ($input:expr, $extensions:expr) => {
         crate::store::Meta {
             content_type: $input
                 .content_type
                 .take()
-                .map(|content_type| content_type.to_string()),
+                .map(|content_type| content_type.to_string())
+                .filter(|content_type| !content_type.is_empty())
+                .or_else(|| $crate::s3::context::default_type(&$extensions, &$input.key)),
             cache_control: $input.cache_control.take(),
             content_disposition: $input.content_disposition.take(),
             content_encoding: $crate::s3::convert::encoding($input.content_encoding.take()),
             content_language: $input.content_language.take(),
-            expires: $input
-                .expires
-                .as_ref()
-                .and_then($crate::s3::convert::http_date),
+            expires: $crate::s3::lenient::expires(&$extensions),
             redirect: $input.website_redirect_location.take(),
             user: $input
                 .metadata
@@ -310,24 +322,6 @@ pub(super) fn encoding(encoding: Option<String>) -> Option<String> {
 /// A body as a stream that can be read once; an empty one where there is none.
 pub(super) fn body(body: Option<StreamingBlob>) -> StreamingBlob {
     body.unwrap_or_else(|| s3s::Body::empty().into())
-}
-
-/// Refuses what would be taken for kept, and is not.
-pub(super) fn no_encryption<T>(request: &S3Request<T>) -> S3Result<()> {
-    let asked = request.headers.iter().find(|(name, value)| {
-        let name = name.as_str();
-        name.starts_with("x-amz-server-side-encryption-customer")
-            || name.starts_with("x-amz-copy-source-server-side-encryption-customer")
-            || (name == "x-amz-server-side-encryption" && value.as_bytes().starts_with(b"aws:kms"))
-            || name.starts_with("x-amz-object-lock")
-    });
-    match asked {
-        Some((name, _)) => Err(s3_error!(
-            NotImplemented,
-            "{name} is not implemented, and would not be kept; leave it out"
-        )),
-        None => Ok(()),
-    }
 }
 
 pub(super) fn part_number(number: Option<i32>) -> S3Result<Option<u32>> {

@@ -11,6 +11,7 @@ use super::buckets::shown;
 use super::context::Context;
 use super::convert::{etag, kind_name, timestamp, version};
 use super::errors::refuse;
+use super::multipart::type_name;
 use crate::store::{Listed, ListingOf, UploadsOf, VersionsOf};
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -63,7 +64,7 @@ impl Door {
                     .collect(),
             ),
             common_prefixes: url.prefixes(page.prefixes),
-            delimiter: input.delimiter.map(|delimiter| url.text(delimiter)),
+            delimiter: url.delimiter(input.delimiter),
             encoding_type: input.encoding_type,
             start_after: input.start_after.map(|after| url.text(after)),
             request_charged: None,
@@ -100,7 +101,7 @@ impl Door {
                     .collect(),
             ),
             common_prefixes: url.prefixes(page.prefixes),
-            delimiter: input.delimiter.map(|delimiter| url.text(delimiter)),
+            delimiter: url.delimiter(input.delimiter),
             next_marker: page.next.map(|next| url.text(next)),
             encoding_type: input.encoding_type,
             request_charged: None,
@@ -160,7 +161,7 @@ impl Door {
         Ok(S3Response::new(ListObjectVersionsOutput {
             common_prefixes: url.prefixes(page.prefixes),
             delete_markers: Some(markers.collect()),
-            delimiter: input.delimiter.map(|delimiter| url.text(delimiter)),
+            delimiter: url.delimiter(input.delimiter),
             encoding_type: input.encoding_type,
             is_truncated: Some(page.next.is_some()),
             key_marker: Some(url.text(input.key_marker.unwrap_or_default())),
@@ -201,26 +202,24 @@ impl Door {
         let last = page.items.last();
         let last = last.filter(|last| page.next.as_deref() == Some(last.key.as_str()));
         let next_upload = last.map(|last| last.id.clone());
-        let own = self.owner(bucket.name.app_id());
+        let app_id = bucket.name.app_id();
+        let own = self.owner(app_id);
         let uploads = page.items.into_iter().map(|upload| MultipartUpload {
+            checksum_type: upload.checksum.map(|_| type_name(upload.full_object)),
             checksum_algorithm: upload
                 .checksum
                 .map(|kind| kind_name(kind).to_owned().into()),
             initiated: Some(timestamp(upload.begun_ms)),
-            initiator: Some(Initiator {
-                display_name: own.display_name.clone(),
-                id: own.id.clone(),
-            }),
+            initiator: Some(self.initiator(&upload, app_id)),
             key: Some(url.text(upload.key.as_str().to_owned())),
             owner: Some(own.clone()),
             storage_class: Some(upload.class.as_str().to_owned().into()),
             upload_id: Some(upload.id),
-            ..MultipartUpload::default()
         });
         Ok(S3Response::new(ListMultipartUploadsOutput {
             bucket: Some(shown(&context, &bucket)),
             common_prefixes: url.prefixes(page.prefixes),
-            delimiter: input.delimiter.map(|delimiter| url.text(delimiter)),
+            delimiter: url.delimiter(input.delimiter),
             encoding_type: input.encoding_type,
             is_truncated: Some(page.next.is_some()),
             key_marker: Some(url.text(input.key_marker.unwrap_or_default())),
@@ -293,6 +292,12 @@ impl Encode {
         } else {
             text
         }
+    }
+
+    /// The delimiter that an answer shows: an empty one is none.
+    fn delimiter(&self, delimiter: Option<String>) -> Option<String> {
+        let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty());
+        delimiter.map(|delimiter| self.text(delimiter))
     }
 
     fn prefixes(&self, prefixes: Vec<String>) -> Option<Vec<CommonPrefix>> {

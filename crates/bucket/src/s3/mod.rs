@@ -1,7 +1,8 @@
 //! S3's API over a store: XML, signatures and checksums of bodies are those of `s3s`; what is here says what each action does.
 //!
-//! `s3s` has a hook that sees each request before its body is read (`access`); an action then finds who asks in the request's
-//! extensions. A request that was verified before it came here has its `Principal` there from the start, and no signature.
+//! A signed request is verified first (`verified`). Then `s3s` has a hook that sees each request before its body is read (`access`);
+//! an action finds who asks in the request's extensions. A request that was verified before it came here has its `Principal` there
+//! from the start, and no signature.
 
 mod access;
 mod api;
@@ -9,13 +10,17 @@ mod buckets;
 mod context;
 mod convert;
 mod errors;
+mod guard;
+mod lenient;
 mod listing;
 mod multipart;
 mod objects;
+mod verified;
 
 use std::fmt;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -24,22 +29,22 @@ use s3s::{Body, HttpError};
 pub use self::access::actions;
 pub use self::context::{Call, Dialect};
 
+pub(crate) use self::convert::acl as canned;
 pub(crate) use self::errors::refuse;
 
 use self::access::{Keys, TOKEN};
-use crate::gate::Gate;
+use crate::gate::{Gate, Principal};
 use crate::host::Hosts;
 use crate::store::Store;
 
 /// Bytes of a request's XML document: a thousand keys to be removed, or ten thousand parts.
 const XML: usize = 4 << 20;
-/// Bytes of an object that comes with a form, which is held in memory; larger ones are for whoever stands before this.
-const FORM: u64 = 8 << 20;
 
 /// S3's service. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Service {
-    inner: S3Service,
+    verifies: S3Service,
+    acts: S3Service,
 }
 
 /// What answers a request.
@@ -54,14 +59,25 @@ pub fn service(store: Store, gate: Arc<dyn Gate>, hosts: Hosts) -> Service {
     let door = Arc::new(Door { store, gate });
     let mut config = S3Config::default();
     config.xml_max_body_size = XML;
-    config.post_object_max_file_size = FORM;
-    let mut builder = S3ServiceBuilder::new(api::Api(door.clone()));
-    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-    builder.set_auth(Keys(door.clone()));
-    builder.set_access(access::Hook(door));
-    builder.set_host(hosts);
+    let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
+    let builder = || {
+        let mut builder = S3ServiceBuilder::new(api::Api(door.clone()));
+        builder.set_config(config.clone());
+        builder.set_auth(Keys(door.clone()));
+        builder.set_host(hosts.clone());
+        builder
+    };
+    let mut acts = builder();
+    acts.set_access(access::Hook(door.clone()));
+    let acts = acts.build();
+    let mut verifies = builder();
+    verifies.set_route(verified::Then {
+        door: door.clone(),
+        acts: acts.clone(),
+    });
     Service {
-        inner: builder.build(),
+        verifies: verifies.build(),
+        acts,
     }
 }
 
@@ -72,8 +88,15 @@ impl Service {
     /// # Errors
     /// The connection is to be closed.
     pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
-        let token = token(request.headers(), request.uri());
-        TOKEN.scope(token, self.inner.call(request)).await
+        let signed = request.headers().contains_key(AUTHORIZATION)
+            || parameter(request.uri(), "X-Amz-Signature").is_some();
+        if signed && request.extensions().get::<Principal>().is_none() {
+            let token = token(request.headers(), request.uri());
+            return TOKEN.scope(token, self.verifies.call(request)).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        lenient::mend(&mut parts);
+        self.acts.call(Request::from_parts(parts, body)).await
     }
 }
 
@@ -83,10 +106,15 @@ fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     if let Some(token) = headers.get(NAME) {
         return token.to_str().ok().map(str::to_owned);
     }
+    parameter(uri, NAME)
+}
+
+/// A parameter of a query.
+fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
-    let token = pairs.find(|(name, _)| name.eq_ignore_ascii_case(NAME));
-    token.map(|(_, token)| token.into_owned())
+    let found = pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    found.map(|(_, value)| value.into_owned())
 }
 
 impl fmt::Debug for Service {

@@ -7,7 +7,7 @@ use super::Door;
 use super::buckets::list_of;
 use super::convert::{
     acl, announced, checksum_type, class, condition, conditions, etag, kind, kind_name, meta,
-    no_encryption, part_number, put_sums, tags, timestamp,
+    on_put, part_number, put_sums, tags, timestamp,
 };
 use super::errors::refuse;
 use super::listing::limit;
@@ -21,7 +21,6 @@ impl Door {
         &self,
         mut request: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
-        no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = &mut request.input;
@@ -34,18 +33,20 @@ impl Door {
         let full_object = full_object(checksum, input.checksum_type.as_ref())?;
         let spec = UploadSpec {
             put: Put {
-                meta: meta!(input),
+                meta: meta!(input, request.extensions),
                 tags: tags(input.tagging.as_deref()),
                 acl: list_of(
                     acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                     None,
                     &request.headers,
+                    "",
                 )?,
                 class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
-                when: OnPut::default(),
+                when: on_put(&request.headers),
             },
             checksum,
             full_object,
+            by: context.principal.as_ref().map(|by| by.app_id),
         };
         let upload = self
             .store
@@ -66,7 +67,6 @@ impl Door {
         &self,
         mut request: S3Request<UploadPartInput>,
     ) -> Answer<UploadPartOutput> {
-        no_encryption(&request)?;
         let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
         let number = number(request.input.part_number)?;
         // Before its bytes are taken in.
@@ -103,7 +103,6 @@ impl Door {
         &self,
         mut request: S3Request<UploadPartCopyInput>,
     ) -> Answer<UploadPartCopyOutput> {
-        no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = &mut request.input;
@@ -120,7 +119,12 @@ impl Door {
             .await
             .map_err(refuse)?;
         let source = self
-            .source(&context, &request.input.copy_source, when)
+            .source(
+                &context,
+                &request.input.copy_source,
+                when,
+                request.input.expected_source_bucket_owner.as_deref(),
+            )
             .await?;
         let range = request
             .input
@@ -218,10 +222,7 @@ impl Door {
                 .upload
                 .checksum
                 .map(|_| type_name(page.upload.full_object)),
-            initiator: Some(Initiator {
-                display_name: own.display_name.clone(),
-                id: own.id.clone(),
-            }),
+            initiator: Some(self.initiator(&page.upload, name.app_id())),
             is_truncated: Some(page.more),
             key: Some(key.as_str().to_owned()),
             max_parts: Some(limit as i32),
@@ -256,10 +257,11 @@ impl Door {
             .map(completed)
             .collect::<S3Result<Vec<_>>>()?;
         let id = input.upload_id.clone();
+        let size = input.mpu_object_size;
         let sums = announced(&request);
         let done = self
             .store
-            .complete_upload(&name, &key, &id, parts, sums, when, context.origin())
+            .complete_upload(&name, &key, &id, parts, sums, when, size, context.origin())
             .await;
         let object = done.map_err(refuse)?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
@@ -290,6 +292,17 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Who began an upload into a bucket of an account.
+    pub(super) fn initiator(&self, upload: &store::Upload, app_id: u64) -> Initiator {
+        let by = self.owner(upload.by.unwrap_or(app_id));
+        Initiator {
+            display_name: by.display_name,
+            id: by.id,
+        }
+    }
+}
+
 fn completed(part: CompletedPart) -> S3Result<store::CompletedPart> {
     Ok(store::CompletedPart {
         number: number(part.part_number.unwrap_or_default())?,
@@ -309,7 +322,7 @@ fn number(number: i32) -> S3Result<u32> {
     Ok(part_number(Some(number))?.unwrap_or_default())
 }
 
-fn type_name(full_object: bool) -> ChecksumType {
+pub(super) fn type_name(full_object: bool) -> ChecksumType {
     let name = if full_object {
         "FULL_OBJECT"
     } else {

@@ -7,20 +7,22 @@ use hyper::body::Frame;
 use s3s::dto::*;
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
-use super::Door;
 use super::buckets::{grants, list_of};
-use super::context::{Context, key};
+use super::context::{Context, default_type, key};
 use super::convert::{
-    acl, announced, body, checksum_type, class, condition, conditions, etag, from_http_date, kinds,
-    meta, no_encryption, part_number, put_sums, range, restore, shown_class, shown_tags,
-    shown_version, tag_set, tags, timestamp, version,
+    acl, announced, body, checksum_type, class, condition, conditions, etag, kinds, meta, on_put,
+    part_number, put_sums, range, restore, seconds, shown_class, shown_tags, shown_version,
+    tag_set, tags, timestamp, version,
 };
 use super::errors::refuse;
+use super::listing::limit;
+use super::{Door, guard, lenient};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::store::{
-    Bucket, Conditions, CopyMeta, Get, Object, ObjectKind, OnPut, Put, Removed, Source, Staged,
+    Bucket, Conditions, CopyMeta, Get, Object, ObjectKind, OnDelete, OnPut, PartOf, Put, Removed,
+    Source, Staged,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -49,7 +51,7 @@ macro_rules! asked {
 
 /// Says what is known of an object in an answer that has a field for each.
 macro_rules! describe {
-    ($output:expr, $object:expr, $bucket:expr, $part:expr) => {{
+    ($output:expr, $object:expr, $bucket:expr, $request:expr) => {{
         let meta = $object.meta.clone();
         $output.cache_control = meta.cache_control;
         $output.content_disposition = meta.content_disposition;
@@ -57,10 +59,10 @@ macro_rules! describe {
         $output.content_language = meta.content_language;
         $output.content_type = Some(
             meta.content_type
+                .or_else(|| default_type(&$request.extensions, &$request.input.key))
                 .unwrap_or_else(|| "binary/octet-stream".to_owned()),
         );
         $output.e_tag = etag(&$object);
-        $output.expires = meta.expires.as_deref().and_then(from_http_date);
         $output.last_modified = Some(timestamp($object.modified_ms));
         $output.metadata = Some(meta.user.into_iter().collect());
         $output.website_redirect_location = meta.redirect;
@@ -68,7 +70,9 @@ macro_rules! describe {
         $output.storage_class = shown_class(&$object);
         $output.version_id = shown_version(&$object, $bucket.versioning);
         $output.parts_count = match $object.kind {
-            ObjectKind::Multipart(count) if $part.is_some() => Some(count as i32),
+            ObjectKind::Multipart(count) if $request.input.part_number.is_some() => {
+                Some(count as i32)
+            }
             _ => None,
         };
     }};
@@ -79,23 +83,17 @@ impl Door {
         &self,
         mut request: S3Request<PutObjectInput>,
     ) -> Answer<PutObjectOutput> {
-        no_encryption(&request)?;
-        if request.input.write_offset_bytes.is_some() {
-            return Err(s3_error!(
-                NotImplemented,
-                "x-amz-write-offset-bytes is not implemented; use an append or parts"
-            ));
-        }
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = &mut request.input;
         let put = Put {
-            meta: meta!(input),
+            meta: meta!(input, request.extensions),
             tags: tags(input.tagging.as_deref()),
             acl: list_of(
                 acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                 None,
                 &request.headers,
+                "",
             )?,
             class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
             when: OnPut {
@@ -138,42 +136,10 @@ impl Door {
         Ok(staged)
     }
 
-    /// An object that came with a form, which `s3s` has verified and read.
-    pub(super) async fn post_object(
-        &self,
-        mut request: S3Request<PostObjectInput>,
-    ) -> Answer<PostObjectOutput> {
-        let (context, name, key) =
-            self.object(&request, &request.input.bucket, &request.input.key)?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
-        self.may_write(&context, &bucket, key.as_str(), "PostObject")?;
-        let input = &mut request.input;
-        let put = Put {
-            meta: meta!(input),
-            tags: tags(input.tagging.as_deref()),
-            acl: acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
-            class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
-            when: OnPut::default(),
-        };
-        let content = body(input.body.take());
-        let staged = self.store.stage(content, &[]).await.map_err(refuse)?;
-        let stored = self
-            .store
-            .put(&name, &key, staged, put, ChangeKind::Post, context.origin())
-            .await;
-        let object = stored.map_err(refuse)?;
-        Ok(S3Response::new(PostObjectOutput {
-            e_tag: etag(&object),
-            version_id: shown_version(&object, bucket.versioning),
-            ..PostObjectOutput::default()
-        }))
-    }
-
     pub(super) async fn get_object(
         &self,
         mut request: S3Request<GetObjectInput>,
     ) -> Answer<GetObjectOutput> {
-        no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         if context.principal.is_none() && chooses_headers(&request.input) {
@@ -200,20 +166,27 @@ impl Door {
             content_range: partial.then(|| content_range(&got.range, object.size)),
             ..GetObjectOutput::default()
         };
-        describe!(output, object, bucket, request.input.part_number);
+        describe!(output, object, bucket, request);
         output.tag_count = Some(object.tags.len() as i32).filter(|count| *count > 0);
         if request.input.checksum_mode.is_some() && !partial {
             put_sums!(output, object.sums);
             output.checksum_type = checksum_type(&object.sums);
         }
-        Ok(with_crc(S3Response::new(output), &object))
+        let mut response = with_crc(S3Response::new(output), &object);
+        if request.input.response_expires.is_none() {
+            let kept = object.meta.expires.as_deref();
+            set_expires(
+                &mut response.headers,
+                lenient::answered(&request.extensions, kept),
+            );
+        }
+        Ok(response)
     }
 
     pub(super) async fn head_object(
         &self,
         mut request: S3Request<HeadObjectInput>,
     ) -> Answer<HeadObjectOutput> {
-        no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
@@ -227,12 +200,17 @@ impl Door {
             content_range: partial.then(|| content_range(&range, object.size)),
             ..HeadObjectOutput::default()
         };
-        describe!(output, object, bucket, request.input.part_number);
+        describe!(output, object, bucket, request);
         if request.input.checksum_mode.is_some() && !partial {
             put_sums!(output, object.sums);
             output.checksum_type = checksum_type(&object.sums);
         }
         let mut response = with_crc(S3Response::new(output), &object);
+        let kept = object.meta.expires.as_deref();
+        set_expires(
+            &mut response.headers,
+            lenient::answered(&request.extensions, kept),
+        );
         if !object.tags.is_empty() {
             let count = http::HeaderValue::from(object.tags.len());
             response.headers.insert("x-amz-tagging-count", count);
@@ -249,9 +227,15 @@ impl Door {
     ) -> Answer<DeleteObjectOutput> {
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
+        let input = request.input;
         let removed = Removed {
-            version: version(request.input.version_id.as_deref())?,
+            version: version(input.version_id.as_deref())?,
             key,
+            when: OnDelete {
+                if_match: condition(input.if_match),
+                modified: input.if_match_last_modified_time.as_ref().and_then(seconds),
+                size: input.if_match_size,
+            },
         };
         let deleted = self
             .store
@@ -322,6 +306,11 @@ impl Door {
             let removed = Removed {
                 key: key(&one.key)?,
                 version: version(one.version_id.as_deref())?,
+                when: OnDelete {
+                    if_match: one.e_tag.as_ref().map(|etag| etag.value().to_owned()),
+                    modified: one.last_modified_time.as_ref().and_then(seconds),
+                    size: one.size,
+                },
             };
             self.store
                 .delete(&bucket.name, removed, context.origin())
@@ -336,7 +325,6 @@ impl Door {
         &self,
         mut request: S3Request<CopyObjectInput>,
     ) -> Answer<CopyObjectOutput> {
-        no_encryption(&request)?;
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = &mut request.input;
@@ -361,7 +349,7 @@ impl Door {
             "x-amz-tagging-directive",
         )?;
         let change = CopyMeta {
-            meta: replaces.then(|| meta!(input)),
+            meta: replaces.then(|| meta!(input, request.extensions)),
             tags: retags.then(|| tags(input.tagging.as_deref())),
             class: input
                 .storage_class
@@ -372,10 +360,17 @@ impl Door {
                 acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                 None,
                 &request.headers,
+                "",
             )?,
+            when: on_put(&request.headers),
         };
         let source = self
-            .source(&context, &request.input.copy_source, when)
+            .source(
+                &context,
+                &request.input.copy_source,
+                when,
+                request.input.expected_source_bucket_owner.as_deref(),
+            )
             .await?;
         let from = self.store.bucket(&source.bucket).map_err(refuse)?;
         let copied = self
@@ -406,6 +401,7 @@ impl Door {
         context: &Context,
         source: &CopySource,
         when: Conditions,
+        owner: Option<&str>,
     ) -> S3Result<Source> {
         let CopySource::Bucket {
             bucket,
@@ -419,6 +415,12 @@ impl Door {
             ));
         };
         let bucket = self.bucket(context, bucket)?;
+        guard::check_owner(
+            &*self.gate,
+            bucket.name.app_id(),
+            owner,
+            "x-amz-source-expected-bucket-owner",
+        )?;
         let version = version(version_id.as_deref())?;
         let seen = self
             .may_read(context, &bucket, wanted, version, "GetObject")
@@ -463,6 +465,7 @@ impl Door {
             canned,
             request.input.access_control_policy,
             &request.headers,
+            &self.gate.owner(name.app_id()),
         )?;
         let version = version(request.input.version_id.as_deref())?;
         self.store
@@ -524,31 +527,57 @@ impl Door {
             .await?;
         let bucket = self.store.bucket(&name).map_err(refuse)?;
         self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;
-        let wanted = &request.input.object_attributes;
-        let asks = |attribute: &str| {
-            wanted
+        // Each element may be a list of its own.
+        let wanted: Vec<_> = request
+            .input
+            .object_attributes
+            .iter()
+            .flat_map(|given| given.as_str().split(',').map(str::trim))
+            .collect();
+        const ATTRIBUTES: [&str; 5] = [
+            "Checksum",
+            "ETag",
+            "ObjectParts",
+            "ObjectSize",
+            "StorageClass",
+        ];
+        let unknown = |given: &&&str| {
+            !ATTRIBUTES
                 .iter()
-                .any(|wanted| wanted.as_str().eq_ignore_ascii_case(attribute))
+                .any(|known| known.eq_ignore_ascii_case(given))
         };
+        if let Some(unknown) = wanted.iter().find(unknown) {
+            return Err(s3_error!(
+                InvalidArgument,
+                "attribute {unknown:?} is not known; there are Checksum, ETag, ObjectParts, ObjectSize and StorageClass"
+            ));
+        }
+        let asks = |attribute: &str| wanted.iter().any(|one| one.eq_ignore_ascii_case(attribute));
         let mut checksum = Checksum {
             checksum_type: checksum_type(&object.sums),
             ..Checksum::default()
         };
         put_sums!(checksum, object.sums);
         let parts = match object.kind {
-            ObjectKind::Multipart(count) => Some(count as i32),
+            ObjectKind::Multipart(count) if asks("ObjectParts") => {
+                let limit = limit(request.input.max_parts, "x-amz-max-parts")?;
+                let after = request.input.part_number_marker.unwrap_or_default();
+                let after = u32::try_from(after).map_err(|_| {
+                    s3_error!(
+                        InvalidArgument,
+                        "x-amz-part-number-marker is {after}; it is a number"
+                    )
+                })?;
+                let parts = self.store.object_parts(&object).await.map_err(refuse)?;
+                Some(page_of_parts(parts, count, after, limit))
+            }
             _ => None,
         };
         Ok(S3Response::new(GetObjectAttributesOutput {
             checksum: (asks("Checksum") && !object.sums.is_empty()).then_some(checksum),
             e_tag: etag(&object).filter(|_| asks("ETag")),
             last_modified: Some(timestamp(object.modified_ms)),
-            object_parts: parts.filter(|_| asks("ObjectParts")).map(|count| {
-                GetObjectAttributesParts {
-                    total_parts_count: Some(count),
-                    ..GetObjectAttributesParts::default()
-                }
-            }),
+            object_parts: parts,
             object_size: asks("ObjectSize").then_some(object.size as i64),
             storage_class: asks("StorageClass").then(|| object.class.as_str().to_owned().into()),
             version_id: self.versioned(&name, &object)?,
@@ -602,6 +631,44 @@ impl Door {
     fn versioned(&self, name: &BucketName, object: &Object) -> S3Result<Option<String>> {
         let bucket = self.store.bucket(name).map_err(refuse)?;
         Ok(shown_version(object, bucket.versioning))
+    }
+}
+
+fn page_of_parts(
+    parts: Vec<PartOf>,
+    count: u32,
+    after: u32,
+    limit: usize,
+) -> GetObjectAttributesParts {
+    let mut left: Vec<_> = parts
+        .into_iter()
+        .filter(|part| part.number > after)
+        .collect();
+    let more = left.len() > limit;
+    left.truncate(limit);
+    let next = left.last().map_or(after, |part| part.number);
+    let shown = left.into_iter().map(|part| {
+        let mut shown = ObjectPart {
+            part_number: Some(part.number as i32),
+            size: Some(part.size as i64),
+            ..ObjectPart::default()
+        };
+        put_sums!(shown, part.sums);
+        shown
+    });
+    GetObjectAttributesParts {
+        is_truncated: Some(more),
+        max_parts: Some(limit as i32),
+        next_part_number_marker: Some(next as i32),
+        part_number_marker: Some(after as i32),
+        parts: Some(shown.collect()),
+        total_parts_count: Some(count as i32),
+    }
+}
+
+fn set_expires(headers: &mut http::HeaderMap, expires: Option<HeaderValue>) {
+    if let Some(expires) = expires {
+        headers.insert(http::header::EXPIRES, expires);
     }
 }
 

@@ -24,7 +24,7 @@ use tracing::{debug, error};
 use self::body::Moving;
 use crate::cos::request::{self, TOKEN};
 use crate::cos::signature::{Authorization, Fault, Signed};
-use crate::cos::{append, response};
+use crate::cos::{append, response, service};
 use crate::form;
 use crate::gate::{Access, Gate, Key, Principal};
 use crate::host::Hosts;
@@ -269,6 +269,17 @@ impl Serve {
                 message,
             ));
         }
+        if let Some(name) = request::header_not_served(&parts.headers) {
+            let message = format!("{name} is not implemented, and would not be done; leave it out");
+            return Err(Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplemented",
+                message,
+            ));
+        }
+        if asked.is_service(&parts.method) {
+            return service::list(&self.inner, asked, principal.as_ref());
+        }
         if parts.method == Method::POST && asked.has("append") {
             return append::append(&self.inner, asked, &parts, principal.as_ref(), body).await;
         }
@@ -374,7 +385,7 @@ impl Serve {
         let signed = Signed {
             method: &parts.method,
             host: &asked.host,
-            service: parts.method == Method::GET && asked.target() == (None, String::new()),
+            service: asked.is_service(&parts.method),
             path: &asked.path,
             query: &asked.query,
             headers: &parts.headers,
@@ -418,7 +429,9 @@ impl Serve {
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind == "application/xml");
         let completes = *method == Method::POST && asked.has("uploadId");
-        let of_interest = failed || (!object && asked.dialect == Dialect::Cos) || completes;
+        let attributes = *method == Method::GET && asked.has("attributes");
+        let of_interest =
+            failed || (!object && asked.dialect == Dialect::Cos) || completes || attributes;
         if !xml || !of_interest {
             return Ok(Response::from_parts(parts, body));
         }
@@ -437,6 +450,14 @@ impl Serve {
         let mut text = text.into_owned();
         if asked.dialect == Dialect::Cos {
             text = response::document(&text);
+        }
+        if attributes {
+            // S3 has the ETag without its quotes there.
+            text = text
+                .replace("<ETag>&quot;", "<ETag>")
+                .replace("&quot;</ETag>", "</ETag>")
+                .replace("<ETag>\"", "<ETag>")
+                .replace("\"</ETag>", "</ETag>");
         }
         if completes {
             text = with_location(&text, &asked.url());
@@ -621,6 +642,11 @@ impl Asked {
                 )
             }
         }
+    }
+
+    /// Whether the list of an account's buckets is asked for.
+    fn is_service(&self, method: &Method) -> bool {
+        *method == Method::GET && self.target() == (None, String::new())
     }
 
     fn bucket_name(&self) -> Option<String> {

@@ -64,13 +64,14 @@ impl Store {
         buckets.keys().map(BucketName::app_id).max().unwrap_or(0)
     }
 
-    /// Removes an empty bucket.
+    /// Removes an empty bucket. `uploads` says whether uploads that are not complete go with it.
     ///
     /// # Errors
     /// It is not empty.
-    pub async fn delete_bucket(&self, name: &BucketName) -> Result<(), StoreError> {
+    pub async fn delete_bucket(&self, name: &BucketName, uploads: bool) -> Result<(), StoreError> {
         let name = name.clone();
-        self.write_less(move |txn| txn.delete_bucket(name)).await
+        self.write_less(move |txn| txn.delete_bucket(name, uploads))
+            .await
     }
 
     /// Says who may besides the owner.
@@ -180,9 +181,12 @@ impl Txn<'_> {
         Ok(bucket)
     }
 
-    fn delete_bucket(&mut self, name: BucketName) -> Result<(), StoreError> {
+    fn delete_bucket(&mut self, name: BucketName, uploads: bool) -> Result<(), StoreError> {
         let (id, _) = self.bucket(&name)?;
         for table in ["object", "version", "upload"] {
+            if uploads && table == "upload" {
+                self.abort_uploads(id)?;
+            }
             let query = format!("SELECT 1 FROM {table} WHERE bucket = ? LIMIT 1");
             if self.sql.prepare_cached(&query)?.exists([id])? {
                 return Err(StoreError::BucketNotEmpty(name));

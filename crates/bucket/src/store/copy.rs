@@ -4,7 +4,7 @@ use super::objects;
 use super::read::{self, Conditions};
 use super::record::{Acl, Meta, Object, ObjectKind, Piece, Place, StorageClass, Tags};
 use super::writer::Txn;
-use super::{Origin, Put, Store};
+use super::{OnPut, Origin, Put, Store};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::ChangeKind;
@@ -33,6 +33,8 @@ pub struct CopyMeta {
     pub class: Option<StorageClass>,
     /// Who may read it; the bucket says where it does not.
     pub acl: Option<Acl>,
+    /// What must hold for what the copy replaces.
+    pub when: OnPut,
 }
 
 impl Store {
@@ -52,6 +54,7 @@ impl Store {
         self.write(move |txn| {
             let (from, _) = txn.bucket(&source.bucket)?;
             let (id, of) = txn.bucket(&bucket)?;
+            txn.check_put(id, &key, &change.when)?;
             let old = read::find(txn.sql, from, &source.key, source.version)?;
             match source.when.check(&old) {
                 Err(StoreError::NotModified { .. }) => {

@@ -35,8 +35,8 @@ pub use self::append::Appended;
 pub use self::blobs::Backend;
 pub use self::copy::{CopyMeta, Source};
 pub use self::list::{Listed, Listing, ListingOf, UploadsOf, VersionsOf};
-pub use self::multipart::{CompletedPart, Part, PartsOf, Upload, UploadSpec};
-pub use self::objects::{Deleted, OnPut, Put, Removed};
+pub use self::multipart::{CompletedPart, Part, PartOf, PartsOf, Upload, UploadSpec};
+pub use self::objects::{Deleted, OnDelete, OnPut, Put, Removed};
 pub use self::outbox::Outbox;
 pub use self::read::{ByteRange, Conditions, Content, Get, Got};
 pub use self::record::{

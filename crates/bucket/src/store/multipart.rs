@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::objects;
 use super::record::{self, Acl, Checksums, Meta, Object, ObjectKind, Piece, StorageClass, Tags};
 use super::stage::{ChecksumKind, Staged};
 use super::writer::Txn;
 use super::{OnPut, Origin, Put, Store};
+use super::{objects, read};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
@@ -34,6 +34,8 @@ pub struct UploadSpec {
     pub checksum: Option<ChecksumKind>,
     /// Whether the object's checksum is that of its bytes, and not of its parts' checksums.
     pub full_object: bool,
+    /// The account of who begins it; none where nobody signed.
+    pub by: Option<u64>,
 }
 
 /// An upload that is not complete.
@@ -51,6 +53,19 @@ pub struct Upload {
     pub checksum: Option<ChecksumKind>,
     /// Whether the object's checksum is that of its bytes.
     pub full_object: bool,
+    /// The account of who began it, where it is known.
+    pub by: Option<u64>,
+}
+
+/// A part of an object that was uploaded in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// Its number.
+    pub number: u32,
+    /// Its length.
+    pub size: u64,
+    /// Its checksums, where they were kept.
+    pub sums: Checksums,
 }
 
 /// A part that has arrived.
@@ -106,6 +121,11 @@ pub(super) struct UploadRow {
     checksum: Option<ChecksumKind>,
     #[serde(default)]
     full_object: bool,
+    /// What must hold for the object to be made, as it was said when the upload began.
+    #[serde(default)]
+    when: OnPut,
+    #[serde(default)]
+    by: Option<u64>,
 }
 
 /// What a completed upload answered.
@@ -125,6 +145,7 @@ impl UploadRow {
             class: self.class,
             checksum: self.checksum,
             full_object: self.full_object,
+            by: self.by,
         }
     }
 }
@@ -254,11 +275,38 @@ impl Store {
         parts: Vec<CompletedPart>,
         announced: Checksums,
         when: OnPut,
+        size: Option<i64>,
         origin: Origin,
     ) -> Result<Object, StoreError> {
         let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
-        self.write(move |txn| txn.complete(&bucket, &key, &id, &parts, &announced, &when, &origin))
-            .await
+        self.write(move |txn| {
+            txn.complete(&bucket, &key, &id, &parts, &announced, &when, size, &origin)
+        })
+        .await
+    }
+
+    /// The parts that an object was put together from. One that was empty is not among them.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn object_parts(&self, object: &Object) -> Result<Vec<PartOf>, StoreError> {
+        let object = object.clone();
+        let read = move |sql: &Connection| {
+            let pieces = read::pieces_in(sql, &object, &(0..object.size))?;
+            let mut parts: Vec<PartOf> = Vec::new();
+            for piece in pieces {
+                match parts.last_mut().filter(|last| last.number == piece.part) {
+                    Some(last) => last.size += piece.length,
+                    None => parts.push(PartOf {
+                        number: piece.part,
+                        size: piece.length,
+                        sums: piece.sums.map(|sums| *sums).unwrap_or_default(),
+                    }),
+                }
+            }
+            Ok(parts)
+        };
+        self.inner.readers.read(read).await
     }
 
     /// Gives an upload up, and its parts.
@@ -318,6 +366,7 @@ impl Txn<'_> {
         spec: UploadSpec,
     ) -> Result<Upload, StoreError> {
         let (bucket, _) = self.bucket(bucket)?;
+        self.check_put(bucket, &key, &spec.put.when)?;
         let most = self.settings.uploads_per_bucket;
         let count: i64 = self
             .sql
@@ -334,6 +383,8 @@ impl Txn<'_> {
             class: spec.put.class,
             checksum: spec.checksum,
             full_object: spec.full_object,
+            when: spec.put.when,
+            by: spec.by,
         };
         self.sql
             .prepare_cached("INSERT INTO upload (bucket, key, id, record) VALUES (?, ?, ?, ?)")?
@@ -361,6 +412,22 @@ impl Txn<'_> {
                 "INSERT OR REPLACE INTO part (upload, number, record) VALUES (?, ?, ?)",
             )?
             .execute(params![id, part.number, record::encode(part)?])?;
+        Ok(())
+    }
+
+    /// Gives all uploads of a bucket up.
+    pub(super) fn abort_uploads(&mut self, bucket: i64) -> Result<(), StoreError> {
+        let uploads: Vec<(Vec<u8>, String)> = self
+            .sql
+            .prepare_cached("SELECT key, id FROM upload WHERE bucket = ?")?
+            .query_map([bucket], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (key, id) in uploads {
+            let key = String::from_utf8_lossy(&key);
+            for part in self.take_upload(bucket, &ObjectKey::parse(&key)?, &id)? {
+                self.discard_pieces(&part.pieces)?;
+            }
+        }
         Ok(())
     }
 
@@ -397,6 +464,7 @@ impl Txn<'_> {
         named: &[CompletedPart],
         announced: &Checksums,
         when: &OnPut,
+        size: Option<i64>,
         origin: &Origin,
     ) -> Result<Object, StoreError> {
         let (bucket, of) = self.bucket(bucket)?;
@@ -408,6 +476,7 @@ impl Txn<'_> {
             };
         }
         let row = upload_row(self.sql, bucket, key, id)?;
+        self.check_put(bucket, key, &row.when)?;
         self.check_put(bucket, key, when)?;
         let have = self.take_upload(bucket, key, id)?;
         let (used, unused) = choose(have, named)?;
@@ -425,6 +494,12 @@ impl Txn<'_> {
                 checksum_combine(CrcAlgorithm::Crc64Xz, object.crc64, part.crc64, part.size);
             object.size += part.size;
         }
+        if let Some(size) = size.filter(|size| *size != object.size as i64) {
+            return Err(StoreError::Invalid(format!(
+                "x-amz-mp-object-size is {size}, and the parts have {} bytes",
+                object.size
+            )));
+        }
         object.etag = format!("{}-{}", hex::encode(etags.finalize()), used.len());
         object.kind = ObjectKind::Multipart(used.len() as u32);
         object.sums = match row.checksum {
@@ -434,8 +509,10 @@ impl Txn<'_> {
         check_announced(announced, &object.sums)?;
         let pieces = used.into_iter().flat_map(|part| {
             let number = part.number;
+            let mut sums = (!part.sums.is_empty()).then(|| Box::new(part.sums));
             part.pieces.into_iter().map(move |piece| Piece {
                 part: number,
+                sums: sums.take(),
                 ..piece
             })
         });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 
 use super::record::{
     self, Acl, Bucket, Meta, Object, ObjectKind, Piece, Pieces, Place, StorageClass, Tags,
@@ -36,12 +37,48 @@ pub struct Put {
 }
 
 /// What must hold for an object to be written: of what its key shows at that moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OnPut {
     /// Its ETag must be this one; `*` is any.
     pub if_match: Option<String>,
     /// Its ETag must be another; `*` is any, so that nothing is overwritten.
     pub if_none_match: Option<String>,
+}
+
+/// What must hold for an object to be removed. What is not there is gone already, whatever should hold of it.
+#[derive(Clone, Debug, Default)]
+pub struct OnDelete {
+    /// Its ETag must be this one; `*` is any.
+    pub if_match: Option<String>,
+    /// When it must have been written, seconds since 1970.
+    pub modified: Option<i64>,
+    /// How long it must be.
+    pub size: Option<i64>,
+}
+
+impl OnDelete {
+    fn is_empty(&self) -> bool {
+        self.if_match.is_none() && self.modified.is_none() && self.size.is_none()
+    }
+
+    fn check(&self, object: &Object) -> Result<(), StoreError> {
+        let failed = |name| Err(StoreError::PreconditionFailed(name));
+        let modified = (object.modified_ms / 1000) as i64;
+        match self {
+            Self {
+                if_match: Some(tag),
+                ..
+            } if tag != "*" && *tag != object.etag => failed("If-Match"),
+            Self {
+                modified: Some(at), ..
+            } if *at != modified => failed("If-Match-Last-Modified-Time"),
+            Self {
+                size: Some(size), ..
+            } if *size != object.size as i64 => failed("If-Match-Size"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What became of a removal.
@@ -60,6 +97,8 @@ pub struct Removed {
     pub key: ObjectKey,
     /// The version.
     pub version: Option<VersionId>,
+    /// What must hold for it to be removed.
+    pub when: OnDelete,
 }
 
 impl Store {
@@ -254,6 +293,7 @@ impl Txn<'_> {
             offset: 0,
             length,
             part: 0,
+            sums: None,
         }))
     }
 
@@ -462,6 +502,19 @@ impl Txn<'_> {
         origin: &Origin,
     ) -> Result<Deleted, StoreError> {
         let key = &removed.key;
+        if !removed.when.is_empty() {
+            let (found, version) = match removed.version {
+                Some(version) => (self.any_version(bucket, key, version)?, Some(version)),
+                None => (self.current(bucket, key)?, None),
+            };
+            let Some(object) = found else {
+                return Ok(Deleted {
+                    version,
+                    marker: false,
+                });
+            };
+            removed.when.check(&object)?;
+        }
         if let Some(version) = removed.version {
             return self.delete_version(bucket, of, key, version, origin);
         }
@@ -480,6 +533,23 @@ impl Txn<'_> {
             version: Some(marker.version()),
             marker: true,
         })
+    }
+
+    /// A version, shown or not, or a delete marker.
+    fn any_version(
+        &self,
+        bucket: i64,
+        key: &ObjectKey,
+        version: VersionId,
+    ) -> Result<Option<Object>, StoreError> {
+        let current = self.current(bucket, key)?;
+        match current.filter(|now| now.version() == version) {
+            Some(object) => Ok(Some(object)),
+            None => {
+                let found = super::read::version(self.sql, bucket, key, version)?;
+                Ok(found.map(|(object, _)| object))
+            }
+        }
     }
 
     fn delete_version(

@@ -300,6 +300,9 @@ pub(crate) struct Piece {
     /// The part of the upload that they came with.
     #[serde(default)]
     pub(crate) part: u32,
+    /// The checksums of that part, of its first piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sums: Option<Box<Checksums>>,
 }
 
 /// Where bytes are.

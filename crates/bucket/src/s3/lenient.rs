@@ -1,0 +1,102 @@
+//! Odd values of optional headers, which S3 keeps or ignores and `s3s` refuses.
+
+use http::header::{EXPIRES, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, RANGE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderValue, Method, Uri};
+use s3s::dto::Range;
+
+use super::convert::from_http_date;
+
+/// `Expires` as it was sent: a date, or whatever else its writer means by it.
+#[derive(Clone)]
+struct Expires(String);
+
+/// `response-expires` as it was asked for.
+#[derive(Clone)]
+struct ResponseExpires(String);
+
+/// Makes a verified request readable.
+pub(super) fn mend(parts: &mut Parts) {
+    if let Some(expires) = parts.headers.remove(EXPIRES)
+        && let Ok(text) = expires.to_str()
+    {
+        parts.extensions.insert(Expires(text.to_owned()));
+    }
+    // A write is never let through where a condition of it cannot be read.
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return;
+    }
+    if let Some((uri, asked)) = without_expires(&parts.uri) {
+        parts.uri = uri;
+        parts.extensions.insert(ResponseExpires(asked));
+    }
+    for (name, readable) in [
+        (
+            RANGE,
+            (|text| Range::parse(text).is_ok()) as fn(&str) -> bool,
+        ),
+        (IF_MODIFIED_SINCE, |text| from_http_date(text).is_some()),
+        (IF_UNMODIFIED_SINCE, |text| from_http_date(text).is_some()),
+    ] {
+        let value = parts.headers.get(&name);
+        if value.is_some_and(|value| !value.to_str().is_ok_and(readable)) {
+            parts.headers.remove(name);
+        }
+    }
+}
+
+/// An address without a `response-expires` that is no date, and what it was.
+fn without_expires(uri: &Uri) -> Option<(Uri, String)> {
+    let query = uri.query()?;
+    let pairs = query.split('&');
+    let (mut kept, mut asked) = (Vec::new(), None);
+    for pair in pairs {
+        match form_urlencoded::parse(pair.as_bytes()).next() {
+            Some((name, value))
+                if name == "response-expires" && from_http_date(&value).is_none() =>
+            {
+                asked = Some(value.into_owned());
+            }
+            _ => kept.push(pair),
+        }
+    }
+    let text = format!("{}?{}", uri.path(), kept.join("&"));
+    Some((Uri::from(PathAndQuery::try_from(text).ok()?), asked?))
+}
+
+/// The `Expires` of an answer: what its reader asks for, if that is no date, or else what was said of the object.
+pub(super) fn answered(extensions: &Extensions, kept: Option<&str>) -> Option<HeaderValue> {
+    let asked = extensions.get::<ResponseExpires>();
+    let text = asked.map(|asked| asked.0.as_str()).or(kept)?;
+    HeaderValue::from_str(text).ok()
+}
+
+/// `Expires` of a request that was mended.
+pub(super) fn expires(extensions: &Extensions) -> Option<String> {
+    extensions.get::<Expires>().map(|expires| expires.0.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_kept_or_ignored() {
+        let request = Request::get("/b/k?response-expires=never&versionId=1")
+            .header("expires", "5d")
+            .header("range", "bytes=5")
+            .header("if-modified-since", "never")
+            .header("if-unmodified-since", "Wed, 21 Oct 2037 07:28:00 GMT");
+        let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+        mend(&mut parts);
+        assert_eq!(expires(&parts.extensions).as_deref(), Some("5d"));
+        let said = answered(&parts.extensions, Some("5d")).expect("a value");
+        assert_eq!(parts.uri, "/b/k?versionId=1");
+        assert_eq!(said, "never");
+        let left: Vec<_> = parts.headers.keys().map(|name| name.as_str()).collect();
+        assert_eq!(left, ["if-unmodified-since"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The way of a signed request: `s3s` verifies it, and only then is it read and acted on, without its signature.
+//!
+//! So what a signature covers stays as it came, and what is read may be made readable: [`lenient`](super::lenient) changes headers.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+use s3s::route::S3Route;
+use s3s::service::S3Service;
+use s3s::{
+    Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, TrailingHeaders,
+    s3_error,
+};
+
+use super::access::token;
+use super::{Door, lenient};
+
+/// Headers that come behind a body.
+#[derive(Clone)]
+pub(super) struct Trailers(pub(super) TrailingHeaders);
+
+/// Hands verified requests to the service that acts.
+pub(super) struct Then {
+    pub(super) door: Arc<Door>,
+    pub(super) acts: S3Service,
+}
+
+#[async_trait::async_trait]
+impl S3Route for Then {
+    fn is_match(&self, _: &Method, _: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
+        true
+    }
+
+    async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        let signer = request.credentials.take().map(|one| one.access_key);
+        let key = signer.and_then(|id| self.door.gate.key(&id, token().as_deref()));
+        let key =
+            key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
+        let (mut parts, body) = Request::new(request.input).into_parts();
+        parts.method = request.method;
+        parts.uri = unsigned(&request.uri)?;
+        parts.headers = request.headers;
+        parts.headers.remove(AUTHORIZATION);
+        parts.extensions = request.extensions;
+        parts.extensions.insert(key.principal);
+        if let Some(trailers) = request.trailing_headers {
+            parts.extensions.insert(Trailers(trailers));
+        }
+        lenient::mend(&mut parts);
+        let answered = self.acts.call(Request::from_parts(parts, body)).await;
+        let answered = answered.map_err(|error| {
+            S3Error::with_source(S3ErrorCode::InternalError, StdError::from(error))
+        })?;
+        let (parts, body) = answered.into_parts();
+        let mut response = S3Response::with_status(body, parts.status);
+        response.headers = parts.headers;
+        response.extensions = parts.extensions;
+        Ok(response)
+    }
+}
+
+/// The address without its signature.
+fn unsigned(uri: &Uri) -> S3Result<Uri> {
+    let own = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !name.starts_with("X-Amz-")
+    };
+    let query = uri.query().unwrap_or_default();
+    let kept: Vec<_> = query.split('&').filter(own).collect();
+    let text = if kept.is_empty() || query.is_empty() {
+        uri.path().to_owned()
+    } else {
+        format!("{}?{}", uri.path(), kept.join("&"))
+    };
+    let path = PathAndQuery::try_from(text).map_err(|error| s3_error!(error, InvalidURI))?;
+    Ok(Uri::from(path))
+}
