@@ -34,7 +34,7 @@ def api(server):
 
 def test_accounts_do_not_see_each_other(server, api):
     created = json.loads(server.cli("account", "create", "neighbour"))
-    other = Api(Pair(server, created["Key"]))
+    other = Api(Pair(server, created))
     api("CreateFunction", FunctionName="mine", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     assert other("ListFunctions").TotalCount == 0
     assert other.code("GetFunction", FunctionName="mine") == "ResourceNotFound.Function"

@@ -551,6 +551,10 @@ mod tests {
         let single =
             r#"{"version":"2.0","statement":{"effect":"deny","action":"scf:*","resource":"*"}}"#;
         assert_eq!(Policy::parse(single), Ok(policy));
+        // What there is to match is looked at when a policy is written, so that one from before goes on being read.
+        let older = r#"{"version":"2.0","statement":[{"effect":"deny","action":["scf:DeleteFuncton"],"resource":["*"]}]}"#;
+        let read: Policy = serde_json::from_str(older).expect("a policy");
+        assert_eq!(serde_json::to_string(&read).expect("text"), older);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use scf::{Call, Code, Error};
 
 use super::token::PREFIX;
-use super::{Access, too_many_failures, unknown_key, version_1_off};
+use super::{Access, signing, too_many_failures, unknown_key, version_1_off};
 use crate::clock;
+use crate::operator;
 
 impl Access {
     /// Checks all of a request that its head tells: whether the address is heard, the key is known and the signature is not
@@ -38,6 +39,11 @@ impl Access {
             read.map_err(|fault| Error::new(Code::TokenFailure, fault.to_string()))?;
         } else if !self.keyring().keys.contains_key(id) {
             return Err(unknown_key());
+        }
+        if call.version == operator::VERSION {
+            signing::check_operator(call)?;
+        } else {
+            signing::check_service(call)?;
         }
         call.check_age(now, self.signatures().window)
     }

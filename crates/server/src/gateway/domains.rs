@@ -12,6 +12,7 @@ use scf::action::{
 };
 use scf::types as t;
 use scf::{Code, Error};
+use tracing::info;
 
 use super::error;
 use super::functions::{descending, page, tags};
@@ -50,6 +51,8 @@ impl Serve for CreateCustomDomain {
         if let Some(closed) = closed {
             let deleted = gateway.catalog.delete_domain(&closed).await;
             deleted.map_err(error::domain)?;
+            let (name, from) = (&domain.name, closed.value.account);
+            info!(domain = %name, %from, to = %domain.account, "a closed custom domain goes to the account that proved it");
         }
         let created = gateway
             .catalog

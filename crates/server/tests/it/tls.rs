@@ -124,8 +124,8 @@ fn the_command_line_speaks_tls_with_who_is_vouched_for() {
     let run = |args: &[&str]| {
         let mut command = Server::command(VIRGA);
         command
-            .args(args)
             .args(["key", "list"])
+            .args(args)
             .env("VIRGA_DATA", server.data())
             .env("VIRGA_ENDPOINT", format!("https://{}", address(&server)));
         command.output().expect("the binary")
