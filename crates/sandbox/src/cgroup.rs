@@ -274,16 +274,19 @@ impl Slot {
     /// # Errors
     /// The file that could not be opened.
     pub fn attach_files(&self) -> Result<Vec<File>> {
+        let files = self.attach_paths();
+        files.iter().map(|path| open(path, false, true)).collect()
+    }
+
+    /// Where those files are.
+    pub fn attach_paths(&self) -> Vec<PathBuf> {
         // `tasks` moves the writing thread alone, which is all there is, and spares a lock.
         let name = match self.version {
             Version::V1 => "tasks",
             Version::V2 => "cgroup.procs",
         };
-        let files = self
-            .directories
-            .iter()
-            .map(|directory| open(&directory.join(name), false, true));
-        files.collect()
+        let all = self.directories.iter();
+        all.map(|directory| directory.join(name)).collect()
     }
 
     /// Starts the counters anew, for the next instance.

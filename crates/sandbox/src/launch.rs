@@ -5,20 +5,17 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::confined::{self, Confined};
 use crate::walls::Landlock;
-use crate::{Result, RootSpec, Step, cell, root, seccomp, sys};
+use crate::{Result, RootSpec, Step, cell, root, sys};
 
 /// The hidden subcommand that becomes a zygote.
 pub const ZYGOTE: &str = "__zygote";
-/// The hidden subcommand that runs one program in a sandbox.
-pub const RUN: &str = "__run";
 
 /// A program to become: its arguments (the first is its path) and whole environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,47 +33,6 @@ pub struct ZygoteSpec {
     pub root: Option<RootSpec>,
     /// The interpreter with its shim; none where copies of virga's own small program run what they are given.
     pub program: Option<Program>,
-}
-
-/// A program to run to its end in a sandbox, as a tool of the platform that touches the user's files.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// What it sees.
-    pub view: View,
-    /// What to run.
-    pub program: Program,
-    /// Its working directory, inside.
-    pub directory: PathBuf,
-    /// The user and group that it runs as; none where it stays virga's own.
-    pub uid: Option<u32>,
-    /// Size of its `/tmp`, bytes.
-    pub tmp_bytes: u64,
-    /// Largest address space of one of its processes, bytes.
-    pub memory_bytes: u64,
-    /// Largest file that it may write, bytes.
-    pub file_bytes: u64,
-    /// Longest run, seconds; the sandbox ends by `SIGALRM` after it.
-    pub seconds: u32,
-}
-
-/// What a program that runs to its end sees.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum View {
-    /// A root and namespaces of its own, and a network.
-    Own(RootSpec, RunNetwork),
-    /// The host, of whose files it reads those named and its directory.
-    Host(Vec<PathBuf>),
-}
-
-/// The network of a program that runs to its end.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum RunNetwork {
-    /// None.
-    Nothing,
-    /// The host's own, and all that it reaches.
-    Host,
-    /// The namespace behind this path.
-    Namespace(PathBuf),
 }
 
 /// Descriptors of a zygote and of its maker of cells: their sockets.
@@ -152,95 +108,6 @@ pub fn zygote() -> Result<Confined> {
     }
 }
 
-/// Runs one program in a sandbox and ends with its exit code; the specification comes on standard input.
-///
-/// # Errors
-/// The step that failed. Does not return otherwise.
-pub fn run() -> Result<std::convert::Infallible> {
-    // 1. End with virga.
-    sys::die_with_parent().step("follow the parent")?;
-    sys::new_session();
-    // 2. What to run.
-    let mut bytes = Vec::new();
-    io::stdin()
-        .take(SPEC_MAX as u64)
-        .read_to_end(&mut bytes)
-        .step("receive the specification")?;
-    let spec: RunSpec = serde_json::from_slice(&bytes)
-        .map_err(io::Error::other)
-        .step("read the specification")?;
-    let null: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
-    sys::dup_to(null.as_fd(), 0).step("close standard input")?;
-    sys::end_after(spec.seconds);
-    // 3. to 5. Namespaces, a root, and the first process in them.
-    if let View::Own(root, network) = &spec.view {
-        go_inside(&spec, root, network)?;
-    }
-    std::env::set_current_dir(&spec.directory).step("enter the working directory")?;
-    // 6. Limits, then no privilege at all.
-    for (resource, value) in [
-        (libc::RLIMIT_AS, spec.memory_bytes),
-        (libc::RLIMIT_FSIZE, spec.file_bytes),
-        (libc::RLIMIT_NOFILE, 1024),
-        (libc::RLIMIT_NPROC, 256),
-        (libc::RLIMIT_CORE, 0),
-    ] {
-        sys::set_limit(resource, value).step("set a limit")?;
-    }
-    let walls = match &spec.view {
-        View::Own(..) => Landlock::inside(&[Path::new("/tmp"), &spec.directory]),
-        View::Host(readable) => {
-            sys::no_new_privileges().step("no new privileges")?;
-            Landlock::around(readable, &[], &spec.directory)
-        }
-    };
-    let walls = walls.step("landlock")?;
-    let filters = seccomp::compile().step("compile the filter")?;
-    filters.allow_known().step("system call filter")?;
-    filters.refuse().step("system call filter")?;
-    confine(spec.uid, walls)?;
-    sys::reset_signals();
-    Err(become_program(&spec.program))
-}
-
-/// Makes namespaces and a root, and goes on as the first process inside; the one outside waits for its end.
-fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<()> {
-    // 3. Namespaces. The pid namespace holds from the next fork on.
-    let namespaces =
-        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    sys::unshare(namespaces).step("new namespaces")?;
-    match network {
-        RunNetwork::Nothing => {
-            sys::unshare(libc::CLONE_NEWNET).step("new network namespace")?;
-        }
-        RunNetwork::Host => {}
-        RunNetwork::Namespace(path) => {
-            let namespace: OwnedFd = File::open(path).step("open the network")?.into();
-            sys::setns(namespace.as_fd(), libc::CLONE_NEWNET).step("enter the network")?;
-        }
-    }
-    let private = root::enter(root)?;
-    // 4. This process stays outside and waits; when it is killed, the kernel kills the first process of the
-    //    pid namespace and with it every other.
-    match sys::fork().step("fork")? {
-        sys::Fork::Parent(child) => {
-            while let Some((pid, status)) = sys::wait_any().step("wait")? {
-                if pid == child {
-                    sys::exit_now(exit_code(status));
-                }
-            }
-            sys::exit_now(1)
-        }
-        sys::Fork::Child => {
-            sys::die_with_parent().step("follow the parent")?;
-        }
-    }
-    // 5. A private /proc and /tmp, and files that are its own.
-    let user = spec.uid.unwrap_or_default();
-    root::mount_private(user, user, spec.tmp_bytes, 1 << 20)?;
-    root::make_private(&private)
-}
-
 /// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only
 /// what the walls let through can be read or written. Without a user of its own a process had no privilege to begin with.
 pub(crate) fn confine(user: Option<u32>, walls: Landlock) -> Result<()> {
@@ -286,14 +153,5 @@ fn above(fd: &OwnedFd) -> Result<OwnedFd> {
             return Ok(copy);
         }
         kept.push(copy);
-    }
-}
-
-/// A shell's exit code of a wait status.
-fn exit_code(status: i32) -> i32 {
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
     }
 }

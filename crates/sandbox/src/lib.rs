@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows of functions, triggers or HTTP, and bytes that come from a guest are never parsed here.
 
+pub mod beneath;
 mod cell;
 pub mod cgroup;
 pub mod confined;
@@ -21,6 +22,7 @@ mod private;
 pub mod probe;
 mod processors;
 mod root;
+pub mod run;
 mod seccomp;
 mod sys;
 pub mod user;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+use std::time::Instant;
 
 /// Turns a path into what the kernel wants; a NUL inside is an error, never a cut.
 pub(crate) fn cstr(path: impl AsRef<Path>) -> io::Result<CString> {
@@ -314,6 +315,49 @@ pub(crate) fn wait_for_either(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]>
     }
 }
 
+/// The same until some moment; says nothing when that has come.
+pub(crate) fn wait_for_either_until(
+    fds: [BorrowedFd<'_>; 2],
+    until: Instant,
+) -> io::Result<Option<[bool; 2]>> {
+    let mut polls = fds.map(|fd| libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = c_int::try_from(left.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the array lives through the call and its true length is passed.
+        match check(unsafe { libc::poll(polls.as_mut_ptr(), 2, left) }) {
+            Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+            Ok(0) => return Ok(None),
+            other => return other.map(|_| Some(polls.map(|poll| poll.revents != 0))),
+        }
+    }
+}
+
+/// Makes this process the parent of those of its descendants whose own parent has ended.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: takes no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Ends every child of this process, and those that come to it by that.
+pub(crate) fn end_children() {
+    loop {
+        let listed = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        for child in listed.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            // SAFETY: takes no memory. A child's number is not another's before it is waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        match wait_any() {
+            Ok(Some(_)) => {}
+            _ => return,
+        }
+    }
+}
+
 /// Does nothing until it is killed. Children that are left to this process are reaped by the kernel.
 pub(crate) fn wait_for_the_end() -> ! {
     signal_action(libc::SIGCHLD, true);
@@ -327,12 +371,6 @@ pub(crate) fn wait_for_the_end() -> ! {
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
-}
-
-/// Ends this process by `SIGALRM` after so many seconds.
-pub(crate) fn end_after(seconds: u32) {
-    // SAFETY: takes no memory.
-    unsafe { libc::alarm(seconds) };
 }
 
 /// Sets a signal to its default action or to be ignored.

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
+use worker::{BuildSettings, InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Nonces, Operator, Rules};
@@ -656,6 +656,7 @@ fn worker_config(
         blanks: config.blanks,
         renewal: config.renewal,
         limits: config.limits.clone(),
+        builds: builds(config),
         isolation: config.isolation,
     })
 }
@@ -663,6 +664,15 @@ fn worker_config(
 /// How many files this process may have open.
 fn open_files() -> u64 {
     sandbox::raise_open_files(1 << 20).unwrap_or(1024)
+}
+
+/// Builds are not counted among instances, so all of them together have a part of the node's memory that is bounded.
+fn builds(config: &Config) -> BuildSettings {
+    let share = config.node_memory_mb / 4 / config.install_memory_mb;
+    BuildSettings {
+        memory_bytes: config.install_memory_mb << 20,
+        at_once: usize::try_from(share).unwrap_or(1).clamp(1, 16),
+    }
 }
 
 /// As many as this process can hold files for.

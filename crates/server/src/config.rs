@@ -278,6 +278,12 @@ const OPTIONS: &[Opt] = &[
         "Longest installation of a package's dependencies",
     ),
     opt(
+        "install_memory_mb",
+        "MB",
+        "2048",
+        "Memory of a build (installing dependencies, compiling), the files that it writes included; an account has one build at a time, all together take at most a quarter of node_memory_mb, but there is always room for one",
+    ),
+    opt(
         "install_index",
         "URL",
         "",
@@ -542,6 +548,7 @@ pub(crate) struct Config {
     pub(crate) uid_count: u32,
     pub(crate) cgroup: String,
     pub(crate) install_timeout: Duration,
+    pub(crate) install_memory_mb: u64,
     pub(crate) install_index: Option<PackageIndex>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
@@ -791,6 +798,7 @@ impl Told {
             uid_count,
             cgroup: self.cgroup(),
             install_timeout: self.seconds("install_timeout"),
+            install_memory_mb: self.number("install_memory_mb", 128, 1 << 20),
             install_index: self.package_index(),
             install_directories: self.paths("install_directories"),
             install_on_host_network: self

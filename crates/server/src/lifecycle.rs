@@ -39,7 +39,6 @@ struct Shared {
     at_work: Mutex<HashSet<FunctionKey>>,
     /// Trees that were compiled, or are about to be, and for which interpreter.
     compiled: Mutex<HashSet<(Sha256, Runtime)>>,
-    compiling: tokio::sync::Mutex<()>,
 }
 
 impl Lifecycle {
@@ -61,7 +60,6 @@ impl Lifecycle {
             limits,
             at_work: Mutex::default(),
             compiled: Mutex::default(),
-            compiling: tokio::sync::Mutex::default(),
         };
         let lifecycle = Self {
             shared: Arc::new(shared),
@@ -129,7 +127,7 @@ impl Lifecycle {
         }
     }
 
-    /// Compiles the code of a function or of a layer that it holds, once for each tree and interpreter, one after another.
+    /// Compiles the code of a function or of a layer that it holds, once for each tree and interpreter.
     fn compile(&self, function: &Function, tree: &Sha256) {
         let Ok(served) = self.shared.worker.interpreters().serve(function.runtime) else {
             return;
@@ -144,12 +142,11 @@ impl Lifecycle {
             return;
         }
         drop(compiled);
-        let shared = self.shared.clone();
+        let (shared, account) = (self.shared.clone(), function.key.account);
         tokio::spawn(async move {
-            let _turn = shared.compiling.lock().await;
             match shared
                 .worker
-                .precompile(&shared.packages, &tree, &interpreter)
+                .precompile(account, &shared.packages, &tree, &interpreter)
                 .await
             {
                 Ok(files) => debug!(%tree, files, "code was compiled"),
@@ -192,7 +189,15 @@ impl Lifecycle {
         let Some(pending) = stored.value.pending.clone() else {
             return;
         };
-        let result = self.install(&stored.value, &pending).await;
+        let result = tokio::select! {
+            result = self.install(&stored.value, &pending) => result,
+            // Nobody wants it any more: what it has started ends.
+            () = self.superseded(key, &pending) => return,
+        };
+        if result.is_err() && self.shared.worker.is_closing() {
+            // The next start does it.
+            return std::future::pending().await;
+        }
         if let Err(PackageError::Io { .. }) = &result {
             warn!(function = %key.name, error = ?result, "code could not be made ready");
         }
@@ -210,6 +215,25 @@ impl Lifecycle {
                 Err(error) => {
                     warn!(function = %key.name, %error, "a function's state cannot be written; it is tried again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until a function is deleted, or its pending code is another's.
+    async fn superseded(&self, key: &FunctionKey, pending: &PendingCode) {
+        let mut changes = self.shared.catalog.listen();
+        loop {
+            let stored = self.shared.catalog.function(key);
+            if stored.is_none_or(|stored| stored.value.pending.as_ref() != Some(pending)) {
+                return;
+            }
+            loop {
+                match changes.recv().await {
+                    Ok(change) if change.key != *key => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    // virga is stopping.
+                    Err(RecvError::Closed) => std::future::pending().await,
                 }
             }
         }
@@ -237,6 +261,7 @@ impl Lifecycle {
         let installed = shared
             .worker
             .install(
+                function.key.account,
                 &shared.packages,
                 &pending.package,
                 &served.interpreter,

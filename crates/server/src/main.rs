@@ -41,9 +41,10 @@ fn main() -> ExitCode {
             Ok(confined) => worker::runner::run(confined),
             Err(e) => failed(&e),
         },
-        Some(sandbox::launch::RUN) => {
-            let Err(e) = sandbox::launch::run();
-            failed(&e)
+        Some(sandbox::run::RUN) => {
+            let Err(e) = sandbox::run::run();
+            failed(&e);
+            ExitCode::from(sandbox::run::Verdict::Fault as u8)
         }
         _ => cli::run(),
     }

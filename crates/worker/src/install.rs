@@ -1,24 +1,25 @@
 //! Installing what a package's `requirements.txt` asks for, as its publisher wishes, in a sandbox.
 //!
-//! Building a dependency runs code of strangers, so pip gets no more than an instance: a user of its own, a
-//! read-only root, limits, and the network that functions have, unless the operator lends it the host's.
+//! Building a dependency runs code of strangers, so pip gets no more than an instance: a user, control groups and a network
+//! namespace of its own, a read-only root, and the network that functions have, unless the operator lends it the host's.
+//! It works on a copy of the package in a file system of its own, which is taken over when nobody is left in it.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{chown, lchown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use model::Sha256;
-use sandbox::launch::{Program, RunNetwork, RunSpec, View};
-use sandbox::{Bind, Names};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use model::{AccountId, Sha256};
+use sandbox::Names;
+use sandbox::beneath::{Directory, TreeBounds};
+use sandbox::launch::Program;
+use sandbox::run::{RunNetwork, RunSpec, Verdict, View, Work};
 
 use crate::identity::Identity;
-use crate::package::{self, PackageError, PackageStore};
-use crate::{Interpreter, Worker, python, tool};
+use crate::package::{PackageError, PackageStore};
+use crate::tool::{Ended, Lodging, Running};
+use crate::{Interpreter, Worker, python};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
@@ -26,10 +27,10 @@ const CODE: &str = "/var/user";
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Longest wait of pip's for the next bytes, seconds. The whole run is bounded besides.
 const PIP_TIMEOUT: &str = "60";
-/// How often the size of what was installed is looked at.
+/// How often the size of what is installed is looked at, where no file system bounds it.
 const LOOK: Duration = Duration::from_millis(500);
-/// Bytes of pip's output that are kept: its end says what came of it.
-const LOG_KEPT: usize = 16 << 10;
+/// Address space of a process where no control group bounds its memory, bytes.
+const ADDRESS_SPACE: u64 = 4 << 30;
 
 /// How dependencies are installed.
 #[derive(Clone, Debug)]
@@ -55,12 +56,13 @@ pub struct Installed {
 
 impl Worker {
     /// Installs a package's dependencies next to its code. Without a `requirements.txt` there is nothing to do, and
-    /// the tree is the package's own.
+    /// the tree is the package's own. When the future is dropped, everything that it has started ends.
     ///
     /// # Errors
     /// [`PackageError::Refused`] with pip's output when it fails.
     pub async fn install(
         &self,
+        account: AccountId,
         store: &PackageStore,
         package: &Sha256,
         interpreter: &Interpreter,
@@ -74,188 +76,239 @@ impl Worker {
                 log,
             });
         }
-        // It goes back when nothing of it is left: after the tree is another's, or gone.
-        let identity = self
-            .identity(!settings.host_network)
-            .map_err(io::Error::other);
-        let identity = identity.map_err(PackageError::io("take a user"))?;
-        let aside = store.make_aside()?;
-        let result = self
-            .install_into(&aside, &source, &identity, interpreter, settings)
-            .await;
-        let adopted = match result {
-            Ok(log) => blocking({
-                let (store, aside) = (store.clone(), aside.clone());
-                move || {
-                    give_to(&aside, sandbox::user::is_root().then_some(0))
-                        .map_err(PackageError::io("take over the tree"))?;
-                    store.adopt(&aside)
-                }
-            })
-            .await
-            .map(|tree| Installed { tree, log }),
-            Err(e) => Err(e),
+        let _turn = self.turn(account).await.map_err(PackageError::worker)?;
+        let result = Aside::make(store)?;
+        let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
+        let lodging = Lodging::take(self, !settings.host_network).map_err(PackageError::worker)?;
+        let work = Work {
+            inside: host
+                .as_ref()
+                .map_or(CODE.into(), |host| host.path().to_owned()),
+            seed: Some(source),
+            result: result.path().to_owned(),
+            always: false,
+            bounds: self.tree_bounds(),
         };
-        adopted.inspect_err(|_| {
-            let _ = fs::remove_dir_all(&aside);
+        let view = self.install_view(&lodging.identity, interpreter, settings);
+        let program = pip(&work.inside, self.isolated(), interpreter, settings);
+        let spec = RunSpec {
+            // The installation is put together there, and then moved.
+            tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
+            ..self.run_spec(view, program, work, &lodging, settings.timeout)
+        };
+        let ended = self.run_bounded(&spec, lodging, host.as_ref()).await?;
+        let log = self.judge("pip", &spec, ended)?;
+        let adopting = (store.clone(), result);
+        blocking(move || {
+            let (store, result) = adopting;
+            let tree = store.adopt(result.path())?;
+            Ok(Installed { tree, log })
         })
+        .await
     }
 
-    async fn install_into(
+    /// How large a tree may be that a build makes.
+    pub(crate) fn tree_bounds(&self) -> TreeBounds {
+        TreeBounds {
+            bytes: self.limits().unpacked_bytes,
+            inodes: self.limits().unpacked_entries,
+        }
+    }
+
+    /// What is the same for all tools.
+    pub(crate) fn run_spec(
         &self,
-        aside: &Path,
-        source: &Path,
+        view: View,
+        program: Program,
+        work: Work,
+        lodging: &Lodging,
+        timeout: Duration,
+    ) -> RunSpec {
+        let limits = self.limits();
+        let tmp_bytes = u64::from(limits.tmp_mb) << 20;
+        RunSpec {
+            virga: std::process::id(),
+            view,
+            program,
+            uid: self.own_user(&lodging.identity),
+            work,
+            cgroups: lodging.cgroups(),
+            tmp_bytes,
+            tmp_inodes: limits.unpacked_entries,
+            address_bytes: (!self.isolated()).then_some(ADDRESS_SPACE),
+            open_files: limits.open_files.into(),
+            processes: limits.pids.into(),
+            seconds: u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX).max(1),
+        }
+    }
+
+    /// Runs a tool to its end. Where it writes in a directory of the host's, it is ended when that grows over its bounds.
+    async fn run_bounded(
+        &self,
+        spec: &RunSpec,
+        lodging: Lodging,
+        host: Option<&Aside>,
+    ) -> Result<Ended, PackageError> {
+        let running = Running::start(self, spec, lodging).await;
+        let running = running.map_err(PackageError::io("start a build"))?;
+        let too_large = async {
+            match host {
+                Some(host) => grown(host.path().to_owned(), spec.work.bounds).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = running.wait() => ended.map_err(PackageError::io("run a build")),
+            refused = too_large => Err(refused),
+        }
+    }
+
+    /// What came of a tool: its output, or why it failed.
+    pub(crate) fn judge(
+        &self,
+        tool: &str,
+        spec: &RunSpec,
+        ended: Ended,
+    ) -> Result<String, PackageError> {
+        let log = &ended.log;
+        if ended.status.success() {
+            return Ok(ended.log);
+        }
+        let limits = self.limits();
+        let why = match ended.verdict() {
+            Some(Verdict::Timeout) => {
+                format!("{tool} ran for over {} s, which is the limit", spec.seconds)
+            }
+            Some(Verdict::Refused) => "with its dependencies the package is not allowed".to_owned(),
+            Some(Verdict::Fault) => {
+                return Err(PackageError::Io {
+                    step: "run a build",
+                    source: io::Error::other(ended.log),
+                });
+            }
+            None if ended.out_of_memory => format!(
+                "{tool} ran out of memory; a build may have {} MB, the files that it writes included",
+                self.builds().memory_bytes >> 20
+            ),
+            None if log.contains("No space left on device") => format!(
+                "{tool} failed; with its dependencies the package may have {} MB in {} files, directories and links",
+                limits.unpacked_bytes >> 20,
+                limits.unpacked_entries
+            ),
+            None if log.contains("No module named pip") => format!(
+                "{tool} failed ({}); this interpreter has no pip: install it on the host (apt install python3-pip)",
+                ended.status
+            ),
+            None => format!("{tool} failed ({})", ended.status),
+        };
+        Err(PackageError::Refused(format!("{why}\n{log}")))
+    }
+
+    fn install_view(
+        &self,
         identity: &Identity,
         interpreter: &Interpreter,
         settings: &InstallSettings,
-    ) -> Result<String, PackageError> {
-        let owner = self.own_user(identity);
-        blocking({
-            let (from, to) = (source.to_owned(), aside.to_owned());
-            move || {
-                let copied = package::copy(&from, &to).and_then(|()| give_to(&to, owner));
-                copied.map_err(PackageError::io("copy the package"))
-            }
-        })
-        .await?;
-        let user = self.own_user(identity);
+    ) -> View {
+        let read: Vec<&Path> = settings.directories.iter().map(PathBuf::as_path).collect();
+        if !self.isolated() {
+            // pip tells an index what it runs on, and fails where it cannot read it.
+            let system = ["/etc/debian_version", "/etc/os-release"].map(Path::new);
+            return View::Host(self.readable(&[interpreter], &[&read[..], &system].concat()));
+        }
         let (network, names) = match (identity.network(), settings.host_network) {
             (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
-        let mut spec = self.run_spec(aside, user, interpreter, settings);
-        if let View::Own(root, its) = &mut spec.view {
-            (root.names, *its) = (names, network);
-        }
-        let limit = self.limits().unpacked_bytes;
-        run_pip(self.virga(), &spec, aside, limit).await
-    }
-
-    fn run_spec(
-        &self,
-        aside: &Path,
-        user: Option<u32>,
-        interpreter: &Interpreter,
-        settings: &InstallSettings,
-    ) -> RunSpec {
-        let read: Vec<&Path> = settings.directories.iter().map(PathBuf::as_path).collect();
-        let (code, tmp, view) = if self.isolated() {
-            let mut binds = vec![Bind {
-                source: aside.to_owned(),
-                target: CODE.into(),
-                writable: true,
-            }];
-            binds.extend(read.iter().map(|path| python::read_only(path, path)));
-            let root = python::root(&[interpreter], self.root_directory(), binds, Names::Nowhere);
-            let view = View::Own(root, RunNetwork::Nothing);
-            (CODE.to_owned(), "/tmp".to_owned(), view)
-        } else {
-            let own = aside.to_string_lossy().into_owned();
-            let view = View::Host(self.readable(&[interpreter], &read));
-            (own.clone(), own, view)
-        };
-        let list = format!("{code}/requirements.txt");
-        let program = interpreter.program.to_string_lossy();
-        let mut args = vec![
-            program.as_ref(),
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            "--no-warn-script-location",
-            "--progress-bar",
-            "off",
-            "--timeout",
-            PIP_TIMEOUT,
-            "--target",
-            &code,
-            "--upgrade",
-            "-r",
-            &list,
-        ];
-        if Path::new(AUTHORITIES).exists() {
-            args.extend(["--cert", AUTHORITIES]);
-        }
-        if let Some(index) = &settings.index {
-            args.extend(["--index-url", index]);
-        }
-        let directories: Vec<_> = settings
-            .directories
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
-        for directory in &directories {
-            args.extend(["--find-links", directory]);
-        }
-        // Nothing of virga's own environment: what the operator has told pip there may be a secret.
-        let env = [
-            "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
-            format!("HOME={tmp}"),
-            "LANG=C.UTF-8".to_owned(),
-            format!("TMPDIR={tmp}"),
-            // No file is read for pip's settings, either.
-            "PIP_CONFIG_FILE=/dev/null".to_owned(),
-        ];
-        RunSpec {
-            view,
-            program: Program {
-                args: args.into_iter().map(str::to_owned).collect(),
-                env: env.to_vec(),
-            },
-            directory: code.into(),
-            uid: user,
-            tmp_bytes: u64::from(self.limits().tmp_mb) << 20,
-            memory_bytes: 4 << 30,
-            file_bytes: self.limits().unpacked_bytes,
-            seconds: u32::try_from(settings.timeout.as_secs())
-                .unwrap_or(u32::MAX)
-                .max(1),
-        }
+        let binds = read.iter().map(|path| python::read_only(path, path));
+        let directory = self.root_directory();
+        let root = python::root(&[interpreter], directory, binds.collect(), names);
+        View::Own(root, network)
     }
 }
 
-/// Runs pip to its end and gives its output. Ends it when the tree grows over the limit.
-async fn run_pip(
-    virga: &Path,
-    spec: &RunSpec,
-    tree: &Path,
-    limit: u64,
-) -> Result<String, PackageError> {
-    let mut child = tool::start(virga, spec, Stdio::piped)
-        .await
-        .map_err(PackageError::io("run pip"))?;
-    let (output, errors) = (child.stdout.take(), child.stderr.take());
-    let reading = async { tokio::join!(end_of(output), end_of(errors)) };
-    tokio::pin!(reading);
-    let (output, errors) = loop {
-        tokio::select! {
-            texts = &mut reading => break texts,
-            () = tokio::time::sleep(LOOK) => {
-                let path = tree.to_owned();
-                let size = blocking(move || package::size(&path).map_err(PackageError::io("measure a tree"))).await?;
-                if size.bytes > limit {
-                    let message = format!("with its dependencies the package is over {} MB, which is the limit", limit >> 20);
-                    return Err(PackageError::Refused(message));
-                }
-            }
-        }
-    };
-    let status = child.wait().await.map_err(PackageError::io("run pip"))?;
-    let log = [output, errors].concat();
-    if status.success() {
-        return Ok(log);
+/// The command that installs, in a directory.
+fn pip(
+    code: &Path,
+    isolated: bool,
+    interpreter: &Interpreter,
+    settings: &InstallSettings,
+) -> Program {
+    let code = code.to_string_lossy();
+    let tmp = if isolated { "/tmp" } else { &*code };
+    let list = format!("{code}/requirements.txt");
+    let program = interpreter.program.to_string_lossy();
+    let mut args = vec![
+        program.as_ref(),
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--no-cache-dir",
+        // Virga compiles what is published.
+        "--no-compile",
+        "--disable-pip-version-check",
+        "--no-warn-script-location",
+        "--progress-bar",
+        "off",
+        "--timeout",
+        PIP_TIMEOUT,
+        "--target",
+        &code,
+        "--upgrade",
+        "-r",
+        &list,
+    ];
+    if Path::new(AUTHORITIES).exists() {
+        args.extend(["--cert", AUTHORITIES]);
     }
-    let hint = if errors_of_missing_pip(&log) {
-        "; this interpreter has no pip: install it on the host (apt install python3-pip)"
-    } else {
-        ""
-    };
-    Err(PackageError::Refused(format!(
-        "pip failed ({status}){hint}\n{log}"
-    )))
+    if let Some(index) = &settings.index {
+        args.extend(["--index-url", index]);
+    }
+    let directories = settings.directories.iter();
+    let directories: Vec<_> = directories.map(|path| path.to_string_lossy()).collect();
+    for directory in &directories {
+        args.extend(["--find-links", directory]);
+    }
+    // Nothing of virga's own environment: what the operator has told pip there may be a secret.
+    let env = [
+        "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
+        format!("HOME={tmp}"),
+        "LANG=C.UTF-8".to_owned(),
+        format!("TMPDIR={tmp}"),
+        // No file is read for pip's settings, either.
+        "PIP_CONFIG_FILE=/dev/null".to_owned(),
+        // A tree with some of it compiled is taken to be compiled.
+        "PYTHONDONTWRITEBYTECODE=1".to_owned(),
+    ];
+    Program {
+        args: args.into_iter().map(str::to_owned).collect(),
+        env: env.to_vec(),
+    }
+}
+
+/// Returns once a directory has grown over its bounds.
+async fn grown(directory: PathBuf, bounds: TreeBounds) -> PackageError {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let path = directory.clone();
+        let measured = blocking(move || {
+            let opened = Directory::open(&path).map_err(PackageError::io("measure a tree"))?;
+            opened.measure(bounds).map_err(PackageError::tree)
+        });
+        match measured.await {
+            Ok(size) if size.bytes <= bounds.bytes && size.inodes <= bounds.inodes => {}
+            Ok(_) => {
+                return PackageError::Refused(format!(
+                    "with its dependencies the package is too large; up to {} MB in {} files, directories and links are allowed",
+                    bounds.bytes >> 20,
+                    bounds.inodes
+                ));
+            }
+            Err(e) => return e,
+        }
+    }
 }
 
 /// A path by which a child of virga can open what virga holds open.
@@ -263,33 +316,31 @@ fn reachable(namespace: &OwnedFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into()
 }
 
-fn errors_of_missing_pip(log: &str) -> bool {
-    log.contains("No module named pip")
+/// A directory in which something is put together; it is gone with this, unless it was moved by then.
+#[derive(Debug)]
+pub(crate) struct Aside(PathBuf);
+
+impl Aside {
+    pub(crate) fn make(store: &PackageStore) -> Result<Self, PackageError> {
+        store.make_aside().map(Self)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
-/// The end of what comes, as text.
-async fn end_of(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    if let Some(mut stream) = stream {
-        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-            kept.extend_from_slice(&buffer[..length]);
-            if kept.len() > 2 * LOG_KEPT {
-                kept.drain(..kept.len() - LOG_KEPT);
-            }
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        let remove = move || {
+            let _ = fs::remove_dir_all(path);
+        };
+        // Without a runtime the next start clears it away.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(remove);
         }
     }
-    let from = kept.len().saturating_sub(LOG_KEPT);
-    String::from_utf8_lossy(&kept[from..]).into_owned()
-}
-
-/// Makes a tree a user's; without one it stays virga's own.
-fn give_to(root: &Path, user: Option<u32>) -> std::io::Result<()> {
-    chown(root, user, user)?;
-    for path in package::walk(root)? {
-        lchown(root.join(path), user, user)?;
-    }
-    Ok(())
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -298,7 +349,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(run).await.unwrap_or_else(|e| {
         Err(PackageError::Io {
             step: "wait for the disk",
-            source: std::io::Error::other(e),
+            source: io::Error::other(e),
         })
     })
 }

@@ -22,6 +22,7 @@ mod python;
 pub mod runner;
 mod spec;
 mod tool;
+mod turns;
 mod web;
 mod worker;
 
@@ -32,6 +33,7 @@ pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore, TreeSize};
 pub use spec::{Credentials, InstanceSpec, Place};
+pub use turns::BuildSettings;
 pub use web::{BoxError, Outgoing, Streamed};
 pub use worker::{Config, Worker};
 

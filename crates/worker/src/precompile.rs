@@ -4,34 +4,38 @@
 //! network, which sees the tree read-only and writes elsewhere. What it wrote is moved into the tree file by file,
 //! each whole; a start that comes before that compiles for itself.
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
+use std::time::Duration;
 
-use model::Sha256;
-use sandbox::launch::{Program, RunNetwork, RunSpec, View};
-use sandbox::{Bind, Names};
+use model::{AccountId, Sha256};
+use sandbox::Names;
+use sandbox::beneath::{Directory, TreeBounds};
+use sandbox::launch::Program;
+use sandbox::run::{RunNetwork, Verdict, View, Work};
 
-use crate::install::blocking;
+use crate::install::{Aside, blocking};
 use crate::package::{self, PackageError, PackageStore};
-use crate::{Interpreter, Worker, python, tool};
+use crate::tool::{Lodging, Running};
+use crate::{Interpreter, Worker, python};
 
 /// Where the code and what is compiled of it show inside.
 const CODE: &str = "/var/user";
-const COMPILED: &str = "/var/compiled";
+const COMPILED: &str = "/home/qcloud";
 /// The first version that can be told where to write.
 const OLDEST: (u8, u8) = (3, 8);
-const SECONDS: u32 = 120;
+const LONGEST: Duration = Duration::from_secs(120);
 
 impl Worker {
-    /// Compiles a tree for an interpreter. Says how many files were compiled; what does not compile is left out.
+    /// Compiles a tree for an interpreter. Says how many files were compiled; what does not compile is left out. When
+    /// the future is dropped, everything that it has started ends.
     ///
     /// # Errors
     /// The disk's, or the sandbox's.
     pub async fn precompile(
         &self,
+        account: AccountId,
         store: &PackageStore,
         tree: &Sha256,
         interpreter: &Interpreter,
@@ -42,114 +46,80 @@ impl Worker {
         if (major, minor) < OLDEST {
             return Ok(0);
         }
-        let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));
+        let tree = store.tree(tree);
+        let (path, tag) = (tree.clone(), format!(".cpython-{major}{minor}.pyc"));
         let done =
             blocking(move || has_compiled(&path, &tag).map_err(PackageError::io("read a tree")))
                 .await?;
         if done {
             return Ok(0);
         }
-        let identity = self.identity(false).map_err(io::Error::other);
-        let identity = identity.map_err(PackageError::io("take a user"))?;
-        let aside = store.make_aside();
-        let compiled = match &aside {
-            Ok(aside) => {
-                let user = self.own_user(&identity);
-                self.compile(store.tree(tree), aside, user, interpreter)
-                    .await
-            }
-            Err(e) => Err(PackageError::Refused(e.to_string())),
+        let _turn = self.turn(account).await.map_err(PackageError::worker)?;
+        let result = Aside::make(store)?;
+        let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
+        let lodging = Lodging::take(self, false).map_err(PackageError::worker)?;
+        let bounds = TreeBounds {
+            // A directory for each of the code's, and one for each file, at most.
+            inodes: self.tree_bounds().inodes * 2,
+            ..self.tree_bounds()
         };
-        if let Ok(aside) = aside {
-            let _ = fs::remove_dir_all(aside);
-        }
-        compiled
-    }
-
-    async fn compile(
-        &self,
-        tree: PathBuf,
-        aside: &Path,
-        user: Option<u32>,
-        interpreter: &Interpreter,
-    ) -> Result<usize, PackageError> {
-        chown(aside, user, user).map_err(PackageError::io("prepare a directory"))?;
-        let (spec, from) = self.compile_spec(&tree, aside, user, interpreter);
-        // Files that do not compile make it fail, and are no fault.
-        let run = async {
-            tool::start(self.virga(), &spec, Stdio::null)
-                .await?
-                .wait()
-                .await
+        let work = Work {
+            inside: host
+                .as_ref()
+                .map_or(COMPILED.into(), |host| host.path().to_owned()),
+            seed: None,
+            result: result.path().to_owned(),
+            // Files that do not compile make it fail, and are no fault.
+            always: true,
+            bounds,
         };
-        run.await.map_err(PackageError::io("compile a package"))?;
-        let limit = self.limits().unpacked_bytes;
-        blocking(move || {
-            take_over(&from, &tree, limit).map_err(PackageError::io("take over compiled files"))
-        })
-        .await
-    }
-
-    fn compile_spec(
-        &self,
-        tree: &Path,
-        aside: &Path,
-        user: Option<u32>,
-        interpreter: &Interpreter,
-    ) -> (RunSpec, PathBuf) {
-        let (code, compiled, view) = if self.isolated() {
-            let binds = vec![
-                python::read_only(tree, Path::new(CODE)),
-                Bind {
-                    source: aside.to_owned(),
-                    target: COMPILED.into(),
-                    writable: true,
-                },
-            ];
-            let root = python::root(&[interpreter], self.root_directory(), binds, Names::Nowhere);
-            let view = View::Own(root, RunNetwork::Nothing);
-            (Path::new(CODE), Path::new(COMPILED), view)
+        let (code, view) = if self.isolated() {
+            let code = python::read_only(&tree, Path::new(CODE));
+            let directory = self.root_directory();
+            let root = python::root(&[interpreter], directory, vec![code], Names::Nowhere);
+            (Path::new(CODE), View::Own(root, RunNetwork::Nothing))
         } else {
-            (
-                tree,
-                aside,
-                View::Host(self.readable(&[interpreter], &[tree])),
-            )
+            let read = self.readable(&[interpreter], &[&tree]);
+            (tree.as_path(), View::Host(read))
         };
         // Below where it writes, the compiler makes the path of the code anew.
-        let from = aside.join(code.strip_prefix("/").unwrap_or(code));
-        let (program, code) = (
-            interpreter.program.to_string_lossy(),
-            code.to_string_lossy(),
-        );
-        let prefix = format!("pycache_prefix={}", compiled.display());
-        let args = [
-            &*program,
-            "-I",
-            "-S",
-            "-X",
-            &prefix,
-            "-m",
-            "compileall",
-            "-q",
-            "--invalidation-mode",
-            "unchecked-hash",
-            &code,
-        ];
-        let spec = RunSpec {
-            view,
-            program: Program {
-                args: args.map(str::to_owned).to_vec(),
-                env: vec!["LANG=C.UTF-8".into()],
-            },
-            directory: compiled.into(),
-            uid: user,
-            tmp_bytes: 16 << 20,
-            memory_bytes: 4 << 30,
-            file_bytes: 64 << 20,
-            seconds: SECONDS,
-        };
-        (spec, from)
+        let from = code.strip_prefix("/").unwrap_or(code).to_owned();
+        let program = compiler(interpreter, code, &work.inside);
+        let spec = self.run_spec(view, program, work, &lodging, LONGEST);
+        let running = Running::start(self, &spec, lodging).await;
+        let running = running.map_err(PackageError::io("compile a package"))?;
+        let ended = running.wait().await;
+        let ended = ended.map_err(PackageError::io("compile a package"))?;
+        if let Some(Verdict::Fault) = ended.verdict() {
+            return Err(PackageError::Io {
+                step: "compile a package",
+                source: io::Error::other(ended.log),
+            });
+        }
+        blocking(move || take_over(result.path(), &from, &tree, bounds)).await
+    }
+}
+
+fn compiler(interpreter: &Interpreter, code: &Path, compiled: &Path) -> Program {
+    let program = interpreter.program.to_string_lossy();
+    let prefix = format!("pycache_prefix={}", compiled.display());
+    let code = code.to_string_lossy();
+    let args = [
+        &*program,
+        "-I",
+        "-S",
+        "-X",
+        &prefix,
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        &code,
+    ];
+    Program {
+        args: args.map(str::to_owned).to_vec(),
+        env: vec!["LANG=C.UTF-8".into()],
     }
 }
 
@@ -161,36 +131,96 @@ fn has_compiled(tree: &Path, tag: &str) -> io::Result<bool> {
         .any(|path| path.to_string_lossy().ends_with(tag)))
 }
 
-/// Moves compiled files to where the interpreter looks for them. A stranger's program has named them.
-fn take_over(from: &Path, tree: &Path, limit: u64) -> io::Result<usize> {
-    if !from.is_dir() || package::size(from)?.bytes > limit {
+/// Moves compiled files to where the interpreter looks for them. A stranger's program has named them, and a stranger has
+/// made the tree's links: no link is followed on either side.
+fn take_over(
+    result: &Path,
+    from: &Path,
+    tree: &Path,
+    bounds: TreeBounds,
+) -> Result<usize, PackageError> {
+    let take = PackageError::io("take over compiled files");
+    let opened = Directory::open(result).and_then(|result| result.below(from));
+    let (Ok(from), Ok(tree)) = (opened, Directory::open(tree)) else {
+        // Nothing was compiled, or the tree is gone.
         return Ok(0);
-    }
+    };
+    let files = from.files(bounds).map_err(PackageError::tree)?;
+    let compiled = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "pyc"));
     let mut taken = 0;
-    for path in package::walk(from)? {
-        let (source, name) = (from.join(&path), path.file_name());
-        let is_file = fs::symlink_metadata(&source).is_ok_and(|kind| kind.is_file());
-        let is_compiled = path.extension().is_some_and(|end| end == "pyc");
-        let (Some(parent), Some(name)) = (path.parent(), name) else {
-            continue;
-        };
-        let directory = tree.join(parent);
-        let cache = directory.join("__pycache__");
-        let ours = |path: &Path| fs::symlink_metadata(path).is_ok_and(|kind| kind.is_dir());
-        if !is_file || !is_compiled || !ours(&directory) || cache.join(name).exists() {
-            continue;
+    for path in compiled {
+        match take_one(&from, &tree, path) {
+            Ok(()) => taken += 1,
+            // One that is there already, or whose place is none of the tree's own directories.
+            Err(e) if !is_disk(&e) => {}
+            Err(e) => return Err(take(e)),
         }
-        if !cache.exists() {
-            fs::create_dir(&cache)?;
-        }
-        if !ours(&cache) {
-            continue;
-        }
-        let owner = sandbox::user::is_root().then_some(0);
-        chown(&source, owner, owner)?;
-        fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
-        fs::rename(&source, cache.join(name))?;
-        taken += 1;
     }
     Ok(taken)
+}
+
+fn take_one(from: &Directory, tree: &Directory, path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let directory = tree.below(parent)?;
+    let cache = directory.make(OsStr::new("__pycache__"))?;
+    from.below(parent)?.move_file(name, &cache)
+}
+
+/// Whether an error is the disk's own.
+fn is_disk(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn compiled_files_are_put_nowhere_but_into_the_trees_own_directories() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let at = |path: &str| outer.path().join(path);
+        for path in [
+            "tree/pkg",
+            "tree/twice/__pycache__",
+            "outside",
+            "result/var/user/pkg",
+        ] {
+            fs::create_dir_all(at(path)).expect("made");
+        }
+        symlink(at("outside"), at("tree/link")).expect("made");
+        symlink("../outside", at("tree/pkg/up")).expect("made");
+        fs::create_dir(at("tree/linked-cache")).expect("made");
+        symlink(at("outside"), at("tree/linked-cache/__pycache__")).expect("made");
+        fs::write(at("tree/twice/__pycache__/m.cpython-311.pyc"), "first").expect("written");
+        for name in ["pkg", "pkg/up", "link", "twice", "linked-cache", "nowhere"] {
+            let directory = at("result/var/user").join(name);
+            fs::create_dir_all(&directory).expect("made");
+            fs::write(directory.join("m.cpython-311.pyc"), "compiled").expect("written");
+            fs::write(directory.join("m.txt"), "something else").expect("written");
+        }
+        let bounds = TreeBounds {
+            bytes: 1 << 20,
+            inodes: 100,
+        };
+        let taken = take_over(&at("result"), Path::new("var/user"), &at("tree"), bounds);
+        assert_eq!(taken.expect("taken"), 1);
+        let placed = at("tree/pkg/__pycache__/m.cpython-311.pyc");
+        assert_eq!(fs::read_to_string(placed).expect("read"), "compiled");
+        let kept = at("tree/twice/__pycache__/m.cpython-311.pyc");
+        assert_eq!(fs::read_to_string(kept).expect("read"), "first");
+        assert_eq!(fs::read_dir(at("outside")).expect("listed").count(), 0);
+        assert!(!at("tree/nowhere").exists());
+    }
 }

@@ -33,11 +33,20 @@ pub(crate) struct Home {
     pub(crate) network: Option<Network>,
     /// Set when everything is being removed.
     pub(crate) closed: AtomicBool,
+    /// The same, for those that wait for it.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 impl Home {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is being removed.
+    pub(crate) async fn closing(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender is this home's own.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 

@@ -1,30 +1,223 @@
-//! Starting a tool of the platform in a sandbox of its own: pip, or the compiler.
+//! Running a tool of the platform in a sandbox of its own: pip, or the compiler.
+//!
+//! A tool is limited like an instance: a user, a network namespace and control groups of its own. It ends whole with its
+//! [`Running`], however that goes: at its end, its time limit, when nobody wants it any more, and with virga.
 
 use std::io;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use sandbox::launch::{self, RunSpec};
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use sandbox::cgroup::{Limits, Slot};
+use sandbox::run::{self, RunSpec, Verdict};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tracing::warn;
 
-/// Starts it with no environment but its own; it ends when the handle is dropped.
-pub(crate) async fn start(
-    virga: &Path,
-    spec: &RunSpec,
-    output: fn() -> Stdio,
-) -> io::Result<Child> {
-    let mut child = Command::new(virga)
-        .arg(launch::RUN)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(output())
-        .stderr(output())
-        .kill_on_drop(true)
-        .spawn()?;
-    let text = serde_json::to_vec(spec).map_err(io::Error::other)?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(&text).await?;
+use crate::identity::Identity;
+use crate::process::Home;
+use crate::{Error, Worker};
+
+/// Bytes of a tool's output that are kept: its end says what came of it.
+const LOG_KEPT: usize = 16 << 10;
+/// How long the kernel may take to end what was killed.
+const LINGER: Duration = Duration::from_secs(10);
+/// Pause between two looks at a control group that is being emptied.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a tool runs as and in, before it runs.
+#[derive(Debug)]
+pub(crate) struct Lodging {
+    pub(crate) identity: Identity,
+    slot: Option<Slot>,
+    home: Arc<Home>,
+}
+
+/// A tool that runs, or has run.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// It runs for as long as this is open.
+    input: Option<ChildStdin>,
+    /// None once it has ended.
+    lodging: Option<Lodging>,
+}
+
+/// How a tool ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// The end of its output.
+    pub(crate) log: String,
+    pub(crate) out_of_memory: bool,
+}
+
+impl Ended {
+    /// What the supervisor says beside the tool's own exit code.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        Verdict::of(self.status.code())
     }
-    Ok(child)
+}
+
+impl Lodging {
+    /// Takes a user, a network where one is wanted, and control groups with the limits of a build.
+    pub(crate) fn take(worker: &Worker, network: bool) -> Result<Self, Error> {
+        let home = worker.home().clone();
+        let identity = worker.identity(network)?;
+        let mut slot = home.tree.as_ref().map(|tree| tree.acquire()).transpose()?;
+        if let Some(slot) = &mut slot {
+            slot.begin();
+            slot.set(&Limits {
+                memory_bytes: worker.builds().memory_bytes,
+                pids: worker.limits().pids,
+                // A small function's: requests go before it.
+                cpu_weight: 125,
+                cpu_milli: 1000,
+            })?;
+        }
+        Ok(Self {
+            identity,
+            slot,
+            home,
+        })
+    }
+
+    /// The files by which it enters its control groups.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        self.slot
+            .as_ref()
+            .map(Slot::attach_paths)
+            .unwrap_or_default()
+    }
+
+    fn out_of_memory(&self) -> bool {
+        self.slot.as_ref().is_some_and(Slot::out_of_memory)
+    }
+
+    /// Gives all of it back once nothing runs in it.
+    async fn give_back(mut self) {
+        let empty = async {
+            while self
+                .slot
+                .as_ref()
+                .is_some_and(|slot| slot.processes().is_ok_and(|left| !left.is_empty()))
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(LINGER, empty).await.is_err() {
+            warn!("a build's processes do not end; its user and control groups are not used again");
+            // Never another's.
+            self.identity.into_user();
+            return;
+        }
+        if let (Some(slot), Some(tree)) = (self.slot.take(), &self.home.tree) {
+            tree.release(slot);
+        }
+    }
+}
+
+impl Running {
+    /// Starts a tool with no environment but its own.
+    pub(crate) async fn start(
+        worker: &Worker,
+        spec: &RunSpec,
+        lodging: Lodging,
+    ) -> io::Result<Self> {
+        let mut child = Command::new(worker.virga())
+            .arg(run::RUN)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Without namespaces around it, it needs its supervisor to be ended whole.
+            .kill_on_drop(worker.isolated())
+            .spawn()?;
+        let input = child.stdin.take();
+        let mut running = Self {
+            child,
+            input,
+            lodging: Some(lodging),
+        };
+        let mut line = serde_json::to_vec(spec).map_err(io::Error::other)?;
+        line.push(b'\n');
+        if let Some(input) = &mut running.input {
+            input.write_all(&line).await?;
+        }
+        Ok(running)
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(mut self) -> io::Result<Ended> {
+        let (output, errors) = (self.child.stdout.take(), self.child.stderr.take());
+        let closing = self.lodging.as_ref().map(|lodging| lodging.home.clone());
+        let closing = async {
+            match &closing {
+                Some(home) => home.closing().await,
+                None => std::future::pending().await,
+            }
+        };
+        let reading = async { tokio::join!(end_of(output), end_of(errors)) };
+        let ended = async {
+            let (output, errors) = reading.await;
+            (self.child.wait().await, output + &errors)
+        };
+        let (status, log) = tokio::select! {
+            ended = ended => ended,
+            () = closing => {
+                drop(self);
+                // Nobody is to take this for a failure: it begins again with the next start.
+                return std::future::pending().await;
+            }
+        };
+        let status = status?;
+        let Some(lodging) = self.lodging.take() else {
+            return Err(io::Error::other("it has ended before"));
+        };
+        let out_of_memory = lodging.out_of_memory();
+        lodging.give_back().await;
+        Ok(Ended {
+            status,
+            log,
+            out_of_memory,
+        })
+    }
+}
+
+impl Drop for Running {
+    /// Ends it, and gives back what it had when all of it has ended.
+    fn drop(&mut self) {
+        let Some(lodging) = self.lodging.take() else {
+            return;
+        };
+        // Closing its input tells its supervisor to end it, whatever stands around it.
+        drop(self.input.take());
+        if lodging.slot.is_some()
+            && let Err(error) = self.child.start_kill()
+        {
+            warn!(%error, "cannot end a build");
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(lodging.give_back())),
+            // Nothing of it may be used again: what it ran may not have ended yet.
+            Err(_) => drop(lodging.identity.into_user()),
+        }
+    }
+}
+
+/// The end of what comes, as text.
+async fn end_of(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = vec![0; 4096];
+    if let Some(mut stream) = stream {
+        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+            kept.extend_from_slice(&buffer[..length]);
+            if kept.len() > 2 * LOG_KEPT {
+                kept.drain(..kept.len() - LOG_KEPT);
+            }
+        }
+    }
+    let from = kept.len().saturating_sub(LOG_KEPT);
+    String::from_utf8_lossy(&kept[from..]).into_owned()
 }

@@ -11,12 +11,14 @@ use sandbox::cgroup::Tree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
 use sandbox::{Isolation, Names};
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::process::{Home, Users};
+use crate::turns::{BuildSettings, Turn, Turns};
 use crate::{
     Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
 };
@@ -42,6 +44,8 @@ pub struct Config {
     pub renewal: Renewal,
     /// Bounds of every instance.
     pub limits: model::Limits,
+    /// Bounds of builds: installing dependencies, and compiling.
+    pub builds: BuildSettings,
     /// What stands around every instance.
     pub isolation: Isolation,
 }
@@ -51,6 +55,7 @@ pub struct Config {
 pub struct Worker {
     config: Config,
     home: Arc<Home>,
+    turns: Turns,
     identities: Arc<Identities>,
     nurseries: Mutex<HashMap<(AccountId, Kin), Arc<Nursery>>>,
 }
@@ -94,11 +99,13 @@ impl Worker {
             users,
             network,
             closed: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
         });
         let identities = Identities::start(home.clone());
         Ok(Self {
             identities: Arc::new(identities.map_err(Error::io("start a thread for networks"))?),
             home,
+            turns: Turns::new(config.builds.at_once),
             config,
             nurseries: Mutex::default(),
         })
@@ -158,6 +165,7 @@ impl Worker {
     /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
     pub fn close(&self) {
         self.home.closed.store(true, Ordering::Relaxed);
+        self.home.stopping.send_replace(true);
         self.nurseries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -173,6 +181,24 @@ impl Worker {
         if let Err(error) = remove_rooms(&self.config.directory) {
             warn!(%error, "temporary files of instances are left behind");
         }
+    }
+
+    /// Waits for a turn to build something of an account's.
+    pub(crate) async fn turn(&self, account: AccountId) -> Result<Turn, Error> {
+        self.turns.take(account).await
+    }
+
+    /// Whether it is ending, and whatever fails may fail for that.
+    pub fn is_closing(&self) -> bool {
+        self.home.is_closed()
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    pub(crate) fn builds(&self) -> &BuildSettings {
+        &self.config.builds
     }
 
     /// What a tool runs as.

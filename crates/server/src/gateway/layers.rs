@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Layer, LayerName, LayerRef, LayerVersion, Runtime, Sha256};
+use model::{AccountId, Layer, LayerName, LayerRef, LayerVersion, Runtime, Sha256};
 use scf::action::{
     DeleteLayerVersion, GetLayerVersion, ListLayerVersions, ListLayers, PublishLayerVersion,
 };
@@ -35,7 +35,12 @@ impl Serve for PublishLayerVersion {
         }
         check_runtimes(&request.compatible_runtimes)?;
         let taken = code::take(gateway, caller, request.content).await?;
-        compile_ahead(gateway, &taken.package, &request.compatible_runtimes);
+        compile_ahead(
+            gateway,
+            caller.account,
+            &taken.package,
+            &request.compatible_runtimes,
+        );
         let version = LayerVersion {
             runtimes: request.compatible_runtimes,
             description,
@@ -150,7 +155,7 @@ impl Serve for DeleteLayerVersion {
 
 /// Compiles a layer for the interpreters that will read it, behind the answer. Those that lie in a tree of several are
 /// put there with what was compiled by then.
-fn compile_ahead(gateway: &Gateway, package: &Sha256, runtimes: &[String]) {
+fn compile_ahead(gateway: &Gateway, account: AccountId, package: &Sha256, runtimes: &[String]) {
     let served = runtimes.iter().filter_map(|name| {
         let runtime = Runtime::parse(name).ok()?;
         let served = gateway.worker.interpreters().serve(runtime).ok()?;
@@ -165,7 +170,8 @@ fn compile_ahead(gateway: &Gateway, package: &Sha256, runtimes: &[String]) {
     );
     tokio::spawn(async move {
         for interpreter in served.values() {
-            if let Err(error) = worker.precompile(&packages, &package, interpreter).await {
+            let compiled = worker.precompile(account, &packages, &package, interpreter);
+            if let Err(error) = compiled.await {
                 warn!(%package, %error, "a layer could not be compiled ahead; each start compiles it");
             }
         }

@@ -5,6 +5,7 @@ mod access;
 mod actions;
 mod apigw;
 mod bounds;
+mod builds;
 mod cli;
 mod concurrency;
 mod config;

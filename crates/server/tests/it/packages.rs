@@ -212,7 +212,7 @@ fn dependencies_are_installed_when_asked_for() {
 }
 
 /// The smallest thing that pip can build.
-const BACKEND: &str = r#"
+pub(crate) const BACKEND: &str = r#"
 import os, zipfile
 def build_wheel(directory, config_settings=None, metadata_directory=None):
     name = "dependency-1.0-py3-none-any.whl"

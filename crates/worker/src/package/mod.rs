@@ -11,7 +11,7 @@ mod unpack;
 
 pub use store::PackageStore;
 pub use tree::TreeSize;
-pub(crate) use tree::{copy, size, walk};
+pub(crate) use tree::walk;
 
 use thiserror::Error;
 
@@ -36,6 +36,18 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    /// The sandbox's fault.
+    pub(crate) fn worker(error: crate::Error) -> Self {
+        Self::io("prepare a build")(std::io::Error::other(error))
+    }
+
+    pub(crate) fn tree(error: sandbox::beneath::TreeError) -> Self {
+        match error {
+            sandbox::beneath::TreeError::Refused(why) => Self::Refused(why),
+            other => Self::io("read a tree")(std::io::Error::other(other)),
+        }
+    }
+
     pub(crate) fn io(step: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { step, source }
     }

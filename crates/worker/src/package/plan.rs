@@ -8,18 +8,15 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 
 use model::Limits;
+use sandbox::beneath::{DEPTH_MAX, PATH_MAX};
 use zip::read::ZipFileEntry;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipReadOptions};
 
 use super::PackageError;
 
-/// Longest path of an entry, and longest target of a link, bytes.
-const PATH_MAX: usize = 1024;
 /// Longest part of a path, bytes. Source: Linux's NAME_MAX.
 const NAME_MAX: usize = 255;
-/// Parts of a path.
-const DEPTH_MAX: usize = 100;
 /// Links of a package: their targets are in memory together.
 const LINKS_MAX: usize = 20_000;
 /// Links that one path may lead through. Source: path_resolution(7).

@@ -70,22 +70,6 @@ pub(crate) fn size(root: &Path) -> io::Result<TreeSize> {
     Ok(sum)
 }
 
-/// Copies a tree into an empty directory; links stay links.
-pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for path in walk(from)? {
-        let (source, target) = (from.join(&path), to.join(&path));
-        let kind = fs::symlink_metadata(&source)?;
-        if kind.is_symlink() {
-            symlink(fs::read_link(&source)?, target)?;
-        } else if kind.is_dir() {
-            fs::create_dir(target)?;
-        } else {
-            fs::copy(source, target)?;
-        }
-    }
-    Ok(())
-}
-
 /// Lays a tree over another. Files are linked, not copied: none of either is ever written again.
 pub(crate) fn overlay(from: &Path, to: &Path) -> io::Result<()> {
     for path in walk(from)? {

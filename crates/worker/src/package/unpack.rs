@@ -255,7 +255,9 @@ mod tests {
 
     /// What lies in a directory, at any depth.
     fn made(directory: &Path) -> u64 {
-        super::super::size(directory).expect("measured").inodes
+        super::super::tree::size(directory)
+            .expect("measured")
+            .inodes
     }
 
     #[test]
@@ -484,7 +486,7 @@ mod tests {
             let into = outer.path().join("into");
             fs::create_dir(&into).expect("made");
             let _ = unpack(Cursor::new(bytes), &into, &limits);
-            let size = super::super::size(&into).expect("measured");
+            let size = super::super::tree::size(&into).expect("measured");
             assert!(size.inodes <= 12 && size.bytes <= 10_000, "{size:?}");
             assert_eq!(fs::read_dir(outer.path()).expect("listed").count(), 1);
         }
