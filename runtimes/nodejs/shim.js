@@ -139,6 +139,10 @@ function run(id, text) {
     if (context.callbackWaitsForEmptyEventLoop) mine.waiting = finish;
     else finish();
   };
+  // As the oldest handlers answer.
+  context.done = callback;
+  context.succeed = (value) => callback(null, value);
+  context.fail = (error) => callback(error === null || error === undefined ? new Error('failed') : error);
   requests.unref();
   try {
     const event = JSON.parse(text);
@@ -148,8 +152,8 @@ function run(id, text) {
         (value) => current === mine && !mine.waiting && answer(OK, value),
         (error) => current === mine && fail(error),
       );
-    } else if (handler.length < 3) {
-      // It takes no callback, so what it returns is its answer.
+    } else if (handler.length < 2 || (handler.length < 3 && returned !== undefined)) {
+      // It takes no callback, so what it returns is its answer; one that returns nothing may answer by its context.
       answer(OK, returned);
     }
   } catch (error) {

@@ -39,6 +39,17 @@ pub(crate) fn format_us(time: u64) -> String {
     format!("{}.{us:06}", format(ms as Timestamp))
 }
 
+/// The same as RFC 3339 has it, to the nanosecond and with the zone.
+pub(crate) fn format_rfc3339(time_us: u64) -> String {
+    match jiff::Timestamp::from_microsecond(i64::try_from(time_us).unwrap_or(i64::MAX)) {
+        Ok(time) => time
+            .to_zoned_datetime(zone())
+            .strftime("%Y-%m-%dT%H:%M:%S.%9f%:z")
+            .to_string(),
+        Err(_) => String::new(),
+    }
+}
+
 /// Reads a time as the API writes it.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let civil = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
@@ -76,6 +87,8 @@ mod tests {
         assert_eq!(format(0), "1970-01-01 08:00:00");
         assert_eq!(parse("1970-01-01 08:00:01"), Some(1000));
         assert_eq!(format_us(1_002_003), "1970-01-01 08:00:01.002003");
+        let precise = format_rfc3339(1_000_002_003_004);
+        assert_eq!(precise, "1970-01-12T21:46:42.003004000+08:00");
         let zone = |hours| TimeZone::fixed(Offset::constant(hours));
         let noon = "2026-11-30 12:00:00";
         assert_eq!(shown_in(noon, zone(0)), "2026-11-30 04:00:00 +00:00");

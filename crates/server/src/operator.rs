@@ -48,6 +48,7 @@ actions! {
     ListAccounts(Empty) -> Accounts,
     ListKeys(OfAccount) -> Keys,
     ListRoles(OfAccount) -> Roles,
+    ListRuntimes(Empty) -> Runtimes,
     PutRole(PutRoleRequest) -> RoleInfo,
     UpdateKey(UpdateKeyRequest) -> KeyInfo,
 }
@@ -154,6 +155,10 @@ wire! {
     }
     struct Roles {
         roles: Vec<RoleInfo>,
+    }
+    struct Runtimes {
+        /// As `CreateFunction` takes them, the oldest of each language first.
+        runtimes: Vec<String>,
     }
     struct AssumeRoleRequest {
         account: Option<String>,

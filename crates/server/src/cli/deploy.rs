@@ -17,6 +17,7 @@ use super::deployments::Deployments;
 use super::functions::get;
 use super::output::Output;
 use super::pack::{Packed, pack, real_path};
+use crate::operator::ListRuntimes;
 
 /// Versions of Python 3 that a server is asked for.
 const OLDEST: u8 = 6;
@@ -315,9 +316,28 @@ fn wait_until_ready(
     }
 }
 
-/// The newest Python that the server serves. The API has no list of them, but says of a request without code whether its
-/// runtime is the trouble.
+/// The newest Python that the server serves.
 fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
+    match client.call::<ListRuntimes>(&t::Empty {}) {
+        Ok(served) => newest_python(&served.runtimes).ok_or_else(no_python),
+        // The list is for root keys; SCF's own API has none.
+        Err(_) => probe_runtimes(client, name),
+    }
+}
+
+/// The greatest version of Python 3 in a list of runtimes.
+fn newest_python(runtimes: &[String]) -> Option<String> {
+    let minor = |name: &&String| name.strip_prefix("Python3.")?.parse::<u32>().ok();
+    let pythons = runtimes.iter().filter(|name| minor(name).is_some());
+    pythons.max_by_key(minor).cloned()
+}
+
+fn no_python() -> Failure {
+    Failure::Usage("the server has no Python; install one there (virga doctor)".into())
+}
+
+/// The same for a key without the right to ask: the API says of a request without code whether its runtime is the trouble.
+fn probe_runtimes(client: &Client, name: &str) -> Result<String, Failure> {
     for minor in (OLDEST..=NEWEST).rev() {
         let runtime = format!("Python3.{minor}");
         let probe = t::CreateFunctionRequest {
@@ -333,9 +353,7 @@ fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
             Ok(_) => return Ok(runtime),
         }
     }
-    Err(Failure::Usage(
-        "the server has no Python; install one there (virga doctor)".into(),
-    ))
+    Err(no_python())
 }
 
 /// The function's name where none is given: the directory's or the file's, whole.
@@ -398,6 +416,17 @@ fn environment(pairs: &[String]) -> Result<Option<t::Environment>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_python_is_the_one_of_the_greatest_version() {
+        let newest = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            newest_python(&names)
+        };
+        let names = ["Python3.9", "Python3.11", "Python2.7", "Nodejs20.20"];
+        assert_eq!(newest(&names).as_deref(), Some("Python3.11"));
+        assert_eq!(newest(&["Nodejs20.20"]), None);
+    }
 
     #[test]
     fn a_name_that_is_not_allowed_is_answered_with_one_that_is() {

@@ -27,6 +27,7 @@ macro_rules! each_operation {
             ListEvents,
             ListKeys,
             ListRoles,
+            ListRuntimes,
             ListUsage,
             PurgeEvents,
             PutRole,
@@ -46,6 +47,19 @@ pub(super) fn probed() -> Vec<super::probe::Probed> {
         };
     }
     each_operation!(probed)
+}
+
+impl Serve for wire::ListRuntimes {
+    async fn serve(
+        gateway: &Gateway,
+        _: Caller<'_>,
+        _: scf::types::Empty,
+    ) -> Result<wire::Runtimes, Error> {
+        let all = gateway.worker.interpreters().all();
+        Ok(wire::Runtimes {
+            runtimes: all.map(|one| one.runtime.to_string()).collect(),
+        })
+    }
 }
 
 impl Gateway {

@@ -41,6 +41,21 @@ const BUCKET_REQUESTS: &str = "virga_bucket_requests_total";
 const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
 const BUCKET_BYTES: &str = "virga_bucket_store_bytes";
 
+/// Counters without labels, which are there from the start.
+const COUNTED: &[&str] = &[
+    COLD_STARTS,
+    EVENTS_ABORTED,
+    EVENTS_ACCEPTED,
+    EVENTS_DEAD_LETTERED,
+    EVENTS_DELIVERED,
+    EVENTS_FAILED,
+    EVENTS_LOOPED,
+    EVENTS_REFUSED,
+    EVENTS_RETRIED,
+    RECORDS_DROPPED,
+    TIMERS_MISSED,
+];
+
 /// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
 const BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.025, 0.05, 0.1,
@@ -174,6 +189,10 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
         "Time from a request's head to its answer's, by method"
     );
     describe_gauge!(BUCKET_BYTES, "Size of all objects and their index");
+    // What has not happened yet is 0: a rate over a series that is missing is missing, too.
+    for name in COUNTED {
+        counter!(*name).absolute(0);
+    }
     let metrics = Metrics {
         succeeded: counter!(INVOCATIONS, "status" => status_label(200)),
         duration: histogram!(DURATION),

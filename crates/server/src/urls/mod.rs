@@ -146,7 +146,9 @@ impl Urls {
 
     /// Where a request leads; `None` when neither its host nor its path is a function's.
     fn find(&self, request: &Request) -> Option<Result<Target, Refused>> {
-        let host = request.headers().get(HOST)?.to_str().ok()?;
+        // HTTP/1.0 needs no host, and a path may lead to a function by itself.
+        let host = request.headers().get(HOST);
+        let host = host.map_or(Some(""), |host| host.to_str().ok())?;
         let (host, path) = (host_name(host), request.uri().path());
         let of_service = |id: &str, account: Option<&str>, path: &str| {
             self.of_service(id, account, path, request.method(), request.headers())

@@ -26,7 +26,15 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
     let hello = directory.path().join("hello");
     let path = hello.to_str().expect("a path");
     assert_eq!(parsed(&server.cli(&["new", path]))["Files"][0], "index.py");
+    assert_eq!(
+        server.client().metric("virga_events_failed_total"),
+        Some(0.0)
+    );
     assert_eq!(parsed(&server.cli(&["deploy", path]))["Status"], "Active");
+    // The newest runtime is asked for, and not guessed.
+    let page = server.client().get("/metrics").body;
+    let page = String::from_utf8_lossy(&page).into_owned();
+    assert!(!page.contains("InvalidParameterValue.Runtime"), "{page}");
     let invoked = parsed(&server.cli(&["invoke", "hello", "{\"name\": \"rain\"}"]));
     assert!(
         invoked["RetMsg"]

@@ -80,19 +80,32 @@ fn what_a_function_fails_at_goes_to_another_function() {
     let letter = &got[0];
     assert_eq!(
         (&letter["RequestId"], &letter["ErrorCode"]),
-        (&json!(id), &json!(430))
+        (&json!(id), &json!(-1))
     );
     let message = letter["ErrorMessage"].as_str().expect("text");
-    assert!(message.contains("ValueError: on purpose"), "{message}");
+    assert!(
+        message.starts_with("Traceback") && message.contains("ValueError: on purpose"),
+        "{message}"
+    );
     let body = &letter["Body"];
     let context: Value =
         serde_json::from_str(body["ClientContext"].as_str().expect("text")).expect("JSON");
     assert_eq!(context, json!({"a": "\u{4f60}"}));
-    let expected = json!({"FunctionName": "fails", "Namespace": "default", "RequestId": id, "RetryNum": 2, "InvocationType": "Event",
-        "RequestSource": "API", "Qualifier": "$DEFAULT", "Ttl": 21_600, "AppId": 1_250_000_000});
+    let expected = json!({"FunctionName": "fails", "Namespace": "default", "RequestId": id, "RetryNum": 2, "InvocationType": "RequestResponse", "LogType": "",
+        "RequestSource": "API", "Qualifier": "$DEFAULT", "Ttl": 0, "AppId": 1_250_000_000});
     for (name, value) in expected.as_object().expect("an object") {
         assert_eq!(&body[name], value, "{name}");
     }
+    let invoked = body["TimeStampForInvoker"].as_str().expect("text");
+    assert!(
+        invoked.len() == 13 && invoked.bytes().all(|digit| digit.is_ascii_digit()),
+        "{invoked}"
+    );
+    let pushed = body["PushTime"].as_str().expect("text");
+    assert!(
+        pushed.len() == "2020-10-10T09:22:00.061824591+08:00".len() && pushed.ends_with("+08:00"),
+        "{pushed}"
+    );
     comes_to(&client, "virga_events_dead_lettered_total", 1.0);
 }
 

@@ -556,3 +556,24 @@ fn data_is_no_module_whatever_it_is_called() {
         assert_eq!(done["RetMsg"], "[false, true]", "{done}");
     }
 }
+
+#[test]
+fn a_node_handler_may_answer_by_its_context() {
+    let server = server();
+    let client = server.client();
+    let code = r#"exports.main_handler = (e, context) => {
+        if (e === 'now') context.succeed('now');
+        if (e === 'late') setTimeout(() => context.done(null, 'late'), 20);
+        if (e === 'fails') context.fail(new Error('on purpose'));
+        if (e === 'done') context.done(new Error('on purpose'));
+        if (e === 'value') return 'value';
+    }"#;
+    node_function(&client, "old", "index.js", code);
+    for event in ["now", "late", "value"] {
+        assert_eq!(client.answer("old", &json!(event)), event);
+    }
+    for event in ["fails", "done"] {
+        assert_eq!(failing(&client, "old", event)["statusCode"], 430, "{event}");
+    }
+    assert_eq!(client.answer("old", &json!("nothing")), json!(null));
+}

@@ -713,3 +713,23 @@ def main_handler(event, context):
         );
     }
 }
+
+#[test]
+fn a_path_that_names_a_function_needs_no_host() {
+    let server = server();
+    let client = server.client();
+    client.create(
+        "plain",
+        "def main_handler(e, c):\n    return e['path']\n",
+        json!({}),
+    );
+    let (id, _) = url(&client, "plain", &json!({"AuthType": "NONE"}));
+    let mut socket = TcpStream::connect(client.host()).expect("a server");
+    write!(socket, "GET /url/{id}/a HTTP/1.0\r\n\r\n").expect("sent");
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).expect("a reply");
+    assert!(
+        reply.starts_with("HTTP/1.0 200") && reply.ends_with("\"/a\""),
+        "{reply}"
+    );
+}

@@ -172,36 +172,53 @@ impl Runner {
         }
     }
 
-    /// The message that SCF documents.
+    /// The message that SCF documents. Source: its page "Dead Letter Queue", whose sample has these very values.
     fn letter(&self, account: AccountId, kept: &Kept) -> Value {
         let uin = self.shared.settings.access.uin(account);
         let milliseconds = kept.accepted.0 / 1000;
-        let config = self.shared.catalog.function(&kept.function);
-        let config = config.and_then(|stored| stored.value.events);
-        let ttl = config.map_or(self.shared.settings.limits.msg_ttl_max_s, |config| {
-            config.ttl_s
-        });
+        let (code, message) = error_of(kept);
         json!({
             "RequestId": kept.request.to_string(),
-            "ErrorCode": kept.status.unwrap_or_default(),
-            "ErrorMessage": kept.message,
+            "ErrorCode": code,
+            "ErrorMessage": message,
             "Body": {
                 "AppId": account.0,
                 "Uin": uin,
                 "SubAccountUin": uin,
-                "RequestSource": kept.source.as_str(),
+                "RequestSource": source_of(kept.source),
                 "FunctionName": kept.function.name.to_string(),
                 "Namespace": kept.function.namespace.to_string(),
                 "Qualifier": kept.qualifier.to_string(),
-                "InvocationType": "Event",
+                "InvocationType": "RequestResponse",
                 "ClientContext": String::from_utf8_lossy(&kept.event),
-                "LogType": "None",
-                "TimeStampForInvoker": milliseconds,
+                "LogType": "",
+                "TimeStampForInvoker": milliseconds.to_string(),
                 "RequestId": kept.request.to_string(),
-                "PushTime": clock::format(milliseconds as i64),
+                "PushTime": clock::format_rfc3339(kept.accepted.0),
                 "RetryNum": kept.failures.user,
-                "Ttl": ttl,
+                "Ttl": 0,
             },
         })
+    }
+}
+
+/// A letter's code and message: -1 and the stack for an exception of the function's, else the status and what went wrong.
+fn error_of(kept: &Kept) -> (i32, String) {
+    let status = kept.status.unwrap_or_default();
+    let exception = status == StatusCode::UserCodeException.as_u16();
+    let code = if exception { -1 } else { i32::from(status) };
+    let text = kept.message.clone().unwrap_or_default();
+    let document: Value = serde_json::from_str(&text).unwrap_or_default();
+    let part = |name: &str| document[name].as_str().map(str::to_owned);
+    let message = part("stackTrace").or_else(|| part("errorMessage"));
+    (code, message.unwrap_or(text))
+}
+
+/// Where an event came from, in a letter's words.
+fn source_of(source: Source) -> &'static str {
+    match source {
+        Source::Timer => "TRIGGER_TIMER",
+        Source::Cos => "TRIGGER_COS",
+        Source::Api | Source::DeadLetter => source.as_str(),
     }
 }
