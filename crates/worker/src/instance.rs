@@ -30,6 +30,8 @@ use crate::{Credentials, Error, InstanceSpec};
 
 /// How long an instance that seems to be ending by itself may take to do so.
 const END_GRACE: Duration = Duration::from_millis(50);
+/// The same for one that the kernel has ended for its memory, on a busy machine.
+const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
 /// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
 const BRISK: Duration = Duration::from_millis(100);
@@ -308,8 +310,14 @@ impl Instance {
 
     /// Why a web function's server gave no reply, or not all of it.
     pub async fn why_broken(&self) -> Option<Failure> {
-        // Its end is on its way where that is the reason.
-        let ended = tokio::time::timeout(END_GRACE, self.process.wait()).await;
+        // Its end is on its way where that is the reason, and certainly where the kernel has ended it.
+        let killed = self.process.with_slot(|slot| slot.out_of_memory());
+        let grace = if killed == Some(true) {
+            KILL_GRACE
+        } else {
+            END_GRACE
+        };
+        let ended = tokio::time::timeout(grace, self.process.wait()).await;
         ended.is_ok().then_some(())?;
         Some(self.lost(Kind::Answer).await.into_failure())
     }

@@ -2,7 +2,9 @@
 //!
 //! A request holds its place on the instance until the last byte of its reply has gone, or its caller has.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use worker::{BoxError, Failure, InstanceSpec, Outgoing, Streamed};
 
 use super::{Finished, Ready, Report};
 use crate::driver::Assigned;
+use crate::traffic::Connection;
 
 impl Ready {
     /// What runs the request.
@@ -111,6 +114,11 @@ impl Running {
         self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
     }
 
+    /// Its reply is not one that may be passed on.
+    pub(crate) fn refuse(&mut self, why: &str) -> Finished {
+        self.fail(&Failure::new(StatusCode::UserCodeException, why))
+    }
+
     fn fail(&mut self, failure: &Failure) -> Finished {
         // With its server an instance ends, and with it all that it serves.
         if matches!(
@@ -168,46 +176,72 @@ impl Drop for Running {
 
 /// The body of a reply, while the request runs.
 pub(crate) struct Passing {
-    body: Streamed,
-    running: Option<Running>,
+    held: Arc<Held>,
     deadline: Pin<Box<Sleep>>,
     /// What it may be, 0 for anything, and what it was so far.
     limit: u64,
     passed: u64,
 }
 
+/// A reply that passes, until its time is over.
+struct Reply {
+    body: Streamed,
+    /// None once it has ended.
+    running: Option<Running>,
+    /// Its caller's connection.
+    to: Option<Arc<Connection>>,
+}
+
+type Held = Mutex<Option<Reply>>;
+
 impl Passing {
-    pub(crate) fn new(body: Streamed, running: Running, limit: u64) -> Self {
-        let deadline = Box::pin(tokio::time::sleep_until(running.deadline.into()));
+    pub(crate) fn new(
+        body: Streamed,
+        running: Running,
+        limit: u64,
+        to: Option<Arc<Connection>>,
+        overdue: &Arc<Overdue>,
+    ) -> Self {
+        let deadline = running.deadline;
+        let unfinished = !body.is_end_stream();
+        let running = Some(running);
+        let held = Arc::new(Mutex::new(Some(Reply { body, running, to })));
+        if unfinished {
+            // Nobody asks for the rest of a body whose caller does not read.
+            overdue.watch(deadline, &held);
+        }
         Self {
-            body,
-            running: Some(running),
-            deadline,
+            held,
+            deadline: Box::pin(tokio::time::sleep_until(deadline.into())),
             limit,
             passed: 0,
         }
     }
+}
 
-    fn succeed(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.succeed();
-        }
+fn held(held: &Held) -> MutexGuard<'_, Option<Reply>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn succeed(running: &mut Option<Running>) {
+    if let Some(mut running) = running.take() {
+        running.succeed();
     }
+}
 
-    /// The server broke off. Why is known a moment later.
-    fn break_off(&mut self) {
-        let Some(mut running) = self.running.take() else {
-            return;
+/// The server broke off. Why is known a moment later.
+fn break_off(running: &mut Option<Running>) {
+    let Some(mut running) = running.take() else {
+        return;
+    };
+    tokio::spawn(async move {
+        let why = running.assigned.instance().why_broken().await;
+        let usual = || {
+            let message = "the function's server broke its reply off";
+            Failure::new(StatusCode::UserCodeException, message)
         };
-        tokio::spawn(async move {
-            let why = running.assigned.instance().why_broken().await;
-            let usual = || {
-                let message = "the function's server broke its reply off";
-                Failure::new(StatusCode::UserCodeException, message)
-            };
-            running.fail(&why.unwrap_or_else(usual));
-        });
-    }
+        running.fail(&why.unwrap_or_else(usual));
+    });
 }
 
 impl Body for Passing {
@@ -218,51 +252,146 @@ impl Body for Passing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let this = &mut *self;
+        let mut held = held(&this.held);
+        let Some(Reply { body, running, .. }) = &mut *held else {
+            return Poll::Ready(Some(Err(LATE.into())));
+        };
+        match Pin::new(body).poll_frame(cx) {
             Poll::Ready(None) => {
-                self.succeed();
+                succeed(running);
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(e))) => {
-                self.break_off();
+                break_off(running);
                 Poll::Ready(Some(Err(e.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
-                self.passed += frame.data_ref().map_or(0, Bytes::len) as u64;
-                if self.limit == 0 || self.passed <= self.limit {
+                this.passed += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if this.limit == 0 || this.passed <= this.limit {
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                if let Some(mut running) = self.running.take() {
-                    running.too_long(REPLY, self.limit);
+                if let Some(mut running) = running.take() {
+                    running.too_long(REPLY, this.limit);
                 }
                 Poll::Ready(Some(Err("the reply is longer than it may be".into())))
             }
             Poll::Pending => {
-                if self.deadline.as_mut().poll(cx).is_pending() {
+                if this.deadline.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                if let Some(mut running) = self.running.take() {
+                if let Some(mut running) = running.take() {
                     running.time_out();
                 }
-                Poll::Ready(Some(Err("the function ran over its timeout".into())))
+                *held = None;
+                Poll::Ready(Some(Err(LATE.into())))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        held(&self.held)
+            .as_ref()
+            .is_some_and(|reply| reply.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        held(&self.held)
+            .as_ref()
+            .map_or_else(SizeHint::default, |reply| reply.body.size_hint())
     }
 }
+
+const LATE: &str = "the function ran over its timeout";
 
 impl Drop for Passing {
     fn drop(&mut self) {
         // Whoever has all of a body does not ask for its end.
-        if self.body.is_end_stream() {
-            self.succeed();
+        if let Some(Reply { body, running, .. }) = &mut *held(&self.held)
+            && body.is_end_stream()
+        {
+            succeed(running);
+        }
+    }
+}
+
+/// Ends replies whose time is over though nobody asks for more of them: a caller who does not read holds neither its instance nor
+/// what the function's server has written.
+#[derive(Default)]
+pub(crate) struct Overdue {
+    watched: Mutex<Watched>,
+}
+
+#[derive(Default)]
+struct Watched {
+    next: u64,
+    /// By deadline; the number tells those of one moment apart.
+    replies: BTreeMap<(Instant, u64), Weak<Held>>,
+    /// Whether a task looks at them.
+    looked_at: bool,
+}
+
+/// How often replies are looked at, and how long before nobody does where there are none.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 60;
+
+impl Overdue {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Must be called within a tokio runtime.
+    fn watch(self: &Arc<Self>, deadline: Instant, held: &Arc<Held>) {
+        let mut watched = self.watched();
+        let number = watched.next;
+        watched.next += 1;
+        watched
+            .replies
+            .insert((deadline, number), Arc::downgrade(held));
+        if !std::mem::replace(&mut watched.looked_at, true) {
+            tokio::spawn(self.clone().look());
+        }
+    }
+
+    async fn look(self: Arc<Self>) {
+        let mut empty = 0;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.end_what_is_late();
+            let mut watched = self.watched();
+            empty = if watched.replies.is_empty() {
+                empty + 1
+            } else {
+                0
+            };
+            if empty == LOOKS {
+                watched.looked_at = false;
+                return;
+            }
+        }
+    }
+
+    fn end_what_is_late(&self) {
+        let now = Instant::now();
+        let late = {
+            let mut watched = self.watched();
+            // Most have ended long before; they are not kept until they would be late.
+            watched.replies.retain(|_, held| held.strong_count() > 0);
+            let later = watched.replies.split_off(&(now, u64::MAX));
+            std::mem::replace(&mut watched.replies, later)
+        };
+        for reply in late.into_values().filter_map(|reply| reply.upgrade()) {
+            let taken = held(&reply).take();
+            if let Some(Reply { body, running, to }) = taken {
+                // With it goes the connection to its server, which hears of it so.
+                drop(body);
+                if let Some(mut running) = running {
+                    running.time_out();
+                }
+                if let Some(to) = to {
+                    to.be_late();
+                }
+            }
         }
     }
 }

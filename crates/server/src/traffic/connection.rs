@@ -27,6 +27,8 @@ pub(crate) enum Closing {
     Slow(Slow),
     /// It gives way to others.
     Shed,
+    /// The time of the function whose reply it reads is over.
+    Late,
 }
 
 impl Closing {
@@ -39,6 +41,7 @@ impl Closing {
             Self::Slow(Slow::Body) => "slow body",
             Self::Slow(Slow::Reader) => "slow reader",
             Self::Shed => "shed",
+            Self::Late => "late",
         }
     }
 }
@@ -267,16 +270,27 @@ impl Connection {
         self.id
     }
 
+    /// Ends the connection, since the time of the function whose reply it reads is over.
+    pub(crate) fn be_late(&self) {
+        self.shared.close(self, Closing::Late);
+    }
+
     /// Has the connection end.
     pub(super) fn close(&self) {
         self.closing.store(true, Relaxed);
-        self.close.notify_one();
+        self.close.notify_waiters();
     }
 
-    /// Waits until the connection is to end.
+    /// Waits until the connection is to end. Several may.
     pub(crate) async fn closed(&self) {
-        while !self.closing.load(Relaxed) {
-            self.close.notified().await;
+        loop {
+            let mut told = std::pin::pin!(self.close.notified());
+            // From here on it is told, whatever comes before it waits.
+            told.as_mut().enable();
+            if self.closing.load(Relaxed) {
+                return;
+            }
+            told.await;
         }
     }
 

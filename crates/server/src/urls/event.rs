@@ -197,14 +197,38 @@ struct Headers<'a> {
     added: &'a [(&'static str, Cow<'a, str>)],
 }
 
+/// What the platform tells a function of its request begins with this; no caller says any of it.
+const OWN: &str = "x-scf-";
+
+/// Whether a caller's header is one that only the platform sets, or can be read as one.
+pub(super) fn is_own(name: &str) -> bool {
+    name.get(..OWN.len())
+        .is_some_and(|start| is_read_as(start, OWN))
+}
+
+/// Whether two headers are one to what reads them by CGI's names of them: there the case and whatever is no letter and no digit
+/// make no difference, so that `X_Scf_Name` is `X-Scf-Name`.
+fn is_read_as(name: &str, other: &str) -> bool {
+    let plain = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    };
+    name.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
 /// The caller's address.
 pub(super) const REMOTE: &str = "x-scf-remote-addr";
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let ours =
-            |name: &HeaderName| name == REMOTE || self.added.iter().any(|(added, _)| name == added);
+        let ours = |name: &HeaderName| {
+            is_own(name.as_str())
+                || self
+                    .added
+                    .iter()
+                    .any(|(added, _)| is_read_as(name.as_str(), added))
+        };
         for name in self.seen.keys().filter(|name| !ours(name)) {
             let between = if name == "cookie" { "; " } else { ", " };
             let mut values = self.seen.get_all(name).iter();

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use catalog::Catalog;
@@ -40,6 +40,7 @@ pub(crate) use self::front::{Front, Way};
 use crate::access::{Access, Carriage};
 use crate::clock;
 use crate::hosts::ApiHosts;
+use crate::invoke::web::Overdue;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
 use crate::ownership::Ownership;
@@ -69,6 +70,7 @@ pub(crate) struct Urls {
     ingest: Ingest,
     lineage: Lineage,
     access: Access,
+    overdue: Arc<Overdue>,
 }
 
 /// Where a request leads.
@@ -141,6 +143,7 @@ impl Urls {
             ingest,
             lineage: access.lineage().clone(),
             access,
+            overdue: Arc::default(),
         }
     }
 
@@ -351,6 +354,16 @@ impl Urls {
     ) -> Result<Response, Refused> {
         let stored = self.catalog.function(&target.function);
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
+            if parts.method == Method::CONNECT {
+                // It asks for a way through, not for a reply.
+                let message = "a function is no proxy: CONNECT is not passed on".to_owned();
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                return Err(Refused::new(
+                    status,
+                    Outcome::InvalidParameterValue,
+                    message,
+                ));
+            }
             if !target.is_signed_whole() {
                 self.authenticate(target, way, parts, &Whole::Small(Bytes::new()))?;
                 let (body, over) = self.passed(parts, body)?;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, UPGRADE};
+use axum::http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use axum::response::Response;
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
@@ -16,14 +18,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use worker::{InstanceSpec, Outgoing};
 
-use super::event::REMOTE;
+use super::event::{self, REMOTE};
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
 use crate::traffic::Peer;
 
-/// What virga tells a web function of its request; no caller says any of it.
-const OWN: &str = "x-scf-";
 /// Bytes that are carried at a time.
 const BUFFER: usize = 16 << 10;
 
@@ -57,9 +57,10 @@ impl Urls {
             }
         };
         let silence = ready.spec().silence.unwrap_or(SILENCE);
-        let upgrade = upgrade_of(parts);
+        let upgrade = Upgrade::of(parts);
         let region = self.region.clone();
-        let request = request(id, ready.spec(), &region, target, parts, body)?;
+        let asked = upgrade.as_ref();
+        let request = request(id, ready.spec(), &region, target, parts, asked, body)?;
         let (mut reply, mut running) = match ready.pass(request, over).await {
             Ok(passed) => passed,
             Err(finished) => return Ok(self.failed(target, id, finished)),
@@ -69,13 +70,24 @@ impl Urls {
             let finished = running.too_long("the reply's headers are", limit);
             return Ok(self.failed(target, id, finished));
         }
-        if reply.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(client) = upgrade
-        {
+        let connection = parts.extensions.get::<Peer>();
+        let connection = connection.map(|peer| peer.connection.clone());
+        if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let switched = reply.headers().get(UPGRADE).cloned();
+            let Some((client, protocol)) =
+                upgrade.zip(switched).filter(|(asked, to)| asked.is_for(to))
+            else {
+                let message = "the function's server switched to a protocol that was not asked for";
+                let finished = running.refuse(message);
+                return Ok(self.failed(target, id, finished));
+            };
             let server = hyper::upgrade::on(&mut reply);
-            let (head, _) = reply.into_parts();
-            let connection = parts.extensions.get::<Peer>();
-            let connection = connection.map(|peer| peer.connection.clone());
+            let (mut head, _) = reply.into_parts();
+            remove_hops(&mut head.headers);
+            head.headers.remove(CONTENT_LENGTH);
+            head.headers.insert(UPGRADE, protocol);
+            head.headers
+                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
             tokio::spawn(async move {
                 let closed = async {
                     match connection {
@@ -84,7 +96,7 @@ impl Urls {
                     }
                 };
                 tokio::select! {
-                    () = relay(client, server, silence, running) => {}
+                    () = relay(client.client, server, silence, running) => {}
                     // Its reader is too slow, or it gives way to others.
                     () = closed => {}
                 }
@@ -92,16 +104,41 @@ impl Urls {
             return Ok(Response::from_parts(head, Body::empty()));
         }
         let (mut head, body) = reply.into_parts();
+        if !is_framed_as_read(&head.headers) {
+            let message = "the function's server sent its reply in a coding other than chunked";
+            let finished = running.refuse(message);
+            return Ok(self.failed(target, id, finished));
+        }
         let limit = self.limits.web_response_bytes;
         if limit != 0 && body.size_hint().lower() > limit {
             let finished = running.too_long(REPLY, limit);
             return Ok(self.failed(target, id, finished));
         }
+        set_length(&mut head.headers, head.status, &parts.method);
         remove_hops(&mut head.headers);
-        Ok(Response::from_parts(
-            head,
-            Body::new(Passing::new(body, running, limit)),
-        ))
+        let passing = Passing::new(body, running, limit, connection, &self.overdue);
+        Ok(Response::from_parts(head, Body::new(passing)))
+    }
+}
+
+/// Whether what was read of a reply is what its headers say: codings but the last one are nobody's here to take off.
+fn is_framed_as_read(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Leaves the length of a body to whoever writes it, who knows how it came; where there is none, as in a reply to `HEAD`, what
+/// was said stays, if it is a length.
+fn set_length(headers: &mut HeaderMap, status: StatusCode, method: &Method) {
+    let mut said = headers.get_all(CONTENT_LENGTH).iter();
+    let length = said.next().cloned();
+    let digits = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let length = length.filter(|length| digits(length) && said.all(|other| other == length));
+    headers.remove(CONTENT_LENGTH);
+    // With a coding it would be of nothing that comes.
+    let bodiless = method == Method::HEAD && !headers.contains_key(TRANSFER_ENCODING);
+    if let Some(length) = length.filter(|_| bodiless && status != StatusCode::NO_CONTENT) {
+        headers.insert(CONTENT_LENGTH, length);
     }
 }
 
@@ -112,10 +149,37 @@ fn length(headers: &HeaderMap) -> u64 {
     lengths.sum::<usize>() as u64
 }
 
-/// Whether a request asks for another protocol, as WebSocket is; its connection then comes here.
-fn upgrade_of(parts: &mut Parts) -> Option<OnUpgrade> {
-    parts.headers.get(UPGRADE)?;
-    parts.extensions.remove::<OnUpgrade>()
+/// What a request asks for that asks for another protocol, as WebSocket is.
+struct Upgrade {
+    /// The protocols' names.
+    asked: HeaderValue,
+    /// The connection, once it is free.
+    client: OnUpgrade,
+}
+
+impl Upgrade {
+    /// That of a request; none where it does not ask, or cannot have it.
+    fn of(parts: &mut Parts) -> Option<Self> {
+        let asked = parts.headers.get(UPGRADE)?.clone();
+        let connection = parts.headers.get_all(CONNECTION);
+        let upgrades = connection.iter().any(|value| has_token(value, "upgrade"));
+        (upgrades && parts.version == Version::HTTP_11).then_some(())?;
+        let client = parts.extensions.remove::<OnUpgrade>()?;
+        Some(Self { asked, client })
+    }
+
+    /// Whether a protocol is among those asked for.
+    fn is_for(&self, protocol: &HeaderValue) -> bool {
+        protocol
+            .to_str()
+            .is_ok_and(|protocol| has_token(&self.asked, protocol.trim()))
+    }
+}
+
+/// Whether a list of a header's has a word, in whatever case.
+fn has_token(list: &HeaderValue, word: &str) -> bool {
+    let mut words = list.to_str().unwrap_or_default().split(',');
+    words.any(|one| one.trim().eq_ignore_ascii_case(word))
 }
 
 fn request(
@@ -124,6 +188,7 @@ fn request(
     region: &str,
     target: &Target,
     parts: &Parts,
+    upgrade: Option<&Upgrade>,
     body: Outgoing,
 ) -> Result<Request<Outgoing>, Refused> {
     let path = target.path.as_deref().unwrap_or(parts.uri.path());
@@ -140,21 +205,27 @@ fn request(
         )
     };
     let uri: Uri = whole.parse().map_err(wrong)?;
+    let exact = body.size_hint().exact();
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     *headers = parts.headers.clone();
-    let upgrade = headers.get(UPGRADE).cloned();
     remove_hops(headers);
     headers.remove(EXPECT);
+    // As long as it was read, whatever else was said.
+    if headers.remove(CONTENT_LENGTH).is_some()
+        && let Some(length) = exact
+    {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
     if let Some(upgrade) = upgrade {
-        headers.insert(UPGRADE, upgrade);
+        headers.insert(UPGRADE, upgrade.asked.clone());
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let strangers: Vec<_> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with(OWN))
+        .filter(|name| event::is_own(name.as_str()))
         .cloned()
         .collect();
     for name in strangers {
@@ -208,13 +279,16 @@ fn remove_hops(headers: &mut HeaderMap) {
 
 /// Carries bytes both ways until one side ends, both are silent for too long, or the function's time is over.
 async fn relay(client: OnUpgrade, server: OnUpgrade, silence: Duration, mut running: Running) {
-    let (Ok(client), Ok(server)) = tokio::join!(client, server) else {
-        return;
+    let deadline = running.deadline();
+    let both = async { tokio::join!(client, server) };
+    let (client, server) = match tokio::time::timeout_at(deadline.into(), both).await {
+        Ok((Ok(client), Ok(server))) => (client, server),
+        Ok(_) => return,
+        Err(_) => return drop(running.time_out()),
     };
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
     let (alive, mut heard) = watch::channel(());
-    let deadline = running.deadline();
     tokio::select! {
         () = carry(from_client, to_server, &alive) => running.succeed(),
         () = carry(from_server, to_client, &alive) => running.succeed(),

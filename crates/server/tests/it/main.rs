@@ -43,6 +43,7 @@ mod usage;
 mod user;
 mod versions;
 mod web;
+mod web_edges;
 mod wire;
 mod workspace;
 mod zygotes;
