@@ -85,7 +85,7 @@ def stranger(world):
     """Another account, with a function of the same package."""
     server, api = world
     created = json.loads(server.cli("account", "create", "stranger"))
-    theirs = Api(server, secret_id=created["Key"]["SecretId"], key=created["Key"]["SecretKey"])
+    theirs = Api(server, secret_id=created["SecretId"], key=created["SecretKey"])
     code = package([("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)])
     theirs("CreateFunction", FunctionName="finds", Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
     return server, theirs

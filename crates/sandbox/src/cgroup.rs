@@ -5,6 +5,7 @@
 //! outsider's attach waits for a grace period of the kernel (10 ms measured) and a process' own does not.
 //! Slots are reused, since making one costs more than resetting it.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -41,6 +42,8 @@ pub enum Version {
 
 /// Controllers that limits need under version 1.
 const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
+/// Where that of processes is among them.
+const PIDS: usize = 2;
 /// Controllers that limits need under version 2; freezing is built in.
 const V2: &[&str] = &["memory", "cpu", "pids"];
 /// The controller that is used where it is there.
@@ -50,6 +53,11 @@ const PERIOD_US: u64 = 100_000;
 /// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
 /// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
 const LONG_PERIOD_US: u64 = 1_000_000;
+
+/// Least number of processes of a group.
+const SHARE_MIN: u64 = 1024;
+/// Weight of a group beside others, of 1 to 10,000, under version 2.
+const GROUP_WEIGHT: u64 = 1000;
 
 /// Least of [`buffers`]: a hundred connections' first windows.
 const BUFFERS_MIN: u64 = 16 << 20;
@@ -66,6 +74,9 @@ const PROCESSORS_V1: usize = 4;
 /// How many of those are in one directory: the kernel looks at all of its neighbours when it makes one.
 const TOGETHER: u64 = 32;
 
+/// Whose slot one is: those of one number are limited together as well. None is the platform itself.
+pub type Group = Option<u64>;
+
 /// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
 pub struct Tree {
@@ -73,7 +84,11 @@ pub struct Tree {
     roots: Vec<PathBuf>,
     /// Where instances can be confined to some of them.
     processors: Option<Arc<Processors>>,
-    free: Mutex<Vec<Slot>>,
+    free: Mutex<HashMap<Group, Vec<Slot>>>,
+    /// Processes and threads that one [`Group`] may have.
+    share: u64,
+    /// Held while a group's directory is made.
+    making: Mutex<()>,
     /// How many slots were made; each has a name that no other ever had.
     made: AtomicU64,
     /// Held while a slot is made; set once everything is being removed.
@@ -114,6 +129,13 @@ impl Tree {
         if version == Version::V2 {
             enable_controllers(&roots[0])?;
         }
+        // The numbers of processes are the host's, and all instances together leave it some.
+        let numbers = numbers_of_processes();
+        let (all, share) = (numbers / 4 * 3, numbers / 8 * 3);
+        write(
+            &place(version, &roots, PIDS).join("pids.max"),
+            all.max(SHARE_MIN),
+        )?;
         let mut all = None;
         if let Some(above) = above {
             let root = above.join(name);
@@ -126,7 +148,9 @@ impl Tree {
             version,
             roots,
             processors: all,
-            free: Mutex::new(Vec::new()),
+            free: Mutex::default(),
+            share: share.max(SHARE_MIN),
+            making: Mutex::default(),
             made: AtomicU64::new(0),
             closed: RwLock::new(false),
         })
@@ -156,11 +180,19 @@ impl Tree {
         *self.closed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty slot: a used one, or a new one.
+    /// An empty slot of the platform's own, as [`Self::acquire_in`].
     ///
     /// # Errors
     /// The file that could not be made or opened.
     pub fn acquire(&self) -> Result<Slot> {
+        self.acquire_in(None)
+    }
+
+    /// An empty slot of a group: a used one, or a new one.
+    ///
+    /// # Errors
+    /// The file that could not be made or opened.
+    pub fn acquire_in(&self, group: Group) -> Result<Slot> {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             let why = io::Error::other("virga is stopping");
@@ -170,11 +202,30 @@ impl Tree {
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+            .get_mut(&group)
+            .and_then(Vec::pop)
         {
             Some(slot) => Ok(slot),
-            None => Slot::create(self, self.made.fetch_add(1, Ordering::Relaxed)),
+            None => Slot::create(self, self.made.fetch_add(1, Ordering::Relaxed), group),
         }
+    }
+
+    /// Makes a group's directory, where there is none.
+    fn make_group(&self, directory: &Path) -> Result<()> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        match fs::create_dir(directory) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made.step(format!("create {}", directory.display()))?,
+        }
+        if self.version == Version::V2 {
+            enable_controllers(directory)?;
+            if self.processors.is_some() {
+                enable(directory, &[PROCESSORS])?;
+            }
+            // Here the groups share the processors, evenly where all want them, and the slots of each its part.
+            write(&directory.join("cpu.weight"), GROUP_WEIGHT)?;
+        }
+        write(&directory.join("pids.max"), self.share)
     }
 
     /// Takes a slot back whose processes have all ended.
@@ -186,6 +237,8 @@ impl Tree {
             self.free
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
+                .entry(slot.group)
+                .or_default()
                 .push(slot);
         } else {
             slot.remove();
@@ -199,7 +252,8 @@ impl Drop for Tree {
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
+            .drain()
+            .flat_map(|(_, slots)| slots)
         {
             slot.remove();
         }
@@ -217,6 +271,7 @@ impl Drop for Tree {
 #[derive(Debug)]
 pub struct Slot {
     version: Version,
+    group: Group,
     directories: Vec<PathBuf>,
     peak: File,
     freezer: File,
@@ -235,9 +290,17 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn create(tree: &Tree, number: u64) -> Result<Self> {
+    fn create(tree: &Tree, number: u64, group: Group) -> Result<Self> {
         let version = tree.version;
         let mut roots = tree.roots.clone();
+        if let Some(group) = group {
+            let root = match version {
+                Version::V1 => &mut roots[PIDS],
+                Version::V2 => &mut roots[0],
+            };
+            root.push(format!("a{group}"));
+            tree.make_group(root)?;
+        }
         if let Some(root) = roots.get_mut(PROCESSORS_V1) {
             root.push(format!("t{}", number / TOGETHER));
             fs::create_dir_all(&root).step(format!("create {}", root.display()))?;
@@ -255,6 +318,7 @@ impl Slot {
         let file = |controller, name| place(version, &directories, controller).join(name);
         Ok(Self {
             version,
+            group,
             peak: open(&file(0, peak), true, version == Version::V1)?,
             freezer: open(&file(3, freezer), false, true)?,
             directories,
@@ -560,6 +624,15 @@ fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path 
     }
 }
 
+/// How many processes and threads the host can have at a time.
+fn numbers_of_processes() -> u64 {
+    let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let most = files
+        .iter()
+        .filter_map(|path| read_number(Path::new(path)).ok());
+    most.min().unwrap_or(32_768)
+}
+
 /// Bytes that the network buffers of an instance may take beside its memory, where they do not count as that.
 fn buffers(memory: u64) -> u64 {
     (memory / 8).max(BUFFERS_MIN)
@@ -817,6 +890,8 @@ fn read_number(path: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     const MOUNTS: &str = "\
@@ -848,6 +923,48 @@ mod tests {
         let before = own();
         while own() < before + Duration::from_millis(50) {}
         assert!(processor_time(i32::MAX).is_none());
+    }
+
+    #[test]
+    fn the_processes_of_one_group_leave_room_for_another_s() {
+        let mut tree = Tree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
+        tree.share = 6;
+        let slots = [1, 1, 2].map(|group| tree.acquire_in(Some(group)).expect("a slot"));
+        // Each becomes a member, then starts others that wait for the end of its input.
+        let shells = slots.each_ref().map(|slot| {
+            let script = "exec 3<&0; read go; for n in 1 2 3 4; do sh -c 'echo one; exec cat <&3 >&2' & done; echo done; wait";
+            let mut shell = std::process::Command::new("sh")
+                .args(["-c", script])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("a shell");
+            for mut file in slot.attach_files().expect("files") {
+                let number = shell.id().to_string();
+                file.write_all(number.as_bytes()).expect("a member");
+            }
+            let input = shell.stdin.as_mut().expect("its input");
+            input.write_all(b"go\n").expect("told");
+            shell
+        });
+        // A shell that cannot fork ends.
+        let mut shells = shells.map(|mut shell| {
+            let lines = BufReader::new(shell.stdout.take().expect("its output")).lines();
+            let lines = lines.map(|line| line.expect("text"));
+            (shell, lines.filter(|line| line == "one").take(4).count())
+        });
+        for (shell, _) in &mut shells {
+            drop(shell.stdin.take());
+            shell.wait().expect("its end");
+        }
+        let started = shells.map(|(_, started)| started);
+        assert!(started[0] + started[1] < 6, "{started:?}");
+        assert_eq!(started[2], 4, "{started:?}");
+        for slot in slots {
+            tree.release(slot);
+        }
+        tree.remove().expect("removed");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod runner;
 mod spec;
 mod tool;
 mod turns;
+mod users;
 mod web;
 mod worker;
 

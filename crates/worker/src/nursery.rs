@@ -71,6 +71,8 @@ pub(crate) struct Recipe {
     /// Virga's own binary.
     pub(crate) virga: PathBuf,
     pub(crate) zygote: ZygoteSpec,
+    /// Whose they become.
+    pub(crate) account: u64,
     /// Where blanks see what runtimes are made of.
     pub(crate) shims: PathBuf,
     /// How many wait ready where starts are rare.
@@ -165,6 +167,15 @@ impl Nursery {
             .send(Ask::Make(sender))
             .map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Nursery {
+    /// One of those that wait, for its user's sake.
+    pub(crate) fn give_up(&self) -> Option<Arc<Process>> {
+        let spare = pop_living(&self.ready)?;
+        spare.process.kill();
+        Some(spare.process.clone())
     }
 }
 
@@ -356,7 +367,7 @@ impl Keeper {
         let here = |error: sandbox::Error| Fault::Here(error.into());
         let io = |step| move |e| Fault::Here(Error::io(step)(e));
         let mut slot = match &self.home.tree {
-            Some(tree) => Some(tree.acquire().map_err(here)?),
+            Some(tree) => Some(tree.acquire_in(Some(self.recipe.account)).map_err(here)?),
             None => None,
         };
         let mut cgroups = Vec::new();

@@ -1,7 +1,6 @@
 //! An instance's processes as virga sees them: alive, frozen, ended.
 
 use std::borrow::Borrow;
-use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,8 +19,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
-use crate::Error;
 use crate::identity::Identity;
+use crate::users::Users;
 
 /// What instances of a worker take from and give back to.
 #[derive(Debug)]
@@ -291,68 +290,4 @@ where
             let _ = watched.get_ref().borrow().kill();
         }
     })
-}
-
-/// The users set aside for instances. No two living instances share one.
-#[derive(Debug)]
-pub(crate) struct Users {
-    base: u32,
-    count: u32,
-    state: Mutex<UserState>,
-}
-
-#[derive(Debug, Default)]
-struct UserState {
-    /// In the order in which they came back, so that each rests for as long as possible.
-    free: VecDeque<u32>,
-    next: u32,
-}
-
-impl Users {
-    pub(crate) fn new(base: u32, count: u32) -> Self {
-        Self {
-            base,
-            count,
-            state: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn acquire(&self) -> Result<u32, Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.next < self.count {
-            state.next += 1;
-            return Ok(self.base + state.next - 1);
-        }
-        state.free.pop_front().ok_or(Error::NoUser(self.count))
-    }
-
-    /// Its number among all users that are set aside.
-    pub(crate) fn number(&self, user: u32) -> u32 {
-        user - self.base
-    }
-
-    pub(crate) fn release(&self, user: u32) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .free
-            .push_back(user);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_are_given_once_and_run_out() {
-        let users = Users::new(10, 2);
-        assert_eq!(
-            (users.acquire().ok(), users.acquire().ok()),
-            (Some(10), Some(11))
-        );
-        assert!(matches!(users.acquire(), Err(Error::NoUser(2))));
-        users.release(10);
-        assert_eq!(users.acquire().ok(), Some(10));
-    }
 }

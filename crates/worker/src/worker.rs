@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::{AccountId, FunctionKind, Runtime};
 use sandbox::cgroup::Tree;
@@ -17,8 +17,9 @@ use tracing::warn;
 use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
-use crate::process::{Home, Users};
+use crate::process::Home;
 use crate::turns::{BuildSettings, Turn, Turns};
+use crate::users::Users;
 use crate::{
     Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
 };
@@ -49,6 +50,11 @@ pub struct Config {
     /// What stands around every instance.
     pub isolation: Isolation,
 }
+
+/// How many sandboxes that wait for others are ended for a start that finds no user, since others start, too.
+const SPARES: u32 = 8;
+/// How long the last handle on an ended sandbox may be held.
+const GONE: Duration = Duration::from_secs(1);
 
 /// Starts instances. Cheap to share.
 #[derive(Debug)]
@@ -93,7 +99,8 @@ impl Worker {
             Isolation::Full => Some(Tree::open(&config.cgroup)?),
             Isolation::Process => None,
         };
-        let users = Users::new(config.uid_base, config.uid_count);
+        let noted = config.directory.join("users");
+        let users = Users::open(config.uid_base, config.uid_count, noted);
         let home = Arc::new(Home {
             tree,
             users,
@@ -149,10 +156,14 @@ impl Worker {
         if let Some(what) = needs {
             return Err(Error::NeedsIsolation(what).into());
         }
-        let blank = self
-            .nursery(spec.function.account, spec.kind, &spec.interpreter)?
-            .take()
-            .await?;
+        let nursery = self.nursery(spec.function.account, spec.kind, &spec.interpreter)?;
+        let mut tries = 0..SPARES;
+        let blank = loop {
+            match nursery.take().await {
+                Err(Error::NoUser(_)) if tries.next().is_some() && self.free_a_user().await => {}
+                taken => break taken?,
+            }
+        };
         let limits = &self.config.limits;
         let bounds = Bounds {
             response_bytes: limits.response_bytes,
@@ -160,6 +171,28 @@ impl Worker {
             pids: limits.pids,
         };
         Instance::start(blank, spec, credentials, bounds, begun).await
+    }
+
+    /// Ends a sandbox that waits for a function of somebody's, so that its user is free. Says whether there was one.
+    async fn free_a_user(&self) -> bool {
+        let all: Vec<_> = {
+            let nurseries = self.nurseries.lock();
+            let nurseries = nurseries.unwrap_or_else(PoisonError::into_inner);
+            nurseries.values().cloned().collect()
+        };
+        let Some(spare) = all.iter().find_map(|nursery| nursery.give_up()) else {
+            return false;
+        };
+        spare.wait().await;
+        // Its user is free when the last who knows of it has let go.
+        let last = Arc::downgrade(&spare);
+        drop(spare);
+        let gone = async {
+            while last.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(GONE, gone).await.is_ok()
     }
 
     /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
@@ -288,7 +321,7 @@ impl Worker {
         {
             python::compile_rehearsal(interpreter, &runtime_directory(&self.config.directory));
         }
-        let recipe = self.recipe(kin, interpreter);
+        let recipe = self.recipe(account, kin, interpreter);
         let name = match kin {
             Kin::Python(runtime) => format!("zygote-{account}-{runtime}"),
             Kin::Programs => format!("zygote-{account}-programs"),
@@ -298,7 +331,7 @@ impl Worker {
         Ok(nurseries.entry(key).or_insert(Arc::new(nursery)).clone())
     }
 
-    fn recipe(&self, kin: Kin, interpreter: &Interpreter) -> Recipe {
+    fn recipe(&self, account: AccountId, kin: Kin, interpreter: &Interpreter) -> Recipe {
         let limits = &self.config.limits;
         let directory = &self.config.directory;
         let runtime = runtime_directory(directory);
@@ -333,6 +366,7 @@ impl Worker {
             }
         };
         Recipe {
+            account: account.0,
             virga: self.config.virga.clone(),
             zygote,
             shims: if self.isolated() {

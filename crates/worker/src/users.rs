@@ -1,0 +1,166 @@
+//! The users that instances run as.
+//!
+//! No two living instances share one, and each rests for as long as possible before it is used again: over restarts, too, so that
+//! nothing of an instance meets its user's next one, whatever a killed virga left.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::warn;
+
+use crate::Error;
+
+/// How many are noted as given at a time, so that few starts wait for the disk.
+const AHEAD: u32 = 64;
+
+/// The users set aside for instances.
+#[derive(Debug)]
+pub(crate) struct Users {
+    base: u32,
+    count: u32,
+    /// Where the next one that was never given is noted.
+    noted: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// In the order in which they are to be given.
+    free: VecDeque<u32>,
+    /// How many may be given before the next is noted.
+    ahead: u32,
+}
+
+impl Users {
+    /// Goes on where an earlier run has noted that it was. What processes of that run still have is left to them.
+    pub(crate) fn open(base: u32, count: u32, noted: PathBuf) -> Self {
+        let next = fs::read_to_string(&noted).ok();
+        let next = next.and_then(|text| text.trim().parse::<u32>().ok());
+        let taken = living(Path::new("/proc"), base, count);
+        if !taken.is_empty() {
+            warn!(users = ?taken, "users of instances have processes of an earlier run; they are left alone");
+        }
+        Self {
+            base,
+            count,
+            noted,
+            state: Mutex::new(State {
+                free: in_order(base, count, next)
+                    .filter(|user| !taken.contains(user))
+                    .collect(),
+                ahead: 0,
+            }),
+        }
+    }
+
+    pub(crate) fn acquire(&self) -> Result<u32, Error> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ahead == 0 {
+            // A run that is killed has given no user beyond those.
+            let next = state.free.get(AHEAD as usize).or(state.free.back());
+            if let Some(next) = next
+                && let Err(error) = fs::write(&self.noted, next.to_string())
+            {
+                warn!(%error, path = %self.noted.display(), "cannot note which users were given");
+            }
+            state.ahead = AHEAD;
+        }
+        let user = state.free.pop_front().ok_or(Error::NoUser(self.count))?;
+        state.ahead -= 1;
+        Ok(user)
+    }
+
+    /// Its number among all users that are set aside.
+    pub(crate) fn number(&self, user: u32) -> u32 {
+        user - self.base
+    }
+
+    pub(crate) fn release(&self, user: u32) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free
+            .push_back(user);
+    }
+}
+
+/// All of a range, from one of it on where one is named.
+fn in_order(base: u32, count: u32, first: Option<u32>) -> impl Iterator<Item = u32> {
+    let first = first.and_then(|first| first.checked_sub(base));
+    let first = first.filter(|first| *first < count).unwrap_or_default();
+    (first..count)
+        .chain(0..first)
+        .map(move |number| base + number)
+}
+
+/// The users of a range that processes have.
+fn living(proc: &Path, base: u32, count: u32) -> HashSet<u32> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let statuses = entries.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok());
+    let users = statuses.flat_map(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let numbers = line.unwrap_or_default().split_whitespace();
+        numbers
+            .filter_map(|user| user.parse().ok())
+            .collect::<Vec<u32>>()
+    });
+    users
+        .filter(|user| user.checked_sub(base).is_some_and(|number| number < count))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(users: &Users, count: usize) -> Vec<u32> {
+        let all = (0..count).map(|_| users.acquire().expect("a user"));
+        all.collect()
+    }
+
+    #[test]
+    fn users_are_given_once_and_run_out() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let users = Users::open(10, 2, directory.path().join("users"));
+        assert_eq!(given(&users, 2), [10, 11]);
+        assert!(matches!(users.acquire(), Err(Error::NoUser(2))));
+        users.release(10);
+        assert_eq!(users.acquire().ok(), Some(10));
+    }
+
+    #[test]
+    fn a_later_run_begins_behind_all_that_an_earlier_one_gave() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = |base, count| Users::open(base, count, directory.path().join("users"));
+        let mut before = HashSet::new();
+        for _ in 0..3 {
+            let now = given(&open(4_000_000_000, 1000), 100);
+            assert!(now.iter().all(|user| before.insert(*user)), "{now:?}");
+        }
+        // At the end it begins anew, and so it does in another range.
+        let users = open(4_000_000_000, 1000);
+        assert_eq!(
+            given(&users, 1000).iter().collect::<HashSet<_>>().len(),
+            1000
+        );
+        assert_eq!(given(&open(4_100_000_000, 1000), 1), [4_100_000_000]);
+    }
+
+    #[test]
+    fn users_with_processes_are_left_to_them() {
+        let proc = tempfile::tempdir().expect("a directory");
+        for (number, uids) in [
+            ("1", "0\t0\t0\t0"),
+            ("2", "12\t12\t12\t12"),
+            ("3", "0\t13\t0\t0"),
+        ] {
+            fs::create_dir(proc.path().join(number)).expect("made");
+            let status = format!("Name:\tx\nUid:\t{uids}\n");
+            fs::write(proc.path().join(number).join("status"), status).expect("written");
+        }
+        assert_eq!(living(proc.path(), 10, 5), HashSet::from([12, 13]));
+        assert_eq!(living(proc.path(), 14, 5), HashSet::new());
+    }
+}

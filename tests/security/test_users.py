@@ -1,0 +1,54 @@
+"""Users of instances: none is used again soon, whoever has been killed in between, and few of them are enough for many functions."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from api import Api
+from package import package
+from virga import Server
+
+WHO = "import os\ndef main_handler(event, context):\n    return os.getuid()\n"
+
+
+def who(api, name):
+    api("CreateFunction", FunctionName=name, Runtime="Python3.9", Code={"ZipFile": package(WHO)})
+    return json.loads(api("Invoke", FunctionName=name).Result.RetMsg)
+
+
+@contextmanager
+def running(tmp_path, *flags):
+    server = Server(tmp_path / "data", "users", ["--network", "internal", *flags])
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_user_is_no_other_account_s_after_a_restart(end, tmp_path):
+    with running(tmp_path) as server:
+        created = json.loads(server.cli("account", "create", "stranger"))
+        before = [who(Api(server), "first%d" % number) for number in range(3)]
+        if end == "stop":
+            server.process.terminate()
+            server.process.wait(60)
+        else:
+            server.kill()
+        server.start()
+        theirs = Api(server, secret_id=created["SecretId"], key=created["SecretKey"])
+        after = [who(theirs, "second%d" % number) for number in range(3)]
+    # All that the first run gave lie before, in the order in which they are given.
+    assert min(after) > max(before), (before, after)
+
+
+def test_sandboxes_that_wait_for_one_account_give_their_users_to_another(tmp_path):
+    with running(tmp_path, "--uid-count", "24") as server:
+        users = [who(Api(server), "of-first")]
+        # Each account has sandboxes that wait for its functions, and all of them together are more than there are users.
+        for number in range(6):
+            created = json.loads(server.cli("account", "create", "account%d" % number))
+            theirs = Api(server, secret_id=created["SecretId"], key=created["SecretKey"])
+            users.append(who(theirs, "of-other"))
+    assert len(set(users)) == len(users), users
