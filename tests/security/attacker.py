@@ -690,6 +690,45 @@ def hold_memory_in_datagrams(event):
     return verdict(sockets)
 
 
+@attempt("bounded")
+def hold_memory_in_netlink(event):
+    """The kernel's answers to questions for an interface, never read: sockets of many processes together."""
+    question = struct.pack("IHHIIBxHiII", 32, 18, 1, 1, 0, 0, 0, 1, 0, 0)
+    total, most = 0, 160 << 20
+    ends, children = [], []
+    for _ in range(8):
+        told, tell = os.pipe()
+        children.append(os.fork())
+        if children[-1] == 0:
+            sockets = []
+            try:
+                for _ in range(40):
+                    sockets.append(large(socket.socket(NETLINK, RAW, 0)))
+                    for _ in range(1200):
+                        sockets[-1].send(question)
+            except OSError:
+                pass
+            os.write(tell, b"%d" % held_by(sockets))
+            signal.pause()
+        os.close(tell)
+        ends.append(told)
+    try:
+        total = sum(int(os.read(told, 32)) for told in ends)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return "bounded" if total <= most else "held %d MB" % (total >> 20)
+
+
+@attempt("all listed")
+def list_interfaces_again_and_again(event):
+    for _ in range(200):
+        if "lo" not in [name for _, name in socket.if_nameindex()]:
+            return "not listed"
+    return "all listed"
+
+
 @attempt("lo,eth0")
 def interfaces(event):
     return ",".join(name for _, name in socket.if_nameindex())

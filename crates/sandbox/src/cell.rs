@@ -8,12 +8,13 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::launch::CELL_SOCKET;
-use crate::{Result, Step, root, sys};
+use crate::{Result, Step, netlink, root, sys};
 
 /// What a cell is made with. Its network namespace comes along, if it has one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,11 +107,16 @@ fn first_process(
     mut tell: File,
 ) -> ! {
     match furnish(request, network, private) {
-        Ok(()) => {
+        Ok(listener) => {
             let _ = tell.write_all(COMPLETE.as_bytes());
             drop(tell);
-            let _ = sys::close_from(0);
-            sys::wait_for_the_end()
+            // Of all descriptors it keeps this one, at another number.
+            let kept = sys::dup_to(listener.as_fd(), 0).and_then(|()| sys::close_from(1));
+            std::mem::forget(listener);
+            match kept {
+                Ok(()) => netlink::answer(sys::placed(0).into()),
+                Err(_) => sys::exit_now(1),
+            }
         }
         Err(e) => {
             let _ = tell.write_all(e.to_string().as_bytes());
@@ -119,7 +125,11 @@ fn first_process(
     }
 }
 
-fn furnish(request: &CellRequest, network: Option<OwnedFd>, private: &[PathBuf]) -> Result<()> {
+fn furnish(
+    request: &CellRequest,
+    network: Option<OwnedFd>,
+    private: &[PathBuf],
+) -> Result<UnixListener> {
     // 1. End with the maker, and so with the zygote and with virga.
     sys::die_with_parent().step("follow the maker")?;
     // 2. Namespaces; the network's was made by virga, where there is one.
@@ -148,5 +158,7 @@ fn furnish(request: &CellRequest, network: Option<OwnedFd>, private: &[PathBuf])
     // 4. What it does from now on needs no privilege.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;
-    sys::no_new_privileges().step("no new privileges")
+    sys::no_new_privileges().step("no new privileges")?;
+    // 5. Where the handler's process will say what it is to answer for.
+    netlink::listen().step("listen for the handler's process")
 }

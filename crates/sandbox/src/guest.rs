@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::launch::{ENDS_PIPE, ZYGOTE_SOCKET, confine};
 use crate::walls::Landlock;
-use crate::{Result, Step, network, root, seccomp, sys, wire};
+use crate::{Result, Step, netlink, network, root, seccomp, sys, wire};
 
 /// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, and for one
 /// with a cell that cell's pidfd and the files of its cgroups.
@@ -407,6 +407,9 @@ fn settle(making: Making) -> Result<Becoming> {
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
+    if request.walls == Walls::Cell {
+        netlink::watch().step("bound netlink sockets")?;
+    }
     // 6. The wall behind the mounts, complete but not in force.
     let walls = match request.walls {
         Walls::Cell => Prepared::Cell(Landlock::inside(&[Path::new("/tmp")]).step("landlock")?),

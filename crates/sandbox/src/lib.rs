@@ -17,6 +17,7 @@ pub mod cgroup;
 pub mod confined;
 pub mod guest;
 pub mod launch;
+mod netlink;
 pub mod network;
 mod private;
 pub mod probe;

@@ -1,0 +1,80 @@
+//! How many netlink sockets an instance has.
+//!
+//! Programs list interfaces with them, so they cannot be refused; but what the kernel keeps in one until it is read counts for
+//! no control group. A filter of system calls can ask somebody before each is made: the first process of the instance's cell,
+//! which counts them in the cell's network namespace.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use crate::sys::{self, Answer};
+
+/// Most at a time. Each holds twice the host's `net.core.rmem_max` at most, 425 KB where that is as the kernel sets it.
+const MOST: usize = 16;
+/// Counting takes some time where there are many instances, and no control group pays for it: it is one part of so many of the time.
+const SHARE: u32 = 20;
+/// Longest pause for that.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Where the first process is told what to listen to, in the cell's network namespace. Nobody else is there yet.
+const NAME: &[u8] = b"virga-cell";
+
+/// In the first process: where the handler's process will come, see [`watch`].
+pub(crate) fn listen() -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(NAME)?)
+}
+
+/// In the handler's process, in its cell: from here on the first process is asked before each netlink socket.
+pub(crate) fn watch() -> io::Result<()> {
+    let first = UnixStream::connect_addr(&SocketAddr::from_abstract_name(NAME)?)?;
+    let asked = sys::ask_before_netlink()?;
+    sys::send(first.as_fd(), b"x", &[asked.as_fd()]).map(drop)
+}
+
+/// In the first process: answers for as long as the cell lasts.
+pub(crate) fn answer(listener: UnixListener) -> ! {
+    sys::signal_action(libc::SIGCHLD, true);
+    if let Ok(asked) = accept(listener) {
+        // Those that the kernel itself has in each namespace.
+        let own = count();
+        let _ = answer_all(&asked, own);
+    }
+    sys::wait_for_the_end()
+}
+
+fn accept(listener: UnixListener) -> io::Result<OwnedFd> {
+    let (stream, _) = listener.accept()?;
+    drop(listener);
+    let (_, fds) = sys::receive(stream.as_fd(), &mut [0])?;
+    let none = || io::Error::other("nothing to listen to came");
+    fds.into_iter().next().ok_or_else(none)
+}
+
+fn answer_all(asked: &OwnedFd, own: usize) -> io::Result<()> {
+    // How many may be made before they are counted again, which is not done before some moment.
+    let mut left = MOST;
+    let mut next = Instant::now();
+    loop {
+        let question = sys::next_question(asked)?;
+        if left == 0 {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            let begun = Instant::now();
+            left = MOST.saturating_sub(count().saturating_sub(own));
+            next = Instant::now() + (begun.elapsed() * SHARE).min(PAUSE_MAX);
+        }
+        let answer = match left {
+            0 => Answer::Refuse(libc::EMFILE),
+            _ => Answer::Go,
+        };
+        left = left.saturating_sub(1);
+        sys::answer_question(asked, question, answer)?;
+    }
+}
+
+/// The netlink sockets of this process' network namespace; more than there can be where they cannot be counted.
+fn count() -> usize {
+    fs::read_to_string("/proc/self/net/netlink").map_or(usize::MAX, |text| text.lines().count())
+}
