@@ -506,10 +506,21 @@ fn traffic(
     stopped: &watch::Receiver<()>,
 ) -> (Traffic, Traffic) {
     let (settings, head, files) = (&config.traffic, config.head_timeout, open_files());
-    let start = |rules| Traffic::start(rules, &config.data, metrics.clone(), stopped.clone());
+    let start = |rules, proxies| {
+        Traffic::start(
+            rules,
+            proxies,
+            &config.data,
+            metrics.clone(),
+            stopped.clone(),
+        )
+    };
     (
-        start(TrafficRules::outside(settings, head, files)),
-        start(TrafficRules::inside(settings, head, files)),
+        start(
+            TrafficRules::outside(settings, head, files),
+            &settings.proxies,
+        ),
+        start(TrafficRules::inside(settings, head, files), &[]),
     )
 }
 

@@ -473,7 +473,7 @@ const OPTIONS: &[Opt] = &[
         "auth_failures",
         "NUMBER",
         "20",
-        "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0, for virga behind a proxy, is any number",
+        "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0 is any number",
     ),
     opt(
         "signature_window",

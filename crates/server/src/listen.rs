@@ -3,27 +3,34 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::tls::Tls;
-use crate::traffic::{Connection, Counted, Inflow, Outflow, Peer, Traffic, inflow};
+use crate::traffic::{
+    Connection, Counted, Inflow, Opening, Outflow, Peer, Traffic, client, inflow, opening,
+};
 
 /// Bytes of a request's head, and of what is read at a time.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 64 << 10;
+/// Bytes that are read at a time of what a proxy says first.
+const OPENING: usize = 512;
+/// Bytes of a reply that the kernel holds and has not sent, so that what a slow reader does not take stays countable.
+const UNSENT: u32 = 256 << 10;
 /// Pause after a connection could not be accepted, as when there are no more descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,6 +81,10 @@ pub(crate) async fn serve<A, F, B>(
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
     let Door { listener, tls } = door;
+    // Accepted connections inherit it.
+    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT) {
+        warn!(%error, "the kernel's buffers for replies are not bounded");
+    }
     let mut connections = JoinSet::new();
     loop {
         let (socket, from) = tokio::select! {
@@ -82,14 +93,15 @@ pub(crate) async fn serve<A, F, B>(
         };
         // Those that have ended are forgotten.
         while connections.try_join_next().is_some() {}
-        let Some(place) = traffic.admit(from.ip(), false) else {
+        let Some(place) = traffic.admit(from.ip()) else {
             continue;
         };
         let speak = Speak {
             connection: place.connection().clone(),
             http: http.clone(),
             answer: answer.clone(),
-            from,
+            from: from.ip(),
+            traffic: traffic.clone(),
             stopped: stopped.clone(),
         };
         let socket = Counted::new(socket, place);
@@ -134,7 +146,9 @@ struct Speak<A> {
     connection: Arc<Connection>,
     http: Http,
     answer: A,
-    from: SocketAddr,
+    /// Whom the connection is for.
+    from: IpAddr,
+    traffic: Traffic,
     stopped: watch::Receiver<()>,
 }
 
@@ -144,11 +158,53 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    async fn plain(self, socket: Counted) {
-        self.http(socket).await;
+    async fn plain(mut self, socket: Counted) {
+        if let Some(socket) = self.opened(socket).await {
+            self.http(socket).await;
+        }
     }
 
-    async fn secure(self, socket: Counted, acceptor: tokio_rustls::TlsAcceptor) {
+    /// Reads what a trusted proxy says of the connection before anything else.
+    async fn opened(&mut self, mut socket: Counted) -> Option<Counted> {
+        if !self.traffic.trusts(self.from) {
+            return Some(socket);
+        }
+        let mut read = BytesMut::with_capacity(OPENING);
+        loop {
+            match opening(&read) {
+                Opening::Partial => {}
+                Opening::None => break,
+                Opening::Malformed => {
+                    debug!(from = %self.from, "a header of the PROXY protocol cannot be read");
+                    return None;
+                }
+                Opening::Header(length, client) => {
+                    read.advance(length);
+                    if let Some(client) = client {
+                        self.from = client;
+                        if !self.traffic.move_to(&self.connection, client) {
+                            return None;
+                        }
+                    }
+                    break;
+                }
+            }
+            let more = tokio::select! {
+                more = socket.read_buf(&mut read) => more,
+                () = self.connection.closed() => return None,
+            };
+            if !matches!(more, Ok(1..)) {
+                return None;
+            }
+        }
+        socket.unread(read.freeze());
+        Some(socket)
+    }
+
+    async fn secure(mut self, socket: Counted, acceptor: tokio_rustls::TlsAcceptor) {
+        let Some(socket) = self.opened(socket).await else {
+            return;
+        };
         let from = self.from;
         let shaken = tokio::select! {
             shaken = acceptor.accept(socket) => shaken,
@@ -166,16 +222,27 @@ where
             http,
             answer,
             from,
+            traffic,
             mut stopped,
         } = self;
         connection.ready();
         let peer = Peer {
-            address: from.ip(),
+            address: from,
+            hop: from,
+            through_proxy: traffic.trusts(from),
             connection: connection.clone(),
         };
+        if peer.through_proxy {
+            connection.serves_many();
+        }
         let service = service_fn(|request: Request<Incoming>| {
-            let (request, part) = inflow(request, &peer.connection, http.drains);
-            let (answered, connection) = (answer(request, peer.clone()), peer.connection.clone());
+            let mut peer = peer.clone();
+            if peer.through_proxy {
+                peer.address = client(traffic.proxies(), from, request.headers());
+            }
+            let connection = peer.connection.clone();
+            let (request, part) = inflow(request, &connection, http.drains);
+            let answered = answer(request, peer);
             async move {
                 let response = answered.await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {

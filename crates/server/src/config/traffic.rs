@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Opt, Told, opt};
+use crate::traffic::Trusted;
 
 /// The options.
 pub(super) const OPTIONS: &[Opt] = &[
@@ -36,16 +37,23 @@ pub(super) const OPTIONS: &[Opt] = &[
         "500",
         "Slowest rate at which a peer may send or read, bytes a second; 0 is any rate, without a pause of stall_timeout",
     ),
+    opt(
+        "trusted_proxies",
+        "NETWORKS",
+        "",
+        "Proxies in front, as 10.0.0.0/8 or ::1, separated by commas, that may name the client: in X-Forwarded-For, or by the PROXY protocol",
+    ),
 ];
 
 /// What was told, checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TrafficSettings {
     pub(crate) connections: usize,
     pub(crate) memory_bytes: u64,
     pub(crate) spool_bytes: u64,
     pub(crate) stall_timeout: Duration,
     pub(crate) min_rate: u64,
+    pub(crate) proxies: Vec<Trusted>,
 }
 
 impl Told {
@@ -56,6 +64,7 @@ impl Told {
             spool_bytes: self.number("spool_mb", 512, 1 << 30) << 20,
             stall_timeout: self.seconds("stall_timeout"),
             min_rate: self.number("min_rate", 0, 1 << 30),
+            proxies: self.list("trusted_proxies", "networks such as 10.0.0.0/8 or ::1"),
         }
     }
 }

@@ -350,7 +350,10 @@ impl Gateway {
             }
         };
         let carriage = Carriage {
-            from: from.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            from: parts
+                .extensions
+                .get::<Peer>()
+                .map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.hop),
             private: from.secure || from.inside,
         };
         self.access

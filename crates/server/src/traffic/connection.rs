@@ -20,6 +20,7 @@ const STEP: u64 = 16 << 10;
 /// How long a source counts as verified, and how often that is renewed, seconds.
 const TRUSTED: u64 = 600;
 const RENEWED: u64 = 60;
+const NEVER: u64 = u64::MAX;
 
 /// Why virga closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub(crate) struct Connection {
     idle_since: AtomicU64,
     noted: AtomicU64,
     account: AtomicU64,
+    /// Whether its requests are those of many clients, as a proxy's are.
+    of_many: AtomicBool,
     deaf: AtomicBool,
     closing: AtomicBool,
     close: Notify,
@@ -108,8 +111,9 @@ impl Connection {
             head: AtomicU64::new(0),
             buffer_charged: AtomicU64::new(0),
             idle_since: AtomicU64::new(now),
-            noted: AtomicU64::new(0),
+            noted: AtomicU64::new(NEVER),
             account: AtomicU64::new(0),
+            of_many: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             close: Notify::new(),
@@ -174,7 +178,8 @@ impl Connection {
             }
             _ => {}
         }
-        let buffer = (head + offered).saturating_sub(STEP);
+        // What is read into, and as much that was read before and is on its way.
+        let buffer = (head + 2 * offered).saturating_sub(STEP);
         let charged = self.buffer_charged.load(Relaxed);
         if buffer > charged {
             self.buffer_charged.store(buffer, Relaxed);
@@ -216,15 +221,25 @@ impl Connection {
         }
     }
 
+    /// Notes that its requests are those of many clients: what it holds is then never one account's.
+    pub(crate) fn serves_many(&self) {
+        self.of_many.store(true, Relaxed);
+    }
+
     /// Notes that a request on it was verified as an account's.
     pub(crate) fn verified(&self, account: AccountId) {
         let now = self.shared.now();
-        let known = self.account.load(Relaxed) == account.0;
-        if known && now.saturating_sub(self.noted.load(Relaxed)) < RENEWED {
+        let known = self.account.load(Relaxed) == account.0 || self.of_many.load(Relaxed);
+        let noted = self.noted.load(Relaxed);
+        if known && noted != NEVER && now.saturating_sub(noted) < RENEWED {
             return;
         }
         self.account.store(account.0, Relaxed);
         self.noted.store(now, Relaxed);
+        if self.of_many.load(Relaxed) {
+            self.account.store(0, Relaxed);
+            return self.shared.ledger().trust(self.id, now + TRUSTED);
+        }
         self.shared
             .ledger()
             .verified(self.id, account, now + TRUSTED);
@@ -388,6 +403,16 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Holds no more than so much.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        let connection = &self.connection;
+        connection.shared.release(connection, self.store, less);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
@@ -402,7 +427,11 @@ impl Drop for Held {
 /// Who is at the other end of a request, for whoever serves it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    /// The client's, as a trusted proxy says where there is one.
     pub(crate) address: IpAddr,
+    /// The address at the other end of the connection, and whether it is a trusted proxy's.
+    pub(crate) hop: IpAddr,
+    pub(crate) through_proxy: bool,
     pub(crate) connection: Arc<Connection>,
 }
 

@@ -106,6 +106,7 @@ async fn drain(mut body: Incoming, part: Part) {
             };
             connection.owes_body(false);
             let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            drop(frame);
             read += length;
             if read > REST_BYTES {
                 return;

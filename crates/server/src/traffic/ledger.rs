@@ -85,6 +85,14 @@ struct Holder {
     trusted: u64,
 }
 
+/// A holder that gives way.
+struct Excess {
+    /// Bytes that must go, and that may go besides.
+    bytes: u64,
+    slack: u64,
+    members: Vec<(u64, std::cmp::Reverse<Id>)>,
+}
+
 /// The accounts.
 #[derive(Debug)]
 pub(crate) struct Ledger<C> {
@@ -174,6 +182,37 @@ impl<C: Active + Clone> Ledger<C> {
         Some(connection)
     }
 
+    /// Counts a connection for another source than it came from, if that may have one more.
+    pub(crate) fn move_to(&mut self, id: Id, source: Source, now: u64, shed: &mut Vec<C>) -> bool {
+        let holder = self.sources.get(&source);
+        let trusted = holder.is_some_and(|holder| holder.trusted > now);
+        let own = holder.map_or(0, |holder| holder.members.len());
+        let full = own >= self.bounds.per_source;
+        if full && !self.make_room(now, trusted, Some(source), shed) {
+            return false;
+        }
+        let Some(mut member) = self.members.remove(&id) else {
+            return false;
+        };
+        let (memory, disk) = (member.memory, member.disk);
+        let counted = if member.account.is_none() { memory } else { 0 };
+        if let Some(before) = self.sources.get_mut(&member.source) {
+            before.members.remove(&id);
+            before.memory = before.memory.saturating_sub(counted);
+            before.disk = before.disk.saturating_sub(disk);
+        }
+        member.source = source;
+        self.members.insert(id, member);
+        let holder = self.sources.entry(source).or_default();
+        holder.members.insert(id);
+        holder.memory += counted;
+        holder.disk += disk;
+        // What it holds may be more than its new source may.
+        let charged = self.charge(id, Store::Memory, 0, now);
+        shed.extend(charged.shed);
+        !charged.refused
+    }
+
     /// Has the connections give way that are easiest to miss: of the largest source, of no verified caller, idle the
     /// longest. Returns whether any did.
     fn make_room(
@@ -224,14 +263,21 @@ impl<C: Active + Clone> Ledger<C> {
         true
     }
 
+    /// Notes that a request of a connection's source was verified.
+    pub(crate) fn trust(&mut self, id: Id, until: u64) {
+        let member = self.members.get(&id);
+        let source = member.and_then(|member| self.sources.get_mut(&member.source));
+        if let Some(holder) = source {
+            holder.trusted = holder.trusted.max(until);
+        }
+    }
+
     /// Notes that a request of a connection was verified, and what account it was.
     pub(crate) fn verified(&mut self, id: Id, account: AccountId, until: u64) {
+        self.trust(id, until);
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
-        if let Some(holder) = self.sources.get_mut(&member.source) {
-            holder.trusted = holder.trusted.max(until);
-        }
         if member.account == Some(account) {
             return;
         }
@@ -302,40 +348,66 @@ impl<C: Active + Clone> Ledger<C> {
                 self.accounts.entry(account).or_default().memory += bytes;
             }
         }
-        while let Some(next) = self.excess(store, source, account, now) {
-            if next == id {
-                self.release(id, store, bytes);
-                return Charged {
-                    shed,
-                    refused: true,
-                };
-            }
-            shed.extend(self.leave(next));
+        let refused = !self.make_up(id, store, source, account, now, &mut shed);
+        if refused {
+            self.release(id, store, bytes);
         }
-        Charged {
-            shed,
-            refused: false,
-        }
+        Charged { shed, refused }
     }
 
-    /// The next connection that gives way, while a budget is exceeded that a charge touched.
+    /// Sheds connections until the budgets hold again that a charge touched. Says whether the charged one may go on; it is
+    /// not shed itself. Some more are shed than must be, so that the next charges find room.
+    fn make_up(
+        &mut self,
+        charged: Id,
+        store: Store,
+        source: Source,
+        account: Option<AccountId>,
+        now: u64,
+        shed: &mut Vec<C>,
+    ) -> bool {
+        while let Some(excess) = self.excess(store, source, account, now) {
+            if excess.members.is_empty() {
+                return true;
+            }
+            let mut left = excess.bytes;
+            let mut slack = excess.slack;
+            for (held, std::cmp::Reverse(id)) in excess.members {
+                if left == 0 && slack == 0 {
+                    break;
+                }
+                if id == charged {
+                    if left > 0 {
+                        return false;
+                    }
+                    continue;
+                }
+                shed.extend(self.leave(id));
+                slack = slack.saturating_sub(held.saturating_sub(left));
+                left = left.saturating_sub(held);
+            }
+        }
+        true
+    }
+
+    /// The holder that gives way, while a budget is exceeded that a charge touched.
     fn excess(
         &self,
         store: Store,
         source: Source,
         account: Option<AccountId>,
         now: u64,
-    ) -> Option<Id> {
+    ) -> Option<Excess> {
         let bounds = &self.bounds;
         if let (Store::Memory, Some(account)) = (store, account) {
             let held = |member: &Member<C>| member.memory;
             let own = self.accounts.get(&account);
             if let Some(holder) = own.filter(|holder| holder.memory > bounds.account) {
-                return self.largest(holder, held);
+                return Some(self.of(holder, held, holder.memory, bounds.account));
             }
             let over = self.verified > bounds.accounts;
             let holder = over.then(|| self.accounts.values().max_by_key(|holder| holder.memory));
-            return self.largest(holder??, held);
+            return Some(self.of(holder??, held, self.verified, bounds.accounts));
         }
         let (of_holder, all, most, each): (fn(&Holder) -> u64, _, _, _) = match store {
             Store::Memory => (
@@ -359,21 +431,29 @@ impl<C: Active + Clone> Ledger<C> {
         };
         let own = self.sources.get(&source);
         if let Some(holder) = own.filter(|holder| of_holder(holder) > each) {
-            return self.largest(holder, held);
+            return Some(self.of(holder, held, of_holder(holder), each));
         }
         let weight = |holder: &&Holder| weigh(of_holder(holder), holder.trusted > now);
         let over = all > most;
         let holder = over.then(|| self.sources.values().max_by_key(weight));
-        self.largest(holder??, held)
+        Some(self.of(holder??, held, all, most))
     }
 
-    /// The largest connection of a holder; of equals the oldest.
-    fn largest(&self, holder: &Holder, held: impl Fn(&Member<C>) -> u64) -> Option<Id> {
+    /// A holder's connections, the largest first, of equals the oldest.
+    fn of(&self, holder: &Holder, held: impl Fn(&Member<C>) -> u64, all: u64, most: u64) -> Excess {
         let members = holder.members.iter().filter_map(|id| {
             let held = held(self.members.get(id)?);
             (held > 0).then_some((held, std::cmp::Reverse(*id)))
         });
-        members.max().map(|(_, std::cmp::Reverse(id))| id)
+        let mut members: Vec<_> = members.collect();
+        members.sort_unstable_by(|one, other| other.cmp(one));
+        // Of all together the next holder may be the largest after a few.
+        members.truncate(BATCH.max(members.len() / 8));
+        Excess {
+            bytes: all - most,
+            slack: most / 8,
+            members,
+        }
     }
 
     /// Notes that a connection holds less.
@@ -565,7 +645,7 @@ mod tests {
                 } else {
                     Store::Memory
                 };
-                match (random.below(6), any) {
+                match (random.below(7), any) {
                     (0 | 1, _) | (_, None) => {
                         let activity = match random.below(4) {
                             0 => Activity::Idle(now),
@@ -584,6 +664,12 @@ mod tests {
                         assert!(charged.shed.iter().all(|shed| shed.0 != id), "seed {seed}");
                     }
                     (3, Some(id)) => ledger.release(id, store, random.below(1 << 20)),
+                    (5, Some(id)) => {
+                        let source = Source::V4(random.below(12) as u32);
+                        if !ledger.move_to(id, source, now, &mut Vec::new()) {
+                            ledger.leave(id);
+                        }
+                    }
                     (4, Some(id)) => ledger.verified(id, AccountId(random.below(4)), now + 20),
                     (_, Some(id)) => drop(ledger.leave(id)),
                 }

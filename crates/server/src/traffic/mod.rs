@@ -12,6 +12,7 @@ mod connection;
 mod flow;
 mod ledger;
 mod pace;
+mod proxy;
 mod source;
 mod stream;
 mod throttle;
@@ -32,6 +33,7 @@ pub(crate) use self::flow::{Inflow, Outflow, inflow};
 pub(crate) use self::ledger::Bounds;
 use self::ledger::{Ledger, Store};
 pub(crate) use self::pace::PaceRules;
+pub(crate) use self::proxy::{Opening, Trusted, client, forwarded, opening};
 pub(crate) use self::source::Source;
 pub(crate) use self::stream::Counted;
 use self::throttle::Throttle;
@@ -115,6 +117,7 @@ pub(crate) struct Traffic {
 pub(crate) struct Shared {
     ledger: Mutex<Ledger<Arc<Connection>>>,
     throttle: Throttle,
+    proxies: Vec<Trusted>,
     /// Where bodies are spooled.
     directory: PathBuf,
     /// Turns to hash and write: of verified callers, and of strangers.
@@ -131,6 +134,7 @@ impl Traffic {
     /// Begins to watch over connections, until the other end of `stopped` goes.
     pub(crate) fn start(
         rules: Rules,
+        proxies: &[Trusted],
         directory: &Path,
         metrics: Arc<Metrics>,
         stopped: watch::Receiver<()>,
@@ -138,6 +142,7 @@ impl Traffic {
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(rules.bounds)),
             throttle: Throttle::new(STRANGERS_PER_SECOND),
+            proxies: proxies.to_vec(),
             directory: directory.to_owned(),
             spoolers: [Semaphore::new(SPOOLERS), Semaphore::new(1)],
             metrics,
@@ -149,9 +154,34 @@ impl Traffic {
         Self { shared }
     }
 
-    /// Lets a connection in; none where nobody can give way to it.
-    pub(crate) fn admit(&self, from: IpAddr, exempt: bool) -> Option<Place> {
+    /// The networks of proxies that are believed.
+    pub(crate) fn proxies(&self) -> &[Trusted] {
+        &self.shared.proxies
+    }
+
+    /// Whether an address is a trusted proxy's.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        proxy::is_trusted(&self.shared.proxies, address)
+    }
+
+    /// Counts a connection for the client that a trusted proxy named; says whether the client may have it.
+    pub(crate) fn move_to(&self, connection: &Connection, client: IpAddr) -> bool {
+        let (shared, mut shed) = (&self.shared, Vec::new());
+        let source = Source::of(client);
+        let moved = shared
+            .ledger()
+            .move_to(connection.id(), source, shared.now(), &mut shed);
+        shared.shed(shed);
+        if !moved {
+            shared.metrics.connection_closed("refused");
+        }
+        moved
+    }
+
+    /// Lets a connection in; none where nobody can give way to it. Trusted proxies have no bound of their own.
+    pub(crate) fn admit(&self, from: IpAddr) -> Option<Place> {
         let shared = &self.shared;
+        let exempt = self.trusts(from);
         let now = shared.now();
         let make = |id| Connection::new(shared.clone(), id, now);
         let mut shed = Vec::new();

@@ -57,7 +57,9 @@ pub(crate) fn client(proxies: &[Trusted], from: IpAddr, headers: &HeaderMap) -> 
 /// Whom virga names to web functions: the hops that a trusted proxy said, and the peer itself.
 pub(crate) fn forwarded(trusted: bool, peer: IpAddr, headers: &HeaderMap) -> String {
     let said = headers.get_all(FORWARDED).iter();
-    let said = said.filter(|_| trusted).filter_map(|value| value.to_str().ok());
+    let said = said
+        .filter(|_| trusted)
+        .filter_map(|value| value.to_str().ok());
     let peer = peer.to_canonical().to_string();
     let hops: Vec<&str> = said.chain([peer.as_str()]).collect();
     hops.join(", ")
@@ -157,14 +159,18 @@ fn version_2(bytes: &[u8]) -> Opening {
         // The proxy's own, as when it looks whether virga lives.
         (0, _) => None,
         (1, 1) => {
-            let octets = addresses.first_chunk::<12>().and_then(|all| all.first_chunk::<4>());
+            let octets = addresses
+                .first_chunk::<12>()
+                .and_then(|all| all.first_chunk::<4>());
             match octets {
                 Some(octets) => Some(IpAddr::from(*octets)),
                 None => return Opening::Malformed,
             }
         }
         (1, 2) => {
-            let octets = addresses.first_chunk::<36>().and_then(|all| all.first_chunk::<16>());
+            let octets = addresses
+                .first_chunk::<36>()
+                .and_then(|all| all.first_chunk::<16>());
             match octets {
                 Some(octets) => Some(IpAddr::from(*octets)),
                 None => return Opening::Malformed,
@@ -194,14 +200,32 @@ mod tests {
         let mut inet6 = [0; 36];
         inet6[..16].copy_from_slice(&"2001:db8::7".parse::<Ipv6Addr>().expect("one").octets());
         let rows = [
-            (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\nGET /".to_vec(), Opening::Header(35, Some(address("192.0.2.7")))),
-            (b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(), Opening::Header(32, Some(address("2001:db8::7")))),
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\nGET /".to_vec(),
+                Opening::Header(35, Some(address("192.0.2.7"))),
+            ),
+            (
+                b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(),
+                Opening::Header(32, Some(address("2001:db8::7"))),
+            ),
             (b"PROXY UNKNOWN\r\nx".to_vec(), Opening::Header(15, None)),
-            (b"PROXY TCP4 x 10.0.0.1 1 2\r\n".to_vec(), Opening::Malformed),
+            (
+                b"PROXY TCP4 x 10.0.0.1 1 2\r\n".to_vec(),
+                Opening::Malformed,
+            ),
             (b"PROXY SCTP\r\n".to_vec(), Opening::Malformed),
-            ([b"PROXY ".as_slice(), &[b'x'; 200]].concat(), Opening::Malformed),
-            (v2(1, 0x11, &inet), Opening::Header(28, Some(address("192.0.2.7")))),
-            (v2(1, 0x21, &inet6), Opening::Header(52, Some(address("2001:db8::7")))),
+            (
+                [b"PROXY ".as_slice(), &[b'x'; 200]].concat(),
+                Opening::Malformed,
+            ),
+            (
+                v2(1, 0x11, &inet),
+                Opening::Header(28, Some(address("192.0.2.7"))),
+            ),
+            (
+                v2(1, 0x21, &inet6),
+                Opening::Header(52, Some(address("2001:db8::7"))),
+            ),
             (v2(0, 0x00, &[]), Opening::Header(16, None)),
             (v2(1, 0x11, &inet[..8]), Opening::Malformed),
             (v2(7, 0x11, &inet), Opening::Malformed),
@@ -213,7 +237,11 @@ mod tests {
             assert_eq!(opening(&bytes), expected, "{bytes:?}");
             if let Opening::Header(length, _) = expected {
                 for end in 0..length {
-                    assert_eq!(opening(&bytes[..end]), Opening::Partial, "{end} of {bytes:?}");
+                    assert_eq!(
+                        opening(&bytes[..end]),
+                        Opening::Partial,
+                        "{end} of {bytes:?}"
+                    );
                 }
             }
         }
@@ -258,8 +286,15 @@ mod tests {
         };
         assert_eq!(named(&[]), "10.0.0.1");
         assert_eq!(named(&["203.0.113.9"]), "203.0.113.9");
-        assert_eq!(named(&["198.51.100.1, 203.0.113.9"]), "203.0.113.9", "who is before it is hearsay");
-        assert_eq!(named(&["203.0.113.9, 10.1.1.1", "192.0.2.1"]), "203.0.113.9");
+        assert_eq!(
+            named(&["198.51.100.1, 203.0.113.9"]),
+            "203.0.113.9",
+            "who is before it is hearsay"
+        );
+        assert_eq!(
+            named(&["203.0.113.9, 10.1.1.1", "192.0.2.1"]),
+            "203.0.113.9"
+        );
         assert_eq!(named(&["203.0.113.9:1234"]), "203.0.113.9");
         assert_eq!(named(&["[2001:db9::1]:443"]), "2001:db9::1");
         assert_eq!(named(&["203.0.113.9, unknown, 10.1.1.1"]), "10.1.1.1");

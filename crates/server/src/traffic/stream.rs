@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -15,11 +16,22 @@ use super::connection::{Connection, Place};
 pub(crate) struct Counted {
     socket: TcpStream,
     place: Place,
+    /// Bytes that were read ahead of what is read next.
+    ahead: Bytes,
 }
 
 impl Counted {
     pub(crate) fn new(socket: TcpStream, place: Place) -> Self {
-        Self { socket, place }
+        Self {
+            socket,
+            place,
+            ahead: Bytes::new(),
+        }
+    }
+
+    /// Gives bytes back that were read too far.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.ahead = bytes;
     }
 
     fn connection(&self) -> &Arc<Connection> {
@@ -42,6 +54,12 @@ impl AsyncRead for Counted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let (before, offered) = (buffer.filled().len(), buffer.remaining());
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(offered);
+            buffer.put_slice(&self.ahead.split_to(length));
+            self.connection().received(length as u64, offered as u64);
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
         if read.is_ready() {
             let bytes = buffer.filled().len() - before;

@@ -413,8 +413,12 @@ impl Urls {
                 let mut counted = None;
                 let event = async {
                     let (body, held) = self.load(parts, large).await?;
+                    let event = event(&body);
                     counted = held;
-                    Ok::<Bytes, Refused>(event(&body).into())
+                    if let Some(held) = &mut counted {
+                        held.shrink(event.len() as u64);
+                    }
+                    Ok::<Bytes, Refused>(event.into())
                 };
                 let finished = self.ingest.invoke_late(&invocation, event).await?;
                 drop(counted);

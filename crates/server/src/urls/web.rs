@@ -22,7 +22,7 @@ use super::event::{self, REMOTE};
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
-use crate::traffic::Peer;
+use crate::traffic::{self, Peer};
 
 /// Bytes that are carried at a time.
 const BUFFER: usize = 16 << 10;
@@ -231,6 +231,10 @@ fn request(
     for name in strangers {
         headers.remove(name);
     }
+    let peer = parts.extensions.get::<Peer>();
+    let hops = peer.map_or_else(String::new, |peer| {
+        traffic::forwarded(peer.through_proxy, peer.hop, &parts.headers)
+    });
     let function = &spec.function;
     let told = [
         ("x-scf-request-id", id.to_string()),
@@ -243,6 +247,7 @@ fn request(
         ("x-scf-appid", function.account.to_string()),
         ("x-scf-uin", spec.place.uin.clone()),
         (REMOTE, caller(parts).to_string()),
+        ("x-forwarded-for", hops),
     ];
     for (name, value) in told {
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -391,3 +391,179 @@ fn forms_of_version_1_that_are_large_and_signed_go_on() {
         "RequestSizeLimitExceeded"
     );
 }
+
+/// Says what an open URL's function saw of its request, over a connection that begins with some bytes.
+fn seen_over(client: &Client, first: &[u8], path: &str, headers: &str) -> String {
+    let mut stream = connect(client);
+    stream.write_all(first).expect("sent");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: virga\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("an answer");
+    said
+}
+
+fn open_url(client: &Client, name: &str) -> String {
+    let trigger = json!({"FunctionName": name, "TriggerName": "url", "Type": "http",
+        "TriggerDesc": json!({"AuthType": "NONE"}).to_string()});
+    let created = client.ok("CreateTrigger", &trigger);
+    let id = created["TriggerInfo"]["TriggerName"]
+        .as_str()
+        .expect("an id");
+    format!("/url/{id}/")
+}
+
+#[test]
+fn a_trusted_proxy_says_whom_it_speaks_for_and_nobody_else_does() {
+    let shows = "def main_handler(e, c):\n    return e['headers']\n";
+    let v2 = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(),
+        &[203, 0, 113, 10, 127, 0, 0, 1, 0, 1, 0, 2],
+    ]
+    .concat();
+    let v1 = b"PROXY TCP4 203.0.113.9 127.0.0.1 1 2\r\n";
+    let forwarded = "X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n";
+    for trusted in [true, false] {
+        let flags = ["--auth-failures", "1", "--trusted-proxies", "127.0.0.0/8"];
+        let server = Server::flags(VIRGA, &flags[..if trusted { 4 } else { 2 }]);
+        let client = server.client();
+        client.create("shows", shows, json!({}));
+        let path = open_url(&client, "shows");
+        let remote = |said: &str, address: &str| {
+            let line = format!("\": \"{address}\"");
+            said.contains(&line)
+        };
+        let said = seen_over(&client, b"", &path, forwarded);
+        assert_eq!(remote(&said, "203.0.113.7"), trusted, "{said}");
+        assert_eq!(remote(&said, "127.0.0.1"), !trusted, "{said}");
+        for (first, address) in [(v1.as_slice(), "203.0.113.9"), (&v2, "203.0.113.10")] {
+            let said = seen_over(&client, first, &path, "");
+            assert_eq!(remote(&said, address), trusted, "{said}");
+            assert!(trusted || said.starts_with("HTTP/1.1 400"), "{said}");
+        }
+        // Who fails to authenticate is the client, not the proxy.
+        let forger = client.with_key("AKIDnobody", "x");
+        let code = |address: &str| {
+            let named = [("X-Forwarded-For", address)];
+            let answer = forger.post("ListFunctions", b"{}", now(), &named);
+            answer.json()["Response"]["Error"]["Code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        eventually("it is not heard", || {
+            code("203.0.113.7") == "RequestLimitExceeded"
+        });
+        let other = code("203.0.113.8");
+        assert_eq!(other == "AuthFailure.SecretIdNotFound", trusted, "{other}");
+    }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Memory of a server's process, MB.
+fn resident(server: &Server) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kb.expect("a size") / 1024
+}
+
+#[test]
+fn bodies_that_wait_and_replies_that_nobody_reads_stay_within_their_budget() {
+    let server = Server::flags(VIRGA, &["--traffic-memory-mb", "32", "--wait", "60"]);
+    let client = server.client();
+    let source = "import time\ndef main_handler(e, c):\n    \
+                  if e['queryString'].get('large'): return 'x' * (5 << 20)\n    time.sleep(3)\n    return len(e['body'])\n";
+    client.create("open", source, json!({"MemorySize": 128, "Timeout": 60}));
+    client.create(
+        "small",
+        "def main_handler(e, c):\n    return 1\n",
+        json!({}),
+    );
+    client.answer("small", &json!({}));
+    let path = open_url(&client, "open");
+    client.ok(
+        "PutReservedConcurrencyConfig",
+        &json!({"FunctionName": "open", "ReservedConcurrencyMem": 128}),
+    );
+    let head = |path: &str, length: usize| {
+        format!("POST {path} HTTP/1.1\r\nHost: virga\r\nContent-Length: {length}\r\n\r\n")
+    };
+    // One gets its answer, as all do that there is room for.
+    let quiet = resident(&server);
+    let mut first = connect(&client);
+    first
+        .write_all(head(&path, 5 << 20).as_bytes())
+        .expect("sent");
+    first.write_all(&vec![b'x'; 5 << 20]).expect("sent");
+    let waiting: Vec<_> = (0..40u8)
+        .map(|number| {
+            let mut stream = connect_from(Ipv4Addr::new(127, 0, 2, number), &client.host());
+            let _ = stream.write_all(head(&path, 5 << 20).as_bytes());
+            let _ = stream.write_all(&vec![b'x'; 5 << 20]);
+            stream
+        })
+        .collect();
+    eventually("they wait on disk", || spooled(&server) > 20);
+    client.answer("small", &json!({}));
+    assert!(
+        resident(&server) < quiet + 100,
+        "{quiet}, {}",
+        resident(&server)
+    );
+    let mut said = [0; 12];
+    first.read_exact(&mut said).expect("an answer");
+    assert_eq!(&said, b"HTTP/1.1 200");
+    drop(waiting);
+    eventually("nothing is left", || spooled(&server) == 0);
+    // Readers that do not read: more is asked for than the budget holds.
+    let readers: Vec<_> = (0..20u8)
+        .map(|number| {
+            let mut stream = connect_from(Ipv4Addr::new(127, 0, 3, number), &client.host());
+            let path = format!("{path}?large=1");
+            stream.write_all(head(&path, 0).as_bytes()).expect("sent");
+            stream
+        })
+        .collect();
+    eventually("the largest are closed", || closed(&client, "shed") >= 8.0);
+    client.answer("small", &json!({}));
+    assert!(
+        resident(&server) < quiet + 150,
+        "{quiet}, {}",
+        resident(&server)
+    );
+    drop(readers);
+}
+
+#[test]
+fn unfinished_heads_are_shed_when_they_hold_too_much() {
+    let server = Server::flags(VIRGA, &["--traffic-memory-mb", "16"]);
+    let client = server.client();
+    client.ok("ListFunctions", &json!({}));
+    let quiet = resident(&server);
+    let line = format!("X-Long: {}\r\n", "x".repeat(1000));
+    let head = format!("GET / HTTP/1.1\r\nHost: virga\r\n{}", line.repeat(90));
+    let held: Vec<_> = (0..400u16)
+        .map(|number| {
+            let source = Ipv4Addr::new(127, 0, 4, (number % 200) as u8);
+            let mut stream = connect_from(source, &client.host());
+            let _ = stream.write_all(head.as_bytes());
+            stream
+        })
+        .collect();
+    eventually("the largest are closed", || {
+        closed(&client, "shed") >= 200.0
+    });
+    client.ok("ListFunctions", &json!({}));
+    assert!(
+        resident(&server) < quiet + 60,
+        "{quiet}, {}",
+        resident(&server)
+    );
+    drop(held);
+}
