@@ -16,7 +16,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     opt(
         "traffic_memory_mb",
         "MB",
-        "128",
+        "96",
         "Memory for requests and replies of callers who are not verified; one address has up to half of it",
     ),
     opt(
