@@ -556,9 +556,7 @@ fn unfinished_heads_are_shed_when_they_hold_too_much() {
             stream
         })
         .collect();
-    eventually("the largest are closed", || {
-        closed(&client, "shed") >= 50.0
-    });
+    eventually("the largest are closed", || closed(&client, "shed") >= 50.0);
     client.ok("ListFunctions", &json!({}));
     assert!(
         resident(&server) < quiet + 60,
