@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::{Account, AccountId, Key, Role, RoleName, SecretId, Timestamp};
 
 use crate::format::decode;
-use crate::ids::{Used, WantedAccount};
+use crate::ids::WantedAccount;
 use crate::kv::{Precondition, Revision};
 use crate::table::{Catalog, Error, Stored};
 
@@ -170,12 +170,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Error::InUse`] while it has functions, namespaces, layers or custom domains, or is not closed; or the store's.
-    pub async fn delete_account(
-        &self,
-        id: AccountId,
-        at: Timestamp,
-        used: Option<Used>,
-    ) -> Result<(), Error> {
+    pub async fn delete_account(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
         let _counting = self.counting().await;
         let owned = self.owned(id);
         if owned.is_something() || self.is_open(id) {
@@ -198,7 +193,7 @@ impl Catalog {
         }
         self.delete(&format!("account/{id}"), Precondition::Any)
             .await?;
-        self.note_deleted(id, at, used).await?;
+        self.note_deleted(id, at).await?;
         self.delete(&tenant_key(id), Precondition::Any).await
     }
 

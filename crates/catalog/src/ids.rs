@@ -206,18 +206,24 @@ impl Catalog {
         Ok(account)
     }
 
-    /// Notes that an account is gone for good, and what it had used. Its ids stay given.
-    pub(crate) async fn note_deleted(
-        &self,
-        id: AccountId,
-        at: Timestamp,
-        used: Option<Used>,
-    ) -> Result<(), Error> {
+    /// Notes that an account is gone for good. Its ids stay given.
+    pub(crate) async fn note_deleted(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
         let Some(mut issued) = self.issued(id) else {
             return Ok(());
         };
         issued.deleted = Some(at);
-        issued.used = used.or(issued.used);
+        self.put(&issued_key(id), &issued, Precondition::Any).await
+    }
+
+    /// Keeps what an account had used, which is about to be deleted.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn note_used(&self, id: AccountId, used: Used) -> Result<(), Error> {
+        let Some(mut issued) = self.issued(id) else {
+            return Ok(());
+        };
+        issued.used = Some(used);
         self.put(&issued_key(id), &issued, Precondition::Any).await
     }
 
@@ -316,7 +322,7 @@ mod tests {
         assert_eq!(low.expect("an account").id, AccountId(7));
         for id in [first.id, AccountId(7)] {
             catalog.close_account(id, 1).await.expect("closed");
-            catalog.delete_account(id, 1, None).await.expect("deleted");
+            catalog.delete_account(id, 1).await.expect("deleted");
         }
         for (id, uin) in [
             (Some(first.id.0), None),

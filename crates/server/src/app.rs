@@ -44,6 +44,7 @@ use crate::listen::{self, Door, Http};
 use crate::network;
 use crate::ownership::{Dns, Ownership, watch as watch_domains};
 use crate::provisioner::{Clock, Provisioner};
+use crate::purge::{Purge, Stores};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
@@ -266,14 +267,26 @@ pub(crate) async fn up(
     let relay = objects
         .as_ref()
         .map(|objects| Relay::start(objects.outbox(), ingest.clone(), metrics.clone()));
+    let purge = Purge::start(Stores {
+        catalog: catalog.clone(),
+        driver: driver.clone(),
+        worker: worker.clone(),
+        queue: queue.clone(),
+        telemetry: telemetry.clone(),
+        logs: store,
+        packages: packages.clone(),
+        objects: objects.clone(),
+    })
+    .await?;
     prewarm(&worker, &config);
     // 4. Whom it serves.
-    let addresses = Arc::new(Addresses::new(
+    let addresses = Addresses::new(
         &config.region,
         &config.url_domain,
         config.public_url.as_deref(),
         address,
-    ));
+    );
+    let addresses = Arc::new(addresses.with_paths(config.url_paths));
     let hosts = Arc::new(api_hosts(&config, certificate));
     let ownership = Arc::new(Ownership::new(
         config.domain_allow.clone(),
@@ -318,6 +331,7 @@ pub(crate) async fn up(
         worker: worker.clone(),
         packages,
         shelf: buckets::Shelf::new(objects.clone(), config.region.clone()),
+        purge,
         telemetry: telemetry.clone(),
         metrics: metrics.clone(),
         prometheus: Prometheus(prometheus),

@@ -134,6 +134,12 @@ const OPTIONS: &[Opt] = &[
         "What the hosts of functions' URLs end with: <app id>-<url id>.<region>.<url_domain>, which must lead here",
     ),
     opt(
+        "url_paths",
+        "WHEN",
+        "on",
+        "Whether functions' URLs are also at /url/<url id>/, where all share one origin and none may set cookies: on, or off",
+    ),
+    opt(
         "domain_allow",
         "NAMES",
         "",
@@ -524,6 +530,7 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<String>,
     pub(crate) api_hosts: Vec<HostPattern>,
     pub(crate) url_domain: String,
+    pub(crate) url_paths: bool,
     pub(crate) domain_allow: Vec<HostPattern>,
     pub(crate) domain_resolvers: Vec<ownership::Server>,
     pub(crate) domain_check: Duration,
@@ -764,6 +771,7 @@ impl Told {
                 "hosts such as api.example.com or *.api.example.com",
             ),
             url_domain: self.url_domain(),
+            url_paths: self.one_of("url_paths", &[("on", true), ("off", false)]),
             domain_allow: self.list(
                 "domain_allow",
                 "names such as shop.example.com, *.example.com, or *",

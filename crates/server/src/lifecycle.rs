@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, Change, Stored};
 use model::{
-    CodeRef, Function, FunctionKey, FunctionState, Limits, PendingCode, Runtime, Sha256,
+    CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime, Sha256,
     StatusReason,
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -285,37 +285,7 @@ impl Lifecycle {
     }
 
     fn sweep(&self) -> std::io::Result<usize> {
-        let mut keep = HashSet::new();
-        let mut merged = Vec::new();
-        for stored in self.shared.catalog.all_layers() {
-            let versions = stored.value.versions.values();
-            keep.extend(versions.map(|version| version.package.clone()));
-        }
-        for stored in self.shared.catalog.all_functions() {
-            let function = &stored.value;
-            let published = function.versions.values().map(|one| &one.config);
-            for config in published.chain([&function.config]) {
-                let held: Vec<_> = config
-                    .layers
-                    .iter()
-                    .map(|layer| layer.package.clone())
-                    .collect();
-                keep.extend(held.iter().cloned());
-                merged.push(held);
-            }
-            let published = function.versions.values().map(|one| &one.code);
-            keep.extend(
-                published
-                    .chain(&function.code)
-                    .flat_map(|code| [code.package.clone(), code.tree.clone()]),
-            );
-            keep.extend(
-                function
-                    .pending
-                    .iter()
-                    .map(|pending| pending.package.clone()),
-            );
-        }
+        let (keep, merged) = all_named(&self.shared.catalog);
         let named = |(tree, _): &(Sha256, Runtime)| keep.contains(tree);
         self.shared
             .compiled
@@ -327,6 +297,53 @@ impl Lifecycle {
             .packages
             .sweep(&keep, &merged, &running, SWEEP_AGE)
     }
+}
+
+/// The packages and trees that functions and layers name, and their lists of layers, which are merged.
+pub(crate) fn named<'a>(
+    functions: impl Iterator<Item = &'a Function>,
+    layers: impl Iterator<Item = &'a Layer>,
+) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
+    let mut named = HashSet::new();
+    let mut merged = Vec::new();
+    for layer in layers {
+        let versions = layer.versions.values();
+        named.extend(versions.map(|version| version.package.clone()));
+    }
+    for function in functions {
+        let published = function.versions.values().map(|one| &one.config);
+        for config in published.chain([&function.config]) {
+            let held: Vec<_> = config
+                .layers
+                .iter()
+                .map(|layer| layer.package.clone())
+                .collect();
+            named.extend(held.iter().cloned());
+            merged.push(held);
+        }
+        let published = function.versions.values().map(|one| &one.code);
+        named.extend(
+            published
+                .chain(&function.code)
+                .flat_map(|code| [code.package.clone(), code.tree.clone()]),
+        );
+        named.extend(
+            function
+                .pending
+                .iter()
+                .map(|pending| pending.package.clone()),
+        );
+    }
+    (named, merged)
+}
+
+/// The same of all accounts that are open.
+pub(crate) fn all_named(catalog: &Catalog) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
+    let (functions, layers) = (catalog.all_functions(), catalog.all_layers());
+    named(
+        functions.iter().map(|stored| &stored.value),
+        layers.iter().map(|stored| &stored.value),
+    )
 }
 
 /// A function after its pending code was, or was not, made ready.

@@ -21,6 +21,7 @@ mod network;
 mod operator;
 mod ownership;
 mod provisioner;
+mod purge;
 mod queue;
 mod telemetry;
 mod tls;

@@ -41,7 +41,7 @@ actions! {
     AssumeRole(AssumeRoleRequest) -> Lent,
     CreateAccount(CreateAccountRequest) -> CreatedAccount,
     CreateKey(CreateKeyRequest) -> NewKey,
-    DeleteAccount(OfAccount) -> Empty,
+    DeleteAccount(DeleteAccountRequest) -> Deletion,
     DeleteKey(KeyRequest) -> Empty,
     DeleteRole(DeleteRoleRequest) -> Empty,
     DescribeAccount(OfAccount) -> AccountInfo,
@@ -72,6 +72,34 @@ wire! {
     struct OfAccount {
         account: Option<String>,
     }
+    struct DeleteAccountRequest {
+        account: Option<String>,
+        /// Whether all that it owns goes with it.
+        purge: bool,
+    }
+    /// The deletion of an account.
+    struct Deletion {
+        account: String,
+        app_id: u64,
+        /// `Deleting` or `Deleted`.
+        state: String,
+        /// What it had when the deletion began.
+        had: Vec<Belonging>,
+    }
+    /// How much there is of a kind; large numbers of events, logs and objects are counted up to 100,000.
+    struct Belonging {
+        kind: String,
+        count: u64,
+    }
+    /// How far a deletion is.
+    struct Deleting {
+        /// What is being deleted.
+        step: String,
+        /// What was deleted since virga started.
+        removed: u64,
+        /// Why the last try failed.
+        trouble: Option<String>,
+    }
     struct CreateAccountRequest {
         name: String,
         /// Else the next that is free.
@@ -95,9 +123,26 @@ wire! {
         keys: u64,
         roles: u64,
         added: String,
+        /// `Active` or `Deleting`.
+        state: String,
+        /// How far the deletion is.
+        deleting: Option<Deleting>,
     }
     struct Accounts {
         accounts: Vec<AccountInfo>,
+        /// Those that were, whose ids are never given again.
+        deleted: Vec<DeletedAccount>,
+    }
+    struct DeletedAccount {
+        name: String,
+        app_id: u64,
+        uin: String,
+        added: String,
+        deleted: String,
+        /// What it had used, as far as the ledger reached back.
+        invocations: u64,
+        gb_seconds: f64,
+        out_bytes: u64,
     }
     struct CreateKeyRequest {
         account: Option<String>,

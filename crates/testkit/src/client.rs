@@ -134,6 +134,13 @@ impl Client {
         Self::read(self.post(action, request.to_string().as_bytes(), now(), &version))
     }
 
+    /// The same of a server that may end meanwhile; nothing where no whole answer comes.
+    pub fn attempt_operate(&self, action: &str, request: &Value) -> Option<Result<Value, Refused>> {
+        let version = [("X-TC-Version", OPERATOR_VERSION)];
+        let answer = self.try_post(action, request.to_string().as_bytes(), now(), &version)?;
+        Some(Self::read(answer))
+    }
+
     /// The code with which an action is refused that is called with temporary credentials; empty when it is not.
     pub fn code_with_token(&self, action: &str, token: &str) -> String {
         let answer = self.post(action, b"{}", now(), &[("X-TC-Token", token)]);

@@ -94,12 +94,14 @@ impl Objects {
     fn authorization(&self, method: &str, path: &str) -> String {
         let time = format!("{};{}", now() - 60, now() + 600);
         let path = path.split('?').next().unwrap_or(path);
-        let request = format!("{}\n{path}\n\n\n", method.to_lowercase());
+        let host = self.endpoint.trim_start_matches("http://");
+        let host = host.replace(':', "%3A");
+        let request = format!("{}\n{path}\n\nhost={host}\n", method.to_lowercase());
         let text = format!("sha1\n{time}\n{}\n", hex::encode(Sha1::digest(request)));
         let key = mac(self.key.reveal().as_bytes(), &time);
         let signature = mac(key.as_bytes(), &text);
         format!(
-            "q-sign-algorithm=sha1&q-ak={}&q-sign-time={time}&q-key-time={time}&q-header-list=&q-url-param-list=\
+            "q-sign-algorithm=sha1&q-ak={}&q-sign-time={time}&q-key-time={time}&q-header-list=host&q-url-param-list=\
              &q-signature={signature}",
             self.id
         )

@@ -225,7 +225,11 @@ impl Server {
 
     /// A client of its buckets with the same credentials.
     pub fn objects(&self) -> Objects {
-        let client = self.client();
+        self.objects_of(&self.client())
+    }
+
+    /// The same with those of another client.
+    pub fn objects_of(&self, client: &Client) -> Objects {
         let words = self.ready.split_whitespace();
         let endpoint = words.skip_while(|word| *word != "buckets").nth(1);
         let endpoint = endpoint.expect("buckets are served");

@@ -207,6 +207,11 @@ impl Instance {
         }
     }
 
+    /// What it was made from.
+    pub fn spec(&self) -> &InstanceSpec {
+        &self.spec
+    }
+
     /// Its address, which no other living instance has; none without a network.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.process.address()

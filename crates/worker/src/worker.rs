@@ -136,6 +136,26 @@ impl Worker {
         self.nursery(account, kind, interpreter).map(drop)
     }
 
+    /// Ends the zygotes of an account, and with them whatever has come of them.
+    pub fn forget(&self, account: AccountId) {
+        let mut nurseries = self
+            .nurseries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = nurseries
+            .keys()
+            .filter(|(owner, _)| *owner == account)
+            .copied()
+            .collect();
+        let gone: Vec<_> = gone
+            .iter()
+            .filter_map(|key| nurseries.remove(key))
+            .collect();
+        // They end outside of the lock.
+        drop(nurseries);
+        drop(gone);
+    }
+
     /// Starts an instance: takes a blank, gives it the function, waits until the handler is loaded.
     ///
     /// # Errors

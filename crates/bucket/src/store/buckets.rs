@@ -153,6 +153,9 @@ impl Txn<'_> {
         acl: Acl,
         tags: Tags,
     ) -> Result<Arc<Bucket>, StoreError> {
+        if self.memory.is_closed(name.app_id()) {
+            return Err(StoreError::NoSuchBucket(name));
+        }
         if self.bucket(&name).is_ok() {
             return Err(StoreError::BucketExists(name));
         }

@@ -12,6 +12,7 @@ mod list;
 mod multipart;
 mod objects;
 mod outbox;
+mod purge;
 mod read;
 mod reader;
 mod record;
@@ -38,6 +39,7 @@ pub use self::list::{Listed, Listing, ListingOf, UploadsOf, VersionsOf};
 pub use self::multipart::{CompletedPart, Part, PartOf, PartsOf, Upload, UploadSpec};
 pub use self::objects::{Deleted, OnDelete, OnPut, Put, Removed};
 pub use self::outbox::Outbox;
+pub use self::purge::Belongings;
 pub use self::read::{ByteRange, Conditions, Content, Get, Got};
 pub use self::record::{
     Acl, Bucket, Checksums, CorsRule, Meta, Object, ObjectKind, Restore, StorageClass, Tags,

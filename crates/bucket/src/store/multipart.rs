@@ -323,10 +323,7 @@ impl Store {
         self.write_less(move |txn| {
             let (bucket, _) = txn.bucket(&bucket)?;
             upload_row(txn.sql, bucket, &key, &id)?;
-            for part in txn.take_upload(bucket, &key, &id)? {
-                txn.discard_pieces(&part.pieces)?;
-            }
-            Ok(())
+            txn.drop_upload(bucket, &key, &id)
         })
         .await
     }
@@ -432,6 +429,19 @@ impl Txn<'_> {
     }
 
     /// Takes an upload and its parts out of the index.
+    /// Removes an upload with its parts and their bytes.
+    pub(super) fn drop_upload(
+        &mut self,
+        bucket: i64,
+        key: &ObjectKey,
+        id: &str,
+    ) -> Result<(), StoreError> {
+        for part in self.take_upload(bucket, key, id)? {
+            self.discard_pieces(&part.pieces)?;
+        }
+        Ok(())
+    }
+
     fn take_upload(
         &mut self,
         bucket: i64,

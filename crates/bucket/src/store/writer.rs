@@ -4,7 +4,7 @@
 //! closure with a savepoint of its own: one that is refused leaves the others as they are. What a write does outside of the
 //! index (bytes that are kept or removed, what memory knows) it leaves as effects, which are carried out after the commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,6 +42,8 @@ type Known = HashMap<BucketName, (i64, Arc<Bucket>)>;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) buckets: RwLock<Known>,
+    /// Accounts whose buckets are as if they were not there.
+    pub(super) closed: RwLock<HashSet<u64>>,
     /// Bytes of the index's file that are in use.
     pub(super) index_bytes: AtomicU64,
     pub(super) notices: AtomicU64,
@@ -55,8 +57,19 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn bucket(&self, name: &BucketName) -> Option<(i64, Arc<Bucket>)> {
+        if self.is_closed(name.app_id()) {
+            return None;
+        }
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
         buckets.get(name).cloned()
+    }
+}
+
+impl Memory {
+    /// Whether an account's buckets are as if they were not there.
+    pub(super) fn is_closed(&self, app_id: u64) -> bool {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        !closed.is_empty() && closed.contains(&app_id)
     }
 }
 

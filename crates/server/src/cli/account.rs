@@ -1,5 +1,7 @@
 //! `virga account`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::Failure;
@@ -8,8 +10,8 @@ use super::key::show_new;
 use super::output::Output;
 use crate::clock;
 use crate::operator::{
-    AccountInfo, CreateAccount, CreateAccountRequest, DeleteAccount, DescribeAccount, ListAccounts,
-    OfAccount,
+    AccountInfo, CreateAccount, CreateAccountRequest, DeleteAccount, DeleteAccountRequest,
+    DeletedAccount, DescribeAccount, ListAccounts, OfAccount,
 };
 
 /// Flags of `virga account`.
@@ -33,7 +35,11 @@ enum Task {
         uin: Option<u64>,
     },
     /// List all accounts
-    List,
+    List {
+        /// Those that were deleted, with what they had used
+        #[arg(long)]
+        deleted: bool,
+    },
     /// Show an account and what it owns
     Show {
         /// Its name or AppId, else the caller's own
@@ -43,6 +49,9 @@ enum Task {
     Delete {
         /// Its name or AppId
         account: String,
+        /// Delete all that it owns, too: functions, layers, buckets, events, logs, usage; this cannot be undone
+        #[arg(long)]
+        purge: bool,
     },
 }
 
@@ -69,12 +78,41 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 show_new(&created.key, output);
             }
         }
-        Task::List => {
+        Task::List { deleted: true } => {
+            let gone = client.call::<ListAccounts>(&scf::types::Empty {})?.deleted;
+            let row = |one: &DeletedAccount| {
+                vec![
+                    one.name.clone(),
+                    one.app_id.to_string(),
+                    one.uin.clone(),
+                    one.invocations.to_string(),
+                    format!("{:.3}", one.gb_seconds),
+                    clock::local(&one.added),
+                    clock::local(&one.deleted),
+                ]
+            };
+            let headings = [
+                "NAME",
+                "APPID",
+                "UIN",
+                "INVOCATIONS",
+                "GB-SECONDS",
+                "ADDED",
+                "DELETED",
+            ];
+            output.table(&headings, gone.iter().map(row).collect(), &gone);
+        }
+        Task::List { deleted: false } => {
             let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
             let row = |one: &AccountInfo| {
                 let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
                 let names = [one.name.clone(), one.app_id.to_string(), one.uin.clone()];
-                [names.as_slice(), &counts, &[clock::local(&one.added)]].concat()
+                let doing = one.deleting.as_ref();
+                let state = doing.map_or(one.state.clone(), |doing| {
+                    format!("{}: {}", one.state, doing.step)
+                });
+                let rest = [state, clock::local(&one.added)];
+                [names.as_slice(), &counts, &rest].concat()
             };
             let headings = [
                 "NAME",
@@ -83,6 +121,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 "FUNCTIONS",
                 "KEYS",
                 "ROLES",
+                "STATE",
                 "ADDED",
             ];
             output.table(&headings, all.iter().map(row).collect(), &all);
@@ -100,18 +139,61 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 ("layers", one.layers.to_string()),
                 ("keys", one.keys.to_string()),
                 ("roles", one.roles.to_string()),
+                ("state", one.state.clone()),
                 ("added", clock::local(&one.added)),
             ];
             let rows = fields.map(|(field, value)| vec![field.to_owned(), value]);
             output.table(&["FIELD", "VALUE"], rows.to_vec(), &one);
         }
-        Task::Delete { account } => {
-            let request = OfAccount {
-                account: Some(account.clone()),
-            };
-            let done = client.call::<DeleteAccount>(&request)?;
-            output.result(&format!("deleted account {account}"), &done);
-        }
+        Task::Delete { account, purge } => delete(client, account, *purge, output)?,
     }
     Ok(())
 }
+
+/// Deletes an account, and waits until it is gone.
+fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Result<(), Failure> {
+    let mut deletion = client.call::<DeleteAccount>(&DeleteAccountRequest {
+        account: Some(account.to_owned()),
+        purge,
+    })?;
+    let name = deletion.account.clone();
+    let mut shown = String::new();
+    while deletion.state != DELETED {
+        std::thread::sleep(LOOK);
+        // By its id, which no other account ever has.
+        let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
+        let Some(found) = all.into_iter().find(|one| one.app_id == deletion.app_id) else {
+            deletion.state = DELETED.into();
+            break;
+        };
+        let doing = found.deleting.unwrap_or_default();
+        let trouble = doing
+            .trouble
+            .map(|why| format!("; it is tried again: {why}"));
+        let now = format!(
+            "deleting {name}: {}, {} removed{}",
+            doing.step,
+            doing.removed,
+            trouble.unwrap_or_default()
+        );
+        if now != shown {
+            output.progress(&now);
+            shown = now;
+        }
+    }
+    let had: Vec<_> = deletion
+        .had
+        .iter()
+        .map(|one| format!("{} {}", one.count, one.kind))
+        .collect();
+    let with = match had.is_empty() {
+        true => String::new(),
+        false => format!(", with {}", had.join(", ")),
+    };
+    output.result(&format!("deleted account {name}{with}"), &deletion);
+    Ok(())
+}
+
+const DELETED: &str = "Deleted";
+/// How often it is looked whether an account is gone.
+const LOOK: Duration = Duration::from_millis(500);

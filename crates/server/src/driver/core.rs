@@ -280,6 +280,21 @@ impl Core {
         }
     }
 
+    /// Retires all pools of an account, and has their instances stopped. Gives how many pools are left.
+    pub(super) fn end_account(&mut self, now: Time, account: model::AccountId) -> usize {
+        let current: Vec<_> = self.current.keys().cloned().collect();
+        for function in current.iter().filter(|key| key.account == account) {
+            self.retire(now, function, None);
+        }
+        let of_it = |slot: &&Arc<Slot>| slot.instance.spec().function.account == account;
+        let stops = self.instances.values().filter(of_it).cloned();
+        self.acts.extend(stops.map(Act::Stop));
+        let pools = self.pools.values();
+        pools
+            .filter(|live| live.spec.function.account == account)
+            .count()
+    }
+
     /// Asks for an instance: the answer, or where it will come.
     pub(super) fn request(
         &mut self,

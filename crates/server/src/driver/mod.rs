@@ -246,6 +246,16 @@ impl Driver {
         self.act(core);
     }
 
+    /// Ends all that runs for an account, whatever it is at. Gives how many of its pools are left, whose instances still have to
+    /// end.
+    pub(crate) fn end_account(&self, account: AccountId) -> usize {
+        let now = self.now();
+        let mut core = self.core();
+        let left = core.end_account(now, account);
+        self.act(core);
+        left
+    }
+
     /// Memory is set aside for a function, or no longer. How much is read, MB, as in [`Driver::total`].
     pub(crate) fn reserve(&self, function: &FunctionKey, read: impl FnOnce() -> Option<u32>) {
         let now = self.now();

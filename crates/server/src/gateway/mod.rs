@@ -125,6 +125,7 @@ use crate::invoke::Ingest;
 use crate::lineage::Depth;
 use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
+use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
 use crate::telemetry::{Metrics, Telemetry};
 use crate::traffic::Peer;
@@ -160,6 +161,8 @@ pub(crate) struct Gateway {
     pub(crate) packages: PackageStore,
     /// Buckets, where packages may lie.
     pub(crate) shelf: Shelf,
+    /// Deletes accounts with all that they own.
+    pub(crate) purge: Purge,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) prometheus: Prometheus,

@@ -23,7 +23,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use dispatch::events::Order;
-use model::{RequestId, StatusCode};
+use model::{AccountId, RequestId, StatusCode};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -42,6 +42,17 @@ pub(crate) struct Next {
     pub(crate) orders: Vec<Order>,
     /// Whether there are no more.
     pub(crate) whole: bool,
+}
+
+/// What is kept of an account, each counted up to 100,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Belongings {
+    /// Events that have not ended, dead ones included.
+    pub(crate) queued: u64,
+    /// Events that have.
+    pub(crate) ended: u64,
+    /// Entries of the usage ledger.
+    pub(crate) usage: u64,
 }
 
 /// Why the queue does not do something.
@@ -73,6 +84,12 @@ pub(crate) trait Queue: Debug + Send + Sync + 'static {
     fn last_of_old(&self) -> u64;
     /// The highest id of an account that anything was ever written of, 0 where there is none.
     fn highest_account(&self) -> Later<'_, u64>;
+    /// Takes nothing of an account any more: what comes of it is dropped, and said to be kept. For as long as this process runs.
+    fn close(&self, account: AccountId) -> Later<'_, ()>;
+    /// Counts what is kept of an account.
+    fn belongings(&self, account: AccountId) -> Later<'_, Belongings>;
+    /// Removes some of the events, or else of the usage, of a closed account. Gives how much, 0 once nothing is left.
+    fn purge_some(&self, account: AccountId) -> Later<'_, u64>;
     /// The lanes that hold events.
     fn lanes(&self) -> Later<'_, Vec<LaneKey>>;
     /// A lane's next events behind a place.

@@ -3,8 +3,8 @@
 //! Request ids are UUIDs of version 7, so they sort by arrival: one key serves "the latest of this function",
 //! "between these times" and "this request" alike, and rows are appended rather than scattered.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,6 +112,8 @@ struct Writer {
     connection: Connection,
     settings: Settings,
     cleaned: Option<Instant>,
+    /// Accounts of which nothing is written any more.
+    closed: HashSet<AccountId>,
 }
 
 /// Bytes of an answer that are kept beside the log.
@@ -120,6 +122,8 @@ const ANSWER_KEPT: usize = 64 << 10;
 pub(super) const CLEAN_EVERY: Duration = Duration::from_secs(60);
 /// Rows removed in one transaction. A disk that is full has room for small ones, in what the log of writes had before.
 const REMOVED_AT_ONCE: i64 = 1000;
+/// How far rows of an account are counted.
+const COUNTED: i64 = 100_000;
 /// Pages given back to the disk in one transaction, for the same reason.
 const PAGES_AT_ONCE: u64 = 256;
 
@@ -172,6 +176,7 @@ impl Store {
             connection,
             settings,
             cleaned: None,
+            closed: HashSet::new(),
         };
         Ok(Self {
             writer: Arc::new(Mutex::new(writer)),
@@ -205,6 +210,41 @@ impl Store {
             |row| row.get::<_, i64>(0),
         )?;
         Ok(highest as u64)
+    }
+
+    /// Writes nothing of an account any more. For as long as this process runs.
+    pub(crate) fn close_account(&self, account: AccountId) {
+        self.writer().closed.insert(account);
+    }
+
+    /// Counts what is kept of an account, up to 100,000.
+    pub(crate) fn belongings(&self, account: AccountId) -> Result<u64, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = reader.query_row(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM function JOIN invocation ON invocation.function = function.id
+             WHERE account = ? LIMIT ?)",
+            params![account.0 as i64, COUNTED],
+            |row| row.get::<_, i64>(0),
+        )?;
+        Ok(count as u64)
+    }
+
+    /// Removes some of what is kept of a closed account. Says how much, 0 once nothing is left.
+    pub(crate) fn purge_some(&self, account: AccountId) -> Result<u64, StoreError> {
+        let writer = self.writer();
+        let removed = writer.connection.execute(
+            "DELETE FROM invocation WHERE (function, request, retry) IN
+             (SELECT function, request, retry FROM function JOIN invocation ON invocation.function = function.id
+              WHERE account = ? LIMIT ?)",
+            params![account.0 as i64, REMOVED_AT_ONCE],
+        )?;
+        if removed > 0 {
+            return Ok(removed as u64);
+        }
+        let gone = writer
+            .connection
+            .execute("DELETE FROM function WHERE account = ?", [account.0 as i64])?;
+        Ok(gone as u64)
     }
 
     /// Finds rows.
@@ -275,7 +315,8 @@ impl Writer {
                 "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
             let mut known: HashMap<&FunctionKey, i64> = HashMap::new();
-            for record in batch {
+            let kept = batch.iter();
+            for record in kept.filter(|record| !self.closed.contains(&record.function.account)) {
                 let function = match known.entry(&record.function) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => *new.insert(function_id(&transaction, &record.function)?),

@@ -15,6 +15,8 @@ pub(crate) struct Addresses {
     /// `.<region>.<domain>`, which all hosts end with.
     suffix: String,
     port: Option<u16>,
+    /// Whether they are found by path, too.
+    paths: bool,
 }
 
 impl Addresses {
@@ -37,7 +39,18 @@ impl Addresses {
             scheme: scheme.to_owned(),
             suffix: format!(".{region}.{domain}").to_ascii_lowercase(),
             port,
+            paths: true,
         }
+    }
+
+    /// The same, found by path only where that is wanted. Functions always find each other by path.
+    pub(crate) fn with_paths(self, paths: bool) -> Self {
+        Self { paths, ..self }
+    }
+
+    /// Whether functions are found by path, too.
+    pub(super) fn has_paths(&self) -> bool {
+        self.paths
     }
 
     /// A function's URL for everybody.

@@ -32,7 +32,7 @@ impl Front {
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
-        match self.urls.find(&request) {
+        match self.urls.find(self.way, &request) {
             Some(Ok(target)) => self.urls.serve(target, self.way, request).await,
             Some(Err(refused)) => refused.reply(clock::new_request_id()),
             None => {

@@ -9,6 +9,7 @@ mod failure;
 mod front;
 mod lenient;
 mod reply;
+mod shared;
 mod web;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -81,6 +82,8 @@ struct Target {
     /// The path as the function sees it, where that is not the request's.
     path: Option<String>,
     door: Door,
+    /// Whether it came by the path form, whose origin all functions share.
+    shared: bool,
 }
 
 /// What a request came in by.
@@ -148,7 +151,7 @@ impl Urls {
     }
 
     /// Where a request leads; `None` when neither its host nor its path is a function's.
-    fn find(&self, request: &Request) -> Option<Result<Target, Refused>> {
+    fn find(&self, way: Way, request: &Request) -> Option<Result<Target, Refused>> {
         // HTTP/1.0 needs no host, and a path may lead to a function by itself.
         let host = request.headers().get(HOST);
         let host = host.map_or(Some(""), |host| host.to_str().ok())?;
@@ -175,11 +178,21 @@ impl Urls {
             });
         }
         let (id, below) = read_path(path)?;
-        if is_service(id) {
-            return Some(of_service(id, None, below));
+        // Functions know no other form, and are no browsers.
+        let inside = way == Way::Inside;
+        if !(inside || self.addresses.has_paths()) {
+            return None;
         }
-        let below = if below.is_empty() { "/" } else { below };
-        Some(self.of_url(id, None, Some(below.to_owned())))
+        let found = if is_service(id) {
+            of_service(id, None, below)
+        } else {
+            let below = if below.is_empty() { "/" } else { below };
+            self.of_url(id, None, Some(below.to_owned()))
+        };
+        Some(found.map(|target| Target {
+            shared: !inside,
+            ..target
+        }))
     }
 
     /// The target of a URL with this id, which is `account`'s where one is named.
@@ -213,6 +226,7 @@ impl Urls {
             qualifier: trigger.qualifier.clone(),
             path,
             door: Door::Url(url.clone()),
+            shared: false,
         })
     }
 
@@ -220,8 +234,13 @@ impl Urls {
         let id = clock::new_request_id();
         let (mut parts, body) = request.into_parts();
         let cors = target.cors();
-        let asks = |cors| cors::preflight(cors, &parts.method, &parts.headers);
-        let mut reply = match (refuse(&target, way == Way::Inside), cors.and_then(asks)) {
+        let preflight = cors.and_then(|cors| cors::preflight(cors, &parts.method, &parts.headers));
+        let refused = refuse(&target, way == Way::Inside);
+        let refused = refused.or_else(|| match target.shared {
+            true => shared::open(&mut parts.headers).err(),
+            false => None,
+        });
+        let mut reply = match (refused, preflight) {
             (Some(refused), _) => refused.reply(id),
             // A browser that asks first hears of the function nothing.
             (None, Some(answer)) => answer,
@@ -253,6 +272,9 @@ impl Urls {
                 reply
             }
         };
+        if target.shared {
+            shared::seal(reply.headers_mut());
+        }
         reply::name(reply.headers_mut(), id, matches!(target.door, Door::Api(_)));
         reply
     }
@@ -554,6 +576,7 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         qualifier: route.qualifier.clone(),
         path: route.rewrite(path),
         door: Door::Domain,
+        shared: false,
     })
 }
 

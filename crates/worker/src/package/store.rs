@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::{Limits, Sha256};
 use sha2::Digest;
@@ -119,9 +119,17 @@ impl PackageStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Sha256, PackageError> {
         let digest = Sha256::from_digest(sha2::Sha256::digest(bytes).into());
         let path = self.package(&digest);
-        if !path.exists() {
-            self.write(bytes, &path)
-                .map_err(PackageError::io("keep a package"))?;
+        // One that is there already is as new: it is about to be named once more.
+        let renewed = File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()));
+        match renewed {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self
+                .write(bytes, &path)
+                .map_err(PackageError::io("keep a package"))?,
+            Err(e) => return Err(PackageError::io("keep a package")(e)),
         }
         Ok(digest)
     }
@@ -277,18 +285,55 @@ impl PackageStore {
                 if kept || !old || running.contains(&path) {
                     continue;
                 }
-                if path.is_dir() {
-                    // Out of sight first: a tree that is half gone must not be found under its name.
-                    let aside = self.aside();
-                    fs::rename(&path, &aside)?;
-                    fs::remove_dir_all(aside)?;
-                } else {
-                    fs::remove_file(path)?;
-                }
+                self.remove(&path)?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// Removes packages and trees, and what was merged of lists of them, that nobody names any more. A package that was put after
+    /// `since` stays: somebody is about to name it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn forget(
+        &self,
+        digests: &HashSet<Sha256>,
+        merged: &[Vec<Sha256>],
+        since: SystemTime,
+    ) -> io::Result<()> {
+        for digest in digests {
+            let package = self.package(digest);
+            let put = fs::symlink_metadata(&package).and_then(|meta| meta.modified());
+            if put.is_ok_and(|put| put > since) {
+                continue;
+            }
+            self.remove(&package)?;
+            self.remove(&self.tree(digest))?;
+        }
+        let merged = merged.iter().map(|list| merged_name(list));
+        for name in merged {
+            self.remove(&self.path("merged").join(name.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a file or a directory, if it is there.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let removed = match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                // Out of sight first: a tree that is half gone must not be found under its name.
+                let aside = self.aside();
+                fs::rename(path, &aside).and_then(|()| fs::remove_dir_all(aside))
+            }
+            Ok(_) => fs::remove_file(path),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -1,6 +1,8 @@
 //! Accounts: made, shown and deleted by the operator.
 
-use catalog::WantedAccount;
+use std::time::Duration;
+
+use catalog::{Issued, WantedAccount};
 use model::{Account, AccountName};
 use scf::types::Empty;
 use scf::{Code, Error};
@@ -52,8 +54,10 @@ impl Serve for wire::ListAccounts {
     ) -> Result<wire::Accounts, Error> {
         operators_alone(caller)?;
         let all = gateway.all_accounts();
+        let gone = gateway.catalog.all_issued().into_iter();
         Ok(wire::Accounts {
             accounts: all.iter().map(|one| gateway.show_account(one)).collect(),
+            deleted: gone.filter_map(show_deleted).collect(),
         })
     }
 }
@@ -76,26 +80,58 @@ impl Serve for wire::DeleteAccount {
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
-        request: wire::OfAccount,
-    ) -> Result<Empty, Error> {
+        request: wire::DeleteAccountRequest,
+    ) -> Result<wire::Deletion, Error> {
         operators_alone(caller)?;
         let id = gateway.subject(caller, request.account.as_deref())?;
-        if id == gateway.access.operator().account.id {
+        let own = gateway.access.operator().account.id;
+        let account = gateway.all_accounts().into_iter().find(|one| one.id == id);
+        let Some(account) = account.filter(|_| id != own) else {
             let message = "Account: the operator's own cannot be deleted";
             return Err(Error::new(Code::InvalidParameterValue, message));
+        };
+        let purge = &gateway.purge;
+        let had = purge.left(id).await.map_err(|e| error::internal(&e))?;
+        let clean = had.is_empty() && account.closed.is_none();
+        if !(request.purge || clean) {
+            let name = &account.name;
+            let message = match account.closed {
+                Some(_) => {
+                    format!("the account {name} is being deleted already; Purge waits for it")
+                }
+                None => format!(
+                    "the account {name} still has {had}; delete them first, or delete the account with all of it: Purge, or \
+                     virga account delete {name} --purge"
+                ),
+            };
+            return Err(Error::new(Code::FailedOperation, message));
         }
-        let catalog = &gateway.catalog;
-        if catalog.owned(id).is_something() {
-            return Err(error::access(catalog::Error::InUse));
-        }
-        let now = clock::now_ms();
-        let closed = catalog.close_account(id, now).await;
-        closed.map_err(error::access)?;
-        let deleted = catalog.delete_account(id, now, None).await;
-        deleted.map_err(error::access)?;
-        Ok(Empty {})
+        purge.begin(id).await.map_err(|e| error::internal(&e))?;
+        purge.wait(id, AT_ONCE).await;
+        let state = match gateway.catalog.account(id) {
+            Some(_) => DELETING,
+            None => "Deleted",
+        };
+        Ok(wire::Deletion {
+            account: account.name.to_string(),
+            app_id: id.0,
+            state: state.into(),
+            had: had
+                .0
+                .into_iter()
+                .map(|(kind, count)| wire::Belonging {
+                    kind: kind.into(),
+                    count,
+                })
+                .collect(),
+        })
     }
 }
+
+/// How long a deletion is waited for before its caller is told that it goes on.
+const AT_ONCE: Duration = Duration::from_secs(1);
+const ACTIVE: &str = "Active";
+const DELETING: &str = "Deleting";
 
 impl Gateway {
     /// The operator's own account, and all that were made.
@@ -116,30 +152,30 @@ impl Gateway {
     }
 
     fn show_account(&self, account: &Account) -> wire::AccountInfo {
-        let (id, catalog) = (account.id, &self.catalog);
-        let others = catalog.namespaces(id);
-        let spaces: Vec<_> = others
-            .iter()
-            .map(|stored| stored.value.name.clone())
-            .filter(|name| !name.is_default())
-            .chain([model::Namespace::default()])
-            .collect();
-        let functions = spaces
-            .iter()
-            .map(|space| catalog.functions(id, space).len());
-        let layers = catalog.layers(id);
-        let used = layers.iter().filter(|one| !one.value.versions.is_empty());
+        let id = account.id;
+        let owned = self.catalog.owned(id);
+        let deleting = account.closed.map(|_| {
+            let progress = self.purge.progress(id).unwrap_or_default();
+            wire::Deleting {
+                step: progress.step.into(),
+                removed: progress.removed,
+                trouble: progress.trouble,
+            }
+        });
         let first = id == self.access.operator().account.id;
         wire::AccountInfo {
             name: account.name.to_string(),
             app_id: id.0,
             uin: account.uin.to_string(),
             region: self.region.clone(),
-            namespaces: spaces.len() as u64,
-            functions: functions.sum::<usize>() as u64,
-            layers: used.count() as u64,
-            keys: catalog.keys(id).len() as u64 + u64::from(first),
-            roles: catalog.roles(id).len() as u64,
+            // `default` always is one.
+            namespaces: owned.other_namespaces().count() as u64 + 1,
+            functions: owned.functions.len() as u64,
+            layers: owned.full_layers().count() as u64,
+            keys: owned.keys.len() as u64 + u64::from(first),
+            roles: owned.roles.len() as u64,
+            state: if deleting.is_some() { DELETING } else { ACTIVE }.into(),
+            deleting,
             added: if account.added == 0 {
                 String::new()
             } else {
@@ -147,4 +183,18 @@ impl Gateway {
             },
         }
     }
+}
+
+fn show_deleted(issued: Issued) -> Option<wire::DeletedAccount> {
+    let used = issued.used.unwrap_or_default();
+    Some(wire::DeletedAccount {
+        deleted: clock::format(issued.deleted?),
+        name: issued.name,
+        app_id: issued.id.0,
+        uin: issued.uin.to_string(),
+        added: clock::format(issued.at),
+        invocations: used.invocations,
+        gb_seconds: used.gb_seconds,
+        out_bytes: used.out_bytes,
+    })
 }

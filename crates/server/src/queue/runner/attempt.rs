@@ -107,6 +107,10 @@ impl Runner {
                 return Then::Short;
             }
         };
+        // It stays where it is until it is removed with all that the account has.
+        if !self.shared.catalog.is_open(kept.function.account) {
+            return Then::Gone;
+        }
         let rules = self.rules(&kept);
         let now = self.shared.queue.clock().now();
         if rules.policy.has_expired(now, kept.accepted) {

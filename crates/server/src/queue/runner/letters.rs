@@ -62,6 +62,9 @@ impl Runner {
                 return Then::Short;
             }
         };
+        if !self.shared.catalog.is_open(account) {
+            return Then::Gone;
+        }
         let letter = self.letter(account, &kept);
         let sent = match target {
             DeadLetter::Function { namespace, name } => {

@@ -4,6 +4,7 @@
 //! last one. Another thread reads for the runner, with a connection of its own, and never waits for the disk's syncs; a third
 //! reads for people.
 
+mod purge;
 mod reader;
 mod settle;
 mod show;
@@ -19,15 +20,15 @@ use std::time::Duration;
 
 use dispatch::Time;
 use dispatch::events::Order;
-use model::{RequestId, StatusCode};
+use model::{AccountId, RequestId, StatusCode};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::Reading;
 use self::writer::{Call, Sent, Writer};
 use super::{
-    Arrival, Backlog, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent, Next, Queue,
-    QueueClock, QueueError, Settled,
+    Arrival, Backlog, Belongings, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent,
+    Next, Queue, QueueClock, QueueError, Settled,
 };
 use crate::ailing::Ailing;
 use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
@@ -183,6 +184,7 @@ impl SqliteQueue {
             ailing: Ailing::default(),
             metered: None,
             lanes: std::collections::HashMap::new(),
+            closed: std::collections::HashSet::new(),
         };
         std::thread::Builder::new()
             .name("events".into())
@@ -296,6 +298,25 @@ impl Queue for SqliteQueue {
 
     fn highest_account(&self) -> Later<'_, u64> {
         read(&self.showings, show::highest_account)
+    }
+
+    fn close(&self, account: AccountId) -> Later<'_, ()> {
+        self.write(|answer| Call::Close(account, answer))
+    }
+
+    fn belongings(&self, account: AccountId) -> Later<'_, Belongings> {
+        read(&self.showings, move |connection| {
+            purge::belongings(connection, account)
+        })
+    }
+
+    fn purge_some(&self, account: AccountId) -> Later<'_, u64> {
+        let removed = Arc::new(AtomicU64::new(0));
+        let written = self.write(|answer| Call::Purge(account, removed.clone(), answer));
+        Box::pin(async move {
+            written.await?;
+            Ok(removed.load(Ordering::Relaxed))
+        })
     }
 
     fn lanes(&self) -> Later<'_, Vec<LaneKey>> {

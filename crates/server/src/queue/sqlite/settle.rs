@@ -1,10 +1,10 @@
 //! What a transaction does, row by row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dispatch::Time;
 use dispatch::events::Order;
-use model::StatusCode;
+use model::{AccountId, StatusCode};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::ROW;
@@ -15,6 +15,7 @@ use crate::usage::{Account, Totals};
 pub(super) struct Batch<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) known: &'a HashMap<String, i64>,
+    pub(super) closed: &'a HashSet<AccountId>,
     pub(super) next: &'a mut u64,
     pub(super) now: Time,
     pub(super) changes: Changes,
@@ -26,6 +27,8 @@ pub(super) struct Changes {
     pub(super) arrivals: Vec<Arrival>,
     /// Lanes that were not known before.
     pub(super) lanes: HashMap<String, i64>,
+    /// Lanes that are gone with their account.
+    pub(super) lanes_gone: Vec<String>,
     /// Events in lanes.
     pub(super) events: i64,
     /// What counts against the budget.
@@ -37,6 +40,9 @@ pub(super) struct Changes {
 impl Batch<'_> {
     /// Keeps an event. One that is known already is as good as kept.
     pub(super) fn insert(&mut self, event: &NewEvent) -> rusqlite::Result<()> {
+        if self.closed.contains(&event.function.account) {
+            return Ok(());
+        }
         let lane = LaneKey::Function(event.function.clone());
         let id = self.lane(&lane)?;
         let order = self.order();
@@ -183,6 +189,9 @@ impl Batch<'_> {
 
     /// Adds to the ledger.
     pub(super) fn count(&mut self, account: &Account, totals: &Totals) -> rusqlite::Result<()> {
+        if self.closed.contains(&account.function.account) {
+            return Ok(());
+        }
         let function = self.lane(&LaneKey::Function(account.function.clone()))?;
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.transaction

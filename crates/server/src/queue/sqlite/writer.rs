@@ -1,13 +1,13 @@
 //! The thread that writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use dispatch::Time;
-use model::StatusCode;
+use model::{AccountId, StatusCode};
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -35,6 +35,10 @@ pub(super) enum Call {
     Accept(NewEvent, Answer),
     Settle(u64, StatusCode, Settled, Option<Entry>, Answer),
     Replay(u64, Answer),
+    /// An account of which nothing is taken any more.
+    Close(AccountId, Answer),
+    /// Some of what is kept of a closed account goes; how much.
+    Purge(AccountId, Arc<AtomicU64>, Answer),
     /// Entries of calls are pending.
     Meter,
     Flush(Answer),
@@ -73,6 +77,8 @@ pub(super) struct Writer {
     /// When entries of calls were committed last.
     pub(super) metered: Option<Instant>,
     pub(super) lanes: HashMap<String, i64>,
+    /// Accounts of which nothing is taken any more.
+    pub(super) closed: HashSet<AccountId>,
 }
 
 impl Writer {
@@ -138,6 +144,9 @@ impl Writer {
                 if self.ailing.works() {
                     info!("events and usage are written again");
                 }
+                for gone in &changes.lanes_gone {
+                    self.lanes.remove(gone);
+                }
                 self.lanes.extend(changes.lanes);
                 add(&self.counts.events, changes.events);
                 add(&self.counts.bytes, changes.bytes);
@@ -180,10 +189,16 @@ impl Writer {
             self.connection.pragma_update(None, "synchronous", level)?;
             self.level = Some(synced);
         }
+        for call in calls {
+            if let Call::Close(account, _) = call {
+                self.closed.insert(*account);
+            }
+        }
         let transaction = self.connection.transaction()?;
         let mut batch = Batch {
             transaction: &transaction,
             known: &self.lanes,
+            closed: &self.closed,
             next: &mut self.next,
             now,
             changes: Changes::default(),
@@ -210,7 +225,10 @@ impl Writer {
                     }
                 }
                 Call::Replay(seq, _) => batch.replay(*seq)?,
-                Call::Meter | Call::Flush(_) => {}
+                Call::Purge(account, removed, _) => {
+                    removed.store(batch.purge(*account)?, Ordering::Relaxed);
+                }
+                Call::Close(..) | Call::Meter | Call::Flush(_) => {}
             }
             results.push(result);
         }
@@ -312,6 +330,8 @@ impl Call {
         let (Self::Accept(_, answer)
         | Self::Settle(_, _, _, _, answer)
         | Self::Replay(_, answer)
+        | Self::Close(_, answer)
+        | Self::Purge(_, _, answer)
         | Self::Flush(answer)) = self
         else {
             return;

@@ -1,0 +1,243 @@
+//! All that an account has here, removed because the account is.
+//!
+//! A closed account's buckets are as if they were not there, for readers and for writes that are under way, too. They are then
+//! emptied some rows at a time, so that others' writes wait for no more than one such step, and a crash loses no more than one.
+//! Nobody is told of these changes.
+
+use std::sync::PoisonError;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Store;
+use super::record::{self, Object};
+use super::writer::Txn;
+use crate::error::StoreError;
+use crate::names::{BucketName, ObjectKey};
+
+/// Objects, versions and uploads that are removed with one commit.
+const AT_ONCE: i64 = 256;
+/// How far they are counted in each bucket.
+const COUNTED: i64 = 100_000;
+
+/// What an account has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Belongings {
+    /// Its buckets.
+    pub buckets: u64,
+    /// Objects, older versions and uploads in them; at least so many, where there are more than 100,000 in one.
+    pub objects: u64,
+}
+
+impl Store {
+    /// Hides an account's buckets from everybody, and lets it make no others. For as long as this process runs.
+    pub fn close_account(&self, app_id: u64) {
+        let closed = &self.inner.memory.closed;
+        closed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(app_id);
+    }
+
+    /// Counts what an account has, closed or not.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn belongings(&self, app_id: u64) -> Result<Belongings, StoreError> {
+        self.inner
+            .readers
+            .read(move |sql| {
+                let buckets = buckets(sql, app_id)?;
+                let mut objects = 0;
+                for (bucket, _) in &buckets {
+                    for table in ["object", "version", "upload"] {
+                        let query = format!(
+                            "SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE bucket = ? LIMIT {COUNTED})"
+                        );
+                        let mut count = sql.prepare_cached(&query)?;
+                        objects += count.query_row([bucket], |row| row.get::<_, i64>(0))? as u64;
+                    }
+                }
+                Ok(Belongings {
+                    buckets: buckets.len() as u64,
+                    objects,
+                })
+            })
+            .await
+    }
+
+    /// Removes some of what a closed account has. Returns how much, 0 once nothing is left.
+    ///
+    /// # Errors
+    /// The index cannot be written.
+    pub async fn purge_some(&self, app_id: u64) -> Result<u64, StoreError> {
+        self.write_less(move |txn| txn.purge_some(app_id)).await
+    }
+}
+
+/// An account's buckets, by their numbers.
+fn buckets(sql: &Connection, app_id: u64) -> Result<Vec<(i64, BucketName)>, StoreError> {
+    let suffix = format!("-{app_id}");
+    let mut query =
+        sql.prepare_cached("SELECT id, name FROM bucket WHERE substr(name, -length(?1)) = ?1")?;
+    let rows = query.query_map([&suffix], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let named = rows.into_iter().map(|(id, name)| {
+        let name = BucketName::parse(&name);
+        let name = name.map_err(|e| StoreError::Unavailable(format!("a bucket's name: {e}")))?;
+        Ok((id, name))
+    });
+    let named: Vec<_> = named.collect::<Result<_, StoreError>>()?;
+    Ok(named
+        .into_iter()
+        .filter(|(_, name)| name.app_id() == app_id)
+        .collect())
+}
+
+impl Txn<'_> {
+    fn purge_some(&mut self, app_id: u64) -> Result<u64, StoreError> {
+        let Some((bucket, name)) = buckets(self.sql, app_id)?.into_iter().next() else {
+            return Ok(0);
+        };
+        let objects = self.purge_rows(
+            bucket,
+            "DELETE FROM object WHERE (bucket, key) IN
+             (SELECT bucket, key FROM object WHERE bucket = ? LIMIT ?) RETURNING record",
+        )?;
+        let versions = self.purge_rows(
+            bucket,
+            "DELETE FROM version WHERE (bucket, key, seq) IN
+             (SELECT bucket, key, seq FROM version WHERE bucket = ? LIMIT ?) RETURNING record",
+        )?;
+        let mut removed = objects + versions;
+        while removed < AT_ONCE as u64
+            && let Some((key, id)) = self.an_upload(bucket)?
+        {
+            self.drop_upload(bucket, &key, &id)?;
+            removed += 1;
+        }
+        if removed > 0 {
+            return Ok(removed);
+        }
+        for table in ["completed", "restoring"] {
+            self.sql
+                .prepare_cached(&format!("DELETE FROM {table} WHERE bucket = ?"))?
+                .execute([bucket])?;
+        }
+        self.sql
+            .prepare_cached("DELETE FROM bucket WHERE id = ?")?
+            .execute([bucket])?;
+        self.bucket_is(name, None);
+        Ok(1)
+    }
+
+    fn purge_rows(&mut self, bucket: i64, delete: &str) -> Result<u64, StoreError> {
+        let mut delete = self.sql.prepare_cached(delete)?;
+        let rows = delete.query_map(params![bucket, AT_ONCE], |row| row.get::<_, Vec<u8>>(0))?;
+        let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+        for row in &rows {
+            self.discard(&record::decode::<Object>(row)?)?;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    fn an_upload(&self, bucket: i64) -> Result<Option<(ObjectKey, String)>, StoreError> {
+        let mut find = self
+            .sql
+            .prepare_cached("SELECT key, id FROM upload WHERE bucket = ? LIMIT 1")?;
+        let found = find.query_row([bucket], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+        });
+        let Some((key, id)) = found.optional()? else {
+            return Ok(None);
+        };
+        let strange = || StoreError::Unavailable("a key in the index is not text".into());
+        let key = String::from_utf8(key).map_err(|_| strange())?;
+        Ok(Some((ObjectKey::parse(&key)?, id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::super::{Acl, Origin, Put, Settings, UploadSpec};
+    use super::*;
+    use crate::notice::{Change, ChangeKind, Listeners, Notice};
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Listeners for Nobody {
+        fn hear(&self, _: &Change) -> Vec<Notice> {
+            Vec::new()
+        }
+    }
+
+    async fn put(store: &Store, bucket: &BucketName, key: &str, bytes: usize) {
+        let body = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![7; bytes]))]);
+        let staged = store.stage(body, &[]).await.expect("staged");
+        let key = ObjectKey::parse(key).expect("a key");
+        let written = store
+            .put(
+                bucket,
+                &key,
+                staged,
+                Put::default(),
+                ChangeKind::Put,
+                Origin::default(),
+            )
+            .await;
+        written.expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_closed_account_s_buckets_are_gone_at_once_and_then_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Store::open(directory.path(), Settings::default(), Arc::new(Nobody));
+        let store = open().expect("a store");
+        let bucket = |name: &str| BucketName::parse(name).expect("a name");
+        let (its, others) = (bucket("its-17"), bucket("its-7"));
+        for name in [&its, &others] {
+            let made = store.create_bucket(name, Acl::PublicRead, Vec::new()).await;
+            made.expect("a bucket");
+            store.set_versioning(name, true).await.expect("set");
+            for key in 0..300 {
+                put(&store, name, &format!("k{key}"), 10).await;
+            }
+            put(&store, name, "k0", 2 << 20).await;
+            let key = ObjectKey::parse("upload").expect("a key");
+            let begun = store.begin_upload(name, &key, UploadSpec::default()).await;
+            begun.expect("an upload");
+        }
+        let has = |buckets, objects| Belongings { buckets, objects };
+        assert_eq!(store.belongings(17).await, Ok(has(1, 302)));
+        store.close_account(17);
+        let gone = Err(StoreError::NoSuchBucket(its.clone()));
+        assert_eq!(store.bucket(&its).map(drop), gone);
+        let again = store
+            .create_bucket(&bucket("more-17"), Acl::Private, Vec::new())
+            .await;
+        assert!(again.is_err(), "{again:?}");
+        assert!(store.purge_some(17).await.expect("purged") > 0);
+        store.close().await;
+        // It goes on after a restart.
+        let store = open().expect("a store");
+        store.close_account(17);
+        while store.purge_some(17).await.expect("purged") > 0 {}
+        assert_eq!(store.belongings(17).await, Ok(has(0, 0)));
+        assert_eq!(store.belongings(7).await, Ok(has(1, 302)));
+        let rows = store.inner.readers.read(|sql| {
+            Ok(sql.query_row(
+                "SELECT (SELECT COUNT(*) FROM inline) + (SELECT COUNT(*) FROM blob)",
+                [],
+                |row| row.get::<_, i64>(0),
+            )?)
+        });
+        assert_eq!(rows.await, Ok(301), "the bytes went with them");
+    }
+}

@@ -1,0 +1,68 @@
+//! What an account has, by kind.
+
+use std::fmt;
+
+use model::AccountId;
+
+use super::{PurgeError, Stores};
+
+/// How many there are of each kind. Large numbers of events, logs and objects are counted up to 100,000.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left(pub(crate) Vec<(&'static str, u64)>);
+
+impl Left {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |kind: &str| match kind.strip_suffix("ies") {
+            Some(stem) => format!("{stem}y"),
+            None => kind.trim_end_matches('s').to_owned(),
+        };
+        let named = self.0.iter().map(|(kind, count)| match count {
+            1 => format!("1 {}", one(kind)),
+            _ => format!("{count} {kind}"),
+        });
+        let named: Vec<_> = named.collect();
+        f.write_str(&named.join(", "))
+    }
+}
+
+/// Counts what an account has, without the keys and roles that go with it.
+pub(super) async fn count(stores: &Stores, account: AccountId) -> Result<Left, PurgeError> {
+    let owned = stores.catalog.owned(account);
+    let functions = owned.functions.iter().map(|stored| &stored.value);
+    let triggers = functions.clone().map(|function| function.triggers.len());
+    let versions = functions.clone().map(|function| function.versions.len());
+    let queued = stores.queue.belongings(account).await?;
+    let (telemetry, logs) = (stores.telemetry.clone(), stores.logs.clone());
+    let logs = tokio::task::spawn_blocking(move || {
+        telemetry.flush();
+        logs.belongings(account)
+    });
+    let logs = logs.await??;
+    let objects = match &stores.objects {
+        Some(objects) => objects.belongings(account.0).await?,
+        None => Default::default(),
+    };
+    let all = [
+        ("functions", owned.functions.len() as u64),
+        ("published versions", versions.sum::<usize>() as u64),
+        ("triggers", triggers.sum::<usize>() as u64),
+        ("layers", owned.full_layers().count() as u64),
+        ("namespaces", owned.other_namespaces().count() as u64),
+        ("custom domains", owned.domains.len() as u64),
+        ("buckets", objects.buckets),
+        ("objects", objects.objects),
+        ("queued events", queued.queued),
+        ("past events", queued.ended),
+        ("log records", logs),
+        ("usage entries", queued.usage),
+    ];
+    Ok(Left(
+        all.into_iter().filter(|(_, count)| *count > 0).collect(),
+    ))
+}

@@ -1,0 +1,144 @@
+//! The path form: every function of every account below one host, which browsers take for one origin.
+//!
+//! What a browser keeps for an origin, one function's page could read, set or remove for all others: cookies, storage, service
+//! workers, permissions, credentials. So nothing of that goes either way here. Replies lose the headers that speak for an origin,
+//! and documents get an origin of their own, which nobody shares, by the policy `sandbox`. Whoever needs more uses the host form,
+//! where each function has an origin.
+
+use axum::http::header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use model::StatusCode as Outcome;
+
+use super::Refused;
+
+/// Headers of replies by which a page changes what a browser keeps for, or believes of, its origin.
+const OF_ORIGINS: &[&str] = &[
+    // What is kept and sent again.
+    "set-cookie",
+    "set-cookie2",
+    "clear-site-data",
+    "service-worker-allowed",
+    "shared-storage-write",
+    "use-as-dictionary",
+    "set-login",
+    "activate-storage-access",
+    // Who is asked for a password: one realm's goes to all of an origin.
+    "www-authenticate",
+    "proxy-authenticate",
+    "authentication-info",
+    // How the host is reached from now on.
+    "strict-transport-security",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "expect-ct",
+    "alt-svc",
+    // What is told of others' pages, and to whom.
+    "report-to",
+    "reporting-endpoints",
+    "nel",
+    "observe-browsing-topics",
+    // What browsers send, or do, for all of an origin.
+    "accept-ch",
+    "accept-ch-lifetime",
+    "critical-ch",
+    "origin-agent-cluster",
+    "origin-trial",
+];
+
+/// Beginnings of more such headers.
+const FAMILIES: &[&str] = &[
+    "sec-session-",
+    "secure-session-",
+    "attribution-reporting-",
+    "ad-auction-",
+];
+
+/// An origin that nobody shares; scripts run, and see nothing of the host's.
+const SANDBOX: HeaderValue = HeaderValue::from_static(
+    "sandbox allow-downloads allow-forms allow-modals allow-pointer-lock allow-popups allow-scripts \
+     allow-top-navigation-by-user-activation",
+);
+
+/// Says how a reply came: programs may look at it, and people who wonder where their cookies are.
+const MARK: HeaderName = HeaderName::from_static("x-virga-origin");
+
+/// Takes away what a browser says to the whole host, before a function sees it.
+///
+/// # Errors
+/// The request fetches the script of a service worker, which would stand before the pages of all others.
+pub(super) fn open(headers: &mut HeaderMap) -> Result<(), Refused> {
+    headers.remove(COOKIE);
+    headers.remove("cookie2");
+    if headers.contains_key("service-worker") {
+        let message = "a service worker needs an origin of its own; use the function's host instead of the path";
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            Outcome::UnauthorizedOperation,
+            message.to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Takes away what a function says for the whole host, and gives its documents an origin of their own.
+pub(super) fn seal(headers: &mut HeaderMap) {
+    let of_origins = |name: &HeaderName| {
+        let name = name.as_str();
+        OF_ORIGINS.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
+    };
+    let taken: Vec<_> = headers
+        .keys()
+        .filter(|name| of_origins(name))
+        .cloned()
+        .collect();
+    for name in taken {
+        headers.remove(name);
+    }
+    // Beside the function's own: all policies hold.
+    headers.append(CONTENT_SECURITY_POLICY, SANDBOX);
+    headers.insert(MARK, HeaderValue::from_static("shared"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_speaks_for_the_origin_comes_through() {
+        let mut headers = HeaderMap::new();
+        for name in OF_ORIGINS
+            .iter()
+            .chain(&["Set-Cookie", "SEC-SESSION-REGISTRATION"])
+        {
+            let name: HeaderName = name.parse().expect("a name");
+            headers.append(&name, HeaderValue::from_static("one"));
+            headers.append(name, HeaderValue::from_static("another"));
+        }
+        let own = "default-src 'self'; sandbox allow-same-origin allow-scripts";
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(own));
+        headers.insert("x-own", HeaderValue::from_static("kept"));
+        headers.insert(MARK, HeaderValue::from_static("its own"));
+        seal(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-security-policy", "x-own", "x-virga-origin"]);
+        assert_eq!(headers["x-virga-origin"], "shared");
+        let policies: Vec<_> = headers.get_all(CONTENT_SECURITY_POLICY).iter().collect();
+        assert_eq!(policies, [&HeaderValue::from_static(own), &SANDBOX]);
+        let sandbox = SANDBOX.to_str().expect("text").to_owned();
+        assert!(!sandbox.contains("allow-same-origin"));
+    }
+
+    #[test]
+    fn cookies_do_not_come_in_and_service_workers_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, HeaderValue::from_static("a=1"));
+        headers.append(COOKIE, HeaderValue::from_static("b=2"));
+        headers.insert("cookie2", HeaderValue::from_static("c"));
+        headers.insert("accept", HeaderValue::from_static("*/*"));
+        assert!(open(&mut headers).is_ok());
+        assert_eq!(headers.len(), 1);
+        headers.insert("service-worker", HeaderValue::from_static("script"));
+        assert!(open(&mut headers).is_err());
+    }
+}
