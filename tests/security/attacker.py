@@ -472,9 +472,41 @@ refused_call("watch_all_files", 300, 0, 0)
 refused_call("move_the_pages_of_others", 279, 1, 0, 0, 0, 0, 0)
 refused_call("name_the_host", 170, b"x", 1)
 refused_call("sync_every_disk", 162, expected="ENOSYS")
+refused_call("ask_what_is_in_the_page_cache", 451, 0, ROOM, ROOM, 0, expected="ENOSYS")
 refused_call("call_what_does_not_exist", 9999, expected="ENOSYS")
 refused_call("submit_disk_operations", 206, 1, ROOM, expected="ENOSYS")
 refused_call("call_by_the_other_numbering", 0x40000000 | 39, expected="ENOSYS")
+
+
+@attempt("ENOSYS")
+def read_only_what_others_have_read(event):
+    file = os.open("/usr/bin/env", os.O_RDONLY)
+    try:
+        os.preadv(file, [bytearray(64)], 0, 8)  # RWF_NOWAIT
+        return "read"
+    finally:
+        os.close(file)
+
+
+@attempt("nothing new")
+def ask_which_pages_others_have_read(event):
+    """Of files that it may not write, `mincore` says of every page that it is there."""
+    told = set()
+    for directory, _, names in os.walk("/usr/share"):
+        for name in names[:20]:
+            path = os.path.join(directory, name)
+            if os.path.islink(path) or os.path.getsize(path) < 65536:
+                continue
+            LIBC.mmap.restype = ctypes.c_void_p
+            pages = (ctypes.c_ubyte * 16)()
+            with open(path, "rb") as file:
+                address = LIBC.mmap(None, ctypes.c_size_t(65536), 1, 1, file.fileno(), ctypes.c_long(0))
+            LIBC.mincore(ctypes.c_void_p(address), ctypes.c_size_t(65536), pages)
+            LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(65536))
+            told |= {page & 1 for page in pages}
+        if len(told) > 1:
+            return "told"
+    return "nothing new"
 
 
 @attempt("killed by signal 31")

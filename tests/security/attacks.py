@@ -39,7 +39,7 @@ PYTHON = {
 RUST = {
     "isolation": "sandbox", "user": "sandbox", "zygotes": "sandbox", "builds": "builds", "packages": "builds", "signing": "signatures", "access": "policies",
     "roles": "policies", "names": "policies", "hosts": "hosts", "ownership": "hosts", "traffic": "traffic", "bounds": "limits", "limits": "limits",
-    "room": "tenants", "secrets": "tenants", "storage": "buckets", "purge": "deleted",
+    "web_edges": "traffic", "room": "tenants", "secrets": "tenants", "storage": "buckets", "purge": "deleted",
 }
 # Tests beside the official clients', below tests/.
 CLIENTS = {"sdk/test_access.py": "policies", "sdk/test_bucket_roles.py": "policies"}

@@ -180,19 +180,11 @@ impl Tree {
         *self.closed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty slot of the platform's own, as [`Self::acquire_in`].
-    ///
-    /// # Errors
-    /// The file that could not be made or opened.
-    pub fn acquire(&self) -> Result<Slot> {
-        self.acquire_in(None)
-    }
-
     /// An empty slot of a group: a used one, or a new one.
     ///
     /// # Errors
     /// The file that could not be made or opened.
-    pub fn acquire_in(&self, group: Group) -> Result<Slot> {
+    pub fn acquire(&self, group: Group) -> Result<Slot> {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             let why = io::Error::other("virga is stopping");
@@ -929,7 +921,7 @@ mod tests {
     fn the_processes_of_one_group_leave_room_for_another_s() {
         let mut tree = Tree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
         tree.share = 6;
-        let slots = [1, 1, 2].map(|group| tree.acquire_in(Some(group)).expect("a slot"));
+        let slots = [1, 1, 2].map(|group| tree.acquire(Some(group)).expect("a slot"));
         // Each becomes a member, then starts others that wait for the end of its input.
         let shells = slots.each_ref().map(|slot| {
             let script = "exec 3<&0; read go; for n in 1 2 3 4; do sh -c 'echo one; exec cat <&3 >&2' & done; echo done; wait";
@@ -970,10 +962,10 @@ mod tests {
     #[test]
     fn slots_in_use_never_share_a_directory() {
         let tree = Tree::open(&format!("virga-slots-{}", std::process::id())).expect("a tree");
-        let [first, second] = [(); 2].map(|()| tree.acquire().expect("a slot"));
+        let [first, second] = [(); 2].map(|()| tree.acquire(None).expect("a slot"));
         tree.release(first);
         let mut used = vec![second];
-        used.extend((0..3).map(|_| tree.acquire().expect("a slot")));
+        used.extend((0..3).map(|_| tree.acquire(None).expect("a slot")));
         let mut directories: Vec<_> = used
             .iter()
             .flat_map(|slot| slot.directories.clone())

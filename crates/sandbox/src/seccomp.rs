@@ -236,7 +236,16 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
     refused.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![push])?]);
 
     // The flags of `clone3` lie in memory, out of a filter's sight; "no such call" makes libc use `clone`.
-    let unknown = BTreeMap::from([(libc::SYS_clone3, vec![])]);
+    // Reading only what needs no wait tells what others have read lately, as `cachestat` and `mincore` would.
+    let at_once = rule([is(
+        5,
+        Op::MaskedEq(libc::RWF_NOWAIT as u64),
+        libc::RWF_NOWAIT as u64,
+    )])?;
+    let unknown = BTreeMap::from([
+        (libc::SYS_clone3, vec![]),
+        (libc::SYS_preadv2, vec![at_once]),
+    ]);
     Ok([
         program(refused, libc::EPERM)?,
         program(unknown, libc::ENOSYS)?,

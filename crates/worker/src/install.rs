@@ -79,7 +79,8 @@ impl Worker {
         let _turn = self.turn(account).await.map_err(PackageError::worker)?;
         let result = Aside::make(store)?;
         let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging = Lodging::take(self, !settings.host_network).map_err(PackageError::worker)?;
+        let lodging =
+            Lodging::take(self, account, !settings.host_network).map_err(PackageError::worker)?;
         let work = Work {
             inside: host
                 .as_ref()

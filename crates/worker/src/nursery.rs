@@ -367,7 +367,7 @@ impl Keeper {
         let here = |error: sandbox::Error| Fault::Here(error.into());
         let io = |step| move |e| Fault::Here(Error::io(step)(e));
         let mut slot = match &self.home.tree {
-            Some(tree) => Some(tree.acquire_in(Some(self.recipe.account)).map_err(here)?),
+            Some(tree) => Some(tree.acquire(Some(self.recipe.account)).map_err(here)?),
             None => None,
         };
         let mut cgroups = Vec::new();

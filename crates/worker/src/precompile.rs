@@ -57,7 +57,7 @@ impl Worker {
         let _turn = self.turn(account).await.map_err(PackageError::worker)?;
         let result = Aside::make(store)?;
         let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging = Lodging::take(self, false).map_err(PackageError::worker)?;
+        let lodging = Lodging::take(self, account, false).map_err(PackageError::worker)?;
         let bounds = TreeBounds {
             // A directory for each of the code's, and one for each file, at most.
             inodes: self.tree_bounds().inodes * 2,

@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::AccountId;
 use sandbox::cgroup::{Limits, Slot};
 use sandbox::run::{self, RunSpec, Verdict};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -61,11 +62,12 @@ impl Ended {
 }
 
 impl Lodging {
-    /// Takes a user, a network where one is wanted, and control groups with the limits of a build.
-    pub(crate) fn take(worker: &Worker, network: bool) -> Result<Self, Error> {
+    /// Takes a user, a network where one is wanted, and control groups of an account with the limits of a build.
+    pub(crate) fn take(worker: &Worker, account: AccountId, network: bool) -> Result<Self, Error> {
         let home = worker.home().clone();
         let identity = worker.identity(network)?;
-        let mut slot = home.tree.as_ref().map(|tree| tree.acquire()).transpose()?;
+        let tree = home.tree.as_ref();
+        let mut slot = tree.map(|tree| tree.acquire(Some(account.0))).transpose()?;
         if let Some(slot) = &mut slot {
             slot.begin();
             slot.set(&Limits {
