@@ -115,6 +115,22 @@ impl Policy {
         decision
     }
 
+    /// Whether a statement allows anything at all on a resource; what is denied does not count.
+    pub fn allows_something(&self, resource: &Resource<'_>) -> bool {
+        let of_service = |action: &String| {
+            let action = action.strip_prefix("name/").unwrap_or(action);
+            let service = action
+                .split_once(':')
+                .map_or(action, |(service, _)| service);
+            like(service, resource.service)
+        };
+        self.0.iter().any(|one| {
+            matches!(one.effect, Effect::Allow)
+                && one.action.iter().any(of_service)
+                && one.resource.iter().any(|pattern| covers(pattern, resource))
+        })
+    }
+
     /// The patterns of actions and of resources of each statement, as they are written.
     pub fn statements(&self) -> impl Iterator<Item = (&[String], &[String])> {
         self.0

@@ -495,17 +495,6 @@ impl<'a> Call<'a> {
             Parameters::Flat(form) => decode_flat(form.tree(self.is_version_1())?, bounds),
         }
     }
-
-    /// Reads some of the parameters, whatever the action.
-    ///
-    /// # Errors
-    /// As [`Call::decode`].
-    pub fn peek<T: DeserializeOwned>(&self, bounds: &Bounds) -> Result<T, Error> {
-        match &self.parameters {
-            Parameters::Json(body) => decode_json(body, bounds),
-            Parameters::Flat(form) => decode_flat(form.tree(self.is_version_1())?, bounds),
-        }
-    }
 }
 
 /// The refusal of a form of version 1 beyond [`FORM_MAX`].

@@ -6,9 +6,10 @@
 mod foresee;
 mod limits;
 pub(crate) mod master;
+mod named;
 mod nonces;
 mod principal;
-mod scope;
+pub(crate) mod scope;
 mod signing;
 mod token;
 mod vocabulary;
@@ -25,6 +26,7 @@ use scf::{Call, Code, Error, SecretKey};
 
 use self::limits::{Failures, Gates};
 pub(crate) use self::limits::{RateLimits, parse_rates};
+pub(crate) use self::named::Named;
 pub(crate) use self::nonces::Nonces;
 use self::nonces::NotFresh;
 pub(crate) use self::principal::{Principal, Rights};
@@ -382,25 +384,6 @@ impl Access {
             "{action}: up to {per_second} requests a second are allowed to an account; try again in a moment"
         );
         Err(Error::new(Code::RequestLimitExceeded, message))
-    }
-
-    /// Whether a request may be served: what its key's policy says of its action on what it names.
-    ///
-    /// # Errors
-    /// `UnauthorizedOperation`, naming both.
-    pub(crate) fn authorize(
-        &self,
-        principal: &Principal,
-        action: &str,
-        call: &Call<'_>,
-        bounds: &scf::Bounds,
-    ) -> Result<(), Error> {
-        if !principal.is_bound() {
-            return Ok(());
-        }
-        scope::paths(action, call, bounds)?
-            .iter()
-            .try_for_each(|path| principal.check("scf", action, self.region(), path))
     }
 
     /// Says whose a signed request to a function's URL is, and whether it may call it. An account that the function is not of

@@ -54,7 +54,7 @@ impl Principal {
         matches!(self.rights, Rights::Operator)
     }
 
-    fn policy(&self) -> Option<&Policy> {
+    pub(super) fn policy(&self) -> Option<&Policy> {
         match &self.rights {
             Rights::Operator | Rights::Root => None,
             Rights::Policy(policy) => Some(policy),
@@ -107,13 +107,5 @@ impl Principal {
         policy.map_or(Decision::Allowed, |policy| {
             policy.decide(&scope::names(action), resource)
         })
-    }
-
-    /// Whether it may lend a role to a function: what the function does is then done by the role's rights.
-    ///
-    /// # Errors
-    /// `UnauthorizedOperation`.
-    pub(crate) fn check_pass_role(&self, role: &str) -> Result<(), Error> {
-        self.check("cam", "PassRole", "", &format!("roleName/{role}"))
     }
 }

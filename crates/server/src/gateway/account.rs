@@ -2,9 +2,9 @@
 
 use catalog::Stored;
 use model::{Function, Namespace};
-use scf::Error;
 use scf::action::GetAccount;
 use scf::types as t;
+use scf::{Action, Error};
 use std::sync::Arc;
 
 use super::{Caller, Gateway, Serve};
@@ -23,8 +23,11 @@ impl Serve for GetAccount {
         let limits = &gateway.limits;
         let others = gateway.catalog.namespaces(caller.account);
         let others = others.iter().map(|stored| stored.value.name.clone());
-        let mut namespaces: Vec<_> = others.filter(|name| !name.is_default()).collect();
-        namespaces.insert(0, Namespace::default());
+        let others = others.filter(|name| !name.is_default());
+        let all = std::iter::once(Namespace::default()).chain(others);
+        let namespaces: Vec<_> = all
+            .filter(|name| gateway.lists_namespace(caller, Self::NAME, name.as_str()))
+            .collect();
         let total = i64::from(gateway.catalog.total_mb(caller.account, limits));
         let mut reserved = 0;
         let usage: Vec<_> = namespaces
@@ -36,6 +39,9 @@ impl Serve for GetAccount {
                 t::NamespaceUsage {
                     functions: functions
                         .iter()
+                        .filter(|stored| {
+                            gateway.lists_function(caller, Self::NAME, &stored.value.key)
+                        })
                         .map(|stored| stored.value.key.name.to_string())
                         .collect(),
                     namespace: name.to_string(),

@@ -11,7 +11,7 @@ use scf::action::{
     CreateCustomDomain, DeleteCustomDomain, GetCustomDomain, ListCustomDomains, UpdateCustomDomain,
 };
 use scf::types as t;
-use scf::{Code, Error};
+use scf::{Action, Code, Error};
 use tracing::info;
 
 use super::error;
@@ -69,6 +69,7 @@ impl Serve for UpdateCustomDomain {
         request: t::UpdateCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
         let stored = find(gateway, caller, &request.domain)?;
+        gateway.check_routes(caller, Self::NAME, &stored.value)?;
         refuse_reserved(gateway, caller, &stored.value.name)?;
         let mut domain = stored.value.clone();
         if let Some(protocol) = request.protocol.as_deref().filter(|text| !text.is_empty()) {
@@ -100,6 +101,7 @@ impl Serve for DeleteCustomDomain {
         request: t::DeleteCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
         let stored = find(gateway, caller, &request.domain)?;
+        gateway.check_routes(caller, Self::NAME, &stored.value)?;
         let deleted = gateway.catalog.delete_domain(&stored).await;
         deleted.map(|()| t::Empty {}).map_err(error::domain)
     }
@@ -112,7 +114,8 @@ impl Serve for GetCustomDomain {
         request: t::GetCustomDomainRequest,
     ) -> Result<t::GetCustomDomainResponse, Error> {
         let stored = find(gateway, caller, &request.domain)?;
-        let shown = show(&stored.value);
+        let shown = gateway.shown_domain(caller, Self::NAME, &stored.value);
+        let shown = show(&shown.ok_or_else(|| unknown(&stored.value.name))?);
         Ok(t::GetCustomDomainResponse {
             domain: shown.domain,
             protocol: shown.protocol,
@@ -131,7 +134,11 @@ impl Serve for ListCustomDomains {
         request: t::ListCustomDomainsRequest,
     ) -> Result<t::ListCustomDomainsResponse, Error> {
         let (offset, limit) = page(request.offset, request.limit)?;
-        let mut domains = gateway.catalog.domains(caller.account);
+        let domains = gateway.catalog.domains(caller.account);
+        let mut domains: Vec<Domain> = domains
+            .iter()
+            .filter_map(|stored| gateway.shown_domain(caller, Self::NAME, &stored.value))
+            .collect();
         for filter in request.filters.iter().flatten() {
             let fits = |value: &str| {
                 filter
@@ -140,9 +147,9 @@ impl Serve for ListCustomDomains {
                     .any(|wanted| value.contains(wanted.as_str()))
             };
             match filter.name.as_str() {
-                "Domain" => domains.retain(|stored| fits(stored.value.name.as_str())),
-                "FunctionName" => domains.retain(|stored| {
-                    let routes = &stored.value.routes;
+                "Domain" => domains.retain(|domain| fits(domain.name.as_str())),
+                "FunctionName" => domains.retain(|domain| {
+                    let routes = &domain.routes;
                     routes.iter().any(|route| fits(route.function.as_str()))
                 }),
                 other => {
@@ -154,10 +161,10 @@ impl Serve for ListCustomDomains {
         }
         match request.order_by.as_deref() {
             None | Some("" | "AddTime") => {
-                domains.sort_by_key(|stored| (stored.value.added, stored.value.name.clone()));
+                domains.sort_by_key(|domain| (domain.added, domain.name.clone()));
             }
             Some("ModTime") => {
-                domains.sort_by_key(|stored| (stored.value.modified, stored.value.name.clone()));
+                domains.sort_by_key(|domain| (domain.modified, domain.name.clone()));
             }
             Some(other) => {
                 let message = format!("OrderBy: {other:?} is not allowed; AddTime and ModTime are");
@@ -170,7 +177,7 @@ impl Serve for ListCustomDomains {
         let shown = domains.iter().skip(offset).take(limit);
         Ok(t::ListCustomDomainsResponse {
             total: domains.len() as i64,
-            domains: shown.map(|stored| show(&stored.value)).collect(),
+            domains: shown.map(show).collect(),
         })
     }
 }
@@ -180,10 +187,12 @@ fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<
     let name = DomainName::parse(name).map_err(error::invalid)?;
     let found = gateway.catalog.domain(name.as_str());
     let own = found.filter(|stored| stored.value.account == caller.account);
-    own.ok_or_else(|| {
-        let message = format!("Domain: {name} is not one of the account's custom domains");
-        Error::new(Code::DomainNotFound, message)
-    })
+    own.ok_or_else(|| unknown(&name))
+}
+
+fn unknown(name: &DomainName) -> Error {
+    let message = format!("Domain: {name} is not one of the account's custom domains");
+    Error::new(Code::DomainNotFound, message)
 }
 
 /// Refuses hosts that are the installation's own, and other spellings of names.

@@ -7,7 +7,7 @@ use scf::action::{
     TerminateAsyncEvent, UpdateFunctionEventInvokeConfig,
 };
 use scf::types as t;
-use scf::{Code, Error};
+use scf::{Action, Code, Error};
 
 use super::functions::{descending, find, get, key, qualified};
 use super::logs::{DAY_MS, time};
@@ -146,7 +146,11 @@ impl Serve for GetAsyncEventStatus {
         caller: Caller<'_>,
         request: t::GetAsyncEventStatusRequest,
     ) -> Result<t::GetAsyncEventStatusResponse, Error> {
-        let row = event(gateway, caller, &request.invoke_request_id).await?;
+        let id = &request.invoke_request_id;
+        let row = event(gateway, caller, id).await?;
+        if !gateway.may(caller, Self::NAME, &row.function) {
+            return Err(unknown(id));
+        }
         let status = match row.state {
             EventState::Waiting => RUNNING,
             _ => row.status.map_or(0, i64::from),
@@ -189,7 +193,7 @@ impl Serve for GetRequestStatus {
             let query = Query {
                 account: caller.account,
                 namespace: key.namespace,
-                function: Some(key.name),
+                functions: Some(vec![key.name]),
                 version: None,
                 request: Some(id),
                 from: 0,

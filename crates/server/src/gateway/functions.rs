@@ -139,6 +139,9 @@ impl Serve for CreateFunction {
     }
 }
 
+/// Copying, as policies name it.
+const COPY: &str = <CopyFunction as scf::Action>::NAME;
+
 /// The settings that an instance is made with.
 fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
@@ -371,6 +374,7 @@ impl Serve for CopyFunction {
         let target_namespace = request
             .target_namespace
             .as_deref()
+            .filter(|space| !space.is_empty())
             .or(request.namespace.as_deref());
         let target = key(caller, &request.new_function_name, target_namespace)?;
         if target == source.key {
@@ -394,7 +398,7 @@ impl Serve for CopyFunction {
                 copy.reasons.clear();
                 copy.revision += 1;
                 if request.copy_configuration != Some(false) {
-                    role::check_copy(caller, &source.config)?;
+                    gateway.check_copy(caller, COPY, &source.config)?;
                     copy.config = source.config.clone();
                 }
                 describe(&mut copy, &request, limits)?;
@@ -435,7 +439,7 @@ impl Serve for CopyFunction {
                 ..copy.config
             };
         }
-        role::check_copy(caller, &copy.config)?;
+        gateway.check_copy(caller, COPY, &copy.config)?;
         describe(&mut copy, &request, limits)?;
         gateway
             .catalog

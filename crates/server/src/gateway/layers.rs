@@ -7,7 +7,7 @@ use scf::action::{
     DeleteLayerVersion, GetLayerVersion, ListLayerVersions, ListLayers, PublishLayerVersion,
 };
 use scf::types as t;
-use scf::{Code, Error};
+use scf::{Action, Code, Error};
 use serde_json::Value;
 use tracing::warn;
 use worker::TreeSize;
@@ -95,7 +95,10 @@ impl Serve for ListLayers {
         let layers = gateway.catalog.layers(caller.account);
         let newest: Vec<_> = layers
             .iter()
-            .filter(|layer| layer.value.name.as_str().contains(&search))
+            .filter(|layer| {
+                let name = layer.value.name.as_str();
+                gateway.lists_layer(caller, Self::NAME, name) && name.contains(&search)
+            })
             .filter_map(|layer| {
                 let fits = |(_, version): &(&u64, &LayerVersion)| {
                     runtime

@@ -1,9 +1,9 @@
 //! `GetFunctionLogs`.
 
-use model::{FunctionName, RequestId, Timestamp};
+use model::{FunctionKey, FunctionName, Namespace, RequestId, Timestamp};
 use scf::action::GetFunctionLogs;
 use scf::types::{FunctionLog, GetFunctionLogsRequest, GetFunctionLogsResponse, LogSearchContext};
-use scf::{Code, Error};
+use scf::{Action, Code, Error};
 
 use super::error;
 use super::functions::descending;
@@ -24,8 +24,11 @@ impl Serve for GetFunctionLogs {
         caller: Caller<'_>,
         request: GetFunctionLogsRequest,
     ) -> Result<GetFunctionLogsResponse, Error> {
-        let query = query(caller, &request)?;
+        let mut query = query(caller, &request)?;
         let telemetry = gateway.telemetry.clone();
+        if query.functions.is_none() && caller.principal.is_bound() {
+            query.functions = Some(readable(gateway, caller, &query.namespace).await?);
+        }
         let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;
         let found = found
             .map_err(|e| error::internal(&e))?
@@ -36,6 +39,29 @@ impl Serve for GetFunctionLogs {
             search_context: LogSearchContext::default(),
         })
     }
+}
+
+/// The functions of a namespace whose logs the caller may read, also those that were deleted since.
+async fn readable(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    namespace: &Namespace,
+) -> Result<Vec<FunctionName>, Error> {
+    let (telemetry, account, space) =
+        (gateway.telemetry.clone(), caller.account, namespace.clone());
+    let logged = tokio::task::spawn_blocking(move || telemetry.functions(account, &space)).await;
+    let mut logged = logged
+        .map_err(|e| error::internal(&e))?
+        .map_err(error::logs)?;
+    logged.retain(|name| {
+        let key = FunctionKey {
+            account: caller.account,
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        gateway.may(caller, GetFunctionLogs::NAME, &key)
+    });
+    Ok(logged)
 }
 
 fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, Error> {
@@ -63,9 +89,8 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, 
     Ok(Query {
         account: caller.account,
         namespace: namespace(request.namespace.as_deref())?,
-        function: given(&request.function_name)
-            .as_deref()
-            .map(name)
+        functions: given(&request.function_name)
+            .map(|text| name(&text).map(|name| vec![name]))
             .transpose()?,
         version,
         request: given(&request.function_request_id)

@@ -3,7 +3,7 @@
 use model::{Namespace, NamespaceRecord};
 use scf::action::{CreateNamespace, DeleteNamespace, ListNamespaces, UpdateNamespace};
 use scf::types as t;
-use scf::{Code, Error};
+use scf::{Action, Code, Error};
 
 use super::error;
 use super::functions::{descending, description, page};
@@ -101,6 +101,7 @@ impl Serve for ListNamespaces {
                 modified,
             });
         }
+        records.retain(|record| gateway.lists_namespace(caller, Self::NAME, record.name.as_str()));
         for key in request.search_key.iter().flatten() {
             records.retain(|record| match key.key.as_str() {
                 "Namespace" | "Name" => record.name.as_str().contains(&key.value),

@@ -78,7 +78,7 @@ impl Gateway {
                 match call.action.as_ref() {
                     $(<wire::$action as Action>::NAME => {
                         let name = <wire::$action as Action>::NAME;
-                        let served = self.serve::<wire::$action>(call, caller, shown).await;
+                        let served = self.serve_operator::<wire::$action>(call, caller, shown).await;
                         served.map(|bytes| (name, bytes)).map_err(|error| (name, error))
                     })*
                     other => {

@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::Thread;
 use std::time::Duration;
 
+use model::{AccountId, FunctionName, Namespace};
 use tracing::{error, info, warn};
 
 use crate::ailing::Ailing;
@@ -129,6 +130,16 @@ impl Telemetry {
         if asked && written.recv().is_err() {
             warn!("the log writer ended before it wrote everything");
         }
+    }
+
+    /// The functions of a namespace of which there may be rows.
+    pub(crate) fn functions(
+        &self,
+        account: AccountId,
+        namespace: &Namespace,
+    ) -> Result<Vec<FunctionName>, StoreError> {
+        self.flush();
+        self.store.functions(account, namespace)
     }
 
     /// What was written, to search in. Waits for the records that are under way first.

@@ -64,7 +64,8 @@ pub(crate) enum Order {
 pub(crate) struct Query {
     pub(crate) account: AccountId,
     pub(crate) namespace: Namespace,
-    pub(crate) function: Option<FunctionName>,
+    /// Of these functions alone.
+    pub(crate) functions: Option<Vec<FunctionName>>,
     pub(crate) version: Option<String>,
     pub(crate) request: Option<RequestId>,
     /// From this time on.
@@ -245,6 +246,18 @@ impl Store {
             .connection
             .execute("DELETE FROM function WHERE account = ?", [account.0 as i64])?;
         Ok(gone as u64)
+    }
+
+    /// The functions of a namespace of which anything was ever written.
+    pub(super) fn functions(
+        &self,
+        account: AccountId,
+        namespace: &Namespace,
+    ) -> Result<Vec<FunctionName>, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = named(&reader, account, namespace)?;
+        let names = named.iter().map(|(_, name)| FunctionName::parse(name));
+        Ok(names.flatten().collect())
     }
 
     /// Finds rows.
@@ -436,13 +449,34 @@ fn function_id(connection: &Connection, key: &FunctionKey) -> Result<i64, rusqli
     Ok(connection.last_insert_rowid())
 }
 
+/// The ids of the functions that a query is about.
 fn functions(connection: &Connection, query: &Query) -> Result<Vec<i64>, rusqlite::Error> {
-    let name = query.function.as_ref().map(FunctionName::as_str);
-    let mut find = connection.prepare_cached(
-        "SELECT id FROM function WHERE account = ?1 AND namespace = ?2 AND (?3 IS NULL OR name = ?3)",
-    )?;
-    let key = params![query.account.0 as i64, query.namespace.as_str(), name];
-    find.query_map(key, |row| row.get(0))?.collect()
+    let wanted: Option<HashSet<&str>> = query
+        .functions
+        .as_ref()
+        .map(|names| names.iter().map(FunctionName::as_str).collect());
+    let named = named(connection, query.account, &query.namespace)?.into_iter();
+    Ok(named
+        .filter(|(_, name)| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(name.as_str()))
+        })
+        .map(|(id, _)| id)
+        .collect())
+}
+
+/// The ids and names of the functions of a namespace.
+fn named(
+    connection: &Connection,
+    account: AccountId,
+    namespace: &Namespace,
+) -> Result<Vec<(i64, String)>, rusqlite::Error> {
+    let mut find = connection
+        .prepare_cached("SELECT id, name FROM function WHERE account = ? AND namespace = ?")?;
+    let key = params![account.0 as i64, namespace.as_str()];
+    find.query_map(key, |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
@@ -564,7 +598,7 @@ mod tests {
             let query = Query {
                 account: AccountId(1),
                 namespace: Namespace::default(),
-                function: None,
+                functions: None,
                 version: None,
                 request: None,
                 from: 0,

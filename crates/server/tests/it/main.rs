@@ -21,6 +21,7 @@ mod letters;
 mod lifecycle;
 mod limits;
 mod model;
+mod names;
 mod objects;
 mod ownership;
 mod packages;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catalog::Stored;
 use model::Function;
+use scf::Action;
 use scf::action::ListFunctions;
 use scf::types::{Filter, ListFunctionsRequest, ListFunctionsResponse};
 use scf::{Code, Error};
@@ -33,7 +34,11 @@ impl Serve for ListFunctions {
         check_filters(filters)?;
         let (offset, limit) = page(request.offset, request.limit)?;
         let mut functions = gateway.catalog.functions(caller.account, &namespace);
-        functions.retain(|stored| matches(&stored.value, &request, filters));
+        functions.retain(|stored| {
+            let function = &stored.value;
+            gateway.lists_function(caller, Self::NAME, &function.key)
+                && matches(function, &request, filters)
+        });
         sort(
             &mut functions,
             request.orderby.as_deref(),

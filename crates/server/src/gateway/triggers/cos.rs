@@ -45,15 +45,17 @@ pub(super) fn is(spec: &TriggerSpec, desc: &str) -> Result<bool, Error> {
     }
 }
 
-/// The refusal of a trigger whose events another one has.
-pub(super) fn taken(taken: &catalog::Taken, own: &Function) -> Error {
+/// The refusal of a trigger whose events another one has. Which one that is, is told to who may see its function.
+pub(super) fn taken(taken: &catalog::Taken, own: &Function, is_shown: bool) -> Error {
     let by = match taken.function == own.key {
         true => "this function".to_owned(),
-        false => format!(
+        false if is_shown => format!(
             "function {} in namespace {}",
             taken.function.name, taken.function.namespace
         ),
+        false => "another function".to_owned(),
     };
+    // A trigger has the name of its bucket, which the request has, too.
     let message = format!(
         "TriggerDesc: an event of an object is for one trigger alone, and some of these go to {by} already, by its trigger {}; \
          choose another event, Prefix or Suffix, or delete that trigger",

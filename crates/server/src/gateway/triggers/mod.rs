@@ -91,7 +91,7 @@ impl Serve for CreateTrigger {
             added: now,
             modified: now,
         };
-        change(gateway, &key, |function| {
+        change(gateway, caller, &key, |function| {
             check_qualifier(function, &trigger.qualifier)?;
             let by_http = matches!(kind, TriggerKind::Apigw | TriggerKind::Http);
             if function.kind == FunctionKind::Http && !by_http {
@@ -159,7 +159,7 @@ impl Serve for UpdateTrigger {
             Some(text) => Some(description(Some(text), &gateway.limits)?),
             None => None,
         };
-        change(gateway, &key, |function| {
+        change(gateway, caller, &key, |function| {
             let at = changed(function, kind, &given, request.qualifier.as_deref())?;
             let trigger = &mut function.triggers[at];
             let (_, spec) = read(gateway, &key, kind, &given, Some(&trigger.spec))?;
@@ -193,7 +193,7 @@ impl Serve for UpdateTriggerStatus {
         let enable = enabled(Some(&request.enable))?.ok_or_else(|| not_open_or_close(""))?;
         let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
         let desc = request.trigger_desc.as_deref();
-        change(gateway, &key, |function| {
+        change(gateway, caller, &key, |function| {
             let at = find(function, kind, name, qualifier, desc)?;
             let now = clock::now_ms();
             open_or_close(&mut function.triggers[at], enable, now);
@@ -215,7 +215,7 @@ impl Serve for DeleteTrigger {
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
         let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
         let desc = request.trigger_desc.as_deref();
-        change(gateway, &key, |function| {
+        change(gateway, caller, &key, |function| {
             let at = find(function, kind, name, qualifier, desc)?;
             function.triggers.remove(at);
             Ok(())
@@ -244,6 +244,7 @@ pub(super) fn check_unbound(
 /// Changes a function's triggers. Whoever changed the function in between is not in the way.
 async fn change(
     gateway: &Gateway,
+    caller: Caller<'_>,
     key: &FunctionKey,
     edit: impl Fn(&mut Function) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -264,7 +265,10 @@ async fn change(
         };
         match changed {
             Err(Refused::Conflict) => {}
-            Ok(Err(taken)) => return Err(cos::taken(&taken, &function)),
+            Ok(Err(taken)) => {
+                let is_shown = gateway.lists_function(caller, "ListFunctions", &taken.function);
+                return Err(cos::taken(&taken, &function, is_shown));
+            }
             done => return done.map(drop).map_err(error::function),
         }
     }

@@ -1,0 +1,145 @@
+//! What requests name, in the words of policies, and whether a key's policy lets them.
+
+use model::{AccountId, BucketName, Decision};
+use scf::{Code, Error};
+
+use super::{Principal, scope};
+
+/// Something that a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named<'a> {
+    /// Nothing in particular: what is the account's as a whole.
+    Account,
+    /// A namespace.
+    Namespace(&'a str),
+    /// A function that something is done to.
+    Function { space: &'a str, name: &'a str },
+    /// A function that is called by way of what something is done to: by a domain, or for dead letters.
+    Target { space: &'a str, name: &'a str },
+    /// A layer that something is done to.
+    Layer(&'a str),
+    /// A layer that a function is given.
+    Given(&'a str),
+    /// A custom domain.
+    Domain(&'a str),
+    /// A role that a function is lent.
+    Role(&'a str),
+    /// An object that code is read from, as SCF's clients name it.
+    Object { bucket: &'a str, key: &'a str },
+    /// The host of a bucket whose changes a function is told of.
+    Bucket(&'a str),
+}
+
+/// What must be allowed of a thing that is named: at least one of the actions, and none of them may be denied.
+struct Needed<'a> {
+    service: &'a str,
+    actions: Vec<&'a str>,
+    /// The ways in which policies name the thing.
+    paths: Vec<String>,
+}
+
+impl<'a> Named<'a> {
+    fn needed(&self, action: &'a str, account: AccountId) -> Needed<'a> {
+        let (service, actions, paths) = match *self {
+            Self::Account => ("scf", vec![action], vec!["*".to_owned()]),
+            Self::Namespace(name) => ("scf", vec![action], vec![scope::namespace(name)]),
+            Self::Function { space, name } => {
+                ("scf", vec![action], vec![scope::function(space, name)])
+            }
+            Self::Target { space, name } => {
+                let path = scope::function(space, name);
+                ("scf", vec![action, "Invoke"], vec![path])
+            }
+            Self::Layer(name) => ("scf", vec![action], vec![scope::layer(name)]),
+            Self::Given(name) => {
+                let path = scope::layer(name);
+                ("scf", vec![action, "GetLayerVersion"], vec![path])
+            }
+            Self::Domain(name) => ("scf", vec![action], vec![scope::domain(name)]),
+            Self::Role(name) => ("cam", vec!["PassRole"], vec![format!("roleName/{name}")]),
+            Self::Object { bucket, key } => {
+                let bucket = full_name(bucket, account);
+                let key = key.strip_prefix('/').unwrap_or(key);
+                ("cos", vec!["GetObject"], vec![format!("{bucket}/{key}")])
+            }
+            Self::Bucket(host) => {
+                let bucket = BucketName::of_host(host).filter(|(_, owner, _)| *owner == account);
+                let bucket = bucket.map_or(host.to_owned(), |(name, ..)| name.full(account));
+                // The changes of a bucket tell what a list of its objects does.
+                let paths = vec![format!("{bucket}/"), bucket];
+                ("cos", vec!["GetBucket"], paths)
+            }
+        };
+        Needed {
+            service,
+            actions,
+            paths,
+        }
+    }
+}
+
+/// A bucket's name with its owner's number; one that is none stays as it is, and is refused later.
+fn full_name(bucket: &str, account: AccountId) -> String {
+    BucketName::of(account, bucket).map_or(bucket.to_owned(), |name| name.full(account))
+}
+
+impl Principal {
+    /// Whether a request of an action may be served: what the key's policy says of all that it names.
+    ///
+    /// # Errors
+    /// `UnauthorizedOperation`, with the first thing that the policy does not let it.
+    pub(crate) fn authorize(
+        &self,
+        action: &str,
+        region: &str,
+        named: &[Named<'_>],
+    ) -> Result<(), Error> {
+        if !self.is_bound() {
+            return Ok(());
+        }
+        let mut named = named.iter();
+        named.try_for_each(|one| self.check_needed(region, &one.needed(action, self.owner.id)))
+    }
+
+    fn check_needed(&self, region: &str, needed: &Needed<'_>) -> Result<(), Error> {
+        let Needed {
+            service,
+            actions,
+            paths,
+        } = needed;
+        let refused = |action: &str, path: &str, why: &str| {
+            let resource = self.resource(service, region, path);
+            let message = format!(
+                "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
+            );
+            Err(Error::new(Code::UnauthorizedOperation, message))
+        };
+        let mut allowed = false;
+        for path in paths {
+            for action in actions {
+                match self.decide(action, &self.resource(service, region, path)) {
+                    Decision::Denied => return refused(action, path, "a statement denies it"),
+                    Decision::Allowed => allowed = true,
+                    Decision::Unmentioned => {}
+                }
+            }
+        }
+        match (allowed, actions.first(), paths.first()) {
+            (false, Some(action), Some(path)) => refused(action, path, "no statement allows it"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a list shows something: the policy allows something of it, and denies neither the list nor the action that
+    /// shows the thing alone.
+    pub(crate) fn lists(&self, list: &str, alone: &str, region: &str, path: &str) -> bool {
+        let Some(policy) = self.policy() else {
+            return true;
+        };
+        let resource = self.resource("scf", region, path);
+        let denied = [list, alone]
+            .into_iter()
+            .any(|action| self.decide(action, &resource) == Decision::Denied);
+        !denied && policy.allows_something(&resource)
+    }
+}

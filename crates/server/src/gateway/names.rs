@@ -1,0 +1,317 @@
+//! What each request names: the functions, layers, domains, roles and objects that it is about, or reaches by way of what it
+//! is about. All of it is checked against the key's policy before the request is served.
+//!
+//! A request's fields are all written out, so that a new one does not compile until someone has said whether it names
+//! something. What stands behind the `;` names nothing; the tests say why.
+
+use scf::types as t;
+use serde_json::Value;
+
+use crate::access::Named;
+
+/// A request that says what it names.
+pub(super) trait Names {
+    fn names(&self) -> Vec<Named<'_>>;
+}
+
+macro_rules! names {
+    ($($request:ident { $($named:ident),* $(; $($other:ident),*)? } => $found:expr;)*) => {$(
+        impl Names for t::$request {
+            fn names(&self) -> Vec<Named<'_>> {
+                let Self { $($named,)* $($($other: _,)*)? } = self;
+                $found
+            }
+        }
+    )*};
+}
+
+names! {
+    CopyFunctionRequest {
+        function_name, new_function_name, namespace, target_namespace;
+        description, target_region, r#override, copy_configuration
+    } => {
+        let target = target_namespace.as_ref().filter(|space| !space.is_empty());
+        vec![
+            function(function_name, namespace),
+            Named::Function {
+                space: target.map_or(home(namespace), String::as_str),
+                name: new_function_name,
+            },
+        ]
+    };
+    CreateAliasRequest {
+        function_name, namespace;
+        name, function_version, routing_config, description
+    } => vec![function(function_name, namespace)];
+    CreateCustomDomainRequest { domain, endpoints_config; protocol, cert_config, waf_config, tags } => {
+        std::iter::once(Named::Domain(domain)).chain(targets(endpoints_config)).collect()
+    };
+    CreateFunctionRequest {
+        function_name, namespace, code, role, layers, dead_letter_config;
+        handler, description, memory_size, timeout, environment, runtime, vpc_config, install_dependency,
+        cls_logset_id, cls_topic_id, r#type, code_source, public_net_config, cfs_config, init_timeout, tags,
+        async_run_enable, trace_enable, auto_deploy_cls_topic_index, auto_create_cls_topic, protocol_type,
+        protocol_params, instance_concurrency_config, dns_cache, intranet_config
+    } => {
+        let mut found = vec![function(function_name, namespace)];
+        found.extend(object_of(code));
+        found.extend(parts(role, layers, dead_letter_config, namespace));
+        found
+    };
+    CreateNamespaceRequest { namespace; description, resource_env } => vec![Named::Namespace(namespace)];
+    CreateTriggerRequest {
+        function_name, namespace, r#type, trigger_name;
+        trigger_desc, qualifier, enable, custom_argument, description
+    } => trigger(function_name, namespace, r#type, trigger_name);
+    DeleteAliasRequest { function_name, namespace; name } => vec![function(function_name, namespace)];
+    DeleteCustomDomainRequest { domain } => vec![Named::Domain(domain)];
+    DeleteFunctionRequest { function_name, namespace; qualifier } => vec![function(function_name, namespace)];
+    DeleteFunctionVersionRequest {
+        function_name, namespace;
+        qualifier, force_delete
+    } => vec![function(function_name, namespace)];
+    DeleteLayerVersionRequest { layer_name; layer_version } => vec![Named::Layer(layer_name)];
+    DeleteNamespaceRequest { namespace } => vec![Named::Namespace(namespace)];
+    DeleteProvisionedConcurrencyConfigRequest {
+        function_name, namespace;
+        qualifier
+    } => vec![function(function_name, namespace)];
+    DeleteReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
+    DeleteTriggerRequest {
+        function_name, namespace;
+        trigger_name, r#type, trigger_desc, qualifier
+    } => vec![function(function_name, namespace)];
+    GetAccountRequest {} => vec![Named::Account];
+    GetAliasRequest { function_name, namespace; name } => vec![function(function_name, namespace)];
+    GetAsyncEventStatusRequest { ; invoke_request_id } => vec![Named::Account];
+    GetCustomDomainRequest { domain } => vec![Named::Domain(domain)];
+    GetFunctionAddressRequest { function_name, namespace; qualifier } => vec![function(function_name, namespace)];
+    GetFunctionEventInvokeConfigRequest {
+        function_name, namespace;
+        qualifier
+    } => vec![function(function_name, namespace)];
+    GetFunctionLogsRequest {
+        function_name, namespace;
+        offset, limit, order, order_by, filter, qualifier, function_request_id, start_time, end_time, search_context
+    } => match function_name.as_deref() {
+        None | Some("") => vec![Named::Namespace(home(namespace))],
+        Some(name) => vec![function(name, namespace)],
+    };
+    GetFunctionRequest {
+        function_name, namespace;
+        qualifier, show_code
+    } => vec![function(function_name, namespace)];
+    GetLayerVersionRequest { layer_name; layer_version } => vec![Named::Layer(layer_name)];
+    GetProvisionedConcurrencyConfigRequest {
+        function_name, namespace;
+        qualifier
+    } => vec![function(function_name, namespace)];
+    GetRequestStatusRequest {
+        function_name, namespace;
+        function_request_id, start_time, end_time
+    } => vec![function(function_name, namespace)];
+    GetReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
+    InvokeFunctionRequest {
+        function_name, namespace;
+        qualifier, event, log_type, routing_key
+    } => vec![function(function_name, namespace)];
+    InvokeRequest {
+        function_name, namespace;
+        invocation_type, qualifier, client_context, log_type, routing_key
+    } => vec![function(function_name, namespace)];
+    ListAliasesRequest {
+        function_name, namespace;
+        function_version, offset, limit
+    } => vec![function(function_name, namespace)];
+    ListAsyncEventsRequest {
+        function_name, namespace;
+        qualifier, invoke_type, status, start_time_interval, end_time_interval, order, orderby, offset, limit,
+        invoke_request_id
+    } => vec![function(function_name, namespace)];
+    ListCustomDomainsRequest { ; offset, limit, order_by, order, filters } => vec![Named::Account];
+    ListFunctionsRequest {
+        namespace;
+        order, orderby, offset, limit, search_key, description, filters
+    } => vec![Named::Namespace(home(namespace))];
+    ListLayerVersionsRequest { layer_name; compatible_runtime } => vec![Named::Layer(layer_name)];
+    ListLayersRequest { ; compatible_runtime, offset, limit, search_key } => vec![Named::Account];
+    ListNamespacesRequest { ; limit, offset, orderby, order, search_key } => vec![Named::Account];
+    ListTriggersRequest {
+        function_name, namespace;
+        offset, limit, order_by, order, filters
+    } => vec![function(function_name, namespace)];
+    ListVersionByFunctionRequest {
+        function_name, namespace;
+        offset, limit, order, order_by
+    } => vec![function(function_name, namespace)];
+    PublishLayerVersionRequest { layer_name, content; compatible_runtimes, description, license_info, tags } => {
+        std::iter::once(Named::Layer(layer_name)).chain(object_of(content)).collect()
+    };
+    PublishVersionRequest { function_name, namespace; description } => vec![function(function_name, namespace)];
+    PutProvisionedConcurrencyConfigRequest {
+        function_name, namespace;
+        qualifier, version_provisioned_concurrency_num, trigger_actions, provisioned_type, tracking_target,
+        min_capacity, max_capacity
+    } => vec![function(function_name, namespace)];
+    PutReservedConcurrencyConfigRequest {
+        function_name, namespace;
+        reserved_concurrency_mem
+    } => vec![function(function_name, namespace)];
+    PutTotalConcurrencyConfigRequest { namespace; total_concurrency_mem } => {
+        let namespace = namespace.as_deref().filter(|space| !space.is_empty());
+        let namespace = namespace.map(Named::Namespace);
+        std::iter::once(Named::Account).chain(namespace).collect()
+    };
+    TerminateAsyncEventRequest {
+        function_name, namespace;
+        invoke_request_id, grace_shutdown
+    } => vec![function(function_name, namespace)];
+    UpdateAliasRequest {
+        function_name, namespace;
+        name, function_version, routing_config, description
+    } => vec![function(function_name, namespace)];
+    UpdateCustomDomainRequest { domain, endpoints_config; protocol, cert_config, waf_config } => {
+        let targets = targets(endpoints_config.as_deref().unwrap_or_default());
+        std::iter::once(Named::Domain(domain)).chain(targets).collect()
+    };
+    UpdateFunctionCodeRequest {
+        function_name, namespace, code, cos_bucket_name, cos_object_name;
+        handler, zip_file, cos_bucket_region, install_dependency, env_id, publish, code_source
+    } => {
+        // The fields may stand in `Code` or beside it, or be shared out between both.
+        let inner = code.as_ref().map(within);
+        let (bucket, key) = inner.unwrap_or_default();
+        let object = object(
+            bucket.or(cos_bucket_name.as_deref()),
+            key.or(cos_object_name.as_deref()),
+        );
+        std::iter::once(function(function_name, namespace)).chain(object).collect()
+    };
+    UpdateFunctionConfigurationRequest {
+        function_name, namespace, role, layers, dead_letter_config;
+        description, memory_size, timeout, runtime, environment, vpc_config, install_dependency, cls_logset_id,
+        cls_topic_id, publish, l5_enable, public_net_config, cfs_config, init_timeout, protocol_params,
+        instance_concurrency_config, dns_cache, intranet_config, ignore_sys_log
+    } => {
+        let mut found = vec![function(function_name, namespace)];
+        found.extend(parts(role, layers, dead_letter_config, namespace));
+        found
+    };
+    UpdateFunctionEventInvokeConfigRequest {
+        function_name, namespace;
+        async_trigger_config
+    } => vec![function(function_name, namespace)];
+    UpdateNamespaceRequest { namespace; description } => vec![Named::Namespace(namespace)];
+    UpdateTriggerRequest {
+        function_name, namespace, r#type, trigger_name;
+        enable, qualifier, trigger_desc, description, custom_argument
+    } => trigger(function_name, namespace, r#type, trigger_name);
+    UpdateTriggerStatusRequest {
+        function_name, namespace, r#type, trigger_name;
+        enable, qualifier, trigger_desc
+    } => trigger(function_name, namespace, r#type, trigger_name);
+}
+
+/// A namespace that may be left out.
+fn home(space: &Option<String>) -> &str {
+    let given = space.as_deref().filter(|space| !space.is_empty());
+    given.unwrap_or("default")
+}
+
+fn function<'a>(name: &'a str, space: &'a Option<String>) -> Named<'a> {
+    let space = home(space);
+    Named::Function { space, name }
+}
+
+/// The parts of a function's settings that are things of their own.
+fn parts<'a>(
+    role: &'a Option<String>,
+    layers: &'a Option<Vec<Value>>,
+    dead_letter: &'a Option<Value>,
+    space: &'a Option<String>,
+) -> impl Iterator<Item = Named<'a>> {
+    let role = role.as_deref().filter(|role| !role.is_empty());
+    let layers = layers.iter().flatten();
+    let layers = layers.filter_map(|layer| layer["LayerName"].as_str());
+    let layers = layers.filter(|name| !name.is_empty());
+    let letters = dead_letter.as_ref().and_then(|config| {
+        let text = |name: &str| config[name].as_str();
+        let name = text("Name").filter(|_| text("Type") == Some(FUNCTION))?;
+        let (space, name) = name.split_once('/').unwrap_or((home(space), name));
+        Some(Named::Target { space, name })
+    });
+    let role = role.map(Named::Role);
+    role.into_iter()
+        .chain(layers.map(Named::Given))
+        .chain(letters)
+}
+
+/// The `Type` of a dead letter's target that is a function.
+const FUNCTION: &str = "function";
+
+/// The functions that a domain's requests go to.
+fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = Named<'_>> {
+    endpoints.iter().filter_map(|endpoint| {
+        let t::EndpointsConf {
+            namespace,
+            function_name,
+            qualifier: _,
+            path_match: _,
+            path_rewrite: _,
+        } = endpoint;
+        let name = function_name.as_deref()?;
+        let space = home(namespace);
+        Some(Named::Target { space, name })
+    })
+}
+
+/// The bucket and the key of code that lies in a bucket.
+fn within(code: &t::Code) -> (Option<&str>, Option<&str>) {
+    let t::Code {
+        cos_bucket_name,
+        cos_object_name,
+        // Their place is no other bucket's.
+        zip_file: _,
+        cos_bucket_region: _,
+        // Sources that there are not.
+        demo_id: _,
+        temp_cos_object_name: _,
+        git_url: _,
+        git_user_name: _,
+        git_password: _,
+        git_password_secret: _,
+        git_branch: _,
+        git_directory: _,
+        git_commit_id: _,
+        git_user_name_secret: _,
+        image_config: _,
+    } = code;
+    (cos_bucket_name.as_deref(), cos_object_name.as_deref())
+}
+
+fn object_of(code: &t::Code) -> Option<Named<'_>> {
+    let (bucket, key) = within(code);
+    object(bucket, key)
+}
+
+fn object<'a>(bucket: Option<&'a str>, key: Option<&'a str>) -> Option<Named<'a>> {
+    let (bucket, key) = (bucket.unwrap_or_default(), key.unwrap_or_default());
+    let given = !bucket.is_empty() || !key.is_empty();
+    given.then_some(Named::Object { bucket, key })
+}
+
+/// A trigger's function, and the bucket of which it is told.
+fn trigger<'a>(
+    name: &'a str,
+    space: &'a Option<String>,
+    kind: &str,
+    trigger: &'a str,
+) -> Vec<Named<'a>> {
+    let bucket = (kind == model::TriggerKind::Cos.as_str()).then_some(Named::Bucket(trigger));
+    std::iter::once(function(name, space))
+        .chain(bucket)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,499 @@
+//! Every field of every request is classed: it names something, and then its request yields it, or it does not, and here it
+//! says why. A field that nobody has classed fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::super::probe::{self, Kind};
+use super::*;
+
+/// The published fields. Source: the official Python SDK and `tccli`.
+const PUBLISHED: &str = include_str!("../../../../scf/tests/api-2018-04-16.json");
+
+/// What a field is.
+#[derive(Clone, Copy, Debug)]
+enum Class {
+    /// It names something, here as it is written for a thing of this name.
+    Names(&'static str),
+    /// The same, in requests of some actions; in others it names nothing.
+    NamesIn(&'static [&'static str], &'static str),
+    /// It names nothing that a policy could protect.
+    No(&'static str),
+}
+
+use Class::{Names as Is, NamesIn as In, No};
+
+const PART: &str = "a part of a function, or of its history, which is named beside it";
+const WORD: &str = "one of a few words, a number or a time";
+const TEXT: &str = "text that is kept and shown again; it has no effect";
+const CODE: &str = "code, or an event: what it does, it does with the function's own role";
+const NOTHING: &str = "refused or ignored: there is no such thing here";
+const SEARCH: &str = "looked for among what the caller may see";
+const PATH: &str = "a path of an HTTP request";
+const BUCKET: &str = "marker-1.cos.ap-guangzhou.myqcloud.com";
+
+/// Fields by their paths, without indexes, in requests to SCF's API.
+const FIELDS: &[(&str, Class)] = &[
+    ("AsyncRunEnable", No(WORD)),
+    ("AutoCreateClsTopic", No(NOTHING)),
+    ("AutoDeployClsTopicIndex", No(NOTHING)),
+    ("CertConfig.CertificateId", No(TEXT)),
+    ("CfsConfig", No(TEXT)),
+    ("ClientContext", No(CODE)),
+    ("ClsLogsetId", No(TEXT)),
+    ("ClsTopicId", No(TEXT)),
+    ("Code.CosBucketName", Is("marker")),
+    (
+        "Code.CosBucketRegion",
+        No("the installation's own, or it is refused"),
+    ),
+    ("Code.CosObjectName", Is("marker")),
+    ("Code.DemoId", No(NOTHING)),
+    ("Code.GitBranch", No(NOTHING)),
+    ("Code.GitCommitId", No(NOTHING)),
+    ("Code.GitDirectory", No(NOTHING)),
+    ("Code.GitPassword", No(NOTHING)),
+    ("Code.GitPasswordSecret", No(NOTHING)),
+    ("Code.GitUrl", No(NOTHING)),
+    ("Code.GitUserName", No(NOTHING)),
+    ("Code.GitUserNameSecret", No(NOTHING)),
+    ("Code.ImageConfig", No(NOTHING)),
+    ("Code.TempCosObjectName", No(NOTHING)),
+    ("Code.ZipFile", No(CODE)),
+    ("CodeSource", No(NOTHING)),
+    ("CompatibleRuntime", No(WORD)),
+    ("CompatibleRuntimes", No(WORD)),
+    ("Content.CosBucketName", Is("marker")),
+    (
+        "Content.CosBucketRegion",
+        No("the installation's own, or it is refused"),
+    ),
+    ("Content.CosObjectName", Is("marker")),
+    ("Content.DemoId", No(NOTHING)),
+    ("Content.GitBranch", No(NOTHING)),
+    ("Content.GitCommitId", No(NOTHING)),
+    ("Content.GitDirectory", No(NOTHING)),
+    ("Content.GitPassword", No(NOTHING)),
+    ("Content.GitPasswordSecret", No(NOTHING)),
+    ("Content.GitUrl", No(NOTHING)),
+    ("Content.GitUserName", No(NOTHING)),
+    ("Content.GitUserNameSecret", No(NOTHING)),
+    ("Content.ImageConfig", No(NOTHING)),
+    ("Content.TempCosObjectName", No(NOTHING)),
+    ("Content.ZipFile", No(CODE)),
+    ("CosBucketName", Is("marker")),
+    (
+        "CosBucketRegion",
+        No("the installation's own, or it is refused"),
+    ),
+    ("CosObjectName", Is("marker")),
+    ("CustomArgument", No(CODE)),
+    ("DeadLetterConfig", No("its fields name something")),
+    ("DeadLetterConfig.FilterType", No(NOTHING)),
+    ("DeadLetterConfig.Name", Is("marker")),
+    ("DeadLetterConfig.Type", No(WORD)),
+    ("Description", No(TEXT)),
+    ("DnsCache", No(TEXT)),
+    ("Domain", Is("marker.example.com")),
+    ("Enable", No(WORD)),
+    ("EndTime", No(WORD)),
+    ("EndTimeInterval.End", No(WORD)),
+    ("EndTimeInterval.Start", No(WORD)),
+    ("EndpointsConfig.FunctionName", Is("marker")),
+    ("EndpointsConfig.Namespace", Is("marker")),
+    ("EndpointsConfig.PathMatch", No(PATH)),
+    ("EndpointsConfig.PathRewrite.Path", No(PATH)),
+    ("EndpointsConfig.PathRewrite.Rewrite", No(PATH)),
+    ("EndpointsConfig.PathRewrite.Type", No(WORD)),
+    ("EndpointsConfig.Qualifier", No(PART)),
+    ("EnvId", No(NOTHING)),
+    ("Environment.Variables.Key", No(CODE)),
+    ("Environment.Variables.Value", No(CODE)),
+    ("Event", No(CODE)),
+    ("Filter.RetCode", No(WORD)),
+    ("Filters.Name", No(WORD)),
+    ("Filters.Values", No(SEARCH)),
+    ("ForceDelete", No(WORD)),
+    ("FunctionName", Is("marker")),
+    ("FunctionRequestId", No(PART)),
+    ("FunctionVersion", No(PART)),
+    ("Handler", No(CODE)),
+    ("InstallDependency", No(WORD)),
+    ("InstanceConcurrencyConfig", No(WORD)),
+    ("IntranetConfig", No(TEXT)),
+    ("InvocationType", No(WORD)),
+    (
+        "InvokeRequestId",
+        No(
+            "an event of the function that is named beside it, or that is looked at once it is known",
+        ),
+    ),
+    ("InvokeType", No(WORD)),
+    ("L5Enable", No(NOTHING)),
+    ("LayerName", Is("marker")),
+    ("Layers", No("its fields name something")),
+    ("Layers.LayerName", Is("marker")),
+    ("LicenseInfo", No(TEXT)),
+    ("Limit", No(WORD)),
+    ("LogType", No(WORD)),
+    (
+        "Name",
+        No("an alias of the function that is named beside it"),
+    ),
+    ("Namespace", Is("marker")),
+    ("NewFunctionName", Is("marker")),
+    ("Offset", No(WORD)),
+    ("Order", No(WORD)),
+    ("OrderBy", No(WORD)),
+    ("Orderby", No(WORD)),
+    ("Protocol", No(WORD)),
+    ("ProtocolParams", No(WORD)),
+    ("ProtocolType", No(WORD)),
+    ("ProvisionedType", No(WORD)),
+    ("PublicNetConfig", No(WORD)),
+    ("Publish", No(WORD)),
+    ("Qualifier", No(PART)),
+    ("ResourceEnv", No(NOTHING)),
+    ("Role", Is("marker")),
+    ("RoutingConfig.AdditionalVersionWeights.Version", No(PART)),
+    ("RoutingConfig.AddtionVersionMatchs.Expression", No(WORD)),
+    ("RoutingConfig.AddtionVersionMatchs.Key", No(WORD)),
+    ("RoutingConfig.AddtionVersionMatchs.Method", No(WORD)),
+    ("RoutingConfig.AddtionVersionMatchs.Version", No(PART)),
+    ("RoutingKey", No(CODE)),
+    ("Runtime", No(WORD)),
+    ("SearchContext.Keyword", No(NOTHING)),
+    ("SearchContext.Offset", No(NOTHING)),
+    ("SearchContext.Type", No(NOTHING)),
+    ("SearchKey", No(SEARCH)),
+    ("SearchKey.Key", No(WORD)),
+    ("SearchKey.Value", No(SEARCH)),
+    ("ShowCode", No(WORD)),
+    ("StartTime", No(WORD)),
+    ("StartTimeInterval.End", No(WORD)),
+    ("StartTimeInterval.Start", No(WORD)),
+    ("Status", No(WORD)),
+    ("Tags.Key", No(TEXT)),
+    ("Tags.Value", No(TEXT)),
+    ("TargetNamespace", Is("marker")),
+    (
+        "TargetRegion",
+        No("the installation's own, or it is refused"),
+    ),
+    ("TraceEnable", No(TEXT)),
+    ("TriggerActions.ProvisionedType", No(WORD)),
+    ("TriggerActions.TriggerCronConfig", No(WORD)),
+    ("TriggerActions.TriggerName", No(PART)),
+    (
+        "TriggerDesc",
+        No(
+            "a time, events and names of objects, or how a URL of the function's own is called; the service of an API is its own",
+        ),
+    ),
+    // A trigger that is deleted is the function's own, and tells nothing.
+    (
+        "TriggerName",
+        In(
+            &["CreateTrigger", "UpdateTrigger", "UpdateTriggerStatus"],
+            BUCKET,
+        ),
+    ),
+    ("Type", No(WORD)),
+    ("VpcConfig", No(TEXT)),
+    ("WafConfig.WafInstanceId", No(TEXT)),
+    ("WafConfig.WafOpen", No(WORD)),
+    ("ZipFile", No(CODE)),
+];
+
+/// Documents of which every published field is what the whole is.
+const WHOLE: &[&str] = &[
+    "CfsConfig",
+    "Code.ImageConfig",
+    "Content.ImageConfig",
+    "InstanceConcurrencyConfig",
+    "IntranetConfig",
+    "ProtocolParams",
+    "PublicNetConfig",
+    "ResourceEnv",
+    "VpcConfig",
+];
+
+/// Fields in requests to the operator's API. Who has a policy does not come there, nor a function; root keys come to their own
+/// account alone.
+const OPERATORS: &[(&str, &str)] = &[
+    (
+        "Account",
+        "Gateway::subject lets the account's own root key, and the operator's",
+    ),
+    (
+        "Name",
+        "of the account's own, or of an account that the operator makes",
+    ),
+    ("SecretId", "of the account's own"),
+    ("RequestId", "an event of the caller's own account"),
+    ("FunctionName", "of the caller's own account"),
+    ("Namespace", "of the caller's own account"),
+    ("Description", TEXT),
+    ("Policy", "what a key or role of the account's own may do"),
+    ("State", WORD),
+    ("StartTime", WORD),
+    ("EndTime", WORD),
+];
+
+/// What reads a request and says what it names.
+type Yield = fn(&Value) -> Vec<String>;
+
+fn yields() -> BTreeMap<&'static str, Yield> {
+    fn of<A: scf::Action>(request: &Value) -> Vec<String>
+    where
+        A::Request: Names,
+    {
+        let request: A::Request = serde_json::from_value(request.clone()).expect("a request");
+        request.names().iter().map(shown).collect()
+    }
+    macro_rules! listed {
+        ($($action:ident,)*) => {
+            [$((<scf::action::$action as scf::Action>::NAME, of::<scf::action::$action> as Yield),)*]
+        };
+    }
+    each_action!(listed).into()
+}
+
+fn shown(one: &Named<'_>) -> String {
+    match *one {
+        Named::Account => "Account".to_owned(),
+        Named::Namespace(name) => format!("Namespace {name}"),
+        Named::Function { space, name } => format!("Function {space} {name}"),
+        Named::Target { space, name } => format!("Target {space} {name}"),
+        Named::Layer(name) => format!("Layer {name}"),
+        Named::Given(name) => format!("Given {name}"),
+        Named::Domain(name) => format!("Domain {name}"),
+        Named::Role(name) => format!("Role {name}"),
+        Named::Object { bucket, key } => format!("Object {bucket} {key}"),
+        Named::Bucket(host) => format!("Bucket {host}"),
+    }
+}
+
+/// The paths of the texts and documents of each action's request, those of published documents included.
+fn walked() -> BTreeMap<String, BTreeSet<String>> {
+    let published: Value = serde_json::from_str(PUBLISHED).expect("the published fields");
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (action, of) in published["actions"].as_object().expect("actions") {
+        let fields = all.entry(action.clone()).or_default();
+        let request = of["request"].as_object().expect("fields");
+        for (name, kind) in request {
+            let kind = kind.as_str().expect("a type");
+            inside(&published["types"], name.clone(), kind, fields);
+        }
+    }
+    for probed in probe::requests() {
+        if let Some(fields) = all.get_mut(probed.action) {
+            let own = probe::fields(&probed.sample).into_iter();
+            let own = own.filter(|(_, kind)| !matches!(kind, Kind::List(_)));
+            fields.extend(own.map(|(at, _)| probe::name(&at)));
+        }
+    }
+    all
+}
+
+fn inside(types: &Value, at: String, kind: &str, found: &mut BTreeSet<String>) {
+    let kind = kind.trim_matches(['[', ']']);
+    match types[kind].as_object() {
+        Some(fields) => {
+            for (name, kind) in fields {
+                let kind = kind.as_str().expect("a type");
+                inside(types, format!("{at}.{name}"), kind, found);
+            }
+        }
+        None if kind == "str" => drop(found.insert(at)),
+        None => {}
+    }
+}
+
+fn class(at: &str) -> Class {
+    let whole = WHOLE
+        .iter()
+        .find(|whole| at.starts_with(&format!("{whole}.")));
+    let at = whole.copied().unwrap_or(at);
+    let found = FIELDS.iter().find(|(field, _)| *field == at);
+    let (_, class) = found.unwrap_or_else(|| {
+        panic!("{at} is not classed: does it name something that a policy protects? Say so in FIELDS, and in names.rs")
+    });
+    *class
+}
+
+#[test]
+fn every_field_that_can_name_something_is_classed_and_yielded() {
+    let yields = yields();
+    let mut named = 0;
+    for (action, fields) in walked() {
+        let probed = probe::requests()
+            .into_iter()
+            .find(|one| one.action == action);
+        let sample = probed.expect("an action").sample;
+        for at in fields {
+            let (marker, why) = match class(&at) {
+                Is(marker) => (Some(marker), "it names something"),
+                In(actions, marker) if actions.contains(&action.as_str()) => {
+                    (Some(marker), "it names something here")
+                }
+                In(..) => (None, "it names something in other requests alone"),
+                No(why) => (None, why),
+            };
+            let mut request = sample.clone();
+            // What decides how others are read.
+            if at.starts_with("DeadLetterConfig") {
+                request = probe::with(&request, "DeadLetterConfig.Type", json!("function"));
+            }
+            if at.starts_with("TriggerName") {
+                request = probe::with(&request, "Type", json!("cos"));
+            }
+            if action == "UpdateFunctionCode" && at.starts_with("Cos") {
+                request = probe::with(&request, "Code", json!({}));
+            }
+            let place = place(&sample, &at);
+            let request = probe::with(&request, &place, json!(marker.unwrap_or("marker")));
+            let found = yields[action.as_str()](&request);
+            let yielded = found.iter().any(|one| one.contains("marker"));
+            assert_eq!(
+                yielded,
+                marker.is_some(),
+                "{action} {at} ({why}): {found:?}"
+            );
+            named += u32::from(yielded);
+        }
+    }
+    assert!(named > 90, "{named}");
+}
+
+/// A path with its indexes, as the sample has lists. Documents that are lists are those of layers.
+fn place(sample: &Value, at: &str) -> String {
+    let mut value = sample;
+    let mut place = String::new();
+    for part in at.split('.') {
+        if !place.is_empty() {
+            place.push('.');
+        }
+        place.push_str(part);
+        value = &value[part];
+        while value.is_array() {
+            place.push_str("[0]");
+            value = &value[0];
+        }
+    }
+    place
+}
+
+#[test]
+fn every_field_of_the_operator_s_is_classed() {
+    for probed in super::super::operator::probed() {
+        for (at, _) in probe::fields(&probed.sample) {
+            let name = probe::name(&at);
+            let classed = OPERATORS.iter().any(|(field, _)| *field == name);
+            assert!(
+                classed,
+                "{} {name} is not classed: whose is what it names?",
+                probed.action
+            );
+        }
+    }
+}
+
+#[test]
+fn every_class_is_of_a_field_that_there_is() {
+    let walked = walked();
+    let all: BTreeSet<_> = walked.values().flatten().map(String::as_str).collect();
+    for (field, class) in FIELDS {
+        assert!(all.contains(field), "{field}: {class:?}");
+    }
+    for probed in super::super::operator::probed() {
+        assert!(probed.sample.is_object(), "{}", probed.action);
+    }
+}
+
+#[test]
+fn a_request_yields_what_it_is_about_and_what_it_reaches() {
+    let yields = yields();
+    for (action, request, expected) in [
+        ("Invoke", json!({"FunctionName": "f"}), "Function default f"),
+        (
+            "Invoke",
+            json!({"FunctionName": "f", "Namespace": "n"}),
+            "Function n f",
+        ),
+        ("ListFunctions", json!({}), "Namespace default"),
+        ("GetFunctionLogs", json!({"Namespace": "n"}), "Namespace n"),
+        (
+            "GetFunctionLogs",
+            json!({"FunctionName": "f"}),
+            "Function default f",
+        ),
+        ("DeleteNamespace", json!({"Namespace": "n"}), "Namespace n"),
+        ("ListNamespaces", json!({}), "Account"),
+        (
+            "GetLayerVersion",
+            json!({"LayerName": "l", "LayerVersion": 1}),
+            "Layer l",
+        ),
+        (
+            "CopyFunction",
+            json!({"FunctionName": "f", "NewFunctionName": "g", "TargetNamespace": "n"}),
+            "Function default f, Function n g",
+        ),
+        (
+            "CopyFunction",
+            json!({"FunctionName": "f", "NewFunctionName": "g", "Namespace": "m", "TargetNamespace": ""}),
+            "Function m f, Function m g",
+        ),
+        (
+            "UpdateFunctionConfiguration",
+            json!({"FunctionName": "f", "Namespace": "n", "Role": "r", "Layers": [{"LayerName": ""}, {"LayerName": "l"}],
+                   "DeadLetterConfig": {"Type": "function", "Name": "g"}}),
+            "Function n f, Role r, Given l, Target n g",
+        ),
+        (
+            "UpdateFunctionConfiguration",
+            json!({"FunctionName": "f", "Role": "", "DeadLetterConfig": {"Type": "function", "Name": "n/g"}}),
+            "Function default f, Target n g",
+        ),
+        (
+            "UpdateFunctionConfiguration",
+            json!({"FunctionName": "f", "DeadLetterConfig": {"Type": "queue", "Name": "http://host"}}),
+            "Function default f",
+        ),
+        (
+            "UpdateFunctionCode",
+            json!({"FunctionName": "f", "CosBucketName": "b", "Code": {"CosObjectName": "/k"}}),
+            "Function default f, Object b /k",
+        ),
+        (
+            "PublishLayerVersion",
+            json!({"LayerName": "l", "CompatibleRuntimes": [], "Content": {"CosBucketName": "b", "CosObjectName": "k"}}),
+            "Layer l, Object b k",
+        ),
+        (
+            "CreateCustomDomain",
+            json!({"Domain": "d.example.com", "Protocol": "HTTP",
+                   "EndpointsConfig": [{"FunctionName": "f"}, {"Namespace": "n", "FunctionName": "g"}]}),
+            "Domain d.example.com, Target default f, Target n g",
+        ),
+        (
+            "PutTotalConcurrencyConfig",
+            json!({"TotalConcurrencyMem": 1, "Namespace": "n"}),
+            "Account, Namespace n",
+        ),
+        (
+            "CreateTrigger",
+            json!({"FunctionName": "f", "TriggerName": BUCKET, "Type": "cos"}),
+            &format!("Function default f, Bucket {BUCKET}"),
+        ),
+        (
+            "CreateTrigger",
+            json!({"FunctionName": "f", "TriggerName": "tick", "Type": "timer"}),
+            "Function default f",
+        ),
+    ] {
+        assert_eq!(yields[action](&request).join(", "), expected, "{action}");
+    }
+}
