@@ -6,6 +6,7 @@
 //! account's settings, exist whether or not they have an entry.
 
 mod bucket;
+pub(crate) mod bytes;
 mod domain;
 mod owned;
 mod quota;
@@ -13,6 +14,7 @@ mod quota;
 pub use bucket::Taken;
 pub use owned::Owned;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -72,6 +74,19 @@ pub enum Error {
     /// A quota is used up.
     #[error("the quota of {0} is used up")]
     Quota(u32),
+    /// The account's records would be larger than it is allowed.
+    #[error(
+        "the account's records have {used} bytes, and this needs {more} more; up to {quota} are allowed (the quota catalog_bytes): \
+         delete versions, functions or layers first"
+    )]
+    Bytes {
+        /// What they have.
+        used: u64,
+        /// What the change adds.
+        more: u64,
+        /// What is allowed.
+        quota: u64,
+    },
     /// As many versions as there may be.
     #[error("it has its {0} versions already; delete some first")]
     Full(u32),
@@ -133,6 +148,10 @@ struct Inner {
     access: AtomicU64,
     /// Held by changes that look at more than the entry they write: quotas, and emptiness of a namespace.
     counting: Mutex<()>,
+    /// The most bytes that an account's records may have; 0 for any number.
+    account_bytes: u64,
+    /// What writes under way add to each account's.
+    growing: std::sync::Mutex<HashMap<AccountId, u64>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -147,6 +166,15 @@ impl Catalog {
     /// # Errors
     /// The store's, or the first entry that cannot be read.
     pub async fn open(kv: Arc<dyn Kv>) -> Result<Self, Error> {
+        Self::open_bounded(kv, 0).await
+    }
+
+    /// The same, with the most bytes that an account's records may have; 0 for any number. What is stored already is read,
+    /// however much it is.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub async fn open_bounded(kv: Arc<dyn Kv>, account_bytes: u64) -> Result<Self, Error> {
         let mut watched = kv.watch().await?;
         let mut view = View::default();
         for entry in watched.snapshot {
@@ -161,6 +189,8 @@ impl Catalog {
             applied,
             changes,
             counting: Mutex::new(()),
+            account_bytes,
+            growing: std::sync::Mutex::default(),
         });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
@@ -277,6 +307,20 @@ impl Catalog {
             Precondition::Revision(old.revision),
         )
         .await
+    }
+
+    /// Replaces a function with what came of its code, which no quota holds up: what was begun comes to its end.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not as it was read, or the store's.
+    pub async fn settle_function(
+        &self,
+        old: &Stored<Function>,
+        new: &Function,
+    ) -> Result<(), Error> {
+        let on = Precondition::Revision(old.revision);
+        let key = function_key(&old.value.key);
+        self.put_numbered(&key, new, on).await.map(drop)
     }
 
     /// Removes a function that is still as it was read.
@@ -499,21 +543,22 @@ impl Catalog {
         record: &T,
         on: Precondition,
     ) -> Result<(), Error> {
-        self.put_numbered(key, record, on).await.map(drop)
+        let bytes = encoded(key, record)?;
+        let _growth = self.grow(key, bytes.len() as u64)?;
+        self.write(key, bytes, on).await.map(drop)
     }
 
-    /// As `put`; gives the number of the write.
+    /// As `put`, but held to no quota; gives the number of the write.
     pub(crate) async fn put_numbered<T: serde::Serialize>(
         &self,
         key: &str,
         record: &T,
         on: Precondition,
     ) -> Result<Revision, Error> {
-        let format = |e: serde_json::Error| Error::Format {
-            key: key.to_owned(),
-            why: e.to_string(),
-        };
-        let bytes = format::encode(record).map_err(format)?;
+        self.write(key, encoded(key, record)?, on).await
+    }
+
+    async fn write(&self, key: &str, bytes: Vec<u8>, on: Precondition) -> Result<Revision, Error> {
         let revision = self.inner.kv.put(key, bytes, on).await?;
         self.wait_for(revision).await?;
         Ok(revision)
@@ -562,6 +607,13 @@ impl Inner {
     }
 }
 
+fn encoded<T: serde::Serialize>(key: &str, record: &T) -> Result<Vec<u8>, Error> {
+    format::encode(record).map_err(|e| Error::Format {
+        key: key.to_owned(),
+        why: e.to_string(),
+    })
+}
+
 fn function_key(key: &FunctionKey) -> String {
     format!("function/{}/{}/{}", key.account, key.namespace, key.name)
 }
@@ -592,6 +644,8 @@ fn apply(
         parts.next().and_then(|a| a.parse().ok()),
     );
     let account = AccountId(account.ok_or_else(|| wrong("no account in its key".into()))?);
+    view.sizes
+        .note(account, key, value.map(|value| value.len() as u64));
     let first = parts.next().unwrap_or_default();
     let namespace = || Namespace::parse(first).map_err(|e| wrong(e.to_string()));
     match table {

@@ -12,6 +12,7 @@ use model::{
 use crate::Stored;
 use crate::access::Access;
 use crate::ids::{Counters, Issued};
+use crate::table::bytes::Sizes;
 
 /// The functions of a namespace, by name.
 pub(crate) type Named = BTreeMap<FunctionName, Arc<Stored<Function>>>;
@@ -32,6 +33,8 @@ pub(crate) struct View {
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
     pub(crate) access: Access,
+    /// The bytes of all of it, as it is stored.
+    pub(crate) sizes: Sizes,
     /// Ids that were given to accounts.
     pub(crate) issued: BTreeMap<AccountId, Arc<Stored<Issued>>>,
     /// The highest ones.

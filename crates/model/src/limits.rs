@@ -134,6 +134,8 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of a process.
     pub open_files: u32,
+    /// All records of an account in the catalog together, bytes; 0 is no bound.
+    pub catalog_bytes: u64,
 }
 
 impl Default for Limits {
@@ -176,6 +178,7 @@ impl Default for Limits {
             tmp_mb: 512,
             pids: 1024,
             open_files: 1024,
+            catalog_bytes: 32 << 20,
         }
     }
 }

@@ -138,6 +138,7 @@ codes! {
     LimitExceededMemory = "LimitExceeded.Memory",
     LimitExceededMsgTtl = "LimitExceeded.MsgTTL",
     LimitExceededNamespace = "LimitExceeded.Namespace",
+    LimitExceededQuota = "LimitExceeded.Quota",
     LimitExceededProvisionTriggerAction = "LimitExceeded.ProvisionTriggerAction",
     LimitExceededReserved = "LimitExceeded.FunctionReservedConcurrencyMemory",
     LimitExceededOffset = "LimitExceeded.Offset",

@@ -155,7 +155,7 @@ pub(crate) async fn up(
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
     let master = master::load(data, &*kv).await?;
     let kv = master::unseal(data, kv, &master).await?;
-    let catalog = Catalog::open(Arc::new(kv)).await?;
+    let catalog = Catalog::open_bounded(Arc::new(kv), config.limits.catalog_bytes).await?;
     let own = access::first_account(config.account, config.uin)?;
     let access = open_access(&config, own.clone(), credentials, catalog.clone(), &master)?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;

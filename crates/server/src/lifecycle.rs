@@ -207,7 +207,7 @@ impl Lifecycle {
                 return;
             }
             let new = settled(&stored.value, &pending, &result);
-            match self.shared.catalog.update_function(&stored, &new).await {
+            match self.shared.catalog.settle_function(&stored, &new).await {
                 Ok(()) => {
                     return info!(function = %key.name, state = new.state.as_str(), "code was made ready");
                 }

@@ -67,6 +67,16 @@ impl Catalog {
             .await
     }
 
+    /// Replaces a domain with what a check of it found, which no quota holds up.
+    ///
+    /// # Errors
+    /// As [`Catalog::update_domain`].
+    pub async fn settle_domain(&self, old: &Stored<Domain>, new: &Domain) -> Result<(), Error> {
+        let key = domain_key(old.value.account, &old.value.name);
+        let on = Precondition::Revision(old.revision);
+        self.put_numbered(&key, new, on).await.map(drop)
+    }
+
     /// Removes a domain that is still as it was read.
     ///
     /// # Errors

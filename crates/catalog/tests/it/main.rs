@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use catalog::kv::{MemoryKv, SqliteKv};
+use catalog::kv::{Kv, MemoryKv, SqliteKv};
 use catalog::{Catalog, Error};
 use model::{
     AccountId, Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionName,
@@ -245,4 +245,67 @@ async fn a_listener_hears_of_every_change_in_order() {
         Some("fn".to_owned())
     );
     assert!(changes.recv().await.expect("a change").now.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_account_s_records_stay_within_their_bytes_however_many_write_at_once() {
+    const QUOTA: u64 = 20_000;
+    let kv = Arc::new(MemoryKv::default());
+    let catalog = Catalog::open_bounded(kv.clone(), QUOTA)
+        .await
+        .expect("a catalog");
+    let limits = Limits {
+        functions_per_namespace: 1000,
+        ..Limits::default()
+    };
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let (catalog, limits) = (catalog.clone(), limits.clone());
+        writes.spawn(async move {
+            let mut new = function("default", &format!("fn-{n}"));
+            new.config.description = "d".repeat(500);
+            catalog.create_function(&new, &limits).await
+        });
+    }
+    let (mut made, mut refused) = (0, 0);
+    while let Some(done) = writes.join_next().await {
+        match done.expect("it ended") {
+            Ok(()) => made += 1,
+            Err(Error::Bytes { quota: QUOTA, .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(made > 5 && refused > 5, "{made} made, {refused} refused");
+    let used = catalog.bytes_of(ACCOUNT);
+    assert!(used <= QUOTA, "{used}");
+    let stored = kv.list("function/").await.expect("read");
+    let sum: usize = stored.iter().map(|entry| entry.value.len()).sum();
+    assert_eq!(used, sum as u64, "what is counted is what is stored");
+    // Room that writes took while they were under way is back.
+    let each = used / made;
+    assert!(
+        QUOTA - used < each + 50,
+        "{used} of {QUOTA} in records of {each}"
+    );
+    // What makes them smaller is let through, and what was begun comes to its end.
+    let old = catalog.functions(ACCOUNT, &Namespace::default());
+    let mut changed = old[0].value.clone();
+    changed.config.description = "d".repeat(5000);
+    let larger = catalog.update_function(&old[0], &changed).await;
+    assert!(matches!(larger, Err(Error::Bytes { .. })), "{larger:?}");
+    catalog
+        .settle_function(&old[0], &changed)
+        .await
+        .expect("no quota holds it up");
+    changed.config.description.clear();
+    let read = catalog.function(&changed.key).expect("it is there");
+    let smaller = catalog.update_function(&read, &changed).await;
+    smaller.expect("it is smaller");
+    // It is counted anew when the store is opened, and a store beyond its quota opens.
+    let again = Catalog::open_bounded(kv, 100).await.expect("a catalog");
+    assert_eq!(again.bytes_of(ACCOUNT), catalog.bytes_of(ACCOUNT));
+    for function in again.functions(ACCOUNT, &Namespace::default()) {
+        again.delete_function(&function).await.expect("removed");
+    }
+    assert_eq!(again.bytes_of(ACCOUNT), 0);
 }

@@ -48,6 +48,7 @@ pub(super) fn function(error: catalog::Error) -> Error {
         catalog::Error::Exists => Code::FunctionNameInUse,
         catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
         catalog::Error::Quota(_) => Code::LimitExceededFunction,
+        catalog::Error::Bytes { .. } => Code::LimitExceededQuota,
         catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
         catalog::Error::InUse | catalog::Error::Closed => Code::FailedOperation,
         catalog::Error::IdUsed { .. } => Code::OperationConflict,

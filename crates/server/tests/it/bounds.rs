@@ -1,9 +1,9 @@
 //! How much a request may hold.
 
 use serde_json::{Map, Value, json};
-use testkit::{Client, Refused};
+use testkit::{Client, Refused, Server};
 
-use crate::server;
+use crate::{VIRGA, server};
 
 /// The published fields of every action. Source: the official Python SDK and `tccli`.
 const PUBLISHED: &str = include_str!("../../../scf/tests/api-2018-04-16.json");
@@ -181,4 +181,52 @@ fn what_is_as_long_as_its_bound_is_taken() {
     assert_eq!(shown["Tags"].as_array().map(Vec::len), Some(50));
     assert_eq!(shown["Description"], description);
     assert_eq!(shown["Environment"]["Variables"], variables);
+}
+
+#[test]
+fn an_account_s_records_have_a_quota_that_others_do_not_share() {
+    const QUOTA: u64 = 150_000;
+    let limits = format!("catalog_bytes={QUOTA},versions_per_function=1000");
+    let mut server = Server::flags(VIRGA, &["--limits", &limits]);
+    let root = server.client();
+    let account = root.operate("CreateAccount", &json!({"Name": "other"}));
+    let other = root.with_new_key(&account.expect("an account")["Key"]);
+    // As large as each document may be.
+    let document =
+        json!({"VpcId": "v".repeat(1000), "SubnetId": "s".repeat(1000), "More": "m".repeat(1000)});
+    let settings =
+        json!({"VpcConfig": document, "CfsConfig": document, "IntranetConfig": document});
+    root.create("hello", HELLO, settings);
+    let publish = json!({"FunctionName": "hello"});
+    let mut published = 0;
+    let refused = loop {
+        match root.call("PublishVersion", &publish) {
+            Ok(_) => published += 1,
+            Err(refused) => break refused,
+        }
+        assert!(published < 100, "there is no end");
+    };
+    assert_eq!(refused.code, "LimitExceeded.Quota", "{}", refused.message);
+    let allowed = format!("up to {QUOTA} are allowed");
+    for part in [allowed.as_str(), "catalog_bytes", "delete versions"] {
+        assert!(refused.message.contains(part), "{}", refused.message);
+    }
+    assert!((10..20).contains(&published), "{published}");
+    // Nothing else comes that is as large, by whatever action.
+    let copy = json!({"FunctionName": "hello", "NewFunctionName": "copy"});
+    assert_eq!(root.code("CopyFunction", &copy), "LimitExceeded.Quota");
+    // What is there goes on, and another account has its own.
+    assert_eq!(root.answer("hello", &json!({})), "hello");
+    other.create("hello", HELLO, json!({"VpcConfig": document}));
+    server.kill();
+    server.restart();
+    let root = server.client();
+    assert_eq!(root.code("PublishVersion", &publish), "LimitExceeded.Quota");
+    root.ok(
+        "DeleteFunctionVersion",
+        &json!({"FunctionName": "hello", "Qualifier": "1"}),
+    );
+    assert_eq!(root.code("PublishVersion", &publish), "");
+    root.ok("DeleteFunction", &json!({"FunctionName": "hello"}));
+    root.create("hello", HELLO, json!({}));
 }
