@@ -94,6 +94,9 @@ def test_a_delete_of_a_version_holds_its_conditions(s3):
     ids = [version for _, version, _ in s3.versions()[0]]
     refused(412, "PreconditionFailed", s3.on, "delete_object", Key="k", VersionId=ids[1], IfMatch=second)
     refused(412, "PreconditionFailed", s3.on, "delete_object", Key="k", IfMatch=first)
+    s3.delete("hidden")
+    refused(412, "PreconditionFailed", s3.on, "delete_object", Key="hidden", IfMatch=first)
+    s3.on("delete_object", Key="hidden", VersionId=s3.versions()[1][0][1])
     assert len(s3.versions()[0]) == 2 and s3.versions()[1] == []
     s3.on("delete_object", Key="k", VersionId=ids[1], IfMatch=first)
     assert [version for _, version, _ in s3.versions()[0]] == ids[:1]
@@ -405,6 +408,18 @@ def test_a_body_of_unknown_length_is_taken_by_cos(cos):
     assert cos.get("m")[0] == b"drop by drop"
     cos.on("append_object", Key="log", Position=0, Data=chunks())
     assert cos.get("log")[0] == b"drop by drop"
+
+
+def test_a_body_of_unknown_length_is_taken_by_s3_and_compared(s3):
+    """Signed by version 4 with its hash, but sent in chunks."""
+    for body, announced, status in ((b"drop by drop", None, 200), (b"drop by drop", b"another", 400)):
+        request = AWSRequest("PUT", "http://%s/%s/k" % (s3.server.buckets, s3.bucket), data=announced or body)
+        request.context["payload_signing_enabled"] = True
+        S3SigV4Auth(Credentials(s3.server.secret_id, s3.server.secret_key), "s3", REGION).add_auth(request)
+        headers = {name: value for name, value in request.prepare().headers.items() if name.lower() != "content-length"}
+        answer = requests.put(request.url, data=chunks(), headers=headers)
+        assert answer.status_code == status, answer.text
+        assert s3.get("k")[0] == body
 
 
 # COS's list of buckets.

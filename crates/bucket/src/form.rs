@@ -272,6 +272,7 @@ fn check_policy(
         .decode(text)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok());
+    let policy = policy.filter(|text| is_dated(text));
     let policy = policy.and_then(|text| PostPolicy::from_json(&text).ok());
     let policy = policy.ok_or_else(|| {
         let message = "the form's policy is not JSON with an expiration and conditions";
@@ -334,6 +335,18 @@ fn check_policy(
         ))),
         None => Ok(room),
     }
+}
+
+/// Whether a policy's expiration is a time as S3 writes it: other forms of it may be read as another time.
+fn is_dated(policy: &str) -> bool {
+    let read: Result<serde_json::Value, _> = serde_json::from_str(policy);
+    let read = read.ok();
+    let expiration = read
+        .as_ref()
+        .and_then(|policy| policy["expiration"].as_str());
+    expiration.is_some_and(|text| {
+        text.contains('T') && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
+    })
 }
 
 /// Whether a field of a form in COS's dialect changes what is done. COS wants no field to be named; here these must be.

@@ -16,7 +16,7 @@ use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use model::{Account, FunctionKind, Limits};
 use sandbox::Isolation;
-use sandbox::network::{API_PORT, BUCKET_PORT, Network};
+use sandbox::network::{API_NAME, API_PORT, BUCKET_PORT, Network};
 use sandbox::user::Standing;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -138,7 +138,7 @@ pub(crate) async fn up(
     let secure = match &config.tls {
         Some(settings) => {
             let (listener, address) = bind(settings.listen, "tls-listen").await?;
-            let tls = tls::open(settings, &config.data, certificate.clone())?;
+            let tls = tls::open(settings, &config.data, certificate.clone(), &[])?;
             let tls = Some(tls);
             Some((Door { listener, tls }, address))
         }
@@ -481,7 +481,14 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
     let secure = match (&config.tls, settings.tls_listen) {
         (Some(tls), Some(listen)) => {
             let (listener, _) = bind(listen, "bucket-tls-listen").await?;
-            let tls = Some(tls::open(tls, &config.data, CertificateNames::default())?);
+            let domains: Vec<_> = settings
+                .domains
+                .iter()
+                .cloned()
+                .chain([API_NAME.to_owned()])
+                .collect();
+            let names = CertificateNames::default();
+            let tls = Some(tls::open(tls, &config.data, names, &domains)?);
             Some(Door { listener, tls })
         }
         _ => None,

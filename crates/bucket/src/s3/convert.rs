@@ -143,9 +143,12 @@ pub(super) fn tag_set(tags: Vec<dto::Tag>) -> Tags {
         .collect()
 }
 
+/// Tags by their names, whatever the order in which they were given.
 pub(super) fn shown_tags(tags: &Tags) -> Vec<dto::Tag> {
-    let pairs = tags.iter();
+    let mut pairs: Vec<_> = tags.iter().collect();
+    pairs.sort();
     pairs
+        .into_iter()
         .map(|(key, value)| dto::Tag {
             key: Some(key.clone()),
             value: Some(value.clone()),

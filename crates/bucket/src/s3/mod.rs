@@ -15,6 +15,7 @@ mod lenient;
 mod listing;
 mod multipart;
 mod objects;
+mod unmeasured;
 mod verified;
 
 use std::fmt;
@@ -92,6 +93,9 @@ impl Service {
             || parameter(request.uri(), "X-Amz-Signature").is_some();
         if signed && request.extensions().get::<Principal>().is_none() {
             let token = token(request.headers(), request.uri());
+            let (mut parts, body) = request.into_parts();
+            let body = unmeasured::put_aside(&mut parts, body);
+            let request = Request::from_parts(parts, body);
             return TOKEN.scope(token, self.verifies.call(request)).await;
         }
         let (mut parts, body) = request.into_parts();

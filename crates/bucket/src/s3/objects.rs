@@ -21,8 +21,8 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::store::{
-    Bucket, Conditions, CopyMeta, Get, Object, ObjectKind, OnDelete, OnPut, PartOf, Put, Removed,
-    Source, Staged,
+    Bucket, Checksums, Conditions, CopyMeta, Get, Object, ObjectKind, OnDelete, OnPut, PartOf, Put,
+    Removed, Source, Staged,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -168,8 +168,12 @@ impl Door {
         };
         describe!(output, object, bucket, request);
         output.tag_count = Some(object.tags.len() as i32).filter(|count| *count > 0);
-        if request.input.checksum_mode.is_some() && !partial {
-            put_sums!(output, object.sums);
+        if request.input.checksum_mode.is_some()
+            && let Some(sums) = self
+                .sums_of(&object, partial, request.input.part_number)
+                .await?
+        {
+            put_sums!(output, sums);
             output.checksum_type = checksum_type(&object.sums);
         }
         let mut response = with_crc(S3Response::new(output), &object);
@@ -201,8 +205,12 @@ impl Door {
             ..HeadObjectOutput::default()
         };
         describe!(output, object, bucket, request);
-        if request.input.checksum_mode.is_some() && !partial {
-            put_sums!(output, object.sums);
+        if request.input.checksum_mode.is_some()
+            && let Some(sums) = self
+                .sums_of(&object, partial, request.input.part_number)
+                .await?
+        {
+            put_sums!(output, sums);
             output.checksum_type = checksum_type(&object.sums);
         }
         let mut response = with_crc(S3Response::new(output), &object);
@@ -612,6 +620,24 @@ impl Door {
             RestoreObjectOutput::default(),
             status,
         ))
+    }
+
+    /// The checksums of what is read: of all of an object, or of one of its parts.
+    async fn sums_of(
+        &self,
+        object: &Object,
+        partial: bool,
+        part: Option<i32>,
+    ) -> S3Result<Option<Checksums>> {
+        match (partial, part, object.kind) {
+            (false, ..) => Ok(Some(object.sums.clone())),
+            (true, Some(number), ObjectKind::Multipart(_)) => {
+                let parts = self.store.object_parts(object).await.map_err(refuse)?;
+                let of = |part: &PartOf| i64::from(part.number) == i64::from(number);
+                Ok(parts.into_iter().find(of).map(|part| part.sums))
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn known(

@@ -15,7 +15,7 @@ use s3s::{
 };
 
 use super::access::token;
-use super::{Door, lenient};
+use super::{Door, lenient, unmeasured};
 
 /// Headers that come behind a body.
 #[derive(Clone)]
@@ -48,6 +48,7 @@ impl S3Route for Then {
         if let Some(trailers) = request.trailing_headers {
             parts.extensions.insert(Trailers(trailers));
         }
+        let body = unmeasured::take_back(&mut parts.extensions).unwrap_or(body);
         lenient::mend(&mut parts);
         let answered = self.acts.call(Request::from_parts(parts, body)).await;
         let answered = answered.map_err(|error| {

@@ -505,7 +505,11 @@ impl Txn<'_> {
         if !removed.when.is_empty() {
             let (found, version) = match removed.version {
                 Some(version) => (self.any_version(bucket, key, version)?, Some(version)),
-                None => (self.current(bucket, key)?, None),
+                // Behind a delete marker there is something that the condition may be meant for.
+                None => match self.current(bucket, key)? {
+                    Some(object) => (Some(object), None),
+                    None => (self.newest(bucket, key)?, None),
+                },
             };
             let Some(object) = found else {
                 return Ok(Deleted {
@@ -533,6 +537,20 @@ impl Txn<'_> {
             version: Some(marker.version()),
             marker: true,
         })
+    }
+
+    /// The newest version of a key that shows nothing: a delete marker, if there is any.
+    fn newest(&self, bucket: i64, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
+        let row = self
+            .sql
+            .prepare_cached(
+                "SELECT record FROM version WHERE bucket = ? AND key = ? ORDER BY seq DESC LIMIT 1",
+            )?
+            .query_row(params![bucket, key.as_str().as_bytes()], |row| {
+                row.get::<_, Vec<u8>>(0)
+            })
+            .optional()?;
+        row.map(|row| record::decode(&row)).transpose()
     }
 
     /// A version, shown or not, or a delete marker.

@@ -3,6 +3,7 @@
 //! Whoever trusts it trusts it for these names alone: the certificate itself says so (name constraints), so that its key is
 //! of no use against any other site.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -69,9 +70,43 @@ const OWN_DAYS: i32 = 3650;
 /// For how many days the server's is; a new one is made much earlier.
 const DAYS: i32 = 90;
 
-/// A certificate of the authority, which is made if there is none.
-pub(super) fn certificate(directory: &Path, listen: IpAddr) -> Result<CertifiedKey, TlsError> {
-    make(directory, listen).map_err(|why| TlsError::Authority {
+/// The names by which clients of COS and S3 reach buckets below `domains`, as far as the authority may vouch for them: a `*`
+/// stands for the bucket, and for one part of a name alone.
+pub(super) fn bucket_names(domains: &[String]) -> Vec<String> {
+    const OF_COS: &str = "myqcloud.com";
+    let vouched = |domain: &str| {
+        let within = |one: &&str| domain == *one || domain.ends_with(&format!(".{one}"));
+        DOMAINS.iter().any(within) && domain != OF_COS
+    };
+    let own = domains.iter().filter(|domain| vouched(domain));
+    let mut names = vec![format!("service.cos.{OF_COS}")];
+    for region in REGIONS {
+        for service in ["cos", "cos-internal"] {
+            names.push(format!("{service}.{region}.{OF_COS}"));
+            names.push(format!("*.{service}.{region}.{OF_COS}"));
+        }
+    }
+    for domain in own {
+        names.extend([domain.clone(), format!("*.{domain}")]);
+        for service in ["cos", "s3"] {
+            names.push(format!("{service}.{domain}"));
+            names.push(format!("*.{service}.{domain}"));
+            for region in REGIONS {
+                names.push(format!("{service}.{region}.{domain}"));
+                names.push(format!("*.{service}.{region}.{domain}"));
+            }
+        }
+    }
+    names
+}
+
+/// A certificate of the authority, which is made if there is none, for its usual names and `more`.
+pub(super) fn certificate(
+    directory: &Path,
+    listen: IpAddr,
+    more: &[String],
+) -> Result<CertifiedKey, TlsError> {
+    make(directory, listen, more).map_err(|why| TlsError::Authority {
         path: directory.display().to_string(),
         why: why.to_string(),
     })
@@ -79,7 +114,7 @@ pub(super) fn certificate(directory: &Path, listen: IpAddr) -> Result<CertifiedK
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn make(directory: &Path, listen: IpAddr) -> Result<CertifiedKey, Failure> {
+fn make(directory: &Path, listen: IpAddr, more: &[String]) -> Result<CertifiedKey, Failure> {
     let (cert, key) = (directory.join(CA), directory.join(KEY));
     if !cert.exists() || !key.exists() {
         DirBuilder::new()
@@ -96,11 +131,13 @@ fn make(directory: &Path, listen: IpAddr) -> Result<CertifiedKey, Failure> {
     let regional = REGIONS
         .iter()
         .map(|region| format!("*.{region}.tencentcloudapi.com"));
-    let names: Vec<_> = NAMES
+    let names: BTreeSet<_> = NAMES
         .map(str::to_owned)
         .into_iter()
         .chain(regional)
+        .chain(more.iter().cloned())
         .collect();
+    let names: Vec<_> = names.into_iter().collect();
     let mut leaf = CertificateParams::new(names)?;
     leaf.distinguished_name = name("virga");
     let addresses = [
@@ -180,4 +217,39 @@ fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_have_the_names_that_clients_use() {
+        let domains = [
+            "localhost",
+            "objects.virga.internal",
+            "objects.example.com",
+            "notlocalhost",
+        ];
+        let names = bucket_names(&domains.map(str::to_owned));
+        for name in [
+            "service.cos.myqcloud.com",
+            "cos.ap-guangzhou.myqcloud.com",
+            "*.cos.ap-guangzhou.myqcloud.com",
+            "*.localhost",
+            "s3.localhost",
+            "*.s3.localhost",
+            "*.cos.ap-guangzhou.localhost",
+            "*.s3.ap-guangzhou.objects.virga.internal",
+        ] {
+            assert!(names.iter().any(|one| one == name), "{name}");
+        }
+        // The authority's own constraint would make clients refuse the whole certificate.
+        let vouched = |name: &String| {
+            DOMAINS
+                .iter()
+                .any(|one| name.ends_with(&format!(".{one}")) || name == one)
+        };
+        assert_eq!(names.iter().find(|name| !vouched(name)), None);
+    }
 }

@@ -97,7 +97,8 @@ impl Drop for Tls {
     }
 }
 
-/// Prepares TLS. The certificate's names are kept up to date.
+/// Prepares TLS. The certificate's names are kept up to date. A certificate of the authority has the names of buckets' hosts
+/// below `domains`, too, if there are any.
 ///
 /// # Errors
 /// A certificate that cannot be used.
@@ -105,12 +106,18 @@ pub(crate) fn open(
     settings: &TlsSettings,
     data: &Path,
     names: CertificateNames,
+    domains: &[String],
 ) -> Result<Tls, TlsError> {
     let maker = Maker {
         source: settings.source.clone(),
         directory: data.join(DIRECTORY),
         listen: settings.listen.ip(),
         names,
+        more: if domains.is_empty() {
+            Vec::new()
+        } else {
+            authority::bucket_names(domains)
+        },
     };
     let current = Arc::new(Current(RwLock::new(Arc::new(maker.make()?))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -167,6 +174,8 @@ struct Maker {
     directory: PathBuf,
     listen: IpAddr,
     names: CertificateNames,
+    /// Names of buckets' hosts, for a certificate of the authority.
+    more: Vec<String>,
 }
 
 impl Maker {
@@ -189,7 +198,7 @@ impl Maker {
     fn make(&self) -> Result<CertifiedKey, TlsError> {
         let made = match &self.source {
             Source::Files { cert, key } => from_files(cert, key)?,
-            Source::Authority => authority::certificate(&self.directory, self.listen)?,
+            Source::Authority => authority::certificate(&self.directory, self.listen, &self.more)?,
         };
         let own = made.end_entity_cert()?;
         let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {
