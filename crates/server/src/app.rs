@@ -16,7 +16,7 @@ use dispatch::events::{Pacing, Policy};
 use dispatch::schedule::Terms;
 use model::{Account, FunctionKind, Limits};
 use sandbox::Isolation;
-use sandbox::network::{API_NAME, API_PORT, BUCKET_PORT, Network};
+use sandbox::network::{API_NAME, API_PORT, BUCKET_PORT, INDEX_PORT, Network};
 use sandbox::user::Standing;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -38,6 +38,7 @@ use crate::gateway::{
     BODY_ROOM_KB, Faces, Gateway, Prometheus, inside_router, metrics_router, router, secure_router,
 };
 use crate::hosts::{ApiHosts, CertificateNames};
+use crate::index_proxy::IndexProxy;
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::listen::{self, Door, Http};
@@ -199,6 +200,7 @@ pub(crate) async fn up(
     let inside = listen_inside(functions.as_ref(), API_PORT)?;
     let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
     let inside_buckets = listen_inside(inside_buckets, BUCKET_PORT)?;
+    let index = index_proxy(&config, functions.as_ref()).await?;
     let worker = Arc::new(Worker::new(
         worker_config(&config, binary, users)?,
         functions,
@@ -237,6 +239,7 @@ pub(crate) async fn up(
         worker.clone(),
         packages.clone(),
         install,
+        index,
         limits.clone(),
     );
     let provisioner = Provisioner::start(
@@ -498,6 +501,30 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
         address,
         secure,
     }))
+}
+
+/// The way of builds to the package index, where that asks for credentials: in the network that builds have.
+async fn index_proxy(
+    config: &Config,
+    functions: Option<&Network>,
+) -> Result<Option<IndexProxy>, StartError> {
+    let index = config.install_index.as_ref();
+    let Some(index) = index.filter(|index| index.credentials.is_some()) else {
+        return Ok(None);
+    };
+    let on_host = config.install_on_host_network || config.isolation == Isolation::Process;
+    let listener = if on_host {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Some(bind(loopback, "install-index").await?.0)
+    } else {
+        // Without any network a build reaches no index.
+        listen_inside(functions, INDEX_PORT)?
+    };
+    let started = listener.map(|listener| IndexProxy::start(index, listener));
+    started.transpose().map_err(|source| StartError::Io {
+        step: "open the way to the package index",
+        source,
+    })
 }
 
 /// Listens where functions find what virga serves.

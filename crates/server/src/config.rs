@@ -293,7 +293,7 @@ const OPTIONS: &[Opt] = &[
         "install_index",
         "URL",
         "",
-        "Package index that dependencies are installed from; else pip's own, https://pypi.org/simple",
+        "Package index that dependencies are installed from, with a user name and a password if it asks for them, which no build sees; else pip's own, https://pypi.org/simple",
     ),
     opt(
         "install_directories",

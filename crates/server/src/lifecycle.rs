@@ -16,6 +16,7 @@ use worker::{InstallSettings, PackageError, PackageStore, Worker};
 
 use crate::clock;
 use crate::driver::Driver;
+use crate::index_proxy::IndexProxy;
 
 /// How old code must be before it is cleared away: younger code may be about to be named.
 const SWEEP_AGE: Duration = Duration::from_secs(3600);
@@ -35,6 +36,8 @@ struct Shared {
     worker: Arc<Worker>,
     packages: PackageStore,
     install: InstallSettings,
+    /// The way to an index that asks for credentials.
+    index: Option<IndexProxy>,
     limits: Arc<Limits>,
     at_work: Mutex<HashSet<FunctionKey>>,
     /// Trees that were compiled, or are about to be, and for which interpreter.
@@ -49,6 +52,7 @@ impl Lifecycle {
         worker: Arc<Worker>,
         packages: PackageStore,
         install: InstallSettings,
+        index: Option<IndexProxy>,
         limits: Arc<Limits>,
     ) -> Self {
         let shared = Shared {
@@ -57,6 +61,7 @@ impl Lifecycle {
             worker,
             packages,
             install,
+            index,
             limits,
             at_work: Mutex::default(),
             compiled: Mutex::default(),
@@ -258,6 +263,15 @@ impl Lifecycle {
         }
         let served = shared.worker.interpreters().serve(function.runtime);
         let served = served.map_err(|e| PackageError::Refused(e.to_string()))?;
+        let pass = shared.index.as_ref().map(IndexProxy::pass).transpose();
+        let pass = pass.map_err(|source| PackageError::Io {
+            step: "let a build to the package index",
+            source,
+        })?;
+        let mut settings = shared.install.clone();
+        if let Some(pass) = &pass {
+            settings.index = Some(pass.url.clone());
+        }
         let installed = shared
             .worker
             .install(
@@ -265,7 +279,7 @@ impl Lifecycle {
                 &shared.packages,
                 &pending.package,
                 &served.interpreter,
-                &shared.install,
+                &settings,
             )
             .await?;
         Ok((code(installed.tree), Some(installed.log)))

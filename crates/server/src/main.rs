@@ -13,6 +13,7 @@ mod doctor;
 mod driver;
 mod gateway;
 mod hosts;
+mod index_proxy;
 mod invoke;
 mod lifecycle;
 mod lineage;

@@ -266,6 +266,10 @@ fn pip(
     }
     if let Some(index) = &settings.index {
         args.extend(["--index-url", index]);
+        // The operator named it so.
+        if let Some(host) = plain_host(index) {
+            args.extend(["--trusted-host", host]);
+        }
     }
     let directories = settings.directories.iter();
     let directories: Vec<_> = directories.map(|path| path.to_string_lossy()).collect();
@@ -287,6 +291,13 @@ fn pip(
         args: args.into_iter().map(str::to_owned).collect(),
         env: env.to_vec(),
     }
+}
+
+/// The host and port of an index that is reached without TLS.
+fn plain_host(index: &str) -> Option<&str> {
+    let rest = index.strip_prefix("http://")?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    Some(authority.rsplit('@').next().unwrap_or(authority))
 }
 
 /// Returns once a directory has grown over its bounds.

@@ -36,6 +36,8 @@ use crate::{Pidfd, Result, Step, sys};
 pub const API_PORT: u16 = 9400;
 /// Where instances find virga's buckets.
 pub const BUCKET_PORT: u16 = 9401;
+/// Where builds find the package index, where virga adds its credentials.
+pub const INDEX_PORT: u16 = 9402;
 /// The name under which instances find it.
 pub const API_NAME: &str = "virga.internal";
 

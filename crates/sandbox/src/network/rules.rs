@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use super::{API_PORT, BUCKET_PORT, Block, Plan, Reach};
+use super::{API_PORT, BUCKET_PORT, Block, INDEX_PORT, Plan, Reach};
 use crate::{Result, Step};
 
 /// The router's end of the way out.
@@ -58,7 +58,7 @@ pub(super) fn router(plan: &Plan, reach: &Reach, resolvers: &[Ipv4Addr]) -> Stri
   chain input {{
     type filter hook input priority filter; policy drop;
     iifname \"lo\" accept
-    ip daddr {gateway} tcp dport {{ {API_PORT}, {BUCKET_PORT} }} accept
+    ip daddr {gateway} tcp dport {{ {API_PORT}, {BUCKET_PORT}, {INDEX_PORT} }} accept
     {REFUSE}
   }}
   chain forward {{

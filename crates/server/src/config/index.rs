@@ -24,7 +24,7 @@ impl fmt::Debug for PackageIndex {
 }
 
 const ALLOWED: &str =
-    "the URL of a package index, as https://host/simple, without a user name and a password, is";
+    "the URL of a package index, as https://host/simple or https://user:password@host/simple, is";
 
 impl Told {
     pub(super) fn package_index(&mut self) -> Option<PackageIndex> {
@@ -32,8 +32,7 @@ impl Told {
         if url.is_empty() {
             return None;
         }
-        // Builds would see them.
-        let index = read(&url).filter(|index| index.credentials.is_none());
+        let index = read(&url);
         if index.is_none() {
             // What was given may hold a password.
             self.problem(
