@@ -78,22 +78,17 @@ def shown(found):
 
 
 def attempts():
-    """The attacker's, by the headings between them."""
-    path = os.path.join(HERE, "attacker.py")
-    source = open(path).read()
-    headings = [(number, line[6:]) for number, line in enumerate(source.splitlines(), 1) if line.startswith("# --- ")]
+    """The attacker's, by the headings between them; those that a helper makes are where the helper is."""
+    headings = [(number, line[6:]) for number, line in enumerate(open(os.path.join(HERE, "attacker.py")), 1) if line.startswith("# --- ")]
     sys.path.insert(0, HERE)
     import attacker
 
     rows = {}
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.FunctionDef) or node.name not in attacker.ATTEMPTS:
-            continue
-        before = [heading for number, heading in headings if number < node.lineno]
-        heading = re.split(r"[;,]", before[-1])[0] if before else "others"
-        _, expected = attacker.ATTEMPTS[node.name]
-        text = (ast.get_docstring(node) or words(node.name)).split("\n")[0].rstrip(".")
-        rows.setdefault(heading, []).append((text, "`%s`" % expected if expected else "what the other finds", node.name))
+    for name, (function, expected) in attacker.ATTEMPTS.items():
+        before = [heading for number, heading in headings if number < function.__code__.co_firstlineno]
+        heading = re.split(r"[;,]", before[-1])[0].strip() if before else "others"
+        text = (function.__doc__ or words(name)).split("\n")[0].rstrip(".")
+        rows.setdefault(heading, []).append((text, "`%s`" % expected if expected else "what the other finds", name))
     return rows
 
 
