@@ -43,7 +43,7 @@ use crate::telemetry::Metrics;
 /// Verified callers' bodies that are hashed and written at a time; of all others, one is.
 const SPOOLERS: usize = 4;
 /// Bytes a second of strangers' bodies that are drained or spooled.
-const STRANGERS_PER_SECOND: u64 = 64 << 20;
+const STRANGERS_PER_SECOND: u64 = 32 << 20;
 
 /// What connections of one side are held to.
 #[derive(Clone, Copy, Debug)]
