@@ -1,6 +1,7 @@
 """The official Python SDK on concurrency: of the account, reserved, and provisioned."""
 
 import json
+import os
 import time
 
 import pytest
@@ -24,7 +25,10 @@ def test_what_is_set_aside_and_what_there_is(api):
     assert api("GetReservedConcurrencyConfig", FunctionName="reserved").ReservedMem == 1024
     account = api("GetAccount")
     usage, limit = account.AccountUsage, account.AccountLimit
-    assert (usage.TotalConcurrencyMem, usage.TotalAllocatedConcurrencyMem, limit.NamespacesCount) == (128000, 1024, 5)
+    total = usage.TotalConcurrencyMem
+    # SCF's quota, or what the node has.
+    assert 0 < total <= min(128000, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20)
+    assert (total, usage.TotalAllocatedConcurrencyMem, limit.NamespacesCount) == (total, 1024, 5)
     default = [one for one in usage.Namespace if one.Namespace == "default"][0]
     assert "reserved" in default.Functions and default.FunctionsCount == len(default.Functions)
     assert [one.TimeoutLimit for one in limit.Namespace if one.Namespace == "default"] == [900]
@@ -37,14 +41,14 @@ def test_what_is_set_aside_and_what_there_is(api):
         more = {"ReservedConcurrencyMem": 128} if action.startswith("Put") else {}
         assert api.code(action, FunctionName="nobody", **more) == "ResourceNotFound.Function"
         assert api.code(action, FunctionName="reserved", Namespace="nowhere", **more) == "ResourceNotFound.Namespace"
-    beyond = api.code("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=128000)
+    beyond = api.code("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=total)
     assert beyond == "LimitExceeded.FunctionReservedConcurrencyMemory"
-    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=64000)
+    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=total // 2)
     usage = api("GetAccount").AccountUsage
-    assert (usage.TotalConcurrencyMem, usage.UserConcurrencyMemLimit, usage.Namespace[0].TotalConcurrencyMem) == (128000, 64000, 64000)
-    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12799) == "LimitExceeded.TotalConcurrencyMemory"
-    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=12800, Namespace="nowhere") == "ResourceNotFound.Namespace"
-    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=128000)
+    assert (usage.TotalConcurrencyMem, usage.UserConcurrencyMemLimit, usage.Namespace[0].TotalConcurrencyMem) == (total, total // 2, total // 2)
+    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=min(12800, total // 10) - 1) == "LimitExceeded.TotalConcurrencyMemory"
+    assert api.code("PutTotalConcurrencyConfig", TotalConcurrencyMem=total // 10, Namespace="nowhere") == "ResourceNotFound.Namespace"
+    api("PutTotalConcurrencyConfig", TotalConcurrencyMem=total)
     api("DeleteFunction", FunctionName="reserved")
 
 

@@ -1,9 +1,13 @@
 //! The state machine.
 
+mod fair;
 mod floor;
 mod pace;
+mod queue;
 
 use std::collections::VecDeque;
+
+use self::queue::StartQueue;
 
 use crate::ids::Map;
 use crate::pool::{Instance, Pool, State};
@@ -15,8 +19,6 @@ use crate::{
     Reject, StartFault, Ticket, Time,
 };
 
-pub use floor::keepable_mb;
-
 /// All pools of a node.
 #[derive(Debug)]
 pub struct Machine {
@@ -27,8 +29,8 @@ pub struct Machine {
     tickets: Map<Ticket, (PoolId, Time)>,
     room: Room,
     timers: Timers,
-    /// Pools that want a start, in the order in which they get one.
-    wants: VecDeque<PoolId>,
+    /// Pools that want a start, by account.
+    queue: StartQueue,
     /// Pools that keep instances ahead of need.
     floors: Vec<PoolId>,
     /// Those of them that have fewer than they keep, in the order in which they get a start.
@@ -52,7 +54,7 @@ impl Machine {
             tickets: Map::default(),
             room: Room::default(),
             timers: Timers::default(),
-            wants: VecDeque::new(),
+            queue: StartQueue::default(),
             floors: Vec::new(),
             below: VecDeque::new(),
             rates: Map::default(),
@@ -67,6 +69,7 @@ impl Machine {
             Event::Open { pool, spec } => self.open(now, pool, spec, out),
             Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
             Event::Share { account, mb } => self.share(now, account, mb, out),
+            Event::Accounts { count } => self.room.set_known(count),
             Event::Provision { pool, floor } => self.provision(now, pool, floor, out),
             Event::Retire { pool } => self.retire(now, pool, out),
             Event::Request {
@@ -220,8 +223,8 @@ impl Machine {
         // Busy for a moment: what follows is what follows a request.
         instance.state = State::Busy;
         let pool = instance.pool;
-        self.room.starting -= 1;
         if let Some(pool) = self.pools.get_mut(&pool) {
+            self.room.end_start(pool.spec.account);
             pool.starting -= 1;
             pool.busy += 1;
             pool.failures = 0;
@@ -343,7 +346,11 @@ impl Machine {
         let (waits, retired, slots) = (pool.waiting > 0, pool.retired, pool.spec.slots);
         let over = self.room.is_over(&self.config, &pool.spec) && self.is_spare(pool);
         // A fresh instance serves once, or its start would have been for nothing.
-        if over || (waits && served && self.must_yield(now, pool_id)) {
+        let yields = !over
+            && waits
+            && served
+            && (self.must_yield(now, pool_id) || self.gives_headroom(pool_id, out));
+        if over || yields {
             // What it serves besides goes on, and then it is stopped; until then it is given nothing.
             self.not_sharing(pool_id, id);
             if running == 0 {
@@ -404,86 +411,38 @@ impl Machine {
         }
     }
 
-    /// Whether a pool with requests in line must all the same hand its instance over: another one has wanted
-    /// memory for long, is first in turn, and holds less, or has less than it keeps. Of what it keeps itself it gives
-    /// nothing away.
+    /// Whether a pool with requests in line must all the same hand its instance over: another account, or a pool of its own, has
+    /// wanted memory for long and holds less, or has less than it keeps. Of what it keeps itself it gives to other accounts alone,
+    /// and only as long as its own has the larger share.
     fn must_yield(&self, now: Time, id: PoolId) -> bool {
-        let Some(own) = self.pools.get(&id).filter(|own| own.live() > own.floor) else {
+        let Some(own) = self.pools.get(&id) else {
             return false;
         };
-        let starved = |other: &&PoolId| {
-            let Some(pool) = self.pools.get(other) else {
+        let starved = |other: PoolId| {
+            let Some(pool) = self.pools.get(&other) else {
                 return false;
             };
             let waited = pool
                 .wants_since
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
             let less = pool.held_mb() < own.held_mb();
-            **other != id && waited && less && self.helps(own, pool)
+            other != id && waited && less && self.helps(own, pool)
         };
-        self.floor_starves(now, own) || self.wants.iter().find(starved).is_some()
+        let neighbours = || self.queue.of(own.spec.account).any(starved);
+        self.account_starves(now, own)
+            || (own.live() > own.floor && (self.floor_starves(now, own) || neighbours()))
     }
 
     /// Whether another pool could start an instance if `own` had one less, sooner or later.
     fn helps(&self, own: &Pool, other: &Pool) -> bool {
         match self.room.short_later(&self.config, &other.spec) {
-            Some(Limit::Node) => true,
-            Some(Limit::Account) => shares(&self.room, own, &other.spec),
+            Some(Limit::Node) => {
+                let (own, other) = (own.spec.account, other.spec.account);
+                own == other || self.room.held_mb(other) < self.room.held_mb(own)
+            }
+            Some(Limit::Account) => self.shares(own, &other.spec),
             Some(Limit::Group) => other.spec.group == own.spec.group,
             Some(Limit::Rate | Limit::Starting) | None => false,
-        }
-    }
-
-    /// Gives starts to the pools that want them, in turn, as far as there is room.
-    fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
-        // Whoever waits for memory keeps those behind it from taking it, unless they hold less.
-        let mut blocked = Vec::new();
-        self.raise_floors(now, &mut blocked, out);
-        let mut turn = 0;
-        while turn < self.wants.len() && self.room.starting < self.config.max_starting {
-            let id = self.wants[turn];
-            let Some(pool) = self
-                .pools
-                .get(&id)
-                .filter(|pool| pool.wants_start(&self.config))
-            else {
-                self.wants.remove(turn);
-                if let Some(pool) = self.pools.get_mut(&id) {
-                    pool.wants_since = None;
-                }
-                continue;
-            };
-            let spec = pool.spec;
-            let held = pool.held_mb();
-            if stands_behind(&self.room, &blocked, pool) {
-                turn += 1;
-                continue;
-            }
-            match self.short(now, &spec) {
-                None => {
-                    self.wants.remove(turn);
-                    self.start(id, false, out);
-                    self.spend(now, spec.account);
-                    if let Some(pool) = self.pools.get_mut(&id) {
-                        pool.wants_since = None;
-                    }
-                    self.want(now, id);
-                }
-                Some(Limit::Rate) => {
-                    self.await_rate(spec.account);
-                    // None of the account's others has more than this one.
-                    blocked.push((Limit::Rate, spec, 0));
-                    turn += 1;
-                }
-                Some(limit) => {
-                    self.evict_for(&spec, out);
-                    // What cannot be had at all is waited for by nobody.
-                    if self.room.never(&self.config, &spec).is_none() {
-                        blocked.push((limit, spec, held));
-                    }
-                    turn += 1;
-                }
-            }
         }
     }
 
@@ -519,18 +478,6 @@ impl Machine {
         }
     }
 
-    /// Stops idle instances that stand in the way of a start, the least recently used first, as many as it
-    /// takes and no more.
-    fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) {
-        while let Some(limit) = self.room.short_later(&self.config, spec) {
-            let in_the_way = |pool: &Pool| concerns(&self.room, limit, pool, spec);
-            match self.least_recent(in_the_way) {
-                Some(id) => self.stop(id, out),
-                None => return,
-            }
-        }
-    }
-
     /// What is set aside for a group is from now on as told. What idles above it is stopped; what runs ends by itself.
     fn reserve(&mut self, now: Time, group: GroupId, mb: Option<u64>, out: &mut Vec<Effect>) {
         let of_group = |pool: &&Pool| pool.spec.group == group;
@@ -544,7 +491,8 @@ impl Machine {
         };
         self.room.reserve(account, group, mb);
         while self.room.is_over_reserved(group) {
-            match self.least_recent(|pool| pool.spec.group == group) {
+            let of_group = |pool: &Pool| pool.spec.group == group && self.is_spare(pool);
+            match self.least_recent(|pool, _| of_group(pool).then_some(())) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }
@@ -558,9 +506,10 @@ impl Machine {
         self.room.share(account, mb);
         while self.room.is_over_share(&self.config, account) {
             let shares = |pool: &Pool| {
-                pool.spec.account == account && !self.room.is_reserved(pool.spec.group)
+                let reserved = self.room.is_reserved(pool.spec.group);
+                pool.spec.account == account && !reserved && self.is_spare(pool)
             };
-            match self.least_recent(shares) {
+            match self.least_recent(|pool, _| shares(pool).then_some(())) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }
@@ -569,30 +518,22 @@ impl Machine {
         self.serve_wants(now, out);
     }
 
-    /// The idle instance of some pools that has idled longest, but for those that are kept.
-    fn least_recent(&self, of: impl Fn(&Pool) -> bool) -> Option<InstanceId> {
-        let oldest = self
-            .pools
-            .values()
-            .filter(|pool| !pool.idle.is_empty() && of(pool) && self.is_spare(pool))
-            .filter_map(|pool| pool.idle.front())
-            .filter_map(|id| match self.instances.get(id)?.state {
-                State::Idle { since, .. } => Some((since, *id)),
-                _ => None,
-            })
-            .min();
-        oldest.map(|(_, id)| id)
-    }
-
-    /// Puts a pool into the queue of wants, at its end, if it wants a start and is not there.
+    /// Puts a pool into the start queue, if it wants a start and is not there.
     fn want(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id)
             && pool.wants_start(&self.config)
             && pool.wants_since.is_none()
         {
             pool.wants_since = Some(now);
-            self.wants.push_back(id);
+            pool.wants_turn = self.room.next_turn();
+            let account = pool.spec.account;
+            self.queue.push(account, self.room.held_mb(account), id);
         }
+    }
+
+    /// An account holds more or less than before.
+    fn note_held(&mut self, account: AccountId) {
+        self.queue.set_held(account, self.room.held_mb(account));
     }
 
     fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<Effect>) {
@@ -602,8 +543,9 @@ impl Machine {
         let instance = InstanceId(self.next_instance);
         self.next_instance += 1;
         pool.starting += 1;
-        self.room.starting += 1;
+        let account = pool.spec.account;
         self.room.take(&pool.spec);
+        self.room.start(account);
         let state = Instance {
             pool: id,
             state: State::Starting,
@@ -613,6 +555,7 @@ impl Machine {
             timer: None,
         };
         self.instances.insert(instance, state);
+        self.note_held(account);
         out.push(Effect::Start {
             instance,
             pool: id,
@@ -698,7 +641,9 @@ impl Machine {
         if let Some(at) = instance.timer.take() {
             self.timers.remove(at, Due::Instance(id));
         }
+        let account = pool.spec.account;
         self.room.stopping(&pool.spec);
+        self.note_held(account);
         out.push(Effect::Stop { instance: id });
     }
 
@@ -716,7 +661,7 @@ impl Machine {
         match instance.state {
             State::Starting => {
                 pool.starting -= 1;
-                self.room.starting -= 1;
+                self.room.end_start(pool.spec.account);
             }
             State::Busy => {
                 pool.busy -= 1;
@@ -728,8 +673,10 @@ impl Machine {
             }
             State::Stopping => pool.stopping -= 1,
         }
+        let account = pool.spec.account;
         self.room
             .give_back(&pool.spec, instance.state == State::Stopping);
+        self.note_held(account);
     }
 
     /// Takes the head of the line, past those given up.
@@ -853,36 +800,41 @@ impl Machine {
         };
         if pool.retired && pool.instances() == 0 && pool.waiting == 0 {
             self.room.close(&pool.spec);
+            self.queue.remove(pool.spec.account, id);
             self.pools.remove(&id);
-            self.wants.retain(|want| *want != id);
             self.below.retain(|want| *want != id);
             out.push(Effect::PoolEmpty { pool: id });
         }
     }
 }
 
-/// A pool that waits for memory: what is short, and what it holds, MB.
-type Blocked = (Limit, PoolSpec, u64);
-
-/// Whether a pool would take what another one waits for, and holds no less than that.
-fn stands_behind(room: &Room, blocked: &[Blocked], pool: &Pool) -> bool {
-    let held = pool.held_mb();
-    blocked
-        .iter()
-        .any(|(limit, first, holds)| held >= *holds && concerns(room, *limit, pool, first))
+/// A pool that waits for memory: others that hold no less do not take it.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    /// What is short.
+    limit: Limit,
+    spec: PoolSpec,
+    /// Memory that the pool holds, MB.
+    held_mb: u64,
+    /// Memory that its account holds, MB.
+    account_mb: u64,
+    /// When it began to wait, in the order of the room's turns.
+    turn: u64,
 }
 
-/// Whether what a pool holds, or takes, counts against a limit that a spec would pass.
-fn concerns(room: &Room, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
-    match limit {
-        Limit::Group => pool.spec.group == spec.group,
-        Limit::Account => shares(room, pool, spec),
-        Limit::Rate => pool.spec.account == spec.account,
-        Limit::Node | Limit::Starting => true,
+impl Machine {
+    /// Whether what a pool holds, or takes, counts against a limit that a spec would pass.
+    fn concerns(&self, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
+        match limit {
+            Limit::Group => pool.spec.group == spec.group,
+            Limit::Account => self.shares(pool, spec),
+            Limit::Rate => pool.spec.account == spec.account,
+            Limit::Node | Limit::Starting => true,
+        }
     }
-}
 
-/// Whether a pool takes of what a spec's group has to share.
-fn shares(room: &Room, pool: &Pool, spec: &PoolSpec) -> bool {
-    pool.spec.account == spec.account && !room.is_reserved(pool.spec.group)
+    /// Whether a pool takes of what a spec's group has to share.
+    fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
+        pool.spec.account == spec.account && !self.room.is_reserved(pool.spec.group)
+    }
 }

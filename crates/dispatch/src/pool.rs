@@ -24,6 +24,8 @@ pub(crate) struct Pool {
     pub(crate) failures: u8,
     /// Since when it has wanted a start; it stands in the queue of wants while this is set.
     pub(crate) wants_since: Option<Time>,
+    /// Its place among all that began to want something, or to have nothing.
+    pub(crate) wants_turn: u64,
     pub(crate) retired: bool,
     /// Instances that it keeps ahead of need.
     pub(crate) floor: usize,
@@ -63,6 +65,7 @@ impl Pool {
             stopping: 0,
             failures: 0,
             wants_since: None,
+            wants_turn: 0,
             retired: false,
             floor: 0,
             below_since: None,

@@ -10,15 +10,31 @@ pub(crate) struct Room {
     accounts: Map<AccountId, Account>,
     groups: Map<GroupId, Group>,
     pub(crate) starting: u32,
+    /// Accounts that hold something.
+    holding: usize,
+    /// Accounts that there are.
+    known: usize,
+    /// Counts what began to want something, and what began to have nothing.
+    turn: u64,
 }
 
-/// What an account's functions share for which nothing is set aside.
+/// What an account's functions take up.
 #[derive(Debug, Default)]
 struct Account {
+    /// Those for which nothing is set aside.
     taken: Taken,
-    /// `None` is what the configuration says.
+    /// All of them.
+    all: Taken,
+    /// Quota of those for which nothing is set aside; `None` is what the configuration says.
     mb: Option<u64>,
+    starting: u32,
+    pools: u32,
+    /// Since which turn it has held nothing.
+    emptied: u64,
 }
+
+/// The largest part of the node's memory that headroom for each account becomes.
+const HEADROOM_PART: u64 = 4;
 
 /// A function's pools together. What is set aside is what was said last, for older revisions, too: else an
 /// old one could go on above a new limit and starve its successor.
@@ -39,23 +55,106 @@ struct Taken {
 impl Room {
     /// The first limit that a further instance would pass.
     pub(crate) fn short(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |taken| taken.mb)
+        let node_mb = self.node_mb(config, spec.account);
+        self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
-    /// The same, once everything that is being stopped is gone.
+    /// The same for an instance that is kept ahead of need, for which there is no headroom.
+    pub(crate) fn short_of_floor(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+        let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
+        self.shortage(config, node_mb, spec, |taken| taken.mb)
+    }
+
+    /// The same as [`Room::short`], once everything that is being stopped is gone.
     pub(crate) fn short_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |taken| taken.mb - taken.stopping_mb)
+        let node_mb = self.node_mb(config, spec.account);
+        self.shortage(config, node_mb, spec, Taken::held_mb)
     }
 
     /// The limit that even a single instance would pass.
     pub(crate) fn never(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, spec, |_| 0)
+        self.shortage(config, config.node_mb, spec, |_| 0)
+    }
+
+    /// Memory of the node that an account may fill: all of it with its first instance, and all but the headroom with others.
+    fn node_mb(&self, config: &Config, account: AccountId) -> u64 {
+        match self.held_mb(account) {
+            0 => config.node_mb,
+            _ => config.node_mb.saturating_sub(self.headroom_mb(config)),
+        }
+    }
+
+    /// Memory that accounts with instances leave to those without, MB.
+    pub(crate) fn headroom_mb(&self, config: &Config) -> u64 {
+        headroom_for(config, self.known.saturating_sub(self.holding))
+    }
+
+    /// The same, if no account had instances.
+    pub(crate) fn largest_headroom_mb(&self, config: &Config) -> u64 {
+        headroom_for(config, self.known)
+    }
+
+    /// Whether less than the headroom is free, once everything that is being stopped is gone.
+    pub(crate) fn lacks_headroom(&self, config: &Config) -> bool {
+        self.node.held_mb() + self.headroom_mb(config) > config.node_mb
+    }
+
+    /// Whether an account holds more than it would if all that hold something, and one that comes, held the same.
+    pub(crate) fn is_above_share(&self, config: &Config, account: AccountId) -> bool {
+        let accounts = self.holding as u64 + 1;
+        self.held_mb(account).saturating_mul(accounts) > config.node_mb
+    }
+
+    /// Memory that an account holds and will go on to hold, MB.
+    pub(crate) fn held_mb(&self, account: AccountId) -> u64 {
+        let account = self.accounts.get(&account);
+        account.map_or(0, |account| account.all.held_mb())
+    }
+
+    /// Since which turn an account has held nothing.
+    pub(crate) fn empty_since(&self, account: AccountId) -> Option<u64> {
+        match self.accounts.get(&account) {
+            Some(account) => (account.all.held_mb() == 0).then_some(account.emptied),
+            None => Some(0),
+        }
+    }
+
+    /// A place in the order in which things began to be wanted.
+    pub(crate) fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    /// How many accounts there are.
+    pub(crate) fn set_known(&mut self, accounts: usize) {
+        self.known = accounts;
+    }
+
+    /// An instance of an account begins to start.
+    pub(crate) fn start(&mut self, account: AccountId) {
+        self.starting += 1;
+        self.accounts.entry(account).or_default().starting += 1;
+    }
+
+    /// It no longer does.
+    pub(crate) fn end_start(&mut self, account: AccountId) {
+        self.starting -= 1;
+        if let Some(account) = self.accounts.get_mut(&account) {
+            account.starting -= 1;
+        }
+    }
+
+    /// Instances of an account that are starting.
+    pub(crate) fn starting_of(&self, account: AccountId) -> u32 {
+        let account = self.accounts.get(&account);
+        account.map_or(0, |account| account.starting)
     }
 
     /// A pool is there, or has new settings: what they set aside is the group's from now on.
     pub(crate) fn open(&mut self, spec: &PoolSpec, new: bool) {
         let group = self.groups.entry(spec.group).or_default();
         group.pools += u32::from(new);
+        self.accounts.entry(spec.account).or_default().pools += u32::from(new);
         self.reserve(spec.account, spec.group, spec.reserved_mb);
     }
 
@@ -67,6 +166,10 @@ impl Room {
                 self.groups.remove(&spec.group);
             }
         }
+        if let Some(account) = self.accounts.get_mut(&spec.account) {
+            account.pools -= 1;
+        }
+        self.forget(spec.account);
     }
 
     /// Sets memory aside for a group, or no longer. What it has taken moves with it.
@@ -108,7 +211,7 @@ impl Room {
     /// Whether a group has more than is set aside for it, once everything that is being stopped is gone.
     pub(crate) fn is_over_reserved(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(|group| {
-            let left = group.taken.mb - group.taken.stopping_mb;
+            let left = group.taken.held_mb();
             group.reserved_mb.is_some_and(|reserved| left > reserved)
         })
     }
@@ -116,7 +219,7 @@ impl Room {
     /// Whether an account's functions have more than they share, once everything that is being stopped is gone.
     pub(crate) fn is_over_share(&self, config: &Config, account: AccountId) -> bool {
         self.accounts.get(&account).is_some_and(|account| {
-            let left = account.taken.mb - account.taken.stopping_mb;
+            let left = account.taken.held_mb();
             left > account.mb.unwrap_or(config.account_mb)
         })
     }
@@ -124,6 +227,7 @@ impl Room {
     fn shortage(
         &self,
         config: &Config,
+        node_mb: u64,
         spec: &PoolSpec,
         count: impl Fn(Taken) -> u64,
     ) -> Option<Limit> {
@@ -140,7 +244,7 @@ impl Room {
             None if count(shared) + spec.memory_mb > share => Some(Limit::Account),
             _ => None,
         };
-        let node = count(self.node) + spec.memory_mb > config.node_mb;
+        let node = count(self.node) + spec.memory_mb > node_mb;
         own.or(node.then_some(Limit::Node))
     }
 
@@ -164,7 +268,8 @@ impl Room {
 
     /// Nothing is kept of an account that has nothing and of which nothing was said.
     fn forget(&mut self, account: AccountId) {
-        let idle = |account: &Account| account.taken.mb == 0 && account.mb.is_none();
+        let idle =
+            |account: &Account| account.all.mb == 0 && account.mb.is_none() && account.pools == 0;
         if self.accounts.get(&account).is_some_and(idle) {
             self.accounts.remove(&account);
         }
@@ -174,14 +279,37 @@ impl Room {
         change(&mut self.node, spec.memory_mb);
         let group = self.groups.entry(spec.group).or_default();
         change(&mut group.taken, spec.memory_mb);
+        let account = self.accounts.entry(spec.account).or_default();
         if group.reserved_mb.is_none() {
-            let account = self.accounts.entry(spec.account).or_default();
             change(&mut account.taken, spec.memory_mb);
+        }
+        let before = account.all.held_mb();
+        change(&mut account.all, spec.memory_mb);
+        match (before, account.all.held_mb()) {
+            (0, 1..) => self.holding += 1,
+            (1.., 0) => {
+                self.holding -= 1;
+                self.turn += 1;
+                account.emptied = self.turn;
+            }
+            _ => {}
         }
     }
 }
 
+/// Headroom for so many accounts without instances, MB.
+fn headroom_for(config: &Config, accounts: usize) -> u64 {
+    let each = (accounts as u64).saturating_mul(config.first_mb);
+    let least = config.headroom_mb.min(config.node_mb);
+    least.max(each.min(config.node_mb / HEADROOM_PART))
+}
+
 impl Taken {
+    /// What is taken and not about to be given back, MB.
+    fn held_mb(self) -> u64 {
+        self.mb - self.stopping_mb
+    }
+
     fn add(&mut self, other: Self) {
         self.mb += other.mb;
         self.stopping_mb += other.stopping_mb;

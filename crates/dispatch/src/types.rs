@@ -9,6 +9,11 @@ pub struct Config {
     pub account_mb: u64,
     /// Memory that this node's instances may have together, MB.
     pub node_mb: u64,
+    /// The headroom, MB: memory that accounts with instances leave to those without, for their first one.
+    pub headroom_mb: u64,
+    /// Headroom for each account without instances, MB, where together that is more than `headroom_mb`; up to a quarter of the
+    /// node. 0 leaves it at `headroom_mb`.
+    pub first_mb: u64,
     /// Instances that may be starting at a time.
     pub max_starting: u32,
     /// Requests that may wait in one pool.
@@ -67,6 +72,11 @@ pub enum Event {
         account: AccountId,
         /// Their memory together, MB.
         mb: u64,
+    },
+    /// How many accounts there are, with instances or without.
+    Accounts {
+        /// So many.
+        count: usize,
     },
     /// How many instances a pool keeps ahead of need, which neither its keep-alive nor a shortage of memory ends. One that
     /// dies is replaced. Limits hold for them, too.

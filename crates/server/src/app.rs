@@ -776,6 +776,8 @@ fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Set
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
             node_mb: config.node_memory_mb,
+            headroom_mb: config.headroom_mb,
+            first_mb: config.first_mb,
             max_starting: config.max_starting,
             max_waiting: config.max_waiting,
             max_start_attempts: START_ATTEMPTS,

@@ -242,6 +242,12 @@ const OPTIONS: &[Opt] = &[
         "Memory for instances together; else four fifths of the host's",
     ),
     opt(
+        "headroom_mb",
+        "MB",
+        "",
+        "Memory kept free for the first instance of accounts that have none; else 128 MB for each of them, at least a tenth and at most a quarter of node_memory_mb",
+    ),
+    opt(
         "max_starting",
         "NUMBER",
         "",
@@ -548,6 +554,10 @@ pub(crate) struct Config {
     pub(crate) max_waiting: usize,
     pub(crate) blanks: usize,
     pub(crate) node_memory_mb: u64,
+    /// Memory that accounts with instances leave to those without, MB.
+    pub(crate) headroom_mb: u64,
+    /// The same for each account without instances, MB, where together that is more.
+    pub(crate) first_mb: u64,
     pub(crate) max_starting: u32,
     pub(crate) brief_at_once: usize,
     pub(crate) isolation: Isolation,
@@ -679,6 +689,22 @@ pub(crate) fn limits_reference() -> String {
     page
 }
 
+/// Memory of a function that says nothing of it, MB.
+const FIRST_MB: u64 = 128;
+
+/// Quotas of memory that are no more than a node has.
+fn within_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
+    let node = u32::try_from(node_memory_mb).unwrap_or(u32::MAX);
+    if limits.concurrency_mb > node {
+        limits.concurrency_mb = node;
+        // The same part of it as of SCF's.
+        limits.unreservable_mb = limits.unreservable_mb.min(node / 10);
+    }
+    let largest = node / 128 * 128;
+    limits.memory_max_mb = limits.memory_max_mb.min(largest);
+    limits
+}
+
 /// Reads everything that was told.
 ///
 /// # Errors
@@ -759,6 +785,7 @@ impl Told {
     fn config(&mut self) -> Config {
         let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
         let account = AccountId(self.parse("app_id", "a number"));
+        let node_memory_mb = self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb);
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             tls: self.tls(),
@@ -794,7 +821,15 @@ impl Told {
             wait: self.seconds("wait"),
             max_waiting: self.number("max_waiting", 1, 1_000_000) as usize,
             blanks: self.number("blanks", 0, 1000) as usize,
-            node_memory_mb: self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb),
+            node_memory_mb,
+            headroom_mb: self.host_number("headroom_mb", 0, node_memory_mb, || {
+                (node_memory_mb / 10).max(FIRST_MB).min(node_memory_mb / 2)
+            }),
+            first_mb: if self.raw("headroom_mb").0.is_empty() {
+                FIRST_MB
+            } else {
+                0
+            },
             max_starting: self.host_number("max_starting", 1, 10_000, || 2 * processors()) as u32,
             brief_at_once: self.host_number("brief_at_once", 0, 10_000, || 4 * processors())
                 as usize,
@@ -883,7 +918,7 @@ impl Told {
                 root_from_anywhere: self.one_of("root_http", &[("loopback", false), ("all", true)]),
             },
             role_session: self.seconds("role_session"),
-            limits: self.limits(),
+            limits: within_node(self.limits(), node_memory_mb),
             traffic: self.traffic(),
             buckets: self.buckets(),
         }

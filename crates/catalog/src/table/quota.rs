@@ -70,10 +70,12 @@ impl Catalog {
         self.update_function(old, new).await
     }
 
-    /// What can be kept ready of a function beside all others on a node that keeps `keepable_mb`, MB.
+    /// What can be kept ready of a function beside all others of its account on a node that keeps `keepable_mb`, MB. Other accounts
+    /// have a share of the node, and take nothing of what can be promised here.
     pub fn keepable_mb(&self, key: &FunctionKey, keepable_mb: u32) -> u32 {
         let kept = self.read(|view| {
-            let others = view.functions.iter().filter(|(other, _)| *other != key);
+            let counts = |other: &FunctionKey| other != key && other.account == key.account;
+            let others = view.functions.iter().filter(|(other, _)| counts(other));
             let kept = others.map(|(_, stored)| stored.value.provisioned_mb());
             kept.fold(0, u32::saturating_add)
         });

@@ -1,6 +1,7 @@
 //! Instances that a pool keeps ahead of need: its floor.
 
-use super::{Blocked, Machine, stands_behind};
+use super::fair::BEFORE_ALL;
+use super::{Blocked, Machine};
 use crate::pool::Pool;
 use crate::timer::Due;
 use crate::{Effect, Limit, PoolId, PoolSpec, Time};
@@ -9,12 +10,13 @@ use crate::{Effect, Limit, PoolId, PoolSpec, Time};
 const RETRY_FIRST: u64 = 1_000_000;
 const RETRY_DOUBLINGS: u32 = 6;
 
-/// Memory of a node that floors may hold, MB: some is left for whatever else is called.
-pub fn keepable_mb(node_mb: u64) -> u64 {
-    node_mb / 10 * 9
-}
-
 impl Machine {
+    /// Memory that floors may hold together, MB: the headroom is left beside them, and some for whatever else is called.
+    pub fn keepable_mb(&self) -> u64 {
+        let headroom_mb = self.room.largest_headroom_mb(&self.config);
+        self.config.node_mb.saturating_sub(headroom_mb) / 10 * 9
+    }
+
     /// A pool keeps so many instances from now on. Those above it become like any other.
     pub(super) fn provision(&mut self, now: Time, id: PoolId, floor: usize, out: &mut Vec<Effect>) {
         let taken = |pool: &&mut Pool| !pool.retired && !self.draining;
@@ -50,16 +52,17 @@ impl Machine {
     }
 
     /// Starts what floors lack, in turn, as far as there is room. They come before what is wanted for requests, so that
-    /// the memory of an instance that dies is its successor's.
+    /// the memory of an instance that dies is its successor's; but not before an account that waits for memory and holds less.
+    /// Says whether one was held back for that.
     pub(super) fn raise_floors(
         &mut self,
         now: Time,
         blocked: &mut Vec<Blocked>,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let mut turn = 0;
-        while turn < self.below.len() && self.room.starting < self.config.max_starting {
-            let id = self.below[turn];
+        let mut held_back = false;
+        while let Some(id) = self.below.get(turn).copied() {
             let Some(pool) = self.pools.get(&id).filter(|pool| pool.wants_floor(now)) else {
                 self.below.remove(turn);
                 if let Some(pool) = self.pools.get_mut(&id) {
@@ -67,13 +70,24 @@ impl Machine {
                 }
                 continue;
             };
-            let (spec, held) = (pool.spec, pool.held_mb());
-            let cannot = || self.room.never(&self.config, &spec).is_some() || !self.may_keep(&spec);
-            if stands_behind(&self.room, blocked, pool) || cannot() {
+            let spec = pool.spec;
+            let behind = self.is_behind_others(spec.account);
+            held_back |= behind;
+            let cannot = || self.room.never(&self.config, &spec).is_some();
+            if behind
+                || self.stands_behind(blocked, pool)
+                || !self.has_place(spec.account)
+                || cannot()
+            {
                 turn += 1;
                 continue;
             }
-            match self.room.short(&self.config, &spec) {
+            if !self.may_keep(&spec) {
+                self.share_floors(&spec, out);
+                turn += 1;
+                continue;
+            }
+            match self.room.short_of_floor(&self.config, &spec) {
                 None => {
                     self.start(id, true, out);
                     self.below.remove(turn);
@@ -81,10 +95,20 @@ impl Machine {
                 }
                 Some(limit) => {
                     self.evict_for(&spec, out);
-                    blocked.push((limit, spec, held));
+                    blocked.extend(self.lacking(limit, id, BEFORE_ALL));
                     turn += 1;
                 }
             }
+        }
+        held_back
+    }
+
+    /// Floors hold all that they may: an account with a larger share gives an idle one up for one with a smaller.
+    fn share_floors(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) {
+        let kept = |pool: &Pool| pool.live() <= pool.floor;
+        let rank = |pool: &Pool, _| (kept(pool) && self.has_larger_share(pool, spec)).then_some(());
+        if let Some(id) = self.least_recent(rank) {
+            self.stop(id, out);
         }
     }
 
@@ -94,7 +118,7 @@ impl Machine {
             .pools
             .get(&id)
             .filter(|pool| pool.live() < pool.floor)?;
-        let short = self.room.short(&self.config, &pool.spec);
+        let short = self.room.short_of_floor(&self.config, &pool.spec);
         let full = || (!self.may_keep(&pool.spec)).then_some(Limit::Node);
         Some(short.or_else(full).unwrap_or(Limit::Starting))
     }
@@ -103,7 +127,7 @@ impl Machine {
     fn may_keep(&self, spec: &PoolSpec) -> bool {
         let kept = |pool: &Pool| pool.live().min(pool.floor) as u64 * pool.spec.memory_mb;
         let pools = self.floors.iter().filter_map(|id| self.pools.get(id));
-        pools.map(kept).sum::<u64>() + spec.memory_mb <= keepable_mb(self.config.node_mb)
+        pools.map(kept).sum::<u64>() + spec.memory_mb <= self.keepable_mb()
     }
 
     /// Whether a pool below its floor has waited long for what an instance of `own` could give it.

@@ -8,6 +8,8 @@ use dispatch::{
 const CONFIG: Config = Config {
     account_mb: 1 << 20,
     node_mb: 1280,
+    headroom_mb: 0,
+    first_mb: 0,
     max_starting: 4,
     max_waiting: 1000,
     max_start_attempts: 1,

@@ -4,6 +4,7 @@
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
+mod fair;
 mod floor;
 mod pace;
 
@@ -90,6 +91,14 @@ struct World {
     failed: BTreeSet<PoolId>,
     /// When instances were started for requests.
     starts: BTreeMap<AccountId, Vec<u64>>,
+    /// Accounts that functions belong to.
+    accounts: u64,
+    /// Accounts that there are, as was said last.
+    known: u64,
+    /// When an account began to hold nothing.
+    emptied: BTreeMap<AccountId, u64>,
+    /// Accounts that waited for the node's memory, and for nothing else, at the last look, and what all held then.
+    short: RefCell<(BTreeSet<AccountId>, BTreeMap<AccountId, u64>)>,
 }
 
 /// The largest instance, MB: so much is left beside all that is kept.
@@ -101,6 +110,8 @@ impl World {
         let config = Config {
             account_mb: 128 * (4 + random.below(30)),
             node_mb: 128 * (4 + random.below(30)),
+            headroom_mb: 128 * random.below(4),
+            first_mb: 128 * random.below(2),
             max_starting: 1 + random.below(4) as u32,
             max_waiting: 5 + random.below(40) as usize,
             max_start_attempts: 1 + random.below(3) as u8,
@@ -137,8 +148,13 @@ impl World {
             floors: BTreeMap::new(),
             failed: BTreeSet::new(),
             starts: BTreeMap::new(),
+            accounts: 0,
+            known: 0,
+            emptied: BTreeMap::new(),
+            short: RefCell::default(),
         };
-        for group in 0..1 + world.random.below(5) {
+        world.accounts = 1 + world.random.below(4);
+        for group in 0..1 + world.random.below(6) {
             world.current.push(None);
             world.deploy(group as usize);
         }
@@ -149,7 +165,7 @@ impl World {
         let random = &mut self.random;
         let spec = PoolSpec {
             group: GroupId(group as u64),
-            account: AccountId(group as u64 % 2),
+            account: AccountId(group as u64 % self.accounts),
             memory_mb: 128 * (1 + random.below(4)),
             slots: if random.one_in(2) {
                 1
@@ -254,7 +270,7 @@ impl World {
             let counted = specs.filter(|(spec, _)| counts(spec));
             counted.map(|(spec, n)| n * spec.memory_mb).sum()
         };
-        let node = dispatch::keepable_mb(self.config.node_mb).min(self.config.node_mb - LARGEST);
+        let node = self.keepable_mb(self.known);
         let of_node = node.saturating_sub(others(&|_| true));
         let own = match spec.reserved_mb {
             Some(mb) => mb.saturating_sub(LARGEST),
@@ -333,7 +349,7 @@ impl World {
                     .iter()
                     .filter(|(_, (_, state))| *state == Instance::Idle);
                 if let Some(instance) = idle.map(|(id, _)| *id).next() {
-                    self.instances.remove(&instance);
+                    self.remove(instance);
                     self.step(Event::Ended { instance });
                 }
             }
@@ -355,8 +371,11 @@ impl World {
             }
             _ => {
                 if self.random.one_in(3) {
-                    let account = AccountId(self.random.below(2));
+                    let account = AccountId(self.random.below(self.accounts));
                     self.share(account);
+                } else if self.random.one_in(2) {
+                    let known = self.random.below(8);
+                    self.tell_accounts(known);
                 }
             }
         }
@@ -408,6 +427,7 @@ impl World {
                 pool,
                 provisioned,
             } => {
+                self.check_fair_start(pool, provisioned);
                 if provisioned {
                     assert!(self.live(pool) < self.floor(pool), "more than are kept");
                 } else {
@@ -498,8 +518,12 @@ impl World {
                 );
                 *state = Instance::Stopping;
                 let pool = self.instances[&instance].0;
+                self.note_empty(pool);
                 assert!(
-                    self.live(pool) >= self.floor(pool) || self.drained || self.fits_never(pool),
+                    self.live(pool) >= self.floor(pool)
+                        || self.drained
+                        || self.fits_never(pool)
+                        || self.may_give_up_kept(pool),
                     "{pool:?} loses what it keeps"
                 );
                 let took = self.random.below(5000);
@@ -535,11 +559,11 @@ impl World {
         match event {
             Event::Started { instance } => self.set_idle(instance),
             Event::StartFailed { instance, .. } => {
-                let gone = self.instances.remove(&instance);
-                self.failed.extend(gone.map(|(pool, _)| pool));
+                let gone = self.remove(instance);
+                self.failed.extend(gone);
             }
             Event::Ended { instance } => {
-                self.instances.remove(&instance);
+                self.remove(instance);
             }
             Event::Finished { instance, reusable } => {
                 let (running, broken) = self.running.entry(instance).or_default();
@@ -547,7 +571,7 @@ impl World {
                 *broken |= !reusable;
                 match (*running, *broken) {
                     (0, true) => {
-                        self.instances.remove(&instance);
+                        self.remove(instance);
                         self.running.remove(&instance);
                     }
                     (0, false) => self.set_idle(instance),
@@ -563,6 +587,11 @@ impl World {
     fn serve(&mut self, pool: PoolId, came: u64) {
         let last = self.served.insert(pool, self.now).unwrap_or(0);
         let gap = self.now - last.max(came);
+        // What an account keeps is part of its share, however little that leaves to its other functions.
+        let account = self.specs[&pool].account;
+        if self.accounts > 1 && self.keeps(account) {
+            return;
+        }
         let turns = 1 + self.specs.len() as u64 + self.floors.values().sum::<u64>();
         // Where an account may start few, its pools get a start in turn, and it may fail.
         let each = 60_000_000u64.checked_div(self.config.starts_per_minute.into());
@@ -608,8 +637,7 @@ impl World {
         let mut node = 0;
         let mut accounts: BTreeMap<AccountId, u64> = BTreeMap::new();
         let mut groups: BTreeMap<GroupId, u64> = BTreeMap::new();
-        let mut starting = 0;
-        for (pool, state) in self.instances.values() {
+        for (pool, _) in self.instances.values() {
             let spec = &self.specs[pool];
             node += spec.memory_mb;
             let newest = self.current[spec.group.0 as usize];
@@ -617,7 +645,6 @@ impl World {
                 *accounts.entry(spec.account).or_default() += spec.memory_mb;
             }
             *groups.entry(spec.group).or_default() += spec.memory_mb;
-            starting += u32::from(*state == Instance::Starting);
         }
         assert!(node <= self.config.node_mb, "node: {node} MB");
         // What a function loses that was set aside for it is shared from then on, even beyond what there is to share;
@@ -628,10 +655,6 @@ impl World {
             *mb <= self.share_of(*account).max(had) || self.deploying
         };
         assert!(accounts.iter().all(within), "account: {accounts:?}");
-        assert!(
-            starting <= self.config.max_starting,
-            "{starting} are starting"
-        );
         let before = self.held.replace(groups.clone());
         for pool in self.current.iter().flatten() {
             let spec = &self.specs[pool];
@@ -645,7 +668,8 @@ impl World {
                 "group: {mine} MB of {spec:?}"
             );
         }
-        self.check_floors(node, &accounts, &groups, starting);
+        self.check_floors(node, &accounts, &groups);
+        self.check_firsts();
         // Unless just now is the time to look.
         let looks = self.wake.is_some_and(|wake| wake <= self.now);
         for (instance, since) in self.thawed.iter().filter(|_| !looks) {
@@ -691,7 +715,6 @@ impl World {
         node: u64,
         accounts: &BTreeMap<AccountId, u64>,
         groups: &BTreeMap<GroupId, u64>,
-        starting: u32,
     ) {
         let below = |pool: &&PoolId| self.live(**pool) < self.floor(**pool);
         let below: Vec<_> = self.floors.keys().filter(below).collect();
@@ -702,10 +725,22 @@ impl World {
             None => (accounts.get(&spec.account), self.share_of(spec.account)),
         };
         let fits = used.0.copied().unwrap_or(0) + spec.memory_mb <= used.1
-            && node + spec.memory_mb <= self.config.node_mb
-            && starting < self.config.max_starting;
-        let excused = self.drained || self.deploying || self.failed.contains(pool);
-        assert!(!fits || excused, "{pool:?} has room for what it keeps");
+            && node + spec.memory_mb + self.config.headroom_mb <= self.config.node_mb
+            && self.has_place(spec.account);
+        // Accounts that hold no more may come first.
+        let held = self.held_by(spec.account);
+        let mut others = self.others(spec.account);
+        let behind =
+            others.any(|other| self.held_by(other) <= held && self.lines(other).next().is_some());
+        // What gave way is replaced when it has ended.
+        let ends = |(of, state): &(PoolId, Instance)| of == pool && *state == Instance::Stopping;
+        let ends = self.instances.values().any(ends);
+        let failed = self.failed.contains(pool);
+        let excused = self.drained || self.deploying || failed || behind || ends;
+        assert!(
+            !fits || excused,
+            "{pool:?} with {held} MB has room for what it keeps beside {node} MB"
+        );
     }
 
     /// When nothing more comes, there is what is kept and nothing else.
@@ -798,6 +833,8 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
     let config = Config {
         account_mb: 128,
         node_mb: 128,
+        headroom_mb: 0,
+        first_mb: 0,
         max_starting: 1,
         max_waiting: 100,
         max_start_attempts: 1,

@@ -9,6 +9,8 @@ use dispatch::{
 const CONFIG: Config = Config {
     account_mb: 1 << 20,
     node_mb: 1 << 20,
+    headroom_mb: 0,
+    first_mb: 0,
     max_starting: 100,
     max_waiting: 30,
     max_start_attempts: 1,

@@ -104,6 +104,10 @@ impl Core {
         self.machine.is_empty()
     }
 
+    pub(super) fn keepable_mb(&self) -> u64 {
+        self.machine.keepable_mb()
+    }
+
     pub(super) fn totals(&self) -> PoolStats {
         self.machine.totals()
     }

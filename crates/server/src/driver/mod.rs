@@ -304,8 +304,17 @@ impl Driver {
 
     /// Memory that this node's instances may have together when they are kept ahead of need, MB.
     pub(crate) fn keepable_mb(&self) -> u32 {
-        let mb = dispatch::keepable_mb(self.shared.settings.dispatch.node_mb);
+        let mb = self.core().keepable_mb();
         u32::try_from(mb).unwrap_or(u32::MAX)
+    }
+
+    /// How many accounts there are has changed; it is read where no other change comes between.
+    pub(crate) fn accounts(&self, read: impl FnOnce() -> usize) {
+        let now = self.now();
+        let mut core = self.core();
+        let count = read();
+        core.step(now, Event::Accounts { count });
+        self.act(core);
     }
 
     /// Waits for an instance. Dropping this future gives the place in line up.

@@ -13,6 +13,7 @@ mod conflicts;
 mod cos;
 mod disk;
 mod events;
+mod fair;
 mod hosts;
 mod isolation;
 mod judge;

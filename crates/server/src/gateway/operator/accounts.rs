@@ -38,6 +38,7 @@ impl Serve for wire::CreateAccount {
         }
         let created = gateway.catalog.create_account(wanted).await;
         let account = created.map_err(error::access)?;
+        gateway.tell_accounts();
         let key = keys::make(gateway, account.id, String::new(), None, false).await?;
         Ok(wire::CreatedAccount {
             account: gateway.show_account(&account),
@@ -108,6 +109,7 @@ impl Serve for wire::DeleteAccount {
         }
         purge.begin(id).await.map_err(|e| error::internal(&e))?;
         purge.wait(id, AT_ONCE).await;
+        gateway.tell_accounts();
         let state = match gateway.catalog.account(id) {
             Some(_) => DELETING,
             None => "Deleted",
@@ -134,6 +136,13 @@ const ACTIVE: &str = "Active";
 const DELETING: &str = "Deleting";
 
 impl Gateway {
+    /// The node keeps headroom for as many accounts as there are.
+    fn tell_accounts(&self) {
+        let open = |one: &Account| one.closed.is_none();
+        self.driver
+            .accounts(|| self.all_accounts().iter().filter(|one| open(one)).count());
+    }
+
     /// The operator's own account, and all that were made.
     fn all_accounts(&self) -> Vec<Account> {
         let own = &self.access.operator().account;

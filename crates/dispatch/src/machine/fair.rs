@@ -1,0 +1,269 @@
+//! Fairness between accounts: who starts next where memory is short, and who gives some back.
+//!
+//! Nothing that runs is ever stopped. Memory comes from idle instances, and from busy ones when their request has ended.
+
+use std::cmp::Reverse;
+
+use super::queue::Position;
+use super::{Blocked, Machine};
+use crate::pool::{Pool, State};
+use crate::{AccountId, Effect, InstanceId, Limit, PoolId, PoolSpec, Time};
+
+/// How many times [`crate::Config::max_starting`] may be starting when every account beyond it has just one.
+const PLACES_IN_ALL: u32 = 4;
+
+/// The turn of what floors lack: accounts that have nothing pass it, whenever they came to have nothing.
+pub(super) const BEFORE_ALL: u64 = u64::MAX;
+
+impl Machine {
+    /// Starts what requests want, as far as there is memory: the account that holds least comes first.
+    pub(super) fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let mut blocked = Vec::new();
+        let held_back = self.raise_floors(now, &mut blocked, out);
+        let mut at = None;
+        while let Some(position) = self.queue.next(at) {
+            // Whoever comes now holds no less than the one that waits for memory, and none passes it.
+            let behind =
+                |first: &Blocked| first.limit == Limit::Node && first.account_mb < position.held_mb;
+            if blocked.iter().any(behind) {
+                break;
+            }
+            // An account that had to give something up may now hold less than those that came before it.
+            let evicted = self.serve_account(now, position, &mut blocked, out);
+            at = (!evicted).then_some(position);
+            // What an account lacks by its own limits is nothing to others.
+            blocked.retain(|lack| lack.limit == Limit::Node || lack.turn == BEFORE_ALL);
+        }
+        if held_back {
+            blocked.retain(|lack| lack.turn == BEFORE_ALL);
+            self.raise_floors(now, &mut blocked, out);
+        }
+    }
+
+    /// Starts one instance of an account, if one can be started, or stops what idles in its way. Says whether it did that.
+    fn serve_account(
+        &mut self,
+        now: Time,
+        position: Position,
+        blocked: &mut Vec<Blocked>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let account = position.account;
+        let mut turn = 0;
+        while let Some(id) = self.queue.get(account, turn) {
+            let pool = self.pools.get(&id);
+            let Some(pool) = pool.filter(|pool| pool.wants_start(&self.config)) else {
+                self.queue.take(account, turn);
+                if let Some(pool) = self.pools.get_mut(&id) {
+                    pool.wants_since = None;
+                }
+                continue;
+            };
+            let spec = pool.spec;
+            if self.stands_behind(blocked, pool) {
+                turn += 1;
+                continue;
+            }
+            match self.short(now, &spec) {
+                None if !self.has_place(account) => return false,
+                None => {
+                    self.queue.take(account, turn);
+                    self.start(id, false, out);
+                    self.spend(now, account);
+                    if let Some(pool) = self.pools.get_mut(&id) {
+                        pool.wants_since = None;
+                    }
+                    self.want(now, id);
+                    return false;
+                }
+                Some(Limit::Rate) => {
+                    // None of the account's others has a token, either.
+                    self.await_rate(account);
+                    return false;
+                }
+                Some(limit) => {
+                    let wanted_since = pool.wants_turn;
+                    let evicted = self.evict_for(&spec, out);
+                    if evicted {
+                        return true;
+                    }
+                    // What cannot be had at all is waited for by nobody.
+                    if self.room.never(&self.config, &spec).is_none() {
+                        blocked.extend(self.lacking(limit, id, wanted_since));
+                    }
+                    turn += 1;
+                }
+            }
+        }
+        false
+    }
+
+    /// What keeps others from taking what a pool waits for.
+    pub(super) fn lacking(&self, limit: Limit, id: PoolId, turn: u64) -> Option<Blocked> {
+        let pool = self.pools.get(&id)?;
+        Some(Blocked {
+            limit,
+            spec: pool.spec,
+            held_mb: pool.held_mb(),
+            account_mb: self.room.held_mb(pool.spec.account),
+            turn,
+        })
+    }
+
+    /// Whether an account may have one more instance starting. One that has none needs no place, or slow starts of others would
+    /// keep it from its first.
+    pub(super) fn has_place(&self, account: AccountId) -> bool {
+        let starting = self.room.starting;
+        let most = self.config.max_starting;
+        starting < most
+            || (self.room.starting_of(account) == 0
+                && starting < most.saturating_mul(PLACES_IN_ALL))
+    }
+
+    /// Whether a pool would take what another one waits for, which holds no more.
+    pub(super) fn stands_behind(&self, blocked: &[Blocked], pool: &Pool) -> bool {
+        let spec = &pool.spec;
+        let held_mb = pool.held_mb();
+        let account_mb = self.room.held_mb(spec.account);
+        blocked.iter().any(|first| {
+            let behind = if first.spec.account == spec.account {
+                held_mb >= first.held_mb && self.concerns(first.limit, pool, &first.spec)
+            } else {
+                account_mb >= first.account_mb && first.limit == Limit::Node
+            };
+            behind && !self.passes(spec, first)
+        })
+    }
+
+    /// Whether an account that has nothing may start its first instance though another start waits for memory: the headroom is
+    /// kept for it. Once, or many accounts together would keep a large instance from ever being started.
+    fn passes(&self, spec: &PoolSpec, first: &Blocked) -> bool {
+        let empty_since = self.room.empty_since(spec.account);
+        first.limit == Limit::Node
+            && spec.memory_mb <= self.room.headroom_mb(&self.config)
+            && empty_since.is_some_and(|turn| turn <= first.turn)
+    }
+
+    /// Whether another account takes the next instance that a pool finishes with: it has waited for memory for long, and holds
+    /// less. What a pool keeps it gives only as long as its account still has the larger share then.
+    pub(super) fn account_starves(&self, now: Time, own: &Pool) -> bool {
+        let account = own.spec.account;
+        let held = self.room.held_mb(account);
+        let starves = |id: PoolId| {
+            let Some(pool) = self.pools.get(&id) else {
+                return false;
+            };
+            let waited = pool
+                .wants_since
+                .is_some_and(|since| since.after(self.config.yield_after) <= now);
+            let gives = own.live() > own.floor || self.has_larger_share(own, &pool.spec);
+            let lacks = || self.room.short_later(&self.config, &pool.spec) == Some(Limit::Node);
+            waited && gives && pool.wants_start(&self.config) && lacks()
+        };
+        let mut at = None;
+        while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
+            at = Some(position);
+            if position.account != account && self.queue.of(position.account).any(starves) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether an account has no less than another one, once an instance of it has made room for one of the other's.
+    pub(super) fn has_larger_share(&self, own: &Pool, other: &PoolSpec) -> bool {
+        let held = self.room.held_mb(own.spec.account);
+        let after = self.room.held_mb(other.account) + other.memory_mb;
+        own.spec.account != other.account && held >= after + own.spec.memory_mb
+    }
+
+    /// Whether another account that holds less waits for the node's memory, or will be given some.
+    pub(super) fn is_behind_others(&self, account: AccountId) -> bool {
+        let wants = |id: PoolId| {
+            let Some(pool) = self.pools.get(&id) else {
+                return false;
+            };
+            let short = || self.room.short_later(&self.config, &pool.spec);
+            pool.wants_start(&self.config) && matches!(short(), None | Some(Limit::Node))
+        };
+        let held = self.room.held_mb(account);
+        let mut at = None;
+        while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
+            at = Some(position);
+            if position.account != account && self.queue.of(position.account).any(wants) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a pool must hand its instance over because the headroom is used up, and its account holds more than its share of
+    /// the node. What idles is stopped first.
+    pub(super) fn gives_headroom(&mut self, id: PoolId, out: &mut Vec<Effect>) -> bool {
+        let Some(own) = self.pools.get(&id).filter(|own| own.live() > own.floor) else {
+            return false;
+        };
+        let account = own.spec.account;
+        while self.room.lacks_headroom(&self.config)
+            && self.room.is_above_share(&self.config, account)
+        {
+            let larger = |pool: &Pool| {
+                let above = self.room.is_above_share(&self.config, pool.spec.account);
+                above && self.is_spare(pool)
+            };
+            match self.least_recent(|pool, _| larger(pool).then_some(())) {
+                Some(idle) => self.stop(idle, out),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Stops idle instances that stand in the way of a start, as many as it takes and no more: those of the account that holds
+    /// most first, and of each the least recently used first. An account that holds less than the one that wants it gives only
+    /// what has idled until it was frozen: what it uses again and again is not idle. Says whether there was any.
+    pub(super) fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) -> bool {
+        let mut evicted = false;
+        while let Some(limit) = self.room.short_later(&self.config, spec) {
+            let wanting = self.room.held_mb(spec.account);
+            let rank = |pool: &Pool, frozen: bool| {
+                let held = self.room.held_mb(pool.spec.account);
+                let gives = pool.spec.account == spec.account || held > wanting || frozen;
+                let kept = !self.is_spare(pool);
+                let rank = (kept, Reverse(held));
+                let concerns = self.concerns(limit, pool, spec);
+                let may = if kept {
+                    self.has_larger_share(pool, spec)
+                } else {
+                    gives
+                };
+                (concerns && may).then_some(rank)
+            };
+            let Some(id) = self.least_recent(rank) else {
+                break;
+            };
+            self.stop(id, out);
+            evicted = true;
+        }
+        evicted
+    }
+
+    /// The idle instance that has idled longest, of the pools with the lowest rank. The rank is told whether it is frozen.
+    pub(super) fn least_recent<R: Ord>(
+        &self,
+        rank: impl Fn(&Pool, bool) -> Option<R>,
+    ) -> Option<InstanceId> {
+        let oldest = self
+            .pools
+            .values()
+            .filter_map(|pool| {
+                let id = pool.idle.front()?;
+                match self.instances.get(id)?.state {
+                    State::Idle { since, frozen } => Some((rank(pool, frozen)?, since, *id)),
+                    _ => None,
+                }
+            })
+            .min();
+        oldest.map(|(_, _, id)| id)
+    }
+}
