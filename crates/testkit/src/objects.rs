@@ -30,7 +30,7 @@ impl Objects {
         }
     }
 
-    /// Asks for something at a path with a bucket's full name; the query is not signed.
+    /// Asks for something at a path with a bucket's full name.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.attempt(method, path, headers, body)
             .expect("an answer")
@@ -47,7 +47,7 @@ impl Objects {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.endpoint))
-            .header("Authorization", self.authorization(method, path));
+            .header("Authorization", self.authorization(method, path, headers));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -70,7 +70,7 @@ impl Objects {
     pub fn break_off(&self, method: &str, path: &str, announced: usize, body: &[u8]) {
         let host = self.endpoint.trim_start_matches("http://");
         let mut connection = TcpStream::connect(host).expect("a connection");
-        let authorization = self.authorization(method, path);
+        let authorization = self.authorization(method, path, &[]);
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n\
              Content-Length: {announced}\r\n\r\n"
@@ -91,21 +91,65 @@ impl Objects {
         text
     }
 
-    fn authorization(&self, method: &str, path: &str) -> String {
+    /// Signs all that says what a request does: the host, COS's and S3's headers, and the query.
+    fn authorization(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
         let time = format!("{};{}", now() - 60, now() + 600);
-        let path = path.split('?').next().unwrap_or(path);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (names, query) = listed(pairs.map(|(name, value)| (name, decoded(value))));
         let host = self.endpoint.trim_start_matches("http://");
-        let host = host.replace(':', "%3A");
-        let request = format!("{}\n{path}\n\nhost={host}\n", method.to_lowercase());
+        let of_cos = |name: &str| name.starts_with("x-cos-") || name.starts_with("x-amz-");
+        let given = headers
+            .iter()
+            .filter(|(name, _)| of_cos(&name.to_lowercase()));
+        let given = given.map(|(name, value)| (*name, (*value).to_owned()));
+        let (headers, signed) = listed(given.chain([("host", host.to_owned())]));
+        let request = format!("{}\n{path}\n{query}\n{signed}\n", method.to_lowercase());
         let text = format!("sha1\n{time}\n{}\n", hex::encode(Sha1::digest(request)));
         let key = mac(self.key.reveal().as_bytes(), &time);
         let signature = mac(key.as_bytes(), &text);
         format!(
-            "q-sign-algorithm=sha1&q-ak={}&q-sign-time={time}&q-key-time={time}&q-header-list=host&q-url-param-list=\
+            "q-sign-algorithm=sha1&q-ak={}&q-sign-time={time}&q-key-time={time}&q-header-list={headers}&q-url-param-list={names}\
              &q-signature={signature}",
             self.id
         )
     }
+}
+
+/// The names of a list that is signed, and the list.
+fn listed<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> (String, String) {
+    let pairs = pairs.map(|(name, value)| (name.to_lowercase(), encoded(&value)));
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort();
+    let names: Vec<_> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    let list: Vec<_> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    (names.join(";"), list.join("&"))
+}
+
+fn encoded(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    let one = |b: u8| match plain(b) {
+        true => char::from(b).to_string(),
+        false => format!("%{b:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let escaped = more.get(..2).filter(|_| *first == b'%');
+        let escaped =
+            escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &more[2..] } else { more };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn mac(key: &[u8], text: &str) -> String {
