@@ -290,13 +290,6 @@ impl<C: Active + Clone> Ledger<C> {
         holder.members.insert(id);
     }
 
-    /// Whether a connection's source was verified lately.
-    pub(crate) fn trusts(&self, id: Id, now: u64) -> bool {
-        let member = self.members.get(&id);
-        let source = member.and_then(|member| self.sources.get(&member.source));
-        source.is_some_and(|holder| holder.trusted > now)
-    }
-
     /// Takes a member's bytes of memory off those whom they count for.
     fn take(&mut self, source: Source, account: Option<AccountId>, id: Id, bytes: u64) {
         match account {

@@ -226,11 +226,6 @@ impl Shared {
         self.ledger().release(connection.id(), store, bytes);
     }
 
-    /// Whether a connection's caller, or another of its source, was verified lately.
-    fn trusts(&self, connection: &Connection) -> bool {
-        connection.is_verified() || self.ledger().trusts(connection.id(), self.now())
-    }
-
     fn leave(&self, connection: &Connection) {
         self.ledger().leave(connection.id());
     }
