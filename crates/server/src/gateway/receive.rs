@@ -13,7 +13,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{BODY_ROOM_KB, From, Gateway, known_action};
 use crate::access::Principal;
-use crate::traffic::{Arriving, Connection, Peer, Unread, Whole};
+use crate::traffic::{Arriving, Connection, Peer, SMALL, Unread, Whole};
 
 /// A request's body.
 pub(super) struct Received<'g> {
@@ -65,7 +65,11 @@ impl Gateway {
         let call = self
             .foresee(raw, signed, from, announced, limit)
             .inspect_err(|error| {
-                if let (Code::RequestLimitExceeded, Some(connection)) = (error.code, &connection) {
+                // A short body is read all the same: where bytes are left, closing resets the connection, and the answer is lost.
+                let long = announced.is_none_or(|length| length > SMALL);
+                if let (Code::RequestLimitExceeded, true, Some(connection)) =
+                    (error.code, long, &connection)
+                {
                     connection.ignore_rest();
                 }
             })?;

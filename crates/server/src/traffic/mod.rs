@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
-pub(crate) use self::body::{Arriving, FREE, Unread, Whole};
+pub(crate) use self::body::{Arriving, FREE, SMALL, Unread, Whole};
 use self::connection::{Closing, Place};
 pub(crate) use self::connection::{Connection, Held, Overloaded, Peer};
 pub(crate) use self::flow::{Inflow, Outflow, inflow};
