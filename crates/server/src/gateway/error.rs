@@ -141,10 +141,8 @@ pub(super) fn ingest(error: IngestError) -> Error {
         IngestError::Web(_) => Code::UnsupportedOperation,
         IngestError::Draining => Code::InternalError,
         IngestError::Invalid(_) => Code::InvalidParameterValue,
-        IngestError::Queue(QueueError::Full { .. } | QueueError::Busy) => {
-            Code::RequestLimitExceeded
-        }
         IngestError::Queue(QueueError::Unavailable(_)) => Code::InternalError,
+        IngestError::Queue(_) => Code::RequestLimitExceeded,
     };
     match error {
         IngestError::Invalid(error) => invalid(error),

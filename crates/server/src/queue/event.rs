@@ -64,6 +64,13 @@ impl LaneKey {
         }
     }
 
+    /// Returns the account of a stored key. A key that cannot be read is of account 0, which nobody has, so that its events are
+    /// counted all the same.
+    pub(super) fn account(key: Option<&str>) -> AccountId {
+        let account = key.and_then(|key| key.split('/').nth(1)?.parse().ok());
+        AccountId(account.unwrap_or(0))
+    }
+
     pub(super) fn read(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once('/')?;
         let (account, rest) = rest.split_once('/')?;
@@ -295,6 +302,7 @@ mod tests {
             kind: "queue".into(),
         };
         for lane in [LaneKey::Function(key), LaneKey::Letters(AccountId(7), http)] {
+            assert_eq!(LaneKey::account(Some(&lane.write())), AccountId(7));
             assert_eq!(LaneKey::read(&lane.write()), Some(lane));
         }
         assert_eq!(LaneKey::read("something/7/x"), None);

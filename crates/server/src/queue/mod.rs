@@ -62,10 +62,23 @@ pub(crate) enum QueueError {
         "the event queue is full: it holds {used} of {budget} bytes; try again when functions have caught up, or raise event_store_mb"
     )]
     Full { used: u64, budget: u64 },
+    #[error(
+        "the account's share of the event queue is used up: it holds {held} of {budget} bytes and may hold as much as it leaves free; try again when its functions have caught up, or raise event_store_mb"
+    )]
+    Share { held: u64, budget: u64 },
     #[error("too many events are on their way into the queue; try again")]
     Busy,
+    #[error("too many events of this account are on their way into the queue; try again")]
+    AccountBusy,
     #[error("the event queue: {0}")]
     Unavailable(String),
+}
+
+impl QueueError {
+    /// Whether the queue would accept an event of another account.
+    pub(crate) fn is_of_one_account(&self) -> bool {
+        matches!(self, Self::Share { .. } | Self::AccountBusy)
+    }
 }
 
 /// A call's answer, later.

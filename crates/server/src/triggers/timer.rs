@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::derived_id;
 use crate::ailing::Ailing;
@@ -92,6 +92,7 @@ impl Timers {
             names: HashMap::new(),
             last_id: 0,
             under_way: JoinSet::new(),
+            resting: JoinSet::new(),
             latest: now.max(done),
             paused: None,
             held_up: false,
@@ -147,6 +148,8 @@ struct Keeper {
     names: HashMap<TimerId, Name>,
     last_id: u64,
     under_way: JoinSet<Ended>,
+    /// Timers whose account has no room in the queue. They are no part of what is under way, so that they hold up no others.
+    resting: JoinSet<Due>,
     /// The latest second that the clock has shown.
     latest: i64,
     /// Until when nothing is handed over.
@@ -169,6 +172,10 @@ impl Keeper {
                 biased;
                 _ = &mut stopped => break,
                 Some(ended) = self.under_way.join_next() => self.ended(ended),
+                Some(rested) = self.resting.join_next() => match rested {
+                    Ok(due) => self.schedule.give_back(due),
+                    Err(error) => error!(%error, "a timer was lost while it waited for the queue"),
+                },
                 change = changes.recv() => match change {
                     Ok(Change { key, now }) => self.look_at(key, now.as_deref()),
                     // Too many changes at once to hear of each.
@@ -296,6 +303,15 @@ impl Keeper {
                 }
                 let late = at - due.1 * 1000;
                 self.metrics.timer_event(late as f64 / 1000.0);
+            }
+            Err(IngestError::Queue(error)) if error.is_of_one_account() => {
+                // Timers of other accounts go on.
+                debug!(%error, "a timer waits until the queue accepts its event");
+                self.resting.spawn(async move {
+                    tokio::time::sleep(PAUSE).await;
+                    due
+                });
+                return;
             }
             Err(IngestError::Queue(error)) => {
                 if !std::mem::replace(&mut self.held_up, true) {

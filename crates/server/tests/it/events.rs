@@ -233,7 +233,8 @@ fn what_the_budget_has_no_room_for_is_refused_and_nothing_is_dropped() {
     };
     assert_eq!(refused.code, "RequestLimitExceeded");
     assert!(refused.message.contains("event_store_mb"), "{refused:?}");
-    assert_eq!(accepted, 20);
+    // An account may hold as much as it leaves free: half of the store, where it is alone.
+    assert_eq!(accepted, 10);
     go_on(&client, "fun");
     eventually("all have run", || {
         ended(&client, 200) == f64::from(accepted)

@@ -7,15 +7,16 @@
 mod purge;
 mod reader;
 mod settle;
+mod share;
 mod show;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch::Time;
@@ -25,10 +26,11 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::Reading;
+use self::share::{Deltas, Excess, Rule, Shares};
 use self::writer::{Call, Sent, Writer};
 use super::{
     Arrival, Backlog, Belongings, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent,
-    Next, Queue, QueueClock, QueueError, Settled,
+    Next, Queue, QueueClock, QueueError, Settled, Source,
 };
 use crate::ailing::Ailing;
 use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
@@ -36,7 +38,9 @@ use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
 /// Writes that may wait for the thread.
 const WAITING: usize = 8192;
 /// Bytes of events that may wait for the thread.
-const WAITING_BYTES: usize = 64 << 20;
+const WAITING_BYTES: u64 = 64 << 20;
+/// The least that an event counts for among those that wait for the thread, bytes. With it the accounts share the places, too.
+const WAITING_LEAST: u64 = WAITING_BYTES / WAITING as u64;
 /// What an event takes on disk beside its body, bytes, roughly.
 const ROW: u64 = 256;
 
@@ -100,7 +104,7 @@ pub(crate) struct SqliteQueue {
     showings: SyncSender<Reading>,
     arrivals: Mutex<Option<mpsc::UnboundedReceiver<Arrival>>>,
     counts: Arc<Counts>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting: Arc<Mutex<Shares>>,
     pending: Pending,
     old: u64,
     clock: QueueClock,
@@ -111,10 +115,31 @@ pub(crate) struct SqliteQueue {
 type Answered = oneshot::Receiver<Result<(), QueueError>>;
 
 /// What is on disk, as of the last commit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     events: AtomicU64,
-    bytes: AtomicU64,
+    bytes: Mutex<Shares>,
+}
+
+impl Counts {
+    fn bytes(&self) -> MutexGuard<'_, Shares> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of an event among those that wait for the thread. Dropping it frees the place.
+#[derive(Debug)]
+struct Place {
+    waiting: Arc<Mutex<Shares>>,
+    account: AccountId,
+    bytes: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.change(self.account, -(self.bytes as i64));
+    }
 }
 
 impl SqliteQueue {
@@ -151,19 +176,17 @@ impl SqliteQueue {
         let old = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;
         let reached = number("SELECT time FROM reached")? as u64;
         let clock = QueueClock::starting(Time(reached));
-        let counts = Arc::new(Counts::default());
         let events = number("SELECT COUNT(*) FROM event WHERE state <= 1")? as u64;
-        let kept = number("SELECT COUNT(*) FROM event WHERE state = 2")? as u64;
-        let bytes = number("SELECT COALESCE(SUM(LENGTH(body)), 0) FROM event")? as u64;
-        counts.events.store(events, Ordering::Relaxed);
-        let bytes = bytes + (events + kept) * ROW;
-        counts.bytes.store(bytes, Ordering::Relaxed);
+        let counts = Arc::new(Counts {
+            events: AtomicU64::new(events),
+            bytes: Mutex::new(shares(&connection, budget.bytes)?),
+        });
         let history = number("SELECT COUNT(*) FROM event WHERE state >= 10")? as u64;
         let readings = reader::start("events-reader", connect()?)?;
         let showings = reader::start("events-shower", connect()?)?;
         let (calls, inbox) = sync_channel(WAITING);
         let (told, arrivals) = mpsc::unbounded_channel();
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(Mutex::new(Shares::new(WAITING_BYTES)));
         let counted = number("SELECT number FROM counted")? as u64;
         let directory = path.parent().unwrap_or(Path::new("."));
         let (journal, lacking) = Journal::open(directory, counted)?;
@@ -172,7 +195,6 @@ impl SqliteQueue {
             connection,
             budget,
             counts: counts.clone(),
-            waiting_bytes: waiting_bytes.clone(),
             pending: pending.clone(),
             told,
             clock,
@@ -195,7 +217,7 @@ impl SqliteQueue {
             showings,
             arrivals: Mutex::new(Some(arrivals)),
             counts,
-            waiting_bytes,
+            waiting,
             pending,
             old,
             clock,
@@ -208,34 +230,67 @@ impl SqliteQueue {
         answered(self.send(Sent::One(call(sender))), answer)
     }
 
-    /// Whether the thread will get it. Bytes of what it will not get wait no more.
+    /// Whether the thread will get it.
     fn send(&self, sent: Sent) -> bool {
-        let Err(TrySendError::Full(unsent) | TrySendError::Disconnected(unsent)) =
-            self.calls.try_send(sent)
-        else {
-            return true;
-        };
-        let length = unsent.length();
-        self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-        false
+        self.calls.try_send(sent).is_ok()
     }
 
     /// What keeps an event, if there is room for it, and who is to hear of it.
-    fn admit(&self, event: NewEvent) -> Result<(Call, Answered), QueueError> {
-        let length = event.event.len();
-        let used = self.counts.bytes.load(Ordering::Relaxed);
-        let budget = self.budget.bytes;
-        if used + length as u64 + ROW > budget {
-            return Err(QueueError::Full { used, budget });
+    fn admit(&self, event: NewEvent, least: u64) -> Result<(Call, Answered), QueueError> {
+        let (account, length) = (event.function.account, event.event.len() as u64);
+        let none = Deltas::default();
+        // The thread asks again: others may come first.
+        let stored = self
+            .counts
+            .bytes()
+            .check(account, length + ROW, rule(&event), &none);
+        stored.map_err(|excess| refusal(excess, self.budget.bytes))?;
+        let bytes = length.max(least);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.check(account, bytes, Rule::Share, &none) {
+            Ok(()) => waiting.change(account, bytes as i64),
+            Err(Excess::Store { .. }) => return Err(QueueError::Busy),
+            Err(Excess::Share { .. }) => return Err(QueueError::AccountBusy),
         }
-        let waiting = self.waiting_bytes.fetch_add(length, Ordering::Relaxed) + length;
-        if waiting > WAITING_BYTES {
-            self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
-            return Err(QueueError::Busy);
-        }
+        drop(waiting);
+        let place = Place {
+            waiting: self.waiting.clone(),
+            account,
+            bytes,
+        };
         let (sender, answer) = oneshot::channel();
-        Ok((Call::Accept(event, sender), answer))
+        Ok((Call::Accept(event, place, sender), answer))
     }
+}
+
+fn rule(event: &NewEvent) -> Rule {
+    match event.source {
+        Source::DeadLetter => Rule::Letter,
+        Source::Api | Source::Cos | Source::Timer => Rule::Share,
+    }
+}
+
+fn refusal(excess: Excess, budget: u64) -> QueueError {
+    match excess {
+        Excess::Store { used } => QueueError::Full { used, budget },
+        Excess::Share { held } => QueueError::Share { held, budget },
+    }
+}
+
+/// Sums up by account what counts against the budget.
+fn shares(connection: &Connection, budget: u64) -> rusqlite::Result<Shares> {
+    let mut shares = Shares::new(budget);
+    let mut sum = connection.prepare(
+        "SELECT (SELECT key FROM lane WHERE id = function), SUM(COALESCE(LENGTH(body), 0)), COUNT(*)
+         FROM event WHERE state <= 2 GROUP BY function",
+    )?;
+    let mut rows = sum.query([])?;
+    while let Some(row) = rows.next()? {
+        let account = LaneKey::account(row.get::<_, Option<String>>(0)?.as_deref());
+        let (bodies, events): (i64, i64) = (row.get(1)?, row.get(2)?);
+        shares.change(account, bodies + events * ROW as i64);
+    }
+    Ok(shares)
 }
 
 /// The writer's answer, of a call that it was sent.
@@ -265,7 +320,7 @@ fn read<T: Send + 'static>(
 
 impl Queue for SqliteQueue {
     fn accept(&self, event: NewEvent) -> Later<'static, ()> {
-        match self.admit(event) {
+        match self.admit(event, WAITING_LEAST) {
             Ok((call, answer)) => answered(self.send(Sent::One(call)), answer),
             Err(error) => Box::pin(async { Err(error) }),
         }
@@ -274,7 +329,8 @@ impl Queue for SqliteQueue {
     fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>> {
         let mut calls = Vec::with_capacity(events.len());
         let admitted = events.into_iter().map(|event| {
-            let (call, answer) = self.admit(event)?;
+            // Together they take one place.
+            let (call, answer) = self.admit(event, 0)?;
             calls.push(call);
             Ok(answer)
         });
@@ -369,7 +425,7 @@ impl Queue for SqliteQueue {
 
     fn backlog(&self) -> Later<'_, Backlog> {
         let events = self.counts.events.load(Ordering::Relaxed);
-        let bytes = self.counts.bytes.load(Ordering::Relaxed);
+        let bytes = self.counts.bytes().total();
         Box::pin(async move {
             let oldest = read(&self.showings, show::longest_due).await?;
             Ok(Backlog {

@@ -55,7 +55,8 @@ impl Batch<'_> {
             let in_lane = matches!(state, Some(EventState::Waiting | EventState::Undelivered));
             if in_lane || state == Some(EventState::Dead) {
                 self.changes.events -= i64::from(in_lane);
-                self.changes.bytes -= length.unwrap_or(0) + ROW as i64;
+                let bytes = length.unwrap_or(0) + ROW as i64;
+                self.changes.bytes.add(account, -bytes);
             } else {
                 self.changes.history -= 1;
             }

@@ -8,6 +8,7 @@ use model::{AccountId, StatusCode};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::ROW;
+use super::share::Deltas;
 use crate::queue::{Arrival, EventState, LaneKey, NewEvent, Settled};
 use crate::usage::{Account, Totals};
 
@@ -32,9 +33,23 @@ pub(super) struct Changes {
     /// Events in lanes.
     pub(super) events: i64,
     /// What counts against the budget.
-    pub(super) bytes: i64,
+    pub(super) bytes: Deltas,
     /// Events that have ended and are remembered.
     pub(super) history: i64,
+}
+
+/// An event that still has its body.
+struct Kept {
+    state: EventState,
+    /// Bytes of the body.
+    length: i64,
+    account: AccountId,
+}
+
+impl Kept {
+    fn in_lane(&self) -> bool {
+        matches!(self.state, EventState::Waiting | EventState::Undelivered)
+    }
 }
 
 impl Batch<'_> {
@@ -68,7 +83,8 @@ impl Batch<'_> {
             ])?;
         if inserted == 1 {
             self.changes.events += 1;
-            self.changes.bytes += (event.event.len() as u64 + ROW) as i64;
+            let bytes = event.event.len() as u64 + ROW;
+            self.changes.bytes.add(event.function.account, bytes as i64);
             self.changes.arrivals.push(Arrival { lane, order });
         }
         Ok(())
@@ -81,12 +97,11 @@ impl Batch<'_> {
         status: StatusCode,
         settled: &Settled,
     ) -> rusqlite::Result<bool> {
-        let Some((state, length)) = self.kept(seq)? else {
+        let Some(kept) = self.kept(seq)? else {
             return Ok(false);
         };
         let (number, seq, now) = (status.as_u16(), seq as i64, self.now.0 as i64);
-        let in_lane = matches!(state, EventState::Waiting | EventState::Undelivered);
-        let leaves = i64::from(in_lane);
+        let leaves = i64::from(kept.in_lane());
         match settled {
             Settled::Again { due, failures } => {
                 self.transaction
@@ -115,7 +130,7 @@ impl Batch<'_> {
                 to: Some(target),
             } => {
                 // A lane hears of events in the order of their numbers, so it gets a new one there.
-                let (account, order) = (self.account_of(seq)?, self.order());
+                let (account, order) = (kept.account, self.order());
                 let lane = LaneKey::Letters(account, target.clone());
                 let id = self.lane(&lane)?;
                 self.transaction
@@ -135,10 +150,10 @@ impl Batch<'_> {
                 self.changes.arrivals.push(Arrival { lane, order });
             }
             Settled::Finished => {
-                self.end(seq, EventState::Finished, Some(number), leaves, length)?
+                self.end(seq, EventState::Finished, Some(number), &kept)?;
             }
-            Settled::Aborted => self.end(seq, EventState::Aborted, Some(number), leaves, length)?,
-            Settled::Delivered => self.end(seq, EventState::Failed, None, leaves, length)?,
+            Settled::Aborted => self.end(seq, EventState::Aborted, Some(number), &kept)?,
+            Settled::Delivered => self.end(seq, EventState::Failed, None, &kept)?,
         }
         Ok(true)
     }
@@ -149,8 +164,7 @@ impl Batch<'_> {
         seq: i64,
         state: EventState,
         status: Option<u16>,
-        leaves: i64,
-        length: i64,
+        kept: &Kept,
     ) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached(
@@ -158,15 +172,16 @@ impl Batch<'_> {
                  WHERE seq = ?",
             )?
             .execute(params![state.number(), self.now.0 as i64, status, seq])?;
-        self.changes.events -= leaves;
-        self.changes.bytes -= length + ROW as i64;
+        self.changes.events -= i64::from(kept.in_lane());
+        let bytes = kept.length + ROW as i64;
+        self.changes.bytes.add(kept.account, -bytes);
         self.changes.history += 1;
         Ok(())
     }
 
     /// Brings an event that was given up back to its function.
     pub(super) fn replay(&mut self, seq: u64) -> rusqlite::Result<()> {
-        let Some((state, _)) = self.kept(seq)? else {
+        let Some(Kept { state, .. }) = self.kept(seq)? else {
             return Ok(());
         };
         if state == EventState::Waiting {
@@ -215,30 +230,26 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// An event that still has its body: its state, and the body's length.
-    fn kept(&self, seq: u64) -> rusqlite::Result<Option<(EventState, i64)>> {
-        let mut find = self
-            .transaction
-            .prepare_cached("SELECT state, LENGTH(body) FROM event WHERE seq = ? AND state <= 2")?;
+    /// Finds an event that still has its body.
+    fn kept(&self, seq: u64) -> rusqlite::Result<Option<Kept>> {
+        let mut find = self.transaction.prepare_cached(
+            "SELECT state, LENGTH(body), (SELECT key FROM lane WHERE id = function) FROM event
+             WHERE seq = ? AND state <= 2",
+        )?;
         let found = find.query_row([seq as i64], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, Option<i64>>(1)?.unwrap_or(0),
-            ))
+            let length = row.get::<_, Option<i64>>(1)?.unwrap_or(0);
+            let account = LaneKey::account(row.get::<_, Option<String>>(2)?.as_deref());
+            Ok((row.get::<_, i64>(0)?, length, account))
         });
         let found = found.optional()?;
-        Ok(found.and_then(|(state, length)| Some((EventState::of(state)?, length))))
-    }
-
-    fn account_of(&self, seq: i64) -> rusqlite::Result<model::AccountId> {
-        let mut find = self.transaction.prepare_cached(
-            "SELECT key FROM event JOIN lane ON lane.id = event.function WHERE seq = ?",
-        )?;
-        let key: String = find.query_row([seq], |row| row.get(0))?;
-        match LaneKey::read(&key) {
-            Some(LaneKey::Function(function)) => Ok(function.account),
-            _ => Err(rusqlite::Error::InvalidQuery),
-        }
+        Ok(found.and_then(|(state, length, account)| {
+            let state = EventState::of(state)?;
+            Some(Kept {
+                state,
+                length,
+                account,
+            })
+        }))
     }
 
     /// The next place, due now.

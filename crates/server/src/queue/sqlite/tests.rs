@@ -223,8 +223,12 @@ async fn a_full_queue_refuses_and_history_is_bounded() {
         accepted += 1;
         assert!(accepted < 100, "it is never full");
     }
-    assert_eq!(u64::from(accepted), BUDGET.bytes / (large as u64 + ROW));
+    // An account may hold as much as it leaves free.
+    assert_eq!(u64::from(accepted), BUDGET.bytes / 2 / (large as u64 + ROW));
     let refused = queue.accept(event(200, large)).await;
+    assert!(matches!(refused, Err(QueueError::Share { .. })));
+    let whole = usize::try_from(BUDGET.bytes).expect("a size");
+    let refused = queue.accept(event(200, whole)).await;
     assert!(matches!(refused, Err(QueueError::Full { .. })));
     for order in next(&queue, None, 100).await.orders {
         let finished = Settled::Finished;
@@ -235,6 +239,125 @@ async fn a_full_queue_refuses_and_history_is_bounded() {
         .accept(event(200, large))
         .await
         .expect("there is room");
+}
+
+/// An event of another account.
+fn of(account: u64, number: u8, bytes: usize) -> NewEvent {
+    let mut event = event(number, bytes);
+    event.function.account = AccountId(account);
+    event
+}
+
+/// Fills the share of an account, with events numbered up from a first one. Says how many it holds then.
+async fn fill(queue: &SqliteQueue, account: u64, first: u8, bytes: usize) -> u8 {
+    for number in 0..100 {
+        match queue.accept(of(account, first + number, bytes)).await {
+            Ok(()) => {}
+            Err(QueueError::Share { .. }) => return number,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("its share is never used up");
+}
+
+async fn is_over_its_share(queue: &SqliteQueue, account: u64, number: u8, bytes: usize) -> bool {
+    let accepted = queue.accept(of(account, number, bytes)).await;
+    matches!(accepted, Err(QueueError::Share { .. }))
+}
+
+#[tokio::test]
+async fn an_account_at_its_share_leaves_room_for_others_also_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let large = 50_000;
+    let held = fill(&queue, 1, 0, large).await;
+    assert_eq!(u64::from(held), BUDGET.bytes / 2 / (large as u64 + ROW));
+    // Each gets half of what is left, as long as there is something.
+    let others = [
+        fill(&queue, 2, 100, large).await,
+        fill(&queue, 3, 120, large).await,
+    ];
+    assert!(others[0] >= held / 2 && others[1] >= held / 4, "{others:?}");
+    drop(queue);
+    let queue = open(directory.path());
+    for (account, number) in [(1, 200), (2, 201), (3, 202)] {
+        assert!(is_over_its_share(&queue, account, number, large).await);
+    }
+    queue.accept(of(4, 203, large)).await.expect("accepted");
+    let bytes = queue.backlog().await.expect("read").bytes;
+    let events = u64::from(held + others[0] + others[1] + 1);
+    assert_eq!(bytes, events * (large as u64 + ROW));
+}
+
+#[tokio::test]
+async fn each_way_out_of_the_queue_frees_the_share_and_what_stays_holds_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let large = 50_000;
+    fill(&queue, 1, 0, large).await;
+    let orders = next(&queue, None, 100).await.orders;
+    let status = StatusCode::UserCodeException;
+    let target = || DeadLetter::Http {
+        url: "http://host/".into(),
+        kind: "queue".into(),
+    };
+    let (why, failures) = (String::new(), Failures::default());
+    let due = orders[0].due;
+    let stays = [
+        Settled::Again { due, failures },
+        Settled::Failed {
+            why: why.clone(),
+            to: None,
+        },
+        Settled::Failed {
+            why,
+            to: Some(target()),
+        },
+    ];
+    for (order, stays) in orders.iter().zip(stays) {
+        let settled = queue.settle(order.seq, status, stays, None);
+        settled.await.expect("settled");
+        assert!(is_over_its_share(&queue, 1, 200, large).await);
+    }
+    queue.replay(orders[1].seq).await.expect("replayed");
+    assert!(is_over_its_share(&queue, 1, 200, large).await);
+    for (number, (order, ends)) in orders[3..]
+        .iter()
+        .zip([Settled::Finished, Settled::Aborted, Settled::Delivered])
+        .enumerate()
+    {
+        let settled = queue.settle(order.seq, status, ends, None);
+        settled.await.expect("settled");
+        let number = 200 + number as u8;
+        queue.accept(of(1, number, large)).await.expect("accepted");
+        assert!(is_over_its_share(&queue, 1, 250, large).await);
+    }
+    // A letter that becomes an event was accepted before.
+    let mut letter = of(1, 210, large);
+    letter.source = Source::DeadLetter;
+    queue.accept(letter).await.expect("accepted");
+    queue.close(AccountId(1)).await.expect("closed");
+    while queue.purge_some(AccountId(1)).await.expect("purged") > 0 {}
+    let backlog = queue.backlog().await.expect("read");
+    assert_eq!((backlog.events, backlog.bytes), (0, 0));
+}
+
+#[tokio::test]
+async fn events_of_one_commit_are_held_to_the_share_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    let large = 50_000;
+    let events = (0..30).map(|number| of(1, number, large));
+    let others = (0..3).map(|number| of(2, 100 + number, large));
+    let answers = queue.accept_together(events.chain(others).collect());
+    let mut accepted = Vec::new();
+    for answer in answers {
+        accepted.push(answer.await.is_ok());
+    }
+    let share = BUDGET.bytes / 2 / (large as u64 + ROW);
+    let first = accepted[..30].iter().filter(|accepted| **accepted).count();
+    assert_eq!(first as u64, share);
+    assert_eq!(accepted[30..], [true; 3]);
 }
 
 /// As version 1 made it. Never edit: it stands for what is on users' disks.

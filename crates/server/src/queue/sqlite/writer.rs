@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::settle::{Batch, Changes};
-use super::{Budget, Counts, ROW, unavailable};
+use super::share::Deltas;
+use super::{Budget, Counts, Place, ROW, refusal, rule, unavailable};
 use crate::ailing::Ailing;
-use crate::queue::{Arrival, NewEvent, QueueClock, QueueError, Settled};
+use crate::queue::{Arrival, LaneKey, NewEvent, QueueClock, QueueError, Settled};
 use crate::usage::{Entry, GATHER, Gathered, Pending};
 
 /// Writes in one transaction.
@@ -32,7 +33,7 @@ pub(super) type Answer = oneshot::Sender<Result<(), QueueError>>;
 /// Something to be written.
 #[derive(Debug)]
 pub(super) enum Call {
-    Accept(NewEvent, Answer),
+    Accept(NewEvent, Place, Answer),
     Settle(u64, StatusCode, Settled, Option<Entry>, Answer),
     Replay(u64, Answer),
     /// An account of which nothing is taken any more.
@@ -60,7 +61,6 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) budget: Budget,
     pub(super) counts: Arc<Counts>,
-    pub(super) waiting_bytes: Arc<AtomicUsize>,
     pub(super) pending: Pending,
     pub(super) told: mpsc::UnboundedSender<Arrival>,
     pub(super) clock: QueueClock,
@@ -102,9 +102,7 @@ impl Writer {
                 first.join(&mut calls);
             }
             self.gather(inbox, &mut calls);
-            let waited: usize = calls.iter().map(Call::length).sum();
             self.commit(calls, quiet);
-            self.waiting_bytes.fetch_sub(waited, Ordering::Relaxed);
             self.clean_sometimes();
         }
     }
@@ -149,7 +147,7 @@ impl Writer {
                 }
                 self.lanes.extend(changes.lanes);
                 add(&self.counts.events, changes.events);
-                add(&self.counts.bytes, changes.bytes);
+                self.counts.bytes().apply(&changes.bytes);
                 self.history = self.history.saturating_add_signed(changes.history);
                 self.synced = synced;
                 if !metered.sums.is_empty() {
@@ -203,18 +201,20 @@ impl Writer {
             now,
             changes: Changes::default(),
         };
-        let used = self.counts.bytes.load(Ordering::Relaxed);
         let mut results = Vec::with_capacity(calls.len());
         for call in calls {
             let mut result = Ok(());
             match call {
-                Call::Accept(event, _) => {
-                    let used = used.saturating_add_signed(batch.changes.bytes);
-                    let budget = self.budget.bytes;
-                    if used + event.event.len() as u64 + ROW > budget {
-                        result = Err(QueueError::Full { used, budget });
-                    } else {
-                        batch.insert(event)?;
+                Call::Accept(event, ..) => {
+                    let (account, bytes) = (event.function.account, event.event.len() as u64 + ROW);
+                    let pending = &batch.changes.bytes;
+                    let checked = self
+                        .counts
+                        .bytes()
+                        .check(account, bytes, rule(event), pending);
+                    match checked {
+                        Ok(()) => batch.insert(event)?,
+                        Err(excess) => result = Err(refusal(excess, self.budget.bytes)),
                     }
                 }
                 Call::Settle(seq, status, settled, usage, _) => {
@@ -260,23 +260,24 @@ impl Writer {
         match self.clean(now, surplus.min(CLEAN_ROWS)) {
             Ok((removed, bytes)) => {
                 self.history = self.history.saturating_sub(removed);
-                add(&self.counts.bytes, -bytes);
+                self.counts.bytes().apply(&bytes);
             }
             Err(error) => warn!(%error, "old events cannot be removed"),
         }
     }
 
     /// How many events of history were removed, and the bytes of others, which had been given up long ago.
-    fn clean(&mut self, now: Time, surplus: u64) -> rusqlite::Result<(u64, i64)> {
+    fn clean(&mut self, now: Time, surplus: u64) -> rusqlite::Result<(u64, Deltas)> {
         let before = |span: Duration| now.0.saturating_sub(span.as_micros() as u64) as i64;
         let oldest = before(self.budget.history);
         let transaction = self.connection.transaction()?;
         let mut dead = transaction.prepare_cached(
             "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state = 2 AND ended < ? LIMIT ?)
-             RETURNING LENGTH(body)",
+             RETURNING (SELECT key FROM lane WHERE id = function), LENGTH(body)",
         )?;
         let lengths = dead.query_map(params![oldest, CLEAN_ROWS as i64], |row| {
-            row.get::<_, Option<i64>>(0)
+            let account = LaneKey::account(row.get::<_, Option<String>>(0)?.as_deref());
+            Ok((account, row.get::<_, Option<i64>>(1)?.unwrap_or(0)))
         })?;
         let lengths: Vec<_> = lengths.collect::<Result<_, _>>()?;
         drop(dead);
@@ -301,10 +302,11 @@ impl Writer {
         transaction.commit()?;
         self.connection
             .execute_batch("PRAGMA incremental_vacuum(1024)")?;
-        let bytes = lengths
-            .iter()
-            .map(|length| length.unwrap_or(0) + ROW as i64);
-        Ok((old + more, bytes.sum()))
+        let mut bytes = Deltas::default();
+        for (account, length) in lengths {
+            bytes.add(account, -(length + ROW as i64));
+        }
+        Ok((old + more, bytes))
     }
 }
 
@@ -315,36 +317,25 @@ impl Sent {
             Self::Together(together) => calls.extend(together),
         }
     }
-
-    /// Bytes of its events.
-    pub(super) fn length(&self) -> usize {
-        match self {
-            Self::One(call) => call.length(),
-            Self::Together(together) => together.iter().map(Call::length).sum(),
-        }
-    }
 }
 
 impl Call {
     fn answer(self, result: Result<(), QueueError>) {
-        let (Self::Accept(_, answer)
-        | Self::Settle(_, _, _, _, answer)
-        | Self::Replay(_, answer)
-        | Self::Close(_, answer)
-        | Self::Purge(_, _, answer)
-        | Self::Flush(answer)) = self
-        else {
-            return;
+        let answer = match self {
+            Self::Accept(_, place, answer) => {
+                // An account that is answered has its place again.
+                drop(place);
+                answer
+            }
+            Self::Settle(_, _, _, _, answer)
+            | Self::Replay(_, answer)
+            | Self::Close(_, answer)
+            | Self::Purge(_, _, answer)
+            | Self::Flush(answer) => answer,
+            Self::Meter => return,
         };
         // Whoever asked may have gone; it is written all the same.
         let _ = answer.send(result);
-    }
-
-    fn length(&self) -> usize {
-        match self {
-            Self::Accept(event, _) => event.event.len(),
-            _ => 0,
-        }
     }
 }
 

@@ -1,0 +1,238 @@
+//! Shares of accounts in a bounded store, by a dynamic threshold.
+//!
+//! An account may hold as much as it leaves free: alone half of the store, each of two a third, each of three a quarter. So one
+//! account can use much of an idle store, and there is room left for an account that comes later. Source: Choudhury and Hahne,
+//! "Dynamic queue length thresholds for shared-memory packet switches", 1998, with α = 1.
+//!
+//! Nothing is ever removed to make room: an account that holds more than its share, because others came, waits until it has
+//! drained.
+
+use std::collections::HashMap;
+
+use model::AccountId;
+
+/// The part of the store, in sixteenths, up to which the dead letters of an account are accepted.
+///
+/// A letter to a function becomes an event of that function before it is removed. If letters were held to the share, those of an
+/// account whose share is full of letters would wait forever. They are held to a bound all the same, slightly above the largest
+/// share, because a letter is larger than its event.
+const LETTERS: u64 = 9;
+
+/// Why there is no room for an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// The store is full.
+    Store {
+        /// Bytes in use.
+        used: u64,
+    },
+    /// The account's share is used up.
+    Share {
+        /// Bytes of the account.
+        held: u64,
+    },
+}
+
+/// What an event is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The share of its account.
+    Share,
+    /// The bound of dead letters, which were accepted before.
+    Letter,
+}
+
+/// Use of a store by account, in bytes.
+#[derive(Debug)]
+pub(super) struct Shares {
+    budget: u64,
+    total: u64,
+    accounts: HashMap<AccountId, u64>,
+}
+
+impl Shares {
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            total: 0,
+            accounts: HashMap::new(),
+        }
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Checks whether an account may add bytes.
+    ///
+    /// # Errors
+    /// Says which bound would be exceeded.
+    pub(super) fn check(
+        &self,
+        account: AccountId,
+        added: u64,
+        rule: Rule,
+        pending: &Deltas,
+    ) -> Result<(), Excess> {
+        let held = self.accounts.get(&account).copied().unwrap_or(0);
+        let held = held.saturating_add_signed(pending.of(account));
+        let total = self.total.saturating_add_signed(pending.total);
+        check(self.budget, total, held, added, rule)
+    }
+
+    pub(super) fn change(&mut self, account: AccountId, by: i64) {
+        self.total = self.total.saturating_add_signed(by);
+        let held = self.accounts.entry(account).or_insert(0);
+        *held = held.saturating_add_signed(by);
+        if *held == 0 {
+            self.accounts.remove(&account);
+        }
+    }
+
+    pub(super) fn apply(&mut self, deltas: &Deltas) {
+        for (account, by) in &deltas.accounts {
+            self.change(*account, *by);
+        }
+    }
+}
+
+/// Changes of use that are not committed yet.
+#[derive(Debug, Default)]
+pub(super) struct Deltas {
+    total: i64,
+    accounts: HashMap<AccountId, i64>,
+}
+
+impl Deltas {
+    pub(super) fn add(&mut self, account: AccountId, by: i64) {
+        self.total += by;
+        *self.accounts.entry(account).or_insert(0) += by;
+    }
+
+    fn of(&self, account: AccountId) -> i64 {
+        self.accounts.get(&account).copied().unwrap_or(0)
+    }
+}
+
+fn check(budget: u64, total: u64, held: u64, added: u64, rule: Rule) -> Result<(), Excess> {
+    let Some(free) = budget.checked_sub(total.saturating_add(added)) else {
+        return Err(Excess::Store { used: total });
+    };
+    let after = held.saturating_add(added);
+    let within = match rule {
+        // The first event of an account is refused by a full store alone, also where the store is small.
+        Rule::Share => held == 0 || after <= free,
+        Rule::Letter => after <= budget / 16 * LETTERS,
+    };
+    match within {
+        true => Ok(()),
+        false => Err(Excess::Share { held }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: u64 = 1 << 30;
+    /// The largest event.
+    const LARGEST: u64 = 128 << 10;
+
+    /// What an account comes to that adds as long as it may.
+    fn greedy(shares: &mut Shares, account: u64, added: u64) -> u64 {
+        let (account, before) = (AccountId(account), shares.total);
+        while shares
+            .check(account, added, Rule::Share, &Deltas::default())
+            .is_ok()
+        {
+            shares.change(account, added as i64);
+        }
+        shares.total - before
+    }
+
+    #[test]
+    fn one_account_gets_half_and_accounts_in_turn_get_equal_shares() {
+        let mut shares = Shares::new(BUDGET);
+        assert_eq!(greedy(&mut shares, 1, LARGEST), BUDGET / 2);
+        for accounts in 2..10 {
+            let mut shares = Shares::new(BUDGET);
+            let mut open: Vec<u64> = (0..accounts).collect();
+            while !open.is_empty() {
+                open.retain(|account| {
+                    let account = AccountId(*account);
+                    let fits = shares.check(account, LARGEST, Rule::Share, &Deltas::default());
+                    if fits.is_ok() {
+                        shares.change(account, LARGEST as i64);
+                    }
+                    fits.is_ok()
+                });
+            }
+            let fair = BUDGET / (accounts + 1);
+            for held in shares.accounts.values() {
+                assert!(held.abs_diff(fair) <= LARGEST, "{held} of {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn letters_go_on_over_the_share_up_to_a_bound() {
+        let mut shares = Shares::new(BUDGET);
+        greedy(&mut shares, 1, LARGEST);
+        let none = Deltas::default();
+        let account = AccountId(1);
+        assert_eq!(
+            shares.check(account, LARGEST, Rule::Share, &none),
+            Err(Excess::Share { held: BUDGET / 2 })
+        );
+        assert_eq!(shares.check(account, LARGEST, Rule::Letter, &none), Ok(()));
+        let over = BUDGET / 16 + 1;
+        assert!(shares.check(account, over, Rule::Letter, &none).is_err());
+    }
+
+    #[test]
+    fn random_accounts_never_exceed_the_store_and_newcomers_find_room() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        for _ in 0..30 {
+            let accounts = 1 + random(8);
+            let mut shares = Shares::new(BUDGET);
+            let mut held: Vec<(AccountId, u64)> = Vec::new();
+            for _ in 0..30_000 {
+                let account = AccountId(random(accounts));
+                let added = 256 + random(LARGEST - 255);
+                // Changes that wait for a commit count as if they were committed.
+                let mut pending = Deltas::default();
+                match random(10) {
+                    0 if !held.is_empty() => {
+                        let gone = held.swap_remove(random(held.len() as u64) as usize);
+                        pending.add(gone.0, -(gone.1 as i64));
+                    }
+                    _ if shares.check(account, added, Rule::Share, &pending).is_ok() => {
+                        pending.add(account, added as i64);
+                        held.push((account, added));
+                    }
+                    _ => {}
+                }
+                let newcomer = AccountId(1000);
+                assert_eq!(
+                    shares.check(newcomer, LARGEST, Rule::Share, &pending),
+                    Ok(())
+                );
+                shares.apply(&pending);
+                assert!(shares.total <= BUDGET);
+            }
+            let sum: u64 = held.iter().map(|(_, bytes)| bytes).sum();
+            assert_eq!(shares.total, sum);
+            assert_eq!(shares.accounts.values().sum::<u64>(), sum);
+            for (account, bytes) in held {
+                shares.change(account, -(bytes as i64));
+            }
+            assert!(shares.total == 0 && shares.accounts.is_empty());
+        }
+    }
+}
