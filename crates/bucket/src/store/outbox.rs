@@ -1,5 +1,7 @@
 //! Notices of changes, kept until their receiver has them.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::params;
 
 use tokio::sync::watch;
@@ -53,12 +55,24 @@ impl Outbox {
     /// # Errors
     /// The index cannot be written; they will be given again.
     pub async fn done(&self, up_to: u64) -> Result<(), StoreError> {
+        self.forget(vec![0..=up_to]).await
+    }
+
+    /// Forgets the notices in ranges of numbers, ends included: their receivers have them.
+    ///
+    /// # Errors
+    /// The index cannot be written; they will be given again.
+    pub async fn forget(&self, ranges: Vec<RangeInclusive<u64>>) -> Result<(), StoreError> {
         self.store
             .write_less(move |txn| {
-                let gone = txn
+                let mut delete = txn
                     .sql
-                    .prepare_cached("DELETE FROM outbox WHERE number <= ?")?
-                    .execute([up_to as i64])?;
+                    .prepare_cached("DELETE FROM outbox WHERE number BETWEEN ? AND ?")?;
+                let mut gone = 0;
+                for range in &ranges {
+                    gone += delete.execute(params![*range.start() as i64, *range.end() as i64])?;
+                }
+                drop(delete);
                 txn.noticed(-(gone as i64));
                 Ok(())
             })

@@ -4,20 +4,24 @@
 //! queue, and has them forgotten once they are on stable storage there. A notice goes under the id that its event was given with
 //! the change; what a crash leaves unsaid is handed over again, and the queue knows it. So neither is without the other, and none
 //! is there twice. While the queue takes no more, notices stay where they are.
+//!
+//! Where the queue has no more room for one account alone, the notices of this account stay in the outbox, in their order, and
+//! those of others pass them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::ready;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bucket::store::Outbox;
 use bucket::{Change, Listeners, Notice, StoreError};
-use model::{FunctionKey, Qualifier, RequestId};
+use model::{AccountId, FunctionKey, Qualifier, RequestId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::ObjectTriggers;
 use crate::clock;
@@ -101,6 +105,8 @@ impl Relay {
             ingest,
             metrics,
             reached: 0,
+            delivered: Vec::new(),
+            parked: Parked::default(),
             held_up: false,
         };
         let task = tokio::spawn(carrier.run(stopped));
@@ -122,45 +128,125 @@ struct Carrier {
     changes: Outbox,
     ingest: Ingest,
     metrics: Arc<Metrics>,
-    /// The number of the last notice that is in the queue.
+    /// The number of the last notice that was looked at.
     reached: u64,
+    /// Numbers of notices that are in the queue and not forgotten yet.
+    delivered: Vec<RangeInclusive<u64>>,
+    parked: Parked,
     /// Whether the last try failed.
     held_up: bool,
 }
 
+/// Numbers of notices whose account has no room in the queue.
+#[derive(Debug, Default)]
+struct Parked {
+    accounts: BTreeMap<AccountId, BTreeSet<u64>>,
+}
+
+impl Parked {
+    /// Says whether it is the only one of its account.
+    fn insert(&mut self, account: AccountId, number: u64) -> bool {
+        let numbers = self.accounts.entry(account).or_default();
+        numbers.insert(number) && numbers.len() == 1
+    }
+
+    fn len(&self) -> usize {
+        self.accounts.values().map(BTreeSet::len).sum()
+    }
+
+    fn has(&self, account: AccountId, number: u64) -> bool {
+        let numbers = self.accounts.get(&account);
+        numbers.is_some_and(|numbers| numbers.contains(&number))
+    }
+
+    /// Whether a notice has to wait behind an earlier one of its account.
+    fn is_behind(&self, account: AccountId, number: u64) -> bool {
+        let numbers = self.accounts.get(&account);
+        numbers
+            .and_then(BTreeSet::first)
+            .is_some_and(|first| *first < number)
+    }
+
+    fn remove(&mut self, account: AccountId, number: u64) {
+        if let Some(numbers) = self.accounts.get_mut(&account) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.accounts.remove(&account);
+            }
+        }
+    }
+
+    /// The first notice of each account.
+    fn firsts(&self) -> Vec<(AccountId, u64)> {
+        let firsts = self.accounts.iter();
+        firsts
+            .filter_map(|(account, numbers)| Some((*account, *numbers.first()?)))
+            .collect()
+    }
+}
+
+/// Adds a number to ranges.
+fn add(ranges: &mut Vec<RangeInclusive<u64>>, number: u64) {
+    match ranges.last_mut() {
+        Some(last) if last.end() + 1 == number => *last = *last.start()..=number,
+        _ => ranges.push(number..=number),
+    }
+}
+
+/// What became of a notice.
+enum Step<F> {
+    /// It is on its way into the queue.
+    Sent(F),
+    /// It is there, or is left out.
+    Done,
+    Parked,
+}
+
 impl Carrier {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
-        let mut forgotten = 0;
+        let mut retry_at = Instant::now();
         loop {
             let reached = self.reached;
+            let delivered = std::mem::take(&mut self.delivered);
+            let parked = !self.parked.accounts.is_empty();
+            let within = parked.then(|| retry_at.saturating_duration_since(Instant::now()));
             // What is in the queue is forgotten while the next ones are waited for.
             let forget = async {
-                let forgot = match reached > forgotten {
-                    true => self.outbox.done(reached).await,
-                    false => Ok(()),
+                let forgot = match delivered.is_empty() {
+                    false => self.outbox.forget(delivered.clone()).await,
+                    true => Ok(()),
                 };
                 self.metrics.notices(self.outbox.len());
                 forgot
             };
-            let fetch = next(&self.outbox, &mut self.changes, reached);
+            let fetch = next(&self.outbox, &mut self.changes, reached, within);
             let both = async { tokio::join!(forget, fetch) };
             let (forgot, batch) = tokio::select! {
                 both = both => both,
-                _ = &mut stopped => break,
-            };
-            match &forgot {
-                Ok(()) => forgotten = reached,
-                Err(error) => {
-                    warn!(%error, "buckets' events that are in the queue cannot be forgotten; it is tried again");
+                _ = &mut stopped => {
+                    self.delivered = delivered;
+                    break;
                 }
+            };
+            if let Err(error) = &forgot {
+                warn!(%error, "buckets' events that are in the queue cannot be forgotten; it is tried again");
+                self.delivered = delivered;
             }
-            let whole = match batch {
+            let mut whole = match batch {
                 Ok(batch) => self.hand_over(batch).await,
                 Err(error) => {
                     self.held_up(&error);
                     false
                 }
             };
+            if whole && !self.parked.accounts.is_empty() && retry_at <= Instant::now() {
+                let before = self.parked.len();
+                whole = self.retry_parked().await;
+                // What has begun to go on does not rest in between.
+                if self.parked.len() == before {
+                    retry_at = Instant::now() + PAUSE;
+                }
+            }
             if !whole || forgot.is_err() {
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
@@ -168,11 +254,36 @@ impl Carrier {
                 }
             }
         }
-        if self.reached > forgotten
-            && let Err(error) = self.outbox.done(self.reached).await
+        if !self.delivered.is_empty()
+            && let Err(error) = self.outbox.forget(self.delivered).await
         {
             warn!(%error, "buckets' events are handed over again at the next start, and known to the queue");
         }
+    }
+
+    /// Hands parked notices over, the first ones of each account. Says whether the queue goes on.
+    async fn retry_parked(&mut self) -> bool {
+        for (account, first) in self.parked.firsts() {
+            let batch = match self.outbox.next(first.saturating_sub(1), BATCH).await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.held_up(&error);
+                    return false;
+                }
+            };
+            // It is gone with its bucket.
+            if batch.first().is_none_or(|(number, _)| *number != first) {
+                self.parked.remove(account, first);
+            }
+            let own = batch
+                .into_iter()
+                .filter(|(number, _)| self.parked.has(account, *number));
+            let own = own.collect();
+            if !self.hand_over(own).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Hands notices over until the queue takes no more. They are sent one after another, and waited for together.
@@ -189,10 +300,15 @@ impl Carrier {
                         notice = id,
                         error, "a bucket's event cannot be read, and is left out"
                     );
-                    sent.push((number, None));
+                    sent.push((number, None, Step::Done));
                     continue;
                 }
             };
+            let account = event.function.account;
+            if self.parked.is_behind(account, number) {
+                sent.push((number, Some(account), self.park(account, number)));
+                continue;
+            }
             let mut accepted = Box::pin(ingest.accept_done(event));
             // A full queue says so at once, and then no later one may go before.
             let at_once = tokio::select! {
@@ -200,29 +316,48 @@ impl Carrier {
                 result = &mut accepted => Some(result),
                 () = ready(()) => None,
             };
-            match at_once {
+            let step = match at_once {
+                Some(Err(IngestError::Queue(error))) if error.is_of_one_account() => {
+                    self.park(account, number)
+                }
                 Some(Err(IngestError::Queue(error))) => {
                     refused = Some(error);
                     break;
                 }
                 Some(Err(error)) => {
                     warn!(notice = id, %error, "a bucket's event is left out");
-                    sent.push((number, None));
+                    Step::Done
                 }
-                Some(Ok(())) => sent.push((number, None)),
-                None => sent.push((number, Some(accepted))),
-            }
-        }
-        for (number, accepted) in sent {
-            let result = match accepted {
-                Some(accepted) => accepted.await,
-                None => Ok(()),
+                Some(Ok(())) => Step::Done,
+                None => Step::Sent(accepted),
             };
-            if let Err(error) = result {
-                self.held_up(&error);
-                return false;
+            sent.push((number, Some(account), step));
+        }
+        for (number, account, step) in sent {
+            let result = match step {
+                Step::Sent(accepted) => accepted.await,
+                Step::Done => Ok(()),
+                Step::Parked => {
+                    self.reached = self.reached.max(number);
+                    continue;
+                }
+            };
+            match (result, account) {
+                (Ok(()), account) => {
+                    if let Some(account) = account {
+                        self.parked.remove(account, number);
+                    }
+                    add(&mut self.delivered, number);
+                }
+                (Err(IngestError::Queue(error)), Some(account)) if error.is_of_one_account() => {
+                    self.parked.insert(account, number);
+                }
+                (Err(error), _) => {
+                    self.held_up(&error);
+                    return false;
+                }
             }
-            self.reached = number;
+            self.reached = self.reached.max(number);
         }
         if let Some(error) = refused {
             self.held_up(&error);
@@ -233,6 +368,13 @@ impl Carrier {
         }
         true
     }
+    /// Leaves a notice in the outbox until the queue has room for its account.
+    fn park<F>(&mut self, account: AccountId, number: u64) -> Step<F> {
+        if self.parked.insert(account, number) {
+            debug!(%account, "events of an account's buckets wait until the queue has room for it");
+        }
+        Step::Parked
+    }
 
     fn held_up(&mut self, error: &dyn Display) {
         if !std::mem::replace(&mut self.held_up, true) {
@@ -241,18 +383,27 @@ impl Carrier {
     }
 }
 
-/// The next notices, once there are some.
+/// The next notices, once there are some. None where none came within a time.
 async fn next(
     outbox: &Outbox,
     changes: &mut Outbox,
     after: u64,
+    within: Option<Duration>,
 ) -> Result<Vec<(u64, Notice)>, StoreError> {
     loop {
         let batch = outbox.next(after, BATCH).await?;
         if !batch.is_empty() {
             return Ok(batch);
         }
-        changes.changed().await;
+        match within {
+            None => changes.changed().await,
+            Some(within) => {
+                let came = tokio::time::timeout(within, changes.changed()).await;
+                if came.is_err() {
+                    return Ok(batch);
+                }
+            }
+        }
     }
 }
 
@@ -299,5 +450,31 @@ mod tests {
             ..written
         };
         assert!(event(nameless).is_err() && event(lost).is_err());
+    }
+    #[test]
+    fn a_parked_account_holds_its_own_notices_in_order_and_no_others() {
+        let (one, other) = (AccountId(1), AccountId(2));
+        let mut parked = Parked::default();
+        assert!(parked.insert(one, 5));
+        assert!(!parked.is_behind(one, 5), "the first is tried again");
+        assert!(parked.is_behind(one, 6) && !parked.is_behind(other, 6));
+        assert!(!parked.insert(one, 6) && parked.insert(other, 8));
+        assert!(!parked.insert(one, 6), "a second time it is the same");
+        assert_eq!(parked.firsts(), [(one, 5), (other, 8)]);
+        parked.remove(one, 5);
+        assert!(parked.has(one, 6) && !parked.has(other, 6) && parked.len() == 2);
+        assert!(!parked.is_behind(one, 6));
+        parked.remove(one, 6);
+        parked.remove(one, 7);
+        assert_eq!(parked.firsts(), [(other, 8)]);
+    }
+
+    #[test]
+    fn what_was_handed_over_leaves_out_what_is_parked() {
+        let mut ranges = Vec::new();
+        for number in [1, 2, 3, 5, 6, 9] {
+            add(&mut ranges, number);
+        }
+        assert_eq!(ranges, [1..=3, 5..=6, 9..=9]);
     }
 }
