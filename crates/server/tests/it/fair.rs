@@ -86,3 +86,41 @@ fn quotas_are_no_more_than_the_node_has() {
     // What is not reserved is a tenth of it, as it is of SCF's.
     assert!(!total(1025) && !total(101) && total(102) && total(1024));
 }
+
+#[test]
+fn events_of_one_account_leave_room_in_the_queue_for_events_and_timers_of_another() {
+    let server = Server::flags(VIRGA, &["--event-store-mb", "1"]);
+    let operator = server.client();
+    let [greedy, other] = ["greedy", "other"].map(|name| account(&operator, name));
+    for client in [&greedy, &other] {
+        client.create("fun", SLEEPS, json!({}));
+    }
+    let stop = json!({"FunctionName": "fun", "ReservedConcurrencyMem": 0});
+    greedy.ok("PutReservedConcurrencyConfig", &stop);
+    let event = |size: usize| {
+        let event = json!({"x": "y".repeat(size)}).to_string();
+        json!({"FunctionName": "fun", "InvocationType": "Event", "ClientContext": event})
+    };
+    for size in [100_000, 1000, 10] {
+        while greedy.code("Invoke", &event(size)).is_empty() {}
+    }
+    let refused = greedy.call("Invoke", &event(10)).expect_err("refused");
+    assert_eq!(refused.code, "RequestLimitExceeded");
+    assert!(refused.message.contains("share"), "{refused:?}");
+    for client in [&greedy, &other] {
+        let timer = json!({"FunctionName": "fun", "TriggerName": "tick", "Type": "timer",
+            "TriggerDesc": "* * * * * * *", "Enable": "OPEN"});
+        client.ok("CreateTrigger", &timer);
+    }
+    let delivered = || {
+        operator
+            .metric("virga_events_delivered_total")
+            .unwrap_or(0.0)
+    };
+    let before = delivered();
+    other.ok("Invoke", &event(100_000));
+    // The timer of the one is refused all the while.
+    eventually("the event has run, and the timer goes on", || {
+        delivered() > before + 4.0
+    });
+}

@@ -167,13 +167,16 @@ impl Parked {
             .is_some_and(|first| *first < number)
     }
 
-    fn remove(&mut self, account: AccountId, number: u64) {
-        if let Some(numbers) = self.accounts.get_mut(&account) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
-                self.accounts.remove(&account);
-            }
+    /// Says whether it was parked.
+    fn remove(&mut self, account: AccountId, number: u64) -> bool {
+        let Some(numbers) = self.accounts.get_mut(&account) else {
+            return false;
+        };
+        let was = numbers.remove(&number);
+        if numbers.is_empty() {
+            self.accounts.remove(&account);
         }
+        was
     }
 
     /// The first notice of each account.
@@ -195,8 +198,8 @@ fn add(ranges: &mut Vec<RangeInclusive<u64>>, number: u64) {
 
 /// What became of a notice.
 enum Step<F> {
-    /// It is on its way into the queue.
-    Sent(F),
+    /// It is on its way into the queue. Whether it was parked before.
+    Sent(F, bool),
     /// It is there, or is left out.
     Done,
     Parked,
@@ -329,14 +332,23 @@ impl Carrier {
                     Step::Done
                 }
                 Some(Ok(())) => Step::Done,
-                None => Step::Sent(accepted),
+                // Those behind it may be sent, too.
+                None => Step::Sent(accepted, self.parked.remove(account, number)),
             };
             sent.push((number, Some(account), step));
         }
+        let mut failed = None;
         for (number, account, step) in sent {
-            let result = match step {
-                Step::Sent(accepted) => accepted.await,
-                Step::Done => Ok(()),
+            if failed.is_some() {
+                // It is tried again: the queue knows those that it has.
+                if let (Step::Sent(_, true), Some(account)) = (step, account) {
+                    self.parked.insert(account, number);
+                }
+                continue;
+            }
+            let (result, was_parked) = match step {
+                Step::Sent(accepted, was_parked) => (accepted.await, was_parked),
+                Step::Done => (Ok(()), false),
                 Step::Parked => {
                     self.reached = self.reached.max(number);
                     continue;
@@ -344,20 +356,25 @@ impl Carrier {
             };
             match (result, account) {
                 (Ok(()), account) => {
-                    if let Some(account) = account {
-                        self.parked.remove(account, number);
-                    }
+                    account.map(|account| self.parked.remove(account, number));
                     add(&mut self.delivered, number);
                 }
                 (Err(IngestError::Queue(error)), Some(account)) if error.is_of_one_account() => {
                     self.parked.insert(account, number);
                 }
-                (Err(error), _) => {
-                    self.held_up(&error);
-                    return false;
+                (Err(error), account) => {
+                    if let Some(account) = account.filter(|_| was_parked) {
+                        self.parked.insert(account, number);
+                    }
+                    failed = Some(error);
+                    continue;
                 }
             }
             self.reached = self.reached.max(number);
+        }
+        if let Some(error) = failed {
+            self.held_up(&error);
+            return false;
         }
         if let Some(error) = refused {
             self.held_up(&error);
@@ -461,7 +478,7 @@ mod tests {
         assert!(!parked.insert(one, 6) && parked.insert(other, 8));
         assert!(!parked.insert(one, 6), "a second time it is the same");
         assert_eq!(parked.firsts(), [(one, 5), (other, 8)]);
-        parked.remove(one, 5);
+        assert!(parked.remove(one, 5) && !parked.remove(one, 5));
         assert!(parked.has(one, 6) && !parked.has(other, 6) && parked.len() == 2);
         assert!(!parked.is_behind(one, 6));
         parked.remove(one, 6);
