@@ -461,7 +461,7 @@ const OPTIONS: &[Opt] = &[
         "log_store_mb",
         "MB",
         "1024",
-        "Largest size of the kept invocation logs; the oldest go first",
+        "Largest size of the kept invocation logs; beyond it the account that holds most loses its oldest",
     ),
     opt(
         "log",

@@ -1,7 +1,9 @@
-//! Finished invocations on disk, to search in: SQLite, one row each, the oldest removed first.
+//! Finished invocations on disk, to search in: SQLite, one row each, the oldest of the account that holds most removed first.
 //!
 //! Request ids are UUIDs of version 7, so they sort by arrival: one key serves "the latest of this function",
 //! "between these times" and "this request" alike, and rows are appended rather than scattered.
+
+mod evict;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,9 +14,9 @@ use std::time::{Duration, Instant};
 use model::{AccountId, FunctionKey, FunctionName, Namespace, RequestId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use thiserror::Error;
-use tracing::{info, warn};
 
 use super::{Record, log_text};
+use evict::{ACCOUNT_BYTES, RECOUNT, disk_bytes};
 
 /// A fault of the log store.
 #[derive(Debug, Error)]
@@ -143,7 +145,6 @@ const SCHEMA: &str = "
         memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL, retry INTEGER NOT NULL,
         PRIMARY KEY (function, request, retry)
     ) WITHOUT ROWID;
-    PRAGMA user_version = 2;
 ";
 
 /// Before, a request was kept once, however often it was tried.
@@ -170,7 +171,15 @@ impl Store {
             transaction.execute_batch(FROM_VERSION_1)?;
             transaction.commit()?;
         }
+        // Else a row that replaces another would not run the trigger that counts the other's bytes off.
+        connection.pragma_update(None, "recursive_triggers", true)?;
         connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(ACCOUNT_BYTES)?;
+        if version < 3 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(RECOUNT)?;
+            transaction.commit()?;
+        }
         let reader = Connection::open(path)?;
         reader.busy_timeout(Duration::from_secs(5))?;
         let writer = Writer {
@@ -242,6 +251,10 @@ impl Store {
         if removed > 0 {
             return Ok(removed as u64);
         }
+        writer.connection.execute(
+            "DELETE FROM account_bytes WHERE account = ?",
+            [account.0 as i64],
+        )?;
         let gone = writer
             .connection
             .execute("DELETE FROM function WHERE account = ?", [account.0 as i64])?;
@@ -327,6 +340,10 @@ impl Writer {
             let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
+            // Of each account first a row, since a record that replaces another one of the batch subtracts from it.
+            let mut count =
+                transaction.prepare_cached("INSERT OR IGNORE INTO account_bytes VALUES (?, 0)")?;
+            let mut added: HashMap<AccountId, u64> = HashMap::new();
             let mut known: HashMap<&FunctionKey, i64> = HashMap::new();
             let kept = batch.iter();
             for record in kept.filter(|record| !self.closed.contains(&record.function.account)) {
@@ -335,6 +352,16 @@ impl Writer {
                     Entry::Vacant(new) => *new.insert(function_id(&transaction, &record.function)?),
                 };
                 let answer = &record.answer[..record.answer.len().min(ANSWER_KEPT)];
+                let answer = String::from_utf8_lossy(answer);
+                let log = log_text(record);
+                let bytes = disk_bytes(&log, &answer);
+                match added.entry(record.function.account) {
+                    Entry::Occupied(mut added) => *added.get_mut() += bytes,
+                    Entry::Vacant(new) => {
+                        count.execute([record.function.account.0 as i64])?;
+                        new.insert(bytes);
+                    }
+                }
                 insert.execute(params![
                     function,
                     record.request.as_bytes(),
@@ -344,89 +371,18 @@ impl Writer {
                     record.usage.duration_us as i64,
                     record.billed_ms() as i64,
                     record.usage.memory_peak as i64,
-                    String::from_utf8_lossy(answer),
-                    log_text(record),
+                    answer,
+                    log,
                     record.retry,
                 ])?;
             }
+            let mut add = transaction
+                .prepare_cached("UPDATE account_bytes SET bytes = bytes + ? WHERE account = ?")?;
+            for (account, bytes) in added {
+                add.execute(params![bytes as i64, account.0 as i64])?;
+            }
         }
         Ok(transaction.commit()?)
-    }
-
-    fn clean(&mut self) -> Result<(), StoreError> {
-        let due = self
-            .cleaned
-            .is_none_or(|cleaned| cleaned.elapsed() >= CLEAN_EVERY);
-        if due {
-            self.cleaned = Some(Instant::now());
-            let oldest = crate::clock::now_ms() - self.settings.retention.as_millis() as i64;
-            let removed = self.remove_before(&first_id(oldest))?;
-            if removed > 0 {
-                info!(removed, "removed log records past their retention");
-            }
-        }
-        self.shrink()
-    }
-
-    /// Removes all whose request id is smaller.
-    fn remove_before(&self, id: &[u8; 16]) -> Result<usize, StoreError> {
-        // Per function, because the key starts with it.
-        let mut remove = self.connection.prepare_cached(
-            "DELETE FROM invocation WHERE (function, request, retry) IN (
-                 SELECT i.function, i.request, i.retry
-                 FROM function f JOIN invocation i ON i.function = f.id AND i.request < ? LIMIT ?)",
-        )?;
-        let mut removed = 0;
-        loop {
-            let now = remove.execute(params![id, REMOVED_AT_ONCE])?;
-            removed += now;
-            if now < REMOVED_AT_ONCE as usize {
-                return Ok(removed);
-            }
-        }
-    }
-
-    /// While more is kept than the bound allows, removes the older half; then gives back what the file has too much.
-    fn shrink(&self) -> Result<(), StoreError> {
-        let bound = self.settings.max_bytes / self.number("page_size")?.max(1);
-        loop {
-            let used = self.number("page_count")? - self.number("freelist_count")?;
-            if used <= bound {
-                break;
-            }
-            // By rows, not by time: a clock that was once years ahead or behind must not decide how much is left.
-            let next = self.connection.query_row(
-                "SELECT request FROM invocation ORDER BY request
-                 LIMIT 1 OFFSET (SELECT (COUNT(*) + 1) / 2 FROM invocation)",
-                [],
-                |row| row.get::<_, [u8; 16]>(0),
-            );
-            let removed = self.remove_before(&next.optional()?.unwrap_or([0xff; 16]))?;
-            if removed == 0 {
-                break;
-            }
-            warn!(
-                removed,
-                "the log store is over its size (log_store_mb); the oldest records are removed"
-            );
-        }
-        let mut pages = self.number("page_count")?;
-        while pages > bound {
-            self.connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
-            let left = self.number("page_count")?;
-            if left == pages {
-                break;
-            }
-            pages = left;
-        }
-        Ok(())
-    }
-
-    fn number(&self, pragma: &str) -> Result<u64, rusqlite::Error> {
-        self.connection
-            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
-            .map(|number| number as u64)
     }
 }
 
@@ -533,7 +489,7 @@ mod tests {
     ";
 
     #[test]
-    fn a_store_over_its_size_keeps_the_younger_half_whatever_the_clock_did() {
+    fn a_store_over_its_size_keeps_the_youngest_whatever_the_clock_did() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs.sqlite");
         let settings = Settings {
@@ -613,5 +569,58 @@ mod tests {
             assert_eq!((found.total, found.rows[0].log.as_str()), (1, "four"));
             assert_eq!(found.rows[0].retry, 0);
         }
+    }
+
+    /// As version 2 made it, with rows of two accounts. Never edit, either.
+    const V2: &str = "
+        CREATE TABLE function (
+            id INTEGER PRIMARY KEY, account INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+            UNIQUE (account, namespace, name)
+        );
+        CREATE TABLE invocation (
+            function INTEGER NOT NULL, request BLOB NOT NULL, started INTEGER NOT NULL, version TEXT NOT NULL,
+            status INTEGER NOT NULL, duration_us INTEGER NOT NULL, billed_ms INTEGER NOT NULL,
+            memory_peak INTEGER NOT NULL, answer TEXT NOT NULL, log TEXT NOT NULL, retry INTEGER NOT NULL,
+            PRIMARY KEY (function, request, retry)
+        ) WITHOUT ROWID;
+        INSERT INTO function VALUES (1, 7, 'default', 'a'), (2, 7, 'default', 'b'), (3, 8, 'default', 'a');
+        INSERT INTO invocation VALUES
+            (1, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '3', 'four', 0),
+            (1, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '3', 'four', 1),
+            (2, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '', 'é', 0),
+            (3, zeroblob(16), 5, '$LATEST', 200, 1000, 1, 2, '3', hex(zeroblob(2500)), 0);
+        PRAGMA user_version = 2;
+    ";
+
+    #[test]
+    fn a_store_of_version_2_has_its_bytes_counted_also_after_a_downgrade() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("logs.sqlite");
+        let old = Connection::open(&path).expect("a file");
+        old.execute_batch(V2).expect("made");
+        let settings = Settings {
+            retention: Duration::from_secs(1),
+            max_bytes: 1 << 20,
+        };
+        let counted = || {
+            let store = Store::open(&path, settings).expect("a store");
+            let writer = store.writer();
+            let bytes = |account: i64| -> i64 {
+                let query = "SELECT bytes FROM account_bytes WHERE account = ?";
+                let bytes = writer
+                    .connection
+                    .query_row(query, [account], |row| row.get(0));
+                bytes.expect("counted")
+            };
+            (bytes(7), bytes(8))
+        };
+        let long = 1002 + 4096;
+        assert_eq!(counted(), (3 * 64 + 12, long));
+        old.execute_batch(
+            "INSERT INTO invocation VALUES (3, zeroblob(16), 5, '$LATEST', 200, 1, 1, 2, '', 'six', 1);
+             PRAGMA user_version = 2;",
+        )
+        .expect("written by version 2");
+        assert_eq!(counted(), (3 * 64 + 12, long + 64 + 3));
     }
 }

@@ -1,0 +1,224 @@
+//! Eviction from the log store, fair between accounts: the account that holds most loses its oldest records first.
+//!
+//! The bytes of each account are in the table `account_bytes`. A batch adds to it, a trigger subtracts what is deleted,
+//! both in the transaction of the rows themselves.
+
+use std::time::Instant;
+
+use rusqlite::{Connection, params};
+use tracing::{info, warn};
+
+use super::{CLEAN_EVERY, PAGES_AT_ONCE, REMOVED_AT_ONCE, StoreError, Writer, first_id};
+
+/// Bytes of a row beside its log and its answer.
+const ROW_BYTES: usize = 64;
+
+/// The size of a row as SQL, with a prefix for its columns.
+macro_rules! size {
+    ($row:literal) => {
+        concat!(
+            "(octet_length(",
+            $row,
+            "log) + octet_length(",
+            $row,
+            "answer) + 64)"
+        )
+    };
+}
+
+/// What [`disk_bytes`] says, as SQL.
+macro_rules! disk_bytes {
+    ($row:literal) => {
+        concat!(
+            "(min(",
+            size!($row),
+            ", 1002) + (max(",
+            size!($row),
+            " - 1002, 0) + 4091) / 4092 * 4096)"
+        )
+    };
+}
+
+/// Bytes that a row takes on disk, roughly. SQLite keeps up to 1,002 bytes of it among others and the rest in pages of
+/// its own, so a row of 1,100 bytes takes more than four of 1,000: counted by its length, it would be four times its share.
+/// Source: "Database File Format", 1.6, for pages of 4,096 bytes.
+pub(super) fn disk_bytes(log: &str, answer: &str) -> u64 {
+    let size = log.len() + answer.len() + ROW_BYTES;
+    (size.min(1002) + size.saturating_sub(1002).div_ceil(4092) * 4096) as u64
+}
+
+/// The table, and the trigger, that version 3 added.
+pub(super) const ACCOUNT_BYTES: &str = concat!(
+    "CREATE TABLE IF NOT EXISTS account_bytes (account INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+    CREATE TRIGGER IF NOT EXISTS invocation_deleted AFTER DELETE ON invocation BEGIN
+        UPDATE account_bytes SET bytes = bytes - ", disk_bytes!("old."), "
+        WHERE account = (SELECT account FROM function WHERE id = old.function);
+    END;"
+);
+
+/// Counts all rows. For stores of versions before 3, and those that such a version has written to since.
+pub(super) const RECOUNT: &str = concat!(
+    "DELETE FROM account_bytes;
+    INSERT INTO account_bytes
+        SELECT f.account, SUM(",
+    disk_bytes!("i."),
+    ")
+        FROM function f CROSS JOIN invocation i ON i.function = f.id GROUP BY f.account;
+    PRAGMA user_version = 3;"
+);
+
+/// The rows of an account, oldest first.
+const OLDEST: &str = concat!(
+    "SELECT i.request, ", disk_bytes!("i."), "
+    FROM function f CROSS JOIN invocation i ON i.function = f.id WHERE f.account = ? ORDER BY i.request"
+);
+
+impl Writer {
+    pub(super) fn clean(&mut self) -> Result<(), StoreError> {
+        let due = self
+            .cleaned
+            .is_none_or(|cleaned| cleaned.elapsed() >= CLEAN_EVERY);
+        if due {
+            self.cleaned = Some(Instant::now());
+            let oldest = crate::clock::now_ms() - self.settings.retention.as_millis() as i64;
+            let removed = self.remove_before(&first_id(oldest))?;
+            if removed > 0 {
+                info!(removed, "removed log records past their retention");
+            }
+        }
+        let bound = self.settings.max_bytes / self.number("page_size")?.max(1);
+        self.evict(bound)?;
+        self.give_back(bound)
+    }
+
+    /// Removes all rows whose request id is smaller.
+    fn remove_before(&self, id: &[u8; 16]) -> Result<usize, StoreError> {
+        // Per function, because the key starts with it.
+        let mut remove = self.connection.prepare_cached(
+            "DELETE FROM invocation WHERE (function, request, retry) IN (
+                 SELECT i.function, i.request, i.retry
+                 FROM function f JOIN invocation i ON i.function = f.id AND i.request < ? LIMIT ?)",
+        )?;
+        in_small_commits(|| remove.execute(params![id, REMOVED_AT_ONCE]))
+    }
+
+    /// While more pages than `bound` are used, cuts the accounts that hold most down to one level, at which three
+    /// quarters are used: each eviction reads all keys of these accounts, so it must not come with every batch.
+    fn evict(&self, bound: u64) -> Result<(), StoreError> {
+        loop {
+            let used = self.number("page_count")? - self.number("freelist_count")?;
+            if used <= bound {
+                return Ok(());
+            }
+            let held = account_bytes(&self.connection)?;
+            let all: u128 = held.iter().map(|(_, bytes)| u128::from(*bytes)).sum();
+            let wanted = all * u128::from(bound / 4 * 3) / u128::from(used.max(1));
+            let level = level(
+                held.iter().map(|(_, bytes)| *bytes).collect(),
+                wanted as u64,
+            );
+            let (mut accounts, mut removed) = (0, 0);
+            for (account, bytes) in held.into_iter().filter(|(_, bytes)| *bytes > level) {
+                accounts += 1;
+                removed += self.remove_oldest(account, bytes - level)?;
+            }
+            if removed == 0 {
+                return Ok(());
+            }
+            warn!(
+                removed,
+                accounts,
+                "the log store is over its size (log_store_mb); the oldest records of the accounts that hold most were removed"
+            );
+        }
+    }
+
+    /// Removes the oldest rows of an account, at least as many as hold so many bytes. By bytes, not by time: a clock
+    /// that was once years ahead or behind must not decide how much is left.
+    fn remove_oldest(&self, account: i64, bytes: u64) -> Result<usize, StoreError> {
+        let mut last = None;
+        let mut found = 0;
+        {
+            let mut oldest = self.connection.prepare_cached(OLDEST)?;
+            let mut rows = oldest.query([account])?;
+            while found < bytes
+                && let Some(row) = rows.next()?
+            {
+                last = Some(row.get::<_, [u8; 16]>(0)?);
+                found += row.get::<_, i64>(1)? as u64;
+            }
+        }
+        let Some(last) = last else {
+            return Ok(0);
+        };
+        let mut remove = self.connection.prepare_cached(
+            "DELETE FROM invocation WHERE (function, request, retry) IN (
+                 SELECT i.function, i.request, i.retry
+                 FROM function f CROSS JOIN invocation i ON i.function = f.id
+                 WHERE f.account = ? AND i.request <= ? LIMIT ?)",
+        )?;
+        in_small_commits(|| remove.execute(params![account, last, REMOVED_AT_ONCE]))
+    }
+
+    /// Gives free pages beyond `bound` back to the disk.
+    fn give_back(&self, bound: u64) -> Result<(), StoreError> {
+        let mut pages = self.number("page_count")?;
+        while pages > bound {
+            self.connection
+                .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+            let left = self.number("page_count")?;
+            if left == pages {
+                break;
+            }
+            pages = left;
+        }
+        Ok(())
+    }
+
+    fn number(&self, pragma: &str) -> Result<u64, rusqlite::Error> {
+        self.connection
+            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+            .map(|number| number as u64)
+    }
+}
+
+/// Returns the level at which accounts that hold so much are cut, so that all together hold `wanted` bytes: who holds
+/// less than it keeps everything (max-min).
+fn level(mut held: Vec<u64>, wanted: u64) -> u64 {
+    held.sort_unstable();
+    let mut left = wanted;
+    for (index, bytes) in held.iter().enumerate() {
+        let share = left / (held.len() - index) as u64;
+        if *bytes > share {
+            return share;
+        }
+        left -= bytes;
+    }
+    u64::MAX
+}
+
+/// Repeats a statement that deletes up to [`REMOVED_AT_ONCE`] rows until it finds no more. Returns how many it deleted.
+fn in_small_commits(
+    mut delete: impl FnMut() -> Result<usize, rusqlite::Error>,
+) -> Result<usize, StoreError> {
+    let mut removed = 0;
+    loop {
+        let now = delete()?;
+        removed += now;
+        if now < REMOVED_AT_ONCE as usize {
+            return Ok(removed);
+        }
+    }
+}
+
+/// The bytes of each account.
+fn account_bytes(connection: &Connection) -> Result<Vec<(i64, u64)>, rusqlite::Error> {
+    let mut read = connection.prepare_cached("SELECT account, bytes FROM account_bytes")?;
+    let rows = read.query_map([], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0) as u64))
+    })?;
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests;
