@@ -212,6 +212,15 @@ pub(crate) async fn keep(handle: PrometheusHandle) {
 }
 
 impl Metrics {
+    /// Metrics without histograms, for tests.
+    #[cfg(test)]
+    pub(super) fn noop() -> Self {
+        Self {
+            succeeded: Counter::noop(),
+            duration: Histogram::noop(),
+        }
+    }
+
     pub(super) fn invocation(&self, record: &Record) {
         match record.status {
             StatusCode::Ok => self.succeeded.increment(1),

@@ -1,12 +1,14 @@
 //! What happened: one record per finished invocation, kept as log lines, metrics and, later, usage.
 //!
 //! The invoke path hands a record over and goes on; a thread of its own writes. What waits to be written is
-//! bounded: when the disk cannot keep up, records are dropped and counted, and calls stay fast.
+//! bounded: when the disk cannot keep up, records are dropped and counted, and calls stay fast. Those of the account that
+//! has most waiting are dropped first.
 
 mod metrics;
 mod record;
 mod store;
 mod text;
+mod waiting;
 
 pub(crate) use metrics::{
     EventStep, InstanceState, Metrics, install as install_metrics, keep as keep_metrics,
@@ -16,7 +18,6 @@ pub(crate) use store::{Found, Order, OrderBy, Outcomes, Query, Row, Settings, St
 pub(crate) use text::{log_text, tail};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
 use std::time::Duration;
@@ -25,11 +26,13 @@ use model::{AccountId, FunctionName, Namespace};
 use tracing::{error, info, warn};
 
 use crate::ailing::Ailing;
+use record::RECORD_BYTES;
+use waiting::Waiting;
 
-/// Records that may wait for the writer.
-const QUEUE: usize = 65_536;
-/// Bytes of answers and logs that may wait for the writer.
-const QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of records that may wait for the writer, of one account up to two thirds.
+const QUEUE_BYTES: usize = 96 << 20;
+/// Records that may wait for the writer: no fewer than their bytes allow, so that bytes are what accounts share.
+const QUEUE: usize = QUEUE_BYTES / RECORD_BYTES;
 
 /// Records in one transaction.
 const BATCH: usize = 4096;
@@ -40,7 +43,7 @@ const LINGER: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     sender: SyncSender<Message>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
     store: Store,
     writer: Thread,
@@ -55,8 +58,8 @@ impl Telemetry {
     /// Starts the writer's thread over a store.
     pub(crate) fn start(store: Store, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (sender, inbox) = sync_channel(QUEUE);
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let waiting = waiting_bytes.clone();
+        let waiting = Arc::new(Waiting::new(QUEUE_BYTES));
+        let gathered = waiting.clone();
         let writer = store.clone();
         let counted = metrics.clone();
         let thread = std::thread::Builder::new()
@@ -67,7 +70,9 @@ impl Telemetry {
                 let mut ailing = Ailing::default();
                 loop {
                     let (batch, flushes) = gather(first, &inbox);
-                    waiting.fetch_sub(batch.iter().map(Record::weight).sum(), Ordering::Relaxed);
+                    for record in &batch {
+                        gathered.release(record.function.account, record.weight());
+                    }
                     let written = writer.write(&batch);
                     if written.is_err() {
                         counted.records_dropped(batch.len());
@@ -99,7 +104,7 @@ impl Telemetry {
             })?;
         Ok(Self {
             sender,
-            waiting_bytes,
+            waiting,
             metrics,
             store,
             writer: thread.thread().clone(),
@@ -109,16 +114,17 @@ impl Telemetry {
     /// Takes a finished invocation. Never waits.
     pub(crate) fn report(&self, record: Record) {
         self.metrics.invocation(&record);
-        let weight = record.weight();
-        let full = self.waiting_bytes.fetch_add(weight, Ordering::Relaxed) + weight > QUEUE_BYTES;
-        let refused = full
-            || match self.sender.try_send(Message::Record(Box::new(record))) {
-                Ok(()) => false,
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => true,
-            };
-        if refused {
-            self.waiting_bytes.fetch_sub(weight, Ordering::Relaxed);
+        let (account, weight) = (record.function.account, record.weight());
+        if !self.waiting.reserve(account, weight) {
             self.metrics.records_dropped(1);
+            return;
+        }
+        match self.sender.try_send(Message::Record(Box::new(record))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.waiting.release(account, weight);
+                self.metrics.records_dropped(1);
+            }
         }
     }
 
@@ -161,3 +167,6 @@ fn gather(first: Option<Message>, inbox: &Receiver<Message>) -> (Vec<Record>, Ve
     }
     (batch, flushes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ pub(crate) struct ColdStart {
     pub(crate) provisioned: bool,
 }
 
+/// Bytes that a record counts for beside its answer and its logs.
+pub(super) const RECORD_BYTES: usize = 1024;
+
 /// A finished invocation with all that is kept of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -48,7 +51,7 @@ pub(crate) struct Record {
 impl Record {
     /// Memory that the record holds, bytes, roughly.
     pub(super) fn weight(&self) -> usize {
-        512 + self.answer.len() + self.init_log.len() + self.log.len()
+        RECORD_BYTES + self.answer.len() + self.init_log.len() + self.log.len()
     }
 
     /// Billed time in milliseconds, rounded up to a whole one.

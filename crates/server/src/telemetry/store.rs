@@ -207,6 +207,12 @@ impl Store {
         self.writer().clean()
     }
 
+    /// Keeps everything from being written for as long as the guard lives.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Drop + use<'_> {
+        self.writer()
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
