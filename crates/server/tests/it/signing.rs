@@ -342,7 +342,12 @@ fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
         ("x-tc-token", "t"),
     ] {
         let code = good().sign(&marked).set(name, value).code(&marked);
-        assert!(code.starts_with("AuthFailure."), "{name}: {code}");
+        // A version that does not exist may be refused by the head already, before the body and the signature over it.
+        let by_head = name == "x-tc-version" && code == "NoSuchVersion";
+        assert!(
+            code.starts_with("AuthFailure.") || by_head,
+            "{name}: {code}"
+        );
     }
     for signed in [&all[1..], &all[..2], &["x-tc-action", "x-tc-version"]] {
         let less = Request { signed, ..get() };
