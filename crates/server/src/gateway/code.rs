@@ -1,8 +1,5 @@
 //! Where a function's code comes from: the package in a request, or in a bucket.
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bucket::StoreError;
 use model::{BucketName, Sha256};
 use scf::types::Code as CodeFields;
@@ -11,12 +8,7 @@ use scf::{Code, Error};
 use super::error::{self, unsupported};
 use super::{BODY_ROOM_KB, Caller, Gateway};
 use crate::buckets::Unread;
-
-/// Some clients leave the padding away.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::lenient_base64;
 
 /// A package that is in the store, and unpacked.
 pub(super) struct Taken {
@@ -168,13 +160,7 @@ fn unread(why: &Unread, bucket: &BucketName, key: &str, limit: u64) -> Error {
 }
 
 fn decode(text: String) -> Result<Vec<u8>, Error> {
-    let decoded = BASE64.decode(&text).or_else(|_| {
-        // Line breaks, as some encoders put them in.
-        let mut bytes = text.into_bytes();
-        bytes.retain(|byte| !byte.is_ascii_whitespace());
-        BASE64.decode(bytes)
-    });
-    decoded.map_err(|e| {
+    lenient_base64::decode(text).map_err(|e| {
         Error::new(
             Code::InvalidZipFileBase64,
             format!("ZipFile: it is not base64: {e}"),

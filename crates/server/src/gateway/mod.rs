@@ -130,6 +130,7 @@ use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
 use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
+use crate::raw;
 use crate::telemetry::{Metrics, Telemetry};
 use crate::traffic::Peer;
 use crate::triggers::{EventSources, ObjectTriggers};
@@ -338,8 +339,8 @@ impl Gateway {
         parts: &Parts,
         received: &Received<'_>,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
-        let headers = receive::headers(&parts.headers);
-        let raw = receive::raw(parts, &headers, &received.body);
+        let headers = raw::headers(&parts.headers);
+        let raw = raw::request(parts, &headers, &received.body);
         let call = Call::parse(raw).map_err(|e| ("", e))?;
         let operators = call.version == crate::operator::VERSION;
         if operators && from.inside {

@@ -13,6 +13,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{BODY_ROOM_KB, From, Gateway, known_action};
 use crate::access::Principal;
+use crate::raw;
 use crate::traffic::{Arriving, Connection, Peer, SMALL, Unread, Whole};
 
 /// A request's body.
@@ -60,8 +61,8 @@ impl Gateway {
         {
             return Ok(Received::small(arriving.taken()));
         }
-        let headers = headers(&parts.headers);
-        let raw = raw(parts, &headers, &[]);
+        let headers = raw::headers(&parts.headers);
+        let raw = raw::request(parts, &headers, &[]);
         let call = self
             .foresee(raw, signed, from, announced, limit)
             .inspect_err(|error| {
@@ -153,28 +154,6 @@ impl Gateway {
         if let Some(connection) = connection {
             connection.verified(principal.owner.id);
         }
-    }
-}
-
-/// The headers whose values are text.
-pub(super) fn headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
-    let text = headers.iter().filter_map(|(name, value)| {
-        Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
-    });
-    text.collect()
-}
-
-pub(super) fn raw<'a>(
-    parts: &'a Parts,
-    headers: &'a [(&'a str, &'a str)],
-    body: &'a [u8],
-) -> RawRequest<'a> {
-    RawRequest {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or_default(),
-        headers,
-        body,
     }
 }
 

@@ -27,7 +27,7 @@ use model::{
     Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
     StatusCode as Outcome, TriggerName, UrlAuth,
 };
-use scf::{Call, RawRequest};
+use scf::Call;
 use tracing::debug;
 use worker::failure_document;
 
@@ -45,6 +45,7 @@ use crate::invoke::web::Overdue;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::lineage::{Depth, Lineage};
 use crate::ownership::Ownership;
+use crate::raw;
 use crate::traffic::{Peer, Whole};
 
 /// How URLs are served.
@@ -292,23 +293,12 @@ impl Urls {
             Door::Api(called) if called.api.signed => {}
             Door::Domain | Door::Url(_) | Door::Api(_) => return Ok(None),
         }
-        let headers: Vec<(&str, &str)> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
-            })
-            .collect();
-        let raw = RawRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body: match body {
-                Whole::Small(body) => body,
-                Whole::Large(_) => &[],
-            },
+        let headers = raw::headers(&parts.headers);
+        let small: &[u8] = match body {
+            Whole::Small(body) => body,
+            Whole::Large(_) => &[],
         };
+        let raw = raw::request(parts, &headers, small);
         let carriage = Carriage {
             from: caller(parts),
             private: way != Way::Plain,
@@ -347,20 +337,8 @@ impl Urls {
         if !target.is_signed_whole() {
             return Ok(());
         }
-        let headers: Vec<(&str, &str)> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
-            })
-            .collect();
-        let raw = RawRequest {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body: &[],
-        };
+        let headers = raw::headers(&parts.headers);
+        let raw = raw::request(parts, &headers, &[]);
         let from = caller(parts);
         let foreseen = Call::parse_url(raw).and_then(|call| self.access.foresee(&call, Some(from)));
         foreseen.map_err(unsigned)

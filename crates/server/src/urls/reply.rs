@@ -4,9 +4,6 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use model::RequestId;
 use serde::de::IgnoredAny;
@@ -15,11 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::lenient::strict;
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::lenient_base64;
 
 /// A reply in full, as a function writes it.
 #[derive(Debug, Deserialize)]
@@ -144,10 +137,7 @@ fn body(raw: &str, base64: bool) -> Option<Vec<u8>> {
     }
     let text: String = serde_json::from_str(raw).ok()?;
     if base64 {
-        // Encoders break long lines, and some leave the padding away.
-        let mut text = text.into_bytes();
-        text.retain(|byte| !byte.is_ascii_whitespace());
-        BASE64.decode(text).ok()
+        lenient_base64::decode(text).ok()
     } else {
         Some(text.into_bytes())
     }

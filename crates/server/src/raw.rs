@@ -1,0 +1,28 @@
+//! A request as `scf` reads it, whichever door it came in by.
+
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use scf::RawRequest;
+
+/// The headers whose values are text.
+pub(crate) fn headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let text = headers.iter().filter_map(|(name, value)| {
+        Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
+    });
+    text.collect()
+}
+
+/// A request of these headers and this body.
+pub(crate) fn request<'a>(
+    parts: &'a Parts,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+) -> RawRequest<'a> {
+    RawRequest {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers,
+        body,
+    }
+}
