@@ -145,8 +145,8 @@ fn furnish(
         }
     }
     sys::set_hostname(&request.hostname).step("set the host's name")?;
-    // 3. Devices, a /proc and a /tmp of its own, and files whose locks and watches are.
-    root::make_devices()?;
+    // 3. Files and devices whose locks and watches are its own, of which the next hides parts of /proc; a private /proc and /tmp.
+    root::make_private(private)?;
     let CellRequest {
         uid,
         tmp_bytes,
@@ -154,7 +154,6 @@ fn furnish(
         ..
     } = *request;
     root::mount_private(uid, uid, tmp_bytes, tmp_inodes)?;
-    root::make_private(private)?;
     // 4. What it does from now on needs no privilege.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;

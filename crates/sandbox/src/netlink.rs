@@ -38,9 +38,7 @@ pub(crate) fn watch() -> io::Result<()> {
 pub(crate) fn answer(listener: UnixListener) -> ! {
     sys::signal_action(libc::SIGCHLD, true);
     if let Ok(asked) = accept(listener) {
-        // Those that the kernel itself has in each namespace.
-        let own = count();
-        let _ = answer_all(&asked, own);
+        let _ = answer_all(&asked);
     }
     sys::wait_for_the_end()
 }
@@ -53,7 +51,7 @@ fn accept(listener: UnixListener) -> io::Result<OwnedFd> {
     fds.into_iter().next().ok_or_else(none)
 }
 
-fn answer_all(asked: &OwnedFd, own: usize) -> io::Result<()> {
+fn answer_all(asked: &OwnedFd) -> io::Result<()> {
     // How many may be made before they are counted again, which is not done before some moment.
     let mut left = MOST;
     let mut next = Instant::now();
@@ -62,7 +60,7 @@ fn answer_all(asked: &OwnedFd, own: usize) -> io::Result<()> {
         if left == 0 {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             let begun = Instant::now();
-            left = MOST.saturating_sub(count().saturating_sub(own));
+            left = MOST.saturating_sub(count());
             next = Instant::now() + (begun.elapsed() * SHARE).min(PAUSE_MAX);
         }
         let answer = match left {
@@ -74,7 +72,34 @@ fn answer_all(asked: &OwnedFd, own: usize) -> io::Result<()> {
     }
 }
 
-/// The netlink sockets of this process' network namespace; more than there can be where they cannot be counted.
+/// Counts the netlink sockets of processes in this process' network namespace, as far as they have an address, without which
+/// none receives anything. Returns more than there can be where they cannot be counted.
 fn count() -> usize {
-    fs::read_to_string("/proc/self/net/netlink").map_or(usize::MAX, |text| text.lines().count())
+    fs::read_to_string("/proc/self/net/netlink").map_or(usize::MAX, |text| in_use(&text))
+}
+
+/// Counts the lines after the head whose address, the third column, is not the kernel's, 0.
+fn in_use(table: &str) -> usize {
+    let addresses = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(2));
+    addresses.filter(|address| *address != "0").count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_the_kernel_itself_are_not_counted() {
+        let table = "\
+sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
+0000000000000000 0   0          00000000 0        0        0     2        0        1193
+0000000000000000 0   4242       00000001 0        0        0     2        0        90210
+0000000000000000 0   3221220352 00000000 0        0        0     2        0        90211
+0000000000000000 16  0          00000000 0        0        0     2        0        1201
+";
+        assert_eq!(in_use(table), 2);
+    }
 }

@@ -14,6 +14,9 @@ use crate::root::DEVICES;
 use crate::{Result, Step, sys, user};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
+/// Of a directory of devices: they work, and only their names and times stay as they are.
+const DEVICES_ONLY: u64 =
+    libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
 
 /// Makes a detached, read-only copy of a directory without the mounts below it. `empty` is an empty directory, since an overlay
 /// is of two layers at least.
@@ -21,25 +24,29 @@ const READ_ONLY: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::
 /// # Errors
 /// The system's error, as where there are no overlays, or the directory lies on too many of them already.
 pub fn private_tree(directory: &Path, empty: &Path) -> io::Result<OwnedFd> {
+    overlay(directory, empty, READ_ONLY)
+}
+
+fn overlay(directory: &Path, empty: &Path, attributes: u64) -> io::Result<OwnedFd> {
     let open = |path| {
         let mut options = fs::File::options();
         options.read(true);
         options.custom_flags(libc::O_PATH | libc::O_DIRECTORY);
         options.open(path)
     };
-    // A path may hold what separates layers, and whoever lists mounts would be told of it.
+    // By descriptor, since a sandbox that lists its mounts reads the names of their layers.
     let opened = (open(directory)?, open(empty)?);
     let layers = if fs::exists("/proc/self/fd").unwrap_or(false) {
         let (directory, empty) = (opened.0.as_raw_fd(), opened.1.as_raw_fd());
         format!("/proc/self/fd/{directory}:/proc/self/fd/{empty}")
     } else {
-        format!("{}:{}", text(directory)?, text(empty)?)
+        format!("{}:{}", escape(text(directory)?), escape(text(empty)?))
     };
     let mut settings = vec![("lowerdir", Some(layers.as_str()))];
     if user::in_namespace() {
         settings.push(("userxattr", None));
     }
-    sys::new_file_system("overlay", &settings, READ_ONLY)
+    sys::new_file_system("overlay", &settings, attributes)
 }
 
 /// Covers these places of this mount namespace with private copies; a file is its own mount, and goes back where it was. All of them
@@ -49,6 +56,7 @@ pub(crate) fn cover(places: &[PathBuf], empty: &Path) -> Result<()> {
     let copies: io::Result<Vec<_>> = places
         .iter()
         .map(|place| match place.is_dir() {
+            true if place == Path::new("/dev") => overlay(place, empty, DEVICES_ONLY),
             true => private_tree(place, empty),
             false => sys::clone_tree(place, true),
         })
@@ -150,6 +158,11 @@ fn unescape(field: &str) -> PathBuf {
     }
     text.push_str(rest);
     text.into()
+}
+
+/// Writes a path as the list of an overlay's layers has it.
+fn escape(path: &str) -> String {
+    path.replace('\\', r"\\").replace(':', r"\:")
 }
 
 fn text(path: &Path) -> io::Result<&str> {

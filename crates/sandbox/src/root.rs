@@ -134,7 +134,9 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
         }
     }
     private.push("/etc".into());
-    devices(root)?;
+    if devices(root)? {
+        private.push("/dev".into());
+    }
     for one in &spec.binds {
         if one.writable {
             bind(&one.source, root, &one.target, READ_WRITE)?;
@@ -157,13 +159,7 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     Ok(private)
 }
 
-/// Gives a copied mount namespace devices that are nobody else's, where this process may make some.
-pub(crate) fn make_devices() -> Result<()> {
-    let dev = Path::new("/dev");
-    private::devices(dev, dev).map(drop)
-}
-
-/// Gives a copied mount namespace, at these places of its root, files that are nobody else's: their locks and watches are apart.
+/// Gives a mount namespace, at these places of its root, files that are nobody else's: their locks and watches are apart.
 pub(crate) fn make_private(places: &[PathBuf]) -> Result<()> {
     private::cover(places, Path::new(EMPTY))
 }
@@ -283,16 +279,18 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
     Ok(())
 }
 
-fn devices(root: &Path) -> Result<()> {
+/// Returns whether they are new ones, which can be covered.
+fn devices(root: &Path) -> Result<bool> {
     let place = inside(root, Path::new("/dev"));
     if private::devices(&place, Path::new("/dev"))? {
-        return Ok(());
+        return Ok(true);
     }
     for name in DEVICES {
         let device = Path::new("/dev").join(name);
         bind(&device, root, &device, DEVICE)?;
     }
-    private::links(&place).step("link devices")
+    private::links(&place).step("link devices")?;
+    Ok(false)
 }
 
 fn bind(source: &Path, root: &Path, target: &Path, attributes: u64) -> Result<()> {

@@ -131,21 +131,15 @@ const NAMESPACES: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// Sockets that a function may open: the family, the type, and its protocols. 0 is the one that the type has by itself. Everything
-/// else is a way into the kernel that a function does not need.
-#[rustfmt::skip]
-const SOCKETS: &[(libc::c_int, libc::c_int, &[libc::c_int])] = &[
-    (libc::AF_UNIX, libc::SOCK_STREAM, UNIX),
-    (libc::AF_UNIX, libc::SOCK_DGRAM, UNIX),
-    (libc::AF_UNIX, libc::SOCK_SEQPACKET, UNIX),
-    (libc::AF_INET, libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
-    (libc::AF_INET, libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
-    (libc::AF_INET6, libc::SOCK_STREAM, &[0, libc::IPPROTO_TCP]),
-    (libc::AF_INET6, libc::SOCK_DGRAM, &[0, libc::IPPROTO_UDP]),
-    (libc::AF_NETLINK, libc::SOCK_RAW, &[libc::NETLINK_ROUTE]),
-    (libc::AF_NETLINK, libc::SOCK_DGRAM, &[libc::NETLINK_ROUTE]),
+/// Families of sockets that a function may open. Everything else is a way into the kernel that a function does not need.
+const FAMILIES: &[libc::c_int] = &[
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_INET6,
+    libc::AF_NETLINK,
 ];
-const UNIX: &[libc::c_int] = &[0, libc::PF_UNIX];
+/// Types of sockets, by mask and value, that no family has for a function: 0, 4, 6, 7, and whatever is above.
+const OTHER_TYPES: &[(u64, u64)] = &[(0xf, 0), (0xf, 4), (0xe, 6), (0x8, 0x8)];
 /// The bits of a socket's type that are the type; others are flags. Source: `SOCK_TYPE_MASK` of the kernel.
 const TYPE_MASK: u64 = 0xf;
 
@@ -213,18 +207,12 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
         cloning.push(SeccompRule::new(vec![set])?);
     }
     refused.insert(libc::SYS_clone, cloning);
-    refused.insert(libc::SYS_socket, sockets_beside(SOCKETS)?);
-    let pairs = SOCKETS
+    refused.insert(libc::SYS_socket, other_sockets()?);
+    let not_unix = is(0, Op::Ne, value(libc::AF_UNIX));
+    refused.insert(libc::SYS_socketpair, vec![rule([not_unix])?]);
+    let options = SOCKET_OPTIONS
         .iter()
-        .filter(|(family, ..)| *family == libc::AF_UNIX);
-    let pairs: Vec<_> = pairs.copied().collect();
-    refused.insert(libc::SYS_socketpair, sockets_beside(&pairs)?);
-    let options = SOCKET_OPTIONS.iter().map(|(level, option)| {
-        rule([
-            is(1, Op::Eq, u64::from(level.cast_unsigned())),
-            is(2, Op::Eq, u64::from(option.cast_unsigned())),
-        ])
-    });
+        .map(|(level, option)| rule([is(1, Op::Eq, value(*level)), is(2, Op::Eq, value(*option))]));
     refused.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
     // Only the ordinary personality, and asking for it: others switch protections of memory off.
     let others =
@@ -252,38 +240,34 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
     ])
 }
 
-/// Rules that hold for every socket but those: a filter of what is refused can only say what does not fit.
-fn sockets_beside(
-    allowed: &[(libc::c_int, libc::c_int, &[libc::c_int])],
-) -> Result<Vec<SeccompRule>, Failure> {
-    let value = |number: libc::c_int| u64::from(number.cast_unsigned());
-    let is_type = |kind| is(1, Op::MaskedEq(TYPE_MASK), kind);
-    let mut families: Vec<_> = allowed.iter().map(|(family, ..)| *family).collect();
-    families.dedup();
-    let other_family = families
-        .iter()
-        .map(|family| is(0, Op::Ne, value(*family)))
-        .collect::<Vec<_>>();
-    let mut rules = vec![rule(other_family)?];
-    for kind in 0..=TYPE_MASK {
-        let of_this: Vec<_> = allowed
-            .iter()
-            .filter(|(_, known, _)| value(*known) == kind)
-            .collect();
-        if of_this.is_empty() {
-            rules.push(rule([is_type(kind)])?);
-            continue;
-        }
-        for family in &families {
-            let known = of_this.iter().find(|(of, ..)| of == family);
-            let mut conditions = vec![is(0, Op::Eq, value(*family)), is_type(kind)];
-            if let Some((.., protocols)) = known {
-                conditions.extend(protocols.iter().map(|one| is(2, Op::Ne, value(*one))));
-            }
-            rules.push(rule(conditions)?);
-        }
+/// Rules that hold for every socket that a function may not open. The filter is put on for each instance, which takes the kernel
+/// longer with each rule; so of a family, only those types and protocols are named that the kernel could have for it.
+fn other_sockets() -> Result<Vec<SeccompRule>, Failure> {
+    let kind = |number| is(1, Op::MaskedEq(TYPE_MASK), value(number));
+    let mut rules = vec![rule(FAMILIES.iter().map(|one| is(0, Op::Ne, value(*one))))?];
+    for (mask, number) in OTHER_TYPES {
+        rules.push(rule([is(1, Op::MaskedEq(*mask), *number)])?);
     }
+    for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
+        let family = is(0, Op::Eq, value(family));
+        rules.push(rule([family, kind(libc::SOCK_RAW)])?);
+    }
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = || is(0, Op::Eq, value(family));
+        rules.push(rule([family(), kind(libc::SOCK_SEQPACKET)])?);
+        // A protocol that is not its type's is refused by the kernel.
+        let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+        let other = protocols.map(|one| is(2, Op::Ne, value(one)));
+        rules.push(rule([family()].into_iter().chain(other))?);
+    }
+    let routes = is(2, Op::Ne, value(libc::NETLINK_ROUTE));
+    rules.push(rule([is(0, Op::Eq, value(libc::AF_NETLINK)), routes])?);
     Ok(rules)
+}
+
+/// An `int` as a condition compares it.
+fn value(number: libc::c_int) -> u64 {
+    u64::from(number.cast_unsigned())
 }
 
 /// A condition on the lower half of an argument, which is all of it that the kernel reads of an `int`.

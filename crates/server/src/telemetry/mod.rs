@@ -70,8 +70,10 @@ impl Telemetry {
                 let mut ailing = Ailing::default();
                 loop {
                     let (batch, flushes) = gather(first, &inbox);
-                    for record in &batch {
-                        gathered.release(record.function.account, record.weight());
+                    let accounts = |a: &Record, b: &Record| a.function.account == b.function.account;
+                    for records in batch.chunk_by(accounts) {
+                        let bytes = records.iter().map(Record::weight).sum();
+                        gathered.release(records[0].function.account, bytes);
                     }
                     let written = writer.write(&batch);
                     if written.is_err() {
