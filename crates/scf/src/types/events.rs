@@ -177,6 +177,12 @@ pub struct AsyncTriggerConfig {
 pub struct RetryConfig {
     /// `RetryNum`.
     pub retry_num: Option<i64>,
+    /// `ErrorCode`: the failures that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<Vec<String>>,
+    /// `RetryInterval`, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_interval: Option<i64>,
 }
 
 /// Part of requests or answers: `RequestStatus`.

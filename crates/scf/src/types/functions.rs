@@ -93,6 +93,8 @@ pub struct CreateFunctionRequest {
     pub dns_cache: Option<String>,
     /// `IntranetConfig`.
     pub intranet_config: Option<Value>,
+    /// `L5Enable`.
+    pub l5_enable: Option<String>,
 }
 
 /// Parameters of `DeleteFunction`.
@@ -359,6 +361,8 @@ pub struct UpdateFunctionConfigurationRequest {
     pub intranet_config: Option<Value>,
     /// `IgnoreSysLog`.
     pub ignore_sys_log: Option<bool>,
+    /// `TraceEnable`.
+    pub trace_enable: Option<String>,
 }
 
 /// Where a function's code comes from.

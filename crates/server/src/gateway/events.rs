@@ -1,5 +1,7 @@
 //! Asynchronous events: how they are tried, where they are, and taking them away.
 
+mod retries;
+
 use dispatch::Time;
 use model::{EventConfig, FunctionName, Invalid, RequestId};
 use scf::action::{
@@ -19,8 +21,6 @@ use crate::telemetry::{Order, OrderBy, Outcomes, Query, Row};
 const LIMIT_DEFAULT: i64 = 20;
 /// Source: SCF's bounds of a page.
 const LIMIT_MAX: i64 = 100;
-/// What the API answers where a number has no bound.
-const WITHOUT_END: i64 = -1;
 /// The status of what runs. Source: SCF's list of function status codes.
 const RUNNING: i64 = 202;
 
@@ -35,13 +35,9 @@ impl Serve for GetFunctionEventInvokeConfig {
         qualified(&stored.value, request.qualifier.as_deref())?;
         let config = stored.value.events;
         let config = config.unwrap_or_else(|| EventConfig::usual(&gateway.limits));
-        let retry = |number| t::RetryConfig {
-            retry_num: Some(number),
-        };
         Ok(t::GetFunctionEventInvokeConfigResponse {
             async_trigger_config: t::AsyncTriggerConfig {
-                // After failures of the function, and after those of the platform.
-                retry_config: Some(vec![retry(config.retries.into()), retry(WITHOUT_END)]),
+                retry_config: Some(retries::shown(&config, gateway.runner.retry_waits())),
                 msg_ttl: Some(config.ttl_s.into()),
             },
         })
@@ -57,22 +53,15 @@ impl Serve for UpdateFunctionEventInvokeConfig {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let given = request.async_trigger_config;
         let retries = given.retry_config.unwrap_or_default();
-        let wrong = |what: &str| {
+        let wrong = |what: String| {
             let message = format!("AsyncTriggerConfig: {what}");
             Error::new(Code::InvalidAsyncTriggerConfig, message)
         };
         if given.msg_ttl.is_none() && retries.is_empty() {
-            return Err(wrong(
-                "it says nothing; MsgTTL and RetryConfig with a RetryNum are allowed",
-            ));
+            let what = "it says nothing; MsgTTL and RetryConfig with a RetryNum are allowed";
+            return Err(wrong(what.to_owned()));
         }
-        let mut numbers = retries.iter().map(|retry| retry.retry_num);
-        let retry_num = numbers.next().flatten();
-        if numbers.any(|number| number != Some(WITHOUT_END)) {
-            return Err(wrong(
-                "RetryConfig: one RetryNum is allowed, and behind it -1, as GetFunctionEventInvokeConfig shows it",
-            ));
-        }
+        let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
         loop {
             let stored = get(gateway, &key)?;
             let usual = EventConfig::usual(&gateway.limits);

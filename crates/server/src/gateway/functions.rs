@@ -1,5 +1,6 @@
 //! Functions: made, changed, copied, listed and deleted.
 
+mod echo;
 mod fields;
 mod list;
 mod role;
@@ -24,7 +25,7 @@ use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 
-use self::fields::Echo;
+use self::echo::Echo;
 use super::code::{self, Taken, flag};
 use super::error::{self, unsupported};
 use super::invoke::namespace;
@@ -58,7 +59,7 @@ impl Serve for CreateFunction {
             .unwrap_or(DEFAULT_RUNTIME);
         let runtime = runtime_of(gateway, runtime)?;
         let limits = &gateway.limits;
-        let config = FunctionConfig {
+        let mut config = FunctionConfig {
             description: fields::description(request.description.as_deref(), limits)?,
             handler: handler(request.handler.as_deref())?.unwrap_or_default(),
             memory: match request.memory_size {
@@ -94,8 +95,9 @@ impl Serve for CreateFunction {
                 &key.namespace,
             )?
             .flatten(),
-            echo: Echo::of_create(&request).into_map(),
+            echo: BTreeMap::new(),
         };
+        Echo::of_create(&request)?.add_to(&mut config.echo);
         let install = install_dependency(request.install_dependency.as_deref(), runtime)?;
         let tags = fields::tags(request.tags.as_deref())?;
         if gateway.catalog.function(&key).is_some() {
@@ -260,7 +262,7 @@ impl Serve for UpdateFunctionConfiguration {
         if let Some(target) = fields::dead_letter(gateway, given, &function.key.namespace)? {
             config.dead_letter = target;
         }
-        config.echo.extend(Echo::of_update(&request).into_map());
+        Echo::of_update(&request)?.add_to(&mut config.echo);
         let (old, new) = (&stored.value.config, &function.config);
         if runs(old) != runs(new) {
             // Instances of the old settings end after what they run.

@@ -51,7 +51,7 @@ names! {
         handler, description, memory_size, timeout, environment, runtime, vpc_config, install_dependency,
         cls_logset_id, cls_topic_id, r#type, code_source, public_net_config, cfs_config, init_timeout, tags,
         async_run_enable, trace_enable, auto_deploy_cls_topic_index, auto_create_cls_topic, protocol_type,
-        protocol_params, instance_concurrency_config, dns_cache, intranet_config
+        protocol_params, instance_concurrency_config, dns_cache, intranet_config, l5_enable
     } => {
         let mut found = vec![function(function_name, namespace)];
         found.extend(object_of(code));
@@ -191,7 +191,7 @@ names! {
         function_name, namespace, role, layers, dead_letter_config;
         description, memory_size, timeout, runtime, environment, vpc_config, install_dependency, cls_logset_id,
         cls_topic_id, publish, l5_enable, public_net_config, cfs_config, init_timeout, protocol_params,
-        instance_concurrency_config, dns_cache, intranet_config, ignore_sys_log
+        instance_concurrency_config, dns_cache, intranet_config, ignore_sys_log, trace_enable
     } => {
         let mut found = vec![function(function_name, namespace)];
         found.extend(parts(role, layers, dead_letter_config, namespace));

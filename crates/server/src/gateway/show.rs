@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model::{
-    Function, FunctionConfig, FunctionKind, FunctionState, RoleName, Runtime, Serving, Version,
+    Concurrency, Function, FunctionConfig, FunctionKind, FunctionState, RoleName, Runtime, Serving,
+    Version,
 };
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
@@ -42,16 +43,7 @@ pub(super) fn function(
                 .to_owned(),
         )
     };
-    let document = |name: &str, unset: Value| Some(config.echo.get(name).cloned().unwrap_or(unset));
-    let flag = |name: &str| {
-        text(name).map(|given| {
-            if given.is_empty() {
-                "FALSE".to_owned()
-            } else {
-                given
-            }
-        })
-    };
+    let flag = |name: &str| Some(flag(config, name));
     let failed = matches!(
         function.state,
         FunctionState::CreateFailed | FunctionState::UpdateFailed
@@ -87,7 +79,7 @@ pub(super) fn function(
         memory_size: Some(config.memory.mb().into()),
         runtime: Some(function.runtime.to_string()),
         function_name: Some(function.key.name.to_string()),
-        vpc_config: document("VpcConfig", json!({"VpcId": "", "SubnetId": ""})),
+        vpc_config: Some(vpc(config)),
         use_gpu: Some("FALSE".into()),
         environment: Some(Environment {
             variables: Some(config.environment.iter().map(variable).collect()),
@@ -117,10 +109,10 @@ pub(super) fn function(
         cls_topic_id: text("ClsTopicId"),
         function_id: Some(function.id.as_str().to_owned()),
         tags: Some(tags(function)),
-        eip_config: Some(json!({"EipFixed": "FALSE", "Eips": []})),
+        eip_config: Some(json!({"EipFixed": yes_or_no(has_eip(config)), "Eips": []})),
         access_info: Some(json!({"Host": "", "Vip": ""})),
         r#type: Some(kind(function).into()),
-        l5_enable: Some("FALSE".into()),
+        l5_enable: flag("L5Enable"),
         layers: Some(super::layers::held(
             gateway,
             function.key.account,
@@ -130,7 +122,7 @@ pub(super) fn function(
         add_time: Some(clock::format(times.0)),
         public_net_config: Some(public_net(config)),
         ons_enable: Some("FALSE".into()),
-        cfs_config: document("CfsConfig", json!({"CfsInsList": []})),
+        cfs_config: Some(cfs(config)),
         available_status: Some("Available".into()),
         qualifier: Some(qualifier.to_owned()),
         init_timeout: Some(config.init_timeout.get().into()),
@@ -150,21 +142,12 @@ pub(super) fn function(
             .web
             .websocket_idle
             .map(|seconds| json!({"WSParams": {"IdleTimeOut": seconds}})),
-        instance_concurrency_config: config.web.concurrency.map(|concurrency| {
-            json!({
-                "DynamicEnabled": if concurrency.dynamic { "TRUE" } else { "FALSE" },
-                "MaxConcurrency": concurrency.most,
-                "InstanceIsolationEnabled": "",
-                "Type": "",
-                "MixNodeConfig": null,
-                "SessionConfig": null,
-            })
-        }),
+        instance_concurrency_config: config.web.concurrency.map(|held| concurrency(config, held)),
         dns_cache: flag("DnsCache"),
-        intranet_config: document(
-            "IntranetConfig",
+        intranet_config: Some(filled(
+            config.echo.get("IntranetConfig"),
             json!({"IpFixed": "DISABLE", "IpAddress": []}),
-        ),
+        )),
     }
 }
 
@@ -186,7 +169,7 @@ pub(super) fn summary(function: &Function) -> FunctionSummary {
         total_provisioned_concurrency_mem: function.provisioned_mb().into(),
         reserved_concurrency_mem: function.reserved_mb.map_or(0, i64::from),
         async_run_enable: yes_or_no(function.async_run),
-        trace_enable: "FALSE".into(),
+        trace_enable: flag(&function.config, "TraceEnable"),
     }
 }
 
@@ -199,7 +182,67 @@ fn dead_letter(config: &FunctionConfig) -> Value {
     json!({
         "Type": target.map_or("", |target| target.kind()),
         "Name": target.map(|target| target.name()).unwrap_or_default(),
-        "FilterType": "",
+        "FilterType": kept(config, "DeadLetterConfig", "FilterType", json!("")),
+    })
+}
+
+/// A part of a kept document, or what is shown where it was not given.
+fn kept(config: &FunctionConfig, document: &str, part: &str, unset: Value) -> Value {
+    let given = config.echo.get(document).map(|document| &document[part]);
+    given
+        .filter(|given| !given.is_null())
+        .cloned()
+        .unwrap_or(unset)
+}
+
+/// A kept document over what is shown where it was not given, so that no published field is missing.
+fn filled(given: Option<&Value>, mut unset: Value) -> Value {
+    let parts = given.and_then(Value::as_object).into_iter().flatten();
+    for (name, part) in parts.filter(|(_, part)| !part.is_null()) {
+        unset[name] = part.clone();
+    }
+    unset
+}
+
+/// A kept flag.
+fn flag(config: &FunctionConfig, name: &str) -> String {
+    let given = config.echo.get(name).and_then(Value::as_str);
+    let given = given.filter(|given| !given.is_empty());
+    given.unwrap_or("FALSE").to_owned()
+}
+
+fn vpc(config: &FunctionConfig) -> Value {
+    filled(
+        config.echo.get("VpcConfig"),
+        json!({"VpcId": "", "SubnetId": ""}),
+    )
+}
+
+/// File systems are mounted from within the function's VPC, so its ids stand for those that were not given.
+fn cfs(config: &FunctionConfig) -> Value {
+    let mut shown = filled(config.echo.get("CfsConfig"), json!({"CfsInsList": []}));
+    let vpc = vpc(config);
+    for one in shown["CfsInsList"].as_array_mut().into_iter().flatten() {
+        *one = filled(
+            Some(one),
+            json!({
+                "UserId": "", "UserGroupId": "", "CfsId": "", "MountInsId": "", "LocalMountDir": "", "RemoteMountDir": "",
+                "IpAddress": "", "MountVpcId": vpc["VpcId"], "MountSubnetId": vpc["SubnetId"],
+            }),
+        );
+    }
+    shown
+}
+
+fn concurrency(config: &FunctionConfig, held: Concurrency) -> Value {
+    let kept = |part: &str, unset: Value| kept(config, "InstanceConcurrencyConfig", part, unset);
+    json!({
+        "DynamicEnabled": yes_or_no(held.dynamic),
+        "MaxConcurrency": held.most,
+        "InstanceIsolationEnabled": kept("InstanceIsolationEnabled", json!("")),
+        "Type": kept("Type", json!("")),
+        "MixNodeConfig": kept("MixNodeConfig", Value::Null),
+        "SessionConfig": kept("SessionConfig", Value::Null),
     })
 }
 
@@ -277,12 +320,15 @@ fn read_inside(tree: &Path, path: &Path) -> Option<String> {
     }
 }
 
-/// Every function goes out by the host's address, so a fixed one is a wish that is noted.
+/// Whether a fixed address was asked for. Every function goes out by the host's address, so there is none to show.
+fn has_eip(config: &FunctionConfig) -> bool {
+    kept(config, "PublicNetConfig", "EipConfig", Value::Null)["EipStatus"] == "ENABLE"
+}
+
 fn public_net(config: &FunctionConfig) -> Value {
-    let wish = config.echo.get("PublicNetConfig");
-    let fixed = wish.and_then(|wish| wish["EipConfig"]["EipStatus"].as_str());
+    let status = |on| if on { "ENABLE" } else { "DISABLE" };
     json!({
-        "PublicNetStatus": if config.public_net { "ENABLE" } else { "DISABLE" },
-        "EipConfig": {"EipStatus": fixed.unwrap_or("DISABLE"), "EipAddress": []},
+        "PublicNetStatus": status(config.public_net),
+        "EipConfig": {"EipStatus": status(has_eip(config)), "EipAddress": []},
     })
 }

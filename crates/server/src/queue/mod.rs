@@ -15,7 +15,7 @@ pub(crate) use event::{
     Backlog, EventQuery, EventRow, EventState, Failures, Found, Kept, LaneKey, NewEvent, Settled,
     Source,
 };
-pub(crate) use runner::{Runner, Settings, Taken};
+pub(crate) use runner::{RetryWaits, Runner, Settings, Taken};
 pub(crate) use sqlite::{Budget, SqliteQueue};
 
 use std::fmt::Debug;

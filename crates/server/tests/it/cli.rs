@@ -250,8 +250,9 @@ fn triggers_of_buckets_and_urls_are_made_once() {
     let host = "photos-1250000000.cos.ap-guangzhou.myqcloud.com";
     let made = parsed(&cos(&["photos", "--prefix", "in/", "--suffix", ".jpg"]));
     assert_eq!(made["TriggerName"], host);
-    let desc = r#"{"event":"cos:ObjectCreated:*","filter":{"Prefix":"in/","Suffix":".jpg"}}"#;
-    assert_eq!(made["TriggerDesc"], desc);
+    let filter = json!({"Prefix": "in/", "Suffix": ".jpg"});
+    let desc = json!({"bucketUrl": host, "event": "cos:ObjectCreated:*", "filter": filter});
+    assert_eq!(made["TriggerDesc"], desc.to_string());
     for bucket in ["photos", "photos-1250000000", host] {
         let again = cos(&[bucket, "--prefix", "in/", "--suffix", ".jpg", "--text"]);
         assert!(

@@ -10,7 +10,8 @@ const PHOTOS: &str = "photos-1250000000.cos.ap-guangzhou.myqcloud.com";
 const CREATED: &str = "cos:ObjectCreated:*";
 
 fn desc(event: &str, prefix: &str, suffix: &str) -> String {
-    json!({"event": event, "filter": {"Prefix": prefix, "Suffix": suffix}}).to_string()
+    let filter = json!({"Prefix": prefix, "Suffix": suffix});
+    json!({"bucketUrl": PHOTOS, "event": event, "filter": filter}).to_string()
 }
 
 fn on(function: &str, desc: &str) -> Value {
@@ -41,6 +42,11 @@ fn a_function_has_several_triggers_of_a_bucket_told_apart_by_what_they_wait_for(
         (&json!(PHOTOS), &json!(jpg), &json!(1))
     );
     client.ok("CreateTrigger", &on("fn", &png));
+    let elsewhere = jpg.replace("photos-", "others-");
+    let refused = client.call("CreateTrigger", &on("fn", &elsewhere));
+    let refused = refused.expect_err("of another bucket");
+    assert_eq!(refused.code, "InvalidParameterValue.TriggerDesc");
+    assert!(refused.message.contains("bucketUrl"), "{refused:?}");
     // The event alone, as older clients send it.
     client.ok("CreateTrigger", &on("fn", "cos:ObjectRemove:*"));
     let removed = desc("cos:ObjectRemove:*", "", "");

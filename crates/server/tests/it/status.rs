@@ -231,12 +231,19 @@ fn how_events_are_tried_can_be_said() {
         let request = json!({"FunctionName": "fun", "AsyncTriggerConfig": config});
         client.code("UpdateFunctionEventInvokeConfig", &request)
     };
-    let usual = json!({"MsgTTL": 21_600, "RetryConfig": [{"RetryNum": 2}, {"RetryNum": -1}]});
+    // Waits are in whole seconds, and shorter here.
+    let rules = |number: u32| {
+        json!([
+            {"ErrorCode": ["default"], "RetryNum": number, "RetryInterval": 1},
+            {"ErrorCode": ["432"], "RetryNum": -1, "RetryInterval": 1},
+        ])
+    };
+    let usual = json!({"MsgTTL": 21_600, "RetryConfig": rules(2)});
     assert_eq!(get()["AsyncTriggerConfig"], usual);
     assert_eq!(set(usual), "", "what is shown can be sent back");
     assert_eq!(set(json!({"RetryConfig": [{"RetryNum": 1}]})), "");
     assert_eq!(set(json!({"MsgTTL": 1})), "");
-    let now = json!({"MsgTTL": 1, "RetryConfig": [{"RetryNum": 1}, {"RetryNum": -1}]});
+    let now = json!({"MsgTTL": 1, "RetryConfig": rules(1)});
     assert_eq!(get()["AsyncTriggerConfig"], now);
     let id = send(&client, "fun", &json!({}));
     eventually("it is given up", || status(&client, &id) == "FAILED");
@@ -255,6 +262,14 @@ fn how_events_are_tried_can_be_said() {
         (json!({}), "InvalidParameterValue.AsyncTriggerConfig"),
         (
             json!({"RetryConfig": [{"RetryNum": 1}, {"RetryNum": 1}]}),
+            "InvalidParameterValue.AsyncTriggerConfig",
+        ),
+        (
+            json!({"RetryConfig": [{"RetryNum": 1, "RetryInterval": 30}]}),
+            "InvalidParameterValue.AsyncTriggerConfig",
+        ),
+        (
+            json!({"RetryConfig": [{"RetryNum": 1, "ErrorCode": ["430"]}]}),
             "InvalidParameterValue.AsyncTriggerConfig",
         ),
     ] {

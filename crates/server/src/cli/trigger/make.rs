@@ -116,7 +116,7 @@ pub(super) fn timer(client: &Client, args: &TimerArgs, output: &Output) -> Resul
 pub(super) fn cos(client: &Client, args: &CosArgs, output: &Output) -> Result<(), Failure> {
     let host = host(client, &args.bucket)?;
     let filter = json!({"Prefix": args.prefix, "Suffix": args.suffix});
-    let wanted = json!({"event": args.event, "filter": filter});
+    let wanted = json!({"bucketUrl": host, "event": args.event, "filter": filter});
     let same = |one: &t::TriggerInfo| {
         one.r#type == COS
             && one.trigger_name == host

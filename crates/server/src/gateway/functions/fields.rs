@@ -213,50 +213,6 @@ pub(super) fn dead_letter(
     }
 }
 
-/// Fields that are shown again as they were given and have no effect yet.
-pub(super) struct Echo(BTreeMap<String, Value>);
-
-/// What creating and changing have in common, and what only one of them has.
-macro_rules! echo_of {
-    ($request:ident $(, $only:literal $field:ident)*) => {{
-        let mut echo = Self(BTreeMap::new());
-        echo.document("VpcConfig", &$request.vpc_config);
-        echo.text("ClsLogsetId", &$request.cls_logset_id);
-        echo.text("ClsTopicId", &$request.cls_topic_id);
-        echo.document("PublicNetConfig", &$request.public_net_config);
-        echo.document("CfsConfig", &$request.cfs_config);
-        echo.text("DnsCache", &$request.dns_cache);
-        echo.document("IntranetConfig", &$request.intranet_config);
-        echo.text("InstallDependency", &$request.install_dependency);
-        $(echo.text($only, &$request.$field);)*
-        echo
-    }};
-}
-
-impl Echo {
-    pub(super) fn of_create(request: &t::CreateFunctionRequest) -> Self {
-        echo_of!(request, "TraceEnable" trace_enable)
-    }
-
-    pub(super) fn of_update(request: &t::UpdateFunctionConfigurationRequest) -> Self {
-        echo_of!(request)
-    }
-
-    pub(super) fn into_map(self) -> BTreeMap<String, Value> {
-        self.0
-    }
-
-    fn document(&mut self, name: &str, value: &Option<Value>) {
-        if let Some(value) = value {
-            self.0.insert(name.to_owned(), value.clone());
-        }
-    }
-
-    fn text(&mut self, name: &str, value: &Option<String>) {
-        self.document(name, &value.clone().map(Value::from));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,11 @@
 //! Triggers of buckets in the API's shape. A trigger's name is its bucket's host, and so a function may have several of one
-//! name, told apart by their descriptions: `{"event":"cos:ObjectCreated:*","filter":{"Prefix":"","Suffix":""}}`, or the event
-//! alone, as older clients send it.
+//! name, told apart by their descriptions:
+//! `{"bucketUrl":"<host>","event":"cos:ObjectCreated:*","filter":{"Prefix":"","Suffix":""}}`. Clients may leave `bucketUrl` out, and
+//! older ones send the event alone.
 
 use model::{
-    BucketName, Function, FunctionKey, Invalid, ObjectEvent, ObjectEvents, TriggerName, TriggerSpec,
+    BucketName, Function, FunctionKey, Invalid, ObjectEvent, ObjectEvents, Trigger, TriggerName,
+    TriggerSpec,
 };
 use scf::{Code, Error};
 use serde::Deserialize;
@@ -21,7 +23,7 @@ pub(super) fn read(
     let name = TriggerName::parse(given.name).map_err(error::invalid)?;
     let bucket = bucket(gateway, key, given.name)?;
     let events = match (told(given.desc), old) {
-        (Some(desc), _) => events(bucket, desc)?,
+        (Some(desc), _) => events(given.name, bucket, desc)?,
         (None, Some(TriggerSpec::Cos(old))) => old.clone(),
         (None, _) => {
             return Err(wrong(
@@ -32,15 +34,20 @@ pub(super) fn read(
     Ok((name, TriggerSpec::Cos(events)))
 }
 
-pub(super) fn described(events: &ObjectEvents) -> String {
+pub(super) fn described(name: &TriggerName, events: &ObjectEvents) -> String {
     let filter = json!({"Prefix": events.prefix, "Suffix": events.suffix});
-    json!({"event": events.event.as_str(), "filter": filter}).to_string()
+    // Clients compare the text, so its order is that of SCF's.
+    json!({"bucketUrl": name.as_str(), "event": events.event.as_str(), "filter": filter})
+        .to_string()
 }
 
 /// Whether a trigger is the one that a description tells of.
-pub(super) fn is(spec: &TriggerSpec, desc: &str) -> Result<bool, Error> {
-    match spec {
-        TriggerSpec::Cos(own) => Ok(*own == events(own.bucket.clone(), desc)?),
+pub(super) fn is(trigger: &Trigger, desc: &str) -> Result<bool, Error> {
+    match &trigger.spec {
+        TriggerSpec::Cos(own) => {
+            let told = events(trigger.name.as_str(), own.bucket.clone(), desc)?;
+            Ok(*own == told)
+        }
         _ => Ok(false),
     }
 }
@@ -87,6 +94,9 @@ fn bucket(gateway: &Gateway, key: &FunctionKey, name: &str) -> Result<BucketName
 #[derive(Debug, Deserialize)]
 struct Desc {
     event: String,
+    /// The bucket's host, which the trigger's name says already.
+    #[serde(default, rename = "bucketUrl")]
+    bucket_url: Option<String>,
     #[serde(default)]
     filter: Option<Filter>,
 }
@@ -99,16 +109,25 @@ struct Filter {
     suffix: Option<String>,
 }
 
-fn events(bucket: BucketName, desc: &str) -> Result<ObjectEvents, Error> {
+fn events(name: &str, bucket: BucketName, desc: &str) -> Result<ObjectEvents, Error> {
     let desc = match desc.starts_with('{') {
         false => Desc {
             event: desc.to_owned(),
+            bucket_url: None,
             filter: None,
         },
         true => {
             serde_json::from_str(desc).map_err(|e| wrong(&format!("it is not as expected: {e}")))?
         }
     };
+    if let Some(url) = desc.bucket_url.filter(|url| !url.is_empty())
+        && url != name
+    {
+        let shown: String = url.chars().take(100).collect();
+        return Err(wrong(&format!(
+            "bucketUrl: {shown:?} is not allowed; it is the trigger's name, {name}, or left out"
+        )));
+    }
     let filter = desc.filter.unwrap_or_default();
     let part = |text: Option<String>| text.unwrap_or_default();
     let event = ObjectEvent::parse(&desc.event).map_err(|e| wrong(&e.to_string()))?;

@@ -60,7 +60,7 @@ fn read(
 fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> (String, String) {
     match &trigger.spec {
         TriggerSpec::Apigw(api) => (apigw::described(gateway, key, api), String::new()),
-        TriggerSpec::Cos(events) => (cos::described(events), String::new()),
+        TriggerSpec::Cos(events) => (cos::described(&trigger.name, events), String::new()),
         TriggerSpec::Http(url) => (http::described(gateway, key, trigger, url), String::new()),
         TriggerSpec::Timer(timer) => timer::described(timer),
     }
@@ -325,7 +325,7 @@ fn find(
             .as_ref()
             .is_none_or(|wanted| trigger.qualifier == *wanted);
         let named = trigger.spec.kind() == kind && trigger.name.as_str() == name && bound;
-        if named && desc.map_or(Ok(true), |desc| cos::is(&trigger.spec, desc))? {
+        if named && desc.map_or(Ok(true), |desc| cos::is(trigger, desc))? {
             found.push(at);
         }
     }

@@ -96,7 +96,26 @@ struct Turn {
     in_line: oneshot::Sender<()>,
 }
 
+/// Waits before an event runs again, in whole seconds, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetryWaits {
+    /// After a failure of the function.
+    pub(crate) failed: u64,
+    /// After no instance could be had.
+    pub(crate) throttled: u64,
+}
+
 impl Runner {
+    /// Returns how long an event waits before it runs again.
+    pub(crate) fn retry_waits(&self) -> RetryWaits {
+        let Settings { pacing, policy, .. } = &self.shared.settings;
+        let seconds = |microseconds: u64| microseconds.div_ceil(1_000_000).max(1);
+        RetryWaits {
+            failed: seconds(policy.after_user_fault),
+            throttled: seconds(pacing.pause),
+        }
+    }
+
     /// Takes up what an earlier run left, and follows what comes from then on.
     pub(crate) async fn start(
         queue: Arc<dyn Queue>,

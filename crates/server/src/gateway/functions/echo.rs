@@ -1,0 +1,199 @@
+//! Fields of functions that are kept and shown again without effect, so that who reads back what they set finds it.
+//!
+//! Whatever is kept has the published form: a flag is `TRUE` or `FALSE`, a document is an object. `show.rs` fills in what was
+//! left out.
+
+use std::collections::BTreeMap;
+
+use scf::types as t;
+use scf::{Code, Error};
+use serde_json::{Value, json};
+
+use super::super::code::flag;
+
+/// The kept fields by their wire names.
+pub(super) type Kept = BTreeMap<String, Value>;
+
+/// What a request says of kept fields.
+#[derive(Debug, Default)]
+pub(super) struct Echo(Kept);
+
+/// Parts of documents that have an effect, and are kept where that is.
+const HONOURED: &[(&str, &[&str])] = &[
+    ("DeadLetterConfig", &["Type", "Name"]),
+    (
+        "InstanceConcurrencyConfig",
+        &["DynamicEnabled", "MaxConcurrency"],
+    ),
+    ("PublicNetConfig", &["PublicNetStatus"]),
+];
+
+/// Fields that creating and changing a function have in common.
+macro_rules! echo_of {
+    ($request:ident) => {{
+        let mut echo = Self::default();
+        for (name, given) in [
+            ("VpcConfig", &$request.vpc_config),
+            ("CfsConfig", &$request.cfs_config),
+            ("IntranetConfig", &$request.intranet_config),
+            ("PublicNetConfig", &$request.public_net_config),
+            ("DeadLetterConfig", &$request.dead_letter_config),
+            (
+                "InstanceConcurrencyConfig",
+                &$request.instance_concurrency_config,
+            ),
+        ] {
+            echo.document(name, given)?;
+        }
+        for (name, given) in [
+            ("ClsLogsetId", &$request.cls_logset_id),
+            ("ClsTopicId", &$request.cls_topic_id),
+        ] {
+            echo.text(name, given);
+        }
+        for (name, given) in [
+            ("DnsCache", &$request.dns_cache),
+            ("InstallDependency", &$request.install_dependency),
+            ("L5Enable", &$request.l5_enable),
+            ("TraceEnable", &$request.trace_enable),
+        ] {
+            echo.flag(name, given)?;
+        }
+        Ok(echo)
+    }};
+}
+
+impl Echo {
+    /// # Errors
+    /// The field that is not of its published form.
+    pub(super) fn of_create(request: &t::CreateFunctionRequest) -> Result<Self, Error> {
+        echo_of!(request)
+    }
+
+    /// # Errors
+    /// The field that is not of its published form.
+    pub(super) fn of_update(
+        request: &t::UpdateFunctionConfigurationRequest,
+    ) -> Result<Self, Error> {
+        echo_of!(request)
+    }
+
+    /// Adds what was said to what is kept. A fixed address that an update says nothing of stays as it was.
+    pub(super) fn add_to(self, kept: &mut Kept) {
+        const PUBLIC_NET: &str = "PublicNetConfig";
+        const EIP: &str = "EipConfig";
+        let before = kept.get(PUBLIC_NET).map(|before| before[EIP].clone());
+        kept.extend(self.0);
+        if let (Some(before), Some(now)) = (before, kept.get_mut(PUBLIC_NET))
+            && now[EIP].is_null()
+            && !before.is_null()
+        {
+            now[EIP] = before;
+        }
+    }
+
+    fn document(&mut self, name: &'static str, given: &Option<Value>) -> Result<(), Error> {
+        let Some(given) = given else {
+            return Ok(());
+        };
+        let Value::Object(parts) = given else {
+            let shown: String = given.to_string().chars().take(80).collect();
+            return Err(wrong(format!(
+                "{name}: {shown} is not allowed; an object is"
+            )));
+        };
+        if name == "PublicNetConfig" {
+            check_eip(&given["EipConfig"])?;
+        }
+        let honoured = HONOURED.iter().find(|(document, _)| *document == name);
+        let honoured = honoured.map_or(&[][..], |(_, parts)| *parts);
+        let mut kept = parts.clone();
+        kept.retain(|part, _| !honoured.contains(&part.as_str()));
+        self.0.insert(name.to_owned(), Value::Object(kept));
+        Ok(())
+    }
+
+    fn text(&mut self, name: &'static str, given: &Option<String>) {
+        if let Some(given) = given {
+            self.0.insert(name.to_owned(), json!(given));
+        }
+    }
+
+    fn flag(&mut self, name: &'static str, given: &Option<String>) -> Result<(), Error> {
+        if let Some(given) = given.as_deref().filter(|given| !given.is_empty()) {
+            let shown = if flag(name, Some(given))? {
+                "TRUE"
+            } else {
+                "FALSE"
+            };
+            self.0.insert(name.to_owned(), json!(shown));
+        }
+        Ok(())
+    }
+}
+
+fn check_eip(eip: &Value) -> Result<(), Error> {
+    match &eip["EipStatus"] {
+        Value::Null => Ok(()),
+        Value::String(status) if matches!(status.as_str(), "" | "ENABLE" | "DISABLE") => Ok(()),
+        other => {
+            let shown: String = other.to_string().chars().take(80).collect();
+            Err(wrong(format!(
+                "PublicNetConfig.EipConfig.EipStatus: {shown} is not allowed; ENABLE and DISABLE are"
+            )))
+        }
+    }
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(Code::InvalidParameterValue, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(fields: Value) -> Result<Kept, Error> {
+        let mut kept = Kept::new();
+        let request = serde_json::from_value(fields).expect("a request");
+        Echo::of_update(&request)?.add_to(&mut kept);
+        Ok(kept)
+    }
+
+    #[test]
+    fn an_update_keeps_the_fixed_address_that_it_does_not_mention() {
+        let eip = json!({"EipStatus": "ENABLE"});
+        let mut kept = update(json!({
+            "FunctionName": "f",
+            "PublicNetConfig": {"PublicNetStatus": "ENABLE", "EipConfig": eip},
+        }))
+        .expect("taken");
+        let request =
+            json!({"FunctionName": "f", "PublicNetConfig": {"PublicNetStatus": "DISABLE"}});
+        let request = serde_json::from_value(request).expect("a request");
+        Echo::of_update(&request).expect("taken").add_to(&mut kept);
+        assert_eq!(kept["PublicNetConfig"], json!({"EipConfig": eip}));
+    }
+
+    #[test]
+    fn what_could_not_be_shown_again_is_refused_by_name() {
+        for (field, value) in [
+            ("VpcConfig", json!(5)),
+            ("CfsConfig", json!([])),
+            ("IntranetConfig", json!("ENABLE")),
+            (
+                "PublicNetConfig",
+                json!({"EipConfig": {"EipStatus": "TRUE"}}),
+            ),
+            ("TraceEnable", json!("maybe")),
+            ("L5Enable", json!("1")),
+            ("DnsCache", json!("on")),
+        ] {
+            let refused = update(json!({"FunctionName": "f", field: value})).expect_err(field);
+            assert!(refused.message.starts_with(field), "{refused}");
+        }
+        let kept = update(json!({"FunctionName": "f", "TraceEnable": "true", "DnsCache": ""}));
+        let expected = Kept::from([("TraceEnable".to_owned(), json!("TRUE"))]);
+        assert_eq!(kept, Ok(expected));
+    }
+}
