@@ -103,10 +103,12 @@ impl Policy {
         serde_json::from_str(text).map_err(|e| Invalid::new("Policy", text, e.to_string()))
     }
 
-    /// What it says of an action, which may go by several names, on a resource.
-    pub fn decide(&self, names: &[&str], resource: &Resource<'_>) -> Decision {
+    /// What it says of a service's action, which may go by several names, on a resource. That may be another service's, as the
+    /// functions that the tag service puts tags on.
+    pub fn decide(&self, service: &str, names: &[&str], resource: &Resource<'_>) -> Decision {
         let mut decision = Decision::Unmentioned;
-        for statement in self.0.iter().filter(|one| one.is_about(names, resource)) {
+        let about = |one: &&Statement| one.is_about(service, names, resource);
+        for statement in self.0.iter().filter(about) {
             match statement.effect {
                 Effect::Deny => return Decision::Denied,
                 Effect::Allow => decision = Decision::Allowed,
@@ -115,14 +117,14 @@ impl Policy {
         decision
     }
 
-    /// Whether a statement allows anything at all on a resource; what is denied does not count.
-    pub fn allows_something(&self, resource: &Resource<'_>) -> bool {
+    /// Whether a statement allows anything of one of these services on a resource; what is denied does not count.
+    pub fn allows_something(&self, services: &[&str], resource: &Resource<'_>) -> bool {
         let of_service = |action: &String| {
             let action = action.strip_prefix("name/").unwrap_or(action);
             let service = action
                 .split_once(':')
                 .map_or(action, |(service, _)| service);
-            like(service, resource.service)
+            services.iter().any(|one| like(service, one))
         };
         self.0.iter().any(|one| {
             matches!(one.effect, Effect::Allow)
@@ -140,14 +142,14 @@ impl Policy {
 }
 
 impl Statement {
-    fn is_about(&self, names: &[&str], resource: &Resource<'_>) -> bool {
+    fn is_about(&self, of: &str, names: &[&str], resource: &Resource<'_>) -> bool {
         let named = |action: &String| {
             // Older policies write `name/scf:Invoke`.
             let action = action.strip_prefix("name/").unwrap_or(action);
             match action.split_once(':') {
                 None => action == "*",
                 Some((service, name)) => {
-                    like(service, resource.service) && names.iter().any(|have| like(name, have))
+                    like(service, of) && names.iter().any(|have| like(name, have))
                 }
             }
         };
@@ -358,7 +360,7 @@ mod tests {
             app_id: 1_250_000_000,
             path,
         };
-        policy(statements).decide(&[action], &resource)
+        policy(statements).decide("scf", &[action], &resource)
     }
 
     #[test]
@@ -474,7 +476,8 @@ mod tests {
             ("cos:GetObject", "*", Unmentioned),
         ];
         for (action, pattern, expected) in rows {
-            let found = policy(&[("allow", action, pattern)]).decide(&["PutObject"], &resource);
+            let policy = policy(&[("allow", action, pattern)]);
+            let found = policy.decide("cos", &["PutObject"], &resource);
             assert_eq!(found, expected, "{action} on {pattern}");
         }
         let said = resource.to_string();
@@ -509,9 +512,11 @@ mod tests {
         };
         let names = &["Invoke", "InvokeFunction"];
         let allow = policy(&[("allow", "scf:InvokeFunction", "*")]);
-        assert_eq!(allow.decide(names, &resource), Allowed);
+        assert_eq!(allow.decide("scf", names, &resource), Allowed);
+        // Another service's action of the same name is another one.
+        assert_eq!(allow.decide("tag", names, &resource), Unmentioned);
         let deny = policy(&[("allow", "*", "*"), ("deny", "scf:InvokeFunction", "*")]);
-        assert_eq!(deny.decide(names, &resource), Denied);
+        assert_eq!(deny.decide("scf", names, &resource), Denied);
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! The API's actions: one list, from which routing, the command line and tests are made.
+//! The actions of all services: one list, from which routing, the command line and tests are made.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::service::{SCF, Service, TAG};
 use crate::types as t;
 
 /// An action: its name, what goes in and what comes out.
 pub trait Action {
     /// The name in `X-TC-Action`.
     const NAME: &'static str;
-    /// The API that has it, in `X-TC-Version`.
+    /// The version of the API that has it, in `X-TC-Version`.
     const VERSION: &'static str = crate::VERSION;
     /// The parameters.
     type Request: Serialize + DeserializeOwned;
@@ -20,8 +21,10 @@ pub trait Action {
 /// What is known of an action without its types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionInfo {
-    /// The name in `X-TC-Action`.
+    /// The name in `X-TC-Action`. No two services have an action of one name here.
     pub name: &'static str,
+    /// Whose action it is.
+    pub service: Service,
 }
 
 /// Finds an action by its name.
@@ -37,27 +40,28 @@ pub fn position(name: &str) -> Option<usize> {
 }
 
 macro_rules! actions {
-    ($($name:ident($request:ty) -> $response:ty,)*) => {
-        $(action!($name($request) -> $response);)*
+    ($($service:ident { $($name:ident($request:ty) -> $response:ty,)* })*) => {
+        $($(action!($service $name($request) -> $response);)*)*
 
-        const UNSORTED: &[ActionInfo] = &[$(ActionInfo { name: stringify!($name) },)*];
+        const UNSORTED: &[ActionInfo] = &[$($(ActionInfo { name: stringify!($name), service: $service },)*)*];
 
         /// Each action's name, and a request and an answer of it with all their fields.
         #[cfg(test)]
         fn samples() -> Vec<(&'static str, serde_json::Value, serde_json::Value)> {
-            vec![$(tests::sample::<$name>(),)*]
+            vec![$($(tests::sample::<$name>(),)*)*]
         }
     };
 }
 
 macro_rules! action {
-    ($name:ident($request:ty) -> $response:ty) => {
+    ($service:ident $name:ident($request:ty) -> $response:ty) => {
         #[doc = concat!("The action `", stringify!($name), "`.")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
         impl Action for $name {
             const NAME: &'static str = stringify!($name);
+            const VERSION: &'static str = $service.version;
             type Request = $request;
             type Response = $response;
         }
@@ -65,61 +69,78 @@ macro_rules! action {
 }
 
 actions! {
-    CopyFunction(t::CopyFunctionRequest) -> t::Empty,
-    CreateAlias(t::CreateAliasRequest) -> t::Empty,
-    CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
-    CreateFunction(t::CreateFunctionRequest) -> t::Empty,
-    CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
-    CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
-    DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
-    DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
-    DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
-    DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
-    DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
-    DeleteNamespace(t::DeleteNamespaceRequest) -> t::Empty,
-    DeleteProvisionedConcurrencyConfig(t::DeleteProvisionedConcurrencyConfigRequest) -> t::Empty,
-    DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
-    DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
-    GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
-    GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
-    GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
-    GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
-    GetFunction(t::GetFunctionRequest) -> t::GetFunctionResponse,
-    GetFunctionAddress(t::GetFunctionAddressRequest) -> t::GetFunctionAddressResponse,
-    GetFunctionEventInvokeConfig(t::GetFunctionEventInvokeConfigRequest) -> t::GetFunctionEventInvokeConfigResponse,
-    GetFunctionLogs(t::GetFunctionLogsRequest) -> t::GetFunctionLogsResponse,
-    GetLayerVersion(t::GetLayerVersionRequest) -> t::GetLayerVersionResponse,
-    GetProvisionedConcurrencyConfig(t::GetProvisionedConcurrencyConfigRequest) -> t::GetProvisionedConcurrencyConfigResponse,
-    GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
-    GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
-    Invoke(t::InvokeRequest) -> t::InvokeResponse,
-    InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse,
-    ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
-    ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
-    ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
-    ListFunctions(t::ListFunctionsRequest) -> t::ListFunctionsResponse,
-    ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
-    ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
-    ListNamespaces(t::ListNamespacesRequest) -> t::ListNamespacesResponse,
-    ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
-    ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
-    PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
-    PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
-    PutProvisionedConcurrencyConfig(t::PutProvisionedConcurrencyConfigRequest) -> t::Empty,
-    PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
-    PutTotalConcurrencyConfig(t::PutTotalConcurrencyConfigRequest) -> t::Empty,
-    TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
-    UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
-    UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
-    UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
-    UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
-    UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
-    UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
-    UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
-    UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
+    SCF {
+        CopyFunction(t::CopyFunctionRequest) -> t::Empty,
+        CreateAlias(t::CreateAliasRequest) -> t::Empty,
+        CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
+        CreateFunction(t::CreateFunctionRequest) -> t::Empty,
+        CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
+        CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
+        DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
+        DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
+        DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
+        DeleteFunctionVersion(t::DeleteFunctionVersionRequest) -> t::Empty,
+        DeleteLayerVersion(t::DeleteLayerVersionRequest) -> t::Empty,
+        DeleteNamespace(t::DeleteNamespaceRequest) -> t::Empty,
+        DeleteProvisionedConcurrencyConfig(t::DeleteProvisionedConcurrencyConfigRequest) -> t::Empty,
+        DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
+        DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
+        GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
+        GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
+        GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
+        GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
+        GetFunction(t::GetFunctionRequest) -> t::GetFunctionResponse,
+        GetFunctionAddress(t::GetFunctionAddressRequest) -> t::GetFunctionAddressResponse,
+        GetFunctionEventInvokeConfig(t::GetFunctionEventInvokeConfigRequest) -> t::GetFunctionEventInvokeConfigResponse,
+        GetFunctionLogs(t::GetFunctionLogsRequest) -> t::GetFunctionLogsResponse,
+        GetLayerVersion(t::GetLayerVersionRequest) -> t::GetLayerVersionResponse,
+        GetProvisionedConcurrencyConfig(t::GetProvisionedConcurrencyConfigRequest) -> t::GetProvisionedConcurrencyConfigResponse,
+        GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
+        GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
+        Invoke(t::InvokeRequest) -> t::InvokeResponse,
+        InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse,
+        ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
+        ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
+        ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
+        ListFunctions(t::ListFunctionsRequest) -> t::ListFunctionsResponse,
+        ListLayerVersions(t::ListLayerVersionsRequest) -> t::ListLayerVersionsResponse,
+        ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
+        ListNamespaces(t::ListNamespacesRequest) -> t::ListNamespacesResponse,
+        ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
+        ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
+        PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
+        PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
+        PutProvisionedConcurrencyConfig(t::PutProvisionedConcurrencyConfigRequest) -> t::Empty,
+        PutReservedConcurrencyConfig(t::PutReservedConcurrencyConfigRequest) -> t::Empty,
+        PutTotalConcurrencyConfig(t::PutTotalConcurrencyConfigRequest) -> t::Empty,
+        TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
+        UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
+        UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
+        UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
+        UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
+        UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
+        UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
+        UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
+        UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
+    }
+    TAG {
+        AddResourceTag(t::AddResourceTagRequest) -> t::Empty,
+        AttachResourcesTag(t::AttachResourcesTagRequest) -> t::Empty,
+        CreateTag(t::CreateTagRequest) -> t::Empty,
+        DeleteResourceTag(t::DeleteResourceTagRequest) -> t::Empty,
+        DeleteTag(t::DeleteTagRequest) -> t::Empty,
+        DescribeResourceTags(t::DescribeResourceTagsRequest) -> t::DescribeResourceTagsResponse,
+        DescribeResourceTagsByResourceIds(t::DescribeResourceTagsByResourceIdsRequest) -> t::DescribeResourceTagsByResourceIdsResponse,
+        DescribeTags(t::DescribeTagsRequest) -> t::DescribeTagsResponse,
+        DetachResourcesTag(t::DetachResourcesTagRequest) -> t::Empty,
+        GetResources(t::GetResourcesRequest) -> t::GetResourcesResponse,
+        ModifyResourceTags(t::ModifyResourceTagsRequest) -> t::Empty,
+        TagResources(t::TagResourcesRequest) -> t::TagResourcesResponse,
+        UnTagResources(t::UnTagResourcesRequest) -> t::UnTagResourcesResponse,
+    }
 }
 
-/// All of the API's actions, by name.
+/// The actions of all services, by name.
 pub const ACTIONS: &[ActionInfo; UNSORTED.len()] = &sorted();
 
 const fn sorted() -> [ActionInfo; UNSORTED.len()] {
@@ -154,8 +175,11 @@ mod tests {
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
 
-    /// The published fields of every action. Source: the official Python SDK and `tccli`.
-    const PUBLISHED: &str = include_str!("../tests/api-2018-04-16.json");
+    /// The published fields of every action, a service after the other. Source: the official Python SDK and `tccli`.
+    const PUBLISHED: [&str; 2] = [
+        include_str!("../tests/api-2018-04-16.json"),
+        include_str!("../tests/tag-2018-08-13.json"),
+    ];
 
     /// Fields that SCF has though its SDKs do not. Source: SCF's Serverless tool-kit.
     const UNPUBLISHED: &str = include_str!("../tests/unpublished.json");
@@ -177,11 +201,21 @@ mod tests {
 
     #[test]
     fn every_action_has_the_published_fields_and_no_others() {
-        let published: Value = serde_json::from_str(PUBLISHED).expect("the published fields");
-        let actions = &published["actions"];
+        let mut actions = Map::new();
+        for published in PUBLISHED {
+            let published: Value = serde_json::from_str(published).expect("the published fields");
+            let own = published["actions"].as_object().expect("actions");
+            for (name, action) in own {
+                let service = find(name).map(|action| action.service.name);
+                assert_eq!(service, published["product"].as_str(), "{name}");
+                let twice = actions.insert(name.clone(), action.clone());
+                assert_eq!(twice, None, "{name} is an action of two services");
+            }
+        }
+        let actions = Value::Object(actions);
         let samples = samples();
         let own: BTreeSet<_> = samples.iter().map(|(name, ..)| *name).collect();
-        assert_eq!(own, names(actions));
+        assert_eq!(own, names(&actions));
         let unpublished: Value = serde_json::from_str(UNPUBLISHED).expect("JSON");
         let mut wrong = Vec::new();
         for (name, request, response) in &samples {
@@ -208,9 +242,14 @@ mod tests {
 
     #[test]
     fn the_list_is_the_apis_and_sorted() {
-        assert_eq!(ACTIONS.len(), 52);
+        assert_eq!(ACTIONS.len(), 52 + 13);
         assert!(ACTIONS.is_sorted_by(|a, b| a.name < b.name));
-        assert_eq!(find("Invoke"), Some(&ActionInfo { name: "Invoke" }));
+        let invoke = ActionInfo {
+            name: "Invoke",
+            service: SCF,
+        };
+        assert_eq!(find("Invoke"), Some(&invoke));
+        assert_eq!(find("TagResources").map(|found| found.service), Some(TAG));
         assert_eq!(find("invoke"), None);
     }
 }

@@ -53,6 +53,7 @@ codes! {
     TokenFailure = "AuthFailure.TokenFailure",
     InvalidAction = "InvalidAction",
     InvalidParameter = "InvalidParameter",
+    NoSuchProduct = "NoSuchProduct",
     NoSuchVersion = "NoSuchVersion",
     RequestLimitExceeded = "RequestLimitExceeded",
     RequestSizeLimitExceeded = "RequestSizeLimitExceeded",
@@ -174,13 +175,28 @@ codes! {
     AliasBind = "UnsupportedOperation.AliasBind",
     UnsupportedTrigger = "UnsupportedOperation.Trigger",
     UnsupportedRegion = "UnsupportedOperation.Region",
+    // The tag service's own.
+    TagAttachedResource = "FailedOperation.TagAttachedResource",
+    PaginationTokenInvalid = "InvalidParameter.PaginationTokenInvalid",
+    DeleteTagsParamError = "InvalidParameterValue.DeleteTagsParamError",
+    RegionInvalid = "InvalidParameterValue.RegionInvalid",
+    ReservedTagKey = "InvalidParameterValue.ReservedTagKey",
+    ResourceDescriptionError = "InvalidParameterValue.ResourceDescriptionError",
+    ResourceIdInvalid = "InvalidParameterValue.ResourceIdInvalid",
+    ResourcePrefixInvalid = "InvalidParameterValue.ResourcePrefixInvalid",
+    ServiceTypeInvalid = "InvalidParameterValue.ServiceTypeInvalid",
+    TagKeyEmpty = "InvalidParameterValue.TagKeyEmpty",
+    ResourceAttachedTags = "LimitExceeded.ResourceAttachedTags",
+    TagDuplicate = "ResourceInUse.TagDuplicate",
+    TagKeyAttached = "ResourceInUse.TagKeyAttached",
+    AttachedTagKeyNotFound = "ResourceNotFound.AttachedTagKeyNotFound",
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// SCF's own list, and the common codes of all the cloud's APIs.
+    /// The lists of SCF and of the tag service, and the common codes of all the cloud's APIs.
     const PUBLISHED: &str = include_str!("../tests/error-codes.txt");
 
     #[test]

@@ -1,4 +1,5 @@
-//! SCF's published wire contract, API version 2018-04-16: signing, actions, fields, error codes.
+//! SCF's published wire contract, API version 2018-04-16: signing, actions, fields, error codes. Beside it stand the actions of the
+//! tag service, as far as functions have tags.
 //!
 //! Pure functions and plain types. There is no HTTP here, no clock and nothing of virga's own, so that the
 //! server, the command line and the tests all speak through the same code.
@@ -14,6 +15,7 @@ mod flat;
 pub mod keypair;
 mod request;
 mod secret;
+mod service;
 pub mod tc3;
 pub mod types;
 pub mod v1;
@@ -23,6 +25,7 @@ pub use bounds::Bounds;
 pub use error::{Code, Error};
 pub use request::{Call, FORM_MAX, FUNCTION_URL, RawRequest, decode_json, form_too_long};
 pub use secret::SecretKey;
+pub use service::{SCF, SERVICES, Service, TAG};
 
 /// The API's version, as `X-TC-Version` carries it.
 pub const VERSION: &str = "2018-04-16";

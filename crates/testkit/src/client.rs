@@ -207,10 +207,12 @@ impl Client {
     ) -> Option<Answer> {
         let host = self.host();
         let text = timestamp.to_string();
+        let known = scf::action::find(action);
+        let of = known.map_or(scf::SCF, |known| known.service);
         let mut sent = vec![
             ("X-TC-Action", action),
             ("X-TC-Timestamp", text.as_str()),
-            ("X-TC-Version", scf::VERSION),
+            ("X-TC-Version", of.version),
         ];
         sent.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
         sent.extend(headers);
@@ -234,11 +236,7 @@ impl Client {
         let authorization = tc3::authorization(&ToSign {
             secret_id: &self.id,
             secret_key: &self.key,
-            service: if operators {
-                OPERATOR_SERVICE
-            } else {
-                scf::SERVICE
-            },
+            service: if operators { OPERATOR_SERVICE } else { of.name },
             host: &host,
             content_type: "application/json",
             headers: &signed,

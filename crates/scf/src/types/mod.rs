@@ -10,6 +10,7 @@ mod functions;
 mod invoke;
 mod layers;
 mod namespaces;
+mod tags;
 mod triggers;
 mod versions;
 pub use account::*;
@@ -20,6 +21,7 @@ pub use functions::*;
 pub use invoke::*;
 pub use layers::*;
 pub use namespaces::*;
+pub use tags::*;
 pub use triggers::*;
 pub use versions::*;
 

@@ -109,6 +109,7 @@ impl Principal {
         } = needed;
         let refused = |action: &str, path: &str, why: &str| {
             let resource = self.resource(service, region, path);
+            let service = scope::service_of(action, service);
             let message = format!(
                 "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
             );
@@ -140,6 +141,6 @@ impl Principal {
         let denied = [list, alone]
             .into_iter()
             .any(|action| self.decide(action, &resource) == Decision::Denied);
-        !denied && policy.allows_something(&resource)
+        !denied && policy.allows_something(&["scf", scope::service_of(list, "scf")], &resource)
     }
 }

@@ -105,7 +105,8 @@ impl Principal {
     pub(crate) fn decide(&self, action: &str, resource: &Resource<'_>) -> Decision {
         let policy = self.policy();
         policy.map_or(Decision::Allowed, |policy| {
-            policy.decide(&scope::names(action), resource)
+            let service = scope::service_of(action, resource.service);
+            policy.decide(service, &scope::names(action), resource)
         })
     }
 }

@@ -32,6 +32,15 @@ pub(crate) fn domain(name: &str) -> String {
     format!("domain/{}", name.to_ascii_lowercase())
 }
 
+/// The service that has an action in policies: the tag service its own, though they are about functions; else that of the resource.
+pub(super) fn service_of<'a>(action: &str, resource: &'a str) -> &'a str {
+    let of_tags = scf::action::find(action).is_some_and(|found| found.service == scf::TAG);
+    match resource {
+        "scf" if of_tags => scf::TAG.name,
+        other => other,
+    }
+}
+
 /// An action's own name, and the coarser one that SCF's policies have for it.
 ///
 /// Source: SCF's list of actions whose use can be granted.

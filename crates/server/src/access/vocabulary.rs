@@ -117,35 +117,34 @@ fn services_of_action(text: &str) -> Result<Services, String> {
         return Ok([true; SERVICES.len()]);
     };
     let has = |known: &str| {
-        like(service, known)
-            && actions_of(known)
-                .into_iter()
-                .any(|action| like(name, action))
+        let mut own = actions_of(known).into_iter();
+        own.any(|(of, action)| like(service, of) && like(name, action))
     };
     let services = SERVICES.map(has);
     if services != Services::default() {
         return Ok(services);
     }
-    let all = SERVICES.into_iter().flat_map(|service| {
-        let written = move |name: &str| format!("{service}:{name}");
-        actions_of(service).into_iter().map(written)
-    });
+    let written = |(service, name)| format!("{service}:{name}");
+    let all = SERVICES.into_iter().flat_map(actions_of).map(written);
     let nearest = nearest(pattern, all);
     Err(format!(
         "action {text:?} matches no action that there is, so that its statement would not hold for what is meant; the nearest is {nearest:?}"
     ))
 }
 
-/// The actions of a service, by all their names.
-fn actions_of(service: &str) -> Vec<&'static str> {
+/// The actions that there are on a service's resources, by all their names, each with the service whose action it is.
+fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
     match service {
         "scf" => {
-            let own = scf::ACTIONS.iter();
-            let named = own.flat_map(|action| scope::names(action.name));
-            named.chain([scope::OF_URLS]).collect()
+            let all = scf::ACTIONS.iter().flat_map(|action| {
+                let of = action.service.name;
+                let names = scope::names(action.name).into_iter();
+                names.map(move |name| (of, name))
+            });
+            all.chain([("scf", scope::OF_URLS)]).collect()
         }
-        "cos" => bucket::s3::actions().collect(),
-        "cam" => vec!["PassRole"],
+        "cos" => bucket::s3::actions().map(|name| ("cos", name)).collect(),
+        "cam" => vec![("cam", "PassRole")],
         _ => Vec::new(),
     }
 }
@@ -309,6 +308,10 @@ mod tests {
             ("cos:GetBucket", "qcs::cos:::photos-1250000000/"),
             ("cam:PassRole", "qcs::cam::uin/100000000001:roleName/admin"),
             ("cam:*", "qcs::cam:*::roleName/*"),
+            // Its resources are functions.
+            ("tag:*", "*"),
+            ("tag:TagResources", "qcs::scf:::namespace/*"),
+            ("name/tag:Describe*", "qcs::scf:::*"),
         ] {
             assert_eq!(check(action, resource), Ok(()), "{action} on {resource}");
         }
@@ -333,6 +336,12 @@ mod tests {
             ("scf:*Functions*Extra", "*", "matches no action"),
             ("cos:PutObjects", "*", "nearest is \"cos:PutObject\""),
             ("cam:PassRoles", "*", "nearest is \"cam:PassRole\""),
+            ("scf:TagResources", "*", "nearest is \"tag:TagResources\""),
+            (
+                "tag:TagResources",
+                "qcs::cos:::*",
+                "no resource of its statement",
+            ),
             ("scf:*", "qcs::sfc:::*", "nearest is \"scf\""),
             ("scf:*", "qcs::scf:ap-beijing::*", "ap-guangzhou"),
             ("scf:*", "qcs::scf:ap-guangzhu::*", "ap-guangzhou"),

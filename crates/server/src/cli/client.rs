@@ -116,7 +116,9 @@ impl Client {
         action: &str,
         request: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.send(scf::VERSION, action, request)
+        let known = scf::action::find(action);
+        let version = known.map_or(scf::VERSION, |known| known.service.version);
+        self.send(version, action, request)
     }
 
     fn send<T: DeserializeOwned>(
@@ -134,7 +136,8 @@ impl Client {
             signed.push(("x-tc-nonce", &nonce));
             operator::SERVICE
         } else {
-            scf::SERVICE
+            let own = scf::SERVICES.iter().find(|one| one.version == version);
+            own.map_or(scf::SERVICE, |service| service.name)
         };
         signed.extend([
             ("x-tc-timestamp", &timestamp[..]),

@@ -17,6 +17,13 @@ const RUNTIMES: u64 = 15;
 const TAGS: u64 = 50;
 const TAG_KEY: u64 = 127;
 const TAG_VALUE: u64 = 255;
+/// Source: the tag service's limits of a request.
+const RESOURCES: u64 = 50;
+const TAGS_OF_REQUEST: u64 = 10;
+const TAG_KEYS: u64 = 20;
+const TAG_FILTERS: u64 = 6;
+/// A function by its six parts.
+const RESOURCE: u64 = 256;
 /// Source: SCF's limit of a list's conditions.
 const FILTERS: u64 = 10;
 /// Source: COS's limit of a key; SCF writes a slash before it.
@@ -81,6 +88,31 @@ pub(crate) fn bounds(limits: &Limits) -> Bounds {
         .text("Tags.Key", TAG_KEY, usual)
         .text("Tags.Value", TAG_VALUE, usual)
         .whole("Tags", TAGS * (TAG_KEY + TAG_VALUE + 64), usual)
+        .text("Tags.TagKey", TAG_KEY, usual)
+        .text("Tags.TagValue", TAG_VALUE, usual)
+        .text("TagKey", TAG_KEY, usual)
+        .text("TagValue", TAG_VALUE, usual)
+        .list("TagKeys", TAG_KEYS, usual)
+        .text("TagKeys", TAG_KEY, usual)
+        .list("TagFilters", TAG_FILTERS, usual)
+        .text("TagFilters.TagKey", TAG_KEY, usual)
+        .list("TagFilters.TagValue", TAGS_OF_REQUEST, usual)
+        .text("TagFilters.TagValue", TAG_VALUE, usual)
+        .whole(
+            "TagFilters",
+            TAG_FILTERS * TAGS_OF_REQUEST * (TAG_VALUE + TAG_KEY),
+            usual,
+        )
+        .list("ReplaceTags", TAGS_OF_REQUEST, usual)
+        .text("ReplaceTags.TagKey", TAG_KEY, usual)
+        .text("ReplaceTags.TagValue", TAG_VALUE, usual)
+        .list("DeleteTags", TAGS_OF_REQUEST, usual)
+        .text("DeleteTags.TagKey", TAG_KEY, usual)
+        .text("Resource", RESOURCE, Code::ResourceDescriptionError)
+        .list("ResourceIds", RESOURCES, usual)
+        .text("ResourceIds", RESOURCE, Code::ResourceIdInvalid)
+        .list("ResourceList", RESOURCES, usual)
+        .text("ResourceList", RESOURCE, Code::ResourceDescriptionError)
         .list("Layers", layers, Code::LimitExceededLayers)
         .text("DeadLetterConfig.Name", URL, Code::InvalidDeadLetterConfig)
         .text("TriggerDesc", TRIGGER_DESC, Code::InvalidTriggerDesc)

@@ -3,7 +3,7 @@
 //! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
 //! for a fault of the network. Wire types stop here.
 
-/// Hands the names of all actions of SCF's to a macro.
+/// Hands the names of all actions of SCF's and of the tag service to a macro.
 macro_rules! each_action {
     ($then:ident) => {
         $then! {
@@ -59,6 +59,19 @@ macro_rules! each_action {
             UpdateNamespace,
             UpdateTrigger,
             UpdateTriggerStatus,
+            AddResourceTag,
+            AttachResourcesTag,
+            CreateTag,
+            DeleteResourceTag,
+            DeleteTag,
+            DescribeResourceTags,
+            DescribeResourceTagsByResourceIds,
+            DescribeTags,
+            DetachResourcesTag,
+            GetResources,
+            ModifyResourceTags,
+            TagResources,
+            UnTagResources,
         }
     };
 }
@@ -86,6 +99,7 @@ mod provisioned;
 mod receive;
 mod show;
 mod storage;
+mod tags;
 mod triggers;
 mod versions;
 mod visible;
@@ -111,7 +125,7 @@ use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RequestId};
 use scf::action::{self, Action};
-use scf::{Call, Code, Error, envelope};
+use scf::{Call, Code, Error, Service, envelope};
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
@@ -413,7 +427,7 @@ impl Gateway {
         each_action!(serve)
     }
 
-    /// Serves an action of SCF's, if the caller may do it with all that the request names.
+    /// Serves an action, if the caller may do it with all that the request names.
     async fn serve<A: Serve>(
         &self,
         call: &Call<'_>,
@@ -511,25 +525,21 @@ async fn collect(mut body: Body, limit: usize) -> Collected {
     }
 }
 
+/// The action that a request asks for, of the service that it asks.
 fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {
-    if call.version != scf::VERSION {
-        let message = format!(
-            "version {:?} does not exist; {} does",
-            call.version,
-            scf::VERSION
-        );
-        return Err(Error::new(Code::NoSuchVersion, message));
-    }
-    action::find(&call.action)
-        .map(|known| known.name)
-        .ok_or_else(|| {
-            let shown: String = call.action.chars().take(60).collect();
-            Error::new(
-                Code::InvalidAction,
-                format!(
-                    "the action {shown:?} does not exist in version {}",
-                    scf::VERSION
-                ),
-            )
-        })
+    let service = Service::of(call)?;
+    let known = action::find(&call.action).filter(|known| known.service == service);
+    known.map(|known| known.name).ok_or_else(|| {
+        let shown: String = call.action.chars().take(60).collect();
+        let Service { name, version } = service;
+        let message = format!("the action {shown:?} does not exist in version {version} of {name}");
+        let message = if service == scf::TAG {
+            let own = scf::ACTIONS.iter().filter(|one| one.service == service);
+            let own: Vec<_> = own.map(|one| one.name).collect();
+            format!("{message} here; there are {}", own.join(", "))
+        } else {
+            message
+        };
+        Error::new(Code::InvalidAction, message)
+    })
 }

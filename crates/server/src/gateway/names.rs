@@ -7,6 +7,7 @@
 use scf::types as t;
 use serde_json::Value;
 
+use super::tags;
 use crate::access::Named;
 
 /// A request that says what it names.
@@ -26,6 +27,11 @@ macro_rules! names {
 }
 
 names! {
+    AddResourceTagRequest { resource; tag_key, tag_value } => vec![tagged(resource)];
+    AttachResourcesTagRequest {
+        resource_ids;
+        service_type, tag_key, tag_value, resource_region, resource_prefix
+    } => resource_ids.iter().map(|id| of_id(id)).collect();
     CopyFunctionRequest {
         function_name, new_function_name, namespace, target_namespace;
         description, target_region, r#override, copy_configuration
@@ -59,6 +65,7 @@ names! {
         found
     };
     CreateNamespaceRequest { namespace; description, resource_env } => vec![Named::Namespace(namespace)];
+    CreateTagRequest { ; tag_key, tag_value } => vec![Named::Account];
     CreateTriggerRequest {
         function_name, namespace, r#type, trigger_name;
         trigger_desc, qualifier, enable, custom_argument, description
@@ -77,10 +84,28 @@ names! {
         qualifier
     } => vec![function(function_name, namespace)];
     DeleteReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
+    DeleteResourceTagRequest { resource; tag_key } => vec![tagged(resource)];
+    DeleteTagRequest { ; tag_key, tag_value } => vec![Named::Account];
     DeleteTriggerRequest {
         function_name, namespace;
         trigger_name, r#type, trigger_desc, qualifier
     } => vec![function(function_name, namespace)];
+    DescribeResourceTagsByResourceIdsRequest {
+        resource_ids;
+        service_type, resource_prefix, resource_region, offset, limit, category
+    } => resource_ids.iter().map(|id| of_id(id)).collect();
+    DescribeResourceTagsRequest {
+        ;
+        create_uin, resource_region, service_type, resource_prefix, resource_id, offset, limit, cos_resource_id
+    } => vec![Named::Account];
+    DescribeTagsRequest {
+        ;
+        tag_key, tag_value, offset, limit, create_uin, tag_keys, show_project
+    } => vec![Named::Account];
+    DetachResourcesTagRequest {
+        resource_ids;
+        service_type, tag_key, resource_region, resource_prefix
+    } => resource_ids.iter().map(|id| of_id(id)).collect();
     GetAccountRequest {} => vec![Named::Account];
     GetAliasRequest { function_name, namespace; name } => vec![function(function_name, namespace)];
     GetAsyncEventStatusRequest { ; invoke_request_id } => vec![Named::Account];
@@ -111,6 +136,13 @@ names! {
         function_request_id, start_time, end_time
     } => vec![function(function_name, namespace)];
     GetReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
+    GetResourcesRequest { resource_list; tag_filters, pagination_token, max_results } => {
+        // Without a list it finds what the caller may see.
+        match resource_list.as_deref() {
+            None | Some([]) => vec![Named::Account],
+            Some(list) => list.iter().map(|resource| tagged(resource)).collect(),
+        }
+    };
     InvokeFunctionRequest {
         function_name, namespace;
         qualifier, event, log_type, routing_key
@@ -144,6 +176,7 @@ names! {
         function_name, namespace;
         offset, limit, order, order_by
     } => vec![function(function_name, namespace)];
+    ModifyResourceTagsRequest { resource; replace_tags, delete_tags } => vec![tagged(resource)];
     PublishLayerVersionRequest { layer_name, content; compatible_runtimes, description, license_info, tags } => {
         std::iter::once(Named::Layer(layer_name)).chain(object_of(content)).collect()
     };
@@ -162,10 +195,12 @@ names! {
         let namespace = namespace.map(Named::Namespace);
         std::iter::once(Named::Account).chain(namespace).collect()
     };
+    TagResourcesRequest { resource_list; tags } => resource_list.iter().map(|resource| tagged(resource)).collect();
     TerminateAsyncEventRequest {
         function_name, namespace;
         invoke_request_id, grace_shutdown
     } => vec![function(function_name, namespace)];
+    UnTagResourcesRequest { resource_list; tag_keys } => resource_list.iter().map(|resource| tagged(resource)).collect();
     UpdateAliasRequest {
         function_name, namespace;
         name, function_version, routing_config, description
@@ -221,6 +256,23 @@ fn home(space: &Option<String>) -> &str {
 fn function<'a>(name: &'a str, space: &'a Option<String>) -> Named<'a> {
     let space = home(space);
     Named::Function { space, name }
+}
+
+/// A function by its six parts. What cannot be read is refused later, and is nobody's until then.
+fn tagged(resource: &str) -> Named<'_> {
+    of_place(tags::of_resource(resource))
+}
+
+/// A function by its id in the tag service.
+fn of_id(id: &str) -> Named<'_> {
+    of_place(tags::of_id(id))
+}
+
+fn of_place(place: Option<tags::Place<'_>>) -> Named<'_> {
+    place.map_or(Named::Account, |place| Named::Function {
+        space: place.space,
+        name: place.name,
+    })
 }
 
 /// The parts of a function's settings that are things of their own.

@@ -6,8 +6,11 @@ use testkit::{Client, package};
 
 use crate::server;
 
-/// The API as it is published: fields of each action, and which of them it needs.
-const PUBLISHED: &str = include_str!("../../../scf/tests/api-2018-04-16.json");
+/// The APIs as they are published: fields of each action, and which of them it needs.
+const PUBLISHED: [&str; 2] = [
+    include_str!("../../../scf/tests/api-2018-04-16.json"),
+    include_str!("../../../scf/tests/tag-2018-08-13.json"),
+];
 const HELLO: &str = "def main_handler(e, c):\n    print('hush')\n    return 'hush'\n";
 
 /// Names of one account's things, or of nobody's. They are of one length, so that answers can be compared.
@@ -65,6 +68,16 @@ impl Names {
             .fold(text.to_owned(), |text, name| text.replace(name, "…"))
     }
 
+    /// The function as the tag service names it.
+    fn tagged(&self) -> String {
+        format!("{}/function/{}", self.namespace, self.function)
+    }
+
+    /// The same by six parts, without an owner.
+    fn resource(&self) -> String {
+        format!("qcs::scf:ap-guangzhou::namespace/{}", self.tagged())
+    }
+
     /// What a field of a request holds.
     fn value(&self, field: &str) -> Value {
         match field {
@@ -94,6 +107,16 @@ impl Names {
             "EndpointsConfig" => {
                 json!([{"Namespace": self.namespace, "FunctionName": self.function, "Qualifier": "$LATEST", "PathMatch": "/*"}])
             }
+            "Resource" => json!(self.resource()),
+            "ResourceList" => json!([self.resource()]),
+            "ResourceIds" => json!([self.tagged()]),
+            "ServiceType" => json!("scf"),
+            "ResourcePrefix" => json!("namespace"),
+            "ResourceRegion" => json!("ap-guangzhou"),
+            "TagKey" => json!("colour"),
+            "TagValue" => json!("grey"),
+            "TagKeys" => json!(["colour"]),
+            "Tags" | "ReplaceTags" => json!([{"TagKey": "colour", "TagValue": "grey"}]),
             other => panic!("{other} is needed by an action: what may it hold?"),
         }
     }
@@ -108,7 +131,8 @@ fn request(action: &Value, names: &Names, with_namespace: bool) -> Value {
         let needed = needed.iter().any(|name| name == field);
         let name = match field {
             "Namespace" => with_namespace,
-            "Domain" | "FunctionName" | "FunctionRequestId" | "InvokeRequestId" | "Runtime" => true,
+            "Domain" | "FunctionName" | "FunctionRequestId" | "InvokeRequestId" | "Runtime"
+            | "ReplaceTags" | "ResourceList" => true,
             _ => false,
         };
         if needed || name {
@@ -135,7 +159,9 @@ fn furnish(client: &Client, names: &Names) -> String {
                 .extend(more.as_object().expect("one").clone());
             request
         };
-        client.create(names.function, HELLO, json!({"Namespace": space}));
+        let tags = json!([{"Key": "colour", "Value": "grey"}]);
+        let more = json!({"Namespace": space, "Tags": tags});
+        client.create(names.function, HELLO, more);
         client.ok("PublishVersion", &of(json!({})));
         client.ok(
             "CreateAlias",
@@ -172,6 +198,7 @@ fn sight(client: &Client, names: &Names) -> Vec<Value> {
         ("ListVersionByFunction", named.clone()),
         ("GetReservedConcurrencyConfig", named.clone()),
         ("ListTriggers", named),
+        ("DescribeTags", json!({})),
         ("ListNamespaces", json!({})),
         ("ListLayers", json!({})),
         ("GetCustomDomain", json!({"Domain": names.domain})),
@@ -196,13 +223,18 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
     let before = sight(&owner, &owned);
 
     // Lists show nothing of it.
-    for action in ACTIONS
-        .iter()
-        .filter(|action| action.name.starts_with("List"))
-    {
+    let lists = [
+        "List",
+        "DescribeTags",
+        "DescribeResourceTags",
+        "GetResources",
+    ];
+    let lists = |action: &&ActionInfo| lists.iter().any(|list| action.name.starts_with(list));
+    for action in ACTIONS.iter().filter(lists) {
         if let Ok(answer) = stranger.call(action.name, &json!({})) {
             let text = answer.to_string();
-            let told = owned.all().into_iter().find(|name| text.contains(name));
+            let names = owned.all().into_iter().chain(["colour"]);
+            let told = names.into_iter().find(|name| text.contains(name));
             assert_eq!(told, None, "{}: {text}", action.name);
         }
     }
@@ -211,7 +243,11 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
 
     // Every action answers for it as for nobody's. Those that make something come last, so that nothing is the stranger's
     // own before.
-    let published: Value = serde_json::from_str(PUBLISHED).expect("JSON");
+    let published = PUBLISHED.map(|text| serde_json::from_str::<Value>(text).expect("JSON"));
+    let described = |action: &str| {
+        let mut all = published.iter().map(|one| &one["actions"][action]);
+        all.find(|one| one.is_object()).expect("a published action")
+    };
     let makes = |name: &str| {
         ["Create", "Publish"]
             .iter()
@@ -222,7 +258,7 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
     let (last, first): (Vec<&ActionInfo>, Vec<&ActionInfo>) =
         ACTIONS.iter().partition(|action| makes(action.name));
     for action in first.into_iter().chain(last).filter(told) {
-        let described = &published["actions"][action.name];
+        let described = described(action.name);
         for with_namespace in [false, true] {
             let ask = |names: &Names| {
                 let request = request(described, names, with_namespace);

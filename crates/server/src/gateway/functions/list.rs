@@ -158,14 +158,10 @@ fn passes(function: &Function, filter: &Filter) -> bool {
             .values
             .iter()
             .any(|value| function.config.description.contains(value.as_str())),
-        "Role" => one_of(
-            function
-                .config
-                .echo
-                .get("Role")
-                .and_then(|role| role.as_str())
-                .unwrap_or_default(),
-        ),
+        "Role" => {
+            let role = function.config.role.as_ref();
+            one_of(role.map_or("", |role| role.as_str()))
+        }
         name => name
             .strip_prefix("tag-")
             .and_then(|key| function.tags.get(key))

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use super::super::probe::{self, Kind};
 use super::*;
 
-/// The published fields. Source: the official Python SDK and `tccli`.
-const PUBLISHED: &str = include_str!("../../../../scf/tests/api-2018-04-16.json");
+/// The published fields of each service. Source: the official Python SDK and `tccli`.
+const PUBLISHED: [&str; 2] = [
+    include_str!("../../../../scf/tests/api-2018-04-16.json"),
+    include_str!("../../../../scf/tests/tag-2018-08-13.json"),
+];
 
 /// What a field is.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +34,16 @@ const CODE: &str = "code, or an event: what it does, it does with the function's
 const NOTHING: &str = "refused or ignored: there is no such thing here";
 const SEARCH: &str = "looked for among what the caller may see";
 const PATH: &str = "a path of an HTTP request";
+const SIX_PARTS: &str = "qcs::scf:ap-guangzhou:uin/100000000001:namespace/marker/function/marker";
 const BUCKET: &str = "marker-1.cos.ap-guangzhou.myqcloud.com";
 
-/// Fields by their paths, without indexes, in requests to SCF's API.
+/// Fields by their paths, without indexes, in requests to SCF's API and to the tag service's.
 const FIELDS: &[(&str, Class)] = &[
     ("AsyncRunEnable", No(WORD)),
+    ("AsyncTriggerConfig.RetryConfig.ErrorCode", No(WORD)),
     ("AutoCreateClsTopic", No(NOTHING)),
     ("AutoDeployClsTopicIndex", No(NOTHING)),
+    ("Category", No(WORD)),
     ("CertConfig.CertificateId", No(TEXT)),
     ("CfsConfig", No(TEXT)),
     ("ClientContext", No(CODE)),
@@ -93,6 +99,7 @@ const FIELDS: &[(&str, Class)] = &[
     ("DeadLetterConfig.FilterType", No(TEXT)),
     ("DeadLetterConfig.Name", Is("marker")),
     ("DeadLetterConfig.Type", No(WORD)),
+    ("DeleteTags.TagKey", No(TEXT)),
     ("Description", No(TEXT)),
     ("DnsCache", No(TEXT)),
     ("Domain", Is("marker.example.com")),
@@ -147,6 +154,7 @@ const FIELDS: &[(&str, Class)] = &[
     ("Order", No(WORD)),
     ("OrderBy", No(WORD)),
     ("Orderby", No(WORD)),
+    ("PaginationToken", No(SEARCH)),
     ("Protocol", No(WORD)),
     ("ProtocolParams", No(WORD)),
     ("ProtocolType", No(WORD)),
@@ -154,7 +162,19 @@ const FIELDS: &[(&str, Class)] = &[
     ("PublicNetConfig", No(WORD)),
     ("Publish", No(WORD)),
     ("Qualifier", No(PART)),
+    ("ReplaceTags.Category", No(NOTHING)),
+    ("ReplaceTags.TagKey", No(TEXT)),
+    ("ReplaceTags.TagValue", No(TEXT)),
+    ("Resource", Is(SIX_PARTS)),
     ("ResourceEnv", No(NOTHING)),
+    ("ResourceId", No(SEARCH)),
+    ("ResourceIds", Is("marker/function/marker")),
+    ("ResourceList", Is(SIX_PARTS)),
+    ("ResourcePrefix", No(WORD)),
+    (
+        "ResourceRegion",
+        No("the installation's own, or it is refused"),
+    ),
     ("Role", Is("marker")),
     ("RoutingConfig.AdditionalVersionWeights.Version", No(PART)),
     ("RoutingConfig.AddtionVersionMatchs.Expression", No(WORD)),
@@ -169,12 +189,21 @@ const FIELDS: &[(&str, Class)] = &[
     ("SearchKey", No(SEARCH)),
     ("SearchKey.Key", No(WORD)),
     ("SearchKey.Value", No(SEARCH)),
+    ("ServiceType", No(WORD)),
     ("ShowCode", No(WORD)),
     ("StartTime", No(WORD)),
     ("StartTimeInterval.End", No(WORD)),
     ("StartTimeInterval.Start", No(WORD)),
     ("Status", No(WORD)),
+    ("TagFilters.TagKey", No(SEARCH)),
+    ("TagFilters.TagValue", No(SEARCH)),
+    ("TagKey", No(TEXT)),
+    ("TagKeys", No(TEXT)),
+    ("TagValue", No(TEXT)),
+    ("Tags.Category", No(NOTHING)),
     ("Tags.Key", No(TEXT)),
+    ("Tags.TagKey", No(TEXT)),
+    ("Tags.TagValue", No(TEXT)),
     ("Tags.Value", No(TEXT)),
     ("TargetNamespace", Is("marker")),
     (
@@ -277,14 +306,16 @@ fn shown(one: &Named<'_>) -> String {
 
 /// The paths of the texts and documents of each action's request, those of published documents included.
 fn walked() -> BTreeMap<String, BTreeSet<String>> {
-    let published: Value = serde_json::from_str(PUBLISHED).expect("the published fields");
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (action, of) in published["actions"].as_object().expect("actions") {
-        let fields = all.entry(action.clone()).or_default();
-        let request = of["request"].as_object().expect("fields");
-        for (name, kind) in request {
-            let kind = kind.as_str().expect("a type");
-            inside(&published["types"], name.clone(), kind, fields);
+    for published in PUBLISHED {
+        let published: Value = serde_json::from_str(published).expect("the published fields");
+        for (action, of) in published["actions"].as_object().expect("actions") {
+            let fields = all.entry(action.clone()).or_default();
+            let request = of["request"].as_object().expect("fields");
+            for (name, kind) in request {
+                let kind = kind.as_str().expect("a type");
+                inside(&published["types"], name.clone(), kind, fields);
+            }
         }
     }
     for probed in probe::requests() {
@@ -477,6 +508,22 @@ fn a_request_yields_what_it_is_about_and_what_it_reaches() {
             json!({"Domain": "d.example.com", "Protocol": "HTTP",
                    "EndpointsConfig": [{"FunctionName": "f"}, {"Namespace": "n", "FunctionName": "g"}]}),
             "Domain d.example.com, Target default f, Target n g",
+        ),
+        (
+            "TagResources",
+            json!({"Tags": [], "ResourceList": ["qcs::scf:::namespace/n/function/f", "qcs::scf:::namespace/m/function/g"]}),
+            "Function n f, Function m g",
+        ),
+        (
+            "ModifyResourceTags",
+            json!({"Resource": "qcs::cos:::n/function/f"}),
+            "Account",
+        ),
+        ("GetResources", json!({}), "Account"),
+        (
+            "DetachResourcesTag",
+            json!({"ServiceType": "scf", "TagKey": "k", "ResourceIds": ["n/function/f", "g"]}),
+            "Function n f, Account",
         ),
         (
             "PutTotalConcurrencyConfig",

@@ -1,0 +1,203 @@
+//! The services of the cloud whose actions there are here, and which of them a request asks for.
+
+use crate::{Call, Code, Error};
+
+/// A service of the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name, the first label of its host and part of a signature's scope.
+    pub name: &'static str,
+    /// The version of its API.
+    pub version: &'static str,
+}
+
+/// Serverless Cloud Function.
+pub const SCF: Service = Service {
+    name: crate::SERVICE,
+    version: crate::VERSION,
+};
+
+/// The tag service.
+pub const TAG: Service = Service {
+    name: "tag",
+    version: "2018-08-13",
+};
+
+/// All of them.
+pub const SERVICES: [Service; 2] = [SCF, TAG];
+
+/// Below it each service has a host of its own, with or without a region behind its name.
+const CLOUD: &str = ".tencentcloudapi.com";
+
+impl Service {
+    /// Returns the service that a request asks for, by the version of its API and by the service that it names.
+    ///
+    /// # Errors
+    /// `NoSuchProduct` where it names a service that is not here, `NoSuchVersion` where the service has another version.
+    pub fn of(call: &Call<'_>) -> Result<Self, Error> {
+        Self::asked(&call.version, named(call))
+    }
+
+    fn asked(version: &str, named: Option<&str>) -> Result<Self, Error> {
+        let of_version = SERVICES.into_iter().find(|one| one.version == version);
+        let of_name = named.map(|name| SERVICES.into_iter().find(|one| one.name == name));
+        match (of_name, of_version) {
+            (Some(None), _) => Err(not_here(named.unwrap_or_default())),
+            (None, Some(service)) => Ok(service),
+            (Some(Some(named)), Some(service)) if named == service => Ok(service),
+            (Some(Some(named)), _) => {
+                let shown: String = version.chars().take(40).collect();
+                let message = format!(
+                    "version {shown:?} of the service {} does not exist; {} does",
+                    named.name, named.version
+                );
+                Err(Error::new(Code::NoSuchVersion, message))
+            }
+            (None, None) => {
+                let shown: String = version.chars().take(40).collect();
+                let message = format!("version {shown:?} does not exist; {} do", there_are());
+                Err(Error::new(Code::NoSuchVersion, message))
+            }
+        }
+    }
+}
+
+/// The refusal of a request to a service that is not here.
+fn not_here(name: &str) -> Error {
+    let shown: String = name.chars().take(40).collect();
+    let message = format!(
+        "the service {shown:?} is not here; there are {}",
+        there_are()
+    );
+    Error::new(Code::NoSuchProduct, message)
+}
+
+fn there_are() -> String {
+    SERVICES
+        .map(|one| format!("{} (version {})", one.name, one.version))
+        .join(" and ")
+}
+
+/// The service that a request names: by a host of the cloud's, else by its signature's scope. Some clients take the scope from
+/// the first label of whatever host they are told, which names nothing.
+fn named<'a>(call: &'a Call<'_>) -> Option<&'a str> {
+    let host = call.header("Host").unwrap_or_default();
+    let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let label = host.split('.').next().unwrap_or_default();
+    if host.ends_with(CLOUD) && !label.is_empty() {
+        return Some(label);
+    }
+    let scope = call.service().filter(|scope| *scope != label)?;
+    let starts = scope.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_name = starts && scope.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_name.then_some(scope)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::RawRequest;
+
+    use super::*;
+
+    fn asked(host: &str, scope: &str, version: &str) -> Result<Service, Code> {
+        let authorization = format!(
+            "TC3-HMAC-SHA256 Credential=id/2019-02-25/{scope}/tc3_request, SignedHeaders=content-type;host, Signature=00"
+        );
+        let headers = [
+            ("Host", host),
+            ("X-TC-Action", "Any"),
+            ("X-TC-Version", version),
+            ("X-TC-Timestamp", "1551113065"),
+            ("Authorization", authorization.as_str()),
+        ];
+        let call = Call::parse(RawRequest {
+            method: "POST",
+            path: "/",
+            query: "",
+            headers: &headers,
+            body: b"{}",
+        });
+        Service::of(&call.expect("a request")).map_err(|e| e.code)
+    }
+
+    #[test]
+    fn a_request_is_for_the_service_of_its_host_its_scope_or_its_version() {
+        let (scf, tag) = (SCF.version, TAG.version);
+        for (host, scope, version, expected) in [
+            ("scf.tencentcloudapi.com", "scf", scf, Ok(SCF)),
+            (
+                "scf.ap-guangzhou.tencentcloudapi.com:443",
+                "scf",
+                scf,
+                Ok(SCF),
+            ),
+            ("scf.internal.tencentcloudapi.com", "scf", scf, Ok(SCF)),
+            ("tag.tencentcloudapi.com", "tag", tag, Ok(TAG)),
+            // The scope does not overrule the host.
+            ("tag.tencentcloudapi.com", "scf", tag, Ok(TAG)),
+            ("127.0.0.1:9400", "scf", scf, Ok(SCF)),
+            ("127.0.0.1:9400", "tag", tag, Ok(TAG)),
+            ("http://127.0.0.1:9400", "tag", tag, Ok(TAG)),
+            // As the Node.js SDK signs for whatever host it is told.
+            ("127.0.0.1:9400", "127", scf, Ok(SCF)),
+            ("127.0.0.1:9400", "127", tag, Ok(TAG)),
+            ("virga.internal:9400", "virga", scf, Ok(SCF)),
+            ("localhost:9400", "localhost", tag, Ok(TAG)),
+            ("scf.example.com", "scf", scf, Ok(SCF)),
+            (
+                "vpc.tencentcloudapi.com",
+                "vpc",
+                "2017-03-12",
+                Err(Code::NoSuchProduct),
+            ),
+            (
+                "vpc.tencentcloudapi.com",
+                "vpc",
+                scf,
+                Err(Code::NoSuchProduct),
+            ),
+            // It has the tag service's version.
+            (
+                "sts.tencentcloudapi.com",
+                "sts",
+                tag,
+                Err(Code::NoSuchProduct),
+            ),
+            ("127.0.0.1:9400", "sts", tag, Err(Code::NoSuchProduct)),
+            (
+                "127.0.0.1:9400",
+                "cam",
+                "2019-01-16",
+                Err(Code::NoSuchProduct),
+            ),
+            ("127.0.0.1:9400", "tag", scf, Err(Code::NoSuchVersion)),
+            ("127.0.0.1:9400", "scf", tag, Err(Code::NoSuchVersion)),
+            (
+                "127.0.0.1:9400",
+                "127",
+                "2019-01-16",
+                Err(Code::NoSuchVersion),
+            ),
+            (
+                "tag.tencentcloudapi.com",
+                "tag",
+                "2020-01-01",
+                Err(Code::NoSuchVersion),
+            ),
+        ] {
+            assert_eq!(
+                asked(host, scope, version),
+                expected,
+                "{host} {scope} {version}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_not_here_and_what_is() {
+        let refused = Service::asked("2018-08-08", Some("apigateway")).expect_err("refused");
+        let expected = "the service \"apigateway\" is not here; there are scf (version 2018-04-16) and tag (version 2018-08-13)";
+        assert_eq!(refused.message, expected);
+    }
+}

@@ -1,0 +1,219 @@
+//! Tags put on functions and taken off.
+
+use model::FunctionKey;
+use scf::action::{
+    AddResourceTag, AttachResourcesTag, CreateTag, DeleteResourceTag, DeleteTag,
+    DetachResourcesTag, ModifyResourceTags, TagResources, UnTagResources,
+};
+use scf::types as t;
+use scf::{Action, Code, Error};
+
+use super::super::functions::get;
+use super::super::{Caller, Gateway, Serve};
+use super::{Common, by_ids, by_resource, change, edit, is_attached};
+
+impl Serve for AddResourceTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::AddResourceTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = by_resource(gateway, caller, &request.resource)?;
+        let (tag, value) = (&request.tag_key, &request.tag_value);
+        change(gateway, &key, |tags| edit::add(tags, tag, value)).await?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for DeleteResourceTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteResourceTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = by_resource(gateway, caller, &request.resource)?;
+        change(gateway, &key, |tags| edit::remove(tags, &request.tag_key)).await?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for ModifyResourceTags {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::ModifyResourceTagsRequest,
+    ) -> Result<t::Empty, Error> {
+        let key = by_resource(gateway, caller, &request.resource)?;
+        let replace = request.replace_tags.unwrap_or_default();
+        let delete = request.delete_tags.unwrap_or_default();
+        if replace.is_empty() && delete.is_empty() {
+            let message = "ReplaceTags, DeleteTags: one of them must name a tag";
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
+        let both = |tag: &&t::TagPair| delete.iter().any(|one| one.tag_key == tag.tag_key);
+        if let Some(tag) = replace.iter().find(both) {
+            let message = format!(
+                "DeleteTags: {:?} is in ReplaceTags, too; one of them alone may name it",
+                tag.tag_key
+            );
+            return Err(Error::new(Code::DeleteTagsParamError, message));
+        }
+        change(gateway, &key, |tags| {
+            // One that is not there is none to delete.
+            tags.retain(|have, _| !delete.iter().any(|one| one.tag_key == *have));
+            let mut replaced = replace.iter();
+            replaced.try_for_each(|tag| edit::put(tags, &tag.tag_key, &tag.tag_value))
+        })
+        .await?;
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for AttachResourcesTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::AttachResourcesTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let common = Common {
+            service: Some(&request.service_type),
+            prefix: request.resource_prefix.as_deref(),
+            region: request.resource_region.as_deref(),
+        };
+        let (tag, value) = (&request.tag_key, &request.tag_value);
+        each(gateway, caller, &request.resource_ids, &common, |tags| {
+            edit::add(tags, tag, value)
+        })
+        .await
+    }
+}
+
+impl Serve for DetachResourcesTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DetachResourcesTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let common = Common {
+            service: Some(&request.service_type),
+            prefix: request.resource_prefix.as_deref(),
+            region: request.resource_region.as_deref(),
+        };
+        each(gateway, caller, &request.resource_ids, &common, |tags| {
+            edit::remove(tags, &request.tag_key)
+        })
+        .await
+    }
+}
+
+/// Changes the tags of several functions, once it is known that all can be changed.
+async fn each(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    ids: &[String],
+    common: &Common<'_>,
+    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
+) -> Result<t::Empty, Error> {
+    let keys = by_ids(gateway, caller, ids, common)?;
+    for key in &keys {
+        edit(&mut get(gateway, key)?.value.tags.clone())?;
+    }
+    for key in &keys {
+        change(gateway, key, &edit).await?;
+    }
+    Ok(t::Empty {})
+}
+
+impl Serve for TagResources {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::TagResourcesRequest,
+    ) -> Result<t::TagResourcesResponse, Error> {
+        for tag in &request.tags {
+            edit::check(&tag.tag_key, &tag.tag_value)?;
+        }
+        let put = |tags: &mut edit::Tags| {
+            let mut all = request.tags.iter();
+            all.try_for_each(|tag| edit::put(tags, &tag.tag_key, &tag.tag_value))
+        };
+        Ok(t::TagResourcesResponse {
+            failed_resources: all(gateway, caller, &request.resource_list, put).await,
+        })
+    }
+}
+
+impl Serve for UnTagResources {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UnTagResourcesRequest,
+    ) -> Result<t::UnTagResourcesResponse, Error> {
+        let take_off = |tags: &mut edit::Tags| {
+            tags.retain(|have, _| !request.tag_keys.contains(have));
+            Ok(())
+        };
+        Ok(t::UnTagResourcesResponse {
+            failed_resources: all(gateway, caller, &request.resource_list, take_off).await,
+        })
+    }
+}
+
+/// Changes the tags of functions, each by itself. Gives those that could not be changed.
+async fn all(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    resources: &[String],
+    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
+) -> Vec<t::FailedResource> {
+    let mut failed = Vec::new();
+    for resource in resources {
+        let done: Result<FunctionKey, Error> = by_resource(gateway, caller, resource);
+        let done = match done {
+            Ok(key) => change(gateway, &key, &edit).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = done {
+            failed.push(t::FailedResource {
+                resource: resource.clone(),
+                code: e.code.as_str().to_owned(),
+                message: e.message,
+            });
+        }
+    }
+    failed
+}
+
+/// A tag is there as long as a function has it, so that there is nothing to make but the certainty that it can be put on.
+impl Serve for CreateTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CreateTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let (tag, value) = (&request.tag_key, &request.tag_value);
+        edit::check(tag, value)?;
+        if is_attached(gateway, caller, Self::NAME, tag, value) {
+            let message = format!("TagKey: a function has {tag:?} with this value already");
+            return Err(Error::new(Code::TagDuplicate, message));
+        }
+        Ok(t::Empty {})
+    }
+}
+
+impl Serve for DeleteTag {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteTagRequest,
+    ) -> Result<t::Empty, Error> {
+        let (tag, value) = (&request.tag_key, &request.tag_value);
+        edit::check(tag, value)?;
+        if is_attached(gateway, caller, Self::NAME, tag, value) {
+            let message =
+                format!("TagKey: functions have {tag:?} with this value; take it off first");
+            return Err(Error::new(Code::TagAttachedResource, message));
+        }
+        Ok(t::Empty {})
+    }
+}

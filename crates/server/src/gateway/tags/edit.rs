@@ -1,0 +1,127 @@
+//! What may be done to the tags of a function. Pure.
+
+use std::collections::BTreeMap;
+
+use scf::{Code, Error};
+
+/// The tags of a function.
+pub(super) type Tags = BTreeMap<String, String>;
+
+/// Source: the tag service's limits.
+const TAGS_MAX: usize = 50;
+const KEY_MAX: usize = 127;
+const VALUE_MAX: usize = 255;
+const RESERVED: [&str; 3] = ["qcloud", "tencent", "project"];
+
+/// Puts a tag on, whether or not there is one of its key.
+///
+/// # Errors
+/// A key or a value that is not allowed.
+pub(super) fn put(tags: &mut Tags, key: &str, value: &str) -> Result<(), Error> {
+    check(key, value)?;
+    tags.insert(key.to_owned(), value.to_owned());
+    Ok(())
+}
+
+/// Puts a tag on whose key is new.
+///
+/// # Errors
+/// As [`put`], and where there is another value.
+pub(super) fn add(tags: &mut Tags, key: &str, value: &str) -> Result<(), Error> {
+    match tags.get(key) {
+        Some(have) if have != value => {
+            let message = format!(
+                "TagKey: the function has {key:?} with another value; take it off, or change it with ModifyResourceTags"
+            );
+            Err(Error::new(Code::TagKeyAttached, message))
+        }
+        _ => put(tags, key, value),
+    }
+}
+
+/// Takes a tag off.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn remove(tags: &mut Tags, key: &str) -> Result<(), Error> {
+    match tags.remove(key) {
+        Some(_) => Ok(()),
+        None => {
+            let shown: String = key.chars().take(127).collect();
+            let message = format!("TagKey: the function has no tag {shown:?}");
+            Err(Error::new(Code::AttachedTagKeyNotFound, message))
+        }
+    }
+}
+
+/// # Errors
+/// Where a function has more tags than it may have.
+pub(super) fn check_number(tags: &Tags) -> Result<(), Error> {
+    if tags.len() <= TAGS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the function would have {} tags; up to {TAGS_MAX} are allowed",
+        tags.len()
+    );
+    Err(Error::new(Code::ResourceAttachedTags, message))
+}
+
+/// # Errors
+/// A key or a value that is not allowed.
+pub(super) fn check(key: &str, value: &str) -> Result<(), Error> {
+    if key.is_empty() {
+        let message = format!("TagKey: an empty key is not allowed; 1 to {KEY_MAX} bytes are");
+        return Err(Error::new(Code::TagKeyEmpty, message));
+    }
+    if key.len() > KEY_MAX || value.len() > VALUE_MAX {
+        let message = format!(
+            "TagKey, TagValue: {} and {} bytes are not allowed; up to {KEY_MAX} and {VALUE_MAX} are",
+            key.len(),
+            value.len()
+        );
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    let lower = key.to_lowercase();
+    if RESERVED.iter().any(|prefix| lower.starts_with(prefix)) {
+        let message = format!(
+            "TagKey: {key:?} is not allowed; the cloud keeps {} for itself",
+            RESERVED.join(", ")
+        );
+        return Err(Error::new(Code::ReservedTagKey, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_added_once_and_changed_on_purpose() {
+        let mut tags = Tags::new();
+        assert_eq!(add(&mut tags, "colour", "grey"), Ok(()));
+        assert_eq!(add(&mut tags, "colour", "grey"), Ok(()));
+        let code = |done: Result<(), Error>| done.expect_err("refused").code;
+        assert_eq!(code(add(&mut tags, "colour", "blue")), Code::TagKeyAttached);
+        assert_eq!(put(&mut tags, "colour", "blue"), Ok(()));
+        assert_eq!(tags["colour"], "blue");
+        assert_eq!(remove(&mut tags, "colour"), Ok(()));
+        assert_eq!(
+            code(remove(&mut tags, "colour")),
+            Code::AttachedTagKeyNotFound
+        );
+        for (key, value, expected) in [
+            ("", "v", Code::TagKeyEmpty),
+            ("project", "v", Code::ReservedTagKey),
+            ("TencentX", "v", Code::ReservedTagKey),
+            (&"k".repeat(128), "v", Code::InvalidParameterValue),
+            ("k", &"v".repeat(256), Code::InvalidParameterValue),
+        ] {
+            assert_eq!(code(put(&mut tags, key, value)), expected, "{key}");
+        }
+        assert_eq!(tags, Tags::new());
+        tags.extend((0..51).map(|n| (n.to_string(), String::new())));
+        assert_eq!(code(check_number(&tags)), Code::ResourceAttachedTags);
+    }
+}

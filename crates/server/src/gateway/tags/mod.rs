@@ -1,0 +1,177 @@
+//! The tag service, as far as functions have tags: put on, taken off, listed, found by.
+//!
+//! A tag is there as long as a function has it. Functions are named by their six parts,
+//! `qcs::scf:<region>:uin/<uin>:namespace/<namespace>/function/<function>`, or by what stands behind `namespace/`.
+
+mod change;
+mod edit;
+mod list;
+mod resource;
+
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::{Function, FunctionKey, Namespace};
+use scf::{Code, Error};
+
+use super::{Caller, Gateway, error};
+
+use resource::SERVICE;
+pub(super) use resource::{Place, of_id, of_resource};
+
+/// What a tag is called that a user made; virga makes none itself.
+const CUSTOM: &str = "Custom";
+
+/// The functions with tags that a list shows, by namespace and name.
+fn tagged(gateway: &Gateway, caller: Caller<'_>, list: &str) -> Vec<Arc<Stored<Function>>> {
+    let others = gateway.catalog.namespaces(caller.account);
+    let others = others.iter().map(|space| space.value.name.clone());
+    let others = others.filter(|name| !name.is_default());
+    let spaces = std::iter::once(Namespace::default()).chain(others);
+    let functions = spaces.flat_map(|space| gateway.catalog.functions(caller.account, &space));
+    let shown = |one: &Arc<Stored<Function>>| {
+        !one.value.tags.is_empty() && gateway.lists_function(caller, list, &one.value.key)
+    };
+    functions.filter(shown).collect()
+}
+
+/// Whether a list shows a function that has a tag.
+fn is_attached(gateway: &Gateway, caller: Caller<'_>, list: &str, key: &str, value: &str) -> bool {
+    let functions = tagged(gateway, caller, list);
+    let has =
+        |one: &Arc<Stored<Function>>| one.value.tags.get(key).is_some_and(|have| have == value);
+    functions.iter().any(has)
+}
+
+/// The function that six parts name.
+fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<FunctionKey, Error> {
+    let Some(place) = of_resource(text) else {
+        let shown: String = text.chars().take(200).collect();
+        let message = format!(
+            "Resource: {shown:?} is not allowed; {} is, since functions alone have tags here",
+            six_parts(gateway, caller, "<namespace>/function/<function>")
+        );
+        return Err(Error::new(Code::ResourceDescriptionError, message));
+    };
+    check_region(gateway, "Resource", Some(place.region))?;
+    let (uin, id) = (&caller.principal.owner.uin, caller.account.to_string());
+    let owner = place.owner;
+    let own = owner.is_empty()
+        || owner.strip_prefix("uin/").unwrap_or(owner) == uin
+        || owner.strip_prefix("uid/") == Some(&id);
+    if !own {
+        let shown: String = owner.chars().take(60).collect();
+        let message = format!("Resource: {shown:?} is not allowed; uin/{uin} is, or nothing");
+        return Err(Error::new(Code::ResourceDescriptionError, message));
+    }
+    key(caller, &place)
+}
+
+/// The functions that ids name, beside the service, prefix and region that they have in common.
+fn by_ids(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    ids: &[String],
+    common: &Common<'_>,
+) -> Result<Vec<FunctionKey>, Error> {
+    common.check(gateway)?;
+    let named = ids.iter().map(|id| {
+        let place = of_id(id).ok_or_else(|| {
+            let shown: String = id.chars().take(200).collect();
+            let message = format!(
+                "ResourceIds: {shown:?} is not allowed; <namespace>/function/<function> is"
+            );
+            Error::new(Code::ResourceIdInvalid, message)
+        })?;
+        key(caller, &place)
+    });
+    named.collect()
+}
+
+fn key(caller: Caller<'_>, place: &Place<'_>) -> Result<FunctionKey, Error> {
+    super::functions::key(caller, place.name, Some(place.space))
+}
+
+/// What the ids of a request have in common.
+#[derive(Clone, Copy, Debug)]
+struct Common<'a> {
+    service: Option<&'a str>,
+    prefix: Option<&'a str>,
+    region: Option<&'a str>,
+}
+
+impl Common<'_> {
+    /// Refuses what no function has. What is not given is every function's.
+    fn check(&self, gateway: &Gateway) -> Result<(), Error> {
+        let wrong = |field: &str, given: &str, allowed: &str, code| {
+            let given: String = given.chars().take(60).collect();
+            let message = format!(
+                "{field}: {given:?} is not here; {allowed} is, since functions alone have tags here"
+            );
+            Err(Error::new(code, message))
+        };
+        let given = |text: Option<&'_ str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        match given(self.service) {
+            Some(service) if service != SERVICE => {
+                return wrong("ServiceType", &service, SERVICE, Code::ServiceTypeInvalid);
+            }
+            _ => {}
+        }
+        match given(self.prefix) {
+            Some(prefix) if prefix != resource::PREFIX => {
+                let code = Code::ResourcePrefixInvalid;
+                return wrong("ResourcePrefix", &prefix, resource::PREFIX, code);
+            }
+            _ => {}
+        }
+        check_region(gateway, "ResourceRegion", self.region)
+    }
+}
+
+fn check_region(gateway: &Gateway, field: &str, given: Option<&str>) -> Result<(), Error> {
+    match given {
+        Some(region) if !region.is_empty() && region != gateway.region => {
+            let shown: String = region.chars().take(60).collect();
+            let message = format!(
+                "{field}: the region {shown:?} is not allowed; this is {}",
+                gateway.region
+            );
+            Err(Error::new(Code::RegionInvalid, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A function by its id, as the service writes it.
+fn id(key: &FunctionKey) -> String {
+    format!("{}/function/{}", key.namespace, key.name)
+}
+
+/// An id's six parts.
+fn six_parts(gateway: &Gateway, caller: Caller<'_>, id: &str) -> String {
+    let uin = &caller.principal.owner.uin;
+    let prefix = resource::PREFIX;
+    format!("qcs::{SERVICE}:{}:uin/{uin}:{prefix}/{id}", gateway.region)
+}
+
+/// Changes the tags of a function, whoever changes the function in between.
+async fn change(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
+) -> Result<(), Error> {
+    loop {
+        let stored = super::functions::get(gateway, key)?;
+        let mut function = stored.value.clone();
+        edit(&mut function.tags)?;
+        if function.tags == stored.value.tags {
+            return Ok(());
+        }
+        edit::check_number(&function.tags)?;
+        match gateway.catalog.update_function(&stored, &function).await {
+            Ok(()) => return Ok(()),
+            Err(catalog::Error::Conflict) => {}
+            Err(e) => return Err(error::function(e)),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Functions as the tag service names them. Pure: `names.rs` reads from requests here what their policies are asked about.
+
+/// The service that has functions.
+pub(super) const SERVICE: &str = "scf";
+/// What stands before a function's id.
+pub(super) const PREFIX: &str = "namespace";
+
+/// A function by its namespace and name, and where it says to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Place<'a> {
+    pub(in super::super) space: &'a str,
+    pub(in super::super) name: &'a str,
+    /// Empty where it is not said.
+    pub(super) region: &'a str,
+    /// As `uin/100000000001`; empty where it is not said.
+    pub(super) owner: &'a str,
+}
+
+/// Reads `<namespace>/function/<function>`.
+pub(in super::super) fn of_id(id: &str) -> Option<Place<'_>> {
+    let (space, name) = id.split_once("/function/")?;
+    let whole = |part: &str| !part.is_empty() && !part.contains('/');
+    (whole(space) && whole(name)).then_some(Place {
+        space,
+        name,
+        region: "",
+        owner: "",
+    })
+}
+
+/// Reads a function's six parts.
+pub(in super::super) fn of_resource(text: &str) -> Option<Place<'_>> {
+    let mut parts = text.splitn(6, ':');
+    let mut next = || parts.next();
+    let (qcs, _, service, region, owner, path) =
+        (next()?, next()?, next()?, next()?, next()?, next()?);
+    if qcs != "qcs" || service != SERVICE {
+        return None;
+    }
+    let id = path.strip_prefix(PREFIX)?.strip_prefix('/')?;
+    of_id(id).map(|place| Place {
+        region,
+        owner,
+        ..place
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_read_from_ids_and_from_six_parts() {
+        let place = |region, owner| Place {
+            space: "default",
+            name: "hello",
+            region,
+            owner,
+        };
+        assert_eq!(of_id("default/function/hello"), Some(place("", "")));
+        let whole = "qcs::scf:ap-guangzhou:uin/1:namespace/default/function/hello";
+        assert_eq!(of_resource(whole), Some(place("ap-guangzhou", "uin/1")));
+        assert_eq!(
+            of_resource("qcs:0:scf:::namespace/default/function/hello"),
+            Some(place("", ""))
+        );
+        for wrong in [
+            "",
+            "hello",
+            "a/function/",
+            "/function/b",
+            "a/b/function/c",
+            "a/function/b/c",
+        ] {
+            assert_eq!(of_id(wrong), None, "{wrong}");
+        }
+        for wrong in [
+            "",
+            "default/function/hello",
+            "qcs::cos:::namespace/default/function/hello",
+            "qcs::scf:::default/function/hello",
+            "qcs::scf:::namespace",
+            "qcs::scf:::namespacedefault/function/hello",
+            "qcs::scf::namespace/default/function/hello",
+            "arn::scf:::namespace/default/function/hello",
+        ] {
+            assert_eq!(of_resource(wrong), None, "{wrong}");
+        }
+    }
+}
