@@ -1,49 +1,41 @@
 //! Uploads by a form, as a page sends them: in COS's dialect and in S3's.
 //!
 //! The form carries a policy, which says what it may hold, and is signed instead of the request. The file comes last and is
-//! streamed. Source: COS's page "POST Object", S3's "Authenticating requests in browser-based uploads using POST".
+//! streamed. Until somebody is known to stand behind the form, little of it is read ([`sips`]). Source: COS's page "POST Object",
+//! S3's "Authenticating requests in browser-based uploads using POST".
+
+mod policy;
+mod sips;
 
 use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
-use hmac::{Hmac, KeyInit, Mac};
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use multer::{Constraints, Multipart, SizeLimit};
 use quick_xml::escape::escape;
-use s3s::post_policy::{PostPolicy, PostPolicyCondition};
 use s3s::xml::Deserialize;
 use s3s::{Body, S3ErrorCode};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use self::sips::{FRONT, Front, TooMuch};
 use crate::cos::request::TOKEN;
 use crate::cos::signature::Authorization;
-use crate::gate::{Key, Principal};
+use crate::gate::Principal;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::refusal::Refusal;
 use crate::s3::Dialect;
 use crate::serve::{Asked, Inner};
-use crate::signed::v2;
+use crate::signed::{v2, v4};
 use crate::store::{Meta, Object, OnPut, Put, StorageClass, Tags};
 
-/// Bytes of one field, and of the whole form but its file.
+/// Bytes of one field, and how many fields there may be.
 const FIELD: u64 = 64 << 10;
 const FIELDS: usize = 256;
-/// What is not the user's to be named in a policy.
-const UNNAMED: [&str; 6] = [
-    "awsaccesskeyid",
-    "file",
-    "policy",
-    "signature",
-    "submit",
-    "x-amz-signature",
-];
-
 /// Who signed a form's policy, and how.
 enum Signer {
     Nobody,
@@ -89,10 +81,16 @@ pub(crate) async fn upload(
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
     let boundary = multer::parse_boundary(kind.unwrap_or_default()).map_err(malformed)?;
+    // What its head says of its length is enough to refuse it.
+    let length = parts.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let least = length.unwrap_or_default().saturating_sub(2 * FRONT);
+    inner.store.has_room(least).map_err(refused)?;
     let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
-    let mut form =
-        Multipart::with_constraints(body, boundary, Constraints::new().size_limit(limits));
-    let (fields, file) = fields(&mut form).await?;
+    let limits = Constraints::new().size_limit(limits);
+    let front = Front::default();
+    let mut form = Multipart::with_constraints(front.sips(body), boundary, limits);
+    let (fields, file) = fields(&mut form, &front).await?;
     let signed = verify(inner, asked, &fields)?;
     let bucket = inner.bucket(asked, signed.principal())?;
     let name = file.file_name().unwrap_or_default().to_owned();
@@ -100,7 +98,11 @@ pub(crate) async fn upload(
         .get("key")
         .ok_or_else(|| missing("key"))?
         .replace("${filename}", &name);
-    let room = check_policy(asked, &signed, &fields, &key)?;
+    let (given, _) = asked.target();
+    let room = policy::check(given.as_deref(), &signed, &fields, &key)?;
+    if least > room.1 {
+        return Err(S3ErrorCode::EntityTooLarge.into());
+    }
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
     inner.may_write(signed.principal(), "PostObject", &bucket, &key)?;
     check_known(&fields)?;
@@ -139,15 +141,25 @@ pub(crate) async fn upload(
 /// Reads up to the file.
 async fn fields(
     form: &mut Multipart<'static>,
+    front: &Front,
 ) -> Result<(Fields, multer::Field<'static>), Refusal> {
     let mut fields = Fields::new();
-    while let Some(mut field) = form.next_field().await.map_err(malformed)? {
+    loop {
+        let next = front.within(form.next_field()).await.map_err(too_much)?;
+        let Some(mut field) = next.map_err(malformed)? else {
+            return Err(missing("file"));
+        };
         let name = field.name().unwrap_or_default().to_ascii_lowercase();
         if name == "file" {
+            front.is_behind();
             return Ok((fields, field));
         }
         let mut text = Vec::new();
-        while let Some(chunk) = field.chunk().await.map_err(malformed)? {
+        loop {
+            let chunk = front.within(field.chunk()).await.map_err(too_much)?;
+            let Some(chunk) = chunk.map_err(malformed)? else {
+                break;
+            };
             text.extend_from_slice(&chunk);
             if text.len() as u64 > FIELD {
                 return Err(invalid(&format!(
@@ -160,7 +172,12 @@ async fn fields(
         }
         fields.insert(name, String::from_utf8_lossy(&text).into_owned());
     }
-    Err(missing("file"))
+}
+
+fn too_much(_: TooMuch) -> Refusal {
+    invalid(&format!(
+        "the form has more than {FRONT} bytes in front of its file; what comes there is for fields"
+    ))
 }
 
 /// Says who signed the policy.
@@ -179,7 +196,7 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
         .or_else(|| Authorization::from_query(&words));
     if let Some(read) = read {
         let decoded = STANDARD
-            .decode(policy(fields)?)
+            .decode(sent_policy(fields)?)
             .map_err(|_| invalid("the form's policy is not base64"))?;
         let compare =
             |read: &Authorization, secret: &str, now| read.verify_policy(secret, &decoded, now);
@@ -187,171 +204,72 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
         return inner.verify(asked, read, token, compare).map(Signer::Cos);
     }
     let token = fields.get("x-amz-security-token").map(String::as_str);
-    let (key, matches) = if let Some(signature) = fields.get("x-amz-signature") {
-        verify_v4(inner, asked, fields, token, signature)?
+    let matching = |matches: bool| {
+        let mismatch = || S3ErrorCode::SignatureDoesNotMatch.into();
+        matches.then_some(()).ok_or_else(mismatch)
+    };
+    let principal = if let Some(signature) = fields.get("x-amz-signature") {
+        let signed = SignedV4::read(fields)?;
+        inner.who(asked, signed.id, token, |secret| {
+            matching(signed.matches(secret, signature))
+        })?
     } else if let Some(id) = fields.get("awsaccesskeyid") {
         let signature = fields
             .get("signature")
             .ok_or_else(|| missing("signature"))?;
-        let key = inner.key(asked, id, token)?;
-        let matches = v2::matches(&key.secret, policy(fields)?, signature);
-        (key, matches)
+        let policy = sent_policy(fields)?;
+        inner.who(asked, id, token, |secret| {
+            matching(v2::matches(secret, policy, signature))
+        })?
     } else {
         return Ok(Signer::Nobody);
     };
-    if matches {
-        return Ok(Signer::S3(key.principal));
-    }
-    let refusal = Refusal::from(S3ErrorCode::SignatureDoesNotMatch);
-    inner.count_failure(asked, &refusal);
-    Err(refusal)
+    Ok(Signer::S3(principal))
 }
 
 /// The policy as it was sent.
-fn policy(fields: &Fields) -> Result<&str, Refusal> {
+fn sent_policy(fields: &Fields) -> Result<&str, Refusal> {
     let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
     Ok(text)
 }
 
-/// The key that signed by S3's version 4, and whether it did.
-fn verify_v4(
-    inner: &Inner,
-    asked: &Asked,
-    fields: &Fields,
-    token: Option<&str>,
-    signature: &str,
-) -> Result<(Key, bool), Refusal> {
-    let get = |name: &str| {
-        fields
-            .get(name)
-            .map(String::as_str)
-            .ok_or_else(|| missing(name))
-    };
-    let scope: Vec<_> = get("x-amz-credential")?.split('/').collect();
-    let [id, day, region, service @ "s3", last @ "aws4_request"] = scope[..] else {
-        return Err(invalid(
-            "x-amz-credential must be KEY/DAY/REGION/s3/aws4_request",
-        ));
-    };
-    if get("x-amz-algorithm")? != "AWS4-HMAC-SHA256" {
-        return Err(invalid("x-amz-algorithm must be AWS4-HMAC-SHA256"));
-    }
-    if get("x-amz-date")?.split('T').next() != Some(day) {
-        return Err(invalid("x-amz-date must be of x-amz-credential's day"));
-    }
-    let key = inner.key(asked, id, token)?;
-    let first = format!("AWS4{}", key.secret);
-    let steps = [day, region, service, last, policy(fields)?];
-    let made = steps
-        .into_iter()
-        .fold(first.into_bytes(), |key, text| mac(&key, text.as_bytes()));
-    let matches = hex::encode(made).as_bytes().ct_eq(signature.as_bytes());
-    Ok((key, matches.into()))
+/// What S3's version 4 signs of a form, and for which key.
+struct SignedV4<'a> {
+    id: &'a str,
+    /// From the key to the policy, each is signed with what came before.
+    steps: [&'a str; 5],
 }
 
-fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    // HMAC takes keys of every length, so this never fails.
-    Hmac::<Sha256>::new_from_slice(key)
-        .map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec())
-        .unwrap_or_default()
-}
-
-/// Whether the form holds what its policy allows. Says how long the file may be.
-fn check_policy(
-    asked: &Asked,
-    signer: &Signer,
-    fields: &Fields,
-    key: &str,
-) -> Result<(u64, u64), Refusal> {
-    let mut room = (0, u64::MAX);
-    let Some(text) = fields.get("policy") else {
-        return Ok(room);
-    };
-    let denied = |why: String| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", why);
-    let policy = STANDARD
-        .decode(text)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    let policy = policy.filter(|text| is_dated(text));
-    let policy = policy.and_then(|text| PostPolicy::from_json(&text).ok());
-    let policy = policy.ok_or_else(|| {
-        let message = "the form's policy is not JSON with an expiration and conditions";
-        Refusal::new(StatusCode::BAD_REQUEST, "InvalidPolicyDocument", message)
-    })?;
-    let now = s3s::dto::Timestamp::from(std::time::SystemTime::now());
-    if policy.expiration < now {
-        return Err(denied("the form's policy has expired".to_owned()));
-    }
-    let (bucket, _) = asked.target();
-    let value = |field: &str| match field {
-        "bucket" => bucket.clone().unwrap_or_default(),
-        "key" => key.to_owned(),
-        _ => fields.get(field).cloned().unwrap_or_default(),
-    };
-    let mut named = Vec::new();
-    for condition in &policy.conditions {
-        let (field, holds) = match condition {
-            PostPolicyCondition::Eq {
-                field,
-                value: wanted,
-            } => (field, value(&field.to_ascii_lowercase()) == *wanted),
-            PostPolicyCondition::StartsWith { field, prefix } => (
-                field,
-                value(&field.to_ascii_lowercase()).starts_with(prefix.as_str()),
-            ),
-            PostPolicyCondition::ContentLengthRange { min, max } => {
-                room = (*min, *max);
-                continue;
-            }
+impl<'a> SignedV4<'a> {
+    fn read(fields: &'a Fields) -> Result<Self, Refusal> {
+        let get = |name: &str| {
+            fields
+                .get(name)
+                .map(String::as_str)
+                .ok_or_else(|| missing(name))
         };
-        if !holds {
-            return Err(denied(format!(
-                "the form's policy allows another value of {field}"
-            )));
+        let scope: Vec<_> = get("x-amz-credential")?.split('/').collect();
+        let [id, day, region, service @ "s3", last @ "aws4_request"] = scope[..] else {
+            return Err(invalid(
+                "x-amz-credential must be KEY/DAY/REGION/s3/aws4_request",
+            ));
+        };
+        if get("x-amz-algorithm")? != "AWS4-HMAC-SHA256" {
+            return Err(invalid("x-amz-algorithm must be AWS4-HMAC-SHA256"));
         }
-        named.push(field.to_ascii_lowercase());
+        if get("x-amz-date")?.split('T').next() != Some(day) {
+            return Err(invalid("x-amz-date must be of x-amz-credential's day"));
+        }
+        let steps = [day, region, service, last, sent_policy(fields)?];
+        Ok(Self { id, steps })
     }
-    let named = |name: &str| named.iter().any(|one| one == name);
-    // The bucket and the key are where the signer allowed it, and nowhere else.
-    let mut must = vec!["bucket", "key"];
-    match signer {
-        Signer::Nobody => must.clear(),
-        Signer::Cos(_) => must.extend(
-            fields
-                .keys()
-                .map(String::as_str)
-                .filter(|name| obeyed(name)),
-        ),
-        Signer::S3(_) => must.extend(
-            fields
-                .keys()
-                .map(String::as_str)
-                .filter(|name| !UNNAMED.contains(name) && !name.starts_with("x-ignore-")),
-        ),
-    }
-    match must.into_iter().find(|name| !named(name)) {
-        Some(name) => Err(denied(format!(
-            "the form's policy does not name the field {name}, so its signer has not allowed it"
-        ))),
-        None => Ok(room),
-    }
-}
 
-/// Whether a policy's expiration is a time as S3 writes it: other forms of it may be read as another time.
-fn is_dated(policy: &str) -> bool {
-    let read: Result<serde_json::Value, _> = serde_json::from_str(policy);
-    let read = read.ok();
-    let expiration = read
-        .as_ref()
-        .and_then(|policy| policy["expiration"].as_str());
-    expiration.is_some_and(|text| {
-        text.contains('T') && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
-    })
-}
-
-/// Whether a field of a form in COS's dialect changes what is done. COS wants no field to be named; here these must be.
-fn obeyed(name: &str) -> bool {
-    name == "acl" || (name != TOKEN && (name.starts_with("x-cos-") || name.starts_with("x-amz-")))
+    fn matches(&self, secret: &str, signature: &str) -> bool {
+        hex::encode(v4::key(secret, self.steps))
+            .as_bytes()
+            .ct_eq(signature.as_bytes())
+            .into()
+    }
 }
 
 /// What the form says of the object.
@@ -533,4 +451,116 @@ fn invalid(message: &str) -> Refusal {
 
 fn refused(error: crate::error::StoreError) -> Refusal {
     crate::s3::refuse(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::chance::Chance;
+
+    /// The fields of a form that comes in pieces, and how many bytes its file has.
+    async fn read(pieces: Vec<Vec<u8>>) -> Result<(Fields, usize), Refusal> {
+        let body = stream::iter(
+            pieces
+                .into_iter()
+                .map(|piece| Ok::<_, Infallible>(Bytes::from(piece))),
+        );
+        let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
+        let limits = Constraints::new().size_limit(limits);
+        let front = Front::default();
+        let mut form = Multipart::with_constraints(front.sips(body), "B", limits);
+        let (fields, mut file) = fields(&mut form, &front).await?;
+        let mut length = 0;
+        while let Some(chunk) = file.chunk().await.map_err(malformed)? {
+            length += chunk.len();
+        }
+        Ok((fields, length))
+    }
+
+    fn form(fields: &[(String, String)], file: &[u8]) -> Vec<u8> {
+        let parts = fields.iter().map(|(name, value)| {
+            format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        });
+        let mut form = parts.collect::<String>().into_bytes();
+        form.extend_from_slice(
+            b"--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n",
+        );
+        form.extend_from_slice(file);
+        form.extend_from_slice(b"\r\n--B--\r\n");
+        form
+    }
+
+    #[tokio::test]
+    async fn a_form_comes_out_as_it_went_in_however_it_comes() {
+        for seed in 1..300 {
+            let mut chance = Chance::new(seed);
+            let count = chance.below(8);
+            let fields: Vec<(String, String)> = (0..count)
+                .map(|number| {
+                    let value = chance.text(200, "ab \r\n-=é\"\0");
+                    (format!("field-{number}"), value)
+                })
+                .collect();
+            let file = chance.bytes(200_000);
+            let most = [1, 7, 100, 65_536][chance.below(4)];
+            let file = if most == 1 {
+                &file[..file.len().min(500)]
+            } else {
+                &file[..]
+            };
+            let pieces = chance.pieces(&form(&fields, file), most);
+            let (read, length) = read(pieces).await.expect("a form");
+            assert_eq!(read, fields.into_iter().collect(), "seed {seed}");
+            assert_eq!(length, file.len(), "seed {seed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_a_form_is_it_is_read_or_refused() {
+        for seed in 1..3000 {
+            let mut chance = Chance::new(seed);
+            let fields = [
+                ("a".to_owned(), chance.text(50, "ab\r\n-")),
+                ("key".to_owned(), "k".to_owned()),
+            ];
+            let bytes = form(&fields, b"rain");
+            let changed = chance.mutated(&bytes);
+            if let Ok((fields, length)) = read(chance.pieces(&changed, 64)).await {
+                assert!(length <= changed.len(), "seed {seed}");
+                let all: usize = fields
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len())
+                    .sum();
+                // A byte that is no text is shown as three.
+                assert!(all <= 3 * changed.len(), "seed {seed}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_in_front_of_a_file_than_may_be() {
+        let long = |length: usize| vec![("a".to_owned(), "x".repeat(length)); 4];
+        let read = |fields: Vec<(String, String)>| {
+            let form = form(&fields, b"rain");
+            read(form.chunks(4096).map(<[u8]>::to_vec).collect())
+        };
+        assert!(read(long(20_000)).await.is_ok());
+        let refused = read(long(50_000)).await.expect_err("refused");
+        assert!(
+            refused.message.contains("in front of its file"),
+            "{}",
+            refused.message
+        );
+        let refused = read(long(70_000)).await.expect_err("refused");
+        assert!(
+            refused.message.contains("has more than 65536 bytes"),
+            "{}",
+            refused.message
+        );
+    }
 }

@@ -67,8 +67,49 @@ pub trait Gate: Debug + Send + Sync + 'static {
         true
     }
 
+    /// Whether a key of an address has signed well before. Who shares an address with others is heard however often those fail.
+    fn knows(&self, _from: IpAddr, _key: &str) -> bool {
+        false
+    }
+
     /// Hears that a request of an address was not signed well.
     fn failed(&self, _from: IpAddr) {}
+}
+
+/// The connection that a request came over.
+pub trait Way: Debug + Send + Sync + 'static {
+    /// Hears whose request was verified, before its body is read or anything is done for it.
+    ///
+    /// # Errors
+    /// Why nothing of theirs is taken over this connection.
+    fn verified(&self, _principal: &Principal) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Begins to count what is held in memory of a request that came over it.
+    fn holding(&self) -> Box<dyn Holding>;
+}
+
+/// Bytes that count as held until this is dropped.
+pub trait Holding: Debug + Send {
+    /// Whether so many bytes more may be held.
+    fn grow(&mut self, bytes: u64) -> bool;
+}
+
+/// A connection over which anybody may hold anything.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyWay;
+
+impl Way for AnyWay {
+    fn holding(&self) -> Box<dyn Holding> {
+        Box::new(Self)
+    }
+}
+
+impl Holding for AnyWay {
+    fn grow(&mut self, _bytes: u64) -> bool {
+        true
+    }
 }
 
 impl Debug for Principal {

@@ -254,4 +254,56 @@ mod tests {
         let deep = format!("Name=a&{}=x", vec!["A"; 100].join("."));
         assert!(decode(&deep).is_err());
     }
+
+    #[test]
+    fn a_form_is_read_as_it_was_written_and_whatever_else_is_read_or_refused() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let letters: Vec<char> = "aB9.-_~ +%&=;/é\u{1f327}\0\n".chars().collect();
+        let encoded = |text: &str| {
+            let byte = |byte: u8| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' => char::from(byte).to_string(),
+                b' ' => "+".to_owned(),
+                byte => format!("%{byte:02X}"),
+            };
+            text.bytes().map(byte).collect::<String>()
+        };
+        for _ in 0..5000 {
+            let mut text = |most: usize| -> String {
+                (0..random(most))
+                    .map(|_| letters[random(letters.len())])
+                    .collect()
+            };
+            // A name is there, so that a pair is.
+            let pairs: Vec<(String, String)> = (0..4).map(|_| (text(6) + "n", text(12))).collect();
+            let form: Vec<String> = pairs
+                .iter()
+                .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+                .collect();
+            let form = form.join("&");
+            assert_eq!(parse_form(&form).expect("a form"), pairs);
+            // Cut and changed, it is read or refused, and is no larger than it was.
+            let mut bytes = form.into_bytes();
+            let at = random(bytes.len());
+            bytes[at] = b"%&=.+0\xffz"[random(8)];
+            bytes.truncate(random(bytes.len() + 1));
+            let changed = String::from_utf8_lossy(&bytes);
+            if let Ok(pairs) = parse_form(&changed) {
+                let length: usize = pairs
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len())
+                    .sum();
+                assert!(length <= changed.len(), "{changed}");
+                let pairs = pairs
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str()));
+                let _ = unflatten(pairs);
+            }
+        }
+    }
 }

@@ -318,6 +318,11 @@ impl<'a> Call<'a> {
         matches!(self.signature, Signature::V1 { .. })
     }
 
+    /// Whether the head alone says all of it but its parameters; a form of version 1 is a body.
+    pub fn is_in_head(&self) -> bool {
+        !self.is_version_1() || self.raw.method == "GET"
+    }
+
     /// A header's value, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.raw.header(name)

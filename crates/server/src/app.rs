@@ -35,7 +35,7 @@ use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{
-    BODY_ROOM_KB, Faces, Gateway, Prometheus, inside_router, metrics_router, router, secure_router,
+    Faces, Gateway, PACKAGES, Prometheus, inside_router, metrics_router, router, secure_router,
 };
 use crate::hosts::{ApiHosts, CertificateNames};
 use crate::index_proxy::IndexProxy;
@@ -49,7 +49,7 @@ use crate::purge::{Purge, Stores};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
 use crate::tls::{self, Source, TlsError};
-use crate::traffic::{Inflow, Peer, Rules as TrafficRules, Traffic};
+use crate::traffic::{Inflow, Peer, Room, Rules as TrafficRules, Traffic};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
 use crate::urls::{Addresses, Front, UrlSettings, Urls, Way};
 
@@ -314,7 +314,7 @@ pub(crate) async fn up(
         access.clone(),
     ));
     let gateway = Gateway {
-        access,
+        access: access.clone(),
         region: config.region.clone(),
         weekday_zero: config.cron_weekday_zero,
         public_url: config.public_url.clone(),
@@ -342,7 +342,8 @@ pub(crate) async fn up(
             token: config.metrics_token.clone(),
             apart: faces.is_some(),
         },
-        body_room: Semaphore::new(BODY_ROOM_KB),
+        bodies: Room::new(TrafficRules::bodies(&config.traffic)),
+        of_packages: Room::new(PACKAGES),
         forms: Semaphore::new(1),
     };
     tokio::spawn(watch_domains(
@@ -395,14 +396,16 @@ pub(crate) async fn up(
     let bucket_address = doors.as_ref().map(|doors| doors.address);
     if let Some((doors, served)) = doors.zip(served) {
         let outer = [Some(doors.plain), doors.secure].into_iter().flatten();
-        let outer = outer.map(|door| (door, outside.clone()));
-        let inside = inside_buckets.map(|inside| (plain(inside), within));
-        for (door, traffic) in outer.chain(inside) {
+        let outer = outer.map(|door| (door, outside.clone(), false));
+        let inside = inside_buckets.map(|inside| (plain(inside), within, true));
+        for (door, traffic, inside) in outer.chain(inside) {
+            let access = access.clone();
+            let callers = buckets::Callers { access, inside };
             serving.spawn(buckets::serve(
                 door,
                 Http::new(),
                 traffic,
-                served.clone(),
+                (served.clone(), callers),
                 metrics.clone(),
                 stopped.clone(),
             ));

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -38,8 +40,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     builder: http1::Builder,
-    /// Whether the rest of a request's body is drained that nobody reads.
-    drains: bool,
 }
 
 impl Http {
@@ -47,16 +47,12 @@ impl Http {
         let mut builder = http1::Builder::new();
         // How long a head takes is the sweep's to look at.
         builder.max_buf_size(BUFFER).header_read_timeout(None);
-        Self {
-            builder,
-            drains: true,
-        }
+        Self { builder }
     }
 
-    /// Writes names of headers as they are spelt, and leaves the rest of bodies to whoever serves the requests.
+    /// Writes names of headers as they are spelt.
     pub(crate) fn of_buckets(mut self) -> Self {
         self.builder.preserve_header_case(true);
-        self.drains = false;
         self
     }
 }
@@ -93,9 +89,7 @@ pub(crate) async fn serve<A, F, B>(
         };
         // Those that have ended are forgotten.
         while connections.try_join_next().is_some() {}
-        let Some(place) = traffic.admit(from.ip()) else {
-            continue;
-        };
+        let place = traffic.admit(from.ip());
         let speak = Speak {
             connection: place.connection().clone(),
             http: http.clone(),
@@ -129,6 +123,24 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             }
         }
     }
+}
+
+/// Whether somebody asks if the process lives.
+fn is_health<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    *request.method() == Method::GET
+        && (uri.path(), uri.query()) == ("/healthz", None)
+        && !request.headers().contains_key(AUTHORIZATION)
+}
+
+/// What is answered to anything else over a spare connection.
+fn full() -> Response<Full<Bytes>> {
+    let why = "virga has as many connections as it may, of this address or in all; try again in a moment\n";
+    let mut response = Response::new(Full::from(why));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let later = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, later);
+    response
 }
 
 /// Whether the connection was broken before it was accepted.
@@ -241,10 +253,23 @@ where
                 peer.address = client(traffic.proxies(), from, request.headers());
             }
             let connection = peer.connection.clone();
-            let (request, part) = inflow(request, &connection, http.drains);
-            let answered = answer(request, peer);
+            let (request, part) = inflow(request, &connection);
+            let asks = !connection.is_spare() || is_health(&request);
+            let answered = if asks {
+                Ok(answer(request, peer))
+            } else {
+                connection.ignore_rest();
+                Err(full())
+            };
             async move {
-                let response = answered.await;
+                let mut response = match answered {
+                    Ok(answered) => answered.await.map(Either::Left),
+                    Err(full) => full.map(Either::Right),
+                };
+                if connection.is_spare() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     connection.upgrade();
                 }

@@ -29,6 +29,12 @@ pub(crate) async fn append(
     let position =
         position.ok_or_else(|| invalid("position must be the object's length, in bytes"))?;
     inner.may_write(principal, "AppendObject", &bucket, &key)?;
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    inner
+        .store
+        .has_room(length.unwrap_or_default())
+        .map_err(refused)?;
     let staged = inner.store.stage(body, &[]).await.map_err(refused)?;
     if let Some(md5) = parts
         .headers

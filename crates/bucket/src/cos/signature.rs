@@ -323,6 +323,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::chance::Chance;
 
     /// The pair of COS's page, which is nobody's.
     const SECRET: &str = "BQYIM75p8x0iWVFSIgqEKwFprpRSVHlz";
@@ -607,5 +608,65 @@ mod tests {
         let refused = read.verify_policy("k", b"{}", 1).expect_err("refused");
         assert!(refused.to_string().contains("START;END"), "{refused}");
         assert_eq!(Authorization::from_query(&query(&[("prefix", "a")])), None);
+    }
+
+    #[test]
+    fn whatever_an_authorization_is_it_is_read_or_refused_and_never_verified_by_chance() {
+        let good = authorization(
+            "1557989151;1557996351",
+            PUT_HEADERS,
+            "",
+            "3b8851a11a569213c17ba8fa7dcf2abec6935172",
+        );
+        let sent = put();
+        for seed in 1..5000 {
+            let mut chance = Chance::new(seed);
+            let path = chance.mutated_text(PATH);
+            let host = chance.mutated_text(HOST);
+            let text = chance.mutated_text(&good);
+            let words: Vec<_> = text
+                .split('&')
+                .map(|word| word.split_once('=').unwrap_or((word, "")))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let read = [
+                Some(Authorization::parse(&text)),
+                Authorization::from_query(&words),
+            ];
+            for read in read.into_iter().flatten().flatten() {
+                let signed = |path, host| Signed {
+                    method: &Method::PUT,
+                    host,
+                    service: false,
+                    path,
+                    query: &[],
+                    headers: &sent,
+                };
+                let verify =
+                    |signed: &Signed<'_>| read.verify(SECRET, signed, 1_557_989_200).is_ok();
+                assert!(
+                    !verify(&signed(&path, HOST)) || decoded(&path) == decoded(PATH),
+                    "seed {seed}: {path}"
+                );
+                // The port need not be signed.
+                let bare = host
+                    .rsplit_once(':')
+                    .map_or(host.as_str(), |(bare, _)| bare);
+                assert!(
+                    !verify(&signed(PATH, &host)) || host == HOST || bare == HOST,
+                    "seed {seed}: {host}"
+                );
+                if verify(&signed(PATH, HOST)) {
+                    // All that is signed is as it was.
+                    let whole = Authorization::parse(&good).expect("words");
+                    assert_eq!(
+                        (&read.signature, &read.sign_time, &read.key_time),
+                        (&whole.signature, &whole.sign_time, &whole.key_time),
+                        "seed {seed}"
+                    );
+                }
+                let _ = read.verify_policy(SECRET, text.as_bytes(), 1_557_989_200);
+            }
+        }
     }
 }

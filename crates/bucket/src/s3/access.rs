@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use http::Uri;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Uri};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::{S3Result, s3_error};
 
-use super::Door;
-use super::context::Context;
+use super::context::{Context, denied};
 use super::convert::version;
 use super::errors::refuse;
 use super::guard;
+use super::{Door, XML};
 use crate::gate::Access;
 use crate::names::VersionId;
 use crate::store::{Acl, Bucket, Get, Object};
@@ -134,6 +135,7 @@ impl S3Access for Hook {
             request.headers(),
             context.call.dialect,
         )?;
+        door.check_length(operation, request.headers())?;
         const OWNER: &str = "x-amz-expected-bucket-owner";
         let expected = request.headers().get(OWNER).cloned();
         let expected = expected.as_ref().and_then(|value| value.to_str().ok());
@@ -201,7 +203,9 @@ impl Door {
     ) -> S3Result<()> {
         let key = object.map(|(key, _)| key);
         match does {
-            Does::Each => Ok(()),
+            // Nobody's objects are another account's, so that its document need not be read.
+            Does::Each if self.may_be_writer(context, bucket) => Ok(()),
+            Does::Each => Err(denied(context, &of(bucket, key, action))),
             Does::Read => match object {
                 Some((key, version)) => self
                     .may_read(context, bucket, key, version, action)
@@ -212,6 +216,30 @@ impl Door {
             Does::Write => self.may(context, &of(bucket, key, action), bucket.acl, true),
             Does::Own => self.may(context, &of(bucket, key, action), Acl::Private, true),
         }
+    }
+
+    /// Whether there can be an object of a bucket's that the caller may write.
+    fn may_be_writer(&self, context: &Context, bucket: &Bucket) -> bool {
+        let principal = context.principal.as_ref();
+        let own = principal.is_some_and(|principal| principal.app_id == bucket.name.app_id());
+        own || bucket.acl == Acl::PublicReadWrite
+    }
+
+    /// Refuses a body by the length that is announced of it, before any of it comes.
+    fn check_length(&self, operation: &str, headers: &HeaderMap) -> S3Result<()> {
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let Some(length) = length else { return Ok(()) };
+        if matches!(operation, "PutObject" | "UploadPart") {
+            return self.store.has_room(length).map_err(refuse);
+        }
+        if length > XML as u64 {
+            return Err(s3_error!(
+                MaxMessageLengthExceeded,
+                "the document of {operation} has {length} bytes; up to {XML} are allowed"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the caller may write an object.

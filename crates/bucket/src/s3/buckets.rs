@@ -3,10 +3,10 @@
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::Door;
 use super::context::{Context, Dialect};
 use super::convert::{acl, shown_tags, tag_set, tags, timestamp};
 use super::errors::refuse;
+use super::{Door, document};
 use crate::cos::response::GROUPS;
 use crate::store::{Acl, Bucket as Kept, CorsRule, Versioning};
 
@@ -36,7 +36,8 @@ impl Door {
             ));
         }
         let configuration = request.input.create_bucket_configuration;
-        if configuration.is_some_and(|given| given.bucket.is_some() || given.location.is_some()) {
+        let configuration = configuration.unwrap_or_default();
+        if configuration.bucket.is_some() || configuration.location.is_some() {
             return Err(s3_error!(
                 NotImplemented,
                 "Bucket and Location of a CreateBucketConfiguration are not implemented; leave them out"
@@ -44,9 +45,19 @@ impl Door {
         }
         let canned = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
         let list = list_of(canned, None, &request.headers, "")?;
-        // COS has tags of a new bucket in a header.
+        // COS has tags of a new bucket in a header, S3 in the document.
         let given = request.headers.get("x-amz-tagging");
-        let tags = tags(given.and_then(|value| value.to_str().ok()));
+        let mut tags = tags(given.and_then(|value| value.to_str().ok()));
+        let of_document = document::tags(&request.extensions)?;
+        if !of_document.is_empty() {
+            if !tags.is_empty() {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "the bucket's tags are in x-amz-tagging and in the CreateBucketConfiguration; send them once"
+                ));
+            }
+            tags = of_document;
+        }
         let bucket = self
             .store
             .create_bucket(&name, list.unwrap_or_default(), tags)

@@ -8,7 +8,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 use super::Door;
 use super::errors::refuse;
 use crate::cos;
-use crate::gate::{Access, Principal};
+use crate::gate::{Access, AnyWay, Principal, Way};
 use crate::names::{BucketName, ObjectKey};
 use crate::store::{Acl, Bucket, Origin};
 
@@ -33,7 +33,7 @@ impl Dialect {
 }
 
 /// What is known of a request before it is read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// How it names buckets.
     pub dialect: Dialect,
@@ -45,6 +45,24 @@ pub struct Call {
     pub source_ip: String,
     /// How deep in a chain of functions that cause each other that address is.
     pub depth: u32,
+    /// Whether it may be for a new bucket.
+    pub may_create: bool,
+    /// The connection that it came over.
+    pub way: Arc<dyn Way>,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        Self {
+            dialect: Dialect::default(),
+            full_names: false,
+            request: String::new(),
+            source_ip: String::new(),
+            depth: 0,
+            may_create: false,
+            way: Arc::new(AnyWay),
+        }
+    }
 }
 
 /// Who asks, and how.
@@ -170,7 +188,7 @@ pub(super) fn key(key: &str) -> S3Result<ObjectKey> {
     ObjectKey::parse(key).map_err(|e| s3_error!(KeyTooLongError, "{e}"))
 }
 
-fn denied(context: &Context, access: &Access<'_>) -> S3Error {
+pub(super) fn denied(context: &Context, access: &Access<'_>) -> S3Error {
     let Access {
         action,
         app_id,

@@ -170,9 +170,9 @@ pub(super) fn restore(object: &Object) -> Option<String> {
 /// The checksums that a request's headers announce, with those that follow its body.
 pub(super) fn announced<T>(request: &S3Request<T>) -> Checksums {
     let mut sums = from_headers(&request.headers);
-    let trailers = request.extensions.get::<super::verified::Trailers>();
+    let trailers = request.extensions.get::<super::chunked::Trailers>();
     if let Some(trailers) = trailers
-        && let Some(trailing) = trailers.0.read(from_headers)
+        && let Some(trailing) = trailers.read(from_headers)
     {
         sums.crc32 = sums.crc32.or(trailing.crc32);
         sums.crc32c = sums.crc32c.or(trailing.crc32c);

@@ -167,6 +167,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::chance::Chance;
 
     fn said(operation: &str, method: Method, uri: &str, headers: &[(&str, &str)]) -> String {
         let request = headers
@@ -297,6 +298,49 @@ mod tests {
                 "{operation} {uri}: {found}"
             );
             assert!(found.contains(part), "{operation} {uri}: {found}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_condition_is_it_is_honoured_or_refused() {
+        for seed in 1..5000 {
+            let mut chance = Chance::new(seed);
+            let name = [
+                "if-match",
+                "if-none-match",
+                "x-amz-if-match-size",
+                "x-amz-copy-source-if-match",
+            ][chance.below(4)];
+            let name = chance.mutated_text(name);
+            let value = chance.mutated(b"\"0123456789abcdef\"");
+            let mut request = Request::put("/b/k?versionId=1");
+            if let (Ok(name), Ok(value)) = (
+                HeaderName::try_from(&name),
+                http::HeaderValue::from_bytes(&value),
+            ) {
+                request = request.header(name, value);
+            }
+            let Ok(request) = request.body(()) else {
+                continue;
+            };
+            for operation in ["PutObject", "DeleteObject", "PutObjectAcl"] {
+                let taken = check(
+                    operation,
+                    request.method(),
+                    request.uri(),
+                    request.headers(),
+                    Dialect::S3,
+                );
+                let conditions = request
+                    .headers()
+                    .keys()
+                    .map(HeaderName::as_str)
+                    .filter(|name| is_condition(name));
+                let honours = conditions
+                    .into_iter()
+                    .all(|name| honoured(operation).contains(&name));
+                assert!(taken.is_err() || honours, "seed {seed}: {operation} {name}");
+            }
         }
     }
 }

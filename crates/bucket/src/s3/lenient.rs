@@ -82,6 +82,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::chance::Chance;
 
     #[test]
     fn what_cannot_be_read_is_kept_or_ignored() {
@@ -98,5 +99,57 @@ mod tests {
         assert_eq!(said, "never");
         let left: Vec<_> = parts.headers.keys().map(|name| name.as_str()).collect();
         assert_eq!(left, ["if-unmodified-since"]);
+    }
+
+    #[test]
+    fn whatever_a_range_or_a_condition_is_what_stays_can_be_read() {
+        const DATE: &str = "Wed, 21 Oct 2037 07:28:00 GMT";
+        for seed in 1..5000 {
+            let mut chance = Chance::new(seed);
+            let uri = chance.mutated_text("/b/k?response-expires=never&versionId=1&a=%20");
+            let Ok(uri) = uri.parse::<Uri>() else {
+                continue;
+            };
+            let (mut parts, ()) = Request::new(()).into_parts();
+            parts.uri = uri;
+            let writes = chance.one_in(3);
+            parts.method = if writes { Method::PUT } else { Method::GET };
+            let range = ["bytes=0-9", "bytes=-5", "bytes=7-", "bytes=0-1,4-5"][chance.below(4)];
+            let rows = [
+                (RANGE, range),
+                (IF_MODIFIED_SINCE, DATE),
+                (IF_UNMODIFIED_SINCE, DATE),
+                (EXPIRES, DATE),
+            ];
+            let mut sent = Vec::new();
+            for (name, value) in rows {
+                let value = HeaderValue::from_bytes(&chance.mutated(value.as_bytes()));
+                if let Ok(value) = value {
+                    parts.headers.insert(name.clone(), value.clone());
+                    sent.push((name, value));
+                }
+            }
+            mend(&mut parts);
+            for (name, value) in sent {
+                let left = parts.headers.get(&name);
+                // Nothing is made of what was sent: it stays as it was, or goes.
+                assert!(
+                    left.is_none_or(|left| *left == value),
+                    "seed {seed}: {name}"
+                );
+                if writes && name != EXPIRES {
+                    assert_eq!(left, Some(&value), "seed {seed}: {name}");
+                } else if let Some(left) = left {
+                    let text = left.to_str().expect("text");
+                    let readable = if name == RANGE {
+                        Range::parse(text).is_ok()
+                    } else {
+                        from_http_date(text).is_some()
+                    };
+                    assert!(readable, "seed {seed}: {name}: {text}");
+                }
+            }
+            let _ = answered(&parts.extensions, Some("5d"));
+        }
     }
 }

@@ -7,8 +7,10 @@
 mod access;
 mod api;
 mod buckets;
+mod chunked;
 mod context;
 mod convert;
+mod document;
 mod errors;
 mod guard;
 mod lenient;

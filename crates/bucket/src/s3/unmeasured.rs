@@ -1,18 +1,28 @@
-//! Bodies whose length nobody says, which `s3s` does not take: they go around it, and are compared with their hash here.
+//! Bodies that go around `s3s` while it verifies a request, and are compared with what it says of them here: those whose length
+//! nobody says, which `s3s` does not take, and those in chunks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::header::CONTENT_LENGTH;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use http::request::Parts;
 use http::{Extensions, Method};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use s3s::{Body, StdError};
+use s3s::{Body, S3Result, StdError, s3_error};
 use sha2::{Digest, Sha256};
 
+use super::chunked::{Chunks, Signing, Trailers, decoded};
+
 const HASH: &str = "x-amz-content-sha256";
+/// What the hash is of a body in chunks, each signed or none.
+const SIGNED: [&str; 2] = [
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+];
+const UNSIGNED: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+const LENGTH: &str = "x-amz-decoded-content-length";
 
 /// A body that waits until its request is verified.
 #[derive(Clone)]
@@ -20,35 +30,77 @@ struct Aside(Arc<Mutex<Option<Waiting>>>);
 
 struct Waiting {
     body: Body,
-    /// What it is to be compared with.
-    hash: Option<String>,
+    kind: Kind,
 }
 
-/// Puts a body aside if its length is not known and it is an object's, in plain. Returns what `s3s` is to see.
+/// What is to be done with a body.
+enum Kind {
+    Plain,
+    /// It has this hash.
+    Hashed(String),
+    /// It is in chunks, which are signed or not.
+    Chunked(bool),
+}
+
+/// Puts a body aside if it is in chunks, or if it is an object's and its length is not known. Returns what `s3s` is to see.
 pub(super) fn put_aside(parts: &mut Parts, body: Body) -> Body {
     let said = parts.headers.get(HASH).and_then(|hash| hash.to_str().ok());
-    let hash = match said {
-        Some("UNSIGNED-PAYLOAD") => None,
-        Some(hash) if hash.len() == 64 => Some(hash.to_owned()),
-        // Those in chunks say their length otherwise.
+    let whole = parts.method == Method::PUT && !parts.headers.contains_key(CONTENT_LENGTH);
+    let kind = match said {
+        Some(kind) if SIGNED.contains(&kind) => Kind::Chunked(true),
+        Some(UNSIGNED) => Kind::Chunked(false),
+        Some("UNSIGNED-PAYLOAD") if whole => Kind::Plain,
+        Some(hash) if whole && hash.len() == 64 => Kind::Hashed(hash.to_owned()),
         _ => return body,
     };
-    if parts.method != Method::PUT || parts.headers.contains_key(CONTENT_LENGTH) {
-        return body;
-    }
-    let aside = Aside(Arc::new(Mutex::new(Some(Waiting { body, hash }))));
+    let aside = Aside(Arc::new(Mutex::new(Some(Waiting { body, kind }))));
     parts.extensions.insert(aside);
     Body::empty()
 }
 
-/// The body of a verified request, if it was put aside.
-pub(super) fn take_back(extensions: &mut Extensions) -> Option<Body> {
-    let aside = extensions.remove::<Aside>()?;
-    let mut kept = aside.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let Waiting { body, hash } = kept.take()?;
-    let Some(hash) = hash else { return Some(body) };
-    let frames = compared(body, hash).map_ok(Frame::data);
-    Some(Body::http_body_unsync(StreamBody::new(frames)))
+/// The body of a verified request, if it was put aside. `headers` are as they came, and `secret` is what they are signed with.
+///
+/// # Errors
+/// The headers do not say what they must of a body in chunks.
+pub(super) fn take_back(
+    extensions: &mut Extensions,
+    headers: &HeaderMap,
+    secret: &str,
+) -> S3Result<Option<Body>> {
+    let Some(aside) = extensions.remove::<Aside>() else {
+        return Ok(None);
+    };
+    let kept = {
+        let mut kept = aside.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take()
+    };
+    let Some(Waiting { body, kind }) = kept else {
+        return Ok(None);
+    };
+    Ok(Some(match kind {
+        Kind::Plain => body,
+        Kind::Hashed(hash) => {
+            let frames = compared(body, hash).map_ok(Frame::data);
+            Body::http_body_unsync(StreamBody::new(frames))
+        }
+        Kind::Chunked(signed) => {
+            let text = |name: &str| headers.get(name)?.to_str().ok();
+            let length = text(LENGTH).and_then(|length| length.parse().ok());
+            let length =
+                length.ok_or_else(|| s3_error!(MissingContentLength, "{LENGTH} is missing"))?;
+            let signing = text(AUTHORIZATION.as_str())
+                .zip(text("x-amz-date"))
+                .and_then(|(authorization, time)| Signing::read(authorization, time, secret));
+            let signing = signing.ok_or_else(|| {
+                s3_error!(InvalidRequest, "the header Authorization cannot be read")
+            })?;
+            let trailers = Trailers::default();
+            extensions.insert(trailers.clone());
+            let chunks = Chunks::new(signing, signed, length);
+            let frames = decoded(body, chunks, trailers).map_ok(Frame::data);
+            Body::http_body_unsync(StreamBody::new(Box::pin(frames)))
+        }
+    }))
 }
 
 /// Bytes, and an error behind them if their hash is another.

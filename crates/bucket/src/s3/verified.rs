@@ -9,17 +9,11 @@ use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 use s3s::route::S3Route;
 use s3s::service::S3Service;
-use s3s::{
-    Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, TrailingHeaders,
-    s3_error,
-};
+use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError, s3_error};
 
 use super::access::token;
-use super::{Door, lenient, unmeasured};
-
-/// Headers that come behind a body.
-#[derive(Clone)]
-pub(super) struct Trailers(pub(super) TrailingHeaders);
+use super::context::Context;
+use super::{Door, document, lenient, unmeasured};
 
 /// Hands verified requests to the service that acts.
 pub(super) struct Then {
@@ -38,17 +32,24 @@ impl S3Route for Then {
         let key = signer.and_then(|id| self.door.gate.key(&id, token().as_deref()));
         let key =
             key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
+        let call = Context::of(&request.extensions).call;
+        let creates = call.may_create;
+        let taken = call.way.verified(&key.principal);
+        taken.map_err(|why| s3_error!(AccessDenied, "{why}"))?;
         let (mut parts, body) = Request::new(request.input).into_parts();
         parts.method = request.method;
         parts.uri = unsigned(&request.uri)?;
         parts.headers = request.headers;
-        parts.headers.remove(AUTHORIZATION);
         parts.extensions = request.extensions;
+        let aside = unmeasured::take_back(&mut parts.extensions, &parts.headers, &key.secret)?;
+        let body = aside.unwrap_or(body);
+        parts.headers.remove(AUTHORIZATION);
         parts.extensions.insert(key.principal);
-        if let Some(trailers) = request.trailing_headers {
-            parts.extensions.insert(Trailers(trailers));
-        }
-        let body = unmeasured::take_back(&mut parts.extensions).unwrap_or(body);
+        let body = if creates {
+            document::keep(&mut parts.extensions, body)
+        } else {
+            body
+        };
         lenient::mend(&mut parts);
         let answered = self.acts.call(Request::from_parts(parts, body)).await;
         let answered = answered.map_err(|error| {

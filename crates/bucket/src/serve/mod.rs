@@ -26,7 +26,7 @@ use crate::cos::request::{self, TOKEN};
 use crate::cos::signature::{Authorization, Fault, Signed};
 use crate::cos::{append, response, service};
 use crate::form;
-use crate::gate::{Access, Gate, Key, Principal};
+use crate::gate::{Access, Gate, Principal, Way};
 use crate::host::Hosts;
 use crate::names::{BucketName, ObjectKey};
 use crate::refusal::{About, Refusal, id_header};
@@ -48,17 +48,15 @@ pub(crate) struct Inner {
 }
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Their address.
     pub from: IpAddr,
     /// Whether they came over TLS.
     pub secure: bool,
+    /// The connection that they came over.
+    pub way: Arc<dyn Way>,
 }
-
-/// The account that signed a request which was answered with success; an extension of the answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Signer(pub u64);
 
 /// A request, as far as it is read at its door.
 pub(crate) struct Asked {
@@ -125,15 +123,12 @@ impl Serve {
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
         let bucket = self.bucket(&asked, &parts.headers);
-        let signer = asked
-            .is_signed(&parts.headers)
-            .then(|| asked.signer(&parts.headers))
-            .flatten();
-        let waits = parts.headers.contains_key(EXPECT);
-        let expects = waits && parts.version == Version::HTTP_11;
+        let expects = parts.headers.contains_key(EXPECT) && parts.version == Version::HTTP_11;
         let empty = body.is_end_stream();
-        let body = Body::http_body_unsync(Moving::new(body, waits));
+        let (body, overloaded) = Moving::new(body, asked.peer.way.holding());
+        let body = Body::http_body_unsync(body);
         let answered = self.route(&asked, parts, body).await;
+        let answered = overloaded.or(answered);
         let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
         if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)
             && let Ok(bucket) = self.inner.store.bucket(&bucket)
@@ -155,17 +150,9 @@ impl Serve {
             response.headers_mut().insert(id_header(asked.dialect), id);
         }
         response.extensions_mut().insert(asked.dialect);
-        if response.status().is_success()
-            && let Some((id, token)) = signer
-            && let Some(key) = self.inner.gate.key(&id, token.as_deref())
-        {
-            response
-                .extensions_mut()
-                .insert(Signer(key.principal.app_id));
-        }
         debug!(
             request = %asked.id,
-            from = %peer.from,
+            from = %asked.peer.from,
             api = asked.dialect.as_str(),
             %method,
             host = %asked.host,
@@ -206,8 +193,8 @@ impl Serve {
         };
         Asked {
             dialect,
-            peer,
             depth: self.inner.gate.depth(peer.from),
+            peer,
             id: new_id(),
             host: host.to_owned(),
             path: parts.uri.path().to_owned(),
@@ -226,7 +213,7 @@ impl Serve {
         if parts.method == Method::OPTIONS {
             return self.preflight(asked, &parts.headers);
         }
-        if !self.inner.gate.hears(asked.peer.from) {
+        if !self.hears(asked, &parts.headers) {
             let message = "too many requests of this address were not signed well; check the credentials and try again in a while";
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -280,6 +267,10 @@ impl Serve {
         if asked.is_service(&parts.method) {
             return service::list(&self.inner, asked, principal.as_ref());
         }
+        if principal.is_none() && parts.method == Method::POST && asked.has("restore") {
+            // That is never everybody's, and its document is read before the action is looked at.
+            return Err(S3ErrorCode::AccessDenied.into());
+        }
         if parts.method == Method::POST && asked.has("append") {
             return append::append(&self.inner, asked, &parts, principal.as_ref(), body).await;
         }
@@ -291,7 +282,7 @@ impl Serve {
                 Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
             },
         )?;
-        parts.extensions.insert(asked.call());
+        parts.extensions.insert(asked.call(&parts.method));
         if let Some(principal) = principal {
             parts.extensions.insert(principal);
         }
@@ -320,7 +311,7 @@ impl Serve {
         mut parts: Parts,
         body: Body,
     ) -> Result<Response<Body>, Refusal> {
-        parts.extensions.insert(asked.call());
+        parts.extensions.insert(asked.call(&parts.method));
         match scheme {
             Scheme::HeaderV4 | Scheme::UrlV4 => {
                 signed::prepare_v4(scheme, &mut parts, &asked.query)?;
@@ -403,15 +394,28 @@ impl Serve {
     /// Says who signed a URL by S3's version 2, and takes the signature off it.
     fn verify_v2(&self, asked: &Asked, parts: &mut Parts) -> Result<Principal, Refusal> {
         let url = SignedUrl::read(parts)?;
-        let key = self.inner.key(asked, &url.key_id, url.token.as_deref())?;
         let now = jiff::Timestamp::now().as_second();
-        url.verify(&key.secret, parts, asked.host_bucket.as_deref(), now)
-            .inspect_err(|refusal| self.inner.count_failure(asked, refusal))?;
+        let bucket = asked.host_bucket.as_deref();
+        let principal = self
+            .inner
+            .who(asked, &url.key_id, url.token.as_deref(), |secret| {
+                url.verify(secret, parts, bucket, now)
+            })?;
         url.strip(parts).map_err(|error| {
             let message = format!("the request cannot be read: {error}");
             Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
         })?;
-        Ok(key.principal)
+        Ok(principal)
+    }
+
+    /// Whether an address is heard, or at least the key that it says it has.
+    fn hears(&self, asked: &Asked, headers: &HeaderMap) -> bool {
+        let (gate, from) = (&self.inner.gate, asked.peer.from);
+        let known = || {
+            let signer = asked.signer(headers);
+            signer.is_some_and(|(id, _)| gate.knows(from, &id))
+        };
+        gate.hears(from) || known()
     }
 
     /// Gives an answer what its dialect wants to be told.
@@ -513,23 +517,34 @@ impl Inner {
         compare: impl FnOnce(&Authorization, &str, i64) -> Result<(), Fault>,
     ) -> Result<Principal, Refusal> {
         let read = read.map_err(refused)?;
-        let key = self.key(asked, &read.key_id, token)?;
         let now = jiff::Timestamp::now().as_second();
-        compare(&read, &key.secret, now)
-            .map_err(refused)
-            .inspect_err(|refusal| self.count_failure(asked, refusal))?;
-        Ok(key.principal)
+        self.who(asked, &read.key_id, token, |secret| {
+            compare(&read, secret, now).map_err(refused)
+        })
     }
 
-    /// The key that a request says signed it.
-    pub(crate) fn key(&self, asked: &Asked, id: &str, token: Option<&str>) -> Result<Key, Refusal> {
+    /// Says who signed a request: finds the key that it names, and compares. A request that `s3s` verifies aside, nobody is
+    /// taken to be verified but through here.
+    pub(crate) fn who(
+        &self,
+        asked: &Asked,
+        id: &str,
+        token: Option<&str>,
+        compare: impl FnOnce(&str) -> Result<(), Refusal>,
+    ) -> Result<Principal, Refusal> {
         let token = token.filter(|token| !token.is_empty());
-        self.gate.key(id, token).ok_or_else(|| {
+        let key = self.gate.key(id, token).ok_or_else(|| {
             let message = "the Access Key Id you provided does not exist in our records, is disabled, or its token is not its own";
-            let refusal = Refusal::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message);
-            self.count_failure(asked, &refusal);
-            refusal
-        })
+            Refusal::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
+        });
+        let verified = key.and_then(|key| {
+            compare(&key.secret)?;
+            Ok(key.principal)
+        });
+        let principal = verified.inspect_err(|refusal| self.count_failure(asked, refusal))?;
+        let taken = asked.peer.way.verified(&principal);
+        taken.map_err(|why| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", why))?;
+        Ok(principal)
     }
 
     /// Counts a signature that is not its key's against the address that sent it.
@@ -596,13 +611,16 @@ impl Asked {
     }
 
     /// What is known of it before it is read.
-    fn call(&self) -> Call {
+    fn call(&self, method: &Method) -> Call {
+        let bucket = *method == Method::PUT && self.target().1.is_empty();
         Call {
             dialect: self.dialect,
             full_names: self.cos_host,
             request: self.id.clone(),
             source_ip: self.peer.from.to_string(),
             depth: self.depth,
+            may_create: bucket,
+            way: self.peer.way.clone(),
         }
     }
 
@@ -663,16 +681,7 @@ impl Asked {
         *method == Method::GET && !self.target().1.is_empty() && !about
     }
 
-    /// Whether a request carries a signature that is verified before it is answered with success.
-    fn is_signed(&self, headers: &HeaderMap) -> bool {
-        let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let by_header = header.is_some_and(|text| {
-            text.starts_with(b"AWS4-HMAC-SHA256") || text.starts_with(b"q-sign-algorithm")
-        });
-        by_header || self.has("X-Amz-Signature") || self.has("q-sign-algorithm")
-    }
-
-    /// The id of the key that S3's signature says, and the token that came with it.
+    /// The id of the key that a request says signed it, and the token that came with it. Nothing of it is verified.
     fn signer(&self, headers: &HeaderMap) -> Option<(String, Option<String>)> {
         let text = |name: &str| headers.get(name)?.to_str().ok();
         let given = text("authorization").filter(|text| !text.is_empty());

@@ -5,6 +5,7 @@
 //! S3 checks it. Version 2 is verified here altogether.
 
 pub(crate) mod v2;
+pub(crate) mod v4;
 
 use http::header::{AUTHORIZATION, DATE, HOST, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -19,6 +20,8 @@ pub(crate) const PREFIX: &str = "x-amz-";
 /// Version 4 has this header's value in what it signs whether the header is listed or not. A URL's holder may send it: then the
 /// body is compared with it, and nothing else changes.
 const CONTENT_HASH: &str = "x-amz-content-sha256";
+/// The service that signatures of version 4 are for.
+const SERVICE: &str = "s3";
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT_MD5: &str = "content-md5";
 
@@ -103,6 +106,7 @@ pub(crate) fn prepare_v4(
             .find(|(name, _)| name == "X-Amz-SignedHeaders")
             .map(|(_, names)| names.as_str()),
     };
+    check_service(scheme, &parts.headers, query)?;
     // What cannot be read is for `s3s` to refuse, which says how it is wrong.
     let Some(listed) = listed else { return Ok(()) };
     let listed: Vec<_> = listed.split(';').collect();
@@ -171,6 +175,40 @@ pub(crate) fn headers_of_query(
     Ok(())
 }
 
+/// Refuses a signature that is for another service: `s3s` takes one for `sts`, too, and reads the body for it.
+fn check_service(
+    scheme: Scheme,
+    headers: &HeaderMap,
+    query: &[(String, String)],
+) -> Result<(), Refusal> {
+    let (credential, code) = match scheme {
+        Scheme::HeaderV4 => {
+            let text = headers
+                .get(AUTHORIZATION)
+                .and_then(|text| text.to_str().ok());
+            let credential = text.and_then(|text| text.split_once("Credential="));
+            let credential = credential.and_then(|(_, rest)| rest.split([',', ' ']).next());
+            (credential, "AuthorizationHeaderMalformed")
+        }
+        _ => {
+            let credential = query.iter().find(|(name, _)| name == "X-Amz-Credential");
+            let credential = credential.map(|(_, credential)| credential.as_str());
+            (credential, "AuthorizationQueryParametersError")
+        }
+    };
+    let mut scope = credential.unwrap_or_default().rsplit('/');
+    match (scope.next(), scope.next()) {
+        (Some("aws4_request"), Some(service)) if service != SERVICE => {
+            let service: String = service.chars().take(40).collect();
+            let message = format!(
+                "the signature is for the service {service:?}; one for buckets is KEY/DAY/REGION/{SERVICE}/aws4_request"
+            );
+            Err(Refusal::new(StatusCode::BAD_REQUEST, code, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The names that an `Authorization` header says are signed. None where it does not say so once.
 fn listed_in_header(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
@@ -226,6 +264,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::chance::Chance;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
         let request = headers
@@ -369,6 +408,72 @@ mod tests {
                 .ok()
                 .map(|()| parts.headers[AMZ_DATE].to_str().expect("text"));
             assert_eq!(found, expected, "{date}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_signature_s_head_is_it_is_read_or_refused_and_covers_what_changes_the_request() {
+        const GOOD: &str = "AWS4-HMAC-SHA256 Credential=AKID/20261130/ap/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=00";
+        for seed in 1..5000 {
+            let mut chance = Chance::new(seed);
+            let text = chance.mutated_text(GOOD);
+            let Ok(authorization) = HeaderValue::from_str(&text) else {
+                continue;
+            };
+            let mut parts = parts(&[("x-amz-acl", "public-read"), ("host", "h")]);
+            parts.headers.insert(AUTHORIZATION, authorization);
+            let date = chance.mutated_text("Mon, 30 Nov 2026 10:24:38 GMT");
+            if let Ok(date) = HeaderValue::from_str(&date) {
+                parts.headers.insert(DATE, date);
+            }
+            let pairs = query(&[(
+                "X-Amz-SignedHeaders",
+                &chance.mutated_text("host;x-amz-date"),
+            )]);
+            let _ = Scheme::of(&parts.headers, &pairs);
+            for scheme in [Scheme::HeaderV4, Scheme::UrlV4] {
+                let listed = match scheme {
+                    Scheme::HeaderV4 => listed_in_header(&parts.headers).map(str::to_owned),
+                    _ => Some(pairs[0].1.clone()),
+                };
+                let taken = prepare_v4(scheme, &mut parts, &pairs).is_ok();
+                // What is not listed as a whole name is not signed. What cannot be read `s3s` refuses.
+                let lists = |name: &str| {
+                    listed
+                        .as_ref()
+                        .is_none_or(|names| names.split(';').any(|one| one == name))
+                };
+                assert!(
+                    !taken || (lists("x-amz-acl") && lists("host")),
+                    "seed {seed}: {text} {pairs:?}"
+                );
+            }
+            let name = chance.mutated_text("x-amz-meta-a");
+            let value = chance.mutated_text("value");
+            let _ = headers_of_query(&mut parts.headers, &query(&[(&name, &value)]));
+        }
+    }
+
+    #[test]
+    fn a_signature_is_for_buckets() {
+        for (scope, taken) in [
+            ("id/20261130/ap/s3/aws4_request", true),
+            ("id/20261130/ap/sts/aws4_request", false),
+            ("a/b/20261130/ap/sts/aws4_request", false),
+            ("id/20261130/ap/S3/aws4_request", false),
+        ] {
+            let header = format!(
+                "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature=c"
+            );
+            let rows = [
+                ("authorization", header.as_str()),
+                ("x-amz-date", "20261130T102438Z"),
+            ];
+            let by_header = prepare_v4(Scheme::HeaderV4, &mut parts(&rows), &[]);
+            assert_eq!(by_header.is_ok(), taken, "{scope}");
+            let pairs = query(&[("X-Amz-Credential", scope), ("X-Amz-SignedHeaders", "host")]);
+            let by_url = prepare_v4(Scheme::UrlV4, &mut parts(&[]), &pairs);
+            assert_eq!(by_url.is_ok(), taken, "{scope}");
         }
     }
 }

@@ -129,8 +129,13 @@ impl Blobs {
     /// Whether so many bytes more are within the budget.
     pub(super) fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
         self.reserve.check()?;
+        self.is_within(bytes)
+    }
+
+    /// The same, of a disk that has room.
+    pub(super) fn is_within(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used();
-        if used + bytes > self.budget {
+        if used.saturating_add(bytes) > self.budget {
             return Err(StoreError::Full {
                 used,
                 budget: self.budget,

@@ -216,6 +216,18 @@ impl Store {
         .await
     }
 
+    /// Whether a body of so many bytes may come at present.
+    ///
+    /// # Errors
+    /// It is too long, or there is no room for it.
+    pub fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let most = self.inner.settings.body_bytes;
+        if bytes > most {
+            return Err(StoreError::TooLarge(most));
+        }
+        self.inner.blobs.is_within(bytes)
+    }
+
     /// Bytes that are in use.
     pub fn used_bytes(&self) -> u64 {
         self.inner.blobs.used()

@@ -205,7 +205,7 @@ impl Failures {
         }
     }
 
-    fn knows(&self, from: IpAddr, key: &str) -> bool {
+    pub(super) fn knows(&self, from: IpAddr, key: &str) -> bool {
         let (slot, print) = self.fingerprint(from, key);
         let slot = self.known.get(slot);
         slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == print)

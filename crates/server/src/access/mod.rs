@@ -284,6 +284,11 @@ impl Access {
         })
     }
 
+    /// Waits until what was taken of the operator's API is on stable storage, so that it is good once also after a loss of power.
+    pub(crate) async fn settle(&self) {
+        self.inner.nonces.settle().await;
+    }
+
     fn verify_signature(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
         let keyring = self.keyring();
         if call.secret_id().starts_with(PREFIX) {
@@ -363,6 +368,16 @@ impl Access {
     /// Whether an address has not failed too often of late.
     pub(crate) fn hears(&self, from: IpAddr) -> bool {
         !self.inner.failures.too_many(from, self.now_ns())
+    }
+
+    /// Whether a key of an address has signed well before.
+    pub(crate) fn knows(&self, from: IpAddr, key: &str) -> bool {
+        self.inner.failures.knows(from, key)
+    }
+
+    /// Hears that a key of an address has signed well.
+    pub(crate) fn succeeded(&self, from: IpAddr, key: &str) {
+        self.inner.failures.succeeded(from, key);
     }
 
     /// Hears that a request of an address could not be authenticated.

@@ -1,15 +1,16 @@
 //! Nonces that were used: each makes one request of the operator's API good, also across a restart.
 //!
 //! A nonce is forgotten when the request's timestamp has left the window, since the request is too old then. A key has a bounded
-//! number of them at a time. A small file holds them, so that a restart forgets none; it is not synced, so that a loss of power may
-//! lose the last ones.
+//! number of them at a time. A small file holds them, so that a restart forgets none. It is synced before a request is answered or
+//! anything is done for it, by one for all who wait.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -23,13 +24,18 @@ const LINES: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Nonces {
     state: Mutex<State>,
+    /// The lines that are known to be on stable storage, and whose turn it is to sync.
+    synced: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     lines: usize,
+    /// Lines that were ever written.
+    written: u64,
     keys: HashMap<String, HashMap<u128, i64>>,
 }
 
@@ -61,13 +67,44 @@ impl Nonces {
         let (file, lines) = write_anew(path, &keys)?;
         let state = State {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             lines,
+            written: 0,
             keys,
         };
         Ok(Self {
             state: Mutex::new(state),
+            synced: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Waits until all that was taken by now is on stable storage.
+    pub(super) async fn settle(&self) {
+        let is_synced = |written| self.synced.load(Ordering::Acquire) >= written;
+        if is_synced(self.state().written) {
+            return;
+        }
+        let _turn = self.turn.lock().await;
+        let (file, written) = {
+            let state = self.state();
+            (state.file.clone(), state.written)
+        };
+        // Who waited may find it done.
+        if is_synced(written) {
+            return;
+        }
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        match synced.map_err(io::Error::other).and_then(|synced| synced) {
+            Ok(()) => self.synced.store(written, Ordering::Release),
+            Err(error) => {
+                warn!(%error, "used nonces are not on stable storage; a loss of power within the signature window forgets them");
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a nonce of a key, which is remembered until a time.
@@ -81,7 +118,7 @@ impl Nonces {
         until: i64,
         now: i64,
     ) -> Result<(), NotFresh> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let nonce = short(nonce);
         if !state.keys.contains_key(key) {
             state.forget(now);
@@ -109,11 +146,15 @@ impl State {
     fn record(&mut self, until: i64, key: &str, nonce: u128, now: i64) -> io::Result<()> {
         if self.lines >= LINES {
             self.forget(now);
-            (self.file, self.lines) = write_anew(&self.path, &self.keys)?;
-            return Ok(());
+            let (file, lines) = write_anew(&self.path, &self.keys)?;
+            (self.file, self.lines) = (Arc::new(file), lines);
+        } else {
+            self.lines += 1;
+            let mut file = &*self.file;
+            file.write_all(line(until, key, nonce).as_bytes())?;
         }
-        self.lines += 1;
-        self.file.write_all(line(until, key, nonce).as_bytes())
+        self.written += 1;
+        Ok(())
     }
 
     fn forget(&mut self, now: i64) {
@@ -144,7 +185,11 @@ fn write_anew(
         }
     }
     file.write_all(text.as_bytes())?;
+    file.sync_all()?;
     fs::rename(aside, path)?;
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
     Ok((file, lines))
 }
 
@@ -193,6 +238,25 @@ mod tests {
         let nonces = Nonces::open(&path, 11).expect("opened");
         assert_eq!(nonces.take("a", "one", 30, 11), Ok(()));
         assert_eq!(nonces.take("a", "two", 30, 11), Err(NotFresh::Used));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_on_stable_storage_before_anything_is_done() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let nonces = Nonces::open(&directory.path().join("nonces"), 0).expect("opened");
+        let synced = || nonces.synced.load(Ordering::Acquire);
+        nonces.settle().await;
+        assert_eq!(synced(), 0);
+        for number in 1..4u64 {
+            assert_eq!(nonces.take("a", &number.to_string(), 10, 0), Ok(()));
+            assert!(synced() < number);
+            nonces.settle().await;
+            assert_eq!(synced(), number);
+        }
+        // All who wait have it done together.
+        (4..9u8).for_each(|number| nonces.take("a", &number.to_string(), 10, 0).expect("taken"));
+        tokio::join!(nonces.settle(), nonces.settle(), nonces.settle());
+        assert_eq!(synced(), 8);
     }
 
     #[test]

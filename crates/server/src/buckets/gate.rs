@@ -61,6 +61,10 @@ impl Gate for BucketGate {
         self.access.hears(from)
     }
 
+    fn knows(&self, from: IpAddr, key: &str) -> bool {
+        self.access.knows(from, key)
+    }
+
     fn failed(&self, from: IpAddr) {
         self.access.failed(from);
     }

@@ -3,22 +3,31 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bucket::{Dialect, Peer, Serve, Signer};
+use bucket::{Dialect, Peer, Serve};
 use hyper::Request;
-use model::AccountId;
 use tokio::sync::watch;
 
 use super::spelling::spelling;
+use super::way::Road;
+use crate::access::{Access, Carriage};
 use crate::listen::{self, Door, Http};
 use crate::telemetry::Metrics;
 use crate::traffic::{self, Inflow, Traffic};
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Callers {
+    pub(crate) access: Access,
+    /// Whether they are functions.
+    pub(crate) inside: bool,
+}
 
 /// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
 pub(crate) async fn serve(
     door: Door,
     http: Http,
     traffic: Traffic,
-    serve: Serve,
+    (serve, callers): (Serve, Callers),
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<()>,
 ) {
@@ -26,16 +35,20 @@ pub(crate) async fn serve(
     let secure = door.tls.is_some();
     let answer = move |request: Request<Inflow>, from: traffic::Peer| {
         let (serve, metrics, spelt) = (serve.clone(), metrics.clone(), spelt.clone());
+        let address = from.address.to_canonical();
+        let carriage = Carriage {
+            from: from.hop,
+            private: secure || callers.inside,
+        };
+        let access = callers.access.clone();
         let peer = Peer {
-            from: from.address.to_canonical(),
+            from: address,
             secure,
+            way: Arc::new(Road::new(access, address, carriage, from.connection)),
         };
         async move {
             let (begun, method) = (Instant::now(), request_method(&request));
             let mut response = serve.answer(request, peer).await;
-            if let Some(signer) = response.extensions_mut().remove::<Signer>() {
-                from.connection.verified(AccountId(signer.0));
-            }
             response.extensions_mut().extend(spelt);
             let dialect = response.extensions().get::<Dialect>();
             let dialect = dialect.copied().map_or("none", Dialect::as_str);

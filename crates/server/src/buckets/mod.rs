@@ -4,6 +4,7 @@ mod gate;
 mod listen;
 mod shelf;
 mod spelling;
+mod way;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::gate::BucketGate;
-pub(crate) use self::listen::serve;
+pub(crate) use self::listen::{Callers, serve};
 pub(crate) use self::shelf::{Shelf, Unread};
 use crate::access::Access;
 use crate::config::{BucketSettings, Elsewhere};

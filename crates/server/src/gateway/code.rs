@@ -6,7 +6,7 @@ use scf::types::Code as CodeFields;
 use scf::{Code, Error};
 
 use super::error::{self, unsupported};
-use super::{BODY_ROOM_KB, Caller, Gateway};
+use super::{Caller, Gateway};
 use crate::buckets::Unread;
 use crate::lenient_base64;
 
@@ -38,9 +38,7 @@ pub(super) async fn take(
         }
         Origin::Object { bucket, key } => {
             // As bodies do, it takes its turn when there are many.
-            let kb = usize::try_from(limit / 1024).unwrap_or(BODY_ROOM_KB);
-            let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
-            let _room = gateway.body_room.acquire_many(wanted).await.ok();
+            let _share = gateway.of_packages.take(caller.account, limit).await;
             let read = gateway.shelf.read(caller.principal, &bucket, &key, limit);
             let bytes = read
                 .await

@@ -108,20 +108,18 @@ pub(crate) use bounds::bounds;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use catalog::Catalog;
 use dispatch::cron::WeekdayZero;
-use http_body_util::BodyExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RequestId};
 use scf::action::{self, Action};
@@ -146,7 +144,7 @@ use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
 use crate::raw;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::traffic::Peer;
+use crate::traffic::{Arriving, Peer, Room, Share, Unread, Whole};
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
@@ -186,8 +184,9 @@ pub(crate) struct Gateway {
     pub(crate) prometheus: Prometheus,
     /// To whom metrics are shown.
     pub(crate) faces: Faces,
-    /// Room for request bodies, in KB; large ones wait their turn.
-    pub(crate) body_room: Semaphore,
+    /// Memory for bodies and for packages, which accounts share.
+    pub(crate) bodies: Room<AccountId>,
+    pub(crate) of_packages: Room<AccountId>,
     /// Turns to verify large forms of version 1.
     pub(crate) forms: Semaphore,
 }
@@ -201,14 +200,9 @@ impl std::fmt::Debug for Prometheus {
     }
 }
 
-/// Room for all request bodies together, KB.
-pub(crate) const BODY_ROOM_KB: usize = 512 << 10;
-/// How long a body may take, since it holds room that others wait for.
-const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-/// How much of a body over the limit is read to no use.
-const DROPPED_MAX: usize = 256 << 20;
-/// What a body may be that is not counted against the room, KB.
-const SMALL_KB: usize = 64;
+/// Memory for packages that are read from buckets, bytes. It is apart from that for bodies, so that whoever holds some of that may
+/// wait for it.
+pub(crate) const PACKAGES: u64 = 128 << 20;
 
 /// Who calls, and through which host.
 #[derive(Clone, Copy, Debug)]
@@ -312,36 +306,27 @@ impl Gateway {
         package.max(event) + (4 << 20)
     }
 
-    /// Reads a body of up to `max` bytes.
-    async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Error> {
-        let too_large = || {
-            let message = format!("the request's body is over {max} bytes, which is the limit");
-            Error::new(Code::RequestSizeLimitExceeded, message)
-        };
-        let announced = headers
-            .get("content-length")
-            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let length = announced.unwrap_or(max);
-        if length > max {
-            // Nothing came of it if it takes too long.
-            let _ = tokio::time::timeout(BODY_TIMEOUT, collect(body, 0)).await;
-            return Err(too_large());
+    /// Receives a body of up to `max` bytes of somebody who is known by its head; in memory it takes its turn as others of the
+    /// account do.
+    async fn receive_of(
+        &self,
+        account: AccountId,
+        parts: &Parts,
+        body: Body,
+        max: usize,
+    ) -> Result<(Bytes, Option<Share<AccountId>>), Error> {
+        if receive::announced(&parts.headers).is_some_and(|length| length > max) {
+            return Err(receive::refused(true, &Unread::TooLong(max)));
         }
-        let kb = length.div_ceil(1024);
-        let _room = if kb > SMALL_KB {
-            let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
-            self.body_room.acquire_many(wanted).await.ok()
-        } else {
-            None
-        };
-        let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body, length)).await;
-        match collected.unwrap_or(Collected::Broken) {
-            Collected::Whole(bytes) => Ok(bytes),
-            Collected::TooLarge => Err(too_large()),
-            Collected::Broken => Err(Error::new(
-                Code::InvalidParameter,
-                "the request's body ended, or took too long, before it was whole",
-            )),
+        let peer = parts.extensions.get::<Peer>();
+        let connection = peer.map(|peer| peer.connection.clone());
+        let whole = Arriving::new(body, max, connection).whole().await;
+        match whole.map_err(|e| receive::refused(true, &e))? {
+            Whole::Small(body) => Ok((body, None)),
+            Whole::Large(spooled) => {
+                let (body, share) = self.load(account, &spooled).await?;
+                Ok((body, Some(share)))
+            }
         }
     }
 
@@ -351,7 +336,7 @@ impl Gateway {
         shown: &str,
         from: From,
         parts: &Parts,
-        received: &Received<'_>,
+        received: &Received,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
         let headers = raw::headers(&parts.headers);
         let raw = raw::request(parts, &headers, &received.body);
@@ -364,7 +349,7 @@ impl Gateway {
             Some(verified) => verified.clone(),
             None => {
                 let principal = self.access.authenticate(&call, from.address);
-                let principal = principal.map_err(|e| ("", e))?;
+                let principal = principal.map_err(|e| ("", self.as_by_head(&call, e)))?;
                 let peer = parts.extensions.get::<Peer>();
                 self.note(peer.map(|peer| &*peer.connection), &principal);
                 principal
@@ -394,11 +379,26 @@ impl Gateway {
             secure: from.secure,
         };
         if operators {
+            self.access.settle().await;
             return self.operate(&call, caller, shown).await;
         }
         let action = known_action(&call).map_err(|e| ("", e))?;
         let answer = self.dispatch(action, &call, caller, shown).await;
         answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
+    }
+
+    /// What a request is refused with whose signature is not good. Where its head alone is enough to refuse it, as it is when its
+    /// body has not come, it is refused with that.
+    fn as_by_head(&self, call: &Call<'_>, refused: Error) -> Error {
+        if refused.code == Code::RequestLimitExceeded || !call.is_in_head() {
+            return refused;
+        }
+        let checked = self.access.check_head(call);
+        let checked = checked.and_then(|()| match &*call.version {
+            crate::operator::VERSION => Ok(()),
+            _ => known_action(call).map(drop),
+        });
+        checked.err().unwrap_or(refused)
     }
 
     /// A function is known by what it signs with, or, whoever's key that is, by where it calls from.
@@ -492,38 +492,6 @@ struct Secure;
 /// What requests of functions are marked with.
 #[derive(Clone, Copy, Debug)]
 struct Inside;
-
-enum Collected {
-    Whole(Bytes),
-    TooLarge,
-    Broken,
-}
-
-/// Reads a body up to a limit. What is beyond is read and dropped, within reason: a client that cannot send all does not
-/// look for an answer.
-async fn collect(mut body: Body, limit: usize) -> Collected {
-    let mut bytes = Vec::new();
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Collected::Broken;
-        };
-        let Some(data) = frame.data_ref() else {
-            continue;
-        };
-        length += data.len();
-        if length <= limit {
-            bytes.extend_from_slice(data);
-        } else if length > DROPPED_MAX {
-            break;
-        }
-    }
-    if length > limit {
-        Collected::TooLarge
-    } else {
-        Collected::Whole(bytes.into())
-    }
-}
 
 /// The action that a request asks for, of the service that it asks.
 fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {

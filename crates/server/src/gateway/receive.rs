@@ -8,24 +8,24 @@ use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use model::AccountId;
 use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
-use tokio::sync::SemaphorePermit;
 
-use super::{BODY_ROOM_KB, From, Gateway, known_action};
+use super::{From, Gateway, known_action};
 use crate::access::Principal;
 use crate::raw;
-use crate::traffic::{Arriving, Connection, Peer, SMALL, Unread, Whole};
+use crate::traffic::{Arriving, Connection, Peer, SMALL, Share, Spooled, Unread, Whole};
 
 /// A request's body.
-pub(super) struct Received<'g> {
+pub(super) struct Received {
     pub(super) body: Bytes,
     /// Who signed it, where that was verified already.
     pub(super) principal: Option<Arc<Principal>>,
     /// Its part of the memory for bodies, until it has been answered.
-    _room: Option<SemaphorePermit<'g>>,
+    _room: Option<Share<AccountId>>,
 }
 
-impl Received<'_> {
+impl Received {
     fn small(body: Bytes) -> Self {
         Self {
             body,
@@ -45,7 +45,7 @@ impl Gateway {
         parts: &Parts,
         body: Body,
         from: From,
-    ) -> Result<Received<'_>, Error> {
+    ) -> Result<Received, Error> {
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map(|peer| peer.connection.clone());
         let signed = parts.headers.contains_key(AUTHORIZATION);
@@ -78,41 +78,51 @@ impl Gateway {
         match whole.map_err(|e| refused(signed, &e))? {
             Whole::Small(body) => Ok(Received::small(body)),
             Whole::Large(spooled) => {
-                // Two copies: the body, and what it holds.
-                let room = 2 * spooled.length.div_ceil(1024);
-                match call {
+                let principal = match call {
                     Some(call) => {
                         let call = call.with_digest(spooled.digest);
-                        let principal = self.access.authenticate(&call, from.address)?;
-                        self.note(connection.as_deref(), &principal);
-                        let room = self.room(room).await;
-                        let body = spooled.load().await.map_err(|e| unkept(&e))?;
-                        Ok(Received {
-                            body,
-                            principal: Some(principal),
-                            _room: room,
-                        })
+                        self.access.authenticate(&call, from.address)?
                     }
-                    // A form can be verified as a whole alone. One is at a time, beside what the runtime's threads do.
-                    None => {
-                        let _turn = self.forms.acquire().await;
-                        let room = self.room(room).await;
-                        let body = spooled.load().await.map_err(|e| unkept(&e))?;
-                        let principal = tokio::task::block_in_place(|| {
-                            let raw = RawRequest { body: &body, ..raw };
-                            let call = Call::parse(raw)?;
-                            self.access.authenticate(&call, from.address)
-                        })?;
-                        self.note(connection.as_deref(), &principal);
-                        Ok(Received {
-                            body,
-                            principal: Some(principal),
-                            _room: room,
-                        })
-                    }
-                }
+                    None => self.verify_form(raw, &spooled, from).await?,
+                };
+                self.note(connection.as_deref(), &principal);
+                let (body, room) = self.load(principal.owner.id, &spooled).await?;
+                Ok(Received {
+                    body,
+                    principal: Some(principal),
+                    _room: Some(room),
+                })
             }
         }
+    }
+
+    /// Verifies a large form, which can be done as a whole alone. One is in memory at a time, beside what the runtime's threads
+    /// do, and not for longer.
+    async fn verify_form(
+        &self,
+        raw: RawRequest<'_>,
+        form: &Spooled,
+        from: From,
+    ) -> Result<Arc<Principal>, Error> {
+        let _turn = self.forms.acquire().await;
+        let body = form.load().await.map_err(|e| unkept(&e))?;
+        tokio::task::block_in_place(|| {
+            let raw = RawRequest { body: &body, ..raw };
+            let call = Call::parse(raw)?;
+            self.access.authenticate(&call, from.address)
+        })
+    }
+
+    /// Reads a body of an account's into memory when it is its turn: its share is its own, however much others send.
+    pub(super) async fn load(
+        &self,
+        account: AccountId,
+        spooled: &Spooled,
+    ) -> Result<(Bytes, Share<AccountId>), Error> {
+        // Two copies: the body, and what it holds.
+        let share = self.bodies.take(account, 2 * spooled.length as u64).await;
+        let body = spooled.load().await.map_err(|e| unkept(&e))?;
+        Ok((body, share))
     }
 
     /// Checks what the head tells. Gives the call, where the head holds all of it but its parameters.
@@ -143,12 +153,6 @@ impl Gateway {
         Ok(Some(call))
     }
 
-    /// Room in memory for a verified caller's body; large ones wait their turn.
-    async fn room(&self, kb: usize) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(kb.min(BODY_ROOM_KB)).unwrap_or(u32::MAX);
-        self.body_room.acquire_many(wanted).await.ok()
-    }
-
     /// Notes on a connection who calls over it.
     pub(super) fn note(&self, connection: Option<&Connection>, principal: &Principal) {
         if let Some(connection) = connection {
@@ -158,11 +162,11 @@ impl Gateway {
 }
 
 /// The length that a body is announced to have.
-fn announced(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn refused(signed: bool, unread: &Unread) -> Error {
+pub(super) fn refused(signed: bool, unread: &Unread) -> Error {
     match unread {
         Unread::TooLong(_) if !signed => form_too_long(),
         Unread::TooLong(_) => Error::new(Code::RequestSizeLimitExceeded, unread.to_string()),

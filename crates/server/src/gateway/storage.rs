@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -53,7 +54,7 @@ pub(super) async fn take(gateway: &Gateway, request: Request) -> Response {
 async fn try_take(gateway: &Gateway, request: Request) -> Result<Taken, Refused> {
     let (parts, body) = request.into_parts();
     let source = authenticate(gateway, &parts.headers, From::of(&parts))?;
-    let told = read(gateway, source, &parts.headers, body).await?;
+    let told = read(gateway, source, &parts, body).await?;
     let (events, unwanted) = told.events(source, &gateway.object_triggers, clock::now_ms());
     let mut taken = Taken {
         accepted: 0,
@@ -84,12 +85,15 @@ async fn try_take(gateway: &Gateway, request: Request) -> Result<Taken, Refused>
 async fn read(
     gateway: &Gateway,
     source: &EventSource,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Body,
 ) -> Result<Notification, Refused> {
-    let body = gateway.read(headers, body, BODY_MAX).await;
-    let body = body.map_err(|error| match error.code {
+    let received = gateway
+        .receive_of(source.account, parts, body, BODY_MAX)
+        .await;
+    let (body, _share) = received.map_err(|error| match error.code {
         Code::RequestSizeLimitExceeded => Refused::TooLarge(error.message),
+        Code::RequestLimitExceeded | Code::InternalError => Refused::Later(error.message),
         _ => Refused::Unread(error.message),
     })?;
     Notification::read(source, &body, clock::now_ms()).map_err(|unread| {

@@ -1,16 +1,18 @@
 //! Bodies of requests: small ones in memory, others on disk until somebody stands behind them.
 //!
 //! A body beyond [`SMALL`] is written to a file without a name and hashed on the way, by the threads for blocking work, a
-//! few bodies at a time. Strangers' bodies share one rate there.
+//! few bodies at a time, of which no account has more than its share. Strangers' bodies share one rate there.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
+use model::AccountId;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -47,11 +49,12 @@ impl Whole {
 /// A body on disk.
 #[derive(Debug)]
 pub(crate) struct Spooled {
-    file: File,
+    file: Arc<File>,
     pub(crate) length: usize,
     /// Its SHA-256.
     pub(crate) digest: [u8; 32],
-    held: Held,
+    /// Its place on the disk.
+    _held: Held,
 }
 
 /// Why a body has not come whole.
@@ -189,7 +192,7 @@ where
         let connection = self.connection.clone().ok_or(Unread::Broken)?;
         let shared = connection.shared().clone();
         // That others of its address were verified does not make it quicker: it may be one of theirs, or not.
-        let stranger = !connection.is_verified();
+        let account = connection.account();
         let _chunk = connection.hold(2 * CHUNK as u64)?;
         let mut held = connection.hold_in(Store::Disk, self.length() as u64)?;
         let mut length = 0;
@@ -202,10 +205,10 @@ where
             let chunk = self.taken();
             length += chunk.len();
             self.limit = limit - length;
-            if stranger {
+            if account.is_none() {
                 shared.throttle.pass(chunk.len() as u64).await;
             }
-            writing = shared.write(writing, chunk, stranger).await?;
+            writing = shared.write(writing, chunk, account).await?;
             if self.ended {
                 break;
             }
@@ -219,10 +222,10 @@ where
             }
         }
         Ok(Spooled {
-            file: writing.file.ok_or(Unread::Broken)?,
+            file: Arc::new(writing.file.ok_or(Unread::Broken)?),
             length,
             digest: writing.hash.finalize().into(),
-            held,
+            _held: held,
         })
     }
 }
@@ -238,10 +241,14 @@ impl Shared {
         self: &Arc<Self>,
         mut writing: Writing,
         chunk: Bytes,
-        stranger: bool,
+        account: Option<AccountId>,
     ) -> Result<Writing, Unread> {
-        let line = &self.spoolers[usize::from(stranger)];
-        let turn = line.acquire().await.map_err(|_| Unread::Broken)?;
+        // A turn to hash and write.
+        let (mut share, mut turn) = (None, None);
+        match account {
+            Some(account) => share = Some(self.spoolers.take(account, 1).await),
+            None => turn = Some(self.strangers.acquire().await.map_err(|_| Unread::Broken)?),
+        }
         let shared = self.clone();
         let write = move || -> io::Result<Writing> {
             let file = match &mut writing.file {
@@ -253,7 +260,7 @@ impl Shared {
             Ok(writing)
         };
         let written = tokio::task::spawn_blocking(write).await;
-        drop(turn);
+        drop((share, turn));
         Ok(written.map_err(io::Error::other)??)
     }
 }
@@ -263,18 +270,11 @@ impl Spooled {
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) async fn load(self) -> io::Result<Bytes> {
-        let Self {
-            mut file,
-            length,
-            held,
-            ..
-        } = self;
+    pub(crate) async fn load(&self) -> io::Result<Bytes> {
+        let (file, length) = (self.file.clone(), self.length);
         let read = move || {
-            let mut bytes = Vec::with_capacity(length);
-            file.rewind()?;
-            file.read_to_end(&mut bytes)?;
-            drop(held);
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, 0)?;
             Ok(bytes.into())
         };
         tokio::task::spawn_blocking(read)

@@ -11,9 +11,9 @@ use model::AccountId;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::Shared;
 use super::ledger::{Active, Activity, FLAT, Id, Store};
 use super::pace::{Look, Pace, PaceRules, Phase, Slow};
+use super::{Shared, spare};
 
 /// Bytes of buffers that a connection may hold beyond the flat part before they are charged one by one.
 const STEP: u64 = 16 << 10;
@@ -57,6 +57,9 @@ pub(crate) struct Overloaded;
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     id: Id,
+    /// Whether it may ask for `/healthz` alone; and what such a one holds, which no ledger counts.
+    spare: bool,
+    spare_held: AtomicU64,
     phase: AtomicU8,
     requests: AtomicU64,
     /// Parts of the present request that are under way: its body, and its reply.
@@ -95,10 +98,12 @@ const PHASES: [Phase; 5] = [
 ];
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: Id, now: u64) -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, id: Id, spare: bool, now: u64) -> Arc<Self> {
         Arc::new(Self {
             shared,
             id,
+            spare,
+            spare_held: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Handshake as u8),
             requests: AtomicU64::new(0),
             parts: AtomicU8::new(0),
@@ -128,6 +133,25 @@ impl Connection {
 
     fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Whether it may ask for `/healthz` alone.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.spare
+    }
+
+    /// Counts bytes of a spare connection; says whether it may hold so many.
+    pub(super) fn hold_spare(&self, bytes: u64) -> bool {
+        let held = self.spare_held.fetch_add(bytes, Relaxed) + bytes;
+        let fits = held <= spare::BYTES;
+        if !fits {
+            self.spare_held.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    pub(super) fn release_spare(&self, bytes: u64) {
+        self.spare_held.fetch_sub(bytes, Relaxed);
     }
 
     /// Requests can be read from now on.
@@ -245,9 +269,10 @@ impl Connection {
             .verified(self.id, account, now + TRUSTED);
     }
 
-    /// Whether a request on it was verified.
-    pub(crate) fn is_verified(&self) -> bool {
-        self.account.load(Relaxed) != 0
+    /// The account as which a request on it was verified.
+    pub(super) fn account(&self) -> Option<AccountId> {
+        let account = self.account.load(Relaxed);
+        (account != 0).then_some(AccountId(account))
     }
 
     /// Holds bytes in memory until what is returned is dropped.

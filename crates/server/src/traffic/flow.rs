@@ -21,19 +21,16 @@ use super::connection::{Connection, Part};
 const REST_BYTES: u64 = 128 << 20;
 const REST_TIME: Duration = Duration::from_secs(20);
 
-/// Wraps a request's body; also returns the part that its reply is. A body that is not to be drained here is drained by
-/// whoever serves it.
+/// Wraps a request's body; also returns the part that its reply is.
 pub(crate) fn inflow(
     request: Request<Incoming>,
     connection: &Arc<Connection>,
-    drains: bool,
 ) -> (Request<Inflow>, Part) {
     let waits = request.headers().contains_key(EXPECT);
     let [part, reply] = connection.begin();
     let request = request.map(|body| Inflow {
         open: (!body.is_end_stream()).then_some((body, part)),
         waits,
-        drains,
     });
     (request, reply)
 }
@@ -45,7 +42,6 @@ pub(crate) struct Inflow {
     open: Option<(Incoming, Part)>,
     /// Whether its sender waits to be asked for it.
     waits: bool,
-    drains: bool,
 }
 
 impl Body for Inflow {
@@ -85,7 +81,7 @@ impl Drop for Inflow {
             return;
         };
         part.connection().owes_body(false);
-        let wanted = self.drains && !self.waits && !part.connection().ignores_rest();
+        let wanted = !self.waits && !part.connection().ignores_rest();
         if wanted
             && !rest.is_end_stream()
             && let Ok(runtime) = Handle::try_current()

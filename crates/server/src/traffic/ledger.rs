@@ -67,6 +67,13 @@ pub(crate) enum Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Id(u64);
 
+#[cfg(test)]
+impl Id {
+    pub(super) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug)]
 struct Member<C> {
     connection: C,
@@ -159,8 +166,7 @@ impl<C: Active + Clone> Ledger<C> {
         if self.members.len() >= most && !self.make_room(now, trusted, None, shed) {
             return None;
         }
-        let id = Id(self.next);
-        self.next += 1;
+        let id = self.name();
         let connection = make(id);
         self.members.insert(
             id,
@@ -180,6 +186,12 @@ impl<C: Active + Clone> Ledger<C> {
             return None;
         }
         Some(connection)
+    }
+
+    /// A name for a connection, also for one that is not counted here.
+    pub(crate) fn name(&mut self) -> Id {
+        self.next += 1;
+        Id(self.next)
     }
 
     /// Counts a connection for another source than it came from, if that may have one more.

@@ -13,7 +13,9 @@ mod flow;
 mod ledger;
 mod pace;
 mod proxy;
+mod room;
 mod source;
+mod spare;
 mod stream;
 mod throttle;
 
@@ -23,10 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use model::AccountId;
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
-pub(crate) use self::body::{Arriving, FREE, SMALL, Unread, Whole};
+pub(crate) use self::body::{Arriving, FREE, SMALL, Spooled, Unread, Whole};
 use self::connection::{Closing, Place};
 pub(crate) use self::connection::{Connection, Held, Overloaded, Peer};
 pub(crate) use self::flow::{Inflow, Outflow, inflow};
@@ -34,14 +37,16 @@ pub(crate) use self::ledger::Bounds;
 use self::ledger::{Ledger, Store};
 pub(crate) use self::pace::PaceRules;
 pub(crate) use self::proxy::{Opening, Trusted, client, forwarded, opening};
+pub(crate) use self::room::{Room, Share};
 pub(crate) use self::source::Source;
+use self::spare::Spares;
 pub(crate) use self::stream::Counted;
 use self::throttle::Throttle;
 use crate::config::TrafficSettings;
 use crate::telemetry::Metrics;
 
 /// Verified callers' bodies that are hashed and written at a time; of all others, one is.
-const SPOOLERS: usize = 4;
+const SPOOLERS: u64 = 4;
 /// Bytes a second of strangers' bodies that are drained or spooled.
 const STRANGERS_PER_SECOND: u64 = 32 << 20;
 
@@ -90,6 +95,11 @@ impl Rules {
         }
     }
 
+    /// Memory for verified callers' bodies that came over disk, bytes.
+    pub(crate) fn bodies(settings: &TrafficSettings) -> u64 {
+        settings.memory_bytes * VERIFIED
+    }
+
     /// The rules for connections of functions, each of whose instances is a source.
     pub(crate) fn inside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
         let outside = Self::outside(settings, head, files);
@@ -116,12 +126,14 @@ pub(crate) struct Traffic {
 #[derive(Debug)]
 pub(crate) struct Shared {
     ledger: Mutex<Ledger<Arc<Connection>>>,
+    spares: Mutex<Spares<Arc<Connection>>>,
     throttle: Throttle,
     proxies: Vec<Trusted>,
     /// Where bodies are spooled.
     directory: PathBuf,
     /// Turns to hash and write: of verified callers, and of strangers.
-    spoolers: [Semaphore; 2],
+    spoolers: Room<AccountId>,
+    strangers: Semaphore,
     metrics: Arc<Metrics>,
     /// The label of its metrics.
     side: &'static str,
@@ -141,10 +153,12 @@ impl Traffic {
     ) -> Self {
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(rules.bounds)),
+            spares: Mutex::new(Spares::new()),
             throttle: Throttle::new(STRANGERS_PER_SECOND),
             proxies: proxies.to_vec(),
             directory: directory.to_owned(),
-            spoolers: [Semaphore::new(SPOOLERS), Semaphore::new(1)],
+            spoolers: Room::new(SPOOLERS),
+            strangers: Semaphore::new(1),
             metrics,
             side: rules.side,
             begun: Instant::now(),
@@ -166,6 +180,9 @@ impl Traffic {
 
     /// Counts a connection for the client that a trusted proxy named; says whether the client may have it.
     pub(crate) fn move_to(&self, connection: &Connection, client: IpAddr) -> bool {
+        if connection.is_spare() {
+            return true;
+        }
         let (shared, mut shed) = (&self.shared, Vec::new());
         let source = Source::of(client);
         let moved = shared
@@ -178,27 +195,41 @@ impl Traffic {
         moved
     }
 
-    /// Lets a connection in; none where nobody can give way to it. Trusted proxies have no bound of their own.
-    pub(crate) fn admit(&self, from: IpAddr) -> Option<Place> {
+    /// Lets a connection in; as a spare one where nobody can give way to it. Trusted proxies have no bound of their own.
+    pub(crate) fn admit(&self, from: IpAddr) -> Place {
         let shared = &self.shared;
         let exempt = self.trusts(from);
         let now = shared.now();
-        let make = |id| Connection::new(shared.clone(), id, now);
+        let make = |id| Connection::new(shared.clone(), id, false, now);
         let mut shed = Vec::new();
         let source = Source::of(from);
         let admitted = shared.ledger().admit(source, exempt, now, make, &mut shed);
         shared.shed(shed);
-        if admitted.is_none() {
+        Place(admitted.unwrap_or_else(|| {
             shared.metrics.connection_closed("refused");
-            debug!(%from, "a connection was refused: its address, or all together, have too many");
-        }
-        admitted.map(Place)
+            debug!(%from, "a connection may ask for /healthz alone: its address, or all together, have too many");
+            shared.admit_spare(source)
+        }))
     }
 }
 
 impl Shared {
     fn ledger(&self) -> MutexGuard<'_, Ledger<Arc<Connection>>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Spares<Arc<Connection>>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit_spare(self: &Arc<Self>, source: Source) -> Arc<Connection> {
+        let id = self.ledger().name();
+        let connection = Connection::new(self.clone(), id, true, self.now());
+        let gone = self.spares().admit(id, source, connection.clone());
+        if let Some(gone) = gone {
+            self.close(&gone, Closing::Shed);
+        }
+        connection
     }
 
     /// Seconds since the start.
@@ -215,6 +246,9 @@ impl Shared {
 
     /// Charges a connection; says whether it may hold so much.
     fn charge(&self, connection: &Connection, store: Store, bytes: u64) -> bool {
+        if connection.is_spare() {
+            return connection.hold_spare(bytes);
+        }
         let charged = self
             .ledger()
             .charge(connection.id(), store, bytes, self.now());
@@ -223,10 +257,16 @@ impl Shared {
     }
 
     fn release(&self, connection: &Connection, store: Store, bytes: u64) {
+        if connection.is_spare() {
+            return connection.release_spare(bytes);
+        }
         self.ledger().release(connection.id(), store, bytes);
     }
 
     fn leave(&self, connection: &Connection) {
+        if connection.is_spare() {
+            return self.spares().leave(connection.id());
+        }
         self.ledger().leave(connection.id());
     }
 
@@ -264,7 +304,8 @@ async fn sweep(shared: Arc<Shared>, rules: PaceRules, mut stopped: watch::Receiv
             shared
                 .metrics
                 .connections(shared.side, ledger.connections());
-            let all = ledger.all();
+            let spares = shared.spares();
+            let all = ledger.all().chain(spares.all());
             all.filter_map(|connection| {
                 let slow = connection.step(&rules, elapsed)?;
                 Some((connection.clone(), slow))

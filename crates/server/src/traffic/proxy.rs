@@ -272,6 +272,95 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_is_written_is_read() {
+        for number in 0..2000u32 {
+            let spread = number.wrapping_mul(0x9e37_79b9);
+            let v4 = Ipv4Addr::from_bits(spread);
+            let v6 = Ipv6Addr::from_bits(u128::from(spread).wrapping_mul(0x1_0000_0001_0000_0001));
+            let version_1 = |family: &str, client: &str| {
+                let line = format!(
+                    "PROXY {family} {client} {client} {} 80\r\n",
+                    number % 65_536
+                );
+                (line.clone().into_bytes(), line.len())
+            };
+            let version_2 = |family: u8, octets: &[u8], rest: usize| {
+                let more = [octets, octets, &[0, 1, 0, 2]].concat();
+                let length = ((more.len() + rest) as u16).to_be_bytes();
+                let header = [V2, &[0x21, family], &length, &more, &vec![7; rest]].concat();
+                let length = header.len();
+                (header, length)
+            };
+            let rest = number as usize % 300;
+            for ((header, length), client) in [
+                (version_1("TCP4", &v4.to_string()), IpAddr::V4(v4)),
+                (version_1("TCP6", &v6.to_string()), IpAddr::V6(v6)),
+                (version_2(0x11, &v4.octets(), rest), IpAddr::V4(v4)),
+                (version_2(0x21, &v6.octets(), rest), IpAddr::V6(v6)),
+            ] {
+                let whole = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
+                assert_eq!(
+                    opening(&whole),
+                    Opening::Header(length, Some(client)),
+                    "{number}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_forwarded_nobody_is_named_but_a_hop_or_the_peer() {
+        let proxies: Vec<Trusted> = ["10.0.0.0/8", "2001:db8::/32"]
+            .iter()
+            .map(|text| text.parse().expect("a network"))
+            .collect();
+        let peer = address("10.0.0.1");
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let hops = [
+            "10.1.1.1",
+            "203.0.113.9",
+            "203.0.113.9:80",
+            "[2001:db8::1]:443",
+            "2001:db9::2",
+            "unknown",
+            "",
+            "\"x\"",
+            "::ffff:10.0.0.9",
+        ];
+        for _ in 0..20_000 {
+            let mut headers = HeaderMap::new();
+            let mut named = vec![peer];
+            for _ in 0..random(3) {
+                let line: Vec<&str> = (0..random(5)).map(|_| hops[random(hops.len())]).collect();
+                named.extend(line.iter().filter_map(|hop| hop_address(hop)));
+                let mut bytes = line.join(",").into_bytes();
+                if random(4) == 0 {
+                    bytes.insert(random(bytes.len() + 1), b" ,;\xff"[random(4)]);
+                    named.extend(
+                        String::from_utf8_lossy(&bytes)
+                            .split(',')
+                            .filter_map(hop_address),
+                    );
+                }
+                if let Ok(value) = axum::http::HeaderValue::from_bytes(&bytes) {
+                    headers.append(FORWARDED, value);
+                }
+            }
+            let client = client(&proxies, peer, &headers);
+            assert!(named.contains(&client), "{client} {headers:?}");
+            let said = forwarded(false, peer, &headers);
+            assert_eq!(said, "10.0.0.1", "nobody else is believed");
+            assert!(forwarded(true, peer, &headers).ends_with("10.0.0.1"));
+        }
+    }
+
+    #[test]
     fn only_trusted_hops_are_skipped() {
         let proxies: Vec<Trusted> = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
             .iter()

@@ -342,12 +342,11 @@ fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
         ("x-tc-token", "t"),
     ] {
         let code = good().sign(&marked).set(name, value).code(&marked);
-        // A version that does not exist may be refused by the head already, before the body and the signature over it.
-        let by_head = name == "x-tc-version" && code == "NoSuchVersion";
-        assert!(
-            code.starts_with("AuthFailure.") || by_head,
-            "{name}: {code}"
-        );
+        // A version that does not exist is refused by the head, before the signature, whenever the body comes.
+        match name {
+            "x-tc-version" => assert_eq!(code, "NoSuchVersion"),
+            _ => assert!(code.starts_with("AuthFailure."), "{name}: {code}"),
+        }
     }
     for signed in [&all[1..], &all[..2], &["x-tc-action", "x-tc-version"]] {
         let less = Request { signed, ..get() };
@@ -417,6 +416,99 @@ fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
         root.code("GetFunction", &json!({"FunctionName": "fun"})),
         ""
     );
+}
+
+/// The code of the answer to a request whose body comes in one piece with its head, behind it, or after a while.
+fn codes(client: &Client, request: &Request) -> [String; 3] {
+    let headers: Vec<String> = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n",
+        client.host(),
+        request.body.len(),
+        headers.concat()
+    );
+    let answer = |mut stream: TcpStream| {
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("an answer");
+        let body = said.split_once("\r\n\r\n").expect("a head").1;
+        let answer: Value = serde_json::from_str(body).expect("JSON");
+        let code = answer["Response"]["Error"]["Code"].as_str();
+        code.unwrap_or_default().to_owned()
+    };
+    let connect = || TcpStream::connect(client.host()).expect("a connection");
+    let mut whole = connect();
+    let both = format!("{head}{}", request.body);
+    whole.write_all(both.as_bytes()).expect("sent");
+    let mut behind = connect();
+    behind.set_nodelay(true).expect("at once");
+    behind.write_all(head.as_bytes()).expect("sent");
+    behind.write_all(request.body.as_bytes()).expect("sent");
+    // Where the head is enough the answer comes without it.
+    let mut late = connect();
+    late.set_nodelay(true).expect("at once");
+    late.write_all(head.as_bytes()).expect("sent");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let _ = late.write_all(request.body.as_bytes());
+    [whole, behind, late].map(answer)
+}
+
+#[test]
+fn what_is_wrong_is_told_in_one_way_whenever_the_body_comes() {
+    let server = server();
+    let client = server.client();
+    let forged = client.with_key(&client.id, "wrong");
+    let unknown = client.with_key("AKIDnobody", "wrong");
+    let old = || plain("ListFunctions", &json!({})).set("x-tc-timestamp", "1000000000");
+    let operators = || Request::of_operator("ListKeys", &json!({}), NONCE);
+    for (request, code) in [
+        (
+            plain("ListFunctions", &json!({})).sign(&forged),
+            "AuthFailure.SignatureFailure",
+        ),
+        (
+            plain("ListFunctions", &json!({})).sign(&unknown),
+            "AuthFailure.SecretIdNotFound",
+        ),
+        (old().sign(&forged), "AuthFailure.SignatureExpire"),
+        (old().sign(&unknown), "AuthFailure.SecretIdNotFound"),
+        (plain("Rain", &json!({})).sign(&forged), "InvalidAction"),
+        (
+            plain("Rain", &json!({})).sign(&unknown),
+            "AuthFailure.SecretIdNotFound",
+        ),
+        (plain("Rain", &json!({})).sign(&client), "InvalidAction"),
+        (
+            plain("ListFunctions", &json!({}))
+                .set("x-tc-version", "2017-01-01")
+                .sign(&forged),
+            "NoSuchVersion",
+        ),
+        (
+            plain("ListFunctions", &json!({}))
+                .set("x-tc-version", "2017-01-01")
+                .sign(&client),
+            "NoSuchVersion",
+        ),
+        (operators().sign(&forged), "AuthFailure.SignatureFailure"),
+        (
+            operators().without("x-tc-nonce").sign(&forged),
+            "MissingParameter",
+        ),
+        (
+            operators().without("x-tc-nonce").sign(&unknown),
+            "AuthFailure.SecretIdNotFound",
+        ),
+        (
+            operators().set("x-tc-nonce", "short").sign(&unknown),
+            "AuthFailure.SecretIdNotFound",
+        ),
+    ] {
+        assert_eq!(codes(&client, &request), [code; 3]);
+    }
 }
 
 #[test]
@@ -499,7 +591,14 @@ fn root_keys_come_by_plain_http_from_the_loopback_alone() {
         eprintln!("this machine has no address but its loopback's");
         return;
     };
-    let flags = ["--listen", "0.0.0.0:0", "--tls-listen", "127.0.0.1:0"];
+    let flags = [
+        "--listen",
+        "0.0.0.0:0",
+        "--bucket-listen",
+        "0.0.0.0:0",
+        "--tls-listen",
+        "127.0.0.1:0",
+    ];
     let mut server = Server::flags(VIRGA, &flags);
     let near = |server: &Server| {
         let mut client = server.client();
@@ -538,11 +637,52 @@ fn root_keys_come_by_plain_http_from_the_loopback_alone() {
             operated.message
         );
     }
+    let policed = distant.with_new_key(&key);
+    assert_eq!(policed.code("ListFunctions", &json!({})), "");
+    // Buckets hold to the same.
+    let buckets = |server: &Server, client: &Client, host: &str| {
+        let mut objects = server.objects_of(client);
+        objects.endpoint = objects.endpoint.replace("0.0.0.0", host);
+        objects
+    };
+    let host = address.to_string();
+    let put = |objects: &testkit::Objects, bucket: &str| {
+        let answer = objects.send("PUT", bucket, &[], b"");
+        (
+            answer.status,
+            String::from_utf8_lossy(&answer.body).into_owned(),
+        )
+    };
     assert_eq!(
-        distant.with_new_key(&key).code("ListFunctions", &json!({})),
-        ""
+        put(&buckets(&server, &root, "127.0.0.1"), "/near-1250000000").0,
+        200
+    );
+    let (status, said) = put(&buckets(&server, &root, &host), "/far-1250000000");
+    assert_eq!(status, 403, "{said}");
+    assert!(
+        said.contains("<Code>AccessDenied</Code>") && said.contains("plain HTTP"),
+        "{said}"
+    );
+    assert_eq!(
+        buckets(&server, &policed, &host)
+            .send("GET", "/", &[], b"")
+            .status,
+        403
+    );
+    let wide = json!({"version": "2.0", "statement": [{"effect": "allow", "action": "name/cos:*", "resource": "*"}]});
+    let key = root.operate("CreateKey", &json!({"Policy": wide}));
+    let wide = root.with_new_key(&key.expect("a key"));
+    assert_eq!(
+        put(&buckets(&server, &wide, &host), "/far-1250000000").0,
+        200
     );
     server.terminate();
-    server.restart_with(&["--listen", "0.0.0.0:0", "--root-http", "all"]);
-    assert_eq!(far(&server).code("ListFunctions", &json!({})), "");
+    let listen = ["--listen", "0.0.0.0:0", "--bucket-listen", "0.0.0.0:0"];
+    server.restart_with(&[&listen[..], &["--root-http", "all"]].concat());
+    let distant = far(&server);
+    assert_eq!(distant.code("ListFunctions", &json!({})), "");
+    assert_eq!(
+        put(&buckets(&server, &distant, &host), "/all-1250000000").0,
+        200
+    );
 }

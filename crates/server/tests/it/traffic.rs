@@ -464,6 +464,105 @@ fn now() -> i64 {
     since.map_or(0, |since| since.as_secs() as i64)
 }
 
+/// A connection on which a request of a client's was served, and the head of the next has begun: it is busy, and somebody's.
+fn busy(client: &Client, source: Ipv4Addr) -> TcpStream {
+    let mut stream = connect_from(source, &client.host());
+    stream
+        .write_all(&client.signed("ListFunctions", b"{}"))
+        .expect("sent");
+    let mut said = [0; 12];
+    stream.read_exact(&mut said).expect("an answer");
+    assert_eq!(&said, b"HTTP/1.1 200");
+    stream.write_all(b"POST / HTTP/1.1\r\n").expect("sent");
+    stream
+}
+
+/// What is answered to a head, to the end of the connection; nothing where it ends without an answer.
+fn told(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
+    let mut stream = connect_from(source, to);
+    let mut said = Vec::new();
+    let _ = stream.write_all(head);
+    let _ = stream.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
+    let server = Server::flags(VIRGA, &["--connections", "64"]);
+    let client = server.client();
+    let _busy: Vec<_> = (0..64u8)
+        .map(|number| busy(&client, Ipv4Addr::new(127, 0, 5, 1 + number / 32)))
+        .collect();
+    let buckets = server.objects().endpoint;
+    let doors = [
+        client.host(),
+        buckets.trim_start_matches("http://").to_owned(),
+    ];
+    let stranger = Ipv4Addr::new(127, 0, 5, 9);
+    let health = b"GET /healthz HTTP/1.1\r\nHost: virga\r\n\r\n";
+    for door in &doors {
+        for _ in 0..3 {
+            let said = told(stranger, door, health);
+            assert!(said.starts_with("HTTP/1.1 200"), "{door}: {said}");
+        }
+        let said = told(stranger, door, &client.signed("ListFunctions", b"{}"));
+        assert!(said.starts_with("HTTP/1.1 503"), "{door}: {said}");
+    }
+    // Nor does one address that wants it all keep another from it.
+    let held: Vec<_> = (0..200)
+        .map(|_| connect_from(Ipv4Addr::new(127, 0, 5, 10), &doors[0]))
+        .collect();
+    for door in &doors {
+        let said = told(stranger, door, health);
+        assert!(said.starts_with("HTTP/1.1 200"), "{door}: {said}");
+    }
+    eventually("few of them are left", || {
+        held.iter().filter(|stream| !is_over(stream)).count() <= 32
+    });
+}
+
+#[test]
+fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
+    let flags = ["--wait", "600", "--traffic-memory-mb", "16"];
+    let server = Server::flags(VIRGA, &flags);
+    let client = server.client();
+    let greedy = client.operate("CreateAccount", &json!({"Name": "greedy"}));
+    let greedy = client.with_new_key(&greedy.expect("an account")["Key"]);
+    let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(300)\n";
+    greedy.create("sleeps", sleeps, json!({"MemorySize": 128, "Timeout": 600}));
+    greedy.settled("sleeps");
+    greedy.ok(
+        "PutReservedConcurrencyConfig",
+        &json!({"FunctionName": "sleeps", "ReservedConcurrencyMem": 128}),
+    );
+    let counts = "def main_handler(e, c):\n    return len(e)\n";
+    client.create("counts", counts, json!({}));
+    // More than there ever was room for, over connections on which the account is known.
+    let event = json!("x".repeat(6_000_000)).to_string();
+    let request = json!({"FunctionName": "sleeps", "ClientContext": event}).to_string();
+    let waiting: Vec<_> = (0..48u8)
+        .map(|number| {
+            let source = Ipv4Addr::new(127, 0, 6, 1 + number / 8);
+            let mut stream = connect_from(source, &greedy.host());
+            stream
+                .write_all(&greedy.signed("ListFunctions", b"{}"))
+                .expect("sent");
+            let mut said = [0; 12];
+            stream.read_exact(&mut said).expect("an answer");
+            let whole = greedy.signed("Invoke", request.as_bytes());
+            stream.write_all(&whole).expect("sent");
+            stream
+        })
+        .collect();
+    let event = json!("x".repeat(300_000)).to_string();
+    let answer = client.ok(
+        "Invoke",
+        &json!({"FunctionName": "counts", "ClientContext": event}),
+    );
+    assert_eq!(answer["Result"]["RetMsg"], "300000");
+    drop(waiting);
+}
+
 /// Memory of a server's process, MB.
 fn resident(server: &Server) -> u64 {
     let status =

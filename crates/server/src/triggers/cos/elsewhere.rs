@@ -37,7 +37,7 @@ pub(crate) struct EventSource {
     /// Its token's hash: what is secret is not kept.
     token: [u8; 32],
     /// Whose buckets it tells of.
-    account: AccountId,
+    pub(crate) account: AccountId,
     /// Names of its buckets here, by those that they have there; all others keep theirs.
     buckets: BTreeMap<String, BucketName>,
 }

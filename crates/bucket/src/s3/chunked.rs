@@ -1,0 +1,521 @@
+//! Bodies in chunks of `aws-chunked`, each with its signature, and with headers behind them.
+//!
+//! `s3s` keeps a chunk whole until it is verified, and a chunk may have gigabytes; it compares signatures in the time that differs
+//! with them, and takes a body that ends early. So they are read here. Bytes go on as they come: nothing is made of a body that
+//! ends with an error. Source: S3's pages "Signature calculations for trailing headers" and "Transferring payload in multiple chunks".
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use s3s::StdError;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use crate::signed::v4;
+
+/// Bytes in front of a chunk, and behind the last.
+const HEAD: usize = 1024;
+const TRAILERS: usize = 16 << 10;
+/// The header behind a body that signs the others.
+const SIGNATURE: &str = "x-amz-trailer-signature";
+
+/// Headers that came behind a body, once it has ended.
+#[derive(Clone, Default)]
+pub(super) struct Trailers(Arc<Mutex<Option<HeaderMap>>>);
+
+impl Trailers {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&HeaderMap) -> T) -> Option<T> {
+        let headers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        headers.as_ref().map(read)
+    }
+}
+
+/// Why a body is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Fault {
+    #[error("SignatureMismatch: the signature of a chunk, or of what is behind them, is wrong")]
+    Mismatch,
+    #[error("the body is not in chunks as x-amz-content-sha256 says: {0}")]
+    Malformed(&'static str),
+    #[error("the body ends before its last chunk")]
+    Incomplete,
+    #[error("the body is not as long as x-amz-decoded-content-length says")]
+    Length,
+}
+
+/// What signs the chunks of a body.
+#[derive(Debug)]
+pub(super) struct Signing {
+    key: Vec<u8>,
+    /// The request's time, and the scope of its key.
+    time: String,
+    scope: String,
+    /// The signature before this one; the first is the request's.
+    previous: String,
+}
+
+impl Signing {
+    /// What a verified request says of it.
+    pub(super) fn read(authorization: &str, time: &str, secret: &str) -> Option<Self> {
+        let part = |name: &str| {
+            let (_, rest) = authorization.split_once(name)?;
+            rest.split([',', ' ']).next()
+        };
+        let scope: Vec<_> = part("Credential=")?.rsplitn(5, '/').collect();
+        let [last, service, region, day, _] = scope[..] else {
+            return None;
+        };
+        let scope = [day, region, service, last];
+        Some(Self {
+            key: v4::key(secret, scope),
+            time: time.to_owned(),
+            scope: scope.join("/"),
+            previous: part("Signature=")?.to_owned(),
+        })
+    }
+
+    /// Compares the signature of a chunk with what the key makes of its hash, in a time that does not depend on them.
+    fn check_chunk(&mut self, hash: &[u8], claimed: &[u8]) -> Result<(), Fault> {
+        let nothing = hex::encode(Sha256::digest(b""));
+        let hashes = format!("{nothing}\n{}", hex::encode(hash));
+        self.check("AWS4-HMAC-SHA256-PAYLOAD", &hashes, claimed)
+    }
+
+    fn check_trailers(&mut self, canonical: &str, claimed: &[u8]) -> Result<(), Fault> {
+        let hash = hex::encode(Sha256::digest(canonical));
+        self.check("AWS4-HMAC-SHA256-TRAILER", &hash, claimed)
+    }
+
+    fn check(&mut self, kind: &str, hashes: &str, claimed: &[u8]) -> Result<(), Fault> {
+        let Self { time, scope, .. } = self;
+        let text = format!("{kind}\n{time}\n{scope}\n{}\n{hashes}", self.previous);
+        let made = hex::encode(v4::mac(&self.key, text.as_bytes()));
+        if !bool::from(made.as_bytes().ct_eq(claimed)) {
+            return Err(Fault::Mismatch);
+        }
+        self.previous = made;
+        Ok(())
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Next {
+    /// A chunk's head, of which so much has come.
+    Head(Vec<u8>),
+    /// Bytes of a chunk, and behind them the end of the line.
+    Data(u64),
+    Line(&'static [u8]),
+    /// What is behind the last chunk.
+    Behind(Vec<u8>),
+}
+
+/// A body that is read.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    signing: Signing,
+    /// Whether each chunk must be signed.
+    signed: bool,
+    next: Next,
+    hash: Sha256,
+    /// The signature that the present chunk has.
+    claimed: Option<Vec<u8>>,
+    /// Bytes that are still to come.
+    left: u64,
+}
+
+impl Chunks {
+    /// A body of so many bytes.
+    pub(super) fn new(signing: Signing, signed: bool, length: u64) -> Self {
+        Self {
+            signing,
+            signed,
+            next: Next::Head(Vec::new()),
+            hash: Sha256::new(),
+            claimed: None,
+            left: length,
+        }
+    }
+
+    /// Reads bytes up to the next ones of the object, which are returned. All are read where there are none.
+    fn read(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, Fault> {
+        while !bytes.is_empty() {
+            match &mut self.next {
+                Next::Head(head) => {
+                    let line = bytes.iter().position(|byte| *byte == b'\n');
+                    let piece = bytes.split_to(line.map_or(bytes.len(), |at| at + 1));
+                    if head.len() + piece.len() > HEAD {
+                        return Err(Fault::Malformed("a chunk's head is too long"));
+                    }
+                    head.extend_from_slice(&piece);
+                    if line.is_some() {
+                        let head = std::mem::take(head);
+                        self.begin(&head)?;
+                    }
+                }
+                Next::Data(left) => {
+                    let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let data = bytes.split_to(most.min(bytes.len()));
+                    *left -= data.len() as u64;
+                    self.hash.update(&data);
+                    if *left == 0 {
+                        self.next = Next::Line(b"\r\n");
+                        self.check()?;
+                    }
+                    return Ok(Some(data));
+                }
+                Next::Line(rest) => {
+                    if bytes.first() != rest.first() {
+                        return Err(Fault::Malformed("a chunk is longer than it says"));
+                    }
+                    bytes.advance(1);
+                    self.next = match rest.get(1..) {
+                        Some(rest) if !rest.is_empty() => Next::Line(rest),
+                        _ => Next::Head(Vec::new()),
+                    };
+                }
+                Next::Behind(kept) => {
+                    if kept.len() + bytes.len() > TRAILERS {
+                        return Err(Fault::Malformed("what is behind the chunks is too long"));
+                    }
+                    kept.extend_from_slice(bytes);
+                    bytes.clear();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins a chunk by its head.
+    fn begin(&mut self, head: &[u8]) -> Result<(), Fault> {
+        let (size, claimed) = chunk_head(head).ok_or(Fault::Malformed("a chunk's head"))?;
+        if self.signed && claimed.is_none() {
+            return Err(Fault::Malformed("a chunk is not signed"));
+        }
+        self.claimed = claimed.map(<[u8]>::to_vec);
+        self.left = self.left.checked_sub(size).ok_or(Fault::Length)?;
+        self.hash = Sha256::new();
+        if size > 0 {
+            self.next = Next::Data(size);
+            return Ok(());
+        }
+        self.next = Next::Behind(Vec::new());
+        self.check()
+    }
+
+    /// Checks the chunk that has come.
+    fn check(&mut self) -> Result<(), Fault> {
+        let hash = std::mem::take(&mut self.hash).finalize();
+        match self.claimed.take() {
+            Some(claimed) => self.signing.check_chunk(&hash, &claimed),
+            None => Ok(()),
+        }
+    }
+
+    /// The body has ended; gives the headers behind it, where there are some.
+    fn end(mut self) -> Result<Option<HeaderMap>, Fault> {
+        let Next::Behind(kept) = std::mem::replace(&mut self.next, Next::Line(b"")) else {
+            return Err(Fault::Incomplete);
+        };
+        if self.left > 0 {
+            return Err(Fault::Length);
+        }
+        if kept.is_empty() || kept == b"\r\n" {
+            return Ok(None);
+        }
+        let behind = Behind::read(&kept).ok_or(Fault::Malformed("a header behind the chunks"))?;
+        match behind.claimed {
+            Some(claimed) => self
+                .signing
+                .check_trailers(&behind.canonical, claimed.as_bytes())?,
+            None if self.signed => {
+                return Err(Fault::Malformed(
+                    "the headers behind the chunks are not signed",
+                ));
+            }
+            None => {}
+        }
+        Ok(Some(behind.headers))
+    }
+}
+
+/// The size of a chunk, and its signature.
+fn chunk_head(head: &[u8]) -> Option<(u64, Option<&[u8]>)> {
+    let line = head.strip_suffix(b"\r\n")?;
+    let end = line.iter().position(|byte| *byte == b';');
+    let (size, rest) = line.split_at(end.unwrap_or(line.len()));
+    let plain = !size.is_empty() && size.len() <= 16 && size.iter().all(u8::is_ascii_hexdigit);
+    let size = std::str::from_utf8(size).ok().filter(|_| plain)?;
+    let size = u64::from_str_radix(size, 16).ok()?;
+    if rest.is_empty() {
+        return Some((size, None));
+    }
+    let signature = rest.strip_prefix(b";chunk-signature=")?;
+    (signature.len() == 64).then_some((size, Some(signature)))
+}
+
+/// Headers behind a body.
+struct Behind {
+    headers: HeaderMap,
+    /// What is signed of them.
+    canonical: String,
+    claimed: Option<String>,
+}
+
+impl Behind {
+    fn read(kept: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(kept).ok()?;
+        let (mut pairs, mut claimed) = (Vec::new(), None);
+        for line in text.split('\n') {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if line.is_empty() {
+                continue;
+            }
+            let (name, value) = line.split_once(':')?;
+            let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
+            if name == SIGNATURE {
+                claimed = Some(value);
+            } else {
+                pairs.push((name, value));
+            }
+        }
+        pairs.sort_by(|one, other| one.0.cmp(&other.0));
+        let lines = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\n"));
+        let canonical = lines.collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::try_from(name).ok()?;
+            headers.append(name, HeaderValue::try_from(value).ok()?);
+        }
+        Some(Self {
+            headers,
+            canonical,
+            claimed,
+        })
+    }
+}
+
+/// The bytes of the object, as they come, and an error behind them where not all is as it must be.
+pub(super) fn decoded<S>(
+    body: S,
+    chunks: Chunks,
+    trailers: Trailers,
+) -> impl Stream<Item = Result<Bytes, StdError>> + Send
+where
+    S: Stream<Item = Result<Bytes, StdError>> + Unpin + Send,
+{
+    let begun = Some((body, chunks, Bytes::new()));
+    stream::try_unfold(begun, move |state| {
+        let trailers = trailers.clone();
+        async move {
+            let Some((mut body, mut chunks, mut bytes)) = state else {
+                return Ok(None);
+            };
+            loop {
+                if let Some(data) = chunks.read(&mut bytes)? {
+                    return Ok(Some((data, Some((body, chunks, bytes)))));
+                }
+                match body.next().await {
+                    Some(more) => bytes = more?,
+                    None => {
+                        let headers = chunks.end()?;
+                        *trailers.0.lock().unwrap_or_else(PoisonError::into_inner) = headers;
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::chance::Chance;
+
+    const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
+         SignedHeaders=content-encoding;host, Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
+    /// The key of S3's page, which is nobody's.
+    const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+    fn signing() -> Signing {
+        Signing::read(AUTHORIZATION, "20130524T000000Z", SECRET).expect("what signs")
+    }
+
+    async fn read(
+        body: Vec<Vec<u8>>,
+        signed: bool,
+        length: u64,
+    ) -> (Result<Vec<u8>, String>, Trailers) {
+        let trailers = Trailers::default();
+        let body = stream::iter(body.into_iter().map(|piece| Ok(Bytes::from(piece))));
+        let chunks = Chunks::new(signing(), signed, length);
+        let read = decoded(body, chunks, trailers.clone());
+        let read: Result<Vec<Bytes>, _> = Box::pin(read).try_collect().await;
+        let read = read
+            .map(|pieces| pieces.concat())
+            .map_err(|fault| fault.to_string());
+        (read, trailers)
+    }
+
+    /// A body in chunks as a client makes it.
+    fn chunked(chunks: &[&[u8]], trailers: &[(&str, &str)], signed: bool) -> Vec<u8> {
+        let mut signing = signing();
+        let mut sign = |kind: &str, hashes: &str| {
+            let text = format!(
+                "{kind}\n{}\n{}\n{}\n{hashes}",
+                signing.time, signing.scope, signing.previous
+            );
+            signing.previous = hex::encode(v4::mac(&signing.key, text.as_bytes()));
+            signing.previous.clone()
+        };
+        let mut body = Vec::new();
+        for chunk in chunks.iter().copied().chain([&b""[..]]) {
+            let hashes = [&b""[..], chunk]
+                .map(|bytes| hex::encode(Sha256::digest(bytes)))
+                .join("\n");
+            let signature = format!(
+                ";chunk-signature={}",
+                sign("AWS4-HMAC-SHA256-PAYLOAD", &hashes)
+            );
+            let signature = if signed { signature } else { String::new() };
+            body.extend_from_slice(format!("{:x}{signature}\r\n", chunk.len()).as_bytes());
+            body.extend_from_slice(chunk);
+            if !chunk.is_empty() {
+                body.extend_from_slice(b"\r\n");
+            }
+        }
+        let lines: String = trailers
+            .iter()
+            .map(|(name, value)| format!("{name}:{value}\r\n"))
+            .collect();
+        body.extend_from_slice(lines.as_bytes());
+        if !trailers.is_empty() && signed {
+            let canonical = lines.replace('\r', "");
+            let hash = hex::encode(Sha256::digest(canonical));
+            let line = format!(
+                "{SIGNATURE}:{}\r\n",
+                sign("AWS4-HMAC-SHA256-TRAILER", &hash)
+            );
+            body.extend_from_slice(line.as_bytes());
+        }
+        body.extend_from_slice(b"\r\n");
+        body
+    }
+
+    /// Source: the example of S3's page "Transferring payload in multiple chunks".
+    #[tokio::test]
+    async fn the_example_of_s3_is_verified() {
+        let signatures = [
+            "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+            "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
+            "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+        ];
+        let mut body = Vec::new();
+        for (length, signature) in [65_536, 1024, 0].into_iter().zip(signatures) {
+            body.extend_from_slice(
+                format!("{length:x};chunk-signature={signature}\r\n").as_bytes(),
+            );
+            body.extend_from_slice(&vec![b'a'; length]);
+            body.extend_from_slice(b"\r\n");
+        }
+        let (read, _) = read(vec![body], true, 66_560).await;
+        assert_eq!(read.map(|bytes| bytes.len()), Ok(66_560));
+    }
+
+    #[tokio::test]
+    async fn chunks_come_out_as_they_went_in_however_they_come() {
+        for seed in 1..300 {
+            let mut chance = Chance::new(seed);
+            let chunks: Vec<_> = (0..chance.below(4))
+                .map(|_| [chance.bytes(3000), vec![b'x']].concat())
+                .collect();
+            let chunks: Vec<_> = chunks.iter().map(Vec::as_slice).collect();
+            let signed = chance.one_in(2);
+            let trailers: &[_] = if chance.one_in(2) {
+                &[("x-amz-checksum-crc32", "AAAAAA==")]
+            } else {
+                &[]
+            };
+            let body = chunked(&chunks, trailers, signed);
+            let most = 1 + chance.below(500);
+            let expected = chunks.concat();
+            let (read, behind) =
+                read(chance.pieces(&body, most), signed, expected.len() as u64).await;
+            assert_eq!(read, Ok(expected), "seed {seed}");
+            let found = behind.read(HeaderMap::len).unwrap_or(0);
+            assert_eq!(found, trailers.len(), "seed {seed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_is_changed_is_not_taken() {
+        let trailers = [("x-amz-checksum-crc32", "AAAAAA==")];
+        let content = [&b"rain"[..], b"and snow"];
+        let whole = chunked(&content, &trailers, true);
+        for seed in 1..5000 {
+            let mut chance = Chance::new(seed);
+            let changed = chance.mutated(&whole);
+            let (read, _) = read(chance.pieces(&changed, 64), true, 12).await;
+            // Letters of a size, a header's case, and space around it are not signed, and change nothing.
+            if let Ok(read) = read {
+                assert_eq!(
+                    read,
+                    content.concat(),
+                    "seed {seed}: {}",
+                    String::from_utf8_lossy(&changed)
+                );
+            }
+        }
+        let end = whole.len();
+        // Nor one that ends early, at a chunk's end or anywhere else.
+        let behind = whole
+            .windows(4)
+            .position(|four| four == b"0;ch")
+            .expect("the last");
+        for cut in (0..behind).chain([behind + 10]) {
+            let (read, _) = read(vec![whole[..cut].to_vec()], true, 12).await;
+            assert!(read.is_err(), "{cut} of {end}");
+        }
+        // Nor one of another length than is said.
+        for length in [11, 13] {
+            assert!(read(vec![whole.clone()], true, length).await.0.is_err());
+        }
+        // Nor one without signatures where there must be some.
+        let bare = chunked(&content, &trailers, false);
+        assert!(read(vec![bare.clone()], false, 12).await.0.is_ok());
+        assert!(read(vec![bare], true, 12).await.0.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_large_chunk_is_passed_on_as_it_comes() {
+        let mut chunks = Chunks::new(signing(), false, u64::MAX);
+        let mut head = Bytes::from_static(b"fffffffffff\r\n");
+        assert_eq!(chunks.read(&mut head), Ok(None));
+        for _ in 0..100 {
+            let mut bytes = Bytes::from_static(&[b'x'; 1000]);
+            let read = chunks.read(&mut bytes).expect("bytes");
+            assert_eq!(read.map(|bytes| bytes.len()), Some(1000));
+        }
+        for head in [
+            "",
+            "\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            "1\n",
+            "fffffffffffffffff\r\n",
+            "1;chunk-signature=\r\n",
+            "1;other\r\n",
+        ] {
+            assert_eq!(chunk_head(head.as_bytes()), None, "{head:?}");
+        }
+    }
+}

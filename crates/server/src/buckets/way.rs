@@ -1,0 +1,73 @@
+//! What a connection to the bucket server hears of its requests: whose they are, and what they hold.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bucket::{Holding, Principal, Way};
+use model::AccountId;
+
+use crate::access::{self, Access, Carriage};
+use crate::traffic::{Connection, Held};
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Road {
+    access: Access,
+    from: IpAddr,
+    carriage: Carriage,
+    connection: Arc<Connection>,
+}
+
+impl Road {
+    pub(super) fn new(
+        access: Access,
+        from: IpAddr,
+        carriage: Carriage,
+        connection: Arc<Connection>,
+    ) -> Self {
+        Self {
+            access,
+            from,
+            carriage,
+            connection,
+        }
+    }
+}
+
+impl Way for Road {
+    fn verified(&self, principal: &Principal) -> Result<(), String> {
+        self.access.succeeded(self.from, &principal.key_id);
+        self.connection.verified(AccountId(principal.app_id));
+        let Some(identity) = principal.identity.downcast_ref::<access::Principal>() else {
+            return Err("it is not known what the key may do".to_owned());
+        };
+        let taken = self.access.check_carriage(identity, self.carriage);
+        taken.map_err(|refused| refused.message)
+    }
+
+    fn holding(&self) -> Box<dyn Holding> {
+        Box::new(Load {
+            connection: self.connection.clone(),
+            held: None,
+        })
+    }
+}
+
+/// What is held of a request.
+#[derive(Debug)]
+struct Load {
+    connection: Arc<Connection>,
+    held: Option<Held>,
+}
+
+impl Holding for Load {
+    fn grow(&mut self, bytes: u64) -> bool {
+        match &mut self.held {
+            Some(held) => held.grow(bytes).is_ok(),
+            none => {
+                *none = self.connection.hold(bytes).ok();
+                none.is_some()
+            }
+        }
+    }
+}

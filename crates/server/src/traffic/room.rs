@@ -1,0 +1,308 @@
+//! Something that there is a fixed amount of, as memory for bodies, shared among those who want some of it.
+//!
+//! Nobody takes more than he leaves free, unless he has none yet. So whoever comes alone has half, of two each has a third, and a
+//! newcomer finds room beside any one who holds as much as he may. Who has to wait is served in the order of who holds the least;
+//! who would hold more than one that waits already does not overtake him.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// The amount. Clones share it.
+#[derive(Debug)]
+pub(crate) struct Room<K: Key>(Arc<Mutex<Shares<K, oneshot::Sender<Share<K>>>>>);
+
+/// By whom shares are told apart.
+pub(crate) trait Key: Copy + Debug + Eq + Hash + Send + 'static {}
+
+impl<K: Copy + Debug + Eq + Hash + Send + 'static> Key for K {}
+
+/// A part of it, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share<K: Key> {
+    room: Room<K>,
+    key: K,
+    amount: u64,
+}
+
+impl<K: Key> Clone for Room<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Key> Room<K> {
+    pub(crate) fn new(amount: u64) -> Self {
+        Self(Arc::new(Mutex::new(Shares::new(amount))))
+    }
+
+    /// Waits for a part. None is larger than all that there is.
+    pub(crate) async fn take(&self, key: K, amount: u64) -> Share<K> {
+        let wait = {
+            let mut shares = self.shares();
+            let amount = amount.min(shares.all);
+            if shares.take_at_once(key, amount) {
+                return self.share(key, amount);
+            }
+            let (tell, wait) = oneshot::channel();
+            shares.ask(key, amount, tell);
+            wait
+        };
+        self.hand_out();
+        // The room is not gone while somebody waits for it.
+        wait.await.unwrap_or_else(|_| self.share(key, 0))
+    }
+
+    fn share(&self, key: K, amount: u64) -> Share<K> {
+        Share {
+            room: self.clone(),
+            key,
+            amount,
+        }
+    }
+
+    /// Gives to those who wait what they may have by now.
+    fn hand_out(&self) {
+        let granted = self.shares().grant(|tell| !tell.is_closed());
+        for (key, amount, tell) in granted {
+            // Who has gone meanwhile gives it back.
+            let _ = tell.send(self.share(key, amount));
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares<K, oneshot::Sender<Share<K>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Key> Drop for Share<K> {
+    fn drop(&mut self) {
+        self.room.shares().give_back(self.key, self.amount);
+        self.room.hand_out();
+    }
+}
+
+/// Who holds how much, and who waits. Pure.
+#[derive(Debug)]
+struct Shares<K, T> {
+    all: u64,
+    free: u64,
+    held: HashMap<K, u64>,
+    /// Each one's wishes in the order in which they came, with a number that grows.
+    waiting: HashMap<K, VecDeque<(u64, u64, T)>>,
+    asked: u64,
+}
+
+impl<K: Key, T> Shares<K, T> {
+    fn new(all: u64) -> Self {
+        Self {
+            all,
+            free: all,
+            held: HashMap::new(),
+            waiting: HashMap::new(),
+            asked: 0,
+        }
+    }
+
+    fn held(&self, key: K) -> u64 {
+        self.held.get(&key).copied().unwrap_or(0)
+    }
+
+    fn may(&self, key: K, amount: u64) -> bool {
+        let held = self.held(key);
+        let after = self.free.checked_sub(amount);
+        after.is_some_and(|left| held == 0 || held + amount <= left)
+    }
+
+    fn take(&mut self, key: K, amount: u64) {
+        self.free = self.free.saturating_sub(amount);
+        *self.held.entry(key).or_default() += amount;
+    }
+
+    /// Takes some if nobody waits.
+    fn take_at_once(&mut self, key: K, amount: u64) -> bool {
+        let takes = self.waiting.is_empty() && self.may(key, amount);
+        if takes {
+            self.take(key, amount);
+        }
+        takes
+    }
+
+    fn ask(&mut self, key: K, amount: u64, token: T) {
+        self.asked += 1;
+        let wish = (self.asked, amount, token);
+        self.waiting.entry(key).or_default().push_back(wish);
+    }
+
+    fn give_back(&mut self, key: K, amount: u64) {
+        self.free = (self.free + amount).min(self.all);
+        if let Some(held) = self.held.get_mut(&key) {
+            *held = held.saturating_sub(amount);
+            if *held == 0 {
+                self.held.remove(&key);
+            }
+        }
+    }
+
+    /// Serves those who wait, and forgets those who do not any more.
+    fn grant(&mut self, waits: impl Fn(&T) -> bool) -> Vec<(K, u64, T)> {
+        let mut granted = Vec::new();
+        self.waiting.retain(|_, wishes| {
+            wishes.retain(|(_, _, token)| waits(token));
+            !wishes.is_empty()
+        });
+        while let Some(key) = self.next() {
+            let Some(wishes) = self.waiting.get_mut(&key) else {
+                break;
+            };
+            let wish = wishes.pop_front();
+            if wishes.is_empty() {
+                self.waiting.remove(&key);
+            }
+            if let Some((_, amount, token)) = wish {
+                self.take(key, amount);
+                granted.push((key, amount, token));
+            }
+        }
+        granted
+    }
+
+    /// Who is served next.
+    fn next(&self) -> Option<K> {
+        let first = self.waiting.iter().filter_map(|(key, wishes)| {
+            let (asked, amount, _) = wishes.front()?;
+            Some((self.held(*key), *asked, *amount, *key))
+        });
+        let mut first: Vec<_> = first.collect();
+        first.sort_unstable_by_key(|(held, asked, _, _)| (*held, *asked));
+        let mut bar = u64::MAX;
+        for (held, _, amount, key) in first {
+            if held + amount > bar {
+                continue;
+            }
+            if self.may(key, amount) {
+                return Some(key);
+            }
+            bar = held + amount;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_who_takes_all_that_he_may_leaves_room_for_another() {
+        let room = Room::new(100);
+        let mut greedy = Vec::new();
+        let more = |room: &Room<u8>| {
+            let room = room.clone();
+            async move { tokio::time::timeout(Duration::ZERO, room.take(1, 10)).await }
+        };
+        while let Ok(share) = more(&room).await {
+            greedy.push(share);
+        }
+        assert_eq!(greedy.len(), 5);
+        let other = room.take(2, 40).await;
+        // What is given back goes to the one who waits.
+        let waits = tokio::spawn({
+            let room = room.clone();
+            async move { room.take(1, 10).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        drop(other);
+        drop(greedy.pop());
+        waits.await.expect("its share");
+        drop(greedy);
+        let all = room.take(3, 1000).await;
+        assert_eq!(all.amount, 100);
+    }
+
+    #[tokio::test]
+    async fn who_goes_while_waiting_holds_up_nobody() {
+        let room = Room::new(100);
+        let held = room.take(1, 60).await;
+        let gone = tokio::spawn({
+            let room = room.clone();
+            async move { room.take(2, 50).await }
+        });
+        tokio::task::yield_now().await;
+        gone.abort();
+        assert!(gone.await.is_err());
+        drop(room.take(3, 40).await);
+        drop(held);
+        assert_eq!(room.take(4, 100).await.amount, 100);
+    }
+
+    #[test]
+    fn shares_are_fair_whatever_happens() {
+        for seed in 1..400u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = move |below: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            let mut shares = Shares::new(1000);
+            let mut held: Vec<(u8, u64)> = Vec::new();
+            for step in 0..300u64 {
+                let key = random(4) as u8;
+                if random(2) == 0 && !held.is_empty() {
+                    let (key, amount) = held.swap_remove(random(held.len() as u64) as usize);
+                    shares.give_back(key, amount);
+                } else {
+                    // One wants much, the others little.
+                    let most = if key == 0 { 600 } else { 60 };
+                    shares.ask(key, 1 + random(most), step);
+                }
+                for (key, amount, asked) in shares.grant(|_| true) {
+                    let others = shares.waiting.get(&key).into_iter().flatten();
+                    assert!(
+                        others.into_iter().all(|(_, _, later)| *later > asked),
+                        "seed {seed}"
+                    );
+                    held.push((key, amount));
+                }
+                let sum: u64 = held.iter().map(|(_, amount)| amount).sum();
+                assert_eq!(sum + shares.free, 1000, "seed {seed}");
+                for key in 0..4u8 {
+                    let own = held.iter().filter(|(one, _)| *one == key);
+                    let own: u64 = own.map(|(_, amount)| amount).sum();
+                    assert_eq!(own, shares.held(key), "seed {seed}");
+                }
+                // Who has nothing waits only while the others leave too little, or one does who wants no more.
+                let first = shares
+                    .waiting
+                    .iter()
+                    .filter(|(key, _)| shares.held(**key) == 0);
+                let least = first
+                    .filter_map(|(_, wishes)| wishes.front())
+                    .map(|wish| wish.1)
+                    .min();
+                assert!(least.is_none_or(|least| least > shares.free), "seed {seed}");
+            }
+            while let Some((key, amount)) = held.pop() {
+                shares.give_back(key, amount);
+                held.extend(
+                    shares
+                        .grant(|_| true)
+                        .into_iter()
+                        .map(|(key, amount, _)| (key, amount)),
+                );
+            }
+            assert!(
+                shares.waiting.is_empty() && shares.held.is_empty(),
+                "seed {seed}"
+            );
+        }
+    }
+}

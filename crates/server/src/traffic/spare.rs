@@ -1,0 +1,86 @@
+//! Connections that are let in when there is room for no other: they may ask whether the process lives (`/healthz`), and nothing else.
+//!
+//! There are few, and a new one takes the place of the oldest of the address that has the most. So whoever asks from an address
+//! of his own is answered, however many come from others.
+
+use std::collections::VecDeque;
+
+use super::ledger::Id;
+use super::source::Source;
+
+/// Spare connections at a time.
+const MOST: usize = 32;
+/// Bytes that one may hold: a short head.
+pub(super) const BYTES: u64 = 96 << 10;
+
+/// The spare connections, the oldest first.
+#[derive(Debug)]
+pub(super) struct Spares<C>(VecDeque<(Id, Source, C)>);
+
+impl<C> Spares<C> {
+    pub(super) fn new() -> Self {
+        Self(VecDeque::with_capacity(MOST))
+    }
+
+    /// Lets one in; gives the one that gives way.
+    pub(super) fn admit(&mut self, id: Id, source: Source, connection: C) -> Option<C> {
+        let gives_way = (self.0.len() >= MOST)
+            .then(|| self.largest(source))
+            .flatten();
+        let gone = gives_way.and_then(|at| self.0.remove(at));
+        self.0.push_back((id, source, connection));
+        gone.map(|(_, _, connection)| connection)
+    }
+
+    /// The oldest of the source that has the most, where one more of `next` comes.
+    fn largest(&self, next: Source) -> Option<usize> {
+        let of = |source: Source| {
+            let own = self.0.iter().filter(|(_, one, _)| *one == source).count();
+            own + usize::from(source == next)
+        };
+        let at = |index: &usize| self.0.get(*index).map_or(0, |(_, source, _)| of(*source));
+        // Of equals the last in this order is taken, which is the oldest.
+        (0..self.0.len()).rev().max_by_key(at)
+    }
+
+    pub(super) fn leave(&mut self, id: Id) {
+        self.0.retain(|(one, _, _)| *one != id);
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &C> {
+        self.0.iter().map(|(_, _, connection)| connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_the_spares_of_another() {
+        let mut spares = Spares::new();
+        let mut next = 0;
+        let mut come = |spares: &mut Spares<u64>, source: u32| {
+            next += 1;
+            let gone = spares.admit(Id::of(next), Source::V4(source), next);
+            (next, gone)
+        };
+        let (asks, _) = come(&mut spares, 1);
+        for _ in 0..1000 {
+            let (_, gone) = come(&mut spares, 2);
+            assert_ne!(gone, Some(asks));
+        }
+        assert_eq!(spares.all().count(), MOST);
+        // Of many addresses the oldest goes.
+        let (_, gone) = come(&mut spares, 3);
+        assert!(gone.is_some_and(|gone| gone != asks));
+        for source in 10..10 + 2 * MOST as u32 {
+            come(&mut spares, source);
+        }
+        assert!(spares.all().all(|one| *one != asks));
+        assert_eq!(spares.all().count(), MOST);
+        let left: Vec<u64> = spares.all().copied().collect();
+        left.iter().for_each(|id| spares.leave(Id::of(*id)));
+        assert_eq!(spares.all().count(), 0);
+    }
+}
