@@ -161,6 +161,11 @@ impl Tree {
         self.version
     }
 
+    /// Its directories, one in each hierarchy.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
     /// Removes everything, and makes nothing more. What still runs in it must be ending; this waits for it.
     ///
     /// # Errors
@@ -171,8 +176,7 @@ impl Tree {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        self.roots.iter().for_each(|root| let_end(root));
-        self.roots.iter().try_for_each(|root| remove_tree(root))
+        end(&self.roots)
     }
 
     /// Whether everything is being removed.
@@ -567,11 +571,7 @@ impl Slot {
     /// # Errors
     /// The system's error.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        let path = self.directories[0].join("cgroup.procs");
-        let listed = fs::read_to_string(path).step("list processes")?;
-        // Those that cannot be seen from here are listed as 0.
-        let numbers = listed.lines().filter_map(|line| line.trim().parse().ok());
-        Ok(numbers.filter(|number| *number > 0).collect())
+        listed(&self.directories[0]).step("list processes")
     }
 
     /// Stops all processes where they are, or lets them go on.
@@ -596,6 +596,18 @@ impl Slot {
             let _ = fs::remove_dir(directory);
         }
     }
+}
+
+/// The processes of a directory.
+fn listed(directory: &Path) -> io::Result<Vec<i32>> {
+    let text = fs::read_to_string(directory.join("cgroup.procs"))?;
+    // Those that cannot be seen from here are listed as 0.
+    let numbers = text.lines().filter_map(|line| line.trim().parse().ok());
+    Ok(numbers.filter(|number| *number > 0).collect())
+}
+
+fn members(directory: &Path) -> Vec<i32> {
+    listed(directory).unwrap_or_default()
 }
 
 /// Processor time that a process has used, while it runs.
@@ -633,6 +645,21 @@ fn buffers(memory: u64) -> u64 {
 /// Version 1's word for a weight: 1024 of them are ordinary, as a weight of 100 is under version 2.
 fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).max(2)
+}
+
+/// Where a tree's directory is made: two of one name are apart if these differ.
+///
+/// # Errors
+/// What is missing of the host's control groups.
+pub fn place_of_trees() -> Result<PathBuf> {
+    let mut parents = hierarchies()?.parents;
+    Ok(parents.swap_remove(0))
+}
+
+/// Ends all that is left in directories of a virga that has ended, and removes them.
+pub(crate) fn end(directories: &[PathBuf]) -> Result<()> {
+    directories.iter().for_each(|root| let_end(root));
+    directories.iter().try_for_each(|root| remove_tree(root))
 }
 
 /// Virga's place in the host's control groups.
@@ -802,10 +829,19 @@ fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
     write_text(&directory.join("cgroup.subtree_control"), &on.join(" "))
 }
 
-/// Kills what is left in a directory and below, and lets go on what must end by itself.
+/// Kills what is left in a directory and below. Under version 1 a frozen process dies when it is thawed, and not before.
 fn let_end(root: &Path) {
+    if fs::write(root.join("cgroup.kill"), "1").is_err() {
+        members(root).into_iter().for_each(|process| {
+            // Another may have its number since; one that is here now is who the descriptor means.
+            if let Ok(pidfd) = crate::Pidfd::open(process)
+                && members(root).contains(&process)
+            {
+                let _ = pidfd.kill();
+            }
+        });
+    }
     let _ = fs::write(root.join("freezer.state"), "THAWED");
-    let _ = fs::write(root.join("cgroup.kill"), "1");
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             let_end(&entry.path());

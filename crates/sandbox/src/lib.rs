@@ -28,6 +28,7 @@ mod seccomp;
 mod sys;
 pub mod user;
 mod walls;
+pub mod warden;
 pub mod wire;
 pub mod zygote;
 

@@ -51,6 +51,27 @@ pub fn is_root() -> bool {
     sys::effective_user() == 0
 }
 
+/// The number of this process' user.
+pub fn number() -> u32 {
+    sys::effective_user()
+}
+
+/// What the host calls an id that is mapped here.
+pub fn on_host(id: u32) -> u32 {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    mapped(&map, id).unwrap_or(id)
+}
+
+fn mapped(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let mut next = || numbers.next()?.ok();
+        let (inside, outside, count) = (next()?, next()?, next()?);
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Whether this process is in a user namespace of its own, and not the host's. Looked at once, since a sandbox that is half made
 /// has no `/proc`; the first to ask does so after [`enter`].
 pub(crate) fn in_namespace() -> bool {
@@ -222,6 +243,15 @@ fn longest(text: &str, user: &str, number: u32) -> Option<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_a_namespace_are_others_on_the_host() {
+        let map = "         0      29998          1\n         1     100000      65536\n";
+        assert_eq!(mapped(map, 0), Some(29_998));
+        assert_eq!(mapped(map, 1000), Some(100_999));
+        assert_eq!(mapped(map, 65_537), None);
+        assert_eq!(mapped("0 0 4294967295", 2_000_000), Some(2_000_000));
+    }
 
     #[test]
     fn the_longest_range_of_a_user_is_taken_if_it_is_long_enough() {

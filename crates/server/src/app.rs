@@ -31,6 +31,7 @@ use worker::{BuildSettings, InstallSettings, Interpreters, PackageStore, Place, 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Nonces, Operator, Rules};
 use crate::buckets::{self, BucketsError, Doors};
+use crate::claims::{Claim, ClaimError};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
@@ -82,6 +83,8 @@ pub(crate) enum StartError {
     #[error("this host cannot isolate functions:\n{0}\nvirga doctor shows all that is needed")]
     Host(String),
     #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
     Account(#[from] model::Invalid),
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -127,7 +130,6 @@ pub(crate) async fn up(
     start_log(&config);
     // 1. What must hold before anything is touched.
     let host = check_host(&config, &standing)?;
-    let users = users(&config, &standing)?;
     if config.isolation == Isolation::Process {
         warn!("{NOT_ISOLATED}");
     }
@@ -191,18 +193,23 @@ pub(crate) async fn up(
     catalog
         .learn_ids(&own, highest.max(bucket_accounts))
         .await?;
-    // 3. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
+    // 3. What of the host is this virga's alone, until all else has gone.
+    let claim = match &standing {
+        Ok(standing) => Claim::take(&config, standing)?,
+        Err(why) => return Err(StartError::Host(format!("  privilege: {why}"))),
+    };
+    // 4. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
     let signals = Signals::hear().map_err(|source| StartError::Io {
         step: "wait for a signal",
         source,
     })?;
-    let functions = network::open(&config).map_err(worker::Error::from)?;
+    let functions = network::open(&config, &claim).map_err(worker::Error::from)?;
     let inside = listen_inside(functions.as_ref(), API_PORT)?;
     let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
     let inside_buckets = listen_inside(inside_buckets, BUCKET_PORT)?;
     let index = index_proxy(&config, functions.as_ref()).await?;
     let worker = Arc::new(Worker::new(
-        worker_config(&config, binary, users)?,
+        worker_config(&config, binary, &claim)?,
         functions,
     )?);
     if worker.interpreters().newest_python().is_none() {
@@ -282,7 +289,7 @@ pub(crate) async fn up(
     })
     .await?;
     prewarm(&worker, &config);
-    // 4. Whom it serves.
+    // 5. Whom it serves.
     let addresses = Addresses::new(
         &config.region,
         &config.url_domain,
@@ -421,7 +428,7 @@ pub(crate) async fn up(
         told,
         &host,
     );
-    // 5. The same backwards.
+    // 6. The same backwards.
     signals.first().await;
     info!("draining: no new requests; running ones may end");
     drop(stop);
@@ -639,20 +646,6 @@ fn check_host(config: &Config, standing: &Result<Standing, String>) -> Result<St
     }
 }
 
-/// The first user for instances, and how many there are.
-fn users(config: &Config, standing: &Result<Standing, String>) -> Result<(u32, u32), StartError> {
-    match (standing, config.uid_base) {
-        (Ok(Standing::Namespace { .. }), Some(_)) => Err(StartError::Host(
-            "  uid_base: an ordinary user's instances have the ids of /etc/subuid; leave it out"
-                .into(),
-        )),
-        (Ok(Standing::Namespace { ids, .. }), None) => {
-            Ok((sandbox::user::FIRST, config.uid_count.min(*ids)))
-        }
-        (_, base) => Ok((base.unwrap_or(2_000_000), config.uid_count)),
-    }
-}
-
 /// Makes the data directory, and holds it for as long as the file is held.
 fn take_directory(data: &Path) -> Result<File, StartError> {
     let path = data.display().to_string();
@@ -696,8 +689,9 @@ fn close_to_others(data: &Path) -> io::Result<()> {
 fn worker_config(
     config: &Config,
     virga: PathBuf,
-    (uid_base, uid_count): (u32, u32),
+    claim: &Claim,
 ) -> Result<worker::Config, StartError> {
+    let (uid_base, uid_count) = claim.users;
     let directory = config.data.join("run");
     // Roots are bound from here, so the path must be whole.
     std::fs::create_dir_all(&directory).map_err(|source| StartError::Io {
@@ -711,7 +705,8 @@ fn worker_config(
     Ok(worker::Config {
         directory,
         virga,
-        cgroup: config.cgroup.clone(),
+        cgroup: claim.cgroup.clone(),
+        claim: claim.for_warden(),
         interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
         uid_base,
         uid_count: uid_count.min(instances_by_files()),

@@ -28,6 +28,7 @@ pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 pub(crate) use self::index::PackageIndex;
 pub(crate) use self::traffic::TrafficSettings;
 use crate::access::{RateLimits, Signatures, parse_rates};
+use crate::claims::Choice;
 use crate::gateway::MetricsToken;
 use crate::hosts::HostPattern;
 use crate::lineage::Depth;
@@ -269,7 +270,7 @@ const OPTIONS: &[Opt] = &[
         "uid_base",
         "NUMBER",
         "",
-        "First of the user ids set aside for instances, which nothing else on the host may use; else 2000000, or for an ordinary user those of /etc/subuid",
+        "First of the user ids set aside for instances, which nothing else on the host may use; else the first from 2000000 on that no other virga has, or for an ordinary user of those of /etc/subuid",
     ),
     opt(
         "uid_count",
@@ -281,7 +282,7 @@ const OPTIONS: &[Opt] = &[
         "cgroup",
         "NAME",
         "virga",
-        "Name of virga's control groups; one virga per name",
+        "Name of virga's control groups, and of its interface on the host; one virga per name: where another has the default, it is virga-2, and so on",
     ),
     opt(
         "install_timeout",
@@ -323,7 +324,7 @@ const OPTIONS: &[Opt] = &[
         "network_range",
         "BLOCK",
         "198.18.0.0/15",
-        "Addresses inside, for functions, virga and the link to the host; nothing that functions should reach may lie in it",
+        "Addresses inside, for functions, virga and the link to the host; nothing that functions should reach may lie in it; where another virga has the default, a part of 240.0.0.0/4",
     ),
     opt(
         "network_allow",
@@ -563,14 +564,14 @@ pub(crate) struct Config {
     pub(crate) isolation: Isolation,
     pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
-    pub(crate) cgroup: String,
+    pub(crate) cgroup: Choice<String>,
     pub(crate) install_timeout: Duration,
     pub(crate) install_memory_mb: u64,
     pub(crate) install_index: Option<PackageIndex>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
     pub(crate) network: Reaches,
-    pub(crate) network_plan: Plan,
+    pub(crate) network_plan: Choice<Plan>,
     pub(crate) network_allow: Vec<Block>,
     pub(crate) network_refuse: Vec<Block>,
     pub(crate) dns: Vec<Ipv4Addr>,
@@ -1077,13 +1078,14 @@ impl Told {
         list
     }
 
-    fn network_plan(&mut self, instances: u32) -> Plan {
+    fn network_plan(&mut self, instances: u32) -> Choice<Plan> {
         let (text, source) = self.raw("network_range");
         let plan = text.parse().and_then(|block| Plan::new(block, instances));
-        plan.unwrap_or_else(|why| {
+        let plan = plan.unwrap_or_else(|why| {
             self.problem("network_range", &text, &source, &why);
             Plan::default()
-        })
+        });
+        self.told("network_range", plan)
     }
 
     fn seconds(&mut self, name: &'static str) -> Duration {
@@ -1161,13 +1163,19 @@ impl Told {
         })
     }
 
-    fn cgroup(&mut self) -> String {
+    fn cgroup(&mut self) -> Choice<String> {
         let (name, source) = self.raw("cgroup");
         let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if name.is_empty() || !name.bytes().all(fine) {
             self.problem("cgroup", &name, &source, "letters, digits, '-' and '_'");
         }
-        name
+        self.told("cgroup", name)
+    }
+
+    /// The value of an option, and whether that is another than its default by somebody's word.
+    fn told<T>(&self, name: &'static str, value: T) -> Choice<T> {
+        let told = self.values.contains_key(name);
+        Choice { value, told }
     }
 
     fn log(&mut self) -> String {

@@ -5,6 +5,7 @@ mod access;
 mod ailing;
 mod app;
 mod buckets;
+mod claims;
 mod cli;
 mod clock;
 mod config;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
             failed(&e);
             ExitCode::from(sandbox::run::Verdict::Fault as u8)
         }
+        Some(sandbox::warden::WARDEN) => match sandbox::warden::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => failed(&e),
+        },
         _ => cli::run(),
     }
 }

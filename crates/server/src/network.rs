@@ -7,13 +7,14 @@ use sandbox::Isolation;
 use sandbox::network::{API_NAME, Network, Reach, World};
 use tracing::warn;
 
+use crate::claims::Claim;
 use crate::config::{Config, Reaches};
 
 /// Where the host's resolvers are listed; the second has the real ones where the first names a stub on the loopback.
 const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// Makes it.
-pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
+pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Network>> {
     if config.isolation == Isolation::Process {
         return Ok(None);
     }
@@ -26,7 +27,7 @@ pub(crate) fn open(config: &Config) -> sandbox::Result<Option<Network>> {
             refused: config.network_refuse.clone(),
         }),
     };
-    Network::open(&config.cgroup, config.network_plan, &reach).map(Some)
+    Network::open(&claim.cgroup, claim.plan, &reach).map(Some)
 }
 
 /// Where functions find what virga serves at `address`, which is `port` for those in a network of their own.

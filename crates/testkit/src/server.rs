@@ -25,6 +25,8 @@ pub struct Options {
     pub user: bool,
     /// What its environment says, beside what it is by default.
     pub environment: Vec<(String, String)>,
+    /// Whether it is told neither control groups nor users, and is to keep apart from others by itself.
+    pub apart: bool,
     /// Where its data is, when its flags say that it is elsewhere than usual.
     pub data: Option<PathBuf>,
 }
@@ -124,7 +126,8 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .expect("a log");
-        let process = std::process::id();
+        let groups = ["--cgroup".to_owned(), self.cgroup()];
+        let groups = groups.into_iter().filter(|_| !self.options.apart);
         let child = self
             .program()
             .args([
@@ -144,7 +147,7 @@ impl Server {
                 "--data",
             ])
             .arg(self.data())
-            .args(["--cgroup", &format!("virga-test-{process}-{}", self.number)])
+            .args(groups)
             .args(["--uid-count", &USERS.to_string()])
             .args(&self.options.flags)
             .envs(self.options.environment.iter().cloned())
@@ -160,7 +163,9 @@ impl Server {
     fn program(&self) -> Command {
         if !self.options.user {
             let mut command = Self::command(&self.binary);
-            command.env("VIRGA_UID_BASE", self.users().to_string());
+            if !self.options.apart {
+                command.env("VIRGA_UID_BASE", self.users().to_string());
+            }
             return command;
         }
         let directory = self.directory.path();

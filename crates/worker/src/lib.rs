@@ -24,6 +24,7 @@ mod spec;
 mod tool;
 mod turns;
 mod users;
+mod warden;
 mod web;
 mod worker;
 

@@ -20,6 +20,7 @@ use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::process::Home;
 use crate::turns::{BuildSettings, Turn, Turns};
 use crate::users::Users;
+use crate::warden;
 use crate::{
     Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
 };
@@ -33,6 +34,8 @@ pub struct Config {
     pub virga: PathBuf,
     /// Name of the control groups; one worker per name.
     pub cgroup: String,
+    /// How the warden knows that they are still this worker's.
+    pub claim: Option<sandbox::warden::Claim>,
     /// The interpreters to serve with.
     pub interpreters: Interpreters,
     /// First of the users set aside for instances.
@@ -99,6 +102,9 @@ impl Worker {
             Isolation::Full => Some(Tree::open(&config.cgroup)?),
             Isolation::Process => None,
         };
+        if let (Some(tree), Some(claim)) = (&tree, &config.claim) {
+            warden::keep(&config.virga, tree, claim.clone())?;
+        }
         let noted = config.directory.join("users");
         let users = Users::open(config.uid_base, config.uid_count, noted);
         let home = Arc::new(Home {

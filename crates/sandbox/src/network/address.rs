@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Result, Step};
 
 /// How many resolvers instances are told of, as many as C libraries ask.
@@ -14,7 +16,8 @@ const RESERVED: u32 = 256;
 pub(super) const UPLINK_PREFIX: u8 = 30;
 
 /// A block of addresses, `a.b.c.d/n`; a single address is `/32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Block {
     base: Ipv4Addr,
     prefix: u8,
@@ -24,6 +27,29 @@ impl Block {
     fn size(self) -> u32 {
         1u32.checked_shl(32 - u32::from(self.prefix))
             .unwrap_or(u32::MAX)
+    }
+
+    /// Whether they have addresses in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        let shorter = self.prefix.min(other.prefix);
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(shorter))
+            .unwrap_or_default();
+        (self.base.to_bits() ^ other.base.to_bits()) & mask == 0
+    }
+}
+
+impl TryFrom<String> for Block {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Block> for String {
+    fn from(block: Block) -> Self {
+        block.to_string()
     }
 }
 
@@ -79,6 +105,11 @@ impl Plan {
             ));
         }
         Ok(Self(range))
+    }
+
+    /// All of its addresses.
+    pub fn range(&self) -> Block {
+        self.0
     }
 
     fn at(&self, offset: u32) -> Ipv4Addr {
@@ -144,6 +175,19 @@ mod tests {
         ] {
             assert!(text.parse::<Block>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn blocks_overlap_where_one_lies_in_the_other() {
+        let overlap = |a, b| {
+            assert_eq!(block(a).overlaps(block(b)), block(b).overlaps(block(a)));
+            block(a).overlaps(block(b))
+        };
+        assert!(overlap("198.18.0.0/15", "198.19.0.0/16"));
+        assert!(overlap("0.0.0.0/0", "198.19.0.0/16"));
+        assert!(overlap("10.0.0.1/32", "10.0.0.1/32"));
+        assert!(!overlap("10.0.0.1/32", "10.0.0.2/32"));
+        assert!(!overlap("198.18.0.0/16", "198.19.0.0/16"));
     }
 
     #[test]

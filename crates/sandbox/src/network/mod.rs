@@ -251,6 +251,20 @@ pub fn socket_inside(cell: &Pidfd) -> Result<OwnedFd> {
     })
 }
 
+/// What the host's end of the way out, and the host's rules for it, are called where [`Network::open`] gets this name.
+pub fn link_name(name: &str) -> String {
+    rules::uplink_name(name)
+}
+
+/// Tells this process' network from others of the host.
+///
+/// # Errors
+/// The system's error.
+pub fn namespace_number() -> Result<u64> {
+    let file = fs::metadata("/proc/self/ns/net").step("look at the network namespace")?;
+    Ok(std::os::unix::fs::MetadataExt::ino(&file))
+}
+
 /// Whether network rules can be made on this host.
 ///
 /// # Errors

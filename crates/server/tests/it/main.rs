@@ -3,6 +3,7 @@
 
 mod access;
 mod actions;
+mod apart;
 mod apigw;
 mod bounds;
 mod builds;

@@ -1,0 +1,278 @@
+//! What of the host a virga has to itself, so that several keep apart: the name of its control groups, the user ids of its instances,
+//! and, where functions go out, their addresses and the interface of the way out.
+//!
+//! Each running virga has a file that says what it holds, and a lock on that file, which the kernel lets go of when virga ends, however
+//! it does. Whoever starts looks at all of them, and changes them, under one lock for all.
+
+mod choice;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sandbox::Isolation;
+use sandbox::network::{self, Plan};
+use sandbox::user::{self, Standing};
+use thiserror::Error;
+
+pub(crate) use self::choice::Choice;
+use self::choice::{Holding, Taken, Wanted};
+use crate::config::{Config, Reaches};
+
+/// The first id for instances of root's virga.
+const FIRST_ID: u32 = 2_000_000;
+
+/// Why a virga cannot have what it needs.
+#[derive(Debug, Error)]
+pub(crate) enum ClaimError {
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    #[error("uid_base: an ordinary user's instances have the ids of /etc/subuid; leave it out")]
+    IdsOfUser,
+    #[error(
+        "{path}: {source}; virgas on one host keep apart by files in it, so it must be this user's own"
+    )]
+    Registry { path: String, source: io::Error },
+    #[error(transparent)]
+    Host(#[from] sandbox::Error),
+}
+
+/// What this virga has to itself for as long as it keeps this.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    /// Name of its control groups.
+    pub(crate) cgroup: String,
+    /// First of its instances' users, and how many there are.
+    pub(crate) users: (u32, u32),
+    /// Addresses of its functions.
+    pub(crate) plan: Plan,
+    /// None where functions are processes of the host and nothing more.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    registry: PathBuf,
+    path: PathBuf,
+    /// Locked.
+    _file: File,
+}
+
+impl Claim {
+    /// Takes what the configuration names, or else what is free.
+    ///
+    /// # Errors
+    /// What another virga has, and by which option it was asked for.
+    pub(crate) fn take(config: &Config, standing: &Standing) -> Result<Self, ClaimError> {
+        let (first, count, end) = ids(config, standing)?;
+        if config.isolation == Isolation::Process {
+            return Ok(Self {
+                cgroup: config.cgroup.value.clone(),
+                users: (first.value, count),
+                plan: config.network_plan.value,
+                held: None,
+            });
+        }
+        let directory = registry(standing)?;
+        let failed = |source| ClaimError::Registry {
+            path: directory.display().to_string(),
+            source,
+        };
+        let registry = directory.join("lock");
+        let lock = File::options().create(true).append(true).open(&registry);
+        let lock = lock.map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let known = Known::read(&directory).map_err(failed)?;
+        // Several users of the host may have the same ids in namespaces of their own.
+        let shift = user::on_host(first.value) - first.value;
+        let wanted = Wanted {
+            process: std::process::id(),
+            data: config.data.clone(),
+            cgroup: config.cgroup.clone(),
+            below: sandbox::cgroup::place_of_trees()?,
+            first_user: first.map(|id| id + shift),
+            users: count,
+            users_end: end.saturating_add(shift),
+            outlet: outlet(config)?,
+        };
+        let holding = wanted.choose(&known.living)?;
+        let name = format!("{}.json", holding.process);
+        for left in &known.left {
+            let same = left.holding.as_ref();
+            let same = same.is_some_and(|other| other.has_groups_of(&holding));
+            // What it left is cleaned when the new groups are made.
+            if same || left.path.ends_with(&name) {
+                let _ = fs::remove_file(&left.path);
+            }
+        }
+        let path = directory.join(name);
+        let file = write(&path, &holding).map_err(failed)?;
+        let plan = match &holding.outlet {
+            Some(outlet) => Plan::new(outlet.range, count).unwrap_or(config.network_plan.value),
+            None => config.network_plan.value,
+        };
+        Ok(Self {
+            cgroup: holding.cgroup,
+            users: (holding.first_user - shift, count),
+            plan,
+            held: Some(Held {
+                registry,
+                path,
+                _file: file,
+            }),
+        })
+    }
+
+    /// How the warden knows whether virga's control groups are still this virga's.
+    pub(crate) fn for_warden(&self) -> Option<sandbox::warden::Claim> {
+        self.held.as_ref().map(|held| sandbox::warden::Claim {
+            registry: held.registry.clone(),
+            file: held.path.clone(),
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The first id of instances, how many there are, and the end of those that this virga may have.
+fn ids(config: &Config, standing: &Standing) -> Result<(Choice<u32>, u32, u32), ClaimError> {
+    match (standing, config.uid_base) {
+        (Standing::Namespace { .. }, Some(_)) => Err(ClaimError::IdsOfUser),
+        (Standing::Namespace { ids, .. }, None) => {
+            let count = config.uid_count.min(*ids);
+            Ok((Choice::free(user::FIRST), count, user::FIRST + ids))
+        }
+        (_, told) => {
+            let first = Choice {
+                value: told.unwrap_or(FIRST_ID),
+                told: told.is_some(),
+            };
+            Ok((first, config.uid_count, u32::MAX))
+        }
+    }
+}
+
+/// Only a way out shows on the host; without one, addresses are known inside alone.
+fn outlet(config: &Config) -> Result<Option<(Choice<network::Block>, u64)>, ClaimError> {
+    if config.network != Reaches::Outbound {
+        return Ok(None);
+    }
+    let range = config.network_plan.clone().map(|plan| plan.range());
+    Ok(Some((range, network::namespace_number()?)))
+}
+
+/// A directory of this host that every virga of the user finds.
+fn registry(standing: &Standing) -> Result<PathBuf, ClaimError> {
+    let candidates = match standing {
+        Standing::Root => vec!["/run/virga".into()],
+        Standing::Namespace { user, .. } | Standing::User(user) => {
+            let own =
+                std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("virga"));
+            let last = PathBuf::from(format!("/tmp/virga-{user}"));
+            own.into_iter().chain([last]).collect()
+        }
+    };
+    let mut failure = (PathBuf::new(), io::Error::from(io::ErrorKind::NotFound));
+    for path in candidates {
+        match make_private(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) => failure = (path, error),
+        }
+    }
+    let (path, source) = failure;
+    Err(ClaimError::Registry {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// Makes a directory that is this user's alone, if it is not there.
+fn make_private(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    let found = fs::symlink_metadata(path)?;
+    let own = found.is_dir() && found.uid() == user::number() && found.mode() & 0o022 == 0;
+    if own {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "it is another user's, or others may write in it",
+        ))
+    }
+}
+
+/// What the files say.
+#[derive(Default)]
+struct Known {
+    living: Vec<Holding>,
+    left: Vec<Left>,
+}
+
+/// The file of a virga that has ended.
+struct Left {
+    path: PathBuf,
+    holding: Option<Holding>,
+}
+
+impl Known {
+    fn read(directory: &Path) -> io::Result<Self> {
+        let mut known = Self::default();
+        for entry in fs::read_dir(directory)?.flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|kind| kind != "json") {
+                continue;
+            }
+            let Ok(file) = File::open(&path) else {
+                continue; // Its virga has just ended in order.
+            };
+            let holding = serde_json::from_reader(&file).ok();
+            match (file.try_lock(), holding) {
+                (Ok(()), holding) => known.left.push(Left { path, holding }),
+                (Err(TryLockError::WouldBlock), Some(holding)) => known.living.push(holding),
+                (Err(TryLockError::WouldBlock), None) => {
+                    let why = format!("{} cannot be read", path.display());
+                    return Err(io::Error::other(why));
+                }
+                (Err(TryLockError::Error(error)), _) => return Err(error),
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn write(path: &Path, holding: &Holding) -> io::Result<File> {
+    let mut file = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(path)?;
+    file.try_lock().map_err(io::Error::from)?;
+    file.write_all(&serde_json::to_vec(holding)?)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_s_is_not_taken() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("virga");
+        make_private(&path).expect("made");
+        make_private(&path).expect("found");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(&path, open).expect("opened");
+        assert!(make_private(&path).is_err());
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(place.path(), &link).expect("linked");
+        assert!(make_private(&link).is_err());
+    }
+}

@@ -1,0 +1,314 @@
+//! What a virga that starts takes, beside what others hold.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use sandbox::network::{self, Block};
+use serde::{Deserialize, Serialize};
+
+/// A value, and whether it was asked for: then another does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice<T> {
+    pub(crate) value: T,
+    pub(crate) told: bool,
+}
+
+impl<T> Choice<T> {
+    pub(crate) fn free(value: T) -> Self {
+        Self { value, told: false }
+    }
+
+    pub(crate) fn map<U>(self, of: impl FnOnce(T) -> U) -> Choice<U> {
+        Choice {
+            value: of(self.value),
+            told: self.told,
+        }
+    }
+}
+
+/// What a virga holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holding {
+    pub(super) process: u32,
+    data: PathBuf,
+    pub(super) cgroup: String,
+    /// Where the groups are.
+    below: PathBuf,
+    /// As the host numbers them.
+    pub(super) first_user: u32,
+    users: u32,
+    pub(super) outlet: Option<Outlet>,
+}
+
+/// The way out of functions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Outlet {
+    /// The interface, and the table of rules.
+    link: String,
+    pub(super) range: Block,
+    /// The network of the host in which it is.
+    namespace: u64,
+}
+
+impl Holding {
+    /// Whether the groups of both are the same.
+    pub(super) fn has_groups_of(&self, other: &Self) -> bool {
+        self.cgroup == other.cgroup && self.below == other.below
+    }
+
+    /// Whether it has one of so many ids.
+    fn has_of(&self, first: u32, count: u32) -> bool {
+        let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
+        u64::from(first) < end(self.first_user, self.users)
+            && u64::from(self.first_user) < end(first, count)
+    }
+
+    fn outlet_in(&self, namespace: u64) -> Option<&Outlet> {
+        self.outlet
+            .as_ref()
+            .filter(|outlet| outlet.namespace == namespace)
+    }
+}
+
+/// What a virga wants.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) process: u32,
+    pub(super) data: PathBuf,
+    pub(super) cgroup: Choice<String>,
+    pub(super) below: PathBuf,
+    /// As the host numbers them, like the end of those that it may have.
+    pub(super) first_user: Choice<u32>,
+    pub(super) users: u32,
+    pub(super) users_end: u32,
+    /// The addresses, and the network of the host.
+    pub(super) outlet: Option<(Choice<Block>, u64)>,
+}
+
+/// What is wanted is another's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    option: &'static str,
+    given: String,
+    /// Where it is not another value of the option that would help.
+    instead: Option<&'static str>,
+    process: u32,
+    data: PathBuf,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            option,
+            given,
+            process,
+            data,
+            ..
+        } = self;
+        let instead = self.instead.unwrap_or(
+            "name what no other has, or leave the option out: virga then takes what is free",
+        );
+        let data = data.display();
+        write!(
+            f,
+            "--{option} {given}: another virga on this host has that (process {process}, data {data}); {instead}"
+        )
+    }
+}
+
+impl std::error::Error for Taken {}
+
+impl Wanted {
+    /// What it takes beside those that live.
+    pub(super) fn choose(&self, living: &[Holding]) -> Result<Holding, Taken> {
+        let cgroup = self.name(living)?;
+        let outlet = match &self.outlet {
+            Some((range, namespace)) => Some(Outlet {
+                link: network::link_name(&cgroup),
+                range: addresses(range, *namespace, living)?,
+                namespace: *namespace,
+            }),
+            None => None,
+        };
+        Ok(Holding {
+            process: self.process,
+            data: self.data.clone(),
+            below: self.below.clone(),
+            first_user: self.first(living)?,
+            users: self.users,
+            cgroup,
+            outlet,
+        })
+    }
+
+    /// Its own for the groups, and, where there is a way out, for the interface that is called after it.
+    fn name(&self, living: &[Holding]) -> Result<String, Taken> {
+        let holder = |name: &str| {
+            living.iter().find(|other| {
+                let link = self.outlet.as_ref().and_then(|(_, namespace)| {
+                    let theirs = other.outlet_in(*namespace)?;
+                    Some(theirs.link == network::link_name(name))
+                });
+                (other.cgroup == name && other.below == self.below) || link == Some(true)
+            })
+        };
+        let wanted = &self.cgroup.value;
+        match holder(wanted) {
+            None => Ok(wanted.clone()),
+            Some(other) if self.cgroup.told => Err(other.has("cgroup", wanted)),
+            Some(_) => {
+                let mut names = (2..).map(|number: u32| format!("{wanted}-{number}"));
+                let free = names.find(|name| holder(name).is_none());
+                Ok(free.unwrap_or_default())
+            }
+        }
+    }
+
+    fn first(&self, living: &[Holding]) -> Result<u32, Taken> {
+        let mut first = self.first_user.value;
+        while let Some(other) = living.iter().find(|other| other.has_of(first, self.users)) {
+            if self.first_user.told {
+                return Err(other.has("uid-base", first));
+            }
+            first = other.first_user.saturating_add(other.users);
+            if self.users_end.saturating_sub(first) < self.users {
+                return Err(Taken {
+                    instead: Some(
+                        "there are not so many more; start each with a smaller --uid-count",
+                    ),
+                    ..other.has("uid-count", self.users)
+                });
+            }
+        }
+        Ok(first)
+    }
+}
+
+/// Where the usual range is another's: parts of what is reserved, and nobody's address either.
+const MORE: u32 = Ipv4Addr::new(240, 0, 0, 0).to_bits();
+/// How many addresses each has, as many as the usual one.
+const EACH: u32 = 1 << 17;
+
+/// Addresses that nobody else's functions have on this host.
+fn addresses(wanted: &Choice<Block>, namespace: u64, living: &[Holding]) -> Result<Block, Taken> {
+    let holder = |range: Block| {
+        living.iter().find(|other| {
+            let theirs = other.outlet_in(namespace);
+            theirs.is_some_and(|theirs| theirs.range.overlaps(range))
+        })
+    };
+    let Some(other) = holder(wanted.value) else {
+        return Ok(wanted.value);
+    };
+    let more = (0..1024).map(|number| Ipv4Addr::from_bits(MORE + number * EACH));
+    let more = more.filter_map(|base| format!("{base}/15").parse().ok());
+    more.into_iter()
+        .filter(|_| !wanted.told)
+        .find(|range| holder(*range).is_none())
+        .ok_or_else(|| other.has("network-range", wanted.value))
+}
+
+impl Holding {
+    fn has(&self, option: &'static str, given: impl fmt::Display) -> Taken {
+        Taken {
+            option,
+            given: given.to_string(),
+            instead: None,
+            process: self.process,
+            data: self.data.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(text: &str) -> Block {
+        text.parse().expect("a block")
+    }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            process: 1,
+            data: "/data".into(),
+            cgroup: Choice::free("virga".into()),
+            below: "/sys/fs/cgroup".into(),
+            first_user: Choice::free(2_000_000),
+            users: 65_536,
+            users_end: u32::MAX,
+            outlet: Some((Choice::free(block("198.18.0.0/15")), 7)),
+        }
+    }
+
+    fn told<T>(value: T) -> Choice<T> {
+        Choice { value, told: true }
+    }
+
+    #[test]
+    fn many_that_say_nothing_share_nothing() {
+        let mut living: Vec<Holding> = Vec::new();
+        for _ in 0..50 {
+            let next = wanted().choose(&living).expect("something is free");
+            for other in &living {
+                assert!(!next.has_groups_of(other));
+                assert!(!other.has_of(next.first_user, next.users));
+                let (ours, theirs) = (next.outlet.as_ref(), other.outlet.as_ref());
+                let (ours, theirs) = (ours.expect("a way out"), theirs.expect("a way out"));
+                assert_ne!(ours.link, theirs.link);
+                assert!(!ours.range.overlaps(theirs.range));
+            }
+            living.push(next);
+        }
+        // What the first one had is free when it has gone.
+        let first = living.remove(0);
+        assert_eq!(wanted().choose(&living), Ok(first));
+    }
+
+    #[test]
+    fn what_is_asked_for_and_taken_is_refused_by_its_option() {
+        let living = [wanted().choose(&[]).expect("all is free")];
+        let refused = |wanted: Wanted| wanted.choose(&living).expect_err("taken").option;
+        let mut name = wanted();
+        name.cgroup = told("virga".into());
+        assert_eq!(refused(name), "cgroup");
+        // Of another name, but with the same interface.
+        let mut link = wanted();
+        link.cgroup = told("vir-ga".into());
+        assert_eq!(refused(link.clone()), "cgroup");
+        let mut ids = wanted();
+        ids.first_user = told(2_065_535);
+        assert_eq!(refused(ids), "uid-base");
+        let mut range = wanted();
+        range.outlet = Some((told(block("198.19.255.0/24")), 7));
+        assert_eq!(refused(range.clone()), "network-range");
+        // In another network there is neither that interface nor that range.
+        link.outlet = Some((Choice::free(block("198.18.0.0/15")), 8));
+        assert!(link.choose(&living).is_ok());
+        range.outlet = Some((told(block("198.19.255.0/24")), 8));
+        assert!(range.choose(&living).is_ok());
+        let mut few = wanted();
+        few.users_end = 2_100_000;
+        let taken = few.choose(&living).expect_err("too few").to_string();
+        assert!(
+            taken.starts_with("--uid-count 65536: ") && taken.contains("/data"),
+            "{taken}"
+        );
+    }
+
+    #[test]
+    fn what_is_asked_for_and_free_is_had() {
+        let living = [wanted().choose(&[]).expect("all is free")];
+        let mut other = wanted();
+        other.cgroup = told("other".into());
+        other.first_user = told(2_065_536);
+        other.outlet = Some((told(block("10.0.0.0/15")), 7));
+        let had = other.choose(&living).expect("free");
+        assert_eq!((had.cgroup.as_str(), had.first_user), ("other", 2_065_536));
+        assert_eq!(
+            had.outlet.map(|outlet| outlet.range),
+            Some(block("10.0.0.0/15"))
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! Keeps a warden beside virga, for as long as virga lives.
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use sandbox::cgroup::Tree;
+use sandbox::warden::{self, Claim};
+use tracing::warn;
+
+use crate::Error;
+
+/// Pause before one that has ended is followed by another.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Starts one, and a thread that starts another whenever it ends. It is never told to go: virga's end is what it waits for.
+pub(crate) fn keep(virga: &Path, tree: &Tree, claim: Claim) -> Result<(), Error> {
+    let (virga, groups) = (virga.to_owned(), tree.directories().to_vec());
+    let first = warden::start(&virga, &groups, &claim)?;
+    std::thread::Builder::new()
+        .name("warden".into())
+        .spawn(move || follow(first, &virga, &groups, &claim))
+        .map_err(Error::io("start the warden's thread"))?;
+    Ok(())
+}
+
+fn follow(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &Claim) {
+    loop {
+        // The standard library closes what it still has of the input before it waits.
+        let input = child.stdin.take();
+        let ended = child.wait();
+        drop(input);
+        warn!(?ended, "the warden has ended; another is started");
+        child = start_again(virga, groups, claim);
+    }
+}
+
+fn start_again(virga: &Path, groups: &[PathBuf], claim: &Claim) -> Child {
+    loop {
+        std::thread::sleep(PAUSE);
+        match warden::start(virga, groups, claim) {
+            Ok(child) => return child,
+            Err(error) => warn!(%error, "cannot start the warden"),
+        }
+    }
+}
