@@ -31,9 +31,13 @@ def world(tmp_path_factory, request):
     else:
         server = UserServer("security")
     api = Api(server)
-    code = package([("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)])
-    for name in ("attacker", "leaves", "finds"):
+    attacker = ("index.py", open(os.path.join(HERE, "attacker.py")).read(), None)
+    code = package([attacker])
+    for name in ("attacker", "leaves"):
         api("CreateFunction", FunctionName=name, Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
+    # Equal packages have one overlay for all functions of an account.
+    code = package([attacker, ("another", "", None)])
+    api("CreateFunction", FunctionName="finds", Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
     listening = socket.socket(socket.AF_UNIX)
     listening.bind("\0virga-security-judge")
     listening.listen(1)

@@ -36,8 +36,8 @@ pub use cell::CellRequest;
 pub use private::private_tree;
 pub use root::{Bind, CONFIGURATION, Names, RootSpec, SYSTEM};
 pub use sys::{
-    Pidfd, clone_tree, close_on_exec_pipe, is_readable, raise_open_files, read_now, short_turns,
-    unread,
+    Pidfd, clone_tree, close_on_exec_pipe, copy_mount, is_readable, raise_open_files, read_now,
+    short_turns, unread,
 };
 
 use thiserror::Error;

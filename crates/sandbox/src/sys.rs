@@ -176,6 +176,19 @@ pub(crate) fn clone_tree_with(path: &Path, attributes: u64) -> io::Result<OwnedF
     Ok(tree)
 }
 
+/// Copies a detached mount.
+///
+/// # Errors
+/// The system's error; before Linux 6.15 there is no copy of a mount that belongs to no namespace.
+pub fn copy_mount(tree: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as c_uint;
+    // SAFETY: the path is empty and NUL-terminated, and outlives the call.
+    let fd = check_long(unsafe {
+        libc::syscall(libc::SYS_open_tree, tree.as_raw_fd(), c"".as_ptr(), flags)
+    })?;
+    Ok(owned(fd))
+}
+
 /// Attaches a detached mount at `target`.
 pub(crate) fn attach_tree(tree: &OwnedFd, target: &str) -> io::Result<()> {
     let target = cstr(target)?;

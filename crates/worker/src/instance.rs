@@ -24,6 +24,7 @@ use crate::log::Log;
 use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
 use crate::pace::Pace;
+use crate::private_trees::PrivateTrees;
 use crate::process::{Exit, Process};
 use crate::web::{Connections, NoReply, Outgoing, PORT, Streamed};
 use crate::{Credentials, Error, InstanceSpec};
@@ -141,6 +142,7 @@ impl Instance {
         spec: Arc<InstanceSpec>,
         credentials: Option<Credentials>,
         bounds: Bounds,
+        private: &Arc<PrivateTrees>,
         begun: Instant,
     ) -> Result<Started, StartError> {
         let sandbox = begun.elapsed();
@@ -153,7 +155,7 @@ impl Instance {
         if !spec.public_net {
             blank.process.cut_off().map_err(Error::from)?;
         }
-        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds)?;
+        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds, private)?;
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
@@ -577,6 +579,7 @@ fn assign(
     spec: &InstanceSpec,
     credentials: Option<&Credentials>,
     bounds: &Bounds,
+    private: &Arc<PrivateTrees>,
 ) -> Result<(Entry, Frames), Error> {
     let room = blank.process.room();
     let (hostname, shims) = (&blank.hostname, &blank.shims);
@@ -599,10 +602,9 @@ fn assign(
     frame.extend_from_slice(&payload);
     let tree = |path: &Path| match room {
         None => {
-            // Files of its own, as far as locks and watches go; the same ones serve other instances, and other accounts.
-            let private = blank.empty.as_deref();
-            let private = private.map(|empty| sandbox::private_tree(path, empty));
-            match private {
+            let account = spec.function.account;
+            let empty = blank.empty.as_deref();
+            match empty.map(|empty| private.mount(account, path, empty)) {
                 Some(Ok(tree)) => Ok(tree),
                 _ => sandbox::clone_tree(path, true),
             }

@@ -17,6 +17,7 @@ mod outcome;
 mod pace;
 mod package;
 mod precompile;
+mod private_trees;
 mod process;
 mod python;
 pub mod runner;

@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
+use crate::private_trees::PrivateTrees;
 use crate::process::Home;
 use crate::turns::{BuildSettings, Turn, Turns};
 use crate::users::Users;
@@ -67,6 +68,7 @@ pub struct Worker {
     turns: Turns,
     identities: Arc<Identities>,
     nurseries: Mutex<HashMap<(AccountId, Kin), Arc<Nursery>>>,
+    private: Arc<PrivateTrees>,
 }
 
 /// What comes of one zygote.
@@ -121,6 +123,7 @@ impl Worker {
             turns: Turns::new(config.builds.at_once),
             config,
             nurseries: Mutex::default(),
+            private: Arc::default(),
         })
     }
 
@@ -144,6 +147,7 @@ impl Worker {
 
     /// Ends the zygotes of an account, and with them whatever has come of them.
     pub fn forget(&self, account: AccountId) {
+        self.private.forget(account);
         let mut nurseries = self
             .nurseries
             .lock()
@@ -196,7 +200,7 @@ impl Worker {
             log_bytes: limits.log_bytes,
             pids: limits.pids,
         };
-        Instance::start(blank, spec, credentials, bounds, begun).await
+        Instance::start(blank, spec, credentials, bounds, &self.private, begun).await
     }
 
     /// Ends a sandbox that waits for a function of somebody's, so that its user is free. Says whether there was one.
