@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::{Request, Response};
+use hyper::Response;
 
 use model::{Outcome, RequestId, StatusCode, Usage};
 use sandbox::cgroup::{Limits, Slot};
@@ -26,7 +26,7 @@ use crate::outcome::{Failure, Reported};
 use crate::pace::Pace;
 use crate::private_trees::PrivateTrees;
 use crate::process::{Exit, Process};
-use crate::web::{Connections, NoReply, Outgoing, PORT, Streamed};
+use crate::web::{Connections, Head, NoReply, Outgoing, PORT, Streamed};
 use crate::{Credentials, Error, InstanceSpec};
 
 /// How long an instance that seems to be ending by itself may take to do so.
@@ -300,16 +300,21 @@ impl Instance {
         });
     }
 
-    /// Passes a request on to a web function's server. Several may run at a time.
+    /// Passes a request on to a web function's server. Several may run at a time. Its head is made once more where a kept
+    /// connection ends before any byte of a reply.
     ///
     /// # Errors
     /// What to answer when there is no reply: the server has ended, or does not speak HTTP.
-    pub async fn pass(&self, request: Request<Outgoing>) -> Result<Response<Streamed>, Failure> {
+    pub async fn pass(
+        &self,
+        head: &Head<'_>,
+        body: Outgoing,
+    ) -> Result<Response<Streamed>, Failure> {
         let Some(web) = &self.web else {
             let message = "the function serves no HTTP";
             return Err(Failure::new(StatusCode::InternalError, message));
         };
-        match web.connections.send(request).await {
+        match web.connections.send(head, body).await {
             Ok(reply) => Ok(reply),
             Err(no_reply) => Err(self.no_reply(&no_reply).await),
         }

@@ -37,7 +37,7 @@ pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore, TreeSize};
 pub use spec::{Credentials, InstanceSpec, Place};
 pub use turns::BuildSettings;
-pub use web::{BoxError, Outgoing, Streamed};
+pub use web::{BoxError, Head, Outgoing, Streamed};
 pub use worker::{Config, Worker};
 
 use thiserror::Error;

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::http::{Request, Response};
+use axum::http::Response;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use model::{RequestId, StatusCode, Usage};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
-use worker::{BoxError, Failure, InstanceSpec, Outgoing, Streamed};
+use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, Streamed};
 
 use super::{Finished, Ready, Report};
 use crate::driver::Assigned;
@@ -22,7 +22,7 @@ use crate::traffic::Connection;
 
 impl Ready {
     /// What runs the request.
-    pub(crate) fn spec(&self) -> &InstanceSpec {
+    pub(crate) fn spec(&self) -> &Arc<InstanceSpec> {
         &self.report.live.spec
     }
 
@@ -30,13 +30,14 @@ impl Ready {
     /// be too long.
     pub(crate) async fn pass(
         self,
-        request: Request<Outgoing>,
+        head: &Head<'_>,
+        body: Outgoing,
         over: &Notify,
     ) -> Result<(Response<Streamed>, Running), Finished> {
         let mut running = Running::begin(self);
         let passed = tokio::time::timeout_at(
             running.deadline.into(),
-            running.assigned.instance().pass(request),
+            running.assigned.instance().pass(head, body),
         );
         let passed = tokio::select! {
             // Such a request breaks its connection; it is no fault of the server's.

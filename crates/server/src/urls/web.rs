@@ -56,12 +56,20 @@ impl Urls {
                 return Ok(self.failed(target, id, finished));
             }
         };
-        let silence = ready.spec().silence.unwrap_or(SILENCE);
+        let spec = ready.spec().clone();
+        let silence = spec.silence.unwrap_or(SILENCE);
         let upgrade = Upgrade::of(parts);
-        let region = self.region.clone();
-        let asked = upgrade.as_ref();
-        let request = request(id, ready.spec(), &region, target, parts, asked, body)?;
-        let (mut reply, mut running) = match ready.pass(request, over).await {
+        let sent = Sent {
+            id,
+            spec: &spec,
+            region: &self.region,
+            uri: uri(target, parts)?,
+            parts,
+            upgrade: upgrade.as_ref(),
+            length: body.size_hint().exact(),
+        };
+        let passed = ready.pass(&|| sent.head(), body, over).await;
+        let (mut reply, mut running) = match passed {
             Ok(passed) => passed,
             Err(finished) => return Ok(self.failed(target, id, finished)),
         };
@@ -182,79 +190,89 @@ fn has_token(list: &HeaderValue, word: &str) -> bool {
     words.any(|one| one.trim().eq_ignore_ascii_case(word))
 }
 
-fn request(
-    id: RequestId,
-    spec: &InstanceSpec,
-    region: &str,
-    target: &Target,
-    parts: &Parts,
-    upgrade: Option<&Upgrade>,
-    body: Outgoing,
-) -> Result<Request<Outgoing>, Refused> {
+/// What of a request a function's server is to see.
+fn uri(target: &Target, parts: &Parts) -> Result<Uri, Refused> {
     let path = target.path.as_deref().unwrap_or(parts.uri.path());
     let whole = match parts.uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    let wrong = |_| {
+    whole.parse().map_err(|_| {
         let message = "the path cannot be passed on".to_owned();
         Refused::new(
             StatusCode::BAD_REQUEST,
             Outcome::InvalidParameterValue,
             message,
         )
-    };
-    let uri: Uri = whole.parse().map_err(wrong)?;
-    let exact = body.size_hint().exact();
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    *headers = parts.headers.clone();
-    remove_hops(headers);
-    headers.remove(EXPECT);
-    // As long as it was read, whatever else was said.
-    if headers.remove(CONTENT_LENGTH).is_some()
-        && let Some(length) = exact
-    {
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-    if let Some(upgrade) = upgrade {
-        headers.insert(UPGRADE, upgrade.asked.clone());
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    let strangers: Vec<_> = headers
-        .keys()
-        .filter(|name| event::is_own(name.as_str()))
-        .cloned()
-        .collect();
-    for name in strangers {
-        headers.remove(name);
-    }
-    let peer = parts.extensions.get::<Peer>();
-    let hops = peer.map_or_else(String::new, |peer| {
-        traffic::forwarded(peer.through_proxy, peer.hop, &parts.headers)
-    });
-    let function = &spec.function;
-    let told = [
-        ("x-scf-request-id", id.to_string()),
-        ("x-scf-memory", spec.memory.mb().to_string()),
-        ("x-scf-timeout", spec.timeout.as_secs().to_string()),
-        ("x-scf-version", spec.version.to_string()),
-        ("x-scf-name", function.name.to_string()),
-        ("x-scf-namespace", function.namespace.to_string()),
-        ("x-scf-region", region.to_owned()),
-        ("x-scf-appid", function.account.to_string()),
-        ("x-scf-uin", spec.place.uin.clone()),
-        (REMOTE, caller(parts).to_string()),
-        ("x-forwarded-for", hops),
-    ];
-    for (name, value) in told {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
+    })
+}
+
+/// A request as a function's server is sent it.
+struct Sent<'a> {
+    id: RequestId,
+    spec: &'a InstanceSpec,
+    region: &'a str,
+    uri: Uri,
+    parts: &'a Parts,
+    upgrade: Option<&'a Upgrade>,
+    /// The body's, if it is known.
+    length: Option<u64>,
+}
+
+impl Sent<'_> {
+    /// Makes the head. It may be sent more than once, and a head is gone when it was sent.
+    fn head(&self) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        *headers = self.parts.headers.clone();
+        remove_hops(headers);
+        headers.remove(EXPECT);
+        // As long as it was read, whatever else was said.
+        if headers.remove(CONTENT_LENGTH).is_some()
+            && let Some(length) = self.length
+        {
+            headers.insert(CONTENT_LENGTH, length.into());
         }
+        if let Some(upgrade) = self.upgrade {
+            headers.insert(UPGRADE, upgrade.asked.clone());
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let strangers: Vec<_> = headers
+            .keys()
+            .filter(|name| event::is_own(name.as_str()))
+            .cloned()
+            .collect();
+        for name in strangers {
+            headers.remove(name);
+        }
+        let peer = self.parts.extensions.get::<Peer>();
+        let hops = peer.map_or_else(String::new, |peer| {
+            traffic::forwarded(peer.through_proxy, peer.hop, &self.parts.headers)
+        });
+        let spec = self.spec;
+        let function = &spec.function;
+        let told = [
+            ("x-scf-request-id", self.id.to_string()),
+            ("x-scf-memory", spec.memory.mb().to_string()),
+            ("x-scf-timeout", spec.timeout.as_secs().to_string()),
+            ("x-scf-version", spec.version.to_string()),
+            ("x-scf-name", function.name.to_string()),
+            ("x-scf-namespace", function.namespace.to_string()),
+            ("x-scf-region", self.region.to_owned()),
+            ("x-scf-appid", function.account.to_string()),
+            ("x-scf-uin", spec.place.uin.clone()),
+            (REMOTE, caller(self.parts).to_string()),
+            ("x-forwarded-for", hops),
+        ];
+        for (name, value) in told {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        request
     }
-    Ok(request)
 }
 
 /// Takes away what is between two neighbours. The length of a body goes on with it.

@@ -47,6 +47,7 @@ mod user;
 mod versions;
 mod web;
 mod web_edges;
+mod web_kept;
 mod wire;
 mod workspace;
 mod zygotes;

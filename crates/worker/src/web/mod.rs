@@ -2,6 +2,13 @@
 //!
 //! Virga connects from outside: a socket is made inside the instance's network namespace and is virga's alone. Connections
 //! are kept while the instance runs, and closed when it is frozen, since a server may close an idle one meanwhile.
+//!
+//! A server may close a kept connection at any moment, also just when a request is on its way. That is no fault of the
+//! server's. So only a request that can be sent again is sent over a kept connection, and it is sent once more, over a new
+//! one, where the kept one ends before any byte of a reply.
+
+mod payload;
+mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -17,6 +24,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 
+use self::payload::Payload;
+use self::wire::{Line, Wire};
 use crate::process::Process;
 
 /// Where a web function's server listens.
@@ -26,16 +35,29 @@ const KEPT: usize = 100;
 /// How long a connection may take: the server may be busy with others.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long a connection may take from the end of a reply until it is ready for the next request. Only one whose request is
+/// still on its way takes longer.
+const BETWEEN: Duration = Duration::from_millis(5);
+
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request that is passed on.
 pub type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
+/// Makes the head of a request that is passed on, each time that it is sent.
+pub type Head<'a> = dyn Fn() -> Request<()> + Send + Sync + 'a;
 
 /// The connections of one instance.
 #[derive(Debug)]
 pub(crate) struct Connections {
     process: Arc<Process>,
-    idle: Mutex<Vec<SendRequest<Outgoing>>>,
+    idle: Mutex<Vec<Link>>,
+}
+
+/// A connection that takes requests one after another.
+#[derive(Debug)]
+struct Link {
+    sender: SendRequest<Outgoing>,
+    line: Arc<Line>,
 }
 
 /// Why a request got no reply.
@@ -58,31 +80,32 @@ impl Connections {
     /// Sends a request, over a connection that is there or a new one.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        mut request: Request<Outgoing>,
+        head: &Head<'_>,
+        body: Outgoing,
     ) -> Result<Response<Streamed>, NoReply> {
-        while let Some(mut sender) = self.kept() {
-            match sender.try_send_request(request).await {
-                Ok(reply) => return Ok(Streamed::reply(reply, sender, self)),
+        let mut body = Payload::new(body);
+        let mut request = head().map(|()| body.send());
+        while let Some(mut link) = self.kept(body.is_repeatable()).await {
+            link.line.begin();
+            match link.sender.try_send_request(request).await {
+                Ok(reply) => return Ok(Streamed::reply(reply, link, self)),
                 Err(mut error) => match error.take_message() {
                     // The server had closed it; nothing of the request was sent.
                     Some(unsent) => request = unsent,
-                    None => return Err(NoReply::Broken(error.into_error())),
+                    None if link.line.has_replied() || !body.is_repeatable() => {
+                        return Err(NoReply::Broken(error.into_error()));
+                    }
+                    None => {
+                        request = head().map(|()| body.send());
+                        break;
+                    }
                 },
             }
         }
-        let stream = self.connect().await.map_err(NoReply::NotConnected)?;
-        let shaken = http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(stream))
-            .await;
-        let (mut sender, connection) = shaken.map_err(NoReply::Broken)?;
-        tokio::spawn(async move {
-            // Whoever waits for a reply hears of its end.
-            let _ = connection.with_upgrades().await;
-        });
-        let reply = sender.send_request(request).await;
+        let mut link = self.connect().await?;
+        let reply = link.sender.send_request(request).await;
         reply
-            .map(|reply| Streamed::reply(reply, sender, self))
+            .map(|reply| Streamed::reply(reply, link, self))
             .map_err(NoReply::Broken)
     }
 
@@ -91,25 +114,67 @@ impl Connections {
         self.idle().clear();
     }
 
-    fn kept(&self) -> Option<SendRequest<Outgoing>> {
-        let mut idle = self.idle();
-        idle.retain(|sender| !sender.is_closed());
-        let ready = idle.iter().rposition(SendRequest::is_ready)?;
-        Some(idle.swap_remove(ready))
-    }
-
-    fn keep(&self, sender: SendRequest<Outgoing>) {
-        let mut idle = self.idle();
-        if idle.len() < KEPT && !sender.is_closed() {
-            idle.push(sender);
+    /// Takes a kept connection for a request, if there is one and the request may have to be sent again.
+    async fn kept(&self, repeatable: bool) -> Option<Link> {
+        if !repeatable {
+            // A server that serves one connection at a time takes the new one when these have ended.
+            self.close_idle();
+            return None;
+        }
+        loop {
+            let (mut link, ready) = self.take()?;
+            if ready {
+                return Some(link);
+            }
+            match tokio::time::timeout(BETWEEN, link.sender.ready()).await {
+                Ok(Ok(())) => return Some(link),
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    self.keep(link);
+                    return None;
+                }
+            }
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Outgoing>>> {
+    /// Takes a kept connection, and says whether it is ready for a request.
+    fn take(&self) -> Option<(Link, bool)> {
+        let mut idle = self.idle();
+        idle.retain(|link| !link.sender.is_closed());
+        match idle.iter().rposition(|link| link.sender.is_ready()) {
+            Some(ready) => Some((idle.swap_remove(ready), true)),
+            None => idle.pop().map(|link| (link, false)),
+        }
+    }
+
+    fn keep(&self, link: Link) {
+        let mut idle = self.idle();
+        if idle.len() < KEPT && !link.sender.is_closed() {
+            idle.push(link);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> std::io::Result<TcpStream> {
+    /// Makes a connection.
+    async fn connect(&self) -> Result<Link, NoReply> {
+        let stream = self.stream().await.map_err(NoReply::NotConnected)?;
+        let line = Arc::new(Line::default());
+        let shaken = http1::Builder::new()
+            .preserve_header_case(true)
+            .handshake(TokioIo::new(Wire::new(stream, line.clone())))
+            .await;
+        let (sender, connection) = shaken.map_err(NoReply::Broken)?;
+        tokio::spawn(async move {
+            // Whoever waits for a reply hears of its end.
+            let _ = connection.with_upgrades().await;
+        });
+        Ok(Link { sender, line })
+    }
+
+    async fn stream(&self) -> std::io::Result<TcpStream> {
         let process = self.process.clone();
         let made = tokio::task::spawn_blocking(move || process.socket_inside()).await;
         let socket = made
@@ -126,19 +191,15 @@ impl Connections {
 #[derive(Debug)]
 pub struct Streamed {
     body: Incoming,
-    sender: Option<(SendRequest<Outgoing>, Arc<Connections>)>,
+    link: Option<(Link, Arc<Connections>)>,
 }
 
 impl Streamed {
-    fn reply(
-        reply: Response<Incoming>,
-        sender: SendRequest<Outgoing>,
-        home: &Arc<Connections>,
-    ) -> Response<Self> {
+    fn reply(reply: Response<Incoming>, link: Link, home: &Arc<Connections>) -> Response<Self> {
         reply.map(|body| {
             let mut streamed = Self {
                 body,
-                sender: Some((sender, home.clone())),
+                link: Some((link, home.clone())),
             };
             if streamed.body.is_end_stream() {
                 streamed.give_back();
@@ -148,8 +209,8 @@ impl Streamed {
     }
 
     fn give_back(&mut self) {
-        if let Some((sender, home)) = self.sender.take() {
-            home.keep(sender);
+        if let Some((link, home)) = self.link.take() {
+            home.keep(link);
         }
     }
 }
@@ -174,7 +235,7 @@ impl Body for Streamed {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Err(_))) => self.sender = None,
+            Poll::Ready(Some(Err(_))) => self.link = None,
             _ => {}
         }
         polled
