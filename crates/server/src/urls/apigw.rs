@@ -63,6 +63,7 @@ impl Urls {
             function: function.key.clone(),
             qualifier: trigger.qualifier.clone(),
             path: Some(below.to_owned()),
+            by_path: false,
             shared: false,
             door: Door::Api(Box::new(Called {
                 parameters: parameters.collect(),

@@ -12,11 +12,14 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::apigw::Called;
+use super::prefix;
 
 /// A request as a function sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
     pub(super) method: &'a Method,
+    /// What stood before the path, by the path form.
+    pub(super) prefix: Option<&'a str>,
     /// Below the function's address.
     pub(super) path: &'a str,
     /// Without `?`.
@@ -51,11 +54,16 @@ pub(super) fn of_url(seen: &Seen<'_>) -> Vec<u8> {
         query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
     }
     let (body, encoded) = text(seen.body);
+    let added = [
+        (REMOTE, seen.from.to_string().into()),
+        (prefix::FORWARDED, seen.prefix.unwrap_or_default().into()),
+    ];
+    let count = if seen.prefix.is_some() { 2 } else { 1 };
     let document = Document {
         body,
         headers: Headers {
             seen: seen.headers,
-            added: &[(REMOTE, seen.from.to_string().into())],
+            added: &added[..count],
         },
         http_method: seen.method.as_str(),
         is_base64_encoded: encoded.then_some(true),
@@ -122,6 +130,7 @@ pub(super) fn of_api(seen: &Seen<'_>, by: &By<'_>) -> Vec<u8> {
     if by.key.is_none() {
         added.push(("x-anonymous-consumer", "true".into()));
     }
+    added.extend(seen.prefix.map(|prefix| (prefix::FORWARDED, prefix.into())));
     let parameters = by.called.parameters.iter();
     let stage = api.stage.as_str();
     let document = Document {
@@ -208,7 +217,7 @@ pub(super) fn is_own(name: &str) -> bool {
 
 /// Whether two headers are one to what reads them by CGI's names of them: there the case and whatever is no letter and no digit
 /// make no difference, so that `X_Scf_Name` is `X-Scf-Name`.
-fn is_read_as(name: &str, other: &str) -> bool {
+pub(super) fn is_read_as(name: &str, other: &str) -> bool {
     let plain = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_lowercase(),
         false => b'-',
@@ -275,6 +284,7 @@ mod tests {
     fn seen<'a>(headers: &'a HeaderMap, query: &'a str, body: &'a [u8]) -> Seen<'a> {
         Seen {
             method: &Method::PUT,
+            prefix: None,
             path: "/a/b%20c",
             query,
             headers,

@@ -8,6 +8,7 @@ mod event;
 mod failure;
 mod front;
 mod lenient;
+mod prefix;
 mod reply;
 mod shared;
 mod web;
@@ -38,6 +39,7 @@ use self::body::{connection, whole};
 use self::event::{By, Seen};
 pub(crate) use self::failure::UrlErrors;
 pub(crate) use self::front::{Front, Way};
+use self::prefix::Prefix;
 use crate::access::{Access, Carriage};
 use crate::clock;
 use crate::hosts::ApiHosts;
@@ -83,7 +85,9 @@ struct Target {
     /// The path as the function sees it, where that is not the request's.
     path: Option<String>,
     door: Door,
-    /// Whether it came by the path form, whose origin all functions share.
+    /// Whether it came by the path form, and with a path before the function's.
+    by_path: bool,
+    /// Whether a browser may have come by the path form, whose origin all functions share.
     shared: bool,
 }
 
@@ -103,6 +107,12 @@ impl Target {
             Door::Url(url) => url.cors.as_ref(),
             Door::Api(called) => called.api.cors.then(|| &*EVERYBODY),
         }
+    }
+
+    /// What stands before the path that the function sees, by the path form.
+    fn prefix<'a>(&self, parts: &'a Parts) -> Option<Prefix<'a>> {
+        let path = self.path.as_deref().filter(|_| self.by_path)?;
+        Prefix::of(parts, path)
     }
 
     /// Whether a signature is needed that covers a request's body.
@@ -191,6 +201,7 @@ impl Urls {
             self.of_url(id, None, Some(below.to_owned()))
         };
         Some(found.map(|target| Target {
+            by_path: true,
             shared: !inside,
             ..target
         }))
@@ -227,6 +238,7 @@ impl Urls {
             qualifier: trigger.qualifier.clone(),
             path,
             door: Door::Url(url.clone()),
+            by_path: false,
             shared: false,
         })
     }
@@ -273,11 +285,23 @@ impl Urls {
                 reply
             }
         };
+        if let Some(prefix) = target.prefix(&parts) {
+            prefix.restore(reply.headers_mut(), |path| self.is_function_s(path));
+        }
         if target.shared {
             shared::seal(reply.headers_mut());
         }
         reply::name(reply.headers_mut(), id, matches!(target.door, Door::Api(_)));
         reply
+    }
+
+    /// Whether a path is one of the path form, and leads to a function.
+    fn is_function_s(&self, path: &[u8]) -> bool {
+        let end = path.iter().position(|byte| b"?#".contains(byte));
+        let path = std::str::from_utf8(&path[..end.unwrap_or(path.len())]);
+        let id = path.ok().and_then(read_path).map(|(id, _)| id);
+        let id = id.and_then(|id| TriggerName::parse(id).ok());
+        id.is_some_and(|id| self.catalog.function_of_url(&id).is_some())
     }
 
     /// Lets through who may call what takes signed requests alone, and gives the id of an API's key.
@@ -473,8 +497,10 @@ fn event_of(
     body: &[u8],
     key: Option<&str>,
 ) -> Vec<u8> {
+    let prefix = target.prefix(parts);
     let seen = Seen {
         method: &parts.method,
+        prefix: prefix.as_ref().map(Prefix::as_seen),
         path: target.path.as_deref().unwrap_or(parts.uri.path()),
         query: parts.uri.query().unwrap_or_default(),
         headers: &parts.headers,
@@ -554,6 +580,7 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         qualifier: route.qualifier.clone(),
         path: route.rewrite(path),
         door: Door::Domain,
+        by_path: false,
         shared: false,
     })
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use worker::{InstanceSpec, Outgoing};
 
 use super::event::{self, REMOTE};
+use super::prefix::{self, Prefix};
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
 use crate::invoke::{Invocation, Placed, Waiting};
@@ -64,6 +65,7 @@ impl Urls {
             spec: &spec,
             region: &self.region,
             uri: uri(target, parts)?,
+            prefix: target.prefix(parts),
             parts,
             upgrade: upgrade.as_ref(),
             length: body.size_hint().exact(),
@@ -214,6 +216,7 @@ struct Sent<'a> {
     region: &'a str,
     uri: Uri,
     parts: &'a Parts,
+    prefix: Option<Prefix<'a>>,
     upgrade: Option<&'a Upgrade>,
     /// The body's, if it is known.
     length: Option<u64>,
@@ -241,7 +244,10 @@ impl Sent<'_> {
         }
         let strangers: Vec<_> = headers
             .keys()
-            .filter(|name| event::is_own(name.as_str()))
+            .filter(|name| {
+                let name = name.as_str();
+                event::is_own(name) || prefix::is_forged(self.parts, name)
+            })
             .cloned()
             .collect();
         for name in strangers {
@@ -266,6 +272,9 @@ impl Sent<'_> {
             (REMOTE, caller(self.parts).to_string()),
             ("x-forwarded-for", hops),
         ];
+        let prefix = self.prefix.as_ref();
+        let prefix = prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned()));
+        let told = told.into_iter().chain(prefix);
         for (name, value) in told {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);

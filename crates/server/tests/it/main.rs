@@ -27,6 +27,7 @@ mod names;
 mod objects;
 mod ownership;
 mod packages;
+mod prefix;
 mod programs;
 mod provisioned;
 mod purge;

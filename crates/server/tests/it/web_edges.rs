@@ -34,7 +34,8 @@ require('net').createServer((socket) => {
 }).listen(9000, '0.0.0.0');
 "#;
 
-fn raw(client: &Client, more: serde_json::Value) -> String {
+/// Makes a web function of it, and gives its path.
+pub(crate) fn raw(client: &Client, more: serde_json::Value) -> String {
     let start: &[u8] = b"#!/bin/bash\nexec /var/lang/node18/bin/node server.js\n";
     let code = programs(&[("scf_bootstrap", start), ("server.js", RAW)]);
     let mut request = json!({"FunctionName": "raw", "Type": "HTTP", "Runtime": "Nodejs18.15", "MemorySize": 128, "Code": {"ZipFile": code}});
@@ -47,7 +48,7 @@ fn raw(client: &Client, more: serde_json::Value) -> String {
 }
 
 /// The path at which the function replies with these bytes.
-fn replies(path: &str, bytes: &str) -> String {
+pub(crate) fn replies(path: &str, bytes: &str) -> String {
     let mut text = format!("{path}/raw?");
     for byte in bytes.bytes() {
         write!(text, "{byte:02x}").expect("memory");
