@@ -343,10 +343,26 @@ impl Client {
 
     /// A metric's value; nothing when it is not there yet.
     pub fn metric(&self, line: &str) -> Option<f64> {
-        let page = String::from_utf8(self.get("/metrics").body).expect("text");
-        page.lines()
-            .find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
+        value(&self.metrics(), line)
     }
+
+    /// How many asynchronous events and dead letters have not ended, whether they wait or run; nothing when the server does not
+    /// say.
+    pub fn queued(&self) -> Option<f64> {
+        // Of one page: between two an event may have gone from what was read last to what was read first.
+        let page = self.metrics();
+        Some(value(&page, "virga_events_waiting ")? + value(&page, "virga_events_running ")?)
+    }
+
+    fn metrics(&self) -> String {
+        String::from_utf8(self.get("/metrics").body).expect("text")
+    }
+}
+
+/// The value of a line of a page of metrics.
+fn value(page: &str, line: &str) -> Option<f64> {
+    page.lines()
+        .find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
 }
 
 /// The time that clients sign with.

@@ -268,6 +268,12 @@ impl Lanes {
         self.lanes.values().all(|lane| lane.under_way.is_empty())
     }
 
+    /// Returns how many events have an instance. One counts until it is told that what came of it is on disk.
+    pub fn running(&self) -> usize {
+        let under_way = self.lanes.values().flat_map(|lane| lane.under_way.values());
+        under_way.filter(|one| one.stage == Stage::Running).count()
+    }
+
     /// Keeps an event from being started until [`Input::Ended`] tells what becomes of it. Says no when it is under way.
     pub fn hold(&mut self, lane: LaneId, order: Order) -> bool {
         let lane = self.lane(lane, Known::Nothing);

@@ -155,6 +155,9 @@ impl World {
     }
 
     fn check(&self) {
+        let states = self.disk.values().flat_map(BTreeMap::values);
+        let runs = |state: &&State| matches!(state, State::Running | State::Ended(_));
+        assert_eq!(self.lanes.running(), states.filter(runs).count());
         for line in self.disk.values() {
             let count = |state| line.values().filter(|one| **one == state).count();
             assert!(count(State::Waiting) <= self.pacing.waiting as usize);

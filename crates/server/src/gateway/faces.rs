@@ -193,9 +193,12 @@ async fn metrics(gateway: &Gateway) -> Response {
         let now = gateway.queue.clock().now();
         let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
         let oldest = Duration::from_micros(oldest);
+        // Read at two moments; together they are what is on disk.
+        let running = gateway.runner.running().min(backlog.events);
+        let waiting = backlog.events - running;
         gateway
             .metrics
-            .backlog(backlog.events, backlog.bytes, oldest);
+            .backlog(waiting, running, backlog.bytes, oldest);
     }
     let page = gateway.prometheus.0.render();
     (

@@ -28,6 +28,7 @@ const EVENTS_LOOPED: &str = "virga_events_looped_total";
 const EVENTS_DEAD_LETTERED: &str = "virga_events_dead_lettered_total";
 const EVENTS_ABORTED: &str = "virga_events_aborted_total";
 const EVENTS_WAITING: &str = "virga_events_waiting";
+const EVENTS_RUNNING: &str = "virga_events_running";
 const EVENT_BYTES: &str = "virga_event_store_bytes";
 const EVENTS_OLDEST: &str = "virga_events_oldest_seconds";
 const TIMERS: &str = "virga_timers";
@@ -148,7 +149,11 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     describe_counter!(EVENTS_ABORTED, "Asynchronous events that were taken away");
     describe_gauge!(
         EVENTS_WAITING,
-        "Asynchronous events that have not ended, and dead letters that have not arrived"
+        "Asynchronous events that wait to run, for the first time or again, and dead letters that wait to be sent"
+    );
+    describe_gauge!(
+        EVENTS_RUNNING,
+        "Asynchronous events that run, and dead letters that are being sent"
     );
     describe_gauge!(
         EVENT_BYTES,
@@ -283,8 +288,9 @@ impl Metrics {
     }
 
     /// Sets what is in the queue of asynchronous events.
-    pub(crate) fn backlog(&self, events: u64, bytes: u64, oldest: Duration) {
-        gauge!(EVENTS_WAITING).set(events as f64);
+    pub(crate) fn backlog(&self, waiting: u64, running: u64, bytes: u64, oldest: Duration) {
+        gauge!(EVENTS_WAITING).set(waiting as f64);
+        gauge!(EVENTS_RUNNING).set(running as f64);
         gauge!(EVENT_BYTES).set(bytes as f64);
         gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
     }

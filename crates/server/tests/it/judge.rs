@@ -249,7 +249,7 @@ fn no_acknowledged_event_is_lost() {
         caller.join().expect("it called")
     });
     eventually_long("nothing is left in the queue", || {
-        client.metric("virga_events_waiting") == Some(0.0)
+        client.queued() == Some(0.0)
     });
     eprintln!(
         "{kills} kills, {filled} full disks, {jumped} jumps of the clock, {moved} moves behind what is stored, seed {seed}, {:.0} s",

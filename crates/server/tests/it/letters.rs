@@ -141,9 +141,7 @@ fn a_letter_waits_for_its_endpoint_over_a_kill() {
     let letter = letters.recv().expect("a letter");
     assert_eq!(letter["RequestId"], id);
     let client = server.client();
-    eventually("nothing is left", || {
-        client.metric("virga_events_waiting") == Some(0.0)
-    });
+    eventually("nothing is left", || client.queued() == Some(0.0));
 }
 
 #[test]
@@ -225,7 +223,7 @@ fn the_command_line_lists_shows_replays_and_purges() {
     assert_eq!(purged["Count"], 5);
     go_on(&client, "fun");
     client.answer("fun", &json!({}));
-    assert_eq!(client.metric("virga_events_waiting"), Some(0.0));
+    assert_eq!(client.queued(), Some(0.0));
     assert_eq!(ended(&client, 200), 4.0, "none of them has run");
     let wrong = server.cli(&["events", "purge"]);
     assert_eq!(wrong.status.code(), Some(2));

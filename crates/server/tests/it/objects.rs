@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Client, Objects, Server, eventually};
 
-use crate::events::{comes_to, go_on, stop};
+use crate::events::{all_have_ended, comes_to, go_on, stop};
 use crate::{VIRGA, server};
 
 const BUCKET: &str = "/photos-1250000000";
@@ -266,7 +266,7 @@ fn neither_a_change_nor_its_event_is_without_the_other_through_kills() {
     assert!(there.is_superset(&answered), "what was answered is gone");
     go_on(&client, "fn");
     comes_to(&client, "virga_bucket_events_waiting", 0.0);
-    comes_to(&client, "virga_events_waiting", 0.0);
+    all_have_ended(&client);
     let mut ran: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (request, event) in runs(&client, "fn", there.len()) {
         ran.entry(key(&event)).or_default().insert(request);
@@ -349,7 +349,7 @@ def main_handler(event, context):
     for part in ["max_depth is 3", "bucket that triggers it"] {
         assert!(dead.contains(part), "{dead}");
     }
-    comes_to(&client, "virga_events_waiting", 0.0);
+    all_have_ended(&client);
 }
 
 fn code(bucket: &str, key: &str, region: &str) -> Value {

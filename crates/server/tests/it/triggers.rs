@@ -271,9 +271,7 @@ fn outage(missed: &str) -> (Vec<i64>, BTreeMap<i64, BTreeSet<String>>) {
         last.is_some_and(|last| last > started)
     });
     // One that was missed may end after one that came later.
-    eventually("none is under way", || {
-        client.metric("virga_events_waiting") == Some(0.0)
-    });
+    eventually("none is under way", || client.queued() == Some(0.0));
     let found = came(&client, "fn");
     assert_each_was_one(&found);
     (long_past, found)

@@ -45,9 +45,7 @@ fn calls_and_events_are_counted_once_and_survive() {
     // An event counts once for each run.
     send(&client, "fails", &json!({}));
     send(&client, "fun", &json!({"n": 1}));
-    eventually("all has ended", || {
-        client.metric("virga_events_waiting") == Some(0.0)
-    });
+    eventually("all has ended", || client.queued() == Some(0.0));
     stop(&client, "fun");
     client.invoke("fun", &json!({}));
     assert_eq!(ended(&client, 432), 1.0);

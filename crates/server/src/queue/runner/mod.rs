@@ -192,6 +192,11 @@ impl Runner {
         tokio::time::timeout(within, idle).await.is_ok()
     }
 
+    /// Returns how many events and dead letters run, until what came of them is on disk.
+    pub(crate) fn running(&self) -> u64 {
+        self.core().lanes.running() as u64
+    }
+
     /// Whether an event runs at the moment.
     pub(crate) fn is_running(&self, seq: u64) -> bool {
         let core = self.core();
