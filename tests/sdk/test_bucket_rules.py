@@ -540,7 +540,27 @@ def test_origins_that_a_rule_is_for(s3, allowed, origin, served):
     asks = {"Origin": origin, "Access-Control-Request-Method": "GET"}
     assert s3.anonymously("OPTIONS", "k", headers=asks).status_code == (200 if served else 403)
     assert s3.anonymously("OPTIONS", "k", headers=dict(asks, **{"Access-Control-Request-Method": "DELETE"})).status_code == 403
-    assert s3.anonymously("OPTIONS", "k").status_code in (400, 403)
+
+
+def test_a_browser_s_question_says_its_origin_and_its_method(s3):
+    whole = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+
+    def asked(**headers):
+        answer = s3.anonymously("OPTIONS", "k", headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return answer.status_code, answer.text
+
+    for rules in (False, True):
+        if rules:
+            s3.set_cors("*")
+        for headers, word in [
+            ({}, "Origin request header needed"),
+            ({"Access-Control-Request-Method": "GET"}, "Origin request header needed"),
+            ({"Origin": "https://a.example"}, "Invalid Access-Control-Request-Method: null"),
+            (dict(whole, **{"Access-Control-Request-Method": "PATCH"}), "Invalid Access-Control-Request-Method: PATCH"),
+        ]:
+            status, text = asked(**headers)
+            assert status == 400 and "<Code>BadRequest</Code>" in text and word in text, (headers, text)
+        assert asked(**whole)[0] == (200 if rules else 403)
 
 
 # Forms.

@@ -12,6 +12,31 @@ use crate::store::CorsRule;
 /// What decides whether an answer is another.
 const DECIDE: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
+/// Methods that S3 lets a page ask about.
+const METHODS: [&str; 5] = ["DELETE", "GET", "HEAD", "POST", "PUT"];
+
+/// Checks that a request says what a browser says that asks before it sends, whatever the bucket's rules are.
+///
+/// # Errors
+/// What is missing or cannot be, in S3's words.
+pub(super) fn check(asked: &HeaderMap) -> Result<(), String> {
+    if !asked.contains_key(ORIGIN) {
+        return Err("Insufficient information. Origin request header needed.".to_owned());
+    }
+    let method = asked.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let method = method.map_or("null".into(), |method| {
+        String::from_utf8_lossy(method.as_bytes())
+    });
+    if METHODS.contains(&&*method) {
+        return Ok(());
+    }
+    let shown: String = method.chars().take(40).collect();
+    Err(format!(
+        "Invalid Access-Control-Request-Method: {shown}; {} are allowed",
+        METHODS.join(", ")
+    ))
+}
+
 /// What a browser that asks before it sends is told; none where no rule allows it.
 pub(super) fn preflight(rules: &[CorsRule], asked: &HeaderMap) -> Option<HeaderMap> {
     let method = text(asked, &ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -148,6 +173,26 @@ mod tests {
                 .as_ref()
                 .map(|said| said[&ACCESS_CONTROL_ALLOW_ORIGIN].to_str().expect("text"));
             assert_eq!(said, expected, "{allowed} {origin} {method} {headers}");
+        }
+    }
+
+    #[test]
+    fn a_question_without_its_words_is_a_bad_request() {
+        let without = |name: &HeaderName| {
+            let mut asked = asking("https://a.com", "PUT", "");
+            asked.remove(name);
+            check(&asked).expect_err("refused")
+        };
+        assert!(without(&ORIGIN).contains("Origin request header needed"));
+        let method = without(&ACCESS_CONTROL_REQUEST_METHOD);
+        assert!(method.starts_with("Invalid Access-Control-Request-Method: null; "));
+        for method in ["PATCH", "get", "", "OPTIONS"] {
+            let refused = check(&asking("https://a.com", method, "")).expect_err("refused");
+            let begins = format!("Invalid Access-Control-Request-Method: {method}; ");
+            assert!(refused.starts_with(&begins), "{refused}");
+        }
+        for method in METHODS {
+            assert_eq!(check(&asking("https://a.com", method, "")), Ok(()));
         }
     }
 

@@ -471,10 +471,8 @@ impl Serve {
     }
 
     fn preflight(&self, asked: &Asked, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
-        if !headers.contains_key(ORIGIN) {
-            let message = "an OPTIONS request says in Origin which page asks";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", message));
-        }
+        cors::check(headers)
+            .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", why))?;
         let bucket = self
             .bucket(asked, headers)
             .and_then(|name| self.inner.store.bucket(&name).ok());
