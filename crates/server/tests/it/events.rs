@@ -218,7 +218,7 @@ fn sigterm_lets_running_events_end_and_gives_the_others_back() {
     let source = "import time\ndef main_handler(event, context):\n    time.sleep(event['s'])\n";
     client.create("fun", source, json!({"MemorySize": 128, "Timeout": 30}));
     reserve(&client, "fun", 128);
-    for s in [1, 0, 0, 0] {
+    for s in [5, 0, 0, 0] {
         send(&client, "fun", &json!({ "s": s }));
     }
     let busy = || client.metric("virga_instances{state=\"busy\"}") == Some(1.0);

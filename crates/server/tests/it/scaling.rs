@@ -34,7 +34,7 @@ fn instances_come_with_requests_idle_frozen_and_go() {
     let server = Server::flags(VIRGA, &["--keep-alive", "2", "--freeze-after-ms", "50"]);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 10}));
-    let results = all(&client, 20, &json!({"s": 1.0}));
+    let results = all(&client, 20, &json!({"s": 4.0}));
     let homes: HashSet<_> = results
         .iter()
         .map(|result| result["RetMsg"].to_string())
@@ -68,7 +68,7 @@ fn a_function_that_was_brief_and_waits_has_as_many_instances_as_requests() {
     for _ in 0..300 {
         client.answer("fun", &json!({}));
     }
-    let results = all(&client, 12, &json!({"s": 3.0}));
+    let results = all(&client, 12, &json!({"s": 5.0}));
     let spans: Vec<[f64; 2]> = results
         .iter()
         .map(|result| {
@@ -129,6 +129,8 @@ fn requests_over_the_quota_wait_their_turn_and_then_are_refused() {
     let server = Server::flags(VIRGA, &["--limits", "concurrency_mb=256", "--wait", "2"]);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 20}));
+    // How long a start takes is no part of a wait.
+    all(&client, 2, &json!({"s": 0.5}));
     // Two at a time; the third and fourth wait for them.
     let results = all(&client, 4, &json!({"s": 0.5}));
     let homes: HashSet<_> = results
@@ -207,7 +209,7 @@ fn a_busy_function_leaves_room_for_others() {
     );
     let busy = {
         let client = client.clone();
-        thread::spawn(move || all(&client, 40, &json!({"s": 0.2})))
+        thread::spawn(move || all(&client, 40, &json!({"s": 0.4})))
     };
     eventually("it is busy", || gauge(&client, "busy") == 2.0);
     assert_eq!(client.answer("other", &json!({})), "served");

@@ -242,14 +242,14 @@ fn how_events_are_tried_can_be_said() {
     assert_eq!(get()["AsyncTriggerConfig"], usual);
     assert_eq!(set(usual), "", "what is shown can be sent back");
     assert_eq!(set(json!({"RetryConfig": [{"RetryNum": 1}]})), "");
-    assert_eq!(set(json!({"MsgTTL": 1})), "");
-    let now = json!({"MsgTTL": 1, "RetryConfig": rules(1)});
-    assert_eq!(get()["AsyncTriggerConfig"], now);
     let id = send(&client, "fun", &json!({}));
     eventually("it is given up", || status(&client, &id) == "FAILED");
     assert_eq!(ended(&client, 430), 2.0);
     // One that waits longer than it may is given up, too.
     stop(&client, "fun");
+    assert_eq!(set(json!({"MsgTTL": 1})), "");
+    let now = json!({"MsgTTL": 1, "RetryConfig": rules(1)});
+    assert_eq!(get()["AsyncTriggerConfig"], now);
     let id = send(&client, "fun", &json!({}));
     eventually("it is too old", || status(&client, &id) == "FAILED");
     for (config, code) in [

@@ -454,7 +454,12 @@ fn a_server_that_does_not_start_is_told_of_and_names_what_is_missing() {
         ("silent", &[("scf_bootstrap", silent)], 446, "0.0.0.0:9000"),
     ];
     for (name, files, status, word) in rows {
-        let path = create(&client, name, files, json!({"InitTimeout": 1}));
+        let settings = if status == 446 {
+            json!({"InitTimeout": 1})
+        } else {
+            json!({})
+        };
+        let path = create(&client, name, files, settings);
         let reply = get(&client, &path);
         assert_eq!(reply.status, status, "{name}");
         let message = logged(&client, name, &reply.json()["requestId"]);
