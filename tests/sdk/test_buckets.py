@@ -251,7 +251,7 @@ def test_a_signed_url_ends(store):
     store.put("k", b"1")
     url, headers = store.url("GET", "k", expires=1)
     url = url.replace(headers["Host"], store.server.buckets) if headers else url
-    deadline = time.time() + 30
+    deadline = time.time() + 120
     while requests.get(url, headers=headers).status_code == 200:
         assert time.time() < deadline
         time.sleep(0.1)
@@ -469,7 +469,7 @@ def test_an_archived_object_is_restored(cos):
     cos.on("put_object", Key="k", Body=b"1", StorageClass="ARCHIVE")
     refused(403, "InvalidObjectState", cos.get, "k")
     cos.on("restore_object", Key="k", RestoreRequest={"Days": 1, "CASJobParameters": {"Tier": "Expedited"}})
-    deadline = time.time() + 30
+    deadline = time.time() + 120
     while "ongoing-request=\"true\"" in cos.head("k").get("x-cos-restore", "ongoing-request=\"true\""):
         assert time.time() < deadline
         time.sleep(0.1)

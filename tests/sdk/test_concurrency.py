@@ -54,7 +54,7 @@ def test_what_is_set_aside_and_what_there_is(api):
 
 def provisioned(api, name, status):
     """What is shown of a version once it has a status."""
-    for _ in range(300):
+    for _ in range(1200):
         shown = api("GetProvisionedConcurrencyConfig", FunctionName=name, Qualifier="1").Allocated[0]
         if shown.Status == status:
             return shown

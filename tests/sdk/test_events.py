@@ -26,7 +26,7 @@ def send(api, name, event=None):
 
 
 def ended(api, request):
-    for _ in range(300):
+    for _ in range(1200):
         status = api("GetAsyncEventStatus", InvokeRequestId=request).Result
         assert status.InvokeRequestId == request
         if status.Status != "RUNNING":
@@ -61,7 +61,7 @@ def test_how_events_are_tried_and_what_becomes_of_those_that_fail(api):
     request = send(api, "fails")
     status = ended(api, request)
     assert (status.Status, status.StatusCode) == ("FAILED", 430)
-    for _ in range(300):
+    for _ in range(1200):
         if api("ListAsyncEvents", FunctionName="later", InvokeType=["DEAD_LETTER"]).TotalCount > before:
             break
         time.sleep(0.1)

@@ -18,7 +18,7 @@ def api(server):
 
 
 def wait_until_active(api, name):
-    for _ in range(300):
+    for _ in range(1200):
         shown = api("GetFunction", FunctionName=name)
         if shown.Status not in ("Creating", "Updating"):
             return shown

@@ -48,7 +48,7 @@ def test_the_life_of_a_timer(api, function):
 
 def test_a_timer_runs_its_function(api, function):
     api("CreateTrigger", FunctionName=function, TriggerName="tick", Type="timer", TriggerDesc="* * * * * * *", CustomArgument="now")
-    for _ in range(300):
+    for _ in range(1200):
         records = api("GetFunctionLogs", FunctionName=function).Data
         if records:
             break

@@ -25,7 +25,7 @@ FORBIDDEN = ["169.254.169.254", "169.254.0.23", "100.100.100.200", "168.63.129.1
              "192.168.7.7", RESOLVER]
 # Datagrams to ports from here on are the world's own marks, in what arrives.
 MARKS = 40000
-LONGEST = 30
+LONGEST = 120
 
 
 class World:
