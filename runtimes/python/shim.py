@@ -36,6 +36,8 @@ CODE_ERROR = 443
 
 # Where code and layers are; elsewhere where an instance has no root of its own.
 CODE, LAYERS = "/var/user", "/opt"
+# What replaces certifi's list of authorities.
+AUTHORITIES = None
 STACK_MAX = 64 << 10
 EMPTY_BYTES = sys.getsizeof(b"")
 FILLERS = []
@@ -103,12 +105,23 @@ def warm(buffer):
     logging.lastResort = last
     if "ssl" in sys.modules:
         sys.modules["ssl"].RAND_bytes(1)  # Its tables are made at the first draw.
+    global AUTHORITIES
+    AUTHORITIES = own_module("authorities", "site/sitecustomize.py")
     rehearse(buffer)
     gc.collect()
     if hasattr(sys, "_debugmallocstats"):
         fill_pools()
     if hasattr(gc, "freeze"):
         gc.freeze()
+
+
+def own_module(name, file):
+    """Loads a module of the platform's, beside this file."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), file)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def fill_pools():
@@ -241,6 +254,7 @@ class Instance:
         sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.dont_write_bytecode = True
+        AUTHORITIES.install()
         time.tzset()
         try:
             self.names = os.listdir(CODE)

@@ -38,7 +38,7 @@ PYTHON = {
 }
 RUST = {
     "isolation": "sandbox", "user": "sandbox", "zygotes": "sandbox", "builds": "builds", "packages": "builds", "signing": "signatures", "access": "policies",
-    "roles": "policies", "names": "policies", "hosts": "hosts", "ownership": "hosts", "traffic": "traffic", "bounds": "limits", "limits": "limits",
+    "roles": "policies", "cloud": "network", "names": "policies", "hosts": "hosts", "ownership": "hosts", "traffic": "traffic", "bounds": "limits", "limits": "limits",
     "web_edges": "traffic", "room": "tenants", "secrets": "tenants", "storage": "buckets", "purge": "deleted",
 }
 # Tests beside the official clients', below tests/.

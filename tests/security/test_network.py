@@ -67,6 +67,34 @@ def test_names_are_resolved_by_the_hosts_resolver(site, world):
     assert far.NAME in open(world.queries).read()
 
 
+CLOUD = ["scf.tencentcloudapi.com", "scf.internal.tencentcloudapi.com", "p-1.cos.ap-guangzhou.myqcloud.com"]
+
+
+def test_names_of_the_cloud_are_answered_inside_and_asked_of_nobody(site, world):
+    found = [site.call("online", "resolve", host=name) for name in CLOUD]
+    assert found[0] == found[1] == site.call("online", "resolve", host="virga.internal") != found[2]
+    for address in found:
+        assert site.call("online", "tcp", host=address, port=443) == "connected"
+        assert refused(site.call("online", "tcp", host=address, port=22))
+    # What the host's resolver was asked before this is in its list by then.
+    assert site.call("online", "resolve", host=far.NAME) == far.PUBLIC
+    asked = open(world.queries).read()
+    assert far.NAME in asked and "tencentcloudapi" not in asked and "myqcloud" not in asked
+
+
+def test_the_operator_leaves_the_cloud_s_names_to_the_host_s_resolver(world, tmp_path):
+    flags = ["--cloud-names", "off", "--dns", far.RESOLVER, "--network-range", "198.18.0.0/16", "--uid-count", "1000"]
+    site = Site(tmp_path, world, flags, "off")
+    site.deploy("online")
+    for name in CLOUD:
+        assert not str(site.call("online", "resolve", host=name)).startswith("198.")
+    assert site.call("online", "resolve", host=far.NAME) == far.PUBLIC
+    assert refused(site.call("online", "tcp", host="198.18.0.1", port=443))
+    asked = open(world.queries).read()
+    assert all(name in asked for name in CLOUD)
+    site.server.stop()
+
+
 @pytest.mark.parametrize("how, port", [("tcp", 80), ("udp", 7), ("tcp", 53), ("udp", 53)])
 @pytest.mark.parametrize("address", far.FORBIDDEN)
 def test_secrets_and_private_networks_are_not_reached(site, world, address, how, port):

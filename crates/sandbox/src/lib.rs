@@ -34,7 +34,9 @@ pub mod zygote;
 
 pub use cell::CellRequest;
 pub use private::private_tree;
-pub use root::{Bind, CONFIGURATION, Names, RootSpec, SYSTEM};
+pub use root::{
+    AUTHORITIES, Authority, Bind, CONFIGURATION, Names, OWN_AUTHORITY, RootSpec, SYSTEM,
+};
 pub use sys::{
     Pidfd, clone_tree, close_on_exec_pipe, copy_mount, is_readable, raise_open_files, read_now,
     short_turns, unread,

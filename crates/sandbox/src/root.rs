@@ -47,8 +47,24 @@ pub enum Names {
         hosts: String,
         /// All of `/etc/resolv.conf`.
         resolver: Option<String>,
+        /// Who vouches for virga's names, and is trusted inside beside the host's authorities.
+        authority: Option<Authority>,
     },
 }
+
+/// A certificate authority that guests trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// The hash of its subject by which OpenSSL looks for it, as `openssl x509 -subject_hash` prints it.
+    pub subject_hash: String,
+}
+
+/// The file inside with all authorities that guests trust.
+pub const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The file inside with virga's own authority alone.
+pub const OWN_AUTHORITY: &str = "/etc/ssl/certs/virga.pem";
 
 /// Where a function's code shows.
 pub(crate) const CODE: &str = "/var/user";
@@ -74,6 +90,15 @@ pub const CONFIGURATION: &[&str] = &[
     "/etc/ssl/openssl.cnf",
 ];
 const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf"];
+/// Where distributions keep all authorities of the host in one file; the first that is there is taken.
+const HOST_AUTHORITIES: &[&str] = &[
+    AUTHORITIES,
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Certificates of one subject's hash that are told apart.
+const SAME_HASH: u32 = 16;
 
 /// Harmless devices. There is no terminal and no disk.
 pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
@@ -132,6 +157,13 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
         if let Ok(real) = fs::canonicalize(path) {
             copy(&real, &inside(root, path)).step(format!("copy {}", path.display()))?;
         }
+    }
+    if let Names::Given {
+        authority: Some(authority),
+        ..
+    } = &spec.names
+    {
+        trust(root, authority).step("show the authorities that are trusted")?;
     }
     private.push("/etc".into());
     if devices(root)? {
@@ -267,6 +299,7 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
     if let Names::Given {
         hosts: more,
         resolver,
+        ..
     } = names
     {
         hosts.push_str(more);
@@ -277,6 +310,43 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
         fs::write(root.join("etc").join(name), text).step(format!("write /etc/{name}"))?;
     }
     Ok(())
+}
+
+/// Adds an authority to those that guests trust, in all forms in which libraries look for them: one file of all, and a
+/// directory by hash.
+fn trust(root: &Path, authority: &Authority) -> io::Result<()> {
+    let mut bundle = HOST_AUTHORITIES
+        .iter()
+        .find_map(|path| fs::read(path).ok())
+        .unwrap_or_default();
+    if !bundle.is_empty() && !bundle.ends_with(b"\n") {
+        bundle.push(b'\n');
+    }
+    bundle.extend_from_slice(authority.certificate.as_bytes());
+    replace(&inside(root, Path::new(AUTHORITIES)), &bundle)?;
+    let own = inside(root, Path::new(OWN_AUTHORITY));
+    replace(&own, authority.certificate.as_bytes())?;
+    let directory = own.parent().unwrap_or(root);
+    for number in 0..SAME_HASH {
+        let link = directory.join(format!("{}.{number}", authority.subject_hash));
+        match symlink(OWN_AUTHORITY, &link) {
+            // The host may trust another virga's.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            linked => return linked,
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file in place of what is there. A copied link is not followed: it may lead out of the root that is being built.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => fs::write(path, content),
+    }
 }
 
 /// Returns whether they are new ones, which can be covered.

@@ -32,11 +32,13 @@ use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Nonces, Operator, Rules};
 use crate::buckets::{self, BucketsError, Doors};
 use crate::claims::{Claim, ClaimError};
+use crate::cloud::{self, Cloud, CloudError};
 use crate::config::{Config, LogFormat, Reaches};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{
-    Faces, Gateway, PACKAGES, Prometheus, inside_router, metrics_router, router, secure_router,
+    Faces, Gateway, PACKAGES, Prometheus, inside_router, metrics_router, router,
+    secure_inside_router, secure_router,
 };
 use crate::hosts::{ApiHosts, CertificateNames};
 use crate::index_proxy::IndexProxy;
@@ -114,6 +116,8 @@ pub(crate) enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Buckets(#[from] BucketsError),
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
     #[error("{step}: {source}")]
     Io {
         step: &'static str,
@@ -141,7 +145,8 @@ pub(crate) async fn up(
     let secure = match &config.tls {
         Some(settings) => {
             let (listener, address) = bind(settings.listen, "tls-listen").await?;
-            let tls = tls::open(settings, &config.data, certificate.clone(), &[])?;
+            let names = certificate.clone();
+            let tls = tls::open(settings, &config.data, names, &config.region, &[])?;
             let tls = Some(tls);
             Some((Door { listener, tls }, address))
         }
@@ -208,10 +213,15 @@ pub(crate) async fn up(
     let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
     let inside_buckets = listen_inside(inside_buckets, BUCKET_PORT)?;
     let index = index_proxy(&config, functions.as_ref()).await?;
-    let worker = Arc::new(Worker::new(
-        worker_config(&config, binary, &claim)?,
-        functions,
-    )?);
+    let cloud = functions.as_ref().filter(|_| config.cloud_names);
+    let cloud = cloud.map(|network| Cloud::open(&config, network));
+    let cloud = cloud.transpose()?;
+    let authority = cloud.as_ref().map(|_| cloud::authority(&config));
+    let worker_config = worker::Config {
+        authority: authority.transpose()?,
+        ..worker_config(&config, binary, &claim)?
+    };
+    let worker = Arc::new(Worker::new(worker_config, functions)?);
     if worker.interpreters().newest_python().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
@@ -222,6 +232,7 @@ pub(crate) async fn up(
         buckets: doors
             .as_ref()
             .and_then(|doors| network::endpoint(&config, doors.address, BUCKET_PORT)),
+        trusts_authority: cloud.is_some(),
     };
     let settings = driver_settings(&config, access.clone(), place);
     let driver = Driver::start(worker.clone(), packages.clone(), settings);
@@ -237,10 +248,11 @@ pub(crate) async fn up(
     let install = InstallSettings {
         timeout: config.install_timeout,
         index: config.install_index.as_ref().map(|index| index.url.clone()),
+        registry: config.install_registry.clone(),
         directories: config.install_directories.clone(),
         host_network: config.install_on_host_network,
     };
-    Lifecycle::start(
+    let lifecycle = Lifecycle::start(
         catalog.clone(),
         driver.clone(),
         worker.clone(),
@@ -340,6 +352,7 @@ pub(crate) async fn up(
         provisioner,
         worker: worker.clone(),
         packages,
+        lifecycle,
         shelf: buckets::Shelf::new(objects.clone(), config.region.clone()),
         purge,
         telemetry: telemetry.clone(),
@@ -396,15 +409,24 @@ pub(crate) async fn up(
             stopped,
         ));
     }
-    if let Some(inside) = inside {
-        let front = Front::new(urls, Way::Inside, inside_router(gateway));
-        serving.spawn(serve(plain(inside), within.clone(), front, stopped.clone()));
+    // The name servers end with this function.
+    let (cloud_api, cloud_buckets, _resolvers) = cloud.map_or_else(Default::default, |cloud| {
+        (cloud.api, cloud.buckets, Some(cloud.resolvers))
+    });
+    for door in inside.map(plain).into_iter().chain(cloud_api) {
+        let routes = match &door.tls {
+            None => inside_router(gateway.clone()),
+            Some(_) => secure_inside_router(gateway.clone()),
+        };
+        let front = Front::new(urls.clone(), Way::Inside, routes);
+        serving.spawn(serve(door, within.clone(), front, stopped.clone()));
     }
     let bucket_address = doors.as_ref().map(|doors| doors.address);
     if let Some((doors, served)) = doors.zip(served) {
         let outer = [Some(doors.plain), doors.secure].into_iter().flatten();
         let outer = outer.map(|door| (door, outside.clone(), false));
-        let inside = inside_buckets.map(|inside| (plain(inside), within, true));
+        let inside = inside_buckets.map(plain).into_iter().chain(cloud_buckets);
+        let inside = inside.map(|door| (door, within.clone(), true));
         for (door, traffic, inside) in outer.chain(inside) {
             let access = access.clone();
             let callers = buckets::Callers { access, inside };
@@ -501,7 +523,8 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
                 .chain([API_NAME.to_owned()])
                 .collect();
             let names = CertificateNames::default();
-            let tls = Some(tls::open(tls, &config.data, names, &domains)?);
+            let tls = tls::open(tls, &config.data, names, &config.region, &domains)?;
+            let tls = Some(tls);
             Some(Door { listener, tls })
         }
         _ => None,
@@ -715,6 +738,7 @@ fn worker_config(
         limits: config.limits.clone(),
         builds: builds(config),
         isolation: config.isolation,
+        authority: None,
     })
 }
 

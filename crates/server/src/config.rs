@@ -300,7 +300,13 @@ const OPTIONS: &[Opt] = &[
         "install_index",
         "URL",
         "",
-        "Package index that dependencies are installed from, with a user name and a password if it asks for them, which no build sees; else pip's own, https://pypi.org/simple",
+        "Package index that Python's dependencies are installed from, with a user name and a password if it asks for them, which no build sees; else pip's own, https://pypi.org/simple",
+    ),
+    opt(
+        "install_registry",
+        "URL",
+        "",
+        "Registry that dependencies of Node.js are installed from, without credentials, which builds would see; else npm's own, https://registry.npmjs.org",
     ),
     opt(
         "install_directories",
@@ -312,7 +318,7 @@ const OPTIONS: &[Opt] = &[
         "install_network",
         "WHICH",
         "functions",
-        "What pip reaches: functions, the same as they do, or host, all that this host does",
+        "What builds (pip, npm) reach: functions, the same as they do, or host, all that this host does",
     ),
     opt(
         "network",
@@ -343,6 +349,12 @@ const OPTIONS: &[Opt] = &[
         "ADDRESSES",
         "",
         "Resolvers that functions ask, separated by commas; else the host's",
+    ),
+    opt(
+        "cloud_names",
+        "STATE",
+        "on",
+        "Whether the cloud's names (scf.tencentcloudapi.com, *.cos.<region>.myqcloud.com) lead to virga inside functions, which then trust its local authority: on, or off",
     ),
     opt(
         "dead_letter_endpoints",
@@ -568,6 +580,8 @@ pub(crate) struct Config {
     pub(crate) install_timeout: Duration,
     pub(crate) install_memory_mb: u64,
     pub(crate) install_index: Option<PackageIndex>,
+    /// The registry of Node.js' packages.
+    pub(crate) install_registry: Option<String>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
     pub(crate) network: Reaches,
@@ -575,6 +589,8 @@ pub(crate) struct Config {
     pub(crate) network_allow: Vec<Block>,
     pub(crate) network_refuse: Vec<Block>,
     pub(crate) dns: Vec<Ipv4Addr>,
+    /// Whether the cloud's names lead to virga inside.
+    pub(crate) cloud_names: bool,
     pub(crate) dead_letter_endpoints: Vec<Endpoint>,
     pub(crate) event_sources: EventSources,
     pub(crate) cron_zone: TimeZone,
@@ -844,6 +860,7 @@ impl Told {
             install_timeout: self.seconds("install_timeout"),
             install_memory_mb: self.number("install_memory_mb", 128, 1 << 20),
             install_index: self.package_index(),
+            install_registry: self.package_registry(),
             install_directories: self.paths("install_directories"),
             install_on_host_network: self
                 .one_of("install_network", &[("functions", false), ("host", true)]),
@@ -859,6 +876,7 @@ impl Told {
             network_allow: self.list("network_allow", "blocks such as 10.1.0.0/16"),
             network_refuse: self.list("network_refuse", "blocks such as 203.0.113.0/24"),
             dns: self.list("dns", "IPv4 addresses"),
+            cloud_names: self.one_of("cloud_names", &[("on", true), ("off", false)]),
             dead_letter_endpoints: self.list(
                 "dead_letter_endpoints",
                 "endpoints such as http://host:8080, without a path",

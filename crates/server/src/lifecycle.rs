@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use catalog::{Catalog, Change, Stored};
 use model::{
-    CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime, Sha256,
-    StatusReason,
+    AccountId, CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime,
+    Sha256, StatusReason,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
-use worker::{InstallSettings, PackageError, PackageStore, Worker};
+use worker::{InstallSettings, Installed, Interpreter, PackageError, PackageStore, Worker};
 
 use crate::clock;
 use crate::driver::Driver;
@@ -266,6 +266,23 @@ impl Lifecycle {
         }
         let served = shared.worker.interpreters().serve(function.runtime);
         let served = served.map_err(|e| PackageError::Refused(e.to_string()))?;
+        let installed = self
+            .install_dependencies(function.key.account, &pending.package, &served.interpreter)
+            .await?;
+        Ok((code(installed.tree), Some(installed.log)))
+    }
+
+    /// Installs the dependencies of an unpacked package in a build of its account's. When the future is dropped, the build ends.
+    ///
+    /// # Errors
+    /// [`PackageError::Refused`] with what the package manager said.
+    pub(crate) async fn install_dependencies(
+        &self,
+        account: AccountId,
+        package: &Sha256,
+        interpreter: &Interpreter,
+    ) -> Result<Installed, PackageError> {
+        let shared = &self.shared;
         let pass = shared.index.as_ref().map(IndexProxy::pass).transpose();
         let pass = pass.map_err(|source| PackageError::Io {
             step: "let a build to the package index",
@@ -275,17 +292,10 @@ impl Lifecycle {
         if let Some(pass) = &pass {
             settings.index = Some(pass.url.clone());
         }
-        let installed = shared
+        shared
             .worker
-            .install(
-                function.key.account,
-                &shared.packages,
-                &pending.package,
-                &served.interpreter,
-                &settings,
-            )
-            .await?;
-        Ok((code(installed.tree), Some(installed.log)))
+            .install(account, &shared.packages, package, interpreter, &settings)
+            .await
     }
 
     async fn sweep_now_and_then(self) {

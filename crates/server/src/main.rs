@@ -8,6 +8,7 @@ mod buckets;
 mod claims;
 mod cli;
 mod clock;
+mod cloud;
 mod config;
 mod credentials;
 mod doctor;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sandbox::Isolation;
-use sandbox::network::{API_NAME, Network, Reach, World};
+use sandbox::network::{API_NAME, Network, Reach, Resolving, World};
 use tracing::warn;
 
 use crate::claims::Claim;
@@ -22,12 +22,25 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
         Reaches::Nothing => return Ok(None),
         Reaches::Internal => Reach::Api,
         Reaches::Outbound => Reach::World(World {
-            resolvers: resolvers(&config.dns),
+            resolvers: resolvers(&config.dns, true),
             allowed: config.network_allow.clone(),
             refused: config.network_refuse.clone(),
         }),
     };
-    Network::open(&claim.cgroup, claim.plan, &reach).map(Some)
+    let resolving = match config.cloud_names {
+        true => Resolving::Router,
+        false => Resolving::Beyond,
+    };
+    Network::open(&claim.cgroup, claim.plan, &reach, resolving).map(Some)
+}
+
+/// The resolvers that answer functions' questions for names which virga does not know itself, in the order of the name servers
+/// inside.
+pub(crate) fn upstream(config: &Config) -> Vec<Ipv4Addr> {
+    match config.network {
+        Reaches::Nothing | Reaches::Internal => Vec::new(),
+        Reaches::Outbound => resolvers(&config.dns, false),
+    }
 }
 
 /// Where functions find what virga serves at `address`, which is `port` for those in a network of their own.
@@ -38,7 +51,7 @@ pub(crate) fn endpoint(config: &Config, address: SocketAddr, port: u16) -> Optio
     (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{port}"))
 }
 
-fn resolvers(told: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+fn resolvers(told: &[Ipv4Addr], warns: bool) -> Vec<Ipv4Addr> {
     if !told.is_empty() {
         return told.to_vec();
     }
@@ -49,7 +62,7 @@ fn resolvers(told: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         .into_iter()
         .find(|list| !list.is_empty())
         .unwrap_or_default();
-    if found.is_empty() {
+    if found.is_empty() && warns {
         warn!(
             "functions cannot resolve names: this host names no resolver beyond its loopback; name one with --dns"
         );

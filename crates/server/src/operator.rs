@@ -39,6 +39,7 @@ macro_rules! actions {
 
 actions! {
     AssumeRole(AssumeRoleRequest) -> Lent,
+    BuildLayer(BuildLayerRequest) -> BuiltLayer,
     CreateAccount(CreateAccountRequest) -> CreatedAccount,
     CreateKey(CreateKeyRequest) -> NewKey,
     DeleteAccount(DeleteAccountRequest) -> Deletion,
@@ -204,6 +205,23 @@ wire! {
     struct Runtimes {
         /// As `CreateFunction` takes them, the oldest of each language first.
         runtimes: Vec<String>,
+    }
+    /// A layer of what a package's `requirements.txt` or `package.json` asks for, in the caller's own account.
+    struct BuildLayerRequest {
+        layer_name: String,
+        /// Whose package manager installs.
+        runtime: String,
+        /// The package, in base64.
+        zip_file: String,
+        description: Option<String>,
+    }
+    struct BuiltLayer {
+        layer_name: String,
+        layer_version: u64,
+        /// For which functions it is.
+        runtime: String,
+        /// The end of the package manager's output.
+        log: String,
     }
     struct AssumeRoleRequest {
         account: Option<String>,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{FunctionKind, Runtime};
+use sandbox::{AUTHORITIES, OWN_AUTHORITY};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Credentials, InstanceSpec};
+use crate::{Credentials, InstanceSpec, python};
 
 /// Where code and layers show inside.
 const CODE: &str = "/var/user";
@@ -144,6 +145,14 @@ fn environment(
 ) -> BTreeMap<String, String> {
     let function = &spec.function;
     let paths = format!("{}:{}", seen.code, seen.layers);
+    let trusts = spec.place.trusts_authority && spec.public_net;
+    // The shim does itself what the directory is for.
+    let python_paths = match entry {
+        Entry::Bootstrap | Entry::Server if trusts => {
+            format!("{paths}:{}/{}", python::RUNTIME, python::SITE_DIRECTORY)
+        }
+        _ => paths.clone(),
+    };
     let root = format!("{}/", seen.code);
     let modules = format!(
         "{code}:{code}/node_modules:{layers}:{layers}/node_modules",
@@ -160,7 +169,7 @@ fn environment(
         ("LOGNAME", "qcloud"),
         ("PWD", seen.code.as_str()),
         ("HOSTNAME", hostname),
-        ("PYTHONPATH", paths.as_str()),
+        ("PYTHONPATH", python_paths.as_str()),
         ("PYTHONDONTWRITEBYTECODE", "x"),
         ("LD_LIBRARY_PATH", paths.as_str()),
         ("USER_CODE_ROOT", root.as_str()),
@@ -186,7 +195,16 @@ fn environment(
     let places = places
         .into_iter()
         .filter_map(|(name, place)| Some((name, place.as_deref()?)));
-    let places = places.filter(|_| spec.public_net);
+    let trusted = [
+        ("SSL_CERT_FILE", AUTHORITIES),
+        ("REQUESTS_CA_BUNDLE", AUTHORITIES),
+        ("CURL_CA_BUNDLE", AUTHORITIES),
+        ("AWS_CA_BUNDLE", AUTHORITIES),
+        // Node.js adds these to its own.
+        ("NODE_EXTRA_CA_CERTS", OWN_AUTHORITY),
+    ];
+    let trusted = trusted.into_iter().filter(|_| trusts);
+    let places = places.filter(|_| spec.public_net).chain(trusted);
     let users = spec
         .environment
         .iter()

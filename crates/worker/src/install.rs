@@ -1,6 +1,6 @@
-//! Installing what a package's `requirements.txt` asks for, as its publisher wishes, in a sandbox.
+//! Installing what a package's `requirements.txt` or `package.json` asks for, as its publisher wishes, in a sandbox.
 //!
-//! Building a dependency runs code of strangers, so pip gets no more than an instance: a user, control groups and a network
+//! Building a dependency runs code of strangers, so pip and npm get no more than an instance: a user, control groups and a network
 //! namespace of its own, a read-only root, and the network that functions have, unless the operator lends it the host's.
 //! It works on a copy of the package in a file system of its own, which is taken over when nobody is left in it.
 
@@ -17,16 +17,13 @@ use sandbox::launch::Program;
 use sandbox::run::{RunNetwork, RunSpec, Verdict, View, Work};
 
 use crate::identity::Identity;
+use crate::installer::Installer;
 use crate::package::{PackageError, PackageStore};
 use crate::tool::{Ended, Lodging, Running};
 use crate::{Interpreter, Worker, python};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
-/// The authorities that the host trusts, by which an index of the operator's may be certified. pip brings its own.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Longest wait of pip's for the next bytes, seconds. The whole run is bounded besides.
-const PIP_TIMEOUT: &str = "60";
 /// How often the size of what is installed is looked at, where no file system bounds it.
 const LOOK: Duration = Duration::from_millis(500);
 /// Address space of a process where no control group bounds its memory, bytes.
@@ -37,29 +34,31 @@ const ADDRESS_SPACE: u64 = 4 << 30;
 pub struct InstallSettings {
     /// Longest run.
     pub timeout: Duration,
-    /// The index that packages come from; pip's own where there is none.
+    /// The index that Python's packages come from; pip's own where there is none.
     pub index: Option<String>,
+    /// The registry that packages of Node.js come from; npm's own where there is none.
+    pub registry: Option<String>,
     /// Directories of the host in which pip finds packages, and which it may read.
     pub directories: Vec<PathBuf>,
     /// Whether pip has the host's own network, and all that it reaches, instead of functions'.
     pub host_network: bool,
 }
 
-/// A tree with its dependencies, and what pip said.
+/// A tree with its dependencies, and what the package manager said.
 #[derive(Clone, Debug)]
 pub struct Installed {
     /// The tree.
     pub tree: Sha256,
-    /// The end of pip's output.
+    /// The end of the package manager's output.
     pub log: String,
 }
 
 impl Worker {
-    /// Installs a package's dependencies next to its code. Without a `requirements.txt` there is nothing to do, and
-    /// the tree is the package's own. When the future is dropped, everything that it has started ends.
+    /// Installs a package's dependencies next to its code. Without a list of them there is nothing to do, and the tree is the
+    /// package's own. When the future is dropped, everything that it has started ends.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] with pip's output when it fails.
+    /// [`PackageError::Refused`] with the package manager's output when it fails.
     pub async fn install(
         &self,
         account: AccountId,
@@ -69,12 +68,20 @@ impl Worker {
         settings: &InstallSettings,
     ) -> Result<Installed, PackageError> {
         let source = store.tree(package);
-        if !source.join("requirements.txt").is_file() {
-            let log = "the package has no requirements.txt; nothing was installed".to_owned();
-            return Ok(Installed {
-                tree: package.clone(),
-                log,
-            });
+        let nothing = |log: String| Installed {
+            tree: package.clone(),
+            log,
+        };
+        let Some(installer) = Installer::of(interpreter.runtime) else {
+            return Ok(nothing(
+                "a program of one's own has no dependencies that could be installed".into(),
+            ));
+        };
+        let list = installer.list();
+        if !source.join(list).is_file() {
+            return Ok(nothing(format!(
+                "the package has no {list}; nothing was installed"
+            )));
         }
         let _turn = self.turn(account).await.map_err(PackageError::worker)?;
         let result = Aside::make(store)?;
@@ -91,14 +98,14 @@ impl Worker {
             bounds: self.tree_bounds(),
         };
         let view = self.install_view(&lodging.identity, interpreter, settings);
-        let program = pip(&work.inside, self.isolated(), interpreter, settings);
+        let program = installer.program(&work.inside, self.isolated(), interpreter, settings)?;
         let spec = RunSpec {
             // The installation is put together there, and then moved.
             tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
             ..self.run_spec(view, program, work, &lodging, settings.timeout)
         };
         let ended = self.run_bounded(&spec, lodging, host.as_ref()).await?;
-        let log = self.judge("pip", &spec, ended)?;
+        let log = self.judge(installer.name(), &spec, ended)?;
         let adopting = (store.clone(), result);
         blocking(move || {
             let (store, result) = adopting;
@@ -227,77 +234,6 @@ impl Worker {
         let root = python::root(&[interpreter], directory, binds.collect(), names);
         View::Own(root, network)
     }
-}
-
-/// The command that installs, in a directory.
-fn pip(
-    code: &Path,
-    isolated: bool,
-    interpreter: &Interpreter,
-    settings: &InstallSettings,
-) -> Program {
-    let code = code.to_string_lossy();
-    let tmp = if isolated { "/tmp" } else { &*code };
-    let list = format!("{code}/requirements.txt");
-    let program = interpreter.program.to_string_lossy();
-    let mut args = vec![
-        program.as_ref(),
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--no-cache-dir",
-        // Virga compiles what is published.
-        "--no-compile",
-        "--disable-pip-version-check",
-        "--no-warn-script-location",
-        "--progress-bar",
-        "off",
-        "--timeout",
-        PIP_TIMEOUT,
-        "--target",
-        &code,
-        "--upgrade",
-        "-r",
-        &list,
-    ];
-    if Path::new(AUTHORITIES).exists() {
-        args.extend(["--cert", AUTHORITIES]);
-    }
-    if let Some(index) = &settings.index {
-        args.extend(["--index-url", index]);
-        // The operator named it so.
-        if let Some(host) = plain_host(index) {
-            args.extend(["--trusted-host", host]);
-        }
-    }
-    let directories = settings.directories.iter();
-    let directories: Vec<_> = directories.map(|path| path.to_string_lossy()).collect();
-    for directory in &directories {
-        args.extend(["--find-links", directory]);
-    }
-    // Nothing of virga's own environment: what the operator has told pip there may be a secret.
-    let env = [
-        "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
-        format!("HOME={tmp}"),
-        "LANG=C.UTF-8".to_owned(),
-        format!("TMPDIR={tmp}"),
-        // No file is read for pip's settings, either.
-        "PIP_CONFIG_FILE=/dev/null".to_owned(),
-        // A tree with some of it compiled is taken to be compiled.
-        "PYTHONDONTWRITEBYTECODE=1".to_owned(),
-    ];
-    Program {
-        args: args.into_iter().map(str::to_owned).collect(),
-        env: env.to_vec(),
-    }
-}
-
-/// The host and port of an index that is reached without TLS.
-fn plain_host(index: &str) -> Option<&str> {
-    let rest = index.strip_prefix("http://")?;
-    let authority = rest.split('/').next().unwrap_or(rest);
-    Some(authority.rsplit('@').next().unwrap_or(authority))
 }
 
 /// Returns once a directory has grown over its bounds.

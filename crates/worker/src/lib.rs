@@ -9,6 +9,7 @@ mod endings;
 mod frame;
 mod identity;
 mod install;
+mod installer;
 mod instance;
 mod interpreter;
 mod log;

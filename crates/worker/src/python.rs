@@ -14,6 +14,10 @@ use crate::assignment::PATH;
 
 /// The shim that an interpreter runs.
 pub(crate) const SHIM: &str = include_str!("../../../runtimes/python/shim.py");
+/// What makes certifi's list of authorities the sandbox's.
+pub(crate) const SITE: &str = include_str!("../../../runtimes/python/site/sitecustomize.py");
+/// Its directory, beside the shim.
+pub(crate) const SITE_DIRECTORY: &str = "site";
 /// The function that each new process loads before it waits for a real one.
 pub(crate) const REHEARSAL: &str = include_str!("../../../runtimes/python/rehearsal.py");
 /// The sandbox's library.

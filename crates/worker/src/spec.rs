@@ -19,6 +19,8 @@ pub struct Place {
     pub endpoint: Option<String>,
     /// Where they find virga's buckets, if it serves any.
     pub buckets: Option<String>,
+    /// Whether they trust virga's own certificate authority, which vouches for the cloud's names.
+    pub trusts_authority: bool,
 }
 
 /// Credentials that an instance acts with.

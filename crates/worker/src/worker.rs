@@ -10,7 +10,7 @@ use model::{AccountId, FunctionKind, Runtime};
 use sandbox::cgroup::Tree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
-use sandbox::{Isolation, Names};
+use sandbox::{Authority, Isolation, Names};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub builds: BuildSettings,
     /// What stands around every instance.
     pub isolation: Isolation,
+    /// Virga's own certificate authority, where instances trust it.
+    pub authority: Option<Authority>,
 }
 
 /// How many sandboxes that wait for others are ended for a start that finds no user, since others start, too.
@@ -278,6 +280,7 @@ impl Worker {
         let given = |network: &Network| Names::Given {
             hosts: network.hosts(),
             resolver: network.resolver(),
+            authority: self.config.authority.clone(),
         };
         self.home.network.as_ref().map_or(Names::Nowhere, given)
     }
@@ -449,6 +452,9 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory.join("root"))?;
     remove_rooms(directory)?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
+    let site = runtime.join(python::SITE_DIRECTORY);
+    std::fs::create_dir(&site)?;
+    std::fs::write(site.join("sitecustomize.py"), python::SITE)?;
     std::fs::write(runtime.join("rehearsal.py"), python::REHEARSAL)?;
     std::fs::write(runtime.join("shim.js"), runner::NODE_SHIM)?;
     std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)

@@ -10,6 +10,8 @@ use crate::{Result, Step};
 
 /// How many resolvers instances are told of, as many as C libraries ask.
 pub(super) const RESOLVERS: usize = 3;
+/// Offset of the address of the cloud's object storage, behind the gateway's and the resolvers'.
+const STORAGE: u32 = 2 + RESOLVERS as u32;
 /// Addresses at the start of the range that are virga's own.
 const RESERVED: u32 = 256;
 /// Length of the prefix of the link between router and host: four addresses, the range's last.
@@ -127,9 +129,17 @@ impl Plan {
         (2..).take(RESOLVERS).map(move |offset| plan.at(offset))
     }
 
+    /// The address at which instances find buckets under the cloud's names, on the ports of HTTP and HTTPS. The gateway has
+    /// the API there.
+    pub fn storage(&self) -> Ipv4Addr {
+        self.at(STORAGE)
+    }
+
     /// The router's own addresses.
     pub(super) fn own(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        std::iter::once(self.gateway()).chain(self.resolvers())
+        std::iter::once(self.gateway())
+            .chain(self.resolvers())
+            .chain([self.storage()])
     }
 
     /// The instance with this number.

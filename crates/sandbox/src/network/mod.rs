@@ -21,7 +21,7 @@ mod rules;
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,6 +40,10 @@ pub const BUCKET_PORT: u16 = 9401;
 pub const INDEX_PORT: u16 = 9402;
 /// The name under which instances find it.
 pub const API_NAME: &str = "virga.internal";
+/// Ports at which clients of the cloud expect its APIs and its object storage.
+pub const CLOUD_PORTS: [u16; 2] = [80, 443];
+/// The port of name servers.
+pub const NAMES_PORT: u16 = 53;
 
 /// How far an instance reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,15 @@ pub struct World {
     pub refused: Vec<Block>,
 }
 
+/// Who answers instances' questions for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolving {
+    /// The resolvers of [`World`]: packets are translated to them. Without any no name is resolved.
+    Beyond,
+    /// A name server in the router, which listens at the first of [`Network::name_servers`] and the next ones.
+    Router,
+}
+
 /// The router, and the way to it. Dropping it takes everything down.
 #[derive(Debug)]
 pub struct Network {
@@ -69,7 +82,8 @@ pub struct Network {
     control: Mutex<Netlink>,
     /// The host's end of the way out, and the name of the rules there.
     uplink: Mutex<Option<String>>,
-    resolvers: usize,
+    /// Number of name servers that instances know.
+    name_servers: usize,
     next: AtomicU32,
 }
 
@@ -79,7 +93,7 @@ impl Network {
     ///
     /// # Errors
     /// The step that failed, as when the kernel or the `nft` command lacks something.
-    pub fn open(name: &str, plan: Plan, reach: &Reach) -> Result<Self> {
+    pub fn open(name: &str, plan: Plan, reach: &Reach, resolving: Resolving) -> Result<Self> {
         let (router, mut control) = namespace::make(|| {
             for (key, value) in ROUTER {
                 set_system(key, value)?;
@@ -97,14 +111,19 @@ impl Network {
             resolvers = &world.resolvers[..world.resolvers.len().min(address::RESOLVERS)];
             uplink = Some(open_uplink(name, &plan, &router, &mut control)?);
         }
-        let text = rules::router(&plan, reach, resolvers);
+        // One answers also where there is nobody to ask.
+        let name_servers = match resolving {
+            Resolving::Beyond => resolvers.len(),
+            Resolving::Router => resolvers.len().max(1),
+        };
+        let text = rules::router(&plan, reach, resolvers, resolving);
         namespace::inside(router.as_fd(), || rules::apply(&text))?;
         Ok(Self {
             plan,
             router,
             control: Mutex::new(control),
             uplink: Mutex::new(uplink),
-            resolvers: resolvers.len(),
+            name_servers,
             next: AtomicU32::new(link::FIRST),
         })
     }
@@ -114,10 +133,39 @@ impl Network {
     /// # Errors
     /// The system's error.
     pub fn listen(&self, port: u16) -> Result<TcpListener> {
-        let address = SocketAddrV4::new(self.plan.gateway(), port);
+        self.listen_at(self.plan.gateway(), port)
+    }
+
+    /// Listens at one of the router's own addresses.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn listen_at(&self, address: Ipv4Addr, port: u16) -> Result<TcpListener> {
+        let address = SocketAddrV4::new(address, port);
         namespace::inside(self.router.as_fd(), || {
             TcpListener::bind(address).step(format!("listen on {address} for instances"))
         })
+    }
+
+    /// Receives datagrams at one of the router's own addresses.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn receive_at(&self, address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
+        let address = SocketAddrV4::new(address, port);
+        namespace::inside(self.router.as_fd(), || {
+            UdpSocket::bind(address).step(format!("receive at {address} from instances"))
+        })
+    }
+
+    /// The addresses of everything in the router.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// The addresses that instances send their questions for names to.
+    pub fn name_servers(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        self.plan.resolvers().take(self.name_servers)
     }
 
     /// A network namespace for the instance with this number. It is gone when its last process is.
@@ -186,11 +234,9 @@ impl Network {
     /// What `/etc/resolv.conf` says inside; none where no name can be resolved.
     pub fn resolver(&self) -> Option<String> {
         let lines = self
-            .plan
-            .resolvers()
-            .take(self.resolvers)
+            .name_servers()
             .map(|address| format!("nameserver {address}\n"));
-        (self.resolvers > 0).then(|| lines.collect())
+        (self.name_servers > 0).then(|| lines.collect())
     }
 }
 

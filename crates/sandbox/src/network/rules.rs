@@ -5,13 +5,17 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use super::{API_PORT, BUCKET_PORT, Block, INDEX_PORT, Plan, Reach};
+use super::{
+    API_PORT, BUCKET_PORT, Block, CLOUD_PORTS, INDEX_PORT, NAMES_PORT, Plan, Reach, Resolving,
+};
 use crate::{Result, Step};
 
 /// The router's end of the way out.
 pub(super) const UPLINK: &str = "up";
 /// How many connections one instance may have open at a time, as the router counts them.
 const CONNECTIONS: u32 = 1024;
+/// Questions for names a second, and at once, that one instance may send: all instances share the name server's socket.
+const QUESTIONS: (u32, u32) = (2000, 4000);
 
 /// Destinations that are nobody's public address, and those where clouds tell a machine its secrets.
 const PRIVATE: &[&str] = &[
@@ -33,7 +37,12 @@ const PRIVATE: &[&str] = &[
 const REFUSE: &str = "reject with icmpx admin-prohibited";
 
 /// The router's rules. Whatever they do not name is dropped.
-pub(super) fn router(plan: &Plan, reach: &Reach, resolvers: &[Ipv4Addr]) -> String {
+pub(super) fn router(
+    plan: &Plan,
+    reach: &Reach,
+    resolvers: &[Ipv4Addr],
+    resolving: Resolving,
+) -> String {
     let mut text = String::from("table inet virga {\n");
     let world = match reach {
         Reach::Api => None,
@@ -52,14 +61,19 @@ pub(super) fn router(plan: &Plan, reach: &Reach, resolvers: &[Ipv4Addr]) -> Stri
         );
     }
     let gateway = plan.gateway();
+    let own = match resolving {
+        Resolving::Beyond => String::new(),
+        Resolving::Router => cloud(plan),
+    };
     let _ = write!(
         text,
         "  set connections {{ type ipv4_addr; size 65535; flags dynamic; }}
+  set questions {{ type ipv4_addr; size 65535; flags dynamic; timeout 10s; }}
   chain input {{
     type filter hook input priority filter; policy drop;
     iifname \"lo\" accept
     ip daddr {gateway} tcp dport {{ {API_PORT}, {BUCKET_PORT}, {INDEX_PORT} }} accept
-    {REFUSE}
+{own}    {REFUSE}
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
@@ -82,20 +96,37 @@ pub(super) fn router(plan: &Plan, reach: &Reach, resolvers: &[Ipv4Addr]) -> Stri
     }
     text.push_str("  }\n");
     if world.is_some() {
-        text.push_str("  chain names {\n    type nat hook prerouting priority dstnat;\n");
-        for (inside, real) in plan.resolvers().zip(resolvers) {
-            let _ = writeln!(
-                text,
-                "    ip daddr {inside} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {real}"
-            );
+        if resolving == Resolving::Beyond {
+            text.push_str("  chain names {\n    type nat hook prerouting priority dstnat;\n");
+            for (inside, real) in plan.resolvers().zip(resolvers) {
+                let _ = writeln!(
+                    text,
+                    "    ip daddr {inside} meta l4proto {{ tcp, udp }} th dport {NAMES_PORT} dnat ip to {real}"
+                );
+            }
+            text.push_str("  }\n");
         }
         let _ = writeln!(
             text,
-            "  }}\n  chain translate {{\n    type nat hook postrouting priority srcnat;\n    oifname \"{UPLINK}\" masquerade\n  }}"
+            "  chain translate {{\n    type nat hook postrouting priority srcnat;\n    oifname \"{UPLINK}\" masquerade\n  }}"
         );
     }
     text.push_str("}\n");
     text
+}
+
+/// What lets instances to the name server, and to what its names lead to.
+fn cloud(plan: &Plan) -> String {
+    let [http, https] = CLOUD_PORTS;
+    let (gateway, storage) = (plan.gateway(), plan.storage());
+    let servers: Vec<_> = plan.resolvers().map(|one| one.to_string()).collect();
+    let (servers, (rate, burst)) = (servers.join(", "), QUESTIONS);
+    format!(
+        "    ip daddr {{ {gateway}, {storage} }} tcp dport {{ {http}, {https} }} accept
+    ip daddr {{ {servers} }} udp dport {NAMES_PORT} update @questions {{ ip saddr limit rate over {rate}/second burst {burst} packets }} drop
+    ip daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport {NAMES_PORT} accept
+"
+    )
 }
 
 /// The host's rules for its end of the way out: nothing of the host's own, and nothing that was not asked for.

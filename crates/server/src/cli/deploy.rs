@@ -10,11 +10,13 @@ use clap::Args;
 use model::FunctionName;
 use scf::action::{CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
 use scf::types as t;
+use serde_json::Value;
 
 use super::Failure;
 use super::client::Client;
 use super::deployments::Deployments;
 use super::functions::get;
+use super::layer;
 use super::output::Output;
 use super::pack::{Packed, pack, real_path};
 use crate::operator::ListRuntimes;
@@ -59,6 +61,10 @@ pub(super) struct DeployArgs {
     /// Role in whose name it acts
     #[arg(long)]
     role: Option<String>,
+    /// Layer with libraries, NAME or NAME:VERSION [default: its newest version]; several are given one by one and replace all
+    /// that there are
+    #[arg(long = "layer", value_name = "LAYER")]
+    layers: Vec<String>,
     /// What the function is for
     #[arg(long)]
     description: Option<String>,
@@ -101,6 +107,13 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     }
     let installs = installs(args, existing.as_ref());
     let packed = pack(&args.source, &args.include, installs)?;
+    let runtime = match (&existing, &args.runtime) {
+        (Some(existing), _) => existing.runtime.clone(),
+        (None, Some(runtime)) => Some(runtime.clone()),
+        (None, None) => Some(newest_runtime(client, &name)?),
+    };
+    let runtime = runtime.unwrap_or_default();
+    let layers = layer::resolve(client, &args.layers, &runtime)?;
     output.progress(&format!(
         "packed {} ({} KB)",
         args.source.display(),
@@ -116,7 +129,10 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
             &name,
             zip_file,
             install_dependency,
-            environment,
+            Settings {
+                environment,
+                layers,
+            },
             output,
         )?;
     } else {
@@ -128,10 +144,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
                 ..t::Code::default()
             },
             handler: args.handler.clone(),
-            runtime: Some(match &args.runtime {
-                Some(runtime) => runtime.clone(),
-                None => newest_runtime(client, &name)?,
-            }),
+            runtime: Some(runtime),
             r#type: args.kind.clone(),
             memory_size: args.memory,
             timeout: args.timeout,
@@ -139,6 +152,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
             role: args.role.clone(),
             description: args.description.clone(),
             environment,
+            layers,
             public_net_config: public_net(args),
             install_dependency,
             ..t::CreateFunctionRequest::default()
@@ -239,9 +253,15 @@ fn tell_left_out(packed: &Packed, output: &Output) {
     }
 }
 
-fn public_net(args: &DeployArgs) -> Option<serde_json::Value> {
+fn public_net(args: &DeployArgs) -> Option<Value> {
     let status = args.public_net.as_ref()?;
     Some(serde_json::json!({ "PublicNetStatus": status }))
+}
+
+/// What a function is given beside its code, where that is put together from several flags.
+struct Settings {
+    environment: Option<t::Environment>,
+    layers: Option<Vec<Value>>,
 }
 
 fn update(
@@ -250,9 +270,13 @@ fn update(
     name: &str,
     zip_file: Option<String>,
     install_dependency: Option<String>,
-    environment: Option<t::Environment>,
+    settings: Settings,
     output: &Output,
 ) -> Result<(), Failure> {
+    let Settings {
+        environment,
+        layers,
+    } = settings;
     client.call::<UpdateFunctionCode>(&t::UpdateFunctionCodeRequest {
         function_name: name.to_owned(),
         namespace: client.namespace(),
@@ -271,6 +295,7 @@ fn update(
         role: args.role.clone(),
         description: args.description.clone(),
         environment,
+        layers,
         public_net_config: public_net(args),
         ..t::UpdateFunctionConfigurationRequest::default()
     };

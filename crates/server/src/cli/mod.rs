@@ -13,6 +13,7 @@ mod events;
 mod functions;
 mod invoke;
 mod key;
+mod layer;
 mod logs;
 mod new;
 mod output;
@@ -113,6 +114,8 @@ enum Task {
     /// List, create, open, close and delete the triggers of a function
     #[command(subcommand)]
     Trigger(trigger::TriggerTask),
+    /// Make layers of libraries and list them
+    Layer(layer::LayerArgs),
     /// List, show, replay and purge asynchronous events
     Events(events::EventsArgs),
     /// Print what ran, and what is billed of it
@@ -243,6 +246,7 @@ fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(
         Task::Account(args) => account::run(&client, &args, output),
         Task::Key(args) => key::run(&client, &args, output),
         Task::Role(args) => role::run(&client, &args, output),
+        Task::Layer(args) => layer::run(&client, &args, output),
     }
 }
 

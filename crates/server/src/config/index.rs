@@ -46,6 +46,25 @@ impl Told {
     }
 }
 
+/// What a registry may be.
+const REGISTRY: &str = "the URL of a package registry without credentials, as https://host/npm, is";
+
+impl Told {
+    pub(super) fn package_registry(&mut self) -> Option<String> {
+        let (url, source) = self.raw("install_registry");
+        if url.is_empty() {
+            return None;
+        }
+        let registry = read(&url).filter(|registry| registry.credentials.is_none());
+        if registry.is_none() {
+            // What was given may hold a password.
+            let given = "a value that is not shown";
+            self.problem("install_registry", given, &source, REGISTRY);
+        }
+        registry.map(|registry| registry.url)
+    }
+}
+
 /// Reads a URL with or without credentials.
 fn read(url: &str) -> Option<PackageIndex> {
     let parsed: axum::http::Uri = url.parse().ok()?;

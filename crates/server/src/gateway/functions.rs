@@ -605,9 +605,9 @@ fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
 /// Whether what the package asks for is to be installed into it.
 fn install_dependency(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
     let wanted = flag("InstallDependency", given)?;
-    if wanted && !matches!(runtime, Runtime::Python { .. }) {
+    if wanted && runtime == Runtime::Custom {
         return Err(unsupported(&format!(
-            "InstallDependency: only Python's dependencies are installed; put those of {runtime} into the package"
+            "InstallDependency: only dependencies of Python and Node.js are installed; put those of {runtime} into the package"
         )));
     }
     Ok(wanted)

@@ -35,12 +35,6 @@ impl Serve for PublishLayerVersion {
         }
         check_runtimes(&request.compatible_runtimes)?;
         let taken = code::take(gateway, caller, request.content).await?;
-        compile_ahead(
-            gateway,
-            caller.account,
-            &taken.package,
-            &request.compatible_runtimes,
-        );
         let version = LayerVersion {
             runtimes: request.compatible_runtimes,
             description,
@@ -48,15 +42,25 @@ impl Serve for PublishLayerVersion {
             package: taken.package,
             added: clock::now_ms(),
         };
-        let number = gateway
-            .catalog
-            .publish_layer(caller.account, &name, version, &gateway.limits)
-            .await
-            .map_err(error::layer)?;
+        let number = publish(gateway, caller, &name, version).await?;
         Ok(t::PublishLayerVersionResponse {
             layer_version: number as i64,
         })
     }
+}
+
+/// Publishes a version of a layer, whose package is in the store. Returns its number.
+pub(super) async fn publish(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    name: &LayerName,
+    version: LayerVersion,
+) -> Result<u64, Error> {
+    compile_ahead(gateway, caller.account, &version.package, &version.runtimes);
+    let published = gateway
+        .catalog
+        .publish_layer(caller.account, name, version, &gateway.limits);
+    published.await.map_err(error::layer)
 }
 
 impl Serve for GetLayerVersion {
@@ -326,7 +330,7 @@ fn show(name: &LayerName, number: u64, version: Option<&LayerVersion>) -> t::Lay
     }
 }
 
-fn name(text: &str) -> Result<LayerName, Error> {
+pub(super) fn name(text: &str) -> Result<LayerName, Error> {
     LayerName::parse(text).map_err(error::invalid)
 }
 

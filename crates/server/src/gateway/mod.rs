@@ -137,6 +137,7 @@ use crate::clock;
 use crate::driver::Driver;
 use crate::hosts::ApiHosts;
 use crate::invoke::Ingest;
+use crate::lifecycle::Lifecycle;
 use crate::lineage::Depth;
 use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
@@ -175,6 +176,8 @@ pub(crate) struct Gateway {
     pub(crate) provisioner: Provisioner,
     pub(crate) worker: Arc<Worker>,
     pub(crate) packages: PackageStore,
+    /// Installs dependencies.
+    pub(crate) lifecycle: Lifecycle,
     /// Buckets, where packages may lie.
     pub(crate) shelf: Shelf,
     /// Deletes accounts with all that they own.
@@ -244,6 +247,11 @@ pub(crate) fn secure_router(gateway: Arc<Gateway>) -> Router {
 /// The same for functions, which have no business with the operator's faces.
 pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
     faces(Router::new(), gateway).layer(axum::Extension(Inside))
+}
+
+/// The same for functions that come over TLS.
+pub(crate) fn secure_inside_router(gateway: Arc<Gateway>) -> Router {
+    inside_router(gateway).layer(axum::Extension(Secure))
 }
 
 fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {

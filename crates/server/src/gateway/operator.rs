@@ -4,6 +4,7 @@
 mod accounts;
 mod events;
 mod keys;
+mod layers;
 pub(super) mod roles;
 
 use model::AccountId;
@@ -17,6 +18,7 @@ macro_rules! each_operation {
     ($then:ident) => {
         $then! {
             AssumeRole,
+            BuildLayer,
             CreateAccount,
             CreateKey,
             DeleteAccount,

@@ -27,13 +27,12 @@ pub(crate) const DIRECTORY: &str = "tls";
 pub(crate) const CA: &str = "ca.pem";
 const KEY: &str = "ca.key";
 
+/// The domain of the cloud's APIs.
+const OF_APIS: &str = "tencentcloudapi.com";
+/// The domain of its object storage.
+const OF_COS: &str = "myqcloud.com";
 /// What its certificates may be for.
-const DOMAINS: &[&str] = &[
-    "tencentcloudapi.com",
-    "myqcloud.com",
-    "virga.internal",
-    "localhost",
-];
+const DOMAINS: &[&str] = &[OF_APIS, OF_COS, "virga.internal", "localhost"];
 /// What the server's certificate is for.
 const NAMES: [&str; 5] = [
     "scf.tencentcloudapi.com",
@@ -42,11 +41,15 @@ const NAMES: [&str; 5] = [
     "virga.internal",
     "localhost",
 ];
-/// Where SCF is: clients put the region into the host, as `scf.ap-guangzhou.tencentcloudapi.com`, and a `*` stands for one
-/// part of a name alone.
+/// The hash of its subject, by which OpenSSL looks for it in a directory: `openssl x509 -subject_hash`.
+pub(crate) const SUBJECT_HASH: &str = "fd19983c";
+/// Regions of SCF and COS: clients put the region into the host, as `scf.ap-guangzhou.tencentcloudapi.com`, and a `*` stands
+/// for one part of a name alone.
 const REGIONS: &[&str] = &[
     "ap-bangkok",
     "ap-beijing",
+    "ap-beijing-1",
+    "ap-beijing-fsi",
     "ap-chengdu",
     "ap-chongqing",
     "ap-guangzhou",
@@ -57,30 +60,50 @@ const REGIONS: &[&str] = &[
     "ap-seoul",
     "ap-shanghai",
     "ap-shanghai-fsi",
+    "ap-shenzhen",
     "ap-shenzhen-fsi",
     "ap-singapore",
+    "ap-taipei",
     "ap-tokyo",
     "eu-frankfurt",
+    "eu-moscow",
+    "me-saudi-arabia",
     "na-ashburn",
     "na-siliconvalley",
     "na-toronto",
+    "sa-saopaulo",
 ];
 /// For how many days its own certificate is good.
 const OWN_DAYS: i32 = 3650;
 /// For how many days the server's is; a new one is made much earlier.
 const DAYS: i32 = 90;
 
+/// The cloud's regions, and the installation's own where it has another name that can be part of a host.
+fn regions(own: &str) -> impl Iterator<Item = &str> {
+    let known: &[&str] = REGIONS;
+    let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let own = Some(own).filter(|own| !known.contains(own) && own.bytes().all(is_label));
+    known.iter().copied().chain(own)
+}
+
+/// The hosts of SCF's API.
+pub(crate) fn api_names(region: &str) -> Vec<String> {
+    let everywhere = ["scf", "scf.internal"].map(|host| format!("{host}.{OF_APIS}"));
+    let regional = regions(region).map(|region| format!("scf.{region}.{OF_APIS}"));
+    everywhere.into_iter().chain(regional).collect()
+}
+
 /// The names by which clients of COS and S3 reach buckets below `domains`, as far as the authority may vouch for them: a `*`
 /// stands for the bucket, and for one part of a name alone.
-pub(super) fn bucket_names(domains: &[String]) -> Vec<String> {
-    const OF_COS: &str = "myqcloud.com";
+pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     let vouched = |domain: &str| {
         let within = |one: &&str| domain == *one || domain.ends_with(&format!(".{one}"));
         DOMAINS.iter().any(within) && domain != OF_COS
     };
     let own = domains.iter().filter(|domain| vouched(domain));
     let mut names = vec![format!("service.cos.{OF_COS}")];
-    for region in REGIONS {
+    // Buckets are also reached by way of the nearest place.
+    for region in regions(region).chain(["accelerate"]) {
         for service in ["cos", "cos-internal"] {
             names.push(format!("{service}.{region}.{OF_COS}"));
             names.push(format!("*.{service}.{region}.{OF_COS}"));
@@ -91,7 +114,7 @@ pub(super) fn bucket_names(domains: &[String]) -> Vec<String> {
         for service in ["cos", "s3"] {
             names.push(format!("{service}.{domain}"));
             names.push(format!("*.{service}.{domain}"));
-            for region in REGIONS {
+            for region in regions(region) {
                 names.push(format!("{service}.{region}.{domain}"));
                 names.push(format!("*.{service}.{region}.{domain}"));
             }
@@ -104,9 +127,10 @@ pub(super) fn bucket_names(domains: &[String]) -> Vec<String> {
 pub(super) fn certificate(
     directory: &Path,
     listen: IpAddr,
+    region: &str,
     more: &[String],
 ) -> Result<CertifiedKey, TlsError> {
-    make(directory, listen, more).map_err(|why| TlsError::Authority {
+    make(directory, listen, region, more).map_err(|why| TlsError::Authority {
         path: directory.display().to_string(),
         why: why.to_string(),
     })
@@ -114,7 +138,12 @@ pub(super) fn certificate(
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn make(directory: &Path, listen: IpAddr, more: &[String]) -> Result<CertifiedKey, Failure> {
+fn make(
+    directory: &Path,
+    listen: IpAddr,
+    region: &str,
+    more: &[String],
+) -> Result<CertifiedKey, Failure> {
     let (cert, key) = (directory.join(CA), directory.join(KEY));
     if !cert.exists() || !key.exists() {
         DirBuilder::new()
@@ -128,9 +157,7 @@ fn make(directory: &Path, listen: IpAddr, more: &[String]) -> Result<CertifiedKe
     }
     let issuer = Issuer::new(params()?, KeyPair::from_pem(&fs::read_to_string(key)?)?);
     let own = KeyPair::generate()?;
-    let regional = REGIONS
-        .iter()
-        .map(|region| format!("*.{region}.tencentcloudapi.com"));
+    let regional = regions(region).map(|region| format!("*.{region}.{OF_APIS}"));
     let names: BTreeSet<_> = NAMES
         .map(str::to_owned)
         .into_iter()
@@ -231,11 +258,14 @@ mod tests {
             "objects.example.com",
             "notlocalhost",
         ];
-        let names = bucket_names(&domains.map(str::to_owned));
+        let names = bucket_names(&domains.map(str::to_owned), "home-1");
         for name in [
             "service.cos.myqcloud.com",
             "cos.ap-guangzhou.myqcloud.com",
             "*.cos.ap-guangzhou.myqcloud.com",
+            "*.cos.ap-shenzhen.myqcloud.com",
+            "*.cos.accelerate.myqcloud.com",
+            "*.cos.home-1.myqcloud.com",
             "*.localhost",
             "s3.localhost",
             "*.s3.localhost",

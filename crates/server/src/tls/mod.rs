@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-pub(crate) use self::authority::{CA, DIRECTORY};
+pub(crate) use self::authority::{CA, DIRECTORY, SUBJECT_HASH, api_names, bucket_names};
 use crate::hosts::CertificateNames;
 
 /// How often it is looked whether files have changed.
@@ -97,8 +97,8 @@ impl Drop for Tls {
     }
 }
 
-/// Prepares TLS. The certificate's names are kept up to date. A certificate of the authority has the names of buckets' hosts
-/// below `domains`, too, if there are any.
+/// Prepares TLS. The certificate's names are kept up to date. A certificate of the authority is for the cloud's regions and
+/// `region`, and has the names of buckets' hosts below `domains`, too, if there are any.
 ///
 /// # Errors
 /// A certificate that cannot be used.
@@ -106,6 +106,7 @@ pub(crate) fn open(
     settings: &TlsSettings,
     data: &Path,
     names: CertificateNames,
+    region: &str,
     domains: &[String],
 ) -> Result<Tls, TlsError> {
     let maker = Maker {
@@ -113,10 +114,11 @@ pub(crate) fn open(
         directory: data.join(DIRECTORY),
         listen: settings.listen.ip(),
         names,
+        region: region.to_owned(),
         more: if domains.is_empty() {
             Vec::new()
         } else {
-            authority::bucket_names(domains)
+            authority::bucket_names(domains, region)
         },
     };
     let current = Arc::new(Current(RwLock::new(Arc::new(maker.make()?))));
@@ -174,6 +176,7 @@ struct Maker {
     directory: PathBuf,
     listen: IpAddr,
     names: CertificateNames,
+    region: String,
     /// Names of buckets' hosts, for a certificate of the authority.
     more: Vec<String>,
 }
@@ -198,7 +201,9 @@ impl Maker {
     fn make(&self) -> Result<CertifiedKey, TlsError> {
         let made = match &self.source {
             Source::Files { cert, key } => from_files(cert, key)?,
-            Source::Authority => authority::certificate(&self.directory, self.listen, &self.more)?,
+            Source::Authority => {
+                authority::certificate(&self.directory, self.listen, &self.region, &self.more)?
+            }
         };
         let own = made.end_entity_cert()?;
         let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use testkit::{Client, package};
 
+use crate::packages::BACKEND;
 use crate::server;
 
 const USES: &str = "import os, sys\ndef main_handler(e, c):\n    import shared\n    return [shared.WORD, sorted(os.listdir('/opt')), shared.__file__]\n";
@@ -250,4 +251,199 @@ fn what_a_layer_or_its_holder_may_not_be_is_refused() {
         &json!({"CompatibleRuntime": "Python3.6", "SearchKey": "on"}),
     );
     assert_eq!(listed["Layers"][0]["LayerVersion"], 1);
+}
+
+/// A package that asks for a library beside it, as pip reads it.
+fn asks_for_python() -> String {
+    package(&[
+        ("requirements.txt", "./source\n"),
+        (
+            "source/pyproject.toml",
+            "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        ),
+        ("source/backend.py", BACKEND),
+    ])
+}
+
+/// The same for npm. Its install script shows that it runs, and as whom.
+const ASKS_FOR_NODE: [(&str, &str); 3] = [
+    (
+        "package.json",
+        r#"{"private": true, "dependencies": {"library": "file:./library"}}"#,
+    ),
+    (
+        "library/package.json",
+        r#"{"name": "library", "version": "1.0.0", "scripts": {"install": "id -u > built-by"}}"#,
+    ),
+    ("library/index.js", "exports.value = 42;\n"),
+];
+
+fn build(client: &Client, name: &str, runtime: &str, zip_file: &str) -> Value {
+    let request = json!({"LayerName": name, "Runtime": runtime, "ZipFile": zip_file});
+    client.operate("BuildLayer", &request).expect("a layer")
+}
+
+#[test]
+fn a_layer_of_libraries_is_built_from_a_list_and_kept_like_any_other() {
+    let mut server = server();
+    let client = server.client();
+    let built = build(&client, "python", "Python3.9", &asks_for_python());
+    assert_eq!(
+        (&built["LayerVersion"], &built["Runtime"]),
+        (&json!(1), &json!("Python3.9"))
+    );
+    let log = built["Log"].as_str().expect("a log");
+    assert!(
+        log.contains("Successfully installed dependency-1.0"),
+        "{log}"
+    );
+    let uses = "import dependency\ndef main_handler(e, c):\n    return [dependency.VALUE, dependency.__file__]\n";
+    let layers = json!([{"LayerName": "python", "LayerVersion": 1}]);
+    client.create(
+        "uses",
+        uses,
+        json!({"Runtime": "Python3.9", "Layers": layers}),
+    );
+    let expected = json!([42, "/opt/dependency.py"]);
+    assert_eq!(client.answer("uses", &json!({})), expected);
+    // It is a package, too: what is unpacked can be lost.
+    let shown = client.ok(
+        "GetLayerVersion",
+        &json!({"LayerName": "python", "LayerVersion": 1}),
+    );
+    let location = shown["Location"].as_str().expect("a URL");
+    let path = &location[location.find("/packages/").expect("a path")..];
+    assert_eq!(client.get(path).status, 200);
+    assert!(server.terminate().success());
+    let trees = server.data().join("code/trees");
+    let digest = shown["CodeSha256"].as_str().expect("a digest");
+    std::fs::remove_dir_all(trees.join(digest)).expect("removed");
+    server.restart();
+    assert_eq!(server.client().answer("uses", &json!({})), expected);
+}
+
+#[test]
+fn libraries_of_node_js_are_installed_by_npm_into_layers_and_packages() {
+    let server = server();
+    let client = server.client();
+    build(&client, "node", "Nodejs18.15", &package(&ASKS_FOR_NODE));
+    let handler = "const fs = require('fs');\nexports.main_handler = async () => [require('library').value, \
+                   fs.readFileSync(require.resolve('library/built-by'), 'utf8').trim() !== '0'];\n";
+    let create = |name: &str, zip_file: &str, more: Value| {
+        let mut request =
+            json!({"FunctionName": name, "Runtime": "Nodejs18.15", "Code": {"ZipFile": zip_file}});
+        if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+            request.extend(more);
+        }
+        client.ok("CreateFunction", &request);
+        let shown = client.settled(name);
+        assert_eq!(shown["Status"], "Active", "{shown}");
+    };
+    let layers = json!({"Layers": [{"LayerName": "node", "LayerVersion": 1}]});
+    create("uses", &package(&[("index.js", handler)]), layers);
+    assert_eq!(client.answer("uses", &json!({})), json!([42, true]));
+    // A function's own package.json is installed in the same way.
+    let own = [&[("index.js", handler)][..], &ASKS_FOR_NODE].concat();
+    create("own", &package(&own), json!({"InstallDependency": "TRUE"}));
+    assert_eq!(client.answer("own", &json!({})), json!([42, true]));
+}
+
+#[test]
+fn a_layer_that_cannot_be_built_is_refused_and_says_why() {
+    let server = server();
+    let client = server.client();
+    let wrong = package(&[("requirements.txt", "./nowhere\n")]);
+    for (name, runtime, zip_file, code, why) in [
+        (
+            "a",
+            "Python3.9",
+            &wrong[..],
+            "FailedOperation",
+            "pip failed",
+        ),
+        (
+            "a",
+            "Python3.9",
+            "no package",
+            "InvalidParameterValue.ZipFile",
+            "ZipFile",
+        ),
+        (
+            "a",
+            "CustomRuntime",
+            &wrong,
+            "InvalidParameterValue.Runtime",
+            "package manager",
+        ),
+        (
+            "a",
+            "Ruby2.7",
+            &wrong,
+            "InvalidParameterValue.Runtime",
+            "Ruby2.7",
+        ),
+        (
+            "-",
+            "Python3.9",
+            &wrong,
+            "InvalidParameterValue",
+            "LayerName",
+        ),
+    ] {
+        let request = json!({"LayerName": name, "Runtime": runtime, "ZipFile": zip_file});
+        let refused = client.operate("BuildLayer", &request).expect_err("refused");
+        assert!(
+            refused.code.starts_with(code),
+            "{runtime}: {}",
+            refused.code
+        );
+        assert!(refused.message.contains(why), "{}", refused.message);
+    }
+    let listed = client.ok("ListLayers", &json!({}));
+    assert_eq!(listed["TotalCount"], 0);
+}
+
+#[test]
+fn the_command_line_attaches_layers_by_name() {
+    let server = server();
+    let client = server.client();
+    let runtimes = json!(["Python3.9"]);
+    for word in ["first", "second"] {
+        let file = format!("WORD = '{word}'\n");
+        let content = json!({"ZipFile": package(&[("shared.py", &file)])});
+        let request =
+            json!({"LayerName": "words", "CompatibleRuntimes": runtimes, "Content": content});
+        client.ok("PublishLayerVersion", &request);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = directory.path().join("holds");
+    std::fs::create_dir(&source).expect("made");
+    let code = "import shared\ndef main_handler(e, c):\n    return shared.WORD\n";
+    std::fs::write(source.join("index.py"), code).expect("written");
+    let path = source.to_str().expect("a path");
+    let deploy = |more: &[&str]| {
+        let words = [&["deploy", path, "--yes", "--runtime", "Python3.9"], more].concat();
+        let output = server.cli(&words);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    for (layer, word) in [("words", "second"), ("words:1", "first")] {
+        let (code, told) = deploy(&["--layer", layer]);
+        assert_eq!(code, Some(0), "{told}");
+        assert_eq!(client.answer("holds", &json!({})), word, "{layer}");
+    }
+    // Without the flag it keeps what it has.
+    assert_eq!(deploy(&[]).0, Some(0));
+    assert_eq!(client.answer("holds", &json!({})), "first");
+    let (code, told) = deploy(&["--layer", "words:x"]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("NAME:VERSION"), "{told}");
+    let (code, told) = deploy(&["--layer", "nowhere"]);
+    assert_eq!(code, Some(3), "{told}");
+    let listed = server.cli(&["layer", "list", "--text"]).stdout;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    assert!(
+        listed.contains("words") && listed.contains("Python3.9"),
+        "{listed}"
+    );
 }

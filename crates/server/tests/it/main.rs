@@ -8,6 +8,7 @@ mod apigw;
 mod bounds;
 mod builds;
 mod cli;
+mod cloud;
 mod concurrency;
 mod config;
 mod conflicts;

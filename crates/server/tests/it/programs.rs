@@ -435,8 +435,8 @@ fn each_failure_of_a_node_handler_has_its_code() {
     node("modules", &files, "index.main_handler");
     assert_eq!(client.answer("modules", &json!(21)), 42);
     let install = json!({
-        "FunctionName": "wants", "Runtime": "Nodejs18.15", "InstallDependency": "TRUE",
-        "Code": {"ZipFile": base64(&zip(&[("index.js", b"")]))},
+        "FunctionName": "wants", "Runtime": "CustomRuntime", "InstallDependency": "TRUE",
+        "Code": {"ZipFile": base64(&zip(&[("bootstrap", b"")]))},
     });
     assert_eq!(
         client.code("CreateFunction", &install),

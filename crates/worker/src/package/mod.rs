@@ -4,6 +4,7 @@
 //! appears under its name whole, so a name that exists is complete. A digest names one content for ever; two
 //! functions with the same package share one tree.
 
+mod pack;
 mod plan;
 mod store;
 mod tree;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use model::{Limits, Sha256};
 use sha2::Digest;
 
-use super::{PackageError, TreeSize, tree, unpack};
+use super::{PackageError, TreeSize, pack, tree, unpack};
 
 /// Packages and trees under one directory. Cheap to share. Every call may wait for the disk.
 #[derive(Clone, Debug)]
@@ -143,6 +143,29 @@ impl PackageStore {
             return Err(e);
         }
         File::open(self.path("packages"))?.sync_all()
+    }
+
+    /// Keeps a tree as a package, too; it is on stable storage when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn pack(&self, tree: &Sha256) -> Result<Sha256, PackageError> {
+        let aside = self.aside();
+        let packed = self.pack_aside(tree, &aside);
+        if packed.is_err() {
+            let _ = fs::remove_file(&aside);
+        }
+        packed.map_err(PackageError::io("pack a tree"))
+    }
+
+    fn pack_aside(&self, tree: &Sha256, aside: &Path) -> io::Result<Sha256> {
+        pack::pack(&self.tree(tree), aside)?;
+        let mut sum = sha2::Sha256::new();
+        io::copy(&mut File::open(aside)?, &mut tree::Hashing(&mut sum))?;
+        let digest = Sha256::from_digest(sum.finalize().into());
+        fs::rename(aside, self.package(&digest))?;
+        File::open(self.path("packages"))?.sync_all()?;
+        Ok(digest)
     }
 
     /// Where a package lies.

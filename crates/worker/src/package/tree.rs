@@ -120,7 +120,7 @@ pub(crate) fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-struct Hashing<'a>(&'a mut Sha256);
+pub(super) struct Hashing<'a>(pub(super) &'a mut Sha256);
 
 impl io::Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,0 +1,251 @@
+//! `virga layer`, and the layers that `virga deploy` attaches by name.
+
+use std::io::{Cursor, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use scf::action::{ListLayerVersions, ListLayers};
+use scf::types as t;
+use serde_json::{Value, json};
+use zip::ZipWriter;
+use zip::result::ZipResult;
+use zip::write::SimpleFileOptions;
+
+use super::Failure;
+use super::client::Client;
+use super::output::Output;
+use crate::clock;
+use crate::operator::{BuildLayer, BuildLayerRequest, ListRuntimes};
+
+/// Libraries that SCF's runtimes of Python contain.
+const PYTHON: &[&str] = &[
+    "cos-python-sdk-v5",
+    "PyMySQL",
+    "requests",
+    "tencentcloud-sdk-python",
+    "tencentserverless",
+];
+/// Libraries that SCF's runtimes of Node.js contain.
+const NODE: &[&str] = &[
+    "cos-nodejs-sdk-v5",
+    "jmespath",
+    "lodash",
+    "request",
+    "tencentcloud-sdk-nodejs-scf",
+    "xml2js",
+];
+const PAGE: i64 = 100;
+
+/// Flags of `virga layer`.
+#[derive(Args, Debug)]
+pub(super) struct LayerArgs {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build a layer with the libraries that SCF's runtimes contain; the server installs them from the package registries
+    Ready {
+        /// Runtime of the functions that it is for, such as Python3.11 or Nodejs20.20
+        runtime: String,
+        /// Name of the layer [default: ready- and the runtime]
+        #[arg(long)]
+        name: Option<String>,
+        /// Another library, with its version if need be, as pip or npm takes it; several are given one by one
+        #[arg(long, value_name = "LIBRARY")]
+        with: Vec<String>,
+        /// Leave out the libraries that SCF's runtimes contain: what --with names is all
+        #[arg(long, requires = "with")]
+        only: bool,
+    },
+    /// List layers with their newest versions
+    List,
+}
+
+pub(super) fn run(client: &Client, args: &LayerArgs, output: &Output) -> Result<(), Failure> {
+    match &args.task {
+        Task::Ready {
+            runtime,
+            name,
+            with,
+            only,
+        } => {
+            let runtime = served(client, runtime)?;
+            let usual = if *only { &[][..] } else { libraries(&runtime) };
+            let usual = usual.iter().copied();
+            let all: Vec<_> = usual.chain(with.iter().map(String::as_str)).collect();
+            output.progress(&format!("the server installs {} …", all.join(", ")));
+            let (file, list) = list(&runtime, &all);
+            let zip = pack(file, &list).map_err(std::io::Error::from)?;
+            let built = client.call::<BuildLayer>(&BuildLayerRequest {
+                layer_name: name.clone().unwrap_or_else(|| default_name(&runtime)),
+                runtime,
+                zip_file: STANDARD.encode(zip),
+                description: Some(described(&all)),
+            })?;
+            let name = &built.layer_name;
+            let words = format!(
+                "layer {name} version {} is there, for {}. Attach it:\n  virga deploy DIRECTORY --runtime {} --layer {name}",
+                built.layer_version, built.runtime, built.runtime
+            );
+            output.result(&words, &built);
+        }
+        Task::List => list_all(client, output)?,
+    }
+    Ok(())
+}
+
+fn list_all(client: &Client, output: &Output) -> Result<(), Failure> {
+    let mut layers: Vec<t::LayerVersionInfo> = Vec::new();
+    loop {
+        let page = client.call::<ListLayers>(&t::ListLayersRequest {
+            offset: Some(layers.len() as i64),
+            limit: Some(PAGE),
+            ..t::ListLayersRequest::default()
+        })?;
+        let got = page.layers.len();
+        layers.extend(page.layers);
+        if got == 0 || layers.len() as i64 >= page.total_count {
+            break;
+        }
+    }
+    let row = |layer: &t::LayerVersionInfo| {
+        let added = clock::local(&layer.add_time);
+        let runtimes = layer.compatible_runtimes.join(", ");
+        let version = layer.layer_version.to_string();
+        let (name, description) = (layer.layer_name.clone(), layer.description.clone());
+        vec![name, version, runtimes, added, description]
+    };
+    let headings = ["NAME", "VERSION", "RUNTIMES", "ADDED", "DESCRIPTION"];
+    output.table(&headings, layers.iter().map(row).collect(), &layers);
+    Ok(())
+}
+
+/// The layers that a function is given, each with the newest version for its runtime where none is named; `None` where no
+/// layer is given.
+pub(super) fn resolve(
+    client: &Client,
+    given: &[String],
+    runtime: &str,
+) -> Result<Option<Vec<Value>>, Failure> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let resolved = given.iter().map(|layer| {
+        let (name, version) = match layer.split_once(':') {
+            Some((name, version)) => (name, Some(version)),
+            None => (&layer[..], None),
+        };
+        let version = match version.map(str::parse::<i64>) {
+            Some(Ok(version)) => version,
+            Some(Err(_)) => {
+                let allowed = "NAME, or NAME:VERSION with a number, is";
+                return Err(Failure::Usage(format!(
+                    "--layer: {layer:?} is not allowed; {allowed}"
+                )));
+            }
+            None => newest(client, name, runtime)?,
+        };
+        Ok(json!({"LayerName": name, "LayerVersion": version}))
+    });
+    resolved.collect::<Result<_, _>>().map(Some)
+}
+
+/// The newest version of a layer that is for a runtime.
+fn newest(client: &Client, name: &str, runtime: &str) -> Result<i64, Failure> {
+    let versions = client.call::<ListLayerVersions>(&t::ListLayerVersionsRequest {
+        layer_name: name.to_owned(),
+        compatible_runtime: Some(vec![runtime.to_owned()]),
+    })?;
+    let versions = versions.layer_versions.iter();
+    let newest = versions.map(|version| version.layer_version).max();
+    newest.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--layer: {name} has no version for {runtime}; make one: virga layer ready {runtime} --name {name}"
+        ))
+    })
+}
+
+/// A runtime as the server spells it, whatever the case in which it is given. One that the server does not have itself may be
+/// served by a newer one: the server says.
+fn served(client: &Client, given: &str) -> Result<String, Failure> {
+    let runtimes = client.call::<ListRuntimes>(&t::Empty {})?.runtimes;
+    let same = |name: &&String| name.eq_ignore_ascii_case(given);
+    let found = runtimes.iter().find(same);
+    Ok(found.cloned().unwrap_or_else(|| given.to_owned()))
+}
+
+fn is_node(runtime: &str) -> bool {
+    runtime.starts_with("Nodejs")
+}
+
+fn libraries(runtime: &str) -> &'static [&'static str] {
+    if is_node(runtime) { NODE } else { PYTHON }
+}
+
+fn default_name(runtime: &str) -> String {
+    format!("ready-{}", runtime.replace('.', "-"))
+}
+
+/// What a layer is for, as long as a description may be.
+fn described(libraries: &[&str]) -> String {
+    const LONGEST: usize = 200;
+    let words = format!("Libraries: {}", libraries.join(", "));
+    words.chars().take(LONGEST).collect()
+}
+
+/// The file that says what is to be installed, and its content.
+fn list(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
+    if !is_node(runtime) {
+        return ("requirements.txt", libraries.join("\n") + "\n");
+    }
+    let dependencies: serde_json::Map<_, _> = libraries
+        .iter()
+        .map(|library| {
+            // The first character may be that of a scope.
+            let at = library.char_indices().skip(1).find(|(_, c)| *c == '@');
+            let (name, version) = match at {
+                Some((at, _)) => (&library[..at], &library[at + 1..]),
+                None => (*library, "*"),
+            };
+            (name.to_owned(), Value::from(version))
+        })
+        .collect();
+    let package = json!({"private": true, "dependencies": dependencies});
+    ("package.json", package.to_string())
+}
+
+fn pack(file: &str, content: &str) -> ZipResult<Vec<u8>> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    archive.start_file(file, SimpleFileOptions::default())?;
+    archive.write_all(content.as_bytes())?;
+    Ok(archive.finish()?.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_listed_as_each_package_manager_reads_them() {
+        assert_eq!(
+            list("Python3.11", &["requests", "six==1.17.0"]),
+            ("requirements.txt", "requests\nsix==1.17.0\n".to_owned())
+        );
+        let (file, text) = list("Nodejs20.20", &["request", "lodash@4.17.21", "@a/b@^2"]);
+        let expected = json!({"private": true, "dependencies": {"request": "*", "lodash": "4.17.21", "@a/b": "^2"}});
+        let read: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((file, read), ("package.json", expected));
+    }
+
+    #[test]
+    fn a_layer_s_usual_name_and_description_are_allowed() {
+        let runtimes = ["Python3.11", "Nodejs20.20"];
+        for name in runtimes.map(default_name) {
+            assert!(model::LayerName::parse(&name).is_ok(), "{name}");
+        }
+        assert!(described(&["a-library"; 100]).len() <= 200);
+    }
+}

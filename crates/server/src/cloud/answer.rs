@@ -1,0 +1,224 @@
+//! What becomes of a question for a name: answered here, passed on, or dropped. It decides, and does nothing.
+//!
+//! Questions are a function's bytes. They are bounded before they come here, and no more than the header and the question is
+//! read of those that are passed on.
+
+use std::net::Ipv4Addr;
+
+use hickory_resolver::proto::op::{
+    Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode,
+};
+use hickory_resolver::proto::rr::{DNSClass, RData, Record, RecordType};
+use hickory_resolver::proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use super::names::{CloudNames, Service};
+
+/// How long an answer is good, seconds. Addresses inside stay the same for as long as virga runs.
+const TTL: u32 = 60;
+/// Length of a message's header.
+pub(super) const HEADER: usize = 12;
+
+/// Where names lead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    pub(super) api: Ipv4Addr,
+    pub(super) buckets: Ipv4Addr,
+}
+
+/// What becomes of a question.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// This is the answer.
+    Answer(Vec<u8>),
+    /// A resolver of the host's is asked.
+    Ask(Query),
+    /// Nobody is told anything: it is no question.
+    Drop,
+}
+
+/// Decides about a message. `upstream` says whether there is a resolver to ask.
+pub(super) fn decide(
+    message: &[u8],
+    names: &CloudNames,
+    places: Places,
+    upstream: bool,
+) -> Verdict {
+    let Some((metadata, query)) = question(message) else {
+        return Verdict::Drop;
+    };
+    if metadata.message_type != MessageType::Query {
+        return Verdict::Drop;
+    }
+    let name = query.name().to_ascii().to_ascii_lowercase();
+    let service = names.find(name.trim_end_matches('.'));
+    let reply = match service {
+        Some(service) if metadata.op_code == OpCode::Query => {
+            answer(message, &metadata, &query, service, places)
+        }
+        _ if upstream => return Verdict::Ask(query),
+        _ => {
+            let mut reply = reply(&metadata, &query);
+            reply.metadata.response_code = ResponseCode::Refused;
+            reply
+        }
+    };
+    reply.to_vec().map_or(Verdict::Drop, Verdict::Answer)
+}
+
+/// The answer to a question that no resolver answered.
+pub(super) fn failure(message: &[u8]) -> Option<Vec<u8>> {
+    let (metadata, query) = question(message)?;
+    let mut reply = reply(&metadata, &query);
+    reply.metadata.response_code = ResponseCode::ServFail;
+    reply.to_vec().ok()
+}
+
+/// Reads a message's header and its question, of which there must be one.
+pub(super) fn question(message: &[u8]) -> Option<(Metadata, Query)> {
+    let mut decoder = BinDecoder::new(message);
+    let header = Header::read(&mut decoder).ok()?;
+    if header.counts.queries != 1 {
+        return None;
+    }
+    Some((header.metadata, Query::read(&mut decoder).ok()?))
+}
+
+fn reply(metadata: &Metadata, query: &Query) -> Message {
+    let mut reply = Message::new(metadata.id, MessageType::Response, metadata.op_code);
+    reply.metadata = Metadata::response_from_request(metadata);
+    reply.metadata.recursion_available = true;
+    reply.add_query(query.clone());
+    reply
+}
+
+/// The answer for a name of virga's. It has an address of version 4 and nothing else; a question for anything else is answered
+/// with nothing, so that no resolver beyond is asked for it.
+fn answer(
+    message: &[u8],
+    metadata: &Metadata,
+    query: &Query,
+    service: Service,
+    places: Places,
+) -> Message {
+    let mut reply = reply(metadata, query);
+    reply.metadata.authoritative = true;
+    let wanted = matches!(query.query_type(), RecordType::A | RecordType::ANY);
+    if wanted && query.query_class() == DNSClass::IN {
+        let address = match service {
+            Service::Api => places.api,
+            Service::Buckets => places.buckets,
+        };
+        let data = RData::A(address.into());
+        reply.add_answer(Record::from_rdata(query.name().clone(), TTL, data));
+    }
+    // Whoever speaks the extended form is answered in it.
+    if Message::from_vec(message).is_ok_and(|asked| asked.edns.is_some()) {
+        reply.set_edns(Edns::new());
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::rr::Name;
+
+    use super::*;
+
+    const PLACES: Places = Places {
+        api: Ipv4Addr::new(198, 18, 0, 1),
+        buckets: Ipv4Addr::new(198, 18, 0, 5),
+    };
+
+    fn asked(name: &str, kind: RecordType) -> Message {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+        message
+    }
+
+    fn decided(message: &Message, upstream: bool) -> Verdict {
+        let names = CloudNames::new("ap-guangzhou", true);
+        decide(&message.to_vec().expect("bytes"), &names, PLACES, upstream)
+    }
+
+    fn answered(verdict: Verdict) -> Message {
+        match verdict {
+            Verdict::Answer(bytes) => Message::from_vec(&bytes).expect("a message"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_of_the_cloud_are_answered_in_any_case_and_by_any_client() {
+        for (name, address) in [
+            ("scf.tencentcloudapi.com.", PLACES.api),
+            ("ScF.Internal.TencentCloudAPI.com.", PLACES.api),
+            ("p-1.cos.ap-guangzhou.myqcloud.com.", PLACES.buckets),
+        ] {
+            let mut message = asked(name, RecordType::A);
+            let plain = answered(decided(&message, true));
+            assert_eq!((plain.metadata.id, plain.answers.len()), (7, 1), "{name}");
+            assert_eq!(plain.answers[0].data, RData::A(address.into()));
+            // A client that mixes cases looks for its own spelling.
+            assert_eq!(plain.queries[0].name().to_ascii(), name);
+            assert!(plain.edns.is_none() && plain.metadata.recursion_available);
+            message.set_edns(Edns::new());
+            assert!(answered(decided(&message, true)).edns.is_some());
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_cloud_has_nothing_but_its_address_and_is_never_passed_on() {
+        for kind in [RecordType::AAAA, RecordType::HTTPS, RecordType::TXT] {
+            let reply = answered(decided(&asked("scf.tencentcloudapi.com.", kind), true));
+            assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+            assert!(reply.answers.is_empty(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_passed_on_or_refused() {
+        let message = asked("example.com.", RecordType::A);
+        assert_eq!(
+            decided(&message, true),
+            Verdict::Ask(message.queries[0].clone())
+        );
+        let refused = answered(decided(&message, false));
+        assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
+    }
+
+    #[test]
+    fn a_question_that_nobody_answers_fails_at_once() {
+        let message = asked("example.com.", RecordType::A);
+        let bytes = failure(&message.to_vec().expect("bytes")).expect("an answer");
+        let reply = Message::from_vec(&bytes).expect("a message");
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+        assert_eq!((reply.metadata.id, &reply.queries), (7, &message.queries));
+    }
+
+    #[test]
+    fn what_is_no_question_is_dropped() {
+        let names = CloudNames::new("ap-guangzhou", true);
+        let mut reply = asked("scf.tencentcloudapi.com.", RecordType::A);
+        reply.metadata.message_type = MessageType::Response;
+        let two = {
+            let mut two = asked("scf.tencentcloudapi.com.", RecordType::A);
+            two.add_query(two.queries[0].clone());
+            two
+        };
+        let rows = [
+            Vec::new(),
+            vec![0; HEADER],
+            vec![0xff; 512],
+            reply.to_vec().expect("bytes"),
+            two.to_vec().expect("bytes"),
+        ];
+        for bytes in rows {
+            assert_eq!(
+                decide(&bytes, &names, PLACES, true),
+                Verdict::Drop,
+                "{bytes:?}"
+            );
+        }
+    }
+}

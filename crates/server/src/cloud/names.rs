@@ -1,0 +1,107 @@
+//! Which names of the cloud lead to virga inside functions, and to which part of it.
+
+use std::collections::HashMap;
+
+use sandbox::network::API_NAME;
+
+use crate::tls;
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// SCF's API.
+    Api,
+    /// Buckets.
+    Buckets,
+}
+
+/// The names. Each is one that the local authority's certificate has.
+#[derive(Debug)]
+pub(crate) struct CloudNames {
+    exact: HashMap<String, Service>,
+    /// All names below these, too.
+    below: HashMap<String, Service>,
+}
+
+impl CloudNames {
+    /// The names of the cloud's regions and of the installation's own. Names of COS are left to the cloud where virga serves no
+    /// buckets.
+    pub(crate) fn new(region: &str, buckets: bool) -> Self {
+        let api = tls::api_names(region).into_iter();
+        let buckets = buckets.then(|| tls::bucket_names(&[], region));
+        let buckets = buckets.into_iter().flatten();
+        let own = [API_NAME.to_owned(), format!("*.{API_NAME}")];
+        let all = api
+            .chain(own)
+            .map(|name| (name, Service::Api))
+            .chain(buckets.map(|name| (name, Service::Buckets)));
+        let (mut exact, mut below) = (HashMap::new(), HashMap::new());
+        for (name, service) in all {
+            match name.strip_prefix("*.") {
+                Some(zone) => below.insert(zone.to_owned(), service),
+                None => exact.insert(name, service),
+            };
+        }
+        Self { exact, below }
+    }
+
+    /// Returns what a name, in lower case and without a dot at its end, leads to; `None` for a name that is not virga's.
+    pub(crate) fn find(&self, name: &str) -> Option<Service> {
+        if let Some(service) = self.exact.get(name) {
+            return Some(*service);
+        }
+        let mut rest = name;
+        while let Some((_, parent)) = rest.split_once('.') {
+            if let Some(service) = self.below.get(parent) {
+                return Some(*service);
+            }
+            rest = parent;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_scf_and_cos_lead_here_and_all_others_do_not() {
+        let names = CloudNames::new("home-1", true);
+        for (name, service) in [
+            ("scf.tencentcloudapi.com", Some(Service::Api)),
+            ("scf.internal.tencentcloudapi.com", Some(Service::Api)),
+            ("scf.ap-guangzhou.tencentcloudapi.com", Some(Service::Api)),
+            ("scf.home-1.tencentcloudapi.com", Some(Service::Api)),
+            ("virga.internal", Some(Service::Api)),
+            ("photos.virga.internal", Some(Service::Api)),
+            ("cos.ap-guangzhou.myqcloud.com", Some(Service::Buckets)),
+            ("p-1.cos.ap-guangzhou.myqcloud.com", Some(Service::Buckets)),
+            ("a.b.cos.ap-guangzhou.myqcloud.com", Some(Service::Buckets)),
+            (
+                "p-1.cos-internal.ap-beijing.myqcloud.com",
+                Some(Service::Buckets),
+            ),
+            ("p-1.cos.accelerate.myqcloud.com", Some(Service::Buckets)),
+            ("p-1.cos.home-1.myqcloud.com", Some(Service::Buckets)),
+            ("service.cos.myqcloud.com", Some(Service::Buckets)),
+            ("cvm.tencentcloudapi.com", None),
+            ("tencentcloudapi.com", None),
+            ("x.scf.tencentcloudapi.com", None),
+            ("scf.tencentcloudapi.com.example", None),
+            ("p-1.file.myqcloud.com", None),
+            ("myqcloud.com", None),
+            ("notvirga.internal", None),
+            ("", None),
+        ] {
+            assert_eq!(names.find(name), service, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_cos_are_the_cloud_s_where_there_are_no_buckets() {
+        let names = CloudNames::new("ap-guangzhou", false);
+        assert_eq!(names.find("p-1.cos.ap-guangzhou.myqcloud.com"), None);
+        assert_eq!(names.find("scf.tencentcloudapi.com"), Some(Service::Api));
+    }
+}
