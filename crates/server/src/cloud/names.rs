@@ -73,6 +73,8 @@ mod tests {
             ("scf.internal.tencentcloudapi.com", Some(Service::Api)),
             ("scf.ap-guangzhou.tencentcloudapi.com", Some(Service::Api)),
             ("scf.home-1.tencentcloudapi.com", Some(Service::Api)),
+            ("tag.tencentcloudapi.com", Some(Service::Api)),
+            ("tag.ap-guangzhou.tencentcloudapi.com", Some(Service::Api)),
             ("virga.internal", Some(Service::Api)),
             ("photos.virga.internal", Some(Service::Api)),
             ("cos.ap-guangzhou.myqcloud.com", Some(Service::Buckets)),

@@ -86,11 +86,18 @@ fn regions(own: &str) -> impl Iterator<Item = &str> {
     known.iter().copied().chain(own)
 }
 
-/// The hosts of SCF's API.
+/// The hosts of SCF's API, and of the tag service, whose actions for functions are served, too.
 pub(crate) fn api_names(region: &str) -> Vec<String> {
-    let everywhere = ["scf", "scf.internal"].map(|host| format!("{host}.{OF_APIS}"));
-    let regional = regions(region).map(|region| format!("scf.{region}.{OF_APIS}"));
-    everywhere.into_iter().chain(regional).collect()
+    let places: Vec<_> = regions(region).chain(["internal"]).collect();
+    let of = |service: &str| {
+        let elsewhere = places
+            .iter()
+            .map(|place| format!("{service}.{place}.{OF_APIS}"));
+        let mut names: Vec<_> = elsewhere.collect();
+        names.push(format!("{service}.{OF_APIS}"));
+        names
+    };
+    ["scf", "tag"].into_iter().flat_map(of).collect()
 }
 
 /// The names by which clients of COS and S3 reach buckets below `domains`, as far as the authority may vouch for them: a `*`
