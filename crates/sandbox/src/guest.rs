@@ -430,6 +430,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         length,
         pipes,
         trees,
+        tmp,
         online,
     } = receive_assignment(buffer)?;
     let walls = match becoming.walls {
@@ -447,11 +448,18 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
             return Ok(length);
         }
     };
-    // 8. The code and the layers, read-only mounts that virga made.
+    // 8. The code and the layers, read-only mounts that virga made, and a disk of its own over the /tmp of before.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
-    drop(trees);
+    let walls = match &tmp {
+        Some(tmp) => {
+            sys::attach_tree(tmp, root::TMP).step("mount /tmp")?;
+            walls.and_in(Path::new(root::TMP)).step("landlock")?
+        }
+        None => walls,
+    };
+    drop((trees, tmp));
     std::env::set_current_dir(root::CODE).step("enter the code")?;
     // 9. Without an address there is no way out; virga has closed the router's side, too.
     if !online {
@@ -476,6 +484,7 @@ struct Assignment {
     /// Of requests and of answers.
     pipes: [OwnedFd; 2],
     trees: Vec<OwnedFd>,
+    tmp: Option<OwnedFd>,
     online: bool,
 }
 
@@ -513,10 +522,14 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let (Some(requests), Some(answers)) = (fds.next(), fds.next()) else {
         return Err(refused("no pipes came with it"));
     };
+    let mut trees: Vec<_> = fds.collect();
+    let with_tmp = header[wire::WITH_TMP] == 1;
+    let tmp = with_tmp.then(|| trees.pop()).flatten();
     Ok(Assignment {
         length,
         pipes: [requests, answers],
-        trees: fds.collect(),
+        trees,
+        tmp,
         online,
     })
 }

@@ -15,6 +15,7 @@ pub mod beneath;
 mod cell;
 pub mod cgroup;
 pub mod confined;
+pub mod disk;
 pub mod guest;
 pub mod launch;
 mod netlink;

@@ -71,6 +71,9 @@ pub(crate) const CODE: &str = "/var/user";
 /// Where a function's layers show.
 pub(crate) const LAYERS: &str = "/opt";
 
+/// Where an instance writes.
+pub(crate) const TMP: &str = "/tmp";
+
 /// System directories; copied as links where the host has links.
 pub const SYSTEM: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",

@@ -223,6 +223,59 @@ pub(crate) fn unmount(path: &str) -> io::Result<()> {
     check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }).map(drop)
 }
 
+/// Gives the number of a loop device that nobody uses at the moment. `control` is `/dev/loop-control`.
+pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<c_int> {
+    /// Source: linux/loop.h.
+    const GET_FREE: libc::Ioctl = 0x4C82;
+    // SAFETY: this request takes no memory.
+    check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), GET_FREE) })
+}
+
+/// Makes a loop device a file's, for as long as anybody has it open or mounted.
+pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    // Source: linux/loop.h.
+    const CONFIGURE: libc::Ioctl = 0x4C0A;
+    const AUTOMATICALLY_CLEARED: u32 = 4;
+    /// What is written is kept in memory by the file system above it already.
+    const DIRECT: u32 = 16;
+    /// `struct loop_config`, with `struct loop_info64` in it.
+    #[repr(C)]
+    struct Configuration {
+        descriptor: u32,
+        block_size: u32,
+        numbers: [u64; 5],
+        number: u32,
+        encryption: [u32; 2],
+        flags: u32,
+        names_and_key: [u8; 160],
+        more: [u64; 2],
+        reserved: [u64; 8],
+    }
+    const {
+        assert!(mem::size_of::<Configuration>() == 304);
+    }
+    let configuration = Configuration {
+        descriptor: file.as_fd().as_raw_fd().cast_unsigned(),
+        block_size: 4096,
+        numbers: [0; 5],
+        number: 0,
+        encryption: [0; 2],
+        flags: AUTOMATICALLY_CLEARED | DIRECT,
+        names_and_key: [0; 160],
+        more: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the kernel reads the structure, which has its layout and lives through the call.
+    check(unsafe {
+        libc::ioctl(
+            device.as_fd().as_raw_fd(),
+            CONFIGURE,
+            &raw const configuration,
+        )
+    })
+    .map(drop)
+}
+
 /// Leaves the named namespaces for new ones.
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     // SAFETY: takes no memory.

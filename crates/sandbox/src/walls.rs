@@ -32,6 +32,12 @@ impl Landlock {
         rules().map_err(io::Error::other::<RulesetError>)
     }
 
+    /// Writing in what is mounted at one more place. A rule for the place holds no more when it is covered.
+    pub(crate) fn and_in(self, writable: &Path) -> io::Result<Self> {
+        let rules = allow(self.0, writable, AccessFs::from_all(VERSION));
+        rules.map(Self).map_err(io::Error::other)
+    }
+
     /// The only wall on the host itself: of its files those named are seen, and `code`, and one directory can be written.
     /// Other processes cannot be signalled, where the kernel knows how (Linux 6.12).
     pub(crate) fn around(

@@ -9,6 +9,9 @@
 /// Bytes before a frame's payload: the payload's length (u32, little-endian), the kind, three zeros.
 pub const HEADER: usize = 8;
 
+/// The byte of an assignment's header that is 1 where the last mount that comes along is its `/tmp`.
+pub const WITH_TMP: usize = 5;
+
 /// The descriptor that a guest reads from.
 pub const REQUESTS: i32 = 3;
 /// The descriptor that it writes to.

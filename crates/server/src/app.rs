@@ -739,6 +739,7 @@ fn worker_config(
         builds: builds(config),
         isolation: config.isolation,
         authority: None,
+        tmp_total_bytes: config.tmp_total_mb.map(|mb| mb << 20),
     })
 }
 
@@ -758,8 +759,8 @@ fn builds(config: &Config) -> BuildSettings {
 
 /// As many as this process can hold files for.
 fn instances_by_files() -> u32 {
-    /// Three pipes, two files of control groups and the process of one.
-    const EACH: u64 = 6;
+    /// Three pipes, two files of control groups, two of its disk, and the process of one.
+    const EACH: u64 = 8;
     /// Connections, packages, stores.
     const OTHERS: u64 = 16_384;
     let files = open_files();

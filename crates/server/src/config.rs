@@ -285,6 +285,12 @@ const OPTIONS: &[Opt] = &[
         "Name of virga's control groups, and of its interface on the host; one virga per name: where another has the default, it is virga-2, and so on",
     ),
     opt(
+        "tmp_total_mb",
+        "MB",
+        "",
+        "Disk that the files in /tmp of all instances together may take; else half of what is free at the start less 1 GB; 0 keeps them in memory, where they count as the function's",
+    ),
+    opt(
         "install_timeout",
         "SECONDS",
         "300",
@@ -577,6 +583,8 @@ pub(crate) struct Config {
     pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
     pub(crate) cgroup: Choice<String>,
+    /// Of all instances; none where it follows from what is free.
+    pub(crate) tmp_total_mb: Option<u64>,
     pub(crate) install_timeout: Duration,
     pub(crate) install_memory_mb: u64,
     pub(crate) install_index: Option<PackageIndex>,
@@ -857,6 +865,8 @@ impl Told {
             uid_base: self.uid_base(),
             uid_count,
             cgroup: self.cgroup(),
+            tmp_total_mb: (!self.raw("tmp_total_mb").0.is_empty())
+                .then(|| self.number("tmp_total_mb", 0, 1 << 30)),
             install_timeout: self.seconds("install_timeout"),
             install_memory_mb: self.number("install_memory_mb", 128, 1 << 20),
             install_index: self.package_index(),

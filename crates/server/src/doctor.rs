@@ -28,8 +28,25 @@ pub(crate) fn examine(standing: &Result<Standing, String>) -> Vec<Finding> {
             }
         })
         .collect();
+    findings.push(temporary_files());
     findings.push(interpreters());
     findings
+}
+
+/// Where functions' temporary files are; virga serves either way.
+fn temporary_files() -> Finding {
+    let found = sandbox::disk::probe(&std::env::temp_dir());
+    let detail = match found {
+        Ok(()) => "on disk".to_owned(),
+        Err(why) => format!(
+            "in memory, where they count as the function's, since there are no disks for them: {why}"
+        ),
+    };
+    Finding {
+        name: "/tmp".to_owned(),
+        ok: true,
+        detail,
+    }
 }
 
 fn interpreters() -> Finding {

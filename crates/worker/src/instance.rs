@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::assignment::{Assignment, Entry};
+use crate::disks::Lent;
 use crate::frame::{self, Frames, Incoming};
 use crate::log::Log;
 use crate::nursery::Blank;
@@ -143,9 +144,14 @@ impl Instance {
         credentials: Option<Credentials>,
         bounds: Bounds,
         private: &Arc<PrivateTrees>,
+        disk: Option<(Lent, OwnedFd)>,
         begun: Instant,
     ) -> Result<Started, StartError> {
         let sandbox = begun.elapsed();
+        let tmp = disk.map(|(lent, tmp)| {
+            blank.process.has_disk(lent);
+            tmp
+        });
         let limits = limits(&spec, &bounds);
         blank
             .process
@@ -155,7 +161,7 @@ impl Instance {
         if !spec.public_net {
             blank.process.cut_off().map_err(Error::from)?;
         }
-        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds, private)?;
+        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds, private, tmp)?;
         let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
             process: blank.process,
@@ -585,6 +591,7 @@ fn assign(
     credentials: Option<&Credentials>,
     bounds: &Bounds,
     private: &Arc<PrivateTrees>,
+    tmp: Option<OwnedFd>,
 ) -> Result<(Entry, Frames), Error> {
     let room = blank.process.room();
     let (hostname, shims) = (&blank.hostname, &blank.shims);
@@ -604,6 +611,7 @@ fn assign(
         Kind::AssignOffline
     };
     let mut frame = wire::header(kind, payload.len()).to_vec();
+    frame[wire::WITH_TMP] = u8::from(tmp.is_some());
     frame.extend_from_slice(&payload);
     let tree = |path: &Path| match room {
         None => {
@@ -620,6 +628,7 @@ fn assign(
     if let Some(layers) = &spec.layers {
         trees.push(tree(layers).map_err(Error::io("mount the layers"))?);
     }
+    trees.extend(tmp);
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     let pipe = || sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's pipes"));
     let ((requests, ours), (answers, theirs)) = (pipe()?, pipe()?);

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod assignment;
+mod disks;
 mod endings;
 mod frame;
 mod identity;

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandbox::Pidfd;
 use sandbox::cgroup::{Slot, Tree};
@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
+use crate::disks::{Disks, Lent};
 use crate::identity::Identity;
 use crate::users::Users;
 
@@ -30,6 +31,8 @@ pub(crate) struct Home {
     pub(crate) users: Users,
     /// None where functions have no network but their loopback.
     pub(crate) network: Option<Network>,
+    /// None where temporary files are in memory.
+    pub(crate) disks: Option<Disks>,
     /// Set when everything is being removed.
     pub(crate) closed: AtomicBool,
     /// The same, for those that wait for it.
@@ -63,6 +66,8 @@ pub(crate) struct Process {
     slot: Mutex<Option<Slot>>,
     /// Its directory for temporary files, where that is one of the host's.
     room: Option<Room>,
+    /// What it has of the host's disk.
+    disk: OnceLock<Lent>,
     user: u32,
     exit: watch::Receiver<Option<Exit>>,
     home: Arc<Home>,
@@ -89,6 +94,7 @@ impl Process {
             pidfd,
             slot: Mutex::new(slot),
             room,
+            disk: OnceLock::new(),
             user: identity.into_user(),
             exit,
             home,
@@ -152,6 +158,17 @@ impl Process {
             [only] => Some(only),
             _ => None,
         }
+    }
+
+    /// Its user, which no other living instance has.
+    pub(crate) fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// Keeps a disk for it until it has ended.
+    pub(crate) fn has_disk(&self, disk: Lent) {
+        // It is given one once.
+        let _ = self.disk.set(disk);
     }
 
     /// Its directory for temporary files, where that is one of the host's.

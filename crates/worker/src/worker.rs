@@ -14,6 +14,7 @@ use sandbox::{Authority, Isolation, Names};
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::disks::{Disks, Settings};
 use crate::identity::{Identities, Identity};
 use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
@@ -55,6 +56,9 @@ pub struct Config {
     pub isolation: Isolation,
     /// Virga's own certificate authority, where instances trust it.
     pub authority: Option<Authority>,
+    /// How much of the disk all instances' temporary files together may have, bytes; 0 keeps them in memory. A part of what is free
+    /// where it is not said.
+    pub tmp_total_bytes: Option<u64>,
 }
 
 /// How many sandboxes that wait for others are ended for a start that finds no user, since others start, too.
@@ -111,10 +115,24 @@ impl Worker {
         }
         let noted = config.directory.join("users");
         let users = Users::open(config.uid_base, config.uid_count, noted);
+        let disks = match (config.isolation, config.tmp_total_bytes) {
+            (Isolation::Process, _) | (_, Some(0)) => None,
+            (Isolation::Full, total) => {
+                let (bytes, inodes) = tmp_bounds(&config.limits);
+                let started = Disks::start(Settings {
+                    directory: config.directory.clone(),
+                    bytes,
+                    inodes,
+                    total,
+                });
+                Some(started.map_err(Error::io("start a thread for disks"))?)
+            }
+        };
         let home = Arc::new(Home {
             tree,
             users,
             network,
+            disks,
             closed: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
         });
@@ -202,7 +220,11 @@ impl Worker {
             log_bytes: limits.log_bytes,
             pids: limits.pids,
         };
-        Instance::start(blank, spec, credentials, bounds, &self.private, begun).await
+        let disk = match &self.home.disks {
+            Some(disks) => disks.take(blank.process.user()).await?,
+            None => None,
+        };
+        Instance::start(blank, spec, credentials, bounds, &self.private, disk, begun).await
     }
 
     /// Ends a sandbox that waits for a function of somebody's, so that its user is free. Says whether there was one.
@@ -366,6 +388,7 @@ impl Worker {
 
     fn recipe(&self, account: AccountId, kin: Kin, interpreter: &Interpreter) -> Recipe {
         let limits = &self.config.limits;
+        let (tmp_bytes, tmp_inodes) = tmp_bounds(limits);
         let directory = &self.config.directory;
         let runtime = runtime_directory(directory);
         let own = self
@@ -415,14 +438,19 @@ impl Worker {
                 },
             },
             ready: self.config.blanks,
-            tmp_bytes: u64::from(limits.tmp_mb) << 20,
-            // One file per 16 KB on average.
-            tmp_inodes: (u64::from(limits.tmp_mb) << 6).max(1024),
+            tmp_bytes,
+            tmp_inodes,
             open_files: u64::from(limits.open_files),
             processes: limits.pids,
             renewal: self.config.renewal,
         }
     }
+}
+
+/// How many bytes, and how many files, an instance may have in its `/tmp`: one per 16 KB on average.
+fn tmp_bounds(limits: &model::Limits) -> (u64, u64) {
+    let bytes = u64::from(limits.tmp_mb) << 20;
+    (bytes, (bytes >> 14).max(1024))
 }
 
 fn runtime_directory(directory: &Path) -> PathBuf {

@@ -165,6 +165,7 @@ fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
             "control groups",
             "landlock",
             "network",
+            "/tmp",
             "interpreters"
         ]
     );

@@ -40,6 +40,7 @@ mod secrets;
 mod signing;
 mod status;
 mod storage;
+mod temporary;
 mod tls;
 mod traffic;
 mod triggers;

@@ -1,0 +1,435 @@
+//! Disks for temporary files: bounded, an instance's own, and gone with it.
+//!
+//! A file system in memory counts as the function's memory, and a directory of the host's is bounded by nothing that every kernel has.
+//! So each instance gets a small file system of its own, in a file without a name on the disk of virga's data. Nothing of it is left
+//! when nobody has it any more, however that came: the mount lives in a mount namespace that is one thread's alone, the device goes
+//! with the mount, and the file with the device. The file takes as much as was written. What is written stays in memory until the kernel
+//! writes it back, as with any file: only then does it cost a disk, and never does it count against the function's memory for long.
+//!
+//! Making one takes a millisecond, so they are made ahead, and used again where nothing of theirs has reached the disk.
+
+mod empty;
+mod template;
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+pub use self::template::Template;
+use crate::{Result, Step, sys};
+
+/// Where the maker has them mounted.
+const DISKS: &str = "/disks";
+/// The part of a disk that an instance sees.
+const OWN: &str = "own";
+/// Where that goes to be emptied.
+const GONE: &str = "gone";
+/// How much of the host's disk a used one may take beyond a new one, bytes, for what the file system notes of itself.
+const NOTES: u64 = 64 << 10;
+/// How often another's device is found where a free one was.
+const TRIES: usize = 32;
+
+/// What is in it needs to outlive nothing: neither order nor the drive's own cache matter.
+const OPTIONS: &str = "nobarrier,noinit_itable,noauto_da_alloc";
+
+/// Makes disks, on a thread that does nothing else.
+#[derive(Debug)]
+pub struct Maker {
+    /// Where their files are, as the host sees it, so that it can tell whose they are.
+    directory: OwnedFd,
+    template: Template,
+    made: u64,
+}
+
+/// A disk. Only the thread of its maker, or one that this has started, may use it.
+#[derive(Debug)]
+pub struct Disk {
+    place: PathBuf,
+    image: File,
+    /// Blocks that the file system holds back are told here.
+    held: File,
+    /// What a new one takes of the host's disk.
+    fresh: u64,
+    /// What is free in a new one, bytes.
+    room: u64,
+    bound: u64,
+    block: u64,
+}
+
+/// The part of a disk that is to be an instance's.
+#[derive(Debug)]
+pub struct Part {
+    /// A mount that is nowhere yet.
+    pub tree: OwnedFd,
+    directory: File,
+}
+
+impl Part {
+    /// Gives it to a user.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn give(&self, user: u32) -> Result<()> {
+        fchown(&self.directory, Some(user), Some(user)).step("give a disk away")
+    }
+}
+
+impl Maker {
+    /// Prepares this thread, which from now on sees nothing but what disks need. `directory` is where their files lie, on a
+    /// file system of the host; `staging` is an empty directory.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn begin(directory: &Path, staging: &Path, template: Template) -> Result<Self> {
+        let opened = open(directory).step("open the directory of disks")?;
+        sys::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).step("new mount namespace")?;
+        sys::make_mounts_private().step("make mounts private")?;
+        let text = |path: &Path| {
+            let not = || io::Error::other(format!("{} is not UTF-8", path.display()));
+            path.to_str().map(str::to_owned).ok_or_else(not)
+        };
+        let at = text(staging).step("staging directory")?;
+        let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        sys::mount("disks", &at, "tmpfs", closed, "mode=0700,size=16m").step("mount a root")?;
+        for shown in ["/dev", "/sys"] {
+            let place = staging.join(shown.trim_start_matches('/'));
+            let what = || format!("show {shown}");
+            fs::create_dir(&place).step(what())?;
+            let place = text(&place).step(what())?;
+            sys::mount(shown, &place, "", libc::MS_BIND, "").step(what())?;
+        }
+        fs::create_dir(staging.join(DISKS.trim_start_matches('/'))).step("make a directory")?;
+        sys::pivot_into(&at).step("pivot into the root")?;
+        Ok(Self {
+            directory: opened,
+            template,
+            made: 0,
+        })
+    }
+
+    /// Makes a disk.
+    ///
+    /// # Errors
+    /// The step that failed, as when the host's disk is full.
+    pub fn make(&mut self) -> Result<Disk> {
+        let image = nameless(&self.directory).step("make a disk's file")?;
+        self.template.write(&image).step("write a disk's file")?;
+        let device = attach(&image)?;
+        self.made += 1;
+        let place = Path::new(DISKS).join(self.made.to_string());
+        fs::create_dir(&place).step("make a disk's place")?;
+        let mounted = sys::mount(
+            &format!("/dev/{}", device.name),
+            &place.to_string_lossy(),
+            "ext4",
+            libc::MS_NOSUID | libc::MS_NODEV,
+            OPTIONS,
+        );
+        if mounted.is_err() {
+            let _ = fs::remove_dir(&place);
+        }
+        mounted.step("mount a disk")?;
+        let disk = self.describe(image, &device, place.clone());
+        if disk.is_err() {
+            unmount(&place);
+        }
+        disk
+    }
+
+    fn describe(&self, image: File, device: &Device, place: PathBuf) -> Result<Disk> {
+        let what = "prepare a disk";
+        fs::create_dir(place.join(GONE)).step(what)?;
+        begin(&place)?;
+        let held = format!("/sys/fs/ext4/{}/reserved_clusters", device.name);
+        let held = File::options().write(true).open(&held);
+        let free = rustix::fs::statvfs(&place).map_err(io::Error::from);
+        let free = free.step(what)?;
+        let mut disk = Disk {
+            held: held.step(what)?,
+            fresh: image.metadata().step(what)?.blocks() * 512,
+            room: free.f_bfree * free.f_frsize,
+            bound: self.template.bytes,
+            block: free.f_frsize,
+            place,
+            image,
+        };
+        disk.hold(self.template.bytes)?;
+        Ok(disk)
+    }
+
+    /// What may be put in a disk, with what it notes of that, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.template.bytes
+    }
+
+    /// What is free on the host's disk for anybody, bytes, and how large that is.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn host(&self) -> Result<(u64, u64)> {
+        let found = rustix::fs::fstatvfs(&self.directory).map_err(io::Error::from);
+        let found = found.step("look at the host's disk")?;
+        Ok((
+            found.f_bavail * found.f_frsize,
+            found.f_blocks * found.f_frsize,
+        ))
+    }
+}
+
+impl Disk {
+    /// The part of it that is an instance's.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn part(&self) -> Result<Part> {
+        let own = self.place.join(OWN);
+        let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        Ok(Part {
+            tree: sys::clone_tree_with(&own, attributes).step("copy a disk's mount")?,
+            directory: File::open(&own).step("open a disk")?,
+        })
+    }
+
+    /// What is in it, bytes, whether or not it has reached the host's disk.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn used(&self) -> Result<u64> {
+        let found = rustix::fs::statvfs(&self.place).map_err(io::Error::from);
+        let found = found.step("look at a disk")?;
+        Ok(self.room.saturating_sub(found.f_bfree * found.f_frsize))
+    }
+
+    /// What it takes of the host's disk, bytes.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn on_host(&self) -> Result<u64> {
+        let found = self.image.metadata().step("look at a disk's file")?;
+        Ok(found.blocks() * 512)
+    }
+
+    /// Bounds what may be in it, bytes. What is in it already stays.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn hold(&mut self, bytes: u64) -> Result<()> {
+        self.bound = bytes;
+        let held = self.room.saturating_sub(bytes) / self.block;
+        let written = self.held.write_at(held.to_string().as_bytes(), 0);
+        written.step("bound a disk").map(drop)
+    }
+
+    /// What may be in it now, bytes.
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// Whether nothing was ever put in it, as far as a short look tells.
+    pub fn is_untouched(&self) -> bool {
+        let listed = fs::read_dir(self.place.join(OWN));
+        listed.is_ok_and(|mut entries| entries.next().is_none()) && self.is_as_new()
+    }
+
+    fn is_as_new(&self) -> bool {
+        let used = self.used().unwrap_or(u64::MAX);
+        let on_host = self.on_host().unwrap_or(u64::MAX);
+        // A directory is a block.
+        used <= self.block && on_host <= self.fresh + NOTES
+    }
+
+    /// Takes out what is in it, when no process is left that has it. Gives it back where it is as good as new, with a directory
+    /// that nobody had before.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn clean(self) -> Result<Option<Self>> {
+        let cleaned = self.empty().and_then(|()| begin(&self.place));
+        if cleaned.is_ok() && self.is_as_new() {
+            return Ok(Some(self));
+        }
+        self.remove();
+        cleaned.map(|()| None)
+    }
+
+    fn empty(&self) -> Result<()> {
+        let gone = self.place.join(GONE);
+        fs::rename(self.place.join(OWN), gone.join("0")).step("take a directory away")?;
+        empty::all(&gone).step("empty a disk")
+    }
+
+    /// Takes it away, and all that is in it.
+    pub fn remove(self) {
+        unmount(&self.place);
+    }
+}
+
+/// Makes the directory that an instance is to have.
+fn begin(place: &Path) -> Result<()> {
+    let own = place.join(OWN);
+    fs::create_dir(&own).step("make a directory on a disk")?;
+    fs::set_permissions(&own, Permissions::from_mode(0o700)).step("close a directory")
+}
+
+fn unmount(place: &Path) {
+    // Its device, and its file, go with the last mount.
+    let _ = sys::unmount(&place.to_string_lossy());
+    let _ = fs::remove_dir(place);
+}
+
+fn open(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
+}
+
+/// A file that no directory names.
+fn nameless(directory: &OwnedFd) -> io::Result<File> {
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
+    match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
+        Ok(file) => return Ok(file.into()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let name = "new";
+    let fresh = flags | OFlags::CREATE | OFlags::EXCL;
+    let file = rustix::fs::openat(directory, name, fresh, mode)?;
+    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    Ok(file.into())
+}
+
+/// A block device that reads and writes a file.
+struct Device {
+    name: String,
+    /// It is free again when nobody has it open, or mounted.
+    _open: File,
+}
+
+fn attach(image: &File) -> Result<Device> {
+    let control = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control");
+    let control = control.step("open /dev/loop-control")?;
+    let mut failure = io::Error::from(io::ErrorKind::ResourceBusy);
+    for _ in 0..TRIES {
+        let number = sys::free_loop_device(&control).step("find a loop device")?;
+        let name = format!("loop{number}");
+        let path = format!("/dev/{name}");
+        let open = File::options().read(true).write(true).open(&path);
+        let open = open.step(format!("open {path}"))?;
+        match sys::configure_loop_device(&open, image) {
+            Ok(()) => return Ok(Device { name, _open: open }),
+            // Somebody else was faster.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => failure = e,
+            Err(e) => return Err(e).step(format!("set up {path}")),
+        }
+    }
+    Err(failure).step("set up a loop device")
+}
+
+/// Whether this host has such disks: what is said of them. Makes nothing that stays.
+///
+/// # Errors
+/// What is missing, and how to mend it.
+pub fn probe(directory: &Path) -> std::result::Result<(), String> {
+    let made = std::thread::scope(|scope| {
+        let probed = scope.spawn(|| {
+            let staging = directory.join(format!("virga-probe-{}", std::process::id()));
+            let template = Template::make(directory, 16 << 20, 1024)?;
+            fs::create_dir(&staging).step("make a directory")?;
+            // Nothing of the host can be removed from inside.
+            let parent = File::open(directory).step("open a directory");
+            let made = Maker::begin(directory, &staging, template).and_then(|mut maker| {
+                let disk = maker.make()?;
+                disk.remove();
+                Ok(())
+            });
+            let name = staging.file_name().unwrap_or_default();
+            let _ = rustix::fs::unlinkat(&parent?, name, AtFlags::REMOVEDIR);
+            made
+        });
+        let lost = |_| Err(io::Error::other("its thread ended")).step("make a disk");
+        probed.join().unwrap_or_else(lost)
+    });
+    made.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Runs something on a thread that makes disks.
+    fn with_maker(run: impl FnOnce(&mut Maker) + Send + 'static) {
+        let place = tempfile::tempdir().expect("a directory");
+        let staging = place.path().join("staging");
+        fs::create_dir(&staging).expect("a directory");
+        let template = Template::make(place.path(), 16 << 20, 1024).expect("a template");
+        let directory = place.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            let mut maker = Maker::begin(&directory, &staging, template).expect("a maker");
+            run(&mut maker);
+        });
+        thread.join().expect("no panic");
+    }
+
+    /// Writes until there is no more room; how much there was.
+    fn fill(path: &Path) -> u64 {
+        let mut file = File::create(path).expect("a file");
+        let block = vec![7; 1 << 20];
+        let mut total = 0;
+        loop {
+            match file.write(&block) {
+                Ok(length) => total += length as u64,
+                Err(e) => {
+                    assert_eq!(e.kind(), io::ErrorKind::StorageFull, "{e}");
+                    return total;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_disk_holds_what_it_should_and_comes_back_empty() {
+        with_maker(|maker| {
+            let disk = maker.make().expect("a disk");
+            assert!(disk.is_untouched());
+            let own = disk.place.join(OWN);
+            fs::write(own.join("small"), "x").expect("written");
+            assert!(!disk.is_untouched());
+            let disk = disk.clean().expect("cleaned").expect("as good as new");
+            assert!(disk.is_untouched());
+            // Deep trees, too.
+            let mut deep = own.clone();
+            for _ in 0..300 {
+                deep.push("d");
+                fs::create_dir(&deep).expect("made");
+            }
+            assert!(disk.clean().is_ok());
+        });
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_there() {
+        with_maker(|maker| {
+            let mut disk = maker.make().expect("a disk");
+            disk.hold(4 << 20).expect("bounded");
+            // The administrator may use what is held back, and so tells nothing; the numbers do.
+            let found = rustix::fs::statvfs(&disk.place).expect("numbers");
+            let free = found.f_bavail * found.f_frsize;
+            assert!(free <= 4 << 20 && free > 3 << 20, "{free}");
+            disk.hold(16 << 20).expect("freed");
+            let found = rustix::fs::statvfs(&disk.place).expect("numbers");
+            assert!(found.f_bavail * found.f_frsize >= 16 << 20);
+            let written = fill(&disk.place.join(OWN).join("full"));
+            assert!(written >= 16 << 20, "{written}");
+            assert!(disk.used().expect("a number") >= 16 << 20);
+            assert!(disk.clean().is_ok());
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! A new disk's file: made once by the command `mke2fs`, and then copied, since next to all of it is empty.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{Result, Step, user};
+
+/// A page of memory, and a block.
+const BLOCK: usize = 4096;
+/// Beside what an instance may put in a disk: what the file system notes of files and directories, and of itself.
+const BESIDE: u64 = 1 << 20;
+
+/// What every new disk's file holds.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// How much can be put in it.
+    pub(super) bytes: u64,
+    length: u64,
+    blocks: Vec<(u64, Vec<u8>)>,
+}
+
+impl Template {
+    /// Makes one for so many bytes and files. `directory` has room for it, for a moment.
+    ///
+    /// # Errors
+    /// The step that failed, as when the command is missing.
+    pub fn make(directory: &Path, bytes: u64, inodes: u64) -> Result<Self> {
+        if user::in_namespace() {
+            let why = "a file system on a disk is root's alone to mount";
+            return Err(io::Error::other(why)).step("make a disk");
+        }
+        let image = super::open(directory)
+            .and_then(|directory| super::nameless(&directory))
+            .step("make a disk's file")?;
+        // Inodes are of 256 bytes, and a bitmap of a block tells of 32,768 others.
+        let length = bytes + bytes / 256 + inodes * 256 + 4 * BESIDE;
+        let length = length.next_multiple_of(BESIDE);
+        image.set_len(length).step("make a disk's file")?;
+        format(&image, inodes)?;
+        let blocks = read(&image, length).step("read a disk's file")?;
+        Ok(Self {
+            // Blocks in which a large file's own blocks are listed count as used.
+            bytes: bytes + BESIDE / 4,
+            length,
+            blocks,
+        })
+    }
+
+    /// Makes an empty file a disk's.
+    pub(super) fn write(&self, image: &File) -> io::Result<()> {
+        image.set_len(self.length)?;
+        let mut blocks = self.blocks.iter();
+        blocks.try_for_each(|(offset, block)| image.write_all_at(block, *offset))
+    }
+}
+
+fn format(image: &File, inodes: u64) -> Result<()> {
+    let input = image.try_clone().step("make a disk's file")?;
+    let made = Command::new("mke2fs")
+        .args([
+            "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256",
+        ])
+        .args(["-N", &inodes.to_string()])
+        // Nothing of it outlives a crash, so it keeps no journal.
+        .args(["-O", "^has_journal,^resize_inode"])
+        .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
+        .arg("/proc/self/fd/0")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+        )
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    let made = match made {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let why = "the command mke2fs is missing; install it (apt install e2fsprogs)";
+            Err(io::Error::other(why))
+        }
+        made => made,
+    };
+    let made = made.step("format a disk")?;
+    if made.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&made.stderr);
+    let why = format!("mke2fs said {:?}", text.trim());
+    Err(io::Error::other(why)).step("format a disk")
+}
+
+/// The blocks of a file that are not empty.
+fn read(image: &File, length: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+    let mut blocks = Vec::new();
+    let mut offset = 0;
+    while let Ok(data) = rustix::fs::seek(image, rustix::fs::SeekFrom::Data(offset)) {
+        let end = rustix::fs::seek(image, rustix::fs::SeekFrom::Hole(data))?;
+        offset = data - data % BLOCK as u64;
+        while offset < end.min(length) {
+            let mut block = vec![0; BLOCK];
+            image.read_exact_at(&mut block, offset)?;
+            if block.iter().any(|byte| *byte != 0) {
+                blocks.push((offset, block));
+            }
+            offset += BLOCK as u64;
+        }
+    }
+    Ok(blocks)
+}
