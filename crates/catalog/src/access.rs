@@ -1,4 +1,4 @@
-//! The tables of accounts, keys and roles.
+//! The tables of accounts, API keys and roles.
 //!
 //! Keys: `tenant/<account>`, `key/<account>/<secret id>` and `role/<account>/<name>`.
 
@@ -8,35 +8,35 @@ use std::sync::Arc;
 use model::{Account, AccountId, Key, Role, RoleName, SecretId, Timestamp};
 
 use crate::format::decode;
-use crate::ids::WantedAccount;
+use crate::ids::NewAccount;
 use crate::kv::{Precondition, Revision};
 use crate::table::{Catalog, Error, Stored};
 
-/// Bounds of what is kept in memory.
+/// Limits that bound memory use.
 const ACCOUNTS_MAX: u32 = 10_000;
 const KEYS_MAX: u32 = 100;
 const ROLES_MAX: u32 = 1000;
 
-/// All of it, in memory.
+/// The in-memory tables of accounts, keys and roles.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     accounts: BTreeMap<AccountId, Arc<Stored<Account>>>,
-    /// Accounts that serve nobody any more: those being deleted, and those that were, whose ids are never given again.
+    /// Accounts that are being deleted or were deleted. Their ids are never reused.
     closed: HashSet<AccountId>,
     keys: BTreeMap<(AccountId, SecretId), Arc<Stored<Key>>>,
     roles: BTreeMap<(AccountId, RoleName), Arc<Stored<Role>>>,
-    /// The last change of any of it.
+    /// Revision of the last change of an account, key or role.
     pub(crate) revision: Revision,
 }
 
 impl Access {
-    /// Whether an account serves anybody.
+    /// Returns whether an account is neither closed nor deleted.
     pub(crate) fn is_open(&self, account: AccountId) -> bool {
         self.closed.is_empty() || !self.closed.contains(&account)
     }
 
-    /// Notes that an account is gone for good.
-    pub(crate) fn is_gone(&mut self, account: AccountId) {
+    /// Records that an account was deleted.
+    pub(crate) fn mark_deleted(&mut self, account: AccountId) {
         self.closed.insert(account);
     }
 
@@ -46,7 +46,7 @@ impl Access {
         self.accounts.keys().copied().chain(keys).chain(roles)
     }
 
-    /// Brings one entry into it. `None` when the table is none of these.
+    /// Applies a change of one entry. Returns `None` if it belongs to another table.
     pub(crate) fn apply(
         &mut self,
         table: &str,
@@ -107,47 +107,47 @@ fn put<K: Ord, T: serde::de::DeserializeOwned>(
 }
 
 impl Catalog {
-    /// Counts changes of accounts, keys and roles. Costs next to nothing.
+    /// Returns the revision of the last change of an account, key or role: one atomic load.
     pub fn access_revision(&self) -> Revision {
         self.access_counter()
     }
 
-    /// An account, if there is one of this id.
+    /// Finds an account by id.
     pub fn account(&self, id: AccountId) -> Option<Arc<Stored<Account>>> {
         self.read(|view| view.access.accounts.get(&id).cloned())
     }
 
-    /// All accounts, by id.
+    /// Returns all accounts, ordered by id.
     pub fn accounts(&self) -> Vec<Arc<Stored<Account>>> {
         self.read(|view| view.access.accounts.values().cloned().collect())
     }
 
-    /// Adds an account, with a name of its own and ids that no account ever had.
+    /// Creates an account with a unique name and ids that no account ever had.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::IdUsed`], [`Error::NoId`], [`Error::Quota`], or the store's.
-    pub async fn create_account(&self, wanted: WantedAccount) -> Result<Account, Error> {
-        let _counting = self.counting().await;
+    /// [`Error::Exists`], [`Error::IdUsed`], [`Error::InvalidId`], [`Error::Quota`], or an error of the store.
+    pub async fn create_account(&self, new: NewAccount) -> Result<Account, Error> {
+        let _admission = self.admission().await;
         let all = self.accounts();
-        if all.iter().any(|other| other.value.name == wanted.name) {
+        if all.iter().any(|other| other.value.name == new.name) {
             return Err(Error::Exists);
         }
         if all.len() >= ACCOUNTS_MAX as usize {
             return Err(Error::Quota(ACCOUNTS_MAX));
         }
-        let account = self.give_ids(wanted).await?;
+        let account = self.allocate_ids(new).await?;
         self.put(&tenant_key(account.id), &account, Precondition::Absent)
             .await?;
         Ok(account)
     }
 
-    /// Closes an account for good: from now on it serves nobody, and nothing can be added to it. What it owns stays until it is
-    /// deleted.
+    /// Closes an account permanently: it serves no requests, and nothing can be added to it. Its resources remain until they are
+    /// deleted. Idempotent; an unknown account is not an error.
     ///
     /// # Errors
-    /// The store's. An account that is not there is none.
+    /// An error of the store.
     pub async fn close_account(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
-        let _counting = self.counting().await;
+        let _admission = self.admission().await;
         let Some(stored) = self.account(id) else {
             return Ok(());
         };
@@ -161,22 +161,22 @@ impl Catalog {
         self.put(&tenant_key(id), &account, Precondition::Any).await
     }
 
-    /// Whether an account serves anybody. One that was deleted does not, and none has its id again.
+    /// Returns whether an account is neither closed nor deleted.
     pub fn is_open(&self, account: AccountId) -> bool {
         self.read(|view| view.access.is_open(account))
     }
 
-    /// Removes an account that is closed and owns nothing, with its keys and roles. Its ids stay given.
+    /// Deletes a closed account that owns no resources, with its keys and roles. Its ids stay reserved.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it has functions, namespaces, layers or custom domains, or is not closed; or the store's.
+    /// [`Error::InUse`] while it is open or has functions, namespaces, layers or custom domains; or an error of the store.
     pub async fn delete_account(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
-        let _counting = self.counting().await;
+        let _admission = self.admission().await;
         let owned = self.owned(id);
-        if owned.is_something() || self.is_open(id) {
+        if owned.has_resources() || self.is_open(id) {
             return Err(Error::InUse);
         }
-        // Keys first: when this stops half way, nobody acts in the name of what is left.
+        // Keys first: if this is interrupted, no credentials remain for a half-deleted account.
         for key in &owned.keys {
             self.delete_key(id, &key.value.id).await?;
         }
@@ -193,11 +193,11 @@ impl Catalog {
         }
         self.delete(&format!("account/{id}"), Precondition::Any)
             .await?;
-        self.note_deleted(id, at).await?;
+        self.record_deletion(id, at).await?;
         self.delete(&tenant_key(id), Precondition::Any).await
     }
 
-    /// An account's keys, by id.
+    /// Returns the keys of an account, ordered by id.
     pub fn keys(&self, account: AccountId) -> Vec<Arc<Stored<Key>>> {
         self.read(|view| {
             let all = view.access.keys.iter();
@@ -206,17 +206,17 @@ impl Catalog {
         })
     }
 
-    /// All keys of all accounts.
+    /// Returns the keys of all accounts.
     pub fn all_keys(&self) -> Vec<Arc<Stored<Key>>> {
         self.read(|view| view.access.keys.values().cloned().collect())
     }
 
-    /// Adds a key.
+    /// Creates a key.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    /// [`Error::Exists`], [`Error::Quota`], or an error of the store.
     pub async fn create_key(&self, key: &Key) -> Result<(), Error> {
-        let _counting = self.counting_for(key.account).await?;
+        let _admission = self.admission_for(key.account).await?;
         if self.keys(key.account).len() >= KEYS_MAX as usize {
             return Err(Error::Quota(KEYS_MAX));
         }
@@ -224,29 +224,29 @@ impl Catalog {
             .await
     }
 
-    /// Replaces a key that is still as it was read.
+    /// Replaces a key (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn update_key(&self, old: &Stored<Key>, new: &Key) -> Result<(), Error> {
         let on = Precondition::Revision(old.revision);
         self.put(&key_key(new.account, &new.id), new, on).await
     }
 
-    /// Removes a key; one that is not there is no error.
+    /// Deletes a key. Idempotent.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn delete_key(&self, account: AccountId, id: &SecretId) -> Result<(), Error> {
         self.delete(&key_key(account, id), Precondition::Any).await
     }
 
-    /// A role, if there is one of this name.
+    /// Finds a role by name.
     pub fn role(&self, account: AccountId, name: &RoleName) -> Option<Arc<Stored<Role>>> {
         self.read(|view| view.access.roles.get(&(account, name.clone())).cloned())
     }
 
-    /// An account's roles, by name.
+    /// Returns the roles of an account, ordered by name.
     pub fn roles(&self, account: AccountId) -> Vec<Arc<Stored<Role>>> {
         self.read(|view| {
             let all = view.access.roles.iter();
@@ -255,12 +255,12 @@ impl Catalog {
         })
     }
 
-    /// Adds a role.
+    /// Creates a role.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    /// [`Error::Exists`], [`Error::Quota`], or an error of the store.
     pub async fn create_role(&self, role: &Role) -> Result<(), Error> {
-        let _counting = self.counting_for(role.account).await?;
+        let _admission = self.admission_for(role.account).await?;
         if self.role(role.account, &role.name).is_some() {
             return Err(Error::Exists);
         }
@@ -275,19 +275,19 @@ impl Catalog {
         .await
     }
 
-    /// Replaces a role that is still as it was read.
+    /// Replaces a role (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn update_role(&self, old: &Stored<Role>, new: &Role) -> Result<(), Error> {
         let on = Precondition::Revision(old.revision);
         self.put(&role_key(new.account, &new.name), new, on).await
     }
 
-    /// Removes a role; one that is not there is no error.
+    /// Deletes a role. Idempotent.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn delete_role(&self, account: AccountId, name: &RoleName) -> Result<(), Error> {
         self.delete(&role_key(account, name), Precondition::Any)
             .await

@@ -1,10 +1,10 @@
-//! Stored bytes: a version and a record, so that an upgrade can read what its predecessor wrote.
+//! The stored record format: a version and a record, so that a new release reads the records of an older one.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The version that is written.
+/// Format version of new records.
 const VERSION: u32 = 1;
 
 #[derive(Serialize)]
@@ -20,12 +20,12 @@ struct Read<'a> {
     record: &'a RawValue,
 }
 
-/// A record's bytes.
+/// Encodes a record.
 pub(crate) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Written { v: VERSION, record })
 }
 
-/// Reads a record of this or an earlier version.
+/// Decodes a record of this or an earlier format version.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let read: Read<'_> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if read.v > VERSION {
@@ -42,11 +42,11 @@ mod tests {
     use super::*;
     use model::Function;
 
-    /// As version 1 wrote it. Never edit: it stands for what is on users' disks.
+    /// A record written in format 1. Never edit it: it represents data on users' disks.
     const V1: &str = include_str!("../tests/function-v1.json");
 
     #[test]
-    fn version_1_is_read_and_written_back_the_same() {
+    fn format_1_record_round_trips() {
         let function: Function = decode(V1.trim().as_bytes()).expect("a function");
         assert_eq!(function.key.name.as_str(), "hello");
         assert_eq!(
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_with_a_way_out() {
+    fn newer_format_is_rejected_with_advice() {
         let refused = decode::<Function>(br#"{"v":2,"record":{}}"#).expect_err("a newer version");
         assert!(refused.starts_with("written by a newer virga"), "{refused}");
     }

@@ -1,10 +1,10 @@
-//! The ids of accounts. None is ever given twice.
+//! Allocation of account ids. No id is ever issued twice.
 //!
-//! Data of an account outlives its entry in many places: in backups, logs and other people's policies. So an id that was given
-//! once stays taken.
+//! References to an account outlive it: in backups, in logs and in policies of other accounts. An issued id is therefore
+//! never reused.
 //!
-//! Keys: `issued/<account>`, one for each id that was ever given, and `ids/0`, the counters. Both are on stable storage before
-//! the account that they are of exists: a crash in between wastes an id and never repeats one.
+//! Keys: `issued/<account>`, one tombstone per issued id, and `ids/0`, the counters. Both are durable before the account is
+//! created: a crash in between wastes an id but never reuses one.
 
 use model::{Account, AccountId, AccountName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,73 +12,75 @@ use serde::{Deserialize, Serialize};
 use crate::kv::Precondition;
 use crate::table::{Catalog, Error};
 
-/// Largest AppId and Uin: 15 digits, which every JSON reader keeps.
+/// Maximum AppId and Uin: 15 digits, which every JSON parser represents exactly.
 pub const ID_MAX: u64 = 999_999_999_999_999;
-/// How many ids at most are skipped in a catalog that was written before there were counters.
+/// Maximum number of ids that are skipped in a catalog that predates the counters.
 const SKIPPED_MAX: u64 = 10_000;
 
-/// An id that was given, and to whom. It stays when the account is deleted.
+/// The ids that were issued to an account. The record is kept as a tombstone when the account is deleted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Issued {
-    /// The AppId.
+pub struct IssuedIds {
+    /// AppId.
     pub id: AccountId,
-    /// The Uin.
+    /// Uin.
     pub uin: u64,
-    /// The account's name then.
+    /// Name of the account at creation.
     pub name: String,
-    /// When it was given.
+    /// Time of issue.
     pub at: Timestamp,
-    /// When the account was deleted.
+    /// Time at which the account was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Timestamp>,
-    /// What the account had used when it was deleted: the record for its last invoice.
+    /// Final usage of a deleted account, for its last invoice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used: Option<Used>,
+    pub used: Option<FinalUsage>,
 }
 
-/// What a deleted account had used, as far as the ledger reached back.
+/// The total usage of a deleted account, as far back as the ledger reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Used {
+pub struct FinalUsage {
     /// Invocations.
     pub invocations: u64,
-    /// Memory times time, GB-seconds.
+    /// Memory-time (GB-seconds).
     pub gb_seconds: f64,
-    /// Bytes that were answered.
+    /// Response bytes.
     pub out_bytes: u64,
 }
 
-/// The counters.
+/// The counters of issued ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counters {
-    /// The highest AppId that was given or seen.
+    /// Highest AppId that was issued or observed.
     app_id: u64,
     uin: u64,
-    /// Up to these nobody knows which were given: data of before there were counters.
+    /// Ids up to these may have been issued before the counters existed, so none of them is issued again.
     floor_app_id: u64,
     floor_uin: u64,
 }
 
-/// The account that is wanted.
+/// A request to create an account.
 #[derive(Clone, Debug)]
-pub struct WantedAccount {
-    /// Its AppId; the next one where it is left out.
+pub struct NewAccount {
+    /// AppId; the next free one if none.
     pub id: Option<u64>,
-    /// Its Uin; the next one where it is left out.
+    /// Uin; the next free one if none.
     pub uin: Option<u64>,
-    /// Its name.
+    /// Name.
     pub name: AccountName,
-    /// When it is created.
+    /// Creation time.
     pub added: Timestamp,
 }
 
 impl Counters {
-    /// The counters above everything that was ever seen. `old` are those on disk, `accounts` the highest AppId and Uin of the
-    /// accounts that there are, `seen` the highest AppId that any data is of, and `writes` how often a catalog without counters
-    /// was written: there were no more accounts than that.
-    fn learned(old: Option<Self>, accounts: (u64, u64), seen: u64, writes: u64) -> Self {
+    /// Raises the counters above every id that was ever observed.
+    ///
+    /// `old` are the stored counters, `accounts` the highest AppId and Uin of existing accounts, and `seen` the highest AppId
+    /// that any data refers to. `writes` is the number of writes of a catalog without counters, which bounds the number of
+    /// accounts that it ever had.
+    fn reconciled(old: Option<Self>, accounts: (u64, u64), seen: u64, writes: u64) -> Self {
         let (app_id, uin) = accounts;
-        // AppIds and Uins are given in step, so as many Uins are gone as AppIds.
-        let gone = |known: u64| seen.saturating_sub(known).min(SKIPPED_MAX);
+        // AppIds and Uins are issued in lockstep, so as many Uins are used as AppIds.
+        let used = |known: u64| seen.saturating_sub(known).min(SKIPPED_MAX);
         match old {
             None if writes == 0 && seen == 0 => Self {
                 app_id,
@@ -88,7 +90,7 @@ impl Counters {
             None => {
                 let skipped = writes.min(SKIPPED_MAX);
                 let app = app_id.max(seen).saturating_add(skipped);
-                let uin = uin.saturating_add(gone(app_id)).saturating_add(skipped);
+                let uin = uin.saturating_add(used(app_id)).saturating_add(skipped);
                 Self {
                     app_id: app,
                     uin,
@@ -102,9 +104,9 @@ impl Counters {
                     uin: old.uin.max(uin),
                     ..old
                 };
-                // As where the catalog is an older backup than the other stores.
+                // The catalog was restored from an older backup than the other stores.
                 if seen > new.app_id {
-                    new.uin = new.uin.saturating_add(gone(new.app_id));
+                    new.uin = new.uin.saturating_add(used(new.app_id));
                     new.app_id = seen;
                     (new.floor_app_id, new.floor_uin) = (new.app_id, new.uin);
                 }
@@ -115,13 +117,13 @@ impl Counters {
 }
 
 impl Catalog {
-    /// Raises the counters above every id that was ever seen: the operator's own, those of the catalog, and `stored`, the
-    /// highest AppId that another store has data of. To be called before accounts are created.
+    /// Raises the counters above every id that was ever observed: the operator's own, those in the catalog, and `stored`, the
+    /// highest AppId in any other store. Must be called before accounts are created.
     ///
     /// # Errors
-    /// [`Error::IdUsed`] when the operator's id was another account's; or the store's.
-    pub async fn learn_ids(&self, own: &Account, stored: u64) -> Result<(), Error> {
-        let _counting = self.counting().await;
+    /// [`Error::IdUsed`] if the operator's id belonged to another account; or an error of the store.
+    pub async fn reconcile_id_counters(&self, own: &Account, stored: u64) -> Result<(), Error> {
+        let _admission = self.admission().await;
         let others = self.accounts();
         let others = others.iter().map(|stored| &stored.value);
         let accounts: Vec<_> = others
@@ -135,11 +137,11 @@ impl Catalog {
         let seen = self.read(|view| view.owners().max());
         let seen = seen.map_or(0, |id| id.0).max(stored);
         let old = self.counters();
-        let mut new = Counters::learned(old, highest, seen, SKIPPED_MAX);
+        let mut new = Counters::reconciled(old, highest, seen, SKIPPED_MAX);
         if old.is_none() {
-            // The number of this write tells how many there were before.
+            // The revision of this write is one more than the number of earlier writes.
             let revision = self.put_counters(&new).await?;
-            new = Counters::learned(old, highest, seen, revision - 1);
+            new = Counters::reconciled(old, highest, seen, revision - 1);
         }
         if Some(new) != self.counters() {
             self.put_counters(&new).await?;
@@ -159,13 +161,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// To whom an id was given, if it was.
-    pub fn issued(&self, id: AccountId) -> Option<Issued> {
+    /// Finds the record of an issued id.
+    pub fn issued(&self, id: AccountId) -> Option<IssuedIds> {
         self.read(|view| view.issued.get(&id).map(|stored| stored.value.clone()))
     }
 
-    /// All ids that were given, those of deleted accounts included.
-    pub fn all_issued(&self) -> Vec<Issued> {
+    /// Returns all issued ids, including those of deleted accounts.
+    pub fn all_issued(&self) -> Vec<IssuedIds> {
         self.read(|view| {
             view.issued
                 .values()
@@ -174,31 +176,31 @@ impl Catalog {
         })
     }
 
-    /// Gives ids to an account that is about to be created. Whoever calls this holds `counting`.
-    pub(crate) async fn give_ids(&self, wanted: WantedAccount) -> Result<Account, Error> {
+    /// Allocates ids for an account that is about to be created. The caller must hold the admission lock.
+    pub(crate) async fn allocate_ids(&self, new: NewAccount) -> Result<Account, Error> {
         let mut counters = self.counters().unwrap_or_default();
         let next = |counter: u64, given: Option<u64>, field| match given {
             Some(id) if (1..=ID_MAX).contains(&id) => Ok(id),
             None if counter < ID_MAX => Ok(counter + 1),
-            given => Err(Error::NoId { field, given }),
+            given => Err(Error::InvalidId { field, given }),
         };
         let account = Account {
-            id: AccountId(next(counters.app_id, wanted.id, "AppId")?),
-            uin: next(counters.uin, wanted.uin, "Uin")?,
-            name: wanted.name,
-            added: wanted.added,
+            id: AccountId(next(counters.app_id, new.id, "AppId")?),
+            uin: next(counters.uin, new.uin, "Uin")?,
+            name: new.name,
+            added: new.added,
             closed: None,
         };
         let all = self.all_issued();
-        let used = |field, id, floor, taken: bool| match taken || id <= floor {
+        let check_unused = |field, id, floor, issued: bool| match issued || id <= floor {
             true => Err(Error::IdUsed { field, id }),
             false => Ok(()),
         };
         let (id, uin) = (account.id.0, account.uin);
-        let taken = all.iter().any(|one| one.id.0 == id);
-        used("AppId", id, counters.floor_app_id, taken)?;
-        let taken = all.iter().any(|one| one.uin == uin);
-        used("Uin", uin, counters.floor_uin, taken)?;
+        let issued = all.iter().any(|one| one.id.0 == id);
+        check_unused("AppId", id, counters.floor_app_id, issued)?;
+        let issued = all.iter().any(|one| one.uin == uin);
+        check_unused("Uin", uin, counters.floor_uin, issued)?;
         counters.app_id = counters.app_id.max(id);
         counters.uin = counters.uin.max(uin);
         self.put_counters(&counters).await?;
@@ -206,8 +208,8 @@ impl Catalog {
         Ok(account)
     }
 
-    /// Notes that an account is gone for good. Its ids stay given.
-    pub(crate) async fn note_deleted(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
+    /// Records that an account was deleted. Its ids stay reserved.
+    pub(crate) async fn record_deletion(&self, id: AccountId, at: Timestamp) -> Result<(), Error> {
         let Some(mut issued) = self.issued(id) else {
             return Ok(());
         };
@@ -215,11 +217,11 @@ impl Catalog {
         self.put(&issued_key(id), &issued, Precondition::Any).await
     }
 
-    /// Keeps what an account had used, which is about to be deleted.
+    /// Records the final usage of an account that is about to be deleted.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn note_used(&self, id: AccountId, used: Used) -> Result<(), Error> {
+    /// An error of the store.
+    pub async fn record_final_usage(&self, id: AccountId, used: FinalUsage) -> Result<(), Error> {
         let Some(mut issued) = self.issued(id) else {
             return Ok(());
         };
@@ -228,7 +230,7 @@ impl Catalog {
     }
 
     async fn issue(&self, account: &Account) -> Result<(), Error> {
-        let issued = Issued {
+        let issued = IssuedIds {
             id: account.id,
             uin: account.uin,
             name: account.name.to_string(),
@@ -245,7 +247,7 @@ impl Catalog {
     }
 
     async fn put_counters(&self, counters: &Counters) -> Result<u64, Error> {
-        self.put_numbered(COUNTERS, counters, Precondition::Any)
+        self.put_unchecked(COUNTERS, counters, Precondition::Any)
             .await
     }
 }
@@ -279,8 +281,8 @@ mod tests {
         }
     }
 
-    fn wanted(name: &str, id: Option<u64>, uin: Option<u64>) -> WantedAccount {
-        WantedAccount {
+    fn new(name: &str, id: Option<u64>, uin: Option<u64>) -> NewAccount {
+        NewAccount {
             id,
             uin,
             name: AccountName::parse(name).expect("a name"),
@@ -289,36 +291,37 @@ mod tests {
     }
 
     #[test]
-    fn counters_start_above_everything_that_was_seen() {
+    fn id_counters_start_above_every_observed_id() {
         let ids = |counters: Counters| (counters.app_id, counters.uin, counters.floor_app_id);
-        let fresh = Counters::learned(None, OWN, 0, 0);
+        let fresh = Counters::reconciled(None, OWN, 0, 0);
         assert_eq!(ids(fresh), (OWN.0, OWN.1, 0));
-        // An older catalog: three accounts more than the operator's are in its data, and it was written seven times.
-        let older = Counters::learned(None, OWN, OWN.0 + 3, 7);
+        // An older catalog without counters: its data refers to three more accounts, and it has had seven writes.
+        let older = Counters::reconciled(None, OWN, OWN.0 + 3, 7);
         assert_eq!(ids(older), (OWN.0 + 10, OWN.1 + 10, OWN.0 + 10));
-        // Nothing is left of an account in an older catalog but the number of its writes.
-        let traceless = Counters::learned(None, OWN, 0, 5);
+        // A deleted account in an older catalog left no trace but the number of writes.
+        let traceless = Counters::reconciled(None, OWN, 0, 5);
         assert_eq!(ids(traceless), (OWN.0 + 5, OWN.1 + 5, OWN.0 + 5));
-        // The catalog is an older backup than the logs.
-        let restored = Counters::learned(Some(fresh), OWN, OWN.0 + 2, 0);
+        // The catalog was restored from an older backup than the logs.
+        let restored = Counters::reconciled(Some(fresh), OWN, OWN.0 + 2, 0);
         assert_eq!(ids(restored), (OWN.0 + 2, OWN.1 + 2, OWN.0 + 2));
-        // Ids that no one can have had do not exhaust the counters.
-        let strange = Counters::learned(Some(fresh), OWN, 0, u64::MAX);
+        // An impossible id does not exhaust the counters.
+        let strange = Counters::reconciled(Some(fresh), OWN, 0, u64::MAX);
         assert_eq!(strange, fresh);
     }
 
     #[tokio::test]
-    async fn no_id_is_given_twice() {
+    async fn account_ids_are_never_reused() {
         let kv = Arc::new(MemoryKv::default());
         let catalog = Catalog::open(kv.clone()).await.expect("a catalog");
-        catalog.learn_ids(&own(), 0).await.expect("learned");
-        let first = catalog.create_account(wanted("first", None, None)).await;
+        catalog
+            .reconcile_id_counters(&own(), 0)
+            .await
+            .expect("reconciled");
+        let first = catalog.create_account(new("first", None, None)).await;
         let first = first.expect("an account");
         assert_eq!((first.id.0, first.uin), (OWN.0 + 1, OWN.1 + 1));
-        // Lower ones that were never given may be named.
-        let low = catalog
-            .create_account(wanted("low", Some(7), Some(9)))
-            .await;
+        // A lower id that was never issued can be requested.
+        let low = catalog.create_account(new("low", Some(7), Some(9))).await;
         assert_eq!(low.expect("an account").id, AccountId(7));
         for id in [first.id, AccountId(7)] {
             catalog.close_account(id, 1).await.expect("closed");
@@ -331,34 +334,35 @@ mod tests {
             (None, Some(9)),
             (Some(OWN.0), None),
         ] {
-            let again = catalog.create_account(wanted("again", id, uin)).await;
+            let again = catalog.create_account(new("again", id, uin)).await;
             assert!(
                 matches!(again, Err(Error::IdUsed { .. })),
                 "{id:?} {uin:?}: {again:?}"
             );
         }
         for id in [0, ID_MAX + 1, u64::MAX] {
-            let outside = catalog
-                .create_account(wanted("outside", Some(id), None))
-                .await;
-            assert!(matches!(outside, Err(Error::NoId { .. })), "{id}");
+            let outside = catalog.create_account(new("outside", Some(id), None)).await;
+            assert!(matches!(outside, Err(Error::InvalidId { .. })), "{id}");
         }
         drop(catalog);
         let catalog = Catalog::open(kv).await.expect("a catalog");
-        catalog.learn_ids(&own(), 0).await.expect("learned");
-        let next = catalog.create_account(wanted("next", None, None)).await;
+        catalog
+            .reconcile_id_counters(&own(), 0)
+            .await
+            .expect("reconciled");
+        let next = catalog.create_account(new("next", None, None)).await;
         assert_eq!(next.expect("an account").id.0, OWN.0 + 2);
-        // The operator cannot move into what was a tenant's either.
+        // The operator cannot take over a former tenant's id either.
         let moved = account((7, OWN.1), "operator");
-        let moved = catalog.learn_ids(&moved, 0).await;
+        let moved = catalog.reconcile_id_counters(&moved, 0).await;
         assert!(matches!(moved, Err(Error::IdUsed { .. })), "{moved:?}");
     }
 
     #[tokio::test]
-    async fn an_older_catalogs_deleted_account_is_not_followed_by_another_of_its_id() {
+    async fn id_of_an_account_deleted_before_counters_existed_is_not_reused() {
         let kv = Arc::new(MemoryKv::default());
         let catalog = Catalog::open(kv.clone()).await.expect("a catalog");
-        // As before there were counters: the entry alone comes and goes.
+        // As an older version did: without counters or tombstone.
         let old = account((OWN.0 + 1, OWN.1 + 1), "old");
         let key = "tenant/1250000001";
         catalog
@@ -371,12 +375,15 @@ mod tests {
             .expect("deleted");
         drop(catalog);
         let catalog = Catalog::open(kv).await.expect("a catalog");
-        catalog.learn_ids(&own(), 0).await.expect("learned");
-        let next = catalog.create_account(wanted("next", None, None)).await;
+        catalog
+            .reconcile_id_counters(&own(), 0)
+            .await
+            .expect("reconciled");
+        let next = catalog.create_account(new("next", None, None)).await;
         let next = next.expect("an account");
         assert!(next.id > old.id && next.uin > old.uin, "{next:?}");
         let again = catalog
-            .create_account(wanted("again", Some(old.id.0), None))
+            .create_account(new("again", Some(old.id.0), None))
             .await;
         assert!(matches!(again, Err(Error::IdUsed { .. })), "{again:?}");
     }

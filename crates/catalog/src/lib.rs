@@ -1,8 +1,8 @@
-//! What is deployed: every function and namespace, in memory whole and durable in a key-value store.
+//! The catalog: all functions, namespaces, layers, domains and accounts, held in memory and persisted in a key-value store.
 //!
-//! Reads never leave memory, so an invocation waits for no disk. Writes go to the store first, each naming
-//! the revision that it replaces, and come back through the store's watch; a write is answered once the view
-//! shows it. With the store down, functions go on running and only changes fail.
+//! Reads are served from memory, so an invocation never waits for a disk. Writes use optimistic concurrency: each names the
+//! revision that it replaces (compare-and-swap). A write goes to the store, returns through the store's watch, and is
+//! acknowledged once the in-memory view contains it. If the store is down, functions keep running and only writes fail.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -13,6 +13,6 @@ mod master;
 mod table;
 mod view;
 
-pub use ids::{ID_MAX, Issued, Used, WantedAccount};
+pub use ids::{FinalUsage, ID_MAX, IssuedIds, NewAccount};
 pub use master::{MasterKey, MasterKeys};
-pub use table::{Catalog, Change, Error, Owned, Stored, Taken};
+pub use table::{Catalog, Change, Error, OwnedResources, Stored, TriggerConflict};

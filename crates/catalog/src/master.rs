@@ -1,4 +1,4 @@
-//! The key that all others are made from. It is kept outside of the store that it seals.
+//! The master key, from which all other keys are derived. It is kept outside of the store that it encrypts.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// A master key. It prints as its id alone.
+/// A master key. Its `Debug` output shows only the id.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey {
     bytes: [u8; 32],
@@ -15,7 +15,7 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// Keeps 32 bytes.
+    /// Builds a key from 32 bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         let mut key = Self {
             bytes,
@@ -25,35 +25,35 @@ impl MasterKey {
         key
     }
 
-    /// A new one.
+    /// Generates a random key.
     ///
     /// # Errors
-    /// When the system has no random bytes.
+    /// If the system's random number generator fails.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self::new(bytes))
     }
 
-    /// Reads one that was written. `None` when it is not base64 of 32 bytes.
+    /// Parses a key from base64. Returns `None` unless it encodes 32 bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text.trim()).ok()?;
         bytes.try_into().ok().map(Self::new)
     }
 
-    /// The key as text, for the file that keeps it.
+    /// Returns the key as base64, to be written to the key file.
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.bytes)
     }
 
-    /// What it is called. Says nothing of what it is.
+    /// Returns the key's id, which reveals nothing of the key.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// A key for one purpose, which says nothing of those for others.
+    /// Derives a key for one purpose. Derived keys are independent of each other.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        // HMAC takes keys of every length, so this never fails.
+        // HMAC accepts keys of any length, so this never fails.
         Hmac::<Sha256>::new_from_slice(&self.bytes)
             .map(|mac| {
                 let text = format!("virga 1 {purpose}");
@@ -69,17 +69,17 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The key that seals, and older ones that still open.
+/// The current master key, and older keys that are only used for decryption (key rotation).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeys {
-    /// What is written from now on is sealed with it.
+    /// Key that encrypts new records.
     pub first: MasterKey,
-    /// What was written before may be sealed with one of them.
+    /// Keys that may have encrypted existing records.
     pub older: Vec<MasterKey>,
 }
 
 impl MasterKeys {
-    /// Reads keys that stand one after another, the newest first. `None` when one of them is none.
+    /// Parses keys, one per line, newest first. Returns `None` if one is invalid.
     pub fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut keys = texts
             .map(str::trim)
@@ -91,7 +91,7 @@ impl MasterKeys {
         })
     }
 
-    /// All of them, the newest first.
+    /// Iterates over all keys, newest first.
     pub fn all(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.first).chain(&self.older)
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_reads_back_and_shows_nothing() {
+    fn key_round_trips_and_debug_output_is_redacted() {
         let key = MasterKey::random().expect("random bytes");
         assert_eq!(MasterKey::parse(&key.reveal()), Some(key.clone()));
         assert_eq!(format!("{key:?}"), format!("MasterKey({})", key.id()));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_is_the_newest() {
+    fn first_key_in_the_file_is_current() {
         let [new, old] = [1, 2].map(|byte| MasterKey::new([byte; 32]));
         let text = format!("{}\n\n{}\n", new.reveal(), old.reveal());
         let keys = MasterKeys::parse(text.lines()).expect("keys");

@@ -1,9 +1,11 @@
-//! The catalog's typed tables over a store.
+//! The catalog's typed tables over a key-value store.
 //!
 //! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>`,
-//! `domain/<account>/<name>` and `account/<account>`; who may use them is in [`crate::access`], and the ids of accounts in
-//! [`crate::ids`]. What a closed account owns is hidden, and shown to [`Catalog::owned`] alone. The namespace `default`, and every
-//! account's settings, exist whether or not they have an entry.
+//! `domain/<account>/<name>` and `account/<account>` (an account's concurrency settings). [`crate::access`] has the tables of
+//! accounts, API keys and roles, and [`crate::ids`] those of account ids.
+//!
+//! Resources of a closed account are hidden from every reader except [`Catalog::owned`]. The namespace `default` and the
+//! settings of an account exist even without an entry.
 
 mod bucket;
 pub(crate) mod bytes;
@@ -11,8 +13,8 @@ mod domain;
 mod owned;
 mod quota;
 
-pub use bucket::Taken;
-pub use owned::Owned;
+pub use bucket::TriggerConflict;
+pub use owned::OwnedResources;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,19 +29,19 @@ use tokio::sync::{Mutex, broadcast, watch};
 use tracing::error;
 
 use crate::format;
-use crate::ids::{ID_MAX, Issued};
+use crate::ids::{ID_MAX, IssuedIds};
 
 use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
 use crate::view::View;
 
-/// Why a change was refused or failed.
+/// An error of a change.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Someone else changed it first; read it again.
-    #[error("it was changed by someone else at the same time")]
+    /// A concurrent change came first (optimistic concurrency); read the record again and retry.
+    #[error("it was changed by another request at the same time; read it again and retry")]
     Conflict,
-    /// It exists already.
-    #[error("it exists already")]
+    /// It already exists.
+    #[error("it already exists")]
     Exists,
     /// The namespace does not exist.
     #[error("namespace {0} does not exist")]
@@ -47,58 +49,58 @@ pub enum Error {
     /// The namespace holds functions.
     #[error("namespace {0} still holds functions; delete them first")]
     NotEmpty(Namespace),
-    /// The account owns something.
+    /// The account owns resources.
     #[error("it still has functions, namespaces, layers or custom domains")]
     InUse,
-    /// An account's id was given before.
+    /// An account id was issued before.
     #[error(
-        "{field}: {id} is, or was, an account's; ids are never given twice, so leave it out or name one that was never in use"
+        "{field}: {id} belongs, or belonged, to an account, and ids are never reused; omit it, or choose one that was never used"
     )]
     IdUsed {
-        /// Which id.
+        /// Field of the id.
         field: &'static str,
         /// The id.
         id: u64,
     },
-    /// An account's id cannot be.
-    #[error("{field}: {} is not allowed; 1 to {ID_MAX} are", given.map_or("the next one".to_owned(), |id| id.to_string()))]
-    NoId {
-        /// Which id.
+    /// An account id is out of range.
+    #[error("{field}: {} is not allowed; 1 to {ID_MAX} are", given.map_or("the next id".to_owned(), |id| id.to_string()))]
+    InvalidId {
+        /// Field of the id.
         field: &'static str,
-        /// The id, where one was named.
+        /// The id, if one was given.
         given: Option<u64>,
     },
     /// The account is closed.
-    #[error("the account is being deleted, and takes nothing new")]
+    #[error("the account is being deleted and accepts no new resources")]
     Closed,
-    /// A quota is used up.
-    #[error("the quota of {0} is used up")]
+    /// A quota is exceeded.
+    #[error("the quota of {0} is exceeded")]
     Quota(u32),
-    /// The account's records would be larger than it is allowed.
+    /// The size of the account's records would exceed its quota.
     #[error(
-        "the account's records have {used} bytes, and this needs {more} more; up to {quota} are allowed (the quota catalog_bytes): \
+        "the account's records have {used} bytes and this change adds {more}; up to {quota} are allowed (quota catalog_bytes); \
          delete versions, functions or layers first"
     )]
     Bytes {
-        /// What they have.
+        /// Current size (bytes).
         used: u64,
-        /// What the change adds.
+        /// Growth by the change (bytes).
         more: u64,
-        /// What is allowed.
+        /// Quota (bytes).
         quota: u64,
     },
-    /// As many versions as there may be.
-    #[error("it has its {0} versions already; delete some first")]
+    /// The quota on versions is exceeded.
+    #[error("it already has the maximum of {0} versions; delete some first")]
     Full(u32),
     /// The store failed.
     #[error(transparent)]
     Store(KvError),
-    /// A record cannot be read or written.
+    /// A record cannot be encoded or decoded.
     #[error("stored entry {key}: {why}")]
     Format {
-        /// The entry.
+        /// Key of the entry.
         key: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
 }
@@ -112,28 +114,28 @@ impl From<KvError> for Error {
     }
 }
 
-/// A record with the revision that wrote it, which the next change must name.
+/// A record and its revision, which the next change must name (compare-and-swap).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored<T> {
     /// The record.
     pub value: T,
-    /// The write that it is from.
+    /// Revision of the last write.
     pub revision: Revision,
 }
 
-/// A function that came, changed or went.
+/// A creation, update or deletion of a function.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which.
+    /// The function.
     pub key: FunctionKey,
-    /// As it is now; `None` when it is gone.
+    /// Current record; `None` if it was deleted.
     pub now: Option<Arc<Stored<Function>>>,
 }
 
-/// Changes that a slow listener may be behind before it has to look at everything again.
-const LISTENER_QUEUE: usize = 4096;
+/// Changes buffered for a slow subscriber. If it lags further, it must reload everything.
+const SUBSCRIBER_BUFFER: usize = 4096;
 
-/// A handle on the catalog. Clones share it.
+/// A handle to the catalog. Clones are cheap and share it.
 #[derive(Clone)]
 pub struct Catalog {
     inner: Arc<Inner>,
@@ -144,14 +146,14 @@ struct Inner {
     view: RwLock<View>,
     applied: watch::Sender<Revision>,
     changes: broadcast::Sender<Change>,
-    /// The last change of accounts, keys and roles.
+    /// Revision of the last change of an account, key or role.
     access: AtomicU64,
-    /// Held by changes that look at more than the entry they write: quotas, and emptiness of a namespace.
-    counting: Mutex<()>,
-    /// The most bytes that an account's records may have; 0 for any number.
+    /// Serializes changes whose admission depends on other entries: quotas, and the emptiness of a namespace.
+    admission: Mutex<()>,
+    /// Quota on the size of an account's records (bytes); 0 = unlimited.
     account_bytes: u64,
-    /// What writes under way add to each account's.
-    growing: std::sync::Mutex<HashMap<AccountId, u64>>,
+    /// Bytes reserved by writes in progress, per account.
+    reserved_bytes: std::sync::Mutex<HashMap<AccountId, u64>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -161,16 +163,16 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Loads everything and follows the store from then on.
+    /// Loads all entries and follows the store's changes, without a size quota.
     ///
     /// # Errors
-    /// The store's, or the first entry that cannot be read.
+    /// An error of the store, or the first entry that cannot be decoded.
     pub async fn open(kv: Arc<dyn Kv>) -> Result<Self, Error> {
         Self::open_bounded(kv, 0).await
     }
 
-    /// The same, with the most bytes that an account's records may have; 0 for any number. What is stored already is read,
-    /// however much it is.
+    /// Opens the catalog with a quota on the size of an account's records (bytes); 0 = unlimited. Existing records are loaded
+    /// even if they exceed the quota.
     ///
     /// # Errors
     /// As [`Catalog::open`].
@@ -180,7 +182,7 @@ impl Catalog {
         for entry in watched.snapshot {
             apply(&mut view, &entry.key, Some(&entry.value), entry.revision)?;
         }
-        let (changes, _) = broadcast::channel(LISTENER_QUEUE);
+        let (changes, _) = broadcast::channel(SUBSCRIBER_BUFFER);
         let (applied, _) = watch::channel(view.revision);
         let inner = Arc::new(Inner {
             kv,
@@ -188,9 +190,9 @@ impl Catalog {
             view: RwLock::new(view),
             applied,
             changes,
-            counting: Mutex::new(()),
+            admission: Mutex::new(()),
             account_bytes,
-            growing: std::sync::Mutex::default(),
+            reserved_bytes: std::sync::Mutex::default(),
         });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
@@ -202,12 +204,12 @@ impl Catalog {
         Ok(Self { inner })
     }
 
-    /// A function, if there is one.
+    /// Finds a function.
     pub fn function(&self, key: &FunctionKey) -> Option<Arc<Stored<Function>>> {
         self.read(|view| view.function(key).cloned())
     }
 
-    /// The functions of a namespace, by name.
+    /// Returns the functions of a namespace, ordered by name.
     pub fn functions(
         &self,
         account: AccountId,
@@ -221,7 +223,7 @@ impl Catalog {
         })
     }
 
-    /// All functions of all accounts.
+    /// Returns the functions of all accounts.
     pub fn all_functions(&self) -> Vec<Arc<Stored<Function>>> {
         self.read(|view| {
             let open = |one: &&Arc<Stored<Function>>| view.access.is_open(one.value.key.account);
@@ -229,12 +231,12 @@ impl Catalog {
         })
     }
 
-    /// Whether a namespace exists.
+    /// Returns whether a namespace exists.
     pub fn has_namespace(&self, account: AccountId, namespace: &Namespace) -> bool {
         namespace.is_default() || self.namespace(account, namespace).is_some()
     }
 
-    /// A namespace's record; `default` may have none.
+    /// Finds the record of a namespace. `default` may have none.
     pub fn namespace(
         &self,
         account: AccountId,
@@ -243,7 +245,7 @@ impl Catalog {
         self.read(|view| view.namespaces.get(&(account, namespace.clone())).cloned())
     }
 
-    /// An account's namespaces that have a record, by name.
+    /// Returns the namespaces of an account that have a record, ordered by name.
     pub fn namespaces(&self, account: AccountId) -> Vec<Arc<Stored<NamespaceRecord>>> {
         self.read(|view| {
             let own = view
@@ -254,18 +256,18 @@ impl Catalog {
         })
     }
 
-    /// Hears of every change of a function from now on. A listener that falls behind is told so and reads all.
-    pub fn listen(&self) -> broadcast::Receiver<Change> {
+    /// Subscribes to changes of functions. A subscriber that lags receives an error and must reload all functions.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.inner.changes.subscribe()
     }
 
-    /// Adds a function.
+    /// Creates a function.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::NoNamespace`], [`Error::Quota`], or the store's.
+    /// [`Error::Exists`], [`Error::NoNamespace`], [`Error::Quota`], or an error of the store.
     pub async fn create_function(&self, function: &Function, limits: &Limits) -> Result<(), Error> {
         let key = &function.key;
-        let _counting = self.counting_for(key.account).await?;
+        let _admission = self.admission_for(key.account).await?;
         if !self.has_namespace(key.account, &key.namespace) {
             return Err(Error::NoNamespace(key.namespace.clone()));
         }
@@ -292,10 +294,10 @@ impl Catalog {
         })
     }
 
-    /// Replaces a function that is still as it was read.
+    /// Replaces a function (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn update_function(
         &self,
         old: &Stored<Function>,
@@ -309,24 +311,24 @@ impl Catalog {
         .await
     }
 
-    /// Replaces a function with what came of its code, which no quota holds up: what was begun comes to its end.
+    /// Records the result of preparing a function's code. Not subject to the quota, so that accepted work always completes.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not as it was read, or the store's.
-    pub async fn settle_function(
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
+    pub async fn complete_code_update(
         &self,
         old: &Stored<Function>,
         new: &Function,
     ) -> Result<(), Error> {
         let on = Precondition::Revision(old.revision);
         let key = function_key(&old.value.key);
-        self.put_numbered(&key, new, on).await.map(drop)
+        self.put_unchecked(&key, new, on).await.map(drop)
     }
 
-    /// Removes a function that is still as it was read.
+    /// Deletes a function (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn delete_function(&self, old: &Stored<Function>) -> Result<(), Error> {
         self.delete(
             &function_key(&old.value.key),
@@ -335,17 +337,17 @@ impl Catalog {
         .await
     }
 
-    /// Adds a namespace.
+    /// Creates a namespace.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Quota`], or the store's.
+    /// [`Error::Exists`], [`Error::Quota`], or an error of the store.
     pub async fn create_namespace(
         &self,
         account: AccountId,
         record: &NamespaceRecord,
         limits: &Limits,
     ) -> Result<(), Error> {
-        let _counting = self.counting_for(account).await?;
+        let _admission = self.admission_for(account).await?;
         if self.has_namespace(account, &record.name) {
             return Err(Error::Exists);
         }
@@ -354,7 +356,7 @@ impl Catalog {
             .iter()
             .filter(|stored| !stored.value.name.is_default())
             .count();
-        // `default` counts and always exists.
+        // `default` counts toward the quota, with or without a record.
         if others + 1 >= limits.namespaces as usize {
             return Err(Error::Quota(limits.namespaces));
         }
@@ -374,16 +376,16 @@ impl Catalog {
         })
     }
 
-    /// Replaces a namespace's record; `default` gets its first one.
+    /// Replaces a namespace's record, or creates that of `default`.
     ///
     /// # Errors
-    /// [`Error::NoNamespace`], [`Error::Conflict`], or the store's.
+    /// [`Error::NoNamespace`], [`Error::Conflict`], or an error of the store.
     pub async fn update_namespace(
         &self,
         account: AccountId,
         record: &NamespaceRecord,
     ) -> Result<(), Error> {
-        let _counting = self.counting_for(account).await?;
+        let _admission = self.admission_for(account).await?;
         let on = match self.namespace(account, &record.name) {
             Some(old) => Precondition::Revision(old.revision),
             None if record.name.is_default() => Precondition::Absent,
@@ -393,16 +395,16 @@ impl Catalog {
             .await
     }
 
-    /// Removes an empty namespace.
+    /// Deletes an empty namespace.
     ///
     /// # Errors
-    /// [`Error::NoNamespace`], [`Error::NotEmpty`], [`Error::Conflict`], or the store's.
+    /// [`Error::NoNamespace`], [`Error::NotEmpty`], [`Error::Conflict`], or an error of the store.
     pub async fn delete_namespace(
         &self,
         account: AccountId,
         namespace: &Namespace,
     ) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
+        let _admission = self.inner.admission.lock().await;
         let Some(old) = self.namespace(account, namespace) else {
             return Err(Error::NoNamespace(namespace.clone()));
         };
@@ -416,12 +418,12 @@ impl Catalog {
         .await
     }
 
-    /// A layer, if there ever was one of this name.
+    /// Finds a layer, which may have no versions left.
     pub fn layer(&self, account: AccountId, name: &LayerName) -> Option<Arc<Stored<Layer>>> {
         self.read(|view| view.layers.get(&(account, name.clone())).cloned())
     }
 
-    /// An account's layers, by name, those without a version included.
+    /// Returns the layers of an account, ordered by name, including those without versions.
     pub fn layers(&self, account: AccountId) -> Vec<Arc<Stored<Layer>>> {
         self.read(|view| {
             let own = view
@@ -432,7 +434,7 @@ impl Catalog {
         })
     }
 
-    /// All layers of all accounts.
+    /// Returns the layers of all accounts.
     pub fn all_layers(&self) -> Vec<Arc<Stored<Layer>>> {
         self.read(|view| {
             let open = view.layers.iter();
@@ -441,10 +443,10 @@ impl Catalog {
         })
     }
 
-    /// Adds a version to a layer, which it makes if need be, and gives its number.
+    /// Publishes a version of a layer, creating the layer if necessary, and returns its number. Retries on a conflict.
     ///
     /// # Errors
-    /// [`Error::Quota`] of layers, [`Error::Full`] of versions, or the store's.
+    /// [`Error::Quota`] for layers, [`Error::Full`] for versions, or an error of the store.
     pub async fn publish_layer(
         &self,
         account: AccountId,
@@ -452,7 +454,7 @@ impl Catalog {
         version: LayerVersion,
         limits: &Limits,
     ) -> Result<u64, Error> {
-        let _counting = self.counting_for(account).await?;
+        let _admission = self.admission_for(account).await?;
         loop {
             let old = self.layer(account, name);
             let (mut layer, on) = match &old {
@@ -485,10 +487,10 @@ impl Catalog {
         }
     }
 
-    /// Takes a version out of a layer; one that is not there is no error.
+    /// Deletes a version of a layer. Idempotent; retries on a conflict.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn delete_layer_version(
         &self,
         account: AccountId,
@@ -513,18 +515,19 @@ impl Catalog {
         self.inner.access.load(Ordering::Acquire)
     }
 
-    pub(crate) async fn counting(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.inner.counting.lock().await
+    /// Takes the admission lock.
+    pub(crate) async fn admission(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.admission.lock().await
     }
 
-    /// As `counting`, for a change that adds to what an account owns.
-    pub(crate) async fn counting_for(
+    /// Takes the admission lock to add a resource to an account, which must be open.
+    pub(crate) async fn admission_for(
         &self,
         account: AccountId,
     ) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
-        let counting = self.counting().await;
+        let admission = self.admission().await;
         match self.is_open(account) {
-            true => Ok(counting),
+            true => Ok(admission),
             false => Err(Error::Closed),
         }
     }
@@ -544,12 +547,12 @@ impl Catalog {
         on: Precondition,
     ) -> Result<(), Error> {
         let bytes = encoded(key, record)?;
-        let _growth = self.grow(key, bytes.len() as u64)?;
+        let _reservation = self.reserve_bytes(key, bytes.len() as u64)?;
         self.write(key, bytes, on).await.map(drop)
     }
 
-    /// As `put`, but held to no quota; gives the number of the write.
-    pub(crate) async fn put_numbered<T: serde::Serialize>(
+    /// Writes a record without a quota check; returns the revision of the write.
+    pub(crate) async fn put_unchecked<T: serde::Serialize>(
         &self,
         key: &str,
         record: &T,
@@ -569,13 +572,13 @@ impl Catalog {
         self.wait_for(revision).await
     }
 
-    /// Waits until the view shows a write, so that its writer reads it.
+    /// Waits until the view contains a write, so that writers read their own writes.
     async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
         let mut applied = self.inner.applied.subscribe();
         let waited = applied.wait_for(|applied| *applied >= revision).await;
         waited
             .map(drop)
-            .map_err(|_| Error::Store(KvError::Unavailable("the watch has ended".into())))
+            .map_err(|_| Error::Store(KvError::Unavailable("the watch has stopped".into())))
     }
 }
 
@@ -601,7 +604,7 @@ impl Inner {
                     drop(self.changes.send(change));
                 }
             }
-            Err(e) => error!(error = %e, "a change of the catalog cannot be read"),
+            Err(e) => error!(error = %e, "failed to apply a change of the catalog"),
         }
         self.applied.send_replace(event.revision);
     }
@@ -626,14 +629,14 @@ fn namespace_key(account: AccountId, namespace: &Namespace) -> String {
     format!("namespace/{account}/{namespace}")
 }
 
-/// Brings one entry into the view; tells what it means for functions.
+/// Applies a change of one entry to the view; returns the resulting changes of functions.
 fn apply(
     view: &mut View,
     key: &str,
     value: Option<&[u8]>,
     revision: Revision,
 ) -> Result<Vec<Change>, Error> {
-    let wrong = |why: String| Error::Format {
+    let invalid = |why: String| Error::Format {
         key: key.to_owned(),
         why,
     };
@@ -643,16 +646,16 @@ fn apply(
         parts.next().unwrap_or_default(),
         parts.next().and_then(|a| a.parse().ok()),
     );
-    let account = AccountId(account.ok_or_else(|| wrong("no account in its key".into()))?);
+    let account = AccountId(account.ok_or_else(|| invalid("no account id in its key".into()))?);
     view.sizes
-        .note(account, key, value.map(|value| value.len() as u64));
+        .update(account, key, value.map(|value| value.len() as u64));
     let first = parts.next().unwrap_or_default();
-    let namespace = || Namespace::parse(first).map_err(|e| wrong(e.to_string()));
+    let namespace = || Namespace::parse(first).map_err(|e| invalid(e.to_string()));
     match table {
         "function" => {
             let namespace = namespace()?;
             let name = FunctionName::parse(parts.next().unwrap_or_default())
-                .map_err(|e| wrong(e.to_string()))?;
+                .map_err(|e| invalid(e.to_string()))?;
             let key = FunctionKey {
                 account,
                 namespace,
@@ -660,7 +663,7 @@ fn apply(
             };
             match value {
                 Some(bytes) => drop(view.put_function(Stored {
-                    value: format::decode(bytes).map_err(wrong)?,
+                    value: format::decode(bytes).map_err(invalid)?,
                     revision,
                 })),
                 None => drop(view.remove_function(&key)),
@@ -669,15 +672,15 @@ fn apply(
             Ok(vec![Change { key, now }])
         }
         "ids" => {
-            view.counters = value.map(format::decode).transpose().map_err(wrong)?;
+            view.counters = value.map(format::decode).transpose().map_err(invalid)?;
             Ok(Vec::new())
         }
         "issued" => {
             match value {
                 Some(bytes) => {
-                    let value: Issued = format::decode(bytes).map_err(wrong)?;
+                    let value: IssuedIds = format::decode(bytes).map_err(invalid)?;
                     if value.deleted.is_some() {
-                        view.access.is_gone(account);
+                        view.access.mark_deleted(account);
                     }
                     view.issued
                         .insert(account, Arc::new(Stored { value, revision }));
@@ -690,7 +693,7 @@ fn apply(
             match value {
                 Some(bytes) => {
                     let stored = Stored {
-                        value: format::decode(bytes).map_err(wrong)?,
+                        value: format::decode(bytes).map_err(invalid)?,
                         revision,
                     };
                     view.accounts.insert(account, Arc::new(stored));
@@ -703,7 +706,7 @@ fn apply(
             match value {
                 Some(bytes) => {
                     let stored = Stored {
-                        value: format::decode(bytes).map_err(wrong)?,
+                        value: format::decode(bytes).map_err(invalid)?,
                         revision,
                     };
                     view.domains.insert(first.to_owned(), Arc::new(stored));
@@ -713,11 +716,11 @@ fn apply(
             Ok(Vec::new())
         }
         "layer" => {
-            let name = LayerName::parse(first).map_err(|e| wrong(e.to_string()))?;
+            let name = LayerName::parse(first).map_err(|e| invalid(e.to_string()))?;
             match value {
                 Some(bytes) => {
                     let stored = Stored {
-                        value: format::decode(bytes).map_err(wrong)?,
+                        value: format::decode(bytes).map_err(invalid)?,
                         revision,
                     };
                     view.layers.insert((account, name), Arc::new(stored));
@@ -731,7 +734,7 @@ fn apply(
             match value {
                 Some(bytes) => {
                     let stored = Stored {
-                        value: format::decode(bytes).map_err(wrong)?,
+                        value: format::decode(bytes).map_err(invalid)?,
                         revision,
                     };
                     view.namespaces
@@ -744,13 +747,13 @@ fn apply(
         _ => {
             let was_open = view.access.is_open(account);
             let Some(applied) = view.access.apply(table, account, first, value, revision) else {
-                return Err(wrong("of no known table".into()));
+                return Err(invalid("unknown table".into()));
             };
-            applied.map_err(wrong)?;
+            applied.map_err(invalid)?;
             if !was_open || view.access.is_open(account) {
                 return Ok(Vec::new());
             }
-            // To everybody else a closed account's functions are gone.
+            // Subscribers see the functions of a closed account as deleted.
             let functions = view.functions.keys().filter(|key| key.account == account);
             let gone = |key: &FunctionKey| Change {
                 key: key.clone(),

@@ -1,4 +1,4 @@
-//! The catalog in memory.
+//! The in-memory view of the catalog, with its indexes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,43 +14,43 @@ use crate::access::Access;
 use crate::ids::{Counters, Issued};
 use crate::table::bytes::Sizes;
 
-/// The functions of a namespace, by name.
-pub(crate) type Named = BTreeMap<FunctionName, Arc<Stored<Function>>>;
+/// The functions of a namespace by name.
+pub(crate) type FunctionsByName = BTreeMap<FunctionName, Arc<Stored<Function>>>;
 
-/// All functions, namespaces, layers, domains and accounts. Readers share it under a lock that is held for a lookup.
+/// All records of the catalog. Readers share it under a lock that is held only for a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) functions: HashMap<FunctionKey, Arc<Stored<Function>>>,
-    /// The same by namespace and name, for lists in order.
-    pub(crate) names: BTreeMap<(AccountId, Namespace), Named>,
+    /// Index of `functions` by namespace and name, for ordered lists.
+    pub(crate) names: BTreeMap<(AccountId, Namespace), FunctionsByName>,
     pub(crate) namespaces: BTreeMap<(AccountId, Namespace), Arc<Stored<NamespaceRecord>>>,
     pub(crate) layers: BTreeMap<(AccountId, LayerName), Arc<Stored<Layer>>>,
-    /// The functions of all URLs and APIs, by the ids that requests find them by.
+    /// Index of functions by the ids of their URLs and of their API gateway services.
     pub(crate) urls: HashMap<TriggerName, FunctionKey>,
-    /// The functions with triggers of a bucket.
+    /// Index of functions by the buckets of their triggers.
     pub(crate) buckets: HashMap<(AccountId, BucketName), BTreeSet<FunctionKey>>,
-    /// By host.
+    /// Custom domains by host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
     pub(crate) access: Access,
-    /// The bytes of all of it, as it is stored.
+    /// Sizes of the stored records.
     pub(crate) sizes: Sizes,
-    /// Ids that were given to accounts.
+    /// Ids that were issued to accounts.
     pub(crate) issued: BTreeMap<AccountId, Arc<Stored<Issued>>>,
-    /// The highest ones.
+    /// Counters of the highest issued ids.
     pub(crate) counters: Option<Counters>,
-    /// The store's last change that is in here.
+    /// Revision of the last applied change of the store.
     pub(crate) revision: u64,
 }
 
 impl View {
-    /// A function, unless its account is closed.
+    /// Finds a function, unless its account is closed.
     pub(crate) fn function(&self, key: &FunctionKey) -> Option<&Arc<Stored<Function>>> {
         let found = self.functions.get(key)?;
         self.access.is_open(key.account).then_some(found)
     }
 
-    /// Every account that owns something, once or more often.
+    /// Returns every account that owns a record, possibly more than once.
     pub(crate) fn owners(&self) -> impl Iterator<Item = AccountId> {
         let functions = self.names.keys().map(|(owner, _)| *owner);
         let namespaces = self.namespaces.keys().map(|(owner, _)| *owner);
@@ -70,12 +70,12 @@ impl View {
         stored: Stored<Function>,
     ) -> Option<Arc<Stored<Function>>> {
         let key = stored.value.key.clone();
-        let place = (key.account, key.namespace.clone());
+        let namespace = (key.account, key.namespace.clone());
         let urls: Vec<_> = stored.value.http_ids().cloned().collect();
         let buckets: Vec<_> = buckets_of(&stored.value).collect();
         let stored = Arc::new(stored);
-        let named = self.names.entry(place).or_default();
-        named.insert(key.name.clone(), stored.clone());
+        let names = self.names.entry(namespace).or_default();
+        names.insert(key.name.clone(), stored.clone());
         let old = self.functions.insert(key.clone(), stored);
         self.forget_urls(old.as_deref());
         self.forget_buckets(old.as_deref());
@@ -108,11 +108,11 @@ impl View {
     }
 
     pub(crate) fn remove_function(&mut self, key: &FunctionKey) -> Option<Arc<Stored<Function>>> {
-        let place = (key.account, key.namespace.clone());
-        if let Some(names) = self.names.get_mut(&place) {
+        let namespace = (key.account, key.namespace.clone());
+        if let Some(names) = self.names.get_mut(&namespace) {
             names.remove(&key.name);
             if names.is_empty() {
-                self.names.remove(&place);
+                self.names.remove(&namespace);
             }
         }
         let old = self.functions.remove(key);

@@ -1,4 +1,4 @@
-//! Who may use an installation: accounts, their keys, and the roles of their functions.
+//! Accounts, their API keys, and the roles of their functions.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::names::{is_name, text};
 use crate::{AccountId, Invalid, Policy, Timestamp};
 
-/// An account's name among the operator's others: 2 to 60 characters under the rule of function names.
+/// An account name, unique per installation: 2 to 60 characters, same rules as function names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AccountName(String);
 text!(AccountName);
 
 impl AccountName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Name`.
@@ -27,14 +27,14 @@ impl AccountName {
     }
 }
 
-/// The public part of a key: 1 to 128 letters, digits and `_`.
+/// The public id of an API key: 1 to 128 letters, digits and `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SecretId(String);
 text!(SecretId);
 
 impl SecretId {
-    /// Checks and keeps an id.
+    /// Parses an id.
     ///
     /// # Errors
     /// [`Invalid`] for the field `SecretId`.
@@ -52,14 +52,14 @@ impl SecretId {
     }
 }
 
-/// A role's name: 1 to 128 letters, digits and `+=,.@_-`, as CAM has it.
+/// A role name: 1 to 128 letters, digits and `+=,.@_-`, as in CAM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RoleName(String);
 text!(RoleName);
 
 impl RoleName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Role`.
@@ -77,18 +77,18 @@ impl RoleName {
     }
 }
 
-/// A text that no one sees: it prints as nothing, and is stored sealed.
+/// A secret string. Its `Debug` output is redacted, and the catalog encrypts it at rest.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps a text.
+    /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself.
+    /// Returns the plain text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -100,58 +100,58 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An account: whoever owns namespaces, functions and layers.
+/// An account: the tenant that owns namespaces, functions and layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// SCF's AppId.
     pub id: AccountId,
-    /// The Uin, which functions are told and resources are written with.
+    /// The Uin, which functions receive and resource names contain.
     pub uin: u64,
-    /// What the operator calls it.
+    /// Name chosen by the operator.
     pub name: AccountName,
-    /// When it was created.
+    /// Creation time.
     pub added: Timestamp,
-    /// Since when it is closed: it serves nobody any more, and what it owns is being deleted.
+    /// Time at which it was closed. A closed account serves no requests while its resources are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<Timestamp>,
 }
 
-/// One key of an account.
+/// An API key of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Whose it is.
+    /// Owning account.
     pub account: AccountId,
-    /// Its public part.
+    /// Public id.
     pub id: SecretId,
-    /// Its secret part.
+    /// Secret key.
     pub secret: Secret,
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// What it may do; everything within the account where there is none.
+    /// Permissions; none allows everything within the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Whether its requests must sign the action, the version, the time and the region, which official SDKs do not.
+    /// Whether requests must sign the headers for action, version, time and region. Official SDKs do not sign them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sign_action: bool,
-    /// Whether it is refused.
+    /// Whether requests with this key are rejected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
-    /// When it was created.
+    /// Creation time.
     pub added: Timestamp,
 }
 
-/// What functions may do, by a name that they are given.
+/// A named set of permissions that functions can assume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
-    /// Whose it is.
+    /// Owning account.
     pub account: AccountId,
-    /// Its name.
+    /// Name.
     pub name: RoleName,
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// What who has it may do.
+    /// Permissions of a function that assumes it.
     pub policy: Policy,
-    /// When it was created. What was lent out in the name of an older one of the same name is not taken.
+    /// Creation time. Temporary credentials issued for an older role of the same name are rejected.
     pub added: Timestamp,
 }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_prints_as_nothing() {
+    fn debug_output_of_a_secret_is_redacted() {
         assert_eq!(format!("{:?}", Secret::new("hidden")), "Secret(…)");
     }
 }

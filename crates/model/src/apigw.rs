@@ -1,49 +1,49 @@
-//! An API of the API gateway, as a trigger makes one: where it is, what it takes, and how it answers.
+//! APIs of the API gateway that triggers create.
 
 use serde::{Deserialize, Serialize};
 
 use crate::trigger::characters;
 use crate::{Invalid, TriggerName};
 
-/// An API whose requests run a version or an alias. It is the one of its service.
+/// An API that invokes a version or an alias. Each gateway service has exactly one API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayApi {
-    /// The service's id, which is part of the API's host.
+    /// Service id, which is part of the host name.
     pub service: TriggerName,
-    /// The service's name, for people.
+    /// Service name, for display.
     pub service_name: String,
-    /// The service's type, which says nothing here.
+    /// Service type; stored and returned, without effect.
     pub service_type: String,
-    /// The API's own id.
+    /// API id.
     pub id: String,
-    /// Which methods it takes.
+    /// Accepted methods.
     pub method: ApiMethod,
-    /// Which paths.
+    /// Accepted paths.
     pub path: ApiPath,
-    /// The stage that it is released to.
+    /// Release stage.
     pub stage: Stage,
-    /// Whether it takes signed requests alone.
+    /// Whether requests must be signed.
     pub signed: bool,
-    /// Whether the function's answer is a reply in full.
+    /// Whether the function returns a complete HTTP response (integrated response).
     pub integrated: bool,
-    /// Whether bodies come in base64, whatever they are.
+    /// Whether all request bodies are base64-encoded.
     pub base64: bool,
-    /// Whether pages of every origin may call it.
+    /// Whether pages of any origin may call it (CORS).
     pub cors: bool,
 }
 
 impl GatewayApi {
-    /// An API's id from eight characters' worth of randomness.
+    /// Generates an API id from 40 random bits.
     pub fn fresh_id(random: u64) -> String {
         format!("api-{}", characters(random, 8))
     }
 }
 
-/// A method of an API's, or every one.
+/// An HTTP method of an API, or any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ApiMethod {
-    /// Every one.
+    /// Any method.
     Any,
     /// `GET`.
     Get,
@@ -67,7 +67,7 @@ impl ApiMethod {
         Self::Delete,
     ];
 
-    /// SCF's name of it.
+    /// Returns the SCF name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Any => "ANY",
@@ -79,7 +79,7 @@ impl ApiMethod {
         }
     }
 
-    /// Reads SCF's name.
+    /// Parses the SCF name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `method`.
@@ -91,28 +91,28 @@ impl ApiMethod {
         })
     }
 
-    /// Whether it takes requests of a method.
-    pub fn takes(self, method: &str) -> bool {
+    /// Returns whether it accepts requests with `method`.
+    pub fn accepts(self, method: &str) -> bool {
         self == Self::Any || self.as_str() == method
     }
 }
 
-/// Where a release can be.
+/// A release stage of an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// For tests.
+    /// Test stage.
     Test,
-    /// Before a release.
+    /// Pre-release stage.
     Prepub,
-    /// The release.
+    /// Production stage.
     Release,
 }
 
 impl Stage {
     const ALL: [Self; 3] = [Self::Release, Self::Prepub, Self::Test];
 
-    /// SCF's name of it.
+    /// Returns the SCF name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Test => "test",
@@ -121,7 +121,7 @@ impl Stage {
         }
     }
 
-    /// Reads SCF's name.
+    /// Parses the SCF name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `environmentName`.
@@ -134,13 +134,13 @@ impl Stage {
     }
 }
 
-/// The paths of an API: those that begin with its own segments, of which one in braces stands for any.
+/// A path prefix of an API, matched segment by segment. A segment in braces is a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ApiPath(String);
 
 impl ApiPath {
-    /// Checks and keeps a path.
+    /// Parses a path.
     ///
     /// # Errors
     /// [`Invalid`] for the field `path`.
@@ -157,18 +157,18 @@ impl ApiPath {
         if fits {
             Ok(Self(text.to_owned()))
         } else {
-            let allowed = "a path of up to 200 letters, digits, '-', '_', '.', '~' and '/' is, whose segments may be names in braces";
+            let allowed = "a path of up to 200 letters, digits, '-', '_', '.', '~' and '/' is; a segment may be a name in braces";
             Err(Invalid::new("requestConfig.path", text, allowed))
         }
     }
 
-    /// It as it is written.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request's path is one of these, and what stands where it has names.
-    pub fn read<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+    /// Matches a request path. Returns the path parameters, or `None` if it does not match.
+    pub fn match_path<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         let mut given = path.trim_start_matches('/').split('/');
         let mut found = Vec::new();
         for own in self.0.split('/').filter(|own| !own.is_empty()) {
@@ -198,6 +198,7 @@ impl From<ApiPath> for String {
     }
 }
 
+/// Returns the name of a path parameter.
 fn named(segment: &str) -> Option<&str> {
     segment.strip_prefix('{')?.strip_suffix('}')
 }
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_takes_what_begins_with_it_segment_by_segment() {
+    fn path_matches_prefix_by_segments() {
         type Found<'a> = Option<Vec<(&'a str, &'a str)>>;
         let rows: [(&str, &str, Found<'_>); 12] = [
             ("/", "/", Some(vec![])),
@@ -225,7 +226,7 @@ mod tests {
         ];
         for (own, path, expected) in rows {
             let own = ApiPath::parse(own).expect("a path");
-            assert_eq!(own.read(path), expected, "{own:?} {path}");
+            assert_eq!(own.match_path(path), expected, "{own:?} {path}");
         }
         for bad in [
             "",
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_and_stages_are_scf_s() {
+    fn methods_and_stages_round_trip() {
         for method in ApiMethod::ALL {
             assert_eq!(ApiMethod::parse(method.as_str()), Ok(method));
         }
@@ -250,7 +251,7 @@ mod tests {
             assert_eq!(Stage::parse(stage.as_str()), Ok(stage));
         }
         assert!(ApiMethod::parse("PATCH").is_err() && Stage::parse("dev").is_err());
-        assert!(ApiMethod::Any.takes("PATCH") && ApiMethod::Get.takes("GET"));
-        assert!(!ApiMethod::Get.takes("HEAD"));
+        assert!(ApiMethod::Any.accepts("PATCH") && ApiMethod::Get.accepts("GET"));
+        assert!(!ApiMethod::Get.accepts("HEAD"));
     }
 }

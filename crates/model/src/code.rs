@@ -1,21 +1,21 @@
-//! Code packages, named by what they contain.
+//! Content-addressed code packages.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A SHA-256 digest in lower-case hex: the name of a code package.
+/// A SHA-256 digest in lower-case hex, used as the name of a code package.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sha256(String);
 
 impl Sha256 {
-    /// Keeps a digest.
+    /// Encodes a raw digest.
     pub fn from_digest(digest: [u8; 32]) -> Self {
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Reads 64 lower-case hex digits; anything else is none.
+    /// Parses 64 lower-case hex digits; returns `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let fine = text.len() == 64
             && text
@@ -24,7 +24,7 @@ impl Sha256 {
         fine.then(|| Self(text.to_owned()))
     }
 
-    /// The digest as 64 hex digits. Safe as a file name.
+    /// Returns the digest as 64 hex digits, which are safe in a file name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,13 +36,13 @@ impl fmt::Display for Sha256 {
     }
 }
 
-/// The code that a function runs.
+/// A reference to the code of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeRef {
-    /// The package as it was uploaded; what GetFunctionAddress serves.
+    /// Package as uploaded, which GetFunctionAddress returns.
     pub package: Sha256,
-    /// The package's size in bytes, zipped.
+    /// Size of the zipped package (bytes).
     pub size: u64,
-    /// The tree to run. Differs from `package` when dependencies were installed into it.
+    /// Tree to run. It differs from `package` if dependencies were installed into it.
     pub tree: Sha256,
 }

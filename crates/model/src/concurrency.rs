@@ -1,62 +1,62 @@
-//! What is set aside of the memory that an account's instances may have together, and what is kept ready of it.
+//! Concurrency settings: account quota, reserved concurrency and provisioned concurrency, all measured in memory (MB).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Function, Published, Timestamp};
 
-/// What the catalog keeps of an account.
+/// Concurrency settings of an account, as the catalog stores them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRecord {
-    /// Memory that all of its instances may have together, MB; none where it is what the operator allows.
+    /// Total memory of the account's instances (MB); none for the operator's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_mb: Option<u32>,
 }
 
-/// Instances of a version that are started ahead of need, and kept.
+/// Provisioned concurrency of a version: instances started ahead of demand and kept warm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provisioned {
-    /// Since when.
+    /// Time of the last change.
     pub set: Timestamp,
-    /// How many.
+    /// Number of instances.
     pub policy: ProvisionedPolicy,
 }
 
-/// How many instances are kept.
+/// Scaling policy of provisioned instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProvisionedPolicy {
-    /// So many, until a scheduled action says otherwise.
+    /// A fixed number, which scheduled actions may change.
     Fixed {
-        /// So many.
+        /// Number of instances until a scheduled action applies.
         instances: u32,
-        /// What says otherwise, from its time on.
+        /// Scheduled changes of the number.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         actions: Vec<ScheduledAction>,
     },
-    /// As many as are used lately, and some.
+    /// Target tracking: the number follows recent utilization.
     Tracking {
-        /// What part of them should be in use, in hundredths: 1 to 99.
+        /// Target utilization (percent), 1 to 99.
         percent: u32,
-        /// At least this many.
+        /// Minimum number of instances.
         min: u32,
-        /// At most this many.
+        /// Maximum number of instances.
         max: u32,
     },
 }
 
-/// At some times the number of instances that are kept becomes another one.
+/// A schedule that sets the number of provisioned instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduledAction {
-    /// Its name, unlike that of the version's others.
+    /// Name, unique within the version.
     pub name: String,
-    /// So many are kept from then on.
+    /// Number of instances from each scheduled time on.
     pub instances: u32,
-    /// At which times: a cron expression.
+    /// Cron expression.
     pub cron: String,
 }
 
 impl Provisioned {
-    /// The most instances that are ever kept.
-    pub fn most(&self) -> u32 {
+    /// Returns the maximum number of instances that the policy can request.
+    pub fn max_instances(&self) -> u32 {
         match &self.policy {
             ProvisionedPolicy::Fixed { instances, actions } => {
                 let scheduled = actions.iter().map(|action| action.instances);
@@ -68,22 +68,26 @@ impl Provisioned {
 }
 
 impl Published {
-    /// Memory that its instances have that are kept, at most, MB.
+    /// Returns the maximum memory of the version's provisioned instances (MB).
     pub fn provisioned_mb(&self) -> u32 {
-        let most = self.provisioned.as_ref().map_or(0, Provisioned::most);
-        most.saturating_mul(self.config.memory.mb())
+        let instances = self
+            .provisioned
+            .as_ref()
+            .map_or(0, Provisioned::max_instances);
+        instances.saturating_mul(self.config.memory.mb())
     }
 }
 
 impl Function {
-    /// Memory of all its instances that are kept, at most, MB.
+    /// Returns the maximum memory of the function's provisioned instances, over all versions (MB).
     pub fn provisioned_mb(&self) -> u32 {
         let versions = self.versions.values().map(Published::provisioned_mb);
         versions.fold(0, u32::saturating_add)
     }
 
-    /// Memory of its account that no other function can be promised, MB.
-    pub fn set_aside_mb(&self) -> u32 {
+    /// Returns the part of the account's quota committed to this function (MB): its reserved concurrency, or else its
+    /// provisioned maximum.
+    pub fn committed_mb(&self) -> u32 {
         self.reserved_mb.unwrap_or_else(|| self.provisioned_mb())
     }
 }

@@ -1,4 +1,4 @@
-//! What a trigger of a bucket waits for: events of objects, by their name and by their key.
+//! Event filters of bucket triggers: by event type and object key.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -6,28 +6,28 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::names::text;
 use crate::{AccountId, Invalid};
 
-/// Longest key of an object, and so of what keys begin and end with, bytes.
+/// Maximum length of an object key, and so of a prefix or suffix (bytes).
 const KEY_MAX: usize = 1024;
-/// What the names of buckets' hosts end with.
+/// Suffix of bucket host names.
 const HOSTS: &str = ".myqcloud.com";
 
-/// Events of a bucket's objects.
+/// The event filter of a bucket trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectEvents {
-    /// The bucket, which is of the function's account.
+    /// Bucket, owned by the function's account.
     pub bucket: BucketName,
-    /// Which events.
+    /// Event type.
     pub event: ObjectEvent,
-    /// What the keys begin with.
+    /// Key prefix.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefix: String,
-    /// What the keys end with: nothing, or text that begins with a `.`.
+    /// Key suffix: empty, or text that starts with `.`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub suffix: String,
 }
 
 impl ObjectEvents {
-    /// Checks what a key begins and ends with.
+    /// Validates a filter.
     ///
     /// # Errors
     /// [`Invalid`] for the fields `Prefix` and `Suffix`.
@@ -55,14 +55,14 @@ impl ObjectEvents {
         })
     }
 
-    /// Whether it waits for an event, by the event's name, of an object.
-    pub fn wants(&self, event: &str, key: &str) -> bool {
+    /// Returns whether an event matches, by event name and object key.
+    pub fn matches(&self, event: &str, key: &str) -> bool {
         self.event.covers(event) && key.starts_with(&self.prefix) && key.ends_with(&self.suffix)
     }
 
-    /// Whether there can be an event of an object that both wait for.
+    /// Returns whether some event could match both filters.
     ///
-    /// Source: SCF's page on COS triggers, by which such an event goes to one function alone.
+    /// Source: SCF's page on COS triggers, which allows only one function per event.
     pub fn overlaps(&self, other: &Self) -> bool {
         let one_in_other =
             |found: &dyn Fn(&str, &str) -> bool, a: &str, b: &str| found(a, b) || found(b, a);
@@ -73,12 +73,12 @@ impl ObjectEvents {
     }
 }
 
-/// An event of objects, or all of a kind.
+/// An object event type, or a wildcard for a group of types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ObjectEvent(&'static str);
 
 impl ObjectEvent {
-    /// All of them. Source: SCF's page on COS triggers.
+    /// All types. Source: SCF's page on COS triggers.
     pub const ALL: [Self; 13] = [
         Self("cos:ObjectCreated:*"),
         Self("cos:ObjectCreated:Put"),
@@ -95,7 +95,7 @@ impl ObjectEvent {
         Self("cos:ObjectRestore:Completed"),
     ];
 
-    /// Reads its name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `event`.
@@ -107,12 +107,12 @@ impl ObjectEvent {
         })
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// Whether an event of this name is one of those.
+    /// Returns whether it is, or includes, the named event type.
     pub fn covers(self, name: &str) -> bool {
         match self.0.strip_suffix('*') {
             Some(kind) => name.starts_with(kind),
@@ -131,14 +131,14 @@ impl<'de> Deserialize<'de> for ObjectEvent {
     }
 }
 
-/// A bucket's name without its owner's number: 1 to 50 lower-case letters, digits and `-`, no `-` at either end.
+/// A bucket name without the AppId suffix: 1 to 50 lower-case letters, digits and `-`, no `-` at either end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BucketName(String);
 text!(BucketName);
 
 impl BucketName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `CosBucketName`.
@@ -153,7 +153,7 @@ impl BucketName {
         }
     }
 
-    /// Reads a name with or without its owner's number behind it.
+    /// Parses a name with or without the owner's AppId suffix.
     ///
     /// # Errors
     /// [`Invalid`] for the field `CosBucketName`.
@@ -161,17 +161,17 @@ impl BucketName {
         Self::parse(text.strip_suffix(&format!("-{owner}")).unwrap_or(text))
     }
 
-    /// The name with its owner's number, by which COS knows it.
+    /// Returns the full COS name, with the owner's AppId suffix.
     pub fn full(&self, owner: AccountId) -> String {
         format!("{self}-{owner}")
     }
 
-    /// The name of its host, by which triggers name it.
+    /// Returns its host name, which bucket triggers use as their name.
     pub fn host(&self, owner: AccountId, region: &str) -> String {
         format!("{self}-{owner}.cos.{region}{HOSTS}")
     }
 
-    /// Reads the name of a bucket's host: the bucket, its owner and its region.
+    /// Parses a bucket host name into the bucket, its owner and its region.
     pub fn of_host(host: &str) -> Option<(Self, AccountId, &str)> {
         let (full, region) = host.strip_suffix(HOSTS)?.split_once(".cos.")?;
         let (name, owner) = full.rsplit_once('-')?;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_wanted_by_its_name_and_key() {
+    fn event_matches_by_type_prefix_and_suffix() {
         const ANY: &str = "cos:ObjectCreated:*";
         const PUT: &str = "cos:ObjectCreated:Put";
         let rows = [
@@ -203,17 +203,17 @@ mod tests {
             (ANY, "in/", "", PUT, "out/a.jpg", false),
             (ANY, "in/", ".jpg", PUT, "in/a.jpg", true),
             (ANY, "in/", ".jpg", PUT, "in/a.png", false),
-            // What begins and what ends may be the same text.
+            // Prefix and suffix may overlap in the key.
             (ANY, ".a.", ".a.", PUT, ".a.", true),
         ];
         for (event, prefix, suffix, name, key, expected) in rows {
-            let found = events(event, prefix, suffix).wants(name, key);
+            let found = events(event, prefix, suffix).matches(name, key);
             assert_eq!(found, expected, "{event} {prefix} {suffix}: {name} {key}");
         }
     }
 
     #[test]
-    fn two_overlap_where_one_event_can_be_for_both() {
+    fn filters_overlap_if_one_event_can_match_both() {
         const ANY: &str = "cos:ObjectCreated:*";
         let rows = [
             ((ANY, "", ""), (ANY, "", ""), true),
@@ -243,13 +243,13 @@ mod tests {
             assert_eq!(a.overlaps(&b), expected, "{one:?} {other:?}");
             assert_eq!(b.overlaps(&a), expected, "{other:?} {one:?}");
         }
-        let mut elsewhere = events(ANY, "", "");
-        elsewhere.bucket = BucketName::parse("papers").expect("a name");
-        assert!(!elsewhere.overlaps(&events(ANY, "", "")));
+        let mut other_bucket = events(ANY, "", "");
+        other_bucket.bucket = BucketName::parse("papers").expect("a name");
+        assert!(!other_bucket.overlaps(&events(ANY, "", "")));
     }
 
     #[test]
-    fn names_are_checked() {
+    fn invalid_names_events_and_filters_are_rejected() {
         let owner = AccountId(1_250_000_000);
         let photos = BucketName::parse("photos").expect("a name");
         let host = "photos-1250000000.cos.ap-guangzhou.myqcloud.com";

@@ -1,4 +1,4 @@
-//! Custom domains: hosts whose requests go to functions, by their path.
+//! Custom domains: hosts whose requests are routed to functions by path.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +7,55 @@ use serde::{Deserialize, Serialize};
 use crate::names::text;
 use crate::{AccountId, FunctionName, Invalid, Namespace, Qualifier, Timestamp};
 
-/// A custom domain as the catalog keeps it. Its name is its owner's alone.
+/// A custom domain, as the catalog stores it. Its name is unique across accounts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Domain {
-    /// The host.
+    /// Host name.
     pub name: DomainName,
-    /// Who owns it, and the functions that it leads to.
+    /// Owner of the domain and of the functions that it routes to.
     pub account: AccountId,
-    /// What it is reached by.
+    /// Accepted protocols.
     pub protocol: Protocol,
-    /// Where its paths lead.
+    /// Routes to functions.
     pub routes: Vec<Route>,
-    /// The id of a certificate, which whoever ends TLS before virga may look up.
+    /// Certificate id, for the proxy that terminates TLS in front of virga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// What stands before it: shown again, and without effect.
+    /// Web application firewall; stored and returned, without effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Firewall>,
     /// Tags, key and value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// The value of the DNS record that proved who owns it; none where the operator allows it, or an older version made it.
+    /// Value of the DNS record that proved ownership. None if the operator does not require proof, or an older version created
+    /// the domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
-    /// Since when checks have found no proof of who owns it.
+    /// Time since which ownership checks have failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproved_since: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub added: Timestamp,
-    /// When it was last changed.
+    /// Last modification time.
     pub modified: Timestamp,
 }
 
-/// A web application firewall.
+/// Settings of a web application firewall (WAF).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firewall {
-    /// Whether it is open.
+    /// Whether it is enabled.
     pub open: bool,
-    /// Its id.
+    /// Id.
     pub id: String,
 }
 
-/// What a domain is reached by.
+/// Protocols that a domain accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP.
     Http,
-    /// HTTPS, which something before virga ends.
+    /// HTTPS, terminated in front of virga.
     Https,
     /// Both.
     Both,
@@ -68,7 +69,7 @@ impl Protocol {
         (Self::Both, "HTTP&HTTPS"),
     ];
 
-    /// Reads SCF's name.
+    /// Parses the SCF name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Protocol`.
@@ -79,21 +80,21 @@ impl Protocol {
             .ok_or_else(|| Invalid::new("Protocol", text, "HTTP, HTTPS and HTTP&HTTPS are"))
     }
 
-    /// SCF's name.
+    /// Returns the SCF name.
     pub fn as_str(self) -> &'static str {
         let own = Self::NAMES.iter().find(|(protocol, _)| *protocol == self);
         own.map_or("HTTP", |(_, name)| name)
     }
 }
 
-/// A host's name, in lower case: labels of letters, digits and `-`, two or more of them.
+/// A host name in lower case: two or more labels of letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DomainName(String);
 text!(DomainName);
 
 impl DomainName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Domain`.
@@ -106,7 +107,7 @@ impl DomainName {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
-        // An address is no name.
+        // An IPv4 address is not a host name.
         let named = text
             .rsplit('.')
             .next()
@@ -120,28 +121,28 @@ impl DomainName {
     }
 }
 
-/// Paths of a domain, and the function that they lead to.
+/// A route from paths of a domain to a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// The function's namespace.
+    /// Namespace of the function.
     pub namespace: Namespace,
-    /// The function.
+    /// Function.
     pub function: FunctionName,
-    /// Its version or alias.
+    /// Version or alias.
     pub qualifier: Qualifier,
-    /// Which paths.
+    /// Matching paths.
     pub path: PathPattern,
-    /// What the function sees instead; the first that fits.
+    /// Path rewrites; the first match applies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<Rewrite>,
 }
 
 impl Route {
-    /// A path as the function sees it.
+    /// Rewrites a request path; returns `None` if no rewrite matches.
     pub fn rewrite(&self, path: &str) -> Option<String> {
         self.rewrites.iter().find_map(|rewrite| {
             let rest = rewrite.path.rest(path)?;
-            Some(match rewrite.path.is_wild() {
+            Some(match rewrite.path.is_wildcard() {
                 true => rewrite.to.replacen('$', rest, 1),
                 false => rewrite.to.clone(),
             })
@@ -149,23 +150,23 @@ impl Route {
     }
 }
 
-/// Another path for some.
+/// A path rewrite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewrite {
-    /// Which.
+    /// Matching paths.
     pub path: PathPattern,
-    /// What they become; `$` is what the pattern's `*` stood for.
+    /// Replacement, in which `$` stands for the text that `*` matched.
     pub to: String,
 }
 
-/// A path, or all below one: `/a/b` or `/a/*`.
+/// A path pattern: an exact path such as `/a/b`, or everything below a path, such as `/a/*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PathPattern(String);
 text!(PathPattern);
 
 impl PathPattern {
-    /// Checks and keeps a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// [`Invalid`] for the field `PathMatch`.
@@ -184,12 +185,12 @@ impl PathPattern {
         }
     }
 
-    /// Whether it stands for all below a path.
-    pub fn is_wild(&self) -> bool {
+    /// Returns whether it ends with a wildcard.
+    pub fn is_wildcard(&self) -> bool {
         self.0.ends_with("/*")
     }
 
-    /// What its `*` stands for in a path, which is nothing where it has none; `None` when it does not fit.
+    /// Returns the text that `*` matches in a path, empty without a `*`; `None` if the path does not match.
     pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
         match self.0.strip_suffix('*') {
             Some(above) => path.strip_prefix(above),
@@ -199,13 +200,13 @@ impl PathPattern {
 }
 
 impl Domain {
-    /// Where a path leads: to the route of the path itself, else of the longest one above it.
+    /// Finds the route for a path: an exact match, or else the longest wildcard match.
     pub fn route(&self, path: &str) -> Option<&Route> {
         let fits = self
             .routes
             .iter()
             .filter(|route| route.path.rest(path).is_some());
-        fits.max_by_key(|route| (!route.path.is_wild(), route.path.as_str().len()))
+        fits.max_by_key(|route| (!route.path.is_wildcard(), route.path.as_str().len()))
     }
 }
 
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_patterns_are_checked() {
+    fn invalid_names_and_patterns_are_rejected() {
         for good in ["a.b", "Api.Example.com", "x-1.localhost"] {
             assert_eq!(
                 DomainName::parse(good).map(|name| name.to_string()),
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_to_the_nearest_route() {
+    fn exact_route_wins_over_longest_wildcard_route() {
         let domain = Domain {
             name: DomainName::parse("a.b").expect("a name"),
             account: AccountId(1),
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_rewritten_by_the_first_rule_that_fits() {
+    fn first_matching_rewrite_applies() {
         let route = route(
             "/*",
             &[("/old", "/new"), ("/api/*", "/$"), ("/fixed/*", "/one")],

@@ -1,32 +1,32 @@
-//! What is said of a function's asynchronous events.
+//! Settings of asynchronous invocation: retries, event age and dead letters.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{FunctionName, Invalid, Limits, Namespace};
 
-/// How long and how often a function's events are tried.
+/// Retry policy of a function's asynchronous events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventConfig {
-    /// Further runs after a failure of the function's.
+    /// Retries after a failed run.
     pub retries: u32,
-    /// How old an event may become, seconds.
+    /// Maximum event age (s).
     pub ttl_s: u32,
 }
 
 impl EventConfig {
-    /// What holds for a function that says nothing.
-    pub fn usual(limits: &Limits) -> Self {
+    /// Returns the policy of a function without settings of its own.
+    pub fn default_for(limits: &Limits) -> Self {
         Self {
             retries: limits.retry_num_max,
             ttl_s: limits.msg_ttl_max_s,
         }
     }
 
-    /// Checks values that were given.
+    /// Validates a retry policy.
     ///
     /// # Errors
     /// [`Invalid`] for the fields `RetryNum` and `MsgTTL`.
-    pub fn checked(retries: i64, ttl_s: i64, limits: &Limits) -> Result<Self, Invalid> {
+    pub fn parse(retries: i64, ttl_s: i64, limits: &Limits) -> Result<Self, Invalid> {
         let most = limits.retry_num_max;
         let retries = u32::try_from(retries).ok().filter(|n| *n <= most);
         let retries =
@@ -43,32 +43,33 @@ impl EventConfig {
     }
 }
 
-/// Where events go that are given up.
+/// The destination of events that failed permanently.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DeadLetter {
-    /// To another function of the same account, as an event.
+    /// Another function of the account, invoked asynchronously.
     Function {
-        /// Its namespace.
+        /// Namespace.
         namespace: Namespace,
-        /// Its name.
+        /// Name.
         name: FunctionName,
     },
-    /// To an HTTP endpoint, in a POST.
+    /// An HTTP endpoint, called with POST.
     Http {
-        /// Where.
+        /// Endpoint URL.
         url: String,
-        /// What the API calls it, `queue` or `topic`.
+        /// Type in the API, `queue` or `topic`.
         kind: String,
     },
 }
 
 impl DeadLetter {
-    /// The field that it is told in.
+    /// The API field that configures it.
     const FIELD: &'static str = "DeadLetterConfig";
-    /// Longest URL.
+    /// Maximum URL length (bytes).
     const URL_MAX: usize = 2048;
 
-    /// Reads `Type` and `Name` as the API has them; a function without a namespace is in `own`. An empty pair stands for none.
+    /// Parses the API's `Type` and `Name`. A function name without a namespace is resolved in `own`. An empty pair means no
+    /// destination.
     ///
     /// # Errors
     /// [`Invalid`] for the field `DeadLetterConfig`.
@@ -114,7 +115,7 @@ impl DeadLetter {
         }
     }
 
-    /// `Type` as the API has it.
+    /// Returns the API's `Type`.
     pub fn kind(&self) -> &str {
         match self {
             Self::Function { .. } => "function",
@@ -122,7 +123,7 @@ impl DeadLetter {
         }
     }
 
-    /// `Name` as the API has it.
+    /// Returns the API's `Name`.
     pub fn name(&self) -> String {
         match self {
             Self::Function { namespace, name } if namespace.is_default() => name.to_string(),
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dead_letter_targets_are_written_as_they_are_read() {
+    fn dead_letter_target_round_trips() {
         let own = Namespace::default();
         for (kind, name) in [
             ("function", "last"),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_events_have_bounds() {
+    fn retry_policy_outside_limits_is_rejected() {
         let limits = Limits::default();
         assert!(EventConfig::checked(0, 60, &limits).is_ok());
         assert!(EventConfig::checked(2, 21_600, &limits).is_ok());

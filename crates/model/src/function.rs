@@ -1,4 +1,4 @@
-//! What the catalog keeps of a function.
+//! The function record and its parts, as the catalog stores them.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::{
     Limits, MemoryMb, Namespace, Published, RoleName, Runtime, Sha256, Trigger,
 };
 
-/// Milliseconds since the Unix epoch, UTC.
+/// Milliseconds since the Unix epoch (UTC).
 pub type Timestamp = i64;
 
-/// A span in whole seconds, never zero.
+/// A non-zero duration in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seconds(u32);
 
 impl Seconds {
-    /// Checks a function's Timeout: 1 to the configured maximum.
+    /// Parses a function's Timeout: 1 to the configured maximum.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Timeout`.
@@ -26,7 +26,7 @@ impl Seconds {
         Self::within("Timeout", given, limits.timeout_max_s)
     }
 
-    /// Checks the Timeout of a function that always runs asynchronously.
+    /// Parses the Timeout of a function with asynchronous execution.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Timeout`.
@@ -34,7 +34,7 @@ impl Seconds {
         Self::within("Timeout", given, limits.async_timeout_max_s)
     }
 
-    /// Checks a function's InitTimeout: 1 to the configured maximum.
+    /// Parses a function's InitTimeout: 1 to the configured maximum.
     ///
     /// # Errors
     /// [`Invalid`] for the field `InitTimeout`.
@@ -49,51 +49,51 @@ impl Seconds {
         }
     }
 
-    /// The span in seconds.
+    /// Returns the duration in seconds.
     pub fn get(self) -> u32 {
         self.0
     }
 }
 
-/// How a function is called.
+/// The invocation model of a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FunctionKind {
-    /// A handler called with an event.
+    /// A handler called with a JSON event.
     #[default]
     Event,
-    /// A web server that requests are passed on to.
+    /// A web server that receives HTTP requests.
     Http,
 }
 
-/// Where a function is in its life. SCF's names.
+/// The lifecycle state of a function, with SCF's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FunctionState {
-    /// Accepted; its code is not ready yet.
+    /// Created; its code is being prepared.
     Creating,
-    /// Its code could not be made ready; the reasons say why.
+    /// Preparing its code failed; see the status reasons.
     CreateFailed,
-    /// Serves.
+    /// Serves requests.
     Active,
-    /// Serves the old code while the new is made ready.
+    /// Serves the old code while new code is prepared.
     Updating,
-    /// Serves the old code; the reasons say why the new one failed.
+    /// Serves the old code; preparing new code failed, see the status reasons.
     UpdateFailed,
-    /// Refuses new requests; running ones end.
+    /// Rejects new requests and drains running ones.
     Deleting,
 }
 
 impl FunctionState {
-    /// Whether the function can be invoked.
+    /// Returns whether the function can be invoked.
     pub fn serves(self) -> bool {
         matches!(self, Self::Active | Self::Updating | Self::UpdateFailed)
     }
 
-    /// Whether a change of code or configuration may begin.
-    pub fn may_change(self) -> bool {
+    /// Returns whether code or configuration can be updated.
+    pub fn allows_update(self) -> bool {
         matches!(self, Self::Active | Self::CreateFailed | Self::UpdateFailed)
     }
 
-    /// SCF's name of the state.
+    /// Returns the SCF name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Creating => "Creating",
@@ -106,173 +106,174 @@ impl FunctionState {
     }
 }
 
-/// Why a function is in its state, and since when.
+/// The reason for a function's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReason {
-    /// One of the API's codes.
+    /// API reason code.
     pub code: String,
-    /// For people.
+    /// Free-form description.
     pub message: String,
 }
 
-/// What a user can set and change.
+/// The user-configurable settings of a function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FunctionConfig {
-    /// Up to 1,000 characters for people.
+    /// Description, up to 1,000 characters.
     pub description: String,
-    /// The entry point.
+    /// Entry point.
     pub handler: Handler,
-    /// Memory of one instance; its share of CPU grows with it.
+    /// Memory size of an instance. Its CPU weight is proportional.
     pub memory: MemoryMb,
-    /// Longest run of one request.
+    /// Maximum duration of an invocation.
     pub timeout: Seconds,
-    /// Longest start of an instance.
+    /// Maximum duration of an instance start.
     pub init_timeout: Seconds,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Whether it reaches more than its own loopback.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    /// Whether it has network access beyond its own loopback.
+    #[serde(default = "enabled", skip_serializing_if = "is_true")]
     pub public_net: bool,
-    /// In whose name its code acts.
+    /// Role that its code assumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleName>,
-    /// What shows at `/opt`, one over the other.
+    /// Layers mounted at `/opt`, the later over the earlier.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerRef>,
-    /// How a web function serves; nothing of it concerns others.
-    #[serde(default, skip_serializing_if = "WebConfig::is_usual")]
+    /// Settings of a web function.
+    #[serde(default, skip_serializing_if = "WebConfig::is_default")]
     pub web: WebConfig,
-    /// Where events go that are given up.
+    /// Destination of events that failed permanently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
-    /// Fields that are accepted and shown again but have no effect yet, by their wire names.
+    /// API fields that are stored and returned without effect, by wire name.
     pub echo: BTreeMap<String, serde_json::Value>,
 }
 
-/// How a web function serves.
+/// Settings of a web function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebConfig {
-    /// Requests that an instance serves at a time, where that is more than one.
+    /// Concurrent requests per instance; none for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<Concurrency>,
-    /// Whether it is said to speak WebSocket, and how long a connection may be silent; else the usual time.
+    pub concurrency: Option<InstanceConcurrency>,
+    /// Idle timeout of WebSocket connections (s), if WebSocket is declared; none for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket_idle: Option<u32>,
 }
 
 impl WebConfig {
-    fn is_usual(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Requests that an instance serves at a time.
+/// Concurrent requests per instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Concurrency {
-    /// The most.
-    pub most: u32,
-    /// Whether the platform may choose less, which it does not do yet.
+pub struct InstanceConcurrency {
+    /// Maximum. Stored as `most`.
+    #[serde(rename = "most")]
+    pub max: u32,
+    /// Whether the platform may lower it dynamically; stored and returned, without effect yet.
     pub dynamic: bool,
 }
 
-/// What a record without the field holds for it, as all do that are older.
-fn yes() -> bool {
+/// Default of a field that older records lack.
+fn enabled() -> bool {
     true
 }
 
-/// Whether a field can be left out.
-fn is_yes(value: &bool) -> bool {
+/// Returns whether a field that is `true` by default can be omitted.
+fn is_true(value: &bool) -> bool {
     *value
 }
 
-/// The same of a field whose absence means no.
-fn is_no(value: &bool) -> bool {
+/// Returns whether a field that is `false` by default can be omitted.
+fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The same of a count.
+/// Returns whether a count that is 0 by default can be omitted.
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// A function as the catalog keeps it: `$LATEST`.
+/// A function with its versions, aliases and triggers, as the catalog stores it. Its own settings and code are `$LATEST`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Function {
-    /// The stable id.
+    /// Stable id.
     pub id: FunctionId,
-    /// Where it lives.
+    /// Account, namespace and name.
     pub key: FunctionKey,
-    /// How it is called. Fixed at creation.
+    /// Invocation model. Fixed at creation.
     pub kind: FunctionKind,
-    /// Its language. Fixed at creation.
+    /// Language runtime. Fixed at creation.
     pub runtime: Runtime,
-    /// Its settings.
+    /// Settings of `$LATEST`.
     pub config: FunctionConfig,
-    /// The code that serves; none before the first is ready.
+    /// Code of `$LATEST`; none until the first package is prepared.
     pub code: Option<CodeRef>,
-    /// Code that is being made ready.
+    /// Code being prepared.
     pub pending: Option<PendingCode>,
-    /// Where it is in its life.
+    /// Lifecycle state.
     pub state: FunctionState,
-    /// Why.
+    /// Reasons for the state.
     pub reasons: Vec<StatusReason>,
-    /// Counts changes of code and configuration; instances of an older revision are retired.
+    /// Revision of code and configuration. Instances of an older revision are retired.
     pub revision: u64,
-    /// When it was created.
+    /// Creation time.
     pub added: Timestamp,
-    /// When it was last changed.
+    /// Last modification time.
     pub modified: Timestamp,
     /// Tags, key and value.
     pub tags: BTreeMap<String, String>,
-    /// Memory that is set aside for its instances, and all that they may have together, MB; none where it shares what the
-    /// account has left. 0 stops it.
+    /// Reserved concurrency (MB): capacity dedicated to its instances, and their upper limit. None uses the account's
+    /// unreserved quota; 0 throttles every invocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_mb: Option<u32>,
-    /// How its events are tried; none where it says nothing.
+    /// Retry policy of its asynchronous events; none for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<EventConfig>,
-    /// Whether every request runs asynchronously, for up to a day, and once. Fixed at creation.
-    #[serde(default, skip_serializing_if = "is_no")]
+    /// Asynchronous execution: every invocation runs asynchronously, for up to a day, without retries. Fixed at creation.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub async_run: bool,
-    /// Its published versions, by number.
+    /// Published versions by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<u64, Published>,
-    /// The highest number that a version ever had; no other gets it again.
+    /// Highest version number ever assigned. Numbers are never reused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_version: u64,
-    /// Its aliases by name; `$DEFAULT` once it was changed.
+    /// Aliases by name. `$DEFAULT` is present only if it was changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, Alias>,
-    /// What runs it, beside calls of the API. A change here is no change of what runs, so it leaves `revision` alone.
+    /// Triggers. Changing them leaves `revision` alone, so that instances keep running.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
 }
 
-/// Code that was accepted and is being made ready. It is part of the record, so that a restart goes on with it.
+/// Accepted code that is being prepared. It is stored in the function record, so that a restart resumes the work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingCode {
-    /// The package as it was uploaded.
+    /// Package as uploaded.
     pub package: Sha256,
-    /// Its size in bytes, zipped.
+    /// Size of the zipped package (bytes).
     pub size: u64,
-    /// Whether what `requirements.txt` asks for is installed into it.
+    /// Whether to install the dependencies in `requirements.txt`.
     pub install: bool,
-    /// The entry point that comes with it, if it changes.
+    /// New entry point, if it changes with the code.
     pub handler: Option<Handler>,
-    /// Whether a version is published when it is ready.
-    #[serde(default, skip_serializing_if = "is_no")]
+    /// Whether to publish a version once it is ready.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub publish: bool,
 }
 
-/// A namespace as the catalog keeps it.
+/// A namespace, as the catalog stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceRecord {
-    /// Its name.
+    /// Name.
     pub name: Namespace,
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// When it was created.
+    /// Creation time.
     pub added: Timestamp,
-    /// When it was last changed.
+    /// Last modification time.
     pub modified: Timestamp,
 }

@@ -1,21 +1,21 @@
-//! The one error of every parsing constructor.
+//! The error that every parsing constructor returns.
 
 use thiserror::Error;
 
-/// A value that is not allowed: says which field, what was given and what is allowed.
+/// A rejected value: the field, the value given and the values allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {given} is not allowed; {allowed}")]
 pub struct Invalid {
-    /// The field, in the API's spelling.
+    /// Field name as the API spells it.
     pub field: &'static str,
-    /// What was given, quoted and cut to a bounded length.
+    /// The rejected value, quoted and truncated.
     pub given: String,
-    /// What would have been accepted.
+    /// Description of the accepted values.
     pub allowed: String,
 }
 
 impl Invalid {
-    /// Describes a refused value. Long values are cut, so that an error never repeats a whole request.
+    /// Describes a rejected value. Truncates long values so that an error never echoes a whole request.
     pub fn new(
         field: &'static str,
         given: impl std::fmt::Debug,

@@ -1,19 +1,19 @@
-//! One run of a function: what goes in and what comes out.
+//! A single invocation of a function: its context, status and outcome.
 
 use crate::{FunctionKey, Qualifier, RequestId};
 
-/// What a handler may know of its invocation, beside the event.
+/// Invocation metadata that the handler receives beside the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvocationContext {
-    /// This request.
+    /// Request id.
     pub request: RequestId,
-    /// The function.
+    /// Invoked function.
     pub function: FunctionKey,
-    /// The version that runs: `$LATEST` or a number, never an alias.
+    /// Resolved version: `$LATEST` or a number, never an alias.
     pub version: Qualifier,
 }
 
-/// How an invocation ended. The numbers are SCF's function status codes.
+/// The result status of an invocation. The numbers are SCF's function status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum StatusCode {
@@ -21,23 +21,23 @@ pub enum StatusCode {
     Ok = 200,
     /// The event is not JSON.
     InvalidParameterValue = 400,
-    /// Nobody signed, or it cannot be said who.
+    /// The signature is missing or identifies no caller.
     InvalidCredentials = 401,
-    /// The function's own program could not be started, or ended before it was ready.
+    /// The function's program failed to start, or exited before it was ready.
     ContainerStateExited = 405,
-    /// The event is over the limit.
+    /// The event exceeds the size limit.
     RequestTooLarge = 406,
-    /// The answer is over the limit, or is not JSON.
+    /// The response exceeds the size limit, or is not JSON.
     ResponseTooLarge = 407,
-    /// No instance was free in time, and the account had started as many as it may in this time.
+    /// Throttled: no instance was free in time, and the account's scale-out rate was used up.
     ResourceLimit = 429,
-    /// The handler, or its module, raised an exception.
+    /// The handler or its module raised an exception.
     UserCodeException = 430,
-    /// No instance was free in time and none could be added.
+    /// Throttled: no instance was free in time, and the concurrency quota was used up.
     ResourceLimitReached = 432,
-    /// The handler ran over its timeout.
+    /// The handler exceeded its timeout.
     TimeLimitReached = 433,
-    /// The instance ran over its memory.
+    /// The instance exceeded its memory limit.
     MemoryLimitReached = 434,
     /// The function does not exist.
     FunctionNotFound = 435,
@@ -45,15 +45,15 @@ pub enum StatusCode {
     HandlerNotFound = 437,
     /// The function is not in a state to be invoked.
     FunctionStatusError = 438,
-    /// The process ended while a request ran.
+    /// The process exited during a request.
     UserProcessExit = 439,
-    /// Who calls may not.
+    /// The caller is not authorized.
     UnauthorizedOperation = 441,
     /// The function has no such version or alias.
     QualifierNotFound = 442,
-    /// The code could not be loaded, as with a syntax error.
+    /// The code failed to load, for example because of a syntax error.
     UserCodeError = 443,
-    /// The instance could not be started.
+    /// The instance failed to start.
     ContainerInitError = 445,
     /// A web function's server did not listen within InitTimeout.
     PortBindingFailed = 446,
@@ -61,19 +61,19 @@ pub enum StatusCode {
     InsufficientResources = 449,
     /// The instance was not ready within InitTimeout.
     InitContainerTimeout = 450,
-    /// The caller went away.
+    /// The caller closed the connection.
     RequestCanceled = 499,
-    /// A fault of the platform.
+    /// The platform failed.
     InternalError = 500,
 }
 
 impl StatusCode {
-    /// The number.
+    /// Returns the numeric code.
     pub fn as_u16(self) -> u16 {
         self as u16
     }
 
-    /// Whether the fault is the function's own, as against the platform's or the caller's.
+    /// Returns whether the function caused the failure, rather than the platform or the caller.
     pub fn is_user_fault(self) -> bool {
         use StatusCode::*;
         matches!(
@@ -92,24 +92,24 @@ impl StatusCode {
     }
 }
 
-/// What an invocation used.
+/// Resources used by an invocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// From handing the event over to having the answer, microseconds.
+    /// Time from delivering the event to receiving the response (µs).
     pub duration_us: u64,
-    /// The instance's peak memory, bytes.
+    /// Peak memory of the instance (bytes).
     pub memory_peak: u64,
 }
 
-/// A finished invocation.
+/// The outcome of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How it ended.
+    /// Result status.
     pub status: StatusCode,
-    /// The answer as JSON; for a failure, SCF's error document.
+    /// JSON response; SCF's error document if the invocation failed.
     pub answer: Vec<u8>,
-    /// What the function printed, in order, cut at the limit.
+    /// Log output of the function, truncated at the limit.
     pub log: Vec<u8>,
-    /// What it used.
+    /// Resources used.
     pub usage: Usage,
 }

@@ -1,4 +1,4 @@
-//! Layers: packages that functions share.
+//! Layers: code packages shared by functions.
 
 use std::collections::BTreeMap;
 
@@ -6,40 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LayerName, Sha256, Timestamp};
 
-/// A layer with its versions as the catalog keeps it. It stays when its last version is deleted, so that no number comes
-/// again.
+/// A layer and its versions, as the catalog stores them. The record outlives its last version, so that a version number is
+/// never reused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Its name.
+    /// Name.
     pub name: LayerName,
-    /// The highest number that a version ever had.
+    /// Highest version number ever assigned.
     pub last_version: u64,
-    /// Its versions, by number.
+    /// Versions by number.
     pub versions: BTreeMap<u64, LayerVersion>,
 }
 
-/// A version of a layer; it never changes.
+/// An immutable version of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerVersion {
-    /// The runtimes that it says it is for.
+    /// Compatible runtimes, as declared by the publisher.
     pub runtimes: Vec<String>,
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// Its licence, or where that stands.
+    /// Licence, or a link to it.
     pub license: String,
-    /// The package.
+    /// Digest of the package.
     pub package: Sha256,
-    /// When it was published.
+    /// Publication time.
     pub added: Timestamp,
 }
 
-/// A layer that a function holds. The package is named here, too, so that it works on when the version is deleted.
+/// A function's reference to a layer version. Carries the package digest, so that the function keeps working after the
+/// version is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRef {
-    /// The layer.
+    /// Layer name.
     pub name: LayerName,
-    /// Its version.
+    /// Version number.
     pub version: u64,
-    /// The package.
+    /// Digest of the package.
     pub package: Sha256,
 }

@@ -1,8 +1,7 @@
-//! The domain's words: what a function, a version, an invocation and an outcome are.
+//! The domain model: functions, versions, triggers, invocations and their outcomes.
 //!
-//! Every value here was checked when it was made: the constructors parse, and what they return needs no
-//! second look. The types know nothing of HTTP, of the SCF wire names, of clocks or of storage engines;
-//! they carry `serde` only so that the catalog can store them.
+//! Constructors parse, so a value of these types is valid and is not checked again. The types know nothing of HTTP,
+//! clocks or storage engines. They derive `serde` only so that the catalog can store them.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -31,7 +30,7 @@ pub use cos::{BucketName, ObjectEvent, ObjectEvents};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use events::{DeadLetter, EventConfig};
 pub use function::{
-    Concurrency, Function, FunctionConfig, FunctionKind, FunctionState, NamespaceRecord,
+    Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, NamespaceRecord,
     PendingCode, Seconds, StatusReason, Timestamp, WebConfig,
 };
 pub use invalid::Invalid;
@@ -46,5 +45,6 @@ pub use policy::{Decision, Policy, Resource};
 pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
 pub use url::{Cors, FunctionUrl, UrlAuth};
 pub use version::{
-    Alias, Expression, Published, Routing, RoutingKey, Rule, Serving, Share, Test, Version,
+    Alias, Expression, Published, Routing, RoutingKey, RoutingRule, RuleTest, Serving, Version,
+    WeightedVersion,
 };

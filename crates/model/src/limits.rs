@@ -1,4 +1,4 @@
-//! Quotas: what SCF allows, each adjustable by the operator.
+//! Quotas and limits. The defaults are SCF's, and the operator can change each.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// Memory of one instance, in MB: 64, or a multiple of 128 up to the limit.
+/// Memory size of an instance (MB): 64, or a multiple of 128 up to the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MemoryMb(u32);
 
 impl MemoryMb {
-    /// Checks a memory size against the configured maximum.
+    /// Parses a memory size and checks it against the configured maximum.
     ///
     /// # Errors
     /// [`Invalid`] for the field `MemorySize`.
@@ -32,12 +32,12 @@ impl MemoryMb {
         }
     }
 
-    /// The size in MB.
+    /// Returns the size in MB.
     pub fn mb(self) -> u32 {
         self.0
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.0) << 20
     }
@@ -55,86 +55,85 @@ impl fmt::Display for MemoryMb {
     }
 }
 
-/// The quotas of an account and of one function. The defaults are SCF's published ones.
+/// Quotas per account and limits per function. The defaults are SCF's published values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Namespaces in an account, `default` included.
+    /// Namespaces per account, including `default`.
     pub namespaces: u32,
-    /// Functions in a namespace.
+    /// Functions per namespace.
     pub functions_per_namespace: u32,
-    /// Published versions of a function.
+    /// Published versions per function.
     pub versions_per_function: u32,
-    /// Aliases of a function, beside `$DEFAULT`.
+    /// Aliases per function, not counting `$DEFAULT`.
     pub aliases_per_function: u32,
-    /// Triggers of one type of a function.
+    /// Triggers per function and trigger type.
     pub triggers_per_type: u32,
-    /// What a timer says in each of its events, bytes.
+    /// Custom message of a timer (bytes).
     pub timer_message_bytes: u32,
-    /// Layers in an account.
+    /// Layers per account.
     pub layers: u32,
-    /// Versions of a layer.
+    /// Versions per layer.
     pub versions_per_layer: u32,
-    /// Layers of a function.
+    /// Layers per function.
     pub layers_per_function: u32,
-    /// Custom domains in an account.
+    /// Custom domains per account.
     pub domains: u32,
-    /// Routes of a custom domain.
+    /// Routes per custom domain.
     pub routes_per_domain: u32,
-    /// Largest MemorySize, MB.
+    /// Maximum MemorySize (MB).
     pub memory_max_mb: u32,
-    /// Largest Timeout, seconds.
+    /// Maximum Timeout (s).
     pub timeout_max_s: u32,
-    /// Largest Timeout of a function that always runs asynchronously, seconds.
+    /// Maximum Timeout of a function with asynchronous execution (s).
     pub async_timeout_max_s: u32,
-    /// Largest InitTimeout, seconds.
+    /// Maximum InitTimeout (s).
     pub init_timeout_max_s: u32,
-    /// Zipped package sent with the API, bytes.
+    /// Zipped package uploaded through the API (bytes).
     pub package_bytes: u64,
-    /// Unzipped package, bytes.
+    /// Unzipped package (bytes).
     pub unpacked_bytes: u64,
-    /// Files, directories and links that a package makes, those counted that its paths only imply.
+    /// Files, directories and links in an unzipped package, including directories implied by paths.
     pub unpacked_entries: u64,
-    /// All environment variables of a function together, bytes of keys and values.
+    /// Environment variables of a function: keys and values together (bytes).
     pub environment_bytes: u32,
-    /// Description, characters.
+    /// Description (characters).
     pub description_chars: u32,
-    /// Event of a synchronous invocation, bytes.
+    /// Event of a synchronous invocation (bytes).
     pub sync_event_bytes: u64,
-    /// Event of an asynchronous invocation, bytes.
+    /// Event of an asynchronous invocation (bytes).
     pub async_event_bytes: u64,
-    /// Answer of a function, bytes.
+    /// Response of an event function (bytes).
     pub response_bytes: u64,
-    /// Reply of a web function, bytes; 0 is no bound.
+    /// Response of a web function (bytes); 0 = unlimited.
     pub web_response_bytes: u64,
-    /// Names and values of its headers together, bytes; 0 is no bound.
+    /// Response headers of a web function: names and values together (bytes); 0 = unlimited.
     pub web_header_bytes: u64,
-    /// Largest RetryNum of asynchronous events.
+    /// Maximum RetryNum of asynchronous events.
     pub retry_num_max: u32,
-    /// Smallest MsgTTL of asynchronous events, seconds.
+    /// Minimum MsgTTL of asynchronous events (s).
     pub msg_ttl_min_s: u32,
-    /// Largest MsgTTL, and what holds where none is set, seconds.
+    /// Maximum and default MsgTTL (s).
     pub msg_ttl_max_s: u32,
-    /// RoutingKey, bytes.
+    /// RoutingKey (bytes).
     pub routing_key_bytes: u32,
-    /// Memory of all running instances of an account, MB, unless the account sets less; divided by a function's
-    /// MemorySize it is the number of instances.
+    /// Concurrency quota: total memory of an account's instances (MB). The account can set less.
     pub concurrency_mb: u32,
-    /// Of it, what can never be set aside for single functions, MB.
+    /// Part of the concurrency quota that cannot be reserved for single functions (MB).
     pub unreservable_mb: u32,
-    /// Scheduled actions of the provisioned concurrency of a version.
+    /// Scheduled actions per version with provisioned concurrency.
     pub scheduled_actions_per_version: u32,
-    /// Instances that an account may start for requests in a minute, once it has started as many at once; 0 is no bound.
+    /// Scale-out rate: instances per minute that an account may start, with a burst of as many; 0 = unlimited.
     pub scale_out_per_minute: u32,
-    /// Log of one invocation, bytes; what is beyond is counted and dropped.
+    /// Log output of an invocation (bytes). The excess is counted and dropped.
     pub log_bytes: u64,
-    /// `/tmp` of an instance, MB.
+    /// Size of `/tmp` in an instance (MB).
     pub tmp_mb: u32,
-    /// Processes and threads in an instance.
+    /// Processes and threads per instance.
     pub pids: u32,
-    /// Open files of a process.
+    /// Open files per process.
     pub open_files: u32,
-    /// All records of an account in the catalog together, bytes; 0 is no bound.
+    /// Catalog records of an account (bytes); 0 = unlimited.
     pub catalog_bytes: u64,
 }
 
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_sizes() {
+    fn memory_size_outside_limits_is_rejected() {
         let limits = Limits::default();
         for good in [64, 128, 256, 3072] {
             assert!(MemoryMb::parse(good, &limits).is_ok(), "{good}");

@@ -1,4 +1,4 @@
-//! Names and identifiers. Each is a newtype whose constructor is the only way in.
+//! Names and identifiers: newtypes that can only be built by their parsing constructors.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// Implements what every text newtype has: reading it back as text, printing it, storing it as text.
+/// Implements `as_str`, `Display` and conversions from and to `String` for a text newtype.
 macro_rules! text {
     ($name:ident) => {
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -35,7 +35,7 @@ macro_rules! text {
 }
 pub(crate) use text;
 
-/// The account that owns a function: SCF's AppId.
+/// An account id: SCF's AppId.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AccountId(pub u64);
@@ -46,18 +46,17 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// A function's name: 2 to 60 characters, a letter first, then letters, digits, `-` and `_`, a letter or
-/// digit last.
+/// A function name: 2 to 60 characters; letters, digits, `-` and `_`; a letter first, a letter or digit last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionName(String);
 text!(FunctionName);
 
 impl FunctionName {
-    /// What is allowed, as error messages say it.
+    /// Description of the allowed names, for error messages.
     pub const ALLOWED: &'static str = "2 to 60 characters: a letter first, then letters, digits, '-' or '_', a letter or digit last";
 
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `FunctionName`.
@@ -70,14 +69,14 @@ impl FunctionName {
     }
 }
 
-/// A namespace: groups functions inside an account. `default` always exists.
+/// A namespace: a group of functions within an account. `default` always exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Namespace(String);
 text!(Namespace);
 
 impl Namespace {
-    /// Checks and keeps a namespace's name: 2 to 60 characters under the rule of function names.
+    /// Parses a namespace name: 2 to 60 characters, same rules as function names.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Namespace`.
@@ -89,7 +88,7 @@ impl Namespace {
         }
     }
 
-    /// The namespace that always exists and cannot be deleted.
+    /// Returns whether it is `default`, which always exists and cannot be deleted.
     pub fn is_default(&self) -> bool {
         self.0 == "default"
     }
@@ -111,14 +110,14 @@ pub(crate) fn is_name(text: &str, min: usize, max: usize) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// A layer's name: 1 to 64 characters, a letter first, then letters, digits, `-` and `_`, a letter or digit last.
+/// A layer name: 1 to 64 characters; letters, digits, `-` and `_`; a letter first, a letter or digit last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LayerName(String);
 text!(LayerName);
 
 impl LayerName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `LayerName`.
@@ -132,24 +131,24 @@ impl LayerName {
     }
 }
 
-/// Where a function lives: its account, namespace and name.
+/// The unique key of a function: account, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FunctionKey {
-    /// The owner.
+    /// Owning account.
     pub account: AccountId,
-    /// The namespace within the account.
+    /// Namespace within the account.
     pub namespace: Namespace,
-    /// The name within the namespace.
+    /// Name within the namespace.
     pub name: FunctionName,
 }
 
-/// A function's stable id, `lam-` and eight characters, as SCF shows it.
+/// A stable function id in SCF's form: `lam-` and eight characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FunctionId(String);
 
 impl FunctionId {
-    /// Makes an id from eight characters' worth of randomness.
+    /// Generates an id from 40 random bits.
     pub fn from_random(random: u64) -> Self {
         const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let mut id = String::from("lam-");
@@ -160,27 +159,27 @@ impl FunctionId {
         Self(id)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Which version of a function a call means.
+/// A reference to a version of a function: `$LATEST`, a number or an alias.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Qualifier {
-    /// The code and configuration that can still change, `$LATEST`.
+    /// `$LATEST`: the mutable code and configuration.
     #[default]
     Latest,
-    /// A published, immutable version.
+    /// A published version.
     Version(u64),
-    /// A name that points at a version; `$DEFAULT` is one that always exists.
+    /// An alias. `$DEFAULT` always exists.
     Alias(String),
 }
 
 impl Qualifier {
-    /// Reads a qualifier; `$LATEST` in any case, a number, or an alias' name.
+    /// Parses a qualifier: `$LATEST` in any case, a number, or an alias name. Empty means `$LATEST`.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Qualifier`.
@@ -198,7 +197,7 @@ impl Qualifier {
             _ => Err(Invalid::new(
                 "Qualifier",
                 text,
-                "$LATEST, $DEFAULT, a version's number or an alias' name",
+                "$LATEST, $DEFAULT, a version number or an alias name",
             )),
         }
     }
@@ -227,22 +226,22 @@ impl From<Qualifier> for String {
     }
 }
 
-/// Names one request, from its arrival to its log line. A UUID.
+/// The id of a request, a UUID. Responses and log lines carry it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
-    /// Keeps sixteen random bytes as an id.
+    /// Builds an id from sixteen random bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The sixteen bytes.
+    /// Returns the sixteen bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Reads an id in its usual form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+    /// Parses an id in the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
     ///
     /// # Errors
     /// [`Invalid`] for the field `FunctionRequestId`.
@@ -284,14 +283,14 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// The entry point of a function, `file.function`, each part 2 to 60 characters.
+/// The entry point of a function, `file.function`; each part has 2 to 60 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Handler(String);
 text!(Handler);
 
 impl Handler {
-    /// Checks and keeps a handler.
+    /// Parses a handler.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Handler`.
@@ -301,7 +300,7 @@ impl Handler {
         let dot = text.rfind('.').filter(|at| *at > 0);
         let fits = |part: &str| (2..=60).contains(&part.len());
         let well_formed = dot.is_some_and(|at| fits(&text[..at]) && fits(&text[at + 1..]));
-        // No way up, no absolute path: the file is looked up below the code's root.
+        // The file is looked up below the root of the code, so `..` and absolute paths are rejected.
         let stays_inside = !text.starts_with('/') && !text.split('/').any(|part| part == "..");
         if well_formed && stays_inside && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
@@ -321,7 +320,7 @@ impl Default for Handler {
     }
 }
 
-/// A language and its version, in SCF's spelling.
+/// A language runtime and its version, in SCF's spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Runtime {
@@ -329,23 +328,23 @@ pub enum Runtime {
     Python {
         /// 2 or 3.
         major: u8,
-        /// The minor version.
+        /// Minor version.
         minor: u8,
     },
     /// `Nodejs<major>.<minor>`.
     Node {
-        /// The major version.
+        /// Major version.
         major: u8,
-        /// The minor version.
+        /// Minor version.
         minor: u8,
     },
-    /// `CustomRuntime`: a program of the user's own.
+    /// `CustomRuntime`: an executable supplied by the user.
     Custom,
 }
 
 impl Runtime {
-    /// Reads a runtime's name, such as `Python3.11`. Any minor version of Python 3 and any version of Node.js is
-    /// well-formed; whether it can be served is the worker's to say.
+    /// Parses a runtime name such as `Python3.11`. Any minor version of Python 3 and any version of Node.js is well-formed; the
+    /// worker knows which ones are installed.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Runtime`.
@@ -365,7 +364,7 @@ impl Runtime {
     }
 }
 
-/// The two numbers of a version, written as numbers are.
+/// Parses `major.minor`, without leading zeros.
 fn numbers(version: &str) -> Option<(u8, u8)> {
     let (major, minor) = version.split_once('.')?;
     let number = |text: &str| {
@@ -403,7 +402,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn function_names() {
+    fn invalid_function_names_are_rejected() {
         for good in ["ab", "hello", "a-b_c9", &"a".repeat(60)] {
             assert!(FunctionName::parse(good).is_ok(), "{good}");
         }
@@ -424,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn qualifiers() {
+    fn qualifiers_parse_and_invalid_ones_are_rejected() {
         let rows = [
             ("$LATEST", Qualifier::Latest),
             ("$latest", Qualifier::Latest),
@@ -433,8 +432,8 @@ mod tests {
             ("$DEFAULT", Qualifier::Alias("$DEFAULT".into())),
             ("prod", Qualifier::Alias("prod".into())),
         ];
-        for (text, want) in rows {
-            assert_eq!(Qualifier::parse(text), Ok(want), "{text}");
+        for (text, expected) in rows {
+            assert_eq!(Qualifier::parse(text), Ok(expected), "{text}");
         }
         for bad in ["0", "-1", "+1", "$OTHER", "a b", "1x"] {
             assert!(Qualifier::parse(bad).is_err(), "{bad}");
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn handlers() {
+    fn invalid_handlers_are_rejected() {
         for good in ["index.main_handler", "src/app.handler", "in.dex.main"] {
             assert!(Handler::parse(good).is_ok(), "{good}");
         }
@@ -462,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn runtimes_print_as_they_are_read() {
+    fn runtimes_round_trip() {
         for text in [
             "Python2.7",
             "Python3.6",
@@ -491,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn request_ids_print_as_they_are_read() {
+    fn request_ids_round_trip() {
         let text = "0123e456-89ab-cdef-0123-456789abcdef";
         assert_eq!(
             RequestId::parse(text).map(|id| id.to_string()),
@@ -507,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_field_value_and_rule() {
+    fn error_names_field_value_and_allowed_values() {
         let text = FunctionName::parse("9").map_err(|e| e.to_string());
         assert_eq!(
             text,

@@ -1,47 +1,47 @@
-//! Triggers: what runs a function, beside calls of the API.
+//! Triggers: event sources that invoke a function.
 
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;
 use crate::{Function, FunctionUrl, GatewayApi, Invalid, ObjectEvents, Qualifier, Timestamp};
 
-/// A source of events for a function. It is part of the function's record, so the two cannot part.
+/// An event source of a function. It is stored in the function's record, so the two cannot become inconsistent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
-    /// Its name.
+    /// Name.
     pub name: TriggerName,
-    /// The version or alias that its events are for.
+    /// Version or alias that it invokes.
     pub qualifier: Qualifier,
-    /// Whether it runs the function.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// Since when it does, as it is: when it was made or last opened, or what it waits for was changed.
+    /// Start of validity: events before this time are ignored. Set at creation, on enabling, and when the event source changes.
     pub since: Timestamp,
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// What it waits for.
+    /// Event source settings.
     pub spec: TriggerSpec,
-    /// When it was made.
+    /// Creation time.
     pub added: Timestamp,
-    /// When it was last changed.
+    /// Last modification time.
     pub modified: Timestamp,
 }
 
-/// What a trigger waits for, by its kind.
+/// The event source of a trigger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TriggerSpec {
-    /// A request to an API of the API gateway.
+    /// Requests to an API of the API gateway.
     Apigw(GatewayApi),
-    /// Events of a bucket, whose host is the trigger's name.
+    /// Object events of a bucket. The trigger name is the bucket's host name.
     Cos(ObjectEvents),
-    /// A request to a function's URL, whose id is the trigger's name.
+    /// Requests to a function URL. The trigger name is the URL's id.
     Http(FunctionUrl),
-    /// A time.
+    /// A cron schedule.
     Timer(Timer),
 }
 
 impl TriggerSpec {
-    /// Its kind.
+    /// Kind.
     pub fn kind(&self) -> TriggerKind {
         match self {
             Self::Apigw(_) => TriggerKind::Apigw,
@@ -51,8 +51,8 @@ impl TriggerSpec {
         }
     }
 
-    /// Whether it is not for the same events that another one waits.
-    pub fn waits_for_other_than(&self, old: &Self) -> bool {
+    /// Returns whether it selects other events than `old` did.
+    pub fn changes_source(&self, old: &Self) -> bool {
         match (self, old) {
             (Self::Timer(new), Self::Timer(old)) => new.cron != old.cron,
             (new, old) => new.kind() != old.kind(),
@@ -60,34 +60,34 @@ impl TriggerSpec {
     }
 }
 
-/// When a timer is due, and what it says then.
+/// The schedule and message of a timer trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
-    /// The cron expression as it was given.
+    /// Cron expression as given.
     pub cron: String,
-    /// What each of its events says.
+    /// Message in each event.
     pub message: String,
 }
 
-/// The kinds of triggers that the API knows.
+/// The trigger types of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TriggerKind {
     /// An API of the API gateway.
     Apigw,
-    /// A topic of CKafka.
+    /// A CKafka topic.
     Ckafka,
-    /// A topic of the log service.
+    /// A topic of the log service (CLS).
     Cls,
-    /// A bucket.
+    /// A bucket (COS).
     Cos,
-    /// A function's URL.
+    /// A function URL.
     Http,
-    /// The time.
+    /// A timer.
     Timer,
 }
 
 impl TriggerKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Apigw,
         Self::Ckafka,
@@ -97,7 +97,7 @@ impl TriggerKind {
         Self::Timer,
     ];
 
-    /// SCF's name of the kind.
+    /// Returns the SCF name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Apigw => "apigw",
@@ -109,7 +109,7 @@ impl TriggerKind {
         }
     }
 
-    /// Reads SCF's name.
+    /// Parses the SCF name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `Type`.
@@ -122,17 +122,17 @@ impl TriggerKind {
     }
 }
 
-/// A trigger's name: 1 to 100 letters, digits, `-`, `_` and, for kinds whose triggers have the names of hosts, `.`.
+/// A trigger name: 1 to 100 letters, digits, `-` and `_`. Names that are host names may contain `.`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TriggerName(String);
 text!(TriggerName);
 
-/// What names may be.
+/// Description of the allowed names.
 const NAMES: &str = "1 to 100 letters, digits, '-' and '_' are";
 
 impl TriggerName {
-    /// Checks and keeps a name.
+    /// Parses a name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `TriggerName`.
@@ -145,7 +145,7 @@ impl TriggerName {
         }
     }
 
-    /// The same, where names are no hosts.
+    /// Parses a name that is not a host name.
     ///
     /// # Errors
     /// [`Invalid`] for the field `TriggerName`.
@@ -158,21 +158,21 @@ impl TriggerName {
 }
 
 impl TriggerName {
-    /// The id of a function's URL from ten characters' worth of randomness.
+    /// Generates the id of a function URL from 50 random bits.
     pub fn url_id(random: u64) -> Self {
         Self(characters(random, 10))
     }
 
-    /// The id of a service of the API gateway from eight characters' worth of randomness.
+    /// Generates the id of an API gateway service from 40 random bits.
     pub fn service_id(random: u64) -> Self {
         Self(format!("{SERVICE}{}", characters(random, 8)))
     }
 }
 
-/// What ids of services begin with.
+/// Prefix of service ids.
 const SERVICE: &str = "service-";
 
-/// So many characters, each from five bits.
+/// Encodes random bits as `count` characters of five bits each.
 pub(crate) fn characters(random: u64, count: u32) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let letter = |i: u32| char::from(ALPHABET[((random >> (i * 5)) & 31) as usize]);
@@ -180,7 +180,7 @@ pub(crate) fn characters(random: u64, count: u32) -> String {
 }
 
 impl Function {
-    /// One of its APIs, by its service's id.
+    /// Finds an API by its service id.
     pub fn api(&self, service: &str) -> Option<(&Trigger, &GatewayApi)> {
         self.triggers
             .iter()
@@ -190,7 +190,7 @@ impl Function {
             })
     }
 
-    /// The ids that requests by HTTP find its triggers by: those of its URLs and of its APIs' services.
+    /// Returns the ids by which HTTP requests address its triggers: URL ids and API service ids.
     pub fn http_ids(&self) -> impl Iterator<Item = &TriggerName> {
         self.triggers
             .iter()
@@ -201,7 +201,7 @@ impl Function {
             })
     }
 
-    /// One of its URLs, by its id.
+    /// Finds a function URL by its id.
     pub fn url(&self, id: &str) -> Option<(&Trigger, &FunctionUrl)> {
         self.triggers
             .iter()
@@ -211,7 +211,7 @@ impl Function {
             })
     }
 
-    /// Its triggers of buckets, with what they wait for.
+    /// Returns its bucket triggers with their event filters.
     pub fn bucket_triggers(&self) -> impl Iterator<Item = (&Trigger, &ObjectEvents)> {
         self.triggers
             .iter()
@@ -221,14 +221,14 @@ impl Function {
             })
     }
 
-    /// Its triggers of a kind.
+    /// Returns its triggers of one kind.
     pub fn triggers_of(&self, kind: TriggerKind) -> impl Iterator<Item = &Trigger> {
         let of_kind = move |trigger: &&Trigger| trigger.spec.kind() == kind;
         self.triggers.iter().filter(of_kind)
     }
 
-    /// Whether there is such a version or alias.
-    pub fn knows(&self, qualifier: &Qualifier) -> bool {
+    /// Returns whether the version or alias exists.
+    pub fn has_qualifier(&self, qualifier: &Qualifier) -> bool {
         match qualifier {
             Qualifier::Latest => true,
             Qualifier::Version(number) => self.versions.contains_key(number),
@@ -236,7 +236,7 @@ impl Function {
         }
     }
 
-    /// The names of the triggers whose events a version or alias serves.
+    /// Returns the names of the triggers that invoke a version or alias.
     pub fn triggers_on(&self, qualifier: &Qualifier) -> Vec<&str> {
         let bound = self
             .triggers
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_kinds_are_checked() {
+    fn invalid_names_and_kinds_are_rejected() {
         let host = "b-1250000000.cos.ap-guangzhou.myqcloud.com";
         for good in ["a", "Every-5_min", "5", host, &"a".repeat(100)] {
             assert!(TriggerName::parse(good).is_ok(), "{good}");

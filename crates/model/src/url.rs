@@ -1,44 +1,44 @@
-//! What a function's URL is made with.
+//! Settings of a function URL.
 
 use serde::{Deserialize, Serialize};
 
-/// A URL that leads to a version or an alias. Its id is its trigger's name.
+/// A function URL that invokes a version or an alias. Its id is the name of its trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionUrl {
-    /// Who may call it.
+    /// Authentication of its callers.
     pub auth: UrlAuth,
-    /// Whether functions reach it.
+    /// Whether functions can call it.
     pub intranet: bool,
-    /// Whether everybody else does.
+    /// Whether callers outside the platform can call it.
     pub extranet: bool,
-    /// What browsers are told of pages of other origins.
+    /// Cross-origin policy; none sends no CORS headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
 }
 
-/// Who may call a function's URL.
+/// Authentication mode of a function URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlAuth {
-    /// Everybody.
+    /// Accepts anonymous requests.
     Open,
-    /// Whoever signs as for the API.
+    /// Requires a signature, as the API does.
     Signed,
 }
 
-/// Which pages of other origins may call.
+/// Cross-origin resource sharing (CORS) settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cors {
-    /// The origins; `*` is any.
+    /// Allowed origins; `*` allows any.
     pub origins: Vec<String>,
-    /// Headers that they may send; all where there is none.
+    /// Allowed request headers; empty allows all.
     pub headers: Vec<String>,
-    /// Methods that they may use; all where there is none.
+    /// Allowed methods; empty allows all.
     pub methods: Vec<String>,
-    /// Headers of replies that they may see.
+    /// Response headers exposed to scripts.
     pub expose: Vec<String>,
-    /// For how long a browser remembers this, seconds.
+    /// Time a browser may cache a preflight response (s).
     pub max_age: Option<u32>,
-    /// Whether they may send cookies.
+    /// Whether requests may carry cookies.
     pub credentials: bool,
 }

@@ -1,4 +1,4 @@
-//! Versions, which never change, and aliases, which say what share of requests each serves.
+//! Immutable versions, and aliases, which split traffic between versions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,15 +13,15 @@ use crate::{CodeRef, Function, FunctionConfig, FunctionKind, Invalid, Provisione
 )]
 #[serde(try_from = "String", into = "String")]
 pub enum Version {
-    /// What can still change.
+    /// `$LATEST`, which can still change.
     #[default]
     Latest,
-    /// A published one.
+    /// A published version.
     Number(u64),
 }
 
 impl Version {
-    /// Reads `$LATEST`, in any case, or a number.
+    /// Parses `$LATEST`, in any case, or a number.
     ///
     /// # Errors
     /// [`Invalid`] for the field `FunctionVersion`.
@@ -65,51 +65,51 @@ impl From<Version> for String {
     }
 }
 
-/// Code and configuration as they were published, and what is kept ready of them.
+/// A published version: immutable code and configuration, and its provisioned concurrency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// What was said of it when it was published.
+    /// Description given at publication.
     pub description: String,
-    /// The settings.
+    /// Settings.
     pub config: FunctionConfig,
-    /// The code.
+    /// Code.
     pub code: CodeRef,
-    /// When it was published.
+    /// Publication time.
     pub added: Timestamp,
-    /// Instances of it that are kept ready, if any.
+    /// Provisioned concurrency, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioned: Option<Provisioned>,
 }
 
-/// What serves a request: a version with what it is made from.
+/// A resolved version with the code and settings that serve its requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Serving<'a> {
-    /// Whose version it is.
+    /// The function.
     pub function: &'a Function,
-    /// Which.
+    /// Version.
     pub version: Version,
-    /// Its settings.
+    /// Settings.
     pub config: &'a FunctionConfig,
-    /// Its code; none before the first is ready.
+    /// Code; none until the first package is prepared.
     pub code: Option<&'a CodeRef>,
-    /// Counts changes; always the same for a published version.
+    /// Revision of code and configuration; 0 for a published version.
     pub revision: u64,
 }
 
 impl Serving<'_> {
-    /// Requests that one instance serves at a time.
+    /// Returns the number of concurrent requests per instance.
     pub fn slots(&self) -> u32 {
         let concurrency = self
             .config
             .web
             .concurrency
             .filter(|_| self.function.kind == FunctionKind::Http);
-        concurrency.map_or(1, |concurrency| concurrency.most)
+        concurrency.map_or(1, |concurrency| concurrency.max)
     }
 }
 
 impl Function {
-    /// What a version is made from, if there is such a version.
+    /// Resolves a version; returns `None` if it does not exist.
     pub fn serving(&self, version: Version) -> Option<Serving<'_>> {
         let (config, code, revision) = match version {
             Version::Latest => (&self.config, self.code.as_ref(), self.revision),
@@ -127,7 +127,7 @@ impl Function {
         })
     }
 
-    /// Keeps code and configuration as they are under the next number, which it gives; none without code.
+    /// Publishes the current code and configuration as the next version and returns its number; `None` without code.
     pub fn publish(&mut self, description: String, now: Timestamp) -> Option<u64> {
         let code = self.code.clone()?;
         self.last_version += 1;
@@ -142,7 +142,7 @@ impl Function {
         Some(self.last_version)
     }
 
-    /// An alias. `$DEFAULT` is always there, and all of it `$LATEST` until that is changed.
+    /// Finds an alias. `$DEFAULT` always exists and points at `$LATEST` unless it was changed.
     pub fn alias(&self, name: &str) -> Option<Alias> {
         let implied = || {
             (name == Alias::DEFAULT).then(|| Alias {
@@ -156,7 +156,7 @@ impl Function {
         self.aliases.get(name).cloned().or_else(implied)
     }
 
-    /// The version that an alias has for a request. `draw` is a random number from 0 to below 1.
+    /// Resolves an alias for a request. `draw` is a random number in [0, 1).
     pub fn route(&self, alias: &str, key: &RoutingKey, draw: f64) -> Option<Version> {
         match self.aliases.get(alias) {
             Some(alias) => Some(alias.route(key, draw)),
@@ -164,23 +164,24 @@ impl Function {
         }
     }
 
-    /// The aliases that send requests to a version, by name.
+    /// Returns the names of the aliases that route requests to a version.
     pub fn aliases_of(&self, version: Version) -> Vec<&str> {
         let using = self.aliases.iter().filter(|(_, alias)| alias.uses(version));
         using.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Takes a published version away, and out of all aliases: what one of them sent there by chance or rule stays with
-    /// its own version. An alias whose own version it was goes with it; `$DEFAULT` goes back to `$LATEST`. Triggers of what
-    /// goes go, too.
+    /// Deletes a published version, and removes it from the routing of all aliases.
+    ///
+    /// An alias whose main version it was is deleted too, except `$DEFAULT`, which is reset to `$LATEST`. Triggers of the
+    /// deleted version and aliases are deleted.
     pub fn unpublish(&mut self, number: u64) {
         let version = Version::Number(number);
         self.versions.remove(&number);
         for (name, alias) in &mut self.aliases {
             alias
                 .routing
-                .shares
-                .retain(|share| share.version != version);
+                .weights
+                .retain(|weighted| weighted.version != version);
             alias.routing.rules.retain(|rule| rule.version != version);
             if name == Alias::DEFAULT && alias.version == version {
                 alias.version = Version::Latest;
@@ -188,95 +189,96 @@ impl Function {
         }
         self.aliases.retain(|_, alias| alias.version != version);
         let mut triggers = std::mem::take(&mut self.triggers);
-        triggers.retain(|trigger| self.knows(&trigger.qualifier));
+        triggers.retain(|trigger| self.has_qualifier(&trigger.qualifier));
         self.triggers = triggers;
     }
 }
 
-/// A name for a version, or for two that share its requests.
+/// An alias: a name for a version, with optional routing of some requests to other versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alias {
-    /// For people.
+    /// Free-form description.
     pub description: String,
-    /// The version that serves what no other is chosen for.
+    /// Main version, which serves the requests that are not routed to another.
     pub version: Version,
-    /// What goes elsewhere.
+    /// Routing to other versions.
     pub routing: Routing,
-    /// When it was made.
+    /// Creation time.
     pub added: Timestamp,
-    /// When it was last changed.
+    /// Last modification time.
     pub modified: Timestamp,
 }
 
 impl Alias {
-    /// The alias that every function has.
+    /// Name of the alias that every function has.
     pub const DEFAULT: &str = "$DEFAULT";
 
-    /// The version for a request.
+    /// Resolves the version for a request: by rule, then by weight, then the main version.
     pub fn route(&self, key: &RoutingKey, draw: f64) -> Version {
         let rule = self.routing.rules.iter().find(|rule| rule.matches(key));
         if let Some(rule) = rule {
             return rule.version;
         }
         let mut below = 0.0;
-        for share in &self.routing.shares {
-            below += share.weight;
+        for weighted in &self.routing.weights {
+            below += weighted.weight;
             if draw < below {
-                return share.version;
+                return weighted.version;
             }
         }
         self.version
     }
 
-    /// Whether any request goes to a version.
+    /// Returns whether some requests are routed to a version.
     pub fn uses(&self, version: Version) -> bool {
-        let elsewhere = self.routing.versions().any(|one| one == version);
-        self.version == version || elsewhere
+        let routed = self.routing.versions().any(|one| one == version);
+        self.version == version || routed
     }
 }
 
-/// Requests of an alias that go elsewhere: by what they say of themselves, or by chance.
+/// The routing of an alias: rules on the routing key, which take precedence, and weights.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Routing {
-    /// By chance.
-    pub shares: Vec<Share>,
-    /// By what they say; these are looked at first.
-    pub rules: Vec<Rule>,
+    /// Weighted versions. Stored as `shares`.
+    #[serde(rename = "shares")]
+    pub weights: Vec<WeightedVersion>,
+    /// Rules on the routing key.
+    pub rules: Vec<RoutingRule>,
 }
 
 impl Routing {
-    /// The versions that it names.
+    /// Returns the versions that it routes to.
     pub fn versions(&self) -> impl Iterator<Item = Version> {
-        let shares = self.shares.iter().map(|share| share.version);
-        shares.chain(self.rules.iter().map(|rule| rule.version))
+        let weighted = self.weights.iter().map(|weighted| weighted.version);
+        weighted.chain(self.rules.iter().map(|rule| rule.version))
     }
 }
 
-/// A version and its part of all requests.
+/// A version and its weight in random routing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// Which.
+pub struct WeightedVersion {
+    /// Version.
     pub version: Version,
-    /// From 0 to 1.
+    /// Fraction of requests, 0 to 1.
     pub weight: f64,
 }
 
-/// What a request says of itself, by name: `{"User": "Bob"}`.
+/// Routing attributes of a request by name, such as `{"User": "Bob"}`.
 pub type RoutingKey = BTreeMap<String, String>;
 
-/// A version, and which requests it serves.
+/// A rule that routes matching requests to a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Which.
+pub struct RoutingRule {
+    /// Version.
     pub version: Version,
-    /// The name in the routing key.
+    /// Name in the routing key.
     pub name: String,
-    /// What its value must be.
-    pub test: Test,
+    /// Condition on the value.
+    pub test: RuleTest,
 }
 
-impl Rule {
-    /// Before a rule's name, as SCF writes it.
+impl RoutingRule {
+    /// Prefix of a rule's name in SCF's notation.
     pub const PREFIX: &str = "invoke.headers.";
 
     fn matches(&self, key: &RoutingKey) -> bool {
@@ -285,31 +287,31 @@ impl Rule {
     }
 }
 
-/// What a value must be.
+/// The condition of a routing rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Expression", try_from = "Expression")]
-pub enum Test {
-    /// This text.
+pub enum RuleTest {
+    /// Equals a text.
     Exact(String),
-    /// A whole number between two.
+    /// Is an integer within a range.
     Range {
-        /// The lower, and whether it is one itself.
+        /// Lower bound, and whether it is inclusive.
         from: (i64, bool),
-        /// The upper, and whether it is one itself.
+        /// Upper bound, and whether it is inclusive.
         to: (i64, bool),
     },
 }
 
-/// A test as it is written: `exact` with a text, or `range` with `[1,5)`.
+/// The stored notation of a [`RuleTest`]: `exact` with a text, or `range` with `[1,5)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expression {
     /// `exact` or `range`.
     pub method: String,
-    /// What it is compared with.
+    /// Operand of the comparison.
     pub expression: String,
 }
 
-impl Test {
+impl RuleTest {
     fn accepts(&self, value: &str) -> bool {
         match self {
             Self::Exact(text) => value == text,
@@ -320,7 +322,7 @@ impl Test {
         }
     }
 
-    /// Reads SCF's notation.
+    /// Parses SCF's notation.
     ///
     /// # Errors
     /// [`Invalid`] for the fields `Method` and `Expression`.
@@ -339,7 +341,7 @@ impl Test {
     }
 }
 
-fn range(text: &str) -> Option<Test> {
+fn range(text: &str) -> Option<RuleTest> {
     let text = text.trim();
     let included = |bracket: Option<char>, open, closed| match bracket {
         Some(one) if one == open => Some(false),
@@ -350,17 +352,17 @@ fn range(text: &str) -> Option<Test> {
     let to = included(text.chars().last(), ')', ']')?;
     let (low, high) = text.get(1..text.len() - 1)?.split_once(',')?;
     let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-    (low <= high).then_some(Test::Range {
+    (low <= high).then_some(RuleTest::Range {
         from: (low, from),
         to: (high, to),
     })
 }
 
-impl From<Test> for Expression {
-    fn from(test: Test) -> Self {
+impl From<RuleTest> for Expression {
+    fn from(test: RuleTest) -> Self {
         let (method, expression) = match test {
-            Test::Exact(text) => ("exact", text),
-            Test::Range { from, to } => {
+            RuleTest::Exact(text) => ("exact", text),
+            RuleTest::Range { from, to } => {
                 let open = if from.1 { '[' } else { '(' };
                 let close = if to.1 { ']' } else { ')' };
                 ("range", format!("{open}{},{}{close}", from.0, to.0))
@@ -373,7 +375,7 @@ impl From<Test> for Expression {
     }
 }
 
-impl TryFrom<Expression> for Test {
+impl TryFrom<Expression> for RuleTest {
     type Error = Invalid;
 
     fn try_from(written: Expression) -> Result<Self, Invalid> {
@@ -385,11 +387,11 @@ impl TryFrom<Expression> for Test {
 mod tests {
     use super::*;
 
-    fn alias(shares: Vec<Share>, rules: Vec<Rule>) -> Alias {
+    fn alias(weights: Vec<WeightedVersion>, rules: Vec<RoutingRule>) -> Alias {
         Alias {
             description: String::new(),
             version: Version::Number(1),
-            routing: Routing { shares, rules },
+            routing: Routing { weights, rules },
             added: 0,
             modified: 0,
         }
@@ -400,9 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_chosen_below_its_weight_and_the_rest_stays() {
+    fn weighted_version_is_chosen_by_draw_and_main_version_otherwise() {
         let alias = alias(
-            vec![Share {
+            vec![WeightedVersion {
                 version: Version::Number(2),
                 weight: 0.25,
             }],
@@ -416,22 +418,22 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_wins_over_chance_and_what_matches_none_stays() {
-        let rule = |test| Rule {
+    fn rule_wins_over_weight_and_unmatched_key_falls_through() {
+        let rule = |test| RoutingRule {
             version: Version::Number(3),
             name: "User".into(),
             test,
         };
-        let share = Share {
+        let weighted = WeightedVersion {
             version: Version::Number(2),
             weight: 1.0,
         };
-        let exact = alias(vec![share], vec![rule(Test::Exact("Bob".into()))]);
+        let exact = alias(vec![weighted], vec![rule(RuleTest::Exact("Bob".into()))]);
         assert_eq!(exact.route(&key("User", "Bob"), 0.5), Version::Number(3));
         assert_eq!(exact.route(&key("User", "bob"), 0.5), Version::Number(2));
         let range = alias(
             vec![],
-            vec![rule(Test::parse("range", "[1,5)").expect("a range"))],
+            vec![rule(RuleTest::parse("range", "[1,5)").expect("a range"))],
         );
         let rows = [("1", 3), ("4", 3), ("5", 1), ("0", 1), ("x", 1)];
         for (value, version) in rows {
@@ -444,14 +446,14 @@ mod tests {
     }
 
     #[test]
-    fn expressions_are_written_back_as_they_were_read_and_wrong_ones_refused() {
+    fn range_expressions_round_trip_and_invalid_ones_are_rejected() {
         for text in ["(1,5)", "[1,5]", "[-3,0)"] {
-            let test = Test::parse("range", text).expect("a range");
+            let test = RuleTest::parse("range", text).expect("a range");
             assert_eq!(Expression::from(test).expression, text);
         }
         for text in ["", "1,5", "(5,1)", "(1,2,3)", "(a,b)", "(", "é"] {
-            assert!(Test::parse("range", text).is_err(), "{text}");
+            assert!(RuleTest::parse("range", text).is_err(), "{text}");
         }
-        assert!(Test::parse("regex", ".*").is_err());
+        assert!(RuleTest::parse("regex", ".*").is_err());
     }
 }

@@ -196,7 +196,7 @@ pub(crate) async fn up(
         .map_or(0, |objects| objects.highest_account());
     let highest = store.highest_account()?.max(queue.highest_account().await?);
     catalog
-        .learn_ids(&own, highest.max(bucket_accounts))
+        .reconcile_id_counters(&own, highest.max(bucket_accounts))
         .await?;
     // 3. What of the host is this virga's alone, until all else has gone.
     let claim = match &standing {

@@ -69,7 +69,7 @@ impl Lifecycle {
         let lifecycle = Self {
             shared: Arc::new(shared),
         };
-        let mut changes = lifecycle.shared.catalog.listen();
+        let mut changes = lifecycle.shared.catalog.subscribe();
         lifecycle.look_at_all();
         let follower = lifecycle.clone();
         tokio::spawn(async move {
@@ -215,7 +215,12 @@ impl Lifecycle {
                 return;
             }
             let new = settled(&stored.value, &pending, &result);
-            match self.shared.catalog.settle_function(&stored, &new).await {
+            match self
+                .shared
+                .catalog
+                .complete_code_update(&stored, &new)
+                .await
+            {
                 Ok(()) => {
                     return info!(function = %key.name, state = new.state.as_str(), "code was made ready");
                 }
@@ -230,7 +235,7 @@ impl Lifecycle {
 
     /// Waits until a function is deleted, or its pending code is another's.
     async fn superseded(&self, key: &FunctionKey, pending: &PendingCode) {
-        let mut changes = self.shared.catalog.listen();
+        let mut changes = self.shared.catalog.subscribe();
         loop {
             let stored = self.shared.catalog.function(key);
             if stored.is_none_or(|stored| stored.value.pending.as_ref() != Some(pending)) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bucket::store::Store as Objects;
-use catalog::{Catalog, Owned, Used};
+use catalog::{Catalog, FinalUsage, OwnedResources};
 use model::{AccountId, Sha256};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -279,12 +279,12 @@ impl Purge {
         for (_, totals) in stores.queue.usage(query).await? {
             sum.add(totals);
         }
-        let used = Used {
+        let used = FinalUsage {
             invocations: sum.invocations,
             gb_seconds: sum.gb_seconds(),
             out_bytes: sum.out_bytes,
         };
-        Ok(stores.catalog.note_used(account, used).await?)
+        Ok(stores.catalog.record_final_usage(account, used).await?)
     }
 
     fn at_work(&self) -> MutexGuard<'_, HashMap<AccountId, Progress>> {
@@ -313,7 +313,7 @@ impl Purge {
 fn forget_packages(
     packages: &PackageStore,
     catalog: &Catalog,
-    owned: &Owned,
+    owned: &OwnedResources,
     closed: model::Timestamp,
 ) -> std::io::Result<()> {
     let functions = owned.functions.iter().map(|stored| &stored.value);

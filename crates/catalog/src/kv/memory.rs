@@ -1,13 +1,13 @@
-//! A store that forgets: for tests of what stands on a store.
+//! A store without persistence, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::{Entry, Kv, KvError, KvEvent, Later, Precondition, Revision, Watch};
+use super::{Kv, KvEntry, KvError, KvEvent, KvFuture, Precondition, Revision, Watch};
 
-/// Entries in memory.
+/// An in-memory store.
 #[derive(Debug, Default)]
 pub struct MemoryKv {
     state: Mutex<State>,
@@ -26,7 +26,7 @@ impl State {
         let holds = match on {
             Precondition::Any => true,
             Precondition::Absent => have.is_none(),
-            Precondition::Revision(wanted) => have == Some(wanted),
+            Precondition::Revision(expected) => have == Some(expected),
         };
         if holds {
             Ok(())
@@ -37,7 +37,8 @@ impl State {
         }
     }
 
-    fn tell(&mut self, key: &str, value: Option<Vec<u8>>) -> Revision {
+    /// Assigns the next revision to a change and sends it to the watchers.
+    fn publish(&mut self, key: &str, value: Option<Vec<u8>>) -> Revision {
         self.last += 1;
         let event = KvEvent {
             key: key.to_owned(),
@@ -54,17 +55,17 @@ impl MemoryKv {
     fn with<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut State) -> Result<T, KvError>,
-    ) -> Later<'_, T> {
+    ) -> KvFuture<'_, T> {
         let result = run(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         Box::pin(std::future::ready(result))
     }
 }
 
 impl Kv for MemoryKv {
-    fn get<'a>(&'a self, key: &'a str) -> Later<'a, Option<Entry>> {
+    fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<KvEntry>> {
         self.with(|state| {
             let entry = state.entries.get(key).cloned();
-            Ok(entry.map(|(value, revision)| Entry {
+            Ok(entry.map(|(value, revision)| KvEntry {
                 key: key.to_owned(),
                 value,
                 revision,
@@ -72,32 +73,32 @@ impl Kv for MemoryKv {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> Later<'a, Revision> {
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> KvFuture<'a, Revision> {
         self.with(|state| {
             state.check(key, on)?;
-            let revision = state.tell(key, Some(value.clone()));
+            let revision = state.publish(key, Some(value.clone()));
             state.entries.insert(key.to_owned(), (value, revision));
             Ok(revision)
         })
     }
 
-    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> Later<'a, Revision> {
+    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> KvFuture<'a, Revision> {
         self.with(|state| {
             state.check(key, on)?;
             match state.entries.remove(key) {
-                Some(_) => Ok(state.tell(key, None)),
+                Some(_) => Ok(state.publish(key, None)),
                 None => Ok(state.last),
             }
         })
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> Later<'a, Vec<Entry>> {
+    fn list<'a>(&'a self, prefix: &'a str) -> KvFuture<'a, Vec<KvEntry>> {
         self.with(|state| {
             let starting = state
                 .entries
                 .iter()
                 .filter(|(key, _)| key.starts_with(prefix));
-            let entry = |(key, (value, revision)): (&String, &(Vec<u8>, Revision))| Entry {
+            let entry = |(key, (value, revision)): (&String, &(Vec<u8>, Revision))| KvEntry {
                 key: key.clone(),
                 value: value.clone(),
                 revision: *revision,
@@ -106,11 +107,11 @@ impl Kv for MemoryKv {
         })
     }
 
-    fn watch(&self) -> Later<'_, Watch> {
+    fn watch(&self) -> KvFuture<'_, Watch> {
         self.with(|state| {
             let (sender, events) = mpsc::unbounded_channel();
             state.watchers.push(sender);
-            let entry = |(key, (value, revision)): (&String, &(Vec<u8>, Revision))| Entry {
+            let entry = |(key, (value, revision)): (&String, &(Vec<u8>, Revision))| KvEntry {
                 key: key.clone(),
                 value: value.clone(),
                 revision: *revision,

@@ -1,4 +1,4 @@
-//! The store behind the catalog: keys, values, revisions, and every change in order.
+//! The key-value store interface behind the catalog: revisions, conditional writes, and an ordered watch.
 
 mod memory;
 mod sealed;
@@ -14,101 +14,103 @@ use std::pin::Pin;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-/// Counts the store's changes; each write gets the next one.
+/// The revision of the store. Each write increments it.
 pub type Revision = u64;
 
-/// What a write asks of the value that it replaces.
+/// The precondition of a write (compare-and-swap).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition {
-    /// Nothing.
+    /// Always writes.
     Any,
-    /// That there is none.
+    /// The key must not exist.
     Absent,
-    /// That it was written by this revision.
+    /// The current value must have been written at this revision.
     Revision(Revision),
 }
 
-/// A value and the revision that wrote it.
+/// A stored entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its key.
+pub struct KvEntry {
+    /// Key.
     pub key: String,
-    /// Its bytes.
+    /// Value.
     pub value: Vec<u8>,
-    /// The write that it is from.
+    /// Revision of the last write.
     pub revision: Revision,
 }
 
-/// One change of the store.
+/// A change of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEvent {
-    /// The key.
+    /// Key.
     pub key: String,
-    /// The new value; `None` when it was deleted.
+    /// New value; `None` if the entry was deleted.
     pub value: Option<Vec<u8>>,
-    /// The change's number.
+    /// Revision of the change.
     pub revision: Revision,
 }
 
-/// Everything there is, and every change after it.
+/// A watch: a snapshot, followed by every later change.
 #[derive(Debug)]
 pub struct Watch {
-    /// The entries at the moment when the watch began.
-    pub snapshot: Vec<Entry>,
-    /// The changes since, in order, own writes included.
+    /// Entries at the start of the watch.
+    pub snapshot: Vec<KvEntry>,
+    /// Changes since the snapshot, in order, including the watcher's own writes.
     pub events: mpsc::UnboundedReceiver<KvEvent>,
 }
 
-/// Why a write or read failed.
+/// An error of the store.
 #[derive(Debug, Error)]
 pub enum KvError {
-    /// The precondition does not hold.
-    #[error("the entry {key} has changed meanwhile")]
+    /// The precondition failed.
+    #[error("entry {key} was changed concurrently")]
     Conflict {
-        /// The entry.
+        /// Key of the entry.
         key: String,
     },
-    /// A value is sealed with a master key that is not there.
-    #[error("the catalog's store is sealed with the master key {id}, which is not here")]
+    /// A value is encrypted with an unknown master key.
+    #[error("the catalog store is encrypted with master key {id}, which is not available")]
     Locked {
-        /// What the key is called.
+        /// Id of the key.
         id: String,
     },
-    /// A sealed value is not what was written.
-    #[error("the entry {key} was changed where it is stored; restore the store from a backup")]
+    /// An encrypted value fails authentication.
+    #[error(
+        "entry {key} of the catalog store was modified or corrupted; restore the store from a backup"
+    )]
     Damaged {
-        /// The entry.
+        /// Key of the entry.
         key: String,
     },
-    /// The store cannot do it now.
-    #[error("the catalog's store: {0}")]
+    /// The store is unavailable.
+    #[error("catalog store: {0}")]
     Unavailable(String),
 }
 
-/// A call's answer, later.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, KvError>> + Send + 'a>>;
+/// The future of a store operation.
+pub type KvFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KvError>> + Send + 'a>>;
 
-/// A durable key-value store with revisions. A write is answered once it is on stable storage.
+/// A durable key-value store with revisions. A write is acknowledged only after it was synced to stable storage.
 pub trait Kv: Send + Sync + 'static {
     /// Reads an entry.
-    fn get<'a>(&'a self, key: &'a str) -> Later<'a, Option<Entry>>;
+    fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<KvEntry>>;
     /// Writes an entry.
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> Later<'a, Revision>;
-    /// Removes an entry.
-    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> Later<'a, Revision>;
-    /// Reads all entries whose key starts so, by key.
-    fn list<'a>(&'a self, prefix: &'a str) -> Later<'a, Vec<Entry>>;
-    /// Reads all entries and follows what changes.
-    fn watch(&self) -> Later<'_, Watch>;
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> KvFuture<'a, Revision>;
+    /// Deletes an entry. Deleting a missing entry with [`Precondition::Any`] succeeds.
+    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> KvFuture<'a, Revision>;
+    /// Reads all entries with a key prefix, ordered by key.
+    fn list<'a>(&'a self, prefix: &'a str) -> KvFuture<'a, Vec<KvEntry>>;
+    /// Returns a snapshot of all entries and a stream of later changes.
+    fn watch(&self) -> KvFuture<'_, Watch>;
 }
 
 #[cfg(test)]
 mod suite {
-    //! What every store does, asked of each in the same way.
+    //! The conformance tests that every store implementation passes.
 
     use super::*;
 
-    async fn behaves(kv: &dyn Kv) {
+    async fn conforms(kv: &dyn Kv) {
         let mut watch = kv.watch().await.expect("a watch");
         assert!(watch.snapshot.is_empty());
 
@@ -152,7 +154,7 @@ mod suite {
             .expect("a removal");
         assert_eq!(kv.get("a/1").await.expect("a read"), None);
         let gone = kv.delete("a/1", Precondition::Any).await;
-        assert!(gone.is_ok(), "removing what is not there is no error");
+        assert!(gone.is_ok(), "deleting a missing entry is idempotent");
 
         let expected = [
             ("a/1", Some("x")),
@@ -166,8 +168,8 @@ mod suite {
             let event = watch.events.recv().await.expect("a change");
             seen.push((event.key, event.value));
         }
-        assert!(watch.events.try_recv().is_err(), "another change");
-        assert_eq!(seen, expected, "every change, in order, and no failed one");
+        assert!(watch.events.try_recv().is_err(), "an extra change");
+        assert_eq!(seen, expected, "every successful change, in order");
         let keys: Vec<_> = kv
             .watch()
             .await
@@ -181,7 +183,7 @@ mod suite {
 
     #[tokio::test]
     async fn memory() {
-        behaves(&MemoryKv::default()).await;
+        conforms(&MemoryKv::default()).await;
     }
 
     #[tokio::test]
@@ -191,12 +193,12 @@ mod suite {
             older: Vec::new(),
         };
         let inner = std::sync::Arc::new(MemoryKv::default());
-        behaves(&SealedKv::open(inner, &keys).await.expect("a store")).await;
+        conforms(&SealedKv::open(inner, &keys).await.expect("a store")).await;
     }
 
     #[tokio::test]
     async fn sqlite() {
         let directory = tempfile::tempdir().expect("a directory");
-        behaves(&SqliteKv::open(&directory.path().join("catalog.db")).expect("a store")).await;
+        conforms(&SqliteKv::open(&directory.path().join("catalog.db")).expect("a store")).await;
     }
 }

@@ -1,9 +1,9 @@
-//! A store whose values are sealed: who reads its bytes without the master key learns their names and sizes alone.
+//! Encryption at rest. Without the master key, the stored bytes reveal only the keys of entries and the sizes of values.
 //!
-//! XChaCha20-Poly1305, with a random nonce that is long enough never to come twice, over each value and the name that it
-//! stands under: a value cannot be moved to another name. A sealed value is a record of version 2, which says the id of
-//! its key; what was written before there were keys is read as it is, and both are sealed anew, with the newest key, when
-//! the store is opened.
+//! Values are encrypted with XChaCha20-Poly1305. Its 192-bit random nonce does not repeat in practice. The entry's key is
+//! authenticated as associated data, so that a value cannot be moved to another key. An encrypted value is a record of
+//! format 2 and names its master key. Plaintext values of older versions are readable. Opening the store re-encrypts
+//! plaintext values, and values under an older master key, with the current one (key rotation).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::{Entry, Kv, KvError, Later, Precondition, Revision, Watch};
+use super::{Kv, KvEntry, KvError, KvFuture, Precondition, Revision, Watch};
 use crate::MasterKeys;
 
-/// The version of a sealed record.
+/// Format version of an encrypted record.
 pub(crate) const VERSION: u32 = 2;
 const NONCE: usize = 24;
 
-/// A store over another, which sees sealed values alone.
+/// An encrypting layer over another store.
 #[derive(Clone)]
 pub struct SealedKv {
     inner: Arc<dyn Kv>,
@@ -38,10 +38,10 @@ impl std::fmt::Debug for SealedKv {
 }
 
 impl SealedKv {
-    /// Opens a store, and seals with the newest key whatever is not.
+    /// Opens a store and re-encrypts all values that are not encrypted with the current key.
     ///
     /// # Errors
-    /// [`KvError::Locked`] when a value is sealed with a key that is not among these; or the store's.
+    /// [`KvError::Locked`] if a value is encrypted with another key than these, or an error of the store.
     pub async fn open(inner: Arc<dyn Kv>, keys: &MasterKeys) -> Result<Self, KvError> {
         let sealed = Self {
             inner,
@@ -54,7 +54,7 @@ impl SealedKv {
             let plain = sealed.seals.open(&entry.key, &entry.value)?;
             let on = Precondition::Revision(entry.revision);
             match sealed.put(&entry.key, plain, on).await {
-                // Someone else was here first.
+                // A conflict means that the value was rewritten concurrently, with the current key.
                 Ok(_) | Err(KvError::Conflict { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -62,10 +62,10 @@ impl SealedKv {
         Ok(sealed)
     }
 
-    /// The id of a key with which something in a store is sealed, if anything is.
+    /// Returns the id of the master key of the first encrypted value, if there is one.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn key_of(store: &dyn Kv) -> Result<Option<String>, KvError> {
         let entries = store.list("").await?;
         Ok(entries.iter().find_map(|entry| sealed_with(&entry.value)))
@@ -73,32 +73,32 @@ impl SealedKv {
 }
 
 impl Kv for SealedKv {
-    fn get<'a>(&'a self, key: &'a str) -> Later<'a, Option<Entry>> {
+    fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<KvEntry>> {
         Box::pin(async move {
             let found = self.inner.get(key).await?;
             found.map(|entry| self.seals.open_entry(entry)).transpose()
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> Later<'a, Revision> {
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> KvFuture<'a, Revision> {
         Box::pin(async move {
             let sealed = self.seals.seal(key, &value)?;
             self.inner.put(key, sealed, on).await
         })
     }
 
-    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> Later<'a, Revision> {
+    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> KvFuture<'a, Revision> {
         self.inner.delete(key, on)
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> Later<'a, Vec<Entry>> {
+    fn list<'a>(&'a self, prefix: &'a str) -> KvFuture<'a, Vec<KvEntry>> {
         Box::pin(async move {
             let found = self.inner.list(prefix).await?.into_iter();
             found.map(|entry| self.seals.open_entry(entry)).collect()
         })
     }
 
-    fn watch(&self) -> Later<'_, Watch> {
+    fn watch(&self) -> KvFuture<'_, Watch> {
         Box::pin(async move {
             let Watch {
                 snapshot,
@@ -115,8 +115,10 @@ impl Kv for SealedKv {
                     if let Some(value) = &mut event.value {
                         match seals.open(&event.key, value) {
                             Ok(plain) => *value = plain,
-                            // The catalog will say that it cannot read it, and go on.
-                            Err(error) => error!(%error, "a change cannot be opened"),
+                            // The catalog then fails to decode the change, logs that, and continues.
+                            Err(error) => {
+                                error!(%error, "failed to decrypt a change of the catalog store")
+                            }
                         }
                     }
                     if sender.send(event).is_err() {
@@ -142,11 +144,11 @@ struct Envelope<T> {
 struct Sealed {
     /// The id of the master key.
     key: String,
-    /// Nonce and ciphertext, base64.
+    /// Nonce and ciphertext (base64).
     data: String,
 }
 
-/// What a value holds if it is sealed.
+/// Parses the envelope of an encrypted value; returns `None` for plaintext.
 fn envelope(value: &[u8]) -> Option<Sealed> {
     let read: Envelope<&RawValue> = serde_json::from_slice(value).ok()?;
     (read.v == VERSION)
@@ -158,7 +160,7 @@ fn sealed_with(value: &[u8]) -> Option<String> {
     envelope(value).map(|sealed| sealed.key)
 }
 
-/// The ciphers of all master keys, by id.
+/// The ciphers of all master keys by key id.
 struct Seals {
     first: String,
     ciphers: HashMap<String, XChaCha20Poly1305>,
@@ -177,7 +179,7 @@ impl Seals {
     }
 
     fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, KvError> {
-        let failed = |why: &str| KvError::Unavailable(format!("{name} cannot be sealed: {why}"));
+        let failed = |why: &str| KvError::Unavailable(format!("failed to encrypt {name}: {why}"));
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|e| failed(&e.to_string()))?;
         let cipher = &self.ciphers[&self.first];
@@ -198,7 +200,7 @@ impl Seals {
         serde_json::to_vec(&envelope).map_err(|e| failed(&e.to_string()))
     }
 
-    /// What a value was before it was sealed; one that is not sealed is as it is.
+    /// Decrypts a value. Returns a plaintext value unchanged.
     fn open(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, KvError> {
         let Some(Sealed { key: id, data }) = envelope(value) else {
             return Ok(value.to_vec());
@@ -221,7 +223,7 @@ impl Seals {
             .map_err(|_| damaged())
     }
 
-    fn open_entry(&self, mut entry: Entry) -> Result<Entry, KvError> {
+    fn open_entry(&self, mut entry: KvEntry) -> Result<KvEntry, KvError> {
         entry.value = self.open(&entry.key, &entry.value)?;
         Ok(entry)
     }
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_sealed_is_and_what_an_older_key_sealed_is_sealed_anew() {
+    async fn opening_encrypts_plaintext_and_rotates_older_keys() {
         const PLAIN: &[u8] = br#"{"v":1,"record":"hush"}"#;
         let store = Arc::new(MemoryKv::default());
         let put = store.put("a/1", PLAIN.to_vec(), Precondition::Absent);
@@ -262,7 +264,10 @@ mod tests {
             let key = SealedKv::key_of(&*store).await.expect("read");
             assert_eq!(key, Some(keys(bytes).first.id().to_owned()));
             if bytes == [2] {
-                assert_eq!(stored, before, "what is sealed well is left alone");
+                assert_eq!(
+                    stored, before,
+                    "a value under the current key is not rewritten"
+                );
             }
             before = stored;
         }
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_that_was_moved_or_changed_does_not_open() {
+    async fn moved_or_modified_value_fails_authentication() {
         let store = Arc::new(MemoryKv::default());
         let sealed = open(&store, &[1]).await.expect("opened");
         let put = sealed.put("a/1", b"x".to_vec(), Precondition::Absent);
@@ -281,7 +286,7 @@ mod tests {
         moved.await.expect("written");
         let refused = sealed.get("a/2").await.expect_err("moved");
         assert!(matches!(refused, KvError::Damaged { key } if key == "a/2"));
-        // The last characters of the base64 are the tag's.
+        // The last characters of the base64 belong to the authentication tag.
         let text = String::from_utf8(value).expect("text");
         let at = text.rfind('"').expect("its end") - 6;
         let mut changed = text.into_bytes();

@@ -1,7 +1,7 @@
-//! The embedded store: SQLite with a write-ahead log, synced before a write is answered.
+//! The embedded store: SQLite in WAL mode, synced to disk before a write is acknowledged.
 //!
-//! One thread owns the connection; callers wait for its answer without holding a thread of the runtime.
-//! Writes that wait together are committed together: one sync serves them all.
+//! One thread owns the connection; callers await its answer without blocking a runtime thread. Queued writes are
+//! committed in one transaction (group commit), so that they share a single fsync.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,9 +10,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, Kv, KvError, KvEvent, Later, Precondition, Revision, Watch};
+use super::{Kv, KvEntry, KvError, KvEvent, KvFuture, Precondition, Revision, Watch};
 
-/// Calls that may wait for the thread; more callers wait before it.
+/// Maximum number of queued calls. Beyond it, calls fail at once (backpressure).
 const QUEUE: usize = 1024;
 
 const SCHEMA: &str = "
@@ -28,15 +28,15 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// A store in one file.
+/// A store in a single SQLite file.
 #[derive(Clone, Debug)]
 pub struct SqliteKv {
     calls: SyncSender<Call>,
 }
 
 enum Call {
-    Get(String, oneshot::Sender<Result<Option<Entry>, KvError>>),
-    List(String, oneshot::Sender<Result<Vec<Entry>, KvError>>),
+    Get(String, oneshot::Sender<Result<Option<KvEntry>, KvError>>),
+    List(String, oneshot::Sender<Result<Vec<KvEntry>, KvError>>),
     Watch(oneshot::Sender<Result<Watch, KvError>>),
     Write(Write),
 }
@@ -50,49 +50,49 @@ struct Write {
 }
 
 impl SqliteKv {
-    /// Opens or makes the file and starts the thread.
+    /// Opens or creates the file and starts the thread.
     ///
     /// # Errors
-    /// Says what is wrong with the file and how to mend it.
+    /// [`KvError::Unavailable`], with the cause and how to fix it.
     pub fn open(path: &Path) -> Result<Self, KvError> {
         let connection = open(path).map_err(|e| {
             KvError::Unavailable(format!(
-                "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
+                "{}: {e}; check that the directory is writable and its disk is not full, or restore the file from a backup",
                 path.display()
             ))
         })?;
         let (calls, inbox) = sync_channel(QUEUE);
-        let keeper = Keeper {
+        let thread = StoreThread {
             connection,
             watchers: Vec::new(),
         };
         std::thread::Builder::new()
             .name("catalog".into())
-            .spawn(move || keeper.run(&inbox))
-            .map_err(|e| KvError::Unavailable(format!("cannot start its thread: {e}")))?;
+            .spawn(move || thread.run(&inbox))
+            .map_err(|e| KvError::Unavailable(format!("failed to start its thread: {e}")))?;
         Ok(Self { calls })
     }
 
     fn ask<T: Send + 'static>(
         &self,
         call: impl FnOnce(oneshot::Sender<Result<T, KvError>>) -> Call,
-    ) -> Later<'_, T> {
+    ) -> KvFuture<'_, T> {
         let (sender, answer) = oneshot::channel();
         let sent = self.calls.try_send(call(sender));
         Box::pin(async move {
-            let gone = || KvError::Unavailable("its thread has ended".into());
-            sent.map_err(|_| KvError::Unavailable("too many calls are waiting; try again".into()))?;
+            let gone = || KvError::Unavailable("its thread has exited".into());
+            sent.map_err(|_| KvError::Unavailable("too many queued calls; try again".into()))?;
             answer.await.map_err(|_| gone())?
         })
     }
 }
 
 impl Kv for SqliteKv {
-    fn get<'a>(&'a self, key: &'a str) -> Later<'a, Option<Entry>> {
+    fn get<'a>(&'a self, key: &'a str) -> KvFuture<'a, Option<KvEntry>> {
         self.ask(|answer| Call::Get(key.to_owned(), answer))
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> Later<'a, Revision> {
+    fn put<'a>(&'a self, key: &'a str, value: Vec<u8>, on: Precondition) -> KvFuture<'a, Revision> {
         self.ask(|answer| {
             Call::Write(Write {
                 key: key.to_owned(),
@@ -103,7 +103,7 @@ impl Kv for SqliteKv {
         })
     }
 
-    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> Later<'a, Revision> {
+    fn delete<'a>(&'a self, key: &'a str, on: Precondition) -> KvFuture<'a, Revision> {
         self.ask(|answer| {
             Call::Write(Write {
                 key: key.to_owned(),
@@ -114,11 +114,11 @@ impl Kv for SqliteKv {
         })
     }
 
-    fn list<'a>(&'a self, prefix: &'a str) -> Later<'a, Vec<Entry>> {
+    fn list<'a>(&'a self, prefix: &'a str) -> KvFuture<'a, Vec<KvEntry>> {
         self.ask(|answer| Call::List(prefix.to_owned(), answer))
     }
 
-    fn watch(&self) -> Later<'_, Watch> {
+    fn watch(&self) -> KvFuture<'_, Watch> {
         self.ask(Call::Watch)
     }
 }
@@ -130,20 +130,20 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The thread's state.
-struct Keeper {
+/// State of the thread that owns the connection.
+struct StoreThread {
     connection: Connection,
     watchers: Vec<mpsc::UnboundedSender<KvEvent>>,
 }
 
-impl Keeper {
+impl StoreThread {
     fn run(mut self, inbox: &Receiver<Call>) {
         while let Ok(first) = inbox.recv() {
             let mut writes = Vec::new();
             for call in std::iter::once(first).chain(inbox.try_iter().take(QUEUE)) {
                 match call {
                     Call::Write(write) => writes.push(write),
-                    // A read sees the writes that were asked for before it.
+                    // Commit the writes queued before a read, so that the read observes them.
                     read => {
                         self.commit(std::mem::take(&mut writes));
                         self.answer(read);
@@ -170,21 +170,21 @@ impl Keeper {
         }
     }
 
-    fn get(&self, key: &str) -> rusqlite::Result<Option<Entry>> {
+    fn get(&self, key: &str) -> rusqlite::Result<Option<KvEntry>> {
         let mut find = self
             .connection
             .prepare_cached("SELECT key, value, revision FROM entry WHERE key = ?")?;
         find.query_row([key], read_entry).optional()
     }
 
-    fn list(&self, prefix: &str) -> rusqlite::Result<Vec<Entry>> {
+    fn list(&self, prefix: &str) -> rusqlite::Result<Vec<KvEntry>> {
         let mut find = self.connection.prepare_cached(
             "SELECT key, value, revision FROM entry WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 ORDER BY key",
         )?;
         find.query_map([prefix], read_entry)?.collect()
     }
 
-    /// Writes all in one transaction, tells the watchers, then the writers.
+    /// Commits writes in one transaction, then notifies the watchers, then the writers.
     fn commit(&mut self, writes: Vec<Write>) {
         if writes.is_empty() {
             return;
@@ -217,7 +217,7 @@ impl Keeper {
         }
     }
 
-    /// For each write its revision, `None` when it changed nothing, or its conflict.
+    /// Returns for each write its revision, `None` if it changed nothing, or its conflict.
     fn try_commit(
         &mut self,
         writes: &[Write],
@@ -234,7 +234,7 @@ impl Keeper {
             let holds = match write.on {
                 Precondition::Any => true,
                 Precondition::Absent => have.is_none(),
-                Precondition::Revision(wanted) => have == Some(wanted as i64),
+                Precondition::Revision(expected) => have == Some(expected as i64),
             };
             if !holds {
                 results.push(Err(KvError::Conflict {
@@ -263,8 +263,8 @@ impl Keeper {
     }
 }
 
-fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry {
+fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<KvEntry> {
+    Ok(KvEntry {
         key: row.get(0)?,
         value: row.get(1)?,
         revision: row.get::<_, i64>(2)? as Revision,
@@ -272,10 +272,10 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 fn unavailable(error: rusqlite::Error) -> KvError {
-    let mend = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: make room",
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
+    let advice = match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => "; free space on the disk",
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; restore the file from a backup",
         _ => "",
     };
-    KvError::Unavailable(format!("{error}{mend}"))
+    KvError::Unavailable(format!("{error}{advice}"))
 }

@@ -1,4 +1,4 @@
-//! Triggers of buckets: an event of an object is for one function alone, so a change of them looks at all of the bucket's.
+//! Bucket triggers. At most one function receives an object event, so a change is checked against all triggers of the bucket.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use model::{AccountId, BucketName, Function, TriggerName};
 
 use super::{Catalog, Error, Stored};
 
-/// The trigger that has a change's events already.
+/// An existing trigger that overlaps a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// Its function, with the namespace.
+pub struct TriggerConflict {
+    /// Function of the existing trigger.
     pub function: model::FunctionKey,
-    /// Its name.
+    /// Name of the existing trigger.
     pub trigger: TriggerName,
 }
 
 impl Catalog {
-    /// The functions that have triggers of a bucket.
+    /// Returns the functions with triggers on a bucket.
     pub fn functions_of_bucket(
         &self,
         account: AccountId,
@@ -29,31 +29,31 @@ impl Catalog {
         })
     }
 
-    /// Replaces a function that is still as it was read, unless an event of an object would be for two triggers then.
+    /// Replaces a function (compare-and-swap), unless two triggers would then match the same object event.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if the function was changed since `old` was read, or an error of the store.
     pub async fn update_bucket_triggers(
         &self,
         old: &Stored<Function>,
         new: &Function,
-    ) -> Result<Result<(), Taken>, Error> {
-        let _counting = self.inner.counting.lock().await;
-        if let Some(taken) = self.taken(new) {
-            return Ok(Err(taken));
+    ) -> Result<Result<(), TriggerConflict>, Error> {
+        let _admission = self.inner.admission.lock().await;
+        if let Some(conflict) = self.trigger_conflict(new) {
+            return Ok(Err(conflict));
         }
         self.update_function(old, new).await.map(Ok)
     }
 
-    /// The first trigger, of this function or another, that waits for what another of this function's does.
-    fn taken(&self, new: &Function) -> Option<Taken> {
+    /// Finds the first trigger, of this or another function, that overlaps a trigger of `new`.
+    fn trigger_conflict(&self, new: &Function) -> Option<TriggerConflict> {
         let own: Vec<_> = new.bucket_triggers().collect();
         for (at, (trigger, events)) in own.iter().enumerate() {
             let twice = own[at + 1..]
                 .iter()
                 .any(|(_, other)| events.overlaps(other));
             if twice {
-                return Some(Taken {
+                return Some(TriggerConflict {
                     function: new.key.clone(),
                     trigger: trigger.name.clone(),
                 });
@@ -61,9 +61,9 @@ impl Catalog {
             for stored in self.functions_of_bucket(new.key.account, &events.bucket) {
                 let function = &stored.value;
                 let mut others = function.bucket_triggers();
-                let taken = others.find(|(_, other)| events.overlaps(other));
-                if let Some((trigger, _)) = taken.filter(|_| function.key != new.key) {
-                    return Some(Taken {
+                let overlapping = others.find(|(_, other)| events.overlaps(other));
+                if let Some((trigger, _)) = overlapping.filter(|_| function.key != new.key) {
+                    return Some(TriggerConflict {
                         function: function.key.clone(),
                         trigger: trigger.name.clone(),
                     });

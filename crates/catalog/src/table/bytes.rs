@@ -1,8 +1,8 @@
-//! The bytes of each account's records, and their quota.
+//! The quota on the size of an account's records.
 //!
-//! Everything in the catalog is in memory, so what an account can make it hold is bounded. The bytes are those of the records
-//! as they are stored, before they are sealed; they are counted as records come and go. A change that would make an account's
-//! records larger than the quota is refused; one that makes them smaller, or leaves them as they are, never is.
+//! The whole catalog is in memory, so the size of each account's records is bounded. Sizes are those of the stored records
+//! before encryption, and are maintained as records change. A write that would exceed the quota is rejected; a write that
+//! does not grow the records never is.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -11,10 +11,10 @@ use model::AccountId;
 
 use super::{Catalog, Error};
 
-/// The tables whose records grow at a tenant's word. The others have few records, and small ones.
-const HELD: &[&str] = &["function", "namespace", "layer", "domain", "role"];
+/// Tables under the quota: tenants control the size of their records. The other tables have few, small records.
+const COUNTED_TABLES: &[&str] = &["function", "namespace", "layer", "domain", "role"];
 
-/// The bytes of all records, and of each account's.
+/// Sizes of all records, and their sum per account.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     records: HashMap<String, u64>,
@@ -22,8 +22,8 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Notes the size of a record that came, changed or went.
-    pub(crate) fn note(&mut self, account: AccountId, key: &str, bytes: Option<u64>) {
+    /// Updates the size of a record; `None` removes it.
+    pub(crate) fn update(&mut self, account: AccountId, key: &str, bytes: Option<u64>) {
         let old = match bytes {
             Some(bytes) => self.records.insert(key.to_owned(), bytes),
             None => self.records.remove(key),
@@ -40,33 +40,38 @@ impl Sizes {
     }
 }
 
-/// Room that a write under way has taken, given back when the view shows the write, or it failed.
-pub(crate) struct Growth<'a> {
+/// Bytes reserved for a write in progress. Released on drop: after the view contains the write, or after it failed.
+pub(crate) struct ByteReservation<'a> {
     catalog: &'a Catalog,
     account: AccountId,
     bytes: u64,
 }
 
 impl Catalog {
-    /// The bytes of an account's records.
+    /// Returns the size of an account's records (bytes).
     pub fn bytes_of(&self, account: AccountId) -> u64 {
         self.read(|view| view.sizes.of(account))
     }
 
-    /// Takes room for a record of so many bytes. Writes at the same time cannot take the same room.
-    pub(crate) fn grow(&self, key: &str, bytes: u64) -> Result<Option<Growth<'_>>, Error> {
+    /// Reserves quota for a record, so that concurrent writes cannot exceed it together.
+    pub(crate) fn reserve_bytes(
+        &self,
+        key: &str,
+        bytes: u64,
+    ) -> Result<Option<ByteReservation<'_>>, Error> {
         let quota = self.inner.account_bytes;
         let mut parts = key.split('/');
         let table = parts.next().unwrap_or_default();
         let account = parts.next().and_then(|id| id.parse().ok());
-        let Some(account) = account.map(AccountId).filter(|_| HELD.contains(&table)) else {
+        let counted = COUNTED_TABLES.contains(&table);
+        let Some(account) = account.map(AccountId).filter(|_| counted) else {
             return Ok(None);
         };
         if quota == 0 {
             return Ok(None);
         }
-        let growing = &self.inner.growing;
-        let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved = &self.inner.reserved_bytes;
+        let mut reserved = reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let (used, old) = self.read(|view| {
             let old = view.sizes.records.get(key).copied();
             (view.sizes.of(account), old.unwrap_or(0))
@@ -75,12 +80,12 @@ impl Catalog {
         if more == 0 {
             return Ok(None);
         }
-        let taken = growing.entry(account).or_default();
-        if used.saturating_add(*taken).saturating_add(more) > quota {
+        let pending = reserved.entry(account).or_default();
+        if used.saturating_add(*pending).saturating_add(more) > quota {
             return Err(Error::Bytes { used, more, quota });
         }
-        *taken += more;
-        Ok(Some(Growth {
+        *pending += more;
+        Ok(Some(ByteReservation {
             catalog: self,
             account,
             bytes: more,
@@ -88,14 +93,14 @@ impl Catalog {
     }
 }
 
-impl Drop for Growth<'_> {
+impl Drop for ByteReservation<'_> {
     fn drop(&mut self) {
-        let growing = &self.catalog.inner.growing;
-        let mut growing = growing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = growing.get_mut(&self.account) {
-            *taken = taken.saturating_sub(self.bytes);
-            if *taken == 0 {
-                growing.remove(&self.account);
+        let reserved = &self.catalog.inner.reserved_bytes;
+        let mut reserved = reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pending) = reserved.get_mut(&self.account) {
+            *pending = pending.saturating_sub(self.bytes);
+            if *pending == 0 {
+                reserved.remove(&self.account);
             }
         }
     }

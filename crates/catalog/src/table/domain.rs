@@ -1,4 +1,4 @@
-//! Custom domains and functions' URLs: who asks for one reads an entry of the view.
+//! Custom domains and function URLs.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Catalog, Error, Stored};
 use crate::kv::Precondition;
 
 impl Catalog {
-    /// The domain of a host, in lower case, if it is one.
+    /// Finds the domain of a host name in lower case.
     pub fn domain(&self, host: &str) -> Option<Arc<Stored<Domain>>> {
         self.read(|view| {
             let found = view.domains.get(host)?;
@@ -17,12 +17,12 @@ impl Catalog {
         })
     }
 
-    /// The function of a URL or an API, by the URL's id or that of the API's service.
+    /// Finds a function by the id of its URL, or by the id of its API gateway service.
     pub fn function_of_url(&self, id: &TriggerName) -> Option<Arc<Stored<Function>>> {
         self.read(|view| view.function(view.urls.get(id)?).cloned())
     }
 
-    /// An account's domains.
+    /// Returns the domains of an account.
     pub fn domains(&self, account: AccountId) -> Vec<Arc<Stored<Domain>>> {
         self.read(|view| {
             let own = view
@@ -33,17 +33,17 @@ impl Catalog {
         })
     }
 
-    /// The domains of all accounts.
+    /// Returns the domains of all accounts.
     pub fn all_domains(&self) -> Vec<Arc<Stored<Domain>>> {
         self.read(|view| view.domains.values().cloned().collect())
     }
 
-    /// Adds a domain.
+    /// Creates a domain.
     ///
     /// # Errors
-    /// [`Error::Exists`], whoever has it, [`Error::Quota`], or the store's.
+    /// [`Error::Exists`] if any account has it, [`Error::Quota`], or an error of the store.
     pub async fn create_domain(&self, domain: &Domain, limits: &Limits) -> Result<(), Error> {
-        let _counting = self.counting_for(domain.account).await?;
+        let _admission = self.admission_for(domain.account).await?;
         if self.read(|view| view.domains.contains_key(domain.name.as_str())) {
             return Err(Error::Exists);
         }
@@ -57,30 +57,34 @@ impl Catalog {
         }
     }
 
-    /// Replaces a domain that is still as it was read.
+    /// Replaces a domain (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn update_domain(&self, old: &Stored<Domain>, new: &Domain) -> Result<(), Error> {
         let key = domain_key(old.value.account, &old.value.name);
         self.put(&key, new, Precondition::Revision(old.revision))
             .await
     }
 
-    /// Replaces a domain with what a check of it found, which no quota holds up.
+    /// Records the result of an ownership check. Not subject to the quota.
     ///
     /// # Errors
     /// As [`Catalog::update_domain`].
-    pub async fn settle_domain(&self, old: &Stored<Domain>, new: &Domain) -> Result<(), Error> {
+    pub async fn record_domain_check(
+        &self,
+        old: &Stored<Domain>,
+        new: &Domain,
+    ) -> Result<(), Error> {
         let key = domain_key(old.value.account, &old.value.name);
         let on = Precondition::Revision(old.revision);
-        self.put_numbered(&key, new, on).await.map(drop)
+        self.put_unchecked(&key, new, on).await.map(drop)
     }
 
-    /// Removes a domain that is still as it was read.
+    /// Deletes a domain (compare-and-swap).
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, or the store's.
+    /// [`Error::Conflict`] if it was changed since `old` was read, or an error of the store.
     pub async fn delete_domain(&self, old: &Stored<Domain>) -> Result<(), Error> {
         let key = domain_key(old.value.account, &old.value.name);
         self.delete(&key, Precondition::Revision(old.revision))

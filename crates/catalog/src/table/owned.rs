@@ -1,4 +1,4 @@
-//! All that an account owns, whether or not it is closed.
+//! The resources of an account, including those of a closed account.
 
 use std::sync::Arc;
 
@@ -6,49 +6,49 @@ use model::{AccountId, Domain, Function, Key, Layer, NamespaceRecord, Role};
 
 use super::{Catalog, Stored};
 
-/// An account's entries.
+/// The resources of an account.
 #[derive(Clone, Debug, Default)]
-pub struct Owned {
-    /// Its functions, of all namespaces.
+pub struct OwnedResources {
+    /// Functions in all namespaces.
     pub functions: Vec<Arc<Stored<Function>>>,
-    /// Its namespaces that have a record; `default` may be among them.
+    /// Namespaces with a record, which `default` may have.
     pub namespaces: Vec<Arc<Stored<NamespaceRecord>>>,
-    /// Its layers, those without a version included.
+    /// Layers, including those without versions.
     pub layers: Vec<Arc<Stored<Layer>>>,
-    /// Its custom domains.
+    /// Custom domains.
     pub domains: Vec<Arc<Stored<Domain>>>,
-    /// Its keys.
+    /// API keys.
     pub keys: Vec<Arc<Stored<Key>>>,
-    /// Its roles.
+    /// Roles.
     pub roles: Vec<Arc<Stored<Role>>>,
 }
 
-impl Owned {
-    /// Its namespaces beside `default`, which every account has.
+impl OwnedResources {
+    /// Returns the namespaces other than `default`, which every account has.
     pub fn other_namespaces(&self) -> impl Iterator<Item = &Arc<Stored<NamespaceRecord>>> {
         let spaces = self.namespaces.iter();
         spaces.filter(|stored| !stored.value.name.is_default())
     }
 
-    /// Its layers that have a version.
-    pub fn full_layers(&self) -> impl Iterator<Item = &Arc<Stored<Layer>>> {
+    /// Returns the layers that have a version.
+    pub fn published_layers(&self) -> impl Iterator<Item = &Arc<Stored<Layer>>> {
         let layers = self.layers.iter();
         layers.filter(|stored| !stored.value.versions.is_empty())
     }
 
-    /// Whether there is more than keys, roles, and what every account has.
-    pub fn is_something(&self) -> bool {
+    /// Returns whether there are functions, namespaces other than `default`, published layers or domains.
+    pub fn has_resources(&self) -> bool {
         let mut others = self.other_namespaces();
         !self.functions.is_empty()
             || others.next().is_some()
-            || self.full_layers().next().is_some()
+            || self.published_layers().next().is_some()
             || !self.domains.is_empty()
     }
 }
 
 impl Catalog {
-    /// All that an account owns, whether or not it is closed.
-    pub fn owned(&self, account: AccountId) -> Owned {
+    /// Returns the resources of an account, even if it is closed.
+    pub fn owned(&self, account: AccountId) -> OwnedResources {
         let (keys, roles) = (self.keys(account), self.roles(account));
         self.read(|view| {
             let functions = view.functions.values();
@@ -57,7 +57,7 @@ impl Catalog {
             let layers = view.layers.iter();
             let domains = view.domains.values();
             let domains = domains.filter(|stored| stored.value.account == account);
-            Owned {
+            OwnedResources {
                 functions: functions.cloned().collect(),
                 namespaces: spaces
                     .filter(|((owner, _), _)| *owner == account)
@@ -74,10 +74,10 @@ impl Catalog {
         })
     }
 
-    /// Removes an entry of a closed account: a namespace, whatever is in it.
+    /// Deletes the record of a closed account's namespace, even if it is not empty.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn purge_namespace(
         &self,
         account: AccountId,
@@ -87,10 +87,10 @@ impl Catalog {
         self.delete(&key, crate::kv::Precondition::Any).await
     }
 
-    /// Removes a layer of a closed account, with all its versions.
+    /// Deletes a layer of a closed account with all its versions.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn purge_layer(
         &self,
         account: AccountId,

@@ -1,4 +1,4 @@
-//! Memory that is set aside, so that what all functions of an account are promised is there.
+//! Reserved and provisioned concurrency: admission of changes against the account's quota.
 
 use model::{AccountId, AccountRecord, Function, FunctionKey, Limits};
 
@@ -7,29 +7,29 @@ use crate::kv::Precondition;
 use crate::view::View;
 
 impl Catalog {
-    /// Memory that an account's instances may have together, MB: what it chose, within what the operator allows.
+    /// Returns an account's concurrency quota (MB): its own setting, capped by the operator's limit.
     pub fn total_mb(&self, account: AccountId, limits: &Limits) -> u32 {
         let chosen = self.read(|view| view.accounts.get(&account)?.value.concurrency_mb);
         chosen.map_or(limits.concurrency_mb, |mb| mb.min(limits.concurrency_mb))
     }
 
-    /// Sets what an account's instances may have together, MB.
+    /// Sets an account's concurrency quota (MB).
     ///
     /// # Errors
-    /// [`Error::Quota`] with the least that it may be, [`Error::Conflict`], or the store's.
+    /// [`Error::Quota`] with the minimum, [`Error::Conflict`], or an error of the store.
     pub async fn set_total(
         &self,
         account: AccountId,
         mb: u32,
         limits: &Limits,
     ) -> Result<(), Error> {
-        let _counting = self.counting_for(account).await?;
-        let least = self
-            .set_aside_mb(account, None)
+        let _admission = self.admission_for(account).await?;
+        let min = self
+            .committed_mb(account, None)
             .saturating_add(limits.unreservable_mb)
             .min(limits.concurrency_mb);
-        if mb < least {
-            return Err(Error::Quota(least));
+        if mb < min {
+            return Err(Error::Quota(min));
         }
         let old = self.read(|view| view.accounts.get(&account).cloned());
         let (mut record, on) = match old {
@@ -40,63 +40,65 @@ impl Catalog {
         self.put(&format!("account/{account}"), &record, on).await
     }
 
-    /// Memory that is set aside for an account's functions, all but one, MB.
-    pub fn set_aside_mb(&self, account: AccountId, but: Option<&FunctionKey>) -> u32 {
-        self.read(|view| others(view, account, but).fold(0, u32::saturating_add))
+    /// Returns the capacity committed to an account's functions, except one (MB).
+    pub fn committed_mb(&self, account: AccountId, except: Option<&FunctionKey>) -> u32 {
+        self.read(|view| committed(view, account, except).fold(0, u32::saturating_add))
     }
 
-    /// Replaces a function that is still as it was read by one for which more, or less, is set aside or kept ready. A node
-    /// keeps `keepable_mb` ready at most.
+    /// Replaces a function (compare-and-swap) with changed reserved or provisioned concurrency. A node provisions up to
+    /// `provisionable_mb`.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not, [`Error::Quota`] with what there is for it, or the store's.
-    pub async fn set_aside(
+    /// [`Error::Conflict`] if the function was changed since `old` was read, [`Error::Quota`] with the available capacity, or an
+    /// error of the store.
+    pub async fn update_concurrency(
         &self,
         old: &Stored<Function>,
         new: &Function,
         limits: &Limits,
-        keepable_mb: u32,
+        provisionable_mb: u32,
     ) -> Result<(), Error> {
-        let _counting = self.inner.counting.lock().await;
-        let old_one = &old.value;
-        let left = self.left_mb(&old_one.key, limits);
-        if new.set_aside_mb() > left.max(old_one.set_aside_mb()) {
-            return Err(Error::Quota(left));
+        let _admission = self.inner.admission.lock().await;
+        let current = &old.value;
+        let reservable = self.reservable_mb(&current.key, limits);
+        if new.committed_mb() > reservable.max(current.committed_mb()) {
+            return Err(Error::Quota(reservable));
         }
-        let keepable = self.keepable_mb(&old_one.key, keepable_mb);
-        if new.provisioned_mb() > keepable.max(old_one.provisioned_mb()) {
-            return Err(Error::Quota(keepable));
+        let provisionable = self.provisionable_mb(&current.key, provisionable_mb);
+        if new.provisioned_mb() > provisionable.max(current.provisioned_mb()) {
+            return Err(Error::Quota(provisionable));
         }
         self.update_function(old, new).await
     }
 
-    /// What can be kept ready of a function beside all others of its account on a node that keeps `keepable_mb`, MB. Other accounts
-    /// have a share of the node, and take nothing of what can be promised here.
-    pub fn keepable_mb(&self, key: &FunctionKey, keepable_mb: u32) -> u32 {
-        let kept = self.read(|view| {
+    /// Returns the capacity that can be provisioned for a function (MB), given the account's other functions, on a node that
+    /// provisions up to `node_mb` per account.
+    pub fn provisionable_mb(&self, key: &FunctionKey, node_mb: u32) -> u32 {
+        let provisioned = self.read(|view| {
             let counts = |other: &FunctionKey| other != key && other.account == key.account;
             let others = view.functions.iter().filter(|(other, _)| counts(other));
-            let kept = others.map(|(_, stored)| stored.value.provisioned_mb());
-            kept.fold(0, u32::saturating_add)
+            let provisioned = others.map(|(_, stored)| stored.value.provisioned_mb());
+            provisioned.fold(0, u32::saturating_add)
         });
-        keepable_mb.saturating_sub(kept)
+        node_mb.saturating_sub(provisioned)
     }
 
-    /// What can be set aside for a function, MB.
-    pub fn left_mb(&self, key: &FunctionKey, limits: &Limits) -> u32 {
+    /// Returns the capacity that can be reserved for a function (MB).
+    pub fn reservable_mb(&self, key: &FunctionKey, limits: &Limits) -> u32 {
         let total = self.total_mb(key.account, limits);
         total
             .saturating_sub(limits.unreservable_mb)
-            .saturating_sub(self.set_aside_mb(key.account, Some(key)))
+            .saturating_sub(self.committed_mb(key.account, Some(key)))
     }
 }
 
-fn others<'a>(
+/// Returns the committed capacity of each function of an account, except one (MB).
+fn committed<'a>(
     view: &'a View,
     account: AccountId,
-    but: Option<&'a FunctionKey>,
+    except: Option<&'a FunctionKey>,
 ) -> impl Iterator<Item = u32> + 'a {
-    let counts = move |key: &FunctionKey| key.account == account && Some(key) != but;
+    let counts = move |key: &FunctionKey| key.account == account && Some(key) != except;
     let functions = view.functions.iter().filter(move |(key, _)| counts(key));
-    functions.map(|(_, stored)| stored.value.set_aside_mb())
+    functions.map(|(_, stored)| stored.value.committed_mb())
 }

@@ -1,4 +1,4 @@
-//! What a user of the catalog relies on.
+//! The catalog's guarantees: durability, compare-and-swap, quotas and change notification.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::sync::Arc;
@@ -72,7 +72,7 @@ async fn in_memory() -> Catalog {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart_and_after_a_copy_of_the_live_files() {
+async fn acknowledged_writes_survive_restart_and_crash() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
     let limits = Limits::default();
@@ -90,7 +90,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_after_a_copy_of_the_
         .expect("it was created");
     catalog.delete_function(&gone).await.expect("a removal");
 
-    // What is on disk at this moment is what a killed process leaves.
+    // A copy of the live files is in the state that a killed process leaves.
     let killed = tempfile::tempdir().expect("a directory");
     for file in ["catalog.db", "catalog.db-wal"] {
         std::fs::copy(directory.path().join(file), killed.path().join(file)).expect("a copy");
@@ -109,7 +109,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_after_a_copy_of_the_
 }
 
 #[tokio::test]
-async fn of_two_changes_to_the_same_revision_one_wins_and_the_other_is_told() {
+async fn stale_revision_is_rejected_with_conflict() {
     let catalog = in_memory().await;
     catalog
         .create_function(&function("default", "fn"), &Limits::default())
@@ -138,12 +138,12 @@ async fn of_two_changes_to_the_same_revision_one_wins_and_the_other_is_told() {
         .expect("it is still there");
     assert_eq!(
         now.value.config.description, "first",
-        "a writer reads its own write"
+        "a writer reads its own writes"
     );
 }
 
 #[tokio::test]
-async fn concurrent_creates_never_pass_the_quota() {
+async fn concurrent_creates_never_exceed_the_quota() {
     let catalog = in_memory().await;
     let limits = Limits {
         functions_per_namespace: 5,
@@ -183,7 +183,7 @@ async fn concurrent_creates_never_pass_the_quota() {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_only_when_it_is_empty_and_default_never_needs_a_record() {
+async fn only_empty_namespace_can_be_deleted_and_default_needs_no_record() {
     let catalog = in_memory().await;
     let limits = Limits::default();
     let lost = catalog
@@ -228,9 +228,9 @@ async fn a_namespace_goes_only_when_it_is_empty_and_default_never_needs_a_record
 }
 
 #[tokio::test]
-async fn a_listener_hears_of_every_change_in_order() {
+async fn subscriber_receives_every_change_in_order() {
     let catalog = in_memory().await;
-    let mut changes = catalog.listen();
+    let mut changes = catalog.subscribe();
     catalog
         .create_function(&function("default", "fn"), &Limits::default())
         .await
@@ -239,16 +239,16 @@ async fn a_listener_hears_of_every_change_in_order() {
         .function(&function("default", "fn").key)
         .expect("it was created");
     catalog.delete_function(&stored).await.expect("a removal");
-    let came = changes.recv().await.expect("a change");
+    let created = changes.recv().await.expect("a change");
     assert_eq!(
-        came.now.map(|f| f.value.key.name.to_string()),
+        created.now.map(|f| f.value.key.name.to_string()),
         Some("fn".to_owned())
     );
     assert!(changes.recv().await.expect("a change").now.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_account_s_records_stay_within_their_bytes_however_many_write_at_once() {
+async fn concurrent_writes_never_exceed_the_size_quota() {
     const QUOTA: u64 = 20_000;
     let kv = Arc::new(MemoryKv::default());
     let catalog = Catalog::open_bounded(kv.clone(), QUOTA)
@@ -280,28 +280,28 @@ async fn an_account_s_records_stay_within_their_bytes_however_many_write_at_once
     assert!(used <= QUOTA, "{used}");
     let stored = kv.list("function/").await.expect("read");
     let sum: usize = stored.iter().map(|entry| entry.value.len()).sum();
-    assert_eq!(used, sum as u64, "what is counted is what is stored");
-    // Room that writes took while they were under way is back.
+    assert_eq!(used, sum as u64, "the counted size is the stored size");
+    // Quota reserved by writes in progress was released.
     let each = used / made;
     assert!(
         QUOTA - used < each + 50,
         "{used} of {QUOTA} in records of {each}"
     );
-    // What makes them smaller is let through, and what was begun comes to its end.
+    // Over quota, a write that shrinks a record is accepted, and accepted work completes.
     let old = catalog.functions(ACCOUNT, &Namespace::default());
     let mut changed = old[0].value.clone();
     changed.config.description = "d".repeat(5000);
     let larger = catalog.update_function(&old[0], &changed).await;
     assert!(matches!(larger, Err(Error::Bytes { .. })), "{larger:?}");
     catalog
-        .settle_function(&old[0], &changed)
+        .complete_code_update(&old[0], &changed)
         .await
-        .expect("no quota holds it up");
+        .expect("the quota does not apply");
     changed.config.description.clear();
     let read = catalog.function(&changed.key).expect("it is there");
     let smaller = catalog.update_function(&read, &changed).await;
-    smaller.expect("it is smaller");
-    // It is counted anew when the store is opened, and a store beyond its quota opens.
+    smaller.expect("it shrinks the record");
+    // Sizes are recounted when the store is opened, and a store over quota opens.
     let again = Catalog::open_bounded(kv, 100).await.expect("a catalog");
     assert_eq!(again.bytes_of(ACCOUNT), catalog.bytes_of(ACCOUNT));
     for function in again.functions(ACCOUNT, &Namespace::default()) {

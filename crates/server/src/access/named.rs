@@ -119,9 +119,11 @@ impl Principal {
         for path in paths {
             for action in actions {
                 match self.decide(action, &self.resource(service, region, path)) {
-                    Decision::Denied => return refused(action, path, "a statement denies it"),
+                    Decision::ExplicitDeny => {
+                        return refused(action, path, "a statement denies it");
+                    }
                     Decision::Allowed => allowed = true,
-                    Decision::Unmentioned => {}
+                    Decision::ImplicitDeny => {}
                 }
             }
         }
@@ -140,7 +142,7 @@ impl Principal {
         let resource = self.resource("scf", region, path);
         let denied = [list, alone]
             .into_iter()
-            .any(|action| self.decide(action, &resource) == Decision::Denied);
-        !denied && policy.allows_something(&["scf", scope::service_of(list, "scf")], &resource)
+            .any(|action| self.decide(action, &resource) == Decision::ExplicitDeny);
+        !denied && policy.allows_any_action(&["scf", scope::service_of(list, "scf")], &resource)
     }
 }

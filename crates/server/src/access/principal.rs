@@ -76,8 +76,8 @@ impl Principal {
         let resource = self.resource(service, region, path);
         let why = match self.decide(action, &resource) {
             Decision::Allowed => return Ok(()),
-            Decision::Denied => "a statement denies it",
-            Decision::Unmentioned => "no statement allows it",
+            Decision::ExplicitDeny => "a statement denies it",
+            Decision::ImplicitDeny => "no statement allows it",
         };
         let message = format!(
             "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"

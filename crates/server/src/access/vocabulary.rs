@@ -4,7 +4,7 @@
 //! when a policy is written. Policies that are stored already go on as they are.
 
 use model::Policy;
-use model::policy::{ResourcePattern, like};
+use model::policy::{ResourcePattern, wildcard_match};
 
 use super::scope;
 
@@ -69,7 +69,7 @@ impl Vocabulary<'_> {
                 "resource {text:?} matches nothing that the account can have: {what}"
             ))
         };
-        let named = SERVICES.map(|service| like(pattern.service, service));
+        let named = SERVICES.map(|service| wildcard_match(pattern.service, service));
         if named == Services::default() {
             let nearest = nearest(pattern.service, SERVICES.map(str::to_owned));
             return wrong(format!(
@@ -118,7 +118,7 @@ fn services_of_action(text: &str) -> Result<Services, String> {
     };
     let has = |known: &str| {
         let mut own = actions_of(known).into_iter();
-        own.any(|(of, action)| like(service, of) && like(name, action))
+        own.any(|(of, action)| wildcard_match(service, of) && wildcard_match(name, action))
     };
     let services = SERVICES.map(has);
     if services != Services::default() {
@@ -444,7 +444,7 @@ mod tests {
         ];
         for pattern in texts(&["a", "b", "/", "*"], 4) {
             for (shape, written) in &shapes {
-                let expected = written.iter().any(|text| like(&pattern, text));
+                let expected = written.iter().any(|text| wildcard_match(&pattern, text));
                 assert_eq!(can_be(&pattern, shape), expected, "{pattern} {shape}");
             }
         }

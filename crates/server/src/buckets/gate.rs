@@ -80,9 +80,9 @@ pub(super) fn may(identity: &access::Principal, region: &str, access: &bucket::A
     for path in paths(access) {
         let resource = identity.resource(SERVICE, region, &path);
         match identity.decide(access.action, &resource) {
-            Decision::Denied => return false,
+            Decision::ExplicitDeny => return false,
             Decision::Allowed => allowed = true,
-            Decision::Unmentioned => {}
+            Decision::ImplicitDeny => {}
         }
     }
     allowed

@@ -1,6 +1,6 @@
 //! Aliases: names for versions, and what share of requests each serves.
 
-use model::{Alias, Function, Qualifier, Routing, Rule, Share, Test, Version};
+use model::{Alias, Function, Qualifier, Routing, RoutingRule, RuleTest, Version, WeightedVersion};
 use scf::action::{CreateAlias, DeleteAlias, GetAlias, ListAliases, UpdateAlias};
 use scf::types as t;
 use scf::{Code, Error};
@@ -213,7 +213,7 @@ fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Err
             let message = format!("Weight: {} is not allowed; 0 to 1 is", one.weight);
             return Err(Error::new(Code::InvalidAdditionalVersionWeights, message));
         }
-        Ok(Share {
+        Ok(WeightedVersion {
             version: version(function, &one.version)?,
             weight: one.weight,
         })
@@ -221,32 +221,32 @@ fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Err
     let rule = |one: t::VersionMatch| {
         let name = one
             .key
-            .strip_prefix(Rule::PREFIX)
+            .strip_prefix(RoutingRule::PREFIX)
             .filter(|name| !name.is_empty());
         let Some(name) = name else {
             let message = format!(
                 "Key: {:?} is not allowed; {}NAME is, where NAME stands in the RoutingKey",
                 one.key,
-                Rule::PREFIX
+                RoutingRule::PREFIX
             );
             return Err(Error::new(Code::InvalidRoutingConfig, message));
         };
-        Ok(Rule {
+        Ok(RoutingRule {
             version: version(function, &one.version)?,
             name: name.to_owned(),
-            test: Test::parse(&one.method, &one.expression)
+            test: RuleTest::parse(&one.method, &one.expression)
                 .map_err(|e| Error::new(Code::InvalidRoutingConfig, e.to_string()))?,
         })
     };
     Ok(Routing {
-        shares: weights.into_iter().map(share).collect::<Result<_, _>>()?,
+        weights: weights.into_iter().map(share).collect::<Result<_, _>>()?,
         rules: rules.into_iter().map(rule).collect::<Result<_, _>>()?,
     })
 }
 
 fn show(name: &str, alias: Alias) -> t::Alias {
-    let Routing { shares, rules } = alias.routing;
-    let weights = shares.into_iter().map(|share| t::VersionWeight {
+    let Routing { weights, rules } = alias.routing;
+    let weights = weights.into_iter().map(|share| t::VersionWeight {
         version: share.version.to_string(),
         weight: share.weight,
     });
@@ -254,7 +254,7 @@ fn show(name: &str, alias: Alias) -> t::Alias {
         let written = model::Expression::from(rule.test);
         t::VersionMatch {
             version: rule.version.to_string(),
-            key: format!("{}{}", Rule::PREFIX, rule.name),
+            key: format!("{}{}", RoutingRule::PREFIX, rule.name),
             method: written.method,
             expression: written.expression,
         }

@@ -120,7 +120,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
         let keepable = gateway.driver.keepable_mb();
         let reserved = gateway
             .catalog
-            .set_aside(&stored, &function, &gateway.limits, keepable)
+            .update_concurrency(&stored, &function, &gateway.limits, keepable)
             .await;
         match (reserved, mb) {
             (Ok(()), _) => {

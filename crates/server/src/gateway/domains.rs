@@ -345,7 +345,7 @@ fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     };
     let path = PathPattern::parse(&text(&rule.path)).map_err(|e| error::invalid(named(e)))?;
     let (kind, to) = (text(&rule.r#type), text(&rule.rewrite));
-    let expected = if path.is_wild() { WILD } else { EXACT };
+    let expected = if path.is_wildcard() { WILD } else { EXACT };
     if !kind.is_empty() && kind != expected {
         let message =
             format!("PathRewrite: Type {kind:?} does not go with Path {path}; {expected} does");
@@ -423,7 +423,14 @@ fn show(domain: &Domain) -> t::DomainInfo {
 fn rule(rewrite: &Rewrite) -> t::PathRewriteRule {
     t::PathRewriteRule {
         path: Some(rewrite.path.to_string()),
-        r#type: Some(if rewrite.path.is_wild() { WILD } else { EXACT }.into()),
+        r#type: Some(
+            if rewrite.path.is_wildcard() {
+                WILD
+            } else {
+                EXACT
+            }
+            .into(),
+        ),
         rewrite: Some(rewrite.to.clone()),
     }
 }

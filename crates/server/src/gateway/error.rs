@@ -52,7 +52,7 @@ pub(super) fn function(error: catalog::Error) -> Error {
         catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
         catalog::Error::InUse | catalog::Error::Closed => Code::FailedOperation,
         catalog::Error::IdUsed { .. } => Code::OperationConflict,
-        catalog::Error::NoId { .. } => Code::InvalidParameterValue,
+        catalog::Error::InvalidId { .. } => Code::InvalidParameterValue,
         catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
         catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
     };

@@ -34,7 +34,7 @@ impl Serve for GetFunctionEventInvokeConfig {
         let stored = find(gateway, caller, &request.function_name, space)?;
         qualified(&stored.value, request.qualifier.as_deref())?;
         let config = stored.value.events;
-        let config = config.unwrap_or_else(|| EventConfig::usual(&gateway.limits));
+        let config = config.unwrap_or_else(|| EventConfig::default_for(&gateway.limits));
         Ok(t::GetFunctionEventInvokeConfigResponse {
             async_trigger_config: t::AsyncTriggerConfig {
                 retry_config: Some(retries::shown(&config, gateway.runner.retry_waits())),
@@ -64,9 +64,9 @@ impl Serve for UpdateFunctionEventInvokeConfig {
         let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
         loop {
             let stored = get(gateway, &key)?;
-            let usual = EventConfig::usual(&gateway.limits);
+            let usual = EventConfig::default_for(&gateway.limits);
             let old = stored.value.events.unwrap_or(usual);
-            let config = EventConfig::checked(
+            let config = EventConfig::parse(
                 retry_num.unwrap_or(old.retries.into()),
                 given.msg_ttl.unwrap_or(old.ttl_s.into()),
                 &gateway.limits,

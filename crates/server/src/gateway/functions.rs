@@ -524,7 +524,7 @@ pub(super) fn changeable(
     key: &FunctionKey,
 ) -> Result<Arc<Stored<Function>>, Error> {
     let stored = get(gateway, key)?;
-    if stored.value.state.may_change() {
+    if stored.value.state.allows_update() {
         return Ok(stored);
     }
     let message = format!(

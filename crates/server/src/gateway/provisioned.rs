@@ -116,11 +116,11 @@ fn left_mb(gateway: &Gateway, function: &Function) -> u32 {
     let key = &function.key;
     let own = match function.reserved_mb {
         Some(mb) => mb,
-        None => gateway.catalog.left_mb(key, &gateway.limits),
+        None => gateway.catalog.reservable_mb(key, &gateway.limits),
     };
     let node = gateway
         .catalog
-        .keepable_mb(key, gateway.driver.keepable_mb());
+        .provisionable_mb(key, gateway.driver.keepable_mb());
     own.min(node).saturating_sub(function.provisioned_mb())
 }
 
@@ -146,7 +146,7 @@ async fn set(
     let keepable = gateway.driver.keepable_mb();
     let written = gateway
         .catalog
-        .set_aside(stored, &function, &gateway.limits, keepable)
+        .update_concurrency(stored, &function, &gateway.limits, keepable)
         .await;
     match written {
         Ok(()) => Ok(true),

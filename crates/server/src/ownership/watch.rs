@@ -45,7 +45,7 @@ async fn check(ownership: &Ownership, catalog: &Catalog, stored: &Stored<Domain>
     let Some(next) = after(domain, &finding, clock::now_ms()) else {
         return;
     };
-    match catalog.settle_domain(stored, &next).await {
+    match catalog.record_domain_check(stored, &next).await {
         Ok(()) => tell(ownership, domain, &next),
         // Somebody changed or removed it meanwhile: the next check sees it as it is.
         Err(Error::Conflict) => {}

@@ -106,7 +106,7 @@ impl Provisioner {
     }
 
     async fn run(self) {
-        let mut changes = self.shared.catalog.listen();
+        let mut changes = self.shared.catalog.subscribe();
         // When each function that keeps instances is looked at again.
         let mut due = BTreeMap::new();
         self.look_at_all(&mut due).await;

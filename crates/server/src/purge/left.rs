@@ -52,7 +52,7 @@ pub(super) async fn count(stores: &Stores, account: AccountId) -> Result<Left, P
         ("functions", owned.functions.len() as u64),
         ("published versions", versions.sum::<usize>() as u64),
         ("triggers", triggers.sum::<usize>() as u64),
-        ("layers", owned.full_layers().count() as u64),
+        ("layers", owned.published_layers().count() as u64),
         ("namespaces", owned.other_namespaces().count() as u64),
         ("custom domains", owned.domains.len() as u64),
         ("buckets", objects.buckets),

@@ -80,7 +80,7 @@ impl Timers {
                 |written| written.done,
             ),
         };
-        let changes = catalog.listen();
+        let changes = catalog.subscribe();
         let mut keeper = Keeper {
             catalog,
             ingest,

@@ -47,9 +47,12 @@ impl Urls {
         if stage != api.stage.as_str() {
             return Err(missing("default env_mapping", stage));
         }
-        let parameters = api.path.read(below).ok_or_else(|| missing("uri", below))?;
+        let parameters = api
+            .path
+            .match_path(below)
+            .ok_or_else(|| missing("uri", below))?;
         let asks = api.cors && cors::is_preflight(method, headers);
-        if !asks && !api.method.takes(method.as_str()) {
+        if !asks && !api.method.accepts(method.as_str()) {
             return Err(missing("method", method.as_str()));
         }
         if !trigger.enabled {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Concurrency, DeadLetter, FunctionKind, Invalid, Limits, Namespace, WebConfig};
+use model::{DeadLetter, FunctionKind, InstanceConcurrency, Invalid, Limits, Namespace, WebConfig};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
@@ -160,8 +160,8 @@ pub(super) fn web(
             );
             return Err(wrong(message));
         }
-        web.concurrency = dynamic.map(|dynamic| Concurrency {
-            most: most as u32,
+        web.concurrency = dynamic.map(|dynamic| InstanceConcurrency {
+            max: most as u32,
             dynamic,
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catalog::{Issued, WantedAccount};
+use catalog::{IssuedIds, NewAccount};
 use model::{Account, AccountName};
 use scf::types::Empty;
 use scf::{Code, Error};
@@ -18,7 +18,7 @@ impl Serve for wire::CreateAccount {
         request: wire::CreateAccountRequest,
     ) -> Result<wire::CreatedAccount, Error> {
         operators_alone(caller)?;
-        let wanted = WantedAccount {
+        let wanted = NewAccount {
             id: request.app_id,
             uin: request.uin,
             name: AccountName::parse(&request.name).map_err(error::invalid)?,
@@ -180,7 +180,7 @@ impl Gateway {
             // `default` always is one.
             namespaces: owned.other_namespaces().count() as u64 + 1,
             functions: owned.functions.len() as u64,
-            layers: owned.full_layers().count() as u64,
+            layers: owned.published_layers().count() as u64,
             keys: owned.keys.len() as u64 + u64::from(first),
             roles: owned.roles.len() as u64,
             state: if deleting.is_some() { DELETING } else { ACTIVE }.into(),
@@ -194,7 +194,7 @@ impl Gateway {
     }
 }
 
-fn show_deleted(issued: Issued) -> Option<wire::DeletedAccount> {
+fn show_deleted(issued: IssuedIds) -> Option<wire::DeletedAccount> {
     let used = issued.used.unwrap_or_default();
     Some(wire::DeletedAccount {
         deleted: clock::format(issued.deleted?),

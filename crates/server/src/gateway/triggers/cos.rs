@@ -53,7 +53,7 @@ pub(super) fn is(trigger: &Trigger, desc: &str) -> Result<bool, Error> {
 }
 
 /// The refusal of a trigger whose events another one has. Which one that is, is told to who may see its function.
-pub(super) fn taken(taken: &catalog::Taken, own: &Function, is_shown: bool) -> Error {
+pub(super) fn taken(taken: &catalog::TriggerConflict, own: &Function, is_shown: bool) -> Error {
     let by = match taken.function == own.key {
         true => "this function".to_owned(),
         false if is_shown => format!(

@@ -164,7 +164,7 @@ impl Serve for UpdateTrigger {
             let trigger = &mut function.triggers[at];
             let (_, spec) = read(gateway, &key, kind, &given, Some(&trigger.spec))?;
             let now = clock::now_ms();
-            if spec.waits_for_other_than(&trigger.spec) {
+            if spec.changes_source(&trigger.spec) {
                 trigger.since = now;
             }
             trigger.spec = spec;
@@ -359,7 +359,7 @@ fn qualifier(given: Option<&str>) -> Result<Qualifier, Error> {
 
 /// Whether there is such a version or alias.
 fn check_qualifier(function: &Function, qualifier: &Qualifier) -> Result<(), Error> {
-    if function.knows(qualifier) {
+    if function.has_qualifier(qualifier) {
         return Ok(());
     }
     let message = format!(

@@ -301,7 +301,7 @@ impl Runner {
         let settings = &self.shared.settings;
         let stored = self.shared.catalog.function(&kept.function);
         let function = stored.as_ref().map(|stored| &stored.value);
-        let usual = EventConfig::usual(&settings.limits);
+        let usual = EventConfig::default_for(&settings.limits);
         let config = function
             .and_then(|function| function.events)
             .unwrap_or(usual);

@@ -74,7 +74,7 @@ impl ObjectTriggers {
         let (function, trigger, _) = waiting.find(|(_, trigger, events)| {
             trigger.enabled
                 && events.bucket == bucket
-                && events.wants(change.kind.as_str(), &change.key)
+                && events.matches(change.kind.as_str(), &change.key)
         })?;
         Some(Recipient {
             function: function.clone(),
