@@ -173,10 +173,10 @@ mod tests {
     #[test]
     fn retry_policy_outside_limits_is_rejected() {
         let limits = Limits::default();
-        assert!(EventConfig::checked(0, 60, &limits).is_ok());
-        assert!(EventConfig::checked(2, 21_600, &limits).is_ok());
+        assert!(EventConfig::parse(0, 60, &limits).is_ok());
+        assert!(EventConfig::parse(2, 21_600, &limits).is_ok());
         for (retries, ttl) in [(-1, 60), (3, 60), (0, 59), (0, 21_601)] {
-            assert!(EventConfig::checked(retries, ttl, &limits).is_err());
+            assert!(EventConfig::parse(retries, ttl, &limits).is_err());
         }
     }
 }

@@ -516,7 +516,7 @@ mod tests {
         let names = &["Invoke", "InvokeFunction"];
         let allow = policy(&[("allow", "scf:InvokeFunction", "*")]);
         assert_eq!(allow.decide("scf", names, &resource), Allowed);
-        // Another service's action of the same name is another one.
+        // An action of another service with the same name does not match.
         assert_eq!(allow.decide("tag", names, &resource), ImplicitDeny);
         let deny = policy(&[("allow", "*", "*"), ("deny", "scf:InvokeFunction", "*")]);
         assert_eq!(deny.decide("scf", names, &resource), ExplicitDeny);

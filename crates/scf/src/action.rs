@@ -1,4 +1,4 @@
-//! The actions of all services: one list, from which routing, the command line and tests are made.
+//! The list of actions of all services, from which routing, the command line and the tests are generated.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -6,33 +6,33 @@ use serde::de::DeserializeOwned;
 use crate::service::{SCF, Service, TAG};
 use crate::types as t;
 
-/// An action: its name, what goes in and what comes out.
+/// An API action: its name and its request and response types.
 pub trait Action {
-    /// The name in `X-TC-Action`.
+    /// Name in `X-TC-Action`.
     const NAME: &'static str;
-    /// The version of the API that has it, in `X-TC-Version`.
+    /// API version in `X-TC-Version`.
     const VERSION: &'static str = crate::VERSION;
-    /// The parameters.
+    /// Request parameters.
     type Request: Serialize + DeserializeOwned;
-    /// The answer, without its request id.
+    /// Response, without the request id.
     type Response: Serialize + DeserializeOwned;
 }
 
-/// What is known of an action without its types.
+/// The untyped description of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionInfo {
-    /// The name in `X-TC-Action`. No two services have an action of one name here.
+    /// Name in `X-TC-Action`, unique across services.
     pub name: &'static str,
-    /// Whose action it is.
+    /// Service of the action.
     pub service: Service,
 }
 
-/// Finds an action by its name.
+/// Finds an action by name.
 pub fn find(name: &str) -> Option<&'static ActionInfo> {
     position(name).map(|index| &ACTIONS[index])
 }
 
-/// Where an action is in [`ACTIONS`].
+/// Returns the index of an action in [`ACTIONS`].
 pub fn position(name: &str) -> Option<usize> {
     ACTIONS
         .binary_search_by(|action| action.name.cmp(name))
@@ -45,7 +45,7 @@ macro_rules! actions {
 
         const UNSORTED: &[ActionInfo] = &[$($(ActionInfo { name: stringify!($name), service: $service },)*)*];
 
-        /// Each action's name, and a request and an answer of it with all their fields.
+        /// The name of each action, with a sample request and response that have all fields.
         #[cfg(test)]
         fn samples() -> Vec<(&'static str, serde_json::Value, serde_json::Value)> {
             vec![$($(tests::sample::<$name>(),)*)*]
@@ -220,7 +220,7 @@ mod tests {
         let mut wrong = Vec::new();
         for (name, request, response) in &samples {
             let mut answered = names(&actions[name]["response"]);
-            // Every answer has it; the envelope adds it.
+            // The envelope adds it to every response.
             assert!(answered.remove("RequestId"), "{name}");
             let sides = [
                 (

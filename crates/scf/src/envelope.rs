@@ -1,4 +1,4 @@
-//! What every answer is wrapped in.
+//! The JSON envelope of every API response.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// The content type of every answer, exactly: with a charset behind it the Python SDK no longer sees errors.
+/// Content type of every response. With a charset parameter, the Python SDK would not detect errors.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// A successful answer.
+/// Encodes a successful response.
 pub fn ok<T: Serialize>(request_id: &str, response: &T) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -29,11 +29,11 @@ pub fn ok<T: Serialize>(request_id: &str, response: &T) -> Vec<u8> {
             request_id,
         },
     };
-    // Only a map with keys that are not text could fail, and no response has one.
+    // Encoding fails only for maps with non-string keys, and no response has one.
     serde_json::to_vec(&outer).unwrap_or_default()
 }
 
-/// A failed answer; also sent under HTTP status 200, as the SDKs expect.
+/// Encodes an error response, which is also sent with HTTP status 200, as the SDKs expect.
 pub fn error(request_id: &str, error: &Error) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -57,7 +57,7 @@ pub fn error(request_id: &str, error: &Error) -> Vec<u8> {
     )
 }
 
-/// A request's body for a client to send: fields that are not set are left out.
+/// Encodes the body of a client's request. Omits unset fields.
 pub fn request_body<T: Serialize>(request: &T) -> Vec<u8> {
     let mut value = serde_json::to_value(request).unwrap_or_default();
     drop_nulls(&mut value);
@@ -75,31 +75,33 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// An error as a client receives it. The code is text, since a server may know more of them.
+/// An error response, as a client decodes it. The code is text, because a server may return codes unknown here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message} (request {request_id})")]
-pub struct Refusal {
-    /// The API's code.
+pub struct ErrorResponse {
+    /// API error code.
     pub code: String,
-    /// For people.
+    /// Message for a person.
     pub message: String,
-    /// The request, for the server's log.
+    /// Request id, for correlation with the server's log.
     pub request_id: String,
 }
 
-/// Reads an answer as a client: the response, or the refusal, or what is wrong with the answer itself.
+/// Decodes a response as a client: the inner result is the response or the API's error.
 ///
 /// # Errors
-/// `Err` when the bytes are not an answer of the API.
-pub fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<Result<T, Refusal>, serde_json::Error> {
-    let mut outer: Value = serde_json::from_slice(answer)?;
+/// If the bytes are not a response of the API.
+pub fn decode<T: DeserializeOwned>(
+    response: &[u8],
+) -> Result<Result<T, ErrorResponse>, serde_json::Error> {
+    let mut outer: Value = serde_json::from_slice(response)?;
     let inner = outer
         .get_mut("Response")
         .map(Value::take)
         .unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if let Some(error) = inner.get("Error") {
-        return Ok(Err(Refusal {
+        return Ok(Err(ErrorResponse {
             code: text(&error["Code"]),
             message: text(&error["Message"]),
             request_id: text(&inner["RequestId"]),
@@ -114,23 +116,23 @@ mod tests {
     use crate::Code;
 
     #[test]
-    fn an_error_has_the_api_shape() {
+    fn error_response_has_the_api_format() {
         let bytes = error("r-1", &Error::new(Code::InvalidAction, "no \"X\""));
         assert_eq!(
             String::from_utf8_lossy(&bytes),
             r#"{"Response":{"Error":{"Code":"InvalidAction","Message":"no \"X\""},"RequestId":"r-1"}}"#
         );
-        let refusal = read::<Value>(&bytes)
-            .expect("an answer")
-            .expect_err("a refusal");
+        let error = decode::<Value>(&bytes)
+            .expect("a response")
+            .expect_err("an API error");
         assert_eq!(
-            (refusal.code.as_str(), refusal.request_id.as_str()),
+            (error.code.as_str(), error.request_id.as_str()),
             ("InvalidAction", "r-1")
         );
     }
 
     #[test]
-    fn unset_fields_are_not_sent() {
+    fn unset_fields_are_omitted() {
         let body = request_body(&serde_json::json!({"A": null, "B": {"C": null, "D": 1}}));
         assert_eq!(String::from_utf8_lossy(&body), r#"{"B":{"D":1}}"#);
     }

@@ -1,4 +1,4 @@
-//! Errors as the API gives them: a code from its list and a message for people.
+//! API errors: a code from the published list and a message.
 
 use thiserror::Error;
 
@@ -6,14 +6,14 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Error {
-    /// The API's code.
+    /// API error code.
     pub code: Code,
-    /// Which field, what was given, what is allowed.
+    /// Message: the field, the value given and the values allowed.
     pub message: String,
 }
 
 impl Error {
-    /// An error with a message.
+    /// Creates an error.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -24,17 +24,17 @@ impl Error {
 
 macro_rules! codes {
     ($($name:ident = $text:literal,)*) => {
-        /// The API's error codes that virga gives.
+        /// The API error codes that virga returns.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = concat!("`", $text, "`")] $name,)*
         }
 
         impl Code {
-            /// All of them.
+            /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The code as it goes over the wire.
+            /// Returns the code on the wire.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -45,7 +45,7 @@ macro_rules! codes {
 }
 
 codes! {
-    // Common to all of the cloud's APIs; not in SCF's own list.
+    // Common to all APIs of the cloud; not in SCF's own list.
     InvalidAuthorization = "AuthFailure.InvalidAuthorization",
     SecretIdNotFound = "AuthFailure.SecretIdNotFound",
     SignatureExpire = "AuthFailure.SignatureExpire",
@@ -58,7 +58,7 @@ codes! {
     RequestLimitExceeded = "RequestLimitExceeded",
     RequestSizeLimitExceeded = "RequestSizeLimitExceeded",
     UnsupportedProtocol = "UnsupportedProtocol",
-    // SCF's own.
+    // Specific to SCF.
     FailedOperation = "FailedOperation",
     DeleteAliasFailed = "FailedOperation.DeleteAlias",
     PublishVersionFailed = "FailedOperation.PublishVersion",
@@ -200,13 +200,13 @@ mod tests {
     const PUBLISHED: &str = include_str!("../tests/error-codes.txt");
 
     #[test]
-    fn every_code_is_a_published_one() {
+    fn every_code_is_published() {
         let published: Vec<_> = PUBLISHED.lines().collect();
         let unknown: Vec<_> = Code::ALL
             .iter()
             .map(|c| c.as_str())
             .filter(|c| !published.contains(c))
             .collect();
-        assert!(unknown.is_empty(), "not in the API's list: {unknown:?}");
+        assert!(unknown.is_empty(), "not published: {unknown:?}");
     }
 }

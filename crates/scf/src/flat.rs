@@ -1,4 +1,4 @@
-//! Parameters of a query or a form: `A.0.B=c` for what JSON writes as nested lists and objects, all text.
+//! Decoding of flattened parameters in a query or form: `A.0.B=c` for nested lists and objects, with all values as text.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use serde::forward_to_deserialize_any;
 
 use crate::{Code, Error};
 
-/// Levels of nesting.
+/// Maximum nesting depth.
 const DEPTH: usize = 16;
-/// Items of one list.
+/// Maximum number of list items.
 const ITEMS: usize = 1000;
 
-/// A tree of texts.
+/// A tree of text values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Flat {
     Text(String),
     Object(BTreeMap<String, Flat>),
 }
 
-/// Builds the tree. Lists stay objects with numbers as keys until someone wants a list.
+/// Builds the tree. Lists remain objects with numeric keys until a list is deserialized.
 pub(crate) fn unflatten<'a>(
     parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Flat, Error> {
@@ -29,11 +29,11 @@ pub(crate) fn unflatten<'a>(
         let conflict = || {
             Error::new(
                 Code::InvalidParameter,
-                format!("{name} is given twice, or as two kinds"),
+                format!("{name} is given twice, or both as a value and as a structure"),
             )
         };
         if name.split('.').count() > DEPTH {
-            let message = format!("{name} is nested too deeply; {DEPTH} levels are allowed");
+            let message = format!("{name} is nested too deeply; up to {DEPTH} levels are allowed");
             return Err(Error::new(Code::InvalidParameter, message));
         }
         let mut object = &mut root;
@@ -60,7 +60,7 @@ pub(crate) fn unflatten<'a>(
     Ok(Flat::Object(root))
 }
 
-/// Decodes a query string or a form: `+` is a space, `%xx` a byte.
+/// Decodes a query string or form: `+` is a space, `%xx` a byte.
 pub(crate) fn parse_form(text: &str) -> Result<Vec<(String, String)>, Error> {
     let decode = |part: &str| {
         percent_decode(part).ok_or_else(|| {
@@ -103,7 +103,7 @@ fn wrong(kind: &str, text: &str) -> DeError {
 }
 
 impl Flat {
-    /// The items of an object whose keys are numbers, in order. Gaps are no items.
+    /// Converts an object with numeric keys into a list, in the order of the keys. Gaps are skipped.
     fn items(self) -> Result<Vec<Flat>, DeError> {
         let Flat::Object(fields) = self else {
             return Err(de::Error::custom("expected a list, NAME.0, NAME.1, …"));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_what_the_field_wants() {
+    fn text_values_are_converted_to_the_field_type() {
         let sample =
             decode("Name=7&Size=128&On=TRUE&Items.10.Key=c&Items.2.Key=b%20b&Items.0.Key=a+a");
         let item = |key: &str| Item { key: key.into() };
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_index_costs_nothing_and_wrong_forms_are_refused() {
+    fn huge_index_allocates_nothing_and_malformed_forms_are_rejected() {
         assert_eq!(
             decode("Name=a&Items.999999999.Key=x").map(|s| s.items.map(|i| i.len())),
             Ok(Some(1))
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_as_it_was_written_and_whatever_else_is_read_or_refused() {
+    fn form_round_trips_and_mutated_form_is_decoded_or_rejected() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             state ^= state << 13;
@@ -279,7 +279,7 @@ mod tests {
                     .map(|_| letters[random(letters.len())])
                     .collect()
             };
-            // A name is there, so that a pair is.
+            // The name must not be empty.
             let pairs: Vec<(String, String)> = (0..4).map(|_| (text(6) + "n", text(12))).collect();
             let form: Vec<String> = pairs
                 .iter()
@@ -287,7 +287,7 @@ mod tests {
                 .collect();
             let form = form.join("&");
             assert_eq!(parse_form(&form).expect("a form"), pairs);
-            // Cut and changed, it is read or refused, and is no larger than it was.
+            // A truncated and mutated form is decoded or rejected, and its decoded form is not larger.
             let mut bytes = form.into_bytes();
             let at = random(bytes.len());
             bytes[at] = b"%&=.+0\xffz"[random(8)];

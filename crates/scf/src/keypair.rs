@@ -1,7 +1,7 @@
-//! The API gateway's signature by a key pair: an HMAC over some headers, one of which is a date.
+//! The API gateway's key-pair signature: an HMAC over selected headers, one of which is a date.
 //!
-//! It covers neither method nor path nor body, so whoever hears a request can send others for a while. The texts are the
-//! gateway's own.
+//! It covers neither method nor path nor body, so an eavesdropper can forge other requests until the date expires. The error
+//! messages are the gateway's own.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,58 +10,58 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 
-use crate::v1::same;
+use crate::v1::signatures_equal;
 use crate::{RawRequest, SecretKey};
 
-/// How far a request's date may be from the server's clock, seconds. Source: the gateway's documentation.
+/// Maximum difference between a request's date and the server's clock (s). Source: the gateway's documentation.
 const SKEW_S: i64 = 15 * 60;
-/// Headers that may be signed.
+/// Maximum number of signed headers.
 const HEADERS_MAX: usize = 32;
 
-/// Why a signature is not taken.
+/// The reason why a signature is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// There is none.
+    /// There is no signature.
     #[error("HMAC signature cannot be verified, a validate authorization header is required.")]
     Missing,
-    /// It is of another form.
+    /// The header is malformed.
     #[error("HMAC authorization format error.")]
     Form,
-    /// Part of it is missing.
+    /// The id or the signature is missing.
     #[error("HMAC id or signature missing.")]
     Part,
-    /// By another hash.
+    /// The hash algorithm is not supported.
     #[error("HMAC algorithm {0} not supported.")]
     Algorithm(String),
-    /// A header is not there.
+    /// A signed header is missing from the request.
     #[error("HMAC signature cannot be verified, a valid {0} header is required.")]
     Header(String),
-    /// A header is there more than once.
+    /// A signed header occurs more than once.
     #[error("HMAC do not support multiple HTTP header.")]
     Several,
-    /// No date is signed, or it is none.
+    /// No date is signed, or it is invalid.
     #[error("HMAC signature cannot be verified, a valid date or x-date header is required.")]
     Date,
-    /// The date is too far from now.
+    /// The date differs too much from the server's clock.
     #[error(
         "HMAC signature cannot be verified, the {0} header is out of date for HMAC Authentication."
     )]
     Old(&'static str),
-    /// Nobody has the key, or may use it no more.
+    /// The key does not exist or is disabled.
     #[error("HMAC signature cannot be verified.")]
     Unknown,
-    /// The key is not one for this.
+    /// The key is not valid for this API.
     #[error("HMAC apikey is invalid for API.")]
     Key,
-    /// It is not the key's.
+    /// The signature does not match the key.
     #[error("HMAC signature does not match.")]
     Different,
 }
 
-/// What a request claims to be signed with; nothing of it is verified yet.
+/// The unverified signature of a request.
 #[derive(Debug)]
 pub struct KeyPair<'a> {
-    /// The key's id.
+    /// Key id.
     pub id: &'a str,
     hash: Hash,
     text: String,
@@ -79,10 +79,10 @@ enum Hash {
 }
 
 impl<'a> KeyPair<'a> {
-    /// Reads what a request claims.
+    /// Parses the signature of a request.
     ///
     /// # Errors
-    /// What is missing or malformed.
+    /// If a part is missing or malformed.
     pub fn parse(request: RawRequest<'a>) -> Result<Self, Refused> {
         let header = request.header("authorization").ok_or(Refused::Missing)?;
         let fields = header
@@ -139,7 +139,7 @@ impl<'a> KeyPair<'a> {
         })
     }
 
-    /// Whether it was signed with a key, and of late.
+    /// Verifies the signature and its age.
     ///
     /// # Errors
     /// [`Refused::Old`] or [`Refused::Different`].
@@ -154,7 +154,7 @@ impl<'a> KeyPair<'a> {
             Hash::Sha384 => mac::<Hmac<Sha384>>(key, text),
             Hash::Sha512 => mac::<Hmac<Sha512>>(key, text),
         };
-        if same(&self.signature, &computed) {
+        if signatures_equal(&self.signature, &computed) {
             Ok(())
         } else {
             Err(Refused::Different)
@@ -162,7 +162,7 @@ impl<'a> KeyPair<'a> {
     }
 }
 
-/// A header that is there once.
+/// Returns the value of a header that must occur exactly once.
 fn only<'a>(request: RawRequest<'a>, name: &str) -> Result<&'a str, Refused> {
     let mut values = request
         .headers
@@ -177,13 +177,13 @@ fn only<'a>(request: RawRequest<'a>, name: &str) -> Result<&'a str, Refused> {
     }
 }
 
-/// Unix time of a date as HTTP writes it.
+/// Parses an HTTP date into Unix time (s).
 fn seconds(date: &str) -> Option<i64> {
     let date = jiff::fmt::rfc2822::parse(date.trim()).ok()?;
     Some(date.timestamp().as_second())
 }
 
-/// HMAC takes keys of every length, so it does not fail.
+/// Computes an HMAC. It accepts keys of any length, so it does not fail.
 fn mac<M: Mac + KeyInit>(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mac = <M as KeyInit>::new_from_slice(key);
     let done = mac.map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec());
@@ -196,7 +196,7 @@ mod tests {
 
     const DATE: &str = "Mon, 19 Mar 2018 12:08:40 GMT";
     const AT: i64 = 1_521_461_320;
-    // Computed by openssl: printf 'x-date: %s\nsource: %s' … | openssl dgst -sha1 -hmac KEY -binary | base64
+    // Computed with openssl: printf 'x-date: %s\nsource: %s' … | openssl dgst -sha1 -hmac KEY -binary | base64
     const SIGNED: &str = "M+oOCMJyaH8QvRYDqyL6ObdUaLg=";
 
     type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_as_the_gateway_s_documentation_says_is_taken() {
+    fn documented_signature_verifies_and_others_are_rejected() {
         let usual = "algorithm=\"hmac-sha1\", headers=\"x-date source\"";
         let sent = [("Source", "xxxxxx"), ("X-Date", DATE)];
         let good = written(usual, SIGNED);

@@ -1,10 +1,10 @@
-//! SCF's published wire contract, API version 2018-04-16: signing, actions, fields, error codes. Beside it stand the actions of the
-//! tag service, as far as functions have tags.
+//! The wire contract of the SCF API, version 2018-04-16: signatures, actions, fields and error codes; and of the tag service's
+//! actions, as far as they apply to functions.
 //!
-//! Pure functions and plain types. There is no HTTP here, no clock and nothing of virga's own, so that the
-//! server, the command line and the tests all speak through the same code.
+//! The crate consists of pure functions and plain types. It has no HTTP, no clock and nothing specific to virga, so that the
+//! server, the command line and the tests share it.
 //!
-//! Facts come from the official SDKs' sources and the API's documentation.
+//! Sources: the official SDKs and the API documentation.
 #![forbid(unsafe_code)]
 
 pub mod action;
@@ -27,9 +27,9 @@ pub use request::{Call, FORM_MAX, FUNCTION_URL, RawRequest, decode_json, form_to
 pub use secret::SecretKey;
 pub use service::{SCF, SERVICES, Service, TAG};
 
-/// The API's version, as `X-TC-Version` carries it.
+/// API version in `X-TC-Version`.
 pub const VERSION: &str = "2018-04-16";
-/// The service's name, as SDKs put it into their signature's scope.
+/// Service name in the credential scope of a signature.
 pub const SERVICE: &str = "scf";
-/// How far a request's timestamp may be from the server's clock, seconds, as the cloud has it.
+/// Maximum difference between a request's timestamp and the server's clock (s), as in the cloud.
 pub const CLOCK_SKEW_S: i64 = 300;

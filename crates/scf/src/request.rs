@@ -1,9 +1,9 @@
-//! From the raw parts of an HTTP request to who claims to call what, with which parameters.
+//! Parsing and verification of API requests: the caller, the action and its parameters.
 //!
-//! Clients differ in how they spell and sign the same thing; each tolerance here is for one of them:
-//! * tccli and the Python SDK with a scheme in the endpoint send and sign `Host: http://…`;
-//! * the Node.js SDK signs the host without the port, and takes the service in the scope from the host;
-//! * older clients sign by version 1, as a query, a form, or a form under a JSON content type.
+//! Clients differ in how they build and sign a request. Each tolerance here is for one of them:
+//! * tccli and the Python SDK, if the endpoint includes a scheme, send and sign `Host: http://…`;
+//! * the Node.js SDK signs the host without the port, and derives the service in the credential scope from the host;
+//! * older clients use signature version 1 in a query, a form, or a form with a JSON content type.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -18,18 +18,18 @@ use crate::flat::{self, Flat};
 use crate::tc3::{self, Canonical, Claim};
 use crate::{Action, Code, Error, SecretKey, v1};
 
-/// An HTTP request's parts, as they came.
+/// The parts of an HTTP request, as received.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRequest<'a> {
     /// `GET` or `POST`.
     pub method: &'a str,
-    /// The path.
+    /// Path.
     pub path: &'a str,
-    /// The query string, without `?`.
+    /// Query string without `?`.
     pub query: &'a str,
-    /// Names in any case, values as they came.
+    /// Headers: names in any case, with their values.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body.
+    /// Body.
     pub body: &'a [u8],
 }
 
@@ -42,25 +42,25 @@ impl<'a> RawRequest<'a> {
     }
 }
 
-/// A request that says who calls what; nothing of it is verified yet.
+/// A parsed but unverified API call.
 #[derive(Debug)]
 pub struct Call<'a> {
     raw: RawRequest<'a>,
-    /// The action's name.
+    /// Action name.
     pub action: Cow<'a, str>,
-    /// The API's version.
+    /// API version.
     pub version: Cow<'a, str>,
-    /// The region, if one is named.
+    /// Region, if given.
     pub region: Option<Cow<'a, str>>,
-    /// The token of temporary credentials, if any.
+    /// Session token of temporary credentials, if any.
     pub token: Option<Cow<'a, str>>,
-    /// Unix time at which the client signed, seconds.
+    /// Unix time of the signature (s).
     pub timestamp: i64,
     signature: Signature<'a>,
     parameters: Parameters<'a>,
-    /// Whether the signature covers method, query and body as they came, whatever the method.
+    /// Whether the signature covers method, path, query and body regardless of the method.
     whole: bool,
-    /// SHA-256 of the body, where that is not in `raw`.
+    /// SHA-256 of the body, if `raw` does not contain it.
     digest: Option<[u8; 32]>,
 }
 
@@ -80,8 +80,7 @@ enum Parameters<'a> {
     Flat(Form),
 }
 
-/// A query's or a form's parameters. The tree that they are is built when somebody asks for it, which nobody does before the
-/// signature is verified.
+/// The parameters of a query or form. The tree is built on first use, which is after the signature was verified.
 #[derive(Debug)]
 struct Form {
     pairs: Vec<(String, String)>,
@@ -91,7 +90,7 @@ struct Form {
 impl Form {
     fn parse(text: &str) -> Result<Self, Error> {
         if text.bytes().filter(|byte| *byte == b'&').count() >= PAIRS_MAX {
-            let message = format!("more than {PAIRS_MAX} parameters are not allowed");
+            let message = format!("too many parameters; up to {PAIRS_MAX} are allowed");
             return Err(Error::new(Code::InvalidParameter, message));
         }
         Ok(Self {
@@ -111,15 +110,15 @@ impl Form {
     }
 }
 
-/// The longest form of version 1, bytes. Source: the signature's published description.
+/// Maximum size of a form with signature version 1 (bytes). Source: the published description of the signature.
 pub const FORM_MAX: usize = 1 << 20;
-/// Parameters of a query or a form.
+/// Maximum number of parameters in a query or form.
 const PAIRS_MAX: usize = 10_000;
 
-/// The action under which requests to functions' URLs are signed.
+/// Action with which requests to function URLs are signed.
 pub const FUNCTION_URL: &str = "InvokeFunctionUrl";
 
-/// What the header `Authorization` claims, and when it was signed.
+/// Parses the header `Authorization` and the timestamp of the signature.
 fn claimed<'a>(raw: RawRequest<'a>, header: &'a str) -> Result<(Claim<'a>, i64), Error> {
     let claim = Claim::parse(header).ok_or_else(|| {
         let form = "TC3-HMAC-SHA256 Credential=<id>/<date>/<service>/tc3_request, SignedHeaders=…, Signature=…";
@@ -142,7 +141,7 @@ fn needed<'a>(raw: RawRequest<'a>, name: &str) -> Result<&'a str, Error> {
         .ok_or_else(|| Error::new(Code::MissingParameter, format!("header {name} is missing")))
 }
 
-/// Fields that carry the call itself under version 1.
+/// Parameters of signature version 1 that do not belong to the action.
 const COMMON: &[&str] = &[
     "Action",
     "Version",
@@ -158,10 +157,10 @@ const COMMON: &[&str] = &[
 ];
 
 impl<'a> Call<'a> {
-    /// Reads a request. Cheap; verifies nothing.
+    /// Parses a request. Cheap; verifies nothing.
     ///
     /// # Errors
-    /// What is missing or malformed.
+    /// If a part is missing or malformed.
     pub fn parse(raw: RawRequest<'a>) -> Result<Self, Error> {
         if !matches!(raw.method, "GET" | "POST") {
             let message = format!("method {} is not supported; use POST or GET", raw.method);
@@ -198,13 +197,13 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Reads a request to a function's URL, which is signed as a call of [`FUNCTION_URL`]. Cheap; verifies nothing.
+    /// Parses a request to a function URL, which is signed as a call of [`FUNCTION_URL`]. Cheap; verifies nothing.
     ///
     /// # Errors
-    /// What is missing or malformed.
+    /// If a part is missing or malformed.
     pub fn parse_url(raw: RawRequest<'a>) -> Result<Self, Error> {
         let header = raw.header("Authorization").ok_or_else(|| {
-            let message = "this function's URL takes signed requests alone: TC3-HMAC-SHA256 in the header Authorization, with the action InvokeFunctionUrl";
+            let message = "this function URL requires signed requests: TC3-HMAC-SHA256 in the header Authorization, with the action InvokeFunctionUrl";
             Error::new(Code::InvalidAuthorization, message)
         })?;
         let action = raw.header("X-TC-Action").unwrap_or(FUNCTION_URL);
@@ -240,7 +239,7 @@ impl<'a> Call<'a> {
         let form = if raw.method == "GET" {
             raw.query
         } else {
-            // One client posts a form under a JSON content type, so the body decides.
+            // Some clients post a form with a JSON content type, so the body decides.
             if raw.body.len() > FORM_MAX {
                 return Err(form_too_long());
             }
@@ -297,7 +296,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Who says to call.
+    /// Returns the secret id of the claimed caller.
     pub fn secret_id(&self) -> &str {
         match &self.signature {
             Signature::Tc3(claim) => claim.secret_id,
@@ -305,7 +304,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The service that the signature is for; none under version 1, which names none.
+    /// Returns the service in the credential scope; `None` with signature version 1, which has no scope.
     pub fn service(&self) -> Option<&str> {
         match &self.signature {
             Signature::Tc3(claim) => Some(claim.scope.service),
@@ -313,22 +312,22 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Whether it is signed by version 1.
+    /// Returns whether it is signed with version 1.
     pub fn is_version_1(&self) -> bool {
         matches!(self.signature, Signature::V1 { .. })
     }
 
-    /// Whether the head alone says all of it but its parameters; a form of version 1 is a body.
+    /// Returns whether the head contains everything except the parameters. A form with signature version 1 is in the body.
     pub fn is_in_head(&self) -> bool {
         !self.is_version_1() || self.raw.method == "GET"
     }
 
-    /// A header's value, by its name in any case.
+    /// Returns the value of a header, by name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.raw.header(name)
     }
 
-    /// Whether the signature covers a header, by its name in lower case. Version 1 covers none, but every parameter.
+    /// Returns whether the signature covers a header, by lower-case name. Version 1 covers every parameter but no header.
     pub fn signs(&self, name: &str) -> bool {
         match &self.signature {
             Signature::Tc3(claim) => claim.signed_headers.split(';').any(|have| have == name),
@@ -336,24 +335,24 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Whether the signature covers the body.
+    /// Returns whether the signature covers the body.
     pub fn is_body_signed(&self) -> bool {
         self.raw.header("X-TC-Content-SHA256") != Some(tc3::UNSIGNED_PAYLOAD)
     }
 
-    /// Whether the signature covers method, path, query and body, as it does for requests to functions' URLs.
+    /// Returns whether the signature covers method, path, query and body, as for requests to function URLs.
     pub fn is_whole(&self) -> bool {
         self.whole && self.is_body_signed()
     }
 
-    /// The call with the digest of a body that `raw` does not hold.
+    /// Sets the digest of a body that `raw` does not contain.
     #[must_use]
     pub fn with_digest(mut self, digest: [u8; 32]) -> Self {
         self.digest = Some(digest);
         self
     }
 
-    /// Checks the signature and its age. `now` is Unix time in seconds, `window` how far the timestamp may be from it.
+    /// Verifies the signature and its age. `now` is Unix time (s), `window` the maximum clock skew (s).
     ///
     /// # Errors
     /// `AuthFailure.SignatureExpire` or `AuthFailure.SignatureFailure`.
@@ -362,7 +361,7 @@ impl<'a> Call<'a> {
         self.verify_signature(key)
     }
 
-    /// Checks the signature's age alone, as can be done before the body has come.
+    /// Verifies only the age of the signature, which is possible before the body was received.
     ///
     /// # Errors
     /// `AuthFailure.SignatureExpire`.
@@ -370,8 +369,8 @@ impl<'a> Call<'a> {
         let age = now.saturating_sub(self.timestamp);
         if age.unsigned_abs() > window.unsigned_abs() {
             let message = format!(
-                "the timestamp {} is {age} s off the server's clock; up to {window} s are allowed: set the clock, \
-                 or sign anew",
+                "the timestamp {} is {age} s off the server's clock; up to {window} s are allowed; correct the clock, \
+                 or sign the request again",
                 self.timestamp
             );
             return Err(Error::new(Code::SignatureExpire, message));
@@ -393,8 +392,8 @@ impl<'a> Call<'a> {
         if matches {
             return Ok(());
         }
-        let message = "the signature does not match; check the secret key, and that nothing changes the request's \
-                       Host header or body on its way";
+        let message = "the signature does not match; check the secret key, and that no proxy changes the Host header \
+                       or the body of the request";
         Err(Error::new(Code::SignatureFailure, message))
     }
 
@@ -447,7 +446,7 @@ impl<'a> Call<'a> {
             .any(|(lower, with_port)| matches(lower, with_port).unwrap_or(false)))
     }
 
-    /// `name:value\n` for each signed header; `None` when one of them did not come.
+    /// Returns `name:value\n` for each signed header; `None` if the request lacks one.
     fn canonical_headers(&self, names: &str, lower: bool, with_port: bool) -> Option<String> {
         let mut text = String::with_capacity(128);
         for name in names.split(';') {
@@ -473,7 +472,7 @@ impl<'a> Call<'a> {
         let Some(host) = self.raw.header("Host") else {
             return false;
         };
-        // Some clients write `.` for `_` in names when they sign.
+        // Some clients replace `_` by `.` in names when they sign.
         let dotted: Vec<_> = pairs
             .iter()
             .map(|(name, value)| (name.replace('_', "."), value.clone()))
@@ -482,18 +481,17 @@ impl<'a> Call<'a> {
             let pairs = pairs
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str()));
-            v1::same(
+            v1::signatures_equal(
                 claimed,
                 &v1::sign(key, method, self.raw.method, host, self.raw.path, pairs),
             )
         })
     }
 
-    /// Decodes the parameters of an action within bounds. Fields that the action does not have are ignored, as clients
-    /// send some.
+    /// Decodes the parameters of an action within bounds. Ignores unknown fields, which some clients send.
     ///
     /// # Errors
-    /// The refusal of a value beyond its bound; `MissingParameter` or `InvalidParameter`, naming the field.
+    /// The error of a value that exceeds its bound; `MissingParameter` or `InvalidParameter`, naming the field.
     pub fn decode<A: Action>(&self, bounds: &Bounds) -> Result<A::Request, Error> {
         match &self.parameters {
             Parameters::Json(body) => decode_json(body, bounds),
@@ -502,11 +500,11 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The refusal of a form of version 1 beyond [`FORM_MAX`].
+/// Creates the error for a form of signature version 1 that exceeds [`FORM_MAX`].
 pub fn form_too_long() -> Error {
     let message = format!(
-        "without a header Authorization a request is one of signature version 1, whose forms have up to {FORM_MAX} bytes; \
-         sign with TC3-HMAC-SHA256"
+        "a request without the header Authorization uses signature version 1, whose forms are limited to {FORM_MAX} bytes; \
+         sign it with TC3-HMAC-SHA256"
     );
     Error::new(Code::RequestSizeLimitExceeded, message)
 }
@@ -537,7 +535,7 @@ pub fn decode_json<T: DeserializeOwned>(body: &[u8], bounds: &Bounds) -> Result<
     whole.map_err(|failed| match failed {
         Failed::Bound(refusal) => refusal,
         Failed::Read(error) => {
-            // The quick way decodes; only a failure is decoded again, to learn where it is.
+            // Decode without tracking the path first. Only after a failure, decode again to locate it.
             let mut reader = serde_json::Deserializer::from_slice(body);
             located(
                 serde_path_to_error::deserialize::<_, T>(&mut reader),
@@ -547,7 +545,7 @@ pub fn decode_json<T: DeserializeOwned>(body: &[u8], bounds: &Bounds) -> Result<
     })
 }
 
-/// A failure to decode, with the field that it is in where a second attempt names it.
+/// Creates the error of a failed decoding, with the field if the second attempt names it.
 fn located<T>(
     again: Result<T, serde_path_to_error::Error<serde_json::Error>>,
     error: &serde_json::Error,
@@ -569,7 +567,7 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
             format!("the body is not whole JSON: {text}"),
         );
     }
-    // "… at line 1 column 20" says nothing to someone who did not write the bytes.
+    // Omit "… at line 1 column 20": users of an SDK do not see the JSON text.
     let text = text.split(" at line ").next().unwrap_or(&text);
     let path = error.path().to_string();
     if let Some(field) = text
@@ -589,7 +587,7 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
     Error::new(Code::InvalidParameter, format!("{path}: {text}"))
 }
 
-/// A host without its port; an IPv6 address keeps its brackets.
+/// Strips the port from a host. An IPv6 address keeps its brackets.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -610,12 +608,12 @@ mod tests {
         SecretKey::new("the key")
     }
 
-    /// The headers of a well-signed POST.
+    /// Returns the headers of a correctly signed POST.
     fn signed(host: &str, signed_host: &str, body: &[u8]) -> Vec<(&'static str, String)> {
         signed_with(host, signed_host, body, &[])
     }
 
-    /// The same with further headers signed.
+    /// As [`signed`], with further signed headers.
     fn signed_with(
         host: &str,
         signed_host: &str,
@@ -666,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_request_is_accepted_with_every_spelling_of_the_host() {
+    fn signature_verifies_for_every_host_form_of_the_sdks() {
         for (host, signed_host) in [
             ("127.0.0.1:9400", "127.0.0.1:9400"),
             ("127.0.0.1:9400", "127.0.0.1"),
@@ -682,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_changed_after_signing_is_refused() {
+    fn modified_or_expired_request_is_rejected() {
         let good = signed("h", "h", b"{}");
         assert_eq!(
             verify(&good, b"{ }", NOW),
@@ -707,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsigned_payload_is_accepted_when_it_says_so() {
+    fn unsigned_payload_requires_its_header() {
         let mut headers = signed("h", "h", tc3::UNSIGNED_PAYLOAD.as_bytes());
         assert_eq!(verify(&headers, b"{}", NOW), Err(Code::SignatureFailure));
         headers.push(("x-tc-content-sha256", tc3::UNSIGNED_PAYLOAD.to_owned()));
@@ -715,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_verified_by_its_digest_as_well() {
+    fn body_can_be_verified_by_digest() {
         let headers = signed("h", "h", b"a large body");
         for (body, right) in [("a large body", true), ("another", false)] {
             let verified = with(&headers, b"", |call| {
@@ -736,7 +734,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_version_1_are_bounded_before_they_are_decoded() {
+    fn oversized_version_1_forms_are_rejected_before_decoding() {
         let long = "a=1&".repeat(FORM_MAX / 4) + "b";
         let many = "a&".repeat(PAIRS_MAX + 1);
         for (body, code) in [
@@ -751,7 +749,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_parts_are_named() {
+    fn missing_headers_are_named() {
         for (index, name) in [
             (3, "X-TC-Action"),
             (4, "X-TC-Version"),
@@ -774,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named_with_what_was_wanted() {
+    fn invalid_field_is_named_with_the_expected_type() {
         let rows: [(&[u8], Code, &str); 4] = [
             (
                 br#"{"Namespace":"x"}"#,
@@ -804,7 +802,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_accepted_as_query_and_as_form() {
+    fn version_1_signature_verifies_as_query_and_as_form() {
         for (http_method, method) in [("GET", "HmacSHA1"), ("POST", "HmacSHA256")] {
             let nonce = "11886".to_owned();
             let now = NOW.to_string();
@@ -877,8 +875,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_mutated_gets_in_and_nothing_panics() {
-        // A small generator of its own, so that a failure can be run again.
+    fn mutated_requests_are_rejected_without_panic() {
+        // Deterministic generator, so that a failure is reproducible.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             state ^= state << 13;
@@ -905,7 +903,7 @@ mod tests {
                 let letter = char::from(32 + random(95) as u8);
                 let before = value.clone();
                 value.replace_range(at..=at, &letter.to_string());
-                // Case and the port are the spellings that are let through; the action need not be signed.
+                // Case and port of the host are tolerated, and the action need not be signed.
                 let open = header == 1 || (matches!(header, 3 | 4) && !is_whole);
                 !before.eq_ignore_ascii_case(value) && !open
             } else {
@@ -917,7 +915,7 @@ mod tests {
             with(&headers, &bytes, |call| {
                 if let Ok(call) = call {
                     let _ = call.decode::<GetFunction>(&Bounds::default());
-                    // Another id would be looked up with another key.
+                    // A different id selects a different key.
                     let known = call.secret_id() == "AKIDtest";
                     assert!(
                         !changed || !known || call.verify(&key(), NOW, CLOCK_SKEW_S).is_err(),

@@ -1,18 +1,18 @@
-//! Secret keys, which print as nothing.
+//! Secret keys with redacted `Debug` output.
 
 use std::fmt;
 
-/// A secret key. It has no `Display`, and its `Debug` shows none of it.
+/// A secret key. It has no `Display`, and its `Debug` output is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey(String);
 
 impl SecretKey {
-    /// Keeps a key.
+    /// Wraps a key.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }
 
-    /// The key itself, for signing and for the file that keeps it.
+    /// Returns the plain key, for signing and for the credentials file.
     pub fn reveal(&self) -> &str {
         &self.0
     }

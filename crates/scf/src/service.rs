@@ -1,13 +1,13 @@
-//! The services of the cloud whose actions there are here, and which of them a request asks for.
+//! The supported services of the cloud, and the selection of the service for a request.
 
 use crate::{Call, Code, Error};
 
 /// A service of the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its name, the first label of its host and part of a signature's scope.
+    /// Name: the first label of its host, and part of the credential scope.
     pub name: &'static str,
-    /// The version of its API.
+    /// API version.
     pub version: &'static str,
 }
 
@@ -23,17 +23,17 @@ pub const TAG: Service = Service {
     version: "2018-08-13",
 };
 
-/// All of them.
+/// All supported services.
 pub const SERVICES: [Service; 2] = [SCF, TAG];
 
-/// Below it each service has a host of its own, with or without a region behind its name.
+/// Domain of the services' hosts, which may contain a region after the service name.
 const CLOUD: &str = ".tencentcloudapi.com";
 
 impl Service {
-    /// Returns the service that a request asks for, by the version of its API and by the service that it names.
+    /// Selects the service of a request, by its API version and the service that it names.
     ///
     /// # Errors
-    /// `NoSuchProduct` where it names a service that is not here, `NoSuchVersion` where the service has another version.
+    /// `NoSuchProduct` for an unsupported service, `NoSuchVersion` if the service has another version.
     pub fn of(call: &Call<'_>) -> Result<Self, Error> {
         Self::asked(&call.version, named(call))
     }
@@ -62,7 +62,7 @@ impl Service {
     }
 }
 
-/// The refusal of a request to a service that is not here.
+/// Creates the error for an unsupported service.
 fn not_here(name: &str) -> Error {
     let shown: String = name.chars().take(40).collect();
     let message = format!(
@@ -78,8 +78,8 @@ fn there_are() -> String {
         .join(" and ")
 }
 
-/// The service that a request names: by a host of the cloud's, else by its signature's scope. Some clients take the scope from
-/// the first label of whatever host they are told, which names nothing.
+/// Returns the service that a request names, by a host of the cloud, or else by its credential scope. Some clients derive the
+/// scope from the first label of any configured host; such a scope names no service.
 fn named<'a>(call: &'a Call<'_>) -> Option<&'a str> {
     let host = call.header("Host").unwrap_or_default();
     let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_for_the_service_of_its_host_its_scope_or_its_version() {
+    fn service_is_selected_by_host_then_scope_then_version() {
         let (scf, tag) = (SCF.version, TAG.version);
         for (host, scope, version, expected) in [
             ("scf.tencentcloudapi.com", "scf", scf, Ok(SCF)),
@@ -139,7 +139,7 @@ mod tests {
             ("127.0.0.1:9400", "scf", scf, Ok(SCF)),
             ("127.0.0.1:9400", "tag", tag, Ok(TAG)),
             ("http://127.0.0.1:9400", "tag", tag, Ok(TAG)),
-            // As the Node.js SDK signs for whatever host it is told.
+            // The Node.js SDK derives the scope from any configured host.
             ("127.0.0.1:9400", "127", scf, Ok(SCF)),
             ("127.0.0.1:9400", "127", tag, Ok(TAG)),
             ("virga.internal:9400", "virga", scf, Ok(SCF)),
@@ -157,7 +157,7 @@ mod tests {
                 scf,
                 Err(Code::NoSuchProduct),
             ),
-            // It has the tag service's version.
+            // The same version as the tag service.
             (
                 "sts.tencentcloudapi.com",
                 "sts",
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_what_is_not_here_and_what_is() {
+    fn error_names_unsupported_and_supported_services() {
         let refused = Service::asked("2018-08-08", Some("apigateway")).expect_err("refused");
         let expected = "the service \"apigateway\" is not here; there are scf (version 2018-04-16) and tag (version 2018-08-13)";
         assert_eq!(refused.message, expected);

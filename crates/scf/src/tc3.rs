@@ -1,6 +1,6 @@
-//! TC3-HMAC-SHA256, the current signature of the cloud's APIs, as pure functions.
+//! TC3-HMAC-SHA256, the current signature scheme of the cloud's APIs, as pure functions.
 //!
-//! Source: the signature's published description and the official SDKs.
+//! Sources: the published description of the scheme and the official SDKs.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -8,35 +8,35 @@ use subtle::ConstantTimeEq;
 
 use crate::SecretKey;
 
-/// The scheme's name, first word of the `Authorization` header.
+/// Name of the scheme, the first word of the `Authorization` header.
 pub const ALGORITHM: &str = "TC3-HMAC-SHA256";
-/// Value of `X-TC-Content-SHA256` of a client that does not sign the body.
+/// Value of `X-TC-Content-SHA256` if the client does not sign the body.
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// Last part of a credential's scope.
+/// Last part of the credential scope.
 const TERMINATOR: &str = "tc3_request";
 
-/// A request that is about to be sent.
+/// A request to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct ToSign<'a> {
-    /// Who signs.
+    /// Secret id of the signer.
     pub secret_id: &'a str,
-    /// With what.
+    /// Secret key of the signer.
     pub secret_key: &'a SecretKey,
-    /// The service that the signature is for, as `scf`.
+    /// Service in the credential scope, such as `scf`.
     pub service: &'a str,
-    /// The `Host` header, port included.
+    /// `Host` header, including the port.
     pub host: &'a str,
-    /// The `Content-Type` header.
+    /// `Content-Type` header.
     pub content_type: &'a str,
-    /// Further headers to sign: names in lower case and in order, values as they are sent.
+    /// Further headers to sign: sorted lower-case names with their values.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body.
+    /// Body.
     pub payload: &'a [u8],
-    /// Unix time, seconds; also goes into `X-TC-Timestamp`.
+    /// Unix time (s), also sent in `X-TC-Timestamp`.
     pub timestamp: i64,
 }
 
-/// The `Authorization` header of a POST to `/`.
+/// Computes the `Authorization` header of a POST to `/`.
 pub fn authorization(request: &ToSign<'_>) -> String {
     let date = date(request.timestamp);
     let usual = [
@@ -70,29 +70,29 @@ pub fn authorization(request: &ToSign<'_>) -> String {
     )
 }
 
-/// The parts of a request that a signature covers, each as it was sent.
+/// The canonical request: the signed parts of a request, as sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Canonical<'a> {
     /// `POST` or `GET`.
     pub method: &'a str,
-    /// The path.
+    /// Path.
     pub path: &'a str,
-    /// The query string, without `?`.
+    /// Query string without `?`.
     pub query: &'a str,
     /// `name:value\n` for each signed header.
     pub headers: &'a str,
-    /// Their names, joined with `;`.
+    /// Names of the signed headers, joined with `;`.
     pub signed_headers: &'a str,
     /// SHA-256 of the body in hex.
     pub payload_hash: &'a str,
 }
 
-/// For which day and service a signature holds.
+/// The credential scope: the day and service for which a signature is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope<'a> {
     /// `YYYY-MM-DD`, UTC.
     pub date: &'a str,
-    /// The service's name.
+    /// Service name.
     pub service: &'a str,
 }
 
@@ -128,27 +128,27 @@ pub fn sign(
 }
 
 fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC accepts keys of any length, so this never fails.
     Hmac::<Sha256>::new_from_slice(key)
         .map(|mac| mac.chain_update(text).finalize().into_bytes().into())
         .unwrap_or_default()
 }
 
-/// What an `Authorization` header claims.
+/// The unverified content of an `Authorization` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim<'a> {
-    /// Who says to have signed.
+    /// Secret id of the claimed signer.
     pub secret_id: &'a str,
-    /// For what.
+    /// Credential scope.
     pub scope: Scope<'a>,
     /// Names of the signed headers, joined with `;`.
     pub signed_headers: &'a str,
-    /// The signature, hex.
+    /// Signature (hex).
     pub signature: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    /// Reads an `Authorization` header. `None` when it is not one of this scheme.
+    /// Parses an `Authorization` header. Returns `None` if it does not follow this scheme.
     pub fn parse(header: &'a str) -> Option<Self> {
         let rest = header.strip_prefix(ALGORITHM)?.strip_prefix(' ')?;
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
@@ -177,7 +177,7 @@ impl<'a> Claim<'a> {
         })
     }
 
-    /// Whether the claimed signature is this one, in time that does not depend on where they differ.
+    /// Compares the claimed signature with `signature` in constant time.
     pub fn matches(&self, signature: &[u8; 32]) -> bool {
         let mut claimed = [0; 32];
         hex::decode_to_slice(self.signature, &mut claimed).is_ok()
@@ -185,9 +185,9 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The UTC date of a time, `YYYY-MM-DD`.
+/// Formats the UTC date of a Unix time as `YYYY-MM-DD`.
 pub fn date(timestamp: i64) -> String {
-    // Civil date from days, after Howard Hinnant's published algorithm.
+    // Howard Hinnant's published algorithm for the civil date from days.
     let days = timestamp.div_euclid(86_400) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
@@ -218,14 +218,14 @@ mod tests {
             (4_107_542_399, "2100-02-28"),
             (4_107_542_400, "2100-03-01"),
         ];
-        for (time, want) in rows {
-            assert_eq!(date(time), want);
+        for (time, expected) in rows {
+            assert_eq!(date(time), expected);
         }
     }
 
     #[test]
-    fn the_published_example_has_the_published_digest_chain() {
-        // The body's and the canonical request's digests are printed in the signature's documentation.
+    fn published_example_yields_published_digests() {
+        // The documentation of the scheme prints the digests of the body and of the canonical request.
         let payload = r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#;
         let digest = hex::encode(Sha256::digest(payload));
         assert_eq!(
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authorization_header_reads_back() {
+    fn authorization_header_round_trips() {
         let key = SecretKey::new("key");
         let request = ToSign {
             secret_id: "id",
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_other_forms_are_no_claims() {
+    fn malformed_authorization_headers_are_rejected() {
         for bad in [
             "",
             "TC3-HMAC-SHA256",

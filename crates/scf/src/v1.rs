@@ -1,4 +1,4 @@
-//! The older signature, HmacSHA1 or HmacSHA256 over sorted parameters, which some tools still use.
+//! Signature version 1: HmacSHA1 or HmacSHA256 over sorted parameters. Some tools still use it.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
@@ -7,10 +7,10 @@ use subtle::ConstantTimeEq;
 
 use crate::SecretKey;
 
-/// Which hash.
+/// The hash of a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// `HmacSHA1`, also when nothing is said.
+    /// `HmacSHA1`, the default.
     #[default]
     Sha1,
     /// `HmacSHA256`.
@@ -18,7 +18,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Reads `SignatureMethod`.
+    /// Parses `SignatureMethod`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "HmacSHA1" => Some(Self::Sha1),
@@ -28,7 +28,7 @@ impl Method {
     }
 }
 
-/// Computes a signature over decoded parameters; `Signature` itself is left out.
+/// Computes a signature over decoded parameters, excluding `Signature` itself.
 pub fn sign<'a>(
     key: &SecretKey,
     method: Method,
@@ -47,7 +47,7 @@ pub fn sign<'a>(
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     let text = format!("{http_method}{host}{path}?{}", pairs.join("&"));
-    // HMAC takes keys of every length, so neither fails.
+    // HMAC accepts keys of any length, so neither fails.
     let key = key.reveal().as_bytes();
     match method {
         Method::Sha1 => Hmac::<Sha1>::new_from_slice(key).map(|mac| {
@@ -66,8 +66,8 @@ pub fn sign<'a>(
     .unwrap_or_default()
 }
 
-/// Whether two signatures are the same, in time that does not depend on where they differ.
-pub fn same(claimed: &[u8], computed: &[u8]) -> bool {
+/// Compares two signatures in constant time.
+pub fn signatures_equal(claimed: &[u8], computed: &[u8]) -> bool {
     !computed.is_empty() && bool::from(claimed.ct_eq(computed))
 }
 
@@ -78,8 +78,8 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     #[test]
-    fn the_published_example_has_the_published_signature() {
-        // From the description of the older signature: DescribeInstances, HmacSHA1.
+    fn published_example_yields_published_signature() {
+        // Example in the documentation of signature version 1: DescribeInstances, HmacSHA1.
         let key = SecretKey::new("Gu5t9xGARNpq86cd98joQYCN3EXAMPLE");
         let parameters = [
             ("Action", "DescribeInstances"),

@@ -1,12 +1,13 @@
-//! Bounds of what requests hold: every text, list and document of every request has one.
+//! Size limits of request values: every text, list and document of every request has one.
 //!
-//! A [`Bounds`] has a default for each kind of value and exceptions for single fields. It is enforced while a request is
-//! read, so that a list that is too long is never built. What is given is counted to its end, for the message.
+//! A [`Bounds`] has a default for each kind of value and exceptions for single fields. It is enforced during
+//! deserialization, so that an oversized list is never allocated. The rest of an oversized value is still counted, so that
+//! the error message states its size.
 //!
-//! Three things have a bound:
+//! Three things are bounded:
 //! * a text, in bytes or characters;
 //! * a list, or the names in a free-form document, in items;
-//! * a field of the request with all that is in it, in bytes of names and texts and 8 for any other value.
+//! * a top-level field with all its content: the bytes of names and texts, and 8 bytes per other value.
 
 mod read;
 
@@ -17,16 +18,16 @@ pub(crate) use read::{Failed, read};
 
 use crate::{Code, Error};
 
-/// What a bound counts.
+/// The unit of a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of UTF-8.
     Bytes,
     /// Characters of a text.
     Characters,
-    /// Items of a list, or names in a document.
+    /// Items of a list, or names in a free-form document.
     Items,
-    /// Levels of lists and objects in each other.
+    /// Nesting depth of lists and objects.
     Levels,
 }
 
@@ -41,31 +42,31 @@ impl fmt::Display for Unit {
     }
 }
 
-/// The most that a value may have, and the code of its refusal.
+/// The limit of a value, and the error code if it is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// The most that is allowed.
+    /// Maximum.
     pub most: u64,
-    /// What is counted.
+    /// Unit of the maximum.
     pub unit: Unit,
-    /// The code of the refusal.
+    /// Error code.
     pub code: Code,
 }
 
-/// The bounds of fields that have none of their own.
+/// The default bounds of fields without an exception.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// A text, bytes.
+    /// Text (bytes).
     pub text: u64,
-    /// A list, items.
+    /// List (items).
     pub items: u64,
-    /// A field of the request with all that is in it, bytes.
+    /// Top-level field with all its content (bytes).
     pub field: u64,
-    /// The same where the field is a free-form document.
+    /// Top-level field that is a free-form document (bytes).
     pub document: u64,
-    /// Levels of lists and objects in each other.
+    /// Nesting depth of lists and objects.
     pub levels: u64,
-    /// The code of a refusal, by the name of the field that is nearest to the value.
+    /// Maps the name of the innermost field to the error code.
     pub code: fn(&str) -> Code,
 }
 
@@ -82,20 +83,20 @@ impl Default for Defaults {
     }
 }
 
-/// The bounds of all fields. Fields are named by their path, without indexes: `Environment.Variables.Value`.
+/// The bounds of all fields. Fields are named by path without list indexes: `Environment.Variables.Value`.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     defaults: Defaults,
     texts: HashMap<&'static str, Bound>,
     items: HashMap<&'static str, Bound>,
     wholes: HashMap<&'static str, Bound>,
-    /// The smallest bounds of all: what is within them needs no look-up.
+    /// Minimum over all bounds. A value within it needs no lookup.
     text_floor: u64,
     items_floor: u64,
 }
 
 impl Bounds {
-    /// Bounds without exceptions.
+    /// Creates bounds without exceptions.
     pub fn new(defaults: Defaults) -> Self {
         Self {
             defaults,
@@ -107,13 +108,13 @@ impl Bounds {
         }
     }
 
-    /// Bounds a text, in bytes.
+    /// Sets the bound of a text in bytes.
     #[must_use]
     pub fn text(self, path: &'static str, most: u64, code: Code) -> Self {
         self.with_text(path, most, Unit::Bytes, code)
     }
 
-    /// Bounds a text, in characters.
+    /// Sets the bound of a text in characters.
     #[must_use]
     pub fn characters(self, path: &'static str, most: u64, code: Code) -> Self {
         self.with_text(path, most, Unit::Characters, code)
@@ -125,7 +126,7 @@ impl Bounds {
         self
     }
 
-    /// Bounds a list, in items.
+    /// Sets the bound of a list in items.
     #[must_use]
     pub fn list(mut self, path: &'static str, most: u64, code: Code) -> Self {
         let unit = Unit::Items;
@@ -134,7 +135,7 @@ impl Bounds {
         self
     }
 
-    /// Bounds a field of the request with all that is in it, in bytes.
+    /// Sets the bound of a top-level field with all its content, in bytes.
     #[must_use]
     pub fn whole(mut self, field: &'static str, most: u64, code: Code) -> Self {
         let unit = Unit::Bytes;
@@ -142,17 +143,17 @@ impl Bounds {
         self
     }
 
-    /// The bound of a text.
+    /// Returns the bound of a text.
     pub fn of_text(&self, path: &str) -> Bound {
         self.own(&self.texts, path, self.defaults.text, Unit::Bytes)
     }
 
-    /// The bound of a list.
+    /// Returns the bound of a list.
     pub fn of_list(&self, path: &str) -> Bound {
         self.own(&self.items, path, self.defaults.items, Unit::Items)
     }
 
-    /// The bound of a field of the request with all that is in it.
+    /// Returns the bound of a top-level field with all its content.
     pub fn of_whole(&self, field: &str, is_document: bool) -> Bound {
         let defaults = &self.defaults;
         let most = if is_document {
@@ -163,7 +164,7 @@ impl Bounds {
         self.own(&self.wholes, field, most, Unit::Bytes)
     }
 
-    /// The bound of levels.
+    /// Returns the bound of the nesting depth.
     pub fn of_levels(&self, path: &str) -> Bound {
         Bound {
             most: self.defaults.levels,
@@ -199,7 +200,7 @@ impl Default for Bounds {
 }
 
 impl Bound {
-    /// How much a text has of what is counted.
+    /// Measures a text in the unit of the bound.
     pub fn measure(&self, text: &str) -> u64 {
         match self.unit {
             Unit::Characters => text.chars().count() as u64,
@@ -207,7 +208,7 @@ impl Bound {
         }
     }
 
-    /// The refusal of a value.
+    /// Creates the error of a value that exceeds the bound.
     fn refuse(&self, field: &dyn fmt::Display, given: u64) -> Error {
         let Self { most, unit, code } = self;
         Error::new(
@@ -258,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_its_bounds_is_read() {
+    fn request_within_bounds_is_decoded() {
         let most = json!({
             "Name": "n".repeat(1024),
             "Package": "p".repeat(5000),
             "Tags": [{"Value": "äöüß"}, {"Value": ""}, {"Value": "a"}],
             "Document": {"a": [1, null, true, 1.5], "b": "b".repeat(1024)},
             "Number": 7,
-            // Nobody keeps what no type has.
+            // Unknown fields are discarded, so they need no bound.
             "Unknown": vec!["u".repeat(2000); 200],
         });
         let read = read(&most).expect("read");
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_is_refused_with_its_field_what_was_given_and_what_is_allowed() {
+    fn exceeded_bound_is_reported_with_field_size_and_limit() {
         let deep = (0..30).fold(json!(1), |inner, _| json!([inner]));
         let tags = |values: &[&str]| -> Vec<Value> {
             values.iter().map(|value| json!({"Value": value})).collect()
@@ -315,7 +316,7 @@ mod tests {
                 "InvalidParameterValue: Document: 30 levels of nesting are not allowed; up to 10 are",
             ),
             (
-                // A list of ten texts: eight bytes for the list, and what the texts have.
+                // A list of ten texts: eight bytes for the list, plus the bytes of the texts.
                 json!({"Document": vec!["d".repeat(500); 10]}),
                 "InvalidParameterValue: Document: 5008 bytes are not allowed; up to 4096 are",
             ),
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_is_told() {
+    fn first_exceeded_bound_is_reported() {
         let long = "n".repeat(2000);
         let told = |request: String| {
             let read = decode_json::<Request>(request.as_bytes(), &bounds());

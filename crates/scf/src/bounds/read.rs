@@ -1,6 +1,7 @@
-//! Reads a request within bounds: a deserializer around another one, which counts as it goes.
+//! Deserialization within bounds: a deserializer that wraps another one and measures the values.
 //!
-//! A value beyond its bound is not kept: a text becomes empty, a list ends. The request is refused once it is read.
+//! A value that exceeds its bound is discarded: a text becomes empty, a list is truncated. The request is rejected after it
+//! was read to its end.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -15,13 +16,13 @@ use serde::de::{
 use super::{Bound, Bounds};
 use crate::Error;
 
-/// What a value that is no text counts for.
+/// Size counted for a value that is not a text (bytes).
 const OTHER: u64 = 8;
 
-/// Reads a value within bounds.
+/// Deserializes a value within bounds.
 ///
 /// # Errors
-/// The refusal of the first value that is beyond its bound; else what the reader says.
+/// The error of the first value that exceeds its bound, or else the error of the wrapped deserializer.
 pub(crate) fn read<'de, T: de::Deserialize<'de>, D: Deserializer<'de>>(
     inner: D,
     bounds: &Bounds,
@@ -42,22 +43,22 @@ pub(crate) fn read<'de, T: de::Deserialize<'de>, D: Deserializer<'de>>(
     }
 }
 
-/// Why a value was not read.
+/// The reason why deserialization failed.
 #[derive(Debug)]
 pub(crate) enum Failed<E> {
-    /// Something in it is beyond its bound.
+    /// A value exceeds its bound.
     Bound(Error),
-    /// The reader's error.
+    /// The wrapped deserializer failed.
     Read(E),
 }
 
 struct Reading<'b> {
     bounds: &'b Bounds,
-    /// Of the first value beyond its bound.
+    /// Error of the first value that exceeds its bound.
     refusal: RefCell<Option<Error>>,
 }
 
-/// The way to a value. Its parts are on the stack of who reads.
+/// The path to a value: a linked list whose nodes live on the stack of the deserializing functions.
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root,
@@ -66,7 +67,7 @@ enum Path<'p> {
 }
 
 impl Path<'_> {
-    /// The path without indexes, as [`Bounds`] has it.
+    /// Formats the path without list indexes, as in [`Bounds`].
     fn name(&self) -> String {
         match self {
             Path::Root => String::new(),
@@ -86,7 +87,7 @@ impl Path<'_> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name of a free-form document may be as long as the request.
+        // A name in a free-form document can be as long as the request.
         let short = |name: &str| -> String { name.chars().take(60).collect() };
         match self {
             Path::Root => f.write_str("the request"),
@@ -97,17 +98,17 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// What a field of the request has, with all that is in it.
+/// The measured size of a top-level field with all its content.
 struct Sum {
     bytes: Cell<u64>,
-    /// The deepest level.
+    /// Maximum nesting depth.
     levels: Cell<u64>,
     is_document: Cell<bool>,
-    /// What it is held to; nothing until it turns out to be a list or an object, since one text has its own bound.
+    /// Bounds that apply. None until the field turns out to be a list or an object, since a single text has its own bound.
     bound: Cell<Option<Held>>,
 }
 
-/// The bounds of a field's bytes and levels.
+/// The bounds on size and nesting depth of a field.
 #[derive(Clone, Copy)]
 struct Held {
     bytes: Bound,
@@ -132,7 +133,7 @@ impl Sum {
         self.levels.set(self.levels.get().max(level));
     }
 
-    /// Whether what comes is counted, and not kept.
+    /// Whether further values are only measured, then discarded.
     fn is_over(&self) -> bool {
         self.bound.get().is_some_and(|held| {
             self.bytes.get() > held.bytes.most || self.levels.get() > held.levels.most
@@ -140,7 +141,7 @@ impl Sum {
     }
 }
 
-/// Where a value is.
+/// The position of a value.
 #[derive(Clone, Copy)]
 struct Place<'p> {
     reading: &'p Reading<'p>,
@@ -154,7 +155,7 @@ impl<'p> Place<'p> {
         refusal.get_or_insert_with(|| bound.refuse(&self.path, given));
     }
 
-    /// Whether a text is within its bound.
+    /// Checks a text against its bound.
     fn keeps(&self, text: &str) -> bool {
         let length = text.len() as u64;
         if let Some(sum) = self.sum {
@@ -200,7 +201,7 @@ impl<'p> Place<'p> {
         self.sum.is_some_and(|sum| sum.is_document.get())
     }
 
-    /// Refuses a field of the request that is beyond its bounds, once it is read.
+    /// Rejects a top-level field that exceeds its bounds, after it was read.
     fn leave(&self, sum: &Sum) {
         let Some(Held { bytes, levels }) = sum.bound.get() else {
             return;
@@ -213,7 +214,7 @@ impl<'p> Place<'p> {
         }
     }
 
-    /// The bound that a list of so many is beyond.
+    /// Returns the bound that a list of this length exceeds.
     fn exceeds(&self, items: u64) -> Option<Bound> {
         let bounds = self.reading.bounds;
         if items <= bounds.items_floor {
@@ -326,7 +327,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
             .deserialize_enum(name, variants, Watched { visitor, place })
     }
 
-    /// What nobody keeps needs no bound.
+    /// Discarded values need no bound.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.inner.deserialize_ignored_any(visitor)
     }
@@ -336,7 +337,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
     }
 }
 
-/// A visitor that counts what it is shown before it hands it on.
+/// A visitor that measures each value before it passes it on.
 struct Watched<'p, V> {
     visitor: V,
     place: Place<'p>,
@@ -424,7 +425,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
         })
     }
 
-    /// No request has a choice of kinds.
+    /// Not supported: no request contains an enum.
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
         self.visitor.visit_enum(data)
     }
@@ -496,7 +497,7 @@ struct Names<'p, 'de, A> {
 }
 
 impl<'de, A: MapAccess<'de>> Names<'_, 'de, A> {
-    /// Whether the next name is read at all. Only a document can have more than its type has fields.
+    /// Whether the next name is kept. Only a free-form document can have more names than a type has fields.
     fn goes_on(&mut self) -> Result<bool, A::Error> {
         if let (true, Some(sum)) = (self.place.is_over(), self.place.sum) {
             let level = self.place.path.depth() + 1;
@@ -537,7 +538,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<'_, 'de, A> {
             return Ok(None);
         };
         self.count += 1;
-        // A name that belongs to a type is one of the few that the type has.
+        // A type has only a few names, so they need no bound.
         let kept = !self.place.is_document() || self.place.keeps(&name);
         self.name = if kept { name } else { Cow::Borrowed("") };
         let name: &str = &self.name;
@@ -566,7 +567,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<'_, 'de, A> {
     }
 }
 
-/// Reads a name.
+/// Deserializes a name.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -597,7 +598,7 @@ impl<'de> Visitor<'de> for Name {
     }
 }
 
-/// Counts a value and keeps nothing of it.
+/// Measures a value and discards it.
 #[derive(Clone, Copy)]
 struct Weigh<'p> {
     sum: &'p Sum,

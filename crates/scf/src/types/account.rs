@@ -1,13 +1,13 @@
-//! The account's usage and limits.
+//! Usage and limits of an account.
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `GetAccount`.
+/// Request of `GetAccount`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAccountRequest {}
 
-/// Answer of `GetAccount`.
+/// Response of `GetAccount`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAccountResponse {
@@ -17,7 +17,7 @@ pub struct GetAccountResponse {
     pub account_limit: LimitsInfo,
 }
 
-/// Part of requests or answers: `UsageInfo`.
+/// The structure `UsageInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UsageInfo {
@@ -33,7 +33,7 @@ pub struct UsageInfo {
     pub user_concurrency_mem_limit: i64,
 }
 
-/// Part of requests or answers: `LimitsInfo`.
+/// The structure `LimitsInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LimitsInfo {
@@ -43,7 +43,7 @@ pub struct LimitsInfo {
     pub namespace: Vec<NamespaceLimit>,
 }
 
-/// Part of requests or answers: `NamespaceUsage`.
+/// The structure `NamespaceUsage` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NamespaceUsage {
@@ -61,7 +61,7 @@ pub struct NamespaceUsage {
     pub total_allocated_provisioned_mem: i64,
 }
 
-/// Part of requests or answers: `NamespaceLimit`.
+/// The structure `NamespaceLimit` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NamespaceLimit {
@@ -89,7 +89,7 @@ pub struct NamespaceLimit {
     pub max_msg_ttl: i64,
 }
 
-/// Part of requests or answers: `TriggerCount`.
+/// The structure `TriggerCount` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TriggerCount {

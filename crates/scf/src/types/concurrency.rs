@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `PutReservedConcurrencyConfig`.
+/// Request of `PutReservedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PutReservedConcurrencyConfigRequest {
@@ -14,7 +14,7 @@ pub struct PutReservedConcurrencyConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Parameters of `GetReservedConcurrencyConfig`.
+/// Request of `GetReservedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetReservedConcurrencyConfigRequest {
@@ -24,7 +24,7 @@ pub struct GetReservedConcurrencyConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Answer of `GetReservedConcurrencyConfig`.
+/// Response of `GetReservedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetReservedConcurrencyConfigResponse {
@@ -32,7 +32,7 @@ pub struct GetReservedConcurrencyConfigResponse {
     pub reserved_mem: Option<i64>,
 }
 
-/// Parameters of `DeleteReservedConcurrencyConfig`.
+/// Request of `DeleteReservedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteReservedConcurrencyConfigRequest {
@@ -42,7 +42,7 @@ pub struct DeleteReservedConcurrencyConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Parameters of `PutProvisionedConcurrencyConfig`.
+/// Request of `PutProvisionedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PutProvisionedConcurrencyConfigRequest {
@@ -66,7 +66,7 @@ pub struct PutProvisionedConcurrencyConfigRequest {
     pub max_capacity: Option<i64>,
 }
 
-/// Parameters of `GetProvisionedConcurrencyConfig`.
+/// Request of `GetProvisionedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetProvisionedConcurrencyConfigRequest {
@@ -78,7 +78,7 @@ pub struct GetProvisionedConcurrencyConfigRequest {
     pub qualifier: Option<String>,
 }
 
-/// Answer of `GetProvisionedConcurrencyConfig`.
+/// Response of `GetProvisionedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetProvisionedConcurrencyConfigResponse {
@@ -88,7 +88,7 @@ pub struct GetProvisionedConcurrencyConfigResponse {
     pub allocated: Vec<VersionProvisionedConcurrencyInfo>,
 }
 
-/// Parameters of `DeleteProvisionedConcurrencyConfig`.
+/// Request of `DeleteProvisionedConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteProvisionedConcurrencyConfigRequest {
@@ -100,7 +100,7 @@ pub struct DeleteProvisionedConcurrencyConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Parameters of `PutTotalConcurrencyConfig`.
+/// Request of `PutTotalConcurrencyConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PutTotalConcurrencyConfigRequest {
@@ -110,7 +110,7 @@ pub struct PutTotalConcurrencyConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Part of requests or answers: `VersionProvisionedConcurrencyInfo`.
+/// The structure `VersionProvisionedConcurrencyInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VersionProvisionedConcurrencyInfo {
@@ -128,7 +128,7 @@ pub struct VersionProvisionedConcurrencyInfo {
     pub trigger_actions: Vec<TriggerAction>,
 }
 
-/// Part of requests or answers: `TriggerAction`.
+/// The structure `TriggerAction` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TriggerAction {

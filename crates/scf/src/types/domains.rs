@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::functions::{Filter, Tag};
 
-/// Parameters of `CreateCustomDomain`.
+/// Request of `CreateCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateCustomDomainRequest {
@@ -22,7 +22,7 @@ pub struct CreateCustomDomainRequest {
     pub tags: Option<Vec<Tag>>,
 }
 
-/// Parameters of `UpdateCustomDomain`.
+/// Request of `UpdateCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateCustomDomainRequest {
@@ -38,7 +38,7 @@ pub struct UpdateCustomDomainRequest {
     pub endpoints_config: Option<Vec<EndpointsConf>>,
 }
 
-/// Parameters of `DeleteCustomDomain`.
+/// Request of `DeleteCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteCustomDomainRequest {
@@ -46,7 +46,7 @@ pub struct DeleteCustomDomainRequest {
     pub domain: String,
 }
 
-/// Parameters of `GetCustomDomain`.
+/// Request of `GetCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetCustomDomainRequest {
@@ -54,7 +54,7 @@ pub struct GetCustomDomainRequest {
     pub domain: String,
 }
 
-/// Answer of `GetCustomDomain`.
+/// Response of `GetCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetCustomDomainResponse {
@@ -72,7 +72,7 @@ pub struct GetCustomDomainResponse {
     pub tags: Vec<Tag>,
 }
 
-/// Parameters of `ListCustomDomains`.
+/// Request of `ListCustomDomains`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListCustomDomainsRequest {
@@ -88,7 +88,7 @@ pub struct ListCustomDomainsRequest {
     pub filters: Option<Vec<Filter>>,
 }
 
-/// Answer of `ListCustomDomains`.
+/// Response of `ListCustomDomains`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListCustomDomainsResponse {
@@ -98,7 +98,7 @@ pub struct ListCustomDomainsResponse {
     pub domains: Vec<DomainInfo>,
 }
 
-/// Part of requests or answers: `EndpointsConf`.
+/// The structure `EndpointsConf` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EndpointsConf {
@@ -114,7 +114,7 @@ pub struct EndpointsConf {
     pub path_rewrite: Option<Vec<PathRewriteRule>>,
 }
 
-/// Part of requests or answers: `PathRewriteRule`.
+/// The structure `PathRewriteRule` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PathRewriteRule {
@@ -126,7 +126,7 @@ pub struct PathRewriteRule {
     pub rewrite: Option<String>,
 }
 
-/// Part of requests or answers: `CertConf`.
+/// The structure `CertConf` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CertConf {
@@ -134,7 +134,7 @@ pub struct CertConf {
     pub certificate_id: Option<String>,
 }
 
-/// Part of requests or answers: `WafConf`.
+/// The structure `WafConf` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct WafConf {
@@ -144,7 +144,7 @@ pub struct WafConf {
     pub waf_instance_id: Option<String>,
 }
 
-/// Part of requests or answers: `DomainInfo`.
+/// The structure `DomainInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DomainInfo {

@@ -1,8 +1,8 @@
-//! Asynchronous events: their settings and their status.
+//! Asynchronous events: settings and status.
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `GetAsyncEventStatus`.
+/// Request of `GetAsyncEventStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAsyncEventStatusRequest {
@@ -10,7 +10,7 @@ pub struct GetAsyncEventStatusRequest {
     pub invoke_request_id: String,
 }
 
-/// Answer of `GetAsyncEventStatus`.
+/// Response of `GetAsyncEventStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAsyncEventStatusResponse {
@@ -18,7 +18,7 @@ pub struct GetAsyncEventStatusResponse {
     pub result: AsyncEventStatus,
 }
 
-/// Parameters of `ListAsyncEvents`.
+/// Request of `ListAsyncEvents`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListAsyncEventsRequest {
@@ -48,7 +48,7 @@ pub struct ListAsyncEventsRequest {
     pub invoke_request_id: Option<String>,
 }
 
-/// Answer of `ListAsyncEvents`.
+/// Response of `ListAsyncEvents`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListAsyncEventsResponse {
@@ -58,7 +58,7 @@ pub struct ListAsyncEventsResponse {
     pub event_list: Vec<AsyncEvent>,
 }
 
-/// Parameters of `TerminateAsyncEvent`.
+/// Request of `TerminateAsyncEvent`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TerminateAsyncEventRequest {
@@ -72,7 +72,7 @@ pub struct TerminateAsyncEventRequest {
     pub grace_shutdown: Option<bool>,
 }
 
-/// Parameters of `GetRequestStatus`.
+/// Request of `GetRequestStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetRequestStatusRequest {
@@ -88,7 +88,7 @@ pub struct GetRequestStatusRequest {
     pub end_time: Option<String>,
 }
 
-/// Answer of `GetRequestStatus`.
+/// Response of `GetRequestStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetRequestStatusResponse {
@@ -98,7 +98,7 @@ pub struct GetRequestStatusResponse {
     pub data: Vec<RequestStatus>,
 }
 
-/// Parameters of `GetFunctionEventInvokeConfig`.
+/// Request of `GetFunctionEventInvokeConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionEventInvokeConfigRequest {
@@ -110,7 +110,7 @@ pub struct GetFunctionEventInvokeConfigRequest {
     pub qualifier: Option<String>,
 }
 
-/// Answer of `GetFunctionEventInvokeConfig`.
+/// Response of `GetFunctionEventInvokeConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionEventInvokeConfigResponse {
@@ -118,7 +118,7 @@ pub struct GetFunctionEventInvokeConfigResponse {
     pub async_trigger_config: AsyncTriggerConfig,
 }
 
-/// Parameters of `UpdateFunctionEventInvokeConfig`.
+/// Request of `UpdateFunctionEventInvokeConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateFunctionEventInvokeConfigRequest {
@@ -130,7 +130,7 @@ pub struct UpdateFunctionEventInvokeConfigRequest {
     pub namespace: Option<String>,
 }
 
-/// Part of requests or answers: `AsyncEventStatus`.
+/// The structure `AsyncEventStatus` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AsyncEventStatus {
@@ -142,7 +142,7 @@ pub struct AsyncEventStatus {
     pub invoke_request_id: String,
 }
 
-/// Part of requests or answers: `AsyncEvent`.
+/// The structure `AsyncEvent` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AsyncEvent {
@@ -160,7 +160,7 @@ pub struct AsyncEvent {
     pub end_time: String,
 }
 
-/// Part of requests or answers: `AsyncTriggerConfig`.
+/// The structure `AsyncTriggerConfig` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AsyncTriggerConfig {
@@ -171,7 +171,7 @@ pub struct AsyncTriggerConfig {
     pub msg_ttl: Option<i64>,
 }
 
-/// Part of requests or answers: `RetryConfig`.
+/// The structure `RetryConfig` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RetryConfig {
@@ -185,7 +185,7 @@ pub struct RetryConfig {
     pub retry_interval: Option<i64>,
 }
 
-/// Part of requests or answers: `RequestStatus`.
+/// The structure `RequestStatus` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RequestStatus {
@@ -207,7 +207,7 @@ pub struct RequestStatus {
     pub retry_num: i64,
 }
 
-/// Part of requests or answers: `TimeInterval`.
+/// The structure `TimeInterval` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TimeInterval {

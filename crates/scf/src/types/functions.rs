@@ -1,11 +1,11 @@
-//! The actions on functions.
+//! Functions.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::layers::LayerVersionInfo;
 
-/// Parameters of `CopyFunction`.
+/// Request of `CopyFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CopyFunctionRequest {
@@ -27,7 +27,7 @@ pub struct CopyFunctionRequest {
     pub copy_configuration: Option<bool>,
 }
 
-/// Parameters of `CreateFunction`.
+/// Request of `CreateFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateFunctionRequest {
@@ -97,7 +97,7 @@ pub struct CreateFunctionRequest {
     pub l5_enable: Option<String>,
 }
 
-/// Parameters of `DeleteFunction`.
+/// Request of `DeleteFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteFunctionRequest {
@@ -109,7 +109,7 @@ pub struct DeleteFunctionRequest {
     pub qualifier: Option<String>,
 }
 
-/// Parameters of `GetFunction`.
+/// Request of `GetFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionRequest {
@@ -123,7 +123,7 @@ pub struct GetFunctionRequest {
     pub show_code: Option<String>,
 }
 
-/// Answer of `GetFunction`.
+/// Response of `GetFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionResponse {
@@ -225,7 +225,7 @@ pub struct GetFunctionResponse {
     pub intranet_config: Option<Value>,
 }
 
-/// Parameters of `GetFunctionAddress`.
+/// Request of `GetFunctionAddress`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionAddressRequest {
@@ -237,7 +237,7 @@ pub struct GetFunctionAddressRequest {
     pub namespace: Option<String>,
 }
 
-/// Answer of `GetFunctionAddress`.
+/// Response of `GetFunctionAddress`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionAddressResponse {
@@ -247,7 +247,7 @@ pub struct GetFunctionAddressResponse {
     pub code_sha256: String,
 }
 
-/// Parameters of `ListFunctions`.
+/// Request of `ListFunctions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListFunctionsRequest {
@@ -269,7 +269,7 @@ pub struct ListFunctionsRequest {
     pub filters: Option<Vec<Filter>>,
 }
 
-/// Answer of `ListFunctions`.
+/// Response of `ListFunctions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListFunctionsResponse {
@@ -279,7 +279,7 @@ pub struct ListFunctionsResponse {
     pub total_count: i64,
 }
 
-/// Parameters of `UpdateFunctionCode`.
+/// Request of `UpdateFunctionCode`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateFunctionCodeRequest {
@@ -309,7 +309,7 @@ pub struct UpdateFunctionCodeRequest {
     pub code_source: Option<String>,
 }
 
-/// Parameters of `UpdateFunctionConfiguration`.
+/// Request of `UpdateFunctionConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateFunctionConfigurationRequest {
@@ -365,7 +365,7 @@ pub struct UpdateFunctionConfigurationRequest {
     pub trace_enable: Option<String>,
 }
 
-/// Where a function's code comes from.
+/// The source of a function's code.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Code {
@@ -429,7 +429,7 @@ pub struct Tag {
     pub value: String,
 }
 
-/// A condition of a list.
+/// A filter of a list request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Filter {
@@ -439,7 +439,7 @@ pub struct Filter {
     pub values: Vec<String>,
 }
 
-/// Why a function is in its state.
+/// The reason for a function's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StatusReason {
@@ -449,7 +449,7 @@ pub struct StatusReason {
     pub error_message: String,
 }
 
-/// A function in a list.
+/// A list entry of a function.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FunctionSummary {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `Invoke`.
+/// Request of `Invoke`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvokeRequest {
@@ -22,7 +22,7 @@ pub struct InvokeRequest {
     pub routing_key: Option<String>,
 }
 
-/// Answer of `Invoke`.
+/// Response of `Invoke`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvokeResponse {
@@ -30,7 +30,7 @@ pub struct InvokeResponse {
     pub result: InvokeResult,
 }
 
-/// Parameters of `InvokeFunction`.
+/// Request of `InvokeFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvokeFunctionRequest {
@@ -48,7 +48,7 @@ pub struct InvokeFunctionRequest {
     pub routing_key: Option<String>,
 }
 
-/// What came of an invocation.
+/// The result of an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvokeResult {
@@ -70,7 +70,7 @@ pub struct InvokeResult {
     pub invoke_result: i64,
 }
 
-/// Parameters of `GetFunctionLogs`.
+/// Request of `GetFunctionLogs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionLogsRequest {
@@ -100,7 +100,7 @@ pub struct GetFunctionLogsRequest {
     pub search_context: Option<LogSearchContext>,
 }
 
-/// Answer of `GetFunctionLogs`.
+/// Response of `GetFunctionLogs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionLogsResponse {
@@ -112,7 +112,7 @@ pub struct GetFunctionLogsResponse {
     pub search_context: LogSearchContext,
 }
 
-/// One invocation's log.
+/// The log of an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FunctionLog {
@@ -144,7 +144,7 @@ pub struct FunctionLog {
     pub retry_num: i64,
 }
 
-/// Which outcomes are wanted.
+/// A filter by outcome.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LogFilter {
@@ -152,7 +152,7 @@ pub struct LogFilter {
     pub ret_code: Option<String>,
 }
 
-/// Where a search goes on.
+/// The cursor of a log search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LogSearchContext {

@@ -6,7 +6,7 @@ use super::functions::Code;
 
 use super::functions::Tag;
 
-/// Parameters of `PublishLayerVersion`.
+/// Request of `PublishLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PublishLayerVersionRequest {
@@ -24,7 +24,7 @@ pub struct PublishLayerVersionRequest {
     pub tags: Option<Vec<Tag>>,
 }
 
-/// Answer of `PublishLayerVersion`.
+/// Response of `PublishLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PublishLayerVersionResponse {
@@ -32,7 +32,7 @@ pub struct PublishLayerVersionResponse {
     pub layer_version: i64,
 }
 
-/// Parameters of `ListLayers`.
+/// Request of `ListLayers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListLayersRequest {
@@ -46,7 +46,7 @@ pub struct ListLayersRequest {
     pub search_key: Option<String>,
 }
 
-/// Answer of `ListLayers`.
+/// Response of `ListLayers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListLayersResponse {
@@ -56,7 +56,7 @@ pub struct ListLayersResponse {
     pub total_count: i64,
 }
 
-/// Parameters of `GetLayerVersion`.
+/// Request of `GetLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetLayerVersionRequest {
@@ -66,7 +66,7 @@ pub struct GetLayerVersionRequest {
     pub layer_version: i64,
 }
 
-/// Answer of `GetLayerVersion`.
+/// Response of `GetLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetLayerVersionResponse {
@@ -90,7 +90,7 @@ pub struct GetLayerVersionResponse {
     pub status: String,
 }
 
-/// Parameters of `DeleteLayerVersion`.
+/// Request of `DeleteLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteLayerVersionRequest {
@@ -100,7 +100,7 @@ pub struct DeleteLayerVersionRequest {
     pub layer_version: i64,
 }
 
-/// Parameters of `ListLayerVersions`.
+/// Request of `ListLayerVersions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListLayerVersionsRequest {
@@ -110,7 +110,7 @@ pub struct ListLayerVersionsRequest {
     pub compatible_runtime: Option<Vec<String>>,
 }
 
-/// Answer of `ListLayerVersions`.
+/// Response of `ListLayerVersions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListLayerVersionsResponse {
@@ -118,7 +118,7 @@ pub struct ListLayerVersionsResponse {
     pub layer_versions: Vec<LayerVersionInfo>,
 }
 
-/// Part of requests or answers: `LayerVersionInfo`.
+/// The structure `LayerVersionInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LayerVersionInfo {

@@ -1,6 +1,6 @@
-//! The fields of requests and answers, under the names that the API gives them: a file for each theme.
+//! Request and response types with the API's field names, one file per topic.
 //!
-//! Sub-documents that virga keeps and shows again without acting on them are plain JSON values.
+//! Structures that virga stores and returns without effect are plain JSON values.
 
 mod account;
 mod concurrency;
@@ -27,6 +27,6 @@ pub use versions::*;
 
 use serde::{Deserialize, Serialize};
 
-/// An answer without fields of its own.
+/// A response without fields of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Empty {}

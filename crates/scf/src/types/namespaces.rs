@@ -1,9 +1,9 @@
-//! The actions on namespaces.
+//! Namespaces.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Parameters of `CreateNamespace`.
+/// Request of `CreateNamespace`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateNamespaceRequest {
@@ -15,7 +15,7 @@ pub struct CreateNamespaceRequest {
     pub resource_env: Option<Value>,
 }
 
-/// Parameters of `DeleteNamespace`.
+/// Request of `DeleteNamespace`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteNamespaceRequest {
@@ -23,7 +23,7 @@ pub struct DeleteNamespaceRequest {
     pub namespace: String,
 }
 
-/// Parameters of `ListNamespaces`.
+/// Request of `ListNamespaces`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListNamespacesRequest {
@@ -39,7 +39,7 @@ pub struct ListNamespacesRequest {
     pub search_key: Option<Vec<SearchKey>>,
 }
 
-/// Answer of `ListNamespaces`.
+/// Response of `ListNamespaces`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListNamespacesResponse {
@@ -49,7 +49,7 @@ pub struct ListNamespacesResponse {
     pub total_count: i64,
 }
 
-/// Parameters of `UpdateNamespace`.
+/// Request of `UpdateNamespace`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateNamespaceRequest {
@@ -59,7 +59,7 @@ pub struct UpdateNamespaceRequest {
     pub description: String,
 }
 
-/// A key to search by.
+/// A search criterion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SearchKey {
@@ -69,7 +69,7 @@ pub struct SearchKey {
     pub value: String,
 }
 
-/// A namespace in a list.
+/// A list entry of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NamespaceInfo {

@@ -256,7 +256,7 @@ pub struct UnTagResourcesResponse {
     pub failed_resources: Vec<FailedResource>,
 }
 
-/// A resource that a change failed for.
+/// A resource whose change failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FailedResource {
@@ -278,7 +278,7 @@ pub struct TaggedResource {
     pub tags: Vec<TagPair>,
 }
 
-/// A tag as the tag service writes it.
+/// A tag in the tag service's notation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TagPair {
@@ -290,7 +290,7 @@ pub struct TagPair {
     pub category: Option<String>,
 }
 
-/// A tag that resources must have: its key, with any of these values.
+/// A filter by tag: a key with any of the given values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TagFilter {
@@ -328,7 +328,7 @@ pub struct TagRow {
     pub category: String,
 }
 
-/// A tag in the list of all.
+/// A list entry of a tag.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TagEntry {

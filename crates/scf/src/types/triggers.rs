@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::functions::Filter;
 
-/// Parameters of `CreateTrigger`.
+/// Request of `CreateTrigger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateTriggerRequest {
@@ -28,7 +28,7 @@ pub struct CreateTriggerRequest {
     pub description: Option<String>,
 }
 
-/// Answer of `CreateTrigger`.
+/// Response of `CreateTrigger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateTriggerResponse {
@@ -36,7 +36,7 @@ pub struct CreateTriggerResponse {
     pub trigger_info: Trigger,
 }
 
-/// Parameters of `UpdateTrigger`.
+/// Request of `UpdateTrigger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateTriggerRequest {
@@ -60,7 +60,7 @@ pub struct UpdateTriggerRequest {
     pub custom_argument: Option<String>,
 }
 
-/// Parameters of `UpdateTriggerStatus`.
+/// Request of `UpdateTriggerStatus`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateTriggerStatusRequest {
@@ -80,7 +80,7 @@ pub struct UpdateTriggerStatusRequest {
     pub trigger_desc: Option<String>,
 }
 
-/// Parameters of `DeleteTrigger`.
+/// Request of `DeleteTrigger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteTriggerRequest {
@@ -98,7 +98,7 @@ pub struct DeleteTriggerRequest {
     pub qualifier: Option<String>,
 }
 
-/// Parameters of `ListTriggers`.
+/// Request of `ListTriggers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListTriggersRequest {
@@ -118,7 +118,7 @@ pub struct ListTriggersRequest {
     pub filters: Option<Vec<Filter>>,
 }
 
-/// Answer of `ListTriggers`.
+/// Response of `ListTriggers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListTriggersResponse {
@@ -128,7 +128,7 @@ pub struct ListTriggersResponse {
     pub triggers: Vec<TriggerInfo>,
 }
 
-/// Part of requests or answers: `Trigger`.
+/// The structure `Trigger` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Trigger {
@@ -160,7 +160,7 @@ pub struct Trigger {
     pub description: String,
 }
 
-/// Part of requests or answers: `TriggerInfo`.
+/// The structure `TriggerInfo` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TriggerInfo {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `PublishVersion`.
+/// Request of `PublishVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PublishVersionRequest {
@@ -14,7 +14,7 @@ pub struct PublishVersionRequest {
     pub namespace: Option<String>,
 }
 
-/// Answer of `PublishVersion`.
+/// Response of `PublishVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PublishVersionResponse {
@@ -36,7 +36,7 @@ pub struct PublishVersionResponse {
     pub namespace: String,
 }
 
-/// Parameters of `ListVersionByFunction`.
+/// Request of `ListVersionByFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListVersionByFunctionRequest {
@@ -54,7 +54,7 @@ pub struct ListVersionByFunctionRequest {
     pub order_by: Option<String>,
 }
 
-/// Answer of `ListVersionByFunction`.
+/// Response of `ListVersionByFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListVersionByFunctionResponse {
@@ -66,7 +66,7 @@ pub struct ListVersionByFunctionResponse {
     pub total_count: i64,
 }
 
-/// Parameters of `DeleteFunctionVersion`.
+/// Request of `DeleteFunctionVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteFunctionVersionRequest {
@@ -80,7 +80,7 @@ pub struct DeleteFunctionVersionRequest {
     pub force_delete: Option<String>,
 }
 
-/// Parameters of `CreateAlias`.
+/// Request of `CreateAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateAliasRequest {
@@ -98,7 +98,7 @@ pub struct CreateAliasRequest {
     pub description: Option<String>,
 }
 
-/// Parameters of `UpdateAlias`.
+/// Request of `UpdateAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UpdateAliasRequest {
@@ -116,7 +116,7 @@ pub struct UpdateAliasRequest {
     pub description: Option<String>,
 }
 
-/// Parameters of `GetAlias`.
+/// Request of `GetAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAliasRequest {
@@ -128,7 +128,7 @@ pub struct GetAliasRequest {
     pub namespace: Option<String>,
 }
 
-/// Answer of `GetAlias`.
+/// Response of `GetAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetAliasResponse {
@@ -146,7 +146,7 @@ pub struct GetAliasResponse {
     pub mod_time: String,
 }
 
-/// Parameters of `ListAliases`.
+/// Request of `ListAliases`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListAliasesRequest {
@@ -162,7 +162,7 @@ pub struct ListAliasesRequest {
     pub limit: Option<String>,
 }
 
-/// Answer of `ListAliases`.
+/// Response of `ListAliases`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListAliasesResponse {
@@ -172,7 +172,7 @@ pub struct ListAliasesResponse {
     pub total_count: i64,
 }
 
-/// Parameters of `DeleteAlias`.
+/// Request of `DeleteAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteAliasRequest {
@@ -184,7 +184,7 @@ pub struct DeleteAliasRequest {
     pub namespace: Option<String>,
 }
 
-/// Part of requests or answers: `FunctionVersion`.
+/// The structure `FunctionVersion` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FunctionVersion {
@@ -200,7 +200,7 @@ pub struct FunctionVersion {
     pub status: String,
 }
 
-/// Part of requests or answers: `Alias`.
+/// The structure `Alias` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Alias {
@@ -218,7 +218,7 @@ pub struct Alias {
     pub mod_time: String,
 }
 
-/// Part of requests or answers: `RoutingConfig`.
+/// The structure `RoutingConfig` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RoutingConfig {
@@ -228,7 +228,7 @@ pub struct RoutingConfig {
     pub addtion_version_matchs: Option<Vec<VersionMatch>>,
 }
 
-/// Part of requests or answers: `VersionWeight`.
+/// The structure `VersionWeight` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VersionWeight {
@@ -238,7 +238,7 @@ pub struct VersionWeight {
     pub weight: f64,
 }
 
-/// Part of requests or answers: `VersionMatch`.
+/// The structure `VersionMatch` of requests or responses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VersionMatch {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use scf::action::Action;
-use scf::envelope::{self, Refusal};
+use scf::envelope::{self, ErrorResponse};
 use scf::tc3::{self, ToSign};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ pub(crate) enum ClientError {
         source: Box<ureq::Error>,
     },
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] ErrorResponse),
     #[error("{endpoint} does not answer as the API does: {why}")]
     Strange { endpoint: String, why: String },
     #[error("no credentials: {data} has no {file}; name the server's data directory with --data, or set VIRGA_SECRET_ID and VIRGA_SECRET_KEY", file = credentials::FILE)]
@@ -178,7 +178,7 @@ impl Client {
             endpoint: self.endpoint.clone(),
             why,
         };
-        let read = envelope::read::<T>(&bytes).map_err(|e| strange(e.to_string()))?;
+        let read = envelope::decode::<T>(&bytes).map_err(|e| strange(e.to_string()))?;
         Ok(read?)
     }
 

@@ -25,7 +25,7 @@ fn bound(root: &Client, statements: Value) -> Client {
     root.with_new_key(&key)
 }
 
-fn refusal(result: Result<Value, testkit::Refused>) -> String {
+fn refusal(result: Result<Value, testkit::ApiError>) -> String {
     result.expect_err("refused").code
 }
 

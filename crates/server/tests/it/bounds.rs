@@ -1,7 +1,7 @@
 //! How much a request may hold.
 
 use serde_json::{Map, Value, json};
-use testkit::{Client, Refused, Server};
+use testkit::{ApiError, Client, Server};
 
 use crate::{VIRGA, server};
 
@@ -98,7 +98,7 @@ fn every_published_text_and_list_is_refused_when_it_is_beyond_every_bound() {
     assert!(sent > 150, "{sent}");
 }
 
-fn refused(client: &Client, action: &str, request: &Value) -> Refused {
+fn refused(client: &Client, action: &str, request: &Value) -> ApiError {
     let answer = client.call(action, request);
     answer.expect_err(action)
 }

@@ -41,7 +41,7 @@ fn build(client: &Client, name: &str, code: &str) {
 /// What a build's attack returned.
 fn attack(client: &Client, name: &str, code: &str) -> Value {
     build(client, name, code);
-    let shown = client.settled(name);
+    let shown = client.wait_until_ready(name);
     assert_eq!(shown["Status"], "Active", "{shown}");
     client.answer(name, &json!({}))
 }
@@ -49,7 +49,7 @@ fn attack(client: &Client, name: &str, code: &str) -> Value {
 /// Why a build failed.
 fn failure(client: &Client, name: &str, code: &str) -> String {
     build(client, name, code);
-    let shown = client.settled(name);
+    let shown = client.wait_until_ready(name);
     assert_eq!(shown["Status"], "CreateFailed", "{shown}");
     let reason = &shown["StatusReasons"][0]["ErrorMessage"];
     reason.as_str().expect("a reason").to_owned()
@@ -511,7 +511,7 @@ fn an_index_with_credentials_serves_builds_that_never_see_them() {
             "FunctionName": "uses", "Runtime": "Python3.9", "InstallDependency": "TRUE",
             "Code": {"ZipFile": package(&[("index.py", source), ("requirements.txt", "private-one\n")])},
         }));
-        let shown = client.settled("uses");
+        let shown = client.wait_until_ready("uses");
         assert_eq!(shown["Status"], "Active", "{network}: {shown}");
         assert_eq!(client.answer("uses", &json!({})), 42);
         let told = attack(&client, "curious", CURIOUS);

@@ -8,7 +8,7 @@ use crate::urls::send;
 
 const TAKES: &str = "def main_handler(e, c):\n    return 'the function took it'\n";
 
-fn create(client: &Client, name: &str) -> Result<Value, testkit::Refused> {
+fn create(client: &Client, name: &str) -> Result<Value, testkit::ApiError> {
     let to = json!([{"FunctionName": "takes", "PathMatch": "/*"}]);
     let request = json!({"Domain": name, "Protocol": "HTTP", "EndpointsConfig": to});
     client.call("CreateCustomDomain", &request)

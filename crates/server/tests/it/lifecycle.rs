@@ -29,7 +29,7 @@ fn running(
     client: &Client,
     name: &str,
     seconds: f64,
-) -> thread::JoinHandle<Result<Value, testkit::Refused>> {
+) -> thread::JoinHandle<Result<Value, testkit::ApiError>> {
     let busy = || {
         client
             .metric("virga_instances{state=\"busy\"}")
@@ -47,7 +47,7 @@ fn running(
     call
 }
 
-fn answer(call: thread::JoinHandle<Result<Value, testkit::Refused>>) -> Value {
+fn answer(call: thread::JoinHandle<Result<Value, testkit::ApiError>>) -> Value {
     call.join().expect("no panic").expect("an answer")["Result"]["RetMsg"].clone()
 }
 
@@ -190,7 +190,7 @@ fn an_installation_goes_on_after_a_kill() {
     server.restart();
     let client = server.client();
     // It is made ready anew, and fails for the same reason as it would have.
-    assert_eq!(client.settled("fun")["Status"], "CreateFailed");
+    assert_eq!(client.wait_until_ready("fun")["Status"], "CreateFailed");
 }
 
 const SLOW: &str =

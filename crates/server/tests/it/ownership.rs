@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
-use testkit::{Client, Refused, Server, eventually};
+use testkit::{ApiError, Client, Server, eventually};
 
 use crate::VIRGA;
 use crate::urls::send;
@@ -83,14 +83,14 @@ impl Drop for Dns {
     }
 }
 
-fn create(client: &Client, name: &str) -> Result<Value, Refused> {
+fn create(client: &Client, name: &str) -> Result<Value, ApiError> {
     let to = json!([{"FunctionName": "says", "PathMatch": "/*"}]);
     let request = json!({"Domain": name, "Protocol": "HTTP", "EndpointsConfig": to});
     client.call("CreateCustomDomain", &request)
 }
 
 /// The record that a refusal asks for.
-fn record(refused: Result<Value, Refused>) -> (String, String) {
+fn record(refused: Result<Value, ApiError>) -> (String, String) {
     let refused = refused.expect_err("refused");
     assert_eq!(refused.code, "FailedOperation", "{}", refused.message);
     let word = |after: &str| {

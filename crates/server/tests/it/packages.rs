@@ -176,7 +176,7 @@ fn dependencies_are_installed_when_asked_for() {
         client.ok("CreateFunction", &json!({
             "FunctionName": name, "Runtime": "Python3.9", "InstallDependency": "TRUE", "Code": {"ZipFile": package(files)},
         }));
-        client.settled(name)
+        client.wait_until_ready(name)
     };
     let shown = create("with", &files);
     assert_eq!(shown["Status"], "Active", "{shown}");
@@ -207,7 +207,7 @@ fn dependencies_are_installed_when_asked_for() {
     client.ok("UpdateFunctionCode", &json!({
         "FunctionName": "with", "InstallDependency": "TRUE", "ZipFile": package(&[("requirements.txt", "./nowhere\n")]),
     }));
-    assert_eq!(client.settled("with")["Status"], "UpdateFailed");
+    assert_eq!(client.wait_until_ready("with")["Status"], "UpdateFailed");
     assert_eq!(client.answer("with", &json!({})), 42);
 }
 
@@ -316,7 +316,7 @@ fn a_build_sees_nothing_of_the_operators_environment() {
     client.ok("CreateFunction", &json!({
         "FunctionName": "sees", "Runtime": "Python3.9", "InstallDependency": "TRUE", "Code": {"ZipFile": package(&files)},
     }));
-    let shown = client.settled("sees");
+    let shown = client.wait_until_ready("sees");
     assert_eq!(shown["Status"], "Active", "{shown}");
     let seen = client.answer("sees", &json!({}));
     assert!(seen[0]["PATH"].is_string(), "{seen}");

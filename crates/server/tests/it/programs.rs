@@ -356,7 +356,7 @@ fn a_node_handler_gets_its_event_and_context_and_answers_in_every_way() {
     assert_eq!(client.answer("sync", &json!([1])), json!([1]));
     node("silent", "index.silent");
     assert_eq!(client.answer("silent", &json!([1])), json!(null));
-    assert_eq!(client.settled("about")["Runtime"], "Nodejs16.13");
+    assert_eq!(client.wait_until_ready("about")["Runtime"], "Nodejs16.13");
 }
 
 #[test]

@@ -172,9 +172,9 @@ fn what_breaks_off_leaves_nothing() {
     let part = path(&format!("parts?partNumber=1&uploadId={id}"));
     let body = vec![7; 4 * MB];
     for to in [&path("a"), &part] {
-        objects.break_off("PUT", to, 8 * MB, &body);
+        objects.send_truncated("PUT", to, 8 * MB, &body);
     }
-    objects.break_off("POST", &path("log?append&position=0"), 8 * MB, &body);
+    objects.send_truncated("POST", &path("log?append&position=0"), 8 * MB, &body);
     eventually("nothing is left", || files(&server) == 0);
     let nothing = |server: &Server, objects: &Objects| {
         for key in ["a", "parts", "log"] {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Answer, Client, Server, eventually, package};
+use testkit::{Client, HttpResponse, Server, eventually, package};
 
 use crate::events::{all_have_ended, comes_to, go_on, stop};
 use crate::{VIRGA, server};
@@ -43,7 +43,7 @@ fn record(event: &str, bucket: &str, key: &str, number: u32) -> Value {
             "sequencer": format!("{number:016X}")}}})
 }
 
-fn tell(client: &Client, token: &str, body: &[u8]) -> Answer {
+fn tell(client: &Client, token: &str, body: &[u8]) -> HttpResponse {
     let token = format!("Bearer {token}");
     let headers = [
         ("Authorization", token.as_str()),
@@ -290,7 +290,7 @@ fn a_function_that_is_not_in_order_gets_its_event_when_it_is() {
     let code = json!({"ZipFile": package(&broken)});
     let request = json!({"FunctionName": "fn", "Runtime": "Python3.6", "Code": code, "InstallDependency": "TRUE"});
     client.ok("CreateFunction", &request);
-    assert_eq!(client.settled("fn")["Status"], "CreateFailed");
+    assert_eq!(client.wait_until_ready("fn")["Status"], "CreateFailed");
     trigger(&client, "fn", "cos:ObjectCreated:*", "", "");
     let invoke = json!({"FunctionName": "fn", "InvocationType": "Event"});
     assert_ne!(

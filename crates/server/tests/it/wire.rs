@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Server};
+use testkit::{Client, HttpResponse, Server};
 
 use crate::{VIRGA, server};
 
@@ -16,7 +16,7 @@ fn now() -> i64 {
 }
 
 /// The code and message of an answer, which is an error in the API's shape.
-fn refusal(answer: &Answer) -> (String, String) {
+fn refusal(answer: &HttpResponse) -> (String, String) {
     assert_eq!(
         (answer.status, answer.content_type.as_str()),
         (200, "application/json")

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn rules_can_be_sent_as_they_are_shown() {
-        let config = EventConfig::usual(&Limits::default());
+        let config = EventConfig::default_for(&Limits::default());
         let shown = shown(&config, WAITS);
         let expected = [
             rule(Some(2), &["default"], Some(60)),
