@@ -1,4 +1,4 @@
-//! A client that signs with TC3 and speaks JSON, and one that sends what it is told.
+//! A client of the API: signed JSON calls with TC3, and raw HTTP requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,32 +7,32 @@ use scf::SecretKey;
 use scf::tc3::{self, ToSign};
 use serde_json::{Value, json};
 
-/// A client of one server. Cheap to clone.
+/// A client of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: ureq::Agent,
     /// `http://host:port`.
     pub endpoint: String,
-    /// The secret id that it signs with.
+    /// Secret id for signatures.
     pub id: String,
-    /// The secret key that it signs with.
+    /// Secret key for signatures.
     pub key: SecretKey,
 }
 
 /// An error of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Its code.
+pub struct ApiError {
+    /// Error code.
     pub code: String,
-    /// Its message.
+    /// Message.
     pub message: String,
 }
 
-/// The version of the operator's API, and the service that its requests are signed for.
+/// Version of the operator's API.
 pub const OPERATOR_VERSION: &str = "virga-1";
-/// See [`OPERATOR_VERSION`].
+/// Service in the credential scope of the operator's API.
 pub const OPERATOR_SERVICE: &str = "virga_operator";
-/// Headers that are signed where they are sent.
+/// Headers that are signed if they are sent.
 const SIGNED: &[&str] = &[
     "X-TC-Action",
     "X-TC-Nonce",
@@ -42,25 +42,25 @@ const SIGNED: &[&str] = &[
     "X-TC-Version",
 ];
 
-/// What came back over HTTP.
+/// An HTTP response.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP's status.
+pub struct HttpResponse {
+    /// Status code.
     pub status: u16,
-    /// The content type, whole.
+    /// Content type, including parameters.
     pub content_type: String,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// The body as JSON.
+impl HttpResponse {
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 }
 
-/// What sends requests to a server of this machine.
+/// Creates an HTTP client for a server on this host.
 pub(crate) fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .proxy(None)
@@ -70,7 +70,7 @@ pub(crate) fn agent() -> ureq::Agent {
 }
 
 impl Client {
-    /// A client for an endpoint.
+    /// Creates a client for an endpoint.
     pub fn new(endpoint: &str, id: &str, key: &str) -> Self {
         Self {
             agent: agent(),
@@ -83,19 +83,19 @@ impl Client {
     /// Calls an action.
     ///
     /// # Errors
-    /// The API's.
-    pub fn call(&self, action: &str, request: &Value) -> Result<Value, Refused> {
+    /// The error of the API.
+    pub fn call(&self, action: &str, request: &Value) -> Result<Value, ApiError> {
         let answer = self.attempt(action, request);
         answer.unwrap_or_else(|| panic!("{action} {request}: no answer"))
     }
 
-    /// Calls an action of a server that may end meanwhile; nothing where no whole answer comes.
-    pub fn attempt(&self, action: &str, request: &Value) -> Option<Result<Value, Refused>> {
+    /// Calls an action of a server that may exit; returns `None` without a complete response.
+    pub fn attempt(&self, action: &str, request: &Value) -> Option<Result<Value, ApiError>> {
         let answer = self.try_post(action, request.to_string().as_bytes(), now(), &[])?;
         Some(Self::read(answer))
     }
 
-    fn read(answer: Answer) -> Result<Value, Refused> {
+    fn read(answer: HttpResponse) -> Result<Value, ApiError> {
         assert_eq!(
             (answer.status, answer.content_type.as_str()),
             (200, "application/json")
@@ -104,14 +104,14 @@ impl Client {
         assert!(response["RequestId"].is_string(), "{response}");
         match response.get("Error") {
             None => Ok(response),
-            Some(error) => Err(Refused {
+            Some(error) => Err(ApiError {
                 code: text(&error["Code"]),
                 message: text(&error["Message"]),
             }),
         }
     }
 
-    /// The same client with another key.
+    /// Returns a client with another key.
     pub fn with_key(&self, id: &str, key: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// The same client with the key that an answer holds.
+    /// Returns a client with the key in a response.
     pub fn with_new_key(&self, answer: &Value) -> Self {
         self.with_key(&text(&answer["SecretId"]), &text(&answer["SecretKey"]))
     }
@@ -128,20 +128,24 @@ impl Client {
     /// Calls an action of the operator's API.
     ///
     /// # Errors
-    /// The API's.
-    pub fn operate(&self, action: &str, request: &Value) -> Result<Value, Refused> {
+    /// The error of the API.
+    pub fn operate(&self, action: &str, request: &Value) -> Result<Value, ApiError> {
         let version = [("X-TC-Version", OPERATOR_VERSION)];
         Self::read(self.post(action, request.to_string().as_bytes(), now(), &version))
     }
 
-    /// The same of a server that may end meanwhile; nothing where no whole answer comes.
-    pub fn attempt_operate(&self, action: &str, request: &Value) -> Option<Result<Value, Refused>> {
+    /// Calls an operator action of a server that may exit; returns `None` without a complete response.
+    pub fn attempt_operate(
+        &self,
+        action: &str,
+        request: &Value,
+    ) -> Option<Result<Value, ApiError>> {
         let version = [("X-TC-Version", OPERATOR_VERSION)];
         let answer = self.try_post(action, request.to_string().as_bytes(), now(), &version)?;
         Some(Self::read(answer))
     }
 
-    /// The code with which an action is refused that is called with temporary credentials; empty when it is not.
+    /// Calls an action with temporary credentials; returns the error code, empty on success.
     pub fn code_with_token(&self, action: &str, token: &str) -> String {
         let answer = self.post(action, b"{}", now(), &[("X-TC-Token", token)]);
         Self::read(answer).map_or_else(|e| e.code, |_| String::new())
@@ -153,32 +157,32 @@ impl Client {
             .unwrap_or_else(|e| panic!("{action} {request}: {e:?}"))
     }
 
-    /// The code with which an action is refused; empty when it is not.
+    /// Calls an action; returns the error code, empty on success.
     pub fn code(&self, action: &str, request: &Value) -> String {
         self.call(action, request)
             .map_or_else(|e| e.code, |_| String::new())
     }
 
-    /// Sends a signed body, with further headers that replace the usual ones.
+    /// Sends a signed request. `headers` override the default headers.
     pub fn post(
         &self,
         action: &str,
         body: &[u8],
         timestamp: i64,
         headers: &[(&str, &str)],
-    ) -> Answer {
+    ) -> HttpResponse {
         self.try_post(action, body, timestamp, headers)
             .expect("an answer")
     }
 
-    /// A signed request as it goes over a connection, byte by byte.
+    /// Returns the raw bytes of a signed request.
     pub fn signed(&self, action: &str, body: &[u8]) -> Vec<u8> {
         let mut head = self.signed_head(action, body, body.len());
         head.push_str("\r\n");
         [head.as_bytes(), body].concat()
     }
 
-    /// The head of such a request without the line that ends it, which announces a length of its own.
+    /// Returns the raw head of a signed request with a given Content-Length, without the empty line at its end.
     pub fn signed_head(&self, action: &str, body: &[u8], length: usize) -> String {
         let (host, timestamp) = (self.host(), now());
         let authorization = tc3::authorization(&ToSign {
@@ -204,7 +208,7 @@ impl Client {
         body: &[u8],
         timestamp: i64,
         headers: &[(&str, &str)],
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let host = self.host();
         let text = timestamp.to_string();
         let known = scf::action::find(action);
@@ -222,7 +226,7 @@ impl Client {
             sent.push(("X-TC-Nonce", &nonce));
         }
         sent.retain(|(_, value)| !value.is_empty());
-        // Everything that says what the request does is signed.
+        // Sign every header that determines the effect of the request.
         let lower: Vec<_> = sent
             .iter()
             .filter(|(name, _)| SIGNED.contains(name))
@@ -254,8 +258,14 @@ impl Client {
         self.try_send("POST", "/", &all, body)
     }
 
-    /// Sends anything.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    /// Sends an unsigned request.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> HttpResponse {
         self.try_send(method, path, headers, body)
             .expect("an answer")
     }
@@ -266,7 +276,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.endpoint));
@@ -287,24 +297,24 @@ impl Client {
             .limit(1 << 30)
             .read_to_vec()
             .ok()?;
-        Some(Answer {
+        Some(HttpResponse {
             status,
             content_type,
             body,
         })
     }
 
-    /// Fetches a page of the server.
-    pub fn get(&self, path: &str) -> Answer {
+    /// Sends a GET request.
+    pub fn get(&self, path: &str) -> HttpResponse {
         self.send("GET", path, &[], b"")
     }
 
-    /// `host:port`.
+    /// Returns `host:port`.
     pub fn host(&self) -> String {
         self.endpoint.trim_start_matches("http://").to_owned()
     }
 
-    /// Creates a function of one file, with further fields.
+    /// Creates a function with a single source file. `more` adds or overrides request fields.
     pub fn create(&self, name: &str, source: &str, more: Value) {
         let mut request = json!({
             "FunctionName": name,
@@ -317,31 +327,31 @@ impl Client {
         self.ok("CreateFunction", &request);
     }
 
-    /// Invokes a function and gives its result, with the end of its log.
+    /// Invokes a function; returns its result with the tail of its log.
     pub fn invoke(&self, name: &str, event: &Value) -> Value {
         let request =
             json!({"FunctionName": name, "ClientContext": event.to_string(), "LogType": "Tail"});
         self.ok("Invoke", &request)["Result"].take()
     }
 
-    /// Invokes a function that must succeed, and gives what it returned.
+    /// Invokes a function that must succeed; returns its return value.
     pub fn answer(&self, name: &str, event: &Value) -> Value {
         let result = self.invoke(name, event);
         assert_eq!(result["InvokeResult"], 0, "{name}: {result}");
         serde_json::from_str(&text(&result["RetMsg"])).expect("JSON")
     }
 
-    /// The state of a function, once nothing is under way any more.
-    pub fn settled(&self, name: &str) -> Value {
+    /// Waits until no creation or update of a function is in progress; returns the function.
+    pub fn wait_until_ready(&self, name: &str) -> Value {
         let mut function = Value::Null;
-        crate::eventually("the function settles", || {
+        crate::eventually("no update of the function is in progress", || {
             function = self.ok("GetFunction", &json!({"FunctionName": name}));
             !matches!(function["Status"].as_str(), Some("Creating" | "Updating"))
         });
         function
     }
 
-    /// A metric's value; nothing when it is not there yet.
+    /// Returns the value of a metric, if it is present.
     pub fn metric(&self, line: &str) -> Option<f64> {
         value(&self.metrics(), line)
     }
@@ -365,13 +375,13 @@ fn value(page: &str, line: &str) -> Option<f64> {
         .find_map(|text| text.strip_prefix(line)?.trim().parse().ok())
 }
 
-/// The time that clients sign with.
+/// Returns the Unix time for signatures (s).
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)
 }
 
-/// What no other request of this process has.
+/// Returns a unique nonce.
 fn nonce() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -1,17 +1,16 @@
-//! For tests alone: starts and stops the real binary on a port and in a directory of its own, and talks to it as any
-//! client does.
+//! Test support: runs the real binary on a port and in a directory of its own, and calls it as any client does.
 //!
-//! Everything here panics when something is not as a test needs it.
+//! Functions panic on every unexpected failure, which fails the test.
 #![forbid(unsafe_code)]
-#![expect(clippy::expect_used, reason = "as said")]
+#![expect(clippy::expect_used, reason = "a panic fails the test")]
 
 mod client;
-mod judge;
+mod delivery;
 mod objects;
 mod server;
 
-pub use client::{Answer, Client, OPERATOR_SERVICE, OPERATOR_VERSION, Refused};
-pub use judge::{Promises, Recorder, Verdict};
+pub use client::{ApiError, Client, HttpResponse, OPERATOR_SERVICE, OPERATOR_VERSION};
+pub use delivery::{DeliveryLog, DeliveryReport, Recorder};
 pub use objects::Objects;
 pub use server::{AS_USER, Options, Server};
 
@@ -22,32 +21,32 @@ use base64::engine::general_purpose::STANDARD;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-/// A package of these files, as bytes.
+/// Builds a zipped package of files.
 pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
         writer
             .start_file(*name, SimpleFileOptions::default())
-            .expect("a name that zip takes");
+            .expect("a valid zip entry name");
         writer.write_all(content).expect("memory");
     }
     writer.finish().expect("an archive").into_inner()
 }
 
-/// A package of these files, all of them executable, as the API takes it.
+/// Builds a package of executable files, base64-encoded for the API.
 pub fn programs(files: &[(&str, &[u8])]) -> String {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
         let options = SimpleFileOptions::default().unix_permissions(0o755);
         writer
             .start_file(*name, options)
-            .expect("a name that zip takes");
+            .expect("a valid zip entry name");
         writer.write_all(content).expect("memory");
     }
     base64(&writer.finish().expect("an archive").into_inner())
 }
 
-/// A package of these files, as the API takes it.
+/// Builds a package of files, base64-encoded for the API.
 pub fn package(files: &[(&str, &str)]) -> String {
     let files: Vec<_> = files
         .iter()
@@ -56,21 +55,21 @@ pub fn package(files: &[(&str, &str)]) -> String {
     base64(&zip(&files))
 }
 
-/// Bytes as the API takes them.
+/// Encodes bytes in base64, as the API requires.
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Asks until the answer is yes; for what happens behind the server's back and cannot be awaited.
+/// Polls until a condition holds; for effects that cannot be awaited.
 ///
 /// # Panics
-/// When it stays no for two minutes: however slow the machine is, a test fails for what is wrong alone.
+/// If the condition does not hold within two minutes, a timeout that a slow machine does not reach.
 pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !check() {
         assert!(
             begun.elapsed().as_secs() < 120,
-            "it never came to be: {what}"
+            "timed out: {what}"
         );
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! A client of the bucket server that signs as COS's do.
+//! A client of the bucket server that uses the COS signature.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,10 +7,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use scf::SecretKey;
 use sha1::{Digest, Sha1};
 
-use crate::Answer;
+use crate::HttpResponse;
 use crate::client::{agent, now};
 
-/// A client of one server's buckets. Cheap to clone.
+/// A client of a server's buckets. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Objects {
     agent: ureq::Agent,
@@ -30,20 +30,26 @@ impl Objects {
         }
     }
 
-    /// Asks for something at a path with a bucket's full name.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    /// Sends a signed request for a path that starts with the full bucket name.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> HttpResponse {
         self.attempt(method, path, headers, body)
             .expect("an answer")
     }
 
-    /// The same of a server that may end meanwhile; nothing where no whole answer comes.
+    /// Sends a signed request to a server that may exit; returns `None` without a complete response.
     pub fn attempt(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.endpoint))
@@ -59,15 +65,15 @@ impl Objects {
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(1 << 30);
         let body = body.read_to_vec().ok()?;
-        Some(Answer {
+        Some(HttpResponse {
             status,
             content_type,
             body,
         })
     }
 
-    /// Sends a body that breaks off: less of it than is announced. Returns when the server is done with it.
-    pub fn break_off(&self, method: &str, path: &str, announced: usize, body: &[u8]) {
+    /// Sends a truncated body, shorter than the announced length. Returns when the server has closed the connection.
+    pub fn send_truncated(&self, method: &str, path: &str, announced: usize, body: &[u8]) {
         let host = self.endpoint.trim_start_matches("http://");
         let mut connection = TcpStream::connect(host).expect("a connection");
         let authorization = self.authorization(method, path, &[]);
@@ -78,11 +84,11 @@ impl Objects {
         connection.write_all(head.as_bytes()).expect("sent");
         connection.write_all(body).expect("sent");
         connection.shutdown(Shutdown::Write).expect("ended");
-        // It is refused, or the connection ends, once the server has seen that no more comes.
+        // The server responds with an error or closes the connection once it sees the end of the body.
         let _ = connection.read_to_end(&mut Vec::new());
     }
 
-    /// Asks for something that must succeed; gives the answer as text.
+    /// Sends a signed request that must succeed; returns the body as text.
     pub fn ok(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let answer = self.send(method, path, headers, body);
         let text = String::from_utf8_lossy(&answer.body).into_owned();
@@ -91,7 +97,7 @@ impl Objects {
         text
     }
 
-    /// Signs all that says what a request does: the host, COS's and S3's headers, and the query.
+    /// Signs the parts that determine the effect of a request: the host, COS and S3 headers, and the query.
     fn authorization(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
         let time = format!("{};{}", now() - 60, now() + 600);
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -117,7 +123,7 @@ impl Objects {
     }
 }
 
-/// The names of a list that is signed, and the list.
+/// Returns the names of a signed list, and its canonical form.
 fn listed<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> (String, String) {
     let pairs = pairs.map(|(name, value)| (name.to_lowercase(), encoded(&value)));
     let mut pairs: Vec<_> = pairs.collect();

@@ -1,4 +1,4 @@
-//! The real binary.
+//! Running the real binary.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
@@ -14,24 +14,24 @@ use tempfile::TempDir;
 
 use crate::{Client, Objects};
 
-/// How a server is started.
+/// Start options of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Flags of `virga up`.
     pub flags: Vec<String>,
-    /// Whether lines of the level ERROR are expected in its log.
+    /// Whether ERROR lines in its log are expected. Otherwise they fail the test.
     pub errors: bool,
-    /// Whether an ordinary user starts it. Such a server cannot be started twice.
+    /// Whether an unprivileged user starts it. Such a server cannot be restarted.
     pub user: bool,
-    /// What its environment says, beside what it is by default.
+    /// Additional environment variables.
     pub environment: Vec<(String, String)>,
-    /// Whether it is told neither control groups nor users, and is to keep apart from others by itself.
+    /// Whether it is started without cgroup and user id options, so that it must itself stay disjoint from other servers.
     pub apart: bool,
-    /// Where its data is, when its flags say that it is elsewhere than usual.
+    /// Data directory, if the flags change the default.
     pub data: Option<PathBuf>,
 }
 
-/// A server in its own directory, on its own port, with its own control groups and users. It ends with this.
+/// A running server with its own directory, ports, cgroups and users. It is terminated on drop.
 #[derive(Debug)]
 pub struct Server {
     binary: PathBuf,
@@ -40,19 +40,19 @@ pub struct Server {
     number: u32,
     child: Option<Child>,
     endpoint: String,
-    /// The line that it printed when it was ready.
+    /// Line printed when it became ready.
     pub ready: String,
 }
 
-/// Users that one server of a test sets aside.
+/// Number of user ids reserved per server.
 const USERS: u32 = 4096;
-/// An ordinary user, whom this machine need not know.
+/// User id of an unprivileged user, which need not exist on the host.
 const USER: u32 = 29_998;
-/// Runs a program as an ordinary user: its number, a directory, its control groups or `-`, and the program.
+/// Script that runs a program as an unprivileged user. Arguments: user id, directory, cgroup or `-`, program.
 pub const AS_USER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/as-user");
 
 impl Server {
-    /// Starts a server as it is by default.
+    /// Starts a server with default options.
     pub fn start(binary: impl AsRef<Path>) -> Self {
         Self::with(binary, Options::default())
     }
@@ -69,7 +69,7 @@ impl Server {
         )
     }
 
-    /// Starts a server.
+    /// Starts a server with options.
     pub fn with(binary: impl AsRef<Path>, options: Options) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mut server = Self {
@@ -85,7 +85,7 @@ impl Server {
         server
     }
 
-    /// The command that starts it, for tests that expect it not to.
+    /// Returns a command for the binary without `VIRGA_*` variables, for tests that expect a failing start.
     pub fn command(binary: impl AsRef<Path>) -> Command {
         let mut command = Command::new(binary.as_ref());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VIRGA_")) {
@@ -94,7 +94,7 @@ impl Server {
         command
     }
 
-    /// Starts it in its directory, for the first time or again.
+    /// Starts or restarts it in its directory, and waits until it is ready.
     pub fn restart(&mut self) {
         self.begin();
         let output = self.child.as_mut().and_then(|child| child.stdout.take());
@@ -112,15 +112,15 @@ impl Server {
         self.endpoint = api.expect("an address").to_owned();
     }
 
-    /// Starts it in its directory again, with other flags.
+    /// Restarts it in its directory with other flags.
     pub fn restart_with(&mut self, flags: &[&str]) {
         self.options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self.restart();
     }
 
-    /// The same, without waiting until it serves.
+    /// Starts it without waiting until it is ready.
     pub fn begin(&mut self) {
-        assert!(self.child.is_none(), "it still runs");
+        assert!(self.child.is_none(), "it is still running");
         let log = File::options()
             .create(true)
             .append(true)
@@ -138,10 +138,10 @@ impl Server {
                 "127.0.0.1:0",
                 "--log-format",
                 "json",
-                // No test is to send a packet beyond this machine.
+                // Tests send no packets beyond this host.
                 "--network",
                 "internal",
-                // Nor to ask DNS.
+                // Nor DNS queries.
                 "--domain-allow",
                 "*",
                 "--data",
@@ -159,7 +159,7 @@ impl Server {
         self.child = Some(child);
     }
 
-    /// What runs the binary, as whoever is to.
+    /// Returns the command that runs the binary as the configured user.
     fn program(&self) -> Command {
         if !self.options.user {
             let mut command = Self::command(&self.binary);
@@ -170,7 +170,7 @@ impl Server {
         }
         let directory = self.directory.path();
         let binary = directory.join("virga");
-        std::fs::copy(&self.binary, &binary).expect("a copy that the user can read");
+        std::fs::copy(&self.binary, &binary).expect("a copy readable by the user");
         std::fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("opened");
         std::fs::create_dir(directory.join("own")).expect("a directory");
         chown(directory.join("own"), Some(USER), Some(USER)).expect("given away");
@@ -183,12 +183,12 @@ impl Server {
         command
     }
 
-    /// The control groups that are an ordinary user's.
+    /// Name of the cgroup delegated to the unprivileged user.
     fn group(&self) -> String {
         format!("virga-user-{}-{}", std::process::id(), self.number)
     }
 
-    /// Its data directory.
+    /// Returns the data directory.
     pub fn data(&self) -> PathBuf {
         if let Some(data) = &self.options.data {
             return data.clone();
@@ -205,22 +205,22 @@ impl Server {
         self.directory.path().join("log")
     }
 
-    /// Its own log so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Name of its control groups.
+    /// Returns the name of its cgroups.
     pub fn cgroup(&self) -> String {
         format!("virga-test-{}-{}", std::process::id(), self.number)
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        self.child.as_ref().expect("it is running").id()
     }
 
-    /// A client with its credentials.
+    /// Creates a client with the operator's credentials.
     pub fn client(&self) -> Client {
         let text = std::fs::read(self.data().join("credentials.json")).expect("credentials");
         let pair: Value = serde_json::from_slice(&text).expect("JSON");
@@ -228,12 +228,12 @@ impl Server {
         Client::new(&self.endpoint, &part("secret_id"), &part("secret_key"))
     }
 
-    /// A client of its buckets with the same credentials.
+    /// Creates a client of its buckets with the operator's credentials.
     pub fn objects(&self) -> Objects {
         self.objects_of(&self.client())
     }
 
-    /// The same with those of another client.
+    /// Creates a client of its buckets with the credentials of another client.
     pub fn objects_of(&self, client: &Client) -> Objects {
         let words = self.ready.split_whitespace();
         let endpoint = words.skip_while(|word| *word != "buckets").nth(1);
@@ -252,28 +252,28 @@ impl Server {
         command.output().expect("the binary")
     }
 
-    /// Asks it to end, and waits until it has. Nothing of it may be left then.
+    /// Shuts it down with SIGTERM and waits for its exit. Asserts that it leaves no cgroups, mounts or processes.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
         let status = self.wait();
         if !std::thread::panicking() {
-            let mut left = Vec::new();
+            let mut leftovers = Vec::new();
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_secs(30) {
-                left = self.left();
-                if left.is_empty() {
+                leftovers = self.leftovers();
+                if leftovers.is_empty() {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            assert!(left.is_empty(), "it has left {left:#?}");
+            assert!(leftovers.is_empty(), "leftovers after exit: {leftovers:#?}");
         }
         status
     }
 
-    /// What is left of a server that has ended: control groups, mounts, processes.
-    pub fn left(&self) -> Vec<String> {
-        let mut left: Vec<_> = self
+    /// Returns the cgroups, mounts and processes that remain after its exit.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut found: Vec<_> = self
             .control_groups()
             .iter()
             .map(|path| path.display().to_string())
@@ -281,7 +281,7 @@ impl Server {
         let data = self.data();
         let data = data.to_string_lossy();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        left.extend(
+        found.extend(
             mounts
                 .lines()
                 .filter(|line| line.contains(&*data))
@@ -297,18 +297,18 @@ impl Server {
                     .ok()
             });
             if user.is_some_and(|user: u32| (self.users()..self.users() + USERS).contains(&user)) {
-                left.push(status.lines().take(1).collect());
+                found.push(status.lines().take(1).collect());
             }
         }
-        left
+        found
     }
 
-    /// First of the users that it sets aside. Tests of other processes run at the same time.
+    /// Returns the first of its reserved user ids, disjoint from those of concurrent test processes.
     fn users(&self) -> u32 {
         3_000_000 + (std::process::id() % 2000) * 400_000 + self.number * USERS
     }
 
-    /// Its directories in the host's control groups.
+    /// Returns its cgroup directories on the host.
     pub fn control_groups(&self) -> Vec<PathBuf> {
         self.groups_named(&self.cgroup())
     }
@@ -326,7 +326,7 @@ impl Server {
         found
     }
 
-    /// Processes of its instances.
+    /// Returns the process ids in its cgroups.
     pub fn processes(&self) -> BTreeSet<String> {
         let mut open = self.control_groups();
         let mut found = BTreeSet::new();
@@ -339,7 +339,7 @@ impl Server {
         found
     }
 
-    /// Ends it at once.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.signal("-KILL");
         self.wait();
@@ -352,13 +352,13 @@ impl Server {
             .status();
         assert!(
             sent.is_ok_and(|status| status.success()),
-            "it is gone already"
+            "the process does not exist"
         );
     }
 
-    /// Waits until it has ended.
+    /// Waits for its exit.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
+        let mut child = self.child.take().expect("it is running");
         let begun = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("its state") {
@@ -366,14 +366,14 @@ impl Server {
             }
             if begun.elapsed() > Duration::from_secs(60) {
                 let _ = child.kill();
-                panic!("it did not end: {}", self.log());
+                panic!("it did not exit: {}", self.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Directories of this name, wherever they lie.
+/// Finds all directories of a name below a directory.
 fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
     for inner in directories(directory) {
         if inner.file_name().is_some_and(|last| last == name) {
@@ -384,7 +384,7 @@ fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Removes a control group and all below it. The kernel takes a moment to let go of what has ended in it.
+/// Removes a cgroup and its descendants. Retries, because the kernel releases exited processes with a delay.
 fn remove_group(group: &Path) {
     directories(group)
         .iter()
@@ -414,7 +414,7 @@ impl Drop for Server {
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(4000);
-            eprintln!("--- the server's log\n{}", log.get(from..).unwrap_or(&log));
+            eprintln!("--- server log\n{}", log.get(from..).unwrap_or(&log));
         } else if !self.options.errors {
             let log = self.log();
             let errors: Vec<_> = log

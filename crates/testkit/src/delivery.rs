@@ -1,7 +1,7 @@
-//! Judges a promise: what was acknowledged is delivered at least once.
+//! A conformance check of at-least-once delivery: every acknowledged event is delivered.
 //!
-//! Clients note what they send and what was acknowledged; functions tell a [`Recorder`] what they got, over a connection that the
-//! server under judgement has no part in.
+//! Clients log which events were acknowledged. Functions report the events that they receive to a [`Recorder`], over a
+//! connection that does not pass through the server under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,18 +10,19 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Where functions tell what they got: a line with a name and a number, answered by a line. Clones share it.
+/// A TCP server that records deliveries. A function sends a line with a name and a number, and receives the number of
+/// deliveries so far. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
 
-/// How often each number came, by name.
+/// Number of deliveries of each event, by name and number.
 type Seen = BTreeMap<String, BTreeMap<u64, u64>>;
 
 impl Recorder {
-    /// Starts to listen.
+    /// Binds a port and starts to record.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let recorder = Self {
@@ -32,19 +33,19 @@ impl Recorder {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let recorder = own.clone();
-                thread::spawn(move || recorder.hear(stream));
+                thread::spawn(move || recorder.record(stream));
             }
         });
         recorder
     }
 
-    /// Its port on this machine.
+    /// Returns its port on this host.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// A connection that breaks is that of a function that was killed.
-    fn hear(&self, stream: TcpStream) {
+    /// Records one delivery. A broken connection is not an error: the function was killed.
+    fn record(&self, stream: TcpStream) {
         let mut line = String::new();
         let reader = stream.try_clone().map(BufReader::new);
         let read = reader.and_then(|mut reader| reader.read_line(&mut line));
@@ -67,7 +68,7 @@ impl Recorder {
         let _ = writeln!(stream, "{times}");
     }
 
-    /// How often each number came under a name.
+    /// Returns the number of deliveries of each event with a name.
     pub fn of(&self, name: &str) -> BTreeMap<u64, u64> {
         self.seen().get(name).cloned().unwrap_or_default()
     }
@@ -77,100 +78,103 @@ impl Recorder {
     }
 }
 
-/// What was promised. Clones share it.
+/// The clients' log of sent events. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Promises {
-    inner: Arc<Mutex<Noted>>,
+pub struct DeliveryLog {
+    inner: Arc<Mutex<Sent>>,
 }
 
 #[derive(Debug, Default)]
-struct Noted {
+struct Sent {
     acknowledged: BTreeMap<String, BTreeSet<u64>>,
     unknown: BTreeMap<String, BTreeSet<u64>>,
 }
 
-impl Promises {
-    /// An event was acknowledged.
+impl DeliveryLog {
+    /// Logs an acknowledged event.
     pub fn acknowledged(&self, name: &str, number: u64) {
-        let mut noted = self.noted();
-        noted
-            .acknowledged
+        let mut sent = self.sent();
+        sent.acknowledged
             .entry(name.to_owned())
             .or_default()
             .insert(number);
     }
 
-    /// Nobody knows whether an event was accepted: its connection broke.
+    /// Logs an event of unknown outcome, whose connection broke.
     pub fn unknown(&self, name: &str, number: u64) {
-        let mut noted = self.noted();
-        noted
-            .unknown
+        let mut sent = self.sent();
+        sent.unknown
             .entry(name.to_owned())
             .or_default()
             .insert(number);
     }
 
-    /// How many were acknowledged so far.
+    /// Returns the number of acknowledged events so far.
     pub fn count(&self) -> usize {
-        self.noted().acknowledged.values().map(BTreeSet::len).sum()
+        self.sent().acknowledged.values().map(BTreeSet::len).sum()
     }
 
-    /// Compares what was promised under a name with what came under another, each so often as was planned.
-    pub fn judge(&self, promised: &str, came: &BTreeMap<u64, u64>, planned: u64) -> Verdict {
-        let noted = self.noted();
+    /// Compares the events sent under a name with their deliveries, of which `expected` per event are planned.
+    pub fn check(
+        &self,
+        name: &str,
+        deliveries: &BTreeMap<u64, u64>,
+        expected: u64,
+    ) -> DeliveryReport {
+        let sent = self.sent();
         let empty = BTreeSet::new();
-        let acknowledged = noted.acknowledged.get(promised).unwrap_or(&empty);
-        let unknown = noted.unknown.get(promised).unwrap_or(&empty);
+        let acknowledged = sent.acknowledged.get(name).unwrap_or(&empty);
+        let unknown = sent.unknown.get(name).unwrap_or(&empty);
         let lost = acknowledged
             .iter()
-            .filter(|number| !came.contains_key(number));
+            .filter(|number| !deliveries.contains_key(number));
         let known = |number: &&u64| acknowledged.contains(number) || unknown.contains(number);
-        Verdict {
-            name: promised.to_owned(),
+        DeliveryReport {
+            name: name.to_owned(),
             acknowledged: acknowledged.len(),
             unknown: unknown.len(),
-            delivered: came.len(),
-            duplicates: came
+            delivered: deliveries.len(),
+            duplicates: deliveries
                 .values()
-                .map(|times| times.saturating_sub(planned))
+                .map(|times| times.saturating_sub(expected))
                 .sum(),
             lost: lost.copied().collect(),
-            invented: came.keys().filter(|n| !known(n)).copied().collect(),
+            unexpected: deliveries.keys().filter(|n| !known(n)).copied().collect(),
         }
     }
 
-    fn noted(&self) -> MutexGuard<'_, Noted> {
+    fn sent(&self) -> MutexGuard<'_, Sent> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of a promise.
+/// The result of a delivery check.
 #[derive(Clone, Debug)]
-pub struct Verdict {
-    /// Of what.
+pub struct DeliveryReport {
+    /// Name of the events.
     pub name: String,
-    /// How many were promised.
+    /// Number of acknowledged events.
     pub acknowledged: usize,
-    /// Of how many nobody knows whether they were.
+    /// Number of events with unknown outcome.
     pub unknown: usize,
-    /// How many different ones came.
+    /// Number of distinct delivered events.
     pub delivered: usize,
-    /// How often one came more than was planned.
+    /// Number of deliveries beyond the expected ones.
     pub duplicates: u64,
-    /// What was promised and never came.
+    /// Events that were acknowledged but never delivered.
     pub lost: Vec<u64>,
-    /// What came and was never sent.
-    pub invented: Vec<u64>,
+    /// Events that were delivered but never sent.
+    pub unexpected: Vec<u64>,
 }
 
-impl Verdict {
-    /// Whether the promise was kept.
-    pub fn is_kept(&self) -> bool {
-        self.lost.is_empty() && self.invented.is_empty()
+impl DeliveryReport {
+    /// Returns whether every acknowledged event, and no event that was never sent, was delivered.
+    pub fn is_at_least_once(&self) -> bool {
+        self.lost.is_empty() && self.unexpected.is_empty()
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for DeliveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             name,
@@ -180,11 +184,11 @@ impl fmt::Display for Verdict {
             duplicates,
             ..
         } = self;
-        let (lost, invented) = (self.lost.len(), self.invented.len());
+        let (lost, unexpected) = (self.lost.len(), self.unexpected.len());
         write!(
             f,
             "{name}: {acknowledged} acknowledged, {unknown} unknown, {delivered} delivered, {duplicates} duplicates, \
-             {lost} lost, {invented} invented"
+             {lost} lost, {unexpected} unexpected"
         )
     }
 }
