@@ -1,8 +1,9 @@
 'use strict';
-// The Node.js runtime: loads one function's handler, then answers one event after another.
+// The Node.js runtime: loads the handler of a function, then serves events one at a time.
 //
-// Everything here runs as the user's instance. Descriptor 5 is the configuration. Frames, which come on descriptor 3 and go on 4,
-// are described in the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
+// All of it runs as the user's instance. Descriptor 5 contains the configuration. The instance reads frames from descriptor 3
+// and writes frames to descriptor 4. A frame is a length (u32, little-endian), a kind, three zero bytes and a payload; see the
+// sandbox's `wire` module.
 
 const { AsyncLocalStorage } = require('async_hooks');
 const fs = require('fs');
@@ -22,32 +23,32 @@ const requests = new net.Socket({ fd: 3, readable: true, writable: false });
 const answers = new net.Socket({ fd: 4, readable: false, writable: true });
 const begun = process.hrtime.bigint();
 
-/** The event that is being run: its id, whether its answer is fixed, and what is left to do with it. */
+/** The event in progress: its id, whether it was answered, and the deferred completion of a callback. */
 let current = null;
 let handler = null;
-/** Which event started what runs now, also long after its answer. */
+/** The event that started the current asynchronous context, even long after its answer. */
 const started = new AsyncLocalStorage();
-/** Whether this process ends before it takes another event. */
-let ending = false;
-/** Standard streams that something was printed to. Making one takes time, so it is left to whoever prints. */
-const printed = [];
+/** Whether this process exits before it accepts another event. */
+let exiting = false;
+/** Standard streams in use. They are created on first use, because creating one is slow. */
+const usedStreams = [];
 
 for (const name of ['stdout', 'stderr']) {
   const { get, enumerable } = Object.getOwnPropertyDescriptor(process, name);
   let stream = null;
   const first = () => {
     stream = get.call(process);
-    // Both lead to one pipe: what waits in one stream while it is full would be cut in two by the other's.
+    // Both streams share one pipe. If writes were buffered while the pipe is full, their lines would interleave.
     if (stream._handle && stream._handle.setBlocking) stream._handle.setBlocking(true);
-    printed.push(stream);
+    usedStreams.push(stream);
     return stream;
   };
   Object.defineProperty(process, name, { configurable: true, enumerable, get: () => stream || first() });
 }
 
-/** Goes on when all that was printed is in the log's pipe. */
+/** Calls `then` once all output was written to the log pipe. */
 function flush(then) {
-  const waiting = printed.filter((stream) => stream.writableLength > 0 && !stream.destroyed);
+  const waiting = usedStreams.filter((stream) => stream.writableLength > 0 && !stream.destroyed);
   let left = waiting.length;
   if (left === 0) return then();
   const one = () => --left === 0 && then();
@@ -70,7 +71,7 @@ function raised(error) {
   return { errorMessage: 'user code exception caught', stackTrace: stack };
 }
 
-/** Answers the current event, once; an answer names its request. */
+/** Answers the current event. Further answers are ignored. The answer carries the request id. */
 function answer(status, value) {
   if (current === null || current.answered) return;
   const id = current.id;
@@ -89,11 +90,11 @@ function answer(status, value) {
     const text = `response of ${body.length} bytes exceeds the limit of ${config.response_bytes} bytes`;
     body = Buffer.from(JSON.stringify({ errorMessage: text }));
   }
-  // Promises that this turn rejected are reported first, so that their errors are in the log of the event that caused them.
+  // Promise rejections of this turn are reported first, so that they appear in the log of the event that caused them.
   setImmediate(flush, () => {
     current = null;
-    if (ending) requests.pause();
-    send(ANSWER, status, Buffer.concat([id, body]), () => ending && process.exit(1));
+    if (exiting) requests.pause();
+    send(ANSWER, status, Buffer.concat([id, body]), () => exiting && process.exit(1));
   });
 }
 
@@ -101,19 +102,19 @@ function fail(error) {
   answer(EXCEPTION, raised(error));
 }
 
-/** The id of a request as it is written. */
-function named(id) {
+/** Formats a request id as a UUID. */
+function formatId(id) {
   return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }
 
 /**
- * Logs an error that no event is left to fail with. What the code holds is unknown from here on, so this process ends, after
- * the event that it runs; one that it has not taken goes to another instance.
+ * Logs an error that occurred after the answer to its event. The state of the code is unknown from then on, so this process
+ * exits after the current event. An event that it has not accepted is sent to another instance.
  */
-function late(error, event) {
-  const of = event ? ` of request ${named(event.id)}` : '';
+function failLate(error, event) {
+  const of = event ? ` of request ${formatId(event.id)}` : '';
   process.stderr.write(`error${of} after its answer: ${util.inspect(error)}\n`);
-  ending = true;
+  exiting = true;
   if (current !== null) return;
   requests.pause();
   flush(() => process.exit(1));
@@ -124,7 +125,7 @@ function run(id, text) {
   const mine = current;
   const deadline = Date.now() + config.context.time_limit_in_ms;
   const context = Object.assign({}, config.context, {
-    request_id: named(id),
+    request_id: formatId(id),
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   });
@@ -135,11 +136,11 @@ function run(id, text) {
       if (error !== null && error !== undefined) fail(error);
       else answer(OK, value);
     };
-    // Answered when nothing is left to happen but the platform's own.
+    // Defer the answer until the event loop is empty except for the platform's own handles.
     if (context.callbackWaitsForEmptyEventLoop) mine.waiting = finish;
     else finish();
   };
-  // As the oldest handlers answer.
+  // The oldest handler API.
   context.done = callback;
   context.succeed = (value) => callback(null, value);
   context.fail = (error) => callback(error === null || error === undefined ? new Error('failed') : error);
@@ -153,7 +154,8 @@ function run(id, text) {
         (error) => current === mine && fail(error),
       );
     } else if (handler.length < 2 || (handler.length < 3 && returned !== undefined)) {
-      // It takes no callback, so what it returns is its answer; one that returns nothing may answer by its context.
+      // The handler takes no callback, so its return value is the answer. With two parameters and no return value, it may still
+      // answer through the context.
       answer(OK, returned);
     }
   } catch (error) {
@@ -164,7 +166,7 @@ function run(id, text) {
 process.on('beforeExit', () => {
   if (current === null || current.answered) return;
   if (current.waiting) current.waiting();
-  // It has said nothing, and nothing is left that could.
+  // The handler has not answered, and the event loop is empty, so it never will.
   else answer(OK, null);
 });
 for (const name of ['uncaughtException', 'unhandledRejection']) {
@@ -172,7 +174,7 @@ for (const name of ['uncaughtException', 'unhandledRejection']) {
     const event = started.getStore();
     const own = event === undefined || event === current;
     if (own && current && !current.answered) fail(error);
-    else late(error, event);
+    else failLate(error, event);
   });
 }
 
@@ -197,14 +199,14 @@ requests.on('data', (data) => {
     run(payload.subarray(0, ID), payload.toString('utf8', ID));
   }
 });
-// The platform has gone.
+// The platform closed the pipe.
 requests.on('end', () => process.exit(0));
 for (const pipe of [requests, answers]) pipe.on('error', () => process.exit(0));
 
-/** Why `require` does not load a module that `import` does: it is one of ECMAScript's, or waits at its top level. */
-const IMPORTED = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_REQUIRE_CYCLE_MODULE'];
+/** Errors of `require` for modules that `import` can load: ECMAScript modules, and modules with top-level await. */
+const NEEDS_IMPORT = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE', 'ERR_REQUIRE_CYCLE_MODULE'];
 
-/** The handler's file, in the code or a layer. */
+/** Finds the handler's file in the code or a layer. */
 function find(name) {
   for (const root of [config.code, config.layers]) {
     for (const end of ['.js', '.cjs', '.mjs', '/index.js']) {
@@ -226,7 +228,7 @@ async function load() {
   try {
     loaded = require(file);
   } catch (error) {
-    if (!IMPORTED.includes(error.code)) {
+    if (!NEEDS_IMPORT.includes(error.code)) {
       return [error instanceof SyntaxError ? CODE_ERROR : EXCEPTION, raised(error)];
     }
     try {

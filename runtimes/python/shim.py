@@ -1,8 +1,9 @@
-"""The Python runtime: becomes a zygote, and in each of its copies the home of one function.
+"""The Python runtime: a zygote that preloads the interpreter, and forks one process per instance.
 
-Runs with `python -I -S`. Everything up to the return of `virga_wait` is trusted and runs before any code of the user;
-all after it runs as the user's instance. Frames, which come on descriptor 3 and go on 4, are described in
-the sandbox's `wire` module: length (u32, little-endian), kind, three zeros, payload.
+Runs with `python -I -S`. Everything up to the return of `virga_wait` is trusted and runs before any user code;
+everything after it runs as the user's instance. The instance reads frames from descriptor 3 and writes frames to
+descriptor 4. A frame is a length (u32, little-endian), a kind, three zero bytes and a payload; see the sandbox's
+`wire` module.
 """
 
 import atexit
@@ -34,21 +35,21 @@ EXCEPTION = 430
 HANDLER_NOT_FOUND = 437
 CODE_ERROR = 443
 
-# Where code and layers are; elsewhere where an instance has no root of its own.
+# Directories of code and layers. The configuration overrides them if the instance has no root of its own.
 CODE, LAYERS = "/var/user", "/opt"
-# What replaces certifi's list of authorities.
+# Module that extends the CA list of certifi with the platform's own.
 AUTHORITIES = None
 STACK_MAX = 64 << 10
 EMPTY_BYTES = sys.getsizeof(b"")
 FILLERS = []
-# What modules are called in this version: sources, compiled sources, libraries.
-MODULE_ENDS = tuple(importlib.machinery.all_suffixes())
+# File suffixes of modules in this Python version: sources, bytecode, extension modules.
+MODULE_SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
-# `json.dumps` makes an encoder with each call that is not of its defaults.
+# `json.dumps` creates an encoder per call unless all its options are defaults.
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
-# What functions import most, loaded once and shared by all instances.
-WARM = (
+# Modules that functions import most often. The zygote preloads them, so that all instances share their pages.
+PRELOADED = (
     "base64 bisect calendar collections concurrent.futures contextlib copy csv datetime decimal email.utils "
     "encodings.idna enum fractions functools glob gzip hashlib heapq hmac html http.client http.cookies inspect "
     "ipaddress itertools math mimetypes operator pathlib pickle platform queue random re secrets select shutil "
@@ -62,21 +63,20 @@ def main():
     library.virga_wait.restype = ctypes.c_ssize_t
     library.virga_wait.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(ASSIGN_MAX)
-    warm(buffer)
+    preload(buffer)
     while library.virga_serve() == 0:
-        # The interpreter's own fork runs the hooks that libraries have registered, so that the child draws
-        # random numbers of its own.
+        # os.fork() runs the hooks that libraries registered, so that the child's random numbers differ.
         try:
             child = os.fork()
         except OSError:
-            child = -1  # The cell has ended meanwhile.
+            child = -1  # The sandbox init has exited.
         if child == 0:
             break
         library.virga_forked(child)
-    unhurried = library.virga_settle()
-    seed()
-    if unhurried:
-        rehearse(buffer)
+    has_time = library.virga_settle()
+    reseed()
+    if has_time:
+        warm_up(buffer)
     length = library.virga_wait(buffer, ASSIGN_MAX)
     Instance(read_config(buffer, length)).run()
 
@@ -85,12 +85,13 @@ def read_config(buffer, length):
     return json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
 
 
-def warm(buffer):
-    for name in WARM:
+def preload(buffer):
+    """Imports common modules, opens the standard streams and configures logging, once for all instances."""
+    for name in PRELOADED:
         try:
             importlib.import_module(name)
         except ImportError:
-            pass  # Not in this version, or built without it.
+            pass  # Not part of this version or build.
     site = importlib.import_module("site")
     site.setquit()
     site.setcopyright()
@@ -98,16 +99,16 @@ def warm(buffer):
         stream = open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
         setattr(sys, name, stream)
         setattr(sys, "__%s__" % name, stream)
-    # Without a handler of the user's, a logger writes what its level lets through, not only warnings;
-    # `basicConfig` still works.
+    # Without a handler configured by the user, loggers write all records that their level allows, not only
+    # warnings. `basicConfig` still works.
     last = CurrentStandardError()
     last.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
     logging.lastResort = last
     if "ssl" in sys.modules:
-        sys.modules["ssl"].RAND_bytes(1)  # Its tables are made at the first draw.
+        sys.modules["ssl"].RAND_bytes(1)  # The first call allocates tables, which instances then share.
     global AUTHORITIES
     AUTHORITIES = own_module("authorities", "site/sitecustomize.py")
-    rehearse(buffer)
+    warm_up(buffer)
     gc.collect()
     if hasattr(sys, "_debugmallocstats"):
         fill_pools()
@@ -116,7 +117,7 @@ def warm(buffer):
 
 
 def own_module(name, file):
-    """Loads a module of the platform's, beside this file."""
+    """Loads a module of the platform from the directory of this file."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), file)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
@@ -125,13 +126,13 @@ def own_module(name, file):
 
 
 def fill_pools():
-    """Fills what is free in the half-used pools of Python's allocator.
+    """Fills the free blocks in partially used pools of Python's allocator.
 
-    What a copy of this process allocates would go there, scattered over pages that it shares, and each would be copied
-    for the sake of a few bytes. Like this it goes into pages of its own, close together.
+    A forked child would otherwise allocate in these blocks, which are scattered over shared pages, and each small
+    allocation would copy a page (copy-on-write). With full pools, the child allocates in contiguous pages of its own.
     """
     fillers = FILLERS
-    for _ in range(3):  # Filling makes and drops objects, too.
+    for _ in range(3):  # Filling itself allocates and frees objects, so repeat it.
         for size, free in free_blocks():
             if size >= 40:
                 fillers.extend([bytes(size - EMPTY_BYTES) for _ in range(free)])
@@ -142,60 +143,59 @@ def fill_pools():
 
 
 def free_blocks():
-    """Sizes of small blocks, and how many of each are free in pools that are in use. CPython tells its standard error alone."""
-    end, start = os.pipe()
+    """Returns each small block size and its number of free blocks in used pools. CPython prints them only to stderr."""
+    reader, writer = os.pipe()
     saved = os.dup(2)
-    os.dup2(start, 2)
-    os.close(start)
+    os.dup2(writer, 2)
+    os.close(writer)
     try:
         sys._debugmallocstats()
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-    told = os.read(end, 1 << 16).decode("ascii", "replace")
-    os.close(end)
-    rows = re.findall(r"^ +\d+ +(\d+) +\d+ +\d+ +(\d+)$", told, re.M)
+    output = os.read(reader, 1 << 16).decode("ascii", "replace")
+    os.close(reader)
+    rows = re.findall(r"^ +\d+ +(\d+) +\d+ +\d+ +(\d+)$", output, re.M)
     return [(int(size), int(free)) for size, free in rows]
 
 
-def rehearse(buffer):
-    """Lives the life of an instance ahead of need, in each new process that is not wanted at once, with a function of the
-    platform's own.
+def warm_up(buffer):
+    """Runs the lifecycle of an instance with a sample function, in each new process that no request waits for.
 
-    It touches memory that this process shares with the zygote, so that its pages are copied now and not while a
-    request waits. The zygote has done the same, so that what is made at the first time is made once and shared.
+    The warm-up run writes to pages shared with the zygote, so that they are copied now and not while a request waits.
+    The zygote runs it too, so that objects created on first use are created once and shared.
     """
     own = os.path.dirname(os.path.abspath(__file__))
     path, argv, main_module, known = sys.path[:], sys.argv[:], sys.modules["__main__"], set(sys.path_importer_cache)
-    told = encode({
-        "environment": {"REHEARSAL_%d" % number: "-" * 40 for number in range(24)},
+    config = encode({
+        "environment": {"WARM_UP_%d" % number: "-" * 40 for number in range(24)},
         "context": {"about_%d" % number: "-" * 20 for number in range(10)},
-        "handler": "rehearsal.main_handler",
+        "handler": "warmup.main_handler",
         "code": own,
         "layers": LAYERS,
         "memory_bytes": None,
         "response_bytes": 1 << 20,
     })
-    ctypes.memmove(buffer, told, len(told))
-    instance = Instance(read_config(buffer, len(told)))
+    ctypes.memmove(buffer, config, len(config))
+    instance = Instance(read_config(buffer, len(config)))
     instance.become()
     instance.load()
-    instance.answer(dict(instance.context, request_id=named(bytes(ID))), '{"a": [1, 2.5, null, "text"]}')
-    # It never was.
+    instance.answer(dict(instance.context, request_id=format_id(bytes(ID))), '{"a": [1, 2.5, null, "text"]}')
+    # Restore the state of the process.
     os.environ.clear()
     sys.path[:], sys.argv[:] = path, argv
     sys.modules["__main__"] = main_module
-    sys.modules.pop("rehearsal", None)
+    sys.modules.pop("warmup", None)
     for place in set(sys.path_importer_cache) - known:
         del sys.path_importer_cache[place]
 
 
-def seed():
-    """Gives every generator of random numbers bytes of this process' own.
+def reseed():
+    """Reseeds the random number generators of this process after the fork.
 
-    OpenSSL's notice a fork by a change of pid, and that alone is not enough where pids repeat: every instance is the
-    same pid in its own namespace. Added bytes make them reseed before they are next drawn from. Python's own is
-    seeded anew by a fork, but not before 3.7.
+    OpenSSL detects a fork by a changed pid. That is not sufficient here: every instance has the same pid in its own
+    pid namespace. Added entropy makes OpenSSL reseed before the next draw. Python reseeds its own generator on fork
+    since version 3.7.
     """
     ssl = sys.modules.get("ssl")
     if ssl is not None:
@@ -205,7 +205,7 @@ def seed():
 
 
 class Instance:
-    """One function's process: loads the handler, then answers one request after another."""
+    """The process of an instance: loads the handler, then serves requests one at a time."""
 
     def __init__(self, config):
         self.config = config
@@ -217,7 +217,7 @@ class Instance:
 
     def run(self):
         if hasattr(os, "register_at_fork"):
-            # What a handler forks has no business with the platform.
+            # Child processes of a handler must not use the platform's pipes.
             os.register_at_fork(after_in_child=close_pipes)
         started = time.perf_counter()
         self.become()
@@ -232,12 +232,12 @@ class Instance:
             os._exit(0)
         while True:
             request, event = self.receive()
-            status, answer = self.answer(dict(self.context, request_id=named(request)), event)
-            # An answer names its request, so that none that is left behind is taken for the next one's.
+            status, answer = self.answer(dict(self.context, request_id=format_id(request)), event)
+            # The request id in the answer lets the platform discard a stale answer to an earlier request.
             self.send(ANSWER, status, request + answer)
 
     def become(self):
-        """Puts this process where the user's code expects to be."""
+        """Sets up the environment, limits and import paths that user code expects."""
         global CODE, LAYERS
         CODE, LAYERS = self.config["code"], self.config["layers"]
         os.environ.clear()
@@ -281,7 +281,7 @@ class Instance:
         return OK, None
 
     def import_handler(self, module):
-        """As `import` does it, but without a search where there is only one file that it would find."""
+        """Imports the handler's module. Skips the path search if only one file can match."""
         file = module + ".py"
         known = module in sys.modules or module in sys.builtin_module_names
         if known or [name for name in self.names if name.split(".")[0] == module] != [file]:
@@ -296,7 +296,7 @@ class Instance:
             event = json.loads(event)
             answer = self.handler(event, context)
             if os.getpid() != self.pid:
-                self.leave(None)  # A child that the handler forked and that came back from it.
+                self.leave(None)  # A child process that the handler forked and that returned from it.
             status, answer = OK, encode(answer)
         except SystemExit as stop:
             self.leave(stop)
@@ -313,7 +313,7 @@ class Instance:
         return status, answer
 
     def leave(self, stop):
-        """Ends this process as `sys.exit` would, without waiting for threads."""
+        """Exits as `sys.exit` would, but without waiting for threads."""
         code = 0 if stop is None else stop.code
         if code is not None and not isinstance(code, int):
             print(code, file=sys.stderr)
@@ -332,7 +332,7 @@ class Instance:
             try:
                 stream.flush()
             except BaseException:
-                pass  # The user may have closed or replaced it.
+                pass  # User code may have closed or replaced it.
 
     def receive(self):
         kind, payload = self.read_frame()
@@ -360,7 +360,7 @@ class Instance:
     def read(size):
         data = os.read(REQUESTS, size)
         if not data:
-            os._exit(0)  # The platform has gone.
+            os._exit(0)  # The platform closed the pipe.
         return data
 
     @staticmethod
@@ -376,11 +376,11 @@ def close_pipes():
         try:
             os.close(pipe)
         except OSError:
-            pass  # The user's code has closed it.
+            pass  # User code has closed it.
 
 
 class CurrentStandardError(logging.StreamHandler):
-    """Writes to whatever standard error is at the time."""
+    """Writes to the current `sys.stderr`, which user code may replace."""
 
     def emit(self, record):
         self.stream = sys.stderr
@@ -388,7 +388,7 @@ class CurrentStandardError(logging.StreamHandler):
 
 
 def unshadow(files):
-    """Lets modules of the user shadow library modules that are loaded already, as they would in a fresh process."""
+    """Lets user modules shadow preloaded library modules, as they would in a fresh process."""
     own = set(sys.builtin_module_names) | {"os", "sys", "io", "abc", "codecs", "encodings", "site", "builtins"}
     for file in files:
         name = file.split(".")[0]
@@ -398,15 +398,15 @@ def unshadow(files):
 
 
 def is_module(file):
-    """Whether `import` finds a module in an entry of the code's directory. Data is none, whatever it is called."""
+    """Returns whether `import` treats an entry of the code directory as a module; data files and directories are not."""
     if "." in file:
-        return file[file.index("."):] in MODULE_ENDS
-    # Without such a file it is a part of a namespace, which comes after every module of the library's.
-    return any(os.path.isfile(os.path.join(CODE, file, "__init__" + end)) for end in MODULE_ENDS)
+        return file[file.index("."):] in MODULE_SUFFIXES
+    # A directory without `__init__` is a namespace package, over which every library module takes precedence.
+    return any(os.path.isfile(os.path.join(CODE, file, "__init__" + suffix)) for suffix in MODULE_SUFFIXES)
 
 
 def exists(module):
-    """Whether the handler's file is in the code or a layer; other modules are not handlers."""
+    """Returns whether the handler's file is in the code or a layer. Library modules are not valid handlers."""
     relative = module.replace(".", "/")
     for root in (CODE, LAYERS):
         base = os.path.join(root, relative)
@@ -421,8 +421,8 @@ def exists(module):
     return False
 
 
-def named(request):
-    """A request's id as it is written."""
+def format_id(request):
+    """Formats a request id as a UUID."""
     digits = request.hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
@@ -430,7 +430,7 @@ def named(request):
 def encode(answer):
     try:
         return ENCODE(answer).encode("utf-8")
-    except UnicodeEncodeError:  # Half a surrogate pair.
+    except UnicodeEncodeError:  # A lone surrogate.
         return json.dumps(answer).encode("utf-8")
 
 
@@ -439,7 +439,7 @@ def failure(message):
 
 
 def raised(error):
-    """The error document of an exception; the stack starts with the user's own frame."""
+    """Builds the error document of an exception. The stack trace starts at the first frame of user code."""
     frames = error.__traceback__
     while frames is not None and not frames.tb_frame.f_code.co_filename.startswith((CODE, LAYERS)):
         frames = frames.tb_next

@@ -67,10 +67,7 @@ pub fn base64(bytes: &[u8]) -> String {
 pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !check() {
-        assert!(
-            begun.elapsed().as_secs() < 120,
-            "timed out: {what}"
-        );
+        assert!(begun.elapsed().as_secs() < 120, "timed out: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) const SITE: &str = include_str!("../../../runtimes/python/site/sitecu
 /// Its directory, beside the shim.
 pub(crate) const SITE_DIRECTORY: &str = "site";
 /// The function that each new process loads before it waits for a real one.
-pub(crate) const REHEARSAL: &str = include_str!("../../../runtimes/python/rehearsal.py");
+pub(crate) const WARM_UP: &str = include_str!("../../../runtimes/python/warmup.py");
 /// The sandbox's library.
 pub(crate) const LIBRARY: &[u8] = include_bytes!(env!("VIRGA_GUEST_LIBRARY"));
 
@@ -63,10 +63,10 @@ pub(crate) fn read_only(source: &Path, target: &Path) -> Bind {
 
 /// Compiles the function that each new process loads, which is virga's own, so that none does. One that comes before it
 /// has ended compiles for itself. Must be called within a tokio runtime.
-pub(crate) fn compile_rehearsal(interpreter: &Interpreter, runtime: &Path) {
+pub(crate) fn compile_warm_up(interpreter: &Interpreter, runtime: &Path) {
     let started = Command::new(&interpreter.program)
         .args(["-I", "-S", "-m", "py_compile"])
-        .arg(runtime.join("rehearsal.py"))
+        .arg(runtime.join("warmup.py"))
         .env_clear()
         .stdin(Stdio::null())
         .spawn();

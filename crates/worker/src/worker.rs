@@ -374,7 +374,7 @@ impl Worker {
         if let Kin::Python(_) = kin
             && nurseries.keys().all(|(_, known)| *known != kin)
         {
-            python::compile_rehearsal(interpreter, &runtime_directory(&self.config.directory));
+            python::compile_warm_up(interpreter, &runtime_directory(&self.config.directory));
         }
         let recipe = self.recipe(account, kin, interpreter);
         let name = match kin {
@@ -483,7 +483,7 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     let site = runtime.join(python::SITE_DIRECTORY);
     std::fs::create_dir(&site)?;
     std::fs::write(site.join("sitecustomize.py"), python::SITE)?;
-    std::fs::write(runtime.join("rehearsal.py"), python::REHEARSAL)?;
+    std::fs::write(runtime.join("warmup.py"), python::WARM_UP)?;
     std::fs::write(runtime.join("shim.js"), runner::NODE_SHIM)?;
     std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)
 }

@@ -336,7 +336,7 @@ fn libraries_of_node_js_are_installed_by_npm_into_layers_and_packages() {
             request.extend(more);
         }
         client.ok("CreateFunction", &request);
-        let shown = client.settled(name);
+        let shown = client.wait_until_ready(name);
         assert_eq!(shown["Status"], "Active", "{shown}");
     };
     let layers = json!({"Layers": [{"LayerName": "node", "LayerVersion": 1}]});

@@ -1,4 +1,4 @@
-"""A function like a user's, which the shim loads once before it waits for a real one."""
+"""A sample function for the warm-up run: the shim loads and calls it before it waits for an assignment."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 class Greeter:
-    """Something to define."""
+    """A class, so that the warm-up run defines one."""
 
     def __init__(self, name):
         self.name = name
@@ -23,5 +23,5 @@ def main_handler(event, context):
         text = json.dumps({"event": event, "at": int(time.time()), "greeting": Greeter("world").greet()})
         return {"text": text, "environment": len(os.environ)}
     except ValueError as error:
-        logger.error("cannot say %s", error)
+        logger.error("failed to encode: %s", error)
         raise
