@@ -1,8 +1,8 @@
-"""Buckets: small and large objects put and got, beside SeaweedFS. See README.md beside this file.
+"""Buckets: PUT and GET of small and large objects, compared to SeaweedFS. See README.md in this directory.
 
-Every request is signed by a key, as a presigned URL, and both verify it. virga answers a put when the object is on stable storage.
-SeaweedFS is measured as it comes, which syncs nothing, and told to sync its volumes: the bytes of objects, but not the filer's
-index of their names, so that it still promises less.
+Every request is a presigned URL, and both servers verify the signature. virga acknowledges a PUT once the object is on stable
+storage. SeaweedFS is measured with its defaults, which sync nothing, and with synced volumes. The latter syncs the content of
+objects but not the filer's index of their names, which is still a weaker guarantee.
 """
 
 import concurrent.futures
@@ -36,19 +36,19 @@ def measure(options):
 
 
 class Place:
-    """Where objects are put, and by which key."""
+    """An object store under test, with its credentials."""
 
     def __init__(self, address, pair):
         self.address, self.pair = address, pair
         connection = http.client.HTTPConnection(address, timeout=60)
-        # The bucket, and a first object, for which a peer makes room first.
+        # Create the bucket, and a first object, for which SeaweedFS allocates a volume.
         for key in ("", "first"):
             connection.request("PUT", self.sign("PUT", key), b"" if key == "" else b"x")
             answer = connection.getresponse()
-            check(answer.read() is not None and answer.status == 200, "%s is not put: %d" % (key or "the bucket", answer.status))
+            check(answer.read() is not None and answer.status == 200, "PUT of %s failed: %d" % (key or "the bucket", answer.status))
 
     def sign(self, method, key):
-        """The path of a request that is signed by its query (AWS, version 4)."""
+        """Returns the path of a presigned request (AWS signature version 4)."""
         at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         scope = "%s/%s/s3/aws4_request" % (at[:8], REGION)
         path = "/%s/%s" % (BUCKET, key) if key else "/" + BUCKET
@@ -93,17 +93,17 @@ def weed(synced):
 
 
 def small(options, place):
-    """Objects a second by `wrk`, each put under a key of its own, and then got."""
+    """Objects per second with `wrk`: each PUT uses a new key, then GETs read them."""
     seconds, keys = (1, 2000) if options.quick else (8, 40000)
     result = {}
     for method in ("PUT", "GET"):
         with tempfile.NamedTemporaryFile("w", suffix=".paths") as file:
-            # Fewer are got than were put in any case; the first request is one that `wrk` makes and does not send.
+            # GETs only read keys that were certainly written. `wrk` generates its first request without sending it.
             numbers = range(keys) if method == "PUT" else range(1, 200)
             file.write("\n".join(place.sign(method, "small/%d" % number) for number in numbers))
             file.flush()
             environment = dict(os.environ, WRK_PATHS=file.name, WRK_METHOD=method, WRK_BYTES=str(SMALL))
-            for length in (1, seconds):  # The first warms up.
+            for length in (1, seconds):  # The first run warms up.
                 command = ["wrk", "-t1", "-c%d" % CONNECTIONS, "-d%ds" % length, "--timeout", "30s", "-s", HERE + "/objects.lua",
                            "http://%s/" % place.address]
                 output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
@@ -114,7 +114,7 @@ def small(options, place):
 
 
 def large(options, place):
-    """MB a second of two clients that put, and then get, one object after another."""
+    """MB/s of two clients, each of which PUTs and then GETs objects sequentially."""
     clients, rounds = 2, 1 if options.quick else 6
     body = os.urandom(1 << 20) * (LARGE >> 20)
 

@@ -1,4 +1,4 @@
-"""A catalog of ten thousand functions: its start, its memory, its lists, and what it costs a warm call."""
+"""A catalog of 10,000 functions: start-up, memory, lists, and its cost per warm call."""
 
 import time
 
@@ -19,7 +19,7 @@ def measure(options):
         kb = resident(full)
         empty.create("warm")
         full.create("warm")
-        # In turns, so that noise strikes both alike.
+        # Alternate, so that noise affects both equally.
         samples = {"empty": [], "full": []}
         for turn in range(calls):
             for name, server in (("empty", empty), ("full", full)):
@@ -29,7 +29,7 @@ def measure(options):
                 if turn >= calls // 10:
                     samples[name].append((time.perf_counter() - begun) * 1000)
                 check(b'\\"hello\\": \\"world\\"' in answer, answer)
-        # Last, since a start goes on behind for a while: it makes what the first calls will need.
+        # Last, because virga keeps preparing sandboxes in the background for a while after its start.
         lists = []
         for turn in range(calls // 10):
             request = {"Limit": 20, "Offset": turn * 37 % count, "SearchKey": "" if turn % 2 else "7"}

@@ -1,4 +1,4 @@
-"""A client of the API as small as can be: signs with TC3 and keeps its connection."""
+"""A minimal API client: signs with TC3 and reuses its connection."""
 
 import hashlib
 import hmac
@@ -13,7 +13,7 @@ class Client:
         self.connection = http.client.HTTPConnection(address, timeout=60)
 
     def signed(self, action, request):
-        """Headers and body of a request."""
+        """Returns the headers and body of a signed request."""
         body = json.dumps(request)
         now = int(time.time())
         date = time.strftime("%Y-%m-%d", time.gmtime(now))

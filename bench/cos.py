@@ -1,7 +1,8 @@
-"""How soon a function runs after an object was put. See README.md beside this file.
+"""Latency from the PUT of an object to its function. See README.md in this directory.
 
-From the moment at which the put's first byte is sent to the first line of the handler, both by the host's clock. What is between: the
-object and its notice synced as one commit, the answer, the event synced in its queue, an instance found or started.
+Measured from sending the first byte of the PUT to the first line of the handler, both by the host's clock. In between, virga
+syncs the object and its change notification in one commit, responds, syncs the event in its queue, and finds or starts an
+instance.
 """
 
 import http.client
@@ -33,7 +34,7 @@ def watch(server, function, prefix):
 
 
 class Putter:
-    """Puts objects over one connection, and knows when."""
+    """Puts objects over one connection, and records the times."""
 
     def __init__(self, server):
         self.place = Place(server.buckets, server.pair)
@@ -50,7 +51,7 @@ class Putter:
 
 
 def started(server, functions, count):
-    """When the handler of each key began, once so many have run."""
+    """Waits until `count` events have run; returns the start time of the handler by key."""
     for _ in range(600):
         found = {}
         for function in functions:
@@ -67,7 +68,7 @@ def took(putter, begun):
 
 
 def warm(options):
-    """Fifty objects a second, for a function that has an instance."""
+    """50 objects per second, for a function with a warm instance."""
     count = 50 if options.quick else 1000
     with Virga(options, []) as server:
         server.create("stamps", STAMPS)
@@ -84,7 +85,7 @@ def warm(options):
 
 
 def cold(options):
-    """An object for each of many functions, none of which has an instance."""
+    """One object for each of many functions, none of which has an instance."""
     count = 5 if options.quick else 100
     with Virga(options, ["--keep-alive", "1"]) as server:
         functions = ["f%d" % number for number in range(count + 1)]
@@ -92,26 +93,26 @@ def cold(options):
             server.create(function, COLD)
             watch(server, function, function + "/")
         putter = Putter(server)
-        # The first start of an interpreter is not a cold start of a function.
+        # Exclude the first start of the interpreter, which is not a cold start of a function.
         putter.put("f%d/x" % count)
         started(server, functions[count:], 1)
         time.sleep(1)
         putter.sent.clear()
         for function in functions[:count]:
             putter.put(function + "/x")
-            # The sandbox that was used is replaced meanwhile.
+            # Wait until the used sandbox was replaced.
             time.sleep(0.03)
         return took(putter, started(server, functions[:count], count))
 
 
 def targets(results):
     return [
-        ("object put until its function runs, warm, p50 ms", results["warm"]["p50_ms"], "<=", 8),
-        ("object put until its function runs, cold, p50 ms", results["cold"]["p50_ms"], "<=", 12),
+        ("object PUT to function, warm, p50 ms", results["warm"]["p50_ms"], "<=", 8),
+        ("object PUT to function, cold, p50 ms", results["cold"]["p50_ms"], "<=", 12),
     ]
 
 
 def show(results):
     warm, cold = results["warm"], results["cold"]
-    print("an object put until its function runs: warm p50 %.2f ms, p99 %.2f ms (n=%d); cold p50 %.2f ms, p99 %.2f ms (n=%d)" %
+    print("object PUT to function: warm p50 %.2f ms, p99 %.2f ms (n=%d); cold p50 %.2f ms, p99 %.2f ms (n=%d)" %
           (warm["p50_ms"], warm["p99_ms"], warm["n"], cold["p50_ms"], cold["p99_ms"], cold["n"]))

@@ -1,6 +1,6 @@
-"""Asynchronous events: how many are accepted a second, each on stable storage before its answer, and how soon one runs.
+"""Asynchronous events: durable events accepted per second, and the latency from an event to its handler.
 
-Peers are asked for the same promise: a message is acknowledged when it is on disk. See README.md beside this file.
+Peers are configured for the same guarantee: a message is acknowledged once it is on disk. See README.md in this directory.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ STAMPS = "import time\ndef main_handler(event, context):\n    return [event['n']
 
 
 def measure(options):
-    # The disk is the same for all: the one of temporary directories.
+    # All use the same disk, that of the temporary directory.
     return {
         "accepted": {
             "virga": virga(options),
@@ -33,17 +33,17 @@ def measure(options):
 
 
 def virga(options):
-    """Signed requests over HTTP. The function is stopped meanwhile, as the peers' messages are read by nobody."""
+    """Signed requests over HTTP. The function is throttled meanwhile, as the peers' messages have no consumer."""
     with Virga(options, ["--event-store-mb", "65536"]) as server:
         server.create("later")
         server.client.call("PutReservedConcurrencyConfig", {"FunctionName": "later", "ReservedConcurrencyMem": 0})
         headers, body = server.client.signed("Invoke", {"FunctionName": "later", "InvocationType": "Event", "ClientContext": EVENT})
         load = Load(server.address, headers, body, '"InvokeResult":0')
-        load.checked(CONNECTIONS, 1)  # Warms it up.
+        load.checked(CONNECTIONS, 1)  # Warm-up.
         found = load.checked(CONNECTIONS, 1 if options.quick else 8)
         page = urllib.request.urlopen("http://%s/metrics" % server.address).read().decode()
         waiting = [line.split()[1] for line in page.splitlines() if line.startswith("virga_events_waiting ")]
-        check(int(waiting[0]) >= found["requests"], "%s events wait, and %d were acknowledged" % (waiting[0], found["requests"]))
+        check(int(waiting[0]) >= found["requests"], "%s events are queued, but %d were acknowledged" % (waiting[0], found["requests"]))
         return round(found["requests"] / found["us"] * 1e6)
 
 
@@ -61,7 +61,7 @@ def nats(options):
 
 
 class Publisher:
-    """One connection that sends a message and waits for its acknowledgement."""
+    """A connection that publishes a message and waits for its acknowledgement."""
 
     def __init__(self, address):
         host, port = address.split(":")
@@ -83,7 +83,7 @@ class Publisher:
 
 
 def publish(address, seconds):
-    """Messages acknowledged a second. Threads of several processes send them, since those of one share a lock."""
+    """Acknowledged messages per second, sent by threads of several processes, since threads of one share a lock."""
     processes = 4
 
     def load(pipe):
@@ -125,7 +125,7 @@ def redis(options):
 
 
 def delay(options):
-    """From sending an event to the first line of its handler, a hundred a second, where an instance is warm."""
+    """Latency from sending an event to the first line of its handler, at 100 events/s, with a warm instance."""
     seconds = 2 if options.quick else 20
     with Virga(options, []) as server:
         server.create("stamps", STAMPS)
@@ -160,14 +160,14 @@ def delay(options):
 
 def targets(results):
     accepted, waited = results["accepted"], results["delay"]
-    rows = [("durable events accepted a second, 64 connections", accepted["virga"], ">=", 5000)]
-    rows.append(("event to handler at 100 a second, warm, p50 ms", waited["p50_ms"], "<=", 5))
+    rows = [("durable events accepted/s, 64 connections", accepted["virga"], ">=", 5000)]
+    rows.append(("event to handler at 100/s, warm, p50 ms", waited["p50_ms"], "<=", 5))
     return rows
 
 
 def show(results):
     accepted, waited = results["accepted"], results["delay"]
-    print("durable events accepted a second, %d connections (one sync of this disk: %d us)" % (CONNECTIONS, results["sync_us"]))
+    print("durable events accepted/s, %d connections (one fsync of this disk: %d us)" % (CONNECTIONS, results["sync_us"]))
     for name, rate in accepted.items():
         print("  %-34s %8d" % (name, rate))
-    print("an event until its handler runs, 100 a second: p50 %.2f ms, p99 %.2f ms (n=%d)" % (waited["p50_ms"], waited["p99_ms"], waited["n"]))
+    print("event to handler at 100/s: p50 %.2f ms, p99 %.2f ms (n=%d)" % (waited["p50_ms"], waited["p99_ms"], waited["n"]))

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the server, its peers' servers, and how figures are taken."""
+"""The common parts of all benchmarks: running virga and its peers, and measuring."""
 
 import base64
 import concurrent.futures
@@ -29,7 +29,7 @@ USERS = 65_000
 
 
 class Virga:
-    """The real binary in a directory of its own. Several can run at a time."""
+    """A running virga in a directory of its own. Several can run at the same time."""
 
     def __init__(self, options, flags):
         self.options, self.flags = options, flags
@@ -59,7 +59,7 @@ class Virga:
         self.process.wait(60)
 
     def restart(self):
-        """Stops it and starts it again; gives the seconds from its start until it is ready."""
+        """Restarts it; returns the time from the start until it is ready (s)."""
         self.stop()
         begun = time.perf_counter()
         self.start()
@@ -70,15 +70,15 @@ class Virga:
         shutil.rmtree(self.directory)
 
     def idle(self, count):
-        """Makes so many idle instances, one of each of as many functions. Gives what memory was used before."""
+        """Starts `count` idle instances, each of a different function. Returns the PSS before (kB)."""
         self.deploy(count)
         before = pss(self)
         self.call_each(range(count), 2)
-        time.sleep(8)  # What was made ahead of need for the rush is given back.
+        time.sleep(8)  # Wait until the pool has shrunk to its normal size again.
         return before
 
     def call_each(self, numbers, callers):
-        """Invokes so many of the functions once each. Gives how many a second."""
+        """Invokes the numbered functions once each. Returns the rate per second."""
 
         def call(numbers):
             client = self.connect()
@@ -118,14 +118,14 @@ class Virga:
         })
 
     def url(self, name):
-        """Gives a function a URL for everybody; its path."""
+        """Creates an open URL for a function; returns its path."""
         trigger = {"FunctionName": name, "TriggerName": "url", "Type": "http", "TriggerDesc": json.dumps({"AuthType": "NONE"})}
         return "/url/" + self.client.call("CreateTrigger", trigger)["TriggerInfo"]["TriggerName"]
 
     def deploy(self, count):
         for number in range(count):
             self.create("f%d" % number)
-        # The first start of an interpreter is not a cold start of a function.
+        # Exclude the first start of the interpreter, which is not a cold start of a function.
         self.create("first")
         self.client.call("Invoke", {"FunctionName": "first", "ClientContext": EVENT})
         time.sleep(1)
@@ -133,7 +133,7 @@ class Virga:
 
 @contextlib.contextmanager
 def served_on(command, directory, names):
-    """As `served`, with a port for each of these options, too; gives its address and those ports. It need not be asked to end."""
+    """As `served`, with a free port for each of the named options; yields the address and the ports. Ends with SIGKILL."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in names]
         for probe in probes:
@@ -146,7 +146,7 @@ def served_on(command, directory, names):
 
 @contextlib.contextmanager
 def served(command, directory, output=None, gently=True):
-    """A peer's server, until it answers; it says its address, or is told its port."""
+    """Runs a peer's server and waits until it listens. It prints its address, or receives a port through `{port}`."""
     if any("{port}" in part for part in command):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -172,7 +172,7 @@ def served(command, directory, output=None, gently=True):
 
 
 def tree(server):
-    """Process numbers of a server and of all that it has started."""
+    """Returns the pids of a server and its descendants."""
     children = {}
     for path in glob.glob("/proc/[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -184,7 +184,7 @@ def tree(server):
 
 
 def pss(server):
-    """Proportional share of all that a server has started, itself left out, kB."""
+    """Returns the PSS of a server's descendants, without the server itself (kB)."""
     total = 0
     for process in tree(server)[1:]:
         with contextlib.suppress(OSError):
@@ -196,15 +196,15 @@ def pss(server):
 
 
 def resident(server):
-    """Memory that virga itself has resident, kB."""
+    """Returns the resident memory of virga itself (kB)."""
     for line in open("/proc/%d/status" % server.process.pid):
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
-    raise SystemExit("bench: virga has no memory")
+    raise SystemExit("bench: no VmRSS for virga; has it exited?")
 
 
 def processor_times(server):
-    """Seconds that a server and all that it has started have used: user's and system's, and the same of those that have ended."""
+    """Returns the CPU time of a server and its descendants: user and system, then the same of exited children (s)."""
     sums = [0] * 4
     for process in tree(server):
         with contextlib.suppress(OSError):
@@ -214,25 +214,25 @@ def processor_times(server):
 
 
 def processor_seconds(server):
-    """Processor time that a server and all that it has started have used, without those that have ended."""
+    """Returns the CPU time of a server and its live descendants (s)."""
     return sum(processor_times(server)[:2])
 
 
 def metrics(server):
-    """What a server tells of itself."""
+    """Returns the server's metrics page."""
     connection = http.client.HTTPConnection(server.address, timeout=60)
     connection.request("GET", "/metrics")
     return connection.getresponse().read().decode()
 
 
-def bare_fork(rounds):
-    """The command of a warm interpreter's bare fork, which prints what it measured as JSON."""
+def plain_fork(rounds):
+    """Returns the command of the plain-fork baseline, which prints its measurements as JSON."""
     shim = os.path.join(HERE, "..", "runtimes", "python", "shim.py")
-    return [os.path.realpath(sys.executable), "-I", "-S", HERE + "/bare.py", shim, PEERS, EVENT, str(rounds)]
+    return [os.path.realpath(sys.executable), "-I", "-S", HERE + "/baseline.py", shim, PEERS, EVENT, str(rounds)]
 
 
 def sync_time():
-    """What one sync of a small write takes on this disk, in microseconds: the floor of an acknowledgement."""
+    """Returns the median duration of an fsync of a small write on this disk, the lower bound of an acknowledgement (µs)."""
     with tempfile.TemporaryFile() as file:
         samples = []
         for _ in range(200):
@@ -245,7 +245,7 @@ def sync_time():
 
 
 class Load:
-    """What `wrk` asks a server for, again and again."""
+    """A request that `wrk` sends to a server repeatedly."""
 
     def __init__(self, address, headers, body, expected):
         self.address, self.expected = address, expected
@@ -253,13 +253,13 @@ class Load:
         self.length = None
 
     def checked(self, connections, seconds):
-        """So long of it, each answer read: how many requests there were, and what they took."""
+        """Runs the load and verifies every response body. Returns the number of requests and their latencies."""
         found = self.wrk(connections, seconds, {"WRK_EXPECTED": self.expected})
         self.length = found["bytes"] / found["requests"]
         return found
 
     def run(self, connections, seconds):
-        """The same, where `wrk` has the least to do: their statuses are looked at, and that they are as long as those that were read."""
+        """Runs the load at minimal cost to `wrk`: checks only status codes, and the length of the responses."""
         found = self.wrk(connections, seconds, {})
         check(abs(found["bytes"] / found["requests"] / self.length - 1) < 0.02, found)
         return found

@@ -1,6 +1,6 @@
-"""Calls functions again and again, each from a thread of its own, until its standard input ends.  hostile.py ADDRESS ID KEY NAME …
+"""Calls functions in a loop, each from its own thread, until stdin is closed.  hostile.py ADDRESS ID KEY NAME …
 
-It is a process beside the one that measures, which must not wait for its threads.
+It is a separate process, so that its threads do not delay the measuring process.
 """
 
 import contextlib

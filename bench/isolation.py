@@ -1,4 +1,4 @@
-"""What isolation costs, and what it is worth when a neighbour is hostile."""
+"""The cost of isolation, and its effect beside a hostile neighbour."""
 
 import contextlib
 import glob
@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 
-from harness import EVENT, HERE, Virga, bare_fork, check, processor_seconds, spread
+from harness import EVENT, HERE, Virga, check, plain_fork, processor_seconds, spread
 
-# Each does one thing to its host for as long as it may.
+# Each exhausts one resource of the host until its timeout.
 HOSTILE = {
     "spins": "def main_handler(e, c):\n    while True: pass\n",
     "threads": "import threading\ndef spin():\n    while True: pass\ndef main_handler(e, c):\n    for _ in range(32): threading.Thread(target=spin).start()\n    spin()\n",
@@ -32,9 +32,9 @@ def measure(options):
 
 
 def fork_and_import(options):
-    """The limit: a warm interpreter's bare fork that imports the handler and calls it, without any isolation."""
+    """The plain-fork baseline: a fork of a preloaded interpreter imports and calls the handler, without isolation."""
     rounds = 20 if options.quick else 300
-    command = bare_fork(rounds)
+    command = plain_fork(rounds)
     found = [json.loads(line) for line in run_all([command] * os.cpu_count())]
     alone = json.loads(run_all([command])[0])
     return {
@@ -50,7 +50,7 @@ def run_all(commands):
 
 
 def idle(options):
-    """What thousands of instances that do nothing use, virga itself included."""
+    """CPU use of thousands of idle instances, including virga itself."""
     count, seconds = (20, 2) if options.quick else (2000, 20)
     with Virga(options, ["--keep-alive", "900"]) as server:
         server.idle(count)
@@ -61,7 +61,7 @@ def idle(options):
 
 
 def freeze_and_thaw(options):
-    """By the files that virga uses: until an idle instance is frozen, and until it is let go. Beside it the same of a bare `sleep`."""
+    """Time to freeze and thaw an idle instance through the cgroup files that virga uses, compared to a `sleep` process."""
     rounds = 20 if options.quick else 300
     with Virga(options, ["--freeze-after-ms", "3600000"]) as server:
         server.create("one")
@@ -72,18 +72,18 @@ def freeze_and_thaw(options):
                   for path in glob.glob("/sys/fs/cgroup/**/%s/*/cgroup.freeze" % server.cgroup, recursive=True)]
         with_processes = [row for row in files if processes(row[0])]
         check(with_processes, "no instance was found")
-        # Blanks that wait for a function are there, too; the most processes are the instance's.
+        # Pre-warmed sandboxes are among them; the instance is the one with the most processes.
         row = max(with_processes, key=lambda row: len(processes(row[0])))
         slot = os.path.dirname(row[0])
-        with bare_sleep(os.path.dirname(slot) + "/bare") as bare:
-            # In turns, since the machine is not as fast in each second.
-            turns = [(freezes(row), freezes([part.replace(slot, bare) for part in row])) for _ in range(rounds)]
-    own, bare = zip(*turns)
-    return {**spread(own), "bare_p50_ms": spread(bare)["p50_ms"]}
+        with sleep_in_cgroup(os.path.dirname(slot) + "/bare") as baseline:
+            # Alternate, because the speed of the machine varies over time.
+            turns = [(freezes(row), freezes([part.replace(slot, baseline) for part in row])) for _ in range(rounds)]
+    own, baseline = zip(*turns)
+    return {**spread(own), "bare_p50_ms": spread(baseline)["p50_ms"]}
 
 
 @contextlib.contextmanager
-def bare_sleep(directory):
+def sleep_in_cgroup(directory):
     os.mkdir(directory)
     sleeps = subprocess.Popen(["sleep", "3600"])
     try:
@@ -97,7 +97,7 @@ def bare_sleep(directory):
 
 
 def freezes(row):
-    """Freezes what is in a control group and lets it go again: how long both took, ms."""
+    """Freezes and thaws a cgroup; returns the total time (ms)."""
     path, stop, go, state, stopped = row
     numbers = processes(path)
     control, look = os.open(path, os.O_WRONLY), os.open(state, os.O_RDONLY)
@@ -105,10 +105,10 @@ def freezes(row):
     begun = time.perf_counter()
     os.write(control, stop.encode())
     while stopped.encode() not in os.pread(look, 100, 0):
-        os.sched_yield()  # What is to stop may need this very processor.
+        os.sched_yield()  # A process that is to freeze may need this CPU.
     halted = time.perf_counter()
-    # Version 1 shows a frozen process as one that cannot be disturbed; version 2 has said so itself.
-    check(path != state or all(state_of(one) == "D" for one in numbers), "what is frozen goes on")
+    # With cgroup v1, frozen processes are in state D; v2 reports the frozen state itself.
+    check(path != state or all(state_of(one) == "D" for one in numbers), "a frozen process is still running")
     again = time.perf_counter()
     os.write(control, go.encode())
     took = time.perf_counter() - again + halted - begun
@@ -126,10 +126,10 @@ def state_of(number):
 
 
 def neighbour(options):
-    """A small function called at a steady pace: alone, beside each hostile one, and while all of them run.
+    """Latency of a small function at a constant rate: alone, beside each hostile function, and beside all of them.
 
-    Beside it, at the same pace and in the same seconds, virga itself is asked whether it is healthy: what that takes, neither the
-    function nor its sandbox has a part in.
+    At the same rate and at the same time, it calls virga's own `/healthz`, whose latency does not depend on a function or
+    sandbox.
     """
     seconds = 2 if options.quick else 15
     with Virga(options, []) as server:
@@ -152,9 +152,9 @@ def neighbour(options):
 
 
 def machine_alone(seconds):
-    """What the machine itself adds where all its processors are busy: how long a millisecond's work takes that nothing disturbs.
+    """Jitter of the machine itself under full load: the time that 1 ms of undisturbed work takes.
 
-    A virtual machine's processors are taken from it now and then, and more so where it uses all of them.
+    A host takes CPUs away from a virtual machine (steal), more often if all are busy.
     """
     command = [sys.executable, "-c", MILLISECOND, str(seconds)]
     found = run_all([command] * os.cpu_count())
@@ -179,7 +179,7 @@ def times(loud, quiet):
 
 
 def beside(server, names, seconds):
-    """The same while others run."""
+    """Measures the small function while hostile functions run."""
     command = [sys.executable, HERE + "/hostile.py", server.address, *server.pair, *names]
     hostile = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
@@ -203,7 +203,7 @@ def paced(server, seconds):
         time.sleep(0.005)
         begun = time.perf_counter()
         health.request("GET", "/healthz")
-        check(health.getresponse().read() != b"", "virga is not healthy")
+        check(health.getresponse().read() != b"", "/healthz failed")
         virga.append((time.perf_counter() - begun) * 1000)
         time.sleep(0.005)
     return {"function": spread(function), "virga": spread(virga)}

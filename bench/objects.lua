@@ -1,10 +1,10 @@
--- Sends one signed request after another, round and round, and prints what came of them as JSON.
+-- Sends a list of signed requests round-robin and prints the results as JSON.
 local paths, method, body = {}, os.getenv("WRK_METHOD"), nil
 for line in io.lines(os.getenv("WRK_PATHS")) do table.insert(paths, line) end
 if method == "PUT" then body = string.rep("x", tonumber(os.getenv("WRK_BYTES"))) end
 
 local next_path = 0
-wrong = 0 -- global: `done` asks each thread for it
+wrong = 0 -- Global, because `done` reads it from each thread.
 local threads = {}
 
 function setup(thread) table.insert(threads, thread) end

@@ -1,4 +1,4 @@
-"""Everything that virga claims of its speed, measured beside its peers in one run. See README.md beside this file.
+"""All performance claims of virga, measured beside its peers in one run. See README.md in this directory.
 
     run.py --virga BINARY --floor BINARY --venv DIR --out FILE [--quick]
 """
@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 
-import ahead
+import breakdown
 import buckets
 import catalog
 import cos
 import events
 import isolation
-import shares
+import provisioned
 import timers
 import web
 from harness import EVENT, PEERS, Load, Virga, check, pss, served, spread
@@ -31,7 +31,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("virga", "floor", "venv", "out"):
         parser.add_argument("--" + name, required=True)
-    parser.add_argument("--quick", action="store_true", help="few rounds: whether it runs, not what it says")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to check that the benchmarks run; the figures mean nothing")
     options = parser.parse_args()
     bench = Bench(options)
     results = {
@@ -42,9 +42,9 @@ def main():
         "idle_pss_kb": bench.idle_memory(),
         "create_to_answer_ms": bench.create_to_answer(),
         "isolation": isolation.measure(options),
-        "shares": shares.measure(options),
+        "shares": breakdown.measure(options),
         "catalog": catalog.measure(options),
-        "ahead": ahead.measure(options),
+        "ahead": provisioned.measure(options),
         "timers": timers.measure(options),
         "web": web.measure(options),
         "events": events.measure(options),
@@ -76,7 +76,7 @@ class Bench:
     # --- cold starts
 
     def cold(self):
-        """Request to answer where nothing runs yet, in turns with the peers, so that noise strikes all alike."""
+        """Request to response without an instance, alternating with the peers, so that noise affects all equally."""
         program = sys.executable if sys.executable.startswith("/usr") else shutil.which("python3", path="/usr/bin")
         program = os.path.realpath(program)
         code = "import json,sys; sys.path.insert(0,%r); from handler import main_handler as m; print(json.dumps(m(json.loads(%r),None)))"
@@ -111,13 +111,12 @@ class Bench:
                         output = subprocess.run(command + extra, stdout=subprocess.PIPE, check=True).stdout
                         samples[name].append((time.perf_counter() - begun) * 1000)
                         check(b'"hello": "world"' in output, output)
-                # The sandbox that was used is replaced meanwhile, as it is between requests of people.
+                # Wait until the used sandbox was replaced, as in production between requests.
                 time.sleep(0.02)
         return {name: spread(values) for name, values in samples.items()}
 
     def cold_per_second(self):
-        """Cold starts one after another as fast as they go, from as many callers as there are processors; then beside instances
-        that idle."""
+        """Rate of cold starts from as many callers as there are CPUs, alone and beside idle instances."""
         count, idle, more = (20, 20, 10) if self.options.quick else (400, 1000, 200)
         callers = os.cpu_count()
         with Virga(self.options, ["--keep-alive", "1"]) as server:
@@ -126,7 +125,7 @@ class Bench:
         with Virga(self.options, ["--keep-alive", "900"]) as server:
             server.deploy(idle + more)
             server.call_each(range(idle), callers)
-            time.sleep(1 if self.options.quick else 8)  # What was made ahead of need for the rush is given back.
+            time.sleep(1 if self.options.quick else 8)  # Wait until the pool has shrunk to its normal size again.
             beside = server.call_each(range(idle, idle + more), callers)
         return {
             "starts": count,
@@ -136,7 +135,7 @@ class Bench:
         }
 
     def create_to_answer(self):
-        """From the request that creates a function to its first answer."""
+        """Time from the CreateFunction request to the first response of the function."""
         samples = []
         with Virga(self.options, []) as server:
             for round in range(5 if self.options.quick else 40):
@@ -151,11 +150,11 @@ class Bench:
     # --- warm calls
 
     def warm(self):
-        """All servers at once, each loaded in its turn: a machine is not as fast in each second, and ratios shall not show that."""
+        """Runs all servers at once and loads them in turn, so that the varying speed of the machine affects all equally."""
         venv = os.path.join(self.options.venv, "bin")
         peers = {
-            "axum, bare (floor)": ([self.options.floor], None),
-            "uvicorn, bare, 1 worker": (
+            "axum, plain (baseline)": ([self.options.floor], None),
+            "uvicorn, plain, 1 worker": (
                 [venv + "/uvicorn", "handler:application", "--port", "{port}", "--log-level", "error", "--workers", "1"], PEERS),
             "functions-framework, gunicorn 2x8": (
                 [venv + "/gunicorn", "-w", "2", "--threads", "8", "-b", "127.0.0.1:{port}", "--log-level", "error",
@@ -178,7 +177,7 @@ class Bench:
             for connections in (1, 16, 64):
                 rounds = {name: [] for name in loads}
                 for load in loads.values():
-                    load.checked(connections, 1)  # Warms it up.
+                    load.checked(connections, 1)  # Warm-up.
                 for _ in range(self.turns):
                     for name, load in loads.items():
                         rounds[name].append(load.run(connections, 1))
@@ -189,7 +188,7 @@ class Bench:
     # --- memory
 
     def idle_memory(self):
-        """What each idle instance adds, by proportional share of memory, kB."""
+        """Returns the PSS that each idle instance adds (kB)."""
         result = {}
         for count in [10] if self.options.quick else [100, 500]:
             with Virga(self.options, ["--keep-alive", "900"]) as server:
@@ -199,14 +198,14 @@ class Bench:
 
 
 def medians(rows):
-    """Of several rounds of `wrk`."""
+    """Returns the medians over several rounds of `wrk`."""
     rows = [{"per_second": row["requests"] / row["us"] * 1e6, "p50_us": row["p50_us"], "p99_us": row["p99_us"]} for row in rows]
     return {key: round(statistics.median(row[key] for row in rows)) for key in rows[0]}
 
 
 @contextlib.contextmanager
 def runc_bundle(arguments):
-    """A bundle with the host's /usr and the handler."""
+    """Creates a runc bundle with the host's /usr and the handler."""
     directory = tempfile.mkdtemp()
     subprocess.run(["runc", "spec"], cwd=directory, check=True)
     path = directory + "/config.json"
@@ -243,15 +242,15 @@ def targets(results):
     for connections in ("16", "64"):
         what = "function URL at %s connections, times functions-framework" % connections
         rows.append((what, times("virga (function URL)", connections), ">=", 3))
-    rows.append(("what virga adds to a web function's latency, p50, ms", results["web"]["added_ms"], "<=", 0.3))
-    rows.append(("cold starts a second, sustained", results["cold_per_second"]["per_second"], ">=", 300))
+    rows.append(("latency added to a web function, p50, ms", results["web"]["added_ms"], "<=", 0.3))
+    rows.append(("cold starts/s, sustained", results["cold_per_second"]["per_second"], ">=", 300))
     last = list(results["idle_pss_kb"])[-1]
     rows.append(("idle instance of %s, MB of PSS" % last, round(results["idle_pss_kb"][last] / 1024, 2), "<=", 2.2))
-    rows.append(("%d idle instances, %% of a processor" % apart["idle"]["instances"], apart["idle"]["percent"], "<=", 1))
+    rows.append(("%d idle instances, %% of a CPU" % apart["idle"]["instances"], apart["idle"]["percent"], "<=", 1))
     rows.append(("freeze and thaw, ms", apart["freeze_and_thaw"]["p50_ms"], "<=", 0.3))
     near = apart["neighbour"]
-    rows.append(("p99 beside one hostile function, the worst of six, times its quiet p99", max(near["times_by_kind"].values()), "<=", 2))
-    rows.append(("p99 beside all six, times its quiet p99", near["times"], "<=", 2))
+    rows.append(("p99 beside the worst of six hostile functions, times its quiet p99", max(near["times_by_kind"].values()), "<=", 2))
+    rows.append(("p99 beside all six hostile functions, times its quiet p99", near["times"], "<=", 2))
     rows.append(("first call of a provisioned instance, share of a cold one", results["ahead"]["share"], "<=", 0.8))
     many = results["catalog"]
     rows.append(("start with %d functions, s" % many["functions"], many["ready_s"], "<=", 3))
@@ -259,7 +258,7 @@ def targets(results):
     rows.append(("ListFunctions among %d, p99, ms" % many["functions"], many["list_ms"]["p99_ms"], "<=", 10))
     rows.append(("warm call among %d functions, times that of one" % many["functions"], many["times"], "<=", 1.1))
     timed = results["timers"]
-    rows.append(("%d idle timers, %% of a processor" % timed["timers"], timed["idle_percent"], "<=", 1))
+    rows.append(("%d idle timers, %% of a CPU" % timed["timers"], timed["idle_percent"], "<=", 1))
     rows.append(("%d timers due in one second, p99 lateness below, ms" % timed["due"], timed["late_ms"]["p99"], "<=", 50))
     for part in (events, buckets, cos):
         rows += part.targets(results[part.__name__])
@@ -270,56 +269,56 @@ def targets(results):
 
 
 def show(results):
-    print("\ncold start, request to answer          n     p50 ms     p99 ms")
+    print("\ncold start, request to response        n     p50 ms     p99 ms")
     for name, row in results["cold"].items():
         print("  %-34s %4d %10.2f %10.2f" % (name, row["n"], row["p50_ms"], row["p99_ms"]))
-    print("\nwarm calls a second (p50 us)            1 connection         16             64")
+    print("\nwarm calls/s (p50 us)                   1 connection         16             64")
     for name, row in results["warm"].items():
         cells = ["%8d (%6d)" % (row[c]["per_second"], row[c]["p50_us"]) for c in ("1", "16", "64")]
         print("  %-34s %s" % (name, " ".join(cells)))
     rate = results["cold_per_second"]
     bare = results["isolation"]["fork_and_import"]
-    print("\ncold starts a second, sustained: %.0f (%d starts, %d callers)" % (rate["per_second"], rate["starts"], rate["callers"]))
+    print("\ncold starts/s, sustained: %.0f (%d starts, %d callers)" % (rate["per_second"], rate["starts"], rate["callers"]))
     beside = rate["beside"]
-    print("  beside %d instances that idle: %.0f (%d starts)" % (beside["instances"], beside["per_second"], beside["starts"]))
-    print("  bare fork of the same interpreter, import, call, exit: %.0f a second; p50 %.2f ms, p99 %.2f ms until it has called" %
+    print("  beside %d idle instances: %.0f (%d starts)" % (beside["instances"], beside["per_second"], beside["starts"]))
+    print("  plain fork of the same interpreter, import, call, exit: %.0f/s; p50 %.2f ms, p99 %.2f ms until it has called" %
           (bare["per_second"], bare["p50_ms"], bare["p99_ms"]))
     for count, size in results["idle_pss_kb"].items():
-        print("memory of an idle instance, at %s of them: %d kB PSS (the bare fork: %d kB)" % (count, size, bare["pss_kb"]))
+        print("memory of an idle instance, of %s: %d kB PSS (plain fork: %d kB)" % (count, size, bare["pss_kb"]))
     apart = results["isolation"]
-    print("%d idle instances: %.2f %% of a processor" % (apart["idle"]["instances"], apart["idle"]["percent"]))
+    print("%d idle instances: %.2f %% of a CPU" % (apart["idle"]["instances"], apart["idle"]["percent"]))
     freezes = apart["freeze_and_thaw"]
-    print("freeze and thaw: p50 %.3f ms, p99 %.3f ms (a bare sleep: p50 %.3f ms)" % (freezes["p50_ms"], freezes["p99_ms"], freezes["bare_p50_ms"]))
+    print("freeze and thaw: p50 %.3f ms, p99 %.3f ms (a sleep process: p50 %.3f ms)" % (freezes["p50_ms"], freezes["p99_ms"], freezes["bare_p50_ms"]))
     near = apart["neighbour"]
-    print("a small function's p99: quiet %.2f ms, beside hostile ones %.2f ms; p50 %.2f and %.2f ms" %
+    print("p99 of a small function: quiet %.2f ms, beside hostile functions %.2f ms; p50 %.2f and %.2f ms" %
           (near["quiet"]["p99_ms"], near["loud"]["p99_ms"], near["quiet"]["p50_ms"], near["loud"]["p50_ms"]))
-    print("  times its quiet p99 beside one of them alone: %s" % ", ".join("%s %.1f" % row for row in near["times_by_kind"].items()))
-    print("  virga's own /healthz in the same seconds, p99: quiet %.2f ms, beside hostile ones %.2f ms" %
+    print("  times its quiet p99, beside a single one: %s" % ", ".join("%s %.1f" % row for row in near["times_by_kind"].items()))
+    print("  virga's own /healthz at the same time, p99: quiet %.2f ms, beside hostile functions %.2f ms" %
           (near["virga_quiet"]["p99_ms"], near["virga_loud"]["p99_ms"]))
-    print("  a millisecond's work while all processors do nothing else: p50 %.2f ms, p99 %.2f ms" %
+    print("  1 ms of undisturbed work on all CPUs: p50 %.2f ms, p99 %.2f ms" %
           (near["machine"]["p50_ms"], near["machine"]["p99_ms"]))
-    shares.show(results["shares"])
+    breakdown.show(results["shares"])
     made = results["create_to_answer_ms"]
-    print("CreateFunction to the first answer: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
+    print("CreateFunction to first response: p50 %.1f ms, p99 %.1f ms (n=%d)" % (made["p50_ms"], made["p99_ms"], made["n"]))
     first = results["ahead"]
-    print("the first call of an instance: cold p50 %.2f ms, p99 %.2f ms; provisioned p50 %.2f ms, p99 %.2f ms" %
+    print("first call of an instance: cold p50 %.2f ms, p99 %.2f ms; provisioned p50 %.2f ms, p99 %.2f ms" %
           (first["cold"]["p50_ms"], first["cold"]["p99_ms"], first["provisioned"]["p50_ms"], first["provisioned"]["p99_ms"]))
     many = results["catalog"]
-    print("%d functions: created %.0f a second; ready in %.2f s, %.0f MB resident; ListFunctions p50 %.2f ms, p99 %.2f ms" %
+    print("%d functions: created %.0f/s; ready in %.2f s, %.0f MB resident; ListFunctions p50 %.2f ms, p99 %.2f ms" %
           (many["functions"], many["created_per_second"], many["ready_s"], many["resident_mb"], many["list_ms"]["p50_ms"], many["list_ms"]["p99_ms"]))
-    print("  a warm call there: p50 %.3f ms, beside %.3f ms where it is the only function" %
+    print("  warm call: p50 %.3f ms, against %.3f ms as the only function" %
           (many["warm"]["full"]["p50_ms"], many["warm"]["empty"]["p50_ms"]))
     timed = results["timers"]
-    print("%d timers: ready in %.2f s, %.0f MB resident, idle %.2f %% of a processor; %d due in one second are late by less than %g ms (p50) and %g ms (p99)" %
+    print("%d timers: ready in %.2f s, %.0f MB resident, idle %.2f %% of a CPU; lateness of %d due in one second below %g ms (p50) and %g ms (p99)" %
           (timed["timers"], timed["ready_s"], timed["resident_mb"], timed["idle_percent"], timed["due"], timed["late_ms"]["p50"], timed["late_ms"]["p99"]))
     served_by = results["web"]
-    print("a web server: by itself p50 %.3f ms, p99 %.3f ms; as a web function p50 %.3f ms, p99 %.3f ms" %
+    print("web server: stand-alone p50 %.3f ms, p99 %.3f ms; as a web function p50 %.3f ms, p99 %.3f ms" %
           (served_by["direct"]["p50_ms"], served_by["direct"]["p99_ms"], served_by["web function"]["p50_ms"], served_by["web function"]["p99_ms"]))
     for part in (events, buckets, cos):
         part.show(results[part.__name__])
     print()
     for row in results["targets"]:
-        print("  %-58s %8s  wanted %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))
+        print("  %-68s %8s  target %-7s %s" % (row["what"], row["is"], row["wanted"], "met" if row["met"] else "MISSED"))
 
 
 main()

@@ -1,4 +1,4 @@
-"""A hundred thousand timers: what they cost while none is due, and how late a thousand are that are due in the same second."""
+"""100,000 timers: their cost while none is due, and the lateness of 1,000 timers that are due in the same second."""
 
 import json
 import os
@@ -22,26 +22,26 @@ def measure(options):
         digest = virga.client.call("GetFunctionAddress", {"FunctionName": "f0"})["CodeSha256"]
         virga.stop()
         begin = write(virga.directory + "/catalog.sqlite", digest, timers // OF_A_FUNCTION, due, 60 if options.quick else 180, rounds)
-        # What was written without a seal is sealed once.
+        # The first start encrypts the plaintext records.
         virga.start()
         virga.stop()
         begun = time.perf_counter()
         virga.start()
         ready = time.perf_counter() - begun
-        check(gauge(virga, "virga_timers") == timers, "not all timers are open")
-        # What a start does behind its readiness is over by then.
+        check(gauge(virga, "virga_timers") == timers, "not all timers are enabled")
+        # Wait until the background work of the start has finished.
         time.sleep(5 if options.quick else 20)
         before = processor_seconds(virga)
         time.sleep(idle_for)
         idle = (processor_seconds(virga) - before) / idle_for * 100
         kb = resident(virga)
-        check(time.time() < begin - 1, "the first round was due before all was ready")
+        check(time.time() < begin - 1, "the first round was due before the measurement was ready")
         late = {}
         while late.get("+Inf", 0) < due * rounds:
-            check(time.time() < begin + APART * rounds + 60, "they never came: %s" % late)
+            check(time.time() < begin + APART * rounds + 60, "timed out waiting for the timers: %s" % late)
             time.sleep(1)
             late = buckets(virga)
-    check(late["+Inf"] == due * rounds, "%s of %d came" % (late["+Inf"], due * rounds))
+    check(late["+Inf"] == due * rounds, "%s events for %d due timers" % (late["+Inf"], due * rounds))
     return {
         "timers": timers,
         "ready_s": round(ready, 3),
@@ -54,13 +54,14 @@ def measure(options):
 
 
 def write(path, digest, functions, due, wait, rounds):
-    """Writes functions of ten timers each, most of them due the day after next. Those of some are due together, in rounds. They
-    are written into the file, as virga first wrote them, since a hundred thousand calls take long. Gives the time of the first
-    round."""
+    """Writes functions with ten timers each, most of them due the day after tomorrow, and some due together in rounds.
+
+    Writes directly into the catalog file, because 100,000 API calls take long. Returns the time of the first round.
+    """
     first = int(time.time()) + wait
     together = []
     for number in range(rounds):
-        at = time.gmtime(first + APART * number + 8 * 3600)  # By Shanghai's clocks.
+        at = time.gmtime(first + APART * number + 8 * 3600)  # Asia/Shanghai.
         together.append("%d %d %d %d %d * %d" % (at.tm_sec, at.tm_min, at.tm_hour, at.tm_mday, at.tm_mon, at.tm_year))
     later = time.gmtime(first + 2 * 86_400)
     stored = json.load(open(os.path.join(HERE, "..", "crates", "catalog", "tests", "function-v1.json")))
@@ -85,7 +86,7 @@ def write(path, digest, functions, due, wait, rounds):
         record.update(key=dict(place, name=name), id="lam-%08d" % number, code=code, triggers=triggers)
         return "function/%(account)d/%(namespace)s/" % place + name, json.dumps(stored, separators=(",", ":")).encode()
 
-    # Each round has timers of its own, so there are as many fewer others.
+    # Each round uses timers of its own, so there are fewer others.
     count = functions - of_due * (rounds - 1)
     store = sqlite3.connect(path)
     with store:
@@ -99,12 +100,12 @@ def gauge(virga, name):
 
 
 def buckets(virga):
-    """How many events were no later than each bound."""
+    """Returns the number of events within each lateness bound of the histogram."""
     lines = [line[len(HEADER + "bucket{le=\""):] for line in metrics(virga).splitlines() if line.startswith(HEADER + "bucket")]
     return {line.split('"')[0]: int(line.split()[1]) for line in lines}
 
 
 def within(late, share):
-    """The smallest bound within which so large a share was, ms."""
+    """Returns the smallest bound that contains a fraction of the events (ms)."""
     enough = [bound for bound, count in late.items() if count >= late["+Inf"] * share]
     return round(float(enough[0]) * 1000, 1)

@@ -1,4 +1,4 @@
-"""What virga adds to a web server's own latency: the same server as a web function and by itself, in turns."""
+"""Latency that virga adds to a web server: the same server as a web function and stand-alone, alternating."""
 
 import http.client
 import os

@@ -1,5 +1,5 @@
--- Sends one request again and again, and prints what came of it as JSON. Each answer is read where something is expected of
--- it, which costs more than to ask for it; an answer's status is looked at by wrk itself.
+-- Sends one request repeatedly and prints the results as JSON. Response bodies are verified only if WRK_EXPECTED is set, because
+-- that costs more than sending; wrk checks status codes itself.
 local file = io.open(os.getenv("WRK_REQUEST"), "r")
 wrk.method = "POST"
 wrk.headers = {}
@@ -12,7 +12,7 @@ wrk.body = file:read("*a")
 file:close()
 
 expected = os.getenv("WRK_EXPECTED")
-wrong = 0 -- global: `done` asks each thread for it
+wrong = 0 -- Global, because `done` reads it from each thread.
 local threads = {}
 
 function setup(thread) table.insert(threads, thread) end

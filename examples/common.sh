@@ -1,4 +1,4 @@
-# What the examples share: commands are shown before they run, and objects go to buckets and back by curl.
+# Functions shared by the examples: they echo commands before running them, and access buckets with curl.
 
 export VIRGA_ENDPOINT=${VIRGA_ENDPOINT:-http://127.0.0.1:9400} VIRGA_BUCKETS=${VIRGA_BUCKETS:-http://127.0.0.1:9401}
 LONGEST=120
@@ -18,7 +18,7 @@ step() {
   "$@"
 }
 
-# The key pair, for curl's standard input: its command line is everybody's to read.
+# Prints the key pair for curl's standard input. Every local user could read it on the command line.
 key_pair() {
   if [ -n "${VIRGA_SECRET_ID:-}" ]; then
     echo "user = \"$VIRGA_SECRET_ID:$VIRGA_SECRET_KEY\""
@@ -27,7 +27,7 @@ key_pair() {
   fi
 }
 
-# s3 PATH [OPTIONS OF CURL …]: asks the bucket server, and fails as it does.
+# s3 PATH [CURL OPTIONS…]: sends a request to the bucket server; fails on an error response.
 s3() {
   local path=$1
   shift
@@ -35,19 +35,19 @@ s3() {
     --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "$@" "$VIRGA_BUCKETS/$path"
 }
 
-# bucket NAME: makes a bucket, unless it is there.
+# bucket NAME: creates a bucket unless it exists.
 bucket() {
   s3 "$1" --head --output /dev/null 2>/dev/null || s3 "$1" --request PUT
-  echo "bucket $1 is there"
+  echo "bucket $1 exists"
 }
 
-# wait_for WHAT FUNCTION COMMAND …: until the command succeeds; else shows the function's last log.
+# wait_for WHAT FUNCTION COMMAND…: polls until the command succeeds. On a timeout, prints the function's last log and fails.
 wait_for() {
   local what=$1 function=$2 begun=$SECONDS
   shift 2
   until "$@" >/dev/null 2>&1; do
     if [ $((SECONDS - begun)) -gt $LONGEST ]; then
-      echo "$what did not come; the last log of $function:" >&2
+      echo "timed out waiting for $what; last log of $function:" >&2
       virga logs "$function" --last 1 >&2
       exit 1
     fi

@@ -1,4 +1,4 @@
-"""The work that every peer does: the same handler behind each."""
+"""The handler that virga and every peer run."""
 
 import json
 
@@ -11,11 +11,11 @@ def main_handler(event, context):
     return answer(event)
 
 
-def framework(request):  # functions-framework's entry point
+def framework(request):  # Entry point for functions-framework.
     return json.dumps(answer(request.get_json()))
 
 
-async def application(scope, receive, send):  # bare ASGI, for uvicorn
+async def application(scope, receive, send):  # Plain ASGI, for uvicorn.
     if scope["type"] != "http":
         return
     message = await receive()

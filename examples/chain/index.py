@@ -1,4 +1,4 @@
-"""What was counted has changed: writes the index anew."""
+"""Rewrites the index when a word count changes."""
 
 import json
 import os
@@ -16,11 +16,11 @@ s3 = boto3.client("s3", endpoint_url=os.environ["VIRGA_BUCKETS"], region_name=os
 def main_handler(event, context):
     bucket = event["Records"][0]["cos"]["cosBucket"]["name"]
     while not write(bucket):
-        print("another instance was quicker; once more")
+        print("lost a race with another instance; retrying")
 
 
 def write(bucket):
-    """Writes the index unless somebody else has since this began; says whether it did."""
+    """Rewrites the index with optimistic concurrency. Returns False if it was changed meanwhile."""
     try:
         unless_changed = {"IfMatch": s3.head_object(Bucket=bucket, Key=INDEX)["ETag"]}
     except ClientError as error:
@@ -47,4 +47,4 @@ def read(bucket, key):
     try:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     except s3.exceptions.NoSuchKey:
-        return None  # It went after it was listed, and another event says so.
+        return None  # Deleted after it was listed. Another event will report that.

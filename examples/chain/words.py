@@ -1,4 +1,4 @@
-"""A document came or went: counts its words, or forgets what was counted."""
+"""Counts the words of a created document, or deletes the count of a deleted one."""
 
 import os
 
@@ -15,12 +15,12 @@ def main_handler(event, context):
         bucket, place = record["cos"]["cosBucket"], record["cos"]["cosObject"]["key"]
         key = place.removeprefix("/%s/%s/" % (bucket["appid"], bucket["name"]))
         counted = "words/" + key.removeprefix("documents/")
-        # Events may come late, twice, or in another order: what holds is what is there now.
+        # Events may be late, duplicated or out of order. Reading the current state makes the handler idempotent.
         try:
             text = s3.get_object(Bucket=bucket["name"], Key=key)["Body"].read().decode("utf-8", "replace")
         except s3.exceptions.NoSuchKey:
             s3.delete_object(Bucket=bucket["name"], Key=counted)
-            print(key, "is gone")
+            print(key, "was deleted")
         else:
             s3.put_object(Bucket=bucket["name"], Key=counted, Body=str(len(text.split())))
             print(key, "has", len(text.split()), "words")

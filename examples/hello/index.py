@@ -1,4 +1,4 @@
-"""The first function: answers with a greeting and what it was sent."""
+"""A first function: returns a greeting and the request id."""
 
 
 def main_handler(event, context):

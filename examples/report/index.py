@@ -1,4 +1,4 @@
-"""Writes what the account's buckets hold into one of them, whenever a timer says so."""
+"""Writes a report on the contents of all buckets into one of them, on a timer."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def main_handler(event, context):
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"])
         sizes = [item["Size"] for page in pages for item in page.get("Contents", [])]
         buckets[bucket["Name"]] = {"objects": len(sizes), "bytes": sum(sizes)}
-    # An event may come twice; under the timer's own time it is one report.
+    # Events may be duplicated. A key derived from the timer's due time makes the handler idempotent.
     key = event["Time"] + ".json"
     s3.put_object(Bucket=os.environ["REPORTS"], Key=key, Body=json.dumps(buckets, indent=2), ContentType="application/json")
     print("wrote", key)

@@ -1,4 +1,4 @@
-"""A picture was uploaded: writes a small one beside it, below thumbs/."""
+"""Creates a thumbnail of an uploaded picture, below thumbs/."""
 
 import io
 import os
@@ -7,7 +7,7 @@ import boto3
 from PIL import Image, ImageOps
 
 SIZE = (128, 128)
-# What is made here is kept between requests. The keys are those of the function's role.
+# Created once per instance and reused by its requests. The credentials are those of the function's role.
 s3 = boto3.client("s3", endpoint_url=os.environ["VIRGA_BUCKETS"], region_name=os.environ["TENCENTCLOUD_REGION"],
                   aws_access_key_id=os.environ["TENCENTCLOUD_SECRETID"],
                   aws_secret_access_key=os.environ["TENCENTCLOUD_SECRETKEY"],

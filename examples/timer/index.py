@@ -1,4 +1,4 @@
-"""What a timer sends: which it is, when it was due, and what it was told to say."""
+"""Prints the event of a timer: its name, due time and message."""
 
 
 def main_handler(event, context):

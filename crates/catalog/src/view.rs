@@ -11,7 +11,7 @@ use model::{
 
 use crate::Stored;
 use crate::access::Access;
-use crate::ids::{Counters, Issued};
+use crate::ids::{Counters, IssuedIds};
 use crate::table::bytes::Sizes;
 
 /// The functions of a namespace by name.
@@ -36,7 +36,7 @@ pub(crate) struct View {
     /// Sizes of the stored records.
     pub(crate) sizes: Sizes,
     /// Ids that were issued to accounts.
-    pub(crate) issued: BTreeMap<AccountId, Arc<Stored<Issued>>>,
+    pub(crate) issued: BTreeMap<AccountId, Arc<Stored<IssuedIds>>>,
     /// Counters of the highest issued ids.
     pub(crate) counters: Option<Counters>,
     /// Revision of the last applied change of the store.
@@ -77,8 +77,8 @@ impl View {
         let names = self.names.entry(namespace).or_default();
         names.insert(key.name.clone(), stored.clone());
         let old = self.functions.insert(key.clone(), stored);
-        self.forget_urls(old.as_deref());
-        self.forget_buckets(old.as_deref());
+        self.unindex_urls(old.as_deref());
+        self.unindex_buckets(old.as_deref());
         self.urls
             .extend(urls.into_iter().map(|url| (url, key.clone())));
         for bucket in buckets {
@@ -87,13 +87,13 @@ impl View {
         old
     }
 
-    fn forget_urls(&mut self, old: Option<&Stored<Function>>) {
+    fn unindex_urls(&mut self, old: Option<&Stored<Function>>) {
         for url in old.into_iter().flat_map(|old| old.value.http_ids()) {
             self.urls.remove(url);
         }
     }
 
-    fn forget_buckets(&mut self, old: Option<&Stored<Function>>) {
+    fn unindex_buckets(&mut self, old: Option<&Stored<Function>>) {
         let Some(old) = old else {
             return;
         };
@@ -116,8 +116,8 @@ impl View {
             }
         }
         let old = self.functions.remove(key);
-        self.forget_urls(old.as_deref());
-        self.forget_buckets(old.as_deref());
+        self.unindex_urls(old.as_deref());
+        self.unindex_buckets(old.as_deref());
         old
     }
 }

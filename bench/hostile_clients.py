@@ -1,9 +1,11 @@
-"""Signed small calls beside 2,000 hostile connections of strangers: their p99, and virga's memory.  strangers.py [--virga PATH] [--seconds N]
+"""Latency of signed small calls, and virga's memory, beside 2,000 hostile connections.
 
-Hostile connections are of every kind at once: heads that trickle or never end, idle ones, bodies that trickle, forms of signature version 1,
-large bodies with a wrong signature, large bodies that wait at an open URL, and readers that do not read. They come from one address, the
-measuring client's own, and then from 200 others. Wanted: no call fails, p99 within 3 times the quiet one, and virga's memory less than
-300 MB above its quiet size. Everything stays on the loopback, and ends by itself.
+    hostile_clients.py [--virga PATH] [--seconds N]
+
+The hostile connections are of eight kinds at once: request heads that trickle or never end, idle connections, bodies that
+trickle, forms of signature version 1, large bodies with an invalid signature, large bodies to an open URL, and clients that
+do not read the response. They come from the measuring client's own address, and then from 200 others. Targets: no call fails,
+p99 is within 3 times the quiet p99, and virga's memory grows by less than 300 MB. All traffic stays on the loopback interface.
 """
 
 import argparse
@@ -31,8 +33,8 @@ def main_handler(event, context):
 """
 
 
-class Stranger:
-    """One hostile connection, made again a moment after virga has closed it."""
+class HostileClient:
+    """A hostile connection, reopened shortly after virga has closed it."""
 
     def __init__(self, address, source, pair, path):
         self.host, self.port = address.split(":")
@@ -77,7 +79,7 @@ class Stranger:
             path, self.host, self.port, length, more)).encode()
 
     def signed(self, length):
-        """The head of a request whose signature is wrong."""
+        """Returns the head of a request with an invalid signature."""
         client = Client("%s:%s" % (self.host, self.port), self.pair[0], "wrong")
         headers, _ = client.signed("Invoke", {})
         more = "".join("%s: %s\r\n" % pair for pair in headers.items() if pair[0] not in ("Host", "Content-Type"))
@@ -124,12 +126,12 @@ KINDS = ["heads_trickle", "heads_never_end", "idles", "bodies_trickle", "forms",
 
 
 def hostile(address, sources, pair, path, kinds):
-    """Runs all strangers, until the process is ended."""
+    """Runs all hostile clients until the process is terminated."""
     os.nice(5)
 
     async def run():
         every = zip(range(CONNECTIONS), itertools.cycle(kinds))
-        await asyncio.gather(*(Stranger(address, sources[number % len(sources)], pair, path).live(kind) for number, kind in every))
+        await asyncio.gather(*(HostileClient(address, sources[number % len(sources)], pair, path).live(kind) for number, kind in every))
 
     asyncio.run(run())
 
@@ -140,7 +142,7 @@ def resident(virga):
 
 
 def measure(virga, seconds):
-    """Calls one after another, a new connection for every tenth; gives p50 and p99 in ms, failures, and the most memory that was used."""
+    """Makes sequential calls, with a new connection for every tenth. Returns p50 and p99 (ms), failures and peak memory."""
     took, failed, most = [], [], 0
     client, end = virga.connect(), time.time() + seconds
     while time.time() < end:
@@ -195,7 +197,7 @@ def main():
         more = found["rss_mb"] - quiet["rss_mb"]
         ratio = found["p99_ms"] / quiet["p99_ms"]
         good = good and found["failed"] == 0 and ratio <= 3 and more < 300
-        print("from %s: p99 %.2f ms, %.1f times the quiet %.2f ms (3 is wanted); %d of %d calls failed; %d MB more memory (300 is wanted)" % (
+        print("from %s: p99 %.2f ms, %.1f times the quiet %.2f ms (target: 3); %d of %d calls failed; %d MB more memory (target: 300)" % (
             name, found["p99_ms"], ratio, quiet["p99_ms"], found["failed"], found["calls"], more))
     sys.exit(0 if good else 1)
 

@@ -1,6 +1,8 @@
-"""A warm interpreter's bare fork, which imports a handler, calls it once and ends.  bare.py SHIM DIRECTORY EVENT ROUNDS
+"""The plain-fork baseline: forks a preloaded interpreter that imports a handler, calls it once and exits.
 
-It is warmed with what virga's own shim warms its zygotes with.
+    baseline.py SHIM DIRECTORY EVENT ROUNDS
+
+It preloads the same modules as the zygotes of virga's shim.
 """
 
 import gc
@@ -12,7 +14,7 @@ import sys
 import time
 
 shim, directory, event, rounds = sys.argv[1:]
-for name in re.search(r'^WARM = \((.*?)\)\.split', open(shim).read(), re.S | re.M).group(1).replace('"', "").split():
+for name in re.search(r'^PRELOADED = \((.*?)\)\.split', open(shim).read(), re.S | re.M).group(1).replace('"', "").split():
     try:
         importlib.import_module(name)
     except ImportError:
@@ -23,18 +25,18 @@ gc.freeze()
 
 
 def fork():
-    """A child that has called the handler and waits; gives its pid and how to let it go."""
-    done, told = os.pipe()
+    """Forks a child that calls the handler, then waits. Returns its pid, and a descriptor whose closing lets it exit."""
+    done, answered = os.pipe()
     go, hold = os.pipe()
     child = os.fork()
     if child == 0:
         handler = importlib.import_module("handler")
         answer = json.dumps(handler.main_handler(json.loads(event), None))
-        os.write(told, answer.encode())
+        os.write(answered, answer.encode())
         os.close(hold)
         os.read(go, 1)
         os._exit(0)
-    os.close(told)
+    os.close(answered)
     os.close(go)
     os.read(done, 1000)
     os.close(done)

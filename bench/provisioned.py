@@ -1,4 +1,4 @@
-"""The first call of an instance that was started ahead, in turns with that of one that was not."""
+"""First call of a provisioned instance, alternating with a cold start."""
 
 import time
 
@@ -17,7 +17,7 @@ def measure(options):
             server.client.call("PutProvisionedConcurrencyConfig", dict(version, VersionProvisionedConcurrencyNum=1))
         for number in range(count):
             until_done(server, "ahead%d" % number)
-        time.sleep(1)  # They are frozen by then, as they are between requests of people.
+        time.sleep(1)  # Long enough for the provisioned instances to be frozen, as in production between requests.
         for number in range(count):
             for kind, name, more in (("cold", "cold%d", {}), ("provisioned", "ahead%d", {"Qualifier": "1"})):
                 request = server.client.signed("Invoke", dict(more, FunctionName=name % number, ClientContext=EVENT))

@@ -1,10 +1,10 @@
-"""Where the time and the memory of an instance go: what there is to say where a figure is not at its limit."""
+"""Breakdown of an instance's cold start time and memory, to find out what limits a figure."""
 
 import json
 import re
 import subprocess
 
-from harness import EVENT, Virga, bare_fork, check, metrics, processor_times, tree
+from harness import EVENT, Virga, check, metrics, plain_fork, processor_times, tree
 
 PHASE = re.compile(r'^virga_cold_start_duration_seconds_(sum|count)\{.*part="(\w+)".*\} (\S+)$', re.M)
 
@@ -14,7 +14,7 @@ def measure(options):
 
 
 def cold(options):
-    """Of a cold start: its phases, as virga measures them, and the processor time of all that takes part in it or cleans up after it."""
+    """Phases of a cold start by virga's own clock, and its CPU time including the cleanup afterwards."""
     count = 10 if options.quick else 200
     with Virga(options, ["--keep-alive", "1"]) as server:
         server.deploy(count)
@@ -25,7 +25,7 @@ def cold(options):
         used = [(after - before) / count for after, before in zip(processor_ms(server), before)]
         totals = {(phase, kind): float(value) for kind, phase, value in PHASE.findall(metrics(server))}
     phases = {phase: totals[phase, "sum"] / totals[phase, "count"] * 1000 for phase, kind in totals if kind == "sum"}
-    check("total" in phases, "virga tells no phases of cold starts")
+    check("total" in phases, "virga reports no phases of cold starts")
     return {
         "starts": count,
         "mean_ms": {phase: round(value, 2) for phase, value in phases.items()},
@@ -35,20 +35,20 @@ def cold(options):
 
 
 def processor_ms(server):
-    """User's and system's time of a server and of all that it has started, those that have ended included."""
+    """User and system CPU time of a server and its descendants, including those that have exited."""
     user, system, user_ended, system_ended = processor_times(server)
     return [(user + user_ended) * 1000, (system + system_ended) * 1000]
 
 
 def idle(options):
-    """What kinds of memory the share of an idle instance is, beside the bare fork's, kB."""
+    """Memory of an idle instance by kind, compared to the plain fork (kB)."""
     count = 10 if options.quick else 200
     with Virga(options, ["--keep-alive", "900"]) as server:
         server.idle(count)
         sums, found = {}, 0
         for process in tree(server)[1:]:
             try:
-                # Zygotes are in no control group of an instance.
+                # Skip zygotes, which are in no instance's cgroup.
                 if "/%s/" % server.cgroup not in open("/proc/%d/cgroup" % process).read():
                     continue
                 lines = open("/proc/%d/smaps_rollup" % process).read()
@@ -58,13 +58,13 @@ def idle(options):
             for kind, size in kinds(lines).items():
                 sums[kind] = sums.get(kind, 0) + size
     check(found >= count, "%d processes for %d instances" % (found, count))
-    bare = json.loads(subprocess.run(bare_fork(20), stdout=subprocess.PIPE, check=True).stdout)
+    bare = json.loads(subprocess.run(plain_fork(20), stdout=subprocess.PIPE, check=True).stdout)
     return {"instances": count, "processes": found, "kb": {kind: round(size / count) for kind, size in sums.items()},
             "bare_kb": kinds(bare["rollup"])}
 
 
 def kinds(rollup):
-    """The parts of a process' share: what is its own, or shared with its zygote, or files'."""
+    """Splits the PSS of a process into private memory, memory shared with its zygote, and files."""
     size = {name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB$", rollup, re.M)}
     own = size["Private_Dirty"]
     return {"own": own, "shared anonymous": max(0, size["Pss_Anon"] + size["Pss_Shmem"] - own), "files": size["Pss_File"]}
@@ -73,7 +73,7 @@ def kinds(rollup):
 def show(results):
     cold, idle = results["cold"], results["idle"]
     phases = ", ".join("%s %.2f" % row for row in cold["mean_ms"].items())
-    print("a cold start, by virga's own clock, mean of %d, ms: %s; processor time, ms: %.1f user, %.1f system" %
+    print("cold start by virga's own clock, mean of %d, ms: %s; CPU time, ms: %.1f user, %.1f system" %
           (cold["starts"], phases, cold["user_ms"], cold["system_ms"]))
     parts = ", ".join("%s %d (%d)" % (kind, size, idle["bare_kb"][kind]) for kind, size in idle["kb"].items())
-    print("an idle instance's memory by kind, kB of PSS (the bare fork's): %s" % parts)
+    print("memory of an idle instance by kind, kB of PSS (plain fork): %s" % parts)
