@@ -15,4 +15,4 @@ mod view;
 
 pub use ids::{FinalUsage, ID_MAX, IssuedIds, NewAccount};
 pub use master::{MasterKey, MasterKeys};
-pub use table::{Catalog, Change, Error, OwnedResources, Stored, TriggerConflict};
+pub use table::{Catalog, Error, FunctionChange, OwnedResources, Stored, TriggerConflict};

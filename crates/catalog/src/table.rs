@@ -125,7 +125,7 @@ pub struct Stored<T> {
 
 /// A creation, update or deletion of a function.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct FunctionChange {
     /// The function.
     pub key: FunctionKey,
     /// Current record; `None` if it was deleted.
@@ -145,7 +145,7 @@ struct Inner {
     kv: Arc<dyn Kv>,
     view: RwLock<View>,
     applied: watch::Sender<Revision>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<FunctionChange>,
     /// Revision of the last change of an account, key or role.
     access: AtomicU64,
     /// Serializes changes whose admission depends on other entries: quotas, and the emptiness of a namespace.
@@ -257,7 +257,7 @@ impl Catalog {
     }
 
     /// Subscribes to changes of functions. A subscriber that lags receives an error and must reload all functions.
-    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+    pub fn subscribe(&self) -> broadcast::Receiver<FunctionChange> {
         self.inner.changes.subscribe()
     }
 
@@ -635,7 +635,7 @@ fn apply(
     key: &str,
     value: Option<&[u8]>,
     revision: Revision,
-) -> Result<Vec<Change>, Error> {
+) -> Result<Vec<FunctionChange>, Error> {
     let invalid = |why: String| Error::Format {
         key: key.to_owned(),
         why,
@@ -669,7 +669,7 @@ fn apply(
                 None => drop(view.remove_function(&key)),
             }
             let now = view.function(&key).cloned();
-            Ok(vec![Change { key, now }])
+            Ok(vec![FunctionChange { key, now }])
         }
         "ids" => {
             view.counters = value.map(format::decode).transpose().map_err(invalid)?;
@@ -755,7 +755,7 @@ fn apply(
             }
             // Subscribers see the functions of a closed account as deleted.
             let functions = view.functions.keys().filter(|key| key.account == account);
-            let gone = |key: &FunctionKey| Change {
+            let gone = |key: &FunctionKey| FunctionChange {
                 key: key.clone(),
                 now: None,
             };

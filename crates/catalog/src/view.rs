@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{
-    AccountId, AccountRecord, BucketName, Domain, Function, FunctionKey, FunctionName, Layer,
+    AccountId, AccountSettings, BucketName, Domain, Function, FunctionKey, FunctionName, Layer,
     LayerName, Namespace, NamespaceRecord, TriggerName,
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct View {
     pub(crate) buckets: HashMap<(AccountId, BucketName), BTreeSet<FunctionKey>>,
     /// Custom domains by host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
-    pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountRecord>>>,
+    pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountSettings>>>,
     pub(crate) access: Access,
     /// Sizes of the stored records.
     pub(crate) sizes: Sizes,

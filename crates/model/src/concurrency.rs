@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Function, Published, Timestamp};
+use crate::{Function, PublishedVersion, Timestamp};
 
 /// Concurrency settings of an account, as the catalog stores them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountRecord {
+pub struct AccountSettings {
     /// Total memory of the account's instances (MB); none for the operator's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_mb: Option<u32>,
@@ -67,7 +67,7 @@ impl Provisioned {
     }
 }
 
-impl Published {
+impl PublishedVersion {
     /// Returns the maximum memory of the version's provisioned instances (MB).
     pub fn provisioned_mb(&self) -> u32 {
         let instances = self
@@ -81,7 +81,7 @@ impl Published {
 impl Function {
     /// Returns the maximum memory of the function's provisioned instances, over all versions (MB).
     pub fn provisioned_mb(&self) -> u32 {
-        let versions = self.versions.values().map(Published::provisioned_mb);
+        let versions = self.versions.values().map(PublishedVersion::provisioned_mb);
         versions.fold(0, u32::saturating_add)
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Alias, CodeRef, DeadLetter, EventConfig, FunctionId, FunctionKey, Handler, Invalid, LayerRef,
-    Limits, MemoryMb, Namespace, Published, RoleName, Runtime, Sha256, Trigger,
+    Limits, MemoryMb, Namespace, PublishedVersion, RoleName, Runtime, Sha256, Trigger,
 };
 
 /// Milliseconds since the Unix epoch (UTC).
@@ -235,9 +235,9 @@ pub struct Function {
     /// Asynchronous execution: every invocation runs asynchronously, for up to a day, without retries. Fixed at creation.
     #[serde(default, skip_serializing_if = "is_false")]
     pub async_run: bool,
-    /// Published versions by number.
+    /// published versions by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub versions: BTreeMap<u64, Published>,
+    pub versions: BTreeMap<u64, PublishedVersion>,
     /// Highest version number ever assigned. Numbers are never reused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_version: u64,

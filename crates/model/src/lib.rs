@@ -25,7 +25,7 @@ mod version;
 pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
 pub use apigw::{ApiMethod, ApiPath, GatewayApi, Stage};
 pub use code::{CodeRef, Sha256};
-pub use concurrency::{AccountRecord, Provisioned, ProvisionedPolicy, ScheduledAction};
+pub use concurrency::{AccountSettings, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use cos::{BucketName, ObjectEvent, ObjectEvents};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use events::{DeadLetter, EventConfig};
@@ -45,6 +45,6 @@ pub use policy::{Decision, Policy, Resource};
 pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
 pub use url::{Cors, FunctionUrl, UrlAuth};
 pub use version::{
-    Alias, Expression, Published, Routing, RoutingKey, RoutingRule, RuleTest, Serving, Version,
-    WeightedVersion,
+    Alias, Expression, PublishedVersion, Routing, RoutingKey, RoutingRule, RuleTest, Serving,
+    Version, WeightedVersion,
 };

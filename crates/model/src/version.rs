@@ -67,7 +67,7 @@ impl From<Version> for String {
 
 /// A published version: immutable code and configuration, and its provisioned concurrency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Published {
+pub struct PublishedVersion {
     /// Description given at publication.
     pub description: String,
     /// Settings.
@@ -131,7 +131,7 @@ impl Function {
     pub fn publish(&mut self, description: String, now: Timestamp) -> Option<u64> {
         let code = self.code.clone()?;
         self.last_version += 1;
-        let published = Published {
+        let published = PublishedVersion {
             description,
             config: self.config.clone(),
             code,

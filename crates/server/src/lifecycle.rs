@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use catalog::{Catalog, Change, Stored};
+use catalog::{Catalog, FunctionChange, Stored};
 use model::{
     AccountId, CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime,
     Sha256, StatusReason,
@@ -75,7 +75,7 @@ impl Lifecycle {
         tokio::spawn(async move {
             loop {
                 match changes.recv().await {
-                    Ok(Change { key, now }) => follower.look_at(&key, now),
+                    Ok(FunctionChange { key, now }) => follower.look_at(&key, now),
                     // Too many changes at once to hear of each.
                     Err(RecvError::Lagged(_)) => follower.look_at_all(),
                     Err(RecvError::Closed) => return,

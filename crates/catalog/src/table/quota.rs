@@ -1,6 +1,6 @@
 //! Reserved and provisioned concurrency: admission of changes against the account's quota.
 
-use model::{AccountId, AccountRecord, Function, FunctionKey, Limits};
+use model::{AccountId, AccountSettings, Function, FunctionKey, Limits};
 
 use super::{Catalog, Error, Stored};
 use crate::kv::Precondition;
@@ -34,7 +34,7 @@ impl Catalog {
         let old = self.read(|view| view.accounts.get(&account).cloned());
         let (mut record, on) = match old {
             Some(old) => (old.value.clone(), Precondition::Revision(old.revision)),
-            None => (AccountRecord::default(), Precondition::Absent),
+            None => (AccountSettings::default(), Precondition::Absent),
         };
         record.concurrency_mb = Some(mb);
         self.put(&format!("account/{account}"), &record, on).await

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of `AddResourceTag`.
+/// Request of `AddResourceTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AddResourceTagRequest {
@@ -16,7 +16,7 @@ pub struct AddResourceTagRequest {
     pub resource: String,
 }
 
-/// Parameters of `AttachResourcesTag`.
+/// Request of `AttachResourcesTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AttachResourcesTagRequest {
@@ -34,7 +34,7 @@ pub struct AttachResourcesTagRequest {
     pub resource_prefix: Option<String>,
 }
 
-/// Parameters of `CreateTag`.
+/// Request of `CreateTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateTagRequest {
@@ -44,7 +44,7 @@ pub struct CreateTagRequest {
     pub tag_value: String,
 }
 
-/// Parameters of `DeleteResourceTag`.
+/// Request of `DeleteResourceTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteResourceTagRequest {
@@ -54,7 +54,7 @@ pub struct DeleteResourceTagRequest {
     pub resource: String,
 }
 
-/// Parameters of `DeleteTag`.
+/// Request of `DeleteTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DeleteTagRequest {
@@ -64,7 +64,7 @@ pub struct DeleteTagRequest {
     pub tag_value: String,
 }
 
-/// Parameters of `DescribeResourceTags`.
+/// Request of `DescribeResourceTags`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeResourceTagsRequest {
@@ -86,7 +86,7 @@ pub struct DescribeResourceTagsRequest {
     pub cos_resource_id: Option<i64>,
 }
 
-/// Answer of `DescribeResourceTags`.
+/// Response of `DescribeResourceTags`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeResourceTagsResponse {
@@ -100,7 +100,7 @@ pub struct DescribeResourceTagsResponse {
     pub rows: Vec<TagRow>,
 }
 
-/// Parameters of `DescribeResourceTagsByResourceIds`.
+/// Request of `DescribeResourceTagsByResourceIds`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeResourceTagsByResourceIdsRequest {
@@ -120,7 +120,7 @@ pub struct DescribeResourceTagsByResourceIdsRequest {
     pub category: Option<String>,
 }
 
-/// Answer of `DescribeResourceTagsByResourceIds`.
+/// Response of `DescribeResourceTagsByResourceIds`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeResourceTagsByResourceIdsResponse {
@@ -134,7 +134,7 @@ pub struct DescribeResourceTagsByResourceIdsResponse {
     pub tags: Vec<TagRow>,
 }
 
-/// Parameters of `DescribeTags`.
+/// Request of `DescribeTags`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeTagsRequest {
@@ -154,7 +154,7 @@ pub struct DescribeTagsRequest {
     pub show_project: Option<i64>,
 }
 
-/// Answer of `DescribeTags`.
+/// Response of `DescribeTags`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DescribeTagsResponse {
@@ -168,7 +168,7 @@ pub struct DescribeTagsResponse {
     pub tags: Vec<TagEntry>,
 }
 
-/// Parameters of `DetachResourcesTag`.
+/// Request of `DetachResourcesTag`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DetachResourcesTagRequest {
@@ -184,7 +184,7 @@ pub struct DetachResourcesTagRequest {
     pub resource_prefix: Option<String>,
 }
 
-/// Parameters of `GetResources`.
+/// Request of `GetResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetResourcesRequest {
@@ -198,7 +198,7 @@ pub struct GetResourcesRequest {
     pub max_results: Option<i64>,
 }
 
-/// Answer of `GetResources`.
+/// Response of `GetResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetResourcesResponse {
@@ -208,7 +208,7 @@ pub struct GetResourcesResponse {
     pub resource_tag_mapping_list: Vec<TaggedResource>,
 }
 
-/// Parameters of `ModifyResourceTags`.
+/// Request of `ModifyResourceTags`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ModifyResourceTagsRequest {
@@ -220,7 +220,7 @@ pub struct ModifyResourceTagsRequest {
     pub delete_tags: Option<Vec<TagKeyOnly>>,
 }
 
-/// Parameters of `TagResources`.
+/// Request of `TagResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TagResourcesRequest {
@@ -230,7 +230,7 @@ pub struct TagResourcesRequest {
     pub tags: Vec<TagPair>,
 }
 
-/// Answer of `TagResources`.
+/// Response of `TagResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TagResourcesResponse {
@@ -238,7 +238,7 @@ pub struct TagResourcesResponse {
     pub failed_resources: Vec<FailedResource>,
 }
 
-/// Parameters of `UnTagResources`.
+/// Request of `UnTagResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UnTagResourcesRequest {
@@ -248,7 +248,7 @@ pub struct UnTagResourcesRequest {
     pub tag_keys: Vec<String>,
 }
 
-/// Answer of `UnTagResources`.
+/// Response of `UnTagResources`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct UnTagResourcesResponse {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catalog::{Catalog, Change};
+use catalog::{Catalog, FunctionChange};
 use dispatch::{Limit, TRACKING_EVERY_S, Tracking, TrackingTarget};
 use model::{Function, FunctionId, FunctionKey, Provisioned, ProvisionedPolicy, Serving, Version};
 use tokio::sync::broadcast::error::RecvError;
@@ -115,7 +115,7 @@ impl Provisioner {
             let next = next.unwrap_or_else(|| Instant::now() + FAR);
             tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(Change { key, .. }) => self.look_at(&key, &mut due).await,
+                    Ok(FunctionChange { key, .. }) => self.look_at(&key, &mut due).await,
                     // Too many changes at once to hear of each.
                     Err(RecvError::Lagged(_)) => self.look_at_all(&mut due).await,
                     Err(RecvError::Closed) => return,

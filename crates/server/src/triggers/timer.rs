@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::kv::{Kv, KvError, Precondition};
-use catalog::{Catalog, Change, Stored};
+use catalog::{Catalog, FunctionChange, Stored};
 use dispatch::TimerId;
 use dispatch::cron::{Cron, WeekdayZero};
 use dispatch::schedule::{Due, Schedule, Terms};
@@ -164,7 +164,11 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self, mut changes: Receiver<Change>, mut stopped: oneshot::Receiver<()>) {
+    async fn run(
+        mut self,
+        mut changes: Receiver<FunctionChange>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         loop {
             self.hand_over();
             let wait = self.wait();
@@ -177,7 +181,7 @@ impl Keeper {
                     Err(error) => error!(%error, "a timer was lost while it waited for the queue"),
                 },
                 change = changes.recv() => match change {
-                    Ok(Change { key, now }) => self.look_at(key, now.as_deref()),
+                    Ok(FunctionChange { key, now }) => self.look_at(key, now.as_deref()),
                     // Too many changes at once to hear of each.
                     Err(RecvError::Lagged(_)) => self.look_at_all(),
                     Err(RecvError::Closed) => break,
