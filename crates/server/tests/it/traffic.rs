@@ -530,7 +530,7 @@ fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
     let greedy = client.with_new_key(&greedy.expect("an account")["Key"]);
     let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(300)\n";
     greedy.create("sleeps", sleeps, json!({"MemorySize": 128, "Timeout": 600}));
-    greedy.settled("sleeps");
+    greedy.wait_until_ready("sleeps");
     greedy.ok(
         "PutReservedConcurrencyConfig",
         &json!({"FunctionName": "sleeps", "ReservedConcurrencyMem": 128}),
