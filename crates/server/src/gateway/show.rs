@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use model::{
-    Concurrency, Function, FunctionConfig, FunctionKind, FunctionState, RoleName, Runtime, Serving,
-    Version,
+    Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, RoleName, Runtime,
+    Serving, Version,
 };
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
@@ -234,11 +234,11 @@ fn cfs(config: &FunctionConfig) -> Value {
     shown
 }
 
-fn concurrency(config: &FunctionConfig, held: Concurrency) -> Value {
+fn concurrency(config: &FunctionConfig, held: InstanceConcurrency) -> Value {
     let kept = |part: &str, unset: Value| kept(config, "InstanceConcurrencyConfig", part, unset);
     json!({
         "DynamicEnabled": yes_or_no(held.dynamic),
-        "MaxConcurrency": held.most,
+        "MaxConcurrency": held.max,
         "InstanceIsolationEnabled": kept("InstanceIsolationEnabled", json!("")),
         "Type": kept("Type", json!("")),
         "MixNodeConfig": kept("MixNodeConfig", Value::Null),
