@@ -222,7 +222,7 @@ fn a_kill_ends_what_is_frozen_too() {
     idle(&client);
     assert!(!server.processes().is_empty());
     server.kill();
-    eventually("nothing of it is left", || server.left().is_empty());
+    eventually("nothing of it is left", || server.leftovers().is_empty());
     // Nor does it last where the one who sees to that was killed before.
     server.restart();
     let client = server.client();
@@ -239,7 +239,7 @@ fn a_kill_ends_what_is_frozen_too() {
         !now.is_empty() && now != before
     });
     server.kill();
-    eventually("nothing of it is left", || server.left().is_empty());
+    eventually("nothing of it is left", || server.leftovers().is_empty());
     // What was told to end in order is left alone by it, and so is whoever follows at once.
     server.restart();
     assert!(server.terminate().success());
