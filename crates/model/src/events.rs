@@ -143,7 +143,7 @@ mod tests {
         for (kind, name) in [
             ("function", "last"),
             ("function", "other/last"),
-            ("queue", "http://127.0.0.1:8080/letters?a=b"),
+            ("queue", "http://127.0.0.1:8080/failed?a=b"),
             ("topic", "http://host"),
         ] {
             let target = DeadLetter::parse(kind, name, &own).expect("allowed");
@@ -155,13 +155,13 @@ mod tests {
             ("function", ""),
             ("function", "1"),
             ("function", "a/b/c"),
-            ("queue", "letters"),
+            ("queue", "failed"),
             ("queue", "https://host/x"),
             ("queue", "http://"),
             ("queue", "http:///x"),
             ("queue", "http://a b"),
-            ("", "letters"),
-            ("cmq", "letters"),
+            ("", "failed"),
+            ("cmq", "failed"),
         ] {
             assert!(
                 DeadLetter::parse(kind, name, &own).is_err(),
