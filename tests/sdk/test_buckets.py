@@ -678,3 +678,14 @@ def test_many_wrong_signatures_are_not_heard(tmp_path):
         assert codes == {"SignatureDoesNotMatch", "SlowDown"}
     finally:
         server.stop()
+
+
+def test_a_new_bucket_has_the_tags_of_its_document(server):
+    client = s3_client(server)
+    tags = [{"Key": "team", "Value": "rain & snow"}, {"Key": "cost", "Value": "1"}]
+    client.create_bucket(Bucket="tagged-at-birth", CreateBucketConfiguration={"LocationConstraint": REGION, "Tags": tags})
+    found = client.get_bucket_tagging(Bucket="tagged-at-birth")["TagSet"]
+    assert sorted((one["Key"], one["Value"]) for one in found) == sorted((one["Key"], one["Value"]) for one in tags)
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        client.create_bucket(Bucket="tagged-badly", CreateBucketConfiguration={"Tags": [{"Key": "a", "Value": "1"}] * 2})
+    assert refused.value.response["Error"]["Code"] == "InvalidTag"

@@ -34,7 +34,7 @@ LAYERS = {
 }
 PYTHON = {
     "test_attempts": "sandbox", "test_checkers": "sandbox", "test_users": "sandbox", "test_network": "network", "test_faces": "faces",
-    "test_origins": "origins", "test_heads": "traffic",
+    "test_origins": "origins", "test_heads": "traffic", "test_chunks": "buckets",
 }
 RUST = {
     "isolation": "sandbox", "user": "sandbox", "zygotes": "sandbox", "builds": "builds", "packages": "builds", "signing": "signatures", "access": "policies",

@@ -522,6 +522,72 @@ fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
 }
 
 #[test]
+fn nobody_is_taken_for_a_caller_by_what_he_says_and_does_not_sign() {
+    let server = Server::flags(VIRGA, &["--connections", "64"]);
+    let client = server.client();
+    let objects = server.objects();
+    let buckets = objects.endpoint.trim_start_matches("http://").to_owned();
+    objects.ok(
+        "PUT",
+        "/open-1250000000",
+        &[("x-cos-acl", "public-read-write")],
+        b"",
+    );
+    let rules = b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
+    let md5 = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        <md5::Md5 as md5::Digest>::digest(rules),
+    );
+    objects.ok(
+        "PUT",
+        "/open-1250000000?cors",
+        &[("content-md5", &md5)],
+        rules,
+    );
+    // They name a key that there is, and are answered with success without a look at its signature.
+    let claim = format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential={}/20260101/ap-guangzhou/s3/aws4_request, SignedHeaders=host, Signature=00",
+        client.id
+    );
+    let asks = format!(
+        "OPTIONS /open-1250000000/k HTTP/1.1\r\nHost: {buckets}\r\n{claim}\r\nOrigin: http://a\r\n\
+         Access-Control-Request-Method: PUT\r\n\r\n"
+    );
+    let form = "--B\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--B\r\n\
+         Content-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nrain\r\n--B--\r\n";
+    let uploads = format!(
+        "POST /open-1250000000 HTTP/1.1\r\nHost: {buckets}\r\n{claim}\r\n\
+         Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let held: Vec<_> = (0..64u8)
+        .map(|number| {
+            let source = Ipv4Addr::new(127, 0, 7, 1 + number / 32);
+            let mut stream = connect_from(source, &buckets);
+            let request = if number % 2 == 0 { &asks } else { &uploads };
+            stream.write_all(request.as_bytes()).expect("sent");
+            let mut said = [0; 10];
+            if stream.read_exact(&mut said).is_ok() {
+                assert_eq!(&said, b"HTTP/1.1 2");
+                let _ = stream.write_all(b"POST / HTTP/1.1\r\n");
+            }
+            stream
+        })
+        .collect();
+    // A caller of another address, and a stranger, find room among them.
+    for number in 0..4 {
+        let source = Ipv4Addr::new(127, 0, 8, number);
+        let said = told(
+            source,
+            &client.host(),
+            b"GET /nothing HTTP/1.1\r\nHost: virga\r\nConnection: close\r\n\r\n",
+        );
+        assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+    }
+    drop(held);
+}
+
+#[test]
 fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
     let flags = ["--wait", "600", "--traffic-memory-mb", "16"];
     let server = Server::flags(VIRGA, &flags);
