@@ -264,9 +264,11 @@ impl Connection {
             self.account.store(0, Relaxed);
             return self.shared.ledger().trust(self.id, now + TRUSTED);
         }
-        self.shared
+        let shed = self
+            .shared
             .ledger()
             .verified(self.id, account, now + TRUSTED);
+        self.shared.shed(shed);
     }
 
     /// The account as which a request on it was verified.

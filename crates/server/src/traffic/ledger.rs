@@ -18,8 +18,9 @@ pub(crate) struct Bounds {
     pub(crate) connections: usize,
     /// Of those, the ones kept for sources that were verified lately.
     pub(crate) reserve: usize,
-    /// Connections of one source.
+    /// Connections of one source, and those on which one account was verified.
     pub(crate) per_source: usize,
+    pub(crate) per_account: usize,
     /// Bytes that connections hold of which no request was verified; all together, and of one source.
     pub(crate) strangers: u64,
     pub(crate) stranger: u64,
@@ -284,14 +285,15 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Notes that a request of a connection was verified, and what account it was.
-    pub(crate) fn verified(&mut self, id: Id, account: AccountId, until: u64) {
+    /// Notes that a request of a connection was verified, and what account it was. Where the account has too many connections by
+    /// that, those of its own give way that nothing is served on; or else this one, so that no account takes all that there are.
+    pub(crate) fn verified(&mut self, id: Id, account: AccountId, until: u64) -> Vec<C> {
         self.trust(id, until);
         let Some(member) = self.members.get_mut(&id) else {
-            return;
+            return Vec::new();
         };
         if member.account == Some(account) {
-            return;
+            return Vec::new();
         }
         let (memory, source) = (member.memory, member.source);
         let before = member.account.replace(account);
@@ -300,6 +302,25 @@ impl<C: Active + Clone> Ledger<C> {
         let holder = self.accounts.entry(account).or_default();
         holder.memory += memory;
         holder.members.insert(id);
+        let over = holder.members.len().saturating_sub(self.bounds.per_account);
+        if over == 0 {
+            return Vec::new();
+        }
+        let members = &self.members;
+        let others = holder.members.iter().filter(|one| **one != id);
+        let others = others.filter_map(|one| Some((members.get(one)?.connection.activity(), *one)));
+        let mut others: Vec<_> = others
+            .filter(|(activity, _)| *activity != Activity::Serving)
+            .collect();
+        // Some more than must, so that not all are looked at for each.
+        let batch = over + BATCH.min(self.bounds.per_account / 8);
+        if others.len() > batch {
+            others.select_nth_unstable(batch);
+            others.truncate(batch);
+        }
+        let itself = others.is_empty().then_some(id);
+        let gone = others.into_iter().map(|(_, one)| one).chain(itself);
+        gone.filter_map(|one| self.leave(one)).collect()
     }
 
     /// Takes a member's bytes of memory off those whom they count for.
@@ -536,6 +557,7 @@ mod tests {
         connections: 64,
         reserve: 8,
         per_source: 32,
+        per_account: 24,
         strangers: 4 << 20,
         stranger: 2 << 20,
         accounts: 8 << 20,
@@ -593,7 +615,7 @@ mod tests {
     fn a_verified_source_finds_room_among_any_number_of_strangers() {
         let mut ledger = Ledger::new(BOUNDS);
         let own = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
-        ledger.verified(own, AccountId(7), 1000);
+        assert!(ledger.verified(own, AccountId(7), 1000).is_empty());
         for source in 2..500 {
             enter(&mut ledger, source, Activity::Serving, 10);
         }
@@ -601,6 +623,41 @@ mod tests {
         for _ in 0..BOUNDS.reserve {
             let (entered, shed) = enter(&mut ledger, 1, Activity::Serving, 10);
             assert!(entered.is_some() && !shed.contains(&own));
+        }
+    }
+
+    #[test]
+    fn an_account_has_a_part_of_the_connections_however_many_it_opens() {
+        let mut ledger = Ledger::new(BOUNDS);
+        let (mut served, mut gone) = (Vec::new(), 0);
+        for number in 0..200 {
+            let activity = match number % 2 {
+                0 if number < 40 => Activity::Serving,
+                _ => Activity::Idle(number),
+            };
+            let Some(id) = enter(&mut ledger, number as u32 % 8, activity, 10).0 else {
+                continue;
+            };
+            let shed = ledger.verified(id, AccountId(7), 1000);
+            gone += shed.len();
+            if activity == Activity::Serving {
+                served.push(id);
+            }
+            assert!(shed.iter().all(|fake| !served.contains(&fake.0)));
+        }
+        assert!(gone > 100 && served.len() == 20);
+        // Another caller finds room, and has its own.
+        let other = enter(&mut ledger, 99, Activity::Serving, 10).0;
+        let other = other.expect("room");
+        assert!(ledger.verified(other, AccountId(8), 1000).is_empty());
+        // Where all is served the newest gives way itself.
+        let mut ledger = Ledger::new(BOUNDS);
+        for number in 0..40u32 {
+            let id = enter(&mut ledger, number % 8, Activity::Serving, 10).0;
+            let id = id.expect("room");
+            let shed = ledger.verified(id, AccountId(7), 1000);
+            let expected = (number >= 24).then_some(id);
+            assert_eq!(shed.first().map(|fake| fake.0), expected);
         }
     }
 
@@ -675,7 +732,10 @@ mod tests {
                             ledger.leave(id);
                         }
                     }
-                    (4, Some(id)) => ledger.verified(id, AccountId(random.below(4)), now + 20),
+                    (4, Some(id)) => {
+                        let account = AccountId(random.below(4));
+                        drop(ledger.verified(id, account, now + 20));
+                    }
                     (_, Some(id)) => drop(ledger.leave(id)),
                 }
                 if now % 50 == 0 {
@@ -724,6 +784,7 @@ mod tests {
             assert_eq!(own, holder.disk, "seed {seed}");
         }
         for holder in ledger.accounts.values() {
+            assert!(holder.members.len() <= bounds.per_account, "seed {seed}");
             let own = holder.members.iter().map(|id| ledger.members[id].memory);
             assert_eq!(own.sum::<u64>(), holder.memory, "seed {seed}");
         }

@@ -79,6 +79,7 @@ impl Rules {
                 connections,
                 reserve: connections / RESERVE,
                 per_source: connections / 2,
+                per_account: connections / 2,
                 strangers: memory,
                 stranger: memory / 2,
                 accounts: memory * VERIFIED,

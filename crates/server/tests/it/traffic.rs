@@ -477,6 +477,28 @@ fn busy(client: &Client, source: Ipv4Addr) -> TcpStream {
     stream
 }
 
+fn other_account(client: &Client) -> Client {
+    let account = client.operate("CreateAccount", &json!({"Name": "greedy"}));
+    client.with_new_key(&account.expect("an account")["Key"])
+}
+
+#[test]
+fn one_account_cannot_have_all_connections() {
+    let server = Server::flags(VIRGA, &["--connections", "64"]);
+    let client = server.client();
+    let greedy = other_account(&client);
+    // From many addresses, each of which signs, and none idle.
+    let held: Vec<_> = (0..80u8)
+        .map(|number| busy(&greedy, Ipv4Addr::new(127, 0, 9, number)))
+        .collect();
+    for number in 0..8 {
+        let _own = busy(&client, Ipv4Addr::new(127, 0, 10, number));
+    }
+    eventually("it has half", || {
+        held.iter().filter(|stream| !is_over(stream)).count() <= 32
+    });
+}
+
 /// What is answered to a head, to the end of the connection; nothing where it ends without an answer.
 fn told(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
     let mut stream = connect_from(source, to);
@@ -490,8 +512,12 @@ fn told(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
 fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
+    let other = other_account(&client);
     let _busy: Vec<_> = (0..64u8)
-        .map(|number| busy(&client, Ipv4Addr::new(127, 0, 5, 1 + number / 32)))
+        .map(|number| match number / 32 {
+            0 => busy(&client, Ipv4Addr::new(127, 0, 5, 1)),
+            _ => busy(&other, Ipv4Addr::new(127, 0, 5, 2)),
+        })
         .collect();
     let buckets = server.objects().endpoint;
     let doors = [
@@ -592,8 +618,7 @@ fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
     let flags = ["--wait", "600", "--traffic-memory-mb", "16"];
     let server = Server::flags(VIRGA, &flags);
     let client = server.client();
-    let greedy = client.operate("CreateAccount", &json!({"Name": "greedy"}));
-    let greedy = client.with_new_key(&greedy.expect("an account")["Key"]);
+    let greedy = other_account(&client);
     let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(300)\n";
     greedy.create("sleeps", sleeps, json!({"MemorySize": 128, "Timeout": 600}));
     greedy.wait_until_ready("sleeps");
