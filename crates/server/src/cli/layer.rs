@@ -35,6 +35,12 @@ const NODE: &[&str] = &[
     "tencentcloud-sdk-nodejs-scf",
     "xml2js",
 ];
+/// The COS SDK under the name that it has in SCF's runtimes of Python, and in Tencent's demos.
+const COS: &str = "cos-python-sdk-v5";
+const COS_ALIAS: (&str, &str) = (
+    "qcloud_cos_v5.py",
+    "import sys\nimport qcloud_cos\nsys.modules[__name__] = qcloud_cos\n",
+);
 const PAGE: i64 = 100;
 
 /// Flags of `virga layer`.
@@ -78,7 +84,10 @@ pub(super) fn run(client: &Client, args: &LayerArgs, output: &Output) -> Result<
             let all: Vec<_> = usual.chain(with.iter().map(String::as_str)).collect();
             output.progress(&format!("the server installs {} …", all.join(", ")));
             let (file, list) = list(&runtime, &all);
-            let zip = pack(file, &list).map_err(std::io::Error::from)?;
+            let alias = all.iter().any(|library| library.starts_with(COS));
+            let alias = alias.then_some(COS_ALIAS).into_iter();
+            let files: Vec<_> = alias.chain([(file, &list[..])]).collect();
+            let zip = pack(&files).map_err(std::io::Error::from)?;
             let built = client.call::<BuildLayer>(&BuildLayerRequest {
                 layer_name: name.clone().unwrap_or_else(|| default_name(&runtime)),
                 runtime,
@@ -217,10 +226,12 @@ fn list(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
     ("package.json", package.to_string())
 }
 
-fn pack(file: &str, content: &str) -> ZipResult<Vec<u8>> {
+fn pack(files: &[(&str, &str)]) -> ZipResult<Vec<u8>> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    archive.start_file(file, SimpleFileOptions::default())?;
-    archive.write_all(content.as_bytes())?;
+    for (file, content) in files {
+        archive.start_file(*file, SimpleFileOptions::default())?;
+        archive.write_all(content.as_bytes())?;
+    }
     Ok(archive.finish()?.into_inner())
 }
 
