@@ -89,9 +89,9 @@ pub struct Limits {
     pub async_timeout_max_s: u32,
     /// Maximum InitTimeout (s).
     pub init_timeout_max_s: u32,
-    /// Zipped package uploaded through the API (bytes).
+    /// Zipped package in a request (bytes).
     pub package_bytes: u64,
-    /// Unzipped package (bytes).
+    /// Unzipped package, and a zipped one in a bucket (bytes).
     pub unpacked_bytes: u64,
     /// Files, directories and links in an unzipped package, including directories implied by paths.
     pub unpacked_entries: u64,

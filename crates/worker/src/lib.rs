@@ -36,7 +36,7 @@ pub use instance::{Instance, Invoked, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
 pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
-pub use package::{PackageError, PackageStore, TreeSize};
+pub use package::{Incoming, PackageError, PackageStore, TreeSize};
 pub use spec::{Credentials, InstanceSpec, Place};
 pub use turns::BuildSettings;
 pub use web::{BoxError, Head, Outgoing, Streamed};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bucket::store::Get;
+use bucket::store::{Content, Get};
 use bucket::{Access, ObjectKey, Store, StoreError};
 use model::BucketName;
 
@@ -35,17 +35,17 @@ impl Shelf {
         Self { store, region }
     }
 
-    /// An object of somebody's own account, of up to `most` bytes.
+    /// Opens an object of somebody's own account, of up to `most` bytes.
     ///
     /// # Errors
     /// There is none, it is too large, or they may not.
-    pub(crate) async fn read(
+    pub(crate) async fn open(
         &self,
         principal: &Principal,
         bucket: &BucketName,
         key: &str,
         most: u64,
-    ) -> Result<Vec<u8>, Unread> {
+    ) -> Result<Content, Unread> {
         let store = self.store.as_ref().ok_or(Unread::Off)?;
         let app_id = principal.owner.id.0;
         let access = Access {
@@ -66,7 +66,7 @@ impl Shelf {
         if size > most {
             return Err(Unread::TooLarge(size));
         }
-        Ok(got.content.collect(most).await?)
+        Ok(got.content)
     }
 }
 

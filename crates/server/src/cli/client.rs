@@ -30,6 +30,16 @@ pub(crate) enum ClientError {
     Refused(#[from] ErrorResponse),
     #[error("{endpoint} does not answer as the API does: {why}")]
     Strange { endpoint: String, why: String },
+    #[error(
+        "the package has {bytes} bytes and goes through bucket {bucket} at {endpoint}, since a request carries up to 50 MB: {why}; \
+         name another bucket with --bucket, or the address of the buckets with --buckets, or leave files out with .virgaignore"
+    )]
+    NotUploaded {
+        bytes: usize,
+        bucket: String,
+        endpoint: String,
+        why: String,
+    },
     #[error("no credentials: {data} has no {file}; name the server's data directory with --data, or set VIRGA_SECRET_ID and VIRGA_SECRET_KEY", file = credentials::FILE)]
     NoCredentials { data: String },
     #[error(transparent)]
@@ -45,7 +55,10 @@ impl ClientError {
                 refusal.code.starts_with("AuthFailure") || refusal.code == "UnauthorizedOperation"
             }
             Self::NoCredentials { .. } | Self::Credentials(_) => true,
-            Self::Unreachable { .. } | Self::Strange { .. } | Self::Roots(_) => false,
+            Self::Unreachable { .. }
+            | Self::Strange { .. }
+            | Self::NotUploaded { .. }
+            | Self::Roots(_) => false,
         }
     }
 
@@ -180,6 +193,18 @@ impl Client {
         };
         let read = envelope::decode::<T>(&bytes).map_err(|e| strange(e.to_string()))?;
         Ok(read?)
+    }
+
+    /// Sends a request that its caller has signed.
+    pub(super) fn run(
+        &self,
+        request: ureq::http::Request<&[u8]>,
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        self.agent.run(request)
+    }
+
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// The API's address, without a slash at its end.

@@ -19,6 +19,7 @@ use super::functions::get;
 use super::layer;
 use super::output::Output;
 use super::pack::{Packed, pack, real_path};
+use super::upload::{UploadArgs, Uploaded};
 use crate::operator::ListRuntimes;
 
 /// Versions of Python 3 that a server is asked for.
@@ -83,6 +84,8 @@ pub(super) struct DeployArgs {
     /// Update a function that was not deployed from this source, without asking
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    upload: UploadArgs,
 }
 
 pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result<(), Failure> {
@@ -120,44 +123,24 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
         packed.zip.len().div_ceil(1024)
     ));
     tell_left_out(&packed, output);
-    let zip_file = Some(STANDARD.encode(&packed.zip));
-    let install_dependency = Some(if installs { "TRUE" } else { "FALSE" }.to_owned());
-    if existing.is_some() {
-        update(
-            client,
-            args,
-            &name,
-            zip_file,
-            install_dependency,
-            Settings {
-                environment,
-                layers,
-            },
-            output,
-        )?;
+    let uploaded = args.upload.put(client, &packed.zip, output)?;
+    let package = Package {
+        code: code(&packed.zip, uploaded.as_ref()),
+        install_dependency: Some(if installs { "TRUE" } else { "FALSE" }.to_owned()),
+    };
+    let settings = Settings {
+        environment,
+        layers,
+    };
+    let sent = if existing.is_some() {
+        update(client, args, &name, package, settings, output)
     } else {
-        client.call::<CreateFunction>(&t::CreateFunctionRequest {
-            function_name: name.clone(),
-            namespace: client.namespace(),
-            code: t::Code {
-                zip_file,
-                ..t::Code::default()
-            },
-            handler: args.handler.clone(),
-            runtime: Some(runtime),
-            r#type: args.kind.clone(),
-            memory_size: args.memory,
-            timeout: args.timeout,
-            init_timeout: args.init_timeout,
-            role: args.role.clone(),
-            description: args.description.clone(),
-            environment,
-            layers,
-            public_net_config: public_net(args),
-            install_dependency,
-            ..t::CreateFunctionRequest::default()
-        })?;
+        create(client, args, &name, package, runtime, settings)
+    };
+    if let Some(uploaded) = uploaded {
+        uploaded.remove(client, output);
     }
+    sent?;
     if let Err(error) = deployments.note(client, &name, &source) {
         let next = "the next deployment asks before it updates the function";
         output.note(&format!(
@@ -178,6 +161,56 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     let seconds = begun.elapsed().as_secs_f64();
     let words = format!("{done} {name} in {seconds:.1} s. {next}");
     output.result(&words, &function);
+    Ok(())
+}
+
+/// A package as it is sent, and what becomes of it.
+struct Package {
+    code: t::Code,
+    install_dependency: Option<String>,
+}
+
+/// Says where a package is: in the request, unless it went through a bucket.
+fn code(zip: &[u8], uploaded: Option<&Uploaded>) -> t::Code {
+    match uploaded {
+        Some(uploaded) => t::Code {
+            cos_bucket_name: Some(uploaded.bucket.clone()),
+            cos_object_name: Some(uploaded.key.clone()),
+            ..t::Code::default()
+        },
+        None => t::Code {
+            zip_file: Some(STANDARD.encode(zip)),
+            ..t::Code::default()
+        },
+    }
+}
+
+fn create(
+    client: &Client,
+    args: &DeployArgs,
+    name: &str,
+    package: Package,
+    runtime: String,
+    settings: Settings,
+) -> Result<(), Failure> {
+    client.call::<CreateFunction>(&t::CreateFunctionRequest {
+        function_name: name.to_owned(),
+        namespace: client.namespace(),
+        code: package.code,
+        handler: args.handler.clone(),
+        runtime: Some(runtime),
+        r#type: args.kind.clone(),
+        memory_size: args.memory,
+        timeout: args.timeout,
+        init_timeout: args.init_timeout,
+        role: args.role.clone(),
+        description: args.description.clone(),
+        environment: settings.environment,
+        layers: settings.layers,
+        public_net_config: public_net(args),
+        install_dependency: package.install_dependency,
+        ..t::CreateFunctionRequest::default()
+    })?;
     Ok(())
 }
 
@@ -268,8 +301,7 @@ fn update(
     client: &Client,
     args: &DeployArgs,
     name: &str,
-    zip_file: Option<String>,
-    install_dependency: Option<String>,
+    package: Package,
     settings: Settings,
     output: &Output,
 ) -> Result<(), Failure> {
@@ -281,8 +313,10 @@ fn update(
         function_name: name.to_owned(),
         namespace: client.namespace(),
         handler: args.handler.clone(),
-        zip_file,
-        install_dependency,
+        zip_file: package.code.zip_file,
+        cos_bucket_name: package.code.cos_bucket_name,
+        cos_object_name: package.code.cos_object_name,
+        install_dependency: package.install_dependency,
         ..t::UpdateFunctionCodeRequest::default()
     })?;
     let settings = t::UpdateFunctionConfigurationRequest {

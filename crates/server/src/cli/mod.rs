@@ -19,8 +19,10 @@ mod new;
 mod output;
 mod pack;
 mod role;
+mod s3;
 mod tls;
 mod trigger;
+mod upload;
 mod usage;
 
 use std::io::Write;
@@ -98,7 +100,7 @@ enum Task {
     /// Write the first function into a new directory
     New(new::NewArgs),
     /// Create or update a function from a directory, a file or a zip archive
-    Deploy(deploy::DeployArgs),
+    Deploy(Box<deploy::DeployArgs>),
     /// Invoke a function and print its answer
     Invoke(invoke::InvokeArgs),
     /// Print the logs of a function

@@ -1,14 +1,20 @@
 //! Where a function's code comes from: the package in a request, or in a bucket.
 
 use bucket::StoreError;
+use futures_util::StreamExt;
 use model::{BucketName, Sha256};
 use scf::types::Code as CodeFields;
 use scf::{Code, Error};
+use tokio::task::JoinError;
+use worker::{Incoming, PackageError};
 
 use super::error::{self, unsupported};
 use super::{Caller, Gateway};
 use crate::buckets::Unread;
 use crate::lenient_base64;
+
+/// Where packages go that are too long for a request.
+pub(super) const LARGER: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// A package that is in the store, and unpacked.
 pub(super) struct Taken {
@@ -30,35 +36,75 @@ pub(super) async fn take(
     caller: Caller<'_>,
     fields: CodeFields,
 ) -> Result<Taken, Error> {
-    let limit = gateway.limits.package_bytes;
-    let (bytes, field) = match origin(caller, &gateway.region, fields)? {
+    let package = match origin(caller, &gateway.region, fields)? {
         Origin::Text(text) => {
-            let decoded = tokio::task::spawn_blocking(|| decode(text));
-            (decoded.await.map_err(|e| error::internal(&e))??, "ZipFile")
+            let (packages, limit) = (gateway.packages.clone(), gateway.limits.package_bytes);
+            let kept = tokio::task::spawn_blocking(move || {
+                let bytes = decode(text)?;
+                let size = bytes.len() as u64;
+                if size > limit {
+                    let message = format!(
+                        "ZipFile: the package has {size} bytes; up to {limit} are allowed in a request{LARGER}"
+                    );
+                    return Err(Error::new(Code::InvalidZipFile, message));
+                }
+                packages
+                    .put(&bytes)
+                    .map_err(error::package)
+                    .map(|package| (package, size))
+            });
+            kept.await.map_err(|e| error::internal(&e))??
         }
-        Origin::Object { bucket, key } => {
-            // As bodies do, it takes its turn when there are many.
-            let _share = gateway.of_packages.take(caller.account, limit).await;
-            let read = gateway.shelf.read(caller.principal, &bucket, &key, limit);
-            let bytes = read
-                .await
-                .map_err(|why| unread(&why, &bucket, &key, limit))?;
-            (bytes, "CosObjectName")
-        }
+        Origin::Object { bucket, key } => fetch(gateway, caller, &bucket, &key).await?,
     };
+    let (package, size) = package;
     let packages = gateway.packages.clone();
-    let taken = tokio::task::spawn_blocking(move || {
-        let size = bytes.len() as u64;
-        if size > limit {
-            let message =
-                format!("{field}: the package has {size} bytes; up to {limit} are allowed");
-            return Err(Error::new(Code::InvalidZipFile, message));
-        }
-        let package = packages.put(&bytes).map_err(error::package)?;
+    let unpacked = tokio::task::spawn_blocking(move || {
         packages.unpack(&package).map_err(error::package)?;
         Ok(Taken { package, size })
     });
-    taken.await.map_err(|e| error::internal(&e))?
+    unpacked.await.map_err(|e| error::internal(&e))?
+}
+
+/// Takes a package from a bucket. It may be as long as what it unpacks to: SCF bounds only that.
+async fn fetch(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    bucket: &BucketName,
+    key: &str,
+) -> Result<(Sha256, u64), Error> {
+    // As bodies do, it takes its turn when there are many.
+    let turn = gateway.limits.package_bytes;
+    let _share = gateway.of_packages.take(caller.account, turn).await;
+    let limit = gateway.limits.unpacked_bytes;
+    let opened = gateway.shelf.open(caller.principal, bucket, key, limit);
+    let refused = |why: Unread| unread(&why, bucket, key, limit);
+    let mut pieces = opened.await.map_err(refused)?.into_stream();
+    let packages = gateway.packages.clone();
+    let write = move |mut incoming: Incoming, piece: bytes::Bytes| {
+        tokio::task::spawn_blocking(move || incoming.write(&piece).map(|()| incoming))
+    };
+    let begun = tokio::task::spawn_blocking(move || packages.receive());
+    let mut incoming = done(begun.await)?;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|e| refused(Unread::Other(e)))?;
+        if incoming.size() + piece.len() as u64 > limit {
+            return Err(refused(Unread::TooLarge(
+                incoming.size() + piece.len() as u64,
+            )));
+        }
+        incoming = done(write(incoming, piece).await)?;
+    }
+    let size = incoming.size();
+    let kept = tokio::task::spawn_blocking(move || incoming.keep());
+    Ok((done(kept.await)?, size))
+}
+
+/// What came of work on the package store.
+fn done<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
+    joined
+        .map_err(|e| error::internal(&e))?
+        .map_err(error::package)
 }
 
 fn origin(caller: Caller<'_>, region: &str, fields: CodeFields) -> Result<Origin, Error> {
@@ -151,7 +197,9 @@ fn unread(why: &Unread, bucket: &BucketName, key: &str, limit: u64) -> Error {
         Unread::Other(_) => (Code::InternalError, "CosObjectName"),
     };
     let allowed = match why {
-        Unread::TooLarge(_) => format!("; up to {limit} are allowed"),
+        Unread::TooLarge(_) => {
+            format!("; a package in a bucket may have up to {limit} (unpacked_bytes)")
+        }
         _ => String::new(),
     };
     Error::new(code, format!("{field}: {bucket}/{shown}: {why}{allowed}"))

@@ -1,16 +1,27 @@
 //! Packages to download: URLs that are signed and expire.
 
+use std::io;
+use std::path::Path;
+
+use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use futures_util::stream::try_unfold;
 use hmac::{Hmac, KeyInit, Mac};
 use model::Sha256;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 
 use super::{Caller, Gateway};
 use crate::clock;
 
 /// How long a URL is good, seconds.
 const GOOD_FOR_S: i64 = 600;
+/// Bytes that are read at a time.
+const PIECE: usize = 256 << 10;
 
 /// A URL for a package.
 pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> String {
@@ -60,10 +71,11 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
     let Some(package) = Sha256::parse(digest) else {
         return refused("the URL names no package\n");
     };
-    let Ok(bytes) = tokio::fs::read(gateway.packages.package(&package)).await else {
+    let Ok((file, size)) = open(&gateway.packages.package(&package)).await else {
         return (StatusCode::NOT_FOUND, "the package is no longer there\n").into_response();
     };
     let headers = [
+        (CONTENT_LENGTH, size.to_string()),
         (CONTENT_TYPE, "application/zip".to_owned()),
         (
             CONTENT_DISPOSITION,
@@ -71,7 +83,22 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
         ),
         (CACHE_CONTROL, "private, no-store".to_owned()),
     ];
-    (headers, bytes).into_response()
+    (headers, Body::from_stream(pieces(file))).into_response()
+}
+
+async fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path).await?;
+    let size = file.metadata().await?.len();
+    Ok((file, size))
+}
+
+/// A file's bytes, never all of them in memory: a package may have hundreds of megabytes.
+fn pieces(file: File) -> impl Stream<Item = io::Result<Bytes>> {
+    try_unfold(file, |mut file| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let read = file.read_buf(&mut piece).await?;
+        Ok((read > 0).then(|| (piece.freeze(), file)))
+    })
 }
 
 fn mac(gateway: &Gateway, digest: &str, expires: i64) -> Hmac<sha2::Sha256> {

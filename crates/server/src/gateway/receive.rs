@@ -11,6 +11,7 @@ use bytes::Bytes;
 use model::AccountId;
 use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
 
+use super::code::LARGER;
 use super::{From, Gateway, known_action};
 use crate::access::Principal;
 use crate::raw;
@@ -169,7 +170,11 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
 pub(super) fn refused(signed: bool, unread: &Unread) -> Error {
     match unread {
         Unread::TooLong(_) if !signed => form_too_long(),
-        Unread::TooLong(_) => Error::new(Code::RequestSizeLimitExceeded, unread.to_string()),
+        // Nothing but a package is ever so long.
+        Unread::TooLong(_) => {
+            let message = format!("{unread}{LARGER}");
+            Error::new(Code::RequestSizeLimitExceeded, message)
+        }
         Unread::Broken => Error::new(Code::InvalidParameter, unread.to_string()),
         Unread::Overloaded(_) => Error::new(Code::RequestLimitExceeded, unread.to_string()),
         Unread::Disk(_) => Error::new(Code::InternalError, unread.to_string()),

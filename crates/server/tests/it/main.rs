@@ -19,6 +19,7 @@ mod fair;
 mod hosts;
 mod isolation;
 mod judge;
+mod large_packages;
 mod layers;
 mod letters;
 mod lifecycle;

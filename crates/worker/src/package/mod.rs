@@ -4,12 +4,14 @@
 //! appears under its name whole, so a name that exists is complete. A digest names one content for ever; two
 //! functions with the same package share one tree.
 
+mod incoming;
 mod pack;
 mod plan;
 mod store;
 mod tree;
 mod unpack;
 
+pub use incoming::Incoming;
 pub use store::PackageStore;
 pub use tree::TreeSize;
 pub(crate) use tree::walk;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,29 +119,31 @@ impl PackageStore {
     pub fn put(&self, bytes: &[u8]) -> Result<Sha256, PackageError> {
         let digest = Sha256::from_digest(sha2::Sha256::digest(bytes).into());
         let path = self.package(&digest);
-        // One that is there already is as new: it is about to be named once more.
-        let renewed = File::options()
-            .append(true)
-            .open(&path)
-            .and_then(|file| file.set_modified(SystemTime::now()));
-        match renewed {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self
-                .write(bytes, &path)
-                .map_err(PackageError::io("keep a package"))?,
-            Err(e) => return Err(PackageError::io("keep a package")(e)),
+        if !self
+            .renew(&path)
+            .map_err(PackageError::io("keep a package"))?
+        {
+            let mut incoming = self.receive()?;
+            incoming.write(bytes)?;
+            incoming.keep()?;
         }
         Ok(digest)
     }
 
-    fn write(&self, bytes: &[u8], to: &Path) -> io::Result<()> {
-        let aside = self.aside();
-        let mut file = File::create_new(&aside)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        if let Err(e) = written.and_then(|()| fs::rename(&aside, to)) {
-            let _ = fs::remove_file(&aside);
-            return Err(e);
+    /// Makes a package that is there as new, since it is about to be named once more. Says whether it is there.
+    pub(super) fn renew(&self, path: &Path) -> io::Result<bool> {
+        let opened = File::options().append(true).open(path);
+        match opened.and_then(|file| file.set_modified(SystemTime::now())) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
         }
+    }
+
+    /// Gives a package that was written aside its name. It is on stable storage when this returns.
+    pub(super) fn place(&self, file: &File, aside: &Path, to: &Path) -> io::Result<()> {
+        file.sync_all()?;
+        fs::rename(aside, to)?;
         File::open(self.path("packages"))?.sync_all()
     }
 
@@ -363,7 +365,7 @@ impl PackageStore {
         self.shared.directory.join(name)
     }
 
-    fn aside(&self) -> PathBuf {
+    pub(super) fn aside(&self) -> PathBuf {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.path("aside").join(number.to_string())
     }
@@ -380,6 +382,8 @@ fn merged_name(packages: &[Sha256]) -> Sha256 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn zip(text: &str) -> Vec<u8> {

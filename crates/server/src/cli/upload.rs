@@ -1,0 +1,188 @@
+//! Packages that go through a bucket, because a request may not carry them.
+
+use hyper::{Method, StatusCode};
+
+use super::Failure;
+use super::client::{Client, ClientError};
+use super::output::Output;
+use super::s3::{self, ToSign};
+use crate::clock;
+
+/// Most bytes of a package that a request carries. Source: SCF's limit, the default of `package_bytes`.
+const DIRECT_MAX: usize = 50 << 20;
+/// The bucket where none is named. It is made when it is needed, and nothing stays in it.
+const USUAL: &str = "virga-packages";
+/// Port of the buckets where no address is told.
+const PORT: u16 = 9401;
+
+/// Where packages go that are too long for a request.
+#[derive(clap::Args, Debug)]
+pub(super) struct UploadArgs {
+    /// Send the package through this bucket, made if it is not there [default: virga-packages, over 50 MB only]
+    #[arg(long, value_name = "NAME")]
+    bucket: Option<String>,
+    /// Address of the buckets [default: port 9401 of the API's host]
+    #[arg(long, value_name = "URL", env = "VIRGA_BUCKETS")]
+    buckets: Option<String>,
+}
+
+/// A package in a bucket, for as long as the server has not taken it.
+#[derive(Debug)]
+pub(super) struct Uploaded {
+    /// The bucket's name, without the number of its account.
+    pub(super) bucket: String,
+    pub(super) key: String,
+    endpoint: String,
+}
+
+impl UploadArgs {
+    /// Puts a package into a bucket if it has to go through one.
+    pub(super) fn put(
+        &self,
+        client: &Client,
+        zip: &[u8],
+        output: &Output,
+    ) -> Result<Option<Uploaded>, Failure> {
+        if self.bucket.is_none() && zip.len() <= DIRECT_MAX {
+            return Ok(None);
+        }
+        let bucket = self.bucket.as_deref().unwrap_or(USUAL);
+        let endpoint = match &self.buckets {
+            Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+            None => beside(client.endpoint()).ok_or_else(|| {
+                let message = format!(
+                    "the package has {} bytes, and a request carries up to {DIRECT_MAX}; a larger one goes through a bucket: \
+                     say where buckets are with --buckets URL",
+                    zip.len()
+                );
+                Failure::Usage(message)
+            })?,
+        };
+        let uploaded = Uploaded {
+            bucket: bucket.to_owned(),
+            key: format!("{}.zip", clock::new_request_id()),
+            endpoint,
+        };
+        output.progress(&format!("sending the package through bucket {bucket} …"));
+        let refused = |why: String| {
+            Failure::from(ClientError::NotUploaded {
+                bytes: zip.len(),
+                bucket: bucket.to_owned(),
+                endpoint: uploaded.endpoint.clone(),
+                why,
+            })
+        };
+        let made = uploaded.send(client, &Method::PUT, "", b"");
+        match made.map_err(refused)? {
+            (status, _) if status.is_success() || status == StatusCode::CONFLICT => {}
+            (status, why) => return Err(refused(format!("{status}: {why}"))),
+        }
+        let put = uploaded.send(client, &Method::PUT, &uploaded.key, zip);
+        match put.map_err(refused)? {
+            (status, _) if status.is_success() => Ok(Some(uploaded)),
+            (status, why) => Err(refused(format!("{status}: {why}"))),
+        }
+    }
+}
+
+impl Uploaded {
+    /// Removes the package from the bucket.
+    pub(super) fn remove(self, client: &Client, output: &Output) {
+        let why = match self.send(client, &Method::DELETE, &self.key, b"") {
+            Ok((status, _)) if status.is_success() => return,
+            Ok((status, why)) => format!("{status}: {why}"),
+            Err(why) => why,
+        };
+        let Self { bucket, key, .. } = self;
+        output.note(&format!("{key} stays in bucket {bucket}: {why}"));
+    }
+
+    /// Sends a signed request; gives the status and what an error's document says.
+    fn send(
+        &self,
+        client: &Client,
+        method: &Method,
+        key: &str,
+        body: &[u8],
+    ) -> Result<(StatusCode, String), String> {
+        let path = format!("/{}/{key}", self.bucket);
+        let host = self.endpoint.split_once("://");
+        let host = host.map_or(self.endpoint.as_str(), |(_, host)| host);
+        let to_sign = ToSign {
+            method: method.as_str(),
+            host,
+            path: &path,
+            body,
+        };
+        let signed = s3::headers(&to_sign, client.credentials(), jiff::Timestamp::now());
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint))
+            .header("host", host);
+        let request = signed.into_iter().fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
+        let request = request.body(body).map_err(|e| e.to_string())?;
+        let mut answer = client.run(request).map_err(|e| e.to_string())?;
+        let document = answer.body_mut().read_to_string().unwrap_or_default();
+        Ok((answer.status(), said(&document)))
+    }
+}
+
+/// Where buckets are beside an API, if that is plain.
+fn beside(endpoint: &str) -> Option<String> {
+    let host = endpoint.strip_prefix("http://")?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    Some(format!("http://{name}:{PORT}"))
+}
+
+/// The code and the message of an error's document.
+fn said(document: &str) -> String {
+    let field = |name: &str| {
+        let (_, rest) = document.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0)
+    };
+    let words = [field("Code"), field("Message")];
+    let words = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let escaped = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&amp;", "&"),
+    ];
+    escaped.iter().fold(words, |words, (escaped, plain)| {
+        words.replace(escaped, plain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_beside_a_plain_api() {
+        for (endpoint, expected) in [
+            ("http://127.0.0.1:9400", Some("http://127.0.0.1:9401")),
+            (
+                "http://scf.example.com",
+                Some("http://scf.example.com:9401"),
+            ),
+            ("http://[::1]:9400", Some("http://[::1]:9401")),
+            ("http://[::1]", Some("http://[::1]:9401")),
+            ("https://scf.example.com", None),
+        ] {
+            assert_eq!(beside(endpoint).as_deref(), expected, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_in_its_own_words() {
+        let document = "<Error><Code>AccessDenied</Code><Message>&lt;no&gt;</Message></Error>";
+        assert_eq!(said(document), "AccessDenied: <no>");
+        assert_eq!(said("gone"), "");
+    }
+}

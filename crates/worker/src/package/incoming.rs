@@ -1,0 +1,111 @@
+//! A package on its way into the store, piece by piece, so that it is never in memory whole.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use model::Sha256;
+use sha2::Digest;
+
+use super::{PackageError, PackageStore};
+
+const WRITE: &str = "keep a package";
+
+/// A package that is being written. Dropped before [`Incoming::keep`] it leaves nothing.
+#[derive(Debug)]
+pub struct Incoming {
+    store: PackageStore,
+    file: File,
+    aside: PathBuf,
+    digest: sha2::Sha256,
+    size: u64,
+}
+
+impl PackageStore {
+    /// Begins to take a package in.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn receive(&self) -> Result<Incoming, PackageError> {
+        let aside = self.aside();
+        let file = File::create_new(&aside).map_err(PackageError::io(WRITE))?;
+        Ok(Incoming {
+            store: self.clone(),
+            file,
+            aside,
+            digest: sha2::Sha256::new(),
+            size: 0,
+        })
+    }
+}
+
+impl Incoming {
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), PackageError> {
+        self.digest.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(PackageError::io(WRITE))
+    }
+
+    /// Returns how many bytes have come.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Keeps the package; it is on stable storage when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep(mut self) -> Result<Sha256, PackageError> {
+        let digest = std::mem::take(&mut self.digest);
+        let digest = Sha256::from_digest(digest.finalize().into());
+        let path = self.store.package(&digest);
+        let kept = self.store.renew(&path).and_then(|known| match known {
+            true => Ok(()),
+            false => self.store.place(&self.file, &self.aside, &path),
+        });
+        kept.map_err(PackageError::io(WRITE))?;
+        Ok(digest)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // What was kept has another name by now.
+        let _ = fs::remove_file(&self.aside);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Limits;
+
+    use super::*;
+
+    #[test]
+    fn a_package_that_comes_in_pieces_is_the_one_that_comes_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = PackageStore::open(directory.path(), &Limits::default()).expect("a store");
+        let files = |name: &str| {
+            let entries = fs::read_dir(directory.path().join(name)).expect("a directory");
+            entries.count()
+        };
+        for _ in 0..2 {
+            let mut incoming = store.receive().expect("begun");
+            for piece in [&b"pie"[..], b"", b"ces"] {
+                incoming.write(piece).expect("written");
+            }
+            assert_eq!(incoming.size(), 6);
+            let digest = incoming.keep().expect("kept");
+            assert_eq!(fs::read(store.package(&digest)).expect("bytes"), b"pieces");
+            assert_eq!(store.put(b"pieces").expect("kept"), digest);
+        }
+        let mut broken = store.receive().expect("begun");
+        broken.write(b"half").expect("written");
+        drop(broken);
+        assert_eq!((files("packages"), files("aside")), (1, 0));
+    }
+}
