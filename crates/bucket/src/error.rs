@@ -123,9 +123,9 @@ pub enum StoreError {
     /// The object was not made by appending.
     #[error("object {0:?} was not made by appending, so nothing can be appended to it")]
     NotAppendable(String),
-    /// Too much waits to be told.
+    /// Too many notices of the account's wait.
     #[error(
-        "{0} notices of changes wait for their receiver, which is the most that are kept; try again later"
+        "{0} notices of changes in this account's buckets wait for their functions, and there is no room for more; try again later"
     )]
     OutboxFull(u64),
     /// The budget is spent.

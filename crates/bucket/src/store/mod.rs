@@ -19,6 +19,7 @@ mod record;
 mod reserve;
 mod restore;
 mod schema;
+mod share;
 mod stage;
 mod tags;
 mod writer;
@@ -50,6 +51,7 @@ pub use self::stage::{ChecksumKind, Staged};
 use self::blobs::Blobs;
 use self::reader::Readers;
 use self::reserve::Reserve;
+use self::share::Counts;
 use self::writer::{Call, Memory, Txn, Writer};
 use crate::error::StoreError;
 use crate::names::BucketName;
@@ -66,8 +68,10 @@ pub struct Settings {
     pub body_bytes: u64,
     /// Uploads of a bucket that are not complete.
     pub uploads_per_bucket: u64,
-    /// Notices that wait for their receiver.
+    /// Notices that wait for their receiver; an account may have as many as it leaves free.
     pub notices: u64,
+    /// Notices that an account may have waiting in any case.
+    pub own_notices: u64,
     /// How long it takes to restore an object from an archive.
     pub restore_after: Duration,
 }
@@ -79,7 +83,8 @@ impl Default for Settings {
             buckets_per_account: 200,
             body_bytes: 5 << 30,
             uploads_per_bucket: 10_000,
-            notices: 100_000,
+            notices: 200_000,
+            own_notices: 256,
             restore_after: Duration::from_secs(1),
         }
     }
@@ -156,6 +161,10 @@ impl Store {
         let kept = (settings.budget_bytes, reserve.clone());
         let blobs = Blobs::open(backend, name, kept, memory.clone())?;
         let ceiling = memory.learn(&connection, &blobs)?;
+        let notices = waiting_notices(&connection)?;
+        memory
+            .notices
+            .store(notices.total(), std::sync::atomic::Ordering::Relaxed);
         let (calls, inbox) = mpsc::channel(writer::WAITING);
         let (ended, has_ended) = watch::channel(false);
         let writer = Writer {
@@ -164,6 +173,7 @@ impl Store {
             blobs: blobs.clone(),
             listeners,
             settings: settings.clone(),
+            notices,
             next: ceiling,
             ceiling,
             ended,
@@ -299,13 +309,21 @@ impl Memory {
             let bucket: Bucket = record::decode(&record)?;
             buckets.insert(bucket.name.clone(), (id, Arc::new(bucket)));
         }
-        let notices = number("SELECT COUNT(*) FROM outbox")?;
-        self.notices.store(notices as u64, Ordering::Relaxed);
         self.index_bytes
             .store(writer::index_bytes(sql)?, Ordering::Relaxed);
         blobs.has(number("SELECT COALESCE(SUM(size), 0) FROM blob")? as u64);
         Ok(number("SELECT ceiling FROM counter")? as u64)
     }
+}
+
+/// Counts the notices of each account that wait.
+fn waiting_notices(sql: &rusqlite::Connection) -> Result<Counts, StoreError> {
+    let mut count = sql.prepare("SELECT account, COUNT(*) FROM outbox GROUP BY account")?;
+    let counts = count.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+    })?;
+    let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
+    Ok(Counts::committed(counts))
 }
 
 impl fmt::Debug for Store {

@@ -662,17 +662,25 @@ impl Txn<'_> {
         if notices.is_empty() {
             return Ok(());
         }
+        let (account, count) = (bucket.name.app_id(), notices.len());
+        let (most, own) = (self.settings.notices, self.settings.own_notices);
         let waiting = self.notices();
-        if waiting + notices.len() as u64 > self.settings.notices {
-            return Err(StoreError::OutboxFull(waiting));
+        if !waiting.have_room(account, count as u64, most, own) {
+            return Err(StoreError::OutboxFull(waiting.of(account)));
         }
-        let count = notices.len() as i64;
         for notice in notices {
             self.sql
-                .prepare_cached("INSERT INTO outbox (id, recipient, body) VALUES (?, ?, ?)")?
-                .execute(params![notice.id, notice.to, &notice.body[..]])?;
+                .prepare_cached(
+                    "INSERT INTO outbox (id, recipient, body, account) VALUES (?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    notice.id,
+                    notice.to,
+                    &notice.body[..],
+                    account as i64
+                ])?;
         }
-        self.noticed(count);
+        self.noticed(account, count as i64);
         Ok(())
     }
 }

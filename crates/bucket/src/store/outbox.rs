@@ -1,5 +1,6 @@
 //! Notices of changes, kept until their receiver has them.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use rusqlite::params;
@@ -65,15 +66,20 @@ impl Outbox {
     pub async fn forget(&self, ranges: Vec<RangeInclusive<u64>>) -> Result<(), StoreError> {
         self.store
             .write_less(move |txn| {
-                let mut delete = txn
-                    .sql
-                    .prepare_cached("DELETE FROM outbox WHERE number BETWEEN ? AND ?")?;
-                let mut gone = 0;
+                let mut delete = txn.sql.prepare_cached(
+                    "DELETE FROM outbox WHERE number BETWEEN ? AND ? RETURNING account",
+                )?;
+                let mut gone: HashMap<u64, i64> = HashMap::new();
                 for range in &ranges {
-                    gone += delete.execute(params![*range.start() as i64, *range.end() as i64])?;
+                    let range = params![*range.start() as i64, *range.end() as i64];
+                    for account in delete.query_map(range, |row| row.get::<_, i64>(0))? {
+                        *gone.entry(account? as u64).or_default() += 1;
+                    }
                 }
                 drop(delete);
-                txn.noticed(-(gone as i64));
+                for (account, count) in gone {
+                    txn.noticed(account, -count);
+                }
                 Ok(())
             })
             .await

@@ -43,7 +43,8 @@ const SCHEMA: &str = "
         PRIMARY KEY (bucket, key, seq)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS outbox (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, recipient TEXT NOT NULL, body BLOB NOT NULL
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, recipient TEXT NOT NULL, body BLOB NOT NULL,
+        account INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), ceiling INTEGER NOT NULL);
     INSERT OR IGNORE INTO counter VALUES (1, 1);
@@ -51,6 +52,14 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO store VALUES (1, 'virga-' || lower(hex(randomblob(8))));
     PRAGMA user_version = 1;
 ";
+
+/// Earlier versions noted no account with a notice. Those that wait count as nobody's.
+const OUTBOX_ACCOUNT: &str = "ALTER TABLE outbox ADD COLUMN account INTEGER NOT NULL DEFAULT 0";
+
+fn has_account(connection: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('outbox') WHERE name = 'account')";
+    connection.query_row(query, [], |row| row.get(0))
+}
 
 /// Opens or makes the file, for the thread that writes.
 pub(super) fn writer(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
@@ -70,6 +79,9 @@ pub(super) fn writer(path: &Path) -> Result<Connection, Box<dyn std::error::Erro
         .into());
     }
     connection.execute_batch(SCHEMA)?;
+    if !has_account(&connection)? {
+        connection.execute_batch(OUTBOX_ACCOUNT)?;
+    }
     Ok(connection)
 }
 

@@ -16,6 +16,7 @@ use tracing::error;
 use super::Settings;
 use super::blobs::{Blobs, Upload};
 use super::record::{BlobId, Bucket};
+use super::share::Counts;
 use crate::error::StoreError;
 use crate::names::BucketName;
 use crate::notice::Listeners;
@@ -94,6 +95,8 @@ pub(super) struct Writer {
     pub(super) blobs: Arc<Blobs>,
     pub(super) listeners: Arc<dyn Listeners>,
     pub(super) settings: Settings,
+    /// Notices by account.
+    pub(super) notices: Counts,
     /// The next number; none is ever used again.
     pub(super) next: u64,
     /// Up to which numbers are set aside.
@@ -109,6 +112,7 @@ pub(super) struct Txn<'a> {
     pub(super) settings: &'a Settings,
     pub(super) memory: &'a Memory,
     pub(super) now_ms: u64,
+    notices: &'a mut Counts,
     next: &'a mut u64,
     changes: Changes,
     /// Why nothing of it can be committed, once it cannot.
@@ -124,8 +128,6 @@ struct Changes {
     effects: Vec<Effect>,
     /// Buckets as they are then.
     buckets: Vec<(BucketName, Option<Numbered>)>,
-    /// Notices that came, less those that went.
-    notices: i64,
 }
 
 impl Writer {
@@ -210,6 +212,7 @@ impl Writer {
             settings: &self.settings,
             memory: &self.memory,
             now_ms: now_ms(),
+            notices: &mut self.notices,
             next: &mut self.next,
             changes: Changes::default(),
             broken: None,
@@ -219,12 +222,15 @@ impl Writer {
             changes, broken, ..
         } = txn;
         if let Some(why) = broken {
+            self.notices.undo(0);
             return Err(why);
         }
         if let Err(e) = transaction.commit() {
+            self.notices.undo(0);
             forget(changes.effects);
             return Err(e.into());
         }
+        self.notices.commit();
         self.ceiling = ceiling;
         Ok(changes)
     }
@@ -243,8 +249,7 @@ impl Writer {
                 };
             }
         }
-        let notices = self.memory.notices.load(Ordering::Relaxed);
-        let notices = notices.saturating_add_signed(changes.notices);
+        let notices = self.notices.total();
         self.memory.notices.store(notices, Ordering::Relaxed);
         let mut dropped = Vec::new();
         for effect in changes.effects {
@@ -310,11 +315,8 @@ impl<'a> Txn<'a> {
             done.map_err(StoreError::from)
         };
         let changes = &self.changes;
-        let (effects, buckets, notices) = (
-            changes.effects.len(),
-            changes.buckets.len(),
-            changes.notices,
-        );
+        let (effects, buckets) = (changes.effects.len(), changes.buckets.len());
+        let notices = self.notices.mark();
         let result = match savepoint("SAVEPOINT write") {
             Ok(_) => write(self),
             Err(why) => Err(why),
@@ -328,7 +330,7 @@ impl<'a> Txn<'a> {
         if result.is_err() {
             self.changes.effects.truncate(effects);
             self.changes.buckets.truncate(buckets);
-            self.changes.notices = notices;
+            self.notices.undo(notices);
         }
         if let Err(why) = ended {
             self.broken = Some(why.clone());
@@ -353,9 +355,9 @@ impl<'a> Txn<'a> {
         self.changes.buckets.push((name, bucket));
     }
 
-    /// Says that notices came, or went.
-    pub(super) fn noticed(&mut self, change: i64) {
-        self.changes.notices += change;
+    /// Notes that notices of an account came, or went.
+    pub(super) fn noticed(&mut self, account: u64, change: i64) {
+        self.notices.add(account, change);
         // Whatever went in the same commit: who waits for notices knows nothing of the one that came.
         if change > 0 {
             self.effect(Effect::Noticed);
@@ -372,10 +374,9 @@ impl<'a> Txn<'a> {
             .ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
     }
 
-    /// How many notices there are, as this transaction sees it.
-    pub(super) fn notices(&self) -> u64 {
-        let count = self.memory.notices.load(Ordering::Relaxed);
-        count.saturating_add_signed(self.changes.notices)
+    /// Notices by account, as this transaction sees them.
+    pub(super) fn notices(&self) -> &Counts {
+        self.notices
     }
 }
 

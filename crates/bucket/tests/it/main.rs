@@ -4,5 +4,6 @@
 mod append;
 mod blobs;
 mod objects;
+mod outbox;
 mod private;
 mod world;

@@ -1,0 +1,90 @@
+//! Notices that nobody takes: how accounts share the room for them.
+
+use bucket::Settings;
+use rusqlite::Connection;
+
+use crate::world::{Ask, OWNER, Reply, STRANGER, World};
+
+const SETTINGS: fn() -> Settings = || Settings {
+    notices: 40,
+    own_notices: 4,
+    ..Settings::default()
+};
+
+async fn put(world: &World, key: &str, object: &str) -> Reply {
+    world
+        .send(Ask {
+            key,
+            method: "PUT",
+            path: &format!("/photos{object}"),
+            ..Ask::default()
+        })
+        .await
+}
+
+/// Puts objects until the account is refused. Returns how many were put.
+async fn fill(world: &World, key: &str) -> u64 {
+    for number in 0..100 {
+        let reply = put(world, key, &format!("/{number}")).await;
+        if !reply.status.is_success() {
+            assert_eq!(reply.code(), (503, "SlowDown".to_owned()));
+            return number;
+        }
+    }
+    panic!("it is never refused");
+}
+
+#[tokio::test]
+async fn account_that_fills_its_share_of_the_outbox_slows_no_other_down() {
+    let world = World::with(SETTINGS()).await;
+    for key in [OWNER, STRANGER] {
+        put(&world, key, "").await.ok();
+    }
+    assert_eq!(fill(&world, OWNER).await, 20, "half of the room");
+    assert_eq!(fill(&world, STRANGER).await, 10, "half of what is left");
+    // What the first one adds is refused, what it removes, too; what it reads is not.
+    let refused = world.ask("DELETE", "/photos/0", b"").await;
+    assert_eq!(refused.code(), (503, "SlowDown".to_owned()));
+    world.ask("GET", "/photos/0", b"").await.ok();
+    // The counts are the same after a restart.
+    let world = world.again(SETTINGS()).await;
+    assert_eq!(fill(&world, OWNER).await, 0);
+    assert_eq!(fill(&world, STRANGER).await, 0);
+    // The functions of the first take some.
+    let outbox = world.store.outbox();
+    outbox.done(15).await.expect("forgotten");
+    assert_eq!(outbox.len(), 15);
+    assert!(fill(&world, OWNER).await > 0);
+}
+
+#[tokio::test]
+async fn each_account_has_room_for_a_few_notices_though_the_outbox_is_full() {
+    let world = World::with(Settings {
+        notices: 0,
+        ..SETTINGS()
+    })
+    .await;
+    for key in [OWNER, STRANGER] {
+        put(&world, key, "").await.ok();
+        assert_eq!(fill(&world, key).await, 4);
+    }
+}
+
+#[tokio::test]
+async fn notices_of_an_earlier_version_wait_on_and_are_counted() {
+    let world = World::with(SETTINGS()).await;
+    put(&world, OWNER, "").await.ok();
+    put(&world, OWNER, "/a").await.ok();
+    world.store.close().await;
+    let index = Connection::open(world.directory.path().join("index.sqlite")).expect("a file");
+    index
+        .execute_batch("ALTER TABLE outbox DROP COLUMN account")
+        .expect("as it was");
+    drop(index);
+    let world = world.again(SETTINGS()).await;
+    assert_eq!(world.told().await, ["cos:ObjectCreated:Put a 0"]);
+    assert_eq!(world.store.outbox().len(), 1);
+    put(&world, OWNER, "/b").await.ok();
+    world.store.outbox().done(2).await.expect("forgotten");
+    assert!(world.store.outbox().is_empty());
+}
