@@ -1,131 +1,323 @@
-//! Bytes of records that wait for the log store's writer, bounded fairly between accounts.
+//! Records that wait for the log store's writer, shared max-min fairly between accounts.
 //!
-//! An account may have up to twice as many bytes waiting as are free ("dynamic thresholds", Choudhury and Hahne 1998).
-//! So the account with most bytes waiting is the first whose records are dropped. One account alone has two thirds of
-//! the queue at most, and what is left takes the records of others. What waits is not taken back: where many accounts in
-//! turn fill the queue of a writer that stands still, each leaves a third of the rest. Nothing here locks or allocates.
+//! Where more wait than there is room for, the account with most bytes waiting loses its latest records: never one that has
+//! less. The writer takes a record of each account in turn. So what one account prints neither drops nor delays the lines of
+//! another, however long the disk takes.
+//!
+//! A record goes through a channel without a lock as long as less than half of the room is used. Above that, whoever reports
+//! sorts the channel's records by account and drops what is too much, under a lock.
 
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::AccountId;
 
-/// Counters, one an account. Ids are given in turn: two accounts share a counter, and so a share, when their ids are a
-/// multiple of this apart.
-const COUNTERS: usize = 4096;
+use super::Record;
+use super::record::RECORD_BYTES;
 
-/// How many times the free bytes an account may have waiting.
-const TIMES_FREE: usize = 2;
+/// Told when everything that came before is written.
+pub(super) type Flushed = SyncSender<()>;
 
-/// The bytes that wait.
+/// The waiting records.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    sender: SyncSender<Message>,
+    sorted: Mutex<Sorted>,
+    /// Bytes of all records that wait.
+    bytes: AtomicUsize,
     capacity: usize,
-    all: AtomicUsize,
-    accounts: Box<[AtomicUsize]>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Record(Box<Record>),
+    /// The records of one account, or of all, are to be written.
+    Flush(Option<AccountId>, Flushed),
+    /// There is something among the sorted ones.
+    Look,
+}
+
+/// What the writer is to do next.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Record>,
+    /// To be told once the records are written.
+    pub(super) flushed: Vec<Flushed>,
+    /// Whether somebody waits for what is left.
+    pub(super) urgent: bool,
 }
 
 impl Waiting {
     pub(super) fn new(capacity: usize) -> Self {
+        let (sender, inbox) = sync_channel(capacity / 2 / RECORD_BYTES);
         Self {
+            sender,
+            sorted: Mutex::new(Sorted {
+                inbox,
+                accounts: HashMap::new(),
+                sizes: BTreeSet::new(),
+                turns: VecDeque::new(),
+                flushes: Vec::new(),
+                bytes: 0,
+                next: 0,
+            }),
+            bytes: AtomicUsize::new(0),
             capacity,
-            all: AtomicUsize::new(0),
-            accounts: (0..COUNTERS).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
 
-    /// Adds a record of so many bytes, unless the account has too many waiting. Says whether it did.
-    pub(super) fn reserve(&self, account: AccountId, bytes: usize) -> bool {
-        // The account's counter first: a record that is refused takes nothing from other accounts, not even for a moment.
-        let own = self.account(account).fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let fits = |all| fits(self.capacity, all, own, bytes);
-        let reserved = self
-            .all
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        if reserved.is_err() {
-            self.account(account).fetch_sub(bytes, Ordering::Relaxed);
+    /// Adds a record. Returns how many records were dropped for it, itself included.
+    pub(super) fn push(&self, record: Record) -> usize {
+        let weight = record.weight();
+        let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
+        let mut message = Message::Record(Box::new(record));
+        if bytes <= self.capacity / 2 {
+            match self.sender.try_send(message) {
+                Ok(()) => return 0,
+                Err(refused) => message = refused.into(),
+            }
+        } else {
+            // The writer may hold the lock while it waits for a message; if the channel is full, it does not wait.
+            let _ = self.sender.try_send(Message::Look);
         }
-        reserved.is_ok()
+        let mut sorted = self.sorted();
+        sorted.drain();
+        sorted.take(message);
+        let (dropped, freed) = sorted.shed(self.capacity);
+        drop(sorted);
+        self.bytes.fetch_sub(freed, Ordering::Relaxed);
+        dropped
     }
 
-    /// Subtracts a record that waits no more.
-    pub(super) fn release(&self, account: AccountId, bytes: usize) {
-        self.account(account).fetch_sub(bytes, Ordering::Relaxed);
-        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    /// Asks to be told when the records of an account, or of all, are written that came before.
+    pub(super) fn flush(&self, account: Option<AccountId>, flushed: Flushed) {
+        // The receiver lives as long as this.
+        let _ = self.sender.send(Message::Flush(account, flushed));
     }
 
-    fn account(&self, account: AccountId) -> &AtomicUsize {
-        &self.accounts[account.0 as usize % COUNTERS]
+    /// Takes up to so many records, of each account in turn.
+    pub(super) fn next(&self, most: usize) -> Batch {
+        let mut sorted = self.sorted();
+        sorted.drain();
+        let batch = sorted.next(most);
+        drop(sorted);
+        let weight = batch.records.iter().map(Record::weight).sum();
+        self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        batch
+    }
+
+    /// Waits until there is something to do, or the time is over.
+    pub(super) fn wait(&self, within: Duration) {
+        let mut sorted = self.sorted();
+        if sorted.turns.is_empty() && sorted.flushes.is_empty() {
+            match sorted.inbox.recv_timeout(within) {
+                Ok(message) => sorted.take(message),
+                // The sender lives as long as this.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+
+    /// Returns the bytes of the records that wait.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn sorted(&self) -> MutexGuard<'_, Sorted> {
+        self.sorted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the bytes of all with this record, where its account may have `own` bytes waiting, this record included.
-fn fits(capacity: usize, all: usize, own: usize, bytes: usize) -> Option<usize> {
-    let all = all + bytes;
-    let free = capacity.checked_sub(all)?;
-    (own <= free * TIMES_FREE).then_some(all)
+impl From<std::sync::mpsc::TrySendError<Self>> for Message {
+    fn from(error: std::sync::mpsc::TrySendError<Self>) -> Self {
+        use std::sync::mpsc::TrySendError::{Disconnected, Full};
+        match error {
+            Full(message) | Disconnected(message) => message,
+        }
+    }
+}
+
+/// Records by account.
+#[derive(Debug)]
+struct Sorted {
+    inbox: Receiver<Message>,
+    accounts: HashMap<AccountId, Queued>,
+    /// The bytes of each account, so that the largest is found at once.
+    sizes: BTreeSet<(usize, AccountId)>,
+    /// Accounts in the order in which a record of theirs is written next.
+    turns: VecDeque<AccountId>,
+    flushes: Vec<Flush>,
+    bytes: usize,
+    /// The number of the next record.
+    next: u64,
+}
+
+/// The records of an account, oldest first, each with its number.
+#[derive(Debug, Default)]
+struct Queued {
+    records: VecDeque<(u64, Box<Record>)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Flush {
+    account: Option<AccountId>,
+    /// Records with smaller numbers are to be written.
+    before: u64,
+    flushed: Flushed,
+}
+
+impl Sorted {
+    fn drain(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Record(record) => self.add(record),
+            Message::Flush(account, flushed) => self.flushes.push(Flush {
+                account,
+                before: self.next,
+                flushed,
+            }),
+            Message::Look => {}
+        }
+    }
+
+    fn add(&mut self, record: Box<Record>) {
+        let (account, weight) = (record.function.account, record.weight());
+        let queued = self.accounts.entry(account).or_default();
+        if queued.records.is_empty() {
+            self.turns.push_back(account);
+        }
+        queued.records.push_back((self.next, record));
+        self.next += 1;
+        self.resize(account, weight as isize);
+    }
+
+    fn resize(&mut self, account: AccountId, by: isize) {
+        let Some(queued) = self.accounts.get_mut(&account) else {
+            return;
+        };
+        self.sizes.remove(&(queued.bytes, account));
+        queued.bytes = queued.bytes.saturating_add_signed(by);
+        self.bytes = self.bytes.saturating_add_signed(by);
+        if queued.records.is_empty() {
+            self.accounts.remove(&account);
+        } else {
+            self.sizes.insert((queued.bytes, account));
+        }
+    }
+
+    /// Drops the latest record of the largest account until all have room. Returns how many were dropped, and their bytes.
+    fn shed(&mut self, capacity: usize) -> (usize, usize) {
+        let (mut dropped, mut freed) = (0, 0);
+        while self.bytes > capacity
+            && let Some((_, account)) = self.sizes.last().copied()
+            && let Some(queued) = self.accounts.get_mut(&account)
+            && let Some((_, record)) = queued.records.pop_back()
+        {
+            if queued.records.is_empty() {
+                self.turns.retain(|other| *other != account);
+            }
+            let weight = record.weight();
+            self.resize(account, -(weight as isize));
+            dropped += 1;
+            freed += weight;
+        }
+        (dropped, freed)
+    }
+
+    fn next(&mut self, most: usize) -> Batch {
+        let mut batch = Batch::default();
+        while batch.records.len() < most
+            && let Some(account) = self.turns.pop_front()
+            && let Some(queued) = self.accounts.get_mut(&account)
+        {
+            let Some((_, record)) = queued.records.pop_front() else {
+                continue;
+            };
+            if !queued.records.is_empty() {
+                self.turns.push_back(account);
+            }
+            self.resize(account, -(record.weight() as isize));
+            batch.records.push(*record);
+        }
+        let mut flushes = std::mem::take(&mut self.flushes);
+        let waits = |flush: &Flush| {
+            let before = |queued: &Queued| {
+                let first = queued.records.front();
+                first.is_some_and(|(number, _)| *number < flush.before)
+            };
+            match flush.account {
+                Some(account) => self.accounts.get(&account).is_some_and(before),
+                None => self.accounts.values().any(before),
+            }
+        };
+        let done = flushes.extract_if(.., |flush| !waits(flush));
+        batch.flushed = done.map(|flush| flush.flushed).collect();
+        batch.urgent = !flushes.is_empty();
+        self.flushes = flushes;
+        batch
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::tests::of;
     use super::*;
 
-    const CAPACITY: usize = 64 << 20;
-    const RECORD: usize = 10_000;
+    const CAPACITY: usize = 1 << 20;
 
-    fn fill(waiting: &Waiting, account: u64) -> usize {
-        let mut taken = 0;
-        while waiting.reserve(AccountId(account), RECORD) {
-            taken += RECORD;
-        }
-        taken
+    fn push(waiting: &Waiting, account: u64, bytes: usize) -> usize {
+        waiting.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])))
+    }
+
+    /// The bytes of each account that wait.
+    fn held(waiting: &Waiting) -> HashMap<u64, usize> {
+        let mut sorted = waiting.sorted();
+        sorted.drain();
+        assert_eq!(sorted.bytes, waiting.bytes.load(Ordering::Relaxed));
+        assert_eq!(sorted.accounts.len(), sorted.turns.len());
+        assert_eq!(sorted.accounts.len(), sorted.sizes.len());
+        let held = sorted.accounts.iter();
+        held.map(|(account, queued)| (account.0, queued.bytes))
+            .collect()
+    }
+
+    fn accounts(batch: &Batch) -> Vec<u64> {
+        let records = batch.records.iter();
+        records.map(|record| record.function.account.0).collect()
     }
 
     #[test]
-    fn account_that_fills_its_share_drops_no_record_of_another() {
+    fn account_that_floods_loses_its_own_records_alone() {
         let waiting = Waiting::new(CAPACITY);
-        let loud = fill(&waiting, 1);
-        assert!(
-            loud > CAPACITY * 6 / 10 && loud <= CAPACITY * 2 / 3,
-            "{loud}"
-        );
+        let mut lost = 0;
         for _ in 0..500 {
-            assert!(waiting.reserve(AccountId(2), RECORD));
-            assert!(!waiting.reserve(AccountId(1), RECORD));
+            lost += push(&waiting, 1, 9000);
         }
+        assert!(lost > 0 && held(&waiting)[&1] <= CAPACITY);
+        // Another one gets up to half, though nothing is written meanwhile.
+        let weight = of(2, 0, &Bytes::from(vec![b'x'; 9000])).weight();
+        let half = CAPACITY / 2 / weight;
+        for _ in 0..half {
+            push(&waiting, 2, 9000);
+            push(&waiting, 1, 9000);
+        }
+        assert_eq!(held(&waiting)[&2], half * weight, "none of it is lost");
     }
 
     #[test]
-    fn ten_accounts_that_print_at_once_share_alike_and_leave_room_for_one_more() {
-        let waiting = Waiting::new(CAPACITY);
-        let mut held = [0; 10];
-        for _ in 0..2 * CAPACITY / RECORD / 10 {
-            for (account, held) in held.iter_mut().enumerate() {
-                *held += usize::from(waiting.reserve(AccountId(account as u64), RECORD));
-            }
-        }
-        let (least, most) = (held.iter().min(), held.iter().max());
-        assert!(
-            most.zip(least)
-                .is_some_and(|(most, least)| most - least <= 1),
-            "{held:?}"
-        );
-        assert!(waiting.all.load(Ordering::Relaxed) <= CAPACITY);
-        assert!(waiting.reserve(AccountId(11), RECORD), "a first record");
-    }
-
-    #[test]
-    fn loud_account_gets_what_is_free_again() {
-        let waiting = Waiting::new(CAPACITY);
-        let first = fill(&waiting, 1);
-        for _ in 0..first / RECORD {
-            waiting.release(AccountId(1), RECORD);
-        }
-        assert_eq!(waiting.all.load(Ordering::Relaxed), 0);
-        assert_eq!(fill(&waiting, 1), first);
-    }
-
-    #[test]
-    fn whoever_has_less_waiting_is_refused_only_where_those_with_more_are() {
+    fn accounts_share_max_min_fairly_whoever_came_first() {
         for seed in 1..=20_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut random = move |below: u64| {
@@ -134,33 +326,67 @@ mod tests {
                 state ^= state << 17;
                 state % below
             };
-            let waiting = Waiting::new(1 << 20);
+            let waiting = Waiting::new(CAPACITY);
             let accounts = 1 + random(12);
-            let mut queue = std::collections::VecDeque::new();
-            let mut held = vec![0; accounts as usize];
-            for _ in 0..5000 {
+            let mut wanted: HashMap<u64, usize> = HashMap::new();
+            for _ in 0..3000 {
                 let account = random(accounts).min(random(accounts));
-                let bytes = 1024 + random(20_000) as usize;
-                let all: usize = held.iter().sum();
-                assert_eq!(waiting.all.load(Ordering::Relaxed), all);
-                assert!(all <= 1 << 20);
-                if waiting.reserve(AccountId(account), bytes) {
-                    queue.push_back((account, bytes));
-                    held[account as usize] += bytes;
-                } else {
-                    let more =
-                        (0..accounts).filter(|a| held[*a as usize] >= held[account as usize]);
-                    for other in more {
-                        assert!(!waiting.reserve(AccountId(other), bytes), "seed {seed}");
-                    }
-                }
-                if random(3) == 0
-                    && let Some((account, bytes)) = queue.pop_front()
-                {
-                    waiting.release(AccountId(account), bytes);
-                    held[account as usize] -= bytes;
-                }
+                *wanted.entry(account).or_default() += 4096 + RECORD_BYTES;
+                push(&waiting, account, 4096);
             }
+            let held = held(&waiting);
+            let most = held.values().max().copied().unwrap_or(0);
+            let slack = of(0, 0, &Bytes::from(vec![b'x'; 4096])).weight();
+            for (account, wanted) in wanted {
+                let got = held.get(&account).copied().unwrap_or(0);
+                assert!(
+                    got >= wanted || got + slack >= most,
+                    "seed {seed}: account {account} has {got} of {wanted}, another one {most}"
+                );
+            }
+            let all: usize = held.values().sum();
+            assert!(all <= CAPACITY && all + slack > CAPACITY, "{all}");
         }
+    }
+
+    #[test]
+    fn writer_takes_a_record_of_each_account_in_turn() {
+        let waiting = Waiting::new(CAPACITY);
+        for account in [1, 1, 1, 1, 2, 3, 3] {
+            push(&waiting, account, 10);
+        }
+        assert_eq!(accounts(&waiting.next(4)), [1, 2, 3, 1]);
+        assert_eq!(accounts(&waiting.next(4)), [3, 1, 1]);
+        assert_eq!(held(&waiting), HashMap::new());
+    }
+
+    #[test]
+    fn flush_of_an_account_waits_for_no_other() {
+        let waiting = Waiting::new(CAPACITY);
+        for account in [1, 1, 1, 1, 2] {
+            push(&waiting, account, 10);
+        }
+        let (own, own_done) = sync_channel(1);
+        let (all, all_done) = sync_channel(1);
+        waiting.flush(Some(AccountId(2)), own);
+        waiting.flush(None, all);
+        push(&waiting, 2, 10);
+        let first = waiting.next(2);
+        assert_eq!((accounts(&first), first.flushed.len()), (vec![1, 2], 1));
+        assert!(first.urgent, "somebody waits for the others");
+        first.flushed[0].send(()).expect("told");
+        assert!(own_done.try_recv().is_ok() && all_done.try_recv().is_err());
+        let second = waiting.next(10);
+        assert_eq!((second.flushed.len(), second.urgent), (1, false));
+    }
+
+    #[test]
+    fn writer_that_waits_is_woken_by_a_record_however_large() {
+        let waiting = std::sync::Arc::new(Waiting::new(CAPACITY));
+        let writer = waiting.clone();
+        let thread = std::thread::spawn(move || writer.wait(Duration::from_secs(600)));
+        push(&waiting, 1, CAPACITY * 3 / 4);
+        thread.join().expect("it goes on");
+        assert_eq!(accounts(&waiting.next(10)), [1]);
     }
 }
