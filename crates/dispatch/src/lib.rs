@@ -19,7 +19,8 @@
 //!   nothing is idle, an account that has waited for [`Config::yield_after`] gets the next instance that one holding more than
 //!   itself finishes with, and so does a pool from others of its account: no account and no function starves another.
 //! * A headroom is kept ([`Config::headroom_mb`]): only an account without instances may use it, for its first one, which so
-//!   starts at once though all others are busy. What was taken of it is given back as soon as an account that has more than its
+//!   starts at once though all others are busy. Builds are instances to all these rules, but leave the headroom
+//!   ([`PoolSpec::headroom`]). What was taken of it is given back as soon as an account that has more than its
 //!   share finishes with an instance.
 //! * Starting places are shared, too: an account that has none starting may start one though all places are taken.
 //! * An idle instance is frozen after a moment and stopped after its keep-alive; a function scales to zero.
@@ -29,6 +30,9 @@
 //! * A retired pool takes no new requests, serves those that wait, and goes when its last instance is gone.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as dispatch;
+
 pub mod cron;
 pub mod events;
 mod ids;
@@ -36,7 +40,10 @@ mod machine;
 mod pool;
 mod rate;
 mod room;
+mod rule;
 pub mod schedule;
+#[cfg(test)]
+mod sim;
 mod timer;
 mod tracking;
 mod types;

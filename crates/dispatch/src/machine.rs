@@ -13,6 +13,7 @@ use crate::ids::Map;
 use crate::pool::{Instance, Pool, State};
 use crate::rate::Bucket;
 use crate::room::Room;
+use crate::rule::{Rule, Rules};
 use crate::timer::{Due, Timers};
 use crate::{
     AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats,
@@ -63,13 +64,29 @@ impl Machine {
         }
     }
 
+    /// A machine that breaks a rule.
+    #[cfg(test)]
+    pub(crate) fn without(config: Config, rule: Rule) -> Self {
+        let mut machine = Self::new(config);
+        machine.room.rules.broken = Some(rule);
+        machine
+    }
+
+    fn rules(&self) -> Rules {
+        self.room.rules
+    }
+
     /// Takes one event and adds what to do to `out`. Events that name unknown things change nothing.
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Open { pool, spec } => self.open(now, pool, spec, out),
             Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
             Event::Share { account, mb } => self.share(now, account, mb, out),
-            Event::Accounts { count } => self.room.set_known(count),
+            Event::Accounts { count } => {
+                self.room.set_known(count);
+                // The headroom may be smaller.
+                self.serve_wants(now, out);
+            }
             Event::Provision { pool, floor } => self.provision(now, pool, floor, out),
             Event::Retire { pool } => self.retire(now, pool, out),
             Event::Request {
@@ -428,7 +445,8 @@ impl Machine {
             let less = pool.held_mb() < own.held_mb();
             other != id && waited && less && self.helps(own, pool)
         };
-        let neighbours = || self.queue.of(own.spec.account).any(starved);
+        let yields = self.rules().hold(Rule::FunctionsYield);
+        let neighbours = || yields && self.queue.of(own.spec.account).any(starved);
         self.account_starves(now, own)
             || (own.live() > own.floor && (self.floor_starves(now, own) || neighbours()))
     }
@@ -454,7 +472,7 @@ impl Machine {
                 .rates
                 .get(&spec.account)?
                 .ready_at(self.config.starts_per_minute);
-            (ready > now).then_some(Limit::Rate)
+            (ready > now && self.rules().hold(Rule::StartRate)).then_some(Limit::Rate)
         };
         short.or_else(late)
     }
@@ -527,13 +545,23 @@ impl Machine {
             pool.wants_since = Some(now);
             pool.wants_turn = self.room.next_turn();
             let account = pool.spec.account;
-            self.queue.push(account, self.room.held_mb(account), id);
+            let held_mb = self.queue_mb(account);
+            self.queue.push(account, held_mb, id);
         }
     }
 
     /// An account holds more or less than before.
     fn note_held(&mut self, account: AccountId) {
-        self.queue.set_held(account, self.room.held_mb(account));
+        let held_mb = self.queue_mb(account);
+        self.queue.set_held(account, held_mb);
+    }
+
+    /// The memory by which an account stands in the start queue, MB.
+    fn queue_mb(&self, account: AccountId) -> u64 {
+        match self.rules().hold(Rule::LeastFirst) {
+            true => self.room.held_mb(account),
+            false => 0,
+        }
     }
 
     fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<Effect>) {
@@ -811,13 +839,12 @@ impl Machine {
 /// A pool that waits for memory: others that hold no less do not take it.
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
+    pool: PoolId,
     /// What is short.
     limit: Limit,
     spec: PoolSpec,
     /// Memory that the pool holds, MB.
     held_mb: u64,
-    /// Memory that its account holds, MB.
-    account_mb: u64,
     /// When it began to wait, in the order of the room's turns.
     turn: u64,
 }

@@ -1,6 +1,7 @@
 //! Memory and places: what is taken, and what is short.
 
 use crate::ids::Map;
+use crate::rule::{Rule, Rules};
 use crate::{AccountId, Config, GroupId, Limit, PoolSpec};
 
 /// What all instances take up together.
@@ -16,6 +17,7 @@ pub(crate) struct Room {
     known: usize,
     /// Counts what began to want something, and what began to have nothing.
     turn: u64,
+    pub(crate) rules: Rules,
 }
 
 /// What an account's functions take up.
@@ -55,7 +57,7 @@ struct Taken {
 impl Room {
     /// The first limit that a further instance would pass.
     pub(crate) fn short(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        let node_mb = self.node_mb(config, spec.account);
+        let node_mb = self.node_mb(config, spec);
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
@@ -65,22 +67,36 @@ impl Room {
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
+    /// The same, once everything that is being stopped is gone.
+    pub(crate) fn short_of_floor_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+        let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
+        self.shortage(config, node_mb, spec, Taken::held_mb)
+    }
+
     /// The same as [`Room::short`], once everything that is being stopped is gone.
     pub(crate) fn short_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        let node_mb = self.node_mb(config, spec.account);
+        let node_mb = self.node_mb(config, spec);
         self.shortage(config, node_mb, spec, Taken::held_mb)
     }
 
     /// The limit that even a single instance would pass.
     pub(crate) fn never(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
-        self.shortage(config, config.node_mb, spec, |_| 0)
+        let headroom_mb = match spec.headroom {
+            true => 0,
+            false => self.largest_headroom_mb(config),
+        };
+        let node_mb = config.node_mb.saturating_sub(headroom_mb);
+        self.shortage(config, node_mb, spec, |_| 0)
     }
 
     /// Memory of the node that an account may fill: all of it with its first instance, and all but the headroom with others.
-    fn node_mb(&self, config: &Config, account: AccountId) -> u64 {
-        match self.held_mb(account) {
-            0 => config.node_mb,
-            _ => config.node_mb.saturating_sub(self.headroom_mb(config)),
+    fn node_mb(&self, config: &Config, spec: &PoolSpec) -> u64 {
+        let is_first = self.held_mb(spec.account) == 0;
+        let may = spec.headroom || !self.rules.hold(Rule::BuildsLeaveHeadroom);
+        if (is_first && may) || !self.rules.hold(Rule::Headroom) {
+            config.node_mb
+        } else {
+            config.node_mb.saturating_sub(self.headroom_mb(config))
         }
     }
 
@@ -240,11 +256,12 @@ impl Room {
             .and_then(|account| account.mb)
             .unwrap_or(config.account_mb);
         let own = match reserved {
+            _ if !self.rules.hold(Rule::Quota) => None,
             Some(mb) if count(in_group) + spec.memory_mb > mb => Some(Limit::Group),
             None if count(shared) + spec.memory_mb > share => Some(Limit::Account),
             _ => None,
         };
-        let node = count(self.node) + spec.memory_mb > node_mb;
+        let node = count(self.node) + spec.memory_mb > node_mb && self.rules.hold(Rule::Node);
         own.or(node.then_some(Limit::Node))
     }
 

@@ -43,6 +43,8 @@ pub struct PoolSpec {
     /// Memory that is set aside for the group, and all that its instances may have together, MB; `None` is what the
     /// account has left.
     pub reserved_mb: Option<u64>,
+    /// Whether an account's first instance may use the headroom. A build may not: it is no call that somebody waits for.
+    pub headroom: bool,
     /// How long one idles before it is stopped, microseconds.
     pub keep_alive: u64,
     /// How long one idles before it is frozen, microseconds.

@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 use super::queue::Position;
 use super::{Blocked, Machine};
 use crate::pool::{Pool, State};
-use crate::{AccountId, Effect, InstanceId, Limit, PoolId, PoolSpec, Time};
+use crate::room::Room;
+use crate::rule::Rule;
+use crate::{AccountId, Config, Effect, InstanceId, Limit, PoolId, PoolSpec, Time};
 
 /// How many times [`crate::Config::max_starting`] may be starting when every account beyond it has just one.
 const PLACES_IN_ALL: u32 = 4;
@@ -18,29 +20,52 @@ pub(super) const BEFORE_ALL: u64 = u64::MAX;
 impl Machine {
     /// Starts what requests want, as far as there is memory: the account that holds least comes first.
     pub(super) fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
+        // What floors get in the end may change who holds least.
+        while self.serve_once(now, out) {}
+    }
+
+    /// Says whether floors got something after the others.
+    fn serve_once(&mut self, now: Time, out: &mut Vec<Effect>) -> bool {
         let mut blocked = Vec::new();
         let held_back = self.raise_floors(now, &mut blocked, out);
         let mut at = None;
         while let Some(position) = self.queue.next(at) {
             // Whoever comes now holds no less than the one that waits for memory, and none passes it.
-            let behind =
-                |first: &Blocked| first.limit == Limit::Node && first.account_mb < position.held_mb;
+            let behind = |first: &Blocked| {
+                first.limit == Limit::Node
+                    && self.room.held_mb(first.spec.account) < position.held_mb
+            };
             if blocked.iter().any(behind) {
                 break;
             }
-            // An account that had to give something up may now hold less than those that came before it.
-            let evicted = self.serve_account(now, position, &mut blocked, out);
-            at = (!evicted).then_some(position);
+            let changed = self.serve_account(now, position, &mut blocked, out);
             // What an account lacks by its own limits is nothing to others.
             blocked.retain(|lack| lack.limit == Limit::Node || lack.turn == BEFORE_ALL);
+            at = Some(position);
+            if changed {
+                // Who holds least, and who stands behind whom, may be another now.
+                self.drop_settled(now, &mut blocked);
+                at = None;
+            }
         }
+        let before = out.len();
         if held_back {
             blocked.retain(|lack| lack.turn == BEFORE_ALL);
             self.raise_floors(now, &mut blocked, out);
         }
+        out.len() > before
     }
 
-    /// Starts one instance of an account, if one can be started, or stops what idles in its way. Says whether it did that.
+    /// Keeps what floors still wait for, and forgets what requests wait for.
+    fn drop_settled(&self, now: Time, blocked: &mut Vec<Blocked>) {
+        let waits = |lack: &Blocked| {
+            let pool = self.pools.get(&lack.pool);
+            lack.turn == BEFORE_ALL && pool.is_some_and(|pool| pool.wants_floor(now))
+        };
+        blocked.retain(waits);
+    }
+
+    /// Starts one instance of an account, if one can be started, or stops what idles in its way. Says whether it did either.
     fn serve_account(
         &mut self,
         now: Time,
@@ -60,7 +85,7 @@ impl Machine {
                 continue;
             };
             let spec = pool.spec;
-            if self.stands_behind(blocked, pool) {
+            if self.stands_behind(blocked, id, pool) {
                 turn += 1;
                 continue;
             }
@@ -74,7 +99,7 @@ impl Machine {
                         pool.wants_since = None;
                     }
                     self.want(now, id);
-                    return false;
+                    return true;
                 }
                 Some(Limit::Rate) => {
                     // None of the account's others has a token, either.
@@ -83,7 +108,8 @@ impl Machine {
                 }
                 Some(limit) => {
                     let wanted_since = pool.wants_turn;
-                    let evicted = self.evict_for(&spec, out);
+                    let later = Room::short_later;
+                    let evicted = self.evict_for(&spec, later, out);
                     if evicted {
                         return true;
                     }
@@ -102,10 +128,10 @@ impl Machine {
     pub(super) fn lacking(&self, limit: Limit, id: PoolId, turn: u64) -> Option<Blocked> {
         let pool = self.pools.get(&id)?;
         Some(Blocked {
+            pool: id,
             limit,
             spec: pool.spec,
             held_mb: pool.held_mb(),
-            account_mb: self.room.held_mb(pool.spec.account),
             turn,
         })
     }
@@ -117,19 +143,23 @@ impl Machine {
         let most = self.config.max_starting;
         starting < most
             || (self.room.starting_of(account) == 0
-                && starting < most.saturating_mul(PLACES_IN_ALL))
+                && starting < most.saturating_mul(PLACES_IN_ALL)
+                && self.rules().hold(Rule::FirstPlace))
+            || !self.rules().hold(Rule::Places)
     }
 
     /// Whether a pool would take what another one waits for, which holds no more.
-    pub(super) fn stands_behind(&self, blocked: &[Blocked], pool: &Pool) -> bool {
+    pub(super) fn stands_behind(&self, blocked: &[Blocked], id: PoolId, pool: &Pool) -> bool {
         let spec = &pool.spec;
         let held_mb = pool.held_mb();
         let account_mb = self.room.held_mb(spec.account);
-        blocked.iter().any(|first| {
+        let mut others = blocked.iter().filter(|first| first.pool != id);
+        others.any(|first| {
             let behind = if first.spec.account == spec.account {
                 held_mb >= first.held_mb && self.concerns(first.limit, pool, &first.spec)
             } else {
-                account_mb >= first.account_mb && first.limit == Limit::Node
+                // As it is now: others of its functions may have started meanwhile.
+                account_mb >= self.room.held_mb(first.spec.account) && first.limit == Limit::Node
             };
             behind && !self.passes(spec, first)
         })
@@ -140,6 +170,8 @@ impl Machine {
     fn passes(&self, spec: &PoolSpec, first: &Blocked) -> bool {
         let empty_since = self.room.empty_since(spec.account);
         first.limit == Limit::Node
+            && spec.headroom
+            && self.rules().hold(Rule::FirstPasses)
             && spec.memory_mb <= self.room.headroom_mb(&self.config)
             && empty_since.is_some_and(|turn| turn <= first.turn)
     }
@@ -164,7 +196,7 @@ impl Machine {
         while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
             at = Some(position);
             if position.account != account && self.queue.of(position.account).any(starves) {
-                return true;
+                return self.rules().hold(Rule::AccountsYield);
             }
         }
         false
@@ -191,7 +223,7 @@ impl Machine {
         while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
             at = Some(position);
             if position.account != account && self.queue.of(position.account).any(wants) {
-                return true;
+                return self.rules().hold(Rule::KeptComesAfter);
             }
         }
         false
@@ -203,6 +235,9 @@ impl Machine {
         let Some(own) = self.pools.get(&id).filter(|own| own.live() > own.floor) else {
             return false;
         };
+        if !self.rules().hold(Rule::HeadroomIsMadeAgain) {
+            return false;
+        }
         let account = own.spec.account;
         while self.room.lacks_headroom(&self.config)
             && self.room.is_above_share(&self.config, account)
@@ -222,18 +257,29 @@ impl Machine {
     /// Stops idle instances that stand in the way of a start, as many as it takes and no more: those of the account that holds
     /// most first, and of each the least recently used first. An account that holds less than the one that wants it gives only
     /// what has idled until it was frozen: what it uses again and again is not idle. Says whether there was any.
-    pub(super) fn evict_for(&mut self, spec: &PoolSpec, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn evict_for(
+        &mut self,
+        spec: &PoolSpec,
+        short: impl Fn(&Room, &Config, &PoolSpec) -> Option<Limit>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let mut evicted = false;
-        while let Some(limit) = self.room.short_later(&self.config, spec) {
+        if !self.rules().hold(Rule::IdleGivesWay) {
+            return false;
+        }
+        while let Some(limit) = short(&self.room, &self.config, spec) {
             let wanting = self.room.held_mb(spec.account);
             let rank = |pool: &Pool, frozen: bool| {
                 let held = self.room.held_mb(pool.spec.account);
                 let gives = pool.spec.account == spec.account || held > wanting || frozen;
-                let kept = !self.is_spare(pool);
-                let rank = (kept, Reverse(held));
+                let kept = !self.is_spare(pool) && self.rules().hold(Rule::KeptStays);
+                let rank = match self.rules().hold(Rule::LargestGivesFirst) {
+                    true => (kept, Reverse(held)),
+                    false => (kept, Reverse(0)),
+                };
                 let concerns = self.concerns(limit, pool, spec);
                 let may = if kept {
-                    self.has_larger_share(pool, spec)
+                    self.has_larger_share(pool, spec) && self.rules().hold(Rule::KeptGivesWay)
                 } else {
                     gives
                 };

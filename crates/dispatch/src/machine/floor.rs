@@ -3,6 +3,7 @@
 use super::fair::BEFORE_ALL;
 use super::{Blocked, Machine};
 use crate::pool::Pool;
+use crate::room::Room;
 use crate::timer::Due;
 use crate::{Effect, Limit, PoolId, PoolSpec, Time};
 
@@ -75,7 +76,7 @@ impl Machine {
             held_back |= behind;
             let cannot = || self.room.never(&self.config, &spec).is_some();
             if behind
-                || self.stands_behind(blocked, pool)
+                || self.stands_behind(blocked, id, pool)
                 || !self.has_place(spec.account)
                 || cannot()
             {
@@ -94,7 +95,7 @@ impl Machine {
                     self.below.push_back(id);
                 }
                 Some(limit) => {
-                    self.evict_for(&spec, out);
+                    self.evict_for(&spec, Room::short_of_floor_later, out);
                     blocked.extend(self.lacking(limit, id, BEFORE_ALL));
                     turn += 1;
                 }

@@ -176,6 +176,7 @@ impl Core {
             account: AccountId(function.key.account.0),
             memory_mb: u64::from(serving.config.memory.mb()),
             slots: serving.slots(),
+            headroom: true,
             reserved_mb: self.reserved.get(&function.key).copied(),
             keep_alive: settings.keep_alive.as_micros() as u64,
             freeze_after: settings.freeze_after.as_micros() as u64,

@@ -45,6 +45,7 @@ impl Node {
             account: AccountId(0),
             memory_mb: 128,
             reserved_mb: None,
+            headroom: true,
             keep_alive: 600_000_000,
             freeze_after: 1000,
         };

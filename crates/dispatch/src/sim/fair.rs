@@ -1,0 +1,730 @@
+//! Fairness between accounts: the rules that the random schedules check, and cases that they rarely reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tally::Tally;
+use super::{Instance, LARGEST, World};
+use dispatch::{
+    AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, Machine, PoolId, PoolSpec,
+    Reject, Ticket, Time,
+};
+
+/// How many times more than there are places may start, where those beyond have one each.
+const PLACES: u32 = 4;
+
+impl World {
+    fn all(&self) -> impl Iterator<Item = AccountId> + use<> {
+        (0..self.accounts).map(AccountId)
+    }
+
+    pub(crate) fn others(&self, account: AccountId) -> impl Iterator<Item = AccountId> + use<> {
+        self.all().filter(move |other| *other != account)
+    }
+
+    pub(crate) fn has_place(&self, tally: &Tally, account: AccountId) -> bool {
+        let most = self.config.max_starting;
+        tally.starting < most || (tally.starting_of(account) == 0 && tally.starting < PLACES * most)
+    }
+
+    fn headroom(&self, tally: &Tally) -> u64 {
+        let holding = self.all().filter(|account| tally.held(*account) > 0);
+        let each = self.known.saturating_sub(holding.count() as u64) * self.config.first_mb;
+        let least = self.config.headroom_mb;
+        least.max(each.min(self.config.node_mb / 4))
+    }
+
+    /// The headroom, if no account had anything.
+    pub(crate) fn largest_headroom(&self) -> u64 {
+        let each = (self.known * self.config.first_mb).min(self.config.node_mb / 4);
+        each.max(self.config.headroom_mb)
+    }
+
+    /// Memory that can be kept beside the headroom and any one instance, where there are so many accounts.
+    pub(crate) fn keepable_mb(&self, known: u64) -> u64 {
+        let each = (known * self.config.first_mb).min(self.config.node_mb / 4);
+        let left = self.config.node_mb - each.max(self.config.headroom_mb);
+        (left / 10 * 9).min(left.saturating_sub(LARGEST))
+    }
+
+    /// The machine is told how many accounts there are, if what is kept has room beside their headroom.
+    pub(crate) fn tell_accounts(&mut self, known: u64) {
+        let kept = self
+            .floors
+            .iter()
+            .map(|(pool, n)| n * self.specs[pool].memory_mb);
+        if kept.sum::<u64>() <= self.keepable_mb(known) {
+            self.known = known;
+            // What could not be had may be had from now on.
+            for account in self.all() {
+                self.disturb(account);
+            }
+            let count = known as usize;
+            self.step(Event::Accounts { count });
+        }
+    }
+
+    fn free(&self, tally: &Tally) -> u64 {
+        self.config.node_mb - tally.taken
+    }
+
+    /// Memory that must be left beside a start.
+    fn left(&self, tally: &Tally, spec: &PoolSpec) -> u64 {
+        match tally.held(spec.account) {
+            0 if spec.headroom => 0,
+            _ => self.headroom(tally),
+        }
+    }
+
+    /// Whether a pool has more in line than is on its way. It may be held back as brief requests are.
+    pub(crate) fn may_want(&self, tally: &Tally, pool: PoolId) -> bool {
+        let starting = tally.of(pool).starting as usize;
+        let line = self.lines.get(&pool).map_or(0, |line| line.len());
+        line > starting * self.specs[&pool].slots as usize
+    }
+
+    /// The same, and it is not held back.
+    pub(crate) fn wants(&self, tally: &Tally, pool: PoolId) -> bool {
+        let (spec, most) = (&self.specs[&pool], self.config.brief_at_once);
+        let counts = tally.of(pool);
+        let brief = most > 0 && spec.slots == 1 && (counts.starting + counts.busy) as usize >= most;
+        !brief && self.may_want(tally, pool)
+    }
+
+    fn pools_of(&self, account: AccountId) -> impl Iterator<Item = (PoolId, &PoolSpec)> {
+        let of = self.specs.iter();
+        let of = of.filter(move |(_, spec)| spec.account == account);
+        of.map(|(pool, spec)| (*pool, spec))
+    }
+
+    /// Whether an account may start one more now.
+    fn has_token(&self, account: AccountId) -> bool {
+        let rate = u64::from(self.config.starts_per_minute);
+        let Some(each) = 60_000_000u64.checked_div(rate) else {
+            return true;
+        };
+        let full_at = self.tokens.get(&account).copied().unwrap_or(0);
+        full_at.saturating_sub(each * (rate - 1)) <= self.now
+    }
+
+    /// The pools of an account that want a start, and that nothing but the node and other accounts keeps from one.
+    fn ready(&self, tally: &Tally, account: AccountId) -> Vec<PoolId> {
+        if self.drained || !self.has_token(account) {
+            return Vec::new();
+        }
+        let below = |pool: PoolId| tally.live(pool) < self.floor(pool);
+        // Those that lack what is the account's own keep others of it from taking that, and so does what it keeps.
+        let first: Vec<_> = self
+            .pools_of(account)
+            .filter(|(pool, _)| {
+                let lacks = self.may_want(tally, *pool) && !self.has_own_room(tally, *pool);
+                below(*pool) || lacks
+            })
+            .map(|(pool, spec)| (spec.memory_mb * tally.live(pool), pool, below(pool)))
+            .collect();
+        let concerns = |first: PoolId, pool: PoolId| {
+            let (first, spec) = (&self.specs[&first], &self.specs[&pool]);
+            match self.reserved(first) {
+                Some(_) => first.group == spec.group,
+                None => self.reserved(spec).is_none(),
+            }
+        };
+        let ready = |pool: PoolId, spec: &PoolSpec| {
+            let held = spec.memory_mb * tally.live(pool);
+            let behind = first
+                .iter()
+                .any(|(of, first, below)| held >= *of && (*below || concerns(*first, pool)));
+            self.wants(tally, pool)
+                && self.has_own_room(tally, pool)
+                && !self.fits_never(pool)
+                && !behind
+        };
+        let pools = self.pools_of(account);
+        let ready = pools.filter(|(pool, spec)| ready(*pool, spec));
+        ready.map(|(pool, _)| pool).collect()
+    }
+
+    /// What is set aside for a pool's function now.
+    pub(crate) fn reserved(&self, spec: &PoolSpec) -> Option<u64> {
+        let newest = self.current[spec.group.0 as usize]?;
+        self.specs[&newest].reserved_mb
+    }
+
+    /// Whether the limits of a pool's function and account allow one more.
+    fn has_own_room(&self, tally: &Tally, pool: PoolId) -> bool {
+        let spec = &self.specs[&pool];
+        let sum = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
+            let counted = self.pools_of(spec.account).filter(|(_, spec)| counts(spec));
+            let taken = counted.map(|(pool, spec)| tally.of(pool).all() * spec.memory_mb);
+            taken.sum()
+        };
+        let (used, most) = match self.reserved(spec) {
+            Some(mb) => (sum(&|other| other.group == spec.group), mb),
+            None => (
+                sum(&|other| self.reserved(other).is_none()),
+                self.share_of(spec.account),
+            ),
+        };
+        used + spec.memory_mb <= most
+    }
+
+    /// No account starts an instance while one that holds less waits for one, and only a first one is in the headroom.
+    pub(crate) fn check_fair_start(&self, pool: PoolId, provisioned: bool) {
+        let tally = self.tally();
+        let spec = &self.specs[&pool];
+        let (account, held) = (spec.account, tally.held(spec.account));
+        assert!(
+            self.has_place(&tally, account),
+            "{account:?} starts too many"
+        );
+        let left = match provisioned {
+            true => self.config.headroom_mb,
+            false => self.left(&tally, spec),
+        };
+        let free = self.config.node_mb.saturating_sub(tally.taken);
+        assert!(
+            free >= spec.memory_mb + left,
+            "{account:?} with {held} MB uses the headroom"
+        );
+        for other in self.others(account).filter(|_| !self.deploying) {
+            // What is kept comes first, unless the other one waited for memory before.
+            let last = self.short.borrow();
+            let had = |account| last.1.get(&account).copied().unwrap_or(0);
+            let waited = last.0.contains(&other) && had(other) < had(account);
+            let before = tally.held(other) < held && (waited || !provisioned);
+            assert!(
+                !(before && self.has_place(&tally, other) && !self.ready(&tally, other).is_empty()),
+                "{account:?} with {held} MB starts before {other:?} with {} MB, {:?}, {provisioned}, {}",
+                tally.held(other),
+                self.ready(&tally, other),
+                self.describe()
+            );
+        }
+    }
+
+    /// An account that has nothing has its first instance at once, where the headroom is large enough and there. While an
+    /// account waits for the node's memory, nothing idles that gives way to it.
+    pub(crate) fn check_waits(&self, tally: &Tally) {
+        let mut short = BTreeSet::new();
+        for account in self.all() {
+            let ready = self.ready(tally, account);
+            if ready.is_empty() {
+                continue;
+            }
+            let memory = |pool: &PoolId| self.specs[pool].memory_mb;
+            let least = |pool: &PoolId| memory(pool) + self.left(tally, &self.specs[pool]);
+            if ready.iter().all(|pool| self.free(tally) < least(pool)) {
+                short.insert(account);
+            }
+            if self.deploying {
+                continue;
+            }
+            self.check_first(tally, account, &ready);
+            // Without a place it would only stop others sooner.
+            for pool in ready.iter().filter(|_| self.has_place(tally, account)) {
+                self.check_idle(tally, *pool);
+            }
+        }
+        let held = self.all().map(|account| (account, tally.held(account)));
+        self.short.replace((short, held.collect()));
+    }
+
+    fn check_first(&self, tally: &Tally, account: AccountId, ready: &[PoolId]) {
+        let may = |pool: &&PoolId| {
+            let spec = &self.specs[pool];
+            spec.headroom && spec.memory_mb <= self.headroom(tally).min(self.free(tally))
+        };
+        let first = ready.iter().find(may);
+        // Once it had something, it stands behind what an account with as little has waited for since before.
+        let since = self.emptied.get(&account);
+        let waited = |pool: PoolId| {
+            let spec = &self.specs[&pool];
+            let before = since.is_some_and(|since| self.wanted.get(&pool) <= Some(since));
+            let nothing = tally.held(spec.account) == 0;
+            let short = self.free(tally) < spec.memory_mb + self.left(tally, spec);
+            before && nothing && short && self.may_want(tally, pool)
+        };
+        let passed = self.specs.keys().copied().any(waited);
+        assert!(
+            tally.held(account) > 0 || first.is_none() || passed || !self.has_place(tally, account),
+            "{account:?} has nothing, {first:?} waits, and {} MB are free",
+            self.free(tally)
+        );
+    }
+
+    /// Whether nothing else that wants memory holds as little: no other account, and no other pool of the same.
+    fn is_least(&self, tally: &Tally, pool: PoolId) -> bool {
+        let spec = &self.specs[&pool];
+        let own = tally.live(pool) * spec.memory_mb;
+        let before = |(other, of): (&PoolId, &PoolSpec)| {
+            let less = match of.account == spec.account {
+                true => tally.live(*other) * of.memory_mb <= own,
+                false => tally.held(of.account) <= tally.held(spec.account),
+            };
+            let wants = self.may_want(tally, *other) || tally.live(*other) < self.floor(*other);
+            *other != pool && less && wants
+        };
+        !self.specs.iter().any(before)
+    }
+
+    /// Where a pool waits for the node's memory, nothing idles that gives way to it.
+    fn check_idle(&self, tally: &Tally, pool: PoolId) {
+        let spec = &self.specs[&pool];
+        let held = tally.held(spec.account);
+        let used: u64 = self.all().map(|account| tally.held(account)).sum();
+        let fits = used + spec.memory_mb + self.left(tally, spec) <= self.config.node_mb;
+        if fits || !self.is_least(tally, pool) {
+            return;
+        }
+        for (instance, (of, state)) in &self.instances {
+            let idle = &self.specs[of];
+            let theirs = tally.held(idle.account);
+            let spare = tally.live(*of) > self.floor(*of);
+            let frozen = !self.thawed.contains_key(instance);
+            let gives = match spare {
+                true => idle.account == spec.account || theirs > held || frozen,
+                false => {
+                    idle.account != spec.account && theirs >= held + spec.memory_mb + idle.memory_mb
+                }
+            };
+            assert!(
+                *state != Instance::Idle || !gives,
+                "{instance:?} of {:?} with {theirs} MB idles, and {pool:?} of {:?} with {held} MB waits {}",
+                idle.account,
+                spec.account,
+                self.describe()
+            );
+        }
+    }
+
+    /// An instance that has just finished with a request is not given another one where its account has more than its share, and
+    /// the headroom is used up.
+    pub(crate) fn check_headroom(&self, pool: PoolId) {
+        let tally = self.tally();
+        let account = self.specs[&pool].account;
+        let used: u64 = self.all().map(|account| tally.held(account)).sum();
+        let lacks = used + self.headroom(&tally) > self.config.node_mb;
+        let holding = self.all().filter(|account| tally.held(*account) > 0);
+        let above = tally.held(account) * (holding.count() as u64 + 1) > self.config.node_mb;
+        assert!(
+            !(lacks && above && tally.live(pool) > self.floor(pool)),
+            "{account:?} with {} MB goes on in the headroom",
+            tally.held(account)
+        );
+    }
+
+    /// An instance that has just finished with a request is not given another one where an account that holds less has waited for
+    /// memory.
+    pub(crate) fn check_yields(&self, own: PoolId) {
+        let tally = self.tally();
+        let spec = &self.specs[&own];
+        let held = tally.held(spec.account);
+        let used: u64 = self.all().map(|account| tally.held(account)).sum();
+        let starves = |pool: &PoolId| {
+            let other = &self.specs[pool];
+            let theirs = tally.held(other.account);
+            let since = self.waits.get(pool).copied().unwrap_or(self.now);
+            let gives = tally.live(own) > self.floor(own)
+                || held >= theirs + other.memory_mb + spec.memory_mb;
+            let lacks = used + other.memory_mb + self.left(&tally, other) > self.config.node_mb;
+            since + self.config.yield_after <= self.now && lacks && gives && theirs < held
+        };
+        for other in self.others(spec.account) {
+            let ready = self.ready(&tally, other);
+            let starved = ready.iter().find(|pool| starves(pool));
+            assert!(
+                starved.is_none() || self.deploying,
+                "{own:?} goes on, and {starved:?} waits, {}",
+                self.describe()
+            );
+        }
+    }
+
+    /// What gives way is of the account that holds most, of those that have something frozen. The victim is counted out already.
+    pub(crate) fn check_gives_way(&self, victim: PoolId) {
+        let tally = self.tally();
+        let spec = &self.specs[&victim];
+        let had = tally.held(spec.account) + spec.memory_mb;
+        let wants = |(pool, _): (PoolId, &PoolSpec)| {
+            self.may_want(&tally, pool) || tally.live(pool) < self.floor(pool)
+        };
+        if self.pools_of(spec.account).any(wants) {
+            return; // It may be for itself, by its own limits.
+        }
+        for (instance, (pool, state)) in &self.instances {
+            let other = self.specs[pool].account;
+            let spare = *state == Instance::Idle && tally.live(*pool) > self.floor(*pool);
+            let frozen = !self.thawed.contains_key(instance);
+            assert!(
+                !(spare && frozen && tally.held(other) > had),
+                "{:?} with {had} MB gives way before {other:?} with {} MB",
+                spec.account,
+                tally.held(other)
+            );
+        }
+    }
+
+    /// Whether another account, or a function of its own, has what a pool in line may have in the end: it holds more, and
+    /// does not keep it.
+    pub(crate) fn is_entitled(&self, tally: &Tally, pool: PoolId) -> bool {
+        let spec = &self.specs[&pool];
+        let held = tally.held(spec.account);
+        let own = tally.live(pool) * spec.memory_mb;
+        let own_room = self.has_own_room(tally, pool);
+        let more = |(other, of): (PoolId, &PoolSpec)| {
+            let concerns = own_room
+                || match self.reserved(spec) {
+                    Some(_) => of.group == spec.group,
+                    None => self.reserved(of).is_none(),
+                };
+            other != pool
+                && concerns
+                && tally.live(other) > self.floor(other)
+                && tally.live(other) * of.memory_mb > own
+        };
+        if self.pools_of(spec.account).any(more) {
+            return true;
+        }
+        let used: u64 = self.all().map(|account| tally.held(account)).sum();
+        let fits = used + spec.memory_mb + self.left(tally, spec) <= self.config.node_mb;
+        let larger = |(other, of): (&PoolId, &PoolSpec)| {
+            of.account != spec.account
+                && tally.live(*other) > 0
+                && tally.held(of.account) >= held + spec.memory_mb + of.memory_mb
+        };
+        own_room && (fits || self.specs.iter().any(larger))
+    }
+
+    /// Whether an account of a pool has nothing any more.
+    pub(crate) fn note_empty(&mut self, pool: PoolId) {
+        let account = self.specs[&pool].account;
+        if self.tally().held(account) == 0 {
+            self.emptied.insert(account, self.steps);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, instance: InstanceId) -> Option<PoolId> {
+        let (pool, state) = self.instances.remove(&instance)?;
+        if state != Instance::Stopping {
+            self.note_empty(pool);
+        }
+        Some(pool)
+    }
+
+    /// Whether another account wants something and has less, even after a pool has given an instance up.
+    pub(crate) fn may_give_up_kept(&self, pool: PoolId) -> bool {
+        let tally = self.tally();
+        let account = self.specs[&pool].account;
+        let held = tally.held(account);
+        let less = |(pool, spec): (&PoolId, &PoolSpec)| {
+            let other = spec.account;
+            let wants = self.may_want(&tally, *pool) || tally.live(*pool) < self.floor(*pool);
+            other != account && wants && tally.held(other) + spec.memory_mb <= held
+        };
+        self.specs.iter().any(less)
+    }
+}
+
+/// A node for ten instances, of which one is the headroom.
+const CONFIG: Config = Config {
+    account_mb: 1 << 20,
+    node_mb: 1280,
+    headroom_mb: 128,
+    first_mb: 0,
+    max_starting: 4,
+    max_waiting: 1000,
+    max_start_attempts: 1,
+    brief_at_once: 0,
+    starts_per_minute: 0,
+    yield_after: 1000,
+};
+
+/// One function of each account, pool n of account n; a request ends only when the test says so.
+struct Node {
+    machine: Machine,
+    now: u64,
+    asked: u64,
+    /// What serves, in the order in which it began.
+    serving: Vec<(PoolId, InstanceId)>,
+    starting: Vec<(PoolId, InstanceId)>,
+    of: BTreeMap<InstanceId, PoolId>,
+    rejected: Vec<Reject>,
+    /// Whether starts succeed at once.
+    quick: bool,
+}
+
+impl Node {
+    fn new(config: Config, pools: u64) -> Self {
+        let mut node = Self {
+            machine: Machine::new(config),
+            now: 0,
+            asked: 0,
+            serving: Vec::new(),
+            starting: Vec::new(),
+            of: BTreeMap::new(),
+            rejected: Vec::new(),
+            quick: true,
+        };
+        for pool in 1..=pools {
+            node.open(pool, pool, 128);
+        }
+        node
+    }
+
+    fn open(&mut self, pool: u64, account: u64, memory_mb: u64) {
+        let spec = PoolSpec {
+            slots: 1,
+            group: GroupId(pool),
+            account: AccountId(account),
+            memory_mb,
+            reserved_mb: None,
+            headroom: true,
+            keep_alive: 600_000_000,
+            freeze_after: 1000,
+        };
+        let pool = PoolId(pool);
+        self.step(Event::Open { pool, spec });
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut out = Vec::new();
+        self.machine.step(Time(self.now), event, &mut out);
+        let mut stopped = Vec::new();
+        for effect in out {
+            match effect {
+                Effect::Start { instance, pool, .. } => {
+                    self.of.insert(instance, pool);
+                    self.starting.push((pool, instance));
+                }
+                Effect::Assign { instance, .. } => {
+                    self.serving.push((self.of[&instance], instance));
+                }
+                Effect::Stop { instance } => stopped.push(instance),
+                Effect::Reject { reason, .. } => self.rejected.push(reason),
+                _ => {}
+            }
+        }
+        for instance in stopped {
+            self.step(Event::Ended { instance });
+        }
+        while self.quick && !self.starting.is_empty() {
+            let (_, instance) = self.starting.remove(0);
+            self.step(Event::Started { instance });
+        }
+    }
+
+    fn ask(&mut self, pool: u64, many: u64) {
+        for _ in 0..many {
+            self.asked += 1;
+            self.step(Event::Request {
+                ticket: Ticket(self.asked),
+                pool: PoolId(pool),
+                deadline: Time(self.now + 10_000_000),
+            });
+        }
+    }
+
+    /// The request of a pool that began first ends.
+    fn finish(&mut self, pool: u64) {
+        self.now += 10;
+        let first = self.serving.iter().position(|(of, _)| *of == PoolId(pool));
+        let (_, instance) = self.serving.remove(first.expect("one is served"));
+        let reusable = true;
+        self.step(Event::Finished { instance, reusable });
+    }
+
+    fn keep(&mut self, pool: u64, floor: usize) {
+        let pool = PoolId(pool);
+        self.step(Event::Provision { pool, floor });
+    }
+
+    fn pass(&mut self, time: u64) {
+        self.now += time;
+        self.step(Event::Wake);
+    }
+
+    fn busy(&self, pool: u64) -> usize {
+        self.machine.stats(PoolId(pool)).expect("it is open").busy
+    }
+
+    fn idle(&self, pool: u64) -> usize {
+        self.machine.stats(PoolId(pool)).expect("it is open").idle
+    }
+
+    /// Each account's requests end, and come again, many times.
+    fn serve(&mut self, pools: u64, times: usize) {
+        for _ in 0..times {
+            for pool in 1..=pools {
+                if self.busy(pool) > 0 {
+                    self.finish(pool);
+                    self.ask(pool, 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_account_alone_gets_all_but_the_headroom_and_another_one_its_first_at_once() {
+    let mut node = Node::new(CONFIG, 2);
+    node.ask(1, 100);
+    assert_eq!(node.busy(1), 9);
+    node.ask(2, 1);
+    assert_eq!(node.busy(2), 1, "without a wait, while all others are busy");
+    node.pass(11_000_000);
+    let late = Reject::Deadline { limit: Limit::Node };
+    assert_eq!(node.rejected, [late; 91]);
+}
+
+#[test]
+fn a_headroom_that_was_used_is_made_again() {
+    let mut node = Node::new(CONFIG, 3);
+    node.ask(1, 100);
+    node.ask(2, 2);
+    assert_eq!((node.busy(1), node.busy(2)), (9, 1));
+    // Its line waits, and yet the instance is not used again: a third account may come.
+    node.finish(1);
+    assert_eq!((node.busy(1), node.idle(1)), (8, 0));
+    node.ask(3, 1);
+    assert_eq!(node.busy(3), 1);
+}
+
+#[test]
+fn each_account_without_instances_adds_to_the_headroom_up_to_a_part_of_the_node() {
+    let config = Config {
+        node_mb: 2560,
+        first_mb: 128,
+        ..CONFIG
+    };
+    for (count, left) in [(0, 1), (1, 1), (2, 1), (4, 3), (6, 5), (100, 5)] {
+        let mut node = Node::new(config, 1);
+        node.step(Event::Accounts { count });
+        node.ask(1, 100);
+        assert_eq!(node.busy(1), 20 - left, "{count} accounts");
+    }
+}
+
+#[test]
+fn memory_is_shared_max_min_fairly_by_the_accounts_that_want_it() {
+    let config = Config {
+        node_mb: 128 * 13,
+        ..CONFIG
+    };
+    let rows: [(&[u64], &[usize]); 5] = [
+        (&[50, 50, 50], &[4, 4, 4]),
+        (&[50, 2, 50], &[5, 2, 5]),
+        (&[50, 1, 1], &[10, 1, 1]),
+        (&[50, 50], &[6, 6]),
+        (&[3, 3, 3], &[3, 3, 3]),
+    ];
+    for (wanted, expected) in rows {
+        let pools = wanted.len() as u64;
+        let mut node = Node::new(config, pools);
+        for (pool, many) in (1..).zip(wanted) {
+            node.ask(pool, *many);
+        }
+        node.serve(pools, 1000);
+        let busy: Vec<_> = (1..=pools).map(|pool| node.busy(pool)).collect();
+        assert_eq!(busy, expected, "{wanted:?}");
+    }
+}
+
+#[test]
+fn many_functions_of_one_account_have_no_more_than_one_of_another() {
+    let mut node = Node::new(CONFIG, 0);
+    node.open(1, 1, 128);
+    (2..=9).for_each(|pool| node.open(pool, 2, 128));
+    (2..=9).for_each(|pool| node.ask(pool, 20));
+    node.ask(1, 20);
+    node.serve(9, 500);
+    let many: usize = (2..=9).map(|pool| node.busy(pool)).sum();
+    let half = 4..=5;
+    assert!(
+        half.contains(&node.busy(1)) && half.contains(&many),
+        "{many}"
+    );
+}
+
+#[test]
+fn idle_instances_of_the_account_that_holds_more_are_given_back_first() {
+    let mut node = Node::new(CONFIG, 3);
+    node.ask(2, 2);
+    (0..2).for_each(|_| node.finish(2));
+    node.ask(1, 7);
+    (0..7).for_each(|_| node.finish(1));
+    assert_eq!((node.idle(1), node.idle(2)), (7, 2));
+    node.ask(3, 1);
+    assert_eq!((node.idle(1), node.idle(2)), (7, 2), "it is the headroom's");
+    node.ask(3, 3);
+    // The other account's have idled for longer, and stay.
+    assert_eq!((node.busy(3), node.idle(1), node.idle(2)), (4, 3, 2));
+}
+
+#[test]
+fn slow_starts_of_one_account_do_not_keep_another_one_from_its_first() {
+    let mut node = Node::new(CONFIG, 3);
+    node.quick = false;
+    node.ask(1, 8);
+    assert_eq!(node.starting.len(), 4, "as many as there may be");
+    node.ask(2, 8);
+    node.ask(3, 1);
+    let starting = |pool| {
+        let of = node.starting.iter().filter(|(of, _)| *of == PoolId(pool));
+        of.count()
+    };
+    assert_eq!((starting(1), starting(2), starting(3)), (4, 1, 1));
+}
+
+#[test]
+fn a_large_instance_is_started_in_the_end_though_small_ones_pass_it() {
+    let mut node = Node::new(CONFIG, 3);
+    node.open(9, 9, 1100);
+    node.ask(1, 100);
+    node.ask(9, 1);
+    for turn in 0..100 {
+        node.ask(2 + turn % 2, 1);
+        for pool in 1..=3 {
+            if node.busy(pool) > 0 {
+                node.finish(pool);
+            }
+        }
+        if node.busy(9) == 1 {
+            return;
+        }
+    }
+    panic!("it never had its turn");
+}
+
+#[test]
+fn what_is_kept_gives_way_to_an_account_with_less_but_no_further_than_to_the_same() {
+    let mut node = Node::new(CONFIG, 2);
+    node.keep(1, 8);
+    assert_eq!(node.idle(1), 8);
+    node.ask(2, 20);
+    let shares = |node: &Node| (node.idle(1), node.busy(2));
+    assert!(
+        matches!(shares(&node), (4, 5) | (5, 4)),
+        "{:?}",
+        shares(&node)
+    );
+    node.serve(2, 50);
+    assert!(
+        matches!(shares(&node), (4, 5) | (5, 4)),
+        "{:?}",
+        shares(&node)
+    );
+    // Nobody else wants it any more.
+    while node.busy(2) > 0 {
+        node.finish(2);
+    }
+    node.pass(700_000_000);
+    assert_eq!(node.idle(1), 8);
+}
+
+#[test]
+fn two_accounts_that_keep_all_there_is_have_half_of_it_each() {
+    let mut node = Node::new(CONFIG, 2);
+    node.keep(1, 8);
+    node.keep(2, 8);
+    let (one, other) = (node.idle(1), node.idle(2));
+    assert_eq!((one, other), (4, 4));
+}

@@ -1,0 +1,37 @@
+//! Evidence that the random schedules check what they say: each rule is broken once, and they find it.
+
+use std::panic::catch_unwind;
+
+use super::World;
+use crate::rule::Rule;
+
+/// Every rule, and within how many schedules its breach is found.
+const RULES: [(Rule, u64); 17] = [
+    (Rule::Quota, 100),
+    (Rule::Node, 100),
+    (Rule::StartRate, 1000),
+    (Rule::LeastFirst, 1000),
+    (Rule::Headroom, 1000),
+    (Rule::BuildsLeaveHeadroom, 1000),
+    (Rule::HeadroomIsMadeAgain, 1000),
+    (Rule::FirstPasses, 1000),
+    (Rule::FirstPlace, 1000),
+    (Rule::Places, 1000),
+    (Rule::IdleGivesWay, 1000),
+    (Rule::LargestGivesFirst, 1000),
+    (Rule::AccountsYield, 1000),
+    (Rule::FunctionsYield, 1000),
+    (Rule::KeptComesAfter, 1000),
+    (Rule::KeptStays, 1000),
+    (Rule::KeptGivesWay, 1000),
+];
+
+#[test]
+fn a_machine_that_breaks_a_rule_is_found() {
+    let found = RULES.map(|(rule, within)| {
+        let breaks = |seed: &u64| catch_unwind(|| World::new(*seed, Some(rule)).run()).is_err();
+        (rule, (1..=within).find(breaks))
+    });
+    let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();
+    assert!(missed.is_empty(), "not found: {missed:?} of {found:?}");
+}
