@@ -75,6 +75,9 @@ def test_listing(api, function):
     assert len(names(Limit=2)) == 2 and len(names(Offset=2)) == 1
     assert sorted(names(Filters=[{"Name": "Description", "Values": ["second"]}])) == ["three", "two"]
     assert names(Filters=[{"Name": "TriggerName", "Values": ["thr"]}]) == ["three"]
+    # As the Serverless tool-kit looks for a URL.
+    of_type = lambda kind: names(Limit=1000, Filters=[{"Name": "Type", "Values": [kind]}, {"Name": "Qualifier", "Values": [""]}])
+    assert len(of_type("timer")) == 3 and of_type("http") == []
     assert names(Filters=[{"Name": "Qualifier", "Values": ["$DEFAULT"]}]) == []
 
 
@@ -109,7 +112,7 @@ def test_refusals(api, function):
         ("DeleteTrigger", dict(of_it, FunctionName="nobody"), "ResourceNotFound.Function"),
         ("ListTriggers", {"FunctionName": "nobody"}, "ResourceNotFound.Function"),
         ("ListTriggers", {"FunctionName": function, "OrderBy": "AddTime"}, "InvalidParameterValue.OrderBy"),
-        ("ListTriggers", {"FunctionName": function, "Filters": [{"Name": "Type", "Values": ["timer"]}]}, "InvalidParameterValue.Filters"),
+        ("ListTriggers", {"FunctionName": function, "Filters": [{"Name": "Kind", "Values": ["timer"]}]}, "InvalidParameterValue.Filters"),
     ]
     for action, fields, code in rows:
         assert api.code(action, **fields) == code, (action, fields)

@@ -125,6 +125,15 @@ impl Flat {
     }
 }
 
+/// Whether the names of an object are numbers as clients write indexes.
+fn is_list(fields: &BTreeMap<String, Flat>) -> bool {
+    let is_index = |name: &String| {
+        name.parse()
+            .is_ok_and(|index: u64| index.to_string() == *name)
+    };
+    !fields.is_empty() && fields.keys().all(is_index)
+}
+
 impl<'de> IntoDeserializer<'de, DeError> for Flat {
     type Deserializer = Self;
     fn into_deserializer(self) -> Self {
@@ -152,8 +161,28 @@ impl<'de> Deserializer<'de> for Flat {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self {
             Flat::Text(text) => visitor.visit_string(text),
+            // A free-form document does not say where it wants lists; no published field has a number for its name.
+            Flat::Object(fields) if is_list(&fields) => {
+                Flat::Object(fields).deserialize_seq(visitor)
+            }
             Flat::Object(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
         }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match self {
+            Flat::Text(text) => visitor.visit_string(text),
+            Flat::Object(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        self.deserialize_map(visitor)
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
@@ -189,8 +218,8 @@ impl<'de> Deserializer<'de> for Flat {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i128 u8 u16 u128 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct map
-        struct enum identifier ignored_any
+        i8 i16 i32 i128 u8 u16 u128 f32 char str string bytes byte_buf unit unit_struct tuple tuple_struct
+        enum identifier ignored_any
     }
 }
 
@@ -233,6 +262,23 @@ mod tests {
             items: Some(vec![item("a a"), item("b b"), item("c")]),
         };
         assert_eq!(sample, Ok(expected));
+    }
+
+    #[test]
+    fn a_free_form_document_has_lists_and_a_struct_has_none() {
+        let pairs = [
+            ("A.List.1.X", "b"),
+            ("A.List.0.X", "a"),
+            ("A.Names.01", "c"),
+            ("A.Names.1", "d"),
+        ];
+        let flat = unflatten(pairs).expect("a tree");
+        let document = serde_json::Value::deserialize(flat).expect("a document");
+        let expected = serde_json::json!({"A": {"List": [{"X": "a"}, {"X": "b"}], "Names": {"01": "c", "1": "d"}}});
+        assert_eq!(document, expected);
+        // A struct is not filled by position.
+        let flat = unflatten([("0", "name"), ("1", "7")]).expect("a tree");
+        assert!(Sample::deserialize(flat).is_err());
     }
 
     #[test]

@@ -41,7 +41,10 @@ async function refused(promise, code) {
   });
 }
 
-module.exports = async function life(call, name) {
+module.exports = life;
+module.exports.zip = zip;
+
+async function life(call, name) {
   await call("CreateFunction", {
     FunctionName: name,
     Runtime: "Python3.9",
@@ -76,7 +79,7 @@ module.exports = async function life(call, name) {
   await refused(call("GetFunction", { FunctionName: name }), "ResourceNotFound.Function");
   await namespaces(call, name + "-space");
   console.log("all is well");
-};
+}
 
 async function versions(call, name) {
   const answer = async (Qualifier) => (await call("Invoke", { FunctionName: name, Qualifier })).Result.RetMsg;

@@ -174,8 +174,9 @@ fn own_name(text: &str) -> Result<&str, Error> {
 fn existing(function: &Function, name: &str) -> Result<Alias, Error> {
     function.alias(name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
+        // The Serverless tool-kit makes an alias when it reads the cloud's own words of one that is not there.
         let message = format!(
-            "Name: function {} has no alias {shown:?}",
+            "Name: function {} has no alias {shown:?} (未找到指定的Alias)",
             function.key.name
         );
         Error::new(Code::AliasNotFound, message)

@@ -6,7 +6,7 @@ mod list;
 mod role;
 
 pub(super) use fields::{description, tags};
-pub(super) use list::{descending, page};
+pub(super) use list::{descending, page, page_of};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

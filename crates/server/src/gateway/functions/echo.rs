@@ -10,6 +10,7 @@ use scf::{Code, Error};
 use serde_json::{Value, json};
 
 use super::super::code::flag;
+use super::fields::number;
 
 /// The kept fields by their wire names.
 pub(super) type Kept = BTreeMap<String, Value>;
@@ -26,6 +27,14 @@ const HONOURED: &[(&str, &[&str])] = &[
         &["DynamicEnabled", "MaxConcurrency"],
     ),
     ("PublicNetConfig", &["PublicNetStatus"]),
+];
+
+/// Names of numbers within documents, which signature version 1 writes as text.
+const NUMBERS: &[&str] = &[
+    "MaximumConcurrencySessionPerInstance",
+    "MaximumIdleTimeInSeconds",
+    "MaximumTTLInSeconds",
+    "Num",
 ];
 
 /// Fields that creating and changing a function have in common.
@@ -109,7 +118,9 @@ impl Echo {
         let honoured = honoured.map_or(&[][..], |(_, parts)| *parts);
         let mut kept = parts.clone();
         kept.retain(|part, _| !honoured.contains(&part.as_str()));
-        self.0.insert(name.to_owned(), Value::Object(kept));
+        let mut kept = Value::Object(kept);
+        read_numbers(&mut kept);
+        self.0.insert(name.to_owned(), kept);
         Ok(())
     }
 
@@ -129,6 +140,22 @@ impl Echo {
             self.0.insert(name.to_owned(), json!(shown));
         }
         Ok(())
+    }
+}
+
+/// Turns numbers that are written as text into numbers, so that they are shown as their type is.
+fn read_numbers(document: &mut Value) {
+    match document {
+        Value::Array(items) => items.iter_mut().for_each(read_numbers),
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                match number(part).filter(|_| NUMBERS.contains(&name.as_str())) {
+                    Some(number) => *part = json!(number),
+                    None => read_numbers(part),
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -117,6 +117,11 @@ const CONCURRENCY_MAX: i64 = 100;
 /// Longest silence of a WebSocket, seconds. Source: SCF's range.
 const SILENCE_MAX: i64 = 1800;
 
+/// A number in a document. Signature version 1 writes all values as text.
+pub(super) fn number(given: &Value) -> Option<i64> {
+    given.as_i64().or_else(|| given.as_str()?.parse().ok())
+}
+
 /// How a web function serves, where that is said.
 pub(super) fn web(
     kind: FunctionKind,
@@ -152,7 +157,7 @@ pub(super) fn web(
         let most = match &given["MaxConcurrency"] {
             Value::Null if dynamic == Some(true) => CONCURRENCY_MAX,
             Value::Null => 1,
-            number => number.as_i64().unwrap_or(0),
+            given => number(given).unwrap_or(0),
         };
         if dynamic.is_some() && !(1..=CONCURRENCY_MAX).contains(&most) {
             let message = format!(
@@ -178,7 +183,7 @@ pub(super) fn web(
             web.websocket_idle = Some(15);
         }
         None | Some(Value::Null) => {}
-        Some(given) => match given.as_i64() {
+        Some(given) => match number(given) {
             Some(seconds @ 1..=SILENCE_MAX) => web.websocket_idle = Some(seconds as u32),
             _ => {
                 let message = format!(

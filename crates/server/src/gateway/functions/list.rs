@@ -58,6 +58,15 @@ pub(in super::super) fn page(
     offset: Option<i64>,
     limit: Option<i64>,
 ) -> Result<(usize, usize), Error> {
+    page_of(offset, limit, LIMIT_MAX)
+}
+
+/// The same of a list whose pages may have another length.
+pub(in super::super) fn page_of(
+    offset: Option<i64>,
+    limit: Option<i64>,
+    most: i64,
+) -> Result<(usize, usize), Error> {
     let offset = offset.unwrap_or(0);
     let begin = usize::try_from(offset).map_err(|_| {
         Error::new(
@@ -67,9 +76,9 @@ pub(in super::super) fn page(
     })?;
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     match usize::try_from(limit) {
-        Ok(length) if limit <= LIMIT_MAX => Ok((begin, length)),
+        Ok(length) if limit <= most => Ok((begin, length)),
         _ => {
-            let message = format!("Limit: {limit} is not allowed; 0 to {LIMIT_MAX} are");
+            let message = format!("Limit: {limit} is not allowed; 0 to {most} are");
             Err(Error::new(Code::InvalidLimit, message))
         }
     }

@@ -6,13 +6,15 @@ use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 
-use super::super::functions::{descending, find, page};
+use super::super::functions::{descending, find, page_of};
 use super::super::{Caller, Gateway, Serve};
 use super::described;
 use crate::clock;
 
 /// Source: SCF's limits of a list.
 const FILTERS_MAX: usize = 10;
+/// The Serverless tool-kit asks for as many.
+const LIMIT_MAX: i64 = 1000;
 
 impl Serve for ListTriggers {
     async fn serve(
@@ -22,7 +24,7 @@ impl Serve for ListTriggers {
     ) -> Result<t::ListTriggersResponse, Error> {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
-        let (offset, limit) = page(request.offset, request.limit)?;
+        let (offset, limit) = page_of(request.offset, request.limit, LIMIT_MAX)?;
         let filters = request.filters.as_deref().unwrap_or_default();
         check(filters)?;
         let passing = |trigger: &&Trigger| filters.iter().all(|filter| passes(trigger, filter));
@@ -55,8 +57,8 @@ impl Serve for ListTriggers {
 }
 
 fn check(filters: &[t::Filter]) -> Result<(), Error> {
-    const ALLOWED: &str = "Qualifier, TriggerName and Description are";
-    let known = |name: &str| matches!(name, "Qualifier" | "TriggerName" | "Description");
+    const ALLOWED: &str = "Qualifier, TriggerName, Description and Type are";
+    let known = |name: &str| matches!(name, "Qualifier" | "TriggerName" | "Description" | "Type");
     let message = match filters.iter().find(|filter| !known(&filter.name)) {
         _ if filters.len() > FILTERS_MAX => {
             format!(
@@ -73,14 +75,19 @@ fn check(filters: &[t::Filter]) -> Result<(), Error> {
     Err(Error::new(Code::InvalidFilters, message))
 }
 
-/// A filter passes when one of its values does.
+/// A filter passes when one of its values does, or when it has none: the Serverless tool-kit sends an empty `Qualifier` where it
+/// knows none, and updates the URL that it finds.
 fn passes(trigger: &Trigger, filter: &t::Filter) -> bool {
     let qualifier = trigger.qualifier.to_string();
-    filter
+    let mut values = filter
         .values
         .iter()
-        .any(|value| match filter.name.as_str() {
+        .filter(|value| !value.is_empty())
+        .peekable();
+    values.peek().is_none()
+        || values.any(|value| match filter.name.as_str() {
             "Qualifier" => qualifier.eq_ignore_ascii_case(value),
+            "Type" => trigger.spec.kind().as_str() == value,
             "TriggerName" => trigger.name.as_str().contains(value.as_str()),
             _ => trigger.description.contains(value.as_str()),
         })
