@@ -101,6 +101,22 @@ impl Directory {
         }
     }
 
+    /// Opens an ordinary file below this directory for reading. Links are followed as far as they stay below it.
+    ///
+    /// # Errors
+    /// The system's error: `EXDEV` where a link leads out.
+    pub fn open_file(&self, path: &Path) -> io::Result<File> {
+        // A pipe is not waited for.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let fd = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?;
+        let file = File::from(fd);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is no ordinary file")),
+        }
+    }
+
     /// Makes a file in this directory that was not there.
     fn make_file(&self, name: &CString, executable: bool) -> io::Result<File> {
         let flags =

@@ -78,7 +78,9 @@ impl Worker {
             ));
         };
         let list = installer.list();
-        if !source.join(list).is_file() {
+        // A link is for the installer to follow, in its sandbox.
+        let there = fs::symlink_metadata(source.join(list));
+        if !there.is_ok_and(|list| list.is_file() || list.is_symlink()) {
             return Ok(nothing(format!(
                 "the package has no {list}; nothing was installed"
             )));

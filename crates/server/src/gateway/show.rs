@@ -1,12 +1,13 @@
 //! Functions in the API's shape.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 use model::{
     Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, RoleName, Runtime,
     Serving, Version,
 };
+use sandbox::beneath::Directory;
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
 use serde_json::{Value, json};
 
@@ -303,21 +304,19 @@ pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
         Runtime::Node { .. } => format!("{file}.js"),
         Runtime::Custom => "bootstrap".to_owned(),
     };
-    let path = tree.join(name);
-    let read = tokio::task::spawn_blocking(move || read_inside(&tree, &path));
+    let read = tokio::task::spawn_blocking(move || read_inside(&tree, Path::new(&name)));
     read.await.ok().flatten().unwrap_or_default()
 }
 
-/// A file's text, if it lies in the tree even after all links are followed.
+/// A short file's text, if it lies in the tree. Links are the package's, and are followed as far as they stay inside.
 fn read_inside(tree: &Path, path: &Path) -> Option<String> {
-    let real: PathBuf = path.canonicalize().ok()?;
-    let inside = real.starts_with(tree.canonicalize().ok()?);
-    let small = fs::metadata(&real).is_ok_and(|file| file.is_file() && file.len() <= CODE_MAX);
-    if inside && small {
-        fs::read_to_string(real).ok()
-    } else {
-        None
-    }
+    let file = Directory::open(tree).and_then(|tree| tree.open_file(path));
+    let mut text = String::new();
+    file.ok()?
+        .take(CODE_MAX + 1)
+        .read_to_string(&mut text)
+        .ok()?;
+    (text.len() as u64 <= CODE_MAX).then_some(text)
 }
 
 /// Whether a fixed address was asked for. Every function goes out by the host's address, so there is none to show.

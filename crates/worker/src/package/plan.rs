@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use model::Limits;
 use sandbox::beneath::{DEPTH_MAX, PATH_MAX};
+use sandbox::{CONFIGURATION, SYSTEM};
 use zip::read::ZipFileEntry;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipReadOptions};
@@ -23,6 +24,11 @@ const LINKS_MAX: usize = 20_000;
 const FOLLOWED_MAX: u32 = 40;
 /// Steps from one part of a path to the next while all links are resolved: about a second.
 const STEPS_MAX: u64 = 10_000_000;
+
+/// Where a package may lie: as a function's code, and as a layer.
+const HOMES: [&[&str]; 2] = [&["var", "user"], &["opt"]];
+/// Directories that functions see read-only, beside the system's, to which a link may lead.
+const SHOWN: [&str; 2] = ["/opt", "/var/lang"];
 
 /// A node's number. A parent's is always lower than its children's.
 pub(super) type Id = usize;
@@ -224,19 +230,23 @@ impl Plan {
         Ok(id)
     }
 
-    /// Checks that each link leads to something in the package.
+    /// Checks that each link leads to something in the package, or into what functions see read-only.
     fn resolve_links(&self) -> Result<(), PackageError> {
         let mut steps = STEPS_MAX;
         for (id, node) in self.nodes.iter().enumerate() {
             let What::Link(target) = &node.what else {
                 continue;
             };
-            if self.end_of(id, &mut steps).is_none() {
+            if !HOMES.iter().any(|home| self.is_good(id, home, &mut steps)) {
                 let why = match steps {
                     0 => {
                         format!("leads to {target:?}: the package's links lead too far altogether")
                     }
-                    _ => format!("is a link to {target:?}, which is not in the package"),
+                    _ => format!(
+                        "is a link to {target:?}, which is not in the package, nor in what functions see read-only: {}, {}",
+                        SHOWN.join(", "),
+                        SYSTEM.join(", ")
+                    ),
                 };
                 return refuse(&self.path(id), &why);
             }
@@ -244,34 +254,62 @@ impl Plan {
         Ok(())
     }
 
-    /// What a link leads to in the end, as the kernel would follow it; none where that is not in the package.
-    fn end_of(&self, link: Id, steps: &mut u64) -> Option<Id> {
+    /// Whether a link leads to something in the package, or shown beside it, where the package lies at `home`. Inside, links
+    /// are followed as the kernel does it. Nothing of it is looked up on the host: what is there outside of the package
+    /// differs between hosts, and layers.
+    fn is_good(&self, link: Id, home: &[&'static str], steps: &mut u64) -> bool {
         // Parts that are still to be walked, the next one last.
         let mut open: Vec<&str> = Vec::new();
-        let mut at = link;
+        let mut at = At::Inside(link);
         let mut followed = 0;
         loop {
-            match &self.nodes[at].what {
-                What::Link(target) => {
-                    followed += 1;
-                    if followed > FOLLOWED_MAX || target.starts_with('/') {
-                        return None;
+            if let At::Inside(id) = at {
+                match &self.nodes[id].what {
+                    What::Link(target) => {
+                        followed += 1;
+                        if followed > FOLLOWED_MAX {
+                            return false;
+                        }
+                        at = match target.starts_with('/') {
+                            true => At::Outside(Vec::new()),
+                            false => At::Inside(self.nodes[id].parent),
+                        };
+                        open.extend(target.split('/').rev());
                     }
-                    open.extend(target.split('/').rev());
-                    at = self.nodes[at].parent;
+                    What::File { .. } if !open.is_empty() => return false,
+                    What::File { .. } | What::Directory(_) => {}
                 }
-                What::File { .. } if !open.is_empty() => return None,
-                What::File { .. } | What::Directory(_) => {}
             }
             let Some(part) = open.pop() else {
-                return Some(at);
+                return match at {
+                    At::Inside(_) => true,
+                    At::Outside(path) => is_shown(&path),
+                };
             };
-            *steps = steps.checked_sub(1)?;
-            at = match part {
-                "" | "." => at,
-                ".." if at == ROOT => return None,
-                ".." => self.nodes[at].parent,
-                part => self.child(at, part).ok().flatten()?,
+            let Some(left) = steps.checked_sub(1) else {
+                return false;
+            };
+            *steps = left;
+            at = match (part, at) {
+                ("" | ".", at) => at,
+                ("..", At::Inside(ROOT)) => At::Outside(home[..home.len() - 1].to_vec()),
+                ("..", At::Inside(id)) => At::Inside(self.nodes[id].parent),
+                ("..", At::Outside(mut path)) => {
+                    path.pop();
+                    At::Outside(path)
+                }
+                (part, At::Inside(id)) => match self.child(id, part) {
+                    Ok(Some(child)) => At::Inside(child),
+                    _ => return false,
+                },
+                (part, At::Outside(mut path)) => {
+                    path.push(part);
+                    if path == home {
+                        At::Inside(ROOT)
+                    } else {
+                        At::Outside(path)
+                    }
+                }
             };
         }
     }
@@ -287,6 +325,24 @@ impl Plan {
         parts.reverse();
         parts.join("/")
     }
+}
+
+/// Where a walk along a link's target is.
+enum At<'a> {
+    Inside(Id),
+    /// Beside the package, by the parts of the path.
+    Outside(Vec<&'a str>),
+}
+
+/// Whether a path beside the package lies in what functions see read-only.
+fn is_shown(path: &[&str]) -> bool {
+    let lies_in = |directory: &str| {
+        let parts = directory.trim_start_matches('/').split('/');
+        let count = parts.clone().count();
+        path.len() >= count && parts.eq(path[..count].iter().copied())
+    };
+    let mut shown = SHOWN.iter().chain(SYSTEM).chain(CONFIGURATION);
+    shown.any(|directory| lies_in(directory))
 }
 
 /// What holds the child is not a directory.

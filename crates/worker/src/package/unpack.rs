@@ -188,6 +188,89 @@ mod tests {
     }
 
     #[test]
+    fn links_may_lead_to_what_functions_see_read_only() {
+        // A link, and whether it is taken in a package with a directory `d` and a file `d/f`.
+        let rows = [
+            ("/opt/data.txt", true),
+            ("/opt", true),
+            ("/opt/lib/../data.txt", true),
+            ("/usr/bin/python3", true),
+            ("/bin/sh", true),
+            ("/lib64/ld-linux-x86-64.so.2", true),
+            ("/var/lang/python3/bin/python3", true),
+            ("/etc/ssl/certs/ca-certificates.crt", true),
+            ("/var/user/d/f", true),
+            ("//var/./user/d/../d/f", true),
+            // From where a function's package lies, and from where a layer's does.
+            ("../../usr/bin/env", true),
+            ("../usr/bin/env", true),
+            ("../../opt/data.txt", true),
+            ("../user/d/f", true),
+            ("/opt2/x", false),
+            ("/", false),
+            ("/var", false),
+            ("/var/user/nowhere", false),
+            ("/var/user/d/f/x", false),
+            ("/opt/../etc/passwd", false),
+            ("/usr/../../root/.ssh", false),
+            ("../../etc/shadow", false),
+            ("../../../../../../etc/shadow", false),
+            ("/etc", false),
+            ("/etc/passwd", false),
+            ("/etc/ssl/private/key.pem", false),
+            ("/proc/self/environ", false),
+            ("/proc/1/root/etc/shadow", false),
+            ("/dev/null", false),
+            ("/sys/kernel", false),
+            ("/tmp/x", false),
+            ("/home/qcloud/x", false),
+            ("/root/x", false),
+            ("/var/runtime/virga/shim.py", false),
+        ];
+        for (target, taken) in rows {
+            let archive = [Plain("d/f", b"text"), Link("l", target)];
+            let (into, result) = result(zipped(&archive), &Limits::default());
+            match result {
+                Ok(()) => {
+                    assert!(taken, "{target}");
+                    let made = fs::read_link(into.path().join("l")).expect("a link");
+                    assert_eq!(made, Path::new(target));
+                }
+                Err(message) => {
+                    assert!(!taken, "{message}");
+                    assert!(message.contains("entry \"l\" is a link to"), "{message}");
+                    assert_eq!(made(into.path()), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_by_others_are_refused() {
+        let rows: &[(&[Entry<'_>], bool)] = &[
+            (&[Link("a", "/opt"), Link("b", "a/data.txt")], true),
+            (
+                &[Link("a", "/opt/x"), Link("b", "a/../../etc/shadow")],
+                false,
+            ),
+            (&[Link("a", "/usr"), Link("b", "a/../root")], false),
+            (
+                &[
+                    Link("a", "/var/user"),
+                    Link("b", "a/a/a/f"),
+                    Plain("f", b""),
+                ],
+                true,
+            ),
+            (&[Link("a", "/var/user/b"), Link("b", "/var/user/a")], false),
+        ];
+        for (entries, taken) in rows {
+            let (_, result) = result(zipped(entries), &Limits::default());
+            assert_eq!(result.is_ok(), *taken, "{result:?}");
+        }
+    }
+
+    #[test]
     fn what_is_unsafe_is_refused_by_name() {
         let rows: &[(&[Entry<'_>], &str)] = &[
             (&[Plain("/etc/passwd", b"")], "absolute"),
