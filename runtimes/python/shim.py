@@ -1,10 +1,33 @@
 """The Python runtime: a zygote that preloads the interpreter, and forks one process per instance.
 
-Runs with `python -I -S`. Everything up to the return of `virga_wait` is trusted and runs before any user code;
-everything after it runs as the user's instance. The instance reads frames from descriptor 3 and writes frames to
+Runs with `python -I -S` and the path of the sandbox's library. Everything up to the return of `virga_wait` is trusted and
+runs before any user code; everything after it runs as the user's instance. The instance reads frames from descriptor 3 and writes frames to
 descriptor 4. A frame is a length (u32, little-endian), a kind, three zero bytes and a payload; see the sandbox's
 `wire` module.
+
+Without that path it is no zygote: it was started, confined, with the environment of one function, and its configuration is
+descriptor 5. That is for functions that set variables which a process reads only at its start.
 """
+
+import sys
+
+
+def take_own_path():
+    """Takes from the path of modules what comes before the library's, and returns what `PYTHONPATH` put there. What is
+    imported here is the library's, whatever the user's modules are called."""
+    import posix  # Built in, as `sys` is.
+
+    if sys.path and sys.path[0] == __file__.rpartition("/")[0]:
+        del sys.path[0]
+    variable = posix.environ.get(b"PYTHONPATH", b"")
+    count = variable.count(b":") + 1 if variable else 0
+    own = sys.path[:count]
+    del sys.path[:count]
+    return own
+
+
+# A zygote has none.
+OWN_PATH = take_own_path() if len(sys.argv) == 1 else []
 
 import atexit
 import ctypes
@@ -12,18 +35,18 @@ import gc
 import importlib
 import importlib.machinery
 import importlib.util
+import io
 import json
 import logging
 import os
 import random
 import re
 import struct
-import sys
 import time
 import traceback
 import types
 
-REQUESTS, ANSWERS = 3, 4
+REQUESTS, ANSWERS, CONFIGURATION = 3, 4, 5
 ASSIGN_MAX = 256 << 10
 INVOKE, READY, ANSWER = 2, 16, 17
 HEADER = struct.Struct("<IBxxx")
@@ -59,7 +82,14 @@ PRELOADED = (
 
 
 def main():
-    library = ctypes.PyDLL(sys.argv[1])
+    if len(sys.argv) > 1:
+        be_zygote(sys.argv[1])
+    else:
+        be_fresh()
+
+
+def be_zygote(path):
+    library = ctypes.PyDLL(path)
     library.virga_wait.restype = ctypes.c_ssize_t
     library.virga_wait.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(ASSIGN_MAX)
@@ -81,6 +111,33 @@ def main():
     Instance(read_config(buffer, length)).run()
 
 
+def be_fresh():
+    with open(CONFIGURATION, "rb") as file:
+        config = json.loads(file.read().decode("utf-8"))
+    for pipe in (REQUESTS, ANSWERS):
+        os.set_inheritable(pipe, False)
+    print_by_line()
+    log_by_default()
+    global AUTHORITIES
+    AUTHORITIES = own_module("authorities", "site/sitecustomize.py")
+    Instance(config, fresh=True).run()
+
+
+def print_by_line():
+    """Makes standard streams as a copy has them, but for what the environment says of them."""
+    errors = None if "PYTHONIOENCODING" in os.environ else "backslashreplace"
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors=errors)
+        else:
+            more = {"encoding": stream.encoding, "errors": errors or stream.errors}
+            buffer = stream.detach()  # What is below is a plain file where nothing is to be buffered.
+            stream = io.TextIOWrapper(buffer, line_buffering=True, write_through=not hasattr(buffer, "raw"), **more)
+            setattr(sys, name, stream)
+            setattr(sys, "__%s__" % name, stream)
+
+
 def read_config(buffer, length):
     return json.loads(ctypes.string_at(buffer, length).decode("utf-8"))
 
@@ -99,11 +156,7 @@ def preload(buffer):
         stream = open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
         setattr(sys, name, stream)
         setattr(sys, "__%s__" % name, stream)
-    # Without a handler configured by the user, loggers write all records that their level allows, not only
-    # warnings. `basicConfig` still works.
-    last = CurrentStandardError()
-    last.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
-    logging.lastResort = last
+    log_by_default()
     if "ssl" in sys.modules:
         sys.modules["ssl"].RAND_bytes(1)  # The first call allocates tables, which instances then share.
     global AUTHORITIES
@@ -123,6 +176,13 @@ def own_module(name, file):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def log_by_default():
+    """Without a handler of the user's, a logger writes what its level lets through, not only warnings; `basicConfig` still works."""
+    last = CurrentStandardError()
+    last.setFormatter(logging.Formatter("%(asctime)s [%(levelname)s] %(message)s"))
+    logging.lastResort = last
 
 
 def fill_pools():
@@ -207,8 +267,10 @@ def reseed():
 class Instance:
     """The process of an instance: loads the handler, then serves requests one at a time."""
 
-    def __init__(self, config):
+    def __init__(self, config, fresh=False):
         self.config = config
+        # Whether this process was started with the function's environment.
+        self.fresh = fresh
         self.context = config["context"]
         self.handler = None
         self.names = []
@@ -240,22 +302,24 @@ class Instance:
         """Sets up the environment, limits and import paths that user code expects."""
         global CODE, LAYERS
         CODE, LAYERS = self.config["code"], self.config["layers"]
-        os.environ.clear()
-        os.environ.update(self.config["environment"])
+        if not self.fresh:
+            os.environ.clear()
+            os.environ.update(self.config["environment"])
+            time.tzset()
+            sys.dont_write_bytecode = True
         os.umask(0o022)
         memory = self.config["memory_bytes"]
         if memory:
             resource = importlib.import_module("resource")
             resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-        sys.path[0:0] = [CODE, LAYERS]
+        ahead = [CODE] + OWN_PATH + [LAYERS]
         python = os.path.join(LAYERS, "python")
         if os.path.isdir(python):
-            sys.path.insert(2, python)
+            ahead.append(python)
+        sys.path[0:0] = [place for number, place in enumerate(ahead) if place not in ahead[:number]]
         sys.argv[:] = [os.path.join(CODE, "bootstrap.py")]
         sys.modules["__main__"] = types.ModuleType("__main__")
-        sys.dont_write_bytecode = True
         AUTHORITIES.install()
-        time.tzset()
         try:
             self.names = os.listdir(CODE)
         except OSError:

@@ -64,7 +64,7 @@ def read_shadow(event):
     return read("/etc/shadow")
 
 
-@attempt("root,qcloud")
+@attempt("root,nobody,qcloud")
 def users_of_the_host(event):
     return ",".join(line.split(":")[0] for line in open("/etc/passwd"))
 

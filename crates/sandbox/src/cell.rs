@@ -145,15 +145,9 @@ fn furnish(
         }
     }
     sys::set_hostname(&request.hostname).step("set the host's name")?;
-    // 3. Files and devices whose locks and watches are its own, of which the next hides parts of /proc; a private /proc and /tmp.
-    root::make_private(private)?;
-    let CellRequest {
-        uid,
-        tmp_bytes,
-        tmp_inodes,
-        ..
-    } = *request;
-    root::mount_private(uid, uid, tmp_bytes, tmp_inodes)?;
+    // 3. Files and devices whose locks and watches are its own, of which the next hides parts of /proc; a private /proc, names
+    //    and a /tmp of its own.
+    root::furnish(request, private)?;
     // 4. What it does from now on needs no privilege.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;

@@ -375,6 +375,9 @@ fn settle(making: Making) -> Result<Becoming> {
         .read(true)
         .open("/dev/null")
         .step("open /dev/null")?;
+    if making.request.uid.is_some() {
+        sys::let_reopen(making.log.as_fd()).step("share the log")?;
+    }
     sys::dup_to(null.as_fd(), 0).step("place standard input")?;
     sys::dup_to(making.log.as_fd(), 1).step("place standard output")?;
     sys::dup_to(making.log.as_fd(), 2).step("place standard error")?;

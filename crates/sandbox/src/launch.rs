@@ -53,6 +53,7 @@ pub fn zygote() -> Result<Confined> {
     // 1. End with virga: a guest never outlives the one who meters it.
     sys::die_with_parent().step("follow the parent")?;
     sys::new_session();
+    sys::make_readable_files();
     // How its guests share the processors with virga; a kernel may not know it, and they are right without it.
     let _ = sys::patient_turns();
     // 2. What to become.
@@ -95,6 +96,9 @@ pub fn zygote() -> Result<Confined> {
         // 6. What it opens itself, its copies can open again through their /proc; none of it is another zygote's.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
         root::make_private(&private)?;
+        if spec.program.is_some() {
+            root::make_library_places()?;
+        }
     } else {
         // Filters are for those with a privilege, or with this.
         sys::no_new_privileges().step("no new privileges")?;

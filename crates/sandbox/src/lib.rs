@@ -36,7 +36,7 @@ pub mod zygote;
 pub use cell::CellRequest;
 pub use private::private_tree;
 pub use root::{
-    AUTHORITIES, Authority, Bind, CONFIGURATION, Names, OWN_AUTHORITY, RootSpec, SYSTEM,
+    AUTHORITIES, Authority, Bind, CONFIGURATION, LIBRARIES, Names, OWN_AUTHORITY, RootSpec, SYSTEM,
 };
 pub use sys::{
     Pidfd, clone_tree, close_on_exec_pipe, copy_mount, is_readable, raise_open_files, read_now,

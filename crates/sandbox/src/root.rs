@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, Step, private, sys, user};
+use crate::{CellRequest, Result, Step, private, sys, user};
 
 /// A part of the host that shows inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ pub(crate) const LAYERS: &str = "/opt";
 /// Where an instance writes.
 pub(crate) const TMP: &str = "/tmp";
 
+/// Directories of code and layers in which the dynamic linker looks for libraries, in their order.
+pub const LIBRARIES: [&str; 4] = ["/var/user", "/opt", "/var/user/lib", "/opt/lib"];
+
 /// System directories; copied as links where the host has links.
 pub const SYSTEM: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
@@ -87,6 +90,7 @@ pub const CONFIGURATION: &[&str] = &[
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/mime.types",
+    "/etc/protocols",
     "/etc/python3",
     "/etc/services",
     "/etc/ssl/certs",
@@ -109,10 +113,13 @@ pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom
 /// What `/proc` tells of the machine and its kernel to everybody. The rest that matters is the administrator's alone.
 const HIDDEN: &[&str] = &["cmdline", "config.gz", "kallsyms", "keys", "modules"];
 
-const PASSWD: &str = "root:x:0:0:root:/:/bin/false\nqcloud:x:1000:1000::/home/qcloud:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nqcloud:x:1000:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
-const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n";
+/// Names that programs look up, for hosts without the files; the numbers are IANA's.
+const KNOWN_NAMES: [(&str, &str); 2] = [
+    ("protocols", include_str!("names/protocols")),
+    ("services", include_str!("names/services")),
+];
 
 /// An empty directory of every root.
 const EMPTY: &str = "/var/tmp";
@@ -168,6 +175,12 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     {
         trust(root, authority).step("show the authorities that are trusted")?;
     }
+    for (name, text) in KNOWN_NAMES {
+        let place = root.join("etc").join(name);
+        if !place.exists() {
+            fs::write(place, text).step(format!("write /etc/{name}"))?;
+        }
+    }
     private.push("/etc".into());
     if devices(root)? {
         private.push("/dev".into());
@@ -194,6 +207,27 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     Ok(private)
 }
 
+/// Puts empty [`LIBRARIES`] into a zygote's own view. Its dynamic linker looks once whether a directory of its search path
+/// exists, and never again in one that did not. An instance is a copy of it, and has its own code and layers there.
+pub(crate) fn make_library_places() -> Result<()> {
+    let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    for place in [CODE, LAYERS] {
+        let what = || format!("mount an empty {place}");
+        sys::mount(
+            "empty",
+            place,
+            "tmpfs",
+            closed,
+            "mode=0755,size=64k,nr_inodes=8",
+        )
+        .step(what())?;
+    }
+    for place in LIBRARIES {
+        fs::create_dir_all(place).step(format!("create {place}"))?;
+    }
+    Ok(())
+}
+
 /// Gives a mount namespace, at these places of its root, files that are nobody else's: their locks and watches are apart.
 pub(crate) fn make_private(places: &[PathBuf]) -> Result<()> {
     private::cover(places, Path::new(EMPTY))
@@ -207,8 +241,57 @@ fn bind_whole_proc(root: &Path) -> Result<()> {
     bind(Path::new("/proc"), root, Path::new(WHOLE_PROC), 0)
 }
 
-/// A private `/proc` and `/tmp` for the process that has just become the first of its pid namespace.
-pub(crate) fn mount_private(uid: u32, gid: u32, tmp_bytes: u64, tmp_inodes: u64) -> Result<()> {
+/// Makes what is one sandbox's alone, as the process that has just become the first of its pid namespace: `/proc`, files whose
+/// locks and watches are its own at `private` places, names, and `/tmp`.
+pub(crate) fn furnish(own: &CellRequest, private: &[PathBuf]) -> Result<()> {
+    make_private(private)?;
+    mount_proc()?;
+    mount_names(own)?;
+    mount_tmp(own)
+}
+
+/// Shows the names of a sandbox's own user, group and host in `/etc`. Their files are on a file system that the next one at
+/// `/tmp` hides: each sandbox has a user of its own, while they share their root.
+fn mount_names(own: &CellRequest) -> Result<()> {
+    let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    sys::mount(
+        "names",
+        "/tmp",
+        "tmpfs",
+        closed,
+        "mode=0755,size=64k,nr_inodes=16",
+    )
+    .step("mount names")?;
+    let hosts = fs::read_to_string("/etc/hosts").step("read /etc/hosts")?;
+    for (name, text) in names_of(own.uid, &own.hostname, hosts) {
+        let (source, target) = (Path::new("/tmp").join(name), format!("/etc/{name}"));
+        fs::write(&source, text).step(format!("write {target}"))?;
+        let file = sys::clone_tree_with(&source, READ_ONLY);
+        let shown = file.and_then(|file| sys::attach_tree(&file, &target));
+        shown.step(format!("show {target}"))?;
+    }
+    Ok(())
+}
+
+/// Files of `/etc` that name a user, its group and its host, which `hosts` does not know yet.
+fn names_of(user: u32, hostname: &str, hosts: String) -> [(&'static str, String); 4] {
+    let passwd = format!(
+        "root:x:0:0:root:/:/bin/false\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n\
+         qcloud:x:{user}:{user}::/home/qcloud:/bin/sh\n"
+    );
+    [
+        ("passwd", passwd),
+        (
+            "group",
+            format!("root:x:0:\nnogroup:x:65534:\nqcloud:x:{user}:\n"),
+        ),
+        ("hosts", format!("{hosts}127.0.0.1 {hostname}\n")),
+        ("hostname", format!("{hostname}\n")),
+    ]
+}
+
+fn mount_proc() -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     // Processes of other users, as the first one is, do not show.
     sys::mount(
@@ -228,7 +311,17 @@ pub(crate) fn mount_private(uid: u32, gid: u32, tmp_bytes: u64, tmp_inodes: u64)
             sys::mount("/dev/null", &path, "", libc::MS_BIND, "").step(format!("hide {path}"))?;
         }
     }
-    let options = format!("mode=0700,uid={uid},gid={gid},size={tmp_bytes},nr_inodes={tmp_inodes}");
+    Ok(())
+}
+
+fn mount_tmp(own: &CellRequest) -> Result<()> {
+    let CellRequest {
+        uid,
+        tmp_bytes,
+        tmp_inodes,
+        ..
+    } = own;
+    let options = format!("mode=0700,uid={uid},gid={uid},size={tmp_bytes},nr_inodes={tmp_inodes}");
     sys::mount(
         "tmp",
         "/tmp",
@@ -294,11 +387,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 fn write_etc(root: &Path, names: &Names) -> Result<()> {
     let mut hosts = HOSTS.to_owned();
-    let mut files = vec![
-        ("passwd", PASSWD),
-        ("group", GROUP),
-        ("nsswitch.conf", NSSWITCH),
-    ];
+    let mut files = vec![("nsswitch.conf", NSSWITCH.to_owned())];
     if let Names::Given {
         hosts: more,
         resolver,
@@ -306,9 +395,11 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
     } = names
     {
         hosts.push_str(more);
-        files.extend(resolver.as_deref().map(|text| ("resolv.conf", text)));
+        files.extend(resolver.clone().map(|text| ("resolv.conf", text)));
     }
-    files.push(("hosts", &hosts));
+    files.push(("hosts", hosts));
+    // Places for those of each sandbox.
+    files.extend(["passwd", "group", "hostname"].map(|name| (name, String::new())));
     for (name, text) in files {
         fs::write(root.join("etc").join(name), text).step(format!("write /etc/{name}"))?;
     }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::{self, Directory, TreeBounds, TreeError};
 use crate::launch::{Program, SPEC_MAX, become_program, confine};
 use crate::walls::Landlock;
-use crate::{Result, RootSpec, Step, root, seccomp, sys};
+use crate::{CellRequest, Result, RootSpec, Step, root, seccomp, sys};
 
 /// The hidden subcommand that runs one program in a sandbox.
 pub const RUN: &str = "__run";
@@ -135,6 +135,7 @@ pub fn run() -> Result<Infallible> {
         sys::exit_now(1);
     }
     sys::new_session();
+    sys::make_readable_files();
     // 3. What of the host is needed later, while its files are there.
     let open = |path: &Path| Directory::open(path).step(format!("open {}", path.display()));
     let held = Held {
@@ -280,10 +281,16 @@ fn sandbox_init(
     for mut cgroup in held.cgroups {
         cgroup.write_all(b"0").step("enter a control group")?;
     }
-    // 3. A private /proc and /tmp, files that are its own, and what it begins with.
-    let user = spec.uid.unwrap_or_default();
-    root::mount_private(user, user, spec.tmp_bytes, spec.tmp_inodes)?;
-    root::make_private(private)?;
+    // 3. A private /proc and /tmp, names and files that are its own, and what it begins with.
+    let uid = spec.uid.unwrap_or_default();
+    let own = CellRequest {
+        uid,
+        hostname: format!("scf-{uid}"),
+        tmp_bytes: spec.tmp_bytes,
+        tmp_inodes: spec.tmp_inodes,
+    };
+    sys::set_hostname(&own.hostname).step("set the host's name")?;
+    root::furnish(&own, private)?;
     seed(spec, held.seed.as_ref())?;
     // 4. The program.
     let child = match sys::fork().step("fork")? {
@@ -349,6 +356,9 @@ fn program(spec: &RunSpec, held: Option<Held>) -> Result<Infallible> {
     filters.refuse().step("system call filter")?;
     if spec.uid.is_some() {
         sys::drop_bounding_set().step("drop the bounding set")?;
+        for number in [1, 2] {
+            sys::let_reopen(sys::borrow(number)).step("share the output")?;
+        }
     }
     confine(spec.uid, walls)?;
     sys::reset_signals();

@@ -973,6 +973,21 @@ pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// What this process makes can be read by others, whatever virga was started with: sandboxes are of other users.
+pub(crate) fn make_readable_files() {
+    // SAFETY: takes no memory, and cannot fail.
+    unsafe { libc::umask(0o022) };
+}
+
+/// Lets processes of any user that have a pipe open it anew by its name in `/proc/self/fd`, as for `/dev/stdout`. It is its
+/// maker's, and would be closed to all others. Nobody else has a name for it.
+pub(crate) fn let_reopen(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(
+        pipe,
+        rustix::fs::Mode::from_raw_mode(0o666),
+    )?)
+}
+
 /// Ends this process by a signal, as it ends one that does nothing about it.
 pub(crate) fn end_by(signal: c_int) -> ! {
     // SAFETY: takes no memory. The default action replaces whatever a library has put there.

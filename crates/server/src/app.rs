@@ -865,7 +865,7 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
 /// The newest interpreter is the likeliest to be asked for first.
 fn prewarm(worker: &Worker, config: &Config) {
     if let Some(newest) = worker.interpreters().newest_python()
-        && let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest)
+        && let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest, [])
     {
         warn!(%error, "cannot prepare an interpreter");
     }

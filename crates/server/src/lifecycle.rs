@@ -128,7 +128,13 @@ impl Lifecycle {
             .interpreters()
             .serve(function.runtime)
             .and_then(|served| {
-                worker.prepare(function.key.account, function.kind, &served.interpreter)
+                let variables = function.config.environment.keys().map(String::as_str);
+                worker.prepare(
+                    function.key.account,
+                    function.kind,
+                    &served.interpreter,
+                    variables,
+                )
             });
         if let Err(error) = prepared {
             warn!(function = %function.key.name, %error, "a function cannot be served");

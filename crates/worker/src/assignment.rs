@@ -15,7 +15,8 @@ const CODE: &str = "/var/user";
 const LAYERS: &str = "/opt";
 /// Where programs are looked for.
 pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-const LOCALE: &str = "en_US.UTF8";
+/// SCF names en_US.UTF8, which few hosts have. The C library brings this one, or its distribution does.
+pub(crate) const LOCALE: &str = "C.UTF-8";
 
 /// The document. The Python shim reads it, too.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +37,13 @@ pub(crate) struct Assignment {
 pub(crate) enum Entry {
     /// A handler of the interpreter that the instance is a copy of.
     Python,
+    /// A handler of a Python that becomes the instance's process, and so is started with the function's environment.
+    FreshPython {
+        /// The interpreter.
+        program: PathBuf,
+        /// What it runs.
+        shim: PathBuf,
+    },
     /// A handler of Node.js, which becomes the instance's process.
     Node {
         /// Node.js.
@@ -50,13 +58,17 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    /// How an instance of this specification is entered, which sees shims in a directory.
-    pub(crate) fn of(spec: &InstanceSpec, shims: &Path) -> Self {
+    /// How an instance of this specification is entered, which sees shims in a directory. It may be a copy of an interpreter.
+    pub(crate) fn of(spec: &InstanceSpec, shims: &Path, is_copy: bool) -> Self {
         if spec.kind == FunctionKind::Http {
             return Self::Server;
         }
         match spec.interpreter.runtime {
-            Runtime::Python { .. } => Self::Python,
+            Runtime::Python { .. } if is_copy => Self::Python,
+            Runtime::Python { .. } => Self::FreshPython {
+                program: spec.interpreter.program.clone(),
+                shim: shims.join("shim.py"),
+            },
             Runtime::Node { .. } => Self::Node {
                 program: spec.interpreter.program.clone(),
                 shim: shims.join("shim.js"),
@@ -68,7 +80,7 @@ impl Entry {
     /// The file at the code's root that is the program, where there is one.
     pub(crate) fn file(&self) -> Option<&'static str> {
         match self {
-            Self::Python | Self::Node { .. } => None,
+            Self::Python | Self::FreshPython { .. } | Self::Node { .. } => None,
             Self::Bootstrap => Some("bootstrap"),
             Self::Server => Some("scf_bootstrap"),
         }
@@ -76,16 +88,15 @@ impl Entry {
 }
 
 impl Assignment {
-    /// For an instance that sees shims in a directory, in a cell or on the host with `room` for its temporary files.
+    /// For an instance in a cell, or on the host with `room` for its temporary files.
     pub(crate) fn of(
         spec: &InstanceSpec,
+        entry: Entry,
         hostname: &str,
         response_bytes: u64,
-        shims: &Path,
         room: Option<&Path>,
     ) -> Self {
         let seen = Seen::by(spec, room);
-        let entry = Entry::of(spec, shims);
         Self {
             handler: spec.handler.as_str().to_owned(),
             environment: environment(spec, &entry, hostname, &seen),
@@ -136,6 +147,11 @@ impl Seen {
     }
 }
 
+/// The dynamic linker's search path, where code and layers are in these directories. SCF has the first two.
+fn library_path(code: &str, layers: &str) -> String {
+    format!("{code}:{layers}:{code}/lib:{layers}/lib")
+}
+
 /// The environment that SCF documents; the user's variables win where SCF lets them.
 fn environment(
     spec: &InstanceSpec,
@@ -145,6 +161,7 @@ fn environment(
 ) -> BTreeMap<String, String> {
     let function = &spec.function;
     let paths = format!("{}:{}", seen.code, seen.layers);
+    let libraries = library_path(&seen.code, &seen.layers);
     let trusts = spec.place.trusts_authority && spec.public_net;
     // The shim does itself what the directory is for.
     let python_paths = match entry {
@@ -171,7 +188,7 @@ fn environment(
         ("HOSTNAME", hostname),
         ("PYTHONPATH", python_paths.as_str()),
         ("PYTHONDONTWRITEBYTECODE", "x"),
-        ("LD_LIBRARY_PATH", paths.as_str()),
+        ("LD_LIBRARY_PATH", libraries.as_str()),
         ("USER_CODE_ROOT", root.as_str()),
         ("NODE_PATH", modules.as_str()),
     ];

@@ -594,8 +594,8 @@ fn assign(
     tmp: Option<OwnedFd>,
 ) -> Result<(Entry, Frames), Error> {
     let room = blank.process.room();
-    let (hostname, shims) = (&blank.hostname, &blank.shims);
-    let mut assignment = Assignment::of(spec, hostname, bounds.response_bytes, shims, room);
+    let entry = Entry::of(spec, &blank.shims, blank.is_copy);
+    let mut assignment = Assignment::of(spec, entry, &blank.hostname, bounds.response_bytes, room);
     if let Some(credentials) = credentials {
         assignment.lend(credentials);
     }

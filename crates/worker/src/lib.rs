@@ -24,6 +24,7 @@ mod process;
 mod python;
 pub mod runner;
 mod spec;
+mod start;
 mod tool;
 mod turns;
 mod users;

@@ -56,6 +56,8 @@ pub(crate) struct Blank {
     pub(crate) shims: PathBuf,
     /// An empty directory of the host, where it has a root of its own.
     pub(crate) empty: Option<PathBuf>,
+    /// Whether it is a copy of an interpreter.
+    pub(crate) is_copy: bool,
 }
 
 impl Blank {
@@ -449,6 +451,7 @@ impl Keeper {
                 .root
                 .as_ref()
                 .map(|root| root.staging.clone()),
+            is_copy: self.recipe.zygote.program.is_some(),
         })
     }
 

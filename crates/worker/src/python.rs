@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tracing::warn;
 
 use crate::Interpreter;
-use crate::assignment::PATH;
+use crate::assignment::{LOCALE, PATH};
 
 /// The shim that an interpreter runs.
 pub(crate) const SHIM: &str = include_str!("../../../runtimes/python/shim.py");
@@ -76,7 +76,8 @@ pub(crate) fn compile_warm_up(interpreter: &Interpreter, runtime: &Path) {
     }
 }
 
-/// A zygote of this interpreter. `runtime` is the directory that holds the shim and the library. A root of its own is put
+/// A zygote of this interpreter. It has what a function's environment has by default, as far as that is read at a start
+/// alone: see [`crate::start`]. `runtime` is the directory that holds the shim and the library. A root of its own is put
 /// together in a directory.
 pub(crate) fn zygote(
     interpreter: &Interpreter,
@@ -89,6 +90,16 @@ pub(crate) fn zygote(
     };
     let shim = shown.join("shim.py").to_string_lossy().into_owned();
     let library = shown.join("libsandbox.so").to_string_lossy().into_owned();
+    // On the host these would be directories of the host's.
+    let libraries = own
+        .is_some()
+        .then(|| format!("LD_LIBRARY_PATH={}", sandbox::LIBRARIES.join(":")));
+    let env = [
+        format!("PATH={PATH}"),
+        // Python 3.6 would take names as ASCII without it.
+        format!("LANG={LOCALE}"),
+        format!("LC_ALL={LOCALE}"),
+    ];
     let args = [
         &interpreter.program.to_string_lossy(),
         "-I",
@@ -104,12 +115,7 @@ pub(crate) fn zygote(
         }),
         program: Some(Program {
             args: args.map(str::to_owned).to_vec(),
-            env: vec![
-                format!("PATH={PATH}"),
-                // The documented locale may not be installed; Python 3.6 would take names as ASCII then.
-                "LANG=C.UTF-8".to_owned(),
-                "LC_ALL=C.UTF-8".to_owned(),
-            ],
+            env: env.into_iter().chain(libraries).collect(),
         }),
     }
 }

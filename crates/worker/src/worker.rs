@@ -20,6 +20,7 @@ use crate::instance::{Bounds, StartError};
 use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::private_trees::PrivateTrees;
 use crate::process::Home;
+use crate::start::{has_libraries, is_read_at_start};
 use crate::turns::{BuildSettings, Turn, Turns};
 use crate::users::Users;
 use crate::warden;
@@ -87,13 +88,19 @@ enum Kin {
 }
 
 impl Kin {
-    fn of(kind: FunctionKind, interpreter: &Interpreter) -> Self {
-        if kind == FunctionKind::Http {
-            return Self::Programs;
-        }
-        match interpreter.runtime {
-            python @ Runtime::Python { .. } => Self::Python(python),
-            Runtime::Node { .. } | Runtime::Custom => Self::Programs,
+    /// For functions that set these variables.
+    fn of<'a>(
+        kind: FunctionKind,
+        interpreter: &Interpreter,
+        variables: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        match (kind, interpreter.runtime) {
+            (FunctionKind::Event, python @ Runtime::Python { .. })
+                if !variables.into_iter().any(is_read_at_start) =>
+            {
+                Self::Python(python)
+            }
+            _ => Self::Programs,
         }
     }
 }
@@ -152,17 +159,35 @@ impl Worker {
         &self.config.interpreters
     }
 
-    /// Makes sure that a zygote and its blanks are on their way for functions of a kind of this account and interpreter.
+    /// Makes sure that a zygote and its blanks are on their way for functions of a kind of this account and interpreter, which
+    /// set these variables.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn prepare(
+    pub fn prepare<'a>(
         &self,
         account: AccountId,
         kind: FunctionKind,
         interpreter: &Interpreter,
+        variables: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), Error> {
-        self.nursery(account, kind, interpreter).map(drop)
+        let kin = Kin::of(kind, interpreter, variables);
+        self.nursery(account, kin, interpreter).map(drop)
+    }
+
+    /// What an instance comes of.
+    fn kin(&self, spec: &InstanceSpec) -> Kin {
+        let variables = spec.environment.iter().map(|(name, _)| name.as_str());
+        let kin = Kin::of(spec.kind, &spec.interpreter, variables);
+        let trees: Vec<_> = [Some(&spec.code), spec.layers.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
+        match kin {
+            Kin::Python(_) if !self.isolated() && has_libraries(&trees) => Kin::Programs,
+            kin => kin,
+        }
     }
 
     /// Ends the zygotes of an account, and with them whatever has come of them.
@@ -206,7 +231,7 @@ impl Worker {
         if let Some(what) = needs {
             return Err(Error::NeedsIsolation(what).into());
         }
-        let nursery = self.nursery(spec.function.account, spec.kind, &spec.interpreter)?;
+        let nursery = self.nursery(spec.function.account, self.kin(&spec), &spec.interpreter)?;
         let mut tries = 0..SPARES;
         let blank = loop {
             match nursery.take().await {
@@ -359,14 +384,13 @@ impl Worker {
     fn nursery(
         &self,
         account: AccountId,
-        kind: FunctionKind,
+        kin: Kin,
         interpreter: &Interpreter,
     ) -> Result<Arc<Nursery>, Error> {
         let mut nurseries = self
             .nurseries
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let kin = Kin::of(kind, interpreter);
         let key = (account, kin);
         if let Some(nursery) = nurseries.get(&key) {
             return Ok(nursery.clone());

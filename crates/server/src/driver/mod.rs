@@ -195,10 +195,13 @@ impl Driver {
             made.await
                 .map_err(|e| worker::Error::Setup(e.to_string()))??
         };
-        self.shared
-            .worker
-            .prepare(function.key.account, function.kind, &served.interpreter)?;
         let config = serving.config;
+        self.shared.worker.prepare(
+            function.key.account,
+            function.kind,
+            &served.interpreter,
+            config.environment.keys().map(String::as_str),
+        )?;
         let notes = served.note(function.runtime).into_iter();
         let notes: Vec<_> = notes
             .chain(self.shared.worker.warning().map(str::to_owned))

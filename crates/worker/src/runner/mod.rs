@@ -1,6 +1,7 @@
 //! What runs inside an instance, as the instance, where the user's program is not a Python handler.
 //!
-//! A copy of virga's own small program arrives here confined, with no privilege left. It becomes the program ([`node`]), or
+//! A copy of virga's own small program arrives here confined, with no privilege left. It becomes the program ([`node`],
+//! [`python`]), or
 //! starts it and stands between its HTTP and the worker's frames ([`events`]), or waits until it serves HTTP itself ([`server`]). Whatever it parses is the instance's own.
 
 mod events;
@@ -8,6 +9,7 @@ mod server;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -38,6 +40,10 @@ pub fn run(confined: Confined) -> ! {
             );
             fail(&confined.become_program(&program, confined.assignment()))
         }
+        Entry::FreshPython { program, shim } => {
+            let program = python(&assignment, &program, &shim);
+            fail(&confined.become_program(&program, confined.assignment()))
+        }
         Entry::Server => server::run(&assignment, confined.into_pipes(), begun),
         Entry::Bootstrap => events::run(&assignment, confined.into_pipes(), begun),
         // Copies of an interpreter do not come here.
@@ -60,11 +66,26 @@ fn node(assignment: &Assignment, program: &str, shim: &str) -> Program {
         .into_iter()
         .chain(heap)
         .chain([shim.to_owned()]);
-    let env = assignment.environment.iter();
     Program {
         args: args.collect(),
-        env: env.map(|(name, value)| format!("{name}={value}")).collect(),
+        env: variables(assignment),
     }
+}
+
+/// Without the modules of the host's own programs, as in a copy of a warm interpreter.
+fn python(assignment: &Assignment, program: &Path, shim: &Path) -> Program {
+    let [program, shim] = [program, shim].map(|path| path.to_string_lossy().into_owned());
+    Program {
+        args: vec![program, "-S".to_owned(), shim],
+        env: variables(assignment),
+    }
+}
+
+fn variables(assignment: &Assignment) -> Vec<String> {
+    let variables = assignment.environment.iter();
+    variables
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Starts the program at the code's root.
