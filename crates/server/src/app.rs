@@ -26,11 +26,12 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-use worker::{BuildSettings, InstallSettings, Interpreters, PackageStore, Place, Worker};
+use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Nonces, Operator, Rules};
 use crate::buckets::{self, BucketsError, Doors};
+use crate::builds::{BuildSettings, Builds};
 use crate::claims::{Claim, ClaimError};
 use crate::cloud::{self, Cloud, CloudError};
 use crate::config::{Config, LogFormat, Reaches};
@@ -252,13 +253,22 @@ pub(crate) async fn up(
         directories: config.install_directories.clone(),
         host_network: config.install_on_host_network,
     };
+    let builds = Builds::new(
+        driver.clone(),
+        worker.clone(),
+        packages.clone(),
+        BuildSettings {
+            install,
+            index,
+            memory_mb: config.install_memory_mb,
+        },
+    );
     let lifecycle = Lifecycle::start(
         catalog.clone(),
         driver.clone(),
         worker.clone(),
         packages.clone(),
-        install,
-        index,
+        builds.clone(),
         limits.clone(),
     );
     let provisioner = Provisioner::start(
@@ -353,6 +363,7 @@ pub(crate) async fn up(
         worker: worker.clone(),
         packages,
         lifecycle,
+        builds,
         shelf: buckets::Shelf::new(objects.clone(), config.region.clone()),
         purge,
         telemetry: telemetry.clone(),
@@ -736,7 +747,6 @@ fn worker_config(
         blanks: config.blanks,
         renewal: config.renewal,
         limits: config.limits.clone(),
-        builds: builds(config),
         isolation: config.isolation,
         authority: None,
         tmp_total_bytes: config.tmp_total_mb.map(|mb| mb << 20),
@@ -746,15 +756,6 @@ fn worker_config(
 /// How many files this process may have open.
 fn open_files() -> u64 {
     sandbox::raise_open_files(1 << 20).unwrap_or(1024)
-}
-
-/// Builds are not counted among instances, so all of them together have a part of the node's memory that is bounded.
-fn builds(config: &Config) -> BuildSettings {
-    let share = config.node_memory_mb / 4 / config.install_memory_mb;
-    BuildSettings {
-        memory_bytes: config.install_memory_mb << 20,
-        at_once: usize::try_from(share).unwrap_or(1).clamp(1, 16),
-    }
 }
 
 /// As many as this process can hold files for.

@@ -300,7 +300,7 @@ const OPTIONS: &[Opt] = &[
         "install_memory_mb",
         "MB",
         "2048",
-        "Memory of a build (installing dependencies, compiling), the files that it writes included; an account has one build at a time, all together take at most a quarter of node_memory_mb, but there is always room for one",
+        "Memory of a build (installing dependencies, compiling), the files that it writes included, or half of the account's quota or of node_memory_mb where that is less; it counts in both while the build runs",
     ),
     opt(
         "install_index",

@@ -12,11 +12,11 @@ use model::{
 };
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
-use worker::{InstallSettings, Installed, Interpreter, PackageError, PackageStore, Worker};
+use worker::{Installed, Interpreter, PackageError, PackageStore, Worker};
 
+use crate::builds::Builds;
 use crate::clock;
 use crate::driver::Driver;
-use crate::index_proxy::IndexProxy;
 
 /// How old code must be before it is cleared away: younger code may be about to be named.
 const SWEEP_AGE: Duration = Duration::from_secs(3600);
@@ -35,9 +35,7 @@ struct Shared {
     driver: Driver,
     worker: Arc<Worker>,
     packages: PackageStore,
-    install: InstallSettings,
-    /// The way to an index that asks for credentials.
-    index: Option<IndexProxy>,
+    builds: Builds,
     limits: Arc<Limits>,
     at_work: Mutex<HashSet<FunctionKey>>,
     /// Trees that were compiled, or are about to be, and for which interpreter.
@@ -51,8 +49,7 @@ impl Lifecycle {
         driver: Driver,
         worker: Arc<Worker>,
         packages: PackageStore,
-        install: InstallSettings,
-        index: Option<IndexProxy>,
+        builds: Builds,
         limits: Arc<Limits>,
     ) -> Self {
         let shared = Shared {
@@ -60,8 +57,7 @@ impl Lifecycle {
             driver,
             worker,
             packages,
-            install,
-            index,
+            builds,
             limits,
             at_work: Mutex::default(),
             compiled: Mutex::default(),
@@ -158,11 +154,7 @@ impl Lifecycle {
         drop(compiled);
         let (shared, account) = (self.shared.clone(), function.key.account);
         tokio::spawn(async move {
-            match shared
-                .worker
-                .precompile(account, &shared.packages, &tree, &interpreter)
-                .await
-            {
+            match shared.builds.compile(account, &tree, &interpreter).await {
                 Ok(files) => debug!(%tree, files, "code was compiled"),
                 Err(error) => {
                     warn!(%tree, %error, "code could not be compiled ahead; each start compiles it")
@@ -293,19 +285,9 @@ impl Lifecycle {
         package: &Sha256,
         interpreter: &Interpreter,
     ) -> Result<Installed, PackageError> {
-        let shared = &self.shared;
-        let pass = shared.index.as_ref().map(IndexProxy::pass).transpose();
-        let pass = pass.map_err(|source| PackageError::Io {
-            step: "let a build to the package index",
-            source,
-        })?;
-        let mut settings = shared.install.clone();
-        if let Some(pass) = &pass {
-            settings.index = Some(pass.url.clone());
-        }
-        shared
-            .worker
-            .install(account, &shared.packages, package, interpreter, &settings)
+        self.shared
+            .builds
+            .install(account, package, interpreter)
             .await
     }
 

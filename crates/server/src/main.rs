@@ -5,6 +5,7 @@ mod access;
 mod ailing;
 mod app;
 mod buckets;
+mod builds;
 mod claims;
 mod cli;
 mod clock;

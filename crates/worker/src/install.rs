@@ -54,8 +54,20 @@ pub struct Installed {
 }
 
 impl Worker {
-    /// Installs a package's dependencies next to its code. Without a list of them there is nothing to do, and the tree is the
-    /// package's own. When the future is dropped, everything that it has started ends.
+    /// Whether a package names dependencies that can be installed for an interpreter.
+    pub fn has_requirements(
+        &self,
+        store: &PackageStore,
+        package: &Sha256,
+        interpreter: &Interpreter,
+    ) -> bool {
+        let tree = store.tree(package);
+        let installer = Installer::of(interpreter.runtime);
+        installer.is_some_and(|installer| tree.join(installer.list()).is_file())
+    }
+
+    /// Installs a package's dependencies next to its code, in so many bytes of memory. Without a list of them there is nothing to
+    /// do, and the tree is the package's own. When the future is dropped, everything that it has started ends.
     ///
     /// # Errors
     /// [`PackageError::Refused`] with the package manager's output when it fails.
@@ -66,6 +78,7 @@ impl Worker {
         package: &Sha256,
         interpreter: &Interpreter,
         settings: &InstallSettings,
+        memory_bytes: u64,
     ) -> Result<Installed, PackageError> {
         let source = store.tree(package);
         let nothing = |log: String| Installed {
@@ -85,11 +98,10 @@ impl Worker {
                 "the package has no {list}; nothing was installed"
             )));
         }
-        let _turn = self.turn(account).await.map_err(PackageError::worker)?;
         let result = Aside::make(store)?;
         let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging =
-            Lodging::take(self, account, !settings.host_network).map_err(PackageError::worker)?;
+        let lodging = Lodging::take(self, account, !settings.host_network, memory_bytes);
+        let lodging = lodging.map_err(PackageError::worker)?;
         let work = Work {
             inside: host
                 .as_ref()
@@ -180,10 +192,10 @@ impl Worker {
         spec: &RunSpec,
         ended: Ended,
     ) -> Result<String, PackageError> {
-        let log = &ended.log;
         if ended.status.success() {
             return Ok(ended.log);
         }
+        let log = &ended.log;
         let limits = self.limits();
         let why = match ended.verdict() {
             Some(Verdict::Timeout) => {
@@ -198,7 +210,7 @@ impl Worker {
             }
             None if ended.out_of_memory => format!(
                 "{tool} ran out of memory; a build may have {} MB, the files that it writes included",
-                self.builds().memory_bytes >> 20
+                ended.memory_bytes >> 20
             ),
             None if log.contains("No space left on device") => format!(
                 "{tool} failed; with its dependencies the package may have {} MB in {} files, directories and links",

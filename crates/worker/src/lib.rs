@@ -26,7 +26,6 @@ pub mod runner;
 mod spec;
 mod start;
 mod tool;
-mod turns;
 mod users;
 mod warden;
 mod web;
@@ -38,8 +37,8 @@ pub use interpreter::{Interpreter, Interpreters, Served};
 pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
 pub use package::{Incoming, PackageError, PackageStore, TreeSize};
+pub use precompile::CompileNeeds;
 pub use spec::{Credentials, InstanceSpec, Place};
-pub use turns::BuildSettings;
 pub use web::{BoxError, Head, Outgoing, Streamed};
 pub use worker::{Config, Worker};
 

@@ -26,10 +26,47 @@ const COMPILED: &str = "/home/qcloud";
 /// The first version that can be told where to write.
 const OLDEST: (u8, u8) = (3, 8);
 const LONGEST: Duration = Duration::from_secs(120);
+/// Memory of a compiler beside the files, bytes.
+const COMPILER_BYTES: u64 = 128 << 20;
+
+/// What compiling a tree takes.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileNeeds {
+    /// Memory, with what is written, bytes.
+    pub memory_bytes: u64,
+    /// The longest run.
+    pub timeout: Duration,
+}
 
 impl Worker {
-    /// Compiles a tree for an interpreter. Says how many files were compiled; what does not compile is left out. When
-    /// the future is dropped, everything that it has started ends.
+    /// Returns what it takes to compile a tree for an interpreter; nothing where there is nothing to compile.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn to_compile(
+        &self,
+        store: &PackageStore,
+        tree: &Sha256,
+        interpreter: &Interpreter,
+    ) -> Result<Option<CompileNeeds>, PackageError> {
+        let model::Runtime::Python { major, minor } = interpreter.runtime else {
+            return Ok(None);
+        };
+        if (major, minor) < OLDEST {
+            return Ok(None);
+        }
+        let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));
+        let sources =
+            blocking(move || sources(&path, &tag).map_err(PackageError::io("read a tree"))).await?;
+        Ok(sources.map(|bytes| CompileNeeds {
+            // What is compiled is about as large as its source, and is written where it counts as memory.
+            memory_bytes: COMPILER_BYTES + 2 * bytes,
+            timeout: LONGEST,
+        }))
+    }
+
+    /// Compiles a tree for an interpreter, in so many bytes of memory. Returns how many files were compiled; what does not
+    /// compile is left out. When the future is dropped, everything that it has started ends.
     ///
     /// # Errors
     /// The disk's, or the sandbox's.
@@ -39,25 +76,13 @@ impl Worker {
         store: &PackageStore,
         tree: &Sha256,
         interpreter: &Interpreter,
+        memory_bytes: u64,
     ) -> Result<usize, PackageError> {
-        let model::Runtime::Python { major, minor } = interpreter.runtime else {
-            return Ok(0);
-        };
-        if (major, minor) < OLDEST {
-            return Ok(0);
-        }
         let tree = store.tree(tree);
-        let (path, tag) = (tree.clone(), format!(".cpython-{major}{minor}.pyc"));
-        let done =
-            blocking(move || has_compiled(&path, &tag).map_err(PackageError::io("read a tree")))
-                .await?;
-        if done {
-            return Ok(0);
-        }
-        let _turn = self.turn(account).await.map_err(PackageError::worker)?;
         let result = Aside::make(store)?;
         let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging = Lodging::take(self, account, false).map_err(PackageError::worker)?;
+        let lodging = Lodging::take(self, account, false, memory_bytes);
+        let lodging = lodging.map_err(PackageError::worker)?;
         let bounds = TreeBounds {
             // A directory for each of the code's, and one for each file, at most.
             inodes: self.tree_bounds().inodes * 2,
@@ -123,12 +148,20 @@ fn compiler(interpreter: &Interpreter, code: &Path, compiled: &Path) -> Program 
     }
 }
 
-/// Whether an earlier run of virga, or the package's maker, has compiled it for this version.
-fn has_compiled(tree: &Path, tag: &str) -> io::Result<bool> {
-    let files = package::walk(tree)?;
-    Ok(files
-        .iter()
-        .any(|path| path.to_string_lossy().ends_with(tag)))
+/// Returns the bytes of a tree's Python files; nothing if an earlier run of virga, or the package's maker, has compiled it for
+/// this version, or it has none.
+fn sources(tree: &Path, tag: &str) -> io::Result<Option<u64>> {
+    let mut bytes = None;
+    for path in package::walk(tree)? {
+        if path.to_string_lossy().ends_with(tag) {
+            return Ok(None);
+        }
+        if path.extension().is_some_and(|end| end == "py") {
+            let length = tree.join(path).symlink_metadata()?.len();
+            bytes = Some(bytes.unwrap_or(0) + length);
+        }
+    }
+    Ok(bytes)
 }
 
 /// Moves compiled files to where the interpreter looks for them. A stranger's program has named them, and a stranger has

@@ -31,6 +31,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Lodging {
     pub(crate) identity: Identity,
+    memory_bytes: u64,
     slot: Option<Slot>,
     home: Arc<Home>,
 }
@@ -52,6 +53,8 @@ pub(crate) struct Ended {
     /// The end of its output.
     pub(crate) log: String,
     pub(crate) out_of_memory: bool,
+    /// Memory that it could use, bytes.
+    pub(crate) memory_bytes: u64,
 }
 
 impl Ended {
@@ -63,7 +66,12 @@ impl Ended {
 
 impl Lodging {
     /// Takes a user, a network where one is wanted, and control groups of an account with the limits of a build.
-    pub(crate) fn take(worker: &Worker, account: AccountId, network: bool) -> Result<Self, Error> {
+    pub(crate) fn take(
+        worker: &Worker,
+        account: AccountId,
+        network: bool,
+        memory_bytes: u64,
+    ) -> Result<Self, Error> {
         let home = worker.home().clone();
         let identity = worker.identity(network)?;
         let tree = home.tree.as_ref();
@@ -71,7 +79,7 @@ impl Lodging {
         if let Some(slot) = &mut slot {
             slot.begin();
             slot.set(&Limits {
-                memory_bytes: worker.builds().memory_bytes,
+                memory_bytes,
                 pids: worker.limits().pids,
                 // A small function's: requests go before it.
                 cpu_weight: 125,
@@ -80,6 +88,7 @@ impl Lodging {
         }
         Ok(Self {
             identity,
+            memory_bytes,
             slot,
             home,
         })
@@ -177,12 +186,13 @@ impl Running {
         let Some(lodging) = self.lodging.take() else {
             return Err(io::Error::other("it has ended before"));
         };
-        let out_of_memory = lodging.out_of_memory();
+        let (out_of_memory, memory_bytes) = (lodging.out_of_memory(), lodging.memory_bytes);
         lodging.give_back().await;
         Ok(Ended {
             status,
             log,
             out_of_memory,
+            memory_bytes,
         })
     }
 }

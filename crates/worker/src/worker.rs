@@ -21,7 +21,6 @@ use crate::nursery::{Nursery, Place, Recipe, Renewal};
 use crate::private_trees::PrivateTrees;
 use crate::process::Home;
 use crate::start::{has_libraries, is_read_at_start};
-use crate::turns::{BuildSettings, Turn, Turns};
 use crate::users::Users;
 use crate::warden;
 use crate::{
@@ -51,8 +50,6 @@ pub struct Config {
     pub renewal: Renewal,
     /// Bounds of every instance.
     pub limits: model::Limits,
-    /// Bounds of builds: installing dependencies, and compiling.
-    pub builds: BuildSettings,
     /// What stands around every instance.
     pub isolation: Isolation,
     /// Virga's own certificate authority, where instances trust it.
@@ -72,7 +69,6 @@ const GONE: Duration = Duration::from_secs(1);
 pub struct Worker {
     config: Config,
     home: Arc<Home>,
-    turns: Turns,
     identities: Arc<Identities>,
     nurseries: Mutex<HashMap<(AccountId, Kin), Arc<Nursery>>>,
     private: Arc<PrivateTrees>,
@@ -147,7 +143,6 @@ impl Worker {
         Ok(Self {
             identities: Arc::new(identities.map_err(Error::io("start a thread for networks"))?),
             home,
-            turns: Turns::new(config.builds.at_once),
             config,
             nurseries: Mutex::default(),
             private: Arc::default(),
@@ -295,11 +290,6 @@ impl Worker {
         }
     }
 
-    /// Waits for a turn to build something of an account's.
-    pub(crate) async fn turn(&self, account: AccountId) -> Result<Turn, Error> {
-        self.turns.take(account).await
-    }
-
     /// Whether it is ending, and whatever fails may fail for that.
     pub fn is_closing(&self) -> bool {
         self.home.is_closed()
@@ -307,10 +297,6 @@ impl Worker {
 
     pub(crate) fn home(&self) -> &Arc<Home> {
         &self.home
-    }
-
-    pub(crate) fn builds(&self) -> &BuildSettings {
-        &self.config.builds
     }
 
     /// What a tool runs as.

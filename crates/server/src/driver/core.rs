@@ -12,6 +12,7 @@ use model::{Function, FunctionId, FunctionKey, Serving, Version};
 use tokio::sync::{Notify, oneshot};
 use worker::InstanceSpec;
 
+use super::build::Builds;
 use super::slot::Slot;
 use super::{Kept, Live, Settings, StartFailure};
 
@@ -58,6 +59,7 @@ pub(super) struct Core {
     failures: HashMap<InstanceId, StartFailure>,
     /// Why the last start of a pool that keeps instances failed, as long as none has succeeded since.
     troubles: HashMap<PoolId, String>,
+    pub(super) builds: Builds,
     wake: Option<Time>,
     next: u64,
     emptied: Arc<Notify>,
@@ -80,6 +82,7 @@ impl Core {
             at_once: None,
             failures: HashMap::new(),
             troubles: HashMap::new(),
+            builds: Builds::default(),
             wake: None,
             next: 0,
             emptied: Arc::new(Notify::new()),
@@ -108,8 +111,21 @@ impl Core {
         self.machine.keepable_mb()
     }
 
+    /// Instances of functions, and requests that wait for one.
     pub(super) fn totals(&self) -> PoolStats {
-        self.machine.totals()
+        let (running, waiting) = self.builds.count();
+        let all = self.machine.totals();
+        PoolStats {
+            busy: all.busy.saturating_sub(running),
+            waiting: all.waiting.saturating_sub(waiting),
+            ..all
+        }
+    }
+
+    /// Three numbers that name nothing else.
+    pub(super) fn numbers(&mut self) -> [u64; 3] {
+        self.next += 3;
+        [self.next - 2, self.next - 1, self.next]
     }
 
     pub(super) fn trees(&self) -> Vec<PathBuf> {
@@ -398,9 +414,14 @@ impl Core {
             self.instances.remove(&instance);
         }
         for effect in effects.drain(..) {
-            self.note(effect);
+            if let Some(effect) = self.builds.note(effect) {
+                self.note(effect);
+            }
         }
         self.effects = effects;
+        while let Some(event) = self.builds.next_to_tell() {
+            self.step(now, event);
+        }
         if self.machine.is_empty() {
             self.emptied.notify_waiters();
         }

@@ -4,6 +4,7 @@
 //! a step decides is done after the lock is released. Freezing is the one thing whose order matters: a step notes
 //! under the lock what an instance should be, and whoever acts looks at the latest note.
 
+mod build;
 mod core;
 mod slot;
 
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
 use worker::{Credentials, Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
 
+pub(crate) use self::build::Build;
 use self::core::{Act, Core};
 use self::slot::Slot;
 use crate::access::Access;
@@ -384,6 +386,7 @@ impl Driver {
     /// Stops taking requests, and waits until all that runs has ended or the time is over. Says whether it has.
     pub(crate) async fn drain(&self, within: Duration) -> bool {
         self.step(Event::Drain);
+        self.forget_builds();
         let emptied = self.core().emptied();
         let empty = async {
             loop {

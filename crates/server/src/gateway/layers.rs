@@ -170,14 +170,10 @@ fn compile_ahead(gateway: &Gateway, account: AccountId, package: &Sha256, runtim
     });
     // Several runtimes may be served by one interpreter.
     let served: BTreeMap<_, _> = served.collect();
-    let (worker, packages, package) = (
-        gateway.worker.clone(),
-        gateway.packages.clone(),
-        package.clone(),
-    );
+    let (builds, package) = (gateway.builds.clone(), package.clone());
     tokio::spawn(async move {
         for interpreter in served.values() {
-            let compiled = worker.precompile(account, &packages, &package, interpreter);
+            let compiled = builds.compile(account, &package, interpreter);
             if let Err(error) = compiled.await {
                 warn!(%package, %error, "a layer could not be compiled ahead; each start compiles it");
             }

@@ -133,6 +133,7 @@ use self::names::Names;
 use self::receive::Received;
 use crate::access::{Access, Carriage, Principal};
 use crate::buckets::Shelf;
+use crate::builds::Builds;
 use crate::clock;
 use crate::driver::Driver;
 use crate::hosts::ApiHosts;
@@ -178,6 +179,7 @@ pub(crate) struct Gateway {
     pub(crate) packages: PackageStore,
     /// Installs dependencies.
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) builds: Builds,
     /// Buckets, where packages may lie.
     pub(crate) shelf: Shelf,
     /// Deletes accounts with all that they own.

@@ -547,3 +547,85 @@ fn an_index_with_credentials_serves_builds_that_never_see_them() {
         assert_eq!(client.answer("late", &json!({})), expected, "{network}");
     }
 }
+
+/// Calls of a function of 128 MB that are under way for so many seconds.
+fn busy(client: &Client, count: usize, seconds: u32) {
+    let sleeps =
+        "import time\ndef main_handler(e, c):\n    time.sleep(e['s'])\n    return 'done'\n";
+    client.create("sleeps", sleeps, json!({"Timeout": 60}));
+    for _ in 0..count {
+        let client = client.clone();
+        let event = json!({"s": seconds}).to_string();
+        let request = json!({"FunctionName": "sleeps", "ClientContext": event});
+        std::thread::spawn(move || client.attempt("Invoke", &request));
+    }
+    let name = "virga_instances{state=\"busy\"}";
+    eventually("they run", || client.metric(name) == Some(count as f64));
+}
+
+const PLAIN: &str = "def attack():\n    return 7\n";
+
+#[test]
+fn a_build_that_finds_no_memory_in_time_is_refused_plainly() {
+    let quota = ["--limits", "concurrency_mb=512"];
+    let node = ["--node-memory-mb", "512", "--headroom-mb", "0"];
+    for (flags, whose) in [
+        (&quota[..], "256 MB of the account's quota"),
+        (&node[..], "256 MB of the"),
+    ] {
+        let server = with(&[flags, &["--install-timeout", "3"]].concat());
+        let client = server.client();
+        busy(&client, 3, 20);
+        let why = failure(&client, "late", PLAIN);
+        let wanted = format!("no memory for the build within 3 s: it needs {whose}");
+        assert!(why.contains(&wanted), "{why}");
+    }
+}
+
+#[test]
+fn a_build_waits_for_memory_of_its_account_and_then_runs() {
+    let server = with(&["--limits", "concurrency_mb=512"]);
+    let client = server.client();
+    busy(&client, 3, 6);
+    assert_eq!(attack(&client, "waits", PLAIN), 7);
+}
+
+#[test]
+fn a_build_that_runs_takes_memory_of_its_account_and_gives_it_back() {
+    let server = with(&["--limits", "concurrency_mb=512", "--wait", "1"]);
+    let (client, mark) = (server.client(), mark("holds"));
+    let returns = "def main_handler(e, c):\n    return 'done'\n";
+    client.create("large", returns, json!({"MemorySize": 384}));
+    client.create("small", returns, json!({}));
+    build(&client, "lingers", &lingering(&mark));
+    eventually("the build has started all", || named(&mark) >= 11);
+    // It has half of the quota, and the other half is left.
+    let refused = client.invoke("large", &json!({}));
+    let why = refused["ErrMsg"].to_string();
+    assert!(why.contains("unreserved quota 512MB"), "{refused}");
+    assert_eq!(client.answer("small", &json!({})), "done");
+    client.ok("DeleteFunction", &json!({"FunctionName": "lingers"}));
+    eventually("its memory is free", || {
+        client.invoke("large", &json!({}))["InvokeResult"] == 0
+    });
+}
+
+#[test]
+fn builds_of_one_account_leave_another_its_first_call_and_its_build() {
+    let flags = ["--node-memory-mb", "2048", "--install-memory-mb", "512"];
+    let server = with(&flags);
+    let (operator, mark) = (server.client(), mark("crowds"));
+    let created = operator.operate("CreateAccount", &json!({"Name": "other"}));
+    let other = operator.with_new_key(&created.expect("an account")["Key"]);
+    for name in ["one", "two", "three", "four"] {
+        build(&operator, name, &lingering(&mark));
+    }
+    eventually("the first has started all", || named(&mark) >= 11);
+    other.create(
+        "fun",
+        "def main_handler(e, c):\n    return 'done'\n",
+        json!({}),
+    );
+    assert_eq!(other.answer("fun", &json!({})), "done");
+    assert_eq!(attack(&other, "builds", PLAIN), 7);
+}

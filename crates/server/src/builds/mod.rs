@@ -1,0 +1,139 @@
+//! Builds: installing dependencies, and compiling.
+//!
+//! While a build runs, its memory counts in its account's quota and on the node, like that of an instance, and is given out by
+//! the same rules (`driver::build`). A build that finds none waits for as long as it may run, and is refused then. An account has
+//! one build at a time.
+
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{AccountId, Sha256};
+use worker::{InstallSettings, Installed, Interpreter, PackageError, PackageStore, Worker};
+
+use self::turns::Turns;
+use crate::driver::{Build, Driver};
+use crate::index_proxy::IndexProxy;
+
+/// A handle. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Builds {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    driver: Driver,
+    worker: Arc<Worker>,
+    packages: PackageStore,
+    settings: BuildSettings,
+    turns: Turns,
+}
+
+/// How builds are made.
+#[derive(Debug)]
+pub(crate) struct BuildSettings {
+    pub(crate) install: InstallSettings,
+    /// The way to an index that asks for credentials.
+    pub(crate) index: Option<IndexProxy>,
+    /// Memory of a build, MB.
+    pub(crate) memory_mb: u64,
+}
+
+impl Builds {
+    pub(crate) fn new(
+        driver: Driver,
+        worker: Arc<Worker>,
+        packages: PackageStore,
+        settings: BuildSettings,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                driver,
+                worker,
+                packages,
+                settings,
+                turns: Turns::default(),
+            }),
+        }
+    }
+
+    /// Installs the dependencies of an unpacked package. When the future is dropped, everything that it has started ends.
+    ///
+    /// # Errors
+    /// [`PackageError::Refused`] when pip fails, or there is no memory for it.
+    pub(crate) async fn install(
+        &self,
+        account: AccountId,
+        package: &Sha256,
+        interpreter: &Interpreter,
+    ) -> Result<Installed, PackageError> {
+        let shared = &*self.shared;
+        let _turn = shared.turns.take(account).await;
+        let (timeout, memory_mb) = (shared.settings.install.timeout, shared.settings.memory_mb);
+        let (worker, packages) = (&shared.worker, &shared.packages);
+        let build = match worker.has_requirements(packages, package, interpreter) {
+            true => Some(self.hold(account, memory_mb, timeout).await?),
+            false => None,
+        };
+        let index = shared.settings.index.as_ref();
+        let pass = index.map(IndexProxy::pass).transpose();
+        let pass = pass.map_err(|source| PackageError::Io {
+            step: "let a build to the package index",
+            source,
+        })?;
+        let mut settings = shared.settings.install.clone();
+        if let Some(pass) = &pass {
+            settings.index = Some(pass.url.clone());
+        }
+        let memory_bytes = build.as_ref().map_or(0, Build::memory_bytes);
+        worker
+            .install(
+                account,
+                packages,
+                package,
+                interpreter,
+                &settings,
+                memory_bytes,
+            )
+            .await
+    }
+
+    /// Compiles an unpacked tree, unless it is compiled. Returns how many files were compiled.
+    ///
+    /// # Errors
+    /// The disk's, or the sandbox's, or there is no memory for it.
+    pub(crate) async fn compile(
+        &self,
+        account: AccountId,
+        tree: &Sha256,
+        interpreter: &Interpreter,
+    ) -> Result<usize, PackageError> {
+        let shared = &*self.shared;
+        let (worker, packages) = (&shared.worker, &shared.packages);
+        let Some(needs) = worker.to_compile(packages, tree, interpreter).await? else {
+            return Ok(0);
+        };
+        let _turn = shared.turns.take(account).await;
+        let wanted_mb = needs
+            .memory_bytes
+            .div_ceil(1 << 20)
+            .min(shared.settings.memory_mb);
+        let build = self.hold(account, wanted_mb, needs.timeout).await?;
+        let memory_bytes = build.memory_bytes();
+        worker
+            .precompile(account, packages, tree, interpreter, memory_bytes)
+            .await
+    }
+
+    async fn hold(
+        &self,
+        account: AccountId,
+        wanted_mb: u64,
+        within: Duration,
+    ) -> Result<Build, PackageError> {
+        let held = self.shared.driver.build(account, wanted_mb, within).await;
+        held.map_err(|refused| PackageError::Refused(refused.to_string()))
+    }
+}

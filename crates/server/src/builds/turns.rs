@@ -1,0 +1,58 @@
+//! Turns of an account's builds: one at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use model::AccountId;
+use tokio::sync::OwnedMutexGuard;
+
+/// The turns of all accounts.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<AccountId, Weak<tokio::sync::Mutex<()>>>>);
+
+/// The right to build, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _own: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    /// Waits for a turn of an account.
+    pub(super) async fn take(&self, account: AccountId) -> Turn {
+        let own = {
+            let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            accounts.retain(|_, known| known.strong_count() > 0);
+            let known = accounts.get(&account).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let own = Arc::default();
+                accounts.insert(account, Arc::downgrade(&own));
+                own
+            })
+        };
+        Turn {
+            _own: own.lock_owned().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    #[test]
+    fn an_account_has_one_turn_at_a_time_and_keeps_no_other_waiting() {
+        let turns = Turns::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let ask = |account| Box::pin(turns.take(AccountId(account)));
+        let (mut first, mut second, mut other) = (ask(1), ask(1), ask(2));
+        let Poll::Ready(turn) = first.as_mut().poll(&mut context) else {
+            panic!("nobody is before it");
+        };
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        assert!(other.as_mut().poll(&mut context).is_ready());
+        drop(turn);
+        assert!(second.as_mut().poll(&mut context).is_ready());
+    }
+}

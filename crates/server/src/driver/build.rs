@@ -1,0 +1,255 @@
+//! Memory of builds: to dispatch, a build is an instance of a pool of its own, which is there as soon as it has room.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use dispatch::{
+    AccountId, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, Reject, Ticket, Time,
+};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::Driver;
+use super::core::Core;
+
+/// The least memory of a build, MB.
+const LEAST_MB: u64 = 128;
+
+/// Why a build is refused.
+#[derive(Debug, Error)]
+pub(crate) enum NoBuild {
+    #[error(
+        "a build needs {LEAST_MB} MB of memory or more, and there can be none: the functions of the account share {shared_mb} MB, of {node_mb} MB of the node; raise the account's quota, or set less aside for functions"
+    )]
+    Never { shared_mb: u64, node_mb: u64 },
+    #[error(
+        "no memory for the build within {seconds} s: it needs {mb} MB of {limit}, which other instances and builds use; try again when less runs, or raise the limit"
+    )]
+    Late {
+        mb: u64,
+        seconds: u64,
+        limit: &'static str,
+    },
+}
+
+/// Memory that a build holds, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Build {
+    driver: Driver,
+    hold: Hold,
+    waiting: oneshot::Receiver<Result<InstanceId, Reject>>,
+    instance: Option<InstanceId>,
+}
+
+impl Build {
+    /// Returns the memory that the build may use, bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.hold.mb << 20
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        let now = self.driver.now();
+        let mut core = self.driver.core();
+        // Under the lock, so that it is not given memory after this look.
+        let given = || self.waiting.try_recv().ok()?.ok();
+        let instance = self.instance.take().or_else(given);
+        core.end_build(now, &self.hold, instance);
+        self.driver.act(core);
+    }
+}
+
+impl Driver {
+    /// Waits for memory of a build: `wanted_mb`, or half of what the account's functions share or of the node where that is
+    /// less. Never returns once virga is stopping, so that nobody takes that for a failure.
+    ///
+    /// # Errors
+    /// There can be none, or there was none in time.
+    pub(crate) async fn build(
+        &self,
+        account: model::AccountId,
+        wanted_mb: u64,
+        within: Duration,
+    ) -> Result<Build, NoBuild> {
+        let mut build = self.begin_build(AccountId(account.0), wanted_mb, within);
+        match (&mut build.waiting).await {
+            Ok(Ok(instance)) => {
+                build.instance = Some(instance);
+                Ok(build)
+            }
+            Ok(Err(Reject::Never { .. })) => Err(NoBuild::Never {
+                shared_mb: self.shared_mb(account),
+                node_mb: self.shared.settings.dispatch.node_mb,
+            }),
+            Ok(Err(Reject::Draining | Reject::Gone)) | Err(_) => std::future::pending().await,
+            Ok(Err(reject)) => Err(NoBuild::Late {
+                mb: build.hold.mb,
+                seconds: within.as_secs(),
+                limit: match reject {
+                    Reject::Deadline {
+                        limit: Limit::Account | Limit::Group,
+                    } => "the account's quota",
+                    _ => "the node's memory",
+                },
+            }),
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn forget_builds(&self) {
+        let now = self.now();
+        let mut core = self.core();
+        core.forget_builds(now);
+        self.act(core);
+    }
+
+    fn begin_build(&self, account: AccountId, wanted_mb: u64, within: Duration) -> Build {
+        let now = self.now();
+        let deadline = now.after(within.as_micros() as u64);
+        let mut core = self.core();
+        let most = core
+            .keepable_mb()
+            .min(core.shared_mb(account) / 2)
+            .min(self.shared.settings.dispatch.node_mb / 2)
+            .max(LEAST_MB);
+        let (hold, waiting) = core.begin_build(now, account, wanted_mb.min(most), deadline);
+        self.act(core);
+        Build {
+            driver: self.clone(),
+            hold,
+            waiting,
+            instance: None,
+        }
+    }
+}
+
+/// What a build is to dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pool: PoolId,
+    ticket: Ticket,
+    mb: u64,
+}
+
+/// The builds of a node.
+#[derive(Debug, Default)]
+pub(super) struct Builds {
+    waiting: HashMap<Ticket, oneshot::Sender<Result<InstanceId, Reject>>>,
+    pools: HashMap<PoolId, Ticket>,
+    running: HashSet<InstanceId>,
+    /// Things that the machine is to be told: what it starts is there at once, and what it stops is gone.
+    tell: Vec<Event>,
+}
+
+impl Builds {
+    /// Returns how many run, and how many wait.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.running.len(), self.waiting.len())
+    }
+
+    pub(super) fn next_to_tell(&mut self) -> Option<Event> {
+        self.tell.pop()
+    }
+
+    /// Takes an effect that concerns builds; returns any other.
+    pub(super) fn note(&mut self, effect: Effect) -> Option<Effect> {
+        if self.pools.is_empty() {
+            return Some(effect);
+        }
+        match effect {
+            Effect::Start { instance, pool, .. } if self.pools.contains_key(&pool) => {
+                self.running.insert(instance);
+                self.tell.push(Event::Started { instance });
+            }
+            Effect::Stop { instance } if self.running.remove(&instance) => {
+                self.tell.push(Event::Ended { instance });
+            }
+            Effect::Freeze { instance } if self.running.contains(&instance) => {}
+            Effect::Assign {
+                ticket, instance, ..
+            } if self.running.contains(&instance) => self.answer(ticket, Ok(instance)),
+            Effect::Reject { ticket, reason } if self.waiting.contains_key(&ticket) => {
+                self.answer(ticket, Err(reason));
+            }
+            Effect::PoolEmpty { pool } if self.pools.remove(&pool).is_some() => {}
+            _ => return Some(effect),
+        }
+        None
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<InstanceId, Reject>) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            // Whoever has just gone looks at what it was given, and gives it back.
+            let _ = waiting.send(answer);
+        }
+    }
+}
+
+impl Core {
+    fn begin_build(
+        &mut self,
+        now: Time,
+        account: AccountId,
+        mb: u64,
+        deadline: Time,
+    ) -> (Hold, oneshot::Receiver<Result<InstanceId, Reject>>) {
+        let [group, pool, ticket] = self.numbers();
+        let (pool, ticket) = (PoolId(pool), Ticket(ticket));
+        let spec = PoolSpec {
+            group: GroupId(group),
+            account,
+            memory_mb: mb,
+            slots: 1,
+            reserved_mb: None,
+            headroom: false,
+            keep_alive: 0,
+            freeze_after: 0,
+        };
+        let (sender, waiting) = oneshot::channel();
+        self.builds.pools.insert(pool, ticket);
+        self.builds.waiting.insert(ticket, sender);
+        self.step(now, Event::Open { pool, spec });
+        let request = Event::Request {
+            ticket,
+            pool,
+            deadline,
+        };
+        self.step(now, request);
+        (Hold { pool, ticket, mb }, waiting)
+    }
+
+    fn end_build(&mut self, now: Time, hold: &Hold, instance: Option<InstanceId>) {
+        let (pool, ticket) = (hold.pool, hold.ticket);
+        match instance {
+            Some(instance) => self.end_running_build(now, instance),
+            None => {
+                self.builds.waiting.remove(&ticket);
+                self.step(now, Event::Cancel { ticket });
+            }
+        }
+        self.step(now, Event::Retire { pool });
+    }
+
+    fn end_running_build(&mut self, now: Time, instance: InstanceId) {
+        let finished = Event::Finished {
+            instance,
+            reusable: false,
+        };
+        self.step(now, finished);
+        self.builds.running.remove(&instance);
+    }
+
+    /// No build is waited for when virga stops: the next start does those that are not done.
+    fn forget_builds(&mut self, now: Time) {
+        for instance in self.builds.running.clone() {
+            self.end_running_build(now, instance);
+        }
+        self.builds.waiting.clear();
+        for (pool, ticket) in self.builds.pools.clone() {
+            self.step(now, Event::Cancel { ticket });
+            self.step(now, Event::Retire { pool });
+        }
+    }
+}
