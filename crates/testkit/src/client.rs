@@ -356,10 +356,9 @@ impl Client {
         value(&self.metrics(), line)
     }
 
-    /// How many asynchronous events and dead letters have not ended, whether they wait or run; nothing when the server does not
-    /// say.
+    /// Returns the number of asynchronous events and dead letters that are queued or running, if the server reports it.
     pub fn queued(&self) -> Option<f64> {
-        // Of one page: between two an event may have gone from what was read last to what was read first.
+        // Read both from one page, because an event that starts between two reads would be missed.
         let page = self.metrics();
         Some(value(&page, "virga_events_waiting ")? + value(&page, "virga_events_running ")?)
     }

@@ -1,8 +1,8 @@
-"""Makes certifi's list of certificate authorities the sandbox's own, which has the authority of the cloud's names here.
+"""Replaces certifi's CA list by the sandbox's own, which contains the CA for the cloud's host names.
 
-tencentcloud-sdk-python and others pass certifi's list to their connections, so that no environment variable reaches them. The list
-is replaced when certifi is imported, and only while `SSL_CERT_FILE` is as the platform set it: a function that sets that variable
-has certifi's own list. The shim installs this in its process; other Pythons find it on `PYTHONPATH` when they start.
+tencentcloud-sdk-python and other libraries pass certifi's list to their connections, so environment variables have no effect on
+them. The list is replaced when certifi is imported, unless the function has changed `SSL_CERT_FILE`. The shim installs this
+module in its own process; other Python processes load it from `PYTHONPATH` at start.
 """
 
 import os
@@ -12,7 +12,7 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class Finder:
-    """Waits for the import of certifi."""
+    """An import hook for certifi."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
@@ -29,7 +29,7 @@ class Finder:
 
 
 class Loader:
-    """Loads certifi as its own loader does, and then replaces its list."""
+    """Loads certifi with its own loader, then replaces its CA list."""
 
     def __init__(self, own):
         self.own = own
