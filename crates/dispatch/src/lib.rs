@@ -33,13 +33,13 @@
 #[cfg(test)]
 extern crate self as dispatch;
 
+mod capacity;
 pub mod cron;
 pub mod events;
 mod ids;
 mod machine;
 mod pool;
 mod rate;
-mod room;
 mod rule;
 pub mod schedule;
 #[cfg(test)]
@@ -50,5 +50,7 @@ mod types;
 
 pub use ids::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time, TimerId};
 pub use machine::Machine;
-pub use tracking::{TRACKING_EVERY_S, Tracking, TrackingTarget};
-pub use types::{Config, Effect, Event, Limit, PoolSpec, PoolStats, Reject, StartFault};
+pub use tracking::{TRACKING_INTERVAL_S, Tracking, TrackingTarget};
+pub use types::{
+    Config, Limit, MachineEffect, MachineEvent, PoolSpec, PoolStats, Reject, StartFault,
+};

@@ -1,23 +1,23 @@
 //! The state machine.
 
 mod fair;
-mod floor;
-mod pace;
+mod provisioned;
 mod queue;
+mod short_requests;
 
 use std::collections::VecDeque;
 
 use self::queue::StartQueue;
 
+use crate::capacity::Capacity;
 use crate::ids::Map;
 use crate::pool::{Instance, Pool, State};
-use crate::rate::Bucket;
-use crate::room::Room;
+use crate::rate::TokenBucket;
 use crate::rule::{Rule, Rules};
-use crate::timer::{Due, Timers};
+use crate::timer::{MachineTimer, Timers};
 use crate::{
-    AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, PoolStats,
-    Reject, StartFault, Ticket, Time,
+    AccountId, Config, GroupId, InstanceId, Limit, MachineEffect, MachineEvent, PoolId, PoolSpec,
+    PoolStats, Reject, StartFault, Ticket, Time,
 };
 
 /// All pools of a node.
@@ -28,22 +28,22 @@ pub struct Machine {
     instances: Map<InstanceId, Instance>,
     /// Requests that wait: where, and until when.
     tickets: Map<Ticket, (PoolId, Time)>,
-    room: Room,
+    capacity: Capacity,
     timers: Timers,
     /// Pools that want a start, by account.
     queue: StartQueue,
     /// Pools that keep instances ahead of need.
-    floors: Vec<PoolId>,
+    provisioned_pools: Vec<PoolId>,
     /// Those of them that have fewer than they keep, in the order in which they get a start.
     below: VecDeque<PoolId>,
-    rates: Map<AccountId, Bucket>,
+    rates: Map<AccountId, TokenBucket>,
     next_instance: u64,
     draining: bool,
 }
 
 /// How long after a request's deadline, and between further looks, to see whether its instance has come,
 /// microseconds.
-const LOOK_AGAIN: u64 = 100_000;
+const RECHECK_US: u64 = 100_000;
 
 impl Machine {
     /// A machine without pools.
@@ -53,10 +53,10 @@ impl Machine {
             pools: Map::default(),
             instances: Map::default(),
             tickets: Map::default(),
-            room: Room::default(),
+            capacity: Capacity::default(),
             timers: Timers::default(),
             queue: StartQueue::default(),
-            floors: Vec::new(),
+            provisioned_pools: Vec::new(),
             below: VecDeque::new(),
             rates: Map::default(),
             next_instance: 0,
@@ -68,43 +68,54 @@ impl Machine {
     #[cfg(test)]
     pub(crate) fn without(config: Config, rule: Rule) -> Self {
         let mut machine = Self::new(config);
-        machine.room.rules.broken = Some(rule);
+        machine.capacity.rules.broken = Some(rule);
         machine
     }
 
     fn rules(&self) -> Rules {
-        self.room.rules
+        self.capacity.rules
     }
 
     /// Takes one event and adds what to do to `out`. Events that name unknown things change nothing.
-    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Effect>) {
+    pub fn step(&mut self, now: Time, event: MachineEvent, out: &mut Vec<MachineEffect>) {
         match event {
-            Event::Open { pool, spec } => self.open(now, pool, spec, out),
-            Event::Reserve { group, reserved_mb } => self.reserve(now, group, reserved_mb, out),
-            Event::Share { account, mb } => self.share(now, account, mb, out),
-            Event::Accounts { count } => {
-                self.room.set_known(count);
-                // The headroom may be smaller.
-                self.serve_wants(now, out);
+            MachineEvent::Open { pool, spec } => self.open(now, pool, spec, out),
+            MachineEvent::Reserve { group, reserved_mb } => {
+                self.reserve(now, group, reserved_mb, out)
             }
-            Event::Provision { pool, floor } => self.provision(now, pool, floor, out),
-            Event::Retire { pool } => self.retire(now, pool, out),
-            Event::Request {
+            MachineEvent::Unreserved { account, mb } => self.set_unreserved(now, account, mb, out),
+            MachineEvent::Accounts { count } => {
+                self.capacity.set_known(count);
+                // The headroom may be smaller.
+                self.start_pending(now, out);
+            }
+            MachineEvent::Provision {
+                pool,
+                provisioned_min,
+            } => self.provision(now, pool, provisioned_min, out),
+            MachineEvent::Retire { pool } => self.retire(now, pool, out),
+            MachineEvent::Request {
                 ticket,
                 pool,
                 deadline,
             } => self.request(now, ticket, pool, deadline, out),
-            Event::Cancel { ticket } => self.cancel(now, ticket, out),
-            Event::Started { instance } => self.started(now, instance, out),
-            Event::StartFailed { instance, fault } => self.start_failed(now, instance, fault, out),
-            Event::Finished { instance, reusable } => self.finished(now, instance, reusable, out),
-            Event::Pace { instance, brief } => self.pace(now, instance, brief, out),
-            Event::Ended { instance } => self.ended(now, instance, out),
-            Event::Wake => self.wake(now, out),
-            Event::Drain => self.drain(out),
+            MachineEvent::Cancel { ticket } => self.cancel(now, ticket, out),
+            MachineEvent::Started { instance } => self.started(now, instance, out),
+            MachineEvent::StartFailed { instance, fault } => {
+                self.start_failed(now, instance, fault, out)
+            }
+            MachineEvent::Finished { instance, reusable } => {
+                self.finished(now, instance, reusable, out)
+            }
+            MachineEvent::ShortRequests { instance, short } => {
+                self.short_requests(now, instance, short, out)
+            }
+            MachineEvent::Ended { instance } => self.ended(now, instance, out),
+            MachineEvent::Wake => self.wake(now, out),
+            MachineEvent::Drain => self.drain(out),
         }
         if let Some(at) = self.timers.announce() {
-            out.push(Effect::WakeAt { at });
+            out.push(MachineEffect::WakeAt { at });
         }
     }
 
@@ -125,7 +136,7 @@ impl Machine {
                 frozen: sum.frozen + one.frozen,
                 stopping: sum.stopping + one.stopping,
                 waiting: sum.waiting + one.waiting,
-                floor: sum.floor + one.floor,
+                provisioned_min: sum.provisioned_min + one.provisioned_min,
                 ready: sum.ready + one.ready,
             })
     }
@@ -152,8 +163,8 @@ impl Machine {
         self.timers.len()
     }
 
-    fn open(&mut self, now: Time, id: PoolId, spec: PoolSpec, out: &mut Vec<Effect>) {
-        self.room.open(&spec, !self.pools.contains_key(&id));
+    fn open(&mut self, now: Time, id: PoolId, spec: PoolSpec, out: &mut Vec<MachineEffect>) {
+        self.capacity.open(&spec, !self.pools.contains_key(&id));
         match self.pools.get_mut(&id) {
             // What counts against limits must stay what it was while instances count.
             Some(pool) if pool.instances() > 0 => {
@@ -164,15 +175,15 @@ impl Machine {
             None => drop(self.pools.insert(id, Pool::new(spec))),
         }
         // A limit may have been raised.
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
     }
 
-    fn retire(&mut self, now: Time, id: PoolId, out: &mut Vec<Effect>) {
+    fn retire(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
         pool.retired = true;
-        self.drop_floor(id);
+        self.clear_provisioned(id);
         while let Some(instance) = self
             .pools
             .get(&id)
@@ -181,7 +192,7 @@ impl Machine {
             self.stop(instance, out);
         }
         // Others may have stood behind what it wanted to keep.
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
         self.forget_if_empty(id, out);
     }
 
@@ -191,21 +202,22 @@ impl Machine {
         ticket: Ticket,
         id: PoolId,
         deadline: Time,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<MachineEffect>,
     ) {
-        let mut reject = |reason| out.push(Effect::Reject { ticket, reason });
+        let mut reject = |reason| out.push(MachineEffect::Reject { ticket, reason });
         if self.draining {
             return reject(Reject::Draining);
         }
         let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
             return reject(Reject::Gone);
         };
-        let held = pool.holds(&self.config) && self.room.never(&self.config, &pool.spec).is_none();
+        let held = pool.holds(&self.config)
+            && self.capacity.never_fits(&self.config, &pool.spec).is_none();
         // One that works already, so that the others can rest.
         if !held && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
             return self.assign(ticket, instance, out);
         }
-        if let Some(limit) = self.room.never(&self.config, &pool.spec) {
+        if let Some(limit) = self.capacity.never_fits(&self.config, &pool.spec) {
             return reject(Reject::Never { limit });
         }
         if pool.waiting >= self.config.max_waiting {
@@ -215,21 +227,21 @@ impl Machine {
         pool.waiting += 1;
         pool.note_peak();
         self.tickets.insert(ticket, (id, deadline));
-        self.timers.add(deadline, Due::Ticket(ticket));
+        self.timers.add(deadline, MachineTimer::Ticket(ticket));
         self.watch_line(now, id, out);
-        self.want(now, id);
-        self.serve_wants(now, out);
+        self.queue_start(now, id);
+        self.start_pending(now, out);
     }
 
-    fn cancel(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn cancel(&mut self, now: Time, ticket: Ticket, out: &mut Vec<MachineEffect>) {
         if let Some(pool) = self.leave_line(ticket) {
             // Others may have stood behind it.
-            self.serve_wants(now, out);
+            self.start_pending(now, out);
             self.forget_if_empty(pool, out);
         }
     }
 
-    fn started(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+    fn started(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self
             .instances
             .get_mut(&id)
@@ -241,15 +253,15 @@ impl Machine {
         instance.state = State::Busy;
         let pool = instance.pool;
         if let Some(pool) = self.pools.get_mut(&pool) {
-            self.room.end_start(pool.spec.account);
+            self.capacity.end_start(pool.spec.account);
             pool.starting -= 1;
             pool.busy += 1;
             pool.failures = 0;
         }
         self.forgive_failures(pool);
-        self.note_floor(now, pool);
+        self.queue_provisioned(now, pool);
         self.free(now, id, out);
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
     }
 
     fn start_failed(
@@ -257,7 +269,7 @@ impl Machine {
         now: Time,
         id: InstanceId,
         fault: StartFault,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<MachineEffect>,
     ) {
         let Some(instance) = self
             .instances
@@ -268,7 +280,7 @@ impl Machine {
         };
         let pool_id = instance.pool;
         self.remove(id);
-        self.floor_failed(now, pool_id);
+        self.provisioned_start_failed(now, pool_id);
         let Some(pool) = self.pools.get_mut(&pool_id) else {
             return;
         };
@@ -282,19 +294,25 @@ impl Machine {
         if tell {
             pool.failures = 0;
             if let Some(ticket) = self.next_in_line(pool_id) {
-                out.push(Effect::Reject {
+                out.push(MachineEffect::Reject {
                     ticket,
                     reason: Reject::StartFailed { instance: id },
                 });
             }
         }
-        self.want(now, pool_id);
-        self.note_floor(now, pool_id);
-        self.serve_wants(now, out);
+        self.queue_start(now, pool_id);
+        self.queue_provisioned(now, pool_id);
+        self.start_pending(now, out);
         self.forget_if_empty(pool_id, out);
     }
 
-    fn finished(&mut self, now: Time, id: InstanceId, reusable: bool, out: &mut Vec<Effect>) {
+    fn finished(
+        &mut self,
+        now: Time,
+        id: InstanceId,
+        reusable: bool,
+        out: &mut Vec<MachineEffect>,
+    ) {
         let Some(instance) = self
             .instances
             .get_mut(&id)
@@ -309,16 +327,16 @@ impl Machine {
             (true, 0) => {
                 self.remove(id);
                 self.serve_line(now, pool, out);
-                self.note_floor(now, pool);
+                self.queue_provisioned(now, pool);
             }
             (true, _) => self.not_sharing(pool, id),
             (false, _) => self.free(now, id, out),
         }
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
         self.forget_if_empty(pool, out);
     }
 
-    fn ended(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+    fn ended(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         // A busy or starting one is told of by what it was doing.
         let over = |state| matches!(state, State::Idle { .. } | State::Stopping);
         let Some(instance) = self.instances.get(&id).filter(|i| over(i.state)) else {
@@ -326,15 +344,15 @@ impl Machine {
         };
         let pool = instance.pool;
         self.remove(id);
-        self.note_floor(now, pool);
-        self.serve_wants(now, out);
+        self.queue_provisioned(now, pool);
+        self.start_pending(now, out);
         self.forget_if_empty(pool, out);
     }
 
-    fn drain(&mut self, out: &mut Vec<Effect>) {
+    fn drain(&mut self, out: &mut Vec<MachineEffect>) {
         self.draining = true;
-        for id in self.floors.clone() {
-            self.drop_floor(id);
+        for id in self.provisioned_pools.clone() {
+            self.clear_provisioned(id);
         }
         let idle: Vec<_> = self
             .pools
@@ -347,7 +365,7 @@ impl Machine {
     }
 
     /// An instance has less to do: it serves the next in line, makes room for others, or idles.
-    fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+    fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(Instance {
             pool: pool_id,
             running,
@@ -361,7 +379,7 @@ impl Machine {
             return;
         };
         let (waits, retired, slots) = (pool.waiting > 0, pool.retired, pool.spec.slots);
-        let over = self.room.is_over(&self.config, &pool.spec) && self.is_spare(pool);
+        let over = self.capacity.is_over(&self.config, &pool.spec) && self.is_spare(pool);
         // A fresh instance serves once, or its start would have been for nothing.
         let yields = !over
             && waits
@@ -392,7 +410,7 @@ impl Machine {
     }
 
     /// Gives an instance as many of those in line as it can serve.
-    fn fill(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+    fn fill(&mut self, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(Instance { pool, running, .. }) = self.instances.get(&id).copied() else {
             return;
         };
@@ -440,7 +458,7 @@ impl Machine {
                 return false;
             };
             let waited = pool
-                .wants_since
+                .pending_since
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
             let less = pool.held_mb() < own.held_mb();
             other != id && waited && less && self.helps(own, pool)
@@ -448,15 +466,19 @@ impl Machine {
         let yields = self.rules().hold(Rule::FunctionsYield);
         let neighbours = || yields && self.queue.of(own.spec.account).any(starved);
         self.account_starves(now, own)
-            || (own.live() > own.floor && (self.floor_starves(now, own) || neighbours()))
+            || (own.live() > own.provisioned_min
+                && (self.provisioned_starves(now, own) || neighbours()))
     }
 
     /// Whether another pool could start an instance if `own` had one less, sooner or later.
     fn helps(&self, own: &Pool, other: &Pool) -> bool {
-        match self.room.short_later(&self.config, &other.spec) {
+        match self
+            .capacity
+            .exceeded_after_stops(&self.config, &other.spec)
+        {
             Some(Limit::Node) => {
                 let (own, other) = (own.spec.account, other.spec.account);
-                own == other || self.room.held_mb(other) < self.room.held_mb(own)
+                own == other || self.capacity.held_mb(other) < self.capacity.held_mb(own)
             }
             Some(Limit::Account) => self.shares(own, &other.spec),
             Some(Limit::Group) => other.spec.group == own.spec.group,
@@ -465,8 +487,8 @@ impl Machine {
     }
 
     /// What a start for a request lacks.
-    fn short(&self, now: Time, spec: &PoolSpec) -> Option<Limit> {
-        let short = self.room.short(&self.config, spec);
+    fn exceeded(&self, now: Time, spec: &PoolSpec) -> Option<Limit> {
+        let exceeded = self.capacity.exceeded(&self.config, spec);
         let late = || {
             let ready = self
                 .rates
@@ -474,7 +496,7 @@ impl Machine {
                 .ready_at(self.config.starts_per_minute);
             (ready > now && self.rules().hold(Rule::StartRate)).then_some(Limit::Rate)
         };
-        short.or_else(late)
+        exceeded.or_else(late)
     }
 
     /// An instance is started that counts against its account's rate.
@@ -492,12 +514,18 @@ impl Machine {
         {
             bucket.awaited = true;
             let at = bucket.ready_at(self.config.starts_per_minute);
-            self.timers.add(at, Due::Rate(account));
+            self.timers.add(at, MachineTimer::Rate(account));
         }
     }
 
     /// What is set aside for a group is from now on as told. What idles above it is stopped; what runs ends by itself.
-    fn reserve(&mut self, now: Time, group: GroupId, mb: Option<u64>, out: &mut Vec<Effect>) {
+    fn reserve(
+        &mut self,
+        now: Time,
+        group: GroupId,
+        mb: Option<u64>,
+        out: &mut Vec<MachineEffect>,
+    ) {
         let of_group = |pool: &&Pool| pool.spec.group == group;
         let Some(account) = self
             .pools
@@ -507,24 +535,30 @@ impl Machine {
         else {
             return;
         };
-        self.room.reserve(account, group, mb);
-        while self.room.is_over_reserved(group) {
+        self.capacity.reserve(account, group, mb);
+        while self.capacity.is_over_reserved(group) {
             let of_group = |pool: &Pool| pool.spec.group == group && self.is_spare(pool);
             match self.least_recent(|pool, _| of_group(pool).then_some(())) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }
         }
-        self.note_floors(now);
-        self.serve_wants(now, out);
+        self.queue_all_provisioned(now);
+        self.start_pending(now, out);
     }
 
     /// What an account's functions share is from now on as told; the same of what is above it.
-    fn share(&mut self, now: Time, account: AccountId, mb: u64, out: &mut Vec<Effect>) {
-        self.room.share(account, mb);
-        while self.room.is_over_share(&self.config, account) {
+    fn set_unreserved(
+        &mut self,
+        now: Time,
+        account: AccountId,
+        mb: u64,
+        out: &mut Vec<MachineEffect>,
+    ) {
+        self.capacity.set_unreserved(account, mb);
+        while self.capacity.is_over_unreserved(&self.config, account) {
             let shares = |pool: &Pool| {
-                let reserved = self.room.is_reserved(pool.spec.group);
+                let reserved = self.capacity.is_reserved(pool.spec.group);
                 pool.spec.account == account && !reserved && self.is_spare(pool)
             };
             match self.least_recent(|pool, _| shares(pool).then_some(())) {
@@ -532,18 +566,18 @@ impl Machine {
                 None => break,
             }
         }
-        self.note_floors(now);
-        self.serve_wants(now, out);
+        self.queue_all_provisioned(now);
+        self.start_pending(now, out);
     }
 
     /// Puts a pool into the start queue, if it wants a start and is not there.
-    fn want(&mut self, now: Time, id: PoolId) {
+    fn queue_start(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id)
-            && pool.wants_start(&self.config)
-            && pool.wants_since.is_none()
+            && pool.needs_start(&self.config)
+            && pool.pending_since.is_none()
         {
-            pool.wants_since = Some(now);
-            pool.wants_turn = self.room.next_turn();
+            pool.pending_since = Some(now);
+            pool.pending_turn = self.capacity.next_turn();
             let account = pool.spec.account;
             let held_mb = self.queue_mb(account);
             self.queue.push(account, held_mb, id);
@@ -559,12 +593,12 @@ impl Machine {
     /// The memory by which an account stands in the start queue, MB.
     fn queue_mb(&self, account: AccountId) -> u64 {
         match self.rules().hold(Rule::LeastFirst) {
-            true => self.room.held_mb(account),
+            true => self.capacity.held_mb(account),
             false => 0,
         }
     }
 
-    fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<Effect>) {
+    fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
@@ -572,8 +606,8 @@ impl Machine {
         self.next_instance += 1;
         pool.starting += 1;
         let account = pool.spec.account;
-        self.room.take(&pool.spec);
-        self.room.start(account);
+        self.capacity.take(&pool.spec);
+        self.capacity.start(account);
         let state = Instance {
             pool: id,
             state: State::Starting,
@@ -584,7 +618,7 @@ impl Machine {
         };
         self.instances.insert(instance, state);
         self.note_held(account);
-        out.push(Effect::Start {
+        out.push(MachineEffect::Start {
             instance,
             pool: id,
             provisioned,
@@ -592,7 +626,7 @@ impl Machine {
     }
 
     /// Gives a request to an instance that has just left its pool's idle or sharing ones.
-    fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<Effect>) {
+    fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -613,14 +647,14 @@ impl Machine {
     }
 
     /// Gives a request to an instance that is busy, or about to be.
-    fn give(&mut self, ticket: Ticket, id: InstanceId, frozen: bool, out: &mut Vec<Effect>) {
+    fn give(&mut self, ticket: Ticket, id: InstanceId, frozen: bool, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         let first = !instance.served;
         instance.served = true;
         instance.running += 1;
-        out.push(Effect::Assign {
+        out.push(MachineEffect::Assign {
             ticket,
             instance: id,
             first,
@@ -645,14 +679,14 @@ impl Machine {
         let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
         if instance.timer.is_none_or(|set| at < set) {
             if let Some(late) = instance.timer.replace(at) {
-                self.timers.remove(late, Due::Instance(id));
+                self.timers.remove(late, MachineTimer::Instance(id));
             }
-            self.timers.add(at, Due::Instance(id));
+            self.timers.add(at, MachineTimer::Instance(id));
         }
     }
 
     /// Stops an idle instance.
-    fn stop(&mut self, id: InstanceId, out: &mut Vec<Effect>) {
+    fn stop(&mut self, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -667,12 +701,12 @@ impl Machine {
         pool.stopping += 1;
         instance.state = State::Stopping;
         if let Some(at) = instance.timer.take() {
-            self.timers.remove(at, Due::Instance(id));
+            self.timers.remove(at, MachineTimer::Instance(id));
         }
         let account = pool.spec.account;
-        self.room.stopping(&pool.spec);
+        self.capacity.stopping(&pool.spec);
         self.note_held(account);
-        out.push(Effect::Stop { instance: id });
+        out.push(MachineEffect::Stop { instance: id });
     }
 
     /// Forgets an instance that has ended, whatever it was doing.
@@ -681,7 +715,7 @@ impl Machine {
             return;
         };
         if let Some(at) = instance.timer {
-            self.timers.remove(at, Due::Instance(id));
+            self.timers.remove(at, MachineTimer::Instance(id));
         }
         let Some(pool) = self.pools.get_mut(&instance.pool) else {
             return;
@@ -689,7 +723,7 @@ impl Machine {
         match instance.state {
             State::Starting => {
                 pool.starting -= 1;
-                self.room.end_start(pool.spec.account);
+                self.capacity.end_start(pool.spec.account);
             }
             State::Busy => {
                 pool.busy -= 1;
@@ -702,7 +736,7 @@ impl Machine {
             State::Stopping => pool.stopping -= 1,
         }
         let account = pool.spec.account;
-        self.room
+        self.capacity
             .give_back(&pool.spec, instance.state == State::Stopping);
         self.note_held(account);
     }
@@ -712,7 +746,7 @@ impl Machine {
         let pool = self.pools.get_mut(&id)?;
         while let Some((ticket, _)) = pool.line.pop_front() {
             if let Some((_, deadline)) = self.tickets.remove(&ticket) {
-                self.timers.remove(deadline, Due::Ticket(ticket));
+                self.timers.remove(deadline, MachineTimer::Ticket(ticket));
                 pool.waiting -= 1;
                 return Some(ticket);
             }
@@ -723,7 +757,7 @@ impl Machine {
     /// Gives up a waiting request; its place in line is skipped later. Tells its pool.
     fn leave_line(&mut self, ticket: Ticket) -> Option<PoolId> {
         let (id, deadline) = self.tickets.remove(&ticket)?;
-        self.timers.remove(deadline, Due::Ticket(ticket));
+        self.timers.remove(deadline, MachineTimer::Ticket(ticket));
         let pool = self.pools.get_mut(&id)?;
         pool.waiting -= 1;
         if pool.waiting == 0 {
@@ -732,25 +766,25 @@ impl Machine {
         Some(id)
     }
 
-    fn wake(&mut self, now: Time, out: &mut Vec<Effect>) {
+    fn wake(&mut self, now: Time, out: &mut Vec<MachineEffect>) {
         self.timers.woken();
         while let Some(due) = self.timers.pop(now) {
             match due {
-                Due::Ticket(ticket) => self.expire(now, ticket, out),
-                Due::Instance(id) => self.look_at_idle(now, id, out),
-                Due::Floor(id) => self.retry_floor(now, id),
-                Due::Line(id) => self.look_at_line(now, id, out),
-                Due::Rate(account) => {
+                MachineTimer::Ticket(ticket) => self.expire(now, ticket, out),
+                MachineTimer::Instance(id) => self.look_at_idle(now, id, out),
+                MachineTimer::Provisioned(id) => self.retry_provisioned(now, id),
+                MachineTimer::Line(id) => self.look_at_line(now, id, out),
+                MachineTimer::Rate(account) => {
                     if let Some(bucket) = self.rates.get_mut(&account) {
                         bucket.awaited = false;
                     }
                 }
             }
         }
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
     }
 
-    fn expire(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn expire(&mut self, now: Time, ticket: Ticket, out: &mut Vec<MachineEffect>) {
         if self.await_start(now, ticket) {
             return;
         }
@@ -760,11 +794,11 @@ impl Machine {
         let limit = self
             .pools
             .get(&id)
-            .and_then(|pool| self.short(now, &pool.spec));
+            .and_then(|pool| self.exceeded(now, &pool.spec));
         let reason = Reject::Deadline {
             limit: limit.unwrap_or(Limit::Starting),
         };
-        out.push(Effect::Reject { ticket, reason });
+        out.push(MachineEffect::Reject { ticket, reason });
         self.forget_if_empty(id, out);
     }
 
@@ -781,13 +815,13 @@ impl Machine {
         {
             return false;
         }
-        *deadline = now.after(LOOK_AGAIN);
-        self.timers.add(*deadline, Due::Ticket(ticket));
+        *deadline = now.after(RECHECK_US);
+        self.timers.add(*deadline, MachineTimer::Ticket(ticket));
         true
     }
 
     /// Freezes or stops an instance that has idled long enough, and sets its timer for the next look.
-    fn look_at_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<Effect>) {
+    fn look_at_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -801,17 +835,17 @@ impl Machine {
         };
         let mut gone_at = since.after(pool.spec.keep_alive);
         if now >= gone_at {
-            if pool.live() > pool.floor {
+            if pool.live() > pool.provisioned_min {
                 return self.stop(id, out);
             }
             // It is kept, unless others come that are used more.
-            gone_at = now.after(pool.spec.keep_alive.max(LOOK_AGAIN));
+            gone_at = now.after(pool.spec.keep_alive.max(RECHECK_US));
         }
         let freeze_at = since.after(pool.spec.freeze_after);
         if !*frozen && now >= freeze_at {
             *frozen = true;
             pool.frozen += 1;
-            out.push(Effect::Freeze { instance: id });
+            out.push(MachineEffect::Freeze { instance: id });
         }
         let next = if *frozen {
             gone_at
@@ -819,19 +853,19 @@ impl Machine {
             freeze_at.min(gone_at)
         };
         instance.timer = Some(next);
-        self.timers.add(next, Due::Instance(id));
+        self.timers.add(next, MachineTimer::Instance(id));
     }
 
-    fn forget_if_empty(&mut self, id: PoolId, out: &mut Vec<Effect>) {
+    fn forget_if_empty(&mut self, id: PoolId, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get(&id) else {
             return;
         };
         if pool.retired && pool.instances() == 0 && pool.waiting == 0 {
-            self.room.close(&pool.spec);
+            self.capacity.close(&pool.spec);
             self.queue.remove(pool.spec.account, id);
             self.pools.remove(&id);
-            self.below.retain(|want| *want != id);
-            out.push(Effect::PoolEmpty { pool: id });
+            self.below.retain(|queue_start| *queue_start != id);
+            out.push(MachineEffect::PoolEmpty { pool: id });
         }
     }
 }
@@ -862,6 +896,6 @@ impl Machine {
 
     /// Whether a pool takes of what a spec's group has to share.
     fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
-        pool.spec.account == spec.account && !self.room.is_reserved(pool.spec.group)
+        pool.spec.account == spec.account && !self.capacity.is_reserved(pool.spec.group)
     }
 }

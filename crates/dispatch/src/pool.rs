@@ -23,28 +23,28 @@ pub(crate) struct Pool {
     /// Starts that failed in a row by the platform's fault.
     pub(crate) failures: u8,
     /// Since when it has wanted a start; it stands in the queue of wants while this is set.
-    pub(crate) wants_since: Option<Time>,
+    pub(crate) pending_since: Option<Time>,
     /// Its place among all that began to want something, or to have nothing.
-    pub(crate) wants_turn: u64,
+    pub(crate) pending_turn: u64,
     pub(crate) retired: bool,
     /// Instances that it keeps ahead of need.
-    pub(crate) floor: usize,
+    pub(crate) provisioned_min: usize,
     /// Since when it has had fewer; it stands in the queue of those below their floor while this is set.
     pub(crate) below_since: Option<Time>,
     /// When the next start for the floor is tried, after one has failed.
     pub(crate) retry_at: Option<Time>,
     /// Starts that failed in a row since the floor was set.
-    pub(crate) floor_failures: u32,
+    pub(crate) provisioned_failures: u32,
     /// The most requests at a time, running or waiting, since someone asked.
     pub(crate) peak: usize,
     /// What its requests are like.
-    pub(crate) pace: Pace,
+    pub(crate) short_requests: ShortRequests,
 }
 
 /// What a pool's requests are like.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    pub(crate) brief: bool,
+pub(crate) struct ShortRequests {
+    pub(crate) short: bool,
     /// They are not taken for brief before, since that has just held some up.
     pub(crate) doubted_until: Time,
     /// Whether a timer is set for the first in line.
@@ -64,20 +64,20 @@ impl Pool {
             frozen: 0,
             stopping: 0,
             failures: 0,
-            wants_since: None,
-            wants_turn: 0,
+            pending_since: None,
+            pending_turn: 0,
             retired: false,
-            floor: 0,
+            provisioned_min: 0,
             below_since: None,
             retry_at: None,
-            floor_failures: 0,
+            provisioned_failures: 0,
             peak: 0,
-            pace: Pace::default(),
+            short_requests: ShortRequests::default(),
         }
     }
 
     /// Whether more requests wait than instances are on their way for, and than those that are there soon come to.
-    pub(crate) fn wants_start(&self, config: &Config) -> bool {
+    pub(crate) fn needs_start(&self, config: &Config) -> bool {
         self.waiting > self.coming() && !self.has_enough(config, self.busy + self.starting)
     }
 
@@ -87,8 +87,8 @@ impl Pool {
     }
 
     fn has_enough(&self, config: &Config, working: usize) -> bool {
-        let brief = self.pace.brief && self.spec.slots == 1 && config.brief_at_once > 0;
-        brief && working >= config.brief_at_once
+        let short = self.short_requests.short && self.spec.slots == 1 && config.brief_at_once > 0;
+        short && working >= config.brief_at_once
     }
 
     /// Requests that the instances can serve that are on their way.
@@ -107,8 +107,8 @@ impl Pool {
     }
 
     /// Whether an instance may be started now because there are fewer than it keeps.
-    pub(crate) fn wants_floor(&self, now: Time) -> bool {
-        self.live() < self.floor && self.retry_at.is_none_or(|at| at <= now)
+    pub(crate) fn needs_provisioned(&self, now: Time) -> bool {
+        self.live() < self.provisioned_min && self.retry_at.is_none_or(|at| at <= now)
     }
 
     /// Notes how many requests there are, if they never were as many.
@@ -129,8 +129,8 @@ impl Pool {
             frozen: self.frozen,
             stopping: self.stopping,
             waiting: self.waiting,
-            floor: self.floor,
-            ready: self.floor.min(self.busy + self.idle.len()),
+            provisioned_min: self.provisioned_min,
+            ready: self.provisioned_min.min(self.busy + self.idle.len()),
         }
     }
 }

@@ -7,13 +7,13 @@ const MINUTE: u64 = 60_000_000;
 
 /// One account's bucket, told by the time at which it will be full again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Bucket {
+pub(crate) struct TokenBucket {
     full_at: Time,
     /// Whether a timer is set for the next token.
     pub(crate) awaited: bool,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// When there is a token, which may be long ago. With no rate there always is.
     pub(crate) fn ready_at(&self, per_minute: u32) -> Time {
         let Some(each) = MINUTE.checked_div(per_minute.into()) else {
@@ -39,7 +39,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    fn taken(bucket: &mut Bucket, per_minute: u32, now: u64, wanted: usize) -> usize {
+    fn taken(bucket: &mut TokenBucket, per_minute: u32, now: u64, wanted: usize) -> usize {
         let mut got = 0;
         while got < wanted && bucket.ready_at(per_minute) <= Time(now) {
             bucket.take(Time(now), per_minute);
@@ -49,8 +49,8 @@ mod tests {
     }
 
     #[test]
-    fn a_minutes_worth_at_once_and_then_one_by_one() {
-        let mut bucket = Bucket::default();
+    fn bucket_allows_one_minute_of_burst_then_refills() {
+        let mut bucket = TokenBucket::default();
         let hour = 60 * MINUTE;
         assert_eq!(taken(&mut bucket, 500, hour, 1000), 500);
         assert_eq!(taken(&mut bucket, 500, hour + 119_999, 1000), 0);
@@ -61,8 +61,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_there_is_always_one() {
-        let mut bucket = Bucket::default();
+    fn zero_rate_is_unlimited() {
+        let mut bucket = TokenBucket::default();
         assert_eq!(taken(&mut bucket, 0, 1, 100_000), 100_000);
         assert_eq!(taken(&mut bucket, 1, 1, 10), 1);
     }

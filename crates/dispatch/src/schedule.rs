@@ -1,7 +1,7 @@
 //! Timers: which of them are due, and up to which time all of them are done.
 //!
 //! Times are whole seconds since the Unix epoch by the host's clock, which may be set. No time is handed out twice, whatever
-//! the clock does, and one that is far past is treated as [`Missed`] says, whatever it is that kept it: virga was down, the
+//! the clock does, and one that is far past is treated as [`MissedRuns`] says, whatever it is that kept it: virga was down, the
 //! host asleep, the clock set forward, or the queue full.
 //!
 //! All that has to be kept of a hundred thousand timers is one number, [`Schedule::done`]: a restart goes on behind it.
@@ -13,9 +13,9 @@ use jiff::tz::TimeZone;
 use crate::cron::Cron;
 use crate::ids::{Map, TimerId};
 
-/// What becomes of times that are further past than [`Terms::grace`].
+/// What becomes of times that are further past than [`ScheduleConfig::grace`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missed {
+pub enum MissedRuns {
     /// Nothing.
     Skip,
     /// Each timer is due once, for the last of them.
@@ -30,23 +30,23 @@ const OLDEST: i64 = 6 * 3600;
 
 /// How timers are read.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct ScheduleConfig {
     /// By whose clocks they are due.
     pub zone: TimeZone,
     /// What becomes of times that are long past.
-    pub missed: Missed,
+    pub missed: MissedRuns,
     /// How far past a time may be and still is merely late, seconds.
     pub grace: i64,
 }
 
 /// A timer and the time that it was due.
-pub type Due = (TimerId, i64);
+pub type TimerRun = (TimerId, i64);
 
 /// What is due now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct DueRuns {
     /// To be done, earliest first, and reported back one by one.
-    pub due: Vec<Due>,
+    pub due: Vec<TimerRun>,
     /// Timers of which times were missed and left out.
     pub missed: usize,
 }
@@ -54,12 +54,12 @@ pub struct Taken {
 /// All timers that are open.
 #[derive(Debug)]
 pub struct Schedule {
-    terms: Terms,
+    terms: ScheduleConfig,
     timers: Map<TimerId, Timer>,
     waiting: BTreeSet<(i64, TimerId)>,
     under_way: BTreeSet<(i64, TimerId)>,
     /// Timers that come begin behind it.
-    floor: i64,
+    not_before: i64,
     done: i64,
 }
 
@@ -80,13 +80,13 @@ enum State {
 
 impl Schedule {
     /// A schedule without timers. All times up to `done` are done.
-    pub fn new(terms: Terms, done: i64) -> Self {
+    pub fn new(terms: ScheduleConfig, done: i64) -> Self {
         Self {
             terms,
             timers: Map::default(),
             waiting: BTreeSet::new(),
             under_way: BTreeSet::new(),
-            floor: done,
+            not_before: done,
             done,
         }
     }
@@ -98,7 +98,7 @@ impl Schedule {
             return;
         }
         self.remove(id);
-        let state = self.wait(id, &cron, since.max(self.floor));
+        let state = self.wait(id, &cron, since.max(self.not_before));
         self.timers.insert(id, Timer { cron, since, state });
     }
 
@@ -114,8 +114,8 @@ impl Schedule {
     }
 
     /// Hands out what is due, up to so many at a time.
-    pub fn take(&mut self, now: i64, most: usize) -> Taken {
-        let mut taken = Taken::default();
+    pub fn take(&mut self, now: i64, most: usize) -> DueRuns {
+        let mut taken = DueRuns::default();
         while taken.due.len() < most {
             let Some(&(at, id)) = self.waiting.first().filter(|(at, _)| *at <= now) else {
                 break;
@@ -143,7 +143,7 @@ impl Schedule {
     }
 
     /// What was handed out is done, and its timer waits for its next time.
-    pub fn finish(&mut self, (id, at): Due) {
+    pub fn finish(&mut self, (id, at): TimerRun) {
         self.under_way.remove(&(at, id));
         if let Some(timer) = self
             .timers
@@ -159,7 +159,7 @@ impl Schedule {
     }
 
     /// What was handed out could not be done, and is due still.
-    pub fn give_back(&mut self, (id, at): Due) {
+    pub fn requeue(&mut self, (id, at): TimerRun) {
         self.under_way.remove(&(at, id));
         if let Some(timer) = self
             .timers
@@ -187,7 +187,7 @@ impl Schedule {
 
     /// Goes on from now, because the clock was wrong: it showed a time that is not to come for long.
     pub fn reset(&mut self, now: i64) {
-        (self.floor, self.done) = (now, now);
+        (self.not_before, self.done) = (now, now);
         let ids: Vec<_> = self.timers.keys().copied().collect();
         for id in ids {
             if let Some(timer) = self.timers.remove(&id) {
@@ -222,15 +222,15 @@ impl Schedule {
 }
 
 /// The time of a timer to go on with, which was due at `at`: that itself unless it was missed.
-fn catch_up(terms: &Terms, cron: &Cron, at: i64, now: i64) -> Option<i64> {
+fn catch_up(terms: &ScheduleConfig, cron: &Cron, at: i64, now: i64) -> Option<i64> {
     let late = now - terms.grace;
     if at >= late {
         return Some(at);
     }
     match terms.missed {
-        Missed::Skip => cron.next_after(late - 1, &terms.zone),
-        Missed::Latest => cron.last_within(at - 1, late - 1, &terms.zone),
-        Missed::All if at >= now - OLDEST => Some(at),
-        Missed::All => cron.next_after(now - OLDEST - 1, &terms.zone),
+        MissedRuns::Skip => cron.next_after(late - 1, &terms.zone),
+        MissedRuns::Latest => cron.last_within(at - 1, late - 1, &terms.zone),
+        MissedRuns::All if at >= now - OLDEST => Some(at),
+        MissedRuns::All => cron.next_after(now - OLDEST - 1, &terms.zone),
     }
 }

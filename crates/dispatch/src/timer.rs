@@ -6,13 +6,13 @@ use crate::{AccountId, InstanceId, PoolId, Ticket, Time};
 
 /// Whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
+pub(crate) enum MachineTimer {
     /// An instance may have idled long enough to be frozen or stopped.
     Instance(InstanceId),
     /// A request has waited long enough.
     Ticket(Ticket),
     /// A start for a pool's floor may be tried again.
-    Floor(PoolId),
+    Provisioned(PoolId),
     /// An account may start one more instance.
     Rate(AccountId),
     /// The first in a pool's line may have waited for long.
@@ -22,22 +22,22 @@ pub(crate) enum Due {
 /// All timers, the earliest first.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    set: BTreeSet<(Time, Due)>,
+    set: BTreeSet<(Time, MachineTimer)>,
     /// The time at which the driver has been asked to wake the machine.
     announced: Option<Time>,
 }
 
 impl Timers {
-    pub(crate) fn add(&mut self, at: Time, due: Due) {
+    pub(crate) fn add(&mut self, at: Time, due: MachineTimer) {
         self.set.insert((at, due));
     }
 
-    pub(crate) fn remove(&mut self, at: Time, due: Due) {
+    pub(crate) fn remove(&mut self, at: Time, due: MachineTimer) {
         self.set.remove(&(at, due));
     }
 
     /// Takes out one that is due.
-    pub(crate) fn pop(&mut self, now: Time) -> Option<Due> {
+    pub(crate) fn pop(&mut self, now: Time) -> Option<MachineTimer> {
         self.set.first().filter(|(at, _)| *at <= now)?;
         self.set.pop_first().map(|(_, due)| due)
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Between two looks at what is used, seconds. Source: SCF's guide, as is the window.
-pub const TRACKING_EVERY_S: u64 = 10;
+pub const TRACKING_INTERVAL_S: u64 = 10;
 /// Looks that count: more is kept as soon as more is used, less only when less was used for ten minutes.
 const WINDOW: usize = 60;
 
@@ -31,11 +31,11 @@ impl Tracking {
             self.peaks.pop_front();
         }
         self.peaks.push_back(peak);
-        self.floor(target)
+        self.provisioned_min(target)
     }
 
     /// How many instances to keep by what was seen so far.
-    pub fn floor(&self, target: &TrackingTarget) -> usize {
+    pub fn provisioned_min(&self, target: &TrackingTarget) -> usize {
         let most = self.peaks.iter().max().copied().unwrap_or(0);
         let wanted = (most * 100).div_ceil(target.percent.max(1) as usize);
         wanted.min(target.max).max(target.min)
@@ -53,9 +53,9 @@ mod tests {
     };
 
     #[test]
-    fn more_is_kept_at_once_and_less_only_after_the_window() {
+    fn scale_up_is_immediate_and_scale_down_waits_for_the_window() {
         let mut tracking = Tracking::default();
-        assert_eq!(tracking.floor(&TARGET), 2);
+        assert_eq!(tracking.provisioned_min(&TARGET), 2);
         assert_eq!(tracking.look(7, &TARGET), 10);
         for _ in 0..WINDOW - 1 {
             assert_eq!(tracking.look(3, &TARGET), 10);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_hold_and_a_part_of_an_instance_is_one() {
+    fn result_is_rounded_up_and_clamped() {
         let mut tracking = Tracking::default();
         let rows = [
             (0, 2),
@@ -76,8 +76,8 @@ mod tests {
             (14, 20),
             (900, 20),
         ];
-        for (peak, floor) in rows {
-            assert_eq!(tracking.look(peak, &TARGET), floor, "{peak}");
+        for (peak, provisioned_min) in rows {
+            assert_eq!(tracking.look(peak, &TARGET), provisioned_min, "{peak}");
         }
         assert!(tracking.peaks.len() <= WINDOW);
     }

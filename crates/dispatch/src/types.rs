@@ -5,7 +5,7 @@ use crate::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
 /// The node's bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Memory that an account's instances may have together, MB, until [`Event::Share`] says otherwise.
+    /// Memory that an account's instances may have together, MB, until [`MachineEvent::Unreserved`] says otherwise.
     pub account_mb: u64,
     /// Memory that this node's instances may have together, MB.
     pub node_mb: u64,
@@ -23,7 +23,7 @@ pub struct Config {
     /// Instances that an account may start in a minute for requests, once it has started as many; 0 is no bound.
     pub starts_per_minute: u32,
     /// Requests that a pool of brief ones runs at a time while there are no more of them than its instances soon come to; 0 is no
-    /// bound. See [`Event::Pace`].
+    /// bound. See [`MachineEvent::ShortRequests`].
     pub brief_at_once: usize,
     /// How long a pool waits for memory before others that hold more must hand over, microseconds.
     pub yield_after: u64,
@@ -53,7 +53,7 @@ pub struct PoolSpec {
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub enum MachineEvent {
     /// A pool is there, or its settings have changed.
     Open {
         /// Which.
@@ -69,7 +69,7 @@ pub enum Event {
         reserved_mb: Option<u64>,
     },
     /// What an account has for the groups for which nothing is set aside. What idles above it is stopped.
-    Share {
+    Unreserved {
         /// Which.
         account: AccountId,
         /// Their memory together, MB.
@@ -86,7 +86,7 @@ pub enum Event {
         /// Which.
         pool: PoolId,
         /// So many.
-        floor: usize,
+        provisioned_min: usize,
     },
     /// A pool is replaced or deleted: no new requests; those that wait are still served.
     Retire {
@@ -127,11 +127,11 @@ pub enum Event {
         reusable: bool,
     },
     /// What an instance's requests have been like.
-    Pace {
+    ShortRequests {
         /// Which.
         instance: InstanceId,
         /// Whether they take next to no time, and all of it a processor's.
-        brief: bool,
+        short: bool,
     },
     /// An instance that served nothing ended by itself, or one that was to be stopped has ended.
     Ended {
@@ -155,7 +155,7 @@ pub enum StartFault {
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum MachineEffect {
     /// Start an instance.
     Start {
         /// Its name.
@@ -188,12 +188,12 @@ pub enum Effect {
         /// Which.
         instance: InstanceId,
     },
-    /// Stop an idle instance; [`Event::Ended`] tells when it is gone.
+    /// Stop an idle instance; [`MachineEvent::Ended`] tells when it is gone.
     Stop {
         /// Which.
         instance: InstanceId,
     },
-    /// Send [`Event::Wake`] at this time, and no longer at an earlier named one.
+    /// Send [`MachineEvent::Wake`] at this time, and no longer at an earlier named one.
     WakeAt {
         /// When.
         at: Time,
@@ -262,7 +262,7 @@ pub struct PoolStats {
     /// Requests that wait.
     pub waiting: usize,
     /// Instances that are to be kept ahead of need.
-    pub floor: usize,
+    pub provisioned_min: usize,
     /// Of these, as many are there, whether they idle or serve.
     pub ready: usize,
 }

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_copied_and_links_stay_links() {
+    fn copy_preserves_symlinks() {
         let (outer, from, to) = trees();
         let at = |path: &str| outer.path().join(path);
         fs::create_dir_all(at("from/a/b")).expect("made");
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_reached_through_a_link() {
+    fn symlinks_are_never_followed() {
         let (outer, from, _) = trees();
         let at = |path: &str| outer.path().join(path);
         symlink(at("secret"), at("from/absolute")).expect("made");
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_or_no_file_is_refused() {
+    fn oversized_trees_and_special_files_are_rejected() {
         type Fill<'a> = &'a dyn Fn(&Path);
         let rows: [(Fill<'_>, &str); 5] = [
             (
@@ -514,7 +514,7 @@ mod tests {
 
     /// A directory and a link to another one change places while the tree is copied, over and over.
     #[test]
-    fn what_is_swapped_meanwhile_leads_nowhere() {
+    fn concurrent_symlink_swap_cannot_escape() {
         use std::sync::atomic::{AtomicBool, Ordering};
         let (outer, from, _) = trees();
         let root = outer.path().to_owned();

@@ -1,6 +1,6 @@
 //! Limits on what an instance uses: control groups, versions 1 and 2.
 //!
-//! A [`Slot`] is one instance's place in every controller. Virga makes it, sets its limits and reads its
+//! A [`CgroupSlot`] is one instance's place in every controller. Virga makes it, sets its limits and reads its
 //! counters through files that it keeps open; the guest moves itself in, because under version 1 an
 //! outsider's attach waits for a grace period of the kernel (10 ms measured) and a process' own does not.
 //! Slots are reused, since making one costs more than resetting it.
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::processors::{Given, Processors};
+use crate::processors::{CpuAllocation, Processors};
 use crate::{Result, Step};
 
 /// What an instance may use.
@@ -75,17 +75,17 @@ const PROCESSORS_V1: usize = 4;
 const TOGETHER: u64 = 32;
 
 /// Whose slot one is: those of one number are limited together as well. None is the platform itself.
-pub type Group = Option<u64>;
+pub type LimitGroup = Option<u64>;
 
 /// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
-pub struct Tree {
+pub struct CgroupTree {
     version: Version,
     roots: Vec<PathBuf>,
     /// Where instances can be confined to some of them.
     processors: Option<Arc<Processors>>,
-    free: Mutex<HashMap<Group, Vec<Slot>>>,
-    /// Processes and threads that one [`Group`] may have.
+    free: Mutex<HashMap<LimitGroup, Vec<CgroupSlot>>>,
+    /// Processes and threads that one [`LimitGroup`] may have.
     share: u64,
     /// Held while a group's directory is made.
     making: Mutex<()>,
@@ -95,7 +95,7 @@ pub struct Tree {
     closed: RwLock<bool>,
 }
 
-impl Tree {
+impl CgroupTree {
     /// Finds the host's controllers and makes the directory `name` in each, emptied of what an earlier
     /// process of virga left.
     ///
@@ -188,7 +188,7 @@ impl Tree {
     ///
     /// # Errors
     /// The file that could not be made or opened.
-    pub fn acquire(&self, group: Group) -> Result<Slot> {
+    pub fn acquire(&self, group: LimitGroup) -> Result<CgroupSlot> {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             let why = io::Error::other("virga is stopping");
@@ -202,7 +202,7 @@ impl Tree {
             .and_then(Vec::pop)
         {
             Some(slot) => Ok(slot),
-            None => Slot::create(self, self.made.fetch_add(1, Ordering::Relaxed), group),
+            None => CgroupSlot::create(self, self.made.fetch_add(1, Ordering::Relaxed), group),
         }
     }
 
@@ -225,10 +225,11 @@ impl Tree {
     }
 
     /// Takes a slot back whose processes have all ended.
-    pub fn release(&self, mut slot: Slot) {
+    pub fn release(&self, mut slot: CgroupSlot) {
         // Version 2 counts events and, before Linux 6.12, the peak for the whole life of a directory.
-        let reusable =
-            self.version == Version::V1 && slot.freeze(false).is_ok() && slot.at_ease().is_ok();
+        let reusable = self.version == Version::V1
+            && slot.freeze(false).is_ok()
+            && slot.reset_scheduling().is_ok();
         if reusable {
             self.free
                 .lock()
@@ -242,7 +243,7 @@ impl Tree {
     }
 }
 
-impl Drop for Tree {
+impl Drop for CgroupTree {
     fn drop(&mut self) {
         for slot in self
             .free
@@ -265,9 +266,9 @@ impl Drop for Tree {
 
 /// One instance's control groups.
 #[derive(Debug)]
-pub struct Slot {
+pub struct CgroupSlot {
     version: Version,
-    group: Group,
+    group: LimitGroup,
     directories: Vec<PathBuf>,
     peak: File,
     freezer: File,
@@ -276,7 +277,7 @@ pub struct Slot {
     limits: Option<Limits>,
     processors: Option<Arc<Processors>>,
     /// What it is confined to.
-    given: Option<Given>,
+    given: Option<CpuAllocation>,
     /// Processor time of its processes at the last look at its request.
     used: Option<(Instant, Duration)>,
     /// Whether its weight and its period are, or may be, others than those.
@@ -285,8 +286,8 @@ pub struct Slot {
     period: u64,
 }
 
-impl Slot {
-    fn create(tree: &Tree, number: u64, group: Group) -> Result<Self> {
+impl CgroupSlot {
+    fn create(tree: &CgroupTree, number: u64, group: LimitGroup) -> Result<Self> {
         let version = tree.version;
         let mut roots = tree.roots.clone();
         if let Some(group) = group {
@@ -383,7 +384,7 @@ impl Slot {
     ///
     /// # Errors
     /// The system's error.
-    pub fn yields(&mut self) -> Result<()> {
+    pub fn lower_priority(&mut self) -> Result<()> {
         match self.limits {
             Some(limits) if !self.yielding => {
                 self.yielding = true;
@@ -399,7 +400,7 @@ impl Slot {
     ///
     /// # Errors
     /// The system's error.
-    pub fn gather(&mut self) -> Result<()> {
+    pub fn confine_processors(&mut self) -> Result<()> {
         let Some(limits) = self.limits.filter(|_| self.processors.is_some()) else {
             return Ok(());
         };
@@ -440,11 +441,11 @@ impl Slot {
         used >= (now.0 - before.0) / 8 + TICK
     }
 
-    /// Takes back what was done by [`Self::yields`] and [`Self::gather`].
+    /// Takes back what was done by [`Self::lower_priority`] and [`Self::confine_processors`].
     ///
     /// # Errors
     /// The system's error.
-    pub fn at_ease(&mut self) -> Result<()> {
+    pub fn reset_scheduling(&mut self) -> Result<()> {
         self.used = None;
         if let (Some(_), Some(processors)) = (&self.given, &self.processors) {
             self.write_processors(&processors.all())?;
@@ -928,7 +929,7 @@ mod tests {
 32 25 0:28 / /sys/fs/cgroup/unified rw,relatime shared:11 - cgroup2 cgroup2 rw";
 
     #[test]
-    fn a_controller_is_found_among_several_of_one_mount() {
+    fn co_mounted_v1_controller_is_found() {
         let own = "4:memory:/a/b\n2:cpu,cpuacct:/\n0::/x";
         assert_eq!(
             v1_place(MOUNTS, own, "cpu"),
@@ -938,7 +939,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unified_mount_is_told_by_its_type() {
+    fn cgroup2_mount_is_found_by_type() {
         let found = MOUNTS
             .lines()
             .find_map(|line| mount_point(line, |kind, _| kind == "cgroup2"));
@@ -946,7 +947,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_works_uses_processor_time() {
+    fn cpu_time_of_a_busy_process_grows() {
         let own = || processor_time(std::process::id() as i32).expect("a time");
         let before = own();
         while own() < before + Duration::from_millis(50) {}
@@ -954,8 +955,9 @@ mod tests {
     }
 
     #[test]
-    fn the_processes_of_one_group_leave_room_for_another_s() {
-        let mut tree = Tree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
+    fn pids_limit_is_shared_within_a_group_only() {
+        let mut tree =
+            CgroupTree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
         tree.share = 6;
         let slots = [1, 1, 2].map(|group| tree.acquire(Some(group)).expect("a slot"));
         // Each becomes a member, then starts others that wait for the end of its input.
@@ -996,8 +998,9 @@ mod tests {
     }
 
     #[test]
-    fn slots_in_use_never_share_a_directory() {
-        let tree = Tree::open(&format!("virga-slots-{}", std::process::id())).expect("a tree");
+    fn slots_in_use_have_distinct_directories() {
+        let tree =
+            CgroupTree::open(&format!("virga-slots-{}", std::process::id())).expect("a tree");
         let [first, second] = [(); 2].map(|()| tree.acquire(None).expect("a slot"));
         tree.release(first);
         let mut used = vec![second];

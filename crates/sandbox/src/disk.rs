@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-pub use self::template::Template;
+pub use self::template::DiskTemplate;
 use crate::{Result, Step, sys};
 
 /// Where the maker has them mounted.
@@ -38,10 +38,10 @@ const OPTIONS: &str = "nobarrier,noinit_itable,noauto_da_alloc";
 
 /// Makes disks, on a thread that does nothing else.
 #[derive(Debug)]
-pub struct Maker {
+pub struct DiskMaker {
     /// Where their files are, as the host sees it, so that it can tell whose they are.
     directory: OwnedFd,
-    template: Template,
+    template: DiskTemplate,
     made: u64,
 }
 
@@ -62,13 +62,13 @@ pub struct Disk {
 
 /// The part of a disk that is to be an instance's.
 #[derive(Debug)]
-pub struct Part {
+pub struct DiskMount {
     /// A mount that is nowhere yet.
     pub tree: OwnedFd,
     directory: File,
 }
 
-impl Part {
+impl DiskMount {
     /// Gives it to a user.
     ///
     /// # Errors
@@ -78,13 +78,13 @@ impl Part {
     }
 }
 
-impl Maker {
+impl DiskMaker {
     /// Prepares this thread, which from now on sees nothing but what disks need. `directory` is where their files lie, on a
     /// file system of the host; `staging` is an empty directory.
     ///
     /// # Errors
     /// The step that failed.
-    pub fn begin(directory: &Path, staging: &Path, template: Template) -> Result<Self> {
+    pub fn begin(directory: &Path, staging: &Path, template: DiskTemplate) -> Result<Self> {
         let opened = open(directory).step("open the directory of disks")?;
         sys::unshare(libc::CLONE_FS | libc::CLONE_NEWNS).step("new mount namespace")?;
         sys::make_mounts_private().step("make mounts private")?;
@@ -185,10 +185,10 @@ impl Disk {
     ///
     /// # Errors
     /// The step that failed.
-    pub fn part(&self) -> Result<Part> {
+    pub fn part(&self) -> Result<DiskMount> {
         let own = self.place.join(OWN);
         let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-        Ok(Part {
+        Ok(DiskMount {
             tree: sys::clone_tree_with(&own, attributes).step("copy a disk's mount")?,
             directory: File::open(&own).step("open a disk")?,
         })
@@ -339,11 +339,11 @@ pub fn probe(directory: &Path) -> std::result::Result<(), String> {
     let made = std::thread::scope(|scope| {
         let probed = scope.spawn(|| {
             let staging = directory.join(format!("virga-probe-{}", std::process::id()));
-            let template = Template::make(directory, 16 << 20, 1024)?;
+            let template = DiskTemplate::make(directory, 16 << 20, 1024)?;
             fs::create_dir(&staging).step("make a directory")?;
             // Nothing of the host can be removed from inside.
             let parent = File::open(directory).step("open a directory");
-            let made = Maker::begin(directory, &staging, template).and_then(|mut maker| {
+            let made = DiskMaker::begin(directory, &staging, template).and_then(|mut maker| {
                 let disk = maker.make()?;
                 disk.remove();
                 Ok(())
@@ -365,14 +365,14 @@ mod tests {
     use super::*;
 
     /// Runs something on a thread that makes disks.
-    fn with_maker(run: impl FnOnce(&mut Maker) + Send + 'static) {
+    fn with_maker(run: impl FnOnce(&mut DiskMaker) + Send + 'static) {
         let place = tempfile::tempdir().expect("a directory");
         let staging = place.path().join("staging");
         fs::create_dir(&staging).expect("a directory");
-        let template = Template::make(place.path(), 16 << 20, 1024).expect("a template");
+        let template = DiskTemplate::make(place.path(), 16 << 20, 1024).expect("a template");
         let directory = place.path().to_owned();
         let thread = std::thread::spawn(move || {
-            let mut maker = Maker::begin(&directory, &staging, template).expect("a maker");
+            let mut maker = DiskMaker::begin(&directory, &staging, template).expect("a maker");
             run(&mut maker);
         });
         thread.join().expect("no panic");
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_holds_what_it_should_and_comes_back_empty() {
+    fn cleaned_disk_is_reusable() {
         with_maker(|maker| {
             let disk = maker.make().expect("a disk");
             assert!(disk.is_untouched());
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_is_not_there() {
+    fn limit_reduces_free_space() {
         with_maker(|maker| {
             let mut disk = maker.make().expect("a disk");
             disk.hold(4 << 20).expect("bounded");

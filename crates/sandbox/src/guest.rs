@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::landlock_rules::LandlockRules;
 use crate::launch::{ENDS_PIPE, ZYGOTE_SOCKET, confine};
-use crate::walls::Landlock;
 use crate::{Result, Step, netlink, network, root, seccomp, sys, wire};
 
 /// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, and for one
@@ -33,16 +33,16 @@ pub struct ForkRequest {
     /// Processes and threads of the user.
     pub processes: u64,
     /// What stands around it.
-    pub walls: Walls,
+    pub confinement: Confinement,
     /// Whether there is time for it to get ready for a function of which nothing is known yet.
-    pub rehearses: bool,
+    pub warm_up: bool,
 }
 
 /// What stands around a handler's process beside its filters and limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Walls {
+pub enum Confinement {
     /// A cell: namespaces and control groups.
-    Cell,
+    Namespaces,
     /// Landlock alone: it reads these and its code, and writes in one directory.
     Landlock {
         /// Files and directories of the host.
@@ -88,7 +88,7 @@ struct Making {
     request: ForkRequest,
     socket: OwnedFd,
     log: OwnedFd,
-    cell: Option<OwnedFd>,
+    init: Option<OwnedFd>,
     cgroups: Vec<OwnedFd>,
 }
 
@@ -111,12 +111,12 @@ static BECOMING: Mutex<Option<Becoming>> = Mutex::new(None);
 /// A handler's process that has settled.
 struct Becoming {
     uid: Option<u32>,
-    walls: Prepared,
+    confinement: Prepared,
 }
 
-/// [`Walls`], as far as they can be put up before the code is there.
+/// [`Confinement`], as far as they can be put up before the code is there.
 enum Prepared {
-    Cell(Landlock),
+    Namespaces(LandlockRules),
     Landlock {
         readable: Vec<PathBuf>,
         writable: PathBuf,
@@ -144,7 +144,7 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
     };
     let reply = if handler > 0 {
         // Not reaped yet, so the number is its own.
-        let alone = making.cell.is_none();
+        let alone = making.init.is_none();
         let pidfd = alone.then(|| sys::Pidfd::open(handler));
         let number = making.request.number;
         lock(&RUNNING).insert(handler, Running { number, alone });
@@ -168,11 +168,11 @@ pub extern "C" fn virga_settle() -> c_int {
     let Some(making) = take_making() else {
         sys::exit_now(1)
     };
-    let rehearses = making.request.rehearses;
+    let warm_up = making.request.warm_up;
     match settle(making) {
         Ok(becoming) => {
             *lock(&BECOMING) = Some(becoming);
-            c_int::from(rehearses)
+            c_int::from(warm_up)
         }
         Err(e) => give_up(Some(e)),
     }
@@ -224,9 +224,9 @@ pub(crate) fn serve() -> Result<()> {
             sys::exit_now(0);
         }
         let entered = read_request(&bytes[..length], fds).and_then(|making| {
-            if let Some(cell) = &making.cell {
+            if let Some(init) = &making.init {
                 // What is forked next is a process of the cell's.
-                sys::setns(cell.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
+                sys::setns(init.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
             }
             Ok(making)
         });
@@ -282,14 +282,16 @@ fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let mut fds = fds.into_iter();
-    let (first, cell) = ((fds.next(), fds.next()), fds.next());
+    let (first, init) = ((fds.next(), fds.next()), fds.next());
     match first {
-        (Some(socket), Some(log)) if cell.is_some() == (request.walls == Walls::Cell) => {
+        (Some(socket), Some(log))
+            if init.is_some() == (request.confinement == Confinement::Namespaces) =>
+        {
             Ok(Making {
                 request,
                 socket,
                 log,
-                cell,
+                init,
                 cgroups: fds.collect(),
             })
         }
@@ -366,9 +368,9 @@ fn settle(making: Making) -> Result<Becoming> {
             .step("enter a cgroup")?;
     }
     // 2. Into the cell; its pid namespace is this process' already.
-    if let Some(cell) = &making.cell {
+    if let Some(init) = &making.init {
         let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        sys::setns(cell.as_fd(), rest).step("enter the cell")?;
+        sys::setns(init.as_fd(), rest).step("enter the cell")?;
     }
     // 3. Its own descriptors and no other: no input, the log twice, the socket.
     let null = File::options()
@@ -385,12 +387,12 @@ fn settle(making: Making) -> Result<Becoming> {
         request,
         socket,
         log,
-        cell,
+        init,
         cgroups,
     } = making;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     // All lie above the fixed numbers, which were taken when they came; the next call closes them.
-    std::mem::forget((null, socket, log, cell, cgroups));
+    std::mem::forget((null, socket, log, init, cgroups));
     sys::close_from(ZYGOTE_SOCKET + 1).step("close descriptors")?;
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
     // 4. No signal held back, a session without a terminal, ordinary limits.
@@ -410,17 +412,19 @@ fn settle(making: Making) -> Result<Becoming> {
     let missing = || std::io::Error::other("called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
-    if request.walls == Walls::Cell {
+    if request.confinement == Confinement::Namespaces {
         netlink::watch().step("bound netlink sockets")?;
     }
     // 6. The wall behind the mounts, complete but not in force.
-    let walls = match request.walls {
-        Walls::Cell => Prepared::Cell(Landlock::inside(&[Path::new("/tmp")]).step("landlock")?),
-        Walls::Landlock { readable, writable } => Prepared::Landlock { readable, writable },
+    let confinement = match request.confinement {
+        Confinement::Namespaces => {
+            Prepared::Namespaces(LandlockRules::inside(&[Path::new("/tmp")]).step("landlock")?)
+        }
+        Confinement::Landlock { readable, writable } => Prepared::Landlock { readable, writable },
     };
     Ok(Becoming {
         uid: request.uid,
-        walls,
+        confinement,
     })
 }
 
@@ -436,15 +440,16 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         tmp,
         online,
     } = receive_assignment(buffer)?;
-    let walls = match becoming.walls {
-        Prepared::Cell(walls) => walls,
+    let confinement = match becoming.confinement {
+        Prepared::Namespaces(confinement) => confinement,
         Prepared::Landlock { readable, writable } => {
             // 8. Without a cell they are directories of the host.
             let code = trees.first().ok_or_else(missing).step("code")?;
             sys::change_directory(code.as_fd()).step("enter the code")?;
-            let walls = Landlock::around(&readable, &trees, &writable).step("landlock")?;
+            let confinement =
+                LandlockRules::around(&readable, &trees, &writable).step("landlock")?;
             drop(trees);
-            confine(becoming.uid, walls)?;
+            confine(becoming.uid, confinement)?;
             place(pipes)?;
             // Nobody else ends it when virga is killed.
             sys::die_with_parent().step("follow the zygote")?;
@@ -455,12 +460,12 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
-    let walls = match &tmp {
+    let confinement = match &tmp {
         Some(tmp) => {
             sys::attach_tree(tmp, root::TMP).step("mount /tmp")?;
-            walls.and_in(Path::new(root::TMP)).step("landlock")?
+            confinement.and_in(Path::new(root::TMP)).step("landlock")?
         }
-        None => walls,
+        None => confinement,
     };
     drop((trees, tmp));
     std::env::set_current_dir(root::CODE).step("enter the code")?;
@@ -469,7 +474,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
     // 10. No privilege from here on.
-    confine(becoming.uid, walls)?;
+    confine(becoming.uid, confinement)?;
     // 11. Where the runtime looks for them; the walls' own descriptors are closed by now.
     place(pipes)?;
     Ok(length)

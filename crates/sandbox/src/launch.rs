@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::confined::{self, Confined};
-use crate::walls::Landlock;
-use crate::{Result, RootSpec, Step, cell, root, sys};
+use crate::landlock_rules::LandlockRules;
+use crate::{Result, RootSpec, Step, init, root, sys};
 
 /// The hidden subcommand that becomes a zygote.
 pub const ZYGOTE: &str = "__zygote";
@@ -37,7 +37,7 @@ pub struct ZygoteSpec {
 
 /// Descriptors of a zygote and of its maker of cells: their sockets.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
-pub(crate) const CELL_SOCKET: i32 = 4;
+pub(crate) const INIT_SOCKET: i32 = 4;
 /// That of the pipe in which a zygote tells how its copies ended.
 pub(crate) const ENDS_PIPE: i32 = 5;
 /// Largest specification.
@@ -75,7 +75,7 @@ pub fn zygote() -> Result<Confined> {
         .into();
     let high_null = above(&null)?;
     sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
-    sys::dup_to(io::stdout().as_fd(), CELL_SOCKET).step("place the other socket")?;
+    sys::dup_to(io::stdout().as_fd(), INIT_SOCKET).step("place the other socket")?;
     sys::dup_to(ends.as_fd(), ENDS_PIPE).step("place the pipe")?;
     sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
     sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
@@ -91,7 +91,7 @@ pub fn zygote() -> Result<Confined> {
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
             sys::close(ENDS_PIPE);
-            match cell::serve(&private)? {}
+            match init::serve(&private)? {}
         }
         // 6. What it opens itself, its copies can open again through their /proc; none of it is another zygote's.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
@@ -103,7 +103,7 @@ pub fn zygote() -> Result<Confined> {
         // Filters are for those with a privilege, or with this.
         sys::no_new_privileges().step("no new privileges")?;
     }
-    sys::close(CELL_SOCKET);
+    sys::close(INIT_SOCKET);
     // 7. The interpreter, with signals as a fresh program expects them; or copies of this program as it is.
     sys::reset_signals();
     match &spec.program {
@@ -114,14 +114,14 @@ pub fn zygote() -> Result<Confined> {
 
 /// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only
 /// what the walls let through can be read or written. Without a user of its own a process had no privilege to begin with.
-pub(crate) fn confine(user: Option<u32>, walls: Landlock) -> Result<()> {
+pub(crate) fn confine(user: Option<u32>, landlock_rules: LandlockRules) -> Result<()> {
     if let Some(user) = user {
         sys::become_user(user, user).step("change user")?;
     }
     sys::drop_capabilities().step("drop capabilities")?;
     sys::set_dumpable(true).step("own /proc/self")?;
     sys::no_new_privileges().step("no new privileges")?;
-    walls.enforce().step("landlock")
+    landlock_rules.enforce().step("landlock")
 }
 
 pub(crate) fn become_program(program: &Program) -> crate::Error {

@@ -3,7 +3,7 @@
 //!
 //! A sandboxed process comes to be in these places, each a numbered list where the order is what makes it safe:
 //! 1. [`launch`] — the child of virga that builds a read-only root and becomes a zygote by `exec`;
-//! 2. [`cell`] — beside the zygote: makes an instance's namespaces and holds them;
+//! 2. [`init`] — beside the zygote: makes an instance's namespaces and holds them;
 //! 3. [`guest`] — inside the zygote, as a shared library: forks into a cell, waits for an assignment, and
 //!    gives up every privilege before the user's code is read; [`confined`] does the same without an interpreter;
 //! 4. [`zygote`] — in virga: asks for a new *blank* and hands it its descriptors;
@@ -12,11 +12,12 @@
 //! Nothing here knows of functions, triggers or HTTP, and bytes that come from a guest are never parsed here.
 
 pub mod beneath;
-mod cell;
 pub mod cgroup;
 pub mod confined;
 pub mod disk;
 pub mod guest;
+mod init;
+mod landlock_rules;
 pub mod launch;
 mod netlink;
 pub mod network;
@@ -28,12 +29,11 @@ pub mod run;
 mod seccomp;
 mod sys;
 pub mod user;
-mod walls;
 pub mod warden;
 pub mod wire;
 pub mod zygote;
 
-pub use cell::CellRequest;
+pub use init::InitRequest;
 pub use private::private_tree;
 pub use root::{
     AUTHORITIES, Authority, Bind, CONFIGURATION, LIBRARIES, Names, OWN_AUTHORITY, RootSpec, SYSTEM,

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_of_the_kernel_itself_are_not_counted() {
+    fn kernel_sockets_are_not_counted() {
         let table = "\
 sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
 0000000000000000 0   0          00000000 0        0        0     2        0        1193

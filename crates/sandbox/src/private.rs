@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_below_a_directory_are_listed_from_above() {
+    fn mounts_below_a_directory_are_sorted() {
         let mounts = "\
 1 0 0:1 / / rw - ext4 a rw
 2 1 0:2 / /usr/share/a\\040b rw - ext4 b rw

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::user::Standing;
+use crate::user::Privileges;
 use crate::{cgroup, network, sys};
 
 /// One thing that isolation needs.
 #[derive(Clone, Debug)]
-pub struct Check {
+pub struct HostCheck {
     /// What it is.
     pub name: &'static str,
     /// What was found, or what is wrong and how to mend it.
@@ -15,12 +15,12 @@ pub struct Check {
 }
 
 /// Looks at everything that a sandbox needs, beside what [`crate::user::enter`] has found. Makes nothing that stays.
-pub fn host(standing: &std::result::Result<Standing, String>) -> Vec<Check> {
-    let privilege = Check {
+pub fn host(privileges: &std::result::Result<Privileges, String>) -> Vec<HostCheck> {
+    let privilege = HostCheck {
         name: "privilege",
-        result: standing
+        result: privileges
             .as_ref()
-            .map(Standing::describe)
+            .map(Privileges::describe)
             .map_err(Clone::clone),
     };
     vec![
@@ -33,12 +33,12 @@ pub fn host(standing: &std::result::Result<Standing, String>) -> Vec<Check> {
 }
 
 /// Looks at what a process needs to put walls around itself.
-pub fn process() -> Vec<Check> {
+pub fn process() -> Vec<HostCheck> {
     vec![kernel(), landlock()]
 }
 
 /// The mount calls in use came with Linux 5.12.
-fn kernel() -> Check {
+fn kernel() -> HostCheck {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let mut numbers = release
@@ -52,13 +52,13 @@ fn kernel() -> Check {
             "Linux {release} is too old; 5.12 or newer is needed"
         ))
     };
-    Check {
+    HostCheck {
         name: "kernel",
         result,
     }
 }
 
-fn namespaces() -> Check {
+fn namespaces() -> HostCheck {
     let missing: Vec<_> = ["mnt", "pid", "net", "ipc", "uts"]
         .into_iter()
         .filter(|kind| !fs::exists(format!("/proc/self/ns/{kind}")).unwrap_or(false))
@@ -70,28 +70,28 @@ fn namespaces() -> Check {
             "this kernel lacks the namespaces {missing:?}; use a kernel built with them"
         ))
     };
-    Check {
+    HostCheck {
         name: "namespaces",
         result,
     }
 }
 
-fn control_groups() -> Check {
+fn control_groups() -> HostCheck {
     let name = format!("virga-probe-{}", std::process::id());
-    let result = match cgroup::Tree::open(&name) {
+    let result = match cgroup::CgroupTree::open(&name) {
         Ok(tree) => Ok(match tree.version() {
             cgroup::Version::V1 => "version 1: memory, cpu, pids, freezer".to_owned(),
             cgroup::Version::V2 => "version 2: memory, cpu, pids".to_owned(),
         }),
         Err(e) => Err(e.to_string()),
     };
-    Check {
+    HostCheck {
         name: "control groups",
         result,
     }
 }
 
-fn landlock() -> Check {
+fn landlock() -> HostCheck {
     let result = match sys::landlock_version() {
         Some(version) => Ok(format!("version {version}")),
         None => Err(
@@ -99,25 +99,25 @@ fn landlock() -> Check {
                 .to_owned(),
         ),
     };
-    Check {
+    HostCheck {
         name: "landlock",
         result,
     }
 }
 
 /// Whether functions can have a network of their own, beyond their loopback.
-pub fn network() -> Check {
-    Check {
+pub fn network() -> HostCheck {
+    HostCheck {
         name: "network",
         result: network::probe(),
     }
 }
 
 /// Whether functions can go out into the world; nothing to say where they can.
-pub fn outbound(standing: &Standing) -> Option<Check> {
+pub fn outbound(privileges: &Privileges) -> Option<HostCheck> {
     let why = "functions go out through an interface of the host's, which only root may make; \
                start virga with --network internal (its API alone) or --network none, or as root";
-    matches!(standing, Standing::Namespace { .. }).then(|| Check {
+    matches!(privileges, Privileges::Namespace { .. }).then(|| HostCheck {
         name: "network outbound",
         result: Err(why.to_owned()),
     })

@@ -10,7 +10,7 @@ pub(crate) struct Processors {
 
 /// Some of the processors; they are given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct CpuAllocation {
     numbers: Vec<u32>,
     of: Arc<Processors>,
 }
@@ -29,7 +29,7 @@ impl Processors {
     }
 
     /// As many as `milli` thousandths of one are worth, those that the fewest have; none where that is all there are.
-    pub(crate) fn give(self: &Arc<Self>, milli: u32) -> Option<Given> {
+    pub(crate) fn give(self: &Arc<Self>, milli: u32) -> Option<CpuAllocation> {
         let count = milli.div_ceil(1000).max(1) as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if count >= given.len() {
@@ -41,7 +41,7 @@ impl Processors {
             *held += 1;
             *number
         });
-        Some(Given {
+        Some(CpuAllocation {
             numbers: numbers.collect(),
             of: self.clone(),
         })
@@ -54,7 +54,7 @@ impl Processors {
     }
 }
 
-impl Given {
+impl CpuAllocation {
     /// Whether no other processor would be much better.
     pub(crate) fn is_even(&self) -> bool {
         let given = self.of.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Given {
     }
 }
 
-impl Drop for Given {
+impl Drop for CpuAllocation {
     fn drop(&mut self) {
         let mut given = self.of.given.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, held) in given.iter_mut() {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_the_fewest_have_are_given() {
+    fn least_used_processors_are_allocated() {
         let processors = Processors::listed("0-2,7\n").expect("a list");
         assert_eq!(processors.all(), "0,1,2,7");
         let give = |milli| processors.give(milli).expect("some");
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(give(1).list(), "0");
         assert!(processors.give(3001).is_none(), "all four");
         let mut crowd: Vec<_> = (0..8).map(|_| give(1000)).collect();
-        assert!(crowd.iter().all(Given::is_even));
+        assert!(crowd.iter().all(CpuAllocation::is_even));
         crowd.retain(|given| given.list() != "7");
         assert!(crowd.iter().all(|given| !given.is_even()), "nobody has 7");
         crowd.push(give(1000));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_none() {
+    fn invalid_cpu_list_is_rejected() {
         for text in ["", "a", "1-", "0,,1"] {
             assert!(Processors::listed(text).is_none(), "{text:?}");
         }

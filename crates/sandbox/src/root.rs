@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CellRequest, Result, Step, private, sys, user};
+use crate::{InitRequest, Result, Step, private, sys, user};
 
 /// A part of the host that shows inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -243,7 +243,7 @@ fn bind_whole_proc(root: &Path) -> Result<()> {
 
 /// Makes what is one sandbox's alone, as the process that has just become the first of its pid namespace: `/proc`, files whose
 /// locks and watches are its own at `private` places, names, and `/tmp`.
-pub(crate) fn furnish(own: &CellRequest, private: &[PathBuf]) -> Result<()> {
+pub(crate) fn furnish(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
     make_private(private)?;
     mount_proc()?;
     mount_names(own)?;
@@ -252,7 +252,7 @@ pub(crate) fn furnish(own: &CellRequest, private: &[PathBuf]) -> Result<()> {
 
 /// Shows the names of a sandbox's own user, group and host in `/etc`. Their files are on a file system that the next one at
 /// `/tmp` hides: each sandbox has a user of its own, while they share their root.
-fn mount_names(own: &CellRequest) -> Result<()> {
+fn mount_names(own: &InitRequest) -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     sys::mount(
         "names",
@@ -314,8 +314,8 @@ fn mount_proc() -> Result<()> {
     Ok(())
 }
 
-fn mount_tmp(own: &CellRequest) -> Result<()> {
-    let CellRequest {
+fn mount_tmp(own: &InitRequest) -> Result<()> {
+    let InitRequest {
         uid,
         tmp_bytes,
         tmp_inodes,

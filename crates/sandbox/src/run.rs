@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::{self, Directory, TreeBounds, TreeError};
+use crate::landlock_rules::LandlockRules;
 use crate::launch::{Program, SPEC_MAX, become_program, confine};
-use crate::walls::Landlock;
-use crate::{CellRequest, Result, RootSpec, Step, root, seccomp, sys};
+use crate::{InitRequest, Result, RootSpec, Step, root, seccomp, sys};
 
 /// The hidden subcommand that runs one program in a sandbox.
 pub const RUN: &str = "__run";
@@ -32,13 +32,13 @@ pub struct RunSpec {
     /// Virga's process id: a supervisor whose parent is another has lost virga.
     pub virga: u32,
     /// What it sees.
-    pub view: View,
+    pub view: RunView,
     /// What to run.
     pub program: Program,
     /// The user and group that it runs as; none where it stays virga's own.
     pub uid: Option<u32>,
     /// Where it works, and what becomes of that.
-    pub work: Work,
+    pub work: WorkDirectory,
     /// Files into which its first process writes `0` to enter its control groups.
     pub cgroups: Vec<PathBuf>,
     /// Size of its `/tmp`, bytes.
@@ -57,7 +57,7 @@ pub struct RunSpec {
 
 /// A program's working directory, the one place beside `/tmp` where it writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Work {
+pub struct WorkDirectory {
     /// Where it shows: a directory of the root's, over which a file system is mounted, or without a root one of the host's.
     pub inside: PathBuf,
     /// A directory of the host's whose content it begins with.
@@ -72,7 +72,7 @@ pub struct Work {
 
 /// What a program that runs to its end sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum View {
+pub enum RunView {
     /// A root and namespaces of its own, and a network.
     Own(RootSpec, RunNetwork),
     /// The host, of whose files it reads those named and its directory.
@@ -93,7 +93,7 @@ pub enum RunNetwork {
 /// How a supervisor ends that has more to say than its program's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Verdict {
+pub enum RunFailure {
     /// The program ran for too long.
     Timeout = 200,
     /// Its result holds too much, or what is not allowed; standard error says what.
@@ -102,7 +102,7 @@ pub enum Verdict {
     Fault = 202,
 }
 
-impl Verdict {
+impl RunFailure {
     /// Reads a supervisor's exit code.
     pub fn of(code: Option<i32>) -> Option<Self> {
         let all = [Self::Timeout, Self::Refused, Self::Fault];
@@ -110,7 +110,7 @@ impl Verdict {
     }
 }
 
-/// Runs one program in a sandbox and ends with its exit code, or a [`Verdict`]. The specification is the first line of
+/// Runs one program in a sandbox and ends with its exit code, or a [`RunFailure`]. The specification is the first line of
 /// standard input; the program runs for as long as that stays open.
 ///
 /// # Errors
@@ -128,7 +128,7 @@ pub fn run() -> Result<Infallible> {
         .step("read the specification")?;
     let until = Instant::now() + Duration::from_secs(spec.seconds.into());
     // 2. End with virga: the kernel tells of its end from now on; and it has not ended before.
-    if let View::Own(..) = spec.view {
+    if let RunView::Own(..) = spec.view {
         sys::die_with_parent().step("follow the parent")?;
     }
     if std::os::unix::process::parent_id() != spec.virga {
@@ -138,7 +138,7 @@ pub fn run() -> Result<Infallible> {
     sys::make_readable_files();
     // 3. What of the host is needed later, while its files are there.
     let open = |path: &Path| Directory::open(path).step(format!("open {}", path.display()));
-    let held = Held {
+    let held = HostFiles {
         seed: spec.work.seed.as_deref().map(open).transpose()?,
         cgroups: spec
             .cgroups
@@ -149,8 +149,8 @@ pub fn run() -> Result<Infallible> {
     let result = open(&spec.work.result)?;
     // 4. Namespaces, a root, and where it works.
     let private = match &spec.view {
-        View::Own(root, network) => go_inside(&spec, root, network)?,
-        View::Host(_) => {
+        RunView::Own(root, network) => go_inside(&spec, root, network)?,
+        RunView::Host(_) => {
             // What is left of it by its parents comes here.
             sys::adopt_orphans().step("adopt orphans")?;
             Vec::new()
@@ -162,8 +162,8 @@ pub fn run() -> Result<Infallible> {
         sys::Fork::Child => {
             drop(own);
             fail(match spec.view {
-                View::Own(..) => sandbox_init(&spec, held, &private, &alive),
-                View::Host(_) => program(&spec, Some(held)),
+                RunView::Own(..) => sandbox_init(&spec, held, &private, &alive),
+                RunView::Host(_) => program(&spec, Some(held)),
             })
         }
         sys::Fork::Parent(child) => child,
@@ -171,19 +171,19 @@ pub fn run() -> Result<Infallible> {
     drop((alive, held));
     let code = supervise(child, until)?;
     drop(own);
-    if let View::Host(_) = spec.view {
+    if let RunView::Host(_) = spec.view {
         sys::end_children();
     }
     // 6. Nobody is left who could change it.
     match code {
         Some(code) if code == 0 || spec.work.always => take(&spec.work, &result, code),
         Some(code) => sys::exit_now(code),
-        None => sys::exit_now(Verdict::Timeout as i32),
+        None => sys::exit_now(RunFailure::Timeout as i32),
     }
 }
 
 /// What the processes inside need of the host.
-struct Held {
+struct HostFiles {
     seed: Option<Directory>,
     cgroups: Vec<File>,
 }
@@ -208,7 +208,7 @@ fn supervise(child: libc::pid_t, until: Instant) -> Result<Option<i32>> {
 }
 
 /// Takes what the program has left, and ends with its exit code.
-fn take(work: &Work, result: &Directory, code: i32) -> Result<Infallible> {
+fn take(work: &WorkDirectory, result: &Directory, code: i32) -> Result<Infallible> {
     let copied = Directory::open(&work.inside)
         .map_err(|source| TreeError::Io {
             path: work.inside.clone(),
@@ -217,8 +217,8 @@ fn take(work: &Work, result: &Directory, code: i32) -> Result<Infallible> {
         .and_then(|from| from.copy_to(result, None, work.bounds));
     let verdict = match copied {
         Ok(()) => sys::exit_now(code),
-        Err(TreeError::Refused(_)) => Verdict::Refused,
-        Err(TreeError::Io { .. }) => Verdict::Fault,
+        Err(TreeError::Refused(_)) => RunFailure::Refused,
+        Err(TreeError::Io { .. }) => RunFailure::Fault,
     };
     if let Err(why) = copied {
         let _ = writeln!(io::stderr(), "{why}");
@@ -268,7 +268,7 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Ve
 /// The first process inside: everything ends with it.
 fn sandbox_init(
     spec: &RunSpec,
-    held: Held,
+    held: HostFiles,
     private: &[PathBuf],
     alive: &OwnedFd,
 ) -> Result<Infallible> {
@@ -283,7 +283,7 @@ fn sandbox_init(
     }
     // 3. A private /proc and /tmp, names and files that are its own, and what it begins with.
     let uid = spec.uid.unwrap_or_default();
-    let own = CellRequest {
+    let own = InitRequest {
         uid,
         hostname: format!("scf-{uid}"),
         tmp_bytes: spec.tmp_bytes,
@@ -316,14 +316,14 @@ fn seed(spec: &RunSpec, from: Option<&Directory>) -> Result<()> {
         Ok(()) => Ok(()),
         Err(TreeError::Refused(why)) => {
             let _ = writeln!(io::stderr(), "{why}");
-            sys::exit_now(Verdict::Refused as i32)
+            sys::exit_now(RunFailure::Refused as i32)
         }
         Err(TreeError::Io { source, .. }) => Err(source).step("copy the package"),
     }
 }
 
 /// The program's process: limits, then no privilege at all, then the program.
-fn program(spec: &RunSpec, held: Option<Held>) -> Result<Infallible> {
+fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
     if let Some(held) = &held {
         seed(spec, held.seed.as_ref())?;
         sys::new_session();
@@ -343,14 +343,14 @@ fn program(spec: &RunSpec, held: Option<Held>) -> Result<Infallible> {
     for (resource, value) in others.into_iter().chain(address).chain(processes) {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    let walls = match &spec.view {
-        View::Own(..) => Landlock::inside(&[Path::new("/tmp"), &spec.work.inside]),
-        View::Host(readable) => {
+    let landlock_rules = match &spec.view {
+        RunView::Own(..) => LandlockRules::inside(&[Path::new("/tmp"), &spec.work.inside]),
+        RunView::Host(readable) => {
             sys::no_new_privileges().step("no new privileges")?;
-            Landlock::around(readable, &[], &spec.work.inside)
+            LandlockRules::around(readable, &[], &spec.work.inside)
         }
     };
-    let walls = walls.step("landlock")?;
+    let landlock_rules = landlock_rules.step("landlock")?;
     let filters = seccomp::compile().step("compile the filter")?;
     filters.allow_known().step("system call filter")?;
     filters.refuse().step("system call filter")?;
@@ -360,7 +360,7 @@ fn program(spec: &RunSpec, held: Option<Held>) -> Result<Infallible> {
             sys::let_reopen(sys::borrow(number)).step("share the output")?;
         }
     }
-    confine(spec.uid, walls)?;
+    confine(spec.uid, landlock_rules)?;
     sys::reset_signals();
     Err(become_program(&spec.program))
 }
@@ -369,7 +369,7 @@ fn program(spec: &RunSpec, held: Option<Held>) -> Result<Infallible> {
 fn fail(why: Result<Infallible>) -> ! {
     let Err(error) = why;
     let _ = writeln!(io::stderr(), "sandbox: {error}");
-    sys::exit_now(Verdict::Fault as i32)
+    sys::exit_now(RunFailure::Fault as i32)
 }
 
 /// A shell's exit code of a wait status.

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_are_apart_and_compile() {
+    fn syscall_lists_are_disjoint_and_compile() {
         for call in ALLOWED {
             assert!(!REFUSED.contains(call), "call {call} is in both lists");
         }

@@ -19,7 +19,7 @@ const NOBODY: u32 = 65_534;
 
 /// What virga runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Privileges {
     /// The host's administrator.
     Root,
     /// Root of a user namespace of its own.
@@ -33,7 +33,7 @@ pub enum Standing {
     User(String),
 }
 
-impl Standing {
+impl Privileges {
     /// In a few words.
     pub fn describe(&self) -> String {
         match self {
@@ -83,10 +83,10 @@ pub(crate) fn in_namespace() -> bool {
 }
 
 /// What this process is where it stays where it is.
-pub fn stay() -> Standing {
+pub fn stay() -> Privileges {
     match sys::effective_user() {
-        0 => Standing::Root,
-        number => Standing::User(name_of(number)),
+        0 => Privileges::Root,
+        number => Privileges::User(name_of(number)),
     }
 }
 
@@ -94,10 +94,10 @@ pub fn stay() -> Standing {
 ///
 /// # Errors
 /// What is missing, and how to mend it.
-pub fn enter() -> Result<Standing, String> {
+pub fn enter() -> Result<Privileges, String> {
     let number = sys::effective_user();
     if number == 0 {
-        return Ok(Standing::Root);
+        return Ok(Privileges::Root);
     }
     let user = name_of(number);
     let hint = "or start virga as root";
@@ -120,7 +120,7 @@ pub fn enter() -> Result<Standing, String> {
     map.enter()
         .map_err(|why| format!("user {user} cannot have a user namespace: {why}, {hint}"))?;
     let count = users.count.min(groups.count).min(NOBODY);
-    Ok(Standing::Namespace {
+    Ok(Privileges::Namespace {
         user,
         ids: count - FIRST,
     })
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_a_namespace_are_others_on_the_host() {
+    fn uid_map_translates_to_host_ids() {
         let map = "         0      29998          1\n         1     100000      65536\n";
         assert_eq!(mapped(map, 0), Some(29_998));
         assert_eq!(mapped(map, 1000), Some(100_999));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_range_of_a_user_is_taken_if_it_is_long_enough() {
+    fn longest_sufficient_subid_range_wins() {
         let text = "other:1:100000\nme:100000:5000\nme:200000:65536\n1001:300000:70000\nfew:1:10\n";
         let range = |first, count| Some(Range { first, count });
         assert_eq!(longest(text, "me", 1000), range(200_000, 65_536));

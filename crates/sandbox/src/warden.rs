@@ -25,7 +25,7 @@ const LET_GO: Duration = Duration::from_secs(10);
 
 /// How a warden knows whether virga's control groups are still that virga's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Claim {
+pub struct CgroupClaim {
     /// Locked by whoever looks at claims, or changes them.
     pub registry: PathBuf,
     /// Locked by virga while it lives. Gone where there is nothing to do.
@@ -34,9 +34,9 @@ pub struct Claim {
 
 /// What a warden is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Post {
+struct WardenTask {
     groups: Vec<PathBuf>,
-    claim: Claim,
+    claim: CgroupClaim,
 }
 
 /// Starts a warden for virga's control groups. `virga` is virga's own binary. It watches for as long as the child's standard input
@@ -44,8 +44,8 @@ struct Post {
 ///
 /// # Errors
 /// The step that failed.
-pub fn start(virga: &Path, groups: &[PathBuf], claim: &Claim) -> Result<Child> {
-    let post = Post {
+pub fn start(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Result<Child> {
+    let post = WardenTask {
         groups: groups.to_vec(),
         claim: claim.clone(),
     };
@@ -85,7 +85,7 @@ pub fn run() -> Result<()> {
         .take(SPEC_MAX as u64)
         .read_line(&mut line)
         .step("receive the task")?;
-    let Post { groups, claim } = serde_json::from_str(&line)
+    let WardenTask { groups, claim } = serde_json::from_str(&line)
         .map_err(io::Error::other)
         .step("read the task")?;
     let number = number_of(&claim.file).step("look at the claim")?;

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_reads_back_as_written() {
+    fn header_round_trips() {
         assert_eq!(
             parse_header(&header(Kind::Answer, 6 << 20)),
             (Some(Kind::Answer), 6 << 20)

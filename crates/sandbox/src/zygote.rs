@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cell::{CellReply, CellRequest};
 use crate::guest::{ForkReply, ForkRequest};
+use crate::init::{InitReply, InitRequest};
 use crate::launch::{SPEC_MAX, ZYGOTE, ZygoteSpec};
 use crate::{Pidfd, Result, Step, sys};
 
@@ -17,7 +17,7 @@ use crate::{Pidfd, Result, Step, sys};
 #[derive(Debug)]
 pub struct Zygote {
     socket: OwnedFd,
-    cells: OwnedFd,
+    inits: OwnedFd,
     process: Child,
 }
 
@@ -28,7 +28,7 @@ pub struct GuestEnds<'a> {
     pub socket: BorrowedFd<'a>,
     /// Standard output and error.
     pub log: BorrowedFd<'a>,
-    /// See [`crate::cgroup::Slot::attach_files`].
+    /// See [`crate::cgroup::CgroupSlot::attach_files`].
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
 
@@ -54,7 +54,7 @@ impl Zygote {
             ));
         }
         let (ours, theirs) = sys::packet_pair().step("make the zygote's socket")?;
-        let (cells, maker) = sys::packet_pair().step("make the zygote's other socket")?;
+        let (inits, maker) = sys::packet_pair().step("make the zygote's other socket")?;
         let (ends, told) = sys::close_on_exec_pipe().step("make the zygote's pipe")?;
         let process = Command::new(virga)
             .arg(ZYGOTE)
@@ -67,7 +67,7 @@ impl Zygote {
             .step(format!("start {}", virga.display()))?;
         let zygote = Self {
             socket: ours,
-            cells,
+            inits,
             process,
         };
         sys::send(zygote.socket.as_fd(), &bytes, &[told.as_fd()]).step("send the specification")?;
@@ -108,18 +108,18 @@ impl Zygote {
     ///
     /// # Errors
     /// What failed. After an error in talking to it the zygote is of no more use.
-    pub fn make_cell(
+    pub fn make_init(
         &self,
-        request: &CellRequest,
+        request: &InitRequest,
         network: Option<BorrowedFd<'_>>,
     ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
         let fds: Vec<_> = network.into_iter().collect();
-        sys::send(self.cells.as_fd(), &bytes, &fds).step("ask for a cell")?;
-        match hear(self.cells.as_fd())? {
-            (CellReply::Made, Some(pidfd)) => Ok(pidfd.into()),
-            (CellReply::Made, None) => Err(unexpected("no pidfd came with a cell")),
-            (CellReply::Failed(why), _) => Err(unexpected(why)),
+        sys::send(self.inits.as_fd(), &bytes, &fds).step("ask for a cell")?;
+        match hear(self.inits.as_fd())? {
+            (InitReply::Made, Some(pidfd)) => Ok(pidfd.into()),
+            (InitReply::Made, None) => Err(unexpected("no pidfd came with a cell")),
+            (InitReply::Failed(why), _) => Err(unexpected(why)),
         }
     }
 
@@ -130,22 +130,22 @@ impl Zygote {
     pub fn fork(
         &self,
         request: &ForkRequest,
-        cell: Option<Pidfd>,
+        init: Option<Pidfd>,
         ends: &GuestEnds<'_>,
     ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
         let mut fds = vec![ends.socket, ends.log];
-        fds.extend(cell.as_ref().map(AsFd::as_fd));
+        fds.extend(init.as_ref().map(AsFd::as_fd));
         fds.extend(&ends.cgroups);
         let answer = sys::send(self.socket.as_fd(), &bytes, &fds)
             .step("ask the zygote")
             .and_then(|_| self.reply());
-        match (answer, cell) {
-            (Ok((ForkReply::Forked, _)), Some(cell)) => Ok(cell),
+        match (answer, init) {
+            (Ok((ForkReply::Forked, _)), Some(init)) => Ok(init),
             (Ok((ForkReply::Forked, Some(process))), None) => Ok(process.into()),
-            (failed, cell) => {
-                if let Some(cell) = cell {
-                    let _ = cell.kill();
+            (failed, init) => {
+                if let Some(init) = init {
+                    let _ = init.kill();
                 }
                 Err(match failed {
                     Ok((ForkReply::Failed(why), _)) => unexpected(why),

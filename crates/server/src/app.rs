@@ -12,12 +12,12 @@ use axum::body::Body;
 use axum::http::Request;
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
-use dispatch::events::{Pacing, Policy};
-use dispatch::schedule::Terms;
+use dispatch::events::{QueueLimits, RetryPolicy};
+use dispatch::schedule::ScheduleConfig;
 use model::{Account, FunctionKind, Limits};
 use sandbox::Isolation;
 use sandbox::network::{API_NAME, API_PORT, BUCKET_PORT, INDEX_PORT, Network};
-use sandbox::user::Standing;
+use sandbox::user::Privileges;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,7 +48,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listen::{self, Door, Http};
 use crate::network;
 use crate::ownership::{Dns, Ownership, watch as watch_domains};
-use crate::provisioner::{Clock, Provisioner};
+use crate::provisioner::{CronClock, Provisioner};
 use crate::purge::{Purge, Stores};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
@@ -130,11 +130,11 @@ pub(crate) enum StartError {
 pub(crate) async fn up(
     config: Config,
     binary: PathBuf,
-    standing: Result<Standing, String>,
+    privileges: Result<Privileges, String>,
 ) -> Result<bool, StartError> {
     start_log(&config);
     // 1. What must hold before anything is touched.
-    let host = check_host(&config, &standing)?;
+    let host = check_host(&config, &privileges)?;
     if config.isolation == Isolation::Process {
         warn!("{NOT_ISOLATED}");
     }
@@ -200,8 +200,8 @@ pub(crate) async fn up(
         .reconcile_id_counters(&own, highest.max(bucket_accounts))
         .await?;
     // 3. What of the host is this virga's alone, until all else has gone.
-    let claim = match &standing {
-        Ok(standing) => Claim::take(&config, standing)?,
+    let claim = match &privileges {
+        Ok(privileges) => Claim::take(&config, privileges)?,
         Err(why) => return Err(StartError::Host(format!("  privilege: {why}"))),
     };
     // 4. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
@@ -274,7 +274,7 @@ pub(crate) async fn up(
     let provisioner = Provisioner::start(
         catalog.clone(),
         driver.clone(),
-        Clock {
+        CronClock {
             zone: config.cron_zone.clone(),
             weekday_zero: config.cron_weekday_zero,
         },
@@ -655,16 +655,19 @@ fn start_log(config: &Config) {
 }
 
 /// Isolation never degrades silently. Says in a few words what was found.
-fn check_host(config: &Config, standing: &Result<Standing, String>) -> Result<String, StartError> {
+fn check_host(
+    config: &Config,
+    privileges: &Result<Privileges, String>,
+) -> Result<String, StartError> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
     let networked = config.isolation == Isolation::Full;
     let network = (networked && config.network != Reaches::Nothing).then(sandbox::probe::network);
     let outbound = (networked && config.network == Reaches::Outbound)
-        .then(|| sandbox::probe::outbound(standing.as_ref().ok()?))
+        .then(|| sandbox::probe::outbound(privileges.as_ref().ok()?))
         .flatten();
     let checks = match config.isolation {
-        Isolation::Full => sandbox::probe::host(standing),
+        Isolation::Full => sandbox::probe::host(privileges),
         Isolation::Process => sandbox::probe::process(),
     };
     for check in checks.into_iter().chain(network).chain(outbound) {
@@ -830,7 +833,7 @@ fn event_budget(config: &Config) -> Budget {
 
 fn timer_settings(config: &Config) -> TimerSettings {
     TimerSettings {
-        terms: Terms {
+        terms: ScheduleConfig {
             zone: config.cron_zone.clone(),
             missed: config.timer_missed,
             grace: config.timer_grace.as_secs() as i64,
@@ -842,18 +845,18 @@ fn timer_settings(config: &Config) -> TimerSettings {
 fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue::Settings {
     let microseconds = |time: Duration| time.as_micros() as u64;
     queue::Settings {
-        pacing: Pacing {
+        pacing: QueueLimits {
             window: EVENT_WINDOW,
             waiting: EVENTS_WAITING,
             under_way: EVENTS_UNDER_WAY,
             pause: microseconds(config.event_throttled),
         },
-        policy: Policy {
+        policy: RetryPolicy {
             retries: config.limits.retry_num_max,
             ttl: u64::from(config.limits.msg_ttl_max_s) * 1_000_000,
             after_user_fault: microseconds(config.event_retry),
             after_system_fault: microseconds(config.event_backoff),
-            at_most: microseconds(config.event_backoff_max),
+            max_delay: microseconds(config.event_backoff_max),
         },
         wait: config.wait.max(config.event_throttled),
         max_depth: config.max_depth,

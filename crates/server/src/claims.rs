@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sandbox::Isolation;
-use sandbox::network::{self, Plan};
-use sandbox::user::{self, Standing};
+use sandbox::network::{self, AddressPlan};
+use sandbox::user::{self, Privileges};
 use thiserror::Error;
 
 pub(crate) use self::choice::Choice;
@@ -46,7 +46,7 @@ pub(crate) struct Claim {
     /// First of its instances' users, and how many there are.
     pub(crate) users: (u32, u32),
     /// Addresses of its functions.
-    pub(crate) plan: Plan,
+    pub(crate) plan: AddressPlan,
     /// None where functions are processes of the host and nothing more.
     held: Option<Held>,
 }
@@ -64,8 +64,8 @@ impl Claim {
     ///
     /// # Errors
     /// What another virga has, and by which option it was asked for.
-    pub(crate) fn take(config: &Config, standing: &Standing) -> Result<Self, ClaimError> {
-        let (first, count, end) = ids(config, standing)?;
+    pub(crate) fn take(config: &Config, privileges: &Privileges) -> Result<Self, ClaimError> {
+        let (first, count, end) = ids(config, privileges)?;
         if config.isolation == Isolation::Process {
             return Ok(Self {
                 cgroup: config.cgroup.value.clone(),
@@ -74,7 +74,7 @@ impl Claim {
                 held: None,
             });
         }
-        let directory = registry(standing)?;
+        let directory = registry(privileges)?;
         let failed = |source| ClaimError::Registry {
             path: directory.display().to_string(),
             source,
@@ -109,7 +109,9 @@ impl Claim {
         let path = directory.join(name);
         let file = write(&path, &holding).map_err(failed)?;
         let plan = match &holding.outlet {
-            Some(outlet) => Plan::new(outlet.range, count).unwrap_or(config.network_plan.value),
+            Some(outlet) => {
+                AddressPlan::new(outlet.range, count).unwrap_or(config.network_plan.value)
+            }
             None => config.network_plan.value,
         };
         Ok(Self {
@@ -125,8 +127,8 @@ impl Claim {
     }
 
     /// How the warden knows whether virga's control groups are still this virga's.
-    pub(crate) fn for_warden(&self) -> Option<sandbox::warden::Claim> {
-        self.held.as_ref().map(|held| sandbox::warden::Claim {
+    pub(crate) fn for_warden(&self) -> Option<sandbox::warden::CgroupClaim> {
+        self.held.as_ref().map(|held| sandbox::warden::CgroupClaim {
             registry: held.registry.clone(),
             file: held.path.clone(),
         })
@@ -140,10 +142,10 @@ impl Drop for Held {
 }
 
 /// The first id of instances, how many there are, and the end of those that this virga may have.
-fn ids(config: &Config, standing: &Standing) -> Result<(Choice<u32>, u32, u32), ClaimError> {
-    match (standing, config.uid_base) {
-        (Standing::Namespace { .. }, Some(_)) => Err(ClaimError::IdsOfUser),
-        (Standing::Namespace { ids, .. }, None) => {
+fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u32), ClaimError> {
+    match (privileges, config.uid_base) {
+        (Privileges::Namespace { .. }, Some(_)) => Err(ClaimError::IdsOfUser),
+        (Privileges::Namespace { ids, .. }, None) => {
             let count = config.uid_count.min(*ids);
             Ok((Choice::free(user::FIRST), count, user::FIRST + ids))
         }
@@ -158,7 +160,7 @@ fn ids(config: &Config, standing: &Standing) -> Result<(Choice<u32>, u32, u32), 
 }
 
 /// Only a way out shows on the host; without one, addresses are known inside alone.
-fn outlet(config: &Config) -> Result<Option<(Choice<network::Block>, u64)>, ClaimError> {
+fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)>, ClaimError> {
     if config.network != Reaches::Outbound {
         return Ok(None);
     }
@@ -167,10 +169,10 @@ fn outlet(config: &Config) -> Result<Option<(Choice<network::Block>, u64)>, Clai
 }
 
 /// A directory of this host that every virga of the user finds.
-fn registry(standing: &Standing) -> Result<PathBuf, ClaimError> {
-    let candidates = match standing {
-        Standing::Root => vec!["/run/virga".into()],
-        Standing::Namespace { user, .. } | Standing::User(user) => {
+fn registry(privileges: &Privileges) -> Result<PathBuf, ClaimError> {
+    let candidates = match privileges {
+        Privileges::Root => vec!["/run/virga".into()],
+        Privileges::Namespace { user, .. } | Privileges::User(user) => {
             let own =
                 std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("virga"));
             let last = PathBuf::from(format!("/tmp/virga-{user}"));

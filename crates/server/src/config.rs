@@ -18,11 +18,11 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use dispatch::cron::WeekdayZero;
-use dispatch::schedule::Missed;
+use dispatch::schedule::MissedRuns;
 use jiff::tz::TimeZone;
 use model::{AccountId, Limits};
 use sandbox::Isolation;
-use sandbox::network::{Block, Plan};
+use sandbox::network::{AddressBlock, AddressPlan};
 
 pub(crate) use self::buckets::{BucketSettings, Elsewhere};
 pub(crate) use self::index::PackageIndex;
@@ -593,9 +593,9 @@ pub(crate) struct Config {
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
     pub(crate) network: Reaches,
-    pub(crate) network_plan: Choice<Plan>,
-    pub(crate) network_allow: Vec<Block>,
-    pub(crate) network_refuse: Vec<Block>,
+    pub(crate) network_plan: Choice<AddressPlan>,
+    pub(crate) network_allow: Vec<AddressBlock>,
+    pub(crate) network_refuse: Vec<AddressBlock>,
     pub(crate) dns: Vec<Ipv4Addr>,
     /// Whether the cloud's names lead to virga inside.
     pub(crate) cloud_names: bool,
@@ -603,7 +603,7 @@ pub(crate) struct Config {
     pub(crate) event_sources: EventSources,
     pub(crate) cron_zone: TimeZone,
     pub(crate) cron_weekday_zero: WeekdayZero,
-    pub(crate) timer_missed: Missed,
+    pub(crate) timer_missed: MissedRuns,
     pub(crate) timer_grace: Duration,
     pub(crate) renewal: worker::Renewal,
     pub(crate) event_store_bytes: u64,
@@ -903,9 +903,9 @@ impl Told {
             timer_missed: self.one_of(
                 "timer_missed",
                 &[
-                    ("latest", Missed::Latest),
-                    ("skip", Missed::Skip),
-                    ("all", Missed::All),
+                    ("latest", MissedRuns::Latest),
+                    ("skip", MissedRuns::Skip),
+                    ("all", MissedRuns::All),
                 ],
             ),
             timer_grace: self.seconds("timer_grace"),
@@ -1106,12 +1106,14 @@ impl Told {
         list
     }
 
-    fn network_plan(&mut self, instances: u32) -> Choice<Plan> {
+    fn network_plan(&mut self, instances: u32) -> Choice<AddressPlan> {
         let (text, source) = self.raw("network_range");
-        let plan = text.parse().and_then(|block| Plan::new(block, instances));
+        let plan = text
+            .parse()
+            .and_then(|block| AddressPlan::new(block, instances));
         let plan = plan.unwrap_or_else(|why| {
             self.problem("network_range", &text, &source, &why);
-            Plan::default()
+            AddressPlan::default()
         });
         self.told("network_range", plan)
     }

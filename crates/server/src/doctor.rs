@@ -1,6 +1,6 @@
 //! `virga doctor`: whether this host can isolate functions, and how to mend what is missing.
 
-use sandbox::user::Standing;
+use sandbox::user::Privileges;
 use serde::Serialize;
 use worker::Interpreters;
 
@@ -14,8 +14,8 @@ pub(crate) struct Finding {
 }
 
 /// Looks at everything.
-pub(crate) fn examine(standing: &Result<Standing, String>) -> Vec<Finding> {
-    let mut findings: Vec<_> = sandbox::probe::host(standing)
+pub(crate) fn examine(privileges: &Result<Privileges, String>) -> Vec<Finding> {
+    let mut findings: Vec<_> = sandbox::probe::host(privileges)
         .into_iter()
         .chain([sandbox::probe::network()])
         .map(|check| {

@@ -16,8 +16,10 @@ use tracing::warn;
 use worker::failure_document;
 
 use crate::clock;
-use crate::driver::{Assigned, Driver, Live, OpenError, Ran, Refused, StartFailure, limit_name};
-pub(crate) use crate::driver::{Stopper, Waiting};
+use crate::driver::{
+    AcquireError, Assigned, CompletedRun, Driver, LivePool, OpenError, StartFailure, limit_name,
+};
+pub(crate) use crate::driver::{AcquireOptions, Stopper};
 use crate::lineage::Depth;
 use crate::queue::{Later, NewEvent, Queue, QueueError};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
@@ -193,7 +195,7 @@ impl Ingest {
         }
         self.takes_events(&invocation.function)?;
         let placed = self
-            .place_call(&invocation, &mut Waiting::default())
+            .place_call(&invocation, &mut AcquireOptions::default())
             .await?;
         match placed {
             Placed::Ready(ready) => Ok(ready.run(invocation.event).await),
@@ -208,7 +210,7 @@ impl Ingest {
         event: impl Future<Output = Result<Bytes, E>>,
     ) -> Result<Finished, E> {
         self.takes_events(&invocation.function)?;
-        let mut waiting = Waiting::default();
+        let mut waiting = AcquireOptions::default();
         match self.place_call(invocation, &mut waiting).await? {
             Placed::Ready(ready) => {
                 let event = event.await?;
@@ -226,7 +228,7 @@ impl Ingest {
     pub(crate) async fn place_call(
         &self,
         invocation: &Invocation,
-        waiting: &mut Waiting,
+        waiting: &mut AcquireOptions,
     ) -> Result<Placed, IngestError> {
         let mut placed = self.place(invocation, waiting).await?;
         match &mut placed {
@@ -244,7 +246,7 @@ impl Ingest {
     pub(crate) async fn place(
         &self,
         invocation: &Invocation,
-        waiting: &mut Waiting,
+        waiting: &mut AcquireOptions,
     ) -> Result<Placed, IngestError> {
         // A function that changes between being found and being asked is looked up again.
         for _ in 0..4 {
@@ -287,7 +289,7 @@ impl Ingest {
         Ok(function)
     }
 
-    async fn open(&self, serving: &Serving<'_>) -> Result<Arc<Live>, IngestError> {
+    async fn open(&self, serving: &Serving<'_>) -> Result<Arc<LivePool>, IngestError> {
         if let Some(live) = self.driver.live(serving) {
             return Ok(live);
         }
@@ -308,8 +310,8 @@ impl Ingest {
         &self,
         invocation: &Invocation,
         serving: &Serving<'_>,
-        live: Arc<Live>,
-        waiting: &mut Waiting,
+        live: Arc<LivePool>,
+        waiting: &mut AcquireOptions,
     ) -> Result<Result<Placed, IngestError>, Gone> {
         let report = Report {
             telemetry: self.telemetry.clone(),
@@ -328,11 +330,11 @@ impl Ingest {
             Err(refused) => refused,
         };
         Ok(Ok(Placed::Refused(match refused {
-            Refused::Start(failure) => report.start_failed(failure),
-            Refused::NoPlace(Reject::Gone) => return Err(Gone),
-            Refused::NoPlace(Reject::Draining) => return Ok(Err(IngestError::Draining)),
-            Refused::NoPlace(reject) => {
-                let shared = self.driver.shared_mb(serving.function.key.account);
+            AcquireError::Start(failure) => report.start_failed(failure),
+            AcquireError::Rejected(Reject::Gone) => return Err(Gone),
+            AcquireError::Rejected(Reject::Draining) => return Ok(Err(IngestError::Draining)),
+            AcquireError::Rejected(reject) => {
+                let shared = self.driver.unreserved_mb(serving.function.key.account);
                 let rate = self.limits.scale_out_per_minute;
                 let (status, message) = no_place(reject, serving, shared, rate);
                 report.refused(status, &message)
@@ -425,7 +427,7 @@ struct Gone;
 fn no_place(
     reject: Reject,
     serving: &Serving<'_>,
-    shared_mb: u64,
+    unreserved_mb: u64,
     per_minute: u32,
 ) -> (StatusCode, String) {
     let name = &serving.function.key.name;
@@ -456,7 +458,7 @@ fn no_place(
         Reject::Deadline { limit } | Reject::Never { limit } => {
             let mb = match limit {
                 Limit::Group => serving.function.reserved_mb.unwrap_or_default().into(),
-                _ => shared_mb,
+                _ => unreserved_mb,
             };
             let quota = limit_name(limit);
             let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");
@@ -477,7 +479,7 @@ fn no_place(
 struct Report {
     telemetry: Telemetry,
     request: RequestId,
-    live: Arc<Live>,
+    live: Arc<LivePool>,
     memory: MemoryMb,
     started: model::Timestamp,
     tail: bool,
@@ -490,7 +492,7 @@ struct Report {
 }
 
 impl Report {
-    fn ran(self, ran: Ran) -> Finished {
+    fn ran(self, ran: CompletedRun) -> Finished {
         let outcome = ran.outcome;
         let mut record = self.record(outcome.status, outcome.answer.into(), outcome.usage);
         record.note = ran.cold.and(self.live.note.clone());

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Some(sandbox::run::RUN) => {
             let Err(e) = sandbox::run::run();
             failed(&e);
-            ExitCode::from(sandbox::run::Verdict::Fault as u8)
+            ExitCode::from(sandbox::run::RunFailure::Fault as u8)
         }
         Some(sandbox::warden::WARDEN) => match sandbox::warden::run() {
             Ok(()) => ExitCode::SUCCESS,

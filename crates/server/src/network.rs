@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sandbox::Isolation;
-use sandbox::network::{API_NAME, Network, Reach, Resolving, World};
+use sandbox::network::{API_NAME, Network, Outbound, Reach, Resolving};
 use tracing::warn;
 
 use crate::claims::Claim;
@@ -21,7 +21,7 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
     let reach = match config.network {
         Reaches::Nothing => return Ok(None),
         Reaches::Internal => Reach::Api,
-        Reaches::Outbound => Reach::World(World {
+        Reaches::Outbound => Reach::Outbound(Outbound {
             resolvers: resolvers(&config.dns, true),
             allowed: config.network_allow.clone(),
             refused: config.network_refuse.clone(),

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sandbox::disk::{Disk, Maker, Part, Template};
+use sandbox::disk::{Disk, DiskMaker, DiskMount, DiskTemplate};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -57,7 +57,7 @@ impl Drop for Lent {
 }
 
 enum Ask {
-    Take(oneshot::Sender<Option<(Lent, Part)>>),
+    Take(oneshot::Sender<Option<(Lent, DiskMount)>>),
     /// One that waited was taken.
     Refill,
     Back(u64),
@@ -65,7 +65,7 @@ enum Ask {
     Cleaned(Disk),
 }
 
-type Ready = Arc<Mutex<VecDeque<(Lent, Part)>>>;
+type Ready = Arc<Mutex<VecDeque<(Lent, DiskMount)>>>;
 
 /// A handle on the thread, which ends with virga.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Disks {
 
 /// The thread's state.
 struct Keeper {
-    maker: Maker,
+    maker: DiskMaker,
     total: u64,
     asks: Sender<Ask>,
     ready: Ready,
@@ -154,8 +154,8 @@ impl Keeper {
         );
         prepare(&files)?;
         prepare(&staging)?;
-        let template = Template::make(&files, settings.bytes, settings.inodes)?;
-        let mut maker = Maker::begin(&files, &staging, template)?;
+        let template = DiskTemplate::make(&files, settings.bytes, settings.inodes)?;
+        let mut maker = DiskMaker::begin(&files, &staging, template)?;
         let host = Host::of(maker.host()?);
         let total = settings.total.unwrap_or_else(|| host.part());
         // Whether the kernel has all that it takes is known when there is one.
@@ -231,7 +231,7 @@ impl Keeper {
         ready.unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn pop(&self) -> Option<(Lent, Part)> {
+    fn pop(&self) -> Option<(Lent, DiskMount)> {
         let ready = self.ready.lock();
         ready.unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -264,7 +264,7 @@ impl Keeper {
         }
     }
 
-    fn make(&mut self) -> Option<(Lent, Part)> {
+    fn make(&mut self) -> Option<(Lent, DiskMount)> {
         if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
             return None;
         }
@@ -277,7 +277,7 @@ impl Keeper {
     }
 
     /// Counts a disk among the rest, bounded as they are.
-    fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(Lent, Part)> {
+    fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(Lent, DiskMount)> {
         let bound = self.bound(0);
         if disk.bound() != bound {
             disk.hold(bound)?;
@@ -298,7 +298,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn put(&self, made: (Lent, Part)) {
+    fn put(&self, made: (Lent, DiskMount)) {
         let ready = self.ready.lock();
         ready
             .unwrap_or_else(PoisonError::into_inner)

@@ -14,7 +14,7 @@ use model::{AccountId, Sha256};
 use sandbox::Names;
 use sandbox::beneath::{Directory, TreeBounds};
 use sandbox::launch::Program;
-use sandbox::run::{RunNetwork, RunSpec, Verdict, View, Work};
+use sandbox::run::{RunFailure, RunNetwork, RunSpec, RunView, WorkDirectory};
 
 use crate::identity::Identity;
 use crate::installer::Installer;
@@ -102,7 +102,7 @@ impl Worker {
         let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
         let lodging = Lodging::take(self, account, !settings.host_network, memory_bytes);
         let lodging = lodging.map_err(PackageError::worker)?;
-        let work = Work {
+        let work = WorkDirectory {
             inside: host
                 .as_ref()
                 .map_or(CODE.into(), |host| host.path().to_owned()),
@@ -140,9 +140,9 @@ impl Worker {
     /// What is the same for all tools.
     pub(crate) fn run_spec(
         &self,
-        view: View,
+        view: RunView,
         program: Program,
-        work: Work,
+        work: WorkDirectory,
         lodging: &Lodging,
         timeout: Duration,
     ) -> RunSpec {
@@ -198,11 +198,13 @@ impl Worker {
         let log = &ended.log;
         let limits = self.limits();
         let why = match ended.verdict() {
-            Some(Verdict::Timeout) => {
+            Some(RunFailure::Timeout) => {
                 format!("{tool} ran for over {} s, which is the limit", spec.seconds)
             }
-            Some(Verdict::Refused) => "with its dependencies the package is not allowed".to_owned(),
-            Some(Verdict::Fault) => {
+            Some(RunFailure::Refused) => {
+                "with its dependencies the package is not allowed".to_owned()
+            }
+            Some(RunFailure::Fault) => {
                 return Err(PackageError::Io {
                     step: "run a build",
                     source: io::Error::other(ended.log),
@@ -231,12 +233,12 @@ impl Worker {
         identity: &Identity,
         interpreter: &Interpreter,
         settings: &InstallSettings,
-    ) -> View {
+    ) -> RunView {
         let read: Vec<&Path> = settings.directories.iter().map(PathBuf::as_path).collect();
         if !self.isolated() {
             // pip tells an index what it runs on, and fails where it cannot read it.
             let system = ["/etc/debian_version", "/etc/os-release"].map(Path::new);
-            return View::Host(self.readable(&[interpreter], &[&read[..], &system].concat()));
+            return RunView::Host(self.readable(&[interpreter], &[&read[..], &system].concat()));
         }
         let (network, names) = match (identity.network(), settings.host_network) {
             (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
@@ -246,7 +248,7 @@ impl Worker {
         let binds = read.iter().map(|path| python::read_only(path, path));
         let directory = self.root_directory();
         let root = python::root(&[interpreter], directory, binds.collect(), names);
-        View::Own(root, network)
+        RunView::Own(root, network)
     }
 }
 

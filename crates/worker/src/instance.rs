@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::Response;
 
 use model::{Outcome, RequestId, StatusCode, Usage};
-use sandbox::cgroup::{Limits, Slot};
+use sandbox::cgroup::{CgroupSlot, Limits};
 use sandbox::guest::ExitStatus;
 use sandbox::wire::{self, Kind};
 use serde::Deserialize;
@@ -441,7 +441,7 @@ impl Instance {
         let result = match exchanged {
             Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
                 if looked_at {
-                    self.control("let go", Slot::at_ease);
+                    self.control("let go", CgroupSlot::reset_scheduling);
                 }
                 Ok((status, body))
             }
@@ -474,14 +474,14 @@ impl Instance {
 
     /// Sees to it that a request of this age leaves others room.
     fn look(&self, age: Duration) {
-        self.control("confine to some processors", Slot::gather);
+        self.control("confine to some processors", CgroupSlot::confine_processors);
         if age >= BRISK {
-            self.control("lower the weight of", Slot::yields);
+            self.control("lower the weight of", CgroupSlot::lower_priority);
         }
     }
 
     /// Does something to its control groups, which it also does without.
-    fn control(&self, what: &str, run: impl FnOnce(&mut Slot) -> sandbox::Result<()>) {
+    fn control(&self, what: &str, run: impl FnOnce(&mut CgroupSlot) -> sandbox::Result<()>) {
         if let Some(Err(e)) = self.process.with_slot(run) {
             debug!(error = %e, "cannot {what} an instance");
         }

@@ -12,9 +12,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sandbox::CellRequest;
+use sandbox::InitRequest;
 use sandbox::cgroup::Limits;
-use sandbox::guest::{ForkRequest, Walls};
+use sandbox::guest::{Confinement, ForkRequest};
 use sandbox::launch::ZygoteSpec;
 use sandbox::zygote::{GuestEnds, Zygote};
 use tokio::sync::{oneshot, watch};
@@ -343,9 +343,9 @@ impl Keeper {
     }
 
     /// Makes one, which rehearses where nobody waits for it.
-    fn make(&mut self, rehearses: bool) -> Result<Blank, Error> {
+    fn make(&mut self, warm_up: bool) -> Result<Blank, Error> {
         let identity = self.identities.take()?;
-        match self.make_as(identity, rehearses) {
+        match self.make_as(identity, warm_up) {
             Ok(blank) => {
                 self.failures = 0;
                 Ok(blank)
@@ -361,7 +361,7 @@ impl Keeper {
         }
     }
 
-    fn make_as(&mut self, identity: Identity, rehearses: bool) -> Result<Blank, Fault> {
+    fn make_as(&mut self, identity: Identity, warm_up: bool) -> Result<Blank, Fault> {
         if self.home.is_closed() {
             return Err(Fault::Here(Error::Closed));
         }
@@ -382,24 +382,24 @@ impl Keeper {
         let (log, guest_log) =
             sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
         let hostname = format!("scf-{user}");
-        let (space, own, room, walls) = match &self.recipe.place {
+        let (space, own, room, confinement) = match &self.recipe.place {
             Place::Cells => {
-                let space = CellRequest {
+                let space = InitRequest {
                     uid: user,
                     hostname: hostname.clone(),
                     tmp_bytes: self.recipe.tmp_bytes,
                     tmp_inodes: self.recipe.tmp_inodes,
                 };
-                (Some(space), Some(user), None, Walls::Cell)
+                (Some(space), Some(user), None, Confinement::Namespaces)
             }
             Place::Host { readable, rooms } => {
                 let room = Room::make(rooms, &hostname);
                 let room = room.map_err(io("make a directory for temporary files"))?;
-                let walls = Walls::Landlock {
+                let confinement = Confinement::Landlock {
                     readable: readable.clone(),
                     writable: room.0.clone(),
                 };
-                (None, None, Some(room), walls)
+                (None, None, Some(room), confinement)
             }
         };
         let broken = |e: sandbox::Error| Fault::Zygote(e.into());
@@ -412,8 +412,8 @@ impl Keeper {
             uid: own,
             open_files: self.recipe.open_files,
             processes: self.recipe.processes.into(),
-            walls,
-            rehearses,
+            confinement,
+            warm_up,
         };
         let ends = GuestEnds {
             socket: guest_socket.as_fd(),
@@ -423,7 +423,7 @@ impl Keeper {
         let cell = match &space {
             Some(space) => Some(
                 zygote
-                    .make_cell(space, identity.network().map(AsFd::as_fd))
+                    .make_init(space, identity.network().map(AsFd::as_fd))
                     .map_err(broken)?,
             ),
             None => None,

@@ -13,7 +13,7 @@ use model::{AccountId, Sha256};
 use sandbox::Names;
 use sandbox::beneath::{Directory, TreeBounds};
 use sandbox::launch::Program;
-use sandbox::run::{RunNetwork, Verdict, View, Work};
+use sandbox::run::{RunFailure, RunNetwork, RunView, WorkDirectory};
 
 use crate::install::{Aside, blocking};
 use crate::package::{self, PackageError, PackageStore};
@@ -88,7 +88,7 @@ impl Worker {
             inodes: self.tree_bounds().inodes * 2,
             ..self.tree_bounds()
         };
-        let work = Work {
+        let work = WorkDirectory {
             inside: host
                 .as_ref()
                 .map_or(COMPILED.into(), |host| host.path().to_owned()),
@@ -102,10 +102,10 @@ impl Worker {
             let code = python::read_only(&tree, Path::new(CODE));
             let directory = self.root_directory();
             let root = python::root(&[interpreter], directory, vec![code], Names::Nowhere);
-            (Path::new(CODE), View::Own(root, RunNetwork::Nothing))
+            (Path::new(CODE), RunView::Own(root, RunNetwork::Nothing))
         } else {
             let read = self.readable(&[interpreter], &[&tree]);
-            (tree.as_path(), View::Host(read))
+            (tree.as_path(), RunView::Host(read))
         };
         // Below where it writes, the compiler makes the path of the code anew.
         let from = code.strip_prefix("/").unwrap_or(code).to_owned();
@@ -115,7 +115,7 @@ impl Worker {
         let running = running.map_err(PackageError::io("compile a package"))?;
         let ended = running.wait().await;
         let ended = ended.map_err(PackageError::io("compile a package"))?;
-        if let Some(Verdict::Fault) = ended.verdict() {
+        if let Some(RunFailure::Fault) = ended.verdict() {
             return Err(PackageError::Io {
                 step: "compile a package",
                 source: io::Error::other(ended.log),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandbox::Pidfd;
-use sandbox::cgroup::{Slot, Tree};
+use sandbox::cgroup::{CgroupSlot, CgroupTree};
 use sandbox::guest::ExitStatus;
 use sandbox::network::Network;
 use sandbox::zygote::Zygote;
@@ -27,7 +27,7 @@ use crate::users::Users;
 #[derive(Debug)]
 pub(crate) struct Home {
     /// None where instances are processes and nothing more.
-    pub(crate) tree: Option<Tree>,
+    pub(crate) tree: Option<CgroupTree>,
     pub(crate) users: Users,
     /// None where functions have no network but their loopback.
     pub(crate) network: Option<Network>,
@@ -63,7 +63,7 @@ pub(crate) struct Exit {
 #[derive(Debug)]
 pub(crate) struct Process {
     pidfd: Arc<Pidfd>,
-    slot: Mutex<Option<Slot>>,
+    slot: Mutex<Option<CgroupSlot>>,
     /// Its directory for temporary files, where that is one of the host's.
     room: Option<Room>,
     /// What it has of the host's disk.
@@ -81,7 +81,7 @@ impl Process {
         cell: Pidfd,
         (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
         status: oneshot::Receiver<ExitStatus>,
-        slot: Option<Slot>,
+        slot: Option<CgroupSlot>,
         room: Option<Room>,
         identity: Identity,
         home: Arc<Home>,
@@ -137,7 +137,7 @@ impl Process {
     }
 
     /// Runs something on the control groups, while they are this instance's.
-    pub(crate) fn with_slot<T>(&self, run: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+    pub(crate) fn with_slot<T>(&self, run: impl FnOnce(&mut CgroupSlot) -> T) -> Option<T> {
         self.slot
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -210,7 +210,7 @@ impl Process {
     /// Takes its network away but for the loopback.
     pub(crate) fn cut_off(&self) -> sandbox::Result<()> {
         match &self.home.network {
-            Some(network) => network.cut(self.home.users.number(self.user)),
+            Some(network) => network.disconnect(self.home.users.number(self.user)),
             None => Ok(()),
         }
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::AccountId;
-use sandbox::cgroup::{Limits, Slot};
-use sandbox::run::{self, RunSpec, Verdict};
+use sandbox::cgroup::{CgroupSlot, Limits};
+use sandbox::run::{self, RunFailure, RunSpec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tracing::warn;
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(crate) struct Lodging {
     pub(crate) identity: Identity,
     memory_bytes: u64,
-    slot: Option<Slot>,
+    slot: Option<CgroupSlot>,
     home: Arc<Home>,
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct Ended {
 
 impl Ended {
     /// What the supervisor says beside the tool's own exit code.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
-        Verdict::of(self.status.code())
+    pub(crate) fn verdict(&self) -> Option<RunFailure> {
+        RunFailure::of(self.status.code())
     }
 }
 
@@ -98,12 +98,12 @@ impl Lodging {
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         self.slot
             .as_ref()
-            .map(Slot::attach_paths)
+            .map(CgroupSlot::attach_paths)
             .unwrap_or_default()
     }
 
     fn out_of_memory(&self) -> bool {
-        self.slot.as_ref().is_some_and(Slot::out_of_memory)
+        self.slot.as_ref().is_some_and(CgroupSlot::out_of_memory)
     }
 
     /// Gives all of it back once nothing runs in it.

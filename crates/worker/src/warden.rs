@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use sandbox::cgroup::Tree;
-use sandbox::warden::{self, Claim};
+use sandbox::cgroup::CgroupTree;
+use sandbox::warden::{self, CgroupClaim};
 use tracing::warn;
 
 use crate::Error;
@@ -14,7 +14,7 @@ use crate::Error;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Starts one, and a thread that starts another whenever it ends. It is never told to go: virga's end is what it waits for.
-pub(crate) fn keep(virga: &Path, tree: &Tree, claim: Claim) -> Result<(), Error> {
+pub(crate) fn keep(virga: &Path, tree: &CgroupTree, claim: CgroupClaim) -> Result<(), Error> {
     let (virga, groups) = (virga.to_owned(), tree.directories().to_vec());
     let first = warden::start(&virga, &groups, &claim)?;
     std::thread::Builder::new()
@@ -24,7 +24,7 @@ pub(crate) fn keep(virga: &Path, tree: &Tree, claim: Claim) -> Result<(), Error>
     Ok(())
 }
 
-fn follow(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &Claim) {
+fn follow(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) {
     loop {
         // The standard library closes what it still has of the input before it waits.
         let input = child.stdin.take();
@@ -35,7 +35,7 @@ fn follow(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &Claim) {
     }
 }
 
-fn start_again(virga: &Path, groups: &[PathBuf], claim: &Claim) -> Child {
+fn start_again(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Child {
     loop {
         std::thread::sleep(PAUSE);
         match warden::start(virga, groups, claim) {

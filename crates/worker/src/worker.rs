@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{AccountId, FunctionKind, Runtime};
-use sandbox::cgroup::Tree;
+use sandbox::cgroup::CgroupTree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
 use sandbox::{Authority, Isolation, Names};
@@ -37,7 +37,7 @@ pub struct Config {
     /// Name of the control groups; one worker per name.
     pub cgroup: String,
     /// How the warden knows that they are still this worker's.
-    pub claim: Option<sandbox::warden::Claim>,
+    pub claim: Option<sandbox::warden::CgroupClaim>,
     /// The interpreters to serve with.
     pub interpreters: Interpreters,
     /// First of the users set aside for instances.
@@ -110,7 +110,7 @@ impl Worker {
         let prepare = Error::io("prepare the worker's directory");
         write_runtime(&config.directory).map_err(prepare)?;
         let tree = match config.isolation {
-            Isolation::Full => Some(Tree::open(&config.cgroup)?),
+            Isolation::Full => Some(CgroupTree::open(&config.cgroup)?),
             Isolation::Process => None,
         };
         if let (Some(tree), Some(claim)) = (&tree, &config.claim) {

@@ -9,8 +9,11 @@
 //! * An event that is under way is not started again, whatever a reading of the disk shows.
 #![allow(clippy::module_name_repetitions)]
 
-mod lanes;
+mod queues;
 mod retry;
 
-pub use lanes::{Effect, Input, LaneId, Lanes, Order, Pacing, Then};
-pub use retry::{Fault, Policy, Verdict, verdict};
+pub use queues::{
+    Disposition, FunctionQueueId, FunctionQueues, QueueEffect, QueueInput, QueueLimits,
+    QueuePosition,
+};
+pub use retry::{Fault, RetryDecision, RetryPolicy, retry_decision};

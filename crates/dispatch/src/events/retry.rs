@@ -15,7 +15,7 @@ pub enum Fault {
 
 /// How often, how long and at what distance an event is tried again. Times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Further runs after a failure of the function's.
     pub retries: u32,
     /// How old an event may become before it is given up.
@@ -25,22 +25,22 @@ pub struct Policy {
     /// The distance after the first failure of the platform's; it doubles with each further one.
     pub after_system_fault: u64,
     /// The largest distance.
-    pub at_most: u64,
+    pub max_delay: u64,
 }
 
 /// What becomes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// It runs again.
-    Again {
+    Retry {
         /// When.
         at: Time,
     },
     /// It is given up.
-    Dead,
+    GiveUp,
 }
 
-impl Policy {
+impl RetryPolicy {
     /// Whether an event is too old to run.
     pub fn has_expired(&self, now: Time, accepted: Time) -> bool {
         now >= accepted.after(self.ttl)
@@ -48,22 +48,28 @@ impl Policy {
 }
 
 /// Decides about an event that has just failed. `failures` counts those of the same kind, this one included.
-pub fn verdict(policy: &Policy, now: Time, accepted: Time, fault: Fault, failures: u32) -> Verdict {
+pub fn retry_decision(
+    policy: &RetryPolicy,
+    now: Time,
+    accepted: Time,
+    fault: Fault,
+    failures: u32,
+) -> RetryDecision {
     let at = match fault {
-        Fault::Caller => return Verdict::Dead,
-        Fault::User if failures > policy.retries => return Verdict::Dead,
+        Fault::Caller => return RetryDecision::GiveUp,
+        Fault::User if failures > policy.retries => return RetryDecision::GiveUp,
         Fault::User => now.after(policy.after_user_fault),
         Fault::System => {
             let doubled = 1u64 << failures.saturating_sub(1).min(40);
             let distance = policy.after_system_fault.saturating_mul(doubled);
-            now.after(distance.min(policy.at_most))
+            now.after(distance.min(policy.max_delay))
         }
     };
     // One that would be too old by then is given up now.
     if policy.has_expired(at, accepted) {
-        Verdict::Dead
+        RetryDecision::GiveUp
     } else {
-        Verdict::Again { at }
+        RetryDecision::Retry { at }
     }
 }
 
@@ -71,40 +77,45 @@ pub fn verdict(policy: &Policy, now: Time, accepted: Time, fault: Fault, failure
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RetryPolicy = RetryPolicy {
         retries: 2,
         ttl: 1000,
         after_user_fault: 60,
         after_system_fault: 1,
-        at_most: 300,
+        max_delay: 300,
     };
 
     #[test]
-    fn a_functions_failures_are_retried_as_often_as_it_says() {
-        let after = |failures| verdict(&POLICY, Time(10), Time(0), Fault::User, failures);
-        assert_eq!(after(1), Verdict::Again { at: Time(70) });
-        assert_eq!(after(2), Verdict::Again { at: Time(70) });
-        assert_eq!(after(3), Verdict::Dead);
-        let none = Policy {
+    fn user_faults_are_retried_up_to_the_configured_count() {
+        let after = |failures| retry_decision(&POLICY, Time(10), Time(0), Fault::User, failures);
+        assert_eq!(after(1), RetryDecision::Retry { at: Time(70) });
+        assert_eq!(after(2), RetryDecision::Retry { at: Time(70) });
+        assert_eq!(after(3), RetryDecision::GiveUp);
+        let none = RetryPolicy {
             retries: 0,
             ..POLICY
         };
         assert_eq!(
-            verdict(&none, Time(10), Time(0), Fault::User, 1),
-            Verdict::Dead
+            retry_decision(&none, Time(10), Time(0), Fault::User, 1),
+            RetryDecision::GiveUp
         );
     }
 
     #[test]
-    fn the_platforms_failures_are_retried_at_growing_distances_until_the_event_is_too_old() {
-        let after = |now, failures| verdict(&POLICY, Time(now), Time(0), Fault::System, failures);
+    fn system_faults_back_off_exponentially_until_the_event_expires() {
+        let after =
+            |now, failures| retry_decision(&POLICY, Time(now), Time(0), Fault::System, failures);
         for (failures, distance) in [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (1000, 300)] {
             let at = Time(10 + distance);
-            assert_eq!(after(10, failures), Verdict::Again { at }, "{failures}");
+            assert_eq!(
+                after(10, failures),
+                RetryDecision::Retry { at },
+                "{failures}"
+            );
         }
-        assert_eq!(after(699, 10), Verdict::Again { at: Time(999) });
-        assert_eq!(after(700, 10), Verdict::Dead);
-        let never = verdict(&POLICY, Time(10), Time(0), Fault::Caller, 1);
-        assert_eq!(never, Verdict::Dead);
+        assert_eq!(after(699, 10), RetryDecision::Retry { at: Time(999) });
+        assert_eq!(after(700, 10), RetryDecision::GiveUp);
+        let never = retry_decision(&POLICY, Time(10), Time(0), Fault::Caller, 1);
+        assert_eq!(never, RetryDecision::GiveUp);
     }
 }

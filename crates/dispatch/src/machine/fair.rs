@@ -6,10 +6,10 @@ use std::cmp::Reverse;
 
 use super::queue::Position;
 use super::{Blocked, Machine};
+use crate::capacity::Capacity;
 use crate::pool::{Pool, State};
-use crate::room::Room;
 use crate::rule::Rule;
-use crate::{AccountId, Config, Effect, InstanceId, Limit, PoolId, PoolSpec, Time};
+use crate::{AccountId, Config, InstanceId, Limit, MachineEffect, PoolId, PoolSpec, Time};
 
 /// How many times [`crate::Config::max_starting`] may be starting when every account beyond it has just one.
 const PLACES_IN_ALL: u32 = 4;
@@ -19,21 +19,21 @@ pub(super) const BEFORE_ALL: u64 = u64::MAX;
 
 impl Machine {
     /// Starts what requests want, as far as there is memory: the account that holds least comes first.
-    pub(super) fn serve_wants(&mut self, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn start_pending(&mut self, now: Time, out: &mut Vec<MachineEffect>) {
         // What floors get in the end may change who holds least.
         while self.serve_once(now, out) {}
     }
 
     /// Says whether floors got something after the others.
-    fn serve_once(&mut self, now: Time, out: &mut Vec<Effect>) -> bool {
+    fn serve_once(&mut self, now: Time, out: &mut Vec<MachineEffect>) -> bool {
         let mut blocked = Vec::new();
-        let held_back = self.raise_floors(now, &mut blocked, out);
+        let held_back = self.start_provisioned(now, &mut blocked, out);
         let mut at = None;
         while let Some(position) = self.queue.next(at) {
             // Whoever comes now holds no less than the one that waits for memory, and none passes it.
             let behind = |first: &Blocked| {
                 first.limit == Limit::Node
-                    && self.room.held_mb(first.spec.account) < position.held_mb
+                    && self.capacity.held_mb(first.spec.account) < position.held_mb
             };
             if blocked.iter().any(behind) {
                 break;
@@ -51,7 +51,7 @@ impl Machine {
         let before = out.len();
         if held_back {
             blocked.retain(|lack| lack.turn == BEFORE_ALL);
-            self.raise_floors(now, &mut blocked, out);
+            self.start_provisioned(now, &mut blocked, out);
         }
         out.len() > before
     }
@@ -60,7 +60,7 @@ impl Machine {
     fn drop_settled(&self, now: Time, blocked: &mut Vec<Blocked>) {
         let waits = |lack: &Blocked| {
             let pool = self.pools.get(&lack.pool);
-            lack.turn == BEFORE_ALL && pool.is_some_and(|pool| pool.wants_floor(now))
+            lack.turn == BEFORE_ALL && pool.is_some_and(|pool| pool.needs_provisioned(now))
         };
         blocked.retain(waits);
     }
@@ -71,16 +71,16 @@ impl Machine {
         now: Time,
         position: Position,
         blocked: &mut Vec<Blocked>,
-        out: &mut Vec<Effect>,
+        out: &mut Vec<MachineEffect>,
     ) -> bool {
         let account = position.account;
         let mut turn = 0;
         while let Some(id) = self.queue.get(account, turn) {
             let pool = self.pools.get(&id);
-            let Some(pool) = pool.filter(|pool| pool.wants_start(&self.config)) else {
+            let Some(pool) = pool.filter(|pool| pool.needs_start(&self.config)) else {
                 self.queue.take(account, turn);
                 if let Some(pool) = self.pools.get_mut(&id) {
-                    pool.wants_since = None;
+                    pool.pending_since = None;
                 }
                 continue;
             };
@@ -89,16 +89,16 @@ impl Machine {
                 turn += 1;
                 continue;
             }
-            match self.short(now, &spec) {
+            match self.exceeded(now, &spec) {
                 None if !self.has_place(account) => return false,
                 None => {
                     self.queue.take(account, turn);
                     self.start(id, false, out);
                     self.spend(now, account);
                     if let Some(pool) = self.pools.get_mut(&id) {
-                        pool.wants_since = None;
+                        pool.pending_since = None;
                     }
-                    self.want(now, id);
+                    self.queue_start(now, id);
                     return true;
                 }
                 Some(Limit::Rate) => {
@@ -107,14 +107,14 @@ impl Machine {
                     return false;
                 }
                 Some(limit) => {
-                    let wanted_since = pool.wants_turn;
-                    let later = Room::short_later;
+                    let wanted_since = pool.pending_turn;
+                    let later = Capacity::exceeded_after_stops;
                     let evicted = self.evict_for(&spec, later, out);
                     if evicted {
                         return true;
                     }
                     // What cannot be had at all is waited for by nobody.
-                    if self.room.never(&self.config, &spec).is_none() {
+                    if self.capacity.never_fits(&self.config, &spec).is_none() {
                         blocked.extend(self.lacking(limit, id, wanted_since));
                     }
                     turn += 1;
@@ -139,10 +139,10 @@ impl Machine {
     /// Whether an account may have one more instance starting. One that has none needs no place, or slow starts of others would
     /// keep it from its first.
     pub(super) fn has_place(&self, account: AccountId) -> bool {
-        let starting = self.room.starting;
+        let starting = self.capacity.starting;
         let most = self.config.max_starting;
         starting < most
-            || (self.room.starting_of(account) == 0
+            || (self.capacity.starting_of(account) == 0
                 && starting < most.saturating_mul(PLACES_IN_ALL)
                 && self.rules().hold(Rule::FirstPlace))
             || !self.rules().hold(Rule::Places)
@@ -152,14 +152,15 @@ impl Machine {
     pub(super) fn stands_behind(&self, blocked: &[Blocked], id: PoolId, pool: &Pool) -> bool {
         let spec = &pool.spec;
         let held_mb = pool.held_mb();
-        let account_mb = self.room.held_mb(spec.account);
+        let account_mb = self.capacity.held_mb(spec.account);
         let mut others = blocked.iter().filter(|first| first.pool != id);
         others.any(|first| {
             let behind = if first.spec.account == spec.account {
                 held_mb >= first.held_mb && self.concerns(first.limit, pool, &first.spec)
             } else {
                 // As it is now: others of its functions may have started meanwhile.
-                account_mb >= self.room.held_mb(first.spec.account) && first.limit == Limit::Node
+                account_mb >= self.capacity.held_mb(first.spec.account)
+                    && first.limit == Limit::Node
             };
             behind && !self.passes(spec, first)
         })
@@ -168,11 +169,11 @@ impl Machine {
     /// Whether an account that has nothing may start its first instance though another start waits for memory: the headroom is
     /// kept for it. Once, or many accounts together would keep a large instance from ever being started.
     fn passes(&self, spec: &PoolSpec, first: &Blocked) -> bool {
-        let empty_since = self.room.empty_since(spec.account);
+        let empty_since = self.capacity.empty_since(spec.account);
         first.limit == Limit::Node
             && spec.headroom
             && self.rules().hold(Rule::FirstPasses)
-            && spec.memory_mb <= self.room.headroom_mb(&self.config)
+            && spec.memory_mb <= self.capacity.headroom_mb(&self.config)
             && empty_since.is_some_and(|turn| turn <= first.turn)
     }
 
@@ -180,17 +181,19 @@ impl Machine {
     /// less. What a pool keeps it gives only as long as its account still has the larger share then.
     pub(super) fn account_starves(&self, now: Time, own: &Pool) -> bool {
         let account = own.spec.account;
-        let held = self.room.held_mb(account);
+        let held = self.capacity.held_mb(account);
         let starves = |id: PoolId| {
             let Some(pool) = self.pools.get(&id) else {
                 return false;
             };
             let waited = pool
-                .wants_since
+                .pending_since
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
-            let gives = own.live() > own.floor || self.has_larger_share(own, &pool.spec);
-            let lacks = || self.room.short_later(&self.config, &pool.spec) == Some(Limit::Node);
-            waited && gives && pool.wants_start(&self.config) && lacks()
+            let gives = own.live() > own.provisioned_min || self.has_larger_share(own, &pool.spec);
+            let lacks = || {
+                self.capacity.exceeded_after_stops(&self.config, &pool.spec) == Some(Limit::Node)
+            };
+            waited && gives && pool.needs_start(&self.config) && lacks()
         };
         let mut at = None;
         while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
@@ -204,8 +207,8 @@ impl Machine {
 
     /// Whether an account has no less than another one, once an instance of it has made room for one of the other's.
     pub(super) fn has_larger_share(&self, own: &Pool, other: &PoolSpec) -> bool {
-        let held = self.room.held_mb(own.spec.account);
-        let after = self.room.held_mb(other.account) + other.memory_mb;
+        let held = self.capacity.held_mb(own.spec.account);
+        let after = self.capacity.held_mb(other.account) + other.memory_mb;
         own.spec.account != other.account && held >= after + own.spec.memory_mb
     }
 
@@ -215,10 +218,10 @@ impl Machine {
             let Some(pool) = self.pools.get(&id) else {
                 return false;
             };
-            let short = || self.room.short_later(&self.config, &pool.spec);
-            pool.wants_start(&self.config) && matches!(short(), None | Some(Limit::Node))
+            let exceeded = || self.capacity.exceeded_after_stops(&self.config, &pool.spec);
+            pool.needs_start(&self.config) && matches!(exceeded(), None | Some(Limit::Node))
         };
-        let held = self.room.held_mb(account);
+        let held = self.capacity.held_mb(account);
         let mut at = None;
         while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
             at = Some(position);
@@ -231,19 +234,25 @@ impl Machine {
 
     /// Whether a pool must hand its instance over because the headroom is used up, and its account holds more than its share of
     /// the node. What idles is stopped first.
-    pub(super) fn gives_headroom(&mut self, id: PoolId, out: &mut Vec<Effect>) -> bool {
-        let Some(own) = self.pools.get(&id).filter(|own| own.live() > own.floor) else {
+    pub(super) fn gives_headroom(&mut self, id: PoolId, out: &mut Vec<MachineEffect>) -> bool {
+        let Some(own) = self
+            .pools
+            .get(&id)
+            .filter(|own| own.live() > own.provisioned_min)
+        else {
             return false;
         };
         if !self.rules().hold(Rule::HeadroomIsMadeAgain) {
             return false;
         }
         let account = own.spec.account;
-        while self.room.lacks_headroom(&self.config)
-            && self.room.is_above_share(&self.config, account)
+        while self.capacity.lacks_headroom(&self.config)
+            && self.capacity.is_above_fair_share(&self.config, account)
         {
             let larger = |pool: &Pool| {
-                let above = self.room.is_above_share(&self.config, pool.spec.account);
+                let above = self
+                    .capacity
+                    .is_above_fair_share(&self.config, pool.spec.account);
                 above && self.is_spare(pool)
             };
             match self.least_recent(|pool, _| larger(pool).then_some(())) {
@@ -260,17 +269,17 @@ impl Machine {
     pub(super) fn evict_for(
         &mut self,
         spec: &PoolSpec,
-        short: impl Fn(&Room, &Config, &PoolSpec) -> Option<Limit>,
-        out: &mut Vec<Effect>,
+        exceeded: impl Fn(&Capacity, &Config, &PoolSpec) -> Option<Limit>,
+        out: &mut Vec<MachineEffect>,
     ) -> bool {
         let mut evicted = false;
         if !self.rules().hold(Rule::IdleGivesWay) {
             return false;
         }
-        while let Some(limit) = short(&self.room, &self.config, spec) {
-            let wanting = self.room.held_mb(spec.account);
+        while let Some(limit) = exceeded(&self.capacity, &self.config, spec) {
+            let wanting = self.capacity.held_mb(spec.account);
             let rank = |pool: &Pool, frozen: bool| {
-                let held = self.room.held_mb(pool.spec.account);
+                let held = self.capacity.held_mb(pool.spec.account);
                 let gives = pool.spec.account == spec.account || held > wanting || frozen;
                 let kept = !self.is_spare(pool) && self.rules().hold(Rule::KeptStays);
                 let rank = match self.rules().hold(Rule::LargestGivesFirst) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tally::Tally;
 use super::{Instance, LARGEST, World};
 use dispatch::{
-    AccountId, Config, Effect, Event, GroupId, InstanceId, Limit, Machine, PoolId, PoolSpec,
-    Reject, Ticket, Time,
+    AccountId, Config, GroupId, InstanceId, Limit, Machine, MachineEffect, MachineEvent, PoolId,
+    PoolSpec, Reject, Ticket, Time,
 };
 
 /// How many times more than there are places may start, where those beyond have one each.
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Memory that can be kept beside the headroom and any one instance, where there are so many accounts.
-    pub(crate) fn keepable_mb(&self, known: u64) -> u64 {
+    pub(crate) fn provisionable_mb(&self, known: u64) -> u64 {
         let each = (known * self.config.first_mb).min(self.config.node_mb / 4);
         let left = self.config.node_mb - each.max(self.config.headroom_mb);
         (left / 10 * 9).min(left.saturating_sub(LARGEST))
@@ -49,17 +49,17 @@ impl World {
     /// The machine is told how many accounts there are, if what is kept has room beside their headroom.
     pub(crate) fn tell_accounts(&mut self, known: u64) {
         let kept = self
-            .floors
+            .provisioned_pools
             .iter()
             .map(|(pool, n)| n * self.specs[pool].memory_mb);
-        if kept.sum::<u64>() <= self.keepable_mb(known) {
+        if kept.sum::<u64>() <= self.provisionable_mb(known) {
             self.known = known;
             // What could not be had may be had from now on.
             for account in self.all() {
                 self.disturb(account);
             }
             let count = known as usize;
-            self.step(Event::Accounts { count });
+            self.step(MachineEvent::Accounts { count });
         }
     }
 
@@ -86,8 +86,8 @@ impl World {
     pub(crate) fn wants(&self, tally: &Tally, pool: PoolId) -> bool {
         let (spec, most) = (&self.specs[&pool], self.config.brief_at_once);
         let counts = tally.of(pool);
-        let brief = most > 0 && spec.slots == 1 && (counts.starting + counts.busy) as usize >= most;
-        !brief && self.may_want(tally, pool)
+        let short = most > 0 && spec.slots == 1 && (counts.starting + counts.busy) as usize >= most;
+        !short && self.may_want(tally, pool)
     }
 
     fn pools_of(&self, account: AccountId) -> impl Iterator<Item = (PoolId, &PoolSpec)> {
@@ -111,7 +111,7 @@ impl World {
         if self.drained || !self.has_token(account) {
             return Vec::new();
         }
-        let below = |pool: PoolId| tally.live(pool) < self.floor(pool);
+        let below = |pool: PoolId| tally.live(pool) < self.provisioned_min(pool);
         // Those that lack what is the account's own keep others of it from taking that, and so does what it keeps.
         let first: Vec<_> = self
             .pools_of(account)
@@ -260,7 +260,8 @@ impl World {
                 true => tally.live(*other) * of.memory_mb <= own,
                 false => tally.held(of.account) <= tally.held(spec.account),
             };
-            let wants = self.may_want(tally, *other) || tally.live(*other) < self.floor(*other);
+            let wants =
+                self.may_want(tally, *other) || tally.live(*other) < self.provisioned_min(*other);
             *other != pool && less && wants
         };
         !self.specs.iter().any(before)
@@ -278,7 +279,7 @@ impl World {
         for (instance, (of, state)) in &self.instances {
             let idle = &self.specs[of];
             let theirs = tally.held(idle.account);
-            let spare = tally.live(*of) > self.floor(*of);
+            let spare = tally.live(*of) > self.provisioned_min(*of);
             let frozen = !self.thawed.contains_key(instance);
             let gives = match spare {
                 true => idle.account == spec.account || theirs > held || frozen,
@@ -306,7 +307,7 @@ impl World {
         let holding = self.all().filter(|account| tally.held(*account) > 0);
         let above = tally.held(account) * (holding.count() as u64 + 1) > self.config.node_mb;
         assert!(
-            !(lacks && above && tally.live(pool) > self.floor(pool)),
+            !(lacks && above && tally.live(pool) > self.provisioned_min(pool)),
             "{account:?} with {} MB goes on in the headroom",
             tally.held(account)
         );
@@ -323,7 +324,7 @@ impl World {
             let other = &self.specs[pool];
             let theirs = tally.held(other.account);
             let since = self.waits.get(pool).copied().unwrap_or(self.now);
-            let gives = tally.live(own) > self.floor(own)
+            let gives = tally.live(own) > self.provisioned_min(own)
                 || held >= theirs + other.memory_mb + spec.memory_mb;
             let lacks = used + other.memory_mb + self.left(&tally, other) > self.config.node_mb;
             since + self.config.yield_after <= self.now && lacks && gives && theirs < held
@@ -345,14 +346,14 @@ impl World {
         let spec = &self.specs[&victim];
         let had = tally.held(spec.account) + spec.memory_mb;
         let wants = |(pool, _): (PoolId, &PoolSpec)| {
-            self.may_want(&tally, pool) || tally.live(pool) < self.floor(pool)
+            self.may_want(&tally, pool) || tally.live(pool) < self.provisioned_min(pool)
         };
         if self.pools_of(spec.account).any(wants) {
             return; // It may be for itself, by its own limits.
         }
         for (instance, (pool, state)) in &self.instances {
             let other = self.specs[pool].account;
-            let spare = *state == Instance::Idle && tally.live(*pool) > self.floor(*pool);
+            let spare = *state == Instance::Idle && tally.live(*pool) > self.provisioned_min(*pool);
             let frozen = !self.thawed.contains_key(instance);
             assert!(
                 !(spare && frozen && tally.held(other) > had),
@@ -378,7 +379,7 @@ impl World {
                 };
             other != pool
                 && concerns
-                && tally.live(other) > self.floor(other)
+                && tally.live(other) > self.provisioned_min(other)
                 && tally.live(other) * of.memory_mb > own
         };
         if self.pools_of(spec.account).any(more) {
@@ -417,7 +418,8 @@ impl World {
         let held = tally.held(account);
         let less = |(pool, spec): (&PoolId, &PoolSpec)| {
             let other = spec.account;
-            let wants = self.may_want(&tally, *pool) || tally.live(*pool) < self.floor(*pool);
+            let wants =
+                self.may_want(&tally, *pool) || tally.live(*pool) < self.provisioned_min(*pool);
             other != account && wants && tally.held(other) + spec.memory_mb <= held
         };
         self.specs.iter().any(less)
@@ -482,40 +484,40 @@ impl Node {
             freeze_after: 1000,
         };
         let pool = PoolId(pool);
-        self.step(Event::Open { pool, spec });
+        self.step(MachineEvent::Open { pool, spec });
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: MachineEvent) {
         let mut out = Vec::new();
         self.machine.step(Time(self.now), event, &mut out);
         let mut stopped = Vec::new();
         for effect in out {
             match effect {
-                Effect::Start { instance, pool, .. } => {
+                MachineEffect::Start { instance, pool, .. } => {
                     self.of.insert(instance, pool);
                     self.starting.push((pool, instance));
                 }
-                Effect::Assign { instance, .. } => {
+                MachineEffect::Assign { instance, .. } => {
                     self.serving.push((self.of[&instance], instance));
                 }
-                Effect::Stop { instance } => stopped.push(instance),
-                Effect::Reject { reason, .. } => self.rejected.push(reason),
+                MachineEffect::Stop { instance } => stopped.push(instance),
+                MachineEffect::Reject { reason, .. } => self.rejected.push(reason),
                 _ => {}
             }
         }
         for instance in stopped {
-            self.step(Event::Ended { instance });
+            self.step(MachineEvent::Ended { instance });
         }
         while self.quick && !self.starting.is_empty() {
             let (_, instance) = self.starting.remove(0);
-            self.step(Event::Started { instance });
+            self.step(MachineEvent::Started { instance });
         }
     }
 
     fn ask(&mut self, pool: u64, many: u64) {
         for _ in 0..many {
             self.asked += 1;
-            self.step(Event::Request {
+            self.step(MachineEvent::Request {
                 ticket: Ticket(self.asked),
                 pool: PoolId(pool),
                 deadline: Time(self.now + 10_000_000),
@@ -529,17 +531,20 @@ impl Node {
         let first = self.serving.iter().position(|(of, _)| *of == PoolId(pool));
         let (_, instance) = self.serving.remove(first.expect("one is served"));
         let reusable = true;
-        self.step(Event::Finished { instance, reusable });
+        self.step(MachineEvent::Finished { instance, reusable });
     }
 
-    fn keep(&mut self, pool: u64, floor: usize) {
+    fn keep(&mut self, pool: u64, provisioned_min: usize) {
         let pool = PoolId(pool);
-        self.step(Event::Provision { pool, floor });
+        self.step(MachineEvent::Provision {
+            pool,
+            provisioned_min,
+        });
     }
 
     fn pass(&mut self, time: u64) {
         self.now += time;
-        self.step(Event::Wake);
+        self.step(MachineEvent::Wake);
     }
 
     fn busy(&self, pool: u64) -> usize {
@@ -564,7 +569,7 @@ impl Node {
 }
 
 #[test]
-fn one_account_alone_gets_all_but_the_headroom_and_another_one_its_first_at_once() {
+fn headroom_admits_first_instance_of_another_account() {
     let mut node = Node::new(CONFIG, 2);
     node.ask(1, 100);
     assert_eq!(node.busy(1), 9);
@@ -576,7 +581,7 @@ fn one_account_alone_gets_all_but_the_headroom_and_another_one_its_first_at_once
 }
 
 #[test]
-fn a_headroom_that_was_used_is_made_again() {
+fn used_headroom_is_restored() {
     let mut node = Node::new(CONFIG, 3);
     node.ask(1, 100);
     node.ask(2, 2);
@@ -589,7 +594,7 @@ fn a_headroom_that_was_used_is_made_again() {
 }
 
 #[test]
-fn each_account_without_instances_adds_to_the_headroom_up_to_a_part_of_the_node() {
+fn headroom_grows_with_idle_accounts_up_to_a_quarter_of_the_node() {
     let config = Config {
         node_mb: 2560,
         first_mb: 128,
@@ -597,14 +602,14 @@ fn each_account_without_instances_adds_to_the_headroom_up_to_a_part_of_the_node(
     };
     for (count, left) in [(0, 1), (1, 1), (2, 1), (4, 3), (6, 5), (100, 5)] {
         let mut node = Node::new(config, 1);
-        node.step(Event::Accounts { count });
+        node.step(MachineEvent::Accounts { count });
         node.ask(1, 100);
         assert_eq!(node.busy(1), 20 - left, "{count} accounts");
     }
 }
 
 #[test]
-fn memory_is_shared_max_min_fairly_by_the_accounts_that_want_it() {
+fn node_memory_is_divided_max_min_fairly() {
     let config = Config {
         node_mb: 128 * 13,
         ..CONFIG
@@ -629,7 +634,7 @@ fn memory_is_shared_max_min_fairly_by_the_accounts_that_want_it() {
 }
 
 #[test]
-fn many_functions_of_one_account_have_no_more_than_one_of_another() {
+fn fairness_is_per_account_not_per_function() {
     let mut node = Node::new(CONFIG, 0);
     node.open(1, 1, 128);
     (2..=9).for_each(|pool| node.open(pool, 2, 128));
@@ -645,7 +650,7 @@ fn many_functions_of_one_account_have_no_more_than_one_of_another() {
 }
 
 #[test]
-fn idle_instances_of_the_account_that_holds_more_are_given_back_first() {
+fn eviction_takes_idle_instances_of_the_largest_account_first() {
     let mut node = Node::new(CONFIG, 3);
     node.ask(2, 2);
     (0..2).for_each(|_| node.finish(2));
@@ -660,7 +665,7 @@ fn idle_instances_of_the_account_that_holds_more_are_given_back_first() {
 }
 
 #[test]
-fn slow_starts_of_one_account_do_not_keep_another_one_from_its_first() {
+fn slow_starts_do_not_block_the_first_instance_of_another_account() {
     let mut node = Node::new(CONFIG, 3);
     node.quick = false;
     node.ask(1, 8);
@@ -675,7 +680,7 @@ fn slow_starts_of_one_account_do_not_keep_another_one_from_its_first() {
 }
 
 #[test]
-fn a_large_instance_is_started_in_the_end_though_small_ones_pass_it() {
+fn large_instance_is_not_starved_by_small_ones() {
     let mut node = Node::new(CONFIG, 3);
     node.open(9, 9, 1100);
     node.ask(1, 100);
@@ -695,7 +700,7 @@ fn a_large_instance_is_started_in_the_end_though_small_ones_pass_it() {
 }
 
 #[test]
-fn what_is_kept_gives_way_to_an_account_with_less_but_no_further_than_to_the_same() {
+fn provisioned_instances_yield_to_a_smaller_account_until_equal() {
     let mut node = Node::new(CONFIG, 2);
     node.keep(1, 8);
     assert_eq!(node.idle(1), 8);
@@ -721,7 +726,7 @@ fn what_is_kept_gives_way_to_an_account_with_less_but_no_further_than_to_the_sam
 }
 
 #[test]
-fn two_accounts_that_keep_all_there_is_have_half_of_it_each() {
+fn oversubscribed_provisioned_memory_is_split_evenly() {
     let mut node = Node::new(CONFIG, 2);
     node.keep(1, 8);
     node.keep(2, 8);

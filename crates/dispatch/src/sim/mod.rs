@@ -4,9 +4,9 @@
 //! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
 
 mod fair;
-mod floor;
 mod mutation;
-mod pace;
+mod provisioned;
+mod short_requests;
 mod tally;
 
 use std::cell::RefCell;
@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::tally::Tally;
 use crate::rule::Rule;
 use dispatch::{
-    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, Reject,
-    StartFault, Ticket, Time,
+    AccountId, Config, GroupId, InstanceId, Machine, MachineEffect, MachineEvent, PoolId, PoolSpec,
+    Reject, StartFault, Ticket, Time,
 };
 
 const SEEDS: u64 = 10_000;
@@ -61,7 +61,7 @@ struct World {
     config: Config,
     machine: Machine,
     /// What the outside will report, by time.
-    agenda: BTreeMap<(u64, u64), Event>,
+    agenda: BTreeMap<(u64, u64), MachineEvent>,
     next: u64,
     wake: Option<u64>,
     specs: BTreeMap<PoolId, PoolSpec>,
@@ -89,7 +89,7 @@ struct World {
     /// What the functions of an account may share, where that was said.
     shares: BTreeMap<AccountId, u64>,
     /// Instances that pools keep.
-    floors: BTreeMap<PoolId, u64>,
+    provisioned_pools: BTreeMap<PoolId, u64>,
     /// Pools of which a start has failed, so that the next may wait.
     failed: BTreeSet<PoolId>,
     /// When instances were started for requests.
@@ -167,7 +167,7 @@ impl World {
             held: RefCell::default(),
             deploying: false,
             shares: BTreeMap::new(),
-            floors: BTreeMap::new(),
+            provisioned_pools: BTreeMap::new(),
             failed: BTreeSet::new(),
             starts: BTreeMap::new(),
             accounts: 0,
@@ -225,12 +225,12 @@ impl World {
             }
         }
         self.deploying = true;
-        self.step(Event::Open { pool, spec });
+        self.step(MachineEvent::Open { pool, spec });
         self.deploying = false;
         if let Some(old) = old {
             self.retired.insert(old);
-            self.floors.remove(&old);
-            self.step(Event::Retire { pool: old });
+            self.provisioned_pools.remove(&old);
+            self.step(MachineEvent::Retire { pool: old });
         }
     }
 
@@ -246,13 +246,15 @@ impl World {
         let was = std::mem::replace(&mut spec.reserved_mb, reserved_mb);
         let (group, account) = (spec.group, spec.account);
         // What is kept must fit, but for a function that is stopped by 0.
-        if reserved_mb != Some(0) && self.floors.get(&pool).copied() > Some(self.keepable(pool)) {
+        if reserved_mb != Some(0)
+            && self.provisioned_pools.get(&pool).copied() > Some(self.keepable(pool))
+        {
             self.specs.get_mut(&pool).expect("it was there").reserved_mb = was;
             return;
         }
         self.disturb(account);
         self.deploying = true;
-        self.step(Event::Reserve { group, reserved_mb });
+        self.step(MachineEvent::Reserve { group, reserved_mb });
         self.deploying = false;
     }
 
@@ -263,12 +265,16 @@ impl World {
             let kept = spec.account == account && spec.reserved_mb.is_none();
             if kept { spec.memory_mb } else { 0 }
         };
-        let kept: u64 = self.floors.iter().map(|(pool, n)| n * of(pool)).sum();
+        let kept: u64 = self
+            .provisioned_pools
+            .iter()
+            .map(|(pool, n)| n * of(pool))
+            .sum();
         let mb = kept + LARGEST + 128 * self.random.below(30);
         self.shares.insert(account, mb);
         self.disturb(account);
         self.deploying = true;
-        self.step(Event::Share { account, mb });
+        self.step(MachineEvent::Unreserved { account, mb });
         self.deploying = false;
     }
 
@@ -292,23 +298,29 @@ impl World {
             return; // Builds keep nothing.
         }
         let most = self.keepable(pool).min(4);
-        let floor = self.random.below(most + 1);
-        self.floors.insert(pool, floor);
+        let provisioned_min = self.random.below(most + 1);
+        self.provisioned_pools.insert(pool, provisioned_min);
         self.failed.remove(&pool);
-        let floor = floor as usize;
-        self.step(Event::Provision { pool, floor });
+        let provisioned_min = provisioned_min as usize;
+        self.step(MachineEvent::Provision {
+            pool,
+            provisioned_min,
+        });
     }
 
     /// How many instances a pool can keep.
     fn keepable(&self, pool: PoolId) -> u64 {
         let spec = &self.specs[&pool];
         let others = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
-            let others = self.floors.iter().filter(|(other, _)| **other != pool);
+            let others = self
+                .provisioned_pools
+                .iter()
+                .filter(|(other, _)| **other != pool);
             let specs = others.map(|(other, n)| (&self.specs[other], n));
             let counted = specs.filter(|(spec, _)| counts(spec));
             counted.map(|(spec, n)| n * spec.memory_mb).sum()
         };
-        let node = self.keepable_mb(self.known);
+        let node = self.provisionable_mb(self.known);
         let of_node = node.saturating_sub(others(&|_| true));
         let own = match spec.reserved_mb {
             Some(mb) => mb.saturating_sub(LARGEST),
@@ -327,11 +339,11 @@ impl World {
         said.copied().unwrap_or(self.config.account_mb)
     }
 
-    fn floor(&self, pool: PoolId) -> u64 {
-        self.floors.get(&pool).copied().unwrap_or(0)
+    fn provisioned_min(&self, pool: PoolId) -> u64 {
+        self.provisioned_pools.get(&pool).copied().unwrap_or(0)
     }
 
-    fn later(&mut self, after: u64, event: Event) {
+    fn later(&mut self, after: u64, event: MachineEvent) {
         self.next += 1;
         self.agenda.insert((self.now + after, self.next), event);
     }
@@ -374,7 +386,7 @@ impl World {
                     let ticket = waiting[self.random.below(waiting.len() as u64) as usize];
                     self.answer(ticket);
                     self.leave_line(ticket);
-                    self.step(Event::Cancel { ticket });
+                    self.step(MachineEvent::Cancel { ticket });
                 }
             }
             15 => {
@@ -393,18 +405,18 @@ impl World {
                     .filter(|(_, (_, state))| *state == Instance::Idle);
                 if let Some(instance) = idle.map(|(id, _)| *id).next() {
                     self.remove(instance);
-                    self.step(Event::Ended { instance });
+                    self.step(MachineEvent::Ended { instance });
                 }
             }
             17 => {
                 // Nonsense of a confused driver changes nothing.
                 let instance = InstanceId(self.random.below(1 << 40) + (1 << 41));
-                self.step(Event::Finished {
+                self.step(MachineEvent::Finished {
                     instance,
                     reusable: true,
                 });
-                self.step(Event::Ended { instance });
-                self.step(Event::Cancel {
+                self.step(MachineEvent::Ended { instance });
+                self.step(MachineEvent::Cancel {
                     ticket: Ticket(u64::MAX),
                 });
             }
@@ -433,7 +445,7 @@ impl World {
             .entry(pool)
             .or_default()
             .push_back((ticket, self.now, deadline));
-        self.step(Event::Request {
+        self.step(MachineEvent::Request {
             ticket,
             pool,
             deadline: Time(deadline),
@@ -454,13 +466,16 @@ impl World {
         None
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: MachineEvent) {
         let mut effects = Vec::new();
         self.steps += 1;
-        if let Event::Finished { instance, .. } = event {
+        if let MachineEvent::Finished { instance, .. } = event {
             self.finishing = Some(instance);
         }
-        self.freed = matches!(event, Event::Started { .. } | Event::Finished { .. });
+        self.freed = matches!(
+            event,
+            MachineEvent::Started { .. } | MachineEvent::Finished { .. }
+        );
         self.machine.step(Time(self.now), event, &mut effects);
         if std::env::var_os("SIM_TRACE").is_some() {
             eprintln!("{} {event:?} -> {effects:?}", self.now);
@@ -472,9 +487,9 @@ impl World {
         self.check();
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: MachineEffect) {
         match effect {
-            Effect::Start {
+            MachineEffect::Start {
                 instance,
                 pool,
                 provisioned,
@@ -484,7 +499,7 @@ impl World {
                 self.waits.remove(&pool);
                 if provisioned {
                     let live = self.tally().live(pool);
-                    assert!(live < self.floor(pool), "more than are kept");
+                    assert!(live < self.provisioned_min(pool), "more than are kept");
                 } else {
                     self.count_start(self.specs[&pool].account);
                 }
@@ -497,19 +512,19 @@ impl World {
                 assert!(self.specs.contains_key(&pool));
                 let took = 1000 * (1 + self.random.below(50));
                 let event = match self.random.below(12) {
-                    0 => Event::StartFailed {
+                    0 => MachineEvent::StartFailed {
                         instance,
                         fault: StartFault::User,
                     },
-                    1 => Event::StartFailed {
+                    1 => MachineEvent::StartFailed {
                         instance,
                         fault: StartFault::Platform,
                     },
-                    _ => Event::Started { instance },
+                    _ => MachineEvent::Started { instance },
                 };
                 self.later(took, event);
             }
-            Effect::Assign {
+            MachineEffect::Assign {
                 ticket, instance, ..
             } => {
                 let (pool, state) = self
@@ -539,9 +554,9 @@ impl World {
                 self.answer(ticket);
                 let took = 1000 * (1 + self.random.below(400));
                 let reusable = !self.random.one_in(15);
-                self.later(took, Event::Finished { instance, reusable });
+                self.later(took, MachineEvent::Finished { instance, reusable });
             }
-            Effect::Reject { ticket, reason } => {
+            MachineEffect::Reject { ticket, reason } => {
                 let (pool, place, came) = self.leave_line(ticket).expect("rejected while it waits");
                 if let Reject::StartFailed { .. } = reason {
                     self.serve(pool, came);
@@ -563,11 +578,11 @@ impl World {
                 }
                 self.answer(ticket);
             }
-            Effect::Freeze { instance } => {
+            MachineEffect::Freeze { instance } => {
                 assert_eq!(self.instances[&instance].1, Instance::Idle);
                 self.thawed.remove(&instance);
             }
-            Effect::Stop { instance } => {
+            MachineEffect::Stop { instance } => {
                 let (_, state) = self
                     .instances
                     .get_mut(&instance)
@@ -578,7 +593,7 @@ impl World {
                 );
                 *state = Instance::Stopping;
                 let pool = self.instances[&instance].0;
-                let kept = self.tally().live(pool) < self.floor(pool);
+                let kept = self.tally().live(pool) < self.provisioned_min(pool);
                 let idled = self.idles.remove(&instance);
                 let keep_alive = self.specs[&pool].keep_alive;
                 let gives_way = idled.is_some_and(|since| self.now < since + keep_alive)
@@ -595,10 +610,10 @@ impl World {
                     "{pool:?} loses what it keeps"
                 );
                 let took = self.random.below(5000);
-                self.later(took, Event::Ended { instance });
+                self.later(took, MachineEvent::Ended { instance });
             }
-            Effect::WakeAt { at } => self.wake = Some(at.0),
-            Effect::PoolEmpty { pool } => {
+            MachineEffect::WakeAt { at } => self.wake = Some(at.0),
+            MachineEffect::PoolEmpty { pool } => {
                 assert!(
                     self.retired.contains(&pool),
                     "forgotten while it is current"
@@ -618,23 +633,23 @@ impl World {
     }
 
     /// What the outside reports.
-    fn report(&mut self, event: Event) {
-        if let Event::Finished { instance, .. } = event
+    fn report(&mut self, event: MachineEvent) {
+        if let MachineEvent::Finished { instance, .. } = event
             && self.random.one_in(4)
         {
-            let brief = self.random.one_in(2);
-            self.step(Event::Pace { instance, brief });
+            let short = self.random.one_in(2);
+            self.step(MachineEvent::ShortRequests { instance, short });
         }
         match event {
-            Event::Started { instance } => self.set_idle(instance),
-            Event::StartFailed { instance, .. } => {
+            MachineEvent::Started { instance } => self.set_idle(instance),
+            MachineEvent::StartFailed { instance, .. } => {
                 let gone = self.remove(instance);
                 self.failed.extend(gone);
             }
-            Event::Ended { instance } => {
+            MachineEvent::Ended { instance } => {
                 self.remove(instance);
             }
-            Event::Finished { instance, reusable } => {
+            MachineEvent::Finished { instance, reusable } => {
                 let (running, broken) = self.running.entry(instance).or_default();
                 *running = running.saturating_sub(1);
                 *broken |= !reusable;
@@ -656,7 +671,7 @@ impl World {
     fn serve(&mut self, pool: PoolId, came: u64) {
         let last = self.served.insert(pool, self.now).unwrap_or(0);
         let gap = self.now - last.max(came);
-        let turns = 1 + self.specs.len() as u64 + self.floors.values().sum::<u64>();
+        let turns = 1 + self.specs.len() as u64 + self.provisioned_pools.values().sum::<u64>();
         // Where an account may start few, its pools get a start in turn, and it may fail.
         let each = 60_000_000u64.checked_div(self.config.starts_per_minute.into());
         let bound = (TURN + self.config.yield_after + 4 * each.unwrap_or(0)) * turns;
@@ -721,11 +736,11 @@ impl World {
         let tally = self.tally();
         let pools = self.specs.iter().map(|(pool, spec)| {
             let line = self.lines.get(pool).map_or(0, |line| line.len());
-            let (floor, reserved, never) =
-                (self.floor(*pool), self.reserved(spec), self.fits_never(*pool));
+            let (provisioned_min, reserved, never) =
+                (self.provisioned_min(*pool), self.reserved(spec), self.fits_never(*pool));
             let (counts, mb, account) = (tally.of(*pool), spec.memory_mb, spec.account);
             format!(
-                "{pool:?} of {account:?} ({} MB): {counts:?} of {mb} MB, {line} in line, floor {floor}, reserved {reserved:?}, never {never}",
+                "{pool:?} of {account:?} ({} MB): {counts:?} of {mb} MB, {line} in line, floor {provisioned_min}, reserved {reserved:?}, never {never}",
                 tally.held(account)
             )
         });
@@ -837,8 +852,8 @@ impl World {
         groups: &BTreeMap<GroupId, u64>,
     ) {
         let node = tally.taken;
-        let below = |pool: &&PoolId| tally.live(**pool) < self.floor(**pool);
-        let below: Vec<_> = self.floors.keys().filter(below).collect();
+        let below = |pool: &&PoolId| tally.live(**pool) < self.provisioned_min(**pool);
+        let below: Vec<_> = self.provisioned_pools.keys().filter(below).collect();
         let [pool] = below[..] else { return };
         let spec = &self.specs[pool];
         let used = match spec.reserved_mb {
@@ -872,12 +887,19 @@ impl World {
         while self.advance(until) {}
         for pool in self.current.iter().flatten() {
             let stopped = self.specs[pool].reserved_mb == Some(0);
-            let kept = if stopped { 0 } else { self.floor(*pool) };
+            let kept = if stopped {
+                0
+            } else {
+                self.provisioned_min(*pool)
+            };
             let live = self.tally().live(*pool);
             assert_eq!(live, kept, "{pool:?} keeps {kept}");
         }
-        for pool in std::mem::take(&mut self.floors).into_keys() {
-            self.step(Event::Provision { pool, floor: 0 });
+        for pool in std::mem::take(&mut self.provisioned_pools).into_keys() {
+            self.step(MachineEvent::Provision {
+                pool,
+                provisioned_min: 0,
+            });
         }
     }
 
@@ -896,7 +918,7 @@ impl World {
         self.now = self.now.max(at);
         if self.wake.is_some_and(|wake| wake <= self.now) {
             self.wake = None;
-            self.step(Event::Wake);
+            self.step(MachineEvent::Wake);
         } else if let Some((_, event)) = self.agenda.pop_first() {
             self.report(event);
         }
@@ -911,7 +933,7 @@ impl World {
         }
         if self.random.one_in(4) {
             self.drained = true;
-            self.step(Event::Drain);
+            self.step(MachineEvent::Drain);
             self.ask(0);
         } else {
             self.settle();
@@ -933,7 +955,7 @@ impl World {
 }
 
 #[test]
-fn every_schedule_keeps_the_rules() {
+fn random_schedules_keep_the_invariants() {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
@@ -957,7 +979,7 @@ fn every_schedule_keeps_the_rules() {
 
 /// One function is never done; another one asks once. There is memory for one instance.
 #[test]
-fn a_busy_function_hands_over_to_one_that_has_waited() {
+fn saturated_function_yields_to_a_waiting_function() {
     let config = Config {
         account_mb: 128,
         node_mb: 128,
@@ -985,7 +1007,7 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
         };
         machine.step(
             Time(0),
-            Event::Open {
+            MachineEvent::Open {
                 pool: PoolId(pool),
                 spec,
             },
@@ -993,14 +1015,14 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
         );
     }
     for ticket in 0..50 {
-        let request = Event::Request {
+        let request = MachineEvent::Request {
             ticket: Ticket(ticket),
             pool: PoolId(1),
             deadline: Time(1 << 40),
         };
         machine.step(Time(0), request, &mut out);
     }
-    let request = Event::Request {
+    let request = MachineEvent::Request {
         ticket: Ticket(99),
         pool: PoolId(2),
         deadline: Time(1 << 40),
@@ -1011,23 +1033,23 @@ fn a_busy_function_hands_over_to_one_that_has_waited() {
         let pending = std::mem::take(&mut out);
         for effect in pending {
             match effect {
-                Effect::Start { instance, .. } => {
-                    machine.step(Time(now), Event::Started { instance }, &mut out)
+                MachineEffect::Start { instance, .. } => {
+                    machine.step(Time(now), MachineEvent::Started { instance }, &mut out)
                 }
-                Effect::Stop { instance } => {
-                    machine.step(Time(now), Event::Ended { instance }, &mut out)
+                MachineEffect::Stop { instance } => {
+                    machine.step(Time(now), MachineEvent::Ended { instance }, &mut out)
                 }
-                Effect::Assign {
+                MachineEffect::Assign {
                     ticket: Ticket(99), ..
                 } => {
                     assert!((1..=10).contains(&served_before), "after {served_before}");
                     return;
                 }
-                Effect::Assign { instance, .. } => {
+                MachineEffect::Assign { instance, .. } => {
                     served_before += 1;
                     machine.step(
                         Time(now),
-                        Event::Finished {
+                        MachineEvent::Finished {
                             instance,
                             reusable: true,
                         },

@@ -27,7 +27,7 @@ const RULES: [(Rule, u64); 17] = [
 ];
 
 #[test]
-fn a_machine_that_breaks_a_rule_is_found() {
+fn simulation_detects_each_broken_rule() {
     let found = RULES.map(|(rule, within)| {
         let breaks = |seed: &u64| catch_unwind(|| World::new(*seed, Some(rule)).run()).is_err();
         (rule, (1..=within).find(breaks))

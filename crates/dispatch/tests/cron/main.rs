@@ -280,7 +280,7 @@ fn rows() {
 }
 
 #[test]
-fn a_day_begins_where_its_zone_says() {
+fn days_start_in_the_configured_time_zone() {
     let rows = [
         (
             "Asia/Shanghai",
@@ -311,7 +311,7 @@ fn a_day_begins_where_its_zone_says() {
 }
 
 #[test]
-fn where_the_clocks_are_set_what_names_hours_is_due_once_and_what_does_not_follows_them() {
+fn daylight_saving_change_runs_fixed_hours_once_and_intervals_continuously() {
     const SPRING: &str = "2026-03-08T06:29:59Z";
     const AUTUMN: &str = "2026-11-01T05:00:00Z";
     let new_york: [(&str, &str, &[&str]); 7] = [
@@ -383,7 +383,7 @@ fn where_the_clocks_are_set_what_names_hours_is_due_once_and_what_does_not_follo
 }
 
 #[test]
-fn where_a_week_begins_on_monday_numbers_move_and_names_stay() {
+fn monday_first_shifts_weekday_numbers_not_names() {
     let rows = [
         ("0 0 0 ? * 0 *", "2026-11-30T00:00:00Z"),
         ("0 0 0 ? * 6 *", "2026-11-29T00:00:00Z"),
@@ -401,7 +401,7 @@ fn where_a_week_begins_on_monday_numbers_move_and_names_stay() {
 }
 
 #[test]
-fn what_means_nothing_is_refused_with_the_field_that_is_wrong() {
+fn invalid_expression_is_rejected_naming_the_field() {
     let long = format!("0 0 0 {} * * *", "1,".repeat(300));
     let rows = [
         ("", "cron"),
@@ -453,7 +453,7 @@ fn what_means_nothing_is_refused_with_the_field_that_is_wrong() {
 }
 
 #[test]
-fn the_last_time_of_a_span_is_the_last_that_stepping_finds() {
+fn last_run_in_span_matches_stepping() {
     let zone = zone("America/New_York");
     let texts = [
         "* * * * * * *",
@@ -488,7 +488,7 @@ fn the_last_time_of_a_span_is_the_last_that_stepping_finds() {
 }
 
 #[test]
-fn whatever_is_written_it_is_read_or_refused_and_time_goes_on() {
+fn arbitrary_input_parses_or_fails_and_next_run_terminates() {
     const PIECES: &[&str] = &[
         "*", "?", "/", "-", ",", "#", "L", "W", "0", "1", "7", "31", "59", "99999", "1970", "2099",
         "SUN", "jan", " ", " ", " ", "é", "\t", "\0",

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dispatch::Time;
-use dispatch::events::{Effect, Input, LaneId, Lanes, Order, Pacing, Then};
+use dispatch::events::{
+    Disposition, FunctionQueueId, FunctionQueues, QueueEffect, QueueInput, QueueLimits,
+    QueuePosition,
+};
 
 const SEEDS: u64 = 10_000;
 const STEPS: u32 = 300;
@@ -39,12 +42,12 @@ enum State {
     /// It is taken away, and that is being written.
     Taken,
     /// It has ended and is being written.
-    Ended(Then),
+    Ended(Disposition),
 }
 
 struct Load {
-    lane: LaneId,
-    orders: Vec<Order>,
+    queue: FunctionQueueId,
+    orders: Vec<QueuePosition>,
     whole: bool,
     fails: bool,
 }
@@ -52,19 +55,19 @@ struct Load {
 struct World {
     random: Random,
     now: u64,
-    pacing: Pacing,
-    lanes: Lanes,
+    pacing: QueueLimits,
+    queues: FunctionQueues,
     wake: Option<u64>,
     next: u64,
     /// What is on disk, by lane, with what the world knows of each.
-    disk: BTreeMap<LaneId, BTreeMap<Order, State>>,
+    disk: BTreeMap<FunctionQueueId, BTreeMap<QueuePosition, State>>,
     /// Events that are on disk and were not told yet, in order.
-    untold: VecDeque<(LaneId, Order)>,
+    untold: VecDeque<(FunctionQueueId, QueuePosition)>,
     /// Readings of the disk: asked for, made, not yet told.
-    asked: Vec<(LaneId, Option<Order>, usize)>,
+    asked: Vec<(FunctionQueueId, Option<QueuePosition>, usize)>,
     loads: Vec<Load>,
     /// Functions that have no instances.
-    short: BTreeSet<LaneId>,
+    short: BTreeSet<FunctionQueueId>,
     came: u64,
     gone: u64,
     failures: u64,
@@ -73,7 +76,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let pacing = Pacing {
+        let pacing = QueueLimits {
             window: 1 + random.below(8) as usize,
             waiting: 1 + random.below(4) as u32,
             under_way: 1 + random.below(8) as usize,
@@ -81,7 +84,7 @@ impl World {
         };
         let old = random.below(40);
         let mut world = Self {
-            lanes: Lanes::new(pacing, old),
+            queues: FunctionQueues::new(pacing, old),
             random,
             now: 1000,
             pacing,
@@ -98,46 +101,50 @@ impl World {
         };
         // What an earlier life has left; some of it is not due yet.
         for _ in 0..old {
-            let lane = LaneId(world.random.below(LANES));
+            let queue = FunctionQueueId(world.random.below(LANES));
             let due = world.random.below(1100);
-            world.keep(lane, due);
+            world.keep(queue, due);
         }
-        for lane in world.disk.keys().copied().collect::<Vec<_>>() {
-            world.step(Input::Open { lane });
+        for queue in world.disk.keys().copied().collect::<Vec<_>>() {
+            world.step(QueueInput::Open { queue });
         }
         world
     }
 
-    fn keep(&mut self, lane: LaneId, due: u64) -> Order {
+    fn keep(&mut self, queue: FunctionQueueId, due: u64) -> QueuePosition {
         let due = Time(due);
-        let order = Order {
+        let order = QueuePosition {
             due,
             seq: self.next,
         };
         self.next += 1;
         self.came += 1;
         self.disk
-            .entry(lane)
+            .entry(queue)
             .or_default()
             .insert(order, State::Queued);
         order
     }
 
-    fn step(&mut self, input: Input) {
+    fn step(&mut self, input: QueueInput) {
         let mut effects = Vec::new();
-        self.lanes.step(Time(self.now), input, &mut effects);
+        self.queues.step(Time(self.now), input, &mut effects);
         for effect in effects {
             match effect {
-                Effect::Start { lane, seq } => self.started(lane, seq),
-                Effect::Load { lane, after, limit } => self.asked.push((lane, after, limit)),
-                Effect::WakeAt { at } => self.wake = Some(at.0),
+                QueueEffect::Start { queue, seq } => self.started(queue, seq),
+                QueueEffect::Load {
+                    queue,
+                    after,
+                    limit,
+                } => self.asked.push((queue, after, limit)),
+                QueueEffect::WakeAt { at } => self.wake = Some(at.0),
             }
         }
         self.check();
     }
 
-    fn started(&mut self, lane: LaneId, seq: u64) {
-        let line = self.disk.get_mut(&lane).expect("a lane with events");
+    fn started(&mut self, queue: FunctionQueueId, seq: u64) {
+        let line = self.disk.get_mut(&queue).expect("a lane with events");
         let found = line.iter_mut().find(|(order, _)| order.seq == seq);
         let (order, state) = found.expect("an event that is on disk");
         assert_eq!(*state, State::Queued, "{seq} was under way already");
@@ -157,7 +164,7 @@ impl World {
     fn check(&self) {
         let states = self.disk.values().flat_map(BTreeMap::values);
         let runs = |state: &&State| matches!(state, State::Running | State::Ended(_));
-        assert_eq!(self.lanes.running(), states.filter(runs).count());
+        assert_eq!(self.queues.running(), states.filter(runs).count());
         for line in self.disk.values() {
             let count = |state| line.values().filter(|one| **one == state).count();
             assert!(count(State::Waiting) <= self.pacing.waiting as usize);
@@ -168,90 +175,90 @@ impl World {
     }
 
     /// An event of a lane in one of these states.
-    fn any(&mut self, states: &[State]) -> Option<(LaneId, Order, State)> {
-        let all = self.disk.iter().flat_map(|(lane, line)| {
+    fn any(&mut self, states: &[State]) -> Option<(FunctionQueueId, QueuePosition, State)> {
+        let all = self.disk.iter().flat_map(|(queue, line)| {
             let fit = line
                 .iter()
                 .filter(|(_, state)| states.contains(state) || states.is_empty());
-            fit.map(|(order, state)| (*lane, *order, *state))
+            fit.map(|(order, state)| (*queue, *order, *state))
         });
         let all: Vec<_> = all.collect();
         let index = self.random.below(all.len() as u64) as usize;
         all.get(index).copied()
     }
 
-    fn set(&mut self, lane: LaneId, order: Order, state: State) {
+    fn set(&mut self, queue: FunctionQueueId, order: QueuePosition, state: State) {
         *self
             .disk
-            .get_mut(&lane)
+            .get_mut(&queue)
             .and_then(|line| line.get_mut(&order))
             .expect("it is there") = state;
     }
 
     fn place(&mut self) {
-        let Some((lane, order, _)) = self.any(&[State::Waiting]) else {
+        let Some((queue, order, _)) = self.any(&[State::Waiting]) else {
             return;
         };
-        if self.short.contains(&lane) {
-            self.set(lane, order, State::Queued);
-            let (seq, then) = (order.seq, Then::Short);
-            self.step(Input::Ended { lane, seq, then });
+        if self.short.contains(&queue) {
+            self.set(queue, order, State::Queued);
+            let (seq, then) = (order.seq, Disposition::Throttled);
+            self.step(QueueInput::Ended { queue, seq, then });
         } else if self.random.one_in(10) {
-            self.set(lane, order, State::Queued);
-            let (seq, then) = (order.seq, Then::Back);
-            self.step(Input::Ended { lane, seq, then });
+            self.set(queue, order, State::Queued);
+            let (seq, then) = (order.seq, Disposition::NotStarted);
+            self.step(QueueInput::Ended { queue, seq, then });
         } else {
-            self.set(lane, order, State::Running);
+            self.set(queue, order, State::Running);
             let seq = order.seq;
-            self.step(Input::Placed { lane, seq });
+            self.step(QueueInput::Assigned { queue, seq });
         }
     }
 
     fn end(&mut self) {
-        let Some((lane, order, _)) = self.any(&[State::Running]) else {
+        let Some((queue, order, _)) = self.any(&[State::Running]) else {
             return;
         };
         let fails = self.failures > 0 && self.random.one_in(3);
         let then = if fails {
             self.failures -= 1;
             let due = Time(self.now + self.random.below(100));
-            Then::Again { due }
+            Disposition::Retry { due }
         } else {
-            Then::Gone
+            Disposition::Removed
         };
-        self.set(lane, order, State::Ended(then));
+        self.set(queue, order, State::Ended(then));
     }
 
     /// Someone takes an event away, or looks at it and lets it go on.
     fn hold(&mut self) {
-        let Some((lane, order, state)) = self.any(&[]) else {
+        let Some((queue, order, state)) = self.any(&[]) else {
             return;
         };
         let untold = self.untold.iter().any(|(_, one)| *one == order);
         match state {
             State::Held if self.random.one_in(2) => {
-                self.set(lane, order, State::Taken);
+                self.set(queue, order, State::Taken);
             }
             State::Held => {
-                self.set(lane, order, State::Queued);
-                let (seq, then) = (order.seq, Then::Back);
-                self.step(Input::Ended { lane, seq, then });
+                self.set(queue, order, State::Queued);
+                let (seq, then) = (order.seq, Disposition::NotStarted);
+                self.step(QueueInput::Ended { queue, seq, then });
             }
             State::Queued if !untold => {
-                let held = self.lanes.hold(lane, order);
+                let held = self.queues.hold(queue, order);
                 assert!(held, "{order:?} is not under way");
-                self.set(lane, order, State::Held);
+                self.set(queue, order, State::Held);
             }
             State::Queued => {}
-            _ => assert!(!self.lanes.hold(lane, order), "{order:?} is under way"),
+            _ => assert!(!self.queues.hold(queue, order), "{order:?} is under way"),
         }
     }
 
     fn release(&mut self) {
-        while let Some((lane, order, _)) = self.any(&[State::Held]) {
-            self.set(lane, order, State::Queued);
-            let (seq, then) = (order.seq, Then::Back);
-            self.step(Input::Ended { lane, seq, then });
+        while let Some((queue, order, _)) = self.any(&[State::Held]) {
+            self.set(queue, order, State::Queued);
+            let (seq, then) = (order.seq, Disposition::NotStarted);
+            self.step(QueueInput::Ended { queue, seq, then });
         }
     }
 
@@ -260,20 +267,20 @@ impl World {
         let all = self
             .disk
             .iter()
-            .flat_map(|(lane, line)| line.iter().map(|(order, state)| (*lane, *order, *state)));
+            .flat_map(|(queue, line)| line.iter().map(|(order, state)| (*queue, *order, *state)));
         let ended: Vec<_> = all
-            .filter_map(|(lane, order, state)| match state {
-                State::Ended(then) => Some((lane, order, then)),
-                State::Taken => Some((lane, order, Then::Gone)),
+            .filter_map(|(queue, order, state)| match state {
+                State::Ended(then) => Some((queue, order, then)),
+                State::Taken => Some((queue, order, Disposition::Removed)),
                 _ => None,
             })
             .collect();
-        for (lane, order, then) in ended {
-            let line = self.disk.get_mut(&lane).expect("a lane");
+        for (queue, order, then) in ended {
+            let line = self.disk.get_mut(&queue).expect("a lane");
             line.remove(&order);
             let seq = order.seq;
-            if let Then::Again { due } = then {
-                line.insert(Order { due, seq }, State::Queued);
+            if let Disposition::Retry { due } = then {
+                line.insert(QueuePosition { due, seq }, State::Queued);
             } else {
                 self.gone += 1;
             }
@@ -281,19 +288,19 @@ impl World {
             if self.random.one_in(2) {
                 self.read();
             }
-            self.step(Input::Ended { lane, seq, then });
+            self.step(QueueInput::Ended { queue, seq, then });
         }
     }
 
     fn arrive(&mut self) {
-        let lane = LaneId(self.random.below(LANES));
-        let order = self.keep(lane, self.now);
-        self.untold.push_back((lane, order));
+        let queue = FunctionQueueId(self.random.below(LANES));
+        let order = self.keep(queue, self.now);
+        self.untold.push_back((queue, order));
     }
 
     fn tell(&mut self) {
-        if let Some((lane, order)) = self.untold.pop_front() {
-            self.step(Input::Arrived { lane, order });
+        if let Some((queue, order)) = self.untold.pop_front() {
+            self.step(QueueInput::Enqueued { queue, order });
         }
     }
 
@@ -303,8 +310,8 @@ impl World {
             return;
         }
         let index = self.random.below(self.asked.len() as u64) as usize;
-        let (lane, after, limit) = self.asked.swap_remove(index);
-        let line = self.disk.get(&lane);
+        let (queue, after, limit) = self.asked.swap_remove(index);
+        let line = self.disk.get(&queue);
         let behind = line
             .into_iter()
             .flat_map(|line| line.keys().copied())
@@ -314,7 +321,7 @@ impl World {
         orders.truncate(limit);
         let fails = self.random.one_in(8);
         self.loads.push(Load {
-            lane,
+            queue,
             orders,
             whole,
             fails,
@@ -327,16 +334,16 @@ impl World {
         }
         let index = self.random.below(self.loads.len() as u64) as usize;
         let Load {
-            lane,
+            queue,
             orders,
             whole,
             fails,
         } = self.loads.swap_remove(index);
         if fails {
-            self.step(Input::NotLoaded { lane });
+            self.step(QueueInput::LoadFailed { queue });
         } else {
-            self.step(Input::Loaded {
-                lane,
+            self.step(QueueInput::Loaded {
+                queue,
                 orders,
                 whole,
             });
@@ -347,7 +354,7 @@ impl World {
         self.now += time;
         if self.wake.is_some_and(|at| at <= self.now) {
             self.wake = None;
-            self.step(Input::Wake);
+            self.step(QueueInput::Wake);
         }
     }
 
@@ -364,9 +371,9 @@ impl World {
                 13 => self.told_of_load(),
                 14 => self.hold(),
                 15 => {
-                    let lane = LaneId(self.random.below(LANES));
-                    if !self.short.remove(&lane) && self.random.one_in(2) {
-                        self.short.insert(lane);
+                    let queue = FunctionQueueId(self.random.below(LANES));
+                    if !self.short.remove(&queue) && self.random.one_in(2) {
+                        self.short.insert(queue);
                     }
                 }
                 _ => {
@@ -382,7 +389,7 @@ impl World {
     fn finish(&mut self) {
         self.failures = 0;
         self.release();
-        let stuck = LaneId(self.random.below(LANES));
+        let stuck = FunctionQueueId(self.random.below(LANES));
         self.short = [stuck].into();
         for _ in 0..100_000 {
             while !self.untold.is_empty() {
@@ -394,13 +401,13 @@ impl World {
             self.end();
             self.commit();
             self.pass(5);
-            let left = self.disk.iter().filter(|(lane, _)| **lane != stuck);
+            let left = self.disk.iter().filter(|(queue, _)| **queue != stuck);
             if left.map(|(_, line)| line.len()).sum::<usize>() == 0 {
                 break;
             }
         }
-        for (lane, line) in &self.disk {
-            assert!(*lane == stuck || line.is_empty(), "{lane:?} has {line:?}");
+        for (queue, line) in &self.disk {
+            assert!(*queue == stuck || line.is_empty(), "{queue:?} has {line:?}");
         }
         self.short.clear();
         for _ in 0..100_000 {
@@ -415,12 +422,12 @@ impl World {
             }
         }
         assert_eq!(self.gone, self.came, "{:?}", self.disk);
-        assert!(self.lanes.is_idle());
+        assert!(self.queues.is_idle());
     }
 }
 
 #[test]
-fn every_event_runs_in_order_and_none_twice_at_a_time() {
+fn random_schedules_keep_order_and_never_run_an_event_twice_at_a_time() {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         return World::new(seed.parse().expect("a number")).run();
     }
@@ -432,24 +439,32 @@ fn every_event_runs_in_order_and_none_twice_at_a_time() {
 }
 
 #[test]
-fn nothing_is_started_while_draining_and_what_waits_is_kept() {
-    let pacing = Pacing {
+fn draining_starts_nothing_and_keeps_queued_events() {
+    let pacing = QueueLimits {
         window: 4,
         waiting: 1,
         under_way: 2,
         pause: 10,
     };
-    let mut lanes = Lanes::new(pacing, 0);
+    let mut queues = FunctionQueues::new(pacing, 0);
     let mut effects = Vec::new();
-    let lane = LaneId(1);
+    let queue = FunctionQueueId(1);
     for seq in 1..=2 {
-        let order = Order { due: Time(1), seq };
-        lanes.step(Time(1), Input::Arrived { lane, order }, &mut effects);
+        let order = QueuePosition { due: Time(1), seq };
+        queues.step(Time(1), QueueInput::Enqueued { queue, order }, &mut effects);
     }
-    assert_eq!(effects, [Effect::Start { lane, seq: 1 }]);
-    lanes.step(Time(2), Input::Drain, &mut effects);
-    let then = Then::Back;
-    lanes.step(Time(2), Input::Ended { lane, seq: 1, then }, &mut effects);
+    assert_eq!(effects, [QueueEffect::Start { queue, seq: 1 }]);
+    queues.step(Time(2), QueueInput::Drain, &mut effects);
+    let then = Disposition::NotStarted;
+    queues.step(
+        Time(2),
+        QueueInput::Ended {
+            queue,
+            seq: 1,
+            then,
+        },
+        &mut effects,
+    );
     assert_eq!(effects.len(), 1);
-    assert!(lanes.is_idle());
+    assert!(queues.is_idle());
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dispatch::TimerId;
 use dispatch::cron::{Cron, WeekdayZero};
-use dispatch::schedule::{Due, Missed, Schedule, Terms};
+use dispatch::schedule::{MissedRuns, Schedule, ScheduleConfig, TimerRun};
 use jiff::tz::TimeZone;
 
 const SEEDS: u64 = 100;
@@ -57,13 +57,13 @@ struct Span {
 
 struct World {
     random: Random,
-    terms: Terms,
+    terms: ScheduleConfig,
     schedule: Schedule,
     now: i64,
     catalog: BTreeMap<TimerId, Open>,
     /// Handed out and not reported yet.
-    out: Vec<Due>,
-    accepted: BTreeSet<Due>,
+    out: Vec<TimerRun>,
+    accepted: BTreeSet<TimerRun>,
     /// The number on disk.
     kept: i64,
     /// From when to when each timer was open, and how it was due.
@@ -78,9 +78,10 @@ impl World {
         for _ in 0..8 {
             random.below(2);
         }
-        let missed = [Missed::Skip, Missed::Latest, Missed::All][random.below(3) as usize];
+        let missed =
+            [MissedRuns::Skip, MissedRuns::Latest, MissedRuns::All][random.below(3) as usize];
         let zone = ["Asia/Shanghai", "America/New_York"][random.below(2) as usize];
-        let terms = Terms {
+        let terms = ScheduleConfig {
             zone: TimeZone::get(zone).expect("a zone"),
             missed,
             grace: GRACE,
@@ -180,7 +181,7 @@ impl World {
         let mut left = Vec::new();
         for due in std::mem::take(&mut self.out) {
             match self.random.below(10) {
-                0 => self.schedule.give_back(due),
+                0 => self.schedule.requeue(due),
                 1 => left.push(due),
                 _ => {
                     let fits = |open: &Open| due.1 > open.since;
@@ -239,7 +240,7 @@ impl World {
         let stray: Vec<_> = self.accepted.difference(&expected).take(3).collect();
         assert!(stray.is_empty(), "never due: {stray:?}");
         // What was still ahead of a timer when it was closed is no loss.
-        let closed = |(id, at): &Due| {
+        let closed = |(id, at): &TimerRun| {
             let ahead = |(other, open, span): &(TimerId, Open, Span)| {
                 other == id && open.since < *at && span.reached < *at && *at <= span.until
             };
@@ -249,8 +250,8 @@ impl World {
             .difference(&self.accepted)
             .filter(|due| !closed(due));
         let lost: Vec<_> = match self.terms.missed {
-            Missed::All => lost.collect(),
-            Missed::Skip | Missed::Latest => {
+            MissedRuns::All => lost.collect(),
+            MissedRuns::Skip | MissedRuns::Latest => {
                 let in_outage = |at: i64| {
                     self.outages
                         .iter()
@@ -269,7 +270,7 @@ impl World {
 }
 
 #[test]
-fn every_time_is_handed_over_once_whatever_happens() {
+fn each_run_is_issued_exactly_once() {
     let told = |name| std::env::var(name).ok()?.parse().ok();
     let seeds = match told("SCHEDULE_SEED") {
         Some(seed) => seed..seed + 1,
@@ -285,8 +286,8 @@ fn every_time_is_handed_over_once_whatever_happens() {
     }
 }
 
-fn schedule(missed: Missed, cron: &str, since: i64) -> Schedule {
-    let terms = Terms {
+fn schedule(missed: MissedRuns, cron: &str, since: i64) -> Schedule {
+    let terms = ScheduleConfig {
         zone: TimeZone::UTC,
         missed,
         grace: GRACE,
@@ -316,14 +317,14 @@ fn all(schedule: &mut Schedule, now: i64) -> Vec<i64> {
 }
 
 #[test]
-fn what_is_long_past_is_left_out_done_once_or_all_done() {
+fn missed_runs_follow_the_policy() {
     const HOUR: i64 = 3600;
     let day = 1_795_046_400;
     // Every ten minutes, down for an hour and half a minute.
     let rows = [
-        (Missed::Skip, vec![day + HOUR]),
-        (Missed::Latest, vec![day + HOUR - 600, day + HOUR]),
-        (Missed::All, (1..=6).map(|n| day + 600 * n).collect()),
+        (MissedRuns::Skip, vec![day + HOUR]),
+        (MissedRuns::Latest, vec![day + HOUR - 600, day + HOUR]),
+        (MissedRuns::All, (1..=6).map(|n| day + 600 * n).collect()),
     ];
     for (missed, expected) in rows {
         let mut late = schedule(missed, "0 */10 * * * * *", day);
@@ -331,11 +332,11 @@ fn what_is_long_past_is_left_out_done_once_or_all_done() {
         assert_eq!(late.next(), Some(day + HOUR + 600));
     }
     // Of a week, six hours.
-    let mut week = schedule(Missed::All, "0 0 * * * * *", day);
+    let mut week = schedule(MissedRuns::All, "0 0 * * * * *", day);
     let found = all(&mut week, day + 7 * 24 * HOUR);
     assert_eq!((found.len(), found[0]), (7, day + 7 * 24 * HOUR - 6 * HOUR));
     // A second's timer, down for a year: found without stepping through it.
-    let mut year = schedule(Missed::Latest, "* * * * * * *", day);
+    let mut year = schedule(MissedRuns::Latest, "* * * * * * *", day);
     assert_eq!(
         year.take(day + 365 * 24 * HOUR, 1).due,
         [(TimerId(1), day + 365 * 24 * HOUR - GRACE - 1)]
@@ -343,9 +344,9 @@ fn what_is_long_past_is_left_out_done_once_or_all_done() {
 }
 
 #[test]
-fn a_clock_that_goes_back_hands_nothing_out_twice() {
+fn backward_clock_never_repeats_a_run() {
     let day = 1_795_046_400;
-    let mut back = schedule(Missed::Latest, "0 * * * * * *", day);
+    let mut back = schedule(MissedRuns::Latest, "0 * * * * * *", day);
     assert_eq!(all(&mut back, day + 120), [day + 60, day + 120]);
     assert_eq!(back.done(day + 120), day + 120);
     assert_eq!(all(&mut back, day + 30), [0; 0]);

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_links_and_deep_trees_go_and_what_links_name_stays() {
+    fn deep_trees_are_removed_and_link_targets_stay() {
         let place = tempfile::tempdir().expect("a directory");
         let kept = place.path().join("kept");
         fs::create_dir(&kept).expect("made");

@@ -15,14 +15,14 @@ const BESIDE: u64 = 1 << 20;
 
 /// What every new disk's file holds.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub struct DiskTemplate {
     /// How much can be put in it.
     pub(super) bytes: u64,
     length: u64,
     blocks: Vec<(u64, Vec<u8>)>,
 }
 
-impl Template {
+impl DiskTemplate {
     /// Makes one for so many bytes and files. `directory` has room for it, for a moment.
     ///
     /// # Errors

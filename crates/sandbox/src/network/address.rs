@@ -20,12 +20,12 @@ pub(super) const UPLINK_PREFIX: u8 = 30;
 /// A block of addresses, `a.b.c.d/n`; a single address is `/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Block {
+pub struct AddressBlock {
     base: Ipv4Addr,
     prefix: u8,
 }
 
-impl Block {
+impl AddressBlock {
     fn size(self) -> u32 {
         1u32.checked_shl(32 - u32::from(self.prefix))
             .unwrap_or(u32::MAX)
@@ -41,7 +41,7 @@ impl Block {
     }
 }
 
-impl TryFrom<String> for Block {
+impl TryFrom<String> for AddressBlock {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
@@ -49,13 +49,13 @@ impl TryFrom<String> for Block {
     }
 }
 
-impl From<Block> for String {
-    fn from(block: Block) -> Self {
+impl From<AddressBlock> for String {
+    fn from(block: AddressBlock) -> Self {
         block.to_string()
     }
 }
 
-impl FromStr for Block {
+impl FromStr for AddressBlock {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -74,7 +74,7 @@ impl FromStr for Block {
     }
 }
 
-impl fmt::Display for Block {
+impl fmt::Display for AddressBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.prefix)
     }
@@ -82,24 +82,24 @@ impl fmt::Display for Block {
 
 /// The range that instances, virga and the link to the host have their addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan(Block);
+pub struct AddressPlan(AddressBlock);
 
-impl Default for Plan {
+impl Default for AddressPlan {
     /// The range for benchmarks of networks, which is nobody's public address: 198.18.0.0/15.
     fn default() -> Self {
-        Self(Block {
+        Self(AddressBlock {
             base: Ipv4Addr::new(198, 18, 0, 0),
             prefix: 15,
         })
     }
 }
 
-impl Plan {
+impl AddressPlan {
     /// Divides a range.
     ///
     /// # Errors
     /// When it has no room for so many instances.
-    pub fn new(range: Block, instances: u32) -> std::result::Result<Self, String> {
+    pub fn new(range: AddressBlock, instances: u32) -> std::result::Result<Self, String> {
         let room = range.size().saturating_sub(RESERVED + 4);
         if room < instances {
             return Err(format!(
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// All of its addresses.
-    pub fn range(&self) -> Block {
+    pub fn range(&self) -> AddressBlock {
         self.0
     }
 
@@ -165,12 +165,12 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn block(text: &str) -> Block {
+    fn block(text: &str) -> AddressBlock {
         text.parse().expect("well-formed")
     }
 
     #[test]
-    fn blocks_read_back_as_written_and_strange_ones_are_refused() {
+    fn blocks_round_trip_and_invalid_ones_are_rejected() {
         for text in ["10.0.0.0/8", "1.2.3.4/32", "0.0.0.0/0"] {
             assert_eq!(block(text).to_string(), text);
         }
@@ -183,12 +183,12 @@ mod tests {
             "::/0",
             "10.0.0.0/-1",
         ] {
-            assert!(text.parse::<Block>().is_err(), "{text}");
+            assert!(text.parse::<AddressBlock>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn blocks_overlap_where_one_lies_in_the_other() {
+    fn nested_blocks_overlap() {
         let overlap = |a, b| {
             assert_eq!(block(a).overlaps(block(b)), block(b).overlaps(block(a)));
             block(a).overlaps(block(b))
@@ -201,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_range_has_addresses_of_its_own() {
-        let plan = Plan::new(block("198.18.0.0/22"), 764).expect("room");
+    fn address_ranges_are_disjoint() {
+        let plan = AddressPlan::new(block("198.18.0.0/22"), 764).expect("room");
         let mut all: Vec<_> = plan.own().collect();
         all.extend((0..764).map(|n| plan.instance(n).expect("room")));
         let (host, router) = plan.uplink();
@@ -216,6 +216,6 @@ mod tests {
             ("198.18.3.253".into(), "198.18.3.254".into())
         );
         assert!(plan.instance(764).is_err());
-        assert!(Plan::new(block("198.18.0.0/22"), 765).is_err());
+        assert!(AddressPlan::new(block("198.18.0.0/22"), 765).is_err());
     }
 }

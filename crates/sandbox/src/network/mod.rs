@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-pub use address::{Block, Plan};
+pub use address::{AddressBlock, AddressPlan};
 pub(crate) use link::GUEST_NAME;
 
 use self::link::Netlink;
@@ -51,24 +51,24 @@ pub enum Reach {
     /// Virga's API and nothing else.
     Api,
     /// The world beyond the host, too.
-    World(World),
+    Outbound(Outbound),
 }
 
 /// The world, and what of it is not for functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct World {
+pub struct Outbound {
     /// Resolvers of names, on the host's side; the first three are used.
     pub resolvers: Vec<Ipv4Addr>,
     /// Private destinations that functions may reach all the same.
-    pub allowed: Vec<Block>,
+    pub allowed: Vec<AddressBlock>,
     /// Public destinations that they may not.
-    pub refused: Vec<Block>,
+    pub refused: Vec<AddressBlock>,
 }
 
 /// Who answers instances' questions for names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolving {
-    /// The resolvers of [`World`]: packets are translated to them. Without any no name is resolved.
+    /// The resolvers of [`Outbound`]: packets are translated to them. Without any no name is resolved.
     Beyond,
     /// A name server in the router, which listens at the first of [`Network::name_servers`] and the next ones.
     Router,
@@ -77,7 +77,7 @@ pub enum Resolving {
 /// The router, and the way to it. Dropping it takes everything down.
 #[derive(Debug)]
 pub struct Network {
-    plan: Plan,
+    plan: AddressPlan,
     router: OwnedFd,
     control: Mutex<Netlink>,
     /// The host's end of the way out, and the name of the rules there.
@@ -93,7 +93,12 @@ impl Network {
     ///
     /// # Errors
     /// The step that failed, as when the kernel or the `nft` command lacks something.
-    pub fn open(name: &str, plan: Plan, reach: &Reach, resolving: Resolving) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        plan: AddressPlan,
+        reach: &Reach,
+        resolving: Resolving,
+    ) -> Result<Self> {
         let (router, mut control) = namespace::make(|| {
             for (key, value) in ROUTER {
                 set_system(key, value)?;
@@ -107,7 +112,7 @@ impl Network {
         })?;
         let mut uplink = None;
         let mut resolvers: &[Ipv4Addr] = &[];
-        if let Reach::World(world) = reach {
+        if let Reach::Outbound(world) = reach {
             resolvers = &world.resolvers[..world.resolvers.len().min(address::RESOLVERS)];
             uplink = Some(open_uplink(name, &plan, &router, &mut control)?);
         }
@@ -159,7 +164,7 @@ impl Network {
     }
 
     /// The addresses of everything in the router.
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self) -> AddressPlan {
         self.plan
     }
 
@@ -204,7 +209,7 @@ impl Network {
     ///
     /// # Errors
     /// The system's error.
-    pub fn cut(&self, instance: u32) -> Result<()> {
+    pub fn disconnect(&self, instance: u32) -> Result<()> {
         let address = self.plan.instance(instance)?;
         self.control
             .lock()
@@ -271,7 +276,12 @@ fn set_system(key: &str, value: &str) -> Result<()> {
 }
 
 /// Joins the router to the host. Gives the name of the host's end.
-fn open_uplink(name: &str, plan: &Plan, router: &OwnedFd, control: &mut Netlink) -> Result<String> {
+fn open_uplink(
+    name: &str,
+    plan: &AddressPlan,
+    router: &OwnedFd,
+    control: &mut Netlink,
+) -> Result<String> {
     let own = rules::uplink_name(name);
     let mut host = Netlink::open()?;
     let outside = host.make_uplink(&own, rules::UPLINK, router.as_fd())?;
@@ -291,8 +301,8 @@ fn open_uplink(name: &str, plan: &Plan, router: &OwnedFd, control: &mut Netlink)
 ///
 /// # Errors
 /// The system's error, as when the instance has ended.
-pub fn socket_inside(cell: &Pidfd) -> Result<OwnedFd> {
-    namespace::inside(cell.as_fd(), || {
+pub fn socket_inside(init: &Pidfd) -> Result<OwnedFd> {
+    namespace::inside(init.as_fd(), || {
         sys::stream_socket().step("make a socket in an instance's network")
     })
 }

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use super::{
-    API_PORT, BUCKET_PORT, Block, CLOUD_PORTS, INDEX_PORT, NAMES_PORT, Plan, Reach, Resolving,
+    API_PORT, AddressBlock, AddressPlan, BUCKET_PORT, CLOUD_PORTS, INDEX_PORT, NAMES_PORT, Reach,
+    Resolving,
 };
 use crate::{Result, Step};
 
@@ -38,7 +39,7 @@ const REFUSE: &str = "reject with icmpx admin-prohibited";
 
 /// The router's rules. Whatever they do not name is dropped.
 pub(super) fn router(
-    plan: &Plan,
+    plan: &AddressPlan,
     reach: &Reach,
     resolvers: &[Ipv4Addr],
     resolving: Resolving,
@@ -46,18 +47,18 @@ pub(super) fn router(
     let mut text = String::from("table inet virga {\n");
     let world = match reach {
         Reach::Api => None,
-        Reach::World(world) => Some(world),
+        Reach::Outbound(world) => Some(world),
     };
     if let Some(world) = world {
         let refused = PRIVATE
             .iter()
             .map(ToString::to_string)
-            .chain(world.refused.iter().map(Block::to_string));
+            .chain(world.refused.iter().map(AddressBlock::to_string));
         let _ = writeln!(text, "{}", set("refused", refused));
         let _ = writeln!(
             text,
             "{}",
-            set("allowed", world.allowed.iter().map(Block::to_string))
+            set("allowed", world.allowed.iter().map(AddressBlock::to_string))
         );
     }
     let gateway = plan.gateway();
@@ -116,7 +117,7 @@ pub(super) fn router(
 }
 
 /// What lets instances to the name server, and to what its names lead to.
-fn cloud(plan: &Plan) -> String {
+fn cloud(plan: &AddressPlan) -> String {
     let [http, https] = CLOUD_PORTS;
     let (gateway, storage) = (plan.gateway(), plan.storage());
     let servers: Vec<_> = plan.resolvers().map(|one| one.to_string()).collect();
@@ -130,7 +131,7 @@ fn cloud(plan: &Plan) -> String {
 }
 
 /// The host's rules for its end of the way out: nothing of the host's own, and nothing that was not asked for.
-pub(super) fn host(name: &str, plan: &Plan) -> String {
+pub(super) fn host(name: &str, plan: &AddressPlan) -> String {
     let (_, router) = plan.uplink();
     format!(
         "{}table inet {name} {{

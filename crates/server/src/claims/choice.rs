@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use sandbox::network::{self, Block};
+use sandbox::network::{self, AddressBlock};
 use serde::{Deserialize, Serialize};
 
 /// A value, and whether it was asked for: then another does not do.
@@ -46,7 +46,7 @@ pub(super) struct Holding {
 pub(super) struct Outlet {
     /// The interface, and the table of rules.
     link: String,
-    pub(super) range: Block,
+    pub(super) range: AddressBlock,
     /// The network of the host in which it is.
     namespace: u64,
 }
@@ -83,7 +83,7 @@ pub(super) struct Wanted {
     pub(super) users: u32,
     pub(super) users_end: u32,
     /// The addresses, and the network of the host.
-    pub(super) outlet: Option<(Choice<Block>, u64)>,
+    pub(super) outlet: Option<(Choice<AddressBlock>, u64)>,
 }
 
 /// What is wanted is another's.
@@ -191,8 +191,12 @@ const MORE: u32 = Ipv4Addr::new(240, 0, 0, 0).to_bits();
 const EACH: u32 = 1 << 17;
 
 /// Addresses that nobody else's functions have on this host.
-fn addresses(wanted: &Choice<Block>, namespace: u64, living: &[Holding]) -> Result<Block, Taken> {
-    let holder = |range: Block| {
+fn addresses(
+    wanted: &Choice<AddressBlock>,
+    namespace: u64,
+    living: &[Holding],
+) -> Result<AddressBlock, Taken> {
+    let holder = |range: AddressBlock| {
         living.iter().find(|other| {
             let theirs = other.outlet_in(namespace);
             theirs.is_some_and(|theirs| theirs.range.overlaps(range))
@@ -225,7 +229,7 @@ impl Holding {
 mod tests {
     use super::*;
 
-    fn block(text: &str) -> Block {
+    fn block(text: &str) -> AddressBlock {
         text.parse().expect("a block")
     }
 

@@ -276,7 +276,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
         }
     };
     // A user namespace can be entered only before there are threads.
-    let standing = match config.isolation {
+    let privileges = match config.isolation {
         Isolation::Full => sandbox::user::enter(),
         Isolation::Process => Ok(sandbox::user::stay()),
     };
@@ -292,7 +292,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(3);
         }
     };
-    let outcome = runtime.block_on(app::up(config, binary, standing));
+    let outcome = runtime.block_on(app::up(config, binary, privileges));
     // What is left are helpers that wait for something that no longer comes.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     match outcome {

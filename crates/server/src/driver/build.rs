@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use dispatch::{
-    AccountId, Effect, Event, GroupId, InstanceId, Limit, PoolId, PoolSpec, Reject, Ticket, Time,
+    AccountId, GroupId, InstanceId, Limit, MachineEffect, MachineEvent, PoolId, PoolSpec, Reject,
+    Ticket, Time,
 };
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -17,11 +18,11 @@ const LEAST_MB: u64 = 128;
 
 /// Why a build is refused.
 #[derive(Debug, Error)]
-pub(crate) enum NoBuild {
+pub(crate) enum BuildMemoryError {
     #[error(
-        "a build needs {LEAST_MB} MB of memory or more, and there can be none: the functions of the account share {shared_mb} MB, of {node_mb} MB of the node; raise the account's quota, or set less aside for functions"
+        "a build needs {LEAST_MB} MB of memory or more, and there can be none: the functions of the account share {unreserved_mb} MB, of {node_mb} MB of the node; raise the account's quota, or set less aside for functions"
     )]
-    Never { shared_mb: u64, node_mb: u64 },
+    Never { unreserved_mb: u64, node_mb: u64 },
     #[error(
         "no memory for the build within {seconds} s: it needs {mb} MB of {limit}, which other instances and builds use; try again when less runs, or raise the limit"
     )]
@@ -36,7 +37,7 @@ pub(crate) enum NoBuild {
 #[derive(Debug)]
 pub(crate) struct Build {
     driver: Driver,
-    hold: Hold,
+    hold: BuildReservation,
     waiting: oneshot::Receiver<Result<InstanceId, Reject>>,
     instance: Option<InstanceId>,
 }
@@ -71,19 +72,19 @@ impl Driver {
         account: model::AccountId,
         wanted_mb: u64,
         within: Duration,
-    ) -> Result<Build, NoBuild> {
+    ) -> Result<Build, BuildMemoryError> {
         let mut build = self.begin_build(AccountId(account.0), wanted_mb, within);
         match (&mut build.waiting).await {
             Ok(Ok(instance)) => {
                 build.instance = Some(instance);
                 Ok(build)
             }
-            Ok(Err(Reject::Never { .. })) => Err(NoBuild::Never {
-                shared_mb: self.shared_mb(account),
+            Ok(Err(Reject::Never { .. })) => Err(BuildMemoryError::Never {
+                unreserved_mb: self.unreserved_mb(account),
                 node_mb: self.shared.settings.dispatch.node_mb,
             }),
             Ok(Err(Reject::Draining | Reject::Gone)) | Err(_) => std::future::pending().await,
-            Ok(Err(reject)) => Err(NoBuild::Late {
+            Ok(Err(reject)) => Err(BuildMemoryError::Late {
                 mb: build.hold.mb,
                 seconds: within.as_secs(),
                 limit: match reject {
@@ -110,8 +111,8 @@ impl Driver {
         let deadline = now.after(within.as_micros() as u64);
         let mut core = self.core();
         let most = core
-            .keepable_mb()
-            .min(core.shared_mb(account) / 2)
+            .provisionable_mb()
+            .min(core.unreserved_mb(account) / 2)
             .min(self.shared.settings.dispatch.node_mb / 2)
             .max(LEAST_MB);
         let (hold, waiting) = core.begin_build(now, account, wanted_mb.min(most), deadline);
@@ -127,7 +128,7 @@ impl Driver {
 
 /// What a build is to dispatch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
+pub(super) struct BuildReservation {
     pool: PoolId,
     ticket: Ticket,
     mb: u64,
@@ -140,7 +141,7 @@ pub(super) struct Builds {
     pools: HashMap<PoolId, Ticket>,
     running: HashSet<InstanceId>,
     /// Things that the machine is to be told: what it starts is there at once, and what it stops is gone.
-    tell: Vec<Event>,
+    tell: Vec<MachineEvent>,
 }
 
 impl Builds {
@@ -149,31 +150,31 @@ impl Builds {
         (self.running.len(), self.waiting.len())
     }
 
-    pub(super) fn next_to_tell(&mut self) -> Option<Event> {
+    pub(super) fn next_to_tell(&mut self) -> Option<MachineEvent> {
         self.tell.pop()
     }
 
     /// Takes an effect that concerns builds; returns any other.
-    pub(super) fn note(&mut self, effect: Effect) -> Option<Effect> {
+    pub(super) fn note(&mut self, effect: MachineEffect) -> Option<MachineEffect> {
         if self.pools.is_empty() {
             return Some(effect);
         }
         match effect {
-            Effect::Start { instance, pool, .. } if self.pools.contains_key(&pool) => {
+            MachineEffect::Start { instance, pool, .. } if self.pools.contains_key(&pool) => {
                 self.running.insert(instance);
-                self.tell.push(Event::Started { instance });
+                self.tell.push(MachineEvent::Started { instance });
             }
-            Effect::Stop { instance } if self.running.remove(&instance) => {
-                self.tell.push(Event::Ended { instance });
+            MachineEffect::Stop { instance } if self.running.remove(&instance) => {
+                self.tell.push(MachineEvent::Ended { instance });
             }
-            Effect::Freeze { instance } if self.running.contains(&instance) => {}
-            Effect::Assign {
+            MachineEffect::Freeze { instance } if self.running.contains(&instance) => {}
+            MachineEffect::Assign {
                 ticket, instance, ..
             } if self.running.contains(&instance) => self.answer(ticket, Ok(instance)),
-            Effect::Reject { ticket, reason } if self.waiting.contains_key(&ticket) => {
+            MachineEffect::Reject { ticket, reason } if self.waiting.contains_key(&ticket) => {
                 self.answer(ticket, Err(reason));
             }
-            Effect::PoolEmpty { pool } if self.pools.remove(&pool).is_some() => {}
+            MachineEffect::PoolEmpty { pool } if self.pools.remove(&pool).is_some() => {}
             _ => return Some(effect),
         }
         None
@@ -194,7 +195,10 @@ impl Core {
         account: AccountId,
         mb: u64,
         deadline: Time,
-    ) -> (Hold, oneshot::Receiver<Result<InstanceId, Reject>>) {
+    ) -> (
+        BuildReservation,
+        oneshot::Receiver<Result<InstanceId, Reject>>,
+    ) {
         let [group, pool, ticket] = self.numbers();
         let (pool, ticket) = (PoolId(pool), Ticket(ticket));
         let spec = PoolSpec {
@@ -210,30 +214,30 @@ impl Core {
         let (sender, waiting) = oneshot::channel();
         self.builds.pools.insert(pool, ticket);
         self.builds.waiting.insert(ticket, sender);
-        self.step(now, Event::Open { pool, spec });
-        let request = Event::Request {
+        self.step(now, MachineEvent::Open { pool, spec });
+        let request = MachineEvent::Request {
             ticket,
             pool,
             deadline,
         };
         self.step(now, request);
-        (Hold { pool, ticket, mb }, waiting)
+        (BuildReservation { pool, ticket, mb }, waiting)
     }
 
-    fn end_build(&mut self, now: Time, hold: &Hold, instance: Option<InstanceId>) {
+    fn end_build(&mut self, now: Time, hold: &BuildReservation, instance: Option<InstanceId>) {
         let (pool, ticket) = (hold.pool, hold.ticket);
         match instance {
             Some(instance) => self.end_running_build(now, instance),
             None => {
                 self.builds.waiting.remove(&ticket);
-                self.step(now, Event::Cancel { ticket });
+                self.step(now, MachineEvent::Cancel { ticket });
             }
         }
-        self.step(now, Event::Retire { pool });
+        self.step(now, MachineEvent::Retire { pool });
     }
 
     fn end_running_build(&mut self, now: Time, instance: InstanceId) {
-        let finished = Event::Finished {
+        let finished = MachineEvent::Finished {
             instance,
             reusable: false,
         };
@@ -248,8 +252,8 @@ impl Core {
         }
         self.builds.waiting.clear();
         for (pool, ticket) in self.builds.pools.clone() {
-            self.step(now, Event::Cancel { ticket });
-            self.step(now, Event::Retire { pool });
+            self.step(now, MachineEvent::Cancel { ticket });
+            self.step(now, MachineEvent::Retire { pool });
         }
     }
 }

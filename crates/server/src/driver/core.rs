@@ -5,45 +5,48 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dispatch::{
-    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, PoolStats,
-    Reject, StartFault, Ticket, Time,
+    AccountId, Config, GroupId, InstanceId, Machine, MachineEffect, MachineEvent, PoolId, PoolSpec,
+    PoolStats, Reject, StartFault, Ticket, Time,
 };
 use model::{Function, FunctionId, FunctionKey, Serving, Version};
 use tokio::sync::{Notify, oneshot};
 use worker::InstanceSpec;
 
 use super::build::Builds;
-use super::slot::Slot;
-use super::{Kept, Live, Settings, StartFailure};
+use super::slot::InstanceSlot;
+use super::{LivePool, ProvisionedStatus, Settings, StartFailure};
 
 /// What a waiting request is told.
 #[derive(Debug)]
-pub(super) enum Answer {
-    Assigned { slot: Arc<Slot>, first: bool },
+pub(super) enum AcquireReply {
+    Assigned {
+        slot: Arc<InstanceSlot>,
+        first: bool,
+    },
     Rejected(Reject, Option<StartFailure>),
 }
 
 /// What is to be done outside the lock.
 #[derive(Debug)]
-pub(super) enum Act {
+pub(super) enum DriverAction {
     Start {
         instance: InstanceId,
-        live: Arc<Live>,
+        live: Arc<LivePool>,
         /// Whether it is started ahead of need.
         provisioned: bool,
     },
     /// Make an instance what it should be.
-    Settle(Arc<Slot>),
-    Stop(Arc<Slot>),
+    Settle(Arc<InstanceSlot>),
+    Stop(Arc<InstanceSlot>),
     Timer,
 }
 
 #[derive(Debug)]
 pub(super) struct Core {
     machine: Machine,
-    effects: Vec<Effect>,
-    acts: Vec<Act>,
-    pools: HashMap<PoolId, Arc<Live>>,
+    effects: Vec<MachineEffect>,
+    acts: Vec<DriverAction>,
+    pools: HashMap<PoolId, Arc<LivePool>>,
     /// The pools of each function, one for each version that was asked for.
     current: HashMap<FunctionKey, Vec<(Version, PoolId)>>,
     groups: HashMap<FunctionId, GroupId>,
@@ -52,13 +55,13 @@ pub(super) struct Core {
     /// Memory that an account has, MB, where that is not `account_mb`.
     totals: HashMap<AccountId, u64>,
     account_mb: u64,
-    instances: HashMap<InstanceId, Arc<Slot>>,
-    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    instances: HashMap<InstanceId, Arc<InstanceSlot>>,
+    waiting: HashMap<Ticket, oneshot::Sender<AcquireReply>>,
     /// The answer to the request that is being made, when it comes at once.
-    at_once: Option<(Ticket, Option<Answer>)>,
+    at_once: Option<(Ticket, Option<AcquireReply>)>,
     failures: HashMap<InstanceId, StartFailure>,
     /// Why the last start of a pool that keeps instances failed, as long as none has succeeded since.
-    troubles: HashMap<PoolId, String>,
+    provision_errors: HashMap<PoolId, String>,
     pub(super) builds: Builds,
     wake: Option<Time>,
     next: u64,
@@ -81,7 +84,7 @@ impl Core {
             waiting: HashMap::new(),
             at_once: None,
             failures: HashMap::new(),
-            troubles: HashMap::new(),
+            provision_errors: HashMap::new(),
             builds: Builds::default(),
             wake: None,
             next: 0,
@@ -89,13 +92,13 @@ impl Core {
         }
     }
 
-    pub(super) fn live(&self, serving: &Serving<'_>) -> Option<Arc<Live>> {
+    pub(super) fn live(&self, serving: &Serving<'_>) -> Option<Arc<LivePool>> {
         let live = self.current(serving)?;
         live.serves(serving).then(|| live.clone())
     }
 
     /// The pool that serves a version, as it is or was.
-    fn current(&self, serving: &Serving<'_>) -> Option<&Arc<Live>> {
+    fn current(&self, serving: &Serving<'_>) -> Option<&Arc<LivePool>> {
         let pools = self.current.get(&serving.function.key)?;
         let (_, pool) = pools
             .iter()
@@ -107,8 +110,8 @@ impl Core {
         self.machine.is_empty()
     }
 
-    pub(super) fn keepable_mb(&self) -> u64 {
-        self.machine.keepable_mb()
+    pub(super) fn provisionable_mb(&self) -> u64 {
+        self.machine.provisionable_mb()
     }
 
     /// Instances of functions, and requests that wait for one.
@@ -148,7 +151,7 @@ impl Core {
         !self.acts.is_empty()
     }
 
-    pub(super) fn take_acts(&mut self) -> Vec<Act> {
+    pub(super) fn take_acts(&mut self) -> Vec<DriverAction> {
         std::mem::take(&mut self.acts)
     }
 
@@ -160,11 +163,12 @@ impl Core {
         spec: Arc<InstanceSpec>,
         note: Option<String>,
         settings: &Settings,
-    ) -> Arc<Live> {
+    ) -> Arc<LivePool> {
         let function = serving.function;
         let current = self.current(serving);
         // Revisions count up within one function; another id is another function of the same name.
-        let newer = |live: &&Arc<Live>| live.id == function.id && live.revision >= serving.revision;
+        let newer =
+            |live: &&Arc<LivePool>| live.id == function.id && live.revision >= serving.revision;
         if let Some(live) = current.filter(newer) {
             return live.clone();
         }
@@ -176,7 +180,7 @@ impl Core {
             .or_insert(GroupId(self.next - 1));
         let pool = PoolId(self.next);
         let (id, revision) = (function.id.clone(), serving.revision);
-        let live = Arc::new(Live {
+        let live = Arc::new(LivePool {
             pool,
             id,
             revision,
@@ -197,9 +201,9 @@ impl Core {
             keep_alive: settings.keep_alive.as_micros() as u64,
             freeze_after: settings.freeze_after.as_micros() as u64,
         };
-        self.step(now, Event::Open { pool, spec });
+        self.step(now, MachineEvent::Open { pool, spec });
         if let Some(old) = old {
-            self.step(now, Event::Retire { pool: old });
+            self.step(now, MachineEvent::Retire { pool: old });
         }
         live
     }
@@ -213,25 +217,25 @@ impl Core {
         if was == mb {
             return;
         }
-        self.share(now, AccountId(function.account.0));
+        self.set_unreserved(now, AccountId(function.account.0));
         let pools = self.current.get(function).into_iter().flatten();
         let ids = pools.filter_map(|(_, pool)| Some(self.pools.get(pool)?.id.clone()));
         let groups: Vec<_> = ids.filter_map(|id| self.groups.get(&id).copied()).collect();
         for group in groups {
             let reserved_mb = mb;
-            self.step(now, Event::Reserve { group, reserved_mb });
+            self.step(now, MachineEvent::Reserve { group, reserved_mb });
         }
     }
 
     /// What an account's instances may have together, MB.
     pub(super) fn total(&mut self, now: Time, account: AccountId, mb: u64) {
         if self.totals.insert(account, mb) != Some(mb) {
-            self.share(now, account);
+            self.set_unreserved(now, account);
         }
     }
 
     /// What an account's functions share for which nothing is set aside, MB.
-    pub(super) fn shared_mb(&self, account: AccountId) -> u64 {
+    pub(super) fn unreserved_mb(&self, account: AccountId) -> u64 {
         let total = self.totals.get(&account).unwrap_or(&self.account_mb);
         let own = self
             .reserved
@@ -240,35 +244,41 @@ impl Core {
         total.saturating_sub(own.map(|(_, mb)| *mb).sum())
     }
 
-    fn share(&mut self, now: Time, account: AccountId) {
-        let mb = self.shared_mb(account);
-        self.step(now, Event::Share { account, mb });
+    fn set_unreserved(&mut self, now: Time, account: AccountId) {
+        let mb = self.unreserved_mb(account);
+        self.step(now, MachineEvent::Unreserved { account, mb });
     }
 
     /// So many instances of a version are kept from now on.
-    pub(super) fn keep(&mut self, now: Time, serving: &Serving<'_>, floor: usize) {
+    pub(super) fn keep(&mut self, now: Time, serving: &Serving<'_>, provisioned_min: usize) {
         let Some(pool) = self.live(serving).map(|live| live.pool) else {
             return;
         };
         if self
             .machine
             .stats(pool)
-            .is_some_and(|stats| stats.floor != floor)
+            .is_some_and(|stats| stats.provisioned_min != provisioned_min)
         {
-            self.troubles.remove(&pool);
-            self.step(now, Event::Provision { pool, floor });
+            self.provision_errors.remove(&pool);
+            self.step(
+                now,
+                MachineEvent::Provision {
+                    pool,
+                    provisioned_min,
+                },
+            );
         }
     }
 
     /// What is kept of a version, if it is served.
-    pub(super) fn kept(&self, serving: &Serving<'_>) -> Option<Kept> {
+    pub(super) fn provisioned_status(&self, serving: &Serving<'_>) -> Option<ProvisionedStatus> {
         let pool = self.live(serving)?.pool;
         let stats = self.machine.stats(pool)?;
-        Some(Kept {
-            floor: stats.floor,
+        Some(ProvisionedStatus {
+            provisioned_min: stats.provisioned_min,
             ready: stats.ready,
-            trouble: self.troubles.get(&pool).cloned(),
-            lacks: self.machine.lacks(pool),
+            last_error: self.provision_errors.get(&pool).cloned(),
+            blocked_by: self.machine.blocked_by(pool),
         })
     }
 
@@ -283,7 +293,7 @@ impl Core {
         let Some(pools) = self.current.get_mut(function) else {
             return;
         };
-        let (lives, serves) = (&self.pools, |live: &Arc<Live>, version| {
+        let (lives, serves) = (&self.pools, |live: &Arc<LivePool>, version| {
             keep.and_then(|function| function.serving(version))
                 .is_some_and(|serving| live.serves(&serving))
         });
@@ -297,7 +307,7 @@ impl Core {
             self.current.remove(function);
         }
         for pool in old {
-            self.step(now, Event::Retire { pool });
+            self.step(now, MachineEvent::Retire { pool });
         }
     }
 
@@ -307,9 +317,9 @@ impl Core {
         for function in current.iter().filter(|key| key.account == account) {
             self.retire(now, function, None);
         }
-        let of_it = |slot: &&Arc<Slot>| slot.instance.spec().function.account == account;
+        let of_it = |slot: &&Arc<InstanceSlot>| slot.instance.spec().function.account == account;
         let stops = self.instances.values().filter(of_it).cloned();
-        self.acts.extend(stops.map(Act::Stop));
+        self.acts.extend(stops.map(DriverAction::Stop));
         let pools = self.pools.values();
         pools
             .filter(|live| live.spec.function.account == account)
@@ -322,13 +332,16 @@ impl Core {
         now: Time,
         pool: PoolId,
         deadline: Time,
-    ) -> (Ticket, Result<Answer, oneshot::Receiver<Answer>>) {
+    ) -> (
+        Ticket,
+        Result<AcquireReply, oneshot::Receiver<AcquireReply>>,
+    ) {
         self.next += 1;
         let ticket = Ticket(self.next);
         self.at_once = Some((ticket, None));
         self.step(
             now,
-            Event::Request {
+            MachineEvent::Request {
                 ticket,
                 pool,
                 deadline,
@@ -347,14 +360,14 @@ impl Core {
 
     pub(super) fn cancel(&mut self, now: Time, ticket: Ticket) {
         self.waiting.remove(&ticket);
-        self.step(now, Event::Cancel { ticket });
+        self.step(now, MachineEvent::Cancel { ticket });
     }
 
-    pub(super) fn started(&mut self, now: Time, pool: PoolId, slot: Arc<Slot>) {
+    pub(super) fn started(&mut self, now: Time, pool: PoolId, slot: Arc<InstanceSlot>) {
         let instance = slot.id;
-        self.troubles.remove(&pool);
+        self.provision_errors.remove(&pool);
         self.instances.insert(instance, slot);
-        self.step(now, Event::Started { instance });
+        self.step(now, MachineEvent::Started { instance });
     }
 
     pub(super) fn start_failed(
@@ -368,47 +381,48 @@ impl Core {
         if self
             .machine
             .stats(pool)
-            .is_some_and(|stats| stats.floor > 0)
+            .is_some_and(|stats| stats.provisioned_min > 0)
         {
-            self.troubles.insert(pool, failure.failure.summary());
+            self.provision_errors
+                .insert(pool, failure.failure.summary());
         }
         self.failures.insert(instance, failure);
-        self.step(now, Event::StartFailed { instance, fault });
+        self.step(now, MachineEvent::StartFailed { instance, fault });
         self.failures.remove(&instance);
     }
 
     pub(super) fn finished(
         &mut self,
         now: Time,
-        slot: &Arc<Slot>,
+        slot: &Arc<InstanceSlot>,
         reusable: bool,
-        brief: Option<bool>,
+        short: Option<bool>,
     ) {
         // One that ended after it answered is told of by its end, which was ignored while it was busy.
         let reusable = reusable && !slot.has_ended();
         let instance = slot.id;
-        if let Some(brief) = brief {
-            self.step(now, Event::Pace { instance, brief });
+        if let Some(short) = short {
+            self.step(now, MachineEvent::ShortRequests { instance, short });
         }
         if !reusable {
             self.instances.remove(&instance);
         }
-        self.step(now, Event::Finished { instance, reusable });
+        self.step(now, MachineEvent::Finished { instance, reusable });
         // One that is done with and has not ended, as when its credentials are too old, is ended now.
         if !reusable && self.machine.instance_is_gone(instance) && !slot.has_ended() {
-            self.acts.push(Act::Stop(slot.clone()));
+            self.acts.push(DriverAction::Stop(slot.clone()));
         }
     }
 
     pub(super) fn wake(&mut self, now: Time) {
         self.wake = None;
-        self.step(now, Event::Wake);
+        self.step(now, MachineEvent::Wake);
     }
 
-    pub(super) fn step(&mut self, now: Time, event: Event) {
+    pub(super) fn step(&mut self, now: Time, event: MachineEvent) {
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.step(now, event, &mut effects);
-        if let Event::Ended { instance } = event
+        if let MachineEvent::Ended { instance } = event
             && self.machine.instance_is_gone(instance)
         {
             self.instances.remove(&instance);
@@ -427,23 +441,23 @@ impl Core {
         }
     }
 
-    fn note(&mut self, effect: Effect) {
+    fn note(&mut self, effect: MachineEffect) {
         match effect {
-            Effect::Start {
+            MachineEffect::Start {
                 instance,
                 pool,
                 provisioned,
             } => {
                 if let Some(live) = self.pools.get(&pool) {
                     let live = live.clone();
-                    self.acts.push(Act::Start {
+                    self.acts.push(DriverAction::Start {
                         instance,
                         live,
                         provisioned,
                     });
                 }
             }
-            Effect::Assign {
+            MachineEffect::Assign {
                 ticket,
                 instance,
                 first,
@@ -452,33 +466,33 @@ impl Core {
                 if let Some(slot) = self.instances.get(&instance) {
                     slot.should_be_frozen(false);
                     let slot = slot.clone();
-                    self.answer(ticket, Answer::Assigned { slot, first });
+                    self.answer(ticket, AcquireReply::Assigned { slot, first });
                 }
             }
-            Effect::Reject { ticket, reason } => {
+            MachineEffect::Reject { ticket, reason } => {
                 let failure = match reason {
                     Reject::StartFailed { instance } => self.failures.remove(&instance),
                     _ => None,
                 };
-                self.answer(ticket, Answer::Rejected(reason, failure));
+                self.answer(ticket, AcquireReply::Rejected(reason, failure));
             }
-            Effect::Freeze { instance } => {
+            MachineEffect::Freeze { instance } => {
                 if let Some(slot) = self.instances.get(&instance) {
                     slot.should_be_frozen(true);
-                    self.acts.push(Act::Settle(slot.clone()));
+                    self.acts.push(DriverAction::Settle(slot.clone()));
                 }
             }
-            Effect::Stop { instance } => {
+            MachineEffect::Stop { instance } => {
                 if let Some(slot) = self.instances.get(&instance) {
-                    self.acts.push(Act::Stop(slot.clone()));
+                    self.acts.push(DriverAction::Stop(slot.clone()));
                 }
             }
-            Effect::WakeAt { at } => {
+            MachineEffect::WakeAt { at } => {
                 self.wake = Some(at);
-                self.acts.push(Act::Timer);
+                self.acts.push(DriverAction::Timer);
             }
-            Effect::PoolEmpty { pool } => {
-                self.troubles.remove(&pool);
+            MachineEffect::PoolEmpty { pool } => {
+                self.provision_errors.remove(&pool);
                 if let Some(live) = self.pools.remove(&pool) {
                     self.forget_group(&live.id);
                 }
@@ -492,7 +506,7 @@ impl Core {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    fn answer(&mut self, ticket: Ticket, answer: AcquireReply) {
         if let Some((asking, slot)) = &mut self.at_once
             && *asking == ticket
         {

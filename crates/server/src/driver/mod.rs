@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use dispatch::{Event, InstanceId, Limit, PoolId, PoolStats, Reject, StartFault, Ticket, Time};
+use dispatch::{
+    InstanceId, Limit, MachineEvent, PoolId, PoolStats, Reject, StartFault, Ticket, Time,
+};
 use model::{
     AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, StatusCode, Usage,
 };
@@ -24,8 +26,8 @@ use tracing::{debug, warn};
 use worker::{Credentials, Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
 
 pub(crate) use self::build::Build;
-use self::core::{Act, Core};
-use self::slot::Slot;
+use self::core::{Core, DriverAction};
+use self::slot::InstanceSlot;
 use crate::access::Access;
 use crate::lineage::{Depth, Lineage};
 use crate::telemetry::ColdStart;
@@ -68,7 +70,7 @@ struct Shared {
 
 /// A function's revision that serves.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LivePool {
     pub(crate) pool: PoolId,
     id: FunctionId,
     revision: u64,
@@ -77,7 +79,7 @@ pub(crate) struct Live {
     pub(crate) note: Option<String>,
 }
 
-impl Live {
+impl LivePool {
     fn serves(&self, serving: &Serving<'_>) -> bool {
         self.id == serving.function.id && self.revision == serving.revision
     }
@@ -85,15 +87,15 @@ impl Live {
 
 /// Instances of a version that are kept ahead of need.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct ProvisionedStatus {
     /// As many should be there.
-    pub(crate) floor: usize,
+    pub(crate) provisioned_min: usize,
     /// As many of them are, whether they idle or serve.
     pub(crate) ready: usize,
     /// Why the last start failed, if none has succeeded since.
-    pub(crate) trouble: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// What further ones wait for.
-    pub(crate) lacks: Option<Limit>,
+    pub(crate) blocked_by: Option<Limit>,
 }
 
 /// Why a function cannot be served.
@@ -109,7 +111,7 @@ pub(crate) enum OpenError {
 
 /// A request that ran, with what its start cost if it was the first of its instance.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CompletedRun {
     pub(crate) outcome: Outcome,
     pub(crate) cold: Option<ColdStart>,
     pub(crate) init_log: Vec<u8>,
@@ -117,9 +119,9 @@ pub(crate) struct Ran {
 
 /// A request that did not run.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum AcquireError {
     /// Dispatch found no place for it.
-    NoPlace(Reject),
+    Rejected(Reject),
     /// Its instance could not be started.
     Start(StartFailure),
 }
@@ -134,22 +136,22 @@ pub(crate) struct StartFailure {
 
 /// How a request waits in line.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct AcquireOptions {
     /// How long; else as any request does.
-    pub(crate) at_most: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// Dropped as soon as the request has its place; left alone where it is refused one.
-    pub(crate) in_line: Option<oneshot::Sender<()>>,
+    pub(crate) on_queued: Option<oneshot::Sender<()>>,
 }
 
 /// An instance that is a request's own. It goes back when this is dropped.
 pub(crate) struct Assigned {
     driver: Driver,
-    slot: Arc<Slot>,
+    slot: Arc<InstanceSlot>,
     stopper: Stopper,
     first: bool,
     /// As long as nothing was run on it, it is.
     reusable: bool,
-    brief: Option<bool>,
+    short: Option<bool>,
 }
 
 impl Driver {
@@ -169,12 +171,12 @@ impl Driver {
     }
 
     /// The pool that serves a version as it is now, if it is open.
-    pub(crate) fn live(&self, serving: &Serving<'_>) -> Option<Arc<Live>> {
+    pub(crate) fn live(&self, serving: &Serving<'_>) -> Option<Arc<LivePool>> {
         self.core().live(serving)
     }
 
     /// Opens the pool that serves a version as it is now, and retires an older one.
-    pub(crate) async fn open(&self, serving: &Serving<'_>) -> Result<Arc<Live>, OpenError> {
+    pub(crate) async fn open(&self, serving: &Serving<'_>) -> Result<Arc<LivePool>, OpenError> {
         let function = serving.function;
         let code = serving.code.cloned().ok_or(OpenError::NoCode)?;
         let served = self.shared.worker.interpreters().serve(function.runtime)?;
@@ -278,28 +280,32 @@ impl Driver {
     }
 
     /// What an account's functions share for which nothing is set aside, MB.
-    pub(crate) fn shared_mb(&self, account: AccountId) -> u64 {
-        self.core().shared_mb(dispatch::AccountId(account.0))
+    pub(crate) fn unreserved_mb(&self, account: AccountId) -> u64 {
+        self.core().unreserved_mb(dispatch::AccountId(account.0))
     }
 
     /// Keeps so many instances of a version from now on, which it starts ahead of need.
-    pub(crate) async fn keep(&self, serving: &Serving<'_>, floor: usize) -> Result<(), OpenError> {
+    pub(crate) async fn keep(
+        &self,
+        serving: &Serving<'_>,
+        provisioned_min: usize,
+    ) -> Result<(), OpenError> {
         if self.live(serving).is_none() {
-            if floor == 0 {
+            if provisioned_min == 0 {
                 return Ok(());
             }
             self.open(serving).await?;
         }
         let now = self.now();
         let mut core = self.core();
-        core.keep(now, serving, floor);
+        core.keep(now, serving, provisioned_min);
         self.act(core);
         Ok(())
     }
 
     /// What is kept of a version, if it is served.
-    pub(crate) fn kept(&self, serving: &Serving<'_>) -> Option<Kept> {
-        self.core().kept(serving)
+    pub(crate) fn provisioned_status(&self, serving: &Serving<'_>) -> Option<ProvisionedStatus> {
+        self.core().provisioned_status(serving)
     }
 
     /// The most requests at a time that a version had since this was last asked.
@@ -308,8 +314,8 @@ impl Driver {
     }
 
     /// Memory that this node's instances may have together when they are kept ahead of need, MB.
-    pub(crate) fn keepable_mb(&self) -> u32 {
-        let mb = self.core().keepable_mb();
+    pub(crate) fn provisionable_mb(&self) -> u32 {
+        let mb = self.core().provisionable_mb();
         u32::try_from(mb).unwrap_or(u32::MAX)
     }
 
@@ -318,47 +324,47 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         let count = read();
-        core.step(now, Event::Accounts { count });
+        core.step(now, MachineEvent::Accounts { count });
         self.act(core);
     }
 
     /// Waits for an instance. Dropping this future gives the place in line up.
     pub(crate) async fn acquire(
         &self,
-        live: &Live,
-        waiting: &mut Waiting,
-    ) -> Result<Assigned, Refused> {
-        let wait = waiting.at_most.unwrap_or(self.shared.settings.wait);
+        live: &LivePool,
+        waiting: &mut AcquireOptions,
+    ) -> Result<Assigned, AcquireError> {
+        let wait = waiting.timeout.unwrap_or(self.shared.settings.wait);
         let (ticket, given) = self.ask(live, wait);
-        if !matches!(given, Ok(core::Answer::Rejected(..))) {
+        if !matches!(given, Ok(core::AcquireReply::Rejected(..))) {
             // Whoever waits to be behind it may come.
-            drop(waiting.in_line.take());
+            drop(waiting.on_queued.take());
         }
         let waiting = match given {
             Ok(answer) => return self.take(answer),
             Err(waiting) => waiting,
         };
-        let mut place = InLine {
+        let mut place = QueuedRequest {
             driver: self,
             ticket,
             waiting: Some(waiting),
         };
         let answer = match place.waiting.as_mut() {
             Some(waiting) => waiting.await,
-            None => return Err(Refused::NoPlace(Reject::Gone)),
+            None => return Err(AcquireError::Rejected(Reject::Gone)),
         };
         place.waiting = None;
         // The sender lives in the core, which never drops it without an answer.
-        self.take(answer.unwrap_or(core::Answer::Rejected(Reject::Draining, None)))
+        self.take(answer.unwrap_or(core::AcquireReply::Rejected(Reject::Draining, None)))
     }
 
     fn ask(
         &self,
-        live: &Live,
+        live: &LivePool,
         wait: Duration,
     ) -> (
         Ticket,
-        Result<core::Answer, oneshot::Receiver<core::Answer>>,
+        Result<core::AcquireReply, oneshot::Receiver<core::AcquireReply>>,
     ) {
         let now = self.now();
         let deadline = now.after(wait.as_micros() as u64);
@@ -368,24 +374,24 @@ impl Driver {
         asked
     }
 
-    fn take(&self, answer: core::Answer) -> Result<Assigned, Refused> {
+    fn take(&self, answer: core::AcquireReply) -> Result<Assigned, AcquireError> {
         match answer {
-            core::Answer::Assigned { slot, first } => Ok(Assigned {
+            core::AcquireReply::Assigned { slot, first } => Ok(Assigned {
                 driver: self.clone(),
                 stopper: Stopper::of(slot.clone()),
                 slot,
                 first,
                 reusable: true,
-                brief: None,
+                short: None,
             }),
-            core::Answer::Rejected(_, Some(failure)) => Err(Refused::Start(failure)),
-            core::Answer::Rejected(reject, None) => Err(Refused::NoPlace(reject)),
+            core::AcquireReply::Rejected(_, Some(failure)) => Err(AcquireError::Start(failure)),
+            core::AcquireReply::Rejected(reject, None) => Err(AcquireError::Rejected(reject)),
         }
     }
 
     /// Stops taking requests, and waits until all that runs has ended or the time is over. Says whether it has.
     pub(crate) async fn drain(&self, within: Duration) -> bool {
-        self.step(Event::Drain);
+        self.step(MachineEvent::Drain);
         self.forget_builds();
         let emptied = self.core().emptied();
         let empty = async {
@@ -423,7 +429,7 @@ impl Driver {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(&self, event: Event) {
+    fn step(&self, event: MachineEvent) {
         let now = self.now();
         let mut core = self.core();
         core.step(now, event);
@@ -439,21 +445,21 @@ impl Driver {
         drop(core);
         for act in acts {
             match act {
-                Act::Start {
+                DriverAction::Start {
                     instance,
                     live,
                     provisioned,
                 } => {
                     tokio::spawn(self.clone().start_instance(instance, live, provisioned));
                 }
-                Act::Settle(slot) => slot.settle(),
-                Act::Stop(slot) => slot.instance.stop(),
-                Act::Timer => self.shared.timer_changed.notify_one(),
+                DriverAction::Settle(slot) => slot.settle(),
+                DriverAction::Stop(slot) => slot.instance.stop(),
+                DriverAction::Timer => self.shared.timer_changed.notify_one(),
             }
         }
     }
 
-    async fn start_instance(self, instance: InstanceId, live: Arc<Live>, provisioned: bool) {
+    async fn start_instance(self, instance: InstanceId, live: Arc<LivePool>, provisioned: bool) {
         let (pool, spec) = (live.pool, live.spec.clone());
         let credentials = self.credentials(&spec);
         let key = credentials.as_ref().map(|lent| lent.id.clone());
@@ -461,7 +467,7 @@ impl Driver {
             Ok(started) => {
                 let address = started.instance.address().map(IpAddr::V4);
                 let member = self.shared.settings.lineage.enter(key, address);
-                let slot = Arc::new(Slot::new(instance, started, provisioned, member));
+                let slot = Arc::new(InstanceSlot::new(instance, started, provisioned, member));
                 let ended = slot.instance.ended();
                 let now = self.now();
                 let mut core = self.core();
@@ -471,7 +477,7 @@ impl Driver {
                     ended.await;
                     slot.set_ended();
                     drop(slot);
-                    self.step(Event::Ended { instance });
+                    self.step(MachineEvent::Ended { instance });
                 });
             }
             Err(StartError::User {
@@ -567,13 +573,13 @@ impl Driver {
 }
 
 /// A request in line; dropped, it leaves the line, or gives back what it was just assigned.
-struct InLine<'a> {
+struct QueuedRequest<'a> {
     driver: &'a Driver,
     ticket: Ticket,
-    waiting: Option<oneshot::Receiver<core::Answer>>,
+    waiting: Option<oneshot::Receiver<core::AcquireReply>>,
 }
 
-impl Drop for InLine<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         let Some(mut waiting) = self.waiting.take() else {
             return;
@@ -590,10 +596,10 @@ impl Drop for InLine<'_> {
 
 /// Ends what a request runs on, for as long as it is the request's own.
 #[derive(Clone, Debug)]
-pub(crate) struct Stopper(Arc<Mutex<Option<Arc<Slot>>>>);
+pub(crate) struct Stopper(Arc<Mutex<Option<Arc<InstanceSlot>>>>);
 
 impl Stopper {
-    fn of(slot: Arc<Slot>) -> Self {
+    fn of(slot: Arc<InstanceSlot>) -> Self {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
@@ -611,7 +617,7 @@ impl Stopper {
     }
 
     /// The request is on another instance now.
-    fn follow(&self, slot: Arc<Slot>) {
+    fn follow(&self, slot: Arc<InstanceSlot>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
     }
 
@@ -649,7 +655,7 @@ impl Assigned {
     }
 
     /// The instance can serve no other request.
-    pub(crate) fn spoil(&mut self) {
+    pub(crate) fn mark_unusable(&mut self) {
         self.reusable = false;
     }
 
@@ -662,12 +668,12 @@ impl Assigned {
     /// An instance may end by itself just as it is given an event. One that it did not take goes to another instance.
     pub(crate) fn run<T: Send + 'static>(
         self,
-        live: Arc<Live>,
+        live: Arc<LivePool>,
         request: RequestId,
         depth: Depth,
         event: bytes::Bytes,
         recycle: bool,
-        finish: impl FnOnce(Ran) -> T + Send + 'static,
+        finish: impl FnOnce(CompletedRun) -> T + Send + 'static,
     ) -> Detached<T> {
         Detached(Some(Box::pin(async move {
             let mut assigned = self;
@@ -689,17 +695,25 @@ impl Assigned {
     }
 
     /// Gives this instance back, and waits for another one. What stops the request stops it there.
-    async fn replace(self, live: &Live) -> Option<Self> {
+    async fn replace(self, live: &LivePool) -> Option<Self> {
         let (driver, stopper) = (self.driver.clone(), self.stopper.clone());
         drop(self);
-        let mut other = driver.acquire(live, &mut Waiting::default()).await.ok()?;
+        let mut other = driver
+            .acquire(live, &mut AcquireOptions::default())
+            .await
+            .ok()?;
         stopper.follow(other.slot.clone());
         other.stopper = stopper;
         Some(other)
     }
 
     /// Runs a request, and says whether the instance took it. With `recycle`, an instance whose request failed is ended.
-    async fn invoke(&mut self, request: RequestId, event: &[u8], recycle: bool) -> (Ran, bool) {
+    async fn invoke(
+        &mut self,
+        request: RequestId,
+        event: &[u8],
+        recycle: bool,
+    ) -> (CompletedRun, bool) {
         // It may have been frozen while it idled.
         self.slot.settle();
         let invoked = self.slot.instance.invoke(request, event).await;
@@ -709,13 +723,13 @@ impl Assigned {
             (None, Vec::new())
         };
         self.reusable = invoked.reusable;
-        self.brief = invoked.brief;
+        self.short = invoked.brief;
         if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
             self.slot.instance.stop();
             self.slot.instance.ended().await;
             self.reusable = false;
         }
-        let ran = Ran {
+        let ran = CompletedRun {
             outcome: invoked.outcome,
             cold,
             init_log,
@@ -729,7 +743,7 @@ impl Drop for Assigned {
         self.stopper.forget();
         let now = self.driver.now();
         let mut core = self.driver.core();
-        core.finished(now, &self.slot, self.reusable, self.brief);
+        core.finished(now, &self.slot, self.reusable, self.short);
         self.driver.act(core);
     }
 }

@@ -12,7 +12,7 @@ use crate::telemetry::ColdStart;
 
 /// An instance, what it should be, and what its start cost.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct InstanceSlot {
     pub(super) id: InstanceId,
     pub(super) instance: Instance,
     should_be_frozen: AtomicBool,
@@ -31,7 +31,7 @@ struct Billing {
     since: Option<Instant>,
 }
 
-impl Slot {
+impl InstanceSlot {
     pub(super) fn new(id: InstanceId, started: Started, provisioned: bool, member: Member) -> Self {
         let cold = ColdStart {
             total_us: started.total.as_micros() as u64,

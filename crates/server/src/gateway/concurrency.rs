@@ -117,7 +117,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
             );
             return Err(Error::new(Code::ProvisionedExceedReserved, message));
         }
-        let keepable = gateway.driver.keepable_mb();
+        let keepable = gateway.driver.provisionable_mb();
         let reserved = gateway
             .catalog
             .update_concurrency(&stored, &function, &gateway.limits, keepable)

@@ -187,7 +187,9 @@ async fn metrics(gateway: &Gateway) -> Response {
     for (state, count) in states {
         gateway.metrics.instances(state, count);
     }
-    gateway.metrics.provisioned(totals.floor, totals.ready);
+    gateway
+        .metrics
+        .provisioned(totals.provisioned_min, totals.ready);
     gateway.metrics.waiting(totals.waiting);
     if let Ok(backlog) = gateway.queue.backlog().await {
         let now = gateway.queue.clock().now();

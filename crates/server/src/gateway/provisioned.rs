@@ -14,7 +14,7 @@ use scf::{Code, Error};
 use super::functions::{find, get, key};
 use super::{Caller, Gateway, Serve, error};
 use crate::clock;
-use crate::provisioner::State;
+use crate::provisioner::ProvisionState;
 
 impl Serve for PutProvisionedConcurrencyConfig {
     async fn serve(
@@ -28,7 +28,7 @@ impl Serve for PutProvisionedConcurrencyConfig {
             let stored = get(gateway, &key)?;
             let number = version(&stored.value, &request.qualifier)?;
             let progress = gateway.provisioner.progress(&stored.value, number);
-            if let Some(State::InProgress(why)) = progress.map(|progress| progress.state) {
+            if let Some(ProvisionState::InProgress(why)) = progress.map(|progress| progress.state) {
                 let message = format!(
                     "version {number} is still at its last configuration ({why}); wait until its Status is Done, or delete it"
                 );
@@ -97,9 +97,9 @@ fn show(
     let provisioned = function.versions.get(&number)?.provisioned.as_ref()?;
     let progress = gateway.provisioner.progress(function, number)?;
     let (status, reason) = match progress.state {
-        State::Done => ("Done", String::new()),
-        State::InProgress(why) => ("InProgress", why),
-        State::Failed(why) => ("Failed", why),
+        ProvisionState::Done => ("Done", String::new()),
+        ProvisionState::InProgress(why) => ("InProgress", why),
+        ProvisionState::Failed(why) => ("Failed", why),
     };
     Some(t::VersionProvisionedConcurrencyInfo {
         allocated_provisioned_concurrency_num: progress.allocated as i64,
@@ -120,7 +120,7 @@ fn left_mb(gateway: &Gateway, function: &Function) -> u32 {
     };
     let node = gateway
         .catalog
-        .provisionable_mb(key, gateway.driver.keepable_mb());
+        .provisionable_mb(key, gateway.driver.provisionable_mb());
     own.min(node).saturating_sub(function.provisioned_mb())
 }
 
@@ -143,7 +143,7 @@ async fn set(
         );
         return Err(Error::new(Code::ProvisionedExceedReserved, message));
     }
-    let keepable = gateway.driver.keepable_mb();
+    let keepable = gateway.driver.provisionable_mb();
     let written = gateway
         .catalog
         .update_concurrency(stored, &function, &gateway.limits, keepable)

@@ -128,7 +128,7 @@ impl Running {
                 | StatusCode::MemoryLimitReached
                 | StatusCode::InternalError
         ) {
-            self.assigned.spoil();
+            self.assigned.mark_unusable();
         }
         let document = Bytes::from(failure.document(self.request));
         self.end(failure.status, document.clone())
@@ -152,7 +152,7 @@ impl Running {
         let stale = instance.is_stale();
         let billed = self.assigned.end();
         if stale {
-            self.assigned.spoil();
+            self.assigned.mark_unusable();
         }
         let mut record = report.record(status, answer, usage);
         record.billed_us = billed.as_micros() as u64;

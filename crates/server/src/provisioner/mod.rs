@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catalog::{Catalog, FunctionChange};
-use dispatch::{Limit, TRACKING_EVERY_S, Tracking, TrackingTarget};
+use dispatch::{Limit, TRACKING_INTERVAL_S, Tracking, TrackingTarget};
 use model::{Function, FunctionId, FunctionKey, Provisioned, ProvisionedPolicy, Serving, Version};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tracing::warn;
 
-pub(crate) use self::schedule::Clock;
+pub(crate) use self::schedule::CronClock;
 use crate::clock;
-use crate::driver::{Driver, Kept, limit_name};
+use crate::driver::{Driver, ProvisionedStatus, limit_name};
 
 /// Between two looks at how many instances are used, and two attempts at a version that cannot be served.
-const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_EVERY_S);
+const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_INTERVAL_S);
 /// The longest wait for a scheduled time: the host's clock may be set.
 const SOON: Duration = Duration::from_secs(60);
 /// How long it waits when nothing is due.
@@ -37,31 +37,31 @@ pub(crate) struct Provisioner {
 struct Shared {
     catalog: Catalog,
     driver: Driver,
-    clock: Clock,
+    clock: CronClock,
     /// Versions that something is known of beside what the catalog says.
-    known: Mutex<HashMap<(FunctionId, u64), Known>>,
+    known: Mutex<HashMap<(FunctionId, u64), VersionState>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct VersionState {
     tracking: Tracking,
     looked: Option<Instant>,
     /// Why it cannot be served.
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 /// How far a version is with what it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct ProvisionProgress {
     /// Instances that are wanted now.
     pub(crate) allocated: usize,
     /// Of them, those that are ready.
     pub(crate) available: usize,
-    pub(crate) state: State,
+    pub(crate) state: ProvisionState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum ProvisionState {
     Done,
     /// With what it waits for.
     InProgress(String),
@@ -71,7 +71,7 @@ pub(crate) enum State {
 
 impl Provisioner {
     /// Warms what the catalog asks for, and follows it from then on.
-    pub(crate) fn start(catalog: Catalog, driver: Driver, clock: Clock) -> Self {
+    pub(crate) fn start(catalog: Catalog, driver: Driver, clock: CronClock) -> Self {
         let shared = Shared {
             catalog,
             driver,
@@ -86,23 +86,25 @@ impl Provisioner {
     }
 
     /// How far a version is; nothing where none of it is kept.
-    pub(crate) fn progress(&self, function: &Function, number: u64) -> Option<Progress> {
+    pub(crate) fn progress(&self, function: &Function, number: u64) -> Option<ProvisionProgress> {
         let provisioned = function.versions.get(&number)?.provisioned.as_ref()?;
         let serving = function.serving(Version::Number(number))?;
-        let kept = self.shared.driver.kept(&serving);
-        let trouble = self
+        let provisioned_status = self.shared.driver.provisioned_status(&serving);
+        let last_error = self
             .known()
             .get(&(function.id.clone(), number))
-            .and_then(|known| known.trouble.clone());
+            .and_then(|known| known.last_error.clone());
         let wanted = match &provisioned.policy {
             ProvisionedPolicy::Fixed { .. } => self.wanted(&serving, provisioned),
             // What was decided last holds until the next look.
             ProvisionedPolicy::Tracking { min, max, .. } => {
-                let decided = kept.as_ref().map_or(0, |kept| kept.floor);
+                let decided = provisioned_status
+                    .as_ref()
+                    .map_or(0, |provisioned_status| provisioned_status.provisioned_min);
                 decided.clamp(*min as usize, *max as usize)
             }
         };
-        Some(progress(function, wanted, kept, trouble))
+        Some(progress(function, wanted, provisioned_status, last_error))
     }
 
     async fn run(self) {
@@ -163,8 +165,8 @@ impl Provisioner {
                 self.keep(&serving, 0).await;
                 continue;
             };
-            let floor = self.wanted(&serving, provisioned);
-            let served = self.keep(&serving, floor).await;
+            let provisioned_min = self.wanted(&serving, provisioned);
+            let served = self.keep(&serving, provisioned_min).await;
             let next = self.next(provisioned, served);
             again = [again, next].into_iter().flatten().min();
             // A function that keeps something stays known, so that its end is noticed.
@@ -190,7 +192,7 @@ impl Provisioner {
                 let known = known.entry(name(serving)).or_default();
                 let late = known.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
                 if !late {
-                    return known.tracking.floor(&target);
+                    return known.tracking.provisioned_min(&target);
                 }
                 known.looked = Some(Instant::now());
                 let peak = self.shared.driver.take_peak(serving);
@@ -214,31 +216,31 @@ impl Provisioner {
     }
 
     /// Tells the driver. Says whether the version can be served.
-    async fn keep(&self, serving: &Serving<'_>, floor: usize) -> bool {
+    async fn keep(&self, serving: &Serving<'_>, provisioned_min: usize) -> bool {
         let Shared {
             catalog, driver, ..
         } = &*self.shared;
         let opens = driver.live(serving).is_none();
-        let kept = driver.keep(serving, floor).await;
+        let provisioned_status = driver.keep(serving, provisioned_min).await;
         let key = &serving.function.key;
         if opens {
             // It may have been changed or deleted meanwhile, before there was a pool to retire.
             let now = catalog.function(key);
             driver.retire(key, now.as_ref().map(|stored| &stored.value));
         }
-        let trouble = kept.err().map(|error| error.to_string());
-        if let Some(error) = &trouble {
+        let last_error = provisioned_status.err().map(|error| error.to_string());
+        if let Some(error) = &last_error {
             warn!(function = %key.name, version = %serving.version, error, "a version cannot be kept ready; it is tried again");
         }
-        let served = trouble.is_none();
+        let served = last_error.is_none();
         let mut known = self.known();
         match known.get_mut(&name(serving)) {
-            Some(known) => known.trouble = trouble,
+            Some(known) => known.last_error = last_error,
             None if served => {}
             None => {
-                let fresh = Known {
-                    trouble,
-                    ..Known::default()
+                let fresh = VersionState {
+                    last_error,
+                    ..VersionState::default()
                 };
                 known.insert(name(serving), fresh);
             }
@@ -246,7 +248,7 @@ impl Provisioner {
         served
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<(FunctionId, u64), Known>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<(FunctionId, u64), VersionState>> {
         self.shared
             .known
             .lock()
@@ -265,22 +267,29 @@ fn name(serving: &Serving<'_>) -> (FunctionId, u64) {
 fn progress(
     function: &Function,
     allocated: usize,
-    kept: Option<Kept>,
-    trouble: Option<String>,
-) -> Progress {
-    let floor = kept.as_ref().map_or(0, |kept| kept.floor);
-    let available = kept.as_ref().map_or(0, |kept| kept.ready).min(allocated);
-    let lacks = kept.as_ref().and_then(|kept| kept.lacks);
-    let trouble = trouble.or_else(|| kept?.trouble);
-    let state = if floor == allocated && available == allocated {
-        State::Done
+    provisioned_status: Option<ProvisionedStatus>,
+    last_error: Option<String>,
+) -> ProvisionProgress {
+    let provisioned_min = provisioned_status
+        .as_ref()
+        .map_or(0, |provisioned_status| provisioned_status.provisioned_min);
+    let available = provisioned_status
+        .as_ref()
+        .map_or(0, |provisioned_status| provisioned_status.ready)
+        .min(allocated);
+    let blocked_by = provisioned_status
+        .as_ref()
+        .and_then(|provisioned_status| provisioned_status.blocked_by);
+    let last_error = last_error.or_else(|| provisioned_status?.last_error);
+    let state = if provisioned_min == allocated && available == allocated {
+        ProvisionState::Done
     } else if function.reserved_mb == Some(0) {
         let why = "the function is stopped: its reserved concurrency is 0 MB";
-        State::Failed(why.into())
-    } else if let Some(why) = trouble {
-        State::Failed(why)
+        ProvisionState::Failed(why.into())
+    } else if let Some(why) = last_error {
+        ProvisionState::Failed(why)
     } else {
-        State::InProgress(match lacks {
+        ProvisionState::InProgress(match blocked_by {
             None | Some(Limit::Starting | Limit::Rate) => "instances are starting".into(),
             Some(limit) => format!(
                 "instances wait for memory that others use: {} is short",
@@ -288,7 +297,7 @@ fn progress(
             ),
         })
     };
-    Progress {
+    ProvisionProgress {
         allocated,
         available,
         state,

@@ -6,12 +6,12 @@ use model::ScheduledAction;
 
 /// By which clocks cron expressions are due.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct CronClock {
     pub(crate) zone: TimeZone,
     pub(crate) weekday_zero: WeekdayZero,
 }
 
-impl Clock {
+impl CronClock {
     /// What the action says that was due last, after `since` and by `now`, in seconds since the Unix epoch. Of two that are
     /// due at the same time, the one that comes later in the list.
     pub(super) fn decided(&self, actions: &[ScheduledAction], since: i64, now: i64) -> Option<u32> {
@@ -53,15 +53,15 @@ mod tests {
         }
     }
 
-    fn clock() -> Clock {
-        Clock {
+    fn clock() -> CronClock {
+        CronClock {
             zone: TimeZone::get("Asia/Shanghai").expect("a zone"),
             weekday_zero: WeekdayZero::Sunday,
         }
     }
 
     #[test]
-    fn what_was_due_last_holds_until_something_else_is_due() {
+    fn last_due_action_applies_until_the_next() {
         let actions = [
             action("0 0 6 * * * *", 30),
             action("0 0 10 * * * *", 80),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_due_once_holds_for_ever_and_the_later_of_two_wins() {
+    fn one_time_action_applies_forever_and_the_later_of_two_wins() {
         let once = "0 0 8 30 12 * 2024";
         let actions = [action(once, 3), action("0 0 8 30 * * 2024", 5)];
         let much_later = MONDAY + 5000 * 24 * HOUR;

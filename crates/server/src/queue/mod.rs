@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
-use dispatch::events::Order;
+use dispatch::events::QueuePosition;
 use model::{AccountId, RequestId, StatusCode};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -33,13 +33,13 @@ use crate::usage::{Account, Entry, Totals, UsageQuery};
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) lane: LaneKey,
-    pub(crate) order: Order,
+    pub(crate) order: QueuePosition,
 }
 
 /// The next events of a lane.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Next {
-    pub(crate) orders: Vec<Order>,
+    pub(crate) orders: Vec<QueuePosition>,
     /// Whether there are no more.
     pub(crate) whole: bool,
 }
@@ -106,8 +106,12 @@ pub(crate) trait Queue: Debug + Send + Sync + 'static {
     /// The lanes that hold events.
     fn lanes(&self) -> Later<'_, Vec<LaneKey>>;
     /// A lane's next events behind a place.
-    fn next<'a>(&'a self, lane: &'a LaneKey, after: Option<Order>, limit: usize)
-    -> Later<'a, Next>;
+    fn next<'a>(
+        &'a self,
+        lane: &'a LaneKey,
+        after: Option<QueuePosition>,
+        limit: usize,
+    ) -> Later<'a, Next>;
     /// An event that is in a lane.
     fn get(&self, seq: u64) -> Later<'_, Option<Kept>>;
     /// Records what came of an event, with what it counts for.

@@ -14,7 +14,7 @@ use catalog::kv::{Kv, KvError, Precondition};
 use catalog::{Catalog, FunctionChange, Stored};
 use dispatch::TimerId;
 use dispatch::cron::{Cron, WeekdayZero};
-use dispatch::schedule::{Due, Schedule, Terms};
+use dispatch::schedule::{Schedule, ScheduleConfig, TimerRun};
 use model::{Function, FunctionId, FunctionKey, RequestId, TriggerKind, TriggerName, TriggerSpec};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -48,7 +48,7 @@ const LAST: Duration = Duration::from_secs(5);
 /// How timers are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) terms: Terms,
+    pub(crate) terms: ScheduleConfig,
     pub(crate) weekday_zero: WeekdayZero,
 }
 
@@ -133,7 +133,7 @@ struct Name {
 /// What came of something that was under way.
 enum Ended {
     /// With the time at which it was in the queue, milliseconds since the Unix epoch.
-    Event(Due, i64, Result<(), IngestError>),
+    Event(TimerRun, i64, Result<(), IngestError>),
     Write(Result<u64, KvError>),
 }
 
@@ -149,7 +149,7 @@ struct Keeper {
     last_id: u64,
     under_way: JoinSet<Ended>,
     /// Timers whose account has no room in the queue. They are no part of what is under way, so that they hold up no others.
-    resting: JoinSet<Due>,
+    resting: JoinSet<TimerRun>,
     /// The latest second that the clock has shown.
     latest: i64,
     /// Until when nothing is handed over.
@@ -177,7 +177,7 @@ impl Keeper {
                 _ = &mut stopped => break,
                 Some(ended) = self.under_way.join_next() => self.ended(ended),
                 Some(rested) = self.resting.join_next() => match rested {
-                    Ok(due) => self.schedule.give_back(due),
+                    Ok(due) => self.schedule.requeue(due),
                     Err(error) => error!(%error, "a timer was lost while it waited for the queue"),
                 },
                 change = changes.recv() => match change {
@@ -299,7 +299,7 @@ impl Keeper {
         }
     }
 
-    fn accepted(&mut self, due: Due, at: i64, accepted: Result<(), IngestError>) {
+    fn accepted(&mut self, due: TimerRun, at: i64, accepted: Result<(), IngestError>) {
         match accepted {
             Ok(()) => {
                 if std::mem::take(&mut self.held_up) {
@@ -322,7 +322,7 @@ impl Keeper {
                     warn!(%error, "timers wait until the queue takes their events");
                 }
                 self.paused = Some(Instant::now() + PAUSE);
-                return self.schedule.give_back(due);
+                return self.schedule.requeue(due);
             }
             Err(error) => {
                 let name = self.names.get(&due.0);
@@ -348,7 +348,7 @@ impl Keeper {
     }
 
     /// A timer's event, if it is still open.
-    fn event(&self, (id, at): Due) -> Option<NewEvent> {
+    fn event(&self, (id, at): TimerRun) -> Option<NewEvent> {
         let name = self.names.get(&id)?;
         let stored = self.catalog.function(&name.function)?;
         let function = &stored.value;

@@ -22,7 +22,7 @@ use super::event::{self, REMOTE};
 use super::prefix::{self, Prefix};
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
-use crate::invoke::{Invocation, Placed, Waiting};
+use crate::invoke::{AcquireOptions, Invocation, Placed};
 use crate::traffic::{self, Peer};
 
 /// Bytes that are carried at a time.
@@ -49,7 +49,7 @@ impl Urls {
             retry: 0,
             depth: self.depth(parts),
         };
-        let mut waiting = Waiting::default();
+        let mut waiting = AcquireOptions::default();
         let placed = self.ingest.place_call(&invocation, &mut waiting).await;
         let ready = match placed.map_err(Refused::ingest)? {
             Placed::Ready(ready) => ready,

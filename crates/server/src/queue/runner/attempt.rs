@@ -5,14 +5,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dispatch::events::{Fault, Input, LaneId, Policy, Then, Verdict, verdict};
+use dispatch::events::{
+    Disposition, Fault, FunctionQueueId, QueueInput, RetryDecision, RetryPolicy, retry_decision,
+};
 use model::{DeadLetter, EventConfig, Qualifier, StatusCode, Version};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::super::{Failures, Kept, Settled, Source};
 use super::{Runner, Turn};
-use crate::invoke::{Finished, IngestError, Invocation, Placed, Stopper, Waiting};
+use crate::invoke::{AcquireOptions, Finished, IngestError, Invocation, Placed, Stopper};
 use crate::telemetry::EventStep;
 use crate::usage::Entry;
 
@@ -57,7 +59,7 @@ impl Attempt {
 
 /// What holds for an event of a function.
 struct Rules {
-    policy: Policy,
+    policy: RetryPolicy,
     dead_letter: Option<DeadLetter>,
     /// Whether a run that was begun is never begun again.
     once: bool,
@@ -73,43 +75,49 @@ struct Failed {
 
 impl Runner {
     /// Takes note that an attempt is over. An event that was taken away in its last moment does not come again.
-    pub(super) async fn end(&self, lane: LaneId, seq: u64, attempt: &Attempt, then: Then) {
+    pub(super) async fn end(
+        &self,
+        queue: FunctionQueueId,
+        seq: u64,
+        attempt: &Attempt,
+        then: Disposition,
+    ) {
         {
             let core = self.core();
-            if then == Then::Gone || !attempt.is_aborted() {
-                return self.take(core, Input::Ended { lane, seq, then });
+            if then == Disposition::Removed || !attempt.is_aborted() {
+                return self.take(core, QueueInput::Ended { queue, seq, then });
             }
         }
         let then = match self.shared.queue.get(seq).await {
             Ok(Some(kept)) => self.aborted(seq, &kept, None).await,
-            Ok(None) => Then::Gone,
+            Ok(None) => Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "an event that was taken away cannot be read, and comes again");
                 then
             }
         };
-        self.step(Input::Ended { lane, seq, then });
+        self.step(QueueInput::Ended { queue, seq, then });
     }
 
     /// Runs an event once, and records what came of it.
     pub(super) async fn attempt(
         &self,
-        lane: LaneId,
+        queue: FunctionQueueId,
         seq: u64,
         attempt: &Attempt,
         turn: Turn,
-    ) -> Then {
+    ) -> Disposition {
         let kept = match self.shared.queue.get(seq).await {
             Ok(Some(kept)) => kept,
-            Ok(None) => return Then::Gone,
+            Ok(None) => return Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "an event cannot be read; it is tried again");
-                return Then::Short;
+                return Disposition::Throttled;
             }
         };
         // It stays where it is until it is removed with all that the account has.
         if !self.shared.catalog.is_open(kept.function.account) {
-            return Then::Gone;
+            return Disposition::Removed;
         }
         let rules = self.rules(&kept);
         let now = self.shared.queue.clock().now();
@@ -146,10 +154,10 @@ impl Runner {
             retry: kept.failures.user + kept.failures.system,
             depth: kept.depth,
         };
-        let Turn { before, in_line } = turn;
-        let mut waiting = Waiting {
-            at_most: Some(self.shared.settings.wait),
-            in_line: Some(in_line),
+        let Turn { before, on_queued } = turn;
+        let mut waiting = AcquireOptions {
+            timeout: Some(self.shared.settings.wait),
+            on_queued: Some(on_queued),
         };
         let place = async {
             if let Some(before) = before
@@ -163,31 +171,31 @@ impl Runner {
         let mut aborted = attempt.aborted.subscribe();
         let placed = tokio::select! {
             placed = place => Some(placed),
-            _ = draining.wait_for(|draining| *draining) => return Then::Back,
+            _ = draining.wait_for(|draining| *draining) => return Disposition::NotStarted,
             _ = aborted.wait_for(|aborted| *aborted) => None,
         };
         let Some(placed) = placed else {
             return self.aborted(seq, &kept, None).await;
         };
         // Those behind do not try either.
-        let short = |waiting: Waiting| {
-            waiting.in_line.map(|next| next.send(()));
-            Then::Short
+        let short = |waiting: AcquireOptions| {
+            waiting.on_queued.map(|next| next.send(()));
+            Disposition::Throttled
         };
         let Some(placed) = placed else {
             return short(waiting);
         };
         let failed = match placed {
             Ok(Placed::Ready(ready)) => {
-                self.step(Input::Placed { lane, seq });
+                self.step(QueueInput::Assigned { queue, seq });
                 let event = match carried {
                     Some(carried) => carried.bytes.clone(),
                     None => match self.shared.queue.get(seq).await {
                         Ok(Some(again)) => again.event,
-                        Ok(None) => return Then::Gone,
+                        Ok(None) => return Disposition::Removed,
                         Err(error) => {
                             warn!(seq, %error, "an event cannot be read; it is tried again");
-                            return Then::Short;
+                            return Disposition::Throttled;
                         }
                     },
                 };
@@ -219,13 +227,13 @@ impl Runner {
                 return short(waiting);
             }
             Ok(Placed::Refused(finished)) => failure(finished),
-            Err(IngestError::Draining) => return Then::Back,
+            Err(IngestError::Draining) => return Disposition::NotStarted,
             Err(error) => refusal(&error),
         };
         self.failed(seq, &kept, &rules, failed).await
     }
 
-    async fn failed(&self, seq: u64, kept: &Kept, rules: &Rules, failed: Failed) -> Then {
+    async fn failed(&self, seq: u64, kept: &Kept, rules: &Rules, failed: Failed) -> Disposition {
         let Failed {
             fault,
             status,
@@ -242,12 +250,12 @@ impl Runner {
         };
         *count = count.saturating_add(1);
         let (count, now) = (*count, self.shared.queue.clock().now());
-        let settled = match verdict(&rules.policy, now, kept.accepted, fault, count) {
-            Verdict::Again { at } => Settled::Again {
+        let settled = match retry_decision(&rules.policy, now, kept.accepted, fault, count) {
+            RetryDecision::Retry { at } => Settled::Again {
                 due: at,
                 failures: Failures { user, system },
             },
-            Verdict::Dead => Settled::Failed {
+            RetryDecision::GiveUp => Settled::Failed {
                 why,
                 to: target(kept, rules),
             },
@@ -256,7 +264,7 @@ impl Runner {
         self.settle(seq, kept, status, settled, usage).await
     }
 
-    async fn aborted(&self, seq: u64, kept: &Kept, usage: Option<Entry>) -> Then {
+    async fn aborted(&self, seq: u64, kept: &Kept, usage: Option<Entry>) -> Disposition {
         let status = StatusCode::RequestCanceled;
         self.settle(seq, kept, status, Settled::Aborted, usage)
             .await
@@ -270,17 +278,17 @@ impl Runner {
         status: StatusCode,
         settled: Settled,
         usage: Option<Entry>,
-    ) -> Then {
+    ) -> Disposition {
         let (then, step) = match &settled {
-            Settled::Again { due, .. } => (Then::Again { due: *due }, EventStep::Retried),
-            Settled::Finished => (Then::Gone, EventStep::Delivered),
-            Settled::Aborted => (Then::Gone, EventStep::Aborted),
-            Settled::Delivered => (Then::Gone, EventStep::DeadLettered),
+            Settled::Again { due, .. } => (Disposition::Retry { due: *due }, EventStep::Retried),
+            Settled::Finished => (Disposition::Removed, EventStep::Delivered),
+            Settled::Aborted => (Disposition::Removed, EventStep::Aborted),
+            Settled::Delivered => (Disposition::Removed, EventStep::DeadLettered),
             Settled::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
                 warn!(function = %kept.function.name, request = %kept.request, status = status.as_u16(), why = shown,
                     dead_letter = to.is_some(), "an event is given up");
-                (Then::Gone, EventStep::Failed)
+                (Disposition::Removed, EventStep::Failed)
             }
         };
         let queue = &self.shared.queue;
@@ -306,7 +314,7 @@ impl Runner {
             .and_then(|function| function.events)
             .unwrap_or(usual);
         let once = function.is_some_and(|function| function.async_run);
-        let policy = Policy {
+        let policy = RetryPolicy {
             retries: if once { 0 } else { config.retries },
             ttl: u64::from(config.ttl_s) * 1_000_000,
             ..settings.policy

@@ -1,6 +1,6 @@
 //! What people do to events: take them away, or bring them back.
 
-use dispatch::events::{Input, LaneId, Order, Then};
+use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
 use model::StatusCode;
 
 use super::super::{EventRow, EventState, LaneKey, QueueError, Settled};
@@ -26,7 +26,7 @@ impl Runner {
         if row.state != EventState::Waiting {
             return Ok(Taken::TooLate);
         }
-        let Some(lane) = self.hold(row) else {
+        let Some(queue) = self.hold(row) else {
             let core = self.core();
             let Some(attempt) = core.attempts.get(&row.seq).cloned() else {
                 return Ok(Taken::TooLate);
@@ -37,7 +37,7 @@ impl Runner {
             attempt.stop(gracefully);
             return Ok(Taken::Yes);
         };
-        self.settle_held(lane, row, StatusCode::RequestCanceled, Settled::Aborted)
+        self.settle_held(queue, row, StatusCode::RequestCanceled, Settled::Aborted)
             .await?;
         self.shared.metrics.event(EventStep::Aborted);
         Ok(Taken::Yes)
@@ -55,8 +55,8 @@ impl Runner {
                 Ok(Taken::Yes)
             }
             EventState::Undelivered => match self.hold(row) {
-                Some(lane) => {
-                    self.settle_held(lane, row, status, Settled::Delivered)
+                Some(queue) => {
+                    self.settle_held(queue, row, status, Settled::Delivered)
                         .await?;
                     Ok(Taken::Yes)
                 }
@@ -68,35 +68,35 @@ impl Runner {
 
     /// Runs an event again that was given up.
     pub(crate) async fn replay(&self, row: &EventRow) -> Result<Taken, QueueError> {
-        let lane = match row.state {
+        let queue = match row.state {
             EventState::Dead => None,
             EventState::Undelivered => match self.hold(row) {
-                Some(lane) => Some(lane),
+                Some(queue) => Some(queue),
                 None => return Ok(Taken::TooLate),
             },
             _ => return Ok(Taken::TooLate),
         };
         let replayed = self.shared.queue.replay(row.seq).await;
-        if let Some(lane) = lane {
-            self.release(lane, row.seq, replayed.is_ok());
+        if let Some(queue) = queue {
+            self.release(queue, row.seq, replayed.is_ok());
         }
         replayed.map(|()| Taken::Yes)
     }
 
     /// Keeps an event from being started; none when it is under way.
-    fn hold(&self, row: &EventRow) -> Option<LaneId> {
+    fn hold(&self, row: &EventRow) -> Option<FunctionQueueId> {
         let mut core = self.core();
-        let lane = core.lane(&row.lane);
-        let order = Order {
+        let queue = core.queue(&row.lane);
+        let order = QueuePosition {
             due: row.due,
             seq: row.seq,
         };
-        core.lanes.hold(lane, order).then_some(lane)
+        core.lanes.hold(queue, order).then_some(queue)
     }
 
     async fn settle_held(
         &self,
-        lane: LaneId,
+        queue: FunctionQueueId,
         row: &EventRow,
         status: StatusCode,
         settled: Settled,
@@ -106,13 +106,17 @@ impl Runner {
             .queue
             .settle(row.seq, status, settled, None)
             .await;
-        self.release(lane, row.seq, done.is_ok());
+        self.release(queue, row.seq, done.is_ok());
         done
     }
 
-    fn release(&self, lane: LaneId, seq: u64, gone: bool) {
-        let then = if gone { Then::Gone } else { Then::Back };
-        self.step(Input::Ended { lane, seq, then });
+    fn release(&self, queue: FunctionQueueId, seq: u64, gone: bool) {
+        let then = if gone {
+            Disposition::Removed
+        } else {
+            Disposition::NotStarted
+        };
+        self.step(QueueInput::Ended { queue, seq, then });
         self.shared.ended.notify_waiters();
     }
 

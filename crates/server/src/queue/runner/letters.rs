@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use dispatch::events::{Input, LaneId, Then};
+use dispatch::events::{Disposition, FunctionQueueId, QueueInput};
 use model::{AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RoutingKey, StatusCode};
 use serde_json::{Value, json};
 use tracing::{debug, warn};
@@ -49,21 +49,21 @@ impl Runner {
     /// Sends a letter to its target, and records that, or when it is sent again.
     pub(super) async fn send(
         &self,
-        lane: LaneId,
+        queue: FunctionQueueId,
         seq: u64,
         account: AccountId,
         target: &DeadLetter,
-    ) -> Then {
+    ) -> Disposition {
         let kept = match self.shared.queue.get(seq).await {
             Ok(Some(kept)) => kept,
-            Ok(None) => return Then::Gone,
+            Ok(None) => return Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "a dead letter cannot be read; it is tried again");
-                return Then::Short;
+                return Disposition::Throttled;
             }
         };
         if !self.shared.catalog.is_open(account) {
-            return Then::Gone;
+            return Disposition::Removed;
         }
         let letter = self.letter(account, &kept);
         let sent = match target {
@@ -85,7 +85,7 @@ impl Runner {
             Ok(()) => {
                 debug!(request = %kept.request, target = target.name(), "a dead letter has arrived");
                 // More may be sent at a time.
-                self.step(Input::Placed { lane, seq });
+                self.step(QueueInput::Assigned { queue, seq });
                 let status = StatusCode::Ok;
                 return self
                     .settle(seq, &kept, status, Settled::Delivered, None)
@@ -97,7 +97,7 @@ impl Runner {
                     target = target.name(),
                     why, "dead letters do not arrive; they are sent again"
                 );
-                return Then::Short;
+                return Disposition::Throttled;
             }
         };
         warn!(request = %kept.request, target = target.name(), why = refused, "a dead letter is refused; it is sent again");
@@ -111,7 +111,7 @@ impl Runner {
             .queue
             .clock()
             .now()
-            .after(distance.min(policy.at_most));
+            .after(distance.min(policy.max_delay));
         let failures = Failures {
             system: tries,
             ..kept.failures

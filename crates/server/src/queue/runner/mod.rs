@@ -1,4 +1,4 @@
-//! Runs what is in the queue: asks [`Lanes`] what comes next, and records what came of it.
+//! Runs what is in the queue: asks [`FunctionQueues`] what comes next, and records what came of it.
 //!
 //! One lock guards the lanes; it is held for a step and never while anything waits.
 
@@ -16,7 +16,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::Catalog;
 use dispatch::Time;
-use dispatch::events::{Effect, Input, LaneId, Lanes, Order, Pacing, Policy};
+use dispatch::events::{
+    FunctionQueueId, FunctionQueues, QueueEffect, QueueInput, QueueLimits, QueuePosition,
+    RetryPolicy,
+};
 use model::{Limits, RequestId};
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
@@ -34,9 +37,9 @@ const CARRIED: usize = 64 << 20;
 /// How events are run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) pacing: Pacing,
+    pub(crate) pacing: QueueLimits,
     /// Distances; how often and how long is each function's own.
-    pub(crate) policy: Policy,
+    pub(crate) policy: RetryPolicy,
     /// How long an event waits in a function's line before its lane pauses.
     pub(crate) wait: Duration,
     /// An event of this depth in a chain of functions does not run.
@@ -72,28 +75,28 @@ struct Shared {
 
 #[derive(Debug)]
 struct Core {
-    lanes: Lanes,
-    ids: HashMap<LaneKey, LaneId>,
-    keys: HashMap<LaneId, Arc<LaneKey>>,
+    lanes: FunctionQueues,
+    ids: HashMap<LaneKey, FunctionQueueId>,
+    keys: HashMap<FunctionQueueId, Arc<LaneKey>>,
     /// Tells when the event of a lane that was started last has its place in the function's line.
-    last_in_line: HashMap<LaneId, (u64, oneshot::Receiver<()>)>,
+    last_in_line: HashMap<FunctionQueueId, (u64, oneshot::Receiver<()>)>,
     /// What is under way, by its number.
     attempts: HashMap<u64, Arc<Attempt>>,
-    effects: Vec<Effect>,
+    effects: Vec<QueueEffect>,
     wake: Option<Time>,
 }
 
 /// What a step decided, to be done outside of the lock.
 enum Act {
-    Start(LaneId, Arc<LaneKey>, u64, Arc<Attempt>, Turn),
-    Load(LaneId, Arc<LaneKey>, Option<Order>, usize),
+    Start(FunctionQueueId, Arc<LaneKey>, u64, Arc<Attempt>, Turn),
+    Load(FunctionQueueId, Arc<LaneKey>, Option<QueuePosition>, usize),
 }
 
 /// Keeps events in order on their way into the function's line, though each is on a task of its own. An event that is refused a
 /// place says so, and those behind it do not try: one could be given what the first was not. Else it drops its sender.
 struct Turn {
     before: Option<oneshot::Receiver<()>>,
-    in_line: oneshot::Sender<()>,
+    on_queued: oneshot::Sender<()>,
 }
 
 /// Waits before an event runs again, in whole seconds, at least one.
@@ -125,7 +128,7 @@ impl Runner {
         settings: Settings,
     ) -> Result<Self, QueueError> {
         let core = Core {
-            lanes: Lanes::new(settings.pacing, queue.last_of_old()),
+            lanes: FunctionQueues::new(settings.pacing, queue.last_of_old()),
             ids: HashMap::new(),
             keys: HashMap::new(),
             last_in_line: HashMap::new(),
@@ -154,8 +157,8 @@ impl Runner {
         if !left.is_empty() {
             info!(lanes = left.len(), "events of an earlier run wait");
         }
-        for lane in &left {
-            runner.step_for(lane, |lane| Input::Open { lane });
+        for queue in &left {
+            runner.step_for(queue, |queue| QueueInput::Open { queue });
         }
         tokio::spawn(runner.clone().keep_time());
         if let Some(mut arrivals) = arrivals {
@@ -163,7 +166,7 @@ impl Runner {
             tokio::spawn(async move {
                 while let Some(arrival) = arrivals.recv().await {
                     let order = arrival.order;
-                    follower.step_for(&arrival.lane, |lane| Input::Arrived { lane, order });
+                    follower.step_for(&arrival.lane, |queue| QueueInput::Enqueued { queue, order });
                 }
             });
         }
@@ -172,7 +175,7 @@ impl Runner {
 
     /// Starts nothing any more, and gives back what waits for an instance. What runs goes on.
     pub(crate) fn drain(&self) {
-        self.step(Input::Drain);
+        self.step(QueueInput::Drain);
         self.shared.draining.send_replace(true);
     }
 
@@ -212,21 +215,21 @@ impl Runner {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(&self, input: Input) {
+    fn step(&self, input: QueueInput) {
         let core = self.core();
         self.take(core, input);
     }
 
-    fn step_for(&self, lane: &LaneKey, input: impl FnOnce(LaneId) -> Input) {
+    fn step_for(&self, queue: &LaneKey, input: impl FnOnce(FunctionQueueId) -> QueueInput) {
         let mut core = self.core();
-        let lane = core.lane(lane);
-        self.take(core, input(lane));
+        let queue = core.queue(queue);
+        self.take(core, input(queue));
     }
 
     /// Takes a step, and does what it decided after the lock is released.
-    fn take(&self, mut core: MutexGuard<'_, Core>, input: Input) {
+    fn take(&self, mut core: MutexGuard<'_, Core>, input: QueueInput) {
         let now = self.shared.queue.clock().now();
-        if let Input::Ended { seq, .. } = input {
+        if let QueueInput::Ended { seq, .. } = input {
             core.attempts.remove(&seq);
         }
         let mut effects = std::mem::take(&mut core.effects);
@@ -234,7 +237,7 @@ impl Runner {
         let mut acts = Vec::new();
         for effect in effects.drain(..) {
             acts.extend(core.act(effect));
-            if let Effect::WakeAt { .. } = effect {
+            if let QueueEffect::WakeAt { .. } = effect {
                 self.shared.timer_changed.notify_one();
             }
         }
@@ -243,31 +246,33 @@ impl Runner {
         for act in acts {
             let runner = self.clone();
             match act {
-                Act::Start(lane, key, seq, attempt, turn) => {
+                Act::Start(queue, key, seq, attempt, turn) => {
                     tokio::spawn(async move {
                         let then = match &*key {
-                            LaneKey::Function(_) => runner.attempt(lane, seq, &attempt, turn).await,
+                            LaneKey::Function(_) => {
+                                runner.attempt(queue, seq, &attempt, turn).await
+                            }
                             LaneKey::Letters(account, target) => {
                                 drop(turn);
-                                runner.send(lane, seq, *account, target).await
+                                runner.send(queue, seq, *account, target).await
                             }
                         };
-                        runner.end(lane, seq, &attempt, then).await;
+                        runner.end(queue, seq, &attempt, then).await;
                         runner.shared.ended.notify_waiters();
                     });
                 }
-                Act::Load(lane, key, after, limit) => {
+                Act::Load(queue, key, after, limit) => {
                     tokio::spawn(async move {
                         let next = runner.shared.queue.next(&key, after, limit).await;
                         runner.step(match next {
-                            Ok(next) => Input::Loaded {
-                                lane,
+                            Ok(next) => QueueInput::Loaded {
+                                queue,
                                 orders: next.orders,
                                 whole: next.whole,
                             },
                             Err(error) => {
-                                warn!(lane = ?key, %error, "events cannot be read; they are tried again");
-                                Input::NotLoaded { lane }
+                                warn!(queue = ?key, %error, "events cannot be read; they are tried again");
+                                QueueInput::LoadFailed { queue }
                             }
                         });
                     });
@@ -302,7 +307,7 @@ impl Runner {
                         () = tokio::time::sleep(until) => {
                             let mut core = self.core();
                             core.wake = None;
-                            self.take(core, Input::Wake);
+                            self.take(core, QueueInput::Wake);
                         }
                         () = changed => {}
                     }
@@ -313,39 +318,43 @@ impl Runner {
 }
 
 impl Core {
-    fn act(&mut self, effect: Effect) -> Option<Act> {
+    fn act(&mut self, effect: QueueEffect) -> Option<Act> {
         match effect {
-            Effect::WakeAt { at } => {
+            QueueEffect::WakeAt { at } => {
                 self.wake = Some(at);
                 None
             }
-            Effect::Start { lane, seq } => {
-                let (in_line, next) = oneshot::channel();
-                let before = self.last_in_line.insert(lane, (seq, next));
+            QueueEffect::Start { queue, seq } => {
+                let (on_queued, next) = oneshot::channel();
+                let before = self.last_in_line.insert(queue, (seq, next));
                 // What one found that has ended is no longer so.
                 let before = before.filter(|(seq, _)| self.attempts.contains_key(seq));
                 let before = before.map(|(_, place)| place);
                 let attempt = Arc::new(Attempt::default());
                 self.attempts.insert(seq, attempt.clone());
-                let turn = Turn { before, in_line };
-                let key = self.keys.get(&lane)?.clone();
-                Some(Act::Start(lane, key, seq, attempt, turn))
+                let turn = Turn { before, on_queued };
+                let key = self.keys.get(&queue)?.clone();
+                Some(Act::Start(queue, key, seq, attempt, turn))
             }
-            Effect::Load { lane, after, limit } => {
-                let key = self.keys.get(&lane)?.clone();
-                Some(Act::Load(lane, key, after, limit))
+            QueueEffect::Load {
+                queue,
+                after,
+                limit,
+            } => {
+                let key = self.keys.get(&queue)?.clone();
+                Some(Act::Load(queue, key, after, limit))
             }
         }
     }
 
-    fn lane(&mut self, key: &LaneKey) -> LaneId {
-        if let Some(lane) = self.ids.get(key) {
-            return *lane;
+    fn queue(&mut self, key: &LaneKey) -> FunctionQueueId {
+        if let Some(queue) = self.ids.get(key) {
+            return *queue;
         }
-        let lane = LaneId(self.ids.len() as u64);
-        self.ids.insert(key.clone(), lane);
-        self.keys.insert(lane, Arc::new(key.clone()));
-        lane
+        let queue = FunctionQueueId(self.ids.len() as u64);
+        self.ids.insert(key.clone(), queue);
+        self.keys.insert(queue, Arc::new(key.clone()));
+        queue
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dispatch::Time;
-use dispatch::events::Order;
+use dispatch::events::QueuePosition;
 use model::{AccountId, RequestId, StatusCode};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
@@ -382,7 +382,7 @@ impl Queue for SqliteQueue {
     fn next<'a>(
         &'a self,
         lane: &'a LaneKey,
-        after: Option<Order>,
+        after: Option<QueuePosition>,
         limit: usize,
     ) -> Later<'a, Next> {
         let lane = lane.write();

@@ -4,7 +4,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use dispatch::Time;
-use dispatch::events::Order;
+use dispatch::events::QueuePosition;
 use model::{FunctionKey, Qualifier, RequestId};
 use rusqlite::{Connection, params};
 
@@ -42,7 +42,7 @@ pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<LaneKey>> {
 pub(super) fn next(
     connection: &Connection,
     lane: &str,
-    after: Option<Order>,
+    after: Option<QueuePosition>,
     limit: usize,
 ) -> rusqlite::Result<Next> {
     let mut find = connection.prepare_cached(
@@ -52,7 +52,7 @@ pub(super) fn next(
     )?;
     let (due, seq) = after.map_or((-1, -1), |after| (after.due.0 as i64, after.seq as i64));
     let rows = find.query_map(params![lane, due, seq, limit as i64 + 1], |row| {
-        Ok(Order {
+        Ok(QueuePosition {
             due: Time(row.get::<_, i64>(0)? as u64),
             seq: row.get::<_, i64>(1)? as u64,
         })

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use dispatch::Time;
-use dispatch::events::Order;
+use dispatch::events::QueuePosition;
 use model::{AccountId, StatusCode};
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -253,10 +253,10 @@ impl Batch<'_> {
     }
 
     /// The next place, due now.
-    fn order(&mut self) -> Order {
+    fn order(&mut self) -> QueuePosition {
         let seq = *self.next;
         *self.next += 1;
-        Order { due: self.now, seq }
+        QueuePosition { due: self.now, seq }
     }
 
     /// The number of a lane, which is made if it is new.

@@ -71,7 +71,7 @@ async fn counted(queue: &SqliteQueue) -> u64 {
     found.iter().map(|(_, totals)| totals.invocations).sum()
 }
 
-async fn next(queue: &SqliteQueue, after: Option<Order>, limit: usize) -> Next {
+async fn next(queue: &SqliteQueue, after: Option<QueuePosition>, limit: usize) -> Next {
     let lane = LaneKey::Function(function());
     queue.next(&lane, after, limit).await.expect("events")
 }

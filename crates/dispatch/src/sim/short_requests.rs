@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use dispatch::{
-    AccountId, Config, Effect, Event, GroupId, InstanceId, Machine, PoolId, PoolSpec, Ticket, Time,
+    AccountId, Config, GroupId, InstanceId, Machine, MachineEffect, MachineEvent, PoolId, PoolSpec,
+    Ticket, Time,
 };
 
 const CONFIG: Config = Config {
@@ -49,21 +50,23 @@ impl Node {
             keep_alive: 600_000_000,
             freeze_after: 1000,
         };
-        node.step(Event::Open { pool: POOL, spec });
+        node.step(MachineEvent::Open { pool: POOL, spec });
         node
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: MachineEvent) {
         let mut out = Vec::new();
         self.machine.step(Time(self.now), event, &mut out);
         for effect in out {
             match effect {
-                Effect::Start { instance, .. } => self.step(Event::Started { instance }),
-                Effect::Assign { instance, .. } => {
+                MachineEffect::Start { instance, .. } => {
+                    self.step(MachineEvent::Started { instance })
+                }
+                MachineEffect::Assign { instance, .. } => {
                     self.served += 1;
                     self.serving.push_back(instance);
                 }
-                Effect::Reject { reason, .. } => panic!("{reason:?}"),
+                MachineEffect::Reject { reason, .. } => panic!("{reason:?}"),
                 _ => {}
             }
         }
@@ -72,7 +75,7 @@ impl Node {
     fn ask(&mut self, many: u64) {
         for _ in 0..many {
             self.asked += 1;
-            self.step(Event::Request {
+            self.step(MachineEvent::Request {
                 ticket: Ticket(self.asked),
                 pool: POOL,
                 deadline: Time(self.now + 10_000_000),
@@ -84,17 +87,17 @@ impl Node {
     fn finish(&mut self) {
         let instance = self.serving.pop_front().expect("one is served");
         let reusable = true;
-        self.step(Event::Finished { instance, reusable });
+        self.step(MachineEvent::Finished { instance, reusable });
     }
 
-    fn pace(&mut self, brief: bool) {
+    fn short_requests(&mut self, short: bool) {
         let instance = *self.serving.front().expect("one is served");
-        self.step(Event::Pace { instance, brief });
+        self.step(MachineEvent::ShortRequests { instance, short });
     }
 
     fn pass(&mut self, time: u64) {
         self.now += time;
-        self.step(Event::Wake);
+        self.step(MachineEvent::Wake);
     }
 
     fn there(&self) -> usize {
@@ -104,17 +107,17 @@ impl Node {
 }
 
 /// One that has served a brief request.
-fn brief() -> Node {
+fn short() -> Node {
     let mut node = Node::new();
     node.ask(1);
-    node.pace(true);
+    node.short_requests(true);
     node.finish();
     node
 }
 
 #[test]
-fn brief_requests_are_served_by_few_instances_in_the_order_in_which_they_come() {
-    let mut node = brief();
+fn short_requests_share_few_instances_in_fifo_order() {
+    let mut node = short();
     for _ in 0..100 {
         node.ask(20);
         assert_eq!(node.serving.len(), 2, "as many at a time as there may be");
@@ -127,24 +130,24 @@ fn brief_requests_are_served_by_few_instances_in_the_order_in_which_they_come() 
 }
 
 #[test]
-fn others_have_an_instance_each() {
+fn long_requests_get_one_instance_each() {
     let mut node = Node::new();
     node.ask(20);
     assert_eq!(node.serving.len(), 20);
-    node.pace(true);
+    node.short_requests(true);
     (0..20).for_each(|_| node.finish());
     node.ask(20);
     assert_eq!(node.serving.len(), 2);
     // They are not what they were.
-    node.pace(false);
+    node.short_requests(false);
     assert_eq!(node.serving.len(), 20, "what idled serves those in line");
     node.ask(5);
     assert_eq!(node.serving.len(), 25);
 }
 
 #[test]
-fn what_was_brief_and_waits_holds_the_next_ones_up_for_a_moment_only() {
-    let mut node = brief();
+fn misdetected_short_requests_delay_the_queue_only_briefly() {
+    let mut node = short();
     node.ask(10);
     assert_eq!(node.serving.len(), 2);
     node.pass(19_000);
@@ -152,11 +155,11 @@ fn what_was_brief_and_waits_holds_the_next_ones_up_for_a_moment_only() {
     node.pass(1_000);
     assert_eq!(node.serving.len(), 10);
     // It is believed again only after a while.
-    node.pace(true);
+    node.short_requests(true);
     node.ask(1);
     assert_eq!(node.serving.len(), 11);
     node.pass(1_000_000);
-    node.pace(true);
+    node.short_requests(true);
     node.ask(1);
     assert_eq!(node.serving.len(), 11);
     node.finish();
@@ -164,8 +167,8 @@ fn what_was_brief_and_waits_holds_the_next_ones_up_for_a_moment_only() {
 }
 
 #[test]
-fn none_is_refused_for_the_sake_of_those_held_back() {
-    let mut node = brief();
+fn full_queue_ends_short_request_mode() {
+    let mut node = short();
     node.ask(100);
     assert_eq!(node.serving.len(), 100);
 }

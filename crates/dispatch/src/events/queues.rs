@@ -7,11 +7,11 @@ use crate::ids::Map;
 
 /// A function's line of events. Chosen by the runner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneId(pub u64);
+pub struct FunctionQueueId(pub u64);
 
 /// An event's place in its lane: when it is due, and its number, which counts up as events come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Order {
+pub struct QueuePosition {
     /// Not before this time.
     pub due: Time,
     /// Its name; no other event ever has it.
@@ -20,7 +20,7 @@ pub struct Order {
 
 /// How lanes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pacing {
+pub struct QueueLimits {
     /// Events of a lane that are kept in memory ahead of need.
     pub window: usize,
     /// Events of a lane that may wait for an instance.
@@ -33,50 +33,50 @@ pub struct Pacing {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum QueueInput {
     /// A lane has events on disk that are not known here.
     Open {
         /// Which.
-        lane: LaneId,
+        queue: FunctionQueueId,
     },
     /// An event came and is on disk. Those of a lane are told in the order of their numbers.
-    Arrived {
+    Enqueued {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// Its place.
-        order: Order,
+        order: QueuePosition,
     },
-    /// What a [`Effect::Load`] found.
+    /// What a [`QueueEffect::Load`] found.
     Loaded {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// The next events, in order.
-        orders: Vec<Order>,
+        orders: Vec<QueuePosition>,
         /// Whether there were no more.
         whole: bool,
     },
-    /// A [`Effect::Load`] could not be carried out; another is asked for after a pause.
-    NotLoaded {
+    /// A [`QueueEffect::Load`] could not be carried out; another is asked for after a pause.
+    LoadFailed {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
     },
     /// An event has an instance.
-    Placed {
+    Assigned {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// Which.
         seq: u64,
     },
     /// An event is no longer under way, and that is on disk.
     Ended {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// Which.
         seq: u64,
         /// What becomes of it.
-        then: Then,
+        then: Disposition,
     },
-    /// The time that the last [`Effect::WakeAt`] named has come.
+    /// The time that the last [`QueueEffect::WakeAt`] named has come.
     Wake,
     /// Shutdown: nothing is started any more.
     Drain,
@@ -84,40 +84,40 @@ pub enum Input {
 
 /// What becomes of an event that was under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Disposition {
     /// It has left the lane.
-    Gone,
+    Removed,
     /// It runs again later.
-    Again {
+    Retry {
         /// When.
         due: Time,
     },
     /// There was no instance for it: it stays where it was, and its lane pauses.
-    Short,
+    Throttled,
     /// It was not tried: it stays where it was.
-    Back,
+    NotStarted,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum QueueEffect {
     /// Read a lane's next events from disk.
     Load {
         /// Which.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// Those behind this place; from the beginning without one.
-        after: Option<Order>,
+        after: Option<QueuePosition>,
         /// This many.
         limit: usize,
     },
     /// Run an event.
     Start {
         /// Where.
-        lane: LaneId,
+        queue: FunctionQueueId,
         /// Which.
         seq: u64,
     },
-    /// Send [`Input::Wake`] at this time, and no longer at an earlier named one.
+    /// Send [`QueueInput::Wake`] at this time, and no longer at an earlier named one.
     WakeAt {
         /// When.
         at: Time,
@@ -126,11 +126,11 @@ pub enum Effect {
 
 /// All lanes.
 #[derive(Debug)]
-pub struct Lanes {
-    pacing: Pacing,
-    lanes: Map<LaneId, Lane>,
+pub struct FunctionQueues {
+    pacing: QueueLimits,
+    queues: Map<FunctionQueueId, FunctionQueue>,
     /// When a lane is to be looked at again.
-    timers: BTreeSet<(Time, LaneId)>,
+    timers: BTreeSet<(Time, FunctionQueueId)>,
     wake: Option<Time>,
     draining: bool,
     /// Events up to this number came in an earlier life, and are told by nobody.
@@ -142,13 +142,13 @@ pub struct Lanes {
 enum Known {
     Nothing,
     /// All up to and with this place.
-    Up(Order),
+    Up(QueuePosition),
     All,
 }
 
 #[derive(Debug)]
-struct Lane {
-    window: BTreeSet<Order>,
+struct FunctionQueue {
+    window: BTreeSet<QueuePosition>,
     known: Known,
     /// The number of the event that was told last.
     told: u64,
@@ -166,9 +166,9 @@ struct Lane {
 /// What happened while the disk is read.
 #[derive(Debug, Default)]
 struct Loading {
-    came: BTreeSet<Order>,
+    came: BTreeSet<QueuePosition>,
     /// The first of those that came and are not remembered.
-    gap: Option<Order>,
+    gap: Option<QueuePosition>,
     /// The window was cut, so that what is found lies behind a gap.
     cut: bool,
     ended: HashSet<u64>,
@@ -176,7 +176,7 @@ struct Loading {
 
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
-    order: Order,
+    order: QueuePosition,
     stage: Stage,
 }
 
@@ -189,12 +189,12 @@ enum Stage {
     Held,
 }
 
-impl Lanes {
+impl FunctionQueues {
     /// No lanes. `old` is the highest number that an event has so far.
-    pub fn new(pacing: Pacing, old: u64) -> Self {
+    pub fn new(pacing: QueueLimits, old: u64) -> Self {
         Self {
             pacing,
-            lanes: Map::default(),
+            queues: Map::default(),
             timers: BTreeSet::new(),
             wake: None,
             draining: false,
@@ -203,93 +203,96 @@ impl Lanes {
     }
 
     /// Takes in what happened, and says what to do.
-    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+    pub fn step(&mut self, now: Time, input: QueueInput, effects: &mut Vec<QueueEffect>) {
         match input {
-            Input::Open { lane } => {
-                self.lane(lane, Known::Nothing);
-                self.look(now, lane, effects);
+            QueueInput::Open { queue } => {
+                self.queue(queue, Known::Nothing);
+                self.look(now, queue, effects);
             }
-            Input::Arrived { lane, order } => {
+            QueueInput::Enqueued { queue, order } => {
                 let window = self.pacing.window;
-                self.lane(lane, Known::All).arrived(order, window);
-                self.look(now, lane, effects);
+                self.queue(queue, Known::All).arrived(order, window);
+                self.look(now, queue, effects);
             }
-            Input::Loaded {
-                lane,
+            QueueInput::Loaded {
+                queue,
                 orders,
                 whole,
             } => {
                 let window = self.pacing.window;
-                if let Some(known) = self.lanes.get_mut(&lane) {
+                if let Some(known) = self.queues.get_mut(&queue) {
                     known.loaded(&orders, whole, window);
                 }
-                self.look(now, lane, effects);
+                self.look(now, queue, effects);
             }
-            Input::NotLoaded { lane } => {
+            QueueInput::LoadFailed { queue } => {
                 let pause = now.after(self.pacing.pause);
-                if let Some(known) = self.lanes.get_mut(&lane) {
+                if let Some(known) = self.queues.get_mut(&queue) {
                     known.not_loaded(pause);
                 }
-                self.look(now, lane, effects);
+                self.look(now, queue, effects);
             }
-            Input::Placed { lane, seq } => {
+            QueueInput::Assigned { queue, seq } => {
                 let most = self.pacing.waiting;
-                if let Some(known) = self.lanes.get_mut(&lane) {
+                if let Some(known) = self.queues.get_mut(&queue) {
                     known.placed(seq, most);
                 }
-                self.look(now, lane, effects);
+                self.look(now, queue, effects);
             }
-            Input::Ended { lane, seq, then } => {
+            QueueInput::Ended { queue, seq, then } => {
                 let pacing = self.pacing;
-                if let Some(known) = self.lanes.get_mut(&lane) {
+                if let Some(known) = self.queues.get_mut(&queue) {
                     known.ended(now, seq, then, &pacing);
                 }
-                self.look(now, lane, effects);
+                self.look(now, queue, effects);
             }
-            Input::Wake => {
+            QueueInput::Wake => {
                 self.wake = None;
-                while let Some((at, lane)) = self.timers.first().copied()
+                while let Some((at, queue)) = self.timers.first().copied()
                     && at <= now
                 {
-                    self.look(now, lane, effects);
+                    self.look(now, queue, effects);
                 }
             }
-            Input::Drain => self.draining = true,
+            QueueInput::Drain => self.draining = true,
         }
         let next = self.timers.first().map(|(at, _)| *at);
         if let Some(at) = next.filter(|at| self.wake.is_none_or(|wake| *at < wake)) {
             self.wake = Some(at);
-            effects.push(Effect::WakeAt { at });
+            effects.push(QueueEffect::WakeAt { at });
         }
     }
 
     /// Whether nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.lanes.values().all(|lane| lane.under_way.is_empty())
+        self.queues.values().all(|queue| queue.under_way.is_empty())
     }
 
     /// Returns how many events have an instance. One counts until it is told that what came of it is on disk.
     pub fn running(&self) -> usize {
-        let under_way = self.lanes.values().flat_map(|lane| lane.under_way.values());
+        let under_way = self
+            .queues
+            .values()
+            .flat_map(|queue| queue.under_way.values());
         under_way.filter(|one| one.stage == Stage::Running).count()
     }
 
-    /// Keeps an event from being started until [`Input::Ended`] tells what becomes of it. Says no when it is under way.
-    pub fn hold(&mut self, lane: LaneId, order: Order) -> bool {
-        let lane = self.lane(lane, Known::Nothing);
-        if lane.under_way.contains_key(&order.seq) {
+    /// Keeps an event from being started until [`QueueInput::Ended`] tells what becomes of it. Says no when it is under way.
+    pub fn hold(&mut self, queue: FunctionQueueId, order: QueuePosition) -> bool {
+        let queue = self.queue(queue, Known::Nothing);
+        if queue.under_way.contains_key(&order.seq) {
             return false;
         }
         // It may have moved since its place was read.
-        lane.window.retain(|other| other.seq != order.seq);
+        queue.window.retain(|other| other.seq != order.seq);
         let stage = Stage::Held;
-        lane.under_way.insert(order.seq, UnderWay { order, stage });
+        queue.under_way.insert(order.seq, UnderWay { order, stage });
         true
     }
 
-    fn lane(&mut self, lane: LaneId, known: Known) -> &mut Lane {
+    fn queue(&mut self, queue: FunctionQueueId, known: Known) -> &mut FunctionQueue {
         let (allowance, told) = (self.pacing.waiting, self.old);
-        self.lanes.entry(lane).or_insert_with(|| Lane {
+        self.queues.entry(queue).or_insert_with(|| FunctionQueue {
             window: BTreeSet::new(),
             known,
             told,
@@ -304,68 +307,68 @@ impl Lanes {
     }
 
     /// Starts what can be started, asks for what is needed, and sets the lane's timer.
-    fn look(&mut self, now: Time, id: LaneId, effects: &mut Vec<Effect>) {
-        let Some(lane) = self.lanes.get_mut(&id) else {
+    fn look(&mut self, now: Time, id: FunctionQueueId, effects: &mut Vec<QueueEffect>) {
+        let Some(queue) = self.queues.get_mut(&id) else {
             return;
         };
-        if let Some(at) = lane.timer.take() {
+        if let Some(at) = queue.timer.take() {
             self.timers.remove(&(at, id));
         }
         if self.draining {
             return;
         }
         let mut again = None;
-        while lane.may_start(&self.pacing)
-            && let Some(order) = lane.window.first().copied()
+        while queue.may_start(&self.pacing)
+            && let Some(order) = queue.window.first().copied()
         {
-            let at = order.due.max(lane.paused_until);
+            let at = order.due.max(queue.paused_until);
             if at > now {
                 again = Some(at);
                 break;
             }
-            lane.window.remove(&order);
+            queue.window.remove(&order);
             let (seq, stage) = (order.seq, Stage::Waiting);
             // A held one that has moved is the one that is held.
-            if lane.under_way.contains_key(&seq) {
+            if queue.under_way.contains_key(&seq) {
                 continue;
             }
-            lane.under_way.insert(seq, UnderWay { order, stage });
-            lane.waiting += 1;
-            effects.push(Effect::Start { lane: id, seq });
+            queue.under_way.insert(seq, UnderWay { order, stage });
+            queue.waiting += 1;
+            effects.push(QueueEffect::Start { queue: id, seq });
         }
-        if lane.loading.is_none()
-            && lane.known != Known::All
-            && lane.window.len() <= self.pacing.window / 2
+        if queue.loading.is_none()
+            && queue.known != Known::All
+            && queue.window.len() <= self.pacing.window / 2
         {
-            if lane.paused_until > now {
-                again = Some(lane.paused_until);
+            if queue.paused_until > now {
+                again = Some(queue.paused_until);
             } else {
-                lane.loading = Some(Loading::default());
-                let after = match lane.known {
+                queue.loading = Some(Loading::default());
+                let after = match queue.known {
                     Known::Up(order) => Some(order),
                     Known::Nothing | Known::All => None,
                 };
                 let limit = self.pacing.window;
-                effects.push(Effect::Load {
-                    lane: id,
+                effects.push(QueueEffect::Load {
+                    queue: id,
                     after,
                     limit,
                 });
             }
         }
         if let Some(at) = again {
-            lane.timer = Some(at);
+            queue.timer = Some(at);
             self.timers.insert((at, id));
         }
     }
 }
 
-impl Lane {
-    fn may_start(&self, pacing: &Pacing) -> bool {
+impl FunctionQueue {
+    fn may_start(&self, pacing: &QueueLimits) -> bool {
         self.waiting < self.allowance && self.under_way.len() < pacing.under_way
     }
 
-    fn arrived(&mut self, order: Order, window: usize) {
+    fn arrived(&mut self, order: QueuePosition, window: usize) {
         self.told = self.told.max(order.seq);
         let known = self.early.contains(&order.seq);
         self.early = self.early.split_off(&(order.seq + 1));
@@ -375,7 +378,7 @@ impl Lane {
     }
 
     /// Takes an event into the window, if it belongs there; else it is read from disk when its turn comes.
-    fn insert(&mut self, order: Order, window: usize) {
+    fn insert(&mut self, order: QueuePosition, window: usize) {
         if self.knows(order) {
             self.window.insert(order);
             return self.trim(window);
@@ -405,7 +408,7 @@ impl Lane {
         }
     }
 
-    fn loaded(&mut self, orders: &[Order], whole: bool, window: usize) {
+    fn loaded(&mut self, orders: &[QueuePosition], whole: bool, window: usize) {
         let Some(loading) = self.loading.take() else {
             return;
         };
@@ -443,7 +446,7 @@ impl Lane {
         self.trim(window);
     }
 
-    fn knows(&self, order: Order) -> bool {
+    fn knows(&self, order: QueuePosition) -> bool {
         match self.known {
             Known::Nothing => false,
             Known::Up(last) => order <= last,
@@ -468,14 +471,14 @@ impl Lane {
         }
     }
 
-    fn ended(&mut self, now: Time, seq: u64, then: Then, pacing: &Pacing) {
+    fn ended(&mut self, now: Time, seq: u64, then: Disposition, pacing: &QueueLimits) {
         let Some(one) = self.under_way.remove(&seq) else {
             return;
         };
         match one.stage {
             Stage::Waiting => self.waiting -= 1,
             // It has left an instance behind.
-            Stage::Running if then != Then::Short => {
+            Stage::Running if then != Disposition::Throttled => {
                 self.paused_until = self.paused_until.min(now);
             }
             Stage::Running | Stage::Held => {}
@@ -485,14 +488,14 @@ impl Lane {
             loading.came.remove(&one.order);
         }
         match then {
-            Then::Gone => {}
-            Then::Again { due } => self.insert(Order { due, seq }, pacing.window),
-            Then::Short => {
+            Disposition::Removed => {}
+            Disposition::Retry { due } => self.insert(QueuePosition { due, seq }, pacing.window),
+            Disposition::Throttled => {
                 self.allowance = 1;
                 self.paused_until = now.after(pacing.pause);
                 self.insert(one.order, pacing.window);
             }
-            Then::Back => self.insert(one.order, pacing.window),
+            Disposition::NotStarted => self.insert(one.order, pacing.window),
         }
     }
 }

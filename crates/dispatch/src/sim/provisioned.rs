@@ -1,7 +1,8 @@
 //! What a pool keeps, where the schedules at random say little: against one that is never done, and beyond what there is.
 
 use dispatch::{
-    AccountId, Config, Effect, Event, GroupId, Machine, PoolId, PoolSpec, Reject, Ticket, Time,
+    AccountId, Config, GroupId, Machine, MachineEffect, MachineEvent, PoolId, PoolSpec, Reject,
+    Ticket, Time,
 };
 
 /// A node for ten instances.
@@ -24,7 +25,7 @@ const BUSY: PoolId = PoolId(2);
 struct Node {
     machine: Machine,
     now: u64,
-    todo: Vec<Effect>,
+    todo: Vec<MachineEffect>,
     rejected: Vec<Reject>,
 }
 
@@ -47,17 +48,17 @@ impl Node {
                 keep_alive: 1_000_000,
                 freeze_after: 1000,
             };
-            node.step(Event::Open { pool, spec });
+            node.step(MachineEvent::Open { pool, spec });
         }
         node
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: MachineEvent) {
         self.machine.step(Time(self.now), event, &mut self.todo);
     }
 
     fn ask(&mut self, ticket: u64, pool: PoolId) {
-        self.step(Event::Request {
+        self.step(MachineEvent::Request {
             ticket: Ticket(ticket),
             pool,
             deadline: Time(self.now + 10_000_000),
@@ -69,13 +70,15 @@ impl Node {
         self.now += 300;
         for effect in std::mem::take(&mut self.todo) {
             match effect {
-                Effect::Start { instance, .. } => self.step(Event::Started { instance }),
-                Effect::Stop { instance } => self.step(Event::Ended { instance }),
-                Effect::Assign { instance, .. } => self.step(Event::Finished {
+                MachineEffect::Start { instance, .. } => {
+                    self.step(MachineEvent::Started { instance })
+                }
+                MachineEffect::Stop { instance } => self.step(MachineEvent::Ended { instance }),
+                MachineEffect::Assign { instance, .. } => self.step(MachineEvent::Finished {
                     instance,
                     reusable: true,
                 }),
-                Effect::Reject { reason, .. } => self.rejected.push(reason),
+                MachineEffect::Reject { reason, .. } => self.rejected.push(reason),
                 _ => {}
             }
         }
@@ -88,7 +91,7 @@ impl Node {
 }
 
 #[test]
-fn what_is_kept_is_there_soon_beside_a_function_that_is_never_done() {
+fn provisioned_instances_start_beside_a_saturated_function() {
     let mut node = Node::new(CONFIG);
     for ticket in 0..900 {
         node.ask(ticket, BUSY);
@@ -97,9 +100,9 @@ fn what_is_kept_is_there_soon_beside_a_function_that_is_never_done() {
         node.turn();
     }
     assert_eq!(node.there(BUSY), 10);
-    node.step(Event::Provision {
+    node.step(MachineEvent::Provision {
         pool: KEEPS,
-        floor: 6,
+        provisioned_min: 6,
     });
     for _ in 0..20 {
         node.turn();
@@ -110,11 +113,11 @@ fn what_is_kept_is_there_soon_beside_a_function_that_is_never_done() {
 }
 
 #[test]
-fn a_node_that_is_too_small_for_what_is_kept_still_has_room_for_others() {
+fn provisioned_instances_leave_capacity_for_other_functions() {
     let mut node = Node::new(CONFIG);
-    node.step(Event::Provision {
+    node.step(MachineEvent::Provision {
         pool: KEEPS,
-        floor: 50,
+        provisioned_min: 50,
     });
     for _ in 0..20 {
         node.turn();
@@ -128,14 +131,14 @@ fn a_node_that_is_too_small_for_what_is_kept_still_has_room_for_others() {
 }
 
 #[test]
-fn a_wait_that_ends_for_the_rates_sake_says_so_and_what_is_kept_does_not_count() {
+fn rate_limited_wait_is_rejected_with_rate_and_provisioned_starts_do_not_count() {
     let mut node = Node::new(Config {
         starts_per_minute: 2,
         ..CONFIG
     });
-    node.step(Event::Provision {
+    node.step(MachineEvent::Provision {
         pool: KEEPS,
-        floor: 3,
+        provisioned_min: 3,
     });
     node.turn();
     for ticket in 0..3 {
@@ -143,14 +146,14 @@ fn a_wait_that_ends_for_the_rates_sake_says_so_and_what_is_kept_does_not_count()
     }
     assert_eq!((node.there(KEEPS), node.there(BUSY)), (3, 2));
     node.now += 11_000_000;
-    node.step(Event::Wake);
+    node.step(MachineEvent::Wake);
     node.turn();
     let limit = dispatch::Limit::Rate;
     assert_eq!(node.rejected, [Reject::Deadline { limit }]);
 }
 
 #[test]
-fn the_most_requests_at_a_time_are_counted_from_one_question_to_the_next() {
+fn peak_concurrency_resets_when_read() {
     let mut node = Node::new(CONFIG);
     for ticket in 0..12 {
         node.ask(ticket, BUSY);

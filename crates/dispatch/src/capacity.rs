@@ -6,8 +6,8 @@ use crate::{AccountId, Config, GroupId, Limit, PoolSpec};
 
 /// What all instances take up together.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
-    node: Taken,
+pub(crate) struct Capacity {
+    node: MemoryUse,
     accounts: Map<AccountId, Account>,
     groups: Map<GroupId, Group>,
     pub(crate) starting: u32,
@@ -24,9 +24,9 @@ pub(crate) struct Room {
 #[derive(Debug, Default)]
 struct Account {
     /// Those for which nothing is set aside.
-    taken: Taken,
+    taken: MemoryUse,
     /// All of them.
-    all: Taken,
+    all: MemoryUse,
     /// Quota of those for which nothing is set aside; `None` is what the configuration says.
     mb: Option<u64>,
     starting: u32,
@@ -42,45 +42,53 @@ const HEADROOM_PART: u64 = 4;
 /// old one could go on above a new limit and starve its successor.
 #[derive(Debug, Default)]
 struct Group {
-    taken: Taken,
+    taken: MemoryUse,
     reserved_mb: Option<u64>,
     pools: u32,
 }
 
 /// What is taken of one limit, and what of it is about to be given back.
 #[derive(Clone, Copy, Debug, Default)]
-struct Taken {
+struct MemoryUse {
     mb: u64,
     stopping_mb: u64,
 }
 
-impl Room {
+impl Capacity {
     /// The first limit that a further instance would pass.
-    pub(crate) fn short(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+    pub(crate) fn exceeded(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
     /// The same for an instance that is kept ahead of need, for which there is no headroom.
-    pub(crate) fn short_of_floor(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+    pub(crate) fn exceeded_by_provisioned(
+        &self,
+        config: &Config,
+        spec: &PoolSpec,
+    ) -> Option<Limit> {
         let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
     /// The same, once everything that is being stopped is gone.
-    pub(crate) fn short_of_floor_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+    pub(crate) fn exceeded_by_provisioned_after_stops(
+        &self,
+        config: &Config,
+        spec: &PoolSpec,
+    ) -> Option<Limit> {
         let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
-        self.shortage(config, node_mb, spec, Taken::held_mb)
+        self.shortage(config, node_mb, spec, MemoryUse::held_mb)
     }
 
-    /// The same as [`Room::short`], once everything that is being stopped is gone.
-    pub(crate) fn short_later(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+    /// The same as [`Capacity::exceeded`], once everything that is being stopped is gone.
+    pub(crate) fn exceeded_after_stops(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
-        self.shortage(config, node_mb, spec, Taken::held_mb)
+        self.shortage(config, node_mb, spec, MemoryUse::held_mb)
     }
 
     /// The limit that even a single instance would pass.
-    pub(crate) fn never(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
+    pub(crate) fn never_fits(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let headroom_mb = match spec.headroom {
             true => 0,
             false => self.largest_headroom_mb(config),
@@ -116,7 +124,7 @@ impl Room {
     }
 
     /// Whether an account holds more than it would if all that hold something, and one that comes, held the same.
-    pub(crate) fn is_above_share(&self, config: &Config, account: AccountId) -> bool {
+    pub(crate) fn is_above_fair_share(&self, config: &Config, account: AccountId) -> bool {
         let accounts = self.holding as u64 + 1;
         self.held_mb(account).saturating_mul(accounts) > config.node_mb
     }
@@ -204,7 +212,7 @@ impl Room {
     }
 
     /// What an account's functions share.
-    pub(crate) fn share(&mut self, account: AccountId, mb: u64) {
+    pub(crate) fn set_unreserved(&mut self, account: AccountId, mb: u64) {
         self.accounts.entry(account).or_default().mb = Some(mb);
     }
 
@@ -220,7 +228,7 @@ impl Room {
         if self.is_reserved(spec.group) {
             self.is_over_reserved(spec.group)
         } else {
-            self.is_over_share(config, spec.account)
+            self.is_over_unreserved(config, spec.account)
         }
     }
 
@@ -233,7 +241,7 @@ impl Room {
     }
 
     /// Whether an account's functions have more than they share, once everything that is being stopped is gone.
-    pub(crate) fn is_over_share(&self, config: &Config, account: AccountId) -> bool {
+    pub(crate) fn is_over_unreserved(&self, config: &Config, account: AccountId) -> bool {
         self.accounts.get(&account).is_some_and(|account| {
             let left = account.taken.held_mb();
             left > account.mb.unwrap_or(config.account_mb)
@@ -245,20 +253,20 @@ impl Room {
         config: &Config,
         node_mb: u64,
         spec: &PoolSpec,
-        count: impl Fn(Taken) -> u64,
+        count: impl Fn(MemoryUse) -> u64,
     ) -> Option<Limit> {
         let group = self.groups.get(&spec.group);
         let reserved = group.and_then(|group| group.reserved_mb);
         let in_group = group.map(|group| group.taken).unwrap_or_default();
         let account = self.accounts.get(&spec.account);
         let shared = account.map(|account| account.taken).unwrap_or_default();
-        let share = account
+        let set_unreserved = account
             .and_then(|account| account.mb)
             .unwrap_or(config.account_mb);
         let own = match reserved {
             _ if !self.rules.hold(Rule::Quota) => None,
             Some(mb) if count(in_group) + spec.memory_mb > mb => Some(Limit::Group),
-            None if count(shared) + spec.memory_mb > share => Some(Limit::Account),
+            None if count(shared) + spec.memory_mb > set_unreserved => Some(Limit::Account),
             _ => None,
         };
         let node = count(self.node) + spec.memory_mb > node_mb && self.rules.hold(Rule::Node);
@@ -292,7 +300,7 @@ impl Room {
         }
     }
 
-    fn each(&mut self, spec: &PoolSpec, change: impl Fn(&mut Taken, u64)) {
+    fn each(&mut self, spec: &PoolSpec, change: impl Fn(&mut MemoryUse, u64)) {
         change(&mut self.node, spec.memory_mb);
         let group = self.groups.entry(spec.group).or_default();
         change(&mut group.taken, spec.memory_mb);
@@ -321,7 +329,7 @@ fn headroom_for(config: &Config, accounts: usize) -> u64 {
     least.max(each.min(config.node_mb / HEADROOM_PART))
 }
 
-impl Taken {
+impl MemoryUse {
     /// What is taken and not about to be given back, MB.
     fn held_mb(self) -> u64 {
         self.mb - self.stopping_mb

@@ -14,9 +14,9 @@ use crate::root::DEVICES;
 const VERSION: ABI = ABI::V4;
 
 /// Rules that are complete, and not yet in force.
-pub(crate) struct Landlock(RulesetCreated);
+pub(crate) struct LandlockRules(RulesetCreated);
 
-impl Landlock {
+impl LandlockRules {
     /// A second wall behind the mounts of a root of one's own: reading and executing anywhere in it, writing only where
     /// allowed.
     pub(crate) fn inside(writable: &[&Path]) -> io::Result<Self> {

@@ -1,8 +1,8 @@
 //! Brief requests, which gain nothing by more instances than processors: each of those has its memory to warm up.
 
 use super::Machine;
-use crate::timer::Due;
-use crate::{Effect, InstanceId, PoolId, Time};
+use crate::timer::MachineTimer;
+use crate::{InstanceId, MachineEffect, PoolId, Time};
 
 /// How long a brief request waits in line, microseconds. Longer, and it was no more brief than others.
 const HOLD: u64 = 20_000;
@@ -10,32 +10,38 @@ const HOLD: u64 = 20_000;
 const DOUBT: u64 = 1_000_000;
 
 impl Machine {
-    pub(super) fn pace(&mut self, now: Time, id: InstanceId, brief: bool, out: &mut Vec<Effect>) {
+    pub(super) fn short_requests(
+        &mut self,
+        now: Time,
+        id: InstanceId,
+        short: bool,
+        out: &mut Vec<MachineEffect>,
+    ) {
         let Some(id) = self.instances.get(&id).map(|instance| instance.pool) else {
             return;
         };
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
-        if pool.pace.brief == brief || now < pool.pace.doubted_until {
+        if pool.short_requests.short == short || now < pool.short_requests.doubted_until {
             return;
         }
-        pool.pace.brief = brief;
-        if brief {
+        pool.short_requests.short = short;
+        if short {
             self.watch_line(now, id, out);
         } else {
             self.serve_line(now, id, out);
         }
-        self.serve_wants(now, out);
+        self.start_pending(now, out);
     }
 
     /// Sees to it that nothing waits for long where requests are taken for brief.
-    pub(super) fn watch_line(&mut self, now: Time, id: PoolId, out: &mut Vec<Effect>) {
+    pub(super) fn watch_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
         let full = pool.waiting >= self.config.max_waiting;
-        if !pool.pace.brief || (pool.pace.watched && !full) {
+        if !pool.short_requests.short || (pool.short_requests.watched && !full) {
             return;
         }
         while let Some((first, came)) = pool.line.front() {
@@ -43,27 +49,27 @@ impl Machine {
             if !self.tickets.contains_key(first) {
                 pool.line.pop_front(); // It was given up.
             } else if now < until && !full {
-                pool.pace.watched = true;
-                self.timers.add(until, Due::Line(id));
+                pool.short_requests.watched = true;
+                self.timers.add(until, MachineTimer::Line(id));
                 return;
             } else {
-                pool.pace.brief = false;
-                pool.pace.doubted_until = now.after(DOUBT);
+                pool.short_requests.short = false;
+                pool.short_requests.doubted_until = now.after(DOUBT);
                 return self.serve_line(now, id, out);
             }
         }
     }
 
     /// The first in line may have waited for long.
-    pub(super) fn look_at_line(&mut self, now: Time, id: PoolId, out: &mut Vec<Effect>) {
+    pub(super) fn look_at_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         if let Some(pool) = self.pools.get_mut(&id) {
-            pool.pace.watched = false;
+            pool.short_requests.watched = false;
             self.watch_line(now, id, out);
         }
     }
 
     /// Gives a pool's line to its idle instances, unless it is to wait for others, and asks for those that are missing.
-    pub(super) fn serve_line(&mut self, now: Time, id: PoolId, out: &mut Vec<Effect>) {
+    pub(super) fn serve_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         while let Some(pool) = self.pools.get_mut(&id)
             && pool.waiting > 0
             && !pool.holds(&self.config)
@@ -74,6 +80,6 @@ impl Machine {
             };
             self.assign(ticket, instance, out);
         }
-        self.want(now, id);
+        self.queue_start(now, id);
     }
 }

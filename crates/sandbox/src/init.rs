@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::launch::CELL_SOCKET;
+use crate::launch::INIT_SOCKET;
 use crate::{Result, Step, netlink, root, sys};
 
 /// What a cell is made with. Its network namespace comes along, if it has one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CellRequest {
+pub struct InitRequest {
     /// The user and group of the instance, its alone.
     pub uid: u32,
     /// Name of the host inside.
@@ -31,7 +31,7 @@ pub struct CellRequest {
 
 /// The answer; with a cell comes a pidfd of its first process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum CellReply {
+pub(crate) enum InitReply {
     /// It is complete.
     Made,
     /// The step that failed.
@@ -43,7 +43,7 @@ pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {
     sys::die_with_parent().step("follow the zygote")?;
     // The kernel reaps what ends; virga watches cells through their pidfds.
     sys::signal_action(libc::SIGCHLD, true);
-    let socket = sys::borrow(CELL_SOCKET);
+    let socket = sys::borrow(INIT_SOCKET);
     let own = sys::Pidfd::of_this().step("open own pidfd")?;
     let mut bytes = vec![0; 4096];
     loop {
@@ -52,8 +52,8 @@ pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {
             sys::exit_now(0);
         }
         let (reply, pidfd) = match make(&own, &bytes[..length], fds, private) {
-            Ok(pidfd) => (CellReply::Made, Some(pidfd)),
-            Err(e) => (CellReply::Failed(e.to_string()), None),
+            Ok(pidfd) => (InitReply::Made, Some(pidfd)),
+            Err(e) => (InitReply::Failed(e.to_string()), None),
         };
         let text = serde_json::to_vec(&reply)
             .map_err(std::io::Error::other)
@@ -69,7 +69,7 @@ fn make(
     fds: Vec<OwnedFd>,
     private: &[PathBuf],
 ) -> Result<sys::Pidfd> {
-    let request: CellRequest = serde_json::from_slice(bytes)
+    let request: InitRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let network = fds.into_iter().next();
@@ -101,7 +101,7 @@ const COMPLETE: &str = "complete";
 
 /// The first process: makes the instance's namespaces and file systems, gives up its privileges and waits for its end.
 fn first_process(
-    request: &CellRequest,
+    request: &InitRequest,
     network: Option<OwnedFd>,
     private: &[PathBuf],
     mut tell: File,
@@ -126,7 +126,7 @@ fn first_process(
 }
 
 fn furnish(
-    request: &CellRequest,
+    request: &InitRequest,
     network: Option<OwnedFd>,
     private: &[PathBuf],
 ) -> Result<UnixListener> {
