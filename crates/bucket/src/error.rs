@@ -146,7 +146,7 @@ pub enum StoreError {
     Body(String),
     /// The S3 elsewhere cannot do it now.
     #[error("the S3 that holds the objects did not do it: {0}")]
-    Elsewhere(String),
+    ExternalStorage(String),
     /// The store cannot do it now.
     #[error("the object store is unavailable: {0}")]
     Unavailable(String),
@@ -180,7 +180,9 @@ impl From<object_store::Error> for StoreError {
             cause = inner.source();
         }
         match &error {
-            object_store::Error::Generic { store: "S3", .. } => Self::Elsewhere(error.to_string()),
+            object_store::Error::Generic { store: "S3", .. } => {
+                Self::ExternalStorage(error.to_string())
+            }
             _ => Self::Unavailable(format!("objects: {error}")),
         }
     }

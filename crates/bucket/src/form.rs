@@ -1,11 +1,11 @@
 //! Uploads by a form, as a page sends them: in COS's dialect and in S3's.
 //!
 //! The form carries a policy, which says what it may hold, and is signed instead of the request. The file comes last and is
-//! streamed. Until somebody is known to stand behind the form, little of it is read ([`sips`]). Source: COS's page "POST Object",
+//! streamed. Until somebody is known to stand behind the form, little of it is read ([`field_frames`]). Source: COS's page "POST Object",
 //! S3's "Authenticating requests in browser-based uploads using POST".
 
+mod field_frames;
 mod policy;
-mod sips;
 
 use std::collections::BTreeMap;
 
@@ -21,17 +21,17 @@ use s3s::xml::Deserialize;
 use s3s::{Body, S3ErrorCode};
 use subtle::ConstantTimeEq;
 
-use self::sips::{FRONT, Front, TooMuch};
+use self::field_frames::{FIELDS_MAX, FieldLimit, FieldsTooLong};
+use crate::authorizer::Principal;
 use crate::cos::request::TOKEN;
 use crate::cos::signature::Authorization;
-use crate::gate::Principal;
+use crate::error_response::ErrorResponse;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
-use crate::refusal::Refusal;
 use crate::s3::Dialect;
-use crate::serve::{Asked, Inner};
+use crate::serve::{Inner, RequestHead};
 use crate::signed::{v2, v4};
-use crate::store::{Meta, Object, OnPut, Put, StorageClass, Tags};
+use crate::store::{Meta, Object, Put, PutConditions, StorageClass, Tags};
 
 /// Bytes of one field, and how many fields there may be.
 const FIELD: u64 = 64 << 10;
@@ -72,10 +72,10 @@ pub(crate) fn is_form(parts: &Parts) -> bool {
 /// Takes a form in.
 pub(crate) async fn upload(
     inner: &Inner,
-    asked: &Asked,
+    head: &RequestHead,
     parts: &Parts,
     body: Body,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ErrorResponse> {
     let kind = parts
         .headers
         .get(CONTENT_TYPE)
@@ -84,29 +84,29 @@ pub(crate) async fn upload(
     // What its head says of its length is enough to refuse it.
     let length = parts.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let least = length.unwrap_or_default().saturating_sub(2 * FRONT);
-    inner.store.has_room(least).map_err(refused)?;
+    let least = length.unwrap_or_default().saturating_sub(2 * FIELDS_MAX);
+    inner.store.check_capacity(least).map_err(refused)?;
     let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
     let limits = Constraints::new().size_limit(limits);
-    let front = Front::default();
-    let mut form = Multipart::with_constraints(front.sips(body), boundary, limits);
-    let (fields, file) = fields(&mut form, &front).await?;
-    let signed = verify(inner, asked, &fields)?;
-    let bucket = inner.bucket(asked, signed.principal())?;
+    let field_limit = FieldLimit::default();
+    let mut form = Multipart::with_constraints(field_limit.field_frames(body), boundary, limits);
+    let (fields, file) = fields(&mut form, &field_limit).await?;
+    let signed = verify(inner, head, &fields)?;
+    let bucket = inner.bucket(head, signed.principal())?;
     let name = file.file_name().unwrap_or_default().to_owned();
     let key = fields
         .get("key")
         .ok_or_else(|| missing("key"))?
         .replace("${filename}", &name);
-    let (given, _) = asked.target();
+    let (given, _) = head.target();
     let room = policy::check(given.as_deref(), &signed, &fields, &key)?;
     if least > room.1 {
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
-    inner.may_write(signed.principal(), "PostObject", &bucket, &key)?;
+    inner.authorize_write(signed.principal(), "PostObject", &bucket, &key)?;
     check_known(&fields)?;
-    let put = put(asked.dialect, &fields, &key)?;
+    let put = put(head.dialect, &fields, &key)?;
     // No more is read than the policy allows.
     let (mut read, mut over) = (0, false);
     let file = file.map(|chunk| {
@@ -130,33 +130,39 @@ pub(crate) async fn upload(
     if let Some(md5) = fields.get("content-md5") {
         staged.check_md5(md5).map_err(refused)?;
     }
-    let change = asked.change(signed.principal());
+    let change = head.change(signed.principal());
     let object = inner
         .store
         .put(&bucket, &key, staged, put, ChangeKind::Post, change)
         .await;
-    answer(asked, &fields, &bucket, &key, &object.map_err(refused)?)
+    answer(head, &fields, &bucket, &key, &object.map_err(refused)?)
 }
 
 /// Reads up to the file.
 async fn fields(
     form: &mut Multipart<'static>,
-    front: &Front,
-) -> Result<(Fields, multer::Field<'static>), Refusal> {
+    field_limit: &FieldLimit,
+) -> Result<(Fields, multer::Field<'static>), ErrorResponse> {
     let mut fields = Fields::new();
     loop {
-        let next = front.within(form.next_field()).await.map_err(too_much)?;
+        let next = field_limit
+            .within(form.next_field())
+            .await
+            .map_err(fields_too_long)?;
         let Some(mut field) = next.map_err(malformed)? else {
             return Err(missing("file"));
         };
         let name = field.name().unwrap_or_default().to_ascii_lowercase();
         if name == "file" {
-            front.is_behind();
+            field_limit.file_begins();
             return Ok((fields, field));
         }
         let mut text = Vec::new();
         loop {
-            let chunk = front.within(field.chunk()).await.map_err(too_much)?;
+            let chunk = field_limit
+                .within(field.chunk())
+                .await
+                .map_err(fields_too_long)?;
             let Some(chunk) = chunk.map_err(malformed)? else {
                 break;
             };
@@ -174,14 +180,14 @@ async fn fields(
     }
 }
 
-fn too_much(_: TooMuch) -> Refusal {
+fn fields_too_long(_: FieldsTooLong) -> ErrorResponse {
     invalid(&format!(
-        "the form has more than {FRONT} bytes in front of its file; what comes there is for fields"
+        "the form has more than {FIELDS_MAX} bytes in front of its file; what comes there is for fields"
     ))
 }
 
 /// Says who signed the policy.
-fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refusal> {
+fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, ErrorResponse> {
     let words: Vec<_> = fields
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -201,7 +207,7 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
         let compare =
             |read: &Authorization, secret: &str, now| read.verify_policy(secret, &decoded, now);
         let token = fields.get(TOKEN).map(String::as_str);
-        return inner.verify(asked, read, token, compare).map(Signer::Cos);
+        return inner.verify(head, read, token, compare).map(Signer::Cos);
     }
     let token = fields.get("x-amz-security-token").map(String::as_str);
     let matching = |matches: bool| {
@@ -210,7 +216,7 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
     };
     let principal = if let Some(signature) = fields.get("x-amz-signature") {
         let signed = SignedV4::read(fields)?;
-        inner.who(asked, signed.id, token, |secret| {
+        inner.authenticate(head, signed.id, token, |secret| {
             matching(signed.matches(secret, signature))
         })?
     } else if let Some(id) = fields.get("awsaccesskeyid") {
@@ -218,7 +224,7 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
             .get("signature")
             .ok_or_else(|| missing("signature"))?;
         let policy = sent_policy(fields)?;
-        inner.who(asked, id, token, |secret| {
+        inner.authenticate(head, id, token, |secret| {
             matching(v2::matches(secret, policy, signature))
         })?
     } else {
@@ -228,7 +234,7 @@ fn verify(inner: &Inner, asked: &Asked, fields: &Fields) -> Result<Signer, Refus
 }
 
 /// The policy as it was sent.
-fn sent_policy(fields: &Fields) -> Result<&str, Refusal> {
+fn sent_policy(fields: &Fields) -> Result<&str, ErrorResponse> {
     let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
     Ok(text)
 }
@@ -241,7 +247,7 @@ struct SignedV4<'a> {
 }
 
 impl<'a> SignedV4<'a> {
-    fn read(fields: &'a Fields) -> Result<Self, Refusal> {
+    fn read(fields: &'a Fields) -> Result<Self, ErrorResponse> {
         let get = |name: &str| {
             fields
                 .get(name)
@@ -273,7 +279,7 @@ impl<'a> SignedV4<'a> {
 }
 
 /// What the form says of the object.
-fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, Refusal> {
+fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, ErrorResponse> {
     let get = |name: &str| fields.get(name).cloned();
     let either =
         |name: &str| get(&format!("x-cos-{name}")).or_else(|| get(&format!("x-amz-{name}")));
@@ -298,9 +304,9 @@ fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, Refusa
             user: user.collect(),
         },
         tags: tags(fields)?,
-        when: OnPut {
+        when: PutConditions {
             if_none_match: forbids.then(|| "*".to_owned()),
-            ..OnPut::default()
+            ..PutConditions::default()
         },
         acl,
         class: StorageClass::parse(&either("storage-class").unwrap_or_default())
@@ -323,7 +329,7 @@ const KNOWN: [&str; 10] = [
 ];
 
 /// Refuses a field that would be passed over: a condition, encryption, a checksum.
-fn check_known(fields: &Fields) -> Result<(), Refusal> {
+fn check_known(fields: &Fields) -> Result<(), ErrorResponse> {
     let dropped = fields.keys().find(|name| {
         let rest = name
             .strip_prefix("x-amz-")
@@ -332,7 +338,7 @@ fn check_known(fields: &Fields) -> Result<(), Refusal> {
         unknown || name.starts_with("if-")
     });
     match dropped {
-        Some(name) => Err(Refusal::new(
+        Some(name) => Err(ErrorResponse::new(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             format!(
@@ -344,7 +350,7 @@ fn check_known(fields: &Fields) -> Result<(), Refusal> {
 }
 
 /// Tags: as a document in S3's field, as a query in COS's.
-fn tags(fields: &Fields) -> Result<Tags, Refusal> {
+fn tags(fields: &Fields) -> Result<Tags, ErrorResponse> {
     if let Some(text) = ["x-cos-tagging", "x-amz-tagging"]
         .into_iter()
         .find_map(|name| fields.get(name))
@@ -356,7 +362,7 @@ fn tags(fields: &Fields) -> Result<Tags, Refusal> {
     let Some(text) = fields.get("tagging") else {
         return Ok(Tags::default());
     };
-    let malformed = || Refusal::from(S3ErrorCode::MalformedXML);
+    let malformed = || ErrorResponse::from(S3ErrorCode::MalformedXML);
     let mut document = s3s::xml::Deserializer::new(text.as_bytes());
     let read = s3s::dto::Tagging::deserialize(&mut document).map_err(|_| malformed())?;
     let pairs = read.tag_set.into_iter();
@@ -367,20 +373,20 @@ fn tags(fields: &Fields) -> Result<Tags, Refusal> {
 
 /// What the form wants to be told.
 fn answer(
-    asked: &Asked,
+    head: &RequestHead,
     fields: &Fields,
     bucket: &BucketName,
     key: &ObjectKey,
     object: &Object,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ErrorResponse> {
     let etag = format!("\"{}\"", object.etag);
     let path: Vec<_> = key
         .as_str()
         .split('/')
         .map(|part| urlencoding::encode(part).into_owned())
         .collect();
-    let url = format!("{}/{}", asked.url().trim_end_matches('/'), path.join("/"));
-    let (given, _) = asked.target();
+    let url = format!("{}/{}", head.url().trim_end_matches('/'), path.join("/"));
+    let (given, _) = head.target();
     let shown = given.unwrap_or_else(|| bucket.as_str().to_owned());
     let mut response = Response::new(Body::empty());
     let mut set = |name: HeaderName, text: &str| {
@@ -423,34 +429,34 @@ fn answer(
             escape(etag.as_str())
         ));
     }
-    if asked.dialect == Dialect::Cos {
+    if head.dialect == Dialect::Cos {
         response
             .headers_mut()
-            .extend(crate::cos::append::facts(object));
+            .extend(crate::cos::append::object_headers(object));
     }
     Ok(response)
 }
 
-fn malformed(error: multer::Error) -> Refusal {
-    Refusal::new(
+fn malformed(error: multer::Error) -> ErrorResponse {
+    ErrorResponse::new(
         StatusCode::BAD_REQUEST,
         "MalformedPOSTRequest",
         format!("the form cannot be read: {error}"),
     )
 }
 
-fn missing(field: &str) -> Refusal {
+fn missing(field: &str) -> ErrorResponse {
     invalid(&format!(
         "the form has no field {field:?}, which it must have in front of the file"
     ))
 }
 
-fn invalid(message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+fn invalid(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
 }
 
-fn refused(error: crate::error::StoreError) -> Refusal {
-    crate::s3::refuse(error).into()
+fn refused(error: crate::error::StoreError) -> ErrorResponse {
+    crate::s3::to_s3_error(error).into()
 }
 
 #[cfg(test)]
@@ -461,10 +467,10 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     /// The fields of a form that comes in pieces, and how many bytes its file has.
-    async fn read(pieces: Vec<Vec<u8>>) -> Result<(Fields, usize), Refusal> {
+    async fn read(pieces: Vec<Vec<u8>>) -> Result<(Fields, usize), ErrorResponse> {
         let body = stream::iter(
             pieces
                 .into_iter()
@@ -472,9 +478,9 @@ mod tests {
         );
         let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
         let limits = Constraints::new().size_limit(limits);
-        let front = Front::default();
-        let mut form = Multipart::with_constraints(front.sips(body), "B", limits);
-        let (fields, mut file) = fields(&mut form, &front).await?;
+        let field_limit = FieldLimit::default();
+        let mut form = Multipart::with_constraints(field_limit.field_frames(body), "B", limits);
+        let (fields, mut file) = fields(&mut form, &field_limit).await?;
         let mut length = 0;
         while let Some(chunk) = file.chunk().await.map_err(malformed)? {
             length += chunk.len();
@@ -496,24 +502,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_comes_out_as_it_went_in_however_it_comes() {
+    async fn form_is_read_the_same_for_any_fragmentation() {
         for seed in 1..300 {
-            let mut chance = Chance::new(seed);
-            let count = chance.below(8);
+            let mut rng = TestRng::new(seed);
+            let count = rng.below(8);
             let fields: Vec<(String, String)> = (0..count)
                 .map(|number| {
-                    let value = chance.text(200, "ab \r\n-=é\"\0");
+                    let value = rng.text(200, "ab \r\n-=é\"\0");
                     (format!("field-{number}"), value)
                 })
                 .collect();
-            let file = chance.bytes(200_000);
-            let most = [1, 7, 100, 65_536][chance.below(4)];
+            let file = rng.bytes(200_000);
+            let most = [1, 7, 100, 65_536][rng.below(4)];
             let file = if most == 1 {
                 &file[..file.len().min(500)]
             } else {
                 &file[..]
             };
-            let pieces = chance.pieces(&form(&fields, file), most);
+            let pieces = rng.pieces(&form(&fields, file), most);
             let (read, length) = read(pieces).await.expect("a form");
             assert_eq!(read, fields.into_iter().collect(), "seed {seed}");
             assert_eq!(length, file.len(), "seed {seed}");
@@ -521,16 +527,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_a_form_is_it_is_read_or_refused() {
+    async fn mutated_forms_are_parsed_or_rejected() {
         for seed in 1..3000 {
-            let mut chance = Chance::new(seed);
+            let mut rng = TestRng::new(seed);
             let fields = [
-                ("a".to_owned(), chance.text(50, "ab\r\n-")),
+                ("a".to_owned(), rng.text(50, "ab\r\n-")),
                 ("key".to_owned(), "k".to_owned()),
             ];
             let bytes = form(&fields, b"rain");
-            let changed = chance.mutated(&bytes);
-            if let Ok((fields, length)) = read(chance.pieces(&changed, 64)).await {
+            let changed = rng.mutated(&bytes);
+            if let Ok((fields, length)) = read(rng.pieces(&changed, 64)).await {
                 assert!(length <= changed.len(), "seed {seed}");
                 let all: usize = fields
                     .iter()
@@ -543,7 +549,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_read_in_front_of_a_file_than_may_be() {
+    async fn form_fields_before_the_file_are_limited() {
         let long = |length: usize| vec![("a".to_owned(), "x".repeat(length)); 4];
         let read = |fields: Vec<(String, String)>| {
             let form = form(&fields, b"rain");

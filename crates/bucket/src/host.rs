@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_both_kinds_name_their_bucket() {
+    fn bucket_is_read_from_cos_and_s3_hosts() {
         let hosts = Hosts::new(["localhost".to_owned(), "objects.example.com".to_owned()]);
         let rows = [
             (

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_names_have_two_parts() {
+    fn full_bucket_names_have_two_parts() {
         let name = BucketName::parse("my-photos-1250000000").expect("a name");
         assert_eq!((name.name(), name.app_id()), ("my-photos", 1_250_000_000));
         assert_eq!(BucketName::new("my-photos", 1_250_000_000), Ok(name));
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_bounded() {
+    fn object_keys_are_bounded() {
         assert!(ObjectKey::parse("").is_err());
         assert!(ObjectKey::parse(&"k".repeat(1024)).is_ok());
         assert!(ObjectKey::parse(&"é".repeat(513)).is_err());
     }
 
     #[test]
-    fn versions_are_read_as_they_are_written() {
+    fn version_ids_round_trip() {
         for version in [
             VersionId::Null,
             VersionId::Number(0),

@@ -96,14 +96,14 @@ pub struct Notice {
 }
 
 /// Whoever wants to hear of changes.
-pub trait Listeners: Debug + Send + Sync + 'static {
+pub trait ChangeObserver: Debug + Send + Sync + 'static {
     /// What is to be told of a change. It is asked on the way of a write, so it must be quick and do no I/O.
-    fn hear(&self, change: &Change) -> Vec<Notice>;
+    fn notices_of(&self, change: &Change) -> Vec<Notice>;
 }
 
 /// Nobody.
-impl Listeners for () {
-    fn hear(&self, _: &Change) -> Vec<Notice> {
+impl ChangeObserver for () {
+    fn notices_of(&self, _: &Change) -> Vec<Notice> {
         Vec::new()
     }
 }

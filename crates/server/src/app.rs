@@ -30,7 +30,7 @@ use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, Nonces, Operator, Rules};
-use crate::buckets::{self, BucketsError, Doors};
+use crate::buckets::{self, BucketListeners, BucketsError};
 use crate::builds::{BuildSettings, Builds};
 use crate::claims::{Claim, ClaimError};
 use crate::cloud::{self, Cloud, CloudError};
@@ -158,7 +158,7 @@ pub(crate) async fn up(
         None => None,
     };
     let secure_address = secure.as_ref().map(|(_, address)| *address);
-    let doors = bucket_doors(&config).await?;
+    let doors = bucket_listeners(&config).await?;
     // 2. What keeps.
     let data = &config.data;
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
@@ -364,7 +364,7 @@ pub(crate) async fn up(
         packages,
         lifecycle,
         builds,
-        shelf: buckets::Shelf::new(objects.clone(), config.region.clone()),
+        object_source: buckets::ObjectSource::new(objects.clone(), config.region.clone()),
         purge,
         telemetry: telemetry.clone(),
         metrics: metrics.clone(),
@@ -519,7 +519,7 @@ async fn bind(
 }
 
 /// Where buckets are served, if they are.
-async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
+async fn bucket_listeners(config: &Config) -> Result<Option<BucketListeners>, StartError> {
     let Some(settings) = &config.buckets else {
         return Ok(None);
     };
@@ -540,7 +540,7 @@ async fn bucket_doors(config: &Config) -> Result<Option<Doors>, StartError> {
         }
         _ => None,
     };
-    Ok(Some(Doors {
+    Ok(Some(BucketListeners {
         plain: plain(listener),
         address,
         secure,

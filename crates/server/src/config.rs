@@ -24,7 +24,7 @@ use model::{AccountId, Limits};
 use sandbox::Isolation;
 use sandbox::network::{AddressBlock, AddressPlan};
 
-pub(crate) use self::buckets::{BucketSettings, Elsewhere};
+pub(crate) use self::buckets::{BucketSettings, ExternalStorage};
 pub(crate) use self::index::PackageIndex;
 pub(crate) use self::traffic::TrafficSettings;
 use crate::access::{RateLimits, Signatures, parse_rates};

@@ -4,11 +4,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use s3s::Body;
 
+use crate::authorizer::Principal;
 use crate::error::StoreError;
-use crate::gate::Principal;
+use crate::error_response::ErrorResponse;
 use crate::names::ObjectKey;
-use crate::refusal::Refusal;
-use crate::serve::{Asked, Inner};
+use crate::serve::{Inner, RequestHead};
 use crate::store::{Acl, Meta, Object, ObjectKind, Put, StorageClass};
 
 const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
@@ -16,24 +16,24 @@ const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 /// Appends the body at the position that the request names. Source: COS's page "APPEND Object".
 pub(crate) async fn append(
     inner: &Inner,
-    asked: &Asked,
+    head: &RequestHead,
     parts: &Parts,
     principal: Option<&Principal>,
     body: Body,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ErrorResponse> {
     check(&parts.headers)?;
-    let bucket = inner.bucket(asked, principal)?;
-    let (_, key) = asked.target();
+    let bucket = inner.bucket(head, principal)?;
+    let (_, key) = head.target();
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
-    let position = asked.get("position").and_then(|text| text.parse().ok());
+    let position = head.get("position").and_then(|text| text.parse().ok());
     let position =
         position.ok_or_else(|| invalid("position must be the object's length, in bytes"))?;
-    inner.may_write(principal, "AppendObject", &bucket, &key)?;
+    inner.authorize_write(principal, "AppendObject", &bucket, &key)?;
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     inner
         .store
-        .has_room(length.unwrap_or_default())
+        .check_capacity(length.unwrap_or_default())
         .map_err(refused)?;
     let staged = inner.store.stage(body, &[]).await.map_err(refused)?;
     if let Some(md5) = parts
@@ -60,7 +60,7 @@ pub(crate) async fn append(
             .map_err(refused)?,
         ..Put::default()
     };
-    let change = asked.change(principal);
+    let change = head.change(principal);
     let appended = inner
         .store
         .append(&bucket, &key, position, staged, put, change)
@@ -69,7 +69,7 @@ pub(crate) async fn append(
     let object = appended.object;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    headers.extend(facts(&object));
+    headers.extend(object_headers(&object));
     headers.insert(NEXT, HeaderValue::from(appended.next_position));
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", object.etag)) {
         headers.insert(header::ETAG, etag);
@@ -89,14 +89,14 @@ const KNOWN: [&str; 7] = [
 ];
 
 /// Refuses what an append would pass over: conditions above all.
-fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let dropped = headers.keys().map(HeaderName::as_str).find(|name| {
         let said = name.starts_with("x-cos-") || name.starts_with("x-amz-");
         name.starts_with("if-")
             || (said && !name.starts_with("x-cos-meta-") && !KNOWN.contains(name))
     });
     match dropped {
-        Some(name) => Err(Refusal::new(
+        Some(name) => Err(ErrorResponse::new(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             format!("{name} is not implemented for an append, and would not be held; leave it out"),
@@ -106,12 +106,12 @@ fn check(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Reads a canned list by its name in both dialects. None is the bucket's.
-pub(crate) fn acl(name: Option<&str>) -> Result<Option<Acl>, Refusal> {
-    crate::s3::canned(name).map_err(Refusal::from)
+pub(crate) fn acl(name: Option<&str>) -> Result<Option<Acl>, ErrorResponse> {
+    crate::s3::canned(name).map_err(ErrorResponse::from)
 }
 
 /// What COS says of every object.
-pub(crate) fn facts(object: &Object) -> HeaderMap {
+pub(crate) fn object_headers(object: &Object) -> HeaderMap {
     let kind = match object.kind {
         ObjectKind::Appendable => "appendable",
         ObjectKind::Normal | ObjectKind::Multipart(_) => "normal",
@@ -152,10 +152,10 @@ fn meta(headers: &HeaderMap, key: &ObjectKey) -> Meta {
     }
 }
 
-fn invalid(message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+fn invalid(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
 }
 
-fn refused(error: StoreError) -> Refusal {
-    crate::s3::refuse(error).into()
+fn refused(error: StoreError) -> ErrorResponse {
+    crate::s3::to_s3_error(error).into()
 }

@@ -10,19 +10,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use s3s::{Body, S3ErrorCode};
 
 use super::signature;
+use crate::error_response::ErrorResponse;
 use crate::host::Hosts;
-use crate::refusal::Refusal;
-use crate::serve::Asked;
+use crate::serve::RequestHead;
 
 /// The header, or the parameter, with the token of temporary credentials.
 pub(crate) const TOKEN: &str = "x-cos-security-token";
-const OURS: &str = "x-cos-";
-const THEIRS: &str = "x-amz-";
+const COS_PREFIX: &str = "x-cos-";
+const S3_PREFIX: &str = "x-amz-";
 const FORBID_OVERWRITE: &str = "x-cos-forbid-overwrite";
 const COPY_SOURCE: &str = "x-cos-copy-source";
 
 /// What COS serves under a parameter that S3 does not know, and would pass over.
-const ELSEWHERE: &[&str] = &[
+const UNSUPPORTED_PARAMETERS: &[&str] = &[
     "ci-process",
     "domain",
     "domaincertificate",
@@ -46,7 +46,7 @@ pub(crate) fn not_served(query: &[(String, String)]) -> Option<&str> {
     query
         .iter()
         .map(|(name, _)| name.as_str())
-        .find(|name| ELSEWHERE.contains(name) || image(name))
+        .find(|name| UNSUPPORTED_PARAMETERS.contains(name) || image(name))
 }
 
 /// A header that asks for something that is not served, if there is one.
@@ -83,12 +83,12 @@ pub(crate) fn to_s3(
         if [AUTHORIZATION, HOST].contains(name) {
             continue;
         }
-        let Some(rest) = name.as_str().strip_prefix(OURS) else {
+        let Some(rest) = name.as_str().strip_prefix(COS_PREFIX) else {
             headers.append(name, value.clone());
             continue;
         };
         if let Some(value) = value_in_s3(name.as_str(), value, hosts)? {
-            headers.append(HeaderName::try_from(format!("{THEIRS}{rest}"))?, value);
+            headers.append(HeaderName::try_from(format!("{S3_PREFIX}{rest}"))?, value);
         }
     }
     if forbids {
@@ -104,13 +104,13 @@ const DOCUMENT: usize = 64 << 10;
 /// A body in the words of S3. Few documents differ.
 pub(crate) async fn body(
     parts: &mut Parts,
-    asked: &Asked,
+    head: &RequestHead,
     mut body: Body,
-) -> Result<Body, Refusal> {
-    let (_, key) = asked.target();
+) -> Result<Body, ErrorResponse> {
+    let (_, key) = head.target();
     if parts.method == Method::PUT
         && key.is_empty()
-        && asked
+        && head
             .query
             .iter()
             .all(|(name, _)| signature::is_parameter(name))
@@ -119,11 +119,11 @@ pub(crate) async fn body(
         parts.headers.remove(CONTENT_LENGTH);
         return Ok(Body::empty());
     }
-    if !(parts.method == Method::POST && asked.has("restore")) {
+    if !(parts.method == Method::POST && head.has("restore")) {
         return Ok(body);
     }
     let given = body.store_all_limited(DOCUMENT).await;
-    let given = given.map_err(|_| Refusal::from(S3ErrorCode::MaxMessageLengthExceeded))?;
+    let given = given.map_err(|_| ErrorResponse::from(S3ErrorCode::MaxMessageLengthExceeded))?;
     let said = String::from_utf8_lossy(&given).replace("CASJobParameters", "GlacierJobParameters");
     parts
         .headers
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bucket_moves_into_the_path_and_the_signature_goes() {
+    fn bucket_moves_into_path_and_signature_is_removed() {
         let rows = [
             (
                 "/a%20b?versions&q-ak=1&q-signature=2",
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_said_in_the_words_of_s3() {
+    fn cos_headers_are_translated_to_s3() {
         let rows = [
             ("x-cos-meta-a", "1", Some(("x-amz-meta-a", "1"))),
             (
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_elsewhere_is_not_passed_over() {
+    fn unsupported_parameters_are_rejected() {
         let query = |name: &str| vec![(name.to_owned(), String::new())];
         assert_eq!(not_served(&query("domain")), Some("domain"));
         assert_eq!(

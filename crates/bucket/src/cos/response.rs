@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-const OURS: &str = "x-cos-";
-const THEIRS: &str = "x-amz-";
+const COS_PREFIX: &str = "x-cos-";
+const S3_PREFIX: &str = "x-amz-";
 /// What S3's documents say of themselves, and COS's do not.
 const NAMESPACE: &str = " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
 
@@ -15,8 +15,8 @@ pub(crate) fn headers(given: HeaderMap) -> HeaderMap {
         // A further value of the same header comes without its name.
         last = name.or(last);
         let Some(name) = &last else { continue };
-        let ours = name.as_str().strip_prefix(THEIRS);
-        let ours = ours.and_then(|rest| HeaderName::try_from(format!("{OURS}{rest}")).ok());
+        let ours = name.as_str().strip_prefix(S3_PREFIX);
+        let ours = ours.and_then(|rest| HeaderName::try_from(format!("{COS_PREFIX}{rest}")).ok());
         renamed.append(ours.unwrap_or_else(|| name.clone()), value);
     }
     renamed
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_go_by_the_names_of_cos() {
+    fn s3_headers_are_translated_to_cos() {
         let mut given = HeaderMap::new();
         for (name, value) in [("x-amz-meta-a", "1"), ("x-amz-meta-a", "2"), ("etag", "3")] {
             given.append(name, HeaderValue::from_static(value));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_written_as_cos_writes_them() {
+    fn documents_have_no_s3_namespace() {
         let other = "<Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></Tagging>";
         assert_eq!(document(other), "<Tagging></Tagging>");
         let group = "<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>";

@@ -9,9 +9,9 @@ use s3s::{Body, S3ErrorCode};
 
 use super::request::TOKEN;
 use super::signature;
-use crate::gate::{Access, Principal};
-use crate::refusal::Refusal;
-use crate::serve::{Asked, Inner};
+use crate::authorizer::{AccessRequest, Principal};
+use crate::error_response::ErrorResponse;
+use crate::serve::{Inner, RequestHead};
 use crate::store::Bucket;
 
 /// Buckets of one page.
@@ -22,14 +22,14 @@ const PAGE: usize = 2000;
 struct Filter {
     region: Option<String>,
     tag: Option<(String, Option<String>)>,
-    created: Option<Created>,
+    created: Option<CreatedFilter>,
     after: String,
     limit: usize,
 }
 
 /// When a bucket must have been made, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Created {
+enum CreatedFilter {
     Before(u64),
     Until(u64),
     Since(u64),
@@ -39,27 +39,27 @@ enum Created {
 /// Lists.
 pub(crate) fn list(
     inner: &Inner,
-    asked: &Asked,
+    head: &RequestHead,
     principal: Option<&Principal>,
-) -> Result<Response<Body>, Refusal> {
-    let filter = Filter::read(&asked.query)?;
-    let access = |principal: &Principal| Access {
+) -> Result<Response<Body>, ErrorResponse> {
+    let filter = Filter::read(&head.query)?;
+    let access = |principal: &Principal| AccessRequest {
         action: "GetService",
         app_id: principal.app_id,
         bucket: None,
         key: None,
     };
-    let may = |principal: &&Principal| inner.gate.may(principal, &access(principal));
-    let Some(principal) = principal.filter(may) else {
+    let allows = |principal: &&Principal| inner.authorizer.allows(principal, &access(principal));
+    let Some(principal) = principal.filter(allows) else {
         return Err(S3ErrorCode::AccessDenied.into());
     };
-    let region = inner.gate.region();
+    let region = inner.authorizer.region();
     let mut buckets: Vec<_> = inner.store.buckets(principal.app_id);
-    buckets.retain(|bucket| filter.takes(bucket, &region));
+    buckets.retain(|bucket| filter.matches(bucket, &region));
     buckets.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     let more = buckets.len() > filter.limit;
     buckets.truncate(filter.limit);
-    let owner = inner.gate.owner(principal.app_id);
+    let owner = inner.authorizer.owner(principal.app_id);
     let owner = escape(owner.as_str());
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult><Owner><ID>{owner}</ID><DisplayName>{owner}</DisplayName></Owner>\
@@ -93,10 +93,10 @@ pub(crate) fn list(
 }
 
 impl Filter {
-    fn read(query: &[(String, String)]) -> Result<Self, Refusal> {
+    fn read(query: &[(String, String)]) -> Result<Self, ErrorResponse> {
         let invalid = |name: &str, value: &str, allowed: &str| {
             let message = format!("{name} is {value:?}; it may be {allowed}");
-            Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
         };
         let mut filter = Self {
             limit: PAGE,
@@ -123,7 +123,7 @@ impl Filter {
                     let message = format!(
                         "virga's list of buckets does not know the filter {name:?}; leave it out"
                     );
-                    return Err(Refusal::new(
+                    return Err(ErrorResponse::new(
                         StatusCode::NOT_IMPLEMENTED,
                         "NotImplemented",
                         message,
@@ -144,10 +144,10 @@ impl Filter {
                     .parse()
                     .map_err(|_| invalid("create-time", &at, "a time in seconds"))?;
                 Some(match range.as_str() {
-                    "lt" => Created::Before(seconds),
-                    "lte" => Created::Until(seconds),
-                    "gte" => Created::Since(seconds),
-                    "gt" => Created::After(seconds),
+                    "lt" => CreatedFilter::Before(seconds),
+                    "lte" => CreatedFilter::Until(seconds),
+                    "gte" => CreatedFilter::Since(seconds),
+                    "gt" => CreatedFilter::After(seconds),
                     _ => return Err(invalid("range", &range, "lt, lte, gt or gte")),
                 })
             }
@@ -161,7 +161,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn takes(&self, bucket: &Bucket, region: &str) -> bool {
+    fn matches(&self, bucket: &Bucket, region: &str) -> bool {
         let made = bucket.created_ms / 1000;
         let tagged = self.tag.as_ref().is_none_or(|(key, value)| {
             bucket.tags.iter().any(|(name, given)| {
@@ -170,10 +170,10 @@ impl Filter {
         });
         let created = match self.created {
             None => true,
-            Some(Created::Before(at)) => made < at,
-            Some(Created::Until(at)) => made <= at,
-            Some(Created::Since(at)) => made >= at,
-            Some(Created::After(at)) => made > at,
+            Some(CreatedFilter::Before(at)) => made < at,
+            Some(CreatedFilter::Until(at)) => made <= at,
+            Some(CreatedFilter::Since(at)) => made >= at,
+            Some(CreatedFilter::After(at)) => made > at,
         };
         let there = self.region.as_ref().is_none_or(|asked| asked == region);
         tagged && created && there && bucket.name.as_str() > self.after.as_str()
@@ -189,11 +189,11 @@ mod tests {
         let query: Vec<_> = pairs
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Filter::read(&query).map_err(|refusal| refusal.message)
+        Filter::read(&query).map_err(|error_response| error_response.message)
     }
 
     #[test]
-    fn a_filter_is_read_or_refused() {
+    fn unknown_or_invalid_filters_are_rejected() {
         let filter = read(&[
             ("q-ak", "a"),
             ("marker", ""),
@@ -204,7 +204,7 @@ mod tests {
         .expect("a filter");
         assert_eq!(
             (filter.limit, filter.created, filter.tag),
-            (2, Some(Created::After(7)), None)
+            (2, Some(CreatedFilter::After(7)), None)
         );
         for (pairs, named) in [
             (vec![("prefix", "a")], "prefix"),

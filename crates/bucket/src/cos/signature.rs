@@ -14,11 +14,11 @@ use thiserror::Error;
 
 /// Why a signature is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum Fault {
+pub(crate) enum SignatureError {
     #[error("the signature cannot be read: {0}")]
     Malformed(&'static str),
     #[error("the signature is not valid yet; set the client's clock")]
-    Early,
+    NotYetValid,
     #[error("Request has expired")]
     Expired,
     #[error(
@@ -72,7 +72,7 @@ const PARAMETERS: [&str; 7] = [
     "q-signature",
 ];
 /// Prefixes of headers that change what is done.
-const OBEYED: [&str; 3] = ["x-cos-", "x-amz-", "x-ci-"];
+const COVERED_PREFIXES: [&str; 3] = ["x-cos-", "x-amz-", "x-ci-"];
 /// Parameters by which COS's list of an account's buckets is cut shorter: its Python client does not sign them.
 const OF_SERVICE: [&str; 7] = [
     "create-time",
@@ -95,7 +95,7 @@ pub(crate) fn is_parameter(name: &str) -> bool {
 
 impl Authorization {
     /// Reads the words of an `Authorization` header.
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SignatureError> {
         let words = text.split('&').map(|word| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             (name.trim(), Cow::from(value.trim()))
@@ -104,7 +104,7 @@ impl Authorization {
     }
 
     /// Reads them from a query, if they are there.
-    pub(crate) fn from_query(query: &[(String, String)]) -> Option<Result<Self, Fault>> {
+    pub(crate) fn from_query(query: &[(String, String)]) -> Option<Result<Self, SignatureError>> {
         if !query.iter().any(|(name, _)| name == ALGORITHM) {
             return None;
         }
@@ -114,7 +114,9 @@ impl Authorization {
         Some(Self::of(words))
     }
 
-    fn of<'a>(words: impl Iterator<Item = (&'a str, Cow<'a, str>)>) -> Result<Self, Fault> {
+    fn of<'a>(
+        words: impl Iterator<Item = (&'a str, Cow<'a, str>)>,
+    ) -> Result<Self, SignatureError> {
         let mut read = Self::default();
         let mut algorithm = None;
         let list = |text: &str| -> Vec<String> {
@@ -134,16 +136,23 @@ impl Authorization {
             }
         }
         if algorithm.as_deref() != Some("sha1") {
-            return Err(Fault::Malformed("q-sign-algorithm must be sha1"));
+            return Err(SignatureError::Malformed("q-sign-algorithm must be sha1"));
         }
         if read.key_id.is_empty() || read.signature.is_empty() {
-            return Err(Fault::Malformed("q-ak and q-signature must be there"));
+            return Err(SignatureError::Malformed(
+                "q-ak and q-signature must be there",
+            ));
         }
         Ok(read)
     }
 
     /// Compares with what the key makes of a request at a time, in seconds since 1970.
-    pub(crate) fn verify(&self, secret: &str, signed: &Signed<'_>, now: i64) -> Result<(), Fault> {
+    pub(crate) fn verify(
+        &self,
+        secret: &str,
+        signed: &Signed<'_>,
+        now: i64,
+    ) -> Result<(), SignatureError> {
         self.in_time(now)?;
         let key = signing_key(secret, &self.key_time);
         // Some clients sign the host without the port that they then send.
@@ -161,12 +170,12 @@ impl Authorization {
         if matches {
             self.covers(signed)
         } else {
-            Err(Fault::Mismatch)
+            Err(SignatureError::Mismatch)
         }
     }
 
     /// Whether all that changes what is done is signed, and is there once: a second value could be obeyed in place of the first.
-    fn covers(&self, signed: &Signed<'_>) -> Result<(), Fault> {
+    fn covers(&self, signed: &Signed<'_>) -> Result<(), SignatureError> {
         let lists =
             |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
         let mut unsigned = Vec::new();
@@ -175,13 +184,16 @@ impl Authorization {
         }
         for name in signed.headers.keys() {
             let name = name.as_str();
-            let obeyed = OBEYED.iter().any(|prefix| name.starts_with(prefix)) && name != TOKEN;
+            let obeyed = COVERED_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+                && name != TOKEN;
             let listed = lists(&self.headers, name);
             if obeyed && !listed {
                 unsigned.push(format!("header {name}"));
             }
             if (obeyed || listed) && signed.headers.get_all(name).iter().count() > 1 {
-                return Err(Fault::Repeated(format!("header {name}")));
+                return Err(SignatureError::Repeated(format!("header {name}")));
             }
         }
         let given = || signed.query.iter().map(|(name, _)| name);
@@ -195,30 +207,35 @@ impl Authorization {
                 .count()
                 > 1
             {
-                return Err(Fault::Repeated(format!("parameter {name}")));
+                return Err(SignatureError::Repeated(format!("parameter {name}")));
             }
         }
         if unsigned.is_empty() {
             Ok(())
         } else {
-            Err(Fault::Unsigned(unsigned.join(", ")))
+            Err(SignatureError::Unsigned(unsigned.join(", ")))
         }
     }
 
     /// Compares with what the key makes of a form's policy.
-    pub(crate) fn verify_policy(&self, secret: &str, policy: &[u8], now: i64) -> Result<(), Fault> {
+    pub(crate) fn verify_policy(
+        &self,
+        secret: &str,
+        policy: &[u8],
+        now: i64,
+    ) -> Result<(), SignatureError> {
         self.in_time(now)?;
         let key = signing_key(secret, &self.key_time);
         let text = hex::encode(Sha1::digest(policy));
         if same(&mac(key.as_bytes(), text.as_bytes()), &self.signature) {
             Ok(())
         } else {
-            Err(Fault::Mismatch)
+            Err(SignatureError::Mismatch)
         }
     }
 
     /// Whether now is within both spans. A form may leave the time of signing out.
-    fn in_time(&self, now: i64) -> Result<(), Fault> {
+    fn in_time(&self, now: i64) -> Result<(), SignatureError> {
         let spans = [&self.key_time, &self.sign_time];
         for (at, span) in spans.into_iter().enumerate() {
             if at == 1 && span.is_empty() {
@@ -226,10 +243,10 @@ impl Authorization {
             }
             let (start, end) = read_span(span)?;
             if now > end {
-                return Err(Fault::Expired);
+                return Err(SignatureError::Expired);
             }
             if now + AHEAD < start {
-                return Err(Fault::Early);
+                return Err(SignatureError::NotYetValid);
             }
         }
         Ok(())
@@ -274,12 +291,12 @@ impl Authorization {
 }
 
 /// A start and an end, seconds.
-fn read_span(text: &str) -> Result<(i64, i64), Fault> {
+fn read_span(text: &str) -> Result<(i64, i64), SignatureError> {
     let read = || {
         let (start, end) = text.split_once(';')?;
         Some((start.trim().parse().ok()?, end.trim().parse().ok()?))
     };
-    read().ok_or(Fault::Malformed(
+    read().ok_or(SignatureError::Malformed(
         "q-sign-time and q-key-time must be START;END in seconds",
     ))
 }
@@ -323,7 +340,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     /// The pair of COS's page, which is nobody's.
     const SECRET: &str = "BQYIM75p8x0iWVFSIgqEKwFprpRSVHlz";
@@ -371,7 +388,7 @@ mod tests {
 
     /// Source: the two examples of COS's page "Request Signature".
     #[test]
-    fn what_cos_publishes_is_verified() {
+    fn published_cos_examples_verify() {
         let upload = authorization(
             "1557989151;1557996351",
             PUT_HEADERS,
@@ -416,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_signed_may_not_change() {
+    fn changed_signed_content_fails_verification() {
         let text = authorization(
             "1557989151;1557996351",
             PUT_HEADERS,
@@ -445,27 +462,27 @@ mod tests {
             (verify(SECRET, &Method::PUT, PATH, &with_port, now), Ok(())),
             (
                 verify("another", &Method::PUT, PATH, &put(), now),
-                Err(Fault::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 verify(SECRET, &Method::GET, PATH, &put(), now),
-                Err(Fault::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 verify(SECRET, &Method::PUT, "/other", &put(), now),
-                Err(Fault::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 verify(SECRET, &Method::PUT, PATH, &other, now),
-                Err(Fault::Mismatch),
+                Err(SignatureError::Mismatch),
             ),
             (
                 verify(SECRET, &Method::PUT, PATH, &put(), 1_557_996_352),
-                Err(Fault::Expired),
+                Err(SignatureError::Expired),
             ),
             (
                 verify(SECRET, &Method::PUT, PATH, &put(), 1_557_980_000),
-                Err(Fault::Early),
+                Err(SignatureError::NotYetValid),
             ),
         ];
         for (row, (found, expected)) in rows.into_iter().enumerate() {
@@ -479,7 +496,7 @@ mod tests {
         params: &str,
         sent: &[(&str, &str)],
         pairs: &[(&str, &str)],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SignatureError> {
         let span = "1557989151;1557996351";
         let mut given = headers(&[("host", HOST)]);
         for (name, value) in sent {
@@ -504,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_the_request_and_is_not_listed_is_refused() {
+    fn unsigned_headers_and_parameters_are_rejected() {
         type Pairs<'a> = &'a [(&'a str, &'a str)];
         let rows: [(&str, &str, Pairs<'_>, Pairs<'_>, &str); 16] = [
             ("host", "", &[], &[], ""),
@@ -583,7 +600,7 @@ mod tests {
         ];
         for (listed, params, sent, pairs, why) in rows {
             let found = signed_and_sent(listed, params, sent, pairs);
-            let said = found.err().map_or(String::new(), |fault| fault.to_string());
+            let said = found.err().map_or(String::new(), |error| error.to_string());
             assert_eq!(
                 said.is_empty(),
                 why.is_empty(),
@@ -594,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_missing_are_named() {
+    fn missing_authorization_fields_are_named() {
         for (text, part) in [
             ("q-sign-algorithm=md5&q-ak=a&q-signature=b", "sha1"),
             ("q-sign-algorithm=sha1&q-ak=a", "q-signature"),
@@ -611,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_an_authorization_is_it_is_read_or_refused_and_never_verified_by_chance() {
+    fn mutated_authorizations_never_verify() {
         let good = authorization(
             "1557989151;1557996351",
             PUT_HEADERS,
@@ -620,10 +637,10 @@ mod tests {
         );
         let sent = put();
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
-            let path = chance.mutated_text(PATH);
-            let host = chance.mutated_text(HOST);
-            let text = chance.mutated_text(&good);
+            let mut rng = TestRng::new(seed);
+            let path = rng.mutated_text(PATH);
+            let host = rng.mutated_text(HOST);
+            let text = rng.mutated_text(&good);
             let words: Vec<_> = text
                 .split('&')
                 .map(|word| word.split_once('=').unwrap_or((word, "")))

@@ -7,10 +7,10 @@ use s3s::post_policy::{PostPolicy, PostPolicyCondition};
 
 use super::{Fields, Signer};
 use crate::cos::request::TOKEN;
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 /// What is not the user's to be named in a policy.
-const UNNAMED: [&str; 6] = [
+const EXEMPT_FIELDS: [&str; 6] = [
     "awsaccesskeyid",
     "file",
     "policy",
@@ -25,21 +25,21 @@ pub(super) fn check(
     signer: &Signer,
     fields: &Fields,
     key: &str,
-) -> Result<(u64, u64), Refusal> {
+) -> Result<(u64, u64), ErrorResponse> {
     let mut room = (0, u64::MAX);
     let Some(text) = fields.get("policy") else {
         return Ok(room);
     };
-    let denied = |why: String| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", why);
+    let denied = |why: String| ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", why);
     let policy = STANDARD
         .decode(text)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok());
-    let policy = policy.filter(|text| is_dated(text));
+    let policy = policy.filter(|text| has_valid_expiration(text));
     let policy = policy.and_then(|text| PostPolicy::from_json(&text).ok());
     let policy = policy.ok_or_else(|| {
         let message = "the form's policy is not JSON with an expiration and conditions";
-        Refusal::new(StatusCode::BAD_REQUEST, "InvalidPolicyDocument", message)
+        ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidPolicyDocument", message)
     })?;
     let now = s3s::dto::Timestamp::from(std::time::SystemTime::now());
     if policy.expiration < now {
@@ -82,13 +82,13 @@ pub(super) fn check(
             fields
                 .keys()
                 .map(String::as_str)
-                .filter(|name| obeyed(name)),
+                .filter(|name| must_be_named(name)),
         ),
         Signer::S3(_) => must.extend(
             fields
                 .keys()
                 .map(String::as_str)
-                .filter(|name| !UNNAMED.contains(name) && !name.starts_with("x-ignore-")),
+                .filter(|name| !EXEMPT_FIELDS.contains(name) && !name.starts_with("x-ignore-")),
         ),
     }
     match must.into_iter().find(|name| !named(name)) {
@@ -100,7 +100,7 @@ pub(super) fn check(
 }
 
 /// Whether a policy's expiration is a time as S3 writes it: other forms of it may be read as another time.
-fn is_dated(policy: &str) -> bool {
+fn has_valid_expiration(policy: &str) -> bool {
     let read: Result<serde_json::Value, _> = serde_json::from_str(policy);
     let read = read.ok();
     let expiration = read
@@ -112,7 +112,7 @@ fn is_dated(policy: &str) -> bool {
 }
 
 /// Whether a field of a form in COS's dialect changes what is done. COS wants no field to be named; here these must be.
-fn obeyed(name: &str) -> bool {
+fn must_be_named(name: &str) -> bool {
     name == "acl" || (name != TOKEN && (name.starts_with("x-cos-") || name.starts_with("x-amz-")))
 }
 
@@ -124,8 +124,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::chance::Chance;
-    use crate::gate::Principal;
+    use crate::authorizer::Principal;
+    use crate::rng::TestRng;
 
     fn signer() -> Signer {
         let identity: Arc<dyn Any + Send + Sync> = Arc::new(());
@@ -153,18 +153,18 @@ mod tests {
     ];
 
     /// A form with some fields, and the document that names them all.
-    fn form(chance: &mut Chance) -> (Fields, serde_json::Value) {
+    fn form(rng: &mut TestRng) -> (Fields, serde_json::Value) {
         let mut fields = Fields::new();
         let mut conditions = vec![
             json!({"bucket": "b-1"}),
             json!(["starts-with", "$key", "in/"]),
         ];
         for name in NAMES {
-            if chance.one_in(2) {
+            if rng.one_in(2) {
                 continue;
             }
-            let value = chance.text(8, "abc $\"\\{}é/");
-            conditions.push(match chance.below(3) {
+            let value = rng.text(8, "abc $\"\\{}é/");
+            conditions.push(match rng.below(3) {
                 0 => json!({name: value}),
                 1 => json!(["eq", format!("${name}"), value]),
                 _ => json!(["starts-with", format!("${name}"), ""]),
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_let_in_that_its_policy_describes_and_no_other() {
+    fn policy_admits_only_matching_forms() {
         let signer = signer();
         for seed in 1..2000 {
-            let mut chance = Chance::new(seed);
-            let (fields, policy) = form(&mut chance);
+            let mut rng = TestRng::new(seed);
+            let (fields, policy) = form(&mut rng);
             let fields = with_policy(&fields, &policy.to_string());
             let check = |fields: &Fields, key: &str| check(Some("b-1"), &signer, fields, key);
             assert_eq!(check(&fields, "in/k"), Ok((1, 9)), "seed {seed}: {policy}");
@@ -198,16 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_policy_is_it_is_read_or_refused_and_opens_nothing() {
+    fn mutated_policies_grant_nothing() {
         let signer = signer();
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
-            let (fields, policy) = form(&mut chance);
+            let mut rng = TestRng::new(seed);
+            let (fields, policy) = form(&mut rng);
             let text = policy.to_string();
-            let changed = chance.mutated(text.as_bytes());
+            let changed = rng.mutated(text.as_bytes());
             let mut fields = fields;
             fields.insert("policy".into(), STANDARD.encode(&changed));
-            let key = chance.text(6, "in/k$\"");
+            let key = rng.text(6, "in/k$\"");
             if check(Some("b-1"), &signer, &fields, &key).is_ok() {
                 // What lets it in names the bucket and the key.
                 let read: serde_json::Value = serde_json::from_slice(&changed).expect("JSON");
@@ -217,7 +217,7 @@ mod tests {
                     "seed {seed}: {said}"
                 );
             }
-            let junk = chance.text(40, "abc=+/ \n");
+            let junk = rng.text(40, "abc=+/ \n");
             fields.insert("policy".into(), junk);
             assert!(
                 check(Some("b-1"), &signer, &fields, "in/k").is_err(),

@@ -11,10 +11,10 @@ use s3s::{S3Result, s3_error};
 
 use super::context::{Context, denied};
 use super::convert::version;
-use super::errors::refuse;
+use super::errors::to_s3_error;
 use super::guard;
-use super::{Door, XML};
-use crate::gate::Access;
+use super::{S3Handler, XML};
+use crate::authorizer::AccessRequest;
 use crate::names::VersionId;
 use crate::store::{Acl, Bucket, Get, Object};
 
@@ -29,12 +29,12 @@ pub(super) fn token() -> Option<String> {
 }
 
 /// The keys that may sign.
-pub(super) struct Keys(pub(super) Arc<Door>);
+pub(super) struct Keys(pub(super) Arc<S3Handler>);
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
-        match self.0.gate.key(id, token().as_deref()) {
+        match self.0.authorizer.key(id, token().as_deref()) {
             Some(key) => Ok(SecretKey::from(key.secret)),
             None => Err(s3_error!(
                 InvalidAccessKeyId,
@@ -46,70 +46,70 @@ impl S3Auth for Keys {
 
 /// What an action does to what it names.
 #[derive(Clone, Copy, PartialEq)]
-enum Does {
+enum Needs {
     Read,
     Write,
     /// What belongs to the owner, whatever lists say.
-    Own,
+    Owner,
     /// Each object is looked at by the action itself.
-    Each,
+    PerObject,
 }
 
 /// S3's actions, COS's names of them, and what they do. Whatever is not here is not served.
-const ACTIONS: &[(&str, &str, Does)] = &[
-    ("ListBuckets", "GetService", Does::Own),
-    ("CreateBucket", "PutBucket", Does::Own),
-    ("HeadBucket", "HeadBucket", Does::Read),
-    ("DeleteBucket", "DeleteBucket", Does::Own),
-    ("GetBucketLocation", "GetBucketLocation", Does::Read),
-    ("ListObjects", "GetBucket", Does::Read),
-    ("ListObjectsV2", "GetBucket", Does::Read),
-    ("ListObjectVersions", "GetBucketObjectVersions", Does::Read),
-    ("ListMultipartUploads", "ListMultipartUploads", Does::Read),
-    ("GetBucketAcl", "GetBucketACL", Does::Own),
-    ("PutBucketAcl", "PutBucketACL", Does::Own),
-    ("GetBucketCors", "GetBucketCORS", Does::Own),
-    ("PutBucketCors", "PutBucketCORS", Does::Own),
-    ("DeleteBucketCors", "DeleteBucketCORS", Does::Own),
-    ("GetBucketTagging", "GetBucketTagging", Does::Own),
-    ("PutBucketTagging", "PutBucketTagging", Does::Own),
-    ("DeleteBucketTagging", "DeleteBucketTagging", Does::Own),
-    ("GetBucketVersioning", "GetBucketVersioning", Does::Own),
-    ("PutBucketVersioning", "PutBucketVersioning", Does::Own),
-    ("GetObject", "GetObject", Does::Read),
-    ("HeadObject", "HeadObject", Does::Read),
-    ("GetObjectAttributes", "HeadObject", Does::Read),
-    ("PutObject", "PutObject", Does::Write),
-    ("CopyObject", "PutObject", Does::Write),
-    ("PostObject", "PostObject", Does::Each),
-    ("DeleteObject", "DeleteObject", Does::Write),
-    ("DeleteObjects", "DeleteMultipleObjects", Does::Each),
+const ACTIONS: &[(&str, &str, Needs)] = &[
+    ("ListBuckets", "GetService", Needs::Owner),
+    ("CreateBucket", "PutBucket", Needs::Owner),
+    ("HeadBucket", "HeadBucket", Needs::Read),
+    ("DeleteBucket", "DeleteBucket", Needs::Owner),
+    ("GetBucketLocation", "GetBucketLocation", Needs::Read),
+    ("ListObjects", "GetBucket", Needs::Read),
+    ("ListObjectsV2", "GetBucket", Needs::Read),
+    ("ListObjectVersions", "GetBucketObjectVersions", Needs::Read),
+    ("ListMultipartUploads", "ListMultipartUploads", Needs::Read),
+    ("GetBucketAcl", "GetBucketACL", Needs::Owner),
+    ("PutBucketAcl", "PutBucketACL", Needs::Owner),
+    ("GetBucketCors", "GetBucketCORS", Needs::Owner),
+    ("PutBucketCors", "PutBucketCORS", Needs::Owner),
+    ("DeleteBucketCors", "DeleteBucketCORS", Needs::Owner),
+    ("GetBucketTagging", "GetBucketTagging", Needs::Owner),
+    ("PutBucketTagging", "PutBucketTagging", Needs::Owner),
+    ("DeleteBucketTagging", "DeleteBucketTagging", Needs::Owner),
+    ("GetBucketVersioning", "GetBucketVersioning", Needs::Owner),
+    ("PutBucketVersioning", "PutBucketVersioning", Needs::Owner),
+    ("GetObject", "GetObject", Needs::Read),
+    ("HeadObject", "HeadObject", Needs::Read),
+    ("GetObjectAttributes", "HeadObject", Needs::Read),
+    ("PutObject", "PutObject", Needs::Write),
+    ("CopyObject", "PutObject", Needs::Write),
+    ("PostObject", "PostObject", Needs::PerObject),
+    ("DeleteObject", "DeleteObject", Needs::Write),
+    ("DeleteObjects", "DeleteMultipleObjects", Needs::PerObject),
     (
         "CreateMultipartUpload",
         "InitiateMultipartUpload",
-        Does::Write,
+        Needs::Write,
     ),
-    ("UploadPart", "UploadPart", Does::Write),
-    ("UploadPartCopy", "UploadPartCopy", Does::Write),
-    ("ListParts", "ListParts", Does::Own),
+    ("UploadPart", "UploadPart", Needs::Write),
+    ("UploadPartCopy", "UploadPartCopy", Needs::Write),
+    ("ListParts", "ListParts", Needs::Owner),
     (
         "CompleteMultipartUpload",
         "CompleteMultipartUpload",
-        Does::Write,
+        Needs::Write,
     ),
-    ("AbortMultipartUpload", "AbortMultipartUpload", Does::Write),
-    ("GetObjectAcl", "GetObjectACL", Does::Own),
-    ("PutObjectAcl", "PutObjectACL", Does::Own),
-    ("GetObjectTagging", "GetObjectTagging", Does::Own),
-    ("PutObjectTagging", "PutObjectTagging", Does::Own),
-    ("DeleteObjectTagging", "DeleteObjectTagging", Does::Own),
-    ("RestoreObject", "PostObjectRestore", Does::Own),
+    ("AbortMultipartUpload", "AbortMultipartUpload", Needs::Write),
+    ("GetObjectAcl", "GetObjectACL", Needs::Owner),
+    ("PutObjectAcl", "PutObjectACL", Needs::Owner),
+    ("GetObjectTagging", "GetObjectTagging", Needs::Owner),
+    ("PutObjectTagging", "PutObjectTagging", Needs::Owner),
+    ("DeleteObjectTagging", "DeleteObjectTagging", Needs::Owner),
+    ("RestoreObject", "PostObjectRestore", Needs::Owner),
 ];
 
 /// COS's name of S3's action, and what it does.
-fn action(operation: &str) -> Option<(&'static str, Does)> {
+fn action(operation: &str) -> Option<(&'static str, Needs)> {
     let known = ACTIONS.iter().find(|(known, _, _)| *known == operation);
-    known.map(|(_, name, does)| (*name, *does))
+    known.map(|(_, name, needs)| (*name, *needs))
 }
 
 /// The names by which policies allow actions.
@@ -118,15 +118,15 @@ pub fn actions() -> impl Iterator<Item = &'static str> {
 }
 
 /// The hook.
-pub(super) struct Hook(pub(super) Arc<Door>);
+pub(super) struct AuthorizationHook(pub(super) Arc<S3Handler>);
 
 #[async_trait::async_trait]
-impl S3Access for Hook {
+impl S3Access for AuthorizationHook {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let door = &self.0;
+        let handler = &self.0;
         let context = Context::of(request.extensions_mut());
         let operation = request.s3_op().name();
-        let (action, does) = action(operation)
+        let (action, needs) = action(operation)
             .ok_or_else(|| s3_error!(NotImplemented, "{operation} is not implemented"))?;
         guard::check(
             operation,
@@ -135,56 +135,58 @@ impl S3Access for Hook {
             request.headers(),
             context.call.dialect,
         )?;
-        door.check_length(operation, request.headers())?;
+        handler.check_length(operation, request.headers())?;
         const OWNER: &str = "x-amz-expected-bucket-owner";
         let expected = request.headers().get(OWNER).cloned();
         let expected = expected.as_ref().and_then(|value| value.to_str().ok());
-        let owned = |app_id: u64| guard::check_owner(&*door.gate, app_id, expected, OWNER);
+        let owned = |app_id: u64| guard::check_owner(&*handler.authorizer, app_id, expected, OWNER);
         match request.s3_path() {
             S3Path::Root => {
                 let app_id = context
                     .principal
                     .as_ref()
                     .map_or(0, |principal| principal.app_id);
-                door.may(&context, &bucketless(action, app_id), Acl::Private, false)
+                handler.authorize(&context, &bucketless(action, app_id), Acl::Private, false)
             }
             S3Path::Bucket { bucket } if operation == "CreateBucket" => {
-                let name = door.name(&context, bucket)?;
-                let access = Access {
+                let name = handler.name(&context, bucket)?;
+                let access = AccessRequest {
                     action,
                     app_id: name.app_id(),
                     bucket: Some(name.name()),
                     key: None,
                 };
                 owned(name.app_id())?;
-                door.may(&context, &access, Acl::Private, true)
+                handler.authorize(&context, &access, Acl::Private, true)
             }
             S3Path::Bucket { bucket } => {
-                let bucket = door.bucket(&context, bucket)?;
+                let bucket = handler.bucket(&context, bucket)?;
                 owned(bucket.name.app_id())?;
-                door.check(&context, &bucket, None, action, does).await
+                handler.check(&context, &bucket, None, action, needs).await
             }
             S3Path::Object { bucket, key } => {
-                let bucket = door.bucket(&context, bucket)?;
+                let bucket = handler.bucket(&context, bucket)?;
                 owned(bucket.name.app_id())?;
-                let version = version(asked_version(request.uri()).as_deref())?;
+                let version = version(requested_version(request.uri()).as_deref())?;
                 let object = Some((&**key, version));
-                door.check(&context, &bucket, object, action, does).await
+                handler
+                    .check(&context, &bucket, object, action, needs)
+                    .await
             }
         }
     }
 }
 
 /// The version that a request's query names.
-fn asked_version(uri: &Uri) -> Option<String> {
+fn requested_version(uri: &Uri) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let version = pairs.find(|(name, _)| name == "versionId");
     version.map(|(_, version)| version.into_owned())
 }
 
-fn bucketless(action: &str, app_id: u64) -> Access<'_> {
-    Access {
+fn bucketless(action: &str, app_id: u64) -> AccessRequest<'_> {
+    AccessRequest {
         action,
         app_id,
         bucket: None,
@@ -192,34 +194,34 @@ fn bucketless(action: &str, app_id: u64) -> Access<'_> {
     }
 }
 
-impl Door {
+impl S3Handler {
     async fn check(
         &self,
         context: &Context,
         bucket: &Bucket,
         object: Option<(&str, Option<VersionId>)>,
         action: &str,
-        does: Does,
+        needs: Needs,
     ) -> S3Result<()> {
         let key = object.map(|(key, _)| key);
-        match does {
+        match needs {
             // Nobody's objects are another account's, so that its document need not be read.
-            Does::Each if self.may_be_writer(context, bucket) => Ok(()),
-            Does::Each => Err(denied(context, &of(bucket, key, action))),
-            Does::Read => match object {
+            Needs::PerObject if self.can_write_any(context, bucket) => Ok(()),
+            Needs::PerObject => Err(denied(context, &of(bucket, key, action))),
+            Needs::Read => match object {
                 Some((key, version)) => self
-                    .may_read(context, bucket, key, version, action)
+                    .authorize_read(context, bucket, key, version, action)
                     .await
                     .map(drop),
-                None => self.may(context, &of(bucket, None, action), bucket.acl, false),
+                None => self.authorize(context, &of(bucket, None, action), bucket.acl, false),
             },
-            Does::Write => self.may(context, &of(bucket, key, action), bucket.acl, true),
-            Does::Own => self.may(context, &of(bucket, key, action), Acl::Private, true),
+            Needs::Write => self.authorize(context, &of(bucket, key, action), bucket.acl, true),
+            Needs::Owner => self.authorize(context, &of(bucket, key, action), Acl::Private, true),
         }
     }
 
     /// Whether there can be an object of a bucket's that the caller may write.
-    fn may_be_writer(&self, context: &Context, bucket: &Bucket) -> bool {
+    fn can_write_any(&self, context: &Context, bucket: &Bucket) -> bool {
         let principal = context.principal.as_ref();
         let own = principal.is_some_and(|principal| principal.app_id == bucket.name.app_id());
         own || bucket.acl == Acl::PublicReadWrite
@@ -231,7 +233,7 @@ impl Door {
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         let Some(length) = length else { return Ok(()) };
         if matches!(operation, "PutObject" | "UploadPart") {
-            return self.store.has_room(length).map_err(refuse);
+            return self.store.check_capacity(length).map_err(to_s3_error);
         }
         if length > XML as u64 {
             return Err(s3_error!(
@@ -243,19 +245,19 @@ impl Door {
     }
 
     /// Whether the caller may write an object.
-    pub(super) fn may_write(
+    pub(super) fn authorize_write(
         &self,
         context: &Context,
         bucket: &Bucket,
         key: &str,
         action: &str,
     ) -> S3Result<()> {
-        self.may(context, &of(bucket, Some(key), action), bucket.acl, true)
+        self.authorize(context, &of(bucket, Some(key), action), bucket.acl, true)
     }
 
     /// Whether the caller may read an object, or a version of it. Its own list is looked at where nothing else allows it, and
     /// then the object that lets them is returned.
-    pub(super) async fn may_read(
+    pub(super) async fn authorize_read(
         &self,
         context: &Context,
         bucket: &Bucket,
@@ -264,7 +266,7 @@ impl Door {
         action: &str,
     ) -> S3Result<Option<Object>> {
         let access = of(bucket, Some(key), action);
-        let denied = match self.may(context, &access, Acl::Private, false) {
+        let denied = match self.authorize(context, &access, Acl::Private, false) {
             Ok(()) => return Ok(None),
             Err(denied) => denied,
         };
@@ -278,22 +280,22 @@ impl Door {
             .await;
         match object {
             Ok((object, _)) => {
-                self.may_see(context, bucket, key, action, &object)?;
+                self.authorize_found(context, bucket, key, action, &object)?;
                 Ok(Some(object))
             }
             Err(crate::StoreError::Unavailable(why)) => {
-                Err(refuse(crate::StoreError::Unavailable(why)))
+                Err(to_s3_error(crate::StoreError::Unavailable(why)))
             }
             // Whether it is there is for those to know who may list.
-            Err(missing) => match self.may(context, &access, bucket.acl, false) {
-                Ok(()) => Err(refuse(missing)),
+            Err(missing) => match self.authorize(context, &access, bucket.acl, false) {
+                Ok(()) => Err(to_s3_error(missing)),
                 Err(_) => Err(denied),
             },
         }
     }
 
     /// Whether the caller may read what was found: it may have been replaced since the request was let in.
-    pub(super) fn may_see(
+    pub(super) fn authorize_found(
         &self,
         context: &Context,
         bucket: &Bucket,
@@ -303,12 +305,12 @@ impl Door {
     ) -> S3Result<()> {
         // A private object of a public bucket is private.
         let acl = object.acl.unwrap_or(bucket.acl);
-        self.may(context, &of(bucket, Some(key), action), acl, false)
+        self.authorize(context, &of(bucket, Some(key), action), acl, false)
     }
 }
 
-fn of<'a>(bucket: &'a Bucket, key: Option<&'a str>, action: &'a str) -> Access<'a> {
-    Access {
+fn of<'a>(bucket: &'a Bucket, key: Option<&'a str>, action: &'a str) -> AccessRequest<'a> {
+    AccessRequest {
         action,
         app_id: bucket.name.app_id(),
         bucket: Some(bucket.name.name()),

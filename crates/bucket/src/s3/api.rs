@@ -5,10 +5,10 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use super::Door;
+use super::S3Handler;
 
 /// What `s3s` calls. The actions themselves are the door's, by theme.
-pub(super) struct Api(pub(super) Arc<Door>);
+pub(super) struct Api(pub(super) Arc<S3Handler>);
 
 /// Passes actions on, each to the door's method of the same name.
 macro_rules! actions {

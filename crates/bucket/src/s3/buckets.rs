@@ -5,14 +5,14 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::context::{Context, Dialect};
 use super::convert::{acl, shown_tags, tag_set, tags, timestamp};
-use super::errors::refuse;
-use super::{Door, document};
+use super::errors::to_s3_error;
+use super::{S3Handler, document};
 use crate::cos::response::GROUPS;
-use crate::store::{Acl, Bucket as Kept, CorsRule, Versioning};
+use crate::store::{Acl, Bucket as StoredBucket, CorsRule, Versioning};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
-impl Door {
+impl S3Handler {
     pub(super) async fn create_bucket(
         &self,
         request: S3Request<CreateBucketInput>,
@@ -44,7 +44,7 @@ impl Door {
             ));
         }
         let canned = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
-        let list = list_of(canned, None, &request.headers, "")?;
+        let list = requested_acl(canned, None, &request.headers, "")?;
         // COS has tags of a new bucket in a header, S3 in the document.
         let given = request.headers.get("x-amz-tagging");
         let mut tags = tags(given.and_then(|value| value.to_str().ok()));
@@ -62,7 +62,7 @@ impl Door {
             .store
             .create_bucket(&name, list.unwrap_or_default(), tags)
             .await;
-        let bucket = bucket.map_err(refuse)?;
+        let bucket = bucket.map_err(to_s3_error)?;
         Ok(S3Response::new(CreateBucketOutput {
             location: Some(format!("/{}", context.shown(&bucket.name))),
         }))
@@ -88,7 +88,7 @@ impl Door {
             .buckets(app_id)
             .into_iter()
             .map(|bucket| (context.shown(&bucket.name), bucket));
-        let region = self.gate.region();
+        let region = self.authorizer.region();
         let elsewhere = request.input.bucket_region.as_ref();
         let elsewhere = elsewhere.is_some_and(|asked| *asked != region);
         let mut buckets: Vec<_> = named
@@ -121,7 +121,7 @@ impl Door {
     ) -> Answer<HeadBucketOutput> {
         self.bucket(&Context::of(&request.extensions), &request.input.bucket)?;
         Ok(S3Response::new(HeadBucketOutput {
-            bucket_region: Some(self.gate.region()),
+            bucket_region: Some(self.authorizer.region()),
             ..HeadBucketOutput::default()
         }))
     }
@@ -135,7 +135,7 @@ impl Door {
         // COS wants uploads to be ended first; S3 does not.
         let uploads = context.call.dialect == Dialect::S3;
         let deleted = self.store.delete_bucket(&name, uploads).await;
-        deleted.map_err(refuse)?;
+        deleted.map_err(to_s3_error)?;
         Ok(S3Response::new(DeleteBucketOutput {}))
     }
 
@@ -145,7 +145,7 @@ impl Door {
     ) -> Answer<GetBucketLocationOutput> {
         self.bucket(&Context::of(&request.extensions), &request.input.bucket)?;
         Ok(S3Response::new(GetBucketLocationOutput {
-            location_constraint: Some(BucketLocationConstraint::from(self.gate.region())),
+            location_constraint: Some(BucketLocationConstraint::from(self.authorizer.region())),
         }))
     }
 
@@ -166,16 +166,16 @@ impl Door {
     ) -> Answer<PutBucketAclOutput> {
         let name = self.name(&Context::of(&request.extensions), &request.input.bucket)?;
         let canned = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
-        let list = list_of(
+        let list = requested_acl(
             canned,
             request.input.access_control_policy,
             &request.headers,
-            &self.gate.owner(name.app_id()),
+            &self.authorizer.owner(name.app_id()),
         )?;
         self.store
             .set_bucket_acl(&name, list.unwrap_or_default())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutBucketAclOutput::default()))
     }
 
@@ -244,7 +244,10 @@ impl Door {
                 })
             });
         let rules = rules.collect::<S3Result<Vec<_>>>()?;
-        self.store.set_cors(&name, rules).await.map_err(refuse)?;
+        self.store
+            .set_cors(&name, rules)
+            .await
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutBucketCorsOutput::default()))
     }
 
@@ -256,7 +259,7 @@ impl Door {
         self.store
             .set_cors(&name, Vec::new())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(DeleteBucketCorsOutput::default()))
     }
 
@@ -282,7 +285,7 @@ impl Door {
         self.store
             .set_bucket_tags(&name, tags)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutBucketTaggingOutput::default()))
     }
 
@@ -294,7 +297,7 @@ impl Door {
         self.store
             .set_bucket_tags(&name, Vec::new())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(DeleteBucketTaggingOutput::default()))
     }
 
@@ -348,15 +351,15 @@ impl Door {
         self.store
             .set_versioning(&name, enabled)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutBucketVersioningOutput::default()))
     }
 }
 
-impl Door {
+impl S3Handler {
     /// Who owns what an account has.
     pub(super) fn owner(&self, app_id: u64) -> Owner {
-        let name = self.gate.owner(app_id);
+        let name = self.authorizer.owner(app_id);
         Owner {
             display_name: Some(name.clone()),
             id: Some(name),
@@ -401,7 +404,7 @@ pub(super) fn grants(owner: Owner, acl: Acl) -> Vec<Grant> {
 }
 
 /// The access list that a request asks for: a canned one, or one spelled out that says the same as a canned one.
-pub(super) fn list_of(
+pub(super) fn requested_acl(
     canned: Option<Acl>,
     spelled: Option<AccessControlPolicy>,
     headers: &http::HeaderMap,
@@ -474,7 +477,7 @@ fn group_of(grantee: &Grantee) -> Option<&str> {
 }
 
 /// The name that a listing shows.
-pub(super) fn shown(context: &Context, bucket: &Kept) -> String {
+pub(super) fn shown(context: &Context, bucket: &StoredBucket) -> String {
     match context.call.dialect {
         Dialect::S3 => context.shown(&bucket.name),
         Dialect::Cos => bucket.name.as_str().to_owned(),

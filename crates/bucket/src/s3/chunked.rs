@@ -35,7 +35,7 @@ impl Trailers {
 
 /// Why a body is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum Fault {
+pub(super) enum ChunkError {
     #[error("SignatureMismatch: the signature of a chunk, or of what is behind them, is wrong")]
     Mismatch,
     #[error("the body is not in chunks as x-amz-content-sha256 says: {0}")]
@@ -48,7 +48,7 @@ pub(super) enum Fault {
 
 /// What signs the chunks of a body.
 #[derive(Debug)]
-pub(super) struct Signing {
+pub(super) struct ChunkSigner {
     key: Vec<u8>,
     /// The request's time, and the scope of its key.
     time: String,
@@ -57,7 +57,7 @@ pub(super) struct Signing {
     previous: String,
 }
 
-impl Signing {
+impl ChunkSigner {
     /// What a verified request says of it.
     pub(super) fn read(authorization: &str, time: &str, secret: &str) -> Option<Self> {
         let part = |name: &str| {
@@ -78,23 +78,23 @@ impl Signing {
     }
 
     /// Compares the signature of a chunk with what the key makes of its hash, in a time that does not depend on them.
-    fn check_chunk(&mut self, hash: &[u8], claimed: &[u8]) -> Result<(), Fault> {
+    fn check_chunk(&mut self, hash: &[u8], claimed: &[u8]) -> Result<(), ChunkError> {
         let nothing = hex::encode(Sha256::digest(b""));
         let hashes = format!("{nothing}\n{}", hex::encode(hash));
         self.check("AWS4-HMAC-SHA256-PAYLOAD", &hashes, claimed)
     }
 
-    fn check_trailers(&mut self, canonical: &str, claimed: &[u8]) -> Result<(), Fault> {
+    fn check_trailers(&mut self, canonical: &str, claimed: &[u8]) -> Result<(), ChunkError> {
         let hash = hex::encode(Sha256::digest(canonical));
         self.check("AWS4-HMAC-SHA256-TRAILER", &hash, claimed)
     }
 
-    fn check(&mut self, kind: &str, hashes: &str, claimed: &[u8]) -> Result<(), Fault> {
+    fn check(&mut self, kind: &str, hashes: &str, claimed: &[u8]) -> Result<(), ChunkError> {
         let Self { time, scope, .. } = self;
         let text = format!("{kind}\n{time}\n{scope}\n{}\n{hashes}", self.previous);
         let made = hex::encode(v4::mac(&self.key, text.as_bytes()));
         if !bool::from(made.as_bytes().ct_eq(claimed)) {
-            return Err(Fault::Mismatch);
+            return Err(ChunkError::Mismatch);
         }
         self.previous = made;
         Ok(())
@@ -103,23 +103,23 @@ impl Signing {
 
 /// What comes next.
 #[derive(Debug)]
-enum Next {
+enum ParseState {
     /// A chunk's head, of which so much has come.
     Head(Vec<u8>),
     /// Bytes of a chunk, and behind them the end of the line.
     Data(u64),
     Line(&'static [u8]),
     /// What is behind the last chunk.
-    Behind(Vec<u8>),
+    TrailerSection(Vec<u8>),
 }
 
 /// A body that is read.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    signing: Signing,
+    signing: ChunkSigner,
     /// Whether each chunk must be signed.
     signed: bool,
-    next: Next,
+    next: ParseState,
     hash: Sha256,
     /// The signature that the present chunk has.
     claimed: Option<Vec<u8>>,
@@ -129,11 +129,11 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// A body of so many bytes.
-    pub(super) fn new(signing: Signing, signed: bool, length: u64) -> Self {
+    pub(super) fn new(signing: ChunkSigner, signed: bool, length: u64) -> Self {
         Self {
             signing,
             signed,
-            next: Next::Head(Vec::new()),
+            next: ParseState::Head(Vec::new()),
             hash: Sha256::new(),
             claimed: None,
             left: length,
@@ -141,14 +141,14 @@ impl Chunks {
     }
 
     /// Reads bytes up to the next ones of the object, which are returned. All are read where there are none.
-    fn read(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, Fault> {
+    fn read(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, ChunkError> {
         while !bytes.is_empty() {
             match &mut self.next {
-                Next::Head(head) => {
+                ParseState::Head(head) => {
                     let line = bytes.iter().position(|byte| *byte == b'\n');
                     let piece = bytes.split_to(line.map_or(bytes.len(), |at| at + 1));
                     if head.len() + piece.len() > HEAD {
-                        return Err(Fault::Malformed("a chunk's head is too long"));
+                        return Err(ChunkError::Malformed("a chunk's head is too long"));
                     }
                     head.extend_from_slice(&piece);
                     if line.is_some() {
@@ -156,30 +156,32 @@ impl Chunks {
                         self.begin(&head)?;
                     }
                 }
-                Next::Data(left) => {
+                ParseState::Data(left) => {
                     let most = usize::try_from(*left).unwrap_or(usize::MAX);
                     let data = bytes.split_to(most.min(bytes.len()));
                     *left -= data.len() as u64;
                     self.hash.update(&data);
                     if *left == 0 {
-                        self.next = Next::Line(b"\r\n");
+                        self.next = ParseState::Line(b"\r\n");
                         self.check()?;
                     }
                     return Ok(Some(data));
                 }
-                Next::Line(rest) => {
+                ParseState::Line(rest) => {
                     if bytes.first() != rest.first() {
-                        return Err(Fault::Malformed("a chunk is longer than it says"));
+                        return Err(ChunkError::Malformed("a chunk is longer than it says"));
                     }
                     bytes.advance(1);
                     self.next = match rest.get(1..) {
-                        Some(rest) if !rest.is_empty() => Next::Line(rest),
-                        _ => Next::Head(Vec::new()),
+                        Some(rest) if !rest.is_empty() => ParseState::Line(rest),
+                        _ => ParseState::Head(Vec::new()),
                     };
                 }
-                Next::Behind(kept) => {
+                ParseState::TrailerSection(kept) => {
                     if kept.len() + bytes.len() > TRAILERS {
-                        return Err(Fault::Malformed("what is behind the chunks is too long"));
+                        return Err(ChunkError::Malformed(
+                            "what is behind the chunks is too long",
+                        ));
                     }
                     kept.extend_from_slice(bytes);
                     bytes.clear();
@@ -190,24 +192,24 @@ impl Chunks {
     }
 
     /// Begins a chunk by its head.
-    fn begin(&mut self, head: &[u8]) -> Result<(), Fault> {
-        let (size, claimed) = chunk_head(head).ok_or(Fault::Malformed("a chunk's head"))?;
+    fn begin(&mut self, head: &[u8]) -> Result<(), ChunkError> {
+        let (size, claimed) = chunk_head(head).ok_or(ChunkError::Malformed("a chunk's head"))?;
         if self.signed && claimed.is_none() {
-            return Err(Fault::Malformed("a chunk is not signed"));
+            return Err(ChunkError::Malformed("a chunk is not signed"));
         }
         self.claimed = claimed.map(<[u8]>::to_vec);
-        self.left = self.left.checked_sub(size).ok_or(Fault::Length)?;
+        self.left = self.left.checked_sub(size).ok_or(ChunkError::Length)?;
         self.hash = Sha256::new();
         if size > 0 {
-            self.next = Next::Data(size);
+            self.next = ParseState::Data(size);
             return Ok(());
         }
-        self.next = Next::Behind(Vec::new());
+        self.next = ParseState::TrailerSection(Vec::new());
         self.check()
     }
 
     /// Checks the chunk that has come.
-    fn check(&mut self) -> Result<(), Fault> {
+    fn check(&mut self) -> Result<(), ChunkError> {
         let hash = std::mem::take(&mut self.hash).finalize();
         match self.claimed.take() {
             Some(claimed) => self.signing.check_chunk(&hash, &claimed),
@@ -216,29 +218,32 @@ impl Chunks {
     }
 
     /// The body has ended; gives the headers behind it, where there are some.
-    fn end(mut self) -> Result<Option<HeaderMap>, Fault> {
-        let Next::Behind(kept) = std::mem::replace(&mut self.next, Next::Line(b"")) else {
-            return Err(Fault::Incomplete);
+    fn end(mut self) -> Result<Option<HeaderMap>, ChunkError> {
+        let ParseState::TrailerSection(kept) =
+            std::mem::replace(&mut self.next, ParseState::Line(b""))
+        else {
+            return Err(ChunkError::Incomplete);
         };
         if self.left > 0 {
-            return Err(Fault::Length);
+            return Err(ChunkError::Length);
         }
         if kept.is_empty() || kept == b"\r\n" {
             return Ok(None);
         }
-        let behind = Behind::read(&kept).ok_or(Fault::Malformed("a header behind the chunks"))?;
-        match behind.claimed {
+        let trailer = TrailerSection::read(&kept)
+            .ok_or(ChunkError::Malformed("a header behind the chunks"))?;
+        match trailer.claimed {
             Some(claimed) => self
                 .signing
-                .check_trailers(&behind.canonical, claimed.as_bytes())?,
+                .check_trailers(&trailer.canonical, claimed.as_bytes())?,
             None if self.signed => {
-                return Err(Fault::Malformed(
+                return Err(ChunkError::Malformed(
                     "the headers behind the chunks are not signed",
                 ));
             }
             None => {}
         }
-        Ok(Some(behind.headers))
+        Ok(Some(trailer.headers))
     }
 }
 
@@ -258,14 +263,14 @@ fn chunk_head(head: &[u8]) -> Option<(u64, Option<&[u8]>)> {
 }
 
 /// Headers behind a body.
-struct Behind {
+struct TrailerSection {
     headers: HeaderMap,
     /// What is signed of them.
     canonical: String,
     claimed: Option<String>,
 }
 
-impl Behind {
+impl TrailerSection {
     fn read(kept: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(kept).ok()?;
         let (mut pairs, mut claimed) = (Vec::new(), None);
@@ -338,15 +343,15 @@ mod tests {
     use futures_util::TryStreamExt;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
          SignedHeaders=content-encoding;host, Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
     /// The key of S3's page, which is nobody's.
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-    fn signing() -> Signing {
-        Signing::read(AUTHORIZATION, "20130524T000000Z", SECRET).expect("what signs")
+    fn signing() -> ChunkSigner {
+        ChunkSigner::read(AUTHORIZATION, "20130524T000000Z", SECRET).expect("what signs")
     }
 
     async fn read(
@@ -412,7 +417,7 @@ mod tests {
 
     /// Source: the example of S3's page "Transferring payload in multiple chunks".
     #[tokio::test]
-    async fn the_example_of_s3_is_verified() {
+    async fn published_s3_example_verifies() {
         let signatures = [
             "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
             "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
@@ -431,39 +436,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_come_out_as_they_went_in_however_they_come() {
+    async fn chunked_body_is_read_the_same_for_any_fragmentation() {
         for seed in 1..300 {
-            let mut chance = Chance::new(seed);
-            let chunks: Vec<_> = (0..chance.below(4))
-                .map(|_| [chance.bytes(3000), vec![b'x']].concat())
+            let mut rng = TestRng::new(seed);
+            let chunks: Vec<_> = (0..rng.below(4))
+                .map(|_| [rng.bytes(3000), vec![b'x']].concat())
                 .collect();
             let chunks: Vec<_> = chunks.iter().map(Vec::as_slice).collect();
-            let signed = chance.one_in(2);
-            let trailers: &[_] = if chance.one_in(2) {
+            let signed = rng.one_in(2);
+            let trailers: &[_] = if rng.one_in(2) {
                 &[("x-amz-checksum-crc32", "AAAAAA==")]
             } else {
                 &[]
             };
             let body = chunked(&chunks, trailers, signed);
-            let most = 1 + chance.below(500);
+            let most = 1 + rng.below(500);
             let expected = chunks.concat();
-            let (read, behind) =
-                read(chance.pieces(&body, most), signed, expected.len() as u64).await;
+            let (read, trailer) =
+                read(rng.pieces(&body, most), signed, expected.len() as u64).await;
             assert_eq!(read, Ok(expected), "seed {seed}");
-            let found = behind.read(HeaderMap::len).unwrap_or(0);
+            let found = trailer.read(HeaderMap::len).unwrap_or(0);
             assert_eq!(found, trailers.len(), "seed {seed}");
         }
     }
 
     #[tokio::test]
-    async fn whatever_is_changed_is_not_taken() {
+    async fn mutated_chunked_bodies_are_rejected() {
         let trailers = [("x-amz-checksum-crc32", "AAAAAA==")];
         let content = [&b"rain"[..], b"and snow"];
         let whole = chunked(&content, &trailers, true);
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
-            let changed = chance.mutated(&whole);
-            let (read, _) = read(chance.pieces(&changed, 64), true, 12).await;
+            let mut rng = TestRng::new(seed);
+            let changed = rng.mutated(&whole);
+            let (read, _) = read(rng.pieces(&changed, 64), true, 12).await;
             // Letters of a size, a header's case, and space around it are not signed, and change nothing.
             if let Ok(read) = read {
                 assert_eq!(
@@ -476,11 +481,11 @@ mod tests {
         }
         let end = whole.len();
         // Nor one that ends early, at a chunk's end or anywhere else.
-        let behind = whole
+        let trailer = whole
             .windows(4)
             .position(|four| four == b"0;ch")
             .expect("the last");
-        for cut in (0..behind).chain([behind + 10]) {
+        for cut in (0..trailer).chain([trailer + 10]) {
             let (read, _) = read(vec![whole[..cut].to_vec()], true, 12).await;
             assert!(read.is_err(), "{cut} of {end}");
         }
@@ -495,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_chunk_is_passed_on_as_it_comes() {
+    async fn large_chunk_is_streamed_without_buffering() {
         let mut chunks = Chunks::new(signing(), false, u64::MAX);
         let mut head = Bytes::from_static(b"fffffffffff\r\n");
         assert_eq!(chunks.read(&mut head), Ok(None));

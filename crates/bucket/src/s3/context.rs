@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::Extensions;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::Door;
-use super::errors::refuse;
+use super::S3Handler;
+use super::errors::to_s3_error;
+use crate::authorizer::{AccessRequest, ConnectionPolicy, Principal, Unrestricted};
 use crate::cos;
-use crate::gate::{Access, AnyWay, Principal, Way};
 use crate::names::{BucketName, ObjectKey};
-use crate::store::{Acl, Bucket, Origin};
+use crate::store::{Acl, Bucket, ChangeOrigin};
 
 /// How a client names buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Dialect {
 
 /// What is known of a request before it is read.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct RequestContext {
     /// How it names buckets.
     pub dialect: Dialect,
     /// Whether it came to a host of COS, where all names are full, whatever the dialect.
@@ -48,10 +48,10 @@ pub struct Call {
     /// Whether it may be for a new bucket.
     pub may_create: bool,
     /// The connection that it came over.
-    pub way: Arc<dyn Way>,
+    pub connection: Arc<dyn ConnectionPolicy>,
 }
 
-impl Default for Call {
+impl Default for RequestContext {
     fn default() -> Self {
         Self {
             dialect: Dialect::default(),
@@ -60,7 +60,7 @@ impl Default for Call {
             source_ip: String::new(),
             depth: 0,
             may_create: false,
-            way: Arc::new(AnyWay),
+            connection: Arc::new(Unrestricted),
         }
     }
 }
@@ -69,21 +69,24 @@ impl Default for Call {
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) principal: Option<Principal>,
-    pub(super) call: Call,
+    pub(super) call: RequestContext,
 }
 
 impl Context {
     pub(super) fn of(extensions: &Extensions) -> Self {
         Self {
             principal: extensions.get::<Principal>().cloned(),
-            call: extensions.get::<Call>().cloned().unwrap_or_default(),
+            call: extensions
+                .get::<RequestContext>()
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 
     /// Where a change comes from.
-    pub(super) fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> ChangeOrigin {
         let principal = self.principal.as_ref();
-        Origin {
+        ChangeOrigin {
             request: self.call.request.clone(),
             source_ip: self.call.source_ip.clone(),
             by: principal.map(|principal| principal.key_id.clone()),
@@ -107,7 +110,7 @@ impl Context {
     }
 }
 
-impl Door {
+impl S3Handler {
     /// The bucket that a name means to a caller. A name that ends like a full one is one if there is such a bucket, or if it is
     /// the caller's own; else it is short.
     pub(super) fn name(&self, context: &Context, name: &str) -> S3Result<BucketName> {
@@ -135,7 +138,7 @@ impl Door {
     /// As `name`, of a bucket that there is.
     pub(super) fn bucket(&self, context: &Context, name: &str) -> S3Result<Arc<Bucket>> {
         let name = self.name(context, name)?;
-        self.store.bucket(&name).map_err(refuse)
+        self.store.bucket(&name).map_err(to_s3_error)
     }
 
     /// The context of a request, its bucket's full name and its key.
@@ -151,10 +154,10 @@ impl Door {
     }
 
     /// Refuses what neither the caller's rights nor the bucket's or object's access list allows.
-    pub(super) fn may(
+    pub(super) fn authorize(
         &self,
         context: &Context,
-        access: &Access<'_>,
+        access: &AccessRequest<'_>,
         acl: Acl,
         writes: bool,
     ) -> S3Result<()> {
@@ -171,7 +174,7 @@ impl Door {
             .principal
             .as_ref()
             .filter(|principal| principal.app_id == access.app_id);
-        if own.is_some_and(|principal| self.gate.may(principal, access)) {
+        if own.is_some_and(|principal| self.authorizer.allows(principal, access)) {
             return Ok(());
         }
         Err(denied(context, access))
@@ -180,7 +183,7 @@ impl Door {
 
 /// The type that an object gets whose writer does not say it. In S3's dialect it has none.
 pub(super) fn default_type(extensions: &Extensions, key: &str) -> Option<String> {
-    let call = extensions.get::<Call>()?;
+    let call = extensions.get::<RequestContext>()?;
     (call.dialect == Dialect::Cos).then(|| cos::content_type(key))
 }
 
@@ -188,8 +191,8 @@ pub(super) fn key(key: &str) -> S3Result<ObjectKey> {
     ObjectKey::parse(key).map_err(|e| s3_error!(KeyTooLongError, "{e}"))
 }
 
-pub(super) fn denied(context: &Context, access: &Access<'_>) -> S3Error {
-    let Access {
+pub(super) fn denied(context: &Context, access: &AccessRequest<'_>) -> S3Error {
+    let AccessRequest {
         action,
         app_id,
         bucket,

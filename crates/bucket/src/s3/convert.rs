@@ -6,10 +6,11 @@ use http::HeaderMap;
 use s3s::dto::{self, ETag, ETagCondition, StreamingBlob, Timestamp, TimestampFormat};
 use s3s::{S3Request, S3Result, s3_error};
 
-use super::errors::refuse;
+use super::errors::to_s3_error;
 use crate::names::VersionId;
 use crate::store::{
-    Acl, ByteRange, ChecksumKind, Checksums, Conditions, Object, OnPut, Restore, StorageClass, Tags,
+    Acl, ByteRange, ChecksumKind, Checksums, Object, PutConditions, ReadConditions, Restore,
+    StorageClass, Tags,
 };
 
 pub(super) fn timestamp(ms: u64) -> Timestamp {
@@ -47,12 +48,12 @@ pub(super) fn condition(condition: Option<ETagCondition>) -> Option<String> {
 }
 
 /// Conditions of a write that `s3s` does not read for its action.
-pub(super) fn on_put(headers: &HeaderMap) -> OnPut {
+pub(super) fn put_conditions(headers: &HeaderMap) -> PutConditions {
     let tag = |name: http::HeaderName| {
         let text = headers.get(name)?.to_str().ok()?.trim();
         Some(text.trim_matches('"').to_owned())
     };
-    OnPut {
+    PutConditions {
         if_match: tag(http::header::IF_MATCH),
         if_none_match: tag(http::header::IF_NONE_MATCH),
     }
@@ -63,8 +64,8 @@ pub(super) fn conditions(
     if_none_match: Option<ETagCondition>,
     if_modified_since: Option<&Timestamp>,
     if_unmodified_since: Option<&Timestamp>,
-) -> Conditions {
-    Conditions {
+) -> ReadConditions {
+    ReadConditions {
         if_match: condition(if_match).map(|tag| vec![tag]),
         if_none_match: condition(if_none_match).map(|tag| vec![tag]),
         if_modified_since: if_modified_since.and_then(seconds),
@@ -333,7 +334,7 @@ pub(super) fn part_number(number: Option<i32>) -> S3Result<Option<u32>> {
     };
     match u32::try_from(number) {
         Ok(number) if (1..=10_000).contains(&number) => Ok(Some(number)),
-        _ => Err(refuse(crate::StoreError::Invalid(format!(
+        _ => Err(to_s3_error(crate::StoreError::Invalid(format!(
             "partNumber is {number}; it may be 1 to 10000"
         )))),
     }

@@ -16,11 +16,11 @@ use crate::store::Tags;
 
 /// A document as it came, for who reads it a second time.
 #[derive(Clone, Default)]
-struct Copied(Arc<Mutex<BytesMut>>);
+struct CapturedDocument(Arc<Mutex<BytesMut>>);
 
 /// Keeps what a body has, up to the longest document.
-pub(super) fn keep(extensions: &mut Extensions, body: Body) -> Body {
-    let copied = Copied::default();
+pub(super) fn capture(extensions: &mut Extensions, body: Body) -> Body {
+    let copied = CapturedDocument::default();
     extensions.insert(copied.clone());
     let frames = body.map_ok(move |bytes| {
         let mut kept = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +37,7 @@ pub(super) fn keep(extensions: &mut Extensions, body: Body) -> Body {
 /// # Errors
 /// It has some, and they cannot be read.
 pub(super) fn tags(extensions: &Extensions) -> S3Result<Tags> {
-    let Some(copied) = extensions.get::<Copied>() else {
+    let Some(copied) = extensions.get::<CapturedDocument>() else {
         return Ok(Tags::default());
     };
     let kept = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_of_a_new_bucket_are_read_or_not_passed_over() {
+    fn create_bucket_tags_are_parsed_or_rejected() {
         let of = |inside: &str| {
             let text = format!(
                 "<CreateBucketConfiguration xmlns=\"a\">{inside}</CreateBucketConfiguration>"

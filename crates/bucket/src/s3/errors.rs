@@ -9,7 +9,7 @@ use super::convert::timestamp;
 use crate::error::StoreError;
 
 /// The error that a client sees.
-pub(crate) fn refuse(why: StoreError) -> S3Error {
+pub(crate) fn to_s3_error(why: StoreError) -> S3Error {
     let message = why.to_string();
     let mut headers = HeaderMap::new();
     let code = match &why {
@@ -85,7 +85,7 @@ pub(crate) fn refuse(why: StoreError) -> S3Error {
             );
         }
         StoreError::Body(why) => return broken(why, message),
-        StoreError::Elsewhere(why) => {
+        StoreError::ExternalStorage(why) => {
             warn!(error = %why, "a request to a bucket waits for the S3 elsewhere");
             let message = "the S3 that holds the objects cannot be reached, or failed. Try again";
             return S3Error::with_message(S3ErrorCode::ServiceUnavailable, message);

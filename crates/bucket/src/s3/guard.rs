@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 use s3s::{S3Result, s3_error};
 
 use super::context::Dialect;
-use crate::gate::Gate;
+use crate::authorizer::Authorizer;
 
 /// Conditions of writes that are honoured, by the operation.
-fn honoured(operation: &str) -> &'static [&'static str] {
+fn supported_conditions(operation: &str) -> &'static [&'static str] {
     match operation {
         "PutObject" | "CreateMultipartUpload" | "CompleteMultipartUpload" => {
             &["if-match", "if-none-match"]
@@ -94,7 +94,7 @@ pub(super) fn check(
             ));
         }
         let condition = is_condition(name.as_str());
-        if writes && condition && !honoured(operation).contains(&name.as_str()) {
+        if writes && condition && !supported_conditions(operation).contains(&name.as_str()) {
             return Err(s3_error!(
                 NotImplemented,
                 "condition {} is not implemented for {operation}, and would not be held; leave it out",
@@ -143,7 +143,7 @@ fn is_condition(name: &str) -> bool {
 
 /// Refuses a request whose sender takes a bucket to be another account's.
 pub(super) fn check_owner(
-    gate: &dyn Gate,
+    authorizer: &dyn Authorizer,
     app_id: u64,
     expected: Option<&str>,
     name: &str,
@@ -151,7 +151,7 @@ pub(super) fn check_owner(
     let Some(expected) = expected else {
         return Ok(());
     };
-    let owner = gate.owner(app_id);
+    let owner = authorizer.owner(app_id);
     let uin = owner.rsplit('/').next().unwrap_or_default();
     if expected == app_id.to_string() || expected == owner || expected == uin {
         return Ok(());
@@ -167,7 +167,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     fn said(operation: &str, method: Method, uri: &str, headers: &[(&str, &str)]) -> String {
         let request = headers
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_honoured_or_refused_by_name() {
+    fn conditions_are_applied_or_rejected_by_name() {
         let operations = [
             "PutObject",
             "CopyObject",
@@ -226,7 +226,7 @@ mod tests {
         for operation in operations {
             for condition in conditions {
                 let found = said(operation, Method::PUT, "/b/k", &[(condition, "a")]);
-                let expected = !honoured(operation).contains(&condition);
+                let expected = !supported_conditions(operation).contains(&condition);
                 assert_eq!(
                     found.contains(condition),
                     expected,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_dropped_is_refused() {
+    fn requests_with_ignored_headers_are_rejected() {
         for (operation, uri, headers, part) in [
             ("PutObject", "/b/k?versionId=1", vec![], "version id"),
             ("GetObject", "/b/k?versionId=1&versionId=2", vec![], "twice"),
@@ -302,17 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_condition_is_it_is_honoured_or_refused() {
+    fn mutated_conditions_are_applied_or_rejected() {
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
+            let mut rng = TestRng::new(seed);
             let name = [
                 "if-match",
                 "if-none-match",
                 "x-amz-if-match-size",
                 "x-amz-copy-source-if-match",
-            ][chance.below(4)];
-            let name = chance.mutated_text(name);
-            let value = chance.mutated(b"\"0123456789abcdef\"");
+            ][rng.below(4)];
+            let name = rng.mutated_text(name);
+            let value = rng.mutated(b"\"0123456789abcdef\"");
             let mut request = Request::put("/b/k?versionId=1");
             if let (Ok(name), Ok(value)) = (
                 HeaderName::try_from(&name),
@@ -338,7 +338,7 @@ mod tests {
                     .filter(|name| is_condition(name));
                 let honours = conditions
                     .into_iter()
-                    .all(|name| honoured(operation).contains(&name));
+                    .all(|name| supported_conditions(operation).contains(&name));
                 assert!(taken.is_err() || honours, "seed {seed}: {operation} {name}");
             }
         }

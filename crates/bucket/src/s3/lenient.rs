@@ -17,7 +17,7 @@ struct Expires(String);
 struct ResponseExpires(String);
 
 /// Makes a verified request readable.
-pub(super) fn mend(parts: &mut Parts) {
+pub(super) fn fix_headers(parts: &mut Parts) {
     if let Some(expires) = parts.headers.remove(EXPIRES)
         && let Ok(text) = expires.to_str()
     {
@@ -82,17 +82,17 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     #[test]
-    fn what_cannot_be_read_is_kept_or_ignored() {
+    fn unreadable_optional_headers_are_stored_or_ignored() {
         let request = Request::get("/b/k?response-expires=never&versionId=1")
             .header("expires", "5d")
             .header("range", "bytes=5")
             .header("if-modified-since", "never")
             .header("if-unmodified-since", "Wed, 21 Oct 2037 07:28:00 GMT");
         let (mut parts, ()) = request.body(()).expect("a request").into_parts();
-        mend(&mut parts);
+        fix_headers(&mut parts);
         assert_eq!(expires(&parts.extensions).as_deref(), Some("5d"));
         let said = answered(&parts.extensions, Some("5d")).expect("a value");
         assert_eq!(parts.uri, "/b/k?versionId=1");
@@ -102,19 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_range_or_a_condition_is_what_stays_can_be_read() {
+    fn remaining_ranges_and_conditions_are_readable() {
         const DATE: &str = "Wed, 21 Oct 2037 07:28:00 GMT";
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
-            let uri = chance.mutated_text("/b/k?response-expires=never&versionId=1&a=%20");
+            let mut rng = TestRng::new(seed);
+            let uri = rng.mutated_text("/b/k?response-expires=never&versionId=1&a=%20");
             let Ok(uri) = uri.parse::<Uri>() else {
                 continue;
             };
             let (mut parts, ()) = Request::new(()).into_parts();
             parts.uri = uri;
-            let writes = chance.one_in(3);
+            let writes = rng.one_in(3);
             parts.method = if writes { Method::PUT } else { Method::GET };
-            let range = ["bytes=0-9", "bytes=-5", "bytes=7-", "bytes=0-1,4-5"][chance.below(4)];
+            let range = ["bytes=0-9", "bytes=-5", "bytes=7-", "bytes=0-1,4-5"][rng.below(4)];
             let rows = [
                 (RANGE, range),
                 (IF_MODIFIED_SINCE, DATE),
@@ -123,13 +123,13 @@ mod tests {
             ];
             let mut sent = Vec::new();
             for (name, value) in rows {
-                let value = HeaderValue::from_bytes(&chance.mutated(value.as_bytes()));
+                let value = HeaderValue::from_bytes(&rng.mutated(value.as_bytes()));
                 if let Ok(value) = value {
                     parts.headers.insert(name.clone(), value.clone());
                     sent.push((name, value));
                 }
             }
-            mend(&mut parts);
+            fix_headers(&mut parts);
             for (name, value) in sent {
                 let left = parts.headers.get(&name);
                 // Nothing is made of what was sent: it stays as it was, or goes.

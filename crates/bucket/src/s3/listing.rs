@@ -6,13 +6,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::Door;
+use super::S3Handler;
 use super::buckets::shown;
 use super::context::Context;
 use super::convert::{etag, kind_name, timestamp, version};
-use super::errors::refuse;
+use super::errors::to_s3_error;
 use super::multipart::type_name;
-use crate::store::{Listed, ListingOf, UploadsOf, VersionsOf};
+use crate::store::{ListQuery, ListedObject, UploadQuery, VersionQuery};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
@@ -25,7 +25,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'*');
 
-impl Door {
+impl S3Handler {
     pub(super) async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
@@ -35,17 +35,21 @@ impl Door {
         let bucket = self.bucket(&context, &input.bucket)?;
         let url = Encode::of(input.encoding_type.as_ref())?;
         let after = match &input.continuation_token {
-            Some(token) => Some(untoken(token)?),
+            Some(token) => Some(decode_token(token)?),
             None => input.start_after.clone(),
         };
         let limit = limit(input.max_keys, "max-keys")?;
-        let of = ListingOf {
+        let of = ListQuery {
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone(),
             after,
             limit,
         };
-        let page = self.store.list(&bucket.name, of).await.map_err(refuse)?;
+        let page = self
+            .store
+            .list(&bucket.name, of)
+            .await
+            .map_err(to_s3_error)?;
         let with_owner =
             (input.fetch_owner == Some(true)).then(|| self.owner(bucket.name.app_id()));
         let count = page.items.len() + page.prefixes.len();
@@ -80,13 +84,17 @@ impl Door {
         let bucket = self.bucket(&context, &input.bucket)?;
         let url = Encode::of(input.encoding_type.as_ref())?;
         let limit = limit(input.max_keys, "max-keys")?;
-        let of = ListingOf {
+        let of = ListQuery {
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone(),
             after: input.marker.clone().filter(|marker| !marker.is_empty()),
             limit,
         };
-        let page = self.store.list(&bucket.name, of).await.map_err(refuse)?;
+        let page = self
+            .store
+            .list(&bucket.name, of)
+            .await
+            .map_err(to_s3_error)?;
         let own = Some(self.owner(bucket.name.app_id()));
         Ok(S3Response::new(ListObjectsOutput {
             name: Some(shown(&context, &bucket)),
@@ -118,10 +126,10 @@ impl Door {
         let url = Encode::of(input.encoding_type.as_ref())?;
         let limit = limit(input.max_keys, "max-keys")?;
         let marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
-        let of = VersionsOf {
+        let of = VersionQuery {
             after_version: version(input.version_id_marker.as_deref())?
                 .filter(|_| marker.is_some()),
-            of: ListingOf {
+            of: ListQuery {
                 prefix: input.prefix.clone().unwrap_or_default(),
                 delimiter: input.delimiter.clone(),
                 after: marker,
@@ -132,7 +140,7 @@ impl Door {
             .store
             .versions(&bucket.name, of)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let last = page.items.last();
         // Where the page ends with a common prefix, no version goes with it.
         let last = last.filter(|last| page.next.as_deref() == Some(last.key.as_str()));
@@ -186,19 +194,23 @@ impl Door {
         let url = Encode::of(input.encoding_type.as_ref())?;
         let limit = limit(input.max_uploads, "max-uploads")?;
         let marker = input.key_marker.clone().filter(|marker| !marker.is_empty());
-        let of = UploadsOf {
+        let of = UploadQuery {
             after_upload: input
                 .upload_id_marker
                 .clone()
                 .filter(|id| !id.is_empty() && marker.is_some()),
-            of: ListingOf {
+            of: ListQuery {
                 prefix: input.prefix.clone().unwrap_or_default(),
                 delimiter: input.delimiter.clone(),
                 after: marker,
                 limit,
             },
         };
-        let page = self.store.uploads(&bucket.name, of).await.map_err(refuse)?;
+        let page = self
+            .store
+            .uploads(&bucket.name, of)
+            .await
+            .map_err(to_s3_error)?;
         let last = page.items.last();
         let last = last.filter(|last| page.next.as_deref() == Some(last.key.as_str()));
         let next_upload = last.map(|last| last.id.clone());
@@ -234,7 +246,7 @@ impl Door {
     }
 }
 
-fn object(item: Listed, url: &Encode, owner: Option<Owner>) -> Object {
+fn object(item: ListedObject, url: &Encode, owner: Option<Owner>) -> Object {
     Object {
         e_tag: etag(&item.object),
         key: Some(url.text(item.key.as_str().to_owned())),
@@ -258,7 +270,7 @@ pub(super) fn limit(given: Option<i32>, name: &str) -> S3Result<usize> {
     }
 }
 
-fn untoken(token: &str) -> S3Result<String> {
+fn decode_token(token: &str) -> S3Result<String> {
     let decoded = URL_SAFE_NO_PAD
         .decode(token)
         .ok()

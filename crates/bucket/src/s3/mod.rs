@@ -10,6 +10,7 @@ mod buckets;
 mod chunked;
 mod context;
 mod convert;
+mod deferred_body;
 mod document;
 mod errors;
 mod guard;
@@ -17,7 +18,6 @@ mod lenient;
 mod listing;
 mod multipart;
 mod objects;
-mod unmeasured;
 mod verified;
 
 use std::fmt;
@@ -30,13 +30,13 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpError};
 
 pub use self::access::actions;
-pub use self::context::{Call, Dialect};
+pub use self::context::{Dialect, RequestContext};
 
 pub(crate) use self::convert::acl as canned;
-pub(crate) use self::errors::refuse;
+pub(crate) use self::errors::to_s3_error;
 
 use self::access::{Keys, TOKEN};
-use crate::gate::{Gate, Principal};
+use crate::authorizer::{Authorizer, Principal};
 use crate::host::Hosts;
 use crate::store::Store;
 
@@ -46,46 +46,46 @@ const XML: usize = 4 << 20;
 /// S3's service. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Service {
-    verifies: S3Service,
-    acts: S3Service,
+    verifying: S3Service,
+    acting: S3Service,
 }
 
 /// What answers a request.
 #[derive(Debug)]
-struct Door {
+struct S3Handler {
     store: Store,
-    gate: Arc<dyn Gate>,
+    authorizer: Arc<dyn Authorizer>,
 }
 
-/// S3's service over a store. `gate` says who may.
-pub fn service(store: Store, gate: Arc<dyn Gate>, hosts: Hosts) -> Service {
-    let door = Arc::new(Door { store, gate });
+/// S3's service over a store. `authorizer` says who may.
+pub fn service(store: Store, authorizer: Arc<dyn Authorizer>, hosts: Hosts) -> Service {
+    let handler = Arc::new(S3Handler { store, authorizer });
     let mut config = S3Config::default();
     config.xml_max_body_size = XML;
     let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
     let builder = || {
-        let mut builder = S3ServiceBuilder::new(api::Api(door.clone()));
+        let mut builder = S3ServiceBuilder::new(api::Api(handler.clone()));
         builder.set_config(config.clone());
-        builder.set_auth(Keys(door.clone()));
+        builder.set_auth(Keys(handler.clone()));
         builder.set_host(hosts.clone());
         builder
     };
-    let mut acts = builder();
-    acts.set_access(access::Hook(door.clone()));
-    let acts = acts.build();
-    let mut verifies = builder();
-    verifies.set_route(verified::Then {
-        door: door.clone(),
-        acts: acts.clone(),
+    let mut acting = builder();
+    acting.set_access(access::AuthorizationHook(handler.clone()));
+    let acting = acting.build();
+    let mut verifying = builder();
+    verifying.set_route(verified::AfterVerification {
+        handler: handler.clone(),
+        acting: acting.clone(),
     });
     Service {
-        verifies: verifies.build(),
-        acts,
+        verifying: verifying.build(),
+        acting,
     }
 }
 
 impl Service {
-    /// Answers a request whose path begins with its bucket's name. Its extensions may have a `Call`, and a `Principal` where it
+    /// Answers a request whose path begins with its bucket's name. Its extensions may have a `RequestContext`, and a `Principal` where it
     /// was verified already.
     ///
     /// # Errors
@@ -96,13 +96,13 @@ impl Service {
         if signed && request.extensions().get::<Principal>().is_none() {
             let token = token(request.headers(), request.uri());
             let (mut parts, body) = request.into_parts();
-            let body = unmeasured::put_aside(&mut parts, body);
+            let body = deferred_body::defer(&mut parts, body);
             let request = Request::from_parts(parts, body);
-            return TOKEN.scope(token, self.verifies.call(request)).await;
+            return TOKEN.scope(token, self.verifying.call(request)).await;
         }
         let (mut parts, body) = request.into_parts();
-        lenient::mend(&mut parts);
-        self.acts.call(Request::from_parts(parts, body)).await
+        lenient::fix_headers(&mut parts);
+        self.acting.call(Request::from_parts(parts, body)).await
     }
 }
 

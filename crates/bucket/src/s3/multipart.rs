@@ -3,20 +3,20 @@
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::Door;
-use super::buckets::list_of;
+use super::S3Handler;
+use super::buckets::requested_acl;
 use super::convert::{
     acl, announced, checksum_type, class, condition, conditions, etag, kind, kind_name, meta,
-    on_put, part_number, put_sums, tags, timestamp,
+    part_number, put_conditions, put_sums, tags, timestamp,
 };
-use super::errors::refuse;
+use super::errors::to_s3_error;
 use super::listing::limit;
 use super::objects::with_crc;
-use crate::store::{self, ByteRange, ChecksumKind, Checksums, Get, OnPut, Put, UploadSpec};
+use crate::store::{self, ByteRange, ChecksumKind, Checksums, Get, Put, PutConditions, UploadSpec};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
-impl Door {
+impl S3Handler {
     pub(super) async fn create_multipart_upload(
         &self,
         mut request: S3Request<CreateMultipartUploadInput>,
@@ -35,14 +35,14 @@ impl Door {
             put: Put {
                 meta: meta!(input, request.extensions),
                 tags: tags(input.tagging.as_deref()),
-                acl: list_of(
+                acl: requested_acl(
                     acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                     None,
                     &request.headers,
                     "",
                 )?,
                 class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
-                when: on_put(&request.headers),
+                when: put_conditions(&request.headers),
             },
             checksum,
             full_object,
@@ -52,7 +52,7 @@ impl Door {
             .store
             .begin_upload(&name, &key, spec)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(context.shown(&name)),
             checksum_algorithm: checksum.map(|kind| kind_name(kind).to_owned().into()),
@@ -74,10 +74,10 @@ impl Door {
             .store
             .upload(&name, &key, &request.input.upload_id)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         with_kind(&mut request, upload.checksum);
         let staged = self
-            .take_in(&mut request, |input| input.body.take())
+            .stage_body(&mut request, |input| input.body.take())
             .await?;
         if let Some(md5) = &request.input.content_md5 {
             staged.check_md5(md5).map_err(super::objects::digest)?;
@@ -86,7 +86,7 @@ impl Door {
             .store
             .put_part(&name, &key, &upload.id, number, staged)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let mut output = UploadPartOutput {
             e_tag: Some(ETag::Strong(part.etag.clone())),
             ..UploadPartOutput::default()
@@ -117,7 +117,7 @@ impl Door {
             .store
             .upload(&name, &key, &input.upload_id)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let source = self
             .source(
                 &context,
@@ -140,30 +140,32 @@ impl Door {
         };
         let got = match self.store.get(&source.bucket, &source.key, get).await {
             Err(crate::StoreError::NotModified { .. }) => {
-                return Err(refuse(crate::StoreError::PreconditionFailed(
+                return Err(to_s3_error(crate::StoreError::PreconditionFailed(
                     "x-amz-copy-source-if",
                 )));
             }
-            got => got.map_err(refuse)?,
+            got => got.map_err(to_s3_error)?,
         };
         // A read's range may reach beyond the end, and a part's may not.
         if let Some(ByteRange::From(_, Some(last))) = range
             && last >= got.object.size
         {
-            return Err(refuse(crate::StoreError::InvalidRange(got.object.size)));
+            return Err(to_s3_error(crate::StoreError::InvalidRange(
+                got.object.size,
+            )));
         }
         let kinds: Vec<_> = upload.checksum.into_iter().collect();
         let staged = self
             .store
             .stage(got.content.into_stream(), &kinds)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let part = self
             .store
             .put_part(&name, &key, &upload.id, number, staged)
             .await
-            .map_err(refuse)?;
-        let from = self.store.bucket(&source.bucket).map_err(refuse)?;
+            .map_err(to_s3_error)?;
+        let from = self.store.bucket(&source.bucket).map_err(to_s3_error)?;
         let mut result = CopyPartResult {
             e_tag: Some(ETag::Strong(part.etag.clone())),
             last_modified: Some(timestamp(part.modified_ms)),
@@ -198,7 +200,7 @@ impl Door {
             .store
             .parts(&name, &key, &input.upload_id, after, limit)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let next = page.parts.last().map(|part| part.number);
         let own = self.owner(name.app_id());
         let parts = page.parts.into_iter().map(|part| {
@@ -243,7 +245,7 @@ impl Door {
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = &mut request.input;
-        let when = OnPut {
+        let when = PutConditions {
             if_match: condition(input.if_match.take()),
             if_none_match: condition(input.if_none_match.take()),
         };
@@ -263,8 +265,8 @@ impl Door {
             .store
             .complete_upload(&name, &key, &id, parts, sums, when, size, context.origin())
             .await;
-        let object = done.map_err(refuse)?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let object = done.map_err(to_s3_error)?;
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
         let shown = context.shown(&name);
         let mut output = CompleteMultipartUploadOutput {
             location: Some(format!("/{shown}/{}", key.as_str())),
@@ -287,12 +289,12 @@ impl Door {
         self.store
             .abort_upload(&name, &key, &request.input.upload_id)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
     }
 }
 
-impl Door {
+impl S3Handler {
     /// Who began an upload into a bucket of an account.
     pub(super) fn initiator(&self, upload: &store::Upload, app_id: u64) -> Initiator {
         let by = self.owner(upload.by.unwrap_or(app_id));

@@ -7,22 +7,22 @@ use hyper::body::Frame;
 use s3s::dto::*;
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
-use super::buckets::{grants, list_of};
+use super::buckets::{grants, requested_acl};
 use super::context::{Context, default_type, key};
 use super::convert::{
-    acl, announced, body, checksum_type, class, condition, conditions, etag, kinds, meta, on_put,
-    part_number, put_sums, range, restore, seconds, shown_class, shown_tags, shown_version,
-    tag_set, tags, timestamp, version,
+    acl, announced, body, checksum_type, class, condition, conditions, etag, kinds, meta,
+    part_number, put_conditions, put_sums, range, restore, seconds, shown_class, shown_tags,
+    shown_version, tag_set, tags, timestamp, version,
 };
-use super::errors::refuse;
+use super::errors::to_s3_error;
 use super::listing::limit;
-use super::{Door, guard, lenient};
+use super::{S3Handler, guard, lenient};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 use crate::store::{
-    Bucket, Checksums, Conditions, CopyMeta, Get, Object, ObjectKind, OnDelete, OnPut, PartOf, Put,
-    Removed, Source, Staged,
+    Bucket, Checksums, CopyMeta, DeleteConditions, DeleteTarget, Get, Object, ObjectKind, Put,
+    PutConditions, ReadConditions, SourceObject, Staged, StoredPart,
 };
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -33,7 +33,7 @@ const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-cos-object-type");
 const NEXT_POSITION: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
 /// Which object a reader asks for, and which of its bytes, by an input that has a field for each.
-macro_rules! asked {
+macro_rules! get_options {
     ($input:expr) => {
         Get {
             version: version($input.version_id.as_deref())?,
@@ -78,7 +78,7 @@ macro_rules! describe {
     }};
 }
 
-impl Door {
+impl S3Handler {
     pub(super) async fn put_object(
         &self,
         mut request: S3Request<PutObjectInput>,
@@ -89,20 +89,20 @@ impl Door {
         let put = Put {
             meta: meta!(input, request.extensions),
             tags: tags(input.tagging.as_deref()),
-            acl: list_of(
+            acl: requested_acl(
                 acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                 None,
                 &request.headers,
                 "",
             )?,
             class: class(input.storage_class.as_ref().map(StorageClass::as_str))?,
-            when: OnPut {
+            when: PutConditions {
                 if_match: condition(input.if_match.take()),
                 if_none_match: condition(input.if_none_match.take()),
             },
         };
         let staged = self
-            .take_in(&mut request, |input| input.body.take())
+            .stage_body(&mut request, |input| input.body.take())
             .await?;
         if let Some(md5) = &request.input.content_md5 {
             staged.check_md5(md5).map_err(digest)?;
@@ -111,8 +111,8 @@ impl Door {
             .store
             .put(&name, &key, staged, put, ChangeKind::Put, context.origin())
             .await;
-        let object = stored.map_err(refuse)?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let object = stored.map_err(to_s3_error)?;
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
         let mut output = PutObjectOutput {
             checksum_type: checksum_type(&object.sums),
             e_tag: etag(&object),
@@ -124,15 +124,19 @@ impl Door {
     }
 
     /// Takes a request's body in, and compares the checksums that came with it.
-    pub(super) async fn take_in<T>(
+    pub(super) async fn stage_body<T>(
         &self,
         request: &mut S3Request<T>,
         take: impl FnOnce(&mut T) -> Option<StreamingBlob>,
     ) -> S3Result<Staged> {
         let kinds = kinds(&request.headers)?;
         let content = body(take(&mut request.input));
-        let staged = self.store.stage(content, &kinds).await.map_err(refuse)?;
-        staged.check(&announced(request)).map_err(refuse)?;
+        let staged = self
+            .store
+            .stage(content, &kinds)
+            .await
+            .map_err(to_s3_error)?;
+        staged.check(&announced(request)).map_err(to_s3_error)?;
         Ok(staged)
     }
 
@@ -148,15 +152,19 @@ impl Door {
                 "who chooses the answer's headers (response-…) signs the request"
             ));
         }
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
-        let get = asked!(request.input);
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
+        let get = get_options!(request.input);
         let partial = get.range.is_some() || get.part.is_some();
-        let got = self.store.get(&name, &key, get).await.map_err(refuse)?;
+        let got = self
+            .store
+            .get(&name, &key, get)
+            .await
+            .map_err(to_s3_error)?;
         let object = got.object;
-        self.may_see(&context, &bucket, key.as_str(), "GetObject", &object)?;
+        self.authorize_found(&context, &bucket, key.as_str(), "GetObject", &object)?;
         // What cannot be read at all is refused; later on the connection can only be closed.
         let mut content = got.content.into_stream();
-        let first = content.try_next().await.map_err(refuse)?;
+        let first = content.try_next().await.map_err(to_s3_error)?;
         let content = stream::iter(first.map(Ok)).chain(content);
         let frames = content.map_ok(Frame::data);
         let mut output = GetObjectOutput {
@@ -193,11 +201,15 @@ impl Door {
     ) -> Answer<HeadObjectOutput> {
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
-        let get = asked!(request.input);
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
+        let get = get_options!(request.input);
         let partial = get.range.is_some() || get.part.is_some();
-        let (object, range) = self.store.head(&name, &key, get).await.map_err(refuse)?;
-        self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;
+        let (object, range) = self
+            .store
+            .head(&name, &key, get)
+            .await
+            .map_err(to_s3_error)?;
+        self.authorize_found(&context, &bucket, key.as_str(), "HeadObject", &object)?;
         let mut output = HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some((range.end - range.start) as i64),
@@ -236,10 +248,10 @@ impl Door {
         let (context, name, key) =
             self.object(&request, &request.input.bucket, &request.input.key)?;
         let input = request.input;
-        let removed = Removed {
+        let removed = DeleteTarget {
             version: version(input.version_id.as_deref())?,
             key,
-            when: OnDelete {
+            when: DeleteConditions {
                 if_match: condition(input.if_match),
                 modified: input.if_match_last_modified_time.as_ref().and_then(seconds),
                 size: input.if_match_size,
@@ -249,7 +261,7 @@ impl Door {
             .store
             .delete(&name, removed, context.origin())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(DeleteObjectOutput {
             delete_marker: deleted.marker.then_some(true),
             version_id: deleted.version.map(|version| version.to_string()),
@@ -310,11 +322,11 @@ impl Door {
         one: ObjectIdentifier,
     ) -> (ObjectIdentifier, S3Result<crate::store::Deleted>) {
         let removal = async {
-            self.may_write(context, bucket, &one.key, "DeleteMultipleObjects")?;
-            let removed = Removed {
+            self.authorize_write(context, bucket, &one.key, "DeleteMultipleObjects")?;
+            let removed = DeleteTarget {
                 key: key(&one.key)?,
                 version: version(one.version_id.as_deref())?,
-                when: OnDelete {
+                when: DeleteConditions {
                     if_match: one.e_tag.as_ref().map(|etag| etag.value().to_owned()),
                     modified: one.last_modified_time.as_ref().and_then(seconds),
                     size: one.size,
@@ -323,7 +335,7 @@ impl Door {
             self.store
                 .delete(&bucket.name, removed, context.origin())
                 .await
-                .map_err(refuse)
+                .map_err(to_s3_error)
         };
         let result = removal.await;
         (one, result)
@@ -364,13 +376,13 @@ impl Door {
                 .as_ref()
                 .map(|name| class(Some(name.as_str())))
                 .transpose()?,
-            acl: list_of(
+            acl: requested_acl(
                 acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?,
                 None,
                 &request.headers,
                 "",
             )?,
-            when: on_put(&request.headers),
+            when: put_conditions(&request.headers),
         };
         let source = self
             .source(
@@ -380,13 +392,13 @@ impl Door {
                 request.input.expected_source_bucket_owner.as_deref(),
             )
             .await?;
-        let from = self.store.bucket(&source.bucket).map_err(refuse)?;
+        let from = self.store.bucket(&source.bucket).map_err(to_s3_error)?;
         let copied = self
             .store
             .copy(source, &name, &key, change, context.origin())
             .await;
-        let (copy, old) = copied.map_err(refuse)?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
+        let (copy, old) = copied.map_err(to_s3_error)?;
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
         let mut result = CopyObjectResult {
             checksum_type: checksum_type(&copy.sums),
             e_tag: etag(&copy),
@@ -408,9 +420,9 @@ impl Door {
         &self,
         context: &Context,
         source: &CopySource,
-        when: Conditions,
+        when: ReadConditions,
         owner: Option<&str>,
-    ) -> S3Result<Source> {
+    ) -> S3Result<SourceObject> {
         let CopySource::Bucket {
             bucket,
             key: wanted,
@@ -424,20 +436,20 @@ impl Door {
         };
         let bucket = self.bucket(context, bucket)?;
         guard::check_owner(
-            &*self.gate,
+            &*self.authorizer,
             bucket.name.app_id(),
             owner,
             "x-amz-source-expected-bucket-owner",
         )?;
         let version = version(version_id.as_deref())?;
         let seen = self
-            .may_read(context, &bucket, wanted, version, "GetObject")
+            .authorize_read(context, &bucket, wanted, version, "GetObject")
             .await?;
         let when = match seen {
             Some(seen) => only(&seen, &when)?,
             None => when,
         };
-        Ok(Source {
+        Ok(SourceObject {
             bucket: bucket.name.clone(),
             key: key(wanted)?,
             version,
@@ -469,17 +481,17 @@ impl Door {
     ) -> Answer<PutObjectAclOutput> {
         let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
         let canned = acl(request.input.acl.as_ref().map(ObjectCannedACL::as_str))?;
-        let list = list_of(
+        let list = requested_acl(
             canned,
             request.input.access_control_policy,
             &request.headers,
-            &self.gate.owner(name.app_id()),
+            &self.authorizer.owner(name.app_id()),
         )?;
         let version = version(request.input.version_id.as_deref())?;
         self.store
             .set_object_acl(&name, &key, version, list)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutObjectAclOutput::default()))
     }
 
@@ -507,7 +519,7 @@ impl Door {
         self.store
             .set_object_tags(&name, &key, version, tags)
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(PutObjectTaggingOutput::default()))
     }
 
@@ -520,7 +532,7 @@ impl Door {
         self.store
             .set_object_tags(&name, &key, version, Vec::new())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
     }
 
@@ -533,8 +545,8 @@ impl Door {
         let object = self
             .known(&name, &key, request.input.version_id.as_deref())
             .await?;
-        let bucket = self.store.bucket(&name).map_err(refuse)?;
-        self.may_see(&context, &bucket, key.as_str(), "HeadObject", &object)?;
+        let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
+        self.authorize_found(&context, &bucket, key.as_str(), "HeadObject", &object)?;
         // Each element may be a list of its own.
         let wanted: Vec<_> = request
             .input
@@ -576,7 +588,11 @@ impl Door {
                         "x-amz-part-number-marker is {after}; it is a number"
                     )
                 })?;
-                let parts = self.store.object_parts(&object).await.map_err(refuse)?;
+                let parts = self
+                    .store
+                    .object_parts(&object)
+                    .await
+                    .map_err(to_s3_error)?;
                 Some(page_of_parts(parts, count, after, limit))
             }
             _ => None,
@@ -610,7 +626,7 @@ impl Door {
             .store
             .restore(&name, &key, version, days, context.origin())
             .await
-            .map_err(refuse)?;
+            .map_err(to_s3_error)?;
         let status = if begun {
             http::StatusCode::ACCEPTED
         } else {
@@ -632,8 +648,8 @@ impl Door {
         match (partial, part, object.kind) {
             (false, ..) => Ok(Some(object.sums.clone())),
             (true, Some(number), ObjectKind::Multipart(_)) => {
-                let parts = self.store.object_parts(object).await.map_err(refuse)?;
-                let of = |part: &PartOf| i64::from(part.number) == i64::from(number);
+                let parts = self.store.object_parts(object).await.map_err(to_s3_error)?;
+                let of = |part: &StoredPart| i64::from(part.number) == i64::from(number);
                 Ok(parts.into_iter().find(of).map(|part| part.sums))
             }
             _ => Ok(None),
@@ -650,18 +666,18 @@ impl Door {
             version: version(wanted)?,
             ..Get::default()
         };
-        let (object, _) = self.store.head(name, key, get).await.map_err(refuse)?;
+        let (object, _) = self.store.head(name, key, get).await.map_err(to_s3_error)?;
         Ok(object)
     }
 
     fn versioned(&self, name: &BucketName, object: &Object) -> S3Result<Option<String>> {
-        let bucket = self.store.bucket(name).map_err(refuse)?;
+        let bucket = self.store.bucket(name).map_err(to_s3_error)?;
         Ok(shown_version(object, bucket.versioning))
     }
 }
 
 fn page_of_parts(
-    parts: Vec<PartOf>,
+    parts: Vec<StoredPart>,
     count: u32,
     after: u32,
     limit: usize,
@@ -708,16 +724,16 @@ fn content_range(range: &std::ops::Range<u64>, size: u64) -> String {
 }
 
 /// Conditions under which a copy copies what the caller was let see, and nothing that has taken its place meanwhile.
-fn only(seen: &Object, when: &Conditions) -> S3Result<Conditions> {
+fn only(seen: &Object, when: &ReadConditions) -> S3Result<ReadConditions> {
     when.check(seen).map_err(|why| match why {
         StoreError::NotModified { .. } => {
-            refuse(StoreError::PreconditionFailed("x-amz-copy-source-if"))
+            to_s3_error(StoreError::PreconditionFailed("x-amz-copy-source-if"))
         }
-        other => refuse(other),
+        other => to_s3_error(other),
     })?;
-    Ok(Conditions {
+    Ok(ReadConditions {
         if_match: Some(vec![seen.etag.clone()]),
-        ..Conditions::default()
+        ..ReadConditions::default()
     })
 }
 
@@ -736,7 +752,7 @@ fn directive(given: Option<&str>, name: &str) -> S3Result<bool> {
 pub(super) fn digest(why: StoreError) -> s3s::S3Error {
     match why {
         StoreError::Invalid(message) => s3_error!(InvalidDigest, "{message}"),
-        other => refuse(other),
+        other => to_s3_error(other),
     }
 }
 

@@ -13,45 +13,45 @@ use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError,
 
 use super::access::token;
 use super::context::Context;
-use super::{Door, document, lenient, unmeasured};
+use super::{S3Handler, deferred_body, document, lenient};
 
 /// Hands verified requests to the service that acts.
-pub(super) struct Then {
-    pub(super) door: Arc<Door>,
-    pub(super) acts: S3Service,
+pub(super) struct AfterVerification {
+    pub(super) handler: Arc<S3Handler>,
+    pub(super) acting: S3Service,
 }
 
 #[async_trait::async_trait]
-impl S3Route for Then {
+impl S3Route for AfterVerification {
     fn is_match(&self, _: &Method, _: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
         true
     }
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let signer = request.credentials.take().map(|one| one.access_key);
-        let key = signer.and_then(|id| self.door.gate.key(&id, token().as_deref()));
+        let key = signer.and_then(|id| self.handler.authorizer.key(&id, token().as_deref()));
         let key =
             key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
         let call = Context::of(&request.extensions).call;
         let creates = call.may_create;
-        let taken = call.way.verified(&key.principal);
+        let taken = call.connection.verified(&key.principal);
         taken.map_err(|why| s3_error!(AccessDenied, "{why}"))?;
         let (mut parts, body) = Request::new(request.input).into_parts();
         parts.method = request.method;
         parts.uri = unsigned(&request.uri)?;
         parts.headers = request.headers;
         parts.extensions = request.extensions;
-        let aside = unmeasured::take_back(&mut parts.extensions, &parts.headers, &key.secret)?;
-        let body = aside.unwrap_or(body);
+        let deferred = deferred_body::resume(&mut parts.extensions, &parts.headers, &key.secret)?;
+        let body = deferred.unwrap_or(body);
         parts.headers.remove(AUTHORIZATION);
         parts.extensions.insert(key.principal);
         let body = if creates {
-            document::keep(&mut parts.extensions, body)
+            document::capture(&mut parts.extensions, body)
         } else {
             body
         };
-        lenient::mend(&mut parts);
-        let answered = self.acts.call(Request::from_parts(parts, body)).await;
+        lenient::fix_headers(&mut parts);
+        let answered = self.acting.call(Request::from_parts(parts, body)).await;
         let answered = answered.map_err(|error| {
             S3Error::with_source(S3ErrorCode::InternalError, StdError::from(error))
         })?;

@@ -17,34 +17,34 @@ use s3s::StdError;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
-use crate::gate::Holding;
-use crate::refusal::Refusal;
+use crate::authorizer::MemoryReservation;
+use crate::error_response::ErrorResponse;
 
 /// How long a client may send nothing.
-const STILL: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most that counts as held of one body: a document is kept whole up to so much, and of an object as much is between the
 /// network and the disk.
-const HELD: u64 = 4 << 20;
+const MAX_COUNTED: u64 = 4 << 20;
 /// Bytes that are counted at a time; a body of up to so many is part of what every connection counts for.
 const STEP: u64 = 64 << 10;
 
 /// Why a body is not read on.
 #[derive(Debug, Error)]
-enum Ended {
-    #[error("nothing of the body arrived for {} seconds", STILL.as_secs())]
-    Stood,
+enum BodyError {
+    #[error("nothing of the body arrived for {} seconds", IDLE_TIMEOUT.as_secs())]
+    Idle,
     #[error("too much is held for this caller at the moment")]
     Overloaded,
 }
 
 /// The body, as long as it moves.
 #[derive(Debug)]
-pub(super) struct Moving {
+pub(super) struct MonitoredBody {
     body: UnsyncBoxBody<Bytes, StdError>,
-    until: Pin<Box<Sleep>>,
-    passed: u64,
+    idle_deadline: Pin<Box<Sleep>>,
+    received: u64,
     counted: u64,
-    held: Box<dyn Holding>,
+    held: Box<dyn MemoryReservation>,
     overloaded: Overloaded,
 }
 
@@ -56,8 +56,8 @@ impl Overloaded {
     /// The answer to a request whose body could not be held, whatever was made of that; or else the answer.
     pub(super) fn or<T>(
         &self,
-        answered: Result<Response<T>, Refusal>,
-    ) -> Result<Response<T>, Refusal> {
+        answered: Result<Response<T>, ErrorResponse>,
+    ) -> Result<Response<T>, ErrorResponse> {
         let failed = answered
             .as_ref()
             .map_or(true, |response| !response.status().is_success());
@@ -65,7 +65,7 @@ impl Overloaded {
             return answered;
         }
         let message = "virga holds too much for this caller at the moment; try again later";
-        Err(Refusal::new(
+        Err(ErrorResponse::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "SlowDown",
             message,
@@ -73,39 +73,39 @@ impl Overloaded {
     }
 }
 
-impl Moving {
-    pub(super) fn new<B>(body: B, held: Box<dyn Holding>) -> (Self, Overloaded)
+impl MonitoredBody {
+    pub(super) fn new<B>(body: B, held: Box<dyn MemoryReservation>) -> (Self, Overloaded)
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
     {
         let overloaded = Overloaded::default();
-        let moving = Self {
+        let monitored = Self {
             body: UnsyncBoxBody::new(body.map_err(Into::into)),
-            until: Box::pin(tokio::time::sleep(STILL)),
-            passed: 0,
+            idle_deadline: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
+            received: 0,
             counted: STEP,
             held,
             overloaded: overloaded.clone(),
         };
-        (moving, overloaded)
+        (monitored, overloaded)
     }
 
     /// Counts bytes that have come.
-    fn count(&mut self, bytes: usize) -> Result<(), Ended> {
-        self.passed += bytes as u64;
-        let most = self.passed.next_multiple_of(STEP).min(HELD);
+    fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.received += bytes as u64;
+        let most = self.received.next_multiple_of(STEP).min(MAX_COUNTED);
         let more = most.saturating_sub(self.counted);
         if more > 0 && !self.held.grow(more) {
             self.overloaded.0.store(true, Relaxed);
-            return Err(Ended::Overloaded);
+            return Err(BodyError::Overloaded);
         }
         self.counted += more;
         Ok(())
     }
 }
 
-impl Body for Moving {
+impl Body for MonitoredBody {
     type Data = Bytes;
     type Error = StdError;
 
@@ -115,7 +115,9 @@ impl Body for Moving {
     ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.until.as_mut().reset(Instant::now() + STILL);
+            this.idle_deadline
+                .as_mut()
+                .reset(Instant::now() + IDLE_TIMEOUT);
             if let Some(Ok(frame)) = &frame {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 if let Err(ended) = this.count(bytes) {
@@ -124,8 +126,8 @@ impl Body for Moving {
             }
             return Poll::Ready(frame);
         }
-        ready!(this.until.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Box::new(Ended::Stood))))
+        ready!(this.idle_deadline.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Box::new(BodyError::Idle))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -148,9 +150,9 @@ mod tests {
 
     /// Room for so many bytes, and what was taken of it.
     #[derive(Clone, Debug)]
-    struct Room(u64, Arc<Mutex<u64>>);
+    struct Budget(u64, Arc<Mutex<u64>>);
 
-    impl Holding for Room {
+    impl MemoryReservation for Budget {
         fn grow(&mut self, bytes: u64) -> bool {
             let mut held = self.1.lock().expect("a lock");
             let fits = *held + bytes <= self.0;
@@ -159,8 +161,8 @@ mod tests {
         }
     }
 
-    fn read(length: usize, room: u64) -> (bool, u64, Overloaded) {
-        let room = Room(room, Arc::default());
+    fn read(length: usize, budget: u64) -> (bool, u64, Overloaded) {
+        let budget = Budget(budget, Arc::default());
         let chunks = (0..length / 50_000)
             .map(|_| Ok::<_, StdError>(Frame::data(Bytes::from(vec![0; 50_000]))));
         let body = StreamBody::new(stream::iter(chunks));
@@ -168,30 +170,30 @@ mod tests {
             .enable_time()
             .build();
         let (whole, overloaded) = runtime.expect("a runtime").block_on(async {
-            let (body, overloaded) = Moving::new(body, Box::new(room.clone()));
+            let (body, overloaded) = MonitoredBody::new(body, Box::new(budget.clone()));
             (body.collect().await.is_ok(), overloaded)
         });
-        let held = *room.1.lock().expect("a lock");
+        let held = *budget.1.lock().expect("a lock");
         (whole, held, overloaded)
     }
 
     #[test]
-    fn a_body_is_held_as_it_comes_up_to_a_bound() {
+    fn body_memory_is_reserved_up_to_a_bound() {
         let refused = |overloaded: &Overloaded| {
             overloaded.or(Err::<Response<()>, _>(
                 s3s::S3ErrorCode::IncompleteBody.into(),
             ))
         };
-        for (length, room, expected) in [
+        for (length, budget, expected) in [
             (50_000, 0, Some(0)),
-            (200_000, HELD, Some(3 * STEP)),
-            (20 << 20, HELD, Some(HELD - STEP)),
+            (200_000, MAX_COUNTED, Some(3 * STEP)),
+            (20 << 20, MAX_COUNTED, Some(MAX_COUNTED - STEP)),
             (200_000, STEP, None),
         ] {
-            let (whole, held, overloaded) = read(length, room);
-            assert_eq!(whole.then_some(held), expected, "{length} {room}");
+            let (whole, held, overloaded) = read(length, budget);
+            assert_eq!(whole.then_some(held), expected, "{length} {budget}");
             let code = refused(&overloaded).expect_err("an error").code;
-            assert_eq!(code == "SlowDown", !whole, "{length} {room}: {code}");
+            assert_eq!(code == "SlowDown", !whole, "{length} {budget}: {code}");
         }
     }
 }

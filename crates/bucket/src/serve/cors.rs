@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::store::CorsRule;
 
 /// What decides whether an answer is another.
-const DECIDE: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
+const VARY_HEADERS: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
 /// Methods that S3 lets a page ask about.
 const METHODS: [&str; 5] = ["DELETE", "GET", "HEAD", "POST", "PUT"];
@@ -19,11 +19,11 @@ const METHODS: [&str; 5] = ["DELETE", "GET", "HEAD", "POST", "PUT"];
 ///
 /// # Errors
 /// What is missing or cannot be, in S3's words.
-pub(super) fn check(asked: &HeaderMap) -> Result<(), String> {
-    if !asked.contains_key(ORIGIN) {
+pub(super) fn check(request_headers: &HeaderMap) -> Result<(), String> {
+    if !request_headers.contains_key(ORIGIN) {
         return Err("Insufficient information. Origin request header needed.".to_owned());
     }
-    let method = asked.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let method = request_headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     let method = method.map_or("null".into(), |method| {
         String::from_utf8_lossy(method.as_bytes())
     });
@@ -38,9 +38,9 @@ pub(super) fn check(asked: &HeaderMap) -> Result<(), String> {
 }
 
 /// What a browser that asks before it sends is told; none where no rule allows it.
-pub(super) fn preflight(rules: &[CorsRule], asked: &HeaderMap) -> Option<HeaderMap> {
-    let method = text(asked, &ACCESS_CONTROL_REQUEST_METHOD)?;
-    let wanted = text(asked, &ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
+pub(super) fn preflight(rules: &[CorsRule], request_headers: &HeaderMap) -> Option<HeaderMap> {
+    let method = text(request_headers, &ACCESS_CONTROL_REQUEST_METHOD)?;
+    let wanted = text(request_headers, &ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
     let names = || {
         wanted
             .split(',')
@@ -53,9 +53,9 @@ pub(super) fn preflight(rules: &[CorsRule], asked: &HeaderMap) -> Option<HeaderM
                 .iter()
                 .any(|allowed| is_like(&allowed.to_lowercase(), &name.to_lowercase()))
         };
-        is_about(rule, text(asked, &ORIGIN), method) && names().all(like)
+        is_about(rule, text(request_headers, &ORIGIN), method) && names().all(like)
     })?;
-    let mut said = allowed(rule, asked);
+    let mut said = allowed(rule, request_headers);
     set(&mut said, ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     if let Some(seconds) = rule.max_age {
         set(&mut said, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
@@ -64,10 +64,15 @@ pub(super) fn preflight(rules: &[CorsRule], asked: &HeaderMap) -> Option<HeaderM
 }
 
 /// Tells a browser what it may show of an answer.
-pub(super) fn mark(rules: &[CorsRule], method: &str, asked: &HeaderMap, answer: &mut HeaderMap) {
-    let origin = text(asked, &ORIGIN);
+pub(super) fn mark(
+    rules: &[CorsRule],
+    method: &str,
+    request_headers: &HeaderMap,
+    answer: &mut HeaderMap,
+) {
+    let origin = text(request_headers, &ORIGIN);
     if let Some(rule) = rules.iter().find(|rule| is_about(rule, origin, method)) {
-        answer.extend(allowed(rule, asked));
+        answer.extend(allowed(rule, request_headers));
     }
 }
 
@@ -77,10 +82,10 @@ fn is_about(rule: &CorsRule, origin: Option<&str>, method: &str) -> bool {
     from && rule.methods.iter().any(|allowed| allowed == method)
 }
 
-fn allowed(rule: &CorsRule, asked: &HeaderMap) -> HeaderMap {
+fn allowed(rule: &CorsRule, request_headers: &HeaderMap) -> HeaderMap {
     let mut said = HeaderMap::new();
     let any = rule.origins.iter().any(|origin| origin == "*");
-    let origin = text(asked, &ORIGIN).unwrap_or_default();
+    let origin = text(request_headers, &ORIGIN).unwrap_or_default();
     set(
         &mut said,
         ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -99,7 +104,7 @@ fn allowed(rule: &CorsRule, asked: &HeaderMap) -> HeaderMap {
         ACCESS_CONTROL_EXPOSE_HEADERS,
         &rule.expose.join(", "),
     );
-    set(&mut said, VARY, DECIDE);
+    set(&mut said, VARY, VARY_HEADERS);
     said
 }
 
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_says_who_may_send_what() {
+    fn cors_rule_matches_origin_method_and_headers() {
         let rows = [
             (
                 "https://*.a.com",
@@ -167,8 +172,11 @@ mod tests {
             ("*", "https://b.com", "GET", "x-other", None),
         ];
         for (allowed, origin, method, headers, expected) in rows {
-            let asked = asking(origin, method, headers);
-            let said = preflight(&[rule("https://other.com"), rule(allowed)], &asked);
+            let request_headers = asking(origin, method, headers);
+            let said = preflight(
+                &[rule("https://other.com"), rule(allowed)],
+                &request_headers,
+            );
             let said = said
                 .as_ref()
                 .map(|said| said[&ACCESS_CONTROL_ALLOW_ORIGIN].to_str().expect("text"));
@@ -177,11 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn a_question_without_its_words_is_a_bad_request() {
+    fn incomplete_preflight_is_a_bad_request() {
         let without = |name: &HeaderName| {
-            let mut asked = asking("https://a.com", "PUT", "");
-            asked.remove(name);
-            check(&asked).expect_err("refused")
+            let mut request_headers = asking("https://a.com", "PUT", "");
+            request_headers.remove(name);
+            check(&request_headers).expect_err("refused")
         };
         assert!(without(&ORIGIN).contains("Origin request header needed"));
         let method = without(&ACCESS_CONTROL_REQUEST_METHOD);
@@ -197,14 +205,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_what_a_page_may_see() {
+    fn cors_headers_are_added_for_matching_rule() {
         let mut answer = HeaderMap::new();
-        let asked = asking("https://a.com", "GET", "");
-        mark(&[rule("https://a.com")], "GET", &asked, &mut answer);
+        let request_headers = asking("https://a.com", "GET", "");
+        mark(
+            &[rule("https://a.com")],
+            "GET",
+            &request_headers,
+            &mut answer,
+        );
         assert_eq!(answer[&ACCESS_CONTROL_EXPOSE_HEADERS], "ETag");
         assert_eq!(answer[&ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         let mut other = HeaderMap::new();
-        mark(&[rule("https://a.com")], "DELETE", &asked, &mut other);
+        mark(
+            &[rule("https://a.com")],
+            "DELETE",
+            &request_headers,
+            &mut other,
+        );
         assert!(other.is_empty());
     }
 }

@@ -21,47 +21,47 @@ use hyper::body::Body as HttpBody;
 use s3s::{Body, S3ErrorCode, StdError};
 use tracing::{debug, error};
 
-use self::body::Moving;
+use self::body::MonitoredBody;
+use crate::authorizer::{AccessRequest, Authorizer, ConnectionPolicy, Principal};
 use crate::cos::request::{self, TOKEN};
-use crate::cos::signature::{Authorization, Fault, Signed};
+use crate::cos::signature::{Authorization, SignatureError, Signed};
 use crate::cos::{append, response, service};
+use crate::error_response::{ErrorContext, ErrorResponse, id_header};
 use crate::form;
-use crate::gate::{Access, Gate, Principal, Way};
 use crate::host::Hosts;
 use crate::names::{BucketName, ObjectKey};
-use crate::refusal::{About, Refusal, id_header};
-use crate::s3::{self, Call, Dialect, Service};
+use crate::s3::{self, Dialect, RequestContext, Service};
 use crate::signed::{self, Scheme, v2::SignedUrl};
 use crate::store::{self, Acl, Store};
 
 /// Serves requests. Clones are handles to the same.
 #[derive(Clone)]
-pub struct Serve {
+pub struct BucketServer {
     inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
-    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
     s3: Service,
     hosts: Hosts,
 }
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct Client {
     /// Their address.
     pub from: IpAddr,
     /// Whether they came over TLS.
     pub secure: bool,
     /// The connection that they came over.
-    pub way: Arc<dyn Way>,
+    pub connection: Arc<dyn ConnectionPolicy>,
 }
 
 /// A request, as far as it is read at its door.
-pub(crate) struct Asked {
+pub(crate) struct RequestHead {
     pub(crate) dialect: Dialect,
-    pub(crate) peer: Peer,
+    pub(crate) client: Client,
     /// How deep in a chain of functions its address is.
     pub(crate) depth: u32,
     /// Its id.
@@ -80,7 +80,7 @@ const DOCUMENT: usize = 32 << 20;
 /// Seconds that a URL of S3's may be good for: a week.
 const URL_MAX: u32 = 604_800;
 /// Parameters by which something other than an object's bytes is asked for.
-const ABOUT_OBJECTS: &[&str] = &[
+const SUBRESOURCES: &[&str] = &[
     "acl",
     "attributes",
     "legal-hold",
@@ -89,14 +89,14 @@ const ABOUT_OBJECTS: &[&str] = &[
     "uploadId",
 ];
 
-impl Serve {
+impl BucketServer {
     /// Serves a store to those whom the gate lets in.
-    pub fn new(store: Store, gate: Arc<dyn Gate>, hosts: Hosts) -> Self {
-        let s3 = s3::service(store.clone(), gate.clone(), hosts.clone());
+    pub fn new(store: Store, authorizer: Arc<dyn Authorizer>, hosts: Hosts) -> Self {
+        let s3 = s3::service(store.clone(), authorizer.clone(), hosts.clone());
         Self {
             inner: Arc::new(Inner {
                 store,
-                gate,
+                authorizer,
                 s3,
                 hosts,
             }),
@@ -109,7 +109,7 @@ impl Serve {
     }
 
     /// Answers a request.
-    pub async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Body>
+    pub async fn answer<B>(&self, request: Request<B>, client: Client) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError>,
@@ -119,24 +119,26 @@ impl Serve {
         if is_health(&parts) {
             return Response::new(Body::from("ok\n".to_owned()));
         }
-        let asked = self.read(&parts, peer);
+        let head = self.read(&parts, client);
         let (method, origin) = (parts.method.clone(), parts.headers.get(ORIGIN).cloned());
         let headers = origin.is_some().then(|| parts.headers.clone());
-        let bucket = self.bucket(&asked, &parts.headers);
+        let bucket = self.bucket(&head, &parts.headers);
         let expects = parts.headers.contains_key(EXPECT) && parts.version == Version::HTTP_11;
         let empty = body.is_end_stream();
-        let (body, overloaded) = Moving::new(body, asked.peer.way.holding());
+        let (body, overloaded) = MonitoredBody::new(body, head.client.connection.reserve_memory());
         let body = Body::http_body_unsync(body);
-        let answered = self.route(&asked, parts, body).await;
+        let answered = self.route(&head, parts, body).await;
         let answered = overloaded.or(answered);
-        let mut response = answered.unwrap_or_else(|refusal| refusal.answer(&asked.about()));
-        if let (Some(asked), Some(bucket), true) = (headers, bucket, method != Method::OPTIONS)
+        let mut response =
+            answered.unwrap_or_else(|error_response| error_response.answer(&head.error_context()));
+        if let (Some(request_headers), Some(bucket), true) =
+            (headers, bucket, method != Method::OPTIONS)
             && let Ok(bucket) = self.inner.store.bucket(&bucket)
         {
             cors::mark(
                 &bucket.cors,
                 method.as_str(),
-                &asked,
+                &request_headers,
                 response.headers_mut(),
             );
         }
@@ -146,17 +148,17 @@ impl Serve {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Ok(id) = HeaderValue::from_str(&asked.id) {
-            response.headers_mut().insert(id_header(asked.dialect), id);
+        if let Ok(id) = HeaderValue::from_str(&head.id) {
+            response.headers_mut().insert(id_header(head.dialect), id);
         }
-        response.extensions_mut().insert(asked.dialect);
+        response.extensions_mut().insert(head.dialect);
         debug!(
-            request = %asked.id,
-            from = %asked.peer.from,
-            api = asked.dialect.as_str(),
+            request = %head.id,
+            from = %head.client.from,
+            api = head.dialect.as_str(),
             %method,
-            host = %asked.host,
-            path = %asked.path,
+            host = %head.host,
+            path = %head.path,
             status = response.status().as_u16(),
             took_us = begun.elapsed().as_micros() as u64,
             "answered"
@@ -164,7 +166,7 @@ impl Serve {
         response
     }
 
-    fn read(&self, parts: &Parts, peer: Peer) -> Asked {
+    fn read(&self, parts: &Parts, client: Client) -> RequestHead {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host
             .or(parts.uri.authority().map(http::uri::Authority::as_str))
@@ -191,10 +193,10 @@ impl Serve {
         } else {
             Dialect::S3
         };
-        Asked {
+        RequestHead {
             dialect,
-            depth: self.inner.gate.depth(peer.from),
-            peer,
+            depth: self.inner.authorizer.depth(client.from),
+            client,
             id: new_id(),
             host: host.to_owned(),
             path: parts.uri.path().to_owned(),
@@ -206,16 +208,16 @@ impl Serve {
 
     async fn route(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         parts: Parts,
         body: Body,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ErrorResponse> {
         if parts.method == Method::OPTIONS {
-            return self.preflight(asked, &parts.headers);
+            return self.preflight(head, &parts.headers);
         }
-        if !self.hears(asked, &parts.headers) {
+        if !self.admits(head, &parts.headers) {
             let message = "too many requests of this address were not signed well; check the credentials and try again in a while";
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "SlowDown",
                 message,
@@ -229,28 +231,28 @@ impl Serve {
             return Err(S3ErrorCode::InvalidDigest.into());
         }
         if form::is_form(&parts) {
-            return form::upload(&self.inner, asked, &parts, body).await;
+            return form::upload(&self.inner, head, &parts, body).await;
         }
-        let scheme = Scheme::of(&parts.headers, &asked.query)?;
-        match asked.dialect {
-            Dialect::S3 => self.s3(asked, scheme, parts, body).await,
-            Dialect::Cos => self.cos(asked, parts, body).await,
+        let scheme = Scheme::of(&parts.headers, &head.query)?;
+        match head.dialect {
+            Dialect::S3 => self.s3(head, scheme, parts, body).await,
+            Dialect::Cos => self.cos(head, parts, body).await,
         }
     }
 
     /// The way of a request in COS's dialect.
     async fn cos(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         mut parts: Parts,
         body: Body,
-    ) -> Result<Response<Body>, Refusal> {
-        let principal = self.verify(asked, &parts)?;
-        if let Some(name) = request::not_served(&asked.query) {
+    ) -> Result<Response<Body>, ErrorResponse> {
+        let principal = self.verify(head, &parts)?;
+        if let Some(name) = request::not_served(&head.query) {
             let message = format!(
                 "virga's buckets do not serve what {name:?} asks for; docs/compatibility.md lists what they do"
             );
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "NotImplemented",
                 message,
@@ -258,46 +260,46 @@ impl Serve {
         }
         if let Some(name) = request::header_not_served(&parts.headers) {
             let message = format!("{name} is not implemented, and would not be done; leave it out");
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "NotImplemented",
                 message,
             ));
         }
-        if asked.is_service(&parts.method) {
-            return service::list(&self.inner, asked, principal.as_ref());
+        if head.is_service(&parts.method) {
+            return service::list(&self.inner, head, principal.as_ref());
         }
-        if principal.is_none() && parts.method == Method::POST && asked.has("restore") {
+        if principal.is_none() && parts.method == Method::POST && head.has("restore") {
             // That is never everybody's, and its document is read before the action is looked at.
             return Err(S3ErrorCode::AccessDenied.into());
         }
-        if parts.method == Method::POST && asked.has("append") {
-            return append::append(&self.inner, asked, &parts, principal.as_ref(), body).await;
+        if parts.method == Method::POST && head.has("append") {
+            return append::append(&self.inner, head, &parts, principal.as_ref(), body).await;
         }
         let forbids = request::forbids_overwrite(&parts.headers);
-        let (method, object) = (parts.method.clone(), asked.is_object(&parts.method));
-        request::to_s3(&mut parts, asked.host_bucket.as_deref(), &self.inner.hosts).map_err(
+        let (method, object) = (parts.method.clone(), head.is_object(&parts.method));
+        request::to_s3(&mut parts, head.host_bucket.as_deref(), &self.inner.hosts).map_err(
             |error| {
                 let message = format!("the request cannot be read: {error}");
-                Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+                ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
             },
         )?;
-        parts.extensions.insert(asked.call(&parts.method));
+        parts.extensions.insert(head.call(&parts.method));
         if let Some(principal) = principal {
             parts.extensions.insert(principal);
         }
-        let body = request::body(&mut parts, asked, body).await?;
+        let body = request::body(&mut parts, head, body).await?;
         let answered = self.call(parts, body).await?;
         if forbids && answered.status() == StatusCode::PRECONDITION_FAILED {
             let message =
                 "the object exists already, and x-cos-forbid-overwrite says that it may not";
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::CONFLICT,
                 "FileAlreadyExists",
                 message,
             ));
         }
-        let mut answered = self.finish(asked, &method, object, answered).await?;
+        let mut answered = self.finish(head, &method, object, answered).await?;
         let headers = std::mem::take(answered.headers_mut());
         *answered.headers_mut() = response::headers(headers);
         Ok(answered)
@@ -306,27 +308,27 @@ impl Serve {
     /// The way of a request in S3's dialect.
     async fn s3(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         scheme: Scheme,
         mut parts: Parts,
         body: Body,
-    ) -> Result<Response<Body>, Refusal> {
-        parts.extensions.insert(asked.call(&parts.method));
+    ) -> Result<Response<Body>, ErrorResponse> {
+        parts.extensions.insert(head.call(&parts.method));
         match scheme {
             Scheme::HeaderV4 | Scheme::UrlV4 => {
-                signed::prepare_v4(scheme, &mut parts, &asked.query)?;
+                signed::prepare_v4(scheme, &mut parts, &head.query)?;
             }
             Scheme::HeaderV2 => return Err(signed::no_v2_header()),
             Scheme::UrlV2 => {
-                let principal = self.verify_v2(asked, &mut parts)?;
+                let principal = self.verify_v2(head, &mut parts)?;
                 parts.extensions.insert(principal);
             }
             Scheme::Anonymous | Scheme::Cos => {}
         }
         if scheme != Scheme::UrlV2 {
-            signed::headers_of_query(&mut parts.headers, &asked.query)?;
+            signed::headers_of_query(&mut parts.headers, &head.query)?;
         }
-        if let Some(seconds) = asked.get("X-Amz-Expires")
+        if let Some(seconds) = head.get("X-Amz-Expires")
             && !seconds
                 .parse()
                 .is_ok_and(|s: u32| (1..=URL_MAX).contains(&s))
@@ -334,7 +336,7 @@ impl Serve {
             let message =
                 format!("X-Amz-Expires is {seconds:?}; a URL serves 1 to {URL_MAX} seconds");
             let code = "AuthorizationQueryParametersError";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, code, message));
+            return Err(ErrorResponse::new(StatusCode::BAD_REQUEST, code, message));
         }
         if parts
             .headers
@@ -343,28 +345,32 @@ impl Serve {
         {
             parts.headers.remove(AUTHORIZATION);
         }
-        let (method, object) = (parts.method.clone(), asked.is_object(&parts.method));
+        let (method, object) = (parts.method.clone(), head.is_object(&parts.method));
         let answered = self.call(parts, body).await?;
-        self.finish(asked, &method, object, answered).await
+        self.finish(head, &method, object, answered).await
     }
 
-    async fn call(&self, parts: Parts, body: Body) -> Result<Response<Body>, Refusal> {
+    async fn call(&self, parts: Parts, body: Body) -> Result<Response<Body>, ErrorResponse> {
         let answered = self.inner.s3.call(Request::from_parts(parts, body)).await;
         answered.map_err(|failed| {
             error!(error = %StdError::from(failed), "a request to a bucket failed");
-            Refusal::from(S3ErrorCode::InternalError)
+            ErrorResponse::from(S3ErrorCode::InternalError)
         })
     }
 
     /// Says who signed a request; nobody where it is not signed.
-    fn verify(&self, asked: &Asked, parts: &Parts) -> Result<Option<Principal>, Refusal> {
+    fn verify(
+        &self,
+        head: &RequestHead,
+        parts: &Parts,
+    ) -> Result<Option<Principal>, ErrorResponse> {
         let header = parts
             .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
         let read = match header.filter(|text| !text.is_empty()) {
             Some(text) => Authorization::parse(text),
-            None => match Authorization::from_query(&asked.query) {
+            None => match Authorization::from_query(&head.query) {
                 Some(read) => read,
                 None => return Ok(None),
             },
@@ -375,84 +381,84 @@ impl Serve {
             .and_then(|value| value.to_str().ok());
         let signed = Signed {
             method: &parts.method,
-            host: &asked.host,
-            service: asked.is_service(&parts.method),
-            path: &asked.path,
-            query: &asked.query,
+            host: &head.host,
+            service: head.is_service(&parts.method),
+            path: &head.path,
+            query: &head.query,
             headers: &parts.headers,
         };
         self.inner
             .verify(
-                asked,
+                head,
                 read,
-                token.or(asked.get(TOKEN)),
+                token.or(head.get(TOKEN)),
                 |read, secret, now| read.verify(secret, &signed, now),
             )
             .map(Some)
     }
 
     /// Says who signed a URL by S3's version 2, and takes the signature off it.
-    fn verify_v2(&self, asked: &Asked, parts: &mut Parts) -> Result<Principal, Refusal> {
+    fn verify_v2(&self, head: &RequestHead, parts: &mut Parts) -> Result<Principal, ErrorResponse> {
         let url = SignedUrl::read(parts)?;
         let now = jiff::Timestamp::now().as_second();
-        let bucket = asked.host_bucket.as_deref();
-        let principal = self
-            .inner
-            .who(asked, &url.key_id, url.token.as_deref(), |secret| {
-                url.verify(secret, parts, bucket, now)
-            })?;
+        let bucket = head.host_bucket.as_deref();
+        let principal =
+            self.inner
+                .authenticate(head, &url.key_id, url.token.as_deref(), |secret| {
+                    url.verify(secret, parts, bucket, now)
+                })?;
         url.strip(parts).map_err(|error| {
             let message = format!("the request cannot be read: {error}");
-            Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
         })?;
         Ok(principal)
     }
 
     /// Whether an address is heard, or at least the key that it says it has.
-    fn hears(&self, asked: &Asked, headers: &HeaderMap) -> bool {
-        let (gate, from) = (&self.inner.gate, asked.peer.from);
+    fn admits(&self, head: &RequestHead, headers: &HeaderMap) -> bool {
+        let (authorizer, from) = (&self.inner.authorizer, head.client.from);
         let known = || {
-            let signer = asked.signer(headers);
-            signer.is_some_and(|(id, _)| gate.knows(from, &id))
+            let signer = head.signer(headers);
+            signer.is_some_and(|(id, _)| authorizer.has_authenticated(from, &id))
         };
-        gate.hears(from) || known()
+        authorizer.admits(from) || known()
     }
 
     /// Gives an answer what its dialect wants to be told.
     async fn finish(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         method: &Method,
         object: bool,
         answered: Response<Body>,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, ErrorResponse> {
         let (mut parts, mut body) = answered.into_parts();
         let failed = parts.status.is_client_error() || parts.status.is_server_error();
         let xml = parts
             .headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind == "application/xml");
-        let completes = *method == Method::POST && asked.has("uploadId");
-        let attributes = *method == Method::GET && asked.has("attributes");
+        let completes = *method == Method::POST && head.has("uploadId");
+        let attributes = *method == Method::GET && head.has("attributes");
         let of_interest =
-            failed || (!object && asked.dialect == Dialect::Cos) || completes || attributes;
+            failed || (!object && head.dialect == Dialect::Cos) || completes || attributes;
         if !xml || !of_interest {
             return Ok(Response::from_parts(parts, body));
         }
         let document = body.store_all_limited(DOCUMENT).await.map_err(|error| {
             error!(%error, "an answer about a bucket cannot be read");
-            Refusal::from(S3ErrorCode::InternalError)
+            ErrorResponse::from(S3ErrorCode::InternalError)
         })?;
         let text = String::from_utf8_lossy(&document);
         if failed {
-            let mut refusal = Refusal::read(parts.status, &text);
-            self.inner.count_failure(asked, &refusal);
+            let mut error_response = ErrorResponse::read(parts.status, &text);
+            self.inner.count_failure(head, &error_response);
             parts.headers.remove(CONTENT_LENGTH);
-            refusal.headers = Box::new(parts.headers);
-            return Err(refusal);
+            error_response.headers = Box::new(parts.headers);
+            return Err(error_response);
         }
         let mut text = text.into_owned();
-        if asked.dialect == Dialect::Cos {
+        if head.dialect == Dialect::Cos {
             text = response::document(&text);
         }
         if attributes {
@@ -464,23 +470,27 @@ impl Serve {
                 .replace("\"</ETag>", "</ETag>");
         }
         if completes {
-            text = with_location(&text, &asked.url());
+            text = with_location(&text, &head.url());
         }
         parts.headers.remove(CONTENT_LENGTH);
         Ok(Response::from_parts(parts, Body::from(text)))
     }
 
-    fn preflight(&self, asked: &Asked, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    fn preflight(
+        &self,
+        head: &RequestHead,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, ErrorResponse> {
         cors::check(headers)
-            .map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, "BadRequest", why))?;
+            .map_err(|why| ErrorResponse::new(StatusCode::BAD_REQUEST, "BadRequest", why))?;
         let bucket = self
-            .bucket(asked, headers)
+            .bucket(head, headers)
             .and_then(|name| self.inner.store.bucket(&name).ok());
         let said = bucket.and_then(|bucket| cors::preflight(&bucket.cors, headers));
         let Some(said) = said else {
             let message =
                 "no rule of the bucket's CORS configuration allows this; its owner can add one";
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::FORBIDDEN,
                 "AccessForbidden",
                 message,
@@ -492,14 +502,14 @@ impl Serve {
     }
 
     /// The bucket that a request means. One that does not go by its full name is the signer's.
-    fn bucket(&self, asked: &Asked, headers: &HeaderMap) -> Option<BucketName> {
-        let name = asked.bucket_name()?;
+    fn bucket(&self, head: &RequestHead, headers: &HeaderMap) -> Option<BucketName> {
+        let name = head.bucket_name()?;
         let full = BucketName::parse(&name)
             .ok()
             .filter(|name| self.inner.store.bucket(name).is_ok());
         full.or_else(|| {
-            let (id, token) = asked.signer(headers)?;
-            let key = self.inner.gate.key(&id, token.as_deref())?;
+            let (id, token) = head.signer(headers)?;
+            let key = self.inner.authorizer.key(&id, token.as_deref())?;
             BucketName::new(&name, key.principal.app_id).ok()
         })
     }
@@ -509,46 +519,47 @@ impl Inner {
     /// Finds a signature's key, and compares.
     pub(crate) fn verify(
         &self,
-        asked: &Asked,
-        read: Result<Authorization, Fault>,
+        head: &RequestHead,
+        read: Result<Authorization, SignatureError>,
         token: Option<&str>,
-        compare: impl FnOnce(&Authorization, &str, i64) -> Result<(), Fault>,
-    ) -> Result<Principal, Refusal> {
+        compare: impl FnOnce(&Authorization, &str, i64) -> Result<(), SignatureError>,
+    ) -> Result<Principal, ErrorResponse> {
         let read = read.map_err(refused)?;
         let now = jiff::Timestamp::now().as_second();
-        self.who(asked, &read.key_id, token, |secret| {
+        self.authenticate(head, &read.key_id, token, |secret| {
             compare(&read, secret, now).map_err(refused)
         })
     }
 
     /// Says who signed a request: finds the key that it names, and compares. A request that `s3s` verifies aside, nobody is
     /// taken to be verified but through here.
-    pub(crate) fn who(
+    pub(crate) fn authenticate(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         id: &str,
         token: Option<&str>,
-        compare: impl FnOnce(&str) -> Result<(), Refusal>,
-    ) -> Result<Principal, Refusal> {
+        compare: impl FnOnce(&str) -> Result<(), ErrorResponse>,
+    ) -> Result<Principal, ErrorResponse> {
         let token = token.filter(|token| !token.is_empty());
-        let key = self.gate.key(id, token).ok_or_else(|| {
+        let key = self.authorizer.key(id, token).ok_or_else(|| {
             let message = "the Access Key Id you provided does not exist in our records, is disabled, or its token is not its own";
-            Refusal::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
+            ErrorResponse::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", message)
         });
         let verified = key.and_then(|key| {
             compare(&key.secret)?;
             Ok(key.principal)
         });
-        let principal = verified.inspect_err(|refusal| self.count_failure(asked, refusal))?;
-        let taken = asked.peer.way.verified(&principal);
-        taken.map_err(|why| Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", why))?;
+        let principal =
+            verified.inspect_err(|error_response| self.count_failure(head, error_response))?;
+        let taken = head.client.connection.verified(&principal);
+        taken.map_err(|why| ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", why))?;
         Ok(principal)
     }
 
     /// Counts a signature that is not its key's against the address that sent it.
-    pub(crate) fn count_failure(&self, asked: &Asked, refusal: &Refusal) {
-        if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&refusal.code.as_str()) {
-            self.gate.failed(asked.peer.from);
+    pub(crate) fn count_failure(&self, head: &RequestHead, error_response: &ErrorResponse) {
+        if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&error_response.code.as_str()) {
+            self.authorizer.record_failure(head.client.from);
         }
     }
 }
@@ -557,11 +568,11 @@ impl Inner {
     /// The bucket that a request means; one that does not go by its full name is the signer's.
     pub(crate) fn bucket(
         &self,
-        asked: &Asked,
+        head: &RequestHead,
         signer: Option<&Principal>,
-    ) -> Result<BucketName, Refusal> {
-        let none = || Refusal::from(S3ErrorCode::NoSuchBucket);
-        let name = asked.bucket_name().ok_or_else(none)?;
+    ) -> Result<BucketName, ErrorResponse> {
+        let none = || ErrorResponse::from(S3ErrorCode::NoSuchBucket);
+        let name = head.bucket_name().ok_or_else(none)?;
         let full = BucketName::parse(&name).ok();
         let own = signer.and_then(|signer| BucketName::new(&name, signer.app_id).ok());
         let named = [full, own].into_iter().flatten();
@@ -570,20 +581,20 @@ impl Inner {
     }
 
     /// Lets a write in, or not: the signer's own rights decide, and then what the bucket lets everybody do.
-    pub(crate) fn may_write(
+    pub(crate) fn authorize_write(
         &self,
         signer: Option<&Principal>,
         action: &str,
         bucket: &BucketName,
         key: &ObjectKey,
-    ) -> Result<(), Refusal> {
-        let access = Access {
+    ) -> Result<(), ErrorResponse> {
+        let access = AccessRequest {
             action,
             app_id: bucket.app_id(),
             bucket: Some(bucket.name()),
             key: Some(key.as_str()),
         };
-        let own = signer.is_some_and(|signer| self.gate.may(signer, &access));
+        let own = signer.is_some_and(|signer| self.authorizer.allows(signer, &access));
         let open = || {
             self.store
                 .bucket(bucket)
@@ -597,10 +608,10 @@ impl Inner {
     }
 }
 
-impl Asked {
+impl RequestHead {
     /// What an answer says of it.
-    pub(crate) fn about(&self) -> About<'_> {
-        About {
+    pub(crate) fn error_context(&self) -> ErrorContext<'_> {
+        ErrorContext {
             dialect: self.dialect,
             host: &self.host,
             path: &self.path,
@@ -609,24 +620,24 @@ impl Asked {
     }
 
     /// What is known of it before it is read.
-    fn call(&self, method: &Method) -> Call {
+    fn call(&self, method: &Method) -> RequestContext {
         let bucket = *method == Method::PUT && self.target().1.is_empty();
-        Call {
+        RequestContext {
             dialect: self.dialect,
             full_names: self.cos_host,
             request: self.id.clone(),
-            source_ip: self.peer.from.to_string(),
+            source_ip: self.client.from.to_string(),
             depth: self.depth,
             may_create: bucket,
-            way: self.peer.way.clone(),
+            connection: self.client.connection.clone(),
         }
     }
 
     /// What is told of a change that it makes.
-    pub(crate) fn change(&self, signer: Option<&Principal>) -> store::Origin {
-        store::Origin {
+    pub(crate) fn change(&self, signer: Option<&Principal>) -> store::ChangeOrigin {
+        store::ChangeOrigin {
             request: self.id.clone(),
-            source_ip: self.peer.from.to_string(),
+            source_ip: self.client.from.to_string(),
             by: signer.map(|signer| signer.key_id.clone()),
             depth: signer.map_or(0, |signer| signer.depth).max(self.depth),
         }
@@ -634,7 +645,7 @@ impl Asked {
 
     /// Where it went.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.peer.secure { "https" } else { "http" };
+        let scheme = if self.client.secure { "https" } else { "http" };
         format!("{scheme}://{}{}", self.host, self.path)
     }
 
@@ -675,7 +686,7 @@ impl Asked {
 
     /// Whether an object's bytes are asked for.
     fn is_object(&self, method: &Method) -> bool {
-        let about = ABOUT_OBJECTS.iter().any(|name| self.has(name));
+        let about = SUBRESOURCES.iter().any(|name| self.has(name));
         *method == Method::GET && !self.target().1.is_empty() && !about
     }
 
@@ -712,20 +723,20 @@ impl Asked {
     }
 }
 
-fn refused(fault: Fault) -> Refusal {
-    let code = match fault {
-        Fault::Malformed(_) | Fault::Repeated(_) => {
-            return Refusal::new(
+fn refused(error: SignatureError) -> ErrorResponse {
+    let code = match error {
+        SignatureError::Malformed(_) | SignatureError::Repeated(_) => {
+            return ErrorResponse::new(
                 StatusCode::BAD_REQUEST,
                 "InvalidArgument",
-                fault.to_string(),
+                error.to_string(),
             );
         }
-        Fault::Early => "RequestTimeTooSkewed",
-        Fault::Expired | Fault::Unsigned(_) => "AccessDenied",
-        Fault::Mismatch => "SignatureDoesNotMatch",
+        SignatureError::NotYetValid => "RequestTimeTooSkewed",
+        SignatureError::Expired | SignatureError::Unsigned(_) => "AccessDenied",
+        SignatureError::Mismatch => "SignatureDoesNotMatch",
     };
-    Refusal::new(StatusCode::FORBIDDEN, code, fault.to_string())
+    ErrorResponse::new(StatusCode::FORBIDDEN, code, error.to_string())
 }
 
 /// Whether somebody asks if the process lives. It is a bucket's name only for who signs.
@@ -774,7 +785,7 @@ fn new_id() -> String {
     ))
 }
 
-impl fmt::Debug for Serve {
+impl fmt::Debug for BucketServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("store", &self.inner.store)

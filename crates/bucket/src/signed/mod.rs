@@ -13,7 +13,7 @@ use http::{HeaderName, StatusCode};
 use s3s::S3ErrorCode;
 
 use crate::cos::signature::ALGORITHM as COS_ALGORITHM;
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 /// Headers with this prefix change what a request does.
 pub(crate) const PREFIX: &str = "x-amz-";
@@ -47,7 +47,10 @@ impl Scheme {
     ///
     /// # Errors
     /// It has more than one: each may be of another signer, and cover other parts of the request.
-    pub(crate) fn of(headers: &HeaderMap, query: &[(String, String)]) -> Result<Self, Refusal> {
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        query: &[(String, String)],
+    ) -> Result<Self, ErrorResponse> {
         let has = |wanted: &str| query.iter().any(|(name, _)| name == wanted);
         let mut sent = headers.get_all(AUTHORIZATION).iter();
         let header = sent.next().filter(|value| !value.is_empty());
@@ -63,7 +66,7 @@ impl Scheme {
         let more = found.any(|other| (first, other) != (Self::Cos, Self::Cos));
         if more || sent.next().is_some() {
             let message = "the request has more than one signature; send one, in the Authorization header or in the query";
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::BAD_REQUEST,
                 "InvalidArgument",
                 message,
@@ -84,10 +87,10 @@ fn of_header(value: &[u8]) -> Scheme {
 }
 
 /// Refuses a version 2 signature in a header: it covers neither the body nor most parameters of the query.
-pub(crate) fn no_v2_header() -> Refusal {
+pub(crate) fn no_v2_header() -> ErrorResponse {
     let message = "the Authorization header has a signature of version 2, which does not cover the body; sign with version 4 \
                    (AWS4-HMAC-SHA256), which every client of S3 can";
-    Refusal::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
 }
 
 /// Prepares a request with a version 4 signature for `s3s`.
@@ -98,7 +101,7 @@ pub(crate) fn prepare_v4(
     scheme: Scheme,
     parts: &mut Parts,
     query: &[(String, String)],
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorResponse> {
     let listed = match scheme {
         Scheme::HeaderV4 => listed_in_header(&parts.headers),
         _ => query
@@ -153,7 +156,7 @@ const CHECKSUM: &str = "x-amz-checksum-";
 pub(crate) fn headers_of_query(
     headers: &mut HeaderMap,
     query: &[(String, String)],
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorResponse> {
     for (given, value) in query {
         let name = given.to_ascii_lowercase();
         let own = NOT_HEADERS.contains(&name.as_str()) || name.starts_with(CHECKSUM);
@@ -162,7 +165,7 @@ pub(crate) fn headers_of_query(
         }
         let invalid = |why: &str| {
             let message = format!("parameter {given} {why}");
-            Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
         };
         let name = HeaderName::try_from(name).map_err(|_| invalid("cannot be a header"))?;
         let value = HeaderValue::try_from(value).map_err(|_| invalid("cannot be a header"))?;
@@ -180,7 +183,7 @@ fn check_service(
     scheme: Scheme,
     headers: &HeaderMap,
     query: &[(String, String)],
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorResponse> {
     let (credential, code) = match scheme {
         Scheme::HeaderV4 => {
             let text = headers
@@ -203,7 +206,7 @@ fn check_service(
             let message = format!(
                 "the signature is for the service {service:?}; one for buckets is KEY/DAY/REGION/{SERVICE}/aws4_request"
             );
-            Err(Refusal::new(StatusCode::BAD_REQUEST, code, message))
+            Err(ErrorResponse::new(StatusCode::BAD_REQUEST, code, message))
         }
         _ => Ok(()),
     }
@@ -221,19 +224,23 @@ fn listed_in_header(headers: &HeaderMap) -> Option<&str> {
 
 /// Gives a request the header with its time that `s3s` reads, where it has a `Date` alone. Source: S3's page "Signature
 /// Calculations for the Authorization Header".
-fn date(headers: &mut HeaderMap) -> Result<(), Refusal> {
+fn date(headers: &mut HeaderMap) -> Result<(), ErrorResponse> {
     if headers.contains_key(AMZ_DATE) {
         return Ok(());
     }
     let Some(date) = headers.get(DATE).and_then(|date| date.to_str().ok()) else {
         let message = "the request says no time; send it in x-amz-date or Date";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+        return Err(ErrorResponse::new(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            message,
+        ));
     };
     let invalid = || {
         let message = format!(
             "Date is {date:?}; it may be like \"Mon, 30 Nov 2026 10:24:38 GMT\" or 20261130T102438Z"
         );
-        Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message)
+        ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", message)
     };
     let at = match jiff::fmt::rfc2822::parse(date) {
         Ok(zoned) => zoned.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string(),
@@ -250,13 +257,13 @@ fn date(headers: &mut HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Refuses what a signature does not cover.
-pub(crate) fn not_signed(what: &str, names: &str) -> Refusal {
+pub(crate) fn not_signed(what: &str, names: &str) -> ErrorResponse {
     let message = format!(
         "There were {what} present in the request which were not signed: {names}; sign them, or leave them out"
     );
-    let mut refusal = Refusal::from(S3ErrorCode::AccessDenied);
-    refusal.message = message;
-    refusal
+    let mut error_response = ErrorResponse::from(S3ErrorCode::AccessDenied);
+    error_response.message = message;
+    error_response
 }
 
 #[cfg(test)]
@@ -264,7 +271,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
         let request = headers
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_signature() {
+    fn multiple_signatures_are_rejected() {
         let rows: [(&[_], &[_], _); 9] = [
             (
                 &[("authorization", "q-sign-algorithm=sha1")],
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_change_what_is_done_must_be_listed() {
+    fn unsigned_amz_headers_are_rejected() {
         let listed = |names: &str| {
             format!("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders={names}, Signature=c")
         };
@@ -363,14 +370,14 @@ mod tests {
             let checked = prepare_v4(Scheme::HeaderV4, &mut parts(&headers), &[]);
             let said = checked
                 .err()
-                .map_or(String::new(), |refusal| refusal.message);
+                .map_or(String::new(), |error_response| error_response.message);
             assert_eq!(said.is_empty(), missing.is_empty(), "{names}: {said}");
             assert!(said.contains(missing), "{names}: {said}");
         }
     }
 
     #[test]
-    fn headers_in_the_query_are_headers() {
+    fn query_headers_become_headers() {
         let pairs = query(&[
             ("X-Amz-Signature", "s"),
             ("x-amz-checksum-crc32", "AAAAAA=="),
@@ -394,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_alone_is_the_time() {
+    fn date_header_replaces_missing_amz_date() {
         let authorization = "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=date;host, Signature=c";
         for (date, expected) in [
             ("Mon, 30 Nov 2026 10:24:38 GMT", Some("20261130T102438Z")),
@@ -412,24 +419,21 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_signature_s_head_is_it_is_read_or_refused_and_covers_what_changes_the_request() {
+    fn mutated_signature_headers_cover_every_amz_header() {
         const GOOD: &str = "AWS4-HMAC-SHA256 Credential=AKID/20261130/ap/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=00";
         for seed in 1..5000 {
-            let mut chance = Chance::new(seed);
-            let text = chance.mutated_text(GOOD);
+            let mut rng = TestRng::new(seed);
+            let text = rng.mutated_text(GOOD);
             let Ok(authorization) = HeaderValue::from_str(&text) else {
                 continue;
             };
             let mut parts = parts(&[("x-amz-acl", "public-read"), ("host", "h")]);
             parts.headers.insert(AUTHORIZATION, authorization);
-            let date = chance.mutated_text("Mon, 30 Nov 2026 10:24:38 GMT");
+            let date = rng.mutated_text("Mon, 30 Nov 2026 10:24:38 GMT");
             if let Ok(date) = HeaderValue::from_str(&date) {
                 parts.headers.insert(DATE, date);
             }
-            let pairs = query(&[(
-                "X-Amz-SignedHeaders",
-                &chance.mutated_text("host;x-amz-date"),
-            )]);
+            let pairs = query(&[("X-Amz-SignedHeaders", &rng.mutated_text("host;x-amz-date"))]);
             let _ = Scheme::of(&parts.headers, &pairs);
             for scheme in [Scheme::HeaderV4, Scheme::UrlV4] {
                 let listed = match scheme {
@@ -448,14 +452,14 @@ mod tests {
                     "seed {seed}: {text} {pairs:?}"
                 );
             }
-            let name = chance.mutated_text("x-amz-meta-a");
-            let value = chance.mutated_text("value");
+            let name = rng.mutated_text("x-amz-meta-a");
+            let value = rng.mutated_text("value");
             let _ = headers_of_query(&mut parts.headers, &query(&[(&name, &value)]));
         }
     }
 
     #[test]
-    fn a_signature_is_for_buckets() {
+    fn signature_scope_must_name_the_s3_service() {
         for (scope, taken) in [
             ("id/20261130/ap/s3/aws4_request", true),
             ("id/20261130/ap/sts/aws4_request", false),

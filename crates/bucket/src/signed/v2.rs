@@ -17,7 +17,7 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq;
 
 use super::{PREFIX, not_signed};
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 const KEY: &str = "AWSAccessKeyId";
 const EXPIRES: &str = "Expires";
@@ -85,7 +85,7 @@ impl SignedUrl {
     ///
     /// # Errors
     /// A part is missing, is there twice, or is not covered by the signature.
-    pub(crate) fn read(parts: &Parts) -> Result<Self, Refusal> {
+    pub(crate) fn read(parts: &Parts) -> Result<Self, ErrorResponse> {
         let mut headers = signed_headers(&parts.headers)?;
         let (mut own, mut resource, mut unsigned) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for pair in pairs(&parts.uri) {
@@ -136,7 +136,7 @@ impl SignedUrl {
         parts: &Parts,
         bucket: Option<&str>,
         now: i64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ErrorResponse> {
         let until: i64 = self.expires.parse().map_err(|_| {
             invalid(&format!(
                 "{EXPIRES} is {:?}; it is a time in seconds",
@@ -145,7 +145,11 @@ impl SignedUrl {
         })?;
         if now > until {
             let message = "Request has expired";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+            return Err(ErrorResponse::new(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                message,
+            ));
         }
         let text = self.text(parts, bucket);
         if matches(secret, &text, &self.signature) {
@@ -222,7 +226,7 @@ fn is_header(name: &str) -> bool {
     name.starts_with(PREFIX) || STANDARD_HEADERS.contains(&name)
 }
 
-fn signed_headers(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Refusal> {
+fn signed_headers(headers: &HeaderMap) -> Result<BTreeMap<String, String>, ErrorResponse> {
     let mut signed = BTreeMap::<String, String>::new();
     for (name, value) in headers {
         if !is_header(name.as_str()) || (name == CONTENT_TYPE && value.is_empty()) {
@@ -259,8 +263,8 @@ fn pair_of(pair: &str) -> (String, Option<String>) {
     }
 }
 
-fn invalid(message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
+fn invalid(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
 }
 
 #[cfg(test)]
@@ -268,7 +272,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::chance::Chance;
+    use crate::rng::TestRng;
 
     /// The key of S3's page, which is nobody's.
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -285,7 +289,7 @@ mod tests {
 
     /// Source: the example of a URL on S3's page.
     #[test]
-    fn the_example_of_s3_is_verified() {
+    fn published_s3_example_verifies() {
         let uri = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D";
         let given = parts(uri, &[]);
         let url = SignedUrl::read(&given).expect("read");
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_covered_is_refused() {
+    fn uncovered_parameters_are_rejected() {
         let base = "/b/k?AWSAccessKeyId=a&Expires=1175139620&Signature=s";
         for (more, code, named) in [
             ("&prefix=a", "AccessDenied", "prefix"),
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_s_headers_become_headers() {
+    fn query_headers_become_headers() {
         let uri = "/b/k?acl&AWSAccessKeyId=a&Expires=1&Signature=s&x-amz-acl=private&content-type=text%2Fplain&x-amz-security-token=t";
         let mut given = parts(uri, &[]);
         let url = SignedUrl::read(&given).expect("read");
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_url_is_it_is_read_or_refused_and_never_verified_by_chance() {
+    fn mutated_signed_urls_never_verify() {
         const GOOD: &str = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D";
         let same = |uri: &Uri| {
             // Other spellings of the same words, and what is another's key.
@@ -351,8 +355,8 @@ mod tests {
             uri.path() == good.path() && given == words
         };
         for seed in 1..10_000 {
-            let mut chance = Chance::new(seed);
-            let text = chance.mutated_text(GOOD);
+            let mut rng = TestRng::new(seed);
+            let text = rng.mutated_text(GOOD);
             let Ok(uri) = text.parse::<Uri>() else {
                 continue;
             };

@@ -4,10 +4,10 @@ use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest, Md5};
 use rusqlite::{OptionalExtension, params};
 
-use super::record::{self, Object, ObjectKind, Piece, Pieces, Place};
-use super::stage::{Held, INLINE, Staged};
+use super::record::{self, Object, ObjectKind, Piece, PieceLocation, Pieces};
+use super::stage::{INLINE, Staged, StagedBytes};
 use super::writer::Txn;
-use super::{Origin, Put, Store, objects, read};
+use super::{ChangeOrigin, Put, Store, objects, read};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
@@ -34,7 +34,7 @@ impl Store {
         position: u64,
         staged: Staged,
         put: Put,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Appended, StoreError> {
         objects::check(&put)?;
         let (bucket, key) = (bucket.clone(), key.clone());
@@ -63,7 +63,7 @@ impl Store {
                 return Err(StoreError::TooLarge(txn.settings.body_bytes));
             }
             if !txn.join(&mut object, &staged)?
-                && let Some(piece) = txn.hold(staged)?
+                && let Some(piece) = txn.store_staged(staged)?
             {
                 txn.extend(&mut object, piece)?;
             }
@@ -83,7 +83,7 @@ impl Store {
                     id,
                     key.as_str().as_bytes()
                 ])?;
-            txn.tell(ChangeKind::Put, &bucket, &key, &object, &origin)?;
+            txn.add_notices(ChangeKind::Put, &bucket, &key, &object, &origin)?;
             let next_position = object.size;
             Ok(Appended {
                 object,
@@ -98,7 +98,7 @@ impl Txn<'_> {
     /// Adds bytes to the last piece where both lie in the index and are small, so that a log of short lines has few pieces.
     /// Whoever reads the piece meanwhile reads what it had before.
     fn join(&mut self, object: &mut Object, staged: &Staged) -> Result<bool, StoreError> {
-        let Held::Memory(bytes) = &staged.held else {
+        let StagedBytes::Memory(bytes) = &staged.held else {
             return Ok(false);
         };
         let (start, last) = match &object.pieces {
@@ -108,7 +108,7 @@ impl Txn<'_> {
         let Some(mut last) = last else {
             return Ok(false);
         };
-        let Place::Row(row) = last.place else {
+        let PieceLocation::Row(row) = last.place else {
             return Ok(false);
         };
         if bytes.is_empty() || last.length as usize + bytes.len() > INLINE {

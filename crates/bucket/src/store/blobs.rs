@@ -28,8 +28,8 @@ use tracing::{info, warn};
 
 use super::reader::Readers;
 use super::record::BlobId;
-use super::reserve::Reserve;
-use super::writer::Memory;
+use super::reserve::DiskReserve;
+use super::writer::IndexCache;
 use crate::error::StoreError;
 
 /// Bytes that are read from a file at a time.
@@ -56,12 +56,12 @@ pub(super) struct Blobs {
     /// Bytes of one write.
     chunk: usize,
     budget: u64,
-    reserve: Arc<Reserve>,
+    reserve: Arc<DiskReserve>,
     used: AtomicU64,
-    memory: Arc<Memory>,
+    cache: Arc<IndexCache>,
     state: Mutex<State>,
     /// Held for reading from when a reader looks into the index until it has pinned what it found there.
-    looking: RwLock<()>,
+    lookups: RwLock<()>,
     runtime: Handle,
 }
 
@@ -78,15 +78,15 @@ struct State {
 struct Pin {
     readers: usize,
     /// Its length, where it is to be removed after its last reader.
-    doomed: Option<u64>,
+    remove_after: Option<u64>,
 }
 
 impl Blobs {
     pub(super) fn open(
         backend: Backend,
         name: String,
-        (budget, reserve): (u64, Arc<Reserve>),
-        memory: Arc<Memory>,
+        (budget, reserve): (u64, Arc<DiskReserve>),
+        cache: Arc<IndexCache>,
     ) -> Result<Arc<Self>, StoreError> {
         let (store, directory, chunk): (Arc<dyn ObjectStore>, _, _) = match backend {
             Backend::Files(directory) => {
@@ -109,31 +109,31 @@ impl Blobs {
             budget,
             reserve,
             used: AtomicU64::new(0),
-            memory,
+            cache,
             state: Mutex::default(),
-            looking: RwLock::default(),
+            lookups: RwLock::default(),
             runtime: Handle::current(),
         }))
     }
 
     /// Says how many bytes of blobs the index names.
-    pub(super) fn has(&self, bytes: u64) {
+    pub(super) fn add_used(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes that are in use, with the index.
     pub(super) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed) + self.memory.index_bytes.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed) + self.cache.index_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether so many bytes more are within the budget.
-    pub(super) fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
+    pub(super) fn check_capacity(&self, bytes: u64) -> Result<(), StoreError> {
         self.reserve.check()?;
-        self.is_within(bytes)
+        self.check_budget(bytes)
     }
 
     /// The same, of a disk that has room.
-    pub(super) fn is_within(&self, bytes: u64) -> Result<(), StoreError> {
+    pub(super) fn check_budget(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used();
         if used.saturating_add(bytes) > self.budget {
             return Err(StoreError::Full {
@@ -145,13 +145,13 @@ impl Blobs {
     }
 
     /// Begins to write a blob.
-    pub(super) fn upload(self: &Arc<Self>) -> Result<Upload, StoreError> {
+    pub(super) fn upload(self: &Arc<Self>) -> Result<BlobUpload, StoreError> {
         let mut random = [0; NAME];
         getrandom::fill(&mut random)
             .map_err(|e| StoreError::Unavailable(format!("draw a random name: {e}")))?;
         let id = BlobId(hex::encode(random));
         self.state().arriving.insert(id.clone());
-        Ok(Upload {
+        Ok(BlobUpload {
             blobs: self.clone(),
             id,
             size: 0,
@@ -159,19 +159,19 @@ impl Blobs {
             waiting_bytes: 0,
             multipart: None,
             writing: None,
-            end: End::Discard,
+            end: UploadOutcome::Discard,
         })
     }
 
     /// Runs a look into the index, and pins what it says.
-    pub(super) fn look<T>(
+    pub(super) fn with_pins<T>(
         self: &Arc<Self>,
-        look: impl FnOnce(&mut dyn FnMut(&BlobId) -> Pinned) -> T,
+        lookup: impl FnOnce(&mut dyn FnMut(&BlobId) -> PinnedBlob) -> T,
     ) -> T {
-        let _looking = self.looking.read().unwrap_or_else(PoisonError::into_inner);
-        look(&mut |id| {
+        let _lookup = self.lookups.read().unwrap_or_else(PoisonError::into_inner);
+        lookup(&mut |id| {
             self.state().pins.entry(id.clone()).or_default().readers += 1;
-            Pinned {
+            PinnedBlob {
                 blobs: self.clone(),
                 id: id.clone(),
             }
@@ -179,30 +179,30 @@ impl Blobs {
     }
 
     /// Returns once whoever saw the index as it was has pinned what it saw.
-    fn settle(&self) {
-        drop(self.looking.write().unwrap_or_else(PoisonError::into_inner));
+    fn wait_for_lookups(&self) {
+        drop(self.lookups.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Notes that somebody reads what a list of pieces names.
-    pub(super) fn keep(&self, list: u64) {
+    pub(super) fn pin_list(&self, list: u64) {
         *self.state().lists.entry(list).or_default() += 1;
     }
 
     /// Notes that they do not any more.
-    pub(super) fn let_go(&self, list: u64) {
+    pub(super) fn unpin_list(&self, list: u64) {
         let mut state = self.state();
         if let Entry::Occupied(mut readers) = state.lists.entry(list) {
             *readers.get_mut() -= 1;
             if *readers.get() == 0 {
                 readers.remove();
-                self.memory.left.notify_one();
+                self.cache.orphaned.notify_one();
             }
         }
     }
 
     /// Those that nobody reads, of lists that the index has forgotten.
-    pub(super) fn unread(&self, mut lists: Vec<u64>) -> Vec<u64> {
-        self.settle();
+    pub(super) fn unpinned(&self, mut lists: Vec<u64>) -> Vec<u64> {
+        self.wait_for_lookups();
         let state = self.state();
         lists.retain(|list| !state.lists.contains_key(list));
         lists
@@ -210,12 +210,12 @@ impl Blobs {
 
     /// Removes blobs that the index has forgotten, each after its last reader.
     pub(super) fn remove(self: &Arc<Self>, mut blobs: Vec<(BlobId, u64)>) {
-        self.settle();
+        self.wait_for_lookups();
         {
             let mut state = self.state();
             blobs.retain(|(id, size)| match state.pins.get_mut(id) {
                 Some(pin) => {
-                    pin.doomed = Some(*size);
+                    pin.remove_after = Some(*size);
                     false
                 }
                 None => true,
@@ -304,7 +304,7 @@ impl Blobs {
         self: Arc<Self>,
         id: BlobId,
         range: Range<u64>,
-    ) -> Result<BoxStream<'static, Piece>, StoreError> {
+    ) -> Result<BoxStream<'static, ReadChunk>, StoreError> {
         let options = GetOptions {
             range: Some(range.into()),
             ..GetOptions::default()
@@ -355,7 +355,7 @@ fn unnamed(sql: &Connection, there: Vec<BlobId>) -> Result<Vec<BlobId>, StoreErr
     Ok(unnamed)
 }
 
-type Piece = Result<Bytes, StoreError>;
+type ReadChunk = Result<Bytes, StoreError>;
 
 /// Two levels of names, so that no directory grows large.
 fn path(id: &BlobId) -> Path {
@@ -391,14 +391,17 @@ pub(super) fn make_directory(directory: &std::path::Path) -> std::io::Result<()>
 
 /// A blob that stays while somebody reads it.
 #[derive(Debug)]
-pub(super) struct Pinned {
+pub(super) struct PinnedBlob {
     blobs: Arc<Blobs>,
     id: BlobId,
 }
 
-impl Pinned {
+impl PinnedBlob {
     /// Its bytes in a range.
-    pub(super) fn read(self, range: Range<u64>) -> impl futures_util::Stream<Item = Piece> + Send {
+    pub(super) fn read(
+        self,
+        range: Range<u64>,
+    ) -> impl futures_util::Stream<Item = ReadChunk> + Send {
         let start = async move {
             let bytes = self.blobs.clone().read(self.id.clone(), range).await?;
             // The pin goes with the stream.
@@ -411,7 +414,7 @@ impl Pinned {
     }
 }
 
-impl Drop for Pinned {
+impl Drop for PinnedBlob {
     fn drop(&mut self) {
         let mut state = self.blobs.state();
         let Some(pin) = state.pins.get_mut(&self.id) else {
@@ -421,10 +424,10 @@ impl Drop for Pinned {
         if pin.readers > 0 {
             return;
         }
-        let doomed = pin.doomed;
+        let remove_after = pin.remove_after;
         state.pins.remove(&self.id);
         drop(state);
-        if let Some(size) = doomed {
+        if let Some(size) = remove_after {
             let (blobs, id) = (self.blobs.clone(), self.id.clone());
             let runtime = blobs.runtime.clone();
             runtime.spawn(async move { blobs.unlink(id, size).await });
@@ -433,7 +436,7 @@ impl Drop for Pinned {
 }
 
 /// A blob that is being written. It is removed again unless it is kept.
-pub(super) struct Upload {
+pub(super) struct BlobUpload {
     blobs: Arc<Blobs>,
     id: BlobId,
     size: u64,
@@ -442,26 +445,26 @@ pub(super) struct Upload {
     multipart: Option<Box<dyn MultipartUpload>>,
     /// The write that goes on while the next is gathered.
     writing: Option<BoxFuture<'static, object_store::Result<()>>>,
-    end: End,
+    end: UploadOutcome,
 }
 
 /// What becomes of a blob whose upload is over.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+enum UploadOutcome {
     Discard,
     Keep,
     Forget,
 }
 
-impl Upload {
+impl BlobUpload {
     pub(super) fn id(&self) -> &BlobId {
         &self.id
     }
 
     /// Takes bytes, and writes them once there are enough.
     pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.blobs.has_room(bytes.len() as u64)?;
-        self.blobs.has(bytes.len() as u64);
+        self.blobs.check_capacity(bytes.len() as u64)?;
+        self.blobs.add_used(bytes.len() as u64);
         self.size += bytes.len() as u64;
         self.waiting_bytes += bytes.len();
         self.waiting.push(bytes);
@@ -516,22 +519,22 @@ impl Upload {
 
     /// The index names it.
     pub(super) fn keep(mut self) {
-        self.end = End::Keep;
+        self.end = UploadOutcome::Keep;
     }
 
     /// It is not known whether the index names it.
     pub(super) fn forget(mut self) {
-        self.end = End::Forget;
+        self.end = UploadOutcome::Forget;
     }
 }
 
-impl Drop for Upload {
+impl Drop for BlobUpload {
     fn drop(&mut self) {
-        if self.end == End::Keep {
+        if self.end == UploadOutcome::Keep {
             self.blobs.state().arriving.remove(&self.id);
             return;
         }
-        if self.end == End::Forget {
+        if self.end == UploadOutcome::Forget {
             return;
         }
         let (blobs, id, size) = (self.blobs.clone(), self.id.clone(), self.size);
@@ -554,7 +557,7 @@ impl Drop for Upload {
     }
 }
 
-impl std::fmt::Debug for Upload {
+impl std::fmt::Debug for BlobUpload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upload")
             .field("id", &self.id)

@@ -43,7 +43,7 @@ impl Store {
     pub fn buckets(&self, app_id: u64) -> Vec<Arc<Bucket>> {
         let buckets = self
             .inner
-            .memory
+            .cache
             .buckets
             .read()
             .unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl Store {
     pub fn highest_account(&self) -> u64 {
         let buckets = self
             .inner
-            .memory
+            .cache
             .buckets
             .read()
             .unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +70,7 @@ impl Store {
     /// It is not empty.
     pub async fn delete_bucket(&self, name: &BucketName, uploads: bool) -> Result<(), StoreError> {
         let name = name.clone();
-        self.write_less(move |txn| txn.delete_bucket(name, uploads))
+        self.write_removal(move |txn| txn.delete_bucket(name, uploads))
             .await
     }
 
@@ -139,7 +139,7 @@ impl Store {
             txn.sql
                 .prepare_cached("UPDATE bucket SET record = ? WHERE id = ?")?
                 .execute(params![record::encode(&bucket)?, id])?;
-            txn.bucket_is(name, Some((id, Arc::new(bucket))));
+            txn.set_bucket(name, Some((id, Arc::new(bucket))));
             Ok(())
         })
         .await
@@ -153,7 +153,7 @@ impl Txn<'_> {
         acl: Acl,
         tags: Tags,
     ) -> Result<Arc<Bucket>, StoreError> {
-        if self.memory.is_closed(name.app_id()) {
+        if self.cache.is_closed(name.app_id()) {
             return Err(StoreError::NoSuchBucket(name));
         }
         if self.bucket(&name).is_ok() {
@@ -180,7 +180,7 @@ impl Txn<'_> {
             .prepare_cached("INSERT INTO bucket (name, record) VALUES (?, ?)")?
             .execute(params![name.as_str(), record::encode(&*bucket)?])?;
         let id = self.sql.last_insert_rowid();
-        self.bucket_is(name, Some((id, bucket.clone())));
+        self.set_bucket(name, Some((id, bucket.clone())));
         Ok(bucket)
     }
 
@@ -198,7 +198,7 @@ impl Txn<'_> {
         self.sql
             .prepare_cached("DELETE FROM bucket WHERE id = ?")?
             .execute([id])?;
-        self.bucket_is(name, None);
+        self.set_bucket(name, None);
         Ok(())
     }
 }

@@ -1,17 +1,17 @@
 //! Copies. The bytes of larger objects are shared, so that a copy costs what its record costs.
 
 use super::objects;
-use super::read::{self, Conditions};
-use super::record::{Acl, Meta, Object, ObjectKind, Piece, Place, StorageClass, Tags};
+use super::read::{self, ReadConditions};
+use super::record::{Acl, Meta, Object, ObjectKind, Piece, PieceLocation, StorageClass, Tags};
 use super::writer::Txn;
-use super::{OnPut, Origin, Put, Store};
+use super::{ChangeOrigin, Put, PutConditions, Store};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::ChangeKind;
 
 /// What is copied.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceObject {
     /// Its bucket.
     pub bucket: BucketName,
     /// Its key.
@@ -19,7 +19,7 @@ pub struct Source {
     /// Its version; else what the key shows.
     pub version: Option<VersionId>,
     /// What must hold for it to be copied.
-    pub when: Conditions,
+    pub when: ReadConditions,
 }
 
 /// What a copy is to be besides its source.
@@ -34,7 +34,7 @@ pub struct CopyMeta {
     /// Who may read it; the bucket says where it does not.
     pub acl: Option<Acl>,
     /// What must hold for what the copy replaces.
-    pub when: OnPut,
+    pub when: PutConditions,
 }
 
 impl Store {
@@ -44,11 +44,11 @@ impl Store {
     /// There is no such object, a condition does not hold, or it would be copied onto itself without a change.
     pub async fn copy(
         &self,
-        source: Source,
+        source: SourceObject,
         bucket: &BucketName,
         key: &ObjectKey,
         change: CopyMeta,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<(Object, Object), StoreError> {
         let (bucket, key) = (bucket.clone(), key.clone());
         self.write(move |txn| {
@@ -88,11 +88,11 @@ impl Store {
                 kind => kind,
             };
             let pieces = read::pieces_in(txn.sql, &old, &(0..old.size))?;
-            let pieces = pieces.into_iter().map(|piece| txn.share(piece));
+            let pieces = pieces.into_iter().map(|piece| txn.share_piece(piece));
             let pieces = pieces.collect::<Result<_, _>>()?;
             txn.place(&mut copy, pieces)?;
             txn.install(id, &of, &key, &mut copy)?;
-            txn.tell(ChangeKind::Copy, &of, &key, &copy, &origin)?;
+            txn.add_notices(ChangeKind::Copy, &of, &key, &copy, &origin)?;
             Ok((copy, old))
         })
         .await
@@ -101,20 +101,20 @@ impl Store {
 
 impl Txn<'_> {
     /// A piece for one object more.
-    fn share(&mut self, piece: Piece) -> Result<Piece, StoreError> {
+    fn share_piece(&mut self, piece: Piece) -> Result<Piece, StoreError> {
         match &piece.place {
-            Place::Blob(id) => {
+            PieceLocation::Blob(id) => {
                 self.sql
                     .prepare_cached("UPDATE blob SET refs = refs + 1 WHERE id = ?")?
                     .execute([&id.0])?;
                 Ok(piece)
             }
-            Place::Row(row) => {
+            PieceLocation::Row(row) => {
                 let bytes =
                     read::inline(self.sql, *row, piece.offset..piece.offset + piece.length)?;
                 let row = self.insert_inline(&bytes)?;
                 Ok(Piece {
-                    place: Place::Row(row),
+                    place: PieceLocation::Row(row),
                     offset: 0,
                     ..piece
                 })

@@ -15,7 +15,7 @@ const PAGE: usize = 1000;
 
 /// Which objects to list.
 #[derive(Clone, Debug, Default)]
-pub struct ListingOf {
+pub struct ListQuery {
     /// Keys that begin so.
     pub prefix: String,
     /// Keys that go on behind it with this are rolled up.
@@ -28,18 +28,18 @@ pub struct ListingOf {
 
 /// Which versions to list.
 #[derive(Clone, Debug, Default)]
-pub struct VersionsOf {
+pub struct VersionQuery {
     /// As of objects; `after` is the key marker.
-    pub of: ListingOf,
+    pub of: ListQuery,
     /// Where within the marker's versions to go on.
     pub after_version: Option<VersionId>,
 }
 
 /// Which uploads to list.
 #[derive(Clone, Debug, Default)]
-pub struct UploadsOf {
+pub struct UploadQuery {
     /// As of objects; `after` is the key marker.
-    pub of: ListingOf,
+    pub of: ListQuery,
     /// Where within the marker's uploads to go on.
     pub after_upload: Option<String>,
 }
@@ -57,7 +57,7 @@ pub struct Listing<T> {
 
 /// An object, or a version, in a listing.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct ListedObject {
     /// Its key.
     pub key: ObjectKey,
     /// What is known of it.
@@ -76,15 +76,15 @@ impl Store {
     pub async fn list(
         &self,
         bucket: &BucketName,
-        of: ListingOf,
-    ) -> Result<Listing<Listed>, StoreError> {
+        of: ListQuery,
+    ) -> Result<Listing<ListedObject>, StoreError> {
         const QUERY: &str =
             "SELECT key, record FROM object WHERE bucket = ? AND key >= ? ORDER BY key";
         let (id, _) = self.bucket_id(bucket)?;
         let read = move |sql: &Connection| {
             let start = of.start();
             of.walk(sql, QUERY, id, start, |key, row| {
-                Ok(Some(Listed {
+                Ok(Some(ListedObject {
                     key,
                     object: record::decode(
                         row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
@@ -105,15 +105,15 @@ impl Store {
     pub async fn versions(
         &self,
         bucket: &BucketName,
-        of: VersionsOf,
-    ) -> Result<Listing<Listed>, StoreError> {
+        of: VersionQuery,
+    ) -> Result<Listing<ListedObject>, StoreError> {
         const QUERY: &str = "
             SELECT key, record, 0 AS marker, 1 AS current, 0 AS seq FROM object WHERE bucket = ?1 AND key >= ?2
             UNION ALL SELECT key, record, marker, 0, seq FROM version WHERE bucket = ?1 AND key >= ?2
             ORDER BY key, current DESC, seq DESC";
         let (id, _) = self.bucket_id(bucket)?;
         let read = move |sql: &Connection| {
-            let VersionsOf { of, after_version } = of;
+            let VersionQuery { of, after_version } = of;
             let marker = after_version.and(of.after.clone());
             let start = marker
                 .clone()
@@ -138,7 +138,7 @@ impl Store {
                     }
                     skipping = None;
                 }
-                Ok(Some(Listed {
+                Ok(Some(ListedObject {
                     key,
                     object,
                     marker: row.get(2)?,
@@ -156,13 +156,13 @@ impl Store {
     pub async fn uploads(
         &self,
         bucket: &BucketName,
-        of: UploadsOf,
+        of: UploadQuery,
     ) -> Result<Listing<multipart::Upload>, StoreError> {
         const QUERY: &str =
             "SELECT key, record, id FROM upload WHERE bucket = ? AND key >= ? ORDER BY key, id";
         let (bucket_id, _) = self.bucket_id(bucket)?;
         let read = move |sql: &Connection| {
-            let UploadsOf { of, after_upload } = of;
+            let UploadQuery { of, after_upload } = of;
             let marker = after_upload.as_ref().and(of.after.clone());
             let start = marker
                 .clone()
@@ -182,7 +182,7 @@ impl Store {
     }
 }
 
-impl ListingOf {
+impl ListQuery {
     /// The first key that can be in the page.
     fn start(&self) -> Vec<u8> {
         let prefix = self.prefix.as_bytes().to_vec();

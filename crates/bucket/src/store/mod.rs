@@ -7,10 +7,11 @@ mod append;
 mod blobs;
 mod buckets;
 mod copy;
-mod leaving;
 mod list;
 mod multipart;
+mod notice_quota;
 mod objects;
+mod orphans;
 mod outbox;
 mod purge;
 mod read;
@@ -19,7 +20,6 @@ mod record;
 mod reserve;
 mod restore;
 mod schema;
-mod share;
 mod stage;
 mod tags;
 mod writer;
@@ -35,13 +35,13 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use self::append::Appended;
 pub use self::blobs::Backend;
-pub use self::copy::{CopyMeta, Source};
-pub use self::list::{Listed, Listing, ListingOf, UploadsOf, VersionsOf};
-pub use self::multipart::{CompletedPart, Part, PartOf, PartsOf, Upload, UploadSpec};
-pub use self::objects::{Deleted, OnDelete, OnPut, Put, Removed};
+pub use self::copy::{CopyMeta, SourceObject};
+pub use self::list::{ListQuery, ListedObject, Listing, UploadQuery, VersionQuery};
+pub use self::multipart::{CompletedPart, Part, PartPage, StoredPart, Upload, UploadSpec};
+pub use self::objects::{DeleteConditions, DeleteTarget, Deleted, Put, PutConditions};
 pub use self::outbox::Outbox;
-pub use self::purge::Belongings;
-pub use self::read::{ByteRange, Conditions, Content, Get, Got};
+pub use self::purge::AccountContents;
+pub use self::read::{ByteRange, Content, Get, GetOutput, ReadConditions};
 pub use self::record::{
     Acl, Bucket, Checksums, CorsRule, Meta, Object, ObjectKind, Restore, StorageClass, Tags,
     Versioning,
@@ -49,13 +49,13 @@ pub use self::record::{
 pub use self::stage::{ChecksumKind, Staged};
 
 use self::blobs::Blobs;
+use self::notice_quota::NoticeCounts;
 use self::reader::Readers;
-use self::reserve::Reserve;
-use self::share::Counts;
-use self::writer::{Call, Memory, Txn, Writer};
+use self::reserve::DiskReserve;
+use self::writer::{Command, IndexCache, Txn, Writer};
 use crate::error::StoreError;
 use crate::names::BucketName;
-use crate::notice::Listeners;
+use crate::notice::ChangeObserver;
 
 /// How much is kept.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Notices that wait for their receiver; an account may have as many as it leaves free.
     pub notices: u64,
     /// Notices that an account may have waiting in any case.
-    pub own_notices: u64,
+    pub guaranteed_notices: u64,
     /// How long it takes to restore an object from an archive.
     pub restore_after: Duration,
 }
@@ -84,7 +84,7 @@ impl Default for Settings {
             body_bytes: 5 << 30,
             uploads_per_bucket: 10_000,
             notices: 200_000,
-            own_notices: 256,
+            guaranteed_notices: 256,
             restore_after: Duration::from_secs(1),
         }
     }
@@ -92,7 +92,7 @@ impl Default for Settings {
 
 /// Where a change comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Origin {
+pub struct ChangeOrigin {
     /// The id of the request.
     pub request: String,
     /// The address that it came from.
@@ -110,11 +110,11 @@ pub struct Store {
 }
 
 struct Inner {
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<Command>,
     readers: Arc<Readers>,
     blobs: Arc<Blobs>,
-    memory: Arc<Memory>,
-    reserve: Arc<Reserve>,
+    cache: Arc<IndexCache>,
+    reserve: Arc<DiskReserve>,
     settings: Settings,
     ended: watch::Receiver<bool>,
 }
@@ -128,10 +128,10 @@ impl Store {
     pub fn open(
         directory: &Path,
         settings: Settings,
-        listeners: Arc<dyn Listeners>,
+        observer: Arc<dyn ChangeObserver>,
     ) -> Result<Self, StoreError> {
         let backend = Backend::Files(directory.join("blobs"));
-        Self::open_on(directory, backend, settings, listeners)
+        Self::open_on(directory, backend, settings, observer)
     }
 
     /// As `open`, with the bytes of objects elsewhere.
@@ -142,7 +142,7 @@ impl Store {
         directory: &Path,
         backend: Backend,
         settings: Settings,
-        listeners: Arc<dyn Listeners>,
+        observer: Arc<dyn ChangeObserver>,
     ) -> Result<Self, StoreError> {
         let path = directory.join("index.sqlite");
         let opened = blobs::make_directory(directory)
@@ -154,24 +154,24 @@ impl Store {
                 path.display()
             ))
         })?;
-        let memory = Arc::new(Memory::default());
+        let cache = Arc::new(IndexCache::default());
         // Whoever shares an S3 with others has names there that are theirs alone.
         let name = connection.query_row("SELECT name FROM store", [], |row| row.get(0))?;
-        let reserve = Arc::new(Reserve::beside(path.clone()));
+        let reserve = Arc::new(DiskReserve::open_beside(path.clone()));
         let kept = (settings.budget_bytes, reserve.clone());
-        let blobs = Blobs::open(backend, name, kept, memory.clone())?;
-        let ceiling = memory.learn(&connection, &blobs)?;
+        let blobs = Blobs::open(backend, name, kept, cache.clone())?;
+        let ceiling = cache.load(&connection, &blobs)?;
         let notices = waiting_notices(&connection)?;
-        memory
+        cache
             .notices
             .store(notices.total(), std::sync::atomic::Ordering::Relaxed);
         let (calls, inbox) = mpsc::channel(writer::WAITING);
         let (ended, has_ended) = watch::channel(false);
         let writer = Writer {
             connection,
-            memory: memory.clone(),
+            cache: cache.clone(),
             blobs: blobs.clone(),
-            listeners,
+            observer,
             settings: settings.clone(),
             notices,
             next: ceiling,
@@ -187,7 +187,7 @@ impl Store {
                 calls,
                 readers: Readers::new(path),
                 blobs,
-                memory,
+                cache,
                 reserve,
                 settings,
                 ended: has_ended,
@@ -195,14 +195,14 @@ impl Store {
         };
         store.spawn_sweep();
         store.spawn_restorer();
-        store.spawn_remover();
+        store.spawn_orphan_remover();
         Ok(store)
     }
 
     /// Waits until all writes that were asked for are done, and the index is closed. From then on it is unavailable.
     pub async fn close(&self) {
         // Where the thread has ended already, so has the wait.
-        let _ = self.inner.calls.send(Call::Stop).await;
+        let _ = self.inner.calls.send(Command::Stop).await;
         let mut ended = self.inner.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;
     }
@@ -216,7 +216,7 @@ impl Store {
         S: Stream<Item = Result<Bytes, E>>,
         E: fmt::Display,
     {
-        self.room().await?;
+        self.ensure_reserve().await?;
         stage::stage(
             &self.inner.blobs,
             body,
@@ -230,12 +230,12 @@ impl Store {
     ///
     /// # Errors
     /// It is too long, or there is no room for it.
-    pub fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
+    pub fn check_capacity(&self, bytes: u64) -> Result<(), StoreError> {
         let most = self.inner.settings.body_bytes;
         if bytes > most {
             return Err(StoreError::TooLarge(most));
         }
-        self.inner.blobs.is_within(bytes)
+        self.inner.blobs.check_budget(bytes)
     }
 
     /// Bytes that are in use.
@@ -252,18 +252,18 @@ impl Store {
         &self,
         write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.room().await?;
+        self.ensure_reserve().await?;
         writer::write(&self.inner.calls, write).await
     }
 
     /// As `write`, of what removes: a full disk has some room for that.
-    async fn write_less<T: Send + 'static>(
+    async fn write_removal<T: Send + 'static>(
         &self,
         write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
     ) -> Result<T, StoreError> {
         match writer::write(&self.inner.calls, write.clone()).await {
             Err(StoreError::NoSpace) => {
-                self.inner.reserve.give_up();
+                self.inner.reserve.release();
                 writer::write(&self.inner.calls, write).await
             }
             written => written,
@@ -271,10 +271,10 @@ impl Store {
     }
 
     /// Looks whether the disk has room for more.
-    async fn room(&self) -> Result<(), StoreError> {
+    async fn ensure_reserve(&self) -> Result<(), StoreError> {
         let reserve = self.inner.reserve.clone();
         if reserve.check().is_err() {
-            let again = tokio::task::spawn_blocking(move || reserve.take());
+            let again = tokio::task::spawn_blocking(move || reserve.acquire());
             // Where it was not taken, the next line says so.
             let _ = again.await;
         }
@@ -282,7 +282,7 @@ impl Store {
     }
 
     fn bucket_id(&self, name: &BucketName) -> Result<(i64, Arc<Bucket>), StoreError> {
-        let bucket = self.inner.memory.bucket(name);
+        let bucket = self.inner.cache.bucket(name);
         bucket.ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
     }
 
@@ -293,9 +293,9 @@ impl Store {
     }
 }
 
-impl Memory {
+impl IndexCache {
     /// Reads what memory knows. Returns the first number that was never used.
-    fn learn(&self, sql: &rusqlite::Connection, blobs: &Blobs) -> Result<u64, StoreError> {
+    fn load(&self, sql: &rusqlite::Connection, blobs: &Blobs) -> Result<u64, StoreError> {
         use std::sync::atomic::Ordering;
         let number = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0));
         let mut all = sql.prepare("SELECT id, record FROM bucket")?;
@@ -311,19 +311,19 @@ impl Memory {
         }
         self.index_bytes
             .store(writer::index_bytes(sql)?, Ordering::Relaxed);
-        blobs.has(number("SELECT COALESCE(SUM(size), 0) FROM blob")? as u64);
+        blobs.add_used(number("SELECT COALESCE(SUM(size), 0) FROM blob")? as u64);
         Ok(number("SELECT ceiling FROM counter")? as u64)
     }
 }
 
 /// Counts the notices of each account that wait.
-fn waiting_notices(sql: &rusqlite::Connection) -> Result<Counts, StoreError> {
+fn waiting_notices(sql: &rusqlite::Connection) -> Result<NoticeCounts, StoreError> {
     let mut count = sql.prepare("SELECT account, COUNT(*) FROM outbox GROUP BY account")?;
     let counts = count.query_map([], |row| {
         Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
     })?;
     let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
-    Ok(Counts::committed(counts))
+    Ok(NoticeCounts::committed(counts))
 }
 
 impl fmt::Debug for Store {
@@ -335,9 +335,9 @@ impl fmt::Debug for Store {
 }
 
 /// What is done in the background waits: until it is told of more, or for so long if it tries again. Says whether the store goes on.
-async fn goes_on(
+async fn wait_for_work(
     again: Option<Duration>,
-    told: &Notify,
+    wake: &Notify,
     ended: &mut watch::Receiver<bool>,
 ) -> bool {
     let again = async {
@@ -348,7 +348,7 @@ async fn goes_on(
     };
     tokio::select! {
         () = again => true,
-        () = told.notified() => true,
+        () = wake.notified() => true,
         _ = ended.wait_for(|ended| *ended) => false,
     }
 }

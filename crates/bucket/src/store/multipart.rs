@@ -12,7 +12,7 @@ use sha2::Sha256;
 use super::record::{self, Acl, Checksums, Meta, Object, ObjectKind, Piece, StorageClass, Tags};
 use super::stage::{ChecksumKind, Staged};
 use super::writer::Txn;
-use super::{OnPut, Origin, Put, Store};
+use super::{ChangeOrigin, Put, PutConditions, Store};
 use super::{objects, read};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
@@ -59,7 +59,7 @@ pub struct Upload {
 
 /// A part of an object that was uploaded in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartOf {
+pub struct StoredPart {
     /// Its number.
     pub number: u32,
     /// Its length.
@@ -89,7 +89,7 @@ pub struct Part {
 
 /// A page of parts.
 #[derive(Clone, Debug)]
-pub struct PartsOf {
+pub struct PartPage {
     /// The upload.
     pub upload: Upload,
     /// Its parts.
@@ -123,14 +123,14 @@ pub(super) struct UploadRow {
     full_object: bool,
     /// What must hold for the object to be made, as it was said when the upload began.
     #[serde(default)]
-    when: OnPut,
+    when: PutConditions,
     #[serde(default)]
     by: Option<u64>,
 }
 
 /// What a completed upload answered.
 #[derive(Serialize, Deserialize)]
-struct Answered {
+struct CompletedUpload {
     /// The parts that were named.
     parts: String,
     object: Object,
@@ -214,7 +214,7 @@ impl Store {
                 crc64: staged.crc64,
                 sums: staged.sums.clone(),
                 modified_ms: txn.now_ms,
-                pieces: txn.hold(staged)?.into_iter().collect(),
+                pieces: txn.store_staged(staged)?.into_iter().collect(),
             };
             txn.insert_part(&id, &part)?;
             Ok(part)
@@ -233,7 +233,7 @@ impl Store {
         id: &str,
         after: u32,
         limit: usize,
-    ) -> Result<PartsOf, StoreError> {
+    ) -> Result<PartPage, StoreError> {
         let (bucket, _) = self.bucket_id(bucket)?;
         let (key, id) = (key.clone(), id.to_owned());
         let read = move |sql: &Connection| {
@@ -250,7 +250,7 @@ impl Store {
                 .collect::<Result<_, StoreError>>()?;
             let more = parts.len() > limit;
             parts.truncate(limit);
-            Ok(PartsOf {
+            Ok(PartPage {
                 upload: row.shown(key, id),
                 parts,
                 more,
@@ -274,9 +274,9 @@ impl Store {
         id: &str,
         parts: Vec<CompletedPart>,
         announced: Checksums,
-        when: OnPut,
+        when: PutConditions,
         size: Option<i64>,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Object, StoreError> {
         let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
         self.write(move |txn| {
@@ -289,15 +289,15 @@ impl Store {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub async fn object_parts(&self, object: &Object) -> Result<Vec<PartOf>, StoreError> {
+    pub async fn object_parts(&self, object: &Object) -> Result<Vec<StoredPart>, StoreError> {
         let object = object.clone();
         let read = move |sql: &Connection| {
             let pieces = read::pieces_in(sql, &object, &(0..object.size))?;
-            let mut parts: Vec<PartOf> = Vec::new();
+            let mut parts: Vec<StoredPart> = Vec::new();
             for piece in pieces {
                 match parts.last_mut().filter(|last| last.number == piece.part) {
                     Some(last) => last.size += piece.length,
-                    None => parts.push(PartOf {
+                    None => parts.push(StoredPart {
                         number: piece.part,
                         size: piece.length,
                         sums: piece.sums.map(|sums| *sums).unwrap_or_default(),
@@ -320,7 +320,7 @@ impl Store {
         id: &str,
     ) -> Result<(), StoreError> {
         let (bucket, key, id) = (bucket.clone(), key.clone(), id.to_owned());
-        self.write_less(move |txn| {
+        self.write_removal(move |txn| {
             let (bucket, _) = txn.bucket(&bucket)?;
             upload_row(txn.sql, bucket, &key, &id)?;
             txn.drop_upload(bucket, &key, &id)
@@ -473,14 +473,14 @@ impl Txn<'_> {
         id: &str,
         named: &[CompletedPart],
         announced: &Checksums,
-        when: &OnPut,
+        when: &PutConditions,
         size: Option<i64>,
-        origin: &Origin,
+        origin: &ChangeOrigin,
     ) -> Result<Object, StoreError> {
         let (bucket, of) = self.bucket(bucket)?;
-        if let Some(answered) = self.answered(bucket, key, id)? {
-            return if answered.parts == digest(named) {
-                Ok(answered.object)
+        if let Some(completed_upload) = self.completed_upload(bucket, key, id)? {
+            return if completed_upload.parts == digest(named) {
+                Ok(completed_upload.object)
             } else {
                 Err(StoreError::NoSuchUpload(id.to_owned()))
             };
@@ -489,13 +489,13 @@ impl Txn<'_> {
         self.check_put(bucket, key, &row.when)?;
         self.check_put(bucket, key, when)?;
         let have = self.take_upload(bucket, key, id)?;
-        let (used, unused) = choose(have, named)?;
+        let (used, unused) = select_parts(have, named)?;
         let mut object = self.object(Put {
             meta: row.meta,
             tags: row.tags,
             acl: row.acl,
             class: row.class,
-            when: OnPut::default(),
+            when: PutConditions::default(),
         });
         let mut etags = Md5::new();
         for part in &used {
@@ -513,7 +513,7 @@ impl Txn<'_> {
         object.etag = format!("{}-{}", hex::encode(etags.finalize()), used.len());
         object.kind = ObjectKind::Multipart(used.len() as u32);
         object.sums = match row.checksum {
-            Some(kind) => put_together(kind, row.full_object, &used)?,
+            Some(kind) => combine_checksums(kind, row.full_object, &used)?,
             None => Checksums::default(),
         };
         check_announced(announced, &object.sums)?;
@@ -531,7 +531,7 @@ impl Txn<'_> {
             self.discard_pieces(&part.pieces)?;
         }
         self.install(bucket, &of, key, &mut object)?;
-        self.tell(
+        self.add_notices(
             ChangeKind::CompleteMultipartUpload,
             &of,
             key,
@@ -542,12 +542,12 @@ impl Txn<'_> {
         Ok(object)
     }
 
-    fn answered(
+    fn completed_upload(
         &self,
         bucket: i64,
         key: &ObjectKey,
         id: &str,
-    ) -> Result<Option<Answered>, StoreError> {
+    ) -> Result<Option<CompletedUpload>, StoreError> {
         let row = self
             .sql
             .prepare_cached(
@@ -568,7 +568,7 @@ impl Txn<'_> {
         named: &[CompletedPart],
         object: &Object,
     ) -> Result<(), StoreError> {
-        let answered = Answered {
+        let completed_upload = CompletedUpload {
             parts: digest(named),
             object: object.clone(),
         };
@@ -581,7 +581,7 @@ impl Txn<'_> {
                 bucket,
                 key.as_str().as_bytes(),
                 self.now_ms as i64,
-                record::encode(&answered)?
+                record::encode(&completed_upload)?
             ])?;
         let oldest = self.now_ms.saturating_sub(REMEMBERED_MS);
         self.sql
@@ -601,7 +601,10 @@ fn digest(parts: &[CompletedPart]) -> String {
 }
 
 /// The parts that were named, and those that were not.
-fn choose(have: Vec<Part>, named: &[CompletedPart]) -> Result<(Vec<Part>, Vec<Part>), StoreError> {
+fn select_parts(
+    have: Vec<Part>,
+    named: &[CompletedPart],
+) -> Result<(Vec<Part>, Vec<Part>), StoreError> {
     if named.is_empty() {
         return Err(StoreError::Malformed(
             "no part is named; name each part that the object is made of".into(),
@@ -661,7 +664,7 @@ fn check_announced(announced: &Checksums, have: &Checksums) -> Result<(), StoreE
 }
 
 /// The object's checksum from its parts': of their bytes, or of their checksums.
-fn put_together(
+fn combine_checksums(
     kind: ChecksumKind,
     full_object: bool,
     parts: &[Part],

@@ -6,12 +6,12 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::record::{
-    self, Acl, Bucket, Meta, Object, ObjectKind, Piece, Pieces, Place, StorageClass, Tags,
+    self, Acl, Bucket, Meta, Object, ObjectKind, Piece, PieceLocation, Pieces, StorageClass, Tags,
     Versioning,
 };
-use super::stage::{Held, Staged};
+use super::stage::{Staged, StagedBytes};
 use super::writer::{Effect, Txn};
-use super::{Origin, Store, tags};
+use super::{ChangeOrigin, Store, tags};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::{Change, ChangeKind};
@@ -19,7 +19,7 @@ use crate::notice::{Change, ChangeKind};
 /// Bytes of a user's own metadata.
 const USER_META: usize = 2048;
 /// Pieces that an object's record lists itself.
-const FEW: usize = 8;
+const INLINE_PIECES: usize = 8;
 
 /// What an object is to be, besides its bytes.
 #[derive(Clone, Debug, Default)]
@@ -33,13 +33,13 @@ pub struct Put {
     /// Where it is to be kept.
     pub class: StorageClass,
     /// What must hold for it to be written.
-    pub when: OnPut,
+    pub when: PutConditions,
 }
 
 /// What must hold for an object to be written: of what its key shows at that moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct OnPut {
+pub struct PutConditions {
     /// Its ETag must be this one; `*` is any.
     pub if_match: Option<String>,
     /// Its ETag must be another; `*` is any, so that nothing is overwritten.
@@ -48,7 +48,7 @@ pub struct OnPut {
 
 /// What must hold for an object to be removed. What is not there is gone already, whatever should hold of it.
 #[derive(Clone, Debug, Default)]
-pub struct OnDelete {
+pub struct DeleteConditions {
     /// Its ETag must be this one; `*` is any.
     pub if_match: Option<String>,
     /// When it must have been written, seconds since 1970.
@@ -57,7 +57,7 @@ pub struct OnDelete {
     pub size: Option<i64>,
 }
 
-impl OnDelete {
+impl DeleteConditions {
     fn is_empty(&self) -> bool {
         self.if_match.is_none() && self.modified.is_none() && self.size.is_none()
     }
@@ -92,13 +92,13 @@ pub struct Deleted {
 
 /// An object to be removed, and of which only this version, where one is named.
 #[derive(Clone, Debug)]
-pub struct Removed {
+pub struct DeleteTarget {
     /// Its key.
     pub key: ObjectKey,
     /// The version.
     pub version: Option<VersionId>,
     /// What must hold for it to be removed.
-    pub when: OnDelete,
+    pub when: DeleteConditions,
 }
 
 impl Store {
@@ -113,7 +113,7 @@ impl Store {
         staged: Staged,
         put: Put,
         kind: ChangeKind,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<Object, StoreError> {
         check(&put)?;
         let (bucket, key) = (bucket.clone(), key.clone());
@@ -125,10 +125,10 @@ impl Store {
             object.etag = staged.etag();
             object.crc64 = staged.crc64;
             object.sums = staged.sums.clone();
-            let pieces = txn.hold(staged)?;
+            let pieces = txn.store_staged(staged)?;
             txn.place(&mut object, pieces.into_iter().collect())?;
             txn.install(id, &bucket, &key, &mut object)?;
-            txn.tell(kind, &bucket, &key, &object, &origin)?;
+            txn.add_notices(kind, &bucket, &key, &object, &origin)?;
             Ok(object)
         })
         .await
@@ -141,11 +141,11 @@ impl Store {
     pub async fn delete(
         &self,
         bucket: &BucketName,
-        removed: Removed,
-        origin: Origin,
+        removed: DeleteTarget,
+        origin: ChangeOrigin,
     ) -> Result<Deleted, StoreError> {
         let bucket = bucket.clone();
-        self.write_less(move |txn| {
+        self.write_removal(move |txn| {
             let (id, bucket) = txn.bucket(&bucket)?;
             txn.delete(id, &bucket, &removed, &origin)
         })
@@ -230,7 +230,7 @@ impl Txn<'_> {
         &self,
         bucket: i64,
         key: &ObjectKey,
-        when: &OnPut,
+        when: &PutConditions,
     ) -> Result<(), StoreError> {
         if when.if_match.is_none() && when.if_none_match.is_none() {
             return Ok(());
@@ -272,20 +272,20 @@ impl Txn<'_> {
     }
 
     /// Gives staged bytes a place. None where there are none.
-    pub(super) fn hold(&mut self, staged: Staged) -> Result<Option<Piece>, StoreError> {
+    pub(super) fn store_staged(&mut self, staged: Staged) -> Result<Option<Piece>, StoreError> {
         let length = staged.length;
         if length == 0 {
             return Ok(None);
         }
         let place = match staged.held {
-            Held::Memory(bytes) => Place::Row(self.insert_inline(&bytes)?),
-            Held::Blob(upload) => {
+            StagedBytes::Memory(bytes) => PieceLocation::Row(self.insert_inline(&bytes)?),
+            StagedBytes::Blob(upload) => {
                 let id = upload.id().clone();
                 self.sql
                     .prepare_cached("INSERT INTO blob (id, size, refs) VALUES (?, ?, 1)")?
                     .execute(params![id.0, length as i64])?;
                 self.effect(Effect::Keep(upload));
-                Place::Blob(id)
+                PieceLocation::Blob(id)
             }
         };
         Ok(Some(Piece {
@@ -311,7 +311,7 @@ impl Txn<'_> {
         object: &mut Object,
         pieces: Vec<Piece>,
     ) -> Result<(), StoreError> {
-        if pieces.len() <= FEW {
+        if pieces.len() <= INLINE_PIECES {
             object.pieces = Pieces::Here(pieces);
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl Txn<'_> {
         object: &mut Object,
     ) -> Result<(), StoreError> {
         object.named = of.versioning == Versioning::Enabled;
-        self.make_way(bucket, of, key)?;
+        self.displace_current(bucket, of, key)?;
         self.sql
             .prepare_cached("INSERT INTO object (bucket, key, record) VALUES (?, ?, ?)")?
             .execute(params![
@@ -358,7 +358,7 @@ impl Txn<'_> {
     }
 
     /// Takes away what a key shows: versions with a name are kept, and the one without is replaced. Returns what was removed.
-    fn make_way(
+    fn displace_current(
         &mut self,
         bucket: i64,
         of: &Bucket,
@@ -437,19 +437,19 @@ impl Txn<'_> {
     pub(super) fn discard(&mut self, object: &Object) -> Result<(), StoreError> {
         match &object.pieces {
             Pieces::Here(pieces) => self.discard_pieces(pieces),
-            Pieces::Table(table) => self.leave(*table),
+            Pieces::Table(table) => self.orphan(*table),
         }
     }
 
     pub(super) fn discard_pieces(&mut self, pieces: &[Piece]) -> Result<(), StoreError> {
         for piece in pieces {
             match &piece.place {
-                Place::Row(row) => {
+                PieceLocation::Row(row) => {
                     self.sql
                         .prepare_cached("DELETE FROM inline WHERE seq = ?")?
                         .execute([*row as i64])?;
                 }
-                Place::Blob(id) => {
+                PieceLocation::Blob(id) => {
                     let (refs, size): (i64, i64) = self
                         .sql
                         .prepare_cached(
@@ -498,8 +498,8 @@ impl Txn<'_> {
         &mut self,
         bucket: i64,
         of: &Arc<Bucket>,
-        removed: &Removed,
-        origin: &Origin,
+        removed: &DeleteTarget,
+        origin: &ChangeOrigin,
     ) -> Result<Deleted, StoreError> {
         let key = &removed.key;
         if !removed.when.is_empty() {
@@ -522,17 +522,17 @@ impl Txn<'_> {
         if let Some(version) = removed.version {
             return self.delete_version(bucket, of, key, version, origin);
         }
-        let gone = self.make_way(bucket, of, key)?;
+        let gone = self.displace_current(bucket, of, key)?;
         if of.versioning == Versioning::Off {
             if let Some(object) = gone {
-                self.tell(ChangeKind::Delete, of, key, &object, origin)?;
+                self.add_notices(ChangeKind::Delete, of, key, &object, origin)?;
             }
             return Ok(Deleted::default());
         }
         let mut marker = self.object(Put::default());
         marker.named = of.versioning == Versioning::Enabled;
         self.insert_version(bucket, key, &marker, true)?;
-        self.tell(ChangeKind::DeleteMarkerCreated, of, key, &marker, origin)?;
+        self.add_notices(ChangeKind::DeleteMarkerCreated, of, key, &marker, origin)?;
         Ok(Deleted {
             version: Some(marker.version()),
             marker: true,
@@ -576,7 +576,7 @@ impl Txn<'_> {
         of: &Bucket,
         key: &ObjectKey,
         version: VersionId,
-        origin: &Origin,
+        origin: &ChangeOrigin,
     ) -> Result<Deleted, StoreError> {
         let bytes = key.as_str().as_bytes();
         let current = self.current(bucket, key)?;
@@ -602,7 +602,7 @@ impl Txn<'_> {
             },
         };
         self.promote(bucket, key)?;
-        self.tell(ChangeKind::Delete, of, key, &object, origin)?;
+        self.add_notices(ChangeKind::Delete, of, key, &object, origin)?;
         Ok(Deleted {
             version: Some(version),
             marker,
@@ -635,16 +635,16 @@ impl Txn<'_> {
     }
 
     /// Puts what listeners say of a change into the outbox.
-    pub(super) fn tell(
+    pub(super) fn add_notices(
         &mut self,
         kind: ChangeKind,
         bucket: &Bucket,
         key: &ObjectKey,
         object: &Object,
-        origin: &Origin,
+        origin: &ChangeOrigin,
     ) -> Result<(), StoreError> {
         let version = (bucket.versioning != Versioning::Off).then(|| object.version().to_string());
-        let notices = self.listeners.hear(&Change {
+        let notices = self.observer.notices_of(&Change {
             kind,
             bucket: bucket.name.name().to_owned(),
             app_id: bucket.name.app_id(),
@@ -663,9 +663,9 @@ impl Txn<'_> {
             return Ok(());
         }
         let (account, count) = (bucket.name.app_id(), notices.len());
-        let (most, own) = (self.settings.notices, self.settings.own_notices);
+        let (most, own) = (self.settings.notices, self.settings.guaranteed_notices);
         let waiting = self.notices();
-        if !waiting.have_room(account, count as u64, most, own) {
+        if !waiting.admits(account, count as u64, most, own) {
             return Err(StoreError::OutboxFull(waiting.of(account)));
         }
         for notice in notices {
@@ -680,7 +680,7 @@ impl Txn<'_> {
                     account as i64
                 ])?;
         }
-        self.noticed(account, count as i64);
+        self.notices_changed(account, count as i64);
         Ok(())
     }
 }

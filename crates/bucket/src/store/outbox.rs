@@ -23,7 +23,7 @@ impl Store {
     pub fn outbox(&self) -> Outbox {
         Outbox {
             store: self.clone(),
-            seen: self.inner.memory.noticed.subscribe(),
+            seen: self.inner.cache.notices_changed.subscribe(),
         }
     }
 }
@@ -65,7 +65,7 @@ impl Outbox {
     /// The index cannot be written; they will be given again.
     pub async fn forget(&self, ranges: Vec<RangeInclusive<u64>>) -> Result<(), StoreError> {
         self.store
-            .write_less(move |txn| {
+            .write_removal(move |txn| {
                 let mut delete = txn.sql.prepare_cached(
                     "DELETE FROM outbox WHERE number BETWEEN ? AND ? RETURNING account",
                 )?;
@@ -78,7 +78,7 @@ impl Outbox {
                 }
                 drop(delete);
                 for (account, count) in gone {
-                    txn.noticed(account, -count);
+                    txn.notices_changed(account, -count);
                 }
                 Ok(())
             })
@@ -89,7 +89,7 @@ impl Outbox {
     pub fn len(&self) -> u64 {
         self.store
             .inner
-            .memory
+            .cache
             .notices
             .load(std::sync::atomic::Ordering::Relaxed)
     }

@@ -21,7 +21,7 @@ const COUNTED: i64 = 100_000;
 
 /// What an account has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Belongings {
+pub struct AccountContents {
     /// Its buckets.
     pub buckets: u64,
     /// Objects, older versions and uploads in them; at least so many, where there are more than 100,000 in one.
@@ -31,7 +31,7 @@ pub struct Belongings {
 impl Store {
     /// Hides an account's buckets from everybody, and lets it make no others. For as long as this process runs.
     pub fn close_account(&self, app_id: u64) {
-        let closed = &self.inner.memory.closed;
+        let closed = &self.inner.cache.closed;
         closed
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -42,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub async fn belongings(&self, app_id: u64) -> Result<Belongings, StoreError> {
+    pub async fn belongings(&self, app_id: u64) -> Result<AccountContents, StoreError> {
         self.inner
             .readers
             .read(move |sql| {
@@ -57,7 +57,7 @@ impl Store {
                         objects += count.query_row([bucket], |row| row.get::<_, i64>(0))? as u64;
                     }
                 }
-                Ok(Belongings {
+                Ok(AccountContents {
                     buckets: buckets.len() as u64,
                     objects,
                 })
@@ -70,7 +70,7 @@ impl Store {
     /// # Errors
     /// The index cannot be written.
     pub async fn purge_some(&self, app_id: u64) -> Result<u64, StoreError> {
-        self.write_less(move |txn| txn.purge_some(app_id)).await
+        self.write_removal(move |txn| txn.purge_some(app_id)).await
     }
 }
 
@@ -112,7 +112,7 @@ impl Txn<'_> {
         )?;
         let mut removed = objects + versions;
         while removed < AT_ONCE as u64
-            && let Some((key, id)) = self.an_upload(bucket)?
+            && let Some((key, id)) = self.first_upload(bucket)?
         {
             self.drop_upload(bucket, &key, &id)?;
             removed += 1;
@@ -128,7 +128,7 @@ impl Txn<'_> {
         self.sql
             .prepare_cached("DELETE FROM bucket WHERE id = ?")?
             .execute([bucket])?;
-        self.bucket_is(name, None);
+        self.set_bucket(name, None);
         Ok(1)
     }
 
@@ -142,7 +142,7 @@ impl Txn<'_> {
         Ok(rows.len() as u64)
     }
 
-    fn an_upload(&self, bucket: i64) -> Result<Option<(ObjectKey, String)>, StoreError> {
+    fn first_upload(&self, bucket: i64) -> Result<Option<(ObjectKey, String)>, StoreError> {
         let mut find = self
             .sql
             .prepare_cached("SELECT key, id FROM upload WHERE bucket = ? LIMIT 1")?;
@@ -165,15 +165,15 @@ mod tests {
     use bytes::Bytes;
     use futures_util::stream;
 
-    use super::super::{Acl, Origin, Put, Settings, UploadSpec};
+    use super::super::{Acl, ChangeOrigin, Put, Settings, UploadSpec};
     use super::*;
-    use crate::notice::{Change, ChangeKind, Listeners, Notice};
+    use crate::notice::{Change, ChangeKind, ChangeObserver, Notice};
 
     #[derive(Debug)]
-    struct Nobody;
+    struct NoObserver;
 
-    impl Listeners for Nobody {
-        fn hear(&self, _: &Change) -> Vec<Notice> {
+    impl ChangeObserver for NoObserver {
+        fn notices_of(&self, _: &Change) -> Vec<Notice> {
             Vec::new()
         }
     }
@@ -189,16 +189,16 @@ mod tests {
                 staged,
                 Put::default(),
                 ChangeKind::Put,
-                Origin::default(),
+                ChangeOrigin::default(),
             )
             .await;
         written.expect("written");
     }
 
     #[tokio::test]
-    async fn a_closed_account_s_buckets_are_gone_at_once_and_then_removed() {
+    async fn closed_account_buckets_are_hidden_then_purged() {
         let directory = tempfile::tempdir().expect("a directory");
-        let open = || Store::open(directory.path(), Settings::default(), Arc::new(Nobody));
+        let open = || Store::open(directory.path(), Settings::default(), Arc::new(NoObserver));
         let store = open().expect("a store");
         let bucket = |name: &str| BucketName::parse(name).expect("a name");
         let (its, others) = (bucket("its-17"), bucket("its-7"));
@@ -214,7 +214,7 @@ mod tests {
             let begun = store.begin_upload(name, &key, UploadSpec::default()).await;
             begun.expect("an upload");
         }
-        let has = |buckets, objects| Belongings { buckets, objects };
+        let has = |buckets, objects| AccountContents { buckets, objects };
         assert_eq!(store.belongings(17).await, Ok(has(1, 302)));
         store.close_account(17);
         let gone = Err(StoreError::NoSuchBucket(its.clone()));

@@ -9,10 +9,10 @@ use futures_util::stream::{self, BoxStream};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::blobs::{Blobs, Pinned};
-use super::leaving::Kept;
+use super::blobs::{Blobs, PinnedBlob};
+use super::orphans::PieceListPin;
 use super::reader::Readers;
-use super::record::{self, Object, Piece, Pieces, Place};
+use super::record::{self, Object, Piece, PieceLocation, Pieces};
 use super::writer::now_ms;
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
@@ -26,7 +26,7 @@ pub struct Get {
     /// A version; else what the key shows.
     pub version: Option<VersionId>,
     /// What must hold.
-    pub when: Conditions,
+    pub when: ReadConditions,
     /// Some of its bytes; else all.
     pub range: Option<ByteRange>,
     /// The bytes that one part of its upload had; else all.
@@ -35,7 +35,7 @@ pub struct Get {
 
 /// What must hold for an object to be read, as HTTP has it.
 #[derive(Clone, Debug, Default)]
-pub struct Conditions {
+pub struct ReadConditions {
     /// Its ETag must be one of these; `*` is any.
     pub if_match: Option<Vec<String>>,
     /// Its ETag must be none of these.
@@ -57,7 +57,7 @@ pub enum ByteRange {
 
 /// An object, and those of its bytes that were asked for.
 #[derive(Debug)]
-pub struct Got {
+pub struct GetOutput {
     /// What is known of it.
     pub object: Object,
     /// Which bytes they are.
@@ -71,9 +71,9 @@ pub struct Content(Vec<Chunk>);
 
 enum Chunk {
     Memory(Bytes),
-    Blob(Pinned, Range<u64>),
+    Blob(PinnedBlob, Range<u64>),
     /// Bytes in a row of the index that are read when it is their turn.
-    Row(Arc<Kept>, Arc<Readers>, u64, Range<u64>),
+    Row(Arc<PieceListPin>, Arc<Readers>, u64, Range<u64>),
 }
 
 impl Content {
@@ -146,7 +146,7 @@ impl Store {
         bucket: &BucketName,
         key: &ObjectKey,
         get: Get,
-    ) -> Result<Got, StoreError> {
+    ) -> Result<GetOutput, StoreError> {
         let (id, _) = self.bucket_id(bucket)?;
         let key = key.clone();
         let blobs = self.inner.blobs.clone();
@@ -161,12 +161,14 @@ impl Store {
             let pieces = pieces_in(sql, &object, &range)?;
             Ok((object, range, pieces))
         };
-        let looked = move |sql: &Connection| {
-            Blobs::look(&blobs, |pin| {
+        let lookup = move |sql: &Connection| {
+            Blobs::with_pins(&blobs, |pin| {
                 let (object, range, pieces) = read(sql)?;
                 let mut chunks = Vec::with_capacity(pieces.len());
                 let kept = match &object.pieces {
-                    Pieces::Table(table) => Some(Arc::new(Kept::new(blobs.clone(), *table))),
+                    Pieces::Table(table) => {
+                        Some(Arc::new(PieceListPin::new(blobs.clone(), *table)))
+                    }
                     // They are too few to be much.
                     Pieces::Here(_) => None,
                 };
@@ -174,17 +176,17 @@ impl Store {
                 for piece in pieces {
                     let part = piece.offset..piece.offset + piece.length;
                     chunks.push(match (&piece.place, &kept) {
-                        (Place::Row(row), Some(kept)) if at_once >= AT_ONCE => {
+                        (PieceLocation::Row(row), Some(kept)) if at_once >= AT_ONCE => {
                             Chunk::Row(kept.clone(), readers.clone(), *row, part)
                         }
-                        (Place::Row(row), _) => {
+                        (PieceLocation::Row(row), _) => {
                             at_once += piece.length;
                             Chunk::Memory(inline(sql, *row, part)?)
                         }
-                        (Place::Blob(blob), _) => Chunk::Blob(pin(blob), part),
+                        (PieceLocation::Blob(blob), _) => Chunk::Blob(pin(blob), part),
                     });
                 }
-                Ok(Got {
+                Ok(GetOutput {
                     object,
                     range,
                     content: Content(chunks),
@@ -192,7 +194,7 @@ impl Store {
             })
         };
         // The state that is read is chosen by the first look, so that what is removed later is pinned in time.
-        self.inner.readers.read(looked).await
+        self.inner.readers.read(lookup).await
     }
 }
 
@@ -221,7 +223,7 @@ impl Get {
     }
 }
 
-impl Conditions {
+impl ReadConditions {
     /// Looks whether they hold, in HTTP's order.
     ///
     /// # Errors
@@ -268,7 +270,7 @@ pub(super) fn find(
     let Some(wanted) = wanted else {
         return match current {
             Some(object) => Ok(object),
-            None => Err(why_not(sql, bucket, key)?),
+            None => Err(missing_reason(sql, bucket, key)?),
         };
     };
     if let Some(object) = current.filter(|object| object.version() == wanted) {
@@ -307,7 +309,11 @@ pub(super) fn version(
 }
 
 /// Why a key shows nothing: there is nothing, or it is hidden.
-fn why_not(sql: &Connection, bucket: i64, key: &ObjectKey) -> Result<StoreError, StoreError> {
+fn missing_reason(
+    sql: &Connection,
+    bucket: i64,
+    key: &ObjectKey,
+) -> Result<StoreError, StoreError> {
     let newest = sql
         .prepare_cached(
             "SELECT record FROM version WHERE bucket = ? AND key = ? ORDER BY seq DESC LIMIT 1",

@@ -292,7 +292,7 @@ pub(crate) enum Pieces {
 /// Some of an object's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Piece {
-    pub(crate) place: Place,
+    pub(crate) place: PieceLocation,
     /// Where in the place they begin.
     #[serde(default)]
     pub(crate) offset: u64,
@@ -307,7 +307,7 @@ pub(crate) struct Piece {
 
 /// Where bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum PieceLocation {
     /// In the index, under this number.
     Row(u64),
     /// In the store of blobs, under this id.

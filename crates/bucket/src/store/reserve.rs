@@ -13,21 +13,21 @@ use crate::error::StoreError;
 const BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub(super) struct DiskReserve {
     path: PathBuf,
     held: AtomicBool,
 }
 
-impl Reserve {
+impl DiskReserve {
     /// Room beside the index, where there is some.
-    pub(super) fn beside(index: PathBuf) -> Self {
+    pub(super) fn open_beside(index: PathBuf) -> Self {
         let path = index.with_extension("reserve");
         let held = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES as u64);
         let reserve = Self {
             path,
             held: AtomicBool::new(held),
         };
-        reserve.take();
+        reserve.acquire();
         reserve
     }
 
@@ -43,7 +43,7 @@ impl Reserve {
     }
 
     /// Takes it, where it was given up and there is room.
-    pub(super) fn take(&self) {
+    pub(super) fn acquire(&self) {
         if self.check().is_ok() {
             return;
         }
@@ -58,7 +58,7 @@ impl Reserve {
     }
 
     /// Gives it to what removes.
-    pub(super) fn give_up(&self) {
+    pub(super) fn release(&self) {
         if self.held.swap(false, Ordering::Relaxed) {
             let _ = fs::remove_file(&self.path);
         }

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::record::{self, Object, Restore};
 use super::writer::{Effect, Txn, now_ms};
-use super::{Inner, Origin, Store, read};
+use super::{ChangeOrigin, Inner, Store, read};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::ChangeKind;
@@ -18,7 +18,7 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// The longest that an object stays readable.
 const DAYS: u32 = 365;
 /// How soon a failure is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Asks for an archived object to be readable for some days. Returns false where it was already, and is for longer now.
@@ -31,7 +31,7 @@ impl Store {
         key: &ObjectKey,
         version: Option<VersionId>,
         days: u32,
-        origin: Origin,
+        origin: ChangeOrigin,
     ) -> Result<bool, StoreError> {
         if !(1..=DAYS).contains(&days) {
             return Err(StoreError::Invalid(format!(
@@ -65,7 +65,7 @@ impl Store {
                     due as i64,
                     record::encode(&(of.name.clone(), &origin))?
                 ])?;
-            txn.tell(ChangeKind::RestorePost, &of, &key, &object, &origin)?;
+            txn.add_notices(ChangeKind::RestorePost, &of, &key, &object, &origin)?;
             txn.effect(Effect::Restoring);
             Ok(true)
         })
@@ -93,26 +93,26 @@ async fn restorer(store: Weak<Inner>) {
         let Some(inner) = store.upgrade() else {
             return;
         };
-        let memory = inner.memory.clone();
+        let cache = inner.cache.clone();
         let mut ended = inner.ended.clone();
         let store = Store { inner };
         let wait = match store.next_due().await {
             Ok(None) => None,
             Ok(Some(due)) if due > now_ms() => Some(Duration::from_millis(due - now_ms())),
-            Ok(Some(_)) => match store.write(|txn| txn.bring_back()).await {
+            Ok(Some(_)) => match store.write(|txn| txn.complete_restores()).await {
                 Ok(()) => continue,
                 Err(error) => {
                     warn!(%error, "archived objects cannot be restored yet");
-                    Some(AGAIN)
+                    Some(RETRY_DELAY)
                 }
             },
             Err(error) => {
                 warn!(%error, "archived objects cannot be restored yet");
-                Some(AGAIN)
+                Some(RETRY_DELAY)
             }
         };
         drop(store);
-        if !super::goes_on(wait, &memory.restoring, &mut ended).await {
+        if !super::wait_for_work(wait, &cache.restoring, &mut ended).await {
             return;
         }
     }
@@ -120,7 +120,7 @@ async fn restorer(store: Weak<Inner>) {
 
 impl Txn<'_> {
     /// Makes those readable whose time has come.
-    fn bring_back(&mut self) -> Result<(), StoreError> {
+    fn complete_restores(&mut self) -> Result<(), StoreError> {
         type Due = (i64, Vec<u8>, i64, Vec<u8>);
         let due: Vec<Due> = {
             let mut query = self.sql.prepare_cached(
@@ -135,7 +135,7 @@ impl Txn<'_> {
             self.sql
                 .prepare_cached("DELETE FROM restoring WHERE bucket = ? AND key = ? AND seq = ?")?
                 .execute(params![bucket, key, seq])?;
-            let (name, origin): (BucketName, Origin) = record::decode(&origin)?;
+            let (name, origin): (BucketName, ChangeOrigin) = record::decode(&origin)?;
             let key = String::from_utf8(key).unwrap_or_default();
             let Ok(key) = ObjectKey::parse(&key) else {
                 continue;
@@ -144,7 +144,7 @@ impl Txn<'_> {
                 Ok((id, of)) if id == bucket => of,
                 _ => continue,
             };
-            let Some(mut object) = self.numbered(bucket, &key, seq as u64)? else {
+            let Some(mut object) = self.find_by_seq(bucket, &key, seq as u64)? else {
                 continue;
             };
             let Some(Restore::Ongoing { days }) = object.restore else {
@@ -152,12 +152,12 @@ impl Txn<'_> {
             };
             object.restore = Some(Restore::Until(self.now_ms + u64::from(days) * DAY_MS));
             self.rewrite(bucket, &key, &object)?;
-            self.tell(ChangeKind::RestoreCompleted, &of, &key, &object, &origin)?;
+            self.add_notices(ChangeKind::RestoreCompleted, &of, &key, &object, &origin)?;
         }
         Ok(())
     }
 
-    fn numbered(
+    fn find_by_seq(
         &self,
         bucket: i64,
         key: &ObjectKey,

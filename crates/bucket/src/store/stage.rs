@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::blobs::{Blobs, Upload};
+use super::blobs::{BlobUpload, Blobs};
 use super::record::Checksums;
 use crate::error::StoreError;
 
@@ -45,14 +45,14 @@ pub struct Staged {
     pub crc64: u64,
     /// The checksums that were asked for.
     pub sums: Checksums,
-    pub(super) held: Held,
+    pub(super) held: StagedBytes,
 }
 
 /// Where staged bytes are.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum StagedBytes {
     Memory(Bytes),
-    Blob(Upload),
+    Blob(BlobUpload),
 }
 
 impl Staged {
@@ -130,7 +130,7 @@ where
     let mut sums = Sums::new(kinds);
     let mut length = 0u64;
     let mut small = BytesMut::new();
-    let mut upload: Option<Upload> = None;
+    let mut upload: Option<BlobUpload> = None;
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|e| StoreError::Body(e.to_string()))?;
         length += bytes.len() as u64;
@@ -154,11 +154,11 @@ where
     let held = match upload {
         Some(mut upload) => {
             upload.finish().await?;
-            Held::Blob(upload)
+            StagedBytes::Blob(upload)
         }
         None => {
-            blobs.has_room(length)?;
-            Held::Memory(small.freeze())
+            blobs.check_capacity(length)?;
+            StagedBytes::Memory(small.freeze())
         }
     };
     let (md5, crc64, sums) = sums.finish();

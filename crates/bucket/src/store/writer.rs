@@ -14,12 +14,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::error;
 
 use super::Settings;
-use super::blobs::{Blobs, Upload};
+use super::blobs::{BlobUpload, Blobs};
+use super::notice_quota::NoticeCounts;
 use super::record::{BlobId, Bucket};
-use super::share::Counts;
 use crate::error::StoreError;
 use crate::names::BucketName;
-use crate::notice::Listeners;
+use crate::notice::ChangeObserver;
 
 /// Writes in one transaction.
 const BATCH: usize = 1024;
@@ -29,7 +29,7 @@ pub(super) const WAITING: usize = 1024;
 const NUMBERS: u64 = 1 << 21;
 
 /// What the thread is told.
-pub(super) enum Call {
+pub(super) enum Command {
     Write(Job),
     /// To end, after what was told before.
     Stop,
@@ -37,26 +37,26 @@ pub(super) enum Call {
 
 type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Known = HashMap<BucketName, (i64, Arc<Bucket>)>;
+type BucketMap = HashMap<BucketName, (i64, Arc<Bucket>)>;
 
 /// What memory knows of the index, as of the last commit.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    pub(super) buckets: RwLock<Known>,
+pub(super) struct IndexCache {
+    pub(super) buckets: RwLock<BucketMap>,
     /// Accounts whose buckets are as if they were not there.
     pub(super) closed: RwLock<HashSet<u64>>,
     /// Bytes of the index's file that are in use.
     pub(super) index_bytes: AtomicU64,
     pub(super) notices: AtomicU64,
     /// Told when there is a notice.
-    pub(super) noticed: watch::Sender<()>,
+    pub(super) notices_changed: watch::Sender<()>,
     /// Told when there are pieces that no object has any more, or when nobody reads them any more.
-    pub(super) left: Notify,
+    pub(super) orphaned: Notify,
     /// Told when an object is on its way back from an archive.
     pub(super) restoring: Notify,
 }
 
-impl Memory {
+impl IndexCache {
     pub(super) fn bucket(&self, name: &BucketName) -> Option<(i64, Arc<Bucket>)> {
         if self.is_closed(name.app_id()) {
             return None;
@@ -66,7 +66,7 @@ impl Memory {
     }
 }
 
-impl Memory {
+impl IndexCache {
     /// Whether an account's buckets are as if they were not there.
     pub(super) fn is_closed(&self, app_id: u64) -> bool {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
@@ -78,25 +78,25 @@ impl Memory {
 #[derive(Debug)]
 pub(super) enum Effect {
     /// Bytes that have a name now.
-    Keep(Upload),
+    Keep(BlobUpload),
     /// Bytes that have none any more, and how many.
     Drop(BlobId, u64),
     /// There is a notice.
-    Noticed,
+    NoticeAdded,
     /// Pieces are in a list that no object has any more.
-    Left,
+    Orphaned,
     /// An object is on its way back.
     Restoring,
 }
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) memory: Arc<Memory>,
+    pub(super) cache: Arc<IndexCache>,
     pub(super) blobs: Arc<Blobs>,
-    pub(super) listeners: Arc<dyn Listeners>,
+    pub(super) observer: Arc<dyn ChangeObserver>,
     pub(super) settings: Settings,
     /// Notices by account.
-    pub(super) notices: Counts,
+    pub(super) notices: NoticeCounts,
     /// The next number; none is ever used again.
     pub(super) next: u64,
     /// Up to which numbers are set aside.
@@ -108,11 +108,11 @@ pub(super) struct Writer {
 /// The transaction that a write is part of.
 pub(super) struct Txn<'a> {
     pub(super) sql: &'a Transaction<'a>,
-    pub(super) listeners: &'a dyn Listeners,
+    pub(super) observer: &'a dyn ChangeObserver,
     pub(super) settings: &'a Settings,
-    pub(super) memory: &'a Memory,
+    pub(super) cache: &'a IndexCache,
     pub(super) now_ms: u64,
-    notices: &'a mut Counts,
+    notices: &'a mut NoticeCounts,
     next: &'a mut u64,
     changes: Changes,
     /// Why nothing of it can be committed, once it cannot.
@@ -120,18 +120,18 @@ pub(super) struct Txn<'a> {
 }
 
 /// A bucket, by its number in the index.
-type Numbered = (i64, Arc<Bucket>);
+type BucketEntry = (i64, Arc<Bucket>);
 
 /// What is to be done once the transaction is committed.
 #[derive(Debug, Default)]
 struct Changes {
     effects: Vec<Effect>,
     /// Buckets as they are then.
-    buckets: Vec<(BucketName, Option<Numbered>)>,
+    buckets: Vec<(BucketName, Option<BucketEntry>)>,
 }
 
 impl Writer {
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Call>) {
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut stop = false;
         while !stop {
             let Some(first) = inbox.blocking_recv() else {
@@ -141,8 +141,8 @@ impl Writer {
             let mut next = Some(first);
             while let Some(call) = next {
                 match call {
-                    Call::Write(job) => jobs.push(job),
-                    Call::Stop => {
+                    Command::Write(job) => jobs.push(job),
+                    Command::Stop => {
                         stop = true;
                         break;
                     }
@@ -172,7 +172,7 @@ impl Writer {
         let result = self.try_commit(jobs, &mut answers);
         let result = match result {
             Ok(changes) => {
-                self.carry_out(changes);
+                self.apply(changes);
                 Ok(())
             }
             Err(e) => {
@@ -208,9 +208,9 @@ impl Writer {
         }
         let mut txn = Txn {
             sql: &transaction,
-            listeners: &*self.listeners,
+            observer: &*self.observer,
             settings: &self.settings,
-            memory: &self.memory,
+            cache: &self.cache,
             now_ms: now_ms(),
             notices: &mut self.notices,
             next: &mut self.next,
@@ -235,10 +235,10 @@ impl Writer {
         Ok(changes)
     }
 
-    fn carry_out(&self, changes: Changes) {
+    fn apply(&self, changes: Changes) {
         if !changes.buckets.is_empty() {
             let mut buckets = self
-                .memory
+                .cache
                 .buckets
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
@@ -250,22 +250,22 @@ impl Writer {
             }
         }
         let notices = self.notices.total();
-        self.memory.notices.store(notices, Ordering::Relaxed);
+        self.cache.notices.store(notices, Ordering::Relaxed);
         let mut dropped = Vec::new();
         for effect in changes.effects {
             match effect {
                 Effect::Keep(upload) => upload.keep(),
                 Effect::Drop(blob, size) => dropped.push((blob, size)),
-                Effect::Noticed => self.memory.noticed.send_replace(()),
-                Effect::Left => self.memory.left.notify_one(),
-                Effect::Restoring => self.memory.restoring.notify_one(),
+                Effect::NoticeAdded => self.cache.notices_changed.send_replace(()),
+                Effect::Orphaned => self.cache.orphaned.notify_one(),
+                Effect::Restoring => self.cache.restoring.notify_one(),
             }
         }
         if !dropped.is_empty() {
             self.blobs.remove(dropped);
         }
         match index_bytes(&self.connection) {
-            Ok(bytes) => self.memory.index_bytes.store(bytes, Ordering::Relaxed),
+            Ok(bytes) => self.cache.index_bytes.store(bytes, Ordering::Relaxed),
             Err(error) => error!(%error, "the size of the index of buckets cannot be read"),
         }
     }
@@ -300,7 +300,7 @@ pub(super) fn now_ms() -> u64 {
 
 impl<'a> Txn<'a> {
     /// Does a write, and leaves nothing of it where it is refused. Where that cannot be had, nothing is committed at all.
-    fn alone<T>(
+    fn in_savepoint<T>(
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -351,16 +351,16 @@ impl<'a> Txn<'a> {
     }
 
     /// Says what a bucket is now, or that it is gone.
-    pub(super) fn bucket_is(&mut self, name: BucketName, bucket: Option<(i64, Arc<Bucket>)>) {
+    pub(super) fn set_bucket(&mut self, name: BucketName, bucket: Option<(i64, Arc<Bucket>)>) {
         self.changes.buckets.push((name, bucket));
     }
 
     /// Notes that notices of an account came, or went.
-    pub(super) fn noticed(&mut self, account: u64, change: i64) {
+    pub(super) fn notices_changed(&mut self, account: u64, change: i64) {
         self.notices.add(account, change);
         // Whatever went in the same commit: who waits for notices knows nothing of the one that came.
         if change > 0 {
-            self.effect(Effect::Noticed);
+            self.effect(Effect::NoticeAdded);
         }
     }
 
@@ -370,31 +370,31 @@ impl<'a> Txn<'a> {
         let changed = changed.into_iter().find(|(changed, _)| changed == name);
         let changed = changed.map(|(_, bucket)| bucket.clone());
         changed
-            .unwrap_or_else(|| self.memory.bucket(name))
+            .unwrap_or_else(|| self.cache.bucket(name))
             .ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
     }
 
     /// Notices by account, as this transaction sees them.
-    pub(super) fn notices(&self) -> &Counts {
+    pub(super) fn notices(&self) -> &NoticeCounts {
         self.notices
     }
 }
 
 /// Hands a write to the thread and waits for its commit.
 pub(super) async fn write<T: Send + 'static>(
-    calls: &mpsc::Sender<Call>,
+    calls: &mpsc::Sender<Command>,
     write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (sender, answer) = oneshot::channel();
     let gone = || StoreError::Unavailable("its index could not be written; try again".into());
     let job: Job = Box::new(move |txn| {
-        let result = txn.alone(write);
+        let result = txn.in_savepoint(write);
         Box::new(move |committed| {
             // Whoever asked may have gone; it is written all the same.
             let _ = sender.send(committed.and(result));
         })
     });
-    calls.send(Call::Write(job)).await.map_err(|_| gone())?;
+    calls.send(Command::Write(job)).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?
 }
 
@@ -407,10 +407,10 @@ mod tests {
     use crate::notice::{Change, Notice};
 
     #[derive(Debug)]
-    struct Nobody;
+    struct NoObserver;
 
-    impl Listeners for Nobody {
-        fn hear(&self, _: &Change) -> Vec<Notice> {
+    impl ChangeObserver for NoObserver {
+        fn notices_of(&self, _: &Change) -> Vec<Notice> {
             Vec::new()
         }
     }
@@ -424,9 +424,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_undone_is_not_committed() {
+    async fn failed_rollback_aborts_the_transaction() {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open(directory.path(), Settings::default(), Arc::new(Nobody));
+        let store = Store::open(directory.path(), Settings::default(), Arc::new(NoObserver));
         let store = store.expect("a store");
         let refused = store.write(|txn| {
             txn.insert_inline(b"half")?;

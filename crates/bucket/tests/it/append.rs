@@ -26,7 +26,7 @@ async fn long_log(world: &World, pieces: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn short_lines_are_few_rows() {
+async fn short_appends_are_merged_into_few_rows() {
     let mut world = world().await;
     let mut whole = String::new();
     for number in 0..400 {
@@ -51,7 +51,7 @@ async fn short_lines_are_few_rows() {
         whole
     );
     whole.push_str("more");
-    world = world.again(Default::default()).await;
+    world = world.restart(Default::default()).await;
     assert_eq!(
         world.ask("GET", "/photos/log", b"").await.ok().text(),
         whole
@@ -66,7 +66,7 @@ async fn short_lines_are_few_rows() {
 }
 
 #[tokio::test]
-async fn a_log_of_many_rows_grows_by_joined_lines() {
+async fn appends_to_a_long_object_merge_into_the_last_row() {
     let world = world().await;
     let mut whole = long_log(&world, 20).await;
     let rows = world.rows();
@@ -80,7 +80,7 @@ async fn a_log_of_many_rows_grows_by_joined_lines() {
 }
 
 #[tokio::test]
-async fn a_long_log_is_read_to_its_end_though_it_grows_and_goes() {
+async fn reader_of_long_object_survives_append_and_delete() {
     let world = world().await;
     let whole = long_log(&world, 200).await;
     let got = world
@@ -106,7 +106,7 @@ async fn a_long_log_is_read_to_its_end_though_it_grows_and_goes() {
 }
 
 #[tokio::test]
-async fn rows_that_a_reader_kept_go_at_the_next_start() {
+async fn pinned_rows_are_removed_after_restart() {
     let world = world().await;
     long_log(&world, 200).await;
     let got = world
@@ -115,7 +115,7 @@ async fn rows_that_a_reader_kept_go_at_the_next_start() {
         .await
         .expect("got");
     world.ask("DELETE", "/photos/log", b"").await.ok();
-    let world = world.again(Default::default()).await;
+    let world = world.restart(Default::default()).await;
     eventually("its rows are gone", || world.rows() == 0).await;
     drop(got);
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use object_store::local::LocalFileSystem;
 
-use crate::world::{Hears, World, eventually, files};
+use crate::world::{ObserveAll, World, eventually, files};
 
 /// As a blob is named that nothing names.
 const GARBAGE: &str = "00000000000000000000000000000000";
@@ -24,12 +24,12 @@ async fn beside(place: &Path, directory: tempfile::TempDir) -> World {
     let elsewhere = LocalFileSystem::new_with_prefix(place).expect("a place");
     let backend = Backend::Remote(Arc::new(elsewhere));
     let settings = Settings::default();
-    let store = Store::open_on(directory.path(), backend, settings, Arc::new(Hears));
+    let store = Store::open_on(directory.path(), backend, settings, Arc::new(ObserveAll));
     World::over(store.expect("a store"), directory).await
 }
 
 #[tokio::test]
-async fn stores_share_a_place_elsewhere_with_each_other_and_others() {
+async fn stores_share_external_storage_by_prefix() {
     let place = tempfile::tempdir().expect("a place");
     let others = place.path().join("ff").join("f".repeat(32));
     write(&others);
@@ -65,7 +65,7 @@ async fn stores_share_a_place_elsewhere_with_each_other_and_others() {
 }
 
 #[tokio::test]
-async fn garbage_is_what_a_blob_would_be() {
+async fn sweep_removes_only_unreferenced_blobs() {
     let world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     world.ask("PUT", "/photos/a", &[7; 100_000]).await.ok();
@@ -82,7 +82,7 @@ async fn garbage_is_what_a_blob_would_be() {
         blobs.join(GARBAGE),
     ];
     garbage.iter().chain(&others).for_each(|path| write(path));
-    let world = world.again(Settings::default()).await;
+    let world = world.restart(Settings::default()).await;
     let left = || garbage.iter().any(|path| path.exists());
     eventually("garbage is removed", || !left()).await;
     for other in others {
@@ -92,7 +92,7 @@ async fn garbage_is_what_a_blob_would_be() {
 }
 
 #[tokio::test]
-async fn what_breaks_off_leaves_nothing() {
+async fn aborted_upload_leaves_no_file() {
     let world = World::new().await;
     let used = world.store.used_bytes();
     let pieces = (0..40).map(|_| Ok(Bytes::from(vec![7; 100_000])));

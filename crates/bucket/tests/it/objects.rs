@@ -1,9 +1,9 @@
 //! Objects: put, got, listed, removed.
 
-use crate::world::{APP, Ask, OWNER, STRANGER, World};
+use crate::world::{APP, OWNER, STRANGER, TestRequest, World};
 
 #[tokio::test]
-async fn an_object_is_what_was_put() {
+async fn get_returns_what_was_put() {
     let world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     for (key, size) in [
@@ -38,13 +38,13 @@ async fn an_object_is_what_was_put() {
         listed.all("Key"),
         ["empty", "file", "inline", "large", "small"]
     );
-    let told = world.told().await;
-    assert_eq!(told.len(), 5);
-    assert_eq!(told[1], "cos:ObjectCreated:Put small 5");
+    let notices = world.notices().await;
+    assert_eq!(notices.len(), 5);
+    assert_eq!(notices[1], "cos:ObjectCreated:Put small 5");
 }
 
 #[tokio::test]
-async fn names_are_full_or_short() {
+async fn bucket_names_are_full_or_short() {
     let world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     world.ask("PUT", "/photos/a", b"1").await.ok();
@@ -53,11 +53,11 @@ async fn names_are_full_or_short() {
     let listed = world.ask("GET", "/", b"").await.ok();
     assert_eq!(listed.all("Name"), ["photos"]);
     // Another account's bucket of that short name is another, and the full name is refused.
-    let ask = |method, path| Ask {
+    let ask = |method, path| TestRequest {
         key: STRANGER,
         method,
         path,
-        ..Ask::default()
+        ..TestRequest::default()
     };
     assert_eq!(
         world.send(ask("GET", "/photos/a")).await.code(),
@@ -76,23 +76,23 @@ async fn wrong_signatures_are_refused() {
     let world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     let unknown = world
-        .send(Ask {
+        .send(TestRequest {
             key: "AKIDnobody",
             method: "GET",
             path: "/photos",
-            ..Ask::default()
+            ..TestRequest::default()
         })
         .await;
     assert_eq!(unknown.code(), (403, "InvalidAccessKeyId".to_owned()));
     let nobody = world
-        .send(Ask {
+        .send(TestRequest {
             method: "GET",
             path: "/photos",
-            ..Ask::default()
+            ..TestRequest::default()
         })
         .await;
     assert_eq!(nobody.code(), (403, "AccessDenied".to_owned()));
-    let other = Ask {
+    let other = TestRequest {
         key: OWNER,
         method: "PUT",
         path: "/photos/a",
@@ -110,17 +110,17 @@ async fn wrong_signatures_are_refused() {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
+async fn acknowledged_writes_survive_restart() {
     let mut world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     let large = vec![7; 100_000];
     world.ask("PUT", "/photos/a", b"1").await.ok();
     world.ask("PUT", "/photos/b", &large).await.ok();
-    world = world.again(Default::default()).await;
+    world = world.restart(Default::default()).await;
     assert_eq!(world.ask("GET", "/photos/a", b"").await.ok().body, "1");
     assert_eq!(world.ask("GET", "/photos/b", b"").await.ok().body, large);
     world.ask("DELETE", "/photos/b", b"").await.ok();
-    assert_eq!(world.told().await.len(), 3);
+    assert_eq!(world.notices().await.len(), 3);
     assert_eq!(
         world.ask("DELETE", "/photos", b"").await.code(),
         (409, "BucketNotEmpty".to_owned())
@@ -130,7 +130,7 @@ async fn what_was_answered_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_notice_is_told_of_though_others_are_forgotten_in_the_same_commit() {
+async fn new_notice_wakes_outbox_when_others_are_forgotten_in_same_commit() {
     let world = World::new().await;
     world.ask("PUT", "/photos", b"").await.ok();
     let mut outbox = world.store.outbox();
@@ -145,8 +145,8 @@ async fn a_notice_is_told_of_though_others_are_forgotten_in_the_same_commit() {
         );
         other.and(forgot).expect("forgotten");
         assert_eq!(put, 1);
-        let told = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.changed());
-        told.await.expect("told of it");
+        let notices = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.changed());
+        notices.await.expect("told of it");
         let notices = outbox.next(reached, 10).await.expect("notices");
         assert_eq!(notices.len(), 1);
         reached = notices[0].0;

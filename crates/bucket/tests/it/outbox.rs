@@ -3,21 +3,21 @@
 use bucket::Settings;
 use rusqlite::Connection;
 
-use crate::world::{Ask, OWNER, Reply, STRANGER, World};
+use crate::world::{OWNER, Reply, STRANGER, TestRequest, World};
 
 const SETTINGS: fn() -> Settings = || Settings {
     notices: 40,
-    own_notices: 4,
+    guaranteed_notices: 4,
     ..Settings::default()
 };
 
 async fn put(world: &World, key: &str, object: &str) -> Reply {
     world
-        .send(Ask {
+        .send(TestRequest {
             key,
             method: "PUT",
             path: &format!("/photos{object}"),
-            ..Ask::default()
+            ..TestRequest::default()
         })
         .await
 }
@@ -35,7 +35,7 @@ async fn fill(world: &World, key: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn account_that_fills_its_share_of_the_outbox_slows_no_other_down() {
+async fn account_at_its_outbox_quota_does_not_block_others() {
     let world = World::with(SETTINGS()).await;
     for key in [OWNER, STRANGER] {
         put(&world, key, "").await.ok();
@@ -47,7 +47,7 @@ async fn account_that_fills_its_share_of_the_outbox_slows_no_other_down() {
     assert_eq!(refused.code(), (503, "SlowDown".to_owned()));
     world.ask("GET", "/photos/0", b"").await.ok();
     // The counts are the same after a restart.
-    let world = world.again(SETTINGS()).await;
+    let world = world.restart(SETTINGS()).await;
     assert_eq!(fill(&world, OWNER).await, 0);
     assert_eq!(fill(&world, STRANGER).await, 0);
     // The functions of the first take some.
@@ -58,7 +58,7 @@ async fn account_that_fills_its_share_of_the_outbox_slows_no_other_down() {
 }
 
 #[tokio::test]
-async fn each_account_has_room_for_a_few_notices_though_the_outbox_is_full() {
+async fn guaranteed_notices_are_accepted_when_outbox_is_full() {
     let world = World::with(Settings {
         notices: 0,
         ..SETTINGS()
@@ -71,7 +71,7 @@ async fn each_account_has_room_for_a_few_notices_though_the_outbox_is_full() {
 }
 
 #[tokio::test]
-async fn notices_of_an_earlier_version_wait_on_and_are_counted() {
+async fn notices_of_previous_schema_are_migrated_and_counted() {
     let world = World::with(SETTINGS()).await;
     put(&world, OWNER, "").await.ok();
     put(&world, OWNER, "/a").await.ok();
@@ -81,8 +81,8 @@ async fn notices_of_an_earlier_version_wait_on_and_are_counted() {
         .execute_batch("ALTER TABLE outbox DROP COLUMN account")
         .expect("as it was");
     drop(index);
-    let world = world.again(SETTINGS()).await;
-    assert_eq!(world.told().await, ["cos:ObjectCreated:Put a 0"]);
+    let world = world.restart(SETTINGS()).await;
+    assert_eq!(world.notices().await, ["cos:ObjectCreated:Put a 0"]);
     assert_eq!(world.store.outbox().len(), 1);
     put(&world, OWNER, "/b").await.ok();
     world.store.outbox().done(2).await.expect("forgotten");

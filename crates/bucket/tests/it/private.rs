@@ -1,6 +1,6 @@
 //! What is private stays so, whichever way it is asked for.
 
-use crate::world::{APP, Ask, OWNER, Reply, STRANGER, World};
+use crate::world::{APP, OWNER, Reply, STRANGER, TestRequest, World};
 
 /// A public bucket that keeps versions.
 async fn public() -> World {
@@ -25,7 +25,7 @@ async fn ask(world: &World, key: &str, method: &str, query: &str) -> Reply {
     let path = format!("/photos-{APP}/a?{query}");
     let attributes = vec![("x-amz-object-attributes", "ETag,ObjectSize".to_owned())];
     world
-        .send(Ask {
+        .send(TestRequest {
             key,
             method,
             path: path.trim_end_matches('?'),
@@ -41,7 +41,7 @@ async fn take(world: &World, query: &str, condition: Option<(&str, String)>) -> 
     let mut headers = vec![("x-amz-copy-source", source)];
     headers.extend(condition);
     world
-        .send(Ask {
+        .send(TestRequest {
             key: STRANGER,
             method: "PUT",
             path: "/theirs/taken",
@@ -52,14 +52,14 @@ async fn take(world: &World, query: &str, condition: Option<(&str, String)>) -> 
 }
 
 #[tokio::test]
-async fn each_version_is_as_private_as_it_was_put() {
+async fn object_acl_applies_per_version() {
     let world = public().await;
     world
-        .send(Ask {
+        .send(TestRequest {
             key: STRANGER,
             method: "PUT",
             path: "/theirs",
-            ..Ask::default()
+            ..TestRequest::default()
         })
         .await
         .ok();
@@ -91,14 +91,14 @@ async fn each_version_is_as_private_as_it_was_put() {
 }
 
 #[tokio::test]
-async fn conditions_hold_for_copies_of_what_is_public() {
+async fn conditional_copy_of_public_object() {
     let world = public().await;
     world
-        .send(Ask {
+        .send(TestRequest {
             key: STRANGER,
             method: "PUT",
             path: "/theirs",
-            ..Ask::default()
+            ..TestRequest::default()
         })
         .await
         .ok();

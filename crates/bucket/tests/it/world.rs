@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bucket::s3::{self, Call};
+use bucket::s3::{self, RequestContext};
 use bucket::{
-    Access, BucketName, Change, Gate, Hosts, Key, Listeners, Notice, ObjectKey, Principal,
-    Settings, Store,
+    AccessRequest, Authorizer, BucketName, Change, ChangeObserver, Hosts, Key, Notice, ObjectKey,
+    Principal, Settings, Store,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -37,7 +37,7 @@ pub(crate) const APP: u64 = 1_250_000_000;
 #[derive(Debug)]
 struct Keys;
 
-impl Gate for Keys {
+impl Authorizer for Keys {
     fn key(&self, id: &str, token: Option<&str>) -> Option<Key> {
         let app_id = match id {
             OWNER | READER if token.is_none() => APP,
@@ -56,7 +56,7 @@ impl Gate for Keys {
         })
     }
 
-    fn may(&self, principal: &Principal, access: &Access<'_>) -> bool {
+    fn allows(&self, principal: &Principal, access: &AccessRequest<'_>) -> bool {
         principal.key_id != READER
             || access.action.starts_with("Get")
             || access.action.starts_with("Head")
@@ -73,10 +73,10 @@ fn secret(id: &str) -> String {
 
 /// Hears of everything: a notice of each change, which is told as `kind key size`.
 #[derive(Debug)]
-pub(crate) struct Hears;
+pub(crate) struct ObserveAll;
 
-impl Listeners for Hears {
-    fn hear(&self, change: &Change) -> Vec<Notice> {
+impl ChangeObserver for ObserveAll {
+    fn notices_of(&self, change: &Change) -> Vec<Notice> {
         let said = format!("{} {} {}", change.kind.as_str(), change.key, change.size);
         vec![Notice {
             id: format!("{}-{}", change.key, change.kind.as_str()),
@@ -102,7 +102,7 @@ pub(crate) struct Reply {
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct TestRequest<'a> {
     /// Nobody signs where it is empty.
     pub(crate) key: &'a str,
     pub(crate) method: &'a str,
@@ -119,7 +119,7 @@ impl World {
 
     pub(crate) async fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Store::open(directory.path(), settings, Arc::new(Hears)).expect("a store");
+        let store = Store::open(directory.path(), settings, Arc::new(ObserveAll)).expect("a store");
         Self::over(store, directory).await
     }
 
@@ -132,10 +132,10 @@ impl World {
                 let service = service.clone();
                 tokio::spawn(async move {
                     let serve = service_fn(move |mut request: Request<Incoming>| {
-                        request.extensions_mut().insert(Call {
+                        request.extensions_mut().insert(RequestContext {
                             request: "request-1".to_owned(),
                             source_ip: "127.0.0.1".to_owned(),
-                            ..Call::default()
+                            ..RequestContext::default()
                         });
                         let service = service.clone();
                         async move { service.call(request.map(s3s::Body::from)).await }
@@ -155,13 +155,14 @@ impl World {
     }
 
     /// Stops the store and starts it again on what it has left.
-    pub(crate) async fn again(self, settings: Settings) -> Self {
+    pub(crate) async fn restart(self, settings: Settings) -> Self {
         self.store.close().await;
-        let store = Store::open(self.directory.path(), settings, Arc::new(Hears)).expect("a store");
+        let store =
+            Store::open(self.directory.path(), settings, Arc::new(ObserveAll)).expect("a store");
         Self::over(store, self.directory).await
     }
 
-    pub(crate) async fn send(&self, ask: Ask<'_>) -> Reply {
+    pub(crate) async fn send(&self, ask: TestRequest<'_>) -> Reply {
         let body = Bytes::from(ask.body.clone());
         let mut request = Request::builder().method(ask.method).uri(ask.path);
         for (name, value) in sign(&ask, &self.address.to_string()) {
@@ -200,7 +201,7 @@ impl World {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
-        self.send(Ask {
+        self.send(TestRequest {
             key: OWNER,
             method,
             path,
@@ -214,7 +215,7 @@ impl World {
     }
 
     /// All that was told, and that nobody has taken yet.
-    pub(crate) async fn told(&self) -> Vec<String> {
+    pub(crate) async fn notices(&self) -> Vec<String> {
         let notices = self.store.outbox().next(0, 10_000).await.expect("notices");
         let said = notices
             .into_iter()
@@ -317,7 +318,7 @@ impl Reply {
 }
 
 /// The headers of a request, signed as AWS says (version 4).
-fn sign(ask: &Ask<'_>, host: &str) -> Vec<(String, String)> {
+fn sign(ask: &TestRequest<'_>, host: &str) -> Vec<(String, String)> {
     let mut headers = BTreeMap::new();
     headers.insert("host".to_owned(), host.to_owned());
     for (name, value) in &ask.headers {

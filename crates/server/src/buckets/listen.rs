@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bucket::{Dialect, Peer, Serve};
+use bucket::{BucketServer, Client, Dialect};
 use hyper::Request;
 use tokio::sync::watch;
 
-use super::spelling::spelling;
-use super::way::Road;
+use super::connection::BucketConnection;
+use super::header_case::header_case;
 use crate::access::{Access, Carriage};
 use crate::listen::{self, Door, Http};
 use crate::telemetry::Metrics;
@@ -27,29 +27,38 @@ pub(crate) async fn serve(
     door: Door,
     http: Http,
     traffic: Traffic,
-    (serve, callers): (Serve, Callers),
+    (serve, callers): (BucketServer, Callers),
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<()>,
 ) {
-    let spelt = spelling().await;
+    let header_case_extensions = header_case().await;
     let secure = door.tls.is_some();
     let answer = move |request: Request<Inflow>, from: traffic::Peer| {
-        let (serve, metrics, spelt) = (serve.clone(), metrics.clone(), spelt.clone());
+        let (serve, metrics, header_case_extensions) = (
+            serve.clone(),
+            metrics.clone(),
+            header_case_extensions.clone(),
+        );
         let address = from.address.to_canonical();
         let carriage = Carriage {
             from: from.hop,
             private: secure || callers.inside,
         };
         let access = callers.access.clone();
-        let peer = Peer {
+        let client = Client {
             from: address,
             secure,
-            way: Arc::new(Road::new(access, address, carriage, from.connection)),
+            connection: Arc::new(BucketConnection::new(
+                access,
+                address,
+                carriage,
+                from.connection,
+            )),
         };
         async move {
             let (begun, method) = (Instant::now(), request_method(&request));
-            let mut response = serve.answer(request, peer).await;
-            response.extensions_mut().extend(spelt);
+            let mut response = serve.answer(request, client).await;
+            response.extensions_mut().extend(header_case_extensions);
             let dialect = response.extensions().get::<Dialect>();
             let dialect = dialect.copied().map_or("none", Dialect::as_str);
             let status = response.status().as_u16();

@@ -1,25 +1,25 @@
 //! Buckets: the object server, with this installation's accounts, disk and addresses.
 
-mod gate;
+mod authorizer;
+mod connection;
+mod header_case;
 mod listen;
-mod shelf;
-mod spelling;
-mod way;
+mod object_source;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use bucket::{Hosts, Listeners, Remote, Serve, Settings, Store, StoreError};
+use bucket::{BucketServer, ChangeObserver, Hosts, Remote, Settings, Store, StoreError};
 use sandbox::network::API_NAME;
 use serde::Deserialize;
 use thiserror::Error;
 
-use self::gate::BucketGate;
+use self::authorizer::BucketAuthorizer;
 pub(crate) use self::listen::{Callers, serve};
-pub(crate) use self::shelf::{Shelf, Unread};
+pub(crate) use self::object_source::{ObjectReadError, ObjectSource};
 use crate::access::Access;
-use crate::config::{BucketSettings, Elsewhere};
+use crate::config::{BucketSettings, ExternalStorage};
 use crate::listen::Door;
 
 /// The directory of buckets in the data directory.
@@ -37,12 +37,12 @@ pub(crate) enum BucketsError {
     #[error(
         "the S3 elsewhere: {0}; see --bucket-s3-endpoint, --bucket-s3-bucket and --bucket-s3-region"
     )]
-    Elsewhere(StoreError),
+    ExternalStorage(StoreError),
 }
 
 /// Where buckets are served, before they are.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct BucketListeners {
     pub(crate) plain: Door,
     pub(crate) address: SocketAddr,
     pub(crate) secure: Option<Door>,
@@ -50,7 +50,7 @@ pub(crate) struct Doors {
 
 /// The keys for an S3 elsewhere.
 #[derive(Deserialize)]
-struct Pair {
+struct ExternalStorageKey {
     access_key_id: String,
     secret_access_key: String,
 }
@@ -62,16 +62,18 @@ struct Pair {
 pub(crate) fn open(
     data: &Path,
     settings: &BucketSettings,
-    listeners: Arc<dyn Listeners>,
+    observer: Arc<dyn ChangeObserver>,
 ) -> Result<Store, BucketsError> {
     let directory = data.join(DIRECTORY);
     let kept = Settings {
         budget_bytes: settings.store_bytes,
         ..Settings::default()
     };
-    let opened = match &settings.elsewhere {
-        None => Store::open(&directory, kept, listeners),
-        Some(elsewhere) => Store::open_on(&directory, backend(elsewhere)?, kept, listeners),
+    let opened = match &settings.external_storage {
+        None => Store::open(&directory, kept, observer),
+        Some(external_storage) => {
+            Store::open_on(&directory, backend(external_storage)?, kept, observer)
+        }
     };
     opened.map_err(|source| BucketsError::Store {
         path: directory.display().to_string(),
@@ -80,19 +82,19 @@ pub(crate) fn open(
 }
 
 /// Serves it to this installation's accounts.
-pub(crate) fn service(store: Store, access: Access, settings: &BucketSettings) -> Serve {
+pub(crate) fn service(store: Store, access: Access, settings: &BucketSettings) -> BucketServer {
     let domains = settings
         .domains
         .iter()
         .cloned()
         .chain([API_NAME.to_owned()]);
-    let gate = Arc::new(BucketGate::new(access));
-    Serve::new(store, gate, Hosts::new(domains))
+    let authorizer = Arc::new(BucketAuthorizer::new(access));
+    BucketServer::new(store, authorizer, Hosts::new(domains))
 }
 
-fn backend(elsewhere: &Elsewhere) -> Result<bucket::Backend, BucketsError> {
-    let path = &elsewhere.credentials;
-    let read = || -> Result<Pair, Box<dyn std::error::Error>> {
+fn backend(external_storage: &ExternalStorage) -> Result<bucket::Backend, BucketsError> {
+    let path = &external_storage.credentials;
+    let read = || -> Result<ExternalStorageKey, Box<dyn std::error::Error>> {
         Ok(serde_json::from_slice(&std::fs::read(path)?)?)
     };
     let pair = read().map_err(|why| BucketsError::Credentials {
@@ -100,11 +102,11 @@ fn backend(elsewhere: &Elsewhere) -> Result<bucket::Backend, BucketsError> {
         why: why.to_string(),
     })?;
     let remote = Remote {
-        endpoint: &elsewhere.endpoint,
-        bucket: &elsewhere.bucket,
-        region: &elsewhere.region,
+        endpoint: &external_storage.endpoint,
+        bucket: &external_storage.bucket,
+        region: &external_storage.region,
         key_id: &pair.access_key_id,
         secret: &pair.secret_access_key,
     };
-    remote.backend().map_err(BucketsError::Elsewhere)
+    remote.backend().map_err(BucketsError::ExternalStorage)
 }

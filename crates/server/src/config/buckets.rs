@@ -59,12 +59,12 @@ pub(crate) struct BucketSettings {
     pub(crate) tls_listen: Option<SocketAddr>,
     pub(crate) domains: Vec<String>,
     pub(crate) store_bytes: u64,
-    pub(crate) elsewhere: Option<Elsewhere>,
+    pub(crate) external_storage: Option<ExternalStorage>,
 }
 
 /// An S3 that holds the bytes of objects.
 #[derive(Clone, Debug)]
-pub(crate) struct Elsewhere {
+pub(crate) struct ExternalStorage {
     pub(crate) endpoint: String,
     pub(crate) bucket: String,
     pub(crate) region: String,
@@ -97,7 +97,7 @@ impl Told {
             }),
             domains: self.domains(),
             store_bytes: self.number("bucket_store_mb", 1, 1 << 40) << 20,
-            elsewhere: self.elsewhere(),
+            external_storage: self.external_storage(),
         })
     }
 
@@ -116,7 +116,7 @@ impl Told {
         words(&text).map(str::to_ascii_lowercase).collect()
     }
 
-    fn elsewhere(&mut self) -> Option<Elsewhere> {
+    fn external_storage(&mut self) -> Option<ExternalStorage> {
         const TOGETHER: [&str; 3] = [
             "bucket_s3_endpoint",
             "bucket_s3_bucket",
@@ -148,7 +148,7 @@ impl Told {
                 "a URL that starts with http:// or https://",
             );
         }
-        Some(Elsewhere {
+        Some(ExternalStorage {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             bucket: self.raw(TOGETHER[1]).0,
             region: self.text("bucket_s3_region"),
@@ -171,18 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_served_unless_they_are_switched_off() {
+    fn buckets_are_served_by_default() {
         let usual = told(&[]).expect("allowed").expect("served");
         assert_eq!(usual.listen.port(), 9401);
         assert_eq!(usual.domains, ["localhost"]);
-        assert!(usual.elsewhere.is_none());
+        assert!(usual.external_storage.is_none());
         for off in ["off", ""] {
             assert!(told(&["--bucket-listen", off]).expect("allowed").is_none());
         }
     }
 
     #[test]
-    fn what_belongs_together_is_told_together() {
+    fn external_storage_options_require_each_other() {
         let rows: [(&[&str], &str); 5] = [
             (
                 &["--bucket-s3-endpoint", "https://s3.example.com"],

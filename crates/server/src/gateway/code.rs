@@ -10,7 +10,7 @@ use worker::{Incoming, PackageError};
 
 use super::error::{self, unsupported};
 use super::{Caller, Gateway};
-use crate::buckets::Unread;
+use crate::buckets::ObjectReadError;
 use crate::lenient_base64;
 
 /// Where packages go that are too long for a request.
@@ -77,8 +77,10 @@ async fn fetch(
     let turn = gateway.limits.package_bytes;
     let _share = gateway.of_packages.take(caller.account, turn).await;
     let limit = gateway.limits.unpacked_bytes;
-    let opened = gateway.shelf.open(caller.principal, bucket, key, limit);
-    let refused = |why: Unread| unread(&why, bucket, key, limit);
+    let opened = gateway
+        .object_source
+        .open(caller.principal, bucket, key, limit);
+    let refused = |why: ObjectReadError| unread(&why, bucket, key, limit);
     let mut pieces = opened.await.map_err(refused)?.into_stream();
     let packages = gateway.packages.clone();
     let write = move |mut incoming: Incoming, piece: bytes::Bytes| {
@@ -87,9 +89,9 @@ async fn fetch(
     let begun = tokio::task::spawn_blocking(move || packages.receive());
     let mut incoming = done(begun.await)?;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|e| refused(Unread::Other(e)))?;
+        let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
         if incoming.size() + piece.len() as u64 > limit {
-            return Err(refused(Unread::TooLarge(
+            return Err(refused(ObjectReadError::TooLarge(
                 incoming.size() + piece.len() as u64,
             )));
         }
@@ -185,19 +187,21 @@ fn object(
     Ok(Origin::Object { bucket, key })
 }
 
-fn unread(why: &Unread, bucket: &BucketName, key: &str, limit: u64) -> Error {
+fn unread(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
     let shown: String = key.chars().take(200).collect();
     let (code, field) = match why {
-        Unread::Off => (Code::UnsupportedOperation, "CosBucketName"),
-        Unread::NoBucket => (Code::CosNotFound, "CosBucketName"),
-        Unread::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
-        Unread::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
-        Unread::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
-        Unread::Other(StoreError::Archived(_)) => (Code::InvalidCosObjectName, "CosObjectName"),
-        Unread::Other(_) => (Code::InternalError, "CosObjectName"),
+        ObjectReadError::Off => (Code::UnsupportedOperation, "CosBucketName"),
+        ObjectReadError::NoBucket => (Code::CosNotFound, "CosBucketName"),
+        ObjectReadError::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
+        ObjectReadError::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
+        ObjectReadError::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
+        ObjectReadError::Other(StoreError::Archived(_)) => {
+            (Code::InvalidCosObjectName, "CosObjectName")
+        }
+        ObjectReadError::Other(_) => (Code::InternalError, "CosObjectName"),
     };
     let allowed = match why {
-        Unread::TooLarge(_) => {
+        ObjectReadError::TooLarge(_) => {
             format!("; a package in a bucket may have up to {limit} (unpacked_bytes)")
         }
         _ => String::new(),

@@ -132,7 +132,7 @@ pub(crate) use self::faces::{Faces, MetricsToken, metrics_router};
 use self::names::Names;
 use self::receive::Received;
 use crate::access::{Access, Carriage, Principal};
-use crate::buckets::Shelf;
+use crate::buckets::ObjectSource;
 use crate::builds::Builds;
 use crate::clock;
 use crate::driver::Driver;
@@ -181,7 +181,7 @@ pub(crate) struct Gateway {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) builds: Builds,
     /// Buckets, where packages may lie.
-    pub(crate) shelf: Shelf,
+    pub(crate) object_source: ObjectSource,
     /// Deletes accounts with all that they own.
     pub(crate) purge: Purge,
     pub(crate) telemetry: Telemetry,

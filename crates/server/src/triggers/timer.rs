@@ -31,19 +31,19 @@ use crate::queue::{NewEvent, Source};
 use crate::telemetry::Metrics;
 
 /// Events on their way into the queue at a time.
-const UNDER_WAY: usize = 1024;
+const MAX_IN_FLIGHT: usize = 1024;
 /// How long nothing is tried after the queue could not take an event.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Distance of writes of what is done.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the clock is looked at that may have been set.
-const LOOK: Duration = Duration::from_secs(10);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// A clock that goes back further was wrong before, seconds.
-const BACK: i64 = 86_400;
+const MAX_CLOCK_SETBACK: i64 = 86_400;
 /// Where the number is kept.
 const KEY: &str = "timers/done";
 /// How long events may still be on their way when virga stops.
-const LAST: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How timers are kept.
 #[derive(Clone, Debug)]
@@ -72,16 +72,16 @@ impl Timers {
         let done = match journal.get(KEY).await? {
             // Where nothing was ever written, a timer's record says where it begins.
             None => 0,
-            Some(entry) => serde_json::from_slice::<Written>(&entry.value).map_or_else(
+            Some(entry) => serde_json::from_slice::<Checkpoint>(&entry.value).map_or_else(
                 |error| {
                     error!(key = KEY, %error, "what timers have done cannot be read; they go on from now");
                     now
                 },
-                |written| written.done,
+                |checkpoint| checkpoint.done,
             ),
         };
         let changes = catalog.subscribe();
-        let mut keeper = Keeper {
+        let mut timer_task = TimerTask {
             catalog,
             ingest,
             journal,
@@ -91,18 +91,18 @@ impl Timers {
             ids: HashMap::new(),
             names: HashMap::new(),
             last_id: 0,
-            under_way: JoinSet::new(),
-            resting: JoinSet::new(),
+            in_flight: JoinSet::new(),
+            throttled: JoinSet::new(),
             latest: now.max(done),
             paused: None,
-            held_up: false,
+            failing: false,
             ailing: Ailing::default(),
-            unwritten: false,
-            written: Instant::now(),
+            dirty: false,
+            checkpointed: Instant::now(),
         };
-        keeper.look_at_all();
+        timer_task.refresh_all();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(keeper.run(changes, stopped));
+        let task = tokio::spawn(timer_task.run(changes, stopped));
         Ok(Self { stop, task })
     }
 
@@ -117,7 +117,7 @@ impl Timers {
 
 /// What is kept on disk.
 #[derive(Debug, Serialize, Deserialize)]
-struct Written {
+struct Checkpoint {
     v: u32,
     /// Seconds since the Unix epoch.
     done: i64,
@@ -125,19 +125,19 @@ struct Written {
 
 /// Whose timer it is.
 #[derive(Clone, Debug)]
-struct Name {
+struct TimerKey {
     function: Arc<FunctionKey>,
     trigger: TriggerName,
 }
 
 /// What came of something that was under way.
-enum Ended {
+enum TaskOutput {
     /// With the time at which it was in the queue, milliseconds since the Unix epoch.
     Event(TimerRun, i64, Result<(), IngestError>),
     Write(Result<u64, KvError>),
 }
 
-struct Keeper {
+struct TimerTask {
     catalog: Catalog,
     ingest: Ingest,
     journal: Arc<dyn Kv>,
@@ -145,60 +145,60 @@ struct Keeper {
     schedule: Schedule,
     weekday_zero: WeekdayZero,
     ids: HashMap<Arc<FunctionKey>, BTreeMap<TriggerName, TimerId>>,
-    names: HashMap<TimerId, Name>,
+    names: HashMap<TimerId, TimerKey>,
     last_id: u64,
-    under_way: JoinSet<Ended>,
+    in_flight: JoinSet<TaskOutput>,
     /// Timers whose account has no room in the queue. They are no part of what is under way, so that they hold up no others.
-    resting: JoinSet<TimerRun>,
+    throttled: JoinSet<TimerRun>,
     /// The latest second that the clock has shown.
     latest: i64,
     /// Until when nothing is handed over.
     paused: Option<Instant>,
     /// Whether the queue did not take the last event.
-    held_up: bool,
+    failing: bool,
     /// Whether what was done cannot be written.
     ailing: Ailing,
     /// Whether something was handed over since the last write.
-    unwritten: bool,
-    written: Instant,
+    dirty: bool,
+    checkpointed: Instant,
 }
 
-impl Keeper {
+impl TimerTask {
     async fn run(
         mut self,
         mut changes: Receiver<FunctionChange>,
         mut stopped: oneshot::Receiver<()>,
     ) {
         loop {
-            self.hand_over();
+            self.submit();
             let wait = self.wait();
             tokio::select! {
                 biased;
                 _ = &mut stopped => break,
-                Some(ended) = self.under_way.join_next() => self.ended(ended),
-                Some(rested) = self.resting.join_next() => match rested {
+                Some(task_finished) = self.in_flight.join_next() => self.task_finished(task_finished),
+                Some(elapsed_backoff) = self.throttled.join_next() => match elapsed_backoff {
                     Ok(due) => self.schedule.requeue(due),
                     Err(error) => error!(%error, "a timer was lost while it waited for the queue"),
                 },
                 change = changes.recv() => match change {
-                    Ok(FunctionChange { key, now }) => self.look_at(key, now.as_deref()),
+                    Ok(FunctionChange { key, now }) => self.refresh(key, now.as_deref()),
                     // Too many changes at once to hear of each.
-                    Err(RecvError::Lagged(_)) => self.look_at_all(),
+                    Err(RecvError::Lagged(_)) => self.refresh_all(),
                     Err(RecvError::Closed) => break,
                 },
                 () = tokio::time::sleep(wait) => {}
             }
         }
         let drain = async {
-            while let Some(ended) = self.under_way.join_next().await {
-                self.ended(ended);
+            while let Some(task_finished) = self.in_flight.join_next().await {
+                self.task_finished(task_finished);
             }
             self.write();
-            if let Some(ended) = self.under_way.join_next().await {
-                self.ended(ended);
+            if let Some(task_finished) = self.in_flight.join_next().await {
+                self.task_finished(task_finished);
             }
         };
-        if tokio::time::timeout(LAST, drain).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
             warn!(
                 "events of timers were still on their way; they are handed over again at the next start"
             );
@@ -206,12 +206,12 @@ impl Keeper {
     }
 
     /// Hands over what is due now.
-    fn hand_over(&mut self) {
+    fn submit(&mut self) {
         let now = self.now();
         if self.paused.is_some_and(|until| until > Instant::now()) {
             return;
         }
-        let room = UNDER_WAY.saturating_sub(self.under_way.len());
+        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
         let taken = self.schedule.take(now, room);
         if taken.missed > 0 {
             self.metrics.timers_missed(taken.missed);
@@ -237,12 +237,12 @@ impl Keeper {
         }
         // None starts its function while others are still on their way.
         for (due, accepted) in dues.into_iter().zip(self.ingest.accept_together(events)) {
-            self.under_way.spawn(async move {
+            self.in_flight.spawn(async move {
                 let accepted = accepted.await;
-                Ended::Event(due, clock::now_ms(), accepted)
+                TaskOutput::Event(due, clock::now_ms(), accepted)
             });
         }
-        if self.unwritten && self.written.elapsed() >= WRITE_EVERY {
+        if self.dirty && self.checkpointed.elapsed() >= CHECKPOINT_INTERVAL {
             self.write();
         }
     }
@@ -250,7 +250,7 @@ impl Keeper {
     /// The second that the clock shows.
     fn now(&mut self) -> i64 {
         let now = clock::now_ms().div_euclid(1000);
-        if now < self.latest - BACK {
+        if now < self.latest - MAX_CLOCK_SETBACK {
             warn!(
                 now,
                 latest = self.latest,
@@ -265,15 +265,15 @@ impl Keeper {
 
     /// How long nothing is to be done, unless something happens.
     fn wait(&self) -> Duration {
-        let mut wait = LOOK;
-        if self.unwritten {
-            wait = wait.min(WRITE_EVERY.saturating_sub(self.written.elapsed()));
+        let mut wait = CLOCK_CHECK_INTERVAL;
+        if self.dirty {
+            wait = wait.min(CHECKPOINT_INTERVAL.saturating_sub(self.checkpointed.elapsed()));
         }
         if let Some(until) = self.paused.filter(|until| *until > Instant::now()) {
             return wait.min(until.saturating_duration_since(Instant::now()));
         }
         match self.schedule.next() {
-            Some(next) if self.under_way.len() < UNDER_WAY => {
+            Some(next) if self.in_flight.len() < MAX_IN_FLIGHT => {
                 let due = u64::try_from(next * 1000 - clock::now_ms()).unwrap_or(0);
                 wait.min(Duration::from_millis(due))
             }
@@ -281,16 +281,16 @@ impl Keeper {
         }
     }
 
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        match ended {
-            Ok(Ended::Event(due, at, accepted)) => self.accepted(due, at, accepted),
-            Ok(Ended::Write(Ok(_))) => {
+    fn task_finished(&mut self, task_finished: Result<TaskOutput, tokio::task::JoinError>) {
+        match task_finished {
+            Ok(TaskOutput::Event(due, at, accepted)) => self.accepted(due, at, accepted),
+            Ok(TaskOutput::Write(Ok(_))) => {
                 if self.ailing.works() {
                     info!("what timers have done is written again");
                 }
             }
-            Ok(Ended::Write(Err(error))) => {
-                self.unwritten = true;
+            Ok(TaskOutput::Write(Err(error))) => {
+                self.dirty = true;
                 if let Some(times) = self.ailing.failed() {
                     warn!(%error, times, "what timers have done cannot be written; it is tried again");
                 }
@@ -302,7 +302,7 @@ impl Keeper {
     fn accepted(&mut self, due: TimerRun, at: i64, accepted: Result<(), IngestError>) {
         match accepted {
             Ok(()) => {
-                if std::mem::take(&mut self.held_up) {
+                if std::mem::take(&mut self.failing) {
                     info!("the queue takes the events of timers again");
                 }
                 let late = at - due.1 * 1000;
@@ -311,17 +311,17 @@ impl Keeper {
             Err(IngestError::Queue(error)) if error.is_of_one_account() => {
                 // Timers of other accounts go on.
                 debug!(%error, "a timer waits until the queue accepts its event");
-                self.resting.spawn(async move {
-                    tokio::time::sleep(PAUSE).await;
+                self.throttled.spawn(async move {
+                    tokio::time::sleep(RETRY_DELAY).await;
                     due
                 });
                 return;
             }
             Err(IngestError::Queue(error)) => {
-                if !std::mem::replace(&mut self.held_up, true) {
+                if !std::mem::replace(&mut self.failing, true) {
                     warn!(%error, "timers wait until the queue takes their events");
                 }
-                self.paused = Some(Instant::now() + PAUSE);
+                self.paused = Some(Instant::now() + RETRY_DELAY);
                 return self.schedule.requeue(due);
             }
             Err(error) => {
@@ -334,17 +334,18 @@ impl Keeper {
                 warn!(function, timer, %error, "a timer's event was refused");
             }
         }
-        self.unwritten = true;
+        self.dirty = true;
         self.schedule.finish(due);
     }
 
     fn write(&mut self) {
         let done = self.schedule.done(self.latest);
-        (self.unwritten, self.written) = (false, Instant::now());
-        let value = serde_json::to_vec(&Written { v: 1, done }).unwrap_or_default();
+        (self.dirty, self.checkpointed) = (false, Instant::now());
+        let value = serde_json::to_vec(&Checkpoint { v: 1, done }).unwrap_or_default();
         let journal = self.journal.clone();
-        self.under_way
-            .spawn(async move { Ended::Write(journal.put(KEY, value, Precondition::Any).await) });
+        self.in_flight.spawn(async move {
+            TaskOutput::Write(journal.put(KEY, value, Precondition::Any).await)
+        });
     }
 
     /// A timer's event, if it is still open.
@@ -380,7 +381,7 @@ impl Keeper {
         })
     }
 
-    fn look_at_all(&mut self) {
+    fn refresh_all(&mut self) {
         let functions = self.catalog.all_functions();
         let gone: Vec<_> = self
             .ids
@@ -389,15 +390,15 @@ impl Keeper {
             .cloned()
             .collect();
         for key in gone {
-            self.look_at(FunctionKey::clone(&key), None);
+            self.refresh(FunctionKey::clone(&key), None);
         }
         for stored in functions {
-            self.look_at(stored.value.key.clone(), Some(&stored));
+            self.refresh(stored.value.key.clone(), Some(&stored));
         }
     }
 
     /// Puts a function's open timers into the schedule, and those out of it that are not open any more.
-    fn look_at(&mut self, key: FunctionKey, now: Option<&Stored<Function>>) {
+    fn refresh(&mut self, key: FunctionKey, now: Option<&Stored<Function>>) {
         let (key, mut known) = self
             .ids
             .remove_entry(&key)
@@ -422,7 +423,7 @@ impl Keeper {
                 self.last_id += 1;
                 TimerId(self.last_id)
             });
-            let name = Name {
+            let name = TimerKey {
                 function: key.clone(),
                 trigger: trigger.name.clone(),
             };
@@ -468,7 +469,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_same_for_the_same_time_alone_and_sorts_by_it() {
+    fn timer_request_id_is_deterministic_and_sorted_by_time() {
         let id = |function: u64, name: &str, at| {
             let name = TriggerName::parse(name).expect("a name");
             request_id(&FunctionId::from_random(function), &name, at)

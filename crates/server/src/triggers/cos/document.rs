@@ -26,7 +26,7 @@ pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region:
         None => String::new(),
     };
     let function = &to.function;
-    let record = Record {
+    let record = EventRecord {
         cos: Cos {
             schema_version: "1.0",
             object: Object {
@@ -43,7 +43,7 @@ pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region:
             },
             notification: "unkown",
         },
-        event: Event {
+        event: CosEvent {
             name: change.kind.as_str(),
             version: "1.0",
             time: change.at_ms / 1000,
@@ -113,13 +113,13 @@ fn number(request: RequestId) -> u32 {
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(rename = "Records")]
-    records: [Record<'a>; 1],
+    records: [EventRecord<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
+struct EventRecord<'a> {
     cos: Cos<'a>,
-    event: Event<'a>,
+    event: CosEvent<'a>,
 }
 
 #[derive(Serialize)]
@@ -153,7 +153,7 @@ struct Bucket<'a> {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct CosEvent<'a> {
     #[serde(rename = "eventName")]
     name: &'static str,
     #[serde(rename = "eventVersion")]
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_is_scf_s() {
+    fn event_document_matches_scf() {
         let change = Change {
             kind: ChangeKind::Put,
             bucket: "testpic".into(),
@@ -244,8 +244,8 @@ mod tests {
             },
         }]});
         assert_eq!(read, expected);
-        let elsewhere = write(&change, &to, request, "my-cellar");
-        let read: Value = serde_json::from_slice(&elsewhere).expect("JSON");
+        let other_region = write(&change, &to, request, "my-cellar");
+        let read: Value = serde_json::from_slice(&other_region).expect("JSON");
         assert_eq!(
             read["Records"][0]["cos"]["cosBucket"]["region"],
             "my-cellar"

@@ -4,7 +4,7 @@
 //! one trigger alone, which the catalog sees to, so the first that waits for it is the only one.
 
 mod document;
-mod elsewhere;
+mod notification;
 mod relay;
 mod s3;
 mod seaweed;
@@ -15,7 +15,7 @@ use bucket::Change;
 use catalog::Catalog;
 use model::{AccountId, BucketName, FunctionKey, FunctionState, Qualifier, RequestId};
 
-pub(crate) use self::elsewhere::{EventSource, EventSources, Notification};
+pub(crate) use self::notification::{EventSource, EventSources, Notification};
 pub(crate) use self::relay::Relay;
 use crate::lineage::Depth;
 use crate::queue::{NewEvent, Source};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bucket::store::Outbox;
-use bucket::{Change, Listeners, Notice, StoreError};
+use bucket::{Change, ChangeObserver, Notice, StoreError};
 use model::{AccountId, FunctionKey, Qualifier, RequestId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -33,21 +33,21 @@ use crate::telemetry::Metrics;
 /// Notices that are read at a time.
 const BATCH: usize = 256;
 /// How long nothing is tried after the queue could not take an event, or the outbox not be read.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The version of an address that is written.
 const VERSION: u32 = 1;
 
 /// Whom a notice is for, as it is stored with it.
 #[derive(Serialize, Deserialize)]
-struct Address {
+struct StoredRecipient {
     v: u32,
     function: FunctionKey,
     qualifier: Qualifier,
     depth: u32,
 }
 
-impl Listeners for ObjectTriggers {
-    fn hear(&self, change: &Change) -> Vec<Notice> {
+impl ChangeObserver for ObjectTriggers {
+    fn notices_of(&self, change: &Change) -> Vec<Notice> {
         let request = |_: &FunctionKey| clock::new_request_id();
         let event = self.event(change, request);
         event.into_iter().map(notice).collect()
@@ -55,7 +55,7 @@ impl Listeners for ObjectTriggers {
 }
 
 fn notice(event: NewEvent) -> Notice {
-    let address = Address {
+    let address = StoredRecipient {
         v: VERSION,
         function: event.function,
         qualifier: event.qualifier,
@@ -70,7 +70,7 @@ fn notice(event: NewEvent) -> Notice {
 }
 
 fn event(notice: Notice) -> Result<NewEvent, String> {
-    let address: Address = serde_json::from_str(&notice.to).map_err(|e| e.to_string())?;
+    let address: StoredRecipient = serde_json::from_str(&notice.to).map_err(|e| e.to_string())?;
     if address.v > VERSION {
         return Err(format!(
             "a newer virga wrote it (format {}, this one reads up to {VERSION})",
@@ -99,17 +99,17 @@ impl Relay {
     /// Goes on where an earlier run was.
     pub(crate) fn start(outbox: Outbox, ingest: Ingest, metrics: Arc<Metrics>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let carrier = Carrier {
+        let relay_task = RelayTask {
             changes: outbox.clone(),
             outbox,
             ingest,
             metrics,
-            reached: 0,
+            last_seen: 0,
             delivered: Vec::new(),
             parked: Parked::default(),
-            held_up: false,
+            failing: false,
         };
-        let task = tokio::spawn(carrier.run(stopped));
+        let task = tokio::spawn(relay_task.run(stopped));
         Self { stop, task }
     }
 
@@ -122,19 +122,19 @@ impl Relay {
     }
 }
 
-struct Carrier {
+struct RelayTask {
     outbox: Outbox,
     /// The same, for waiting.
     changes: Outbox,
     ingest: Ingest,
     metrics: Arc<Metrics>,
     /// The number of the last notice that was looked at.
-    reached: u64,
+    last_seen: u64,
     /// Numbers of notices that are in the queue and not forgotten yet.
     delivered: Vec<RangeInclusive<u64>>,
     parked: Parked,
     /// Whether the last try failed.
-    held_up: bool,
+    failing: bool,
 }
 
 /// Numbers of notices whose account has no room in the queue.
@@ -205,11 +205,11 @@ enum Step<F> {
     Parked,
 }
 
-impl Carrier {
+impl RelayTask {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         let mut retry_at = Instant::now();
         loop {
-            let reached = self.reached;
+            let last_seen = self.last_seen;
             let delivered = std::mem::take(&mut self.delivered);
             let parked = !self.parked.accounts.is_empty();
             let within = parked.then(|| retry_at.saturating_duration_since(Instant::now()));
@@ -222,7 +222,7 @@ impl Carrier {
                 self.metrics.notices(self.outbox.len());
                 forgot
             };
-            let fetch = next(&self.outbox, &mut self.changes, reached, within);
+            let fetch = next(&self.outbox, &mut self.changes, last_seen, within);
             let both = async { tokio::join!(forget, fetch) };
             let (forgot, batch) = tokio::select! {
                 both = both => both,
@@ -235,24 +235,24 @@ impl Carrier {
                 warn!(%error, "buckets' events that are in the queue cannot be forgotten; it is tried again");
                 self.delivered = delivered;
             }
-            let mut whole = match batch {
-                Ok(batch) => self.hand_over(batch).await,
+            let mut complete = match batch {
+                Ok(batch) => self.submit(batch).await,
                 Err(error) => {
-                    self.held_up(&error);
+                    self.report_failure(&error);
                     false
                 }
             };
-            if whole && !self.parked.accounts.is_empty() && retry_at <= Instant::now() {
+            if complete && !self.parked.accounts.is_empty() && retry_at <= Instant::now() {
                 let before = self.parked.len();
-                whole = self.retry_parked().await;
+                complete = self.retry_parked().await;
                 // What has begun to go on does not rest in between.
                 if self.parked.len() == before {
-                    retry_at = Instant::now() + PAUSE;
+                    retry_at = Instant::now() + RETRY_DELAY;
                 }
             }
-            if !whole || forgot.is_err() {
+            if !complete || forgot.is_err() {
                 tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
+                    () = tokio::time::sleep(RETRY_DELAY) => {}
                     _ = &mut stopped => break,
                 }
             }
@@ -270,7 +270,7 @@ impl Carrier {
             let batch = match self.outbox.next(first.saturating_sub(1), BATCH).await {
                 Ok(batch) => batch,
                 Err(error) => {
-                    self.held_up(&error);
+                    self.report_failure(&error);
                     return false;
                 }
             };
@@ -282,7 +282,7 @@ impl Carrier {
                 .into_iter()
                 .filter(|(number, _)| self.parked.has(account, *number));
             let own = own.collect();
-            if !self.hand_over(own).await {
+            if !self.submit(own).await {
                 return false;
             }
         }
@@ -290,7 +290,7 @@ impl Carrier {
     }
 
     /// Hands notices over until the queue takes no more. They are sent one after another, and waited for together.
-    async fn hand_over(&mut self, batch: Vec<(u64, Notice)>) -> bool {
+    async fn submit(&mut self, batch: Vec<(u64, Notice)>) -> bool {
         let ingest = self.ingest.clone();
         let mut sent = Vec::new();
         let mut refused = None;
@@ -346,11 +346,11 @@ impl Carrier {
                 }
                 continue;
             }
-            let (result, was_parked) = match step {
-                Step::Sent(accepted, was_parked) => (accepted.await, was_parked),
+            let (result, parked_before) = match step {
+                Step::Sent(accepted, parked_before) => (accepted.await, parked_before),
                 Step::Done => (Ok(()), false),
                 Step::Parked => {
-                    self.reached = self.reached.max(number);
+                    self.last_seen = self.last_seen.max(number);
                     continue;
                 }
             };
@@ -363,24 +363,24 @@ impl Carrier {
                     self.parked.insert(account, number);
                 }
                 (Err(error), account) => {
-                    if let Some(account) = account.filter(|_| was_parked) {
+                    if let Some(account) = account.filter(|_| parked_before) {
                         self.parked.insert(account, number);
                     }
                     failed = Some(error);
                     continue;
                 }
             }
-            self.reached = self.reached.max(number);
+            self.last_seen = self.last_seen.max(number);
         }
         if let Some(error) = failed {
-            self.held_up(&error);
+            self.report_failure(&error);
             return false;
         }
         if let Some(error) = refused {
-            self.held_up(&error);
+            self.report_failure(&error);
             return false;
         }
-        if std::mem::take(&mut self.held_up) {
+        if std::mem::take(&mut self.failing) {
             info!("events of buckets go on");
         }
         true
@@ -393,8 +393,8 @@ impl Carrier {
         Step::Parked
     }
 
-    fn held_up(&mut self, error: &dyn Display) {
-        if !std::mem::replace(&mut self.held_up, true) {
+    fn report_failure(&mut self, error: &dyn Display) {
+        if !std::mem::replace(&mut self.failing, true) {
             warn!(%error, "events of buckets wait until they can be handed over");
         }
     }
@@ -432,7 +432,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_beside_a_change_is_read_again() {
+    fn stored_notice_round_trips() {
         let sent = NewEvent {
             request: RequestId::from_bytes([7; 16]),
             function: FunctionKey {
@@ -469,7 +469,7 @@ mod tests {
         assert!(event(nameless).is_err() && event(lost).is_err());
     }
     #[test]
-    fn a_parked_account_holds_its_own_notices_in_order_and_no_others() {
+    fn parked_account_keeps_order_and_blocks_no_other() {
         let (one, other) = (AccountId(1), AccountId(2));
         let mut parked = Parked::default();
         assert!(parked.insert(one, 5));
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_over_leaves_out_what_is_parked() {
+    fn delivered_ranges_exclude_parked_notices() {
         let mut ranges = Vec::new();
         for number in [1, 2, 3, 5, 6, 9] {
             add(&mut ranges, number);

@@ -4,12 +4,12 @@ use bucket::{Change, ChangeKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::elsewhere::{Told, Unread};
+use super::notification::{NotificationError, ReportedChange};
 
 /// A record, as far as it is looked at.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct S3EventRecord {
     event_name: String,
     #[serde(default)]
     event_source: Option<String>,
@@ -87,8 +87,11 @@ pub(super) fn is_test(document: &Value) -> bool {
 }
 
 /// The changes of a notification; nothing in the place of what triggers do not know.
-pub(super) fn read(document: &Value, now_ms: i64) -> Result<Vec<Option<Told>>, Unread> {
-    let wrong = |why: String| Unread::Field {
+pub(super) fn read(
+    document: &Value,
+    now_ms: i64,
+) -> Result<Vec<Option<ReportedChange>>, NotificationError> {
+    let wrong = |why: String| NotificationError::Field {
         field: "Records",
         why,
     };
@@ -102,13 +105,13 @@ pub(super) fn read(document: &Value, now_ms: i64) -> Result<Vec<Option<Told>>, U
             if name.is_some_and(|name| kind(name).is_none()) {
                 return Ok(None);
             }
-            let record = Record::deserialize(record).map_err(|e| wrong(e.to_string()))?;
-            Ok(told(record, now_ms))
+            let record = S3EventRecord::deserialize(record).map_err(|e| wrong(e.to_string()))?;
+            Ok(reported(record, now_ms))
         })
         .collect()
 }
 
-fn told(record: Record, now_ms: i64) -> Option<Told> {
+fn reported(record: S3EventRecord, now_ms: i64) -> Option<ReportedChange> {
     let kind = kind(&record.event_name)?;
     let at_ms = record.event_time.as_deref().and_then(|text| {
         let time: jiff::Timestamp = text.parse().ok()?;
@@ -117,15 +120,15 @@ fn told(record: Record, now_ms: i64) -> Option<Told> {
     let object = record.s3.object;
     let request = record.response_elements.unwrap_or_default().request;
     let version = object.version_id.filter(|version| !version.is_empty());
-    let marks = [
+    let identifiers = [
         object.sequencer.as_deref(),
         request.as_deref(),
         record.event_id.as_deref(),
         record.event_time.as_deref(),
         version.as_deref(),
     ];
-    let marked = marks.iter().flatten().any(|mark| !mark.is_empty());
-    let mark = marked.then(|| {
+    let marked = identifiers.iter().flatten().any(|part| !part.is_empty());
+    let dedup_key = marked.then(|| {
         let about = [
             record.event_name.as_str(),
             &record.s3.bucket.name,
@@ -133,7 +136,7 @@ fn told(record: Record, now_ms: i64) -> Option<Told> {
         ];
         let all = about
             .into_iter()
-            .chain(marks.map(Option::unwrap_or_default));
+            .chain(identifiers.map(Option::unwrap_or_default));
         all.collect::<Vec<_>>().join("\0").into_bytes()
     });
     // Ceph writes keys as they are, all others as in a form.
@@ -166,10 +169,10 @@ fn told(record: Record, now_ms: i64) -> Option<Told> {
         by: record.user_identity.unwrap_or_default().principal_id,
         depth: 0,
     };
-    Some(Told {
+    Some(ReportedChange {
         bucket: record.s3.bucket.name,
         change,
-        mark,
+        dedup_key,
         at_ms,
     })
 }
@@ -206,14 +209,14 @@ mod tests {
 
     use super::*;
 
-    fn one(record: Value) -> Told {
+    fn one(record: Value) -> ReportedChange {
         let read = read(&json!({"Records": [record]}), 1_000).expect("read");
         read.into_iter().next().flatten().expect("a change")
     }
 
     #[test]
-    fn a_record_of_minio_s_is_read() {
-        let told = one(json!({
+    fn minio_record_is_parsed() {
+        let reported = one(json!({
             "eventVersion": "2.0", "eventSource": "minio:s3", "awsRegion": "", "eventTime": "2026-11-18T10:40:00.123Z",
             "eventName": "s3:ObjectCreated:Put", "userIdentity": {"principalId": "minio"},
             "requestParameters": {"principalId": "minio", "region": "", "sourceIPAddress": "172.18.0.1"},
@@ -224,9 +227,9 @@ mod tests {
                     "userMetadata": {"content-type": "image/jpeg"}, "sequencer": "15612487A9DF732C"}},
             "source": {"host": "172.18.0.1", "port": "", "userAgent": "x"},
         }));
-        let change = &told.change;
+        let change = &reported.change;
         assert_eq!(
-            (told.bucket.as_str(), change.kind),
+            (reported.bucket.as_str(), change.kind),
             ("images", ChangeKind::Put)
         );
         assert_eq!(change.key, "in/a b+ü&.jpg");
@@ -238,15 +241,15 @@ mod tests {
             ("172.18.0.1", Some("minio"))
         );
         assert_eq!(
-            (change.at_ms, told.at_ms),
+            (change.at_ms, reported.at_ms),
             (1_794_998_400_123, Some(1_794_998_400_123))
         );
         assert_eq!(change.version, None);
     }
 
     #[test]
-    fn a_record_of_ceph_s_is_read() {
-        let told = one(json!({
+    fn ceph_record_is_parsed() {
+        let reported = one(json!({
             "eventVersion": "2.1", "eventSource": "ceph:s3", "awsRegion": "us-east-1", "eventTime": "2019-11-22T13:47:35.124724Z",
             "eventName": "ObjectCreated:Put", "userIdentity": {"principalId": "tester"},
             "requestParameters": {"sourceIPAddress": ""},
@@ -257,15 +260,15 @@ mod tests {
                     "metadata": [], "tags": []}},
             "eventId": "", "opaqueData": "me@example.com",
         }));
-        assert_eq!(told.change.key, "a+b%20c.jpg");
+        assert_eq!(reported.change.key, "a+b%20c.jpg");
         assert_eq!(
-            (told.change.size, told.change.version.as_deref()),
+            (reported.change.size, reported.change.version.as_deref()),
             (1024, Some("v1"))
         );
     }
 
     #[test]
-    fn keys_are_read_as_forms_are_written() {
+    fn object_keys_are_form_decoded() {
         for (written, read) in [
             ("red+flower.jpg", Some("red flower.jpg")),
             ("a/b%2Fc", Some("a/b/c")),

@@ -10,7 +10,7 @@ use bucket::{Change, ChangeKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::elsewhere::{Told, Unread};
+use super::notification::{NotificationError, ReportedChange};
 
 /// Where buckets are.
 const BUCKETS: &str = "/buckets/";
@@ -20,24 +20,24 @@ const VERSIONS: &str = ".versions/";
 const UPLOADS: &str = ".uploads/";
 
 #[derive(Deserialize)]
-struct Posted {
+struct WebhookEvent {
     key: String,
     event_type: String,
-    message: Message,
+    message: WebhookMessage,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct WebhookMessage {
     #[serde(default)]
-    old_entry: Option<Entry>,
+    old_entry: Option<FilerEntry>,
     #[serde(default)]
-    new_entry: Option<Entry>,
+    new_entry: Option<FilerEntry>,
     #[serde(default)]
     new_parent_path: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct FilerEntry {
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -82,14 +82,14 @@ struct Attributes {
     mime: Option<String>,
 }
 
-impl Entry {
-    fn told(&self, name: &str) -> Option<String> {
+impl FilerEntry {
+    fn extended_text(&self, name: &str) -> Option<String> {
         let bytes = BASE64_STANDARD.decode(self.extended.get(name)?).ok()?;
         String::from_utf8(bytes).ok()
     }
 
     /// Whether it has the bytes that another has. What changes beside them, as tags do, is no new object.
-    fn holds_the_same_as(&self, other: &Self) -> bool {
+    fn has_same_content_as(&self, other: &Self) -> bool {
         self.attributes.mtime == other.attributes.mtime
             && self.attributes.file_size == other.attributes.file_size
             && self
@@ -106,19 +106,19 @@ pub(super) fn read(
     document: &Value,
     body: &[u8],
     now_ms: i64,
-) -> Result<Vec<Option<Told>>, Unread> {
-    let posted = Posted::deserialize(document).map_err(|e| Unread::Field {
+) -> Result<Vec<Option<ReportedChange>>, NotificationError> {
+    let posted = WebhookEvent::deserialize(document).map_err(|e| NotificationError::Field {
         field: "key, event_type or message",
         why: e.to_string(),
     })?;
-    let Message {
+    let WebhookMessage {
         old_entry,
         new_entry,
         new_parent_path,
     } = posted.message;
-    let told = match (posted.event_type.as_str(), old_entry, new_entry) {
+    let reported = match (posted.event_type.as_str(), old_entry, new_entry) {
         ("create", _, Some(new)) => vec![created(&posted.key, &new, body, now_ms)],
-        ("update", Some(old), Some(new)) if new.holds_the_same_as(&old) => vec![None],
+        ("update", Some(old), Some(new)) if new.has_same_content_as(&old) => vec![None],
         ("update", _, Some(new)) => vec![created(&posted.key, &new, body, now_ms)],
         ("delete", Some(old), _) => vec![removed(&posted.key, &old, body, now_ms)],
         ("rename", Some(old), Some(new)) => {
@@ -131,11 +131,15 @@ pub(super) fn read(
         }
         _ => vec![None],
     };
-    Ok(told)
+    Ok(reported)
 }
 
-fn created(path: &str, entry: &Entry, body: &[u8], now_ms: i64) -> Option<Told> {
-    let kind = if entry.told("Seaweed-X-Amz-Delete-Marker").as_deref() == Some("true") {
+fn created(path: &str, entry: &FilerEntry, body: &[u8], now_ms: i64) -> Option<ReportedChange> {
+    let kind = if entry
+        .extended_text("Seaweed-X-Amz-Delete-Marker")
+        .as_deref()
+        == Some("true")
+    {
         ChangeKind::DeleteMarkerCreated
     } else if entry.extended.contains_key("X-Seaweedfs-Upload-Id") {
         ChangeKind::CompleteMultipartUpload
@@ -143,27 +147,27 @@ fn created(path: &str, entry: &Entry, body: &[u8], now_ms: i64) -> Option<Told> 
         ChangeKind::Put
     };
     let at = entry.attributes.mtime.checked_mul(1000);
-    told(path, entry, kind, at.filter(|at| *at > 0), body, now_ms)
+    reported(path, entry, kind, at.filter(|at| *at > 0), body, now_ms)
 }
 
-fn removed(path: &str, entry: &Entry, body: &[u8], now_ms: i64) -> Option<Told> {
+fn removed(path: &str, entry: &FilerEntry, body: &[u8], now_ms: i64) -> Option<ReportedChange> {
     // When it was is not told.
-    told(path, entry, ChangeKind::Delete, None, body, now_ms)
+    reported(path, entry, ChangeKind::Delete, None, body, now_ms)
 }
 
-fn told(
+fn reported(
     path: &str,
-    entry: &Entry,
+    entry: &FilerEntry,
     kind: ChangeKind,
     at_ms: Option<i64>,
     body: &[u8],
     now_ms: i64,
-) -> Option<Told> {
+) -> Option<ReportedChange> {
     let (bucket, key) = path.strip_prefix(BUCKETS)?.split_once('/')?;
     if entry.is_directory || bucket.starts_with('.') || key.starts_with(UPLOADS) {
         return None;
     }
-    let version = entry.told("Seaweed-X-Amz-Version-Id");
+    let version = entry.extended_text("Seaweed-X-Amz-Version-Id");
     // A version is a file of its own, in a directory beside the object's name.
     let key = match (&version, key.rsplit_once(VERSIONS)) {
         (Some(_), Some((object, _))) => object,
@@ -176,7 +180,9 @@ fn told(
         key: key.to_owned(),
         version,
         size: entry.attributes.file_size,
-        etag: entry.told("Seaweed-X-Amz-ETag").unwrap_or_default(),
+        etag: entry
+            .extended_text("Seaweed-X-Amz-ETag")
+            .unwrap_or_default(),
         content_type: entry.attributes.mime.clone(),
         at_ms: u64::try_from(at_ms.unwrap_or(now_ms)).unwrap_or(0),
         request: String::new(),
@@ -185,11 +191,11 @@ fn told(
         depth: 0,
     };
     // It names chunks that no other file has. Only two changes of an empty file within a second may look alike.
-    let mark = [kind.as_str().as_bytes(), b"\0", body].concat();
-    Some(Told {
+    let dedup_key = [kind.as_str().as_bytes(), b"\0", body].concat();
+    Some(ReportedChange {
         bucket: bucket.to_owned(),
         change,
-        mark: Some(mark),
+        dedup_key: Some(dedup_key),
         at_ms,
     })
 }
@@ -208,8 +214,9 @@ mod tests {
     fn read_one(kind: &str, key: &str, message: Value) -> Vec<(ChangeKind, String, String)> {
         let body = json!({"event_type": kind, "key": key, "message": message});
         let read = read(&body, body.to_string().as_bytes(), 7_000).expect("read");
-        let told = read.into_iter().flatten();
-        told.map(|told| (told.change.kind, told.bucket, told.change.key))
+        let reported = read.into_iter().flatten();
+        reported
+            .map(|reported| (reported.change.kind, reported.bucket, reported.change.key))
             .collect()
     }
 
@@ -218,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn files_below_buckets_are_objects() {
+    fn seaweed_files_below_buckets_are_objects() {
         const KEY: &str = "/buckets/photos/in/a b+ü.jpg";
         let (old, new) = (entry(10, "1,01"), entry(11, "2,02"));
         let put = found(ChangeKind::Put, "in/a b+ü.jpg");
@@ -254,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_left_out() {
+    fn seaweed_non_objects_are_ignored() {
         let file = json!({"new_entry": entry(1, "1,01")});
         let directory =
             json!({"new_entry": {"name": "in", "is_directory": true, "attributes": {"mtime": 1}}});
@@ -271,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn uploads_and_versions_are_told_by_what_is_written_beside_the_file() {
+    fn seaweed_uploads_and_versions_are_recognized() {
         let with = |more: &[(&str, &str)]| {
             let mut entry = entry(1, "1,01");
             for (name, value) in more {

@@ -8,7 +8,7 @@ use crate::s3::Dialect;
 
 /// A code and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     pub(crate) code: String,
     pub(crate) message: String,
@@ -18,7 +18,7 @@ pub(crate) struct Refusal {
 
 /// What an answer says of the request that it is for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct About<'a> {
+pub(crate) struct ErrorContext<'a> {
     pub(crate) dialect: Dialect,
     /// What was asked for: the host and the path.
     pub(crate) host: &'a str,
@@ -26,7 +26,7 @@ pub(crate) struct About<'a> {
     pub(crate) request: &'a str,
 }
 
-impl Refusal {
+impl ErrorResponse {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -48,12 +48,12 @@ impl Refusal {
     }
 
     /// The answer.
-    pub(crate) fn answer(self, about: &About<'_>) -> Response<Body> {
-        let said = match about.dialect {
+    pub(crate) fn answer(self, context: &ErrorContext<'_>) -> Response<Body> {
+        let said = match context.dialect {
             Dialect::S3 => self,
-            Dialect::Cos => self.in_cos(),
+            Dialect::Cos => self.into_cos(),
         };
-        let text = said.document(about);
+        let text = said.document(context);
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = said.status;
         *response.headers_mut() = *said.headers;
@@ -62,24 +62,24 @@ impl Refusal {
         response
     }
 
-    fn document(&self, about: &About<'_>) -> String {
+    fn document(&self, context: &ErrorContext<'_>) -> String {
         let message = if self.message.is_empty() {
             &self.code
         } else {
             &self.message
         };
         let (code, message) = (escape(self.code.as_str()), escape(message.as_str()));
-        let request = escape(about.request);
-        match about.dialect {
+        let request = escape(context.request);
+        match context.dialect {
             Dialect::S3 => {
-                let resource = escape(about.path);
+                let resource = escape(context.path);
                 format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
                      <Resource>{resource}</Resource><RequestId>{request}</RequestId></Error>"
                 )
             }
             Dialect::Cos => {
-                let resource = format!("{}{}", about.host, about.path);
+                let resource = format!("{}{}", context.host, context.path);
                 let resource = escape(resource.as_str());
                 format!(
                     "<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n\t<Code>{code}</Code>\n\t<Message>{message}</Message>\n\t\
@@ -90,7 +90,7 @@ impl Refusal {
     }
 
     /// COS has other names for a few of S3's codes. Source: COS's page "Error Codes".
-    fn in_cos(mut self) -> Self {
+    fn into_cos(mut self) -> Self {
         let code = match self.code.as_str() {
             "KeyTooLongError" => "KeyTooLong",
             "MaxMessageLengthExceeded" => "EntityTooLarge",
@@ -102,22 +102,22 @@ impl Refusal {
     }
 }
 
-impl From<S3Error> for Refusal {
+impl From<S3Error> for ErrorResponse {
     fn from(error: S3Error) -> Self {
         let status = error
             .status_code()
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut refusal = Self::new(
+        let mut error_response = Self::new(
             status,
             error.code().as_str(),
             error.message().unwrap_or_default(),
         );
-        refusal.headers = Box::new(error.headers().cloned().unwrap_or_default());
-        refusal
+        error_response.headers = Box::new(error.headers().cloned().unwrap_or_default());
+        error_response
     }
 }
 
-impl From<S3ErrorCode> for Refusal {
+impl From<S3ErrorCode> for ErrorResponse {
     fn from(code: S3ErrorCode) -> Self {
         S3Error::new(code).into()
     }

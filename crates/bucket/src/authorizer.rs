@@ -28,7 +28,7 @@ pub struct Key {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Access<'a> {
+pub struct AccessRequest<'a> {
     /// COS's name of the action without its service: `PutObject`.
     pub action: &'a str,
     /// The number of the account that owns the bucket.
@@ -40,13 +40,13 @@ pub struct Access<'a> {
 }
 
 /// Knows keys and what they may do.
-pub trait Gate: Debug + Send + Sync + 'static {
+pub trait Authorizer: Debug + Send + Sync + 'static {
     /// A key by its id, and the session token that came with it. None where there is no such key, it is disabled or over,
     /// or the token is not its own.
     fn key(&self, id: &str, token: Option<&str>) -> Option<Key>;
 
     /// Whether a principal may. Nobody is asked where nobody signed: then the bucket's and the object's own access decide.
-    fn may(&self, principal: &Principal, access: &Access<'_>) -> bool;
+    fn allows(&self, principal: &Principal, access: &AccessRequest<'_>) -> bool;
 
     /// How deep in a chain of functions that cause each other requests from an address are, whoever signs them: a change is as
     /// deep as its address or its principal, whichever is deeper.
@@ -63,21 +63,21 @@ pub trait Gate: Debug + Send + Sync + 'static {
     }
 
     /// Whether an address is heard. One from which too many requests were not signed well is not, for a while.
-    fn hears(&self, _from: IpAddr) -> bool {
+    fn admits(&self, _from: IpAddr) -> bool {
         true
     }
 
     /// Whether a key of an address has signed well before. Who shares an address with others is heard however often those fail.
-    fn knows(&self, _from: IpAddr, _key: &str) -> bool {
+    fn has_authenticated(&self, _from: IpAddr, _key: &str) -> bool {
         false
     }
 
     /// Hears that a request of an address was not signed well.
-    fn failed(&self, _from: IpAddr) {}
+    fn record_failure(&self, _from: IpAddr) {}
 }
 
 /// The connection that a request came over.
-pub trait Way: Debug + Send + Sync + 'static {
+pub trait ConnectionPolicy: Debug + Send + Sync + 'static {
     /// Hears whose request was verified, before its body is read or anything is done for it.
     ///
     /// # Errors
@@ -87,26 +87,26 @@ pub trait Way: Debug + Send + Sync + 'static {
     }
 
     /// Begins to count what is held in memory of a request that came over it.
-    fn holding(&self) -> Box<dyn Holding>;
+    fn reserve_memory(&self) -> Box<dyn MemoryReservation>;
 }
 
 /// Bytes that count as held until this is dropped.
-pub trait Holding: Debug + Send {
+pub trait MemoryReservation: Debug + Send {
     /// Whether so many bytes more may be held.
     fn grow(&mut self, bytes: u64) -> bool;
 }
 
 /// A connection over which anybody may hold anything.
 #[derive(Clone, Copy, Debug)]
-pub struct AnyWay;
+pub struct Unrestricted;
 
-impl Way for AnyWay {
-    fn holding(&self) -> Box<dyn Holding> {
+impl ConnectionPolicy for Unrestricted {
+    fn reserve_memory(&self) -> Box<dyn MemoryReservation> {
         Box::new(Self)
     }
 }
 
-impl Holding for AnyWay {
+impl MemoryReservation for Unrestricted {
     fn grow(&mut self, _bytes: u64) -> bool {
         true
     }

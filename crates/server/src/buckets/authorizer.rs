@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bucket::{Gate, Key, Principal};
+use bucket::{Authorizer, Key, Principal};
 use model::{AccountId, Decision};
 
 use crate::access::{self, Access};
@@ -13,17 +13,17 @@ const SERVICE: &str = "cos";
 
 /// The gate that the bucket server asks.
 #[derive(Debug)]
-pub(crate) struct BucketGate {
+pub(crate) struct BucketAuthorizer {
     access: Access,
 }
 
-impl BucketGate {
+impl BucketAuthorizer {
     pub(crate) fn new(access: Access) -> Self {
         Self { access }
     }
 }
 
-impl Gate for BucketGate {
+impl Authorizer for BucketAuthorizer {
     fn key(&self, id: &str, token: Option<&str>) -> Option<Key> {
         let (secret, identity) = self.access.key(id, token)?;
         let principal = Principal {
@@ -38,10 +38,10 @@ impl Gate for BucketGate {
         })
     }
 
-    fn may(&self, principal: &Principal, access: &bucket::Access<'_>) -> bool {
+    fn allows(&self, principal: &Principal, access: &bucket::AccessRequest<'_>) -> bool {
         let identity = principal.identity.clone();
         Arc::downcast::<access::Principal>(identity)
-            .is_ok_and(|identity| may(&identity, self.access.region(), access))
+            .is_ok_and(|identity| allows(&identity, self.access.region(), access))
     }
 
     fn depth(&self, from: IpAddr) -> u32 {
@@ -57,21 +57,25 @@ impl Gate for BucketGate {
         format!("qcs::cam::uin/{uin}:uin/{uin}")
     }
 
-    fn hears(&self, from: IpAddr) -> bool {
+    fn admits(&self, from: IpAddr) -> bool {
         self.access.hears(from)
     }
 
-    fn knows(&self, from: IpAddr, key: &str) -> bool {
+    fn has_authenticated(&self, from: IpAddr, key: &str) -> bool {
         self.access.knows(from, key)
     }
 
-    fn failed(&self, from: IpAddr) {
+    fn record_failure(&self, from: IpAddr) {
         self.access.failed(from);
     }
 }
 
 /// Whether somebody may do something with what is their account's.
-pub(super) fn may(identity: &access::Principal, region: &str, access: &bucket::Access<'_>) -> bool {
+pub(super) fn allows(
+    identity: &access::Principal,
+    region: &str,
+    access: &bucket::AccessRequest<'_>,
+) -> bool {
     // What is another account's is opened by its bucket's own access alone.
     if access.app_id != identity.owner.id.0 {
         return false;
@@ -89,7 +93,7 @@ pub(super) fn may(identity: &access::Principal, region: &str, access: &bucket::A
 }
 
 /// How policies name what is asked for. A bucket goes by its name, with and without a slash behind it.
-fn paths(access: &bucket::Access<'_>) -> Vec<String> {
+fn paths(access: &bucket::AccessRequest<'_>) -> Vec<String> {
     let app_id = access.app_id;
     match (access.bucket, access.key) {
         (None, _) => vec!["*".to_owned()],

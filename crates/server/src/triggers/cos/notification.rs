@@ -24,10 +24,10 @@ const KEY_MAX: usize = 1024;
 /// The least length of a token, so that none is found by trying.
 const TOKEN_MIN: usize = 16;
 /// How far from now the time in an event's id may lie, milliseconds back and ahead: logs are found, and forgotten, by it.
-const BACK: i64 = 86_400_000;
-const AHEAD: i64 = 60_000;
+const MAX_AGE: i64 = 86_400_000;
+const MAX_AHEAD: i64 = 60_000;
 /// How long what has no time of its own is known when it is told again, milliseconds.
-const SPAN: i64 = 3_600_000;
+const DEDUP_WINDOW: i64 = 3_600_000;
 
 /// A server elsewhere that may tell of changes.
 #[derive(Clone)]
@@ -73,9 +73,9 @@ impl EventSource {
     }
 
     /// What a bucket of this name there is called here. None where it has a name that no bucket here can have.
-    fn bucket(&self, there: &str) -> Option<BucketName> {
-        let named = self.buckets.get(there).cloned();
-        named.or_else(|| BucketName::of(self.account, there).ok())
+    fn bucket(&self, remote_name: &str) -> Option<BucketName> {
+        let named = self.buckets.get(remote_name).cloned();
+        named.or_else(|| BucketName::of(self.account, remote_name).ok())
     }
 }
 
@@ -104,7 +104,7 @@ impl EventSources {
 
 /// Why a notification says nothing.
 #[derive(Debug, Error)]
-pub(crate) enum Unread {
+pub(crate) enum NotificationError {
     #[error("the notification is not JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error(
@@ -118,19 +118,19 @@ pub(crate) enum Unread {
 /// What a server tells, in the words of changes here.
 #[derive(Debug, Default)]
 pub(crate) struct Notification {
-    told: Vec<Told>,
+    reported: Vec<ReportedChange>,
     /// How many things it tells that no trigger can wait for.
     pub(crate) ignored: usize,
 }
 
 /// A change, as a server there tells of it.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ReportedChange {
     pub(super) bucket: String,
     /// The change; its bucket and account are not known yet.
     pub(super) change: Change,
     /// What it has in common with the same one told again, and with no other. None where there is no telling.
-    pub(super) mark: Option<Vec<u8>>,
+    pub(super) dedup_key: Option<Vec<u8>>,
     /// When it was, if that is told.
     pub(super) at_ms: Option<i64>,
 }
@@ -140,21 +140,25 @@ impl Notification {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn read(source: &EventSource, body: &[u8], now_ms: i64) -> Result<Self, Unread> {
+    pub(crate) fn read(
+        source: &EventSource,
+        body: &[u8],
+        now_ms: i64,
+    ) -> Result<Self, NotificationError> {
         let document: Value = serde_json::from_slice(body)?;
-        let told = if document.get("Records").is_some() {
+        let reported = if document.get("Records").is_some() {
             s3::read(&document, now_ms)?
         } else if document.get("event_type").is_some() {
             seaweed::read(&document, body, now_ms)?
         } else if s3::is_test(&document) {
             Vec::new()
         } else {
-            return Err(Unread::Form);
+            return Err(NotificationError::Form);
         };
         let mut notification = Self::default();
-        for told in told {
-            match told.and_then(|told| placed(source, told)) {
-                Some(told) => notification.told.push(told),
+        for reported in reported {
+            match reported.and_then(|reported| with_local_bucket(source, reported)) {
+                Some(reported) => notification.reported.push(reported),
                 None => notification.ignored += 1,
             }
         }
@@ -169,44 +173,49 @@ impl Notification {
         now_ms: i64,
     ) -> (Vec<NewEvent>, usize) {
         let events: Vec<_> = self
-            .told
+            .reported
             .iter()
-            .filter_map(|told| {
-                triggers.event(&told.change, |function| told.id(source, function, now_ms))
+            .filter_map(|reported| {
+                triggers.event(&reported.change, |function| {
+                    reported.id(source, function, now_ms)
+                })
             })
             .collect();
-        let unwanted = self.told.len() - events.len();
+        let unwanted = self.reported.len() - events.len();
         (events, unwanted)
     }
 }
 
-impl Told {
+impl ReportedChange {
     /// The id of its event, which is the same when it is told again.
     fn id(&self, source: &EventSource, function: &FunctionKey, now_ms: i64) -> RequestId {
-        let Some(mark) = &self.mark else {
+        let Some(dedup_key) = &self.dedup_key else {
             return clock::new_request_id();
         };
-        let near = |at: &i64| (now_ms - BACK..now_ms + AHEAD).contains(at);
-        let at = self.at_ms.filter(near).unwrap_or(now_ms - now_ms % SPAN);
+        let near = |at: &i64| (now_ms - MAX_AGE..now_ms + MAX_AHEAD).contains(at);
+        let at = self
+            .at_ms
+            .filter(near)
+            .unwrap_or(now_ms - now_ms % DEDUP_WINDOW);
         let account = function.account.to_string();
         let parts = [
             source.name.as_bytes(),
             account.as_bytes(),
             function.namespace.as_str().as_bytes(),
             function.name.as_str().as_bytes(),
-            mark,
+            dedup_key,
         ];
         derived_id(parts, u64::try_from(at).unwrap_or(0))
     }
 }
 
 /// A change with its bucket's name here and its account. None where no trigger can wait for it.
-fn placed(source: &EventSource, mut told: Told) -> Option<Told> {
-    let fits = (1..=KEY_MAX).contains(&told.change.key.len());
-    let bucket = source.bucket(&told.bucket).filter(|_| fits)?;
-    told.change.bucket = bucket.to_string();
-    told.change.app_id = source.account.0;
-    Some(told)
+fn with_local_bucket(source: &EventSource, mut reported: ReportedChange) -> Option<ReportedChange> {
+    let fits = (1..=KEY_MAX).contains(&reported.change.key.len());
+    let bucket = source.bucket(&reported.bucket).filter(|_| fits)?;
+    reported.change.bucket = bucket.to_string();
+    reported.change.app_id = source.account.0;
+    Some(reported)
 }
 
 #[cfg(test)]
@@ -219,14 +228,18 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     pub(super) fn source(name: &str, token: &str) -> EventSource {
-        let buckets = [("Photos.2024", "photos")]
-            .map(|(there, here)| (there.to_owned(), BucketName::parse(here).expect("a name")));
+        let buckets = [("Photos.2024", "photos")].map(|(remote_name, here)| {
+            (
+                remote_name.to_owned(),
+                BucketName::parse(here).expect("a name"),
+            )
+        });
         let account = AccountId(1_250_000_000);
         EventSource::new(name.into(), token, account, buckets.into()).expect("a token")
     }
 
     #[test]
-    fn a_source_is_known_by_its_token_and_shows_none() {
+    fn source_is_found_by_token_and_debug_hides_it() {
         let (one, other) = (source("one", TOKEN), source("other", "fedcba9876543210"));
         let sources = EventSources(vec![one, other]);
         let found = |token| sources.of_token(token).map(|source| source.name.as_str());
@@ -258,18 +271,23 @@ mod tests {
     }
 
     #[test]
-    fn buckets_have_the_names_that_they_are_given_here() {
+    fn bucket_names_are_mapped_per_source() {
         let put = |bucket: &str, key: &str| serde_json::json!({"Records": [record("s3:ObjectCreated:Put", bucket, key)]});
-        for (there, here) in [
+        for (remote_name, here) in [
             ("photos", Some("photos")),
             ("Photos.2024", Some("photos")),
             ("papers-1250000000", Some("papers")),
             ("Papers", None),
         ] {
-            let notification = read(&put(there, "a"));
-            let first = notification.told.first();
-            let found = first.map(|told| (told.change.bucket.as_str(), told.change.app_id));
-            assert_eq!(found, here.map(|name| (name, 1_250_000_000)), "{there}");
+            let notification = read(&put(remote_name, "a"));
+            let first = notification.reported.first();
+            let found =
+                first.map(|reported| (reported.change.bucket.as_str(), reported.change.app_id));
+            assert_eq!(
+                found,
+                here.map(|name| (name, 1_250_000_000)),
+                "{remote_name}"
+            );
             assert_eq!(notification.ignored, usize::from(here.is_none()));
         }
         let long = "a".repeat(KEY_MAX + 1);
@@ -277,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_again_is_the_same_event() {
+    fn redelivered_notification_has_the_same_request_id() {
         let id_at = |body: &Value, source_name: &str, function: &str, now| {
             let key = FunctionKey {
                 account: AccountId(1_250_000_000),
                 namespace: Namespace::default(),
                 name: FunctionName::parse(function).expect("a name"),
             };
-            read(body).told[0].id(&source(source_name, TOKEN), &key, now)
+            read(body).reported[0].id(&source(source_name, TOKEN), &key, now)
         };
         let body =
             |key: &str| serde_json::json!({"Records": [record("ObjectCreated:Put", "b", key)]});
@@ -304,10 +322,10 @@ mod tests {
                 .fold(0, |n, b| n << 8 | i64::from(*b))
         };
         assert_eq!(millis(one), 1_794_998_400_500);
-        let late = NOW + 2 * BACK;
+        let late = NOW + 2 * MAX_AGE;
         assert_eq!(
             millis(id_at(&body("a"), "one", "fn", late)),
-            late - late % SPAN
+            late - late % DEDUP_WINDOW
         );
         let mut bare = body("a");
         let object = &mut bare["Records"][0];
@@ -320,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_refused_with_what_would() {
+    fn unreadable_notifications_name_the_problem() {
         let source = source("one", TOKEN);
         for (body, part) in [
             ("", "not JSON"),
@@ -337,12 +355,12 @@ mod tests {
         let test = br#"{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}"#;
         for body in [&test[..], br#"{"Records": []}"#] {
             let read = Notification::read(&source, body, NOW).expect("read");
-            assert_eq!((read.told.len(), read.ignored), (0, 0));
+            assert_eq!((read.reported.len(), read.ignored), (0, 0));
         }
     }
 
     #[test]
-    fn names_of_events_are_cos_s() {
+    fn s3_event_names_map_to_cos() {
         use ChangeKind as Kind;
         let rows = [
             ("s3:ObjectCreated:Put", Some(Kind::Put)),
@@ -366,7 +384,10 @@ mod tests {
         ];
         for (name, expected) in rows {
             let notification = read(&serde_json::json!({"Records": [record(name, "b", "a")]}));
-            let kind = notification.told.first().map(|told| told.change.kind);
+            let kind = notification
+                .reported
+                .first()
+                .map(|reported| reported.change.kind);
             assert_eq!(kind, expected, "{name}");
         }
     }

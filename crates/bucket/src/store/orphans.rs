@@ -17,78 +17,78 @@ use crate::error::StoreError;
 /// Lists that are removed with one commit.
 const AT_ONCE: usize = 64;
 /// How long a removal that failed waits before it is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A list that stays while somebody reads what it names.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct PieceListPin {
     blobs: Arc<Blobs>,
     table: u64,
 }
 
-impl Kept {
+impl PieceListPin {
     /// To be made within `Blobs::look`.
     pub(super) fn new(blobs: Arc<Blobs>, table: u64) -> Self {
-        blobs.keep(table);
+        blobs.pin_list(table);
         Self { blobs, table }
     }
 }
 
-impl Drop for Kept {
+impl Drop for PieceListPin {
     fn drop(&mut self) {
-        self.blobs.let_go(self.table);
+        self.blobs.unpin_list(self.table);
     }
 }
 
 impl Store {
     /// Removes lists that were left.
-    pub(super) fn spawn_remover(&self) {
-        tokio::spawn(remover(Arc::downgrade(&self.inner)));
+    pub(super) fn spawn_orphan_remover(&self) {
+        tokio::spawn(orphan_remover(Arc::downgrade(&self.inner)));
     }
 
     /// Removes those that nobody reads. Returns whether there may be more of them.
-    async fn remove_left(&self) -> Result<bool, StoreError> {
+    async fn remove_orphans(&self) -> Result<bool, StoreError> {
         let blobs = self.inner.blobs.clone();
-        let left = self.inner.readers.read(move |sql| {
-            let mut unread = blobs.unread(left(sql)?);
-            unread.truncate(AT_ONCE);
-            Ok(unread)
+        let orphaned = self.inner.readers.read(move |sql| {
+            let mut unpinned = blobs.unpinned(orphaned(sql)?);
+            unpinned.truncate(AT_ONCE);
+            Ok(unpinned)
         });
-        let left = left.await?;
-        if left.is_empty() {
+        let orphaned = orphaned.await?;
+        if orphaned.is_empty() {
             return Ok(false);
         }
-        self.write_less(move |txn| left.into_iter().try_for_each(|table| txn.remove(table)))
+        self.write_removal(move |txn| orphaned.into_iter().try_for_each(|table| txn.remove(table)))
             .await?;
         Ok(true)
     }
 }
 
-async fn remover(store: Weak<Inner>) {
+async fn orphan_remover(store: Weak<Inner>) {
     loop {
         let Some(inner) = store.upgrade() else {
             return;
         };
-        let memory = inner.memory.clone();
+        let cache = inner.cache.clone();
         let mut ended = inner.ended.clone();
         let store = Store { inner };
-        let again = match store.remove_left().await {
+        let again = match store.remove_orphans().await {
             Ok(true) => continue,
             Ok(false) => None,
             Err(_) if *ended.borrow() => return,
             Err(error) => {
                 warn!(%error, "the pieces of removed objects stay for a while");
-                Some(AGAIN)
+                Some(RETRY_DELAY)
             }
         };
         drop(store);
-        if !super::goes_on(again, &memory.left, &mut ended).await {
+        if !super::wait_for_work(again, &cache.orphaned, &mut ended).await {
             return;
         }
     }
 }
 
-fn left(sql: &Connection) -> Result<Vec<u64>, StoreError> {
+fn orphaned(sql: &Connection) -> Result<Vec<u64>, StoreError> {
     let mut query = sql.prepare_cached("SELECT object FROM leaving ORDER BY object")?;
     let rows = query.query_map([], |row| row.get::<_, i64>(0))?;
     rows.map(|row| Ok(row? as u64)).collect()
@@ -96,11 +96,11 @@ fn left(sql: &Connection) -> Result<Vec<u64>, StoreError> {
 
 impl Txn<'_> {
     /// Leaves a list of pieces, which no object has from now on.
-    pub(super) fn leave(&mut self, table: u64) -> Result<(), StoreError> {
+    pub(super) fn orphan(&mut self, table: u64) -> Result<(), StoreError> {
         self.sql
             .prepare_cached("INSERT INTO leaving (object) VALUES (?)")?
             .execute([table as i64])?;
-        self.effect(Effect::Left);
+        self.effect(Effect::Orphaned);
         Ok(())
     }
 

@@ -3,22 +3,22 @@
 use std::fmt;
 
 use bucket::store::{Content, Get};
-use bucket::{Access, ObjectKey, Store, StoreError};
+use bucket::{AccessRequest, ObjectKey, Store, StoreError};
 use model::BucketName;
 
-use super::gate::may;
+use super::authorizer::allows;
 use crate::access::Principal;
 
 /// Buckets, if there are any.
 #[derive(Clone, Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct ObjectSource {
     store: Option<Store>,
     region: String,
 }
 
 /// Why an object is not read.
 #[derive(Debug)]
-pub(crate) enum Unread {
+pub(crate) enum ObjectReadError {
     /// No buckets are served.
     Off,
     NoBucket,
@@ -30,7 +30,7 @@ pub(crate) enum Unread {
     Other(StoreError),
 }
 
-impl Shelf {
+impl ObjectSource {
     pub(crate) fn new(store: Option<Store>, region: String) -> Self {
         Self { store, region }
     }
@@ -45,32 +45,32 @@ impl Shelf {
         bucket: &BucketName,
         key: &str,
         most: u64,
-    ) -> Result<Content, Unread> {
-        let store = self.store.as_ref().ok_or(Unread::Off)?;
+    ) -> Result<Content, ObjectReadError> {
+        let store = self.store.as_ref().ok_or(ObjectReadError::Off)?;
         let app_id = principal.owner.id.0;
-        let access = Access {
+        let access = AccessRequest {
             action: "GetObject",
             app_id,
             bucket: Some(bucket.as_str()),
             key: Some(key),
         };
         // Who may not look is not told what there is.
-        if !may(principal, &self.region, &access) {
-            return Err(Unread::Denied);
+        if !allows(principal, &self.region, &access) {
+            return Err(ObjectReadError::Denied);
         }
-        let name =
-            bucket::BucketName::new(bucket.as_str(), app_id).map_err(|_| Unread::NoBucket)?;
-        let key = ObjectKey::parse(key).map_err(|_| Unread::NoObject)?;
+        let name = bucket::BucketName::new(bucket.as_str(), app_id)
+            .map_err(|_| ObjectReadError::NoBucket)?;
+        let key = ObjectKey::parse(key).map_err(|_| ObjectReadError::NoObject)?;
         let got = store.get(&name, &key, Get::default()).await?;
         let size = got.object.size;
         if size > most {
-            return Err(Unread::TooLarge(size));
+            return Err(ObjectReadError::TooLarge(size));
         }
         Ok(got.content)
     }
 }
 
-impl From<StoreError> for Unread {
+impl From<StoreError> for ObjectReadError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchBucket(_) => Self::NoBucket,
@@ -80,7 +80,7 @@ impl From<StoreError> for Unread {
     }
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for ObjectReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => {

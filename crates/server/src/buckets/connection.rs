@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bucket::{Holding, Principal, Way};
+use bucket::{ConnectionPolicy, MemoryReservation, Principal};
 use model::AccountId;
 
 use crate::access::{self, Access, Carriage};
@@ -11,14 +11,14 @@ use crate::traffic::{Connection, Held};
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Road {
+pub(super) struct BucketConnection {
     access: Access,
     from: IpAddr,
     carriage: Carriage,
     connection: Arc<Connection>,
 }
 
-impl Road {
+impl BucketConnection {
     pub(super) fn new(
         access: Access,
         from: IpAddr,
@@ -34,7 +34,7 @@ impl Road {
     }
 }
 
-impl Way for Road {
+impl ConnectionPolicy for BucketConnection {
     fn verified(&self, principal: &Principal) -> Result<(), String> {
         self.access.succeeded(self.from, &principal.key_id);
         self.connection.verified(AccountId(principal.app_id));
@@ -45,8 +45,8 @@ impl Way for Road {
         taken.map_err(|refused| refused.message)
     }
 
-    fn holding(&self) -> Box<dyn Holding> {
-        Box::new(Load {
+    fn reserve_memory(&self) -> Box<dyn MemoryReservation> {
+        Box::new(RequestMemory {
             connection: self.connection.clone(),
             held: None,
         })
@@ -55,12 +55,12 @@ impl Way for Road {
 
 /// What is held of a request.
 #[derive(Debug)]
-struct Load {
+struct RequestMemory {
     connection: Arc<Connection>,
     held: Option<Held>,
 }
 
-impl Holding for Load {
+impl MemoryReservation for RequestMemory {
     fn grow(&mut self, bytes: u64) -> bool {
         match &mut self.held {
             Some(held) => held.grow(bytes).is_ok(),

@@ -13,85 +13,91 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 /// Bytes in front of the file. S3 takes 20 KB of fields.
-pub(super) const FRONT: u64 = 128 << 10;
+pub(super) const FIELDS_MAX: u64 = 128 << 10;
 
 /// The stream that is given.
 #[derive(Debug)]
-pub(super) struct Sips<S> {
+pub(super) struct FieldFrames<S> {
     from: S,
-    front: Front,
+    field_limit: FieldLimit,
     /// Whether the last look had something.
-    gave: bool,
+    yielded: bool,
 }
 
 /// How much was read in front of the file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Front(Arc<Read>);
+pub(super) struct FieldLimit(Arc<Read>);
 
 #[derive(Debug, Default)]
 struct Read {
     bytes: AtomicU64,
     /// Whether the file has begun.
-    over: AtomicBool,
+    file_begun: AtomicBool,
 }
 
 /// There is more in front of the file than may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMuch;
+pub(super) struct FieldsTooLong;
 
-impl Front {
+impl FieldLimit {
     /// A stream of what `from` gives.
-    pub(super) fn sips<S>(&self, from: S) -> Sips<S> {
-        Sips {
+    pub(super) fn field_frames<S>(&self, from: S) -> FieldFrames<S> {
+        FieldFrames {
             from,
-            front: self.clone(),
-            gave: false,
+            field_limit: self.clone(),
+            yielded: false,
         }
     }
 
     /// The file has begun: what comes now is bounded by its reader.
-    pub(super) fn is_behind(&self) {
-        self.0.over.store(true, Relaxed);
+    pub(super) fn file_begins(&self) {
+        self.0.file_begun.store(true, Relaxed);
     }
 
     fn is_full(&self) -> bool {
-        !self.0.over.load(Relaxed) && self.0.bytes.load(Relaxed) >= FRONT
+        !self.0.file_begun.load(Relaxed) && self.0.bytes.load(Relaxed) >= FIELDS_MAX
     }
 
     /// What comes of something that reads the stream.
     ///
     /// # Errors
     /// It needs more than may be read.
-    pub(super) async fn within<T>(&self, reads: impl Future<Output = T>) -> Result<T, TooMuch> {
+    pub(super) async fn within<T>(
+        &self,
+        reads: impl Future<Output = T>,
+    ) -> Result<T, FieldsTooLong> {
         let mut reads = pin!(reads);
         poll_fn(|cx| match reads.as_mut().poll(cx) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
-            Poll::Pending if self.is_full() => Poll::Ready(Err(TooMuch)),
+            Poll::Pending if self.is_full() => Poll::Ready(Err(FieldsTooLong)),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
 }
 
-impl<S, E> Stream for Sips<S>
+impl<S, E> Stream for FieldFrames<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
     type Item = Result<Bytes, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.front.is_full() {
+        if self.field_limit.is_full() {
             // Whoever waits for it is told by `within`.
             return Poll::Pending;
         }
-        if std::mem::take(&mut self.gave) {
+        if std::mem::take(&mut self.yielded) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let next = Pin::new(&mut self.from).poll_next(cx);
         if let Poll::Ready(Some(Ok(bytes))) = &next {
-            self.front.0.bytes.fetch_add(bytes.len() as u64, Relaxed);
-            self.gave = true;
+            self.field_limit
+                .0
+                .bytes
+                .fetch_add(bytes.len() as u64, Relaxed);
+            self.yielded = true;
         }
         next
     }
@@ -111,34 +117,39 @@ mod tests {
             .collect()
     }
 
-    async fn all<S: Stream + Unpin>(mut sips: S) -> usize {
+    async fn all<S: Stream + Unpin>(mut field_frames: S) -> usize {
         let mut read = 0;
-        while sips.next().await.is_some() {
+        while field_frames.next().await.is_some() {
             read += 1;
         }
         read
     }
 
     #[tokio::test]
-    async fn a_look_has_one_frame_and_all_come() {
-        let front = Front::default();
-        let mut sips = front.sips(stream::iter(frames(3, 10)));
+    async fn each_poll_yields_at_most_one_frame() {
+        let field_limit = FieldLimit::default();
+        let mut field_frames = field_limit.field_frames(stream::iter(frames(3, 10)));
         let looks = poll_fn(|cx| {
-            let looks = [(); 3].map(|()| sips.poll_next_unpin(cx).is_ready());
+            let looks = [(); 3].map(|()| field_frames.poll_next_unpin(cx).is_ready());
             Poll::Ready(looks)
         });
         assert_eq!(looks.await, [true, false, true]);
-        assert_eq!(front.within(all(sips)).await, Ok(1));
+        assert_eq!(field_limit.within(all(field_frames)).await, Ok(1));
     }
 
     #[tokio::test]
-    async fn in_front_of_the_file_there_is_a_bound_and_behind_none() {
-        let front = Front::default();
-        let sips = front.sips(stream::iter(frames(10, FRONT as usize / 4)));
-        assert_eq!(front.within(all(sips)).await, Err(TooMuch));
-        let front = Front::default();
-        let sips = front.sips(stream::iter(frames(10, FRONT as usize / 4)));
-        front.is_behind();
-        assert_eq!(front.within(all(sips)).await, Ok(10));
+    async fn limit_applies_only_before_the_file() {
+        let field_limit = FieldLimit::default();
+        let field_frames =
+            field_limit.field_frames(stream::iter(frames(10, FIELDS_MAX as usize / 4)));
+        assert_eq!(
+            field_limit.within(all(field_frames)).await,
+            Err(FieldsTooLong)
+        );
+        let field_limit = FieldLimit::default();
+        let field_frames =
+            field_limit.field_frames(stream::iter(frames(10, FIELDS_MAX as usize / 4)));
+        field_limit.file_begins();
+        assert_eq!(field_limit.within(all(field_frames)).await, Ok(10));
     }
 }

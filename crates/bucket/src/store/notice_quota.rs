@@ -9,14 +9,14 @@ use std::collections::HashMap;
 
 /// Notices of each account, as the transaction that is under way sees them.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct NoticeCounts {
     total: u64,
     accounts: HashMap<u64, u64>,
     /// Changes since the last commit, so that they can be undone.
     changes: Vec<(u64, i64)>,
 }
 
-impl Counts {
+impl NoticeCounts {
     /// The counts of what is committed.
     pub(super) fn committed(accounts: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut counts = Self::default();
@@ -38,7 +38,7 @@ impl Counts {
 
     /// Whether an account may add so many notices. `most` is the size of the outbox, `own` is what each account may have in
     /// any case.
-    pub(super) fn have_room(&self, account: u64, added: u64, most: u64, own: u64) -> bool {
+    pub(super) fn admits(&self, account: u64, added: u64, most: u64, own: u64) -> bool {
         let after = self.of(account) + added;
         let free = most.saturating_sub(self.total + added);
         after <= own.max(free)
@@ -50,7 +50,7 @@ impl Counts {
         self.changes.push((account, by));
     }
 
-    /// Returns the point to which [`Counts::undo`] goes back.
+    /// Returns the point to which [`NoticeCounts::undo`] goes back.
     pub(super) fn mark(&self) -> usize {
         self.changes.len()
     }
@@ -87,28 +87,28 @@ mod tests {
     const OWN: u64 = 16;
 
     /// Adds notices of an account as long as there is room for them.
-    fn fill(counts: &mut Counts, account: u64) -> u64 {
-        while counts.have_room(account, 1, MOST, OWN) {
+    fn fill(counts: &mut NoticeCounts, account: u64) -> u64 {
+        while counts.admits(account, 1, MOST, OWN) {
             counts.add(account, 1);
         }
         counts.of(account)
     }
 
     #[test]
-    fn account_alone_has_half_and_each_newcomer_has_room() {
-        let mut counts = Counts::default();
+    fn single_account_gets_half_and_newcomers_their_minimum() {
+        let mut counts = NoticeCounts::default();
         assert_eq!(fill(&mut counts, 1), MOST / 2);
         assert_eq!(fill(&mut counts, 2), MOST / 4);
         for account in 3..100 {
             assert!(fill(&mut counts, account) >= OWN, "account {account}");
         }
-        assert!(!counts.have_room(1, 1, MOST, OWN));
+        assert!(!counts.admits(1, 1, MOST, OWN));
         assert!(counts.total() <= MOST + 100 * OWN, "{}", counts.total());
     }
 
     #[test]
-    fn account_that_drained_goes_on() {
-        let mut counts = Counts::default();
+    fn drained_account_can_add_again() {
+        let mut counts = NoticeCounts::default();
         let held = fill(&mut counts, 1);
         counts.add(1, -(held as i64));
         assert_eq!((counts.total(), counts.accounts.len()), (0, 0));
@@ -116,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn refused_writes_and_lost_commits_leave_no_count() {
-        let mut counts = Counts::committed([(1, 5), (2, 7)]);
+    fn rollback_restores_counts() {
+        let mut counts = NoticeCounts::committed([(1, 5), (2, 7)]);
         counts.add(1, 3);
         let mark = counts.mark();
         counts.add(1, 2);

@@ -2,9 +2,9 @@
 
 /// A small generator (xorshift).
 #[derive(Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct TestRng(u64);
 
-impl Chance {
+impl TestRng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }

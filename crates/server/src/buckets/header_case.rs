@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tracing::warn;
 
 /// An answer with each name that has a capital. Source: what COS answers; those of its own are small.
-const SPELT: &[u8] = b"HTTP/1.1 200 OK\r\n\
+const SAMPLE_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Accept-Ranges: x\r\nAccess-Control-Allow-Credentials: x\r\nAccess-Control-Allow-Headers: x\r\n\
     Access-Control-Allow-Methods: x\r\nAccess-Control-Allow-Origin: x\r\nAccess-Control-Expose-Headers: x\r\n\
     Access-Control-Max-Age: x\r\nCache-Control: x\r\nConnection: close\r\nContent-Disposition: x\r\nContent-Encoding: x\r\n\
@@ -22,7 +22,7 @@ const SPELT: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Last-Modified: x\r\nLocation: x\r\nServer: x\r\nVary: x\r\n\r\n";
 
 /// What makes hyper spell an answer's names like COS, where the answer has it among its extensions.
-pub(super) async fn spelling() -> Extensions {
+pub(super) async fn header_case() -> Extensions {
     match read().await {
         Ok(extensions) => extensions,
         Err(error) => {
@@ -42,7 +42,7 @@ async fn read() -> Result<Extensions, Box<dyn std::error::Error + Send + Sync>> 
     let answered = async move {
         // An answer is read once its request is on its way.
         far.read_u8().await?;
-        far.write_all(SPELT).await
+        far.write_all(SAMPLE_RESPONSE).await
     };
     let connection = async move {
         // It ends when the answer has been read.
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_spelt_like_one_of_cos() {
+    async fn response_headers_have_the_case_of_cos() {
         assert!(!read().await.expect("an answer").is_empty());
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::Frame;
 use s3s::{Body, S3Result, StdError, s3_error};
 use sha2::{Digest, Sha256};
 
-use super::chunked::{Chunks, Signing, Trailers, decoded};
+use super::chunked::{ChunkSigner, Chunks, Trailers, decoded};
 
 const HASH: &str = "x-amz-content-sha256";
 /// What the hash is of a body in chunks, each signed or none.
@@ -26,9 +26,9 @@ const LENGTH: &str = "x-amz-decoded-content-length";
 
 /// A body that waits until its request is verified.
 #[derive(Clone)]
-struct Aside(Arc<Mutex<Option<Waiting>>>);
+struct DeferredBody(Arc<Mutex<Option<Deferred>>>);
 
-struct Waiting {
+struct Deferred {
     body: Body,
     kind: Kind,
 }
@@ -43,7 +43,7 @@ enum Kind {
 }
 
 /// Puts a body aside if it is in chunks, or if it is an object's and its length is not known. Returns what `s3s` is to see.
-pub(super) fn put_aside(parts: &mut Parts, body: Body) -> Body {
+pub(super) fn defer(parts: &mut Parts, body: Body) -> Body {
     let said = parts.headers.get(HASH).and_then(|hash| hash.to_str().ok());
     let whole = parts.method == Method::PUT && !parts.headers.contains_key(CONTENT_LENGTH);
     let kind = match said {
@@ -53,8 +53,8 @@ pub(super) fn put_aside(parts: &mut Parts, body: Body) -> Body {
         Some(hash) if whole && hash.len() == 64 => Kind::Hashed(hash.to_owned()),
         _ => return body,
     };
-    let aside = Aside(Arc::new(Mutex::new(Some(Waiting { body, kind }))));
-    parts.extensions.insert(aside);
+    let deferred = DeferredBody(Arc::new(Mutex::new(Some(Deferred { body, kind }))));
+    parts.extensions.insert(deferred);
     Body::empty()
 }
 
@@ -62,25 +62,25 @@ pub(super) fn put_aside(parts: &mut Parts, body: Body) -> Body {
 ///
 /// # Errors
 /// The headers do not say what they must of a body in chunks.
-pub(super) fn take_back(
+pub(super) fn resume(
     extensions: &mut Extensions,
     headers: &HeaderMap,
     secret: &str,
 ) -> S3Result<Option<Body>> {
-    let Some(aside) = extensions.remove::<Aside>() else {
+    let Some(deferred) = extensions.remove::<DeferredBody>() else {
         return Ok(None);
     };
     let kept = {
-        let mut kept = aside.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = deferred.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take()
     };
-    let Some(Waiting { body, kind }) = kept else {
+    let Some(Deferred { body, kind }) = kept else {
         return Ok(None);
     };
     Ok(Some(match kind {
         Kind::Plain => body,
         Kind::Hashed(hash) => {
-            let frames = compared(body, hash).map_ok(Frame::data);
+            let frames = hash_checked(body, hash).map_ok(Frame::data);
             Body::http_body_unsync(StreamBody::new(frames))
         }
         Kind::Chunked(signed) => {
@@ -90,7 +90,7 @@ pub(super) fn take_back(
                 length.ok_or_else(|| s3_error!(MissingContentLength, "{LENGTH} is missing"))?;
             let signing = text(AUTHORIZATION.as_str())
                 .zip(text("x-amz-date"))
-                .and_then(|(authorization, time)| Signing::read(authorization, time, secret));
+                .and_then(|(authorization, time)| ChunkSigner::read(authorization, time, secret));
             let signing = signing.ok_or_else(|| {
                 s3_error!(InvalidRequest, "the header Authorization cannot be read")
             })?;
@@ -104,7 +104,10 @@ pub(super) fn take_back(
 }
 
 /// Bytes, and an error behind them if their hash is another.
-fn compared(body: Body, hash: String) -> impl futures_util::Stream<Item = Result<Bytes, StdError>> {
+fn hash_checked(
+    body: Body,
+    hash: String,
+) -> impl futures_util::Stream<Item = Result<Bytes, StdError>> {
     let begun = (body, Sha256::new(), Some(hash));
     stream::try_unfold(begun, |(mut body, mut seen, hash)| async move {
         match body.next().await {
