@@ -51,7 +51,7 @@ use crate::ownership::{Dns, Ownership, watch as watch_domains};
 use crate::provisioner::{CronClock, Provisioner};
 use crate::purge::{Purge, Stores};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
-use crate::telemetry::{self, Metrics, Settings, Store, StoreError, Telemetry};
+use crate::telemetry::{self, LogStore, LogStoreError, LogStoreSettings, Metrics, Telemetry};
 use crate::tls::{self, Source, TlsError};
 use crate::traffic::{Inflow, Peer, Room, Rules as TrafficRules, Traffic};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
@@ -102,7 +102,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Store(#[from] catalog::kv::KvError),
     #[error(transparent)]
-    Logs(#[from] StoreError),
+    Logs(#[from] LogStoreError),
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error("metrics: {0}")]
@@ -171,12 +171,12 @@ pub(crate) async fn up(
     let (metrics, prometheus) =
         telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
     let metrics = Arc::new(metrics);
-    tokio::spawn(telemetry::keep_metrics(prometheus.clone()));
-    let settings = Settings {
+    tokio::spawn(telemetry::run_metrics_upkeep(prometheus.clone()));
+    let settings = LogStoreSettings {
         retention: config.log_retention,
         max_bytes: config.log_store_bytes,
     };
-    let store = Store::open(&data.join("logs.sqlite"), settings)?;
+    let store = LogStore::open(&data.join("logs.sqlite"), settings)?;
     let telemetry =
         Telemetry::start(store.clone(), metrics.clone()).map_err(|source| StartError::Io {
             step: "start the log writer",
@@ -474,7 +474,7 @@ pub(crate) async fn up(
     if !drained {
         warn!("instances were still running at the end of the drain timeout; they are ended");
     }
-    if !runner.settled(SETTLED_WITHIN).await {
+    if !runner.wait_idle(SETTLED_WITHIN).await {
         warn!("what came of some events could not be recorded; they run again at the next start");
     }
     if let Err(error) = queue.flush().await {
@@ -816,7 +816,7 @@ fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Set
         freeze_after: config.freeze_after,
         wait: config.wait,
         place: Arc::new(place),
-        lineage: access.lineage().clone(),
+        call_chains: access.call_chains().clone(),
         access,
         role_session: config.role_session,
     }

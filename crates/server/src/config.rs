@@ -28,10 +28,10 @@ pub(crate) use self::buckets::{BucketSettings, ExternalStorage};
 pub(crate) use self::index::PackageIndex;
 pub(crate) use self::traffic::TrafficSettings;
 use crate::access::{RateLimits, Signatures, parse_rates};
+use crate::call_chains::RecursionDepth;
 use crate::claims::Choice;
 use crate::gateway::MetricsToken;
 use crate::hosts::HostPattern;
-use crate::lineage::Depth;
 use crate::ownership;
 use crate::queue::Endpoint;
 use crate::tls::{Source, TlsSettings};
@@ -607,7 +607,7 @@ pub(crate) struct Config {
     pub(crate) timer_grace: Duration,
     pub(crate) renewal: worker::Renewal,
     pub(crate) event_store_bytes: u64,
-    pub(crate) max_depth: Depth,
+    pub(crate) max_depth: RecursionDepth,
     pub(crate) event_history: u64,
     pub(crate) event_retry: Duration,
     pub(crate) event_throttled: Duration,
@@ -914,7 +914,7 @@ impl Told {
                 age: self.seconds("zygote_age"),
             },
             event_store_bytes: self.number("event_store_mb", 1, 1 << 30) << 20,
-            max_depth: Depth(self.number("max_depth", 1, u64::from(u32::MAX)) as u32),
+            max_depth: RecursionDepth(self.number("max_depth", 1, u64::from(u32::MAX)) as u32),
             event_history: self.number("event_history", 0, 1_000_000_000),
             event_retry: self.milliseconds("event_retry_ms"),
             event_throttled: self.milliseconds("event_throttled_ms"),

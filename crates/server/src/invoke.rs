@@ -15,15 +15,15 @@ use thiserror::Error;
 use tracing::warn;
 use worker::failure_document;
 
+use crate::call_chains::RecursionDepth;
 use crate::clock;
 use crate::driver::{
     AcquireError, Assigned, CompletedRun, Driver, LivePool, OpenError, StartFailure, limit_name,
 };
 pub(crate) use crate::driver::{AcquireOptions, Stopper};
-use crate::lineage::Depth;
-use crate::queue::{Later, NewEvent, Queue, QueueError};
+use crate::queue::{NewEvent, Queue, QueueError, QueueFuture};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
-use crate::usage::Entry;
+use crate::usage::UsageEntry;
 
 /// One event for one function.
 #[derive(Clone, Debug)]
@@ -40,12 +40,12 @@ pub(crate) struct Invocation {
     /// How often it was tried before.
     pub(crate) retry: u32,
     /// How deep it is in a chain of functions.
-    pub(crate) depth: Depth,
+    pub(crate) depth: RecursionDepth,
 }
 
 /// What came of it, whether or not the function succeeded.
 #[derive(Clone, Debug)]
-pub(crate) struct Finished {
+pub(crate) struct InvocationResult {
     pub(crate) status: StatusCode,
     /// The answer, or the error document.
     pub(crate) answer: Bytes,
@@ -53,10 +53,10 @@ pub(crate) struct Finished {
     pub(crate) log: Option<String>,
     pub(crate) usage: Usage,
     /// What it counts for in the ledger.
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<UsageEntry>,
 }
 
-/// Why an event was not taken. What goes wrong after it was is in [`Finished`].
+/// Why an event was not taken. What goes wrong after it was is in [`InvocationResult`].
 #[derive(Debug, Error)]
 pub(crate) enum IngestError {
     #[error("function {} does not exist in namespace {}", .0.name, .0.namespace)]
@@ -123,24 +123,26 @@ impl Ingest {
     /// Takes an event that runs later: when this returns it is on stable storage, and it runs at least once or is recorded
     /// as given up. A second event with the request id of a first is the first, and does not run again.
     pub(crate) async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
-        self.may_accept(&event)?;
-        self.noted(Ok(self.queue.accept(event))).await
+        self.check_acceptable(&event)?;
+        self.count_acceptance(Ok(self.queue.accept(event))).await
     }
 
-    /// Takes several of which each [may be accepted](Self::may_accept), with an answer for each. None runs before all have
+    /// Takes several of which each [may be accepted](Self::check_acceptable), with an answer for each. None runs before all have
     /// been kept, or refused.
-    pub(crate) fn accept_together(
+    pub(crate) fn accept_batch(
         &self,
         events: Vec<NewEvent>,
     ) -> impl Iterator<Item = impl Future<Output = Result<(), IngestError>> + Send + use<>> {
-        let accepted = self.queue.accept_together(events);
-        accepted.into_iter().map(|later| self.noted(Ok(later)))
+        let accepted = self.queue.accept_batch(events);
+        accepted
+            .into_iter()
+            .map(|later| self.count_acceptance(Ok(later)))
     }
 
     /// Whether an event is in order, and its function is there to take it.
-    pub(crate) fn may_accept(&self, event: &NewEvent) -> Result<(), IngestError> {
+    pub(crate) fn check_acceptable(&self, event: &NewEvent) -> Result<(), IngestError> {
         self.check_size(event)?;
-        self.takes_events(&event.function)?;
+        self.check_takes_events(&event.function)?;
         let function = self.find(&event.function)?;
         resolve(
             &function.value,
@@ -155,18 +157,18 @@ impl Ingest {
     /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
     ///
     /// It is on its way when this returns, so that events which are sent one after another are in that order.
-    pub(crate) fn accept_done(
+    pub(crate) fn accept_unchecked(
         &self,
         event: NewEvent,
     ) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
         let accepted = self.check_size(&event).map(|()| self.queue.accept(event));
-        self.noted(accepted)
+        self.count_acceptance(accepted)
     }
 
     /// An acceptance that is counted when it has ended.
-    fn noted(
+    fn count_acceptance(
         &self,
-        accepted: Result<Later<'static, ()>, IngestError>,
+        accepted: Result<QueueFuture<'static, ()>, IngestError>,
     ) -> impl Future<Output = Result<(), IngestError>> + Send + use<> {
         let metrics = self.metrics.clone();
         async move {
@@ -188,31 +190,34 @@ impl Ingest {
     }
 
     /// Runs a function and waits for what comes of it.
-    pub(crate) async fn invoke(&self, invocation: Invocation) -> Result<Finished, IngestError> {
+    pub(crate) async fn invoke(
+        &self,
+        invocation: Invocation,
+    ) -> Result<InvocationResult, IngestError> {
         if invocation.event.len() as u64 > self.limits.sync_event_bytes {
             let (given, allowed) = (invocation.event.len(), self.limits.sync_event_bytes);
             return Err(IngestError::TooLarge { given, allowed });
         }
-        self.takes_events(&invocation.function)?;
+        self.check_takes_events(&invocation.function)?;
         let placed = self
-            .place_call(&invocation, &mut AcquireOptions::default())
+            .place_sync(&invocation, &mut AcquireOptions::default())
             .await?;
         match placed {
-            Placed::Ready(ready) => Ok(ready.run(invocation.event).await),
-            Placed::Refused(finished) => Ok(finished),
+            Placement::Ready(ready) => Ok(ready.run(invocation.event).await),
+            Placement::Refused(finished) => Ok(finished),
         }
     }
 
     /// The same with an event that is made when an instance is there for it, so that nothing waits in memory.
-    pub(crate) async fn invoke_late<E: From<IngestError>>(
+    pub(crate) async fn invoke_deferred<E: From<IngestError>>(
         &self,
         invocation: &Invocation,
         event: impl Future<Output = Result<Bytes, E>>,
-    ) -> Result<Finished, E> {
-        self.takes_events(&invocation.function)?;
+    ) -> Result<InvocationResult, E> {
+        self.check_takes_events(&invocation.function)?;
         let mut waiting = AcquireOptions::default();
-        match self.place_call(invocation, &mut waiting).await? {
-            Placed::Ready(ready) => {
+        match self.place_sync(invocation, &mut waiting).await? {
+            Placement::Ready(ready) => {
                 let event = event.await?;
                 let (given, allowed) = (event.len(), self.limits.sync_event_bytes);
                 if given as u64 > allowed {
@@ -220,20 +225,20 @@ impl Ingest {
                 }
                 Ok(ready.run(event).await)
             }
-            Placed::Refused(finished) => Ok(finished),
+            Placement::Refused(finished) => Ok(finished),
         }
     }
 
     /// The same as [`Ingest::place`] for what is answered at once, and counted when it has ended.
-    pub(crate) async fn place_call(
+    pub(crate) async fn place_sync(
         &self,
         invocation: &Invocation,
         waiting: &mut AcquireOptions,
-    ) -> Result<Placed, IngestError> {
+    ) -> Result<Placement, IngestError> {
         let mut placed = self.place(invocation, waiting).await?;
         match &mut placed {
-            Placed::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
-            Placed::Refused(finished) => {
+            Placement::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
+            Placement::Refused(finished) => {
                 if let Some(entry) = finished.entry.take() {
                     self.queue.meter(entry);
                 }
@@ -247,7 +252,7 @@ impl Ingest {
         &self,
         invocation: &Invocation,
         waiting: &mut AcquireOptions,
-    ) -> Result<Placed, IngestError> {
+    ) -> Result<Placement, IngestError> {
         // A function that changes between being found and being asked is looked up again.
         for _ in 0..4 {
             let function = self.find(&invocation.function)?;
@@ -260,7 +265,7 @@ impl Ingest {
             let serving = resolve(&function.value, qualifier, routing_key, *request)?;
             let live = self.open(&serving).await?;
             match self.acquire(invocation, &serving, live, waiting).await {
-                Err(Gone) => {}
+                Err(PoolRetired) => {}
                 Ok(placed) => return placed,
             }
         }
@@ -268,7 +273,7 @@ impl Ingest {
     }
 
     /// Whether a function is called with events; one that does not exist is told of elsewhere.
-    fn takes_events(&self, key: &FunctionKey) -> Result<(), IngestError> {
+    fn check_takes_events(&self, key: &FunctionKey) -> Result<(), IngestError> {
         let kind = self.catalog.function(key).map(|stored| stored.value.kind);
         match kind {
             Some(FunctionKind::Http) => Err(IngestError::Web(key.name.to_string())),
@@ -312,7 +317,7 @@ impl Ingest {
         serving: &Serving<'_>,
         live: Arc<LivePool>,
         waiting: &mut AcquireOptions,
-    ) -> Result<Result<Placed, IngestError>, Gone> {
+    ) -> Result<Result<Placement, IngestError>, PoolRetired> {
         let report = Report {
             telemetry: self.telemetry.clone(),
             request: invocation.request,
@@ -326,17 +331,17 @@ impl Ingest {
             ledger: None,
         };
         let refused = match self.driver.acquire(&live, waiting).await {
-            Ok(assigned) => return Ok(Ok(Placed::Ready(Ready { assigned, report }))),
+            Ok(assigned) => return Ok(Ok(Placement::Ready(Ready { assigned, report }))),
             Err(refused) => refused,
         };
-        Ok(Ok(Placed::Refused(match refused {
+        Ok(Ok(Placement::Refused(match refused {
             AcquireError::Start(failure) => report.start_failed(failure),
-            AcquireError::Rejected(Reject::Gone) => return Err(Gone),
+            AcquireError::Rejected(Reject::Gone) => return Err(PoolRetired),
             AcquireError::Rejected(Reject::Draining) => return Ok(Err(IngestError::Draining)),
             AcquireError::Rejected(reject) => {
                 let shared = self.driver.unreserved_mb(serving.function.key.account);
                 let rate = self.limits.scale_out_per_minute;
-                let (status, message) = no_place(reject, serving, shared, rate);
+                let (status, message) = rejection(reject, serving, shared, rate);
                 report.refused(status, &message)
             }
         })))
@@ -344,11 +349,11 @@ impl Ingest {
 }
 
 /// Where an invocation stands after an instance was looked for.
-pub(crate) enum Placed {
+pub(crate) enum Placement {
     /// It has one.
     Ready(Ready),
     /// It has none, and that is its end.
-    Refused(Finished),
+    Refused(InvocationResult),
 }
 
 /// An invocation with an instance.
@@ -359,7 +364,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// Runs it. It runs to its end even when nobody waits for that any more.
-    pub(crate) async fn run(self, event: Bytes) -> Finished {
+    pub(crate) async fn run(self, event: Bytes) -> InvocationResult {
         let Self { assigned, report } = self;
         let (request, depth, recycle) = (report.request, report.depth, report.recycle);
         let live = report.live.clone();
@@ -385,7 +390,7 @@ fn resolve<'a>(
     let version = match qualifier {
         Qualifier::Latest => Some(Version::Latest),
         Qualifier::Version(number) => Some(Version::Number(*number)),
-        Qualifier::Alias(name) => function.route(name, routing_key, draw(request)),
+        Qualifier::Alias(name) => function.route(name, routing_key, random_fraction(request)),
     };
     let serving = version.and_then(|version| function.serving(version));
     let serving = serving.ok_or_else(|| IngestError::NoQualifier {
@@ -410,7 +415,7 @@ fn resolve<'a>(
 }
 
 /// A number from 0 to below 1 that is a request's own: the last bits of its id are random.
-fn draw(request: RequestId) -> f64 {
+fn random_fraction(request: RequestId) -> f64 {
     let bytes = request.as_bytes();
     let last = bytes
         .iter()
@@ -421,10 +426,10 @@ fn draw(request: RequestId) -> f64 {
 }
 
 /// The pool was retired in between.
-struct Gone;
+struct PoolRetired;
 
 /// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
-fn no_place(
+fn rejection(
     reject: Reject,
     serving: &Serving<'_>,
     unreserved_mb: u64,
@@ -484,7 +489,7 @@ struct Report {
     started: model::Timestamp,
     tail: bool,
     retry: u32,
-    depth: Depth,
+    depth: RecursionDepth,
     /// Whether an instance ends whose request fails.
     recycle: bool,
     /// Where a call is counted when it has ended. An event is counted by whoever runs it, with what came of it.
@@ -492,7 +497,7 @@ struct Report {
 }
 
 impl Report {
-    fn ran(self, ran: CompletedRun) -> Finished {
+    fn ran(self, ran: CompletedRun) -> InvocationResult {
         let outcome = ran.outcome;
         let mut record = self.record(outcome.status, outcome.answer.into(), outcome.usage);
         record.note = ran.cold.and(self.live.note.clone());
@@ -502,7 +507,7 @@ impl Report {
         self.finish(record)
     }
 
-    fn start_failed(self, failed: StartFailure) -> Finished {
+    fn start_failed(self, failed: StartFailure) -> InvocationResult {
         let answer = failed.failure.document(self.request).into();
         let mut record = self.record(failed.failure.status, answer, failed.usage);
         record.note = self.live.note.clone();
@@ -510,7 +515,7 @@ impl Report {
         self.finish(record)
     }
 
-    fn refused(self, status: StatusCode, message: &str) -> Finished {
+    fn refused(self, status: StatusCode, message: &str) -> InvocationResult {
         let answer = failure_document(status, message, None, self.request).into();
         let record = self.record(status, answer, Usage::default());
         self.finish(record)
@@ -535,13 +540,13 @@ impl Report {
         }
     }
 
-    fn finish(self, record: Record) -> Finished {
+    fn finish(self, record: Record) -> InvocationResult {
         let log = self.tail.then(|| tail(&log_text(&record)).to_owned());
-        let entry = Entry::of(&record);
+        let entry = UsageEntry::of(&record);
         if let Some(ledger) = &self.ledger {
             ledger.meter(entry.clone());
         }
-        let finished = Finished {
+        let finished = InvocationResult {
             entry: Some(entry),
             status: record.status,
             answer: record.answer.clone(),
@@ -558,12 +563,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hundred_thousand_requests_are_shared_out_as_their_weight_says() {
+    fn alias_traffic_follows_its_weights() {
         let count = 100_000;
         for weight in [0.01, 0.1, 0.5, 0.9] {
             let chosen = (0..count)
                 .map(|_| clock::new_request_id())
-                .filter(|request| draw(*request) < weight)
+                .filter(|request| random_fraction(*request) < weight)
                 .count();
             let mean = weight * f64::from(count);
             let deviation = (mean * (1.0 - weight)).sqrt();

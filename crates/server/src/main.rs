@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod access;
-mod ailing;
 mod app;
 mod buckets;
 mod builds;
+mod call_chains;
 mod claims;
 mod cli;
 mod clock;
@@ -14,13 +14,13 @@ mod config;
 mod credentials;
 mod doctor;
 mod driver;
+mod failure_log;
 mod gateway;
 mod hosts;
 mod index_proxy;
 mod invoke;
 mod lenient_base64;
 mod lifecycle;
-mod lineage;
 mod listen;
 mod network;
 mod operator;

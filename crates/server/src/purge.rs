@@ -4,7 +4,7 @@
 //! ended. Then each store gives up what it has of the account, some rows at a time. Each step can be done again: after a crash
 //! the whole is gone through once more, and finds what is left. The account's entry goes last, and its ids stay given.
 
-mod left;
+mod inventory;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -18,18 +18,18 @@ use thiserror::Error;
 use tracing::{info, warn};
 use worker::{PackageStore, Worker};
 
-pub(crate) use self::left::Left;
+pub(crate) use self::inventory::AccountInventory;
 use crate::clock;
 use crate::driver::Driver;
 use crate::lifecycle;
 use crate::queue::{Queue, QueueError};
-use crate::telemetry::{Store as Logs, StoreError, Telemetry};
-use crate::usage::{Totals, UsageQuery};
+use crate::telemetry::{LogStore, LogStoreError, Telemetry};
+use crate::usage::{UsageQuery, UsageTotals};
 
 /// How often it is looked whether what ran has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long nothing is tried after a step failed.
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -39,7 +39,7 @@ pub(crate) enum PurgeError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
-    Logs(#[from] StoreError),
+    Logs(#[from] LogStoreError),
     #[error(transparent)]
     Objects(#[from] bucket::StoreError),
     #[error("packages: {0}")]
@@ -55,20 +55,20 @@ pub(crate) struct Stores {
     pub(crate) worker: Arc<Worker>,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) telemetry: Telemetry,
-    pub(crate) logs: Logs,
+    pub(crate) logs: LogStore,
     pub(crate) packages: PackageStore,
     pub(crate) objects: Option<Objects>,
 }
 
 /// How far the deletion of an account is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct DeletionProgress {
     /// What is being deleted.
     pub(crate) step: &'static str,
     /// What was deleted since virga started.
     pub(crate) removed: u64,
     /// Why the last try failed, until the next one.
-    pub(crate) trouble: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 /// A handle. Clones share it.
@@ -79,7 +79,7 @@ pub(crate) struct Purge {
 
 struct Shared {
     stores: Stores,
-    at_work: Mutex<HashMap<AccountId, Progress>>,
+    in_progress: Mutex<HashMap<AccountId, DeletionProgress>>,
 }
 
 impl fmt::Debug for Purge {
@@ -97,7 +97,7 @@ impl Purge {
         let purge = Self {
             shared: Arc::new(Shared {
                 stores,
-                at_work: Mutex::default(),
+                in_progress: Mutex::default(),
             }),
         };
         let catalog = &purge.shared.stores.catalog;
@@ -109,14 +109,17 @@ impl Purge {
         for stored in accounts.filter(|stored| stored.value.closed.is_some()) {
             info!(account = %stored.value.name, "goes on deleting an account");
             purge.close_stores(stored.value.id).await?;
-            purge.go(stored.value.id);
+            purge.spawn_deletion(stored.value.id);
         }
         Ok(purge)
     }
 
     /// What an account has.
-    pub(crate) async fn left(&self, account: AccountId) -> Result<Left, PurgeError> {
-        left::count(&self.shared.stores, account).await
+    pub(crate) async fn inventory(
+        &self,
+        account: AccountId,
+    ) -> Result<AccountInventory, PurgeError> {
+        inventory::count(&self.shared.stores, account).await
     }
 
     /// Closes an account for good, and deletes it with all that it has. Returns once it is closed.
@@ -124,20 +127,20 @@ impl Purge {
         let catalog = &self.shared.stores.catalog;
         catalog.close_account(account, clock::now_ms()).await?;
         self.close_stores(account).await?;
-        self.go(account);
+        self.spawn_deletion(account);
         Ok(())
     }
 
     /// How far a deletion is; none where the account is not being deleted.
-    pub(crate) fn progress(&self, account: AccountId) -> Option<Progress> {
-        self.at_work().get(&account).cloned()
+    pub(crate) fn progress(&self, account: AccountId) -> Option<DeletionProgress> {
+        self.in_progress().get(&account).cloned()
     }
 
     /// Waits until an account is gone, or the time is over.
     pub(crate) async fn wait(&self, account: AccountId, at_most: Duration) {
         let gone = async {
-            while self.at_work().contains_key(&account) {
-                tokio::time::sleep(LOOK).await;
+            while self.in_progress().contains_key(&account) {
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let _ = tokio::time::timeout(at_most, gone).await;
@@ -153,26 +156,26 @@ impl Purge {
     }
 
     /// Deletes an account in a task of its own, unless one is at it.
-    fn go(&self, account: AccountId) {
-        let begun = Progress {
+    fn spawn_deletion(&self, account: AccountId) {
+        let begun = DeletionProgress {
             step: "instances",
-            ..Progress::default()
+            ..DeletionProgress::default()
         };
-        if self.at_work().contains_key(&account) {
+        if self.in_progress().contains_key(&account) {
             return;
         }
-        self.at_work().insert(account, begun);
+        self.in_progress().insert(account, begun);
         let purge = self.clone();
         tokio::spawn(async move {
             while let Err(error) = purge.run(account).await {
                 warn!(%account, %error, "an account cannot be deleted yet; it is tried again");
-                purge.note(account, |progress| {
-                    progress.trouble = Some(error.to_string())
+                purge.update(account, |progress| {
+                    progress.last_error = Some(error.to_string())
                 });
-                tokio::time::sleep(PAUSE).await;
-                purge.note(account, |progress| progress.trouble = None);
+                tokio::time::sleep(RETRY_DELAY).await;
+                purge.update(account, |progress| progress.last_error = None);
             }
-            purge.at_work().remove(&account);
+            purge.in_progress().remove(&account);
             info!(%account, "an account was deleted with all that it had");
         });
     }
@@ -183,7 +186,7 @@ impl Purge {
         loop {
             self.step(account, "instances");
             while stores.driver.end_account(account) > 0 {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
             stores.worker.forget(account);
             self.functions(account).await?;
@@ -196,20 +199,20 @@ impl Purge {
                 let logs = stores.logs.clone();
                 let removed =
                     tokio::task::spawn_blocking(move || logs.purge_some(account)).await??;
-                if self.did(account, removed) == 0 {
+                if self.add_removed(account, removed) == 0 {
                     break;
                 }
             }
-            self.note_used(account).await?;
+            self.record_usage(account).await?;
             self.step(account, "events and usage");
-            while self.did(account, stores.queue.purge_some(account).await?) > 0 {}
+            while self.add_removed(account, stores.queue.purge_some(account).await?) > 0 {}
             if let Some(objects) = &stores.objects {
                 self.step(account, "objects");
-                while self.did(account, objects.purge_some(account.0).await?) > 0 {}
+                while self.add_removed(account, objects.purge_some(account.0).await?) > 0 {}
             }
             self.step(account, "its entry");
-            let left = self.left(account).await?;
-            if !left.is_empty() || stores.driver.end_account(account) > 0 {
+            let inventory = self.inventory(account).await?;
+            if !inventory.is_empty() || stores.driver.end_account(account) > 0 {
                 continue;
             }
             let deleted = stores.catalog.delete_account(account, clock::now_ms());
@@ -239,22 +242,22 @@ impl Purge {
             .and_then(|stored| stored.value.closed);
         let (packages, catalog_then) = (stores.packages.clone(), catalog.clone());
         let held = owned.clone();
-        let forgot = tokio::task::spawn_blocking(move || {
+        let removed = tokio::task::spawn_blocking(move || {
             forget_packages(&packages, &catalog_then, &held, closed.unwrap_or_default())
         });
-        forgot.await??;
+        removed.await??;
         self.step(account, "functions");
         for function in &owned.functions {
             catalog.delete_function(function).await?;
-            self.did(account, 1);
+            self.add_removed(account, 1);
         }
         for domain in &owned.domains {
             catalog.delete_domain(domain).await?;
-            self.did(account, 1);
+            self.add_removed(account, 1);
         }
         for layer in &owned.layers {
             catalog.purge_layer(account, &layer.value.name).await?;
-            self.did(account, 1);
+            self.add_removed(account, 1);
         }
         for space in &owned.namespaces {
             catalog.purge_namespace(account, &space.value.name).await?;
@@ -263,7 +266,7 @@ impl Purge {
     }
 
     /// Keeps the sum of the ledger beside the ids that were given, before the ledger's entries go.
-    async fn note_used(&self, account: AccountId) -> Result<(), PurgeError> {
+    async fn record_usage(&self, account: AccountId) -> Result<(), PurgeError> {
         let stores = &self.shared.stores;
         let issued = stores.catalog.issued(account);
         if issued.is_none_or(|issued| issued.used.is_some()) {
@@ -275,7 +278,7 @@ impl Purge {
             from: i64::MIN,
             to: i64::MAX,
         };
-        let mut sum = Totals::default();
+        let mut sum = UsageTotals::default();
         for (_, totals) in stores.queue.usage(query).await? {
             sum.add(totals);
         }
@@ -287,23 +290,23 @@ impl Purge {
         Ok(stores.catalog.record_final_usage(account, used).await?)
     }
 
-    fn at_work(&self) -> MutexGuard<'_, HashMap<AccountId, Progress>> {
-        let at_work = self.shared.at_work.lock();
-        at_work.unwrap_or_else(PoisonError::into_inner)
+    fn in_progress(&self) -> MutexGuard<'_, HashMap<AccountId, DeletionProgress>> {
+        let in_progress = self.shared.in_progress.lock();
+        in_progress.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, account: AccountId, note: impl FnOnce(&mut Progress)) {
-        if let Some(progress) = self.at_work().get_mut(&account) {
-            note(progress);
+    fn update(&self, account: AccountId, update: impl FnOnce(&mut DeletionProgress)) {
+        if let Some(progress) = self.in_progress().get_mut(&account) {
+            update(progress);
         }
     }
 
     fn step(&self, account: AccountId, step: &'static str) {
-        self.note(account, |progress| progress.step = step);
+        self.update(account, |progress| progress.step = step);
     }
 
-    fn did(&self, account: AccountId, removed: u64) -> u64 {
-        self.note(account, |progress| progress.removed += removed);
+    fn add_removed(&self, account: AccountId, removed: u64) -> u64 {
+        self.update(account, |progress| progress.removed += removed);
         removed
     }
 }

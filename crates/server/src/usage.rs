@@ -2,7 +2,7 @@
 //!
 //! What came of an asynchronous event and its entry are written in one commit, so they are both there or neither is. A call is
 //! answered without waiting for a disk: its entry waits in memory, summed up with others, for the next commit, which follows
-//! within [`GATHER`]. A [`Journal`] holds it meanwhile: when virga is killed in between, it is counted at the next start. What a
+//! within [`COMMIT_INTERVAL`]. A [`UsageJournal`] holds it meanwhile: when virga is killed in between, it is counted at the next start. What a
 //! machine loses with its power is what its disk had not been told, the last second at most.
 
 mod journal;
@@ -15,18 +15,18 @@ use model::{FunctionKey, StatusCode, Version};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-pub(crate) use self::journal::Journal;
-use crate::ailing::Ailing;
+pub(crate) use self::journal::UsageJournal;
+use crate::failure_log::FailureLog;
 use crate::telemetry::Record;
 
 /// How long entries of calls are gathered while others were written just before. A commit takes up to 2 ms of a processor, in one
 /// piece, however many there are.
-pub(crate) const GATHER: Duration = Duration::from_millis(200);
+pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 const HOUR_MS: i64 = 3_600_000;
 
 /// Whose use, and when: the hour since the Unix epoch in which it began.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Account {
+pub(crate) struct UsageKey {
     pub(crate) function: FunctionKey,
     pub(crate) version: Version,
     pub(crate) hour: i64,
@@ -34,7 +34,7 @@ pub(crate) struct Account {
 
 /// Sums of finished invocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
+pub(crate) struct UsageTotals {
     /// Those that ran, whatever came of it.
     pub(crate) invocations: u64,
     /// Of them, those that failed.
@@ -49,7 +49,7 @@ pub(crate) struct Totals {
     pub(crate) out_bytes: u64,
 }
 
-impl Totals {
+impl UsageTotals {
     pub(crate) fn add(&mut self, other: Self) {
         self.invocations += other.invocations;
         self.errors += other.errors;
@@ -67,15 +67,16 @@ impl Totals {
 
 /// One finished invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    pub(crate) account: Account,
-    pub(crate) totals: Totals,
+pub(crate) struct UsageEntry {
+    #[serde(rename = "account")]
+    pub(crate) key: UsageKey,
+    pub(crate) totals: UsageTotals,
 }
 
-impl Entry {
+impl UsageEntry {
     /// What an invocation counts for.
     pub(crate) fn of(record: &Record) -> Self {
-        let account = Account {
+        let key = UsageKey {
             function: record.function.clone(),
             version: record.version,
             hour: record.started.div_euclid(HOUR_MS),
@@ -87,13 +88,13 @@ impl Entry {
                 | StatusCode::InsufficientResources
         );
         let totals = if throttled {
-            Totals {
+            UsageTotals {
                 throttles: 1,
-                ..Totals::default()
+                ..UsageTotals::default()
             }
         } else {
             let billed_ms = record.billed_ms();
-            Totals {
+            UsageTotals {
                 invocations: 1,
                 errors: u64::from(record.status != StatusCode::Ok),
                 throttles: 0,
@@ -102,49 +103,53 @@ impl Entry {
                 out_bytes: record.answer.len() as u64,
             }
         };
-        Self { account, totals }
+        Self { key, totals }
     }
 }
 
 /// Entries that wait for the next commit. Clones share them. Bounded by the number of functions, not of calls.
 #[derive(Clone, Debug)]
-pub(crate) struct Pending {
+pub(crate) struct PendingUsage {
     inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    sums: HashMap<Account, Totals>,
-    journal: Journal,
+    sums: HashMap<UsageKey, UsageTotals>,
+    journal: UsageJournal,
     /// The number in the journal of the last entry in `sums`.
     last: u64,
     /// The number up to which the ledger counts.
-    counted: u64,
-    ailing: Ailing,
+    committed: u64,
+    failure_log: FailureLog,
 }
 
 /// What is taken for a commit.
 #[derive(Debug)]
-pub(crate) struct Gathered {
-    pub(crate) sums: HashMap<Account, Totals>,
+pub(crate) struct UsageBatch {
+    pub(crate) sums: HashMap<UsageKey, UsageTotals>,
     /// The number in the journal of the last entry in it.
     pub(crate) last: u64,
 }
 
-impl Pending {
+impl PendingUsage {
     /// With what the ledger lacks, which counts up to a number.
-    pub(crate) fn starting(journal: Journal, lacking: Vec<Entry>, counted: u64) -> Self {
+    pub(crate) fn starting(
+        journal: UsageJournal,
+        uncommitted: Vec<UsageEntry>,
+        committed: u64,
+    ) -> Self {
         let last = journal.last();
         let mut sums = HashMap::new();
-        for entry in lacking {
-            add(&mut sums, entry.account, entry.totals);
+        for entry in uncommitted {
+            add(&mut sums, entry.key, entry.totals);
         }
         let inner = Inner {
             sums,
             journal,
             last,
-            counted,
-            ailing: Ailing::default(),
+            committed,
+            failure_log: FailureLog::default(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -152,45 +157,45 @@ impl Pending {
     }
 
     /// Adds an entry, which from now on survives this process. Says whether it is the first, so that someone must be told.
-    pub(crate) fn add(&self, entry: Entry) -> bool {
+    pub(crate) fn add(&self, entry: UsageEntry) -> bool {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let first = inner.sums.is_empty();
-        match inner.journal.append(&entry, inner.counted) {
+        match inner.journal.append(&entry, inner.committed) {
             Ok(number) => {
                 inner.last = number;
-                inner.ailing.works();
+                inner.failure_log.success();
             }
             // It still counts with the next commit.
             Err(error) => {
-                if let Some(times) = inner.ailing.failed() {
+                if let Some(times) = inner.failure_log.failure() {
                     warn!(%error, times, "the journal of usage cannot be written; a kill before the next commit loses entries");
                 }
             }
         }
-        add(&mut inner.sums, entry.account, entry.totals);
+        add(&mut inner.sums, entry.key, entry.totals);
         first
     }
 
     /// Takes all for a commit.
-    pub(crate) fn take(&self) -> Gathered {
+    pub(crate) fn take(&self) -> UsageBatch {
         let mut inner = self.lock();
-        Gathered {
+        UsageBatch {
             sums: std::mem::take(&mut inner.sums),
             last: inner.last,
         }
     }
 
     /// Up to which number the ledger counts after a commit.
-    pub(crate) fn counted(&self, last: u64) {
-        self.lock().counted = last;
+    pub(crate) fn committed(&self, last: u64) {
+        self.lock().committed = last;
     }
 
     /// Gives back what could not be written.
-    pub(crate) fn give_back(&self, gathered: Gathered) {
+    pub(crate) fn restore(&self, gathered: UsageBatch) {
         let mut inner = self.lock();
-        for (account, totals) in gathered.sums {
-            add(&mut inner.sums, account, totals);
+        for (key, totals) in gathered.sums {
+            add(&mut inner.sums, key, totals);
         }
     }
 
@@ -203,8 +208,8 @@ impl Pending {
     }
 }
 
-fn add(sums: &mut HashMap<Account, Totals>, account: Account, totals: Totals) {
-    sums.entry(account).or_default().add(totals);
+fn add(sums: &mut HashMap<UsageKey, UsageTotals>, key: UsageKey, totals: UsageTotals) {
+    sums.entry(key).or_default().add(totals);
 }
 
 /// Which entries are wanted.
@@ -223,10 +228,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gb_seconds_are_memory_times_time_as_scf_bills_them() {
-        let totals = Totals {
+    fn gb_seconds_match_scf_billing_example() {
+        let totals = UsageTotals {
             mb_ms: 256 * 1760,
-            ..Totals::default()
+            ..UsageTotals::default()
         };
         // Source: the example of SCF's billing page.
         assert_eq!(totals.gb_seconds(), 0.44);

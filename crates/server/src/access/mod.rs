@@ -33,9 +33,9 @@ pub(crate) use self::principal::{Principal, Rights};
 pub(crate) use self::token::Temporary;
 use self::token::{Grant, Mint, PREFIX};
 pub(crate) use self::vocabulary::Vocabulary;
+use crate::call_chains::CallChains;
 use crate::clock;
 use crate::credentials::Credentials;
-use crate::lineage::Lineage;
 use crate::operator;
 
 /// Whose the installation is: the configured account, and the key pair of the data directory.
@@ -93,7 +93,7 @@ struct Inner {
     nonces: Nonces,
     mint: Mint,
     url_key: [u8; 32],
-    lineage: Lineage,
+    call_chains: CallChains,
     begun: Instant,
 }
 
@@ -145,7 +145,7 @@ impl Access {
             nonces,
             mint: Mint::new(master),
             url_key: master.first.derive("package url"),
-            lineage: Lineage::default(),
+            call_chains: CallChains::default(),
             begun: Instant::now(),
         };
         Self {
@@ -159,8 +159,8 @@ impl Access {
     }
 
     /// The instances, whose credentials say how deep in a chain of functions a request is.
-    pub(crate) fn lineage(&self) -> &Lineage {
-        &self.inner.lineage
+    pub(crate) fn call_chains(&self) -> &CallChains {
+        &self.inner.call_chains
     }
 
     /// What URLs of packages are signed with.
@@ -332,7 +332,7 @@ impl Access {
             .read(call.secret_id(), token, now)
             .map_err(|fault| refused(fault.to_string()))?;
         call.verify(&key, now, self.signatures().window)?;
-        let depth = self.inner.lineage.of_key(call.secret_id());
+        let depth = self.inner.call_chains.depth_of_key(call.secret_id());
         let borrower = self.borrower(keyring, &grant, depth);
         borrower.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
     }
@@ -342,7 +342,7 @@ impl Access {
         &self,
         keyring: &Keyring,
         grant: &Grant,
-        depth: crate::lineage::Depth,
+        depth: crate::call_chains::RecursionDepth,
     ) -> Option<Arc<Principal>> {
         let owner = keyring.owners.get(&grant.account)?;
         let role = self.inner.catalog.role(grant.account, &grant.role)?;
@@ -357,7 +357,7 @@ impl Access {
         if id.starts_with(PREFIX) {
             let now = clock::now_ms() / 1000;
             let (grant, key) = self.inner.mint.read(id, token?, now).ok()?;
-            let depth = self.inner.lineage.of_key(id);
+            let depth = self.inner.call_chains.depth_of_key(id);
             return Some((key, self.borrower(&keyring, &grant, depth)?));
         }
         let holder = keyring.keys.get(id)?;

@@ -7,7 +7,7 @@ use model::{Decision, Policy, Resource, Role};
 use scf::{Code, Error};
 
 use super::{Owner, scope};
-use crate::lineage::Depth;
+use crate::call_chains::RecursionDepth;
 
 /// An account, and what may be done in its name.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Principal {
     pub(crate) owner: Arc<Owner>,
     rights: Rights,
     /// How deep in a chain of functions it acts.
-    pub(crate) depth: Depth,
+    pub(crate) depth: RecursionDepth,
 }
 
 /// What may be done in an account's name.
@@ -33,10 +33,10 @@ pub(crate) enum Rights {
 
 impl Principal {
     pub(super) fn new(owner: Arc<Owner>, rights: Rights) -> Arc<Self> {
-        Self::within(owner, rights, Depth::default())
+        Self::within(owner, rights, RecursionDepth::default())
     }
 
-    pub(super) fn within(owner: Arc<Owner>, rights: Rights, depth: Depth) -> Arc<Self> {
+    pub(super) fn within(owner: Arc<Owner>, rights: Rights, depth: RecursionDepth) -> Arc<Self> {
         Arc::new(Self {
             owner,
             rights,

@@ -45,7 +45,7 @@ impl Authorizer for BucketAuthorizer {
     }
 
     fn depth(&self, from: IpAddr) -> u32 {
-        self.access.lineage().of_address(from).0
+        self.access.call_chains().depth_of_address(from).0
     }
 
     fn region(&self) -> String {

@@ -29,7 +29,7 @@ pub(crate) use self::build::Build;
 use self::core::{Core, DriverAction};
 use self::slot::InstanceSlot;
 use crate::access::Access;
-use crate::lineage::{Depth, Lineage};
+use crate::call_chains::{CallChains, RecursionDepth};
 use crate::telemetry::ColdStart;
 
 /// To how many instances an event is given that end, one after the other, before they take it.
@@ -47,7 +47,7 @@ pub(crate) struct Settings {
     /// Who functions are told they belong to.
     pub(crate) access: Access,
     /// Where instances are entered.
-    pub(crate) lineage: Lineage,
+    pub(crate) call_chains: CallChains,
     /// How long credentials of functions are good, at least.
     pub(crate) role_session: Duration,
 }
@@ -466,7 +466,7 @@ impl Driver {
         match self.shared.worker.start(spec.clone(), credentials).await {
             Ok(started) => {
                 let address = started.instance.address().map(IpAddr::V4);
-                let member = self.shared.settings.lineage.enter(key, address);
+                let member = self.shared.settings.call_chains.register(key, address);
                 let slot = Arc::new(InstanceSlot::new(instance, started, provisioned, member));
                 let ended = slot.instance.ended();
                 let now = self.now();
@@ -634,7 +634,7 @@ impl Assigned {
     }
 
     /// A request begins that shares the instance with others. It may have been frozen while it idled.
-    pub(crate) fn begin(&self, depth: Depth) {
+    pub(crate) fn begin(&self, depth: RecursionDepth) {
         self.slot.settle();
         self.slot.runs(depth);
         self.slot.begin_billing();
@@ -670,7 +670,7 @@ impl Assigned {
         self,
         live: Arc<LivePool>,
         request: RequestId,
-        depth: Depth,
+        depth: RecursionDepth,
         event: bytes::Bytes,
         recycle: bool,
         finish: impl FnOnce(CompletedRun) -> T + Send + 'static,

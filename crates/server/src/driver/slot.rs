@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dispatch::InstanceId;
 use worker::{Instance, Started};
 
-use crate::lineage::{Depth, Member};
+use crate::call_chains::{ChainMember, RecursionDepth};
 use crate::telemetry::ColdStart;
 
 /// An instance, what it should be, and what its start cost.
@@ -20,7 +20,7 @@ pub(super) struct InstanceSlot {
     ended: AtomicBool,
     first: Mutex<Option<(ColdStart, Vec<u8>)>>,
     billing: Mutex<Billing>,
-    member: Member,
+    member: ChainMember,
 }
 
 /// The time that requests share, of which each moment is billed once.
@@ -32,7 +32,12 @@ struct Billing {
 }
 
 impl InstanceSlot {
-    pub(super) fn new(id: InstanceId, started: Started, provisioned: bool, member: Member) -> Self {
+    pub(super) fn new(
+        id: InstanceId,
+        started: Started,
+        provisioned: bool,
+        member: ChainMember,
+    ) -> Self {
         let cold = ColdStart {
             total_us: started.total.as_micros() as u64,
             runtime_us: started.sandbox.as_micros() as u64,
@@ -53,7 +58,7 @@ impl InstanceSlot {
     }
 
     /// Notes how deep what it runs is.
-    pub(super) fn runs(&self, depth: Depth) {
+    pub(super) fn runs(&self, depth: RecursionDepth) {
         self.member.runs(depth);
     }
 

@@ -6,7 +6,7 @@ use worker::PackageError;
 
 use crate::invoke::IngestError;
 use crate::queue::QueueError;
-use crate::telemetry::StoreError;
+use crate::telemetry::LogStoreError;
 
 pub(super) fn invalid(error: Invalid) -> Error {
     Error::new(code_of(error.field), error.to_string())
@@ -126,7 +126,7 @@ pub(super) fn package(error: PackageError) -> Error {
     }
 }
 
-pub(super) fn logs(error: StoreError) -> Error {
+pub(super) fn logs(error: LogStoreError) -> Error {
     internal(&error)
 }
 

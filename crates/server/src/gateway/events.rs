@@ -15,8 +15,8 @@ use super::functions::{descending, find, get, key, qualified};
 use super::logs::{DAY_MS, time};
 use super::{Caller, Gateway, Serve, error};
 use crate::clock;
-use crate::queue::{EventQuery, EventRow, EventState, QueueError, Taken};
-use crate::telemetry::{Order, OrderBy, Outcomes, Query, Row};
+use crate::queue::{ControlOutcome, EventQuery, EventRow, EventState, QueueError};
+use crate::telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
 const LIMIT_DEFAULT: i64 = 20;
 /// Source: SCF's bounds of a page.
@@ -179,7 +179,7 @@ impl Serve for GetRequestStatus {
         if let Some(row) = row.filter(|row| row.state == EventState::Waiting) {
             data.push(waiting(&row));
         } else {
-            let query = Query {
+            let query = LogQuery {
                 account: caller.account,
                 namespace: key.namespace,
                 functions: Some(vec![key.name]),
@@ -187,9 +187,9 @@ impl Serve for GetRequestStatus {
                 request: Some(id),
                 from: 0,
                 to: clock::now_ms() + DAY_MS,
-                outcomes: Outcomes::All,
-                order_by: OrderBy::StartTime,
-                order: Order::Descending,
+                outcomes: OutcomeFilter::All,
+                order_by: SortKey::StartTime,
+                order: SortOrder::Descending,
                 offset: 0,
                 limit: 1,
             };
@@ -197,7 +197,7 @@ impl Serve for GetRequestStatus {
             let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;
             let found = found.map_err(|e| error::internal(&e))?;
             let rows = found.map_err(error::logs)?.rows;
-            let within = |row: &Row| {
+            let within = |row: &LogRow| {
                 from.is_none_or(|from| row.started >= from) && to.is_none_or(|to| row.started <= to)
             };
             data.extend(rows.into_iter().filter(within).map(ended));
@@ -224,8 +224,8 @@ impl Serve for TerminateAsyncEvent {
         let gracefully = request.grace_shutdown.unwrap_or(false);
         let taken = gateway.runner.terminate(&row, gracefully).await;
         match taken.map_err(error::queue)? {
-            Taken::Yes => Ok(t::Empty {}),
-            Taken::TooLate => {
+            ControlOutcome::Applied => Ok(t::Empty {}),
+            ControlOutcome::TooLate => {
                 let message = format!(
                     "InvokeRequestId: the event has ended ({})",
                     row.state.as_str()
@@ -338,7 +338,7 @@ fn waiting(row: &EventRow) -> t::RequestStatus {
     }
 }
 
-fn ended(row: Row) -> t::RequestStatus {
+fn ended(row: LogRow) -> t::RequestStatus {
     t::RequestStatus {
         function_name: row.function,
         ret_msg: row.answer,

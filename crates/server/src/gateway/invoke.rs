@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::error;
 use super::{Caller, Gateway, Serve};
-use crate::invoke::{Finished, Invocation};
-use crate::queue::{NewEvent, Source};
+use crate::invoke::{Invocation, InvocationResult};
+use crate::queue::{EventOrigin, NewEvent};
 
 /// What both actions say of whom to invoke, and how.
 macro_rules! target_of {
@@ -150,7 +150,7 @@ async fn accept(
         function: target.function,
         qualifier: target.qualifier,
         routing_key: target.routing_key,
-        source: Source::Api,
+        source: EventOrigin::Api,
         depth: caller.depth,
         event: event.checked(gateway.limits.async_event_bytes)?,
     };
@@ -252,7 +252,7 @@ pub(super) fn namespace(given: Option<&str>) -> Result<Namespace, Error> {
     }
 }
 
-fn result(caller: Caller<'_>, finished: Finished) -> InvokeResult {
+fn result(caller: Caller<'_>, finished: InvocationResult) -> InvokeResult {
     // 0 is success, 1 the function's own fault, -1 any other.
     let (invoke_result, failed) = match finished.status {
         model::StatusCode::Ok => (0, false),

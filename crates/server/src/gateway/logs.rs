@@ -10,7 +10,7 @@ use super::functions::descending;
 use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
 use crate::clock;
-use crate::telemetry::{Order, OrderBy, Outcomes, Query, Row};
+use crate::telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
 /// Source: SCF's limits of a search.
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -64,7 +64,7 @@ async fn readable(
     Ok(logged)
 }
 
-fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, Error> {
+fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<LogQuery, Error> {
     let (from, to) = span(request)?;
     let (offset, limit) = (
         request.offset.unwrap_or(0),
@@ -86,7 +86,7 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, 
             text
         }
     });
-    Ok(Query {
+    Ok(LogQuery {
         account: caller.account,
         namespace: namespace(request.namespace.as_deref())?,
         functions: given(&request.function_name)
@@ -102,9 +102,9 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<Query, 
         outcomes: outcomes(request)?,
         order_by: order_by(request.order_by.as_deref())?,
         order: if descending(request.order.as_deref())? {
-            Order::Descending
+            SortOrder::Descending
         } else {
-            Order::Ascending
+            SortOrder::Ascending
         },
         offset: offset as u32,
         limit: limit as u32,
@@ -144,18 +144,18 @@ fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Erro
     Ok((from, to))
 }
 
-fn outcomes(request: &GetFunctionLogsRequest) -> Result<Outcomes, Error> {
+fn outcomes(request: &GetFunctionLogsRequest) -> Result<OutcomeFilter, Error> {
     let code = request
         .filter
         .as_ref()
         .and_then(|filter| filter.ret_code.as_deref());
     Ok(match code {
-        None | Some("") => Outcomes::All,
-        Some("is0") => Outcomes::Succeeded,
-        Some("not0") => Outcomes::Failed,
-        Some("TimeLimitExceeded") => Outcomes::TimedOut,
-        Some("ResourceLimitExceeded") => Outcomes::OutOfResources,
-        Some("UserCodeException") => Outcomes::Exceptions,
+        None | Some("") => OutcomeFilter::All,
+        Some("is0") => OutcomeFilter::Succeeded,
+        Some("not0") => OutcomeFilter::Failed,
+        Some("TimeLimitExceeded") => OutcomeFilter::TimedOut,
+        Some("ResourceLimitExceeded") => OutcomeFilter::OutOfResources,
+        Some("UserCodeException") => OutcomeFilter::Exceptions,
         Some(other) => {
             let shown: String = other.chars().take(40).collect();
             let message = format!(
@@ -167,12 +167,12 @@ fn outcomes(request: &GetFunctionLogsRequest) -> Result<Outcomes, Error> {
     })
 }
 
-fn order_by(given: Option<&str>) -> Result<OrderBy, Error> {
+fn order_by(given: Option<&str>) -> Result<SortKey, Error> {
     Ok(match given {
-        None | Some("" | "start_time") => OrderBy::StartTime,
-        Some("duration") => OrderBy::Duration,
-        Some("mem_usage") => OrderBy::MemUsage,
-        Some("function_name") => OrderBy::FunctionName,
+        None | Some("" | "start_time") => SortKey::StartTime,
+        Some("duration") => SortKey::Duration,
+        Some("mem_usage") => SortKey::MemUsage,
+        Some("function_name") => SortKey::FunctionName,
         Some(other) => {
             let message = format!(
                 "OrderBy: {other:?} is not allowed; start_time, duration, mem_usage and function_name are"
@@ -182,7 +182,7 @@ fn order_by(given: Option<&str>) -> Result<OrderBy, Error> {
     })
 }
 
-fn show(row: Row) -> FunctionLog {
+fn show(row: LogRow) -> FunctionLog {
     let failed = row.status != 200;
     FunctionLog {
         function_name: row.function,

@@ -134,12 +134,12 @@ use self::receive::Received;
 use crate::access::{Access, Carriage, Principal};
 use crate::buckets::ObjectSource;
 use crate::builds::Builds;
+use crate::call_chains::RecursionDepth;
 use crate::clock;
 use crate::driver::Driver;
 use crate::hosts::ApiHosts;
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
-use crate::lineage::Depth;
 use crate::ownership::Ownership;
 use crate::provisioner::Provisioner;
 use crate::purge::Purge;
@@ -217,7 +217,7 @@ struct Caller<'a> {
     host: Option<&'a str>,
     request: RequestId,
     /// How deep in a chain of functions it is.
-    depth: Depth,
+    depth: RecursionDepth,
     /// Whether it is a function.
     inside: bool,
     /// Whether it came over TLS.
@@ -412,9 +412,11 @@ impl Gateway {
     }
 
     /// A function is known by what it signs with, or, whoever's key that is, by where it calls from.
-    fn depth(&self, principal: &Principal, from: From) -> Depth {
-        let lineage = self.access.lineage();
-        let by_address = from.address.map(|address| lineage.of_address(address));
+    fn depth(&self, principal: &Principal, from: From) -> RecursionDepth {
+        let call_chains = self.access.call_chains();
+        let by_address = from
+            .address
+            .map(|address| call_chains.depth_of_address(address));
         principal.depth.max(by_address.unwrap_or_default())
     }
 

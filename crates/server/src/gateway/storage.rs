@@ -62,7 +62,7 @@ async fn try_take(gateway: &Gateway, request: Request) -> Result<Taken, Refused>
     };
     for event in events {
         let function = event.function.clone();
-        match gateway.ingest.accept_done(event).await {
+        match gateway.ingest.accept_unchecked(event).await {
             Ok(()) => taken.accepted += 1,
             Err(IngestError::Queue(error)) => {
                 warn!(source = source.name, %error, "a storage's notification is not taken; it is to tell it again");

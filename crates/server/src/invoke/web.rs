@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, Streamed};
 
-use super::{Finished, Ready, Report};
+use super::{InvocationResult, Ready, Report};
 use crate::driver::Assigned;
 use crate::traffic::Connection;
 
@@ -33,8 +33,8 @@ impl Ready {
         head: &Head<'_>,
         body: Outgoing,
         over: &Notify,
-    ) -> Result<(Response<Streamed>, Running), Finished> {
-        let mut running = Running::begin(self);
+    ) -> Result<(Response<Streamed>, WebInvocation), InvocationResult> {
+        let mut running = WebInvocation::begin(self);
         let passed = tokio::time::timeout_at(
             running.deadline.into(),
             running.assigned.instance().pass(head, body),
@@ -59,11 +59,11 @@ impl Ready {
     }
 }
 
-/// A reply as [`Running::too_long`] names it.
+/// A reply as [`WebInvocation::too_long`] names it.
 pub(crate) const REPLY: &str = "the reply is";
 
 /// A request that runs. Dropped before its end it was given up by its caller.
-pub(crate) struct Running {
+pub(crate) struct WebInvocation {
     assigned: Assigned,
     report: Option<Report>,
     request: RequestId,
@@ -73,7 +73,7 @@ pub(crate) struct Running {
     status: u16,
 }
 
-impl Running {
+impl WebInvocation {
     fn begin(ready: Ready) -> Self {
         let Ready { assigned, report } = ready;
         assigned.begin(report.depth);
@@ -100,7 +100,7 @@ impl Running {
     }
 
     /// It ran over its time. The instance goes on with others.
-    pub(crate) fn time_out(&mut self) -> Finished {
+    pub(crate) fn time_out(&mut self) -> InvocationResult {
         let timeout = self.deadline.saturating_duration_since(self.begun);
         let message = format!(
             "Invoking task timed out after {} seconds",
@@ -110,17 +110,17 @@ impl Running {
     }
 
     /// Its reply, or a part of that, is longer than it may be.
-    pub(crate) fn too_long(&mut self, what: &str, limit: u64) -> Finished {
+    pub(crate) fn too_long(&mut self, what: &str, limit: u64) -> InvocationResult {
         let message = format!("{what} over {limit} bytes, which is the limit");
         self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
     }
 
     /// Its reply is not one that may be passed on.
-    pub(crate) fn refuse(&mut self, why: &str) -> Finished {
+    pub(crate) fn refuse(&mut self, why: &str) -> InvocationResult {
         self.fail(&Failure::new(StatusCode::UserCodeException, why))
     }
 
-    fn fail(&mut self, failure: &Failure) -> Finished {
+    fn fail(&mut self, failure: &Failure) -> InvocationResult {
         // With its server an instance ends, and with it all that it serves.
         if matches!(
             failure.status,
@@ -132,7 +132,7 @@ impl Running {
         }
         let document = Bytes::from(failure.document(self.request));
         self.end(failure.status, document.clone())
-            .unwrap_or(Finished {
+            .unwrap_or(InvocationResult {
                 status: failure.status,
                 answer: document,
                 log: None,
@@ -141,7 +141,7 @@ impl Running {
             })
     }
 
-    fn end(&mut self, status: StatusCode, answer: Bytes) -> Option<Finished> {
+    fn end(&mut self, status: StatusCode, answer: Bytes) -> Option<InvocationResult> {
         let report = self.report.take()?;
         let instance = self.assigned.instance();
         let usage = Usage {
@@ -166,7 +166,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for WebInvocation {
     fn drop(&mut self) {
         if self.report.is_some() {
             let failure = Failure::new(StatusCode::RequestCanceled, "the caller has gone away");
@@ -176,8 +176,8 @@ impl Drop for Running {
 }
 
 /// The body of a reply, while the request runs.
-pub(crate) struct Passing {
-    held: Arc<Held>,
+pub(crate) struct ReplyBody {
+    held: Arc<SharedReply>,
     deadline: Pin<Box<Sleep>>,
     /// What it may be, 0 for anything, and what it was so far.
     limit: u64,
@@ -188,20 +188,20 @@ pub(crate) struct Passing {
 struct Reply {
     body: Streamed,
     /// None once it has ended.
-    running: Option<Running>,
+    running: Option<WebInvocation>,
     /// Its caller's connection.
     to: Option<Arc<Connection>>,
 }
 
-type Held = Mutex<Option<Reply>>;
+type SharedReply = Mutex<Option<Reply>>;
 
-impl Passing {
+impl ReplyBody {
     pub(crate) fn new(
         body: Streamed,
-        running: Running,
+        running: WebInvocation,
         limit: u64,
         to: Option<Arc<Connection>>,
-        overdue: &Arc<Overdue>,
+        reply_deadlines: &Arc<ReplyDeadlines>,
     ) -> Self {
         let deadline = running.deadline;
         let unfinished = !body.is_end_stream();
@@ -209,7 +209,7 @@ impl Passing {
         let held = Arc::new(Mutex::new(Some(Reply { body, running, to })));
         if unfinished {
             // Nobody asks for the rest of a body whose caller does not read.
-            overdue.watch(deadline, &held);
+            reply_deadlines.watch(deadline, &held);
         }
         Self {
             held,
@@ -220,18 +220,18 @@ impl Passing {
     }
 }
 
-fn held(held: &Held) -> MutexGuard<'_, Option<Reply>> {
+fn held(held: &SharedReply) -> MutexGuard<'_, Option<Reply>> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn succeed(running: &mut Option<Running>) {
+fn succeed(running: &mut Option<WebInvocation>) {
     if let Some(mut running) = running.take() {
         running.succeed();
     }
 }
 
 /// The server broke off. Why is known a moment later.
-fn break_off(running: &mut Option<Running>) {
+fn break_off(running: &mut Option<WebInvocation>) {
     let Some(mut running) = running.take() else {
         return;
     };
@@ -245,7 +245,7 @@ fn break_off(running: &mut Option<Running>) {
     });
 }
 
-impl Body for Passing {
+impl Body for ReplyBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -256,7 +256,7 @@ impl Body for Passing {
         let this = &mut *self;
         let mut held = held(&this.held);
         let Some(Reply { body, running, .. }) = &mut *held else {
-            return Poll::Ready(Some(Err(LATE.into())));
+            return Poll::Ready(Some(Err(TIMED_OUT.into())));
         };
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(None) => {
@@ -285,7 +285,7 @@ impl Body for Passing {
                     running.time_out();
                 }
                 *held = None;
-                Poll::Ready(Some(Err(LATE.into())))
+                Poll::Ready(Some(Err(TIMED_OUT.into())))
             }
         }
     }
@@ -303,9 +303,9 @@ impl Body for Passing {
     }
 }
 
-const LATE: &str = "the function ran over its timeout";
+const TIMED_OUT: &str = "the function ran over its timeout";
 
-impl Drop for Passing {
+impl Drop for ReplyBody {
     fn drop(&mut self) {
         // Whoever has all of a body does not ask for its end.
         if let Some(Reply { body, running, .. }) = &mut *held(&self.held)
@@ -319,7 +319,7 @@ impl Drop for Passing {
 /// Ends replies whose time is over though nobody asks for more of them: a caller who does not read holds neither its instance nor
 /// what the function's server has written.
 #[derive(Default)]
-pub(crate) struct Overdue {
+pub(crate) struct ReplyDeadlines {
     watched: Mutex<Watched>,
 }
 
@@ -327,52 +327,52 @@ pub(crate) struct Overdue {
 struct Watched {
     next: u64,
     /// By deadline; the number tells those of one moment apart.
-    replies: BTreeMap<(Instant, u64), Weak<Held>>,
+    replies: BTreeMap<(Instant, u64), Weak<SharedReply>>,
     /// Whether a task looks at them.
-    looked_at: bool,
+    task_running: bool,
 }
 
 /// How often replies are looked at, and how long before nobody does where there are none.
-const LOOK: Duration = Duration::from_millis(500);
-const LOOKS: u32 = 60;
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const IDLE_CHECKS: u32 = 60;
 
-impl Overdue {
+impl ReplyDeadlines {
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Must be called within a tokio runtime.
-    fn watch(self: &Arc<Self>, deadline: Instant, held: &Arc<Held>) {
+    fn watch(self: &Arc<Self>, deadline: Instant, held: &Arc<SharedReply>) {
         let mut watched = self.watched();
         let number = watched.next;
         watched.next += 1;
         watched
             .replies
             .insert((deadline, number), Arc::downgrade(held));
-        if !std::mem::replace(&mut watched.looked_at, true) {
-            tokio::spawn(self.clone().look());
+        if !std::mem::replace(&mut watched.task_running, true) {
+            tokio::spawn(self.clone().run());
         }
     }
 
-    async fn look(self: Arc<Self>) {
+    async fn run(self: Arc<Self>) {
         let mut empty = 0;
         loop {
-            tokio::time::sleep(LOOK).await;
-            self.end_what_is_late();
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            self.end_overdue();
             let mut watched = self.watched();
             empty = if watched.replies.is_empty() {
                 empty + 1
             } else {
                 0
             };
-            if empty == LOOKS {
-                watched.looked_at = false;
+            if empty == IDLE_CHECKS {
+                watched.task_running = false;
                 return;
             }
         }
     }
 
-    fn end_what_is_late(&self) {
+    fn end_overdue(&self) {
         let now = Instant::now();
         let late = {
             let mut watched = self.watched();
@@ -398,4 +398,4 @@ impl Overdue {
 }
 
 /// Longest time for which both sides of a connection may be silent, where nothing else is said. Source: SCF's default.
-pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);

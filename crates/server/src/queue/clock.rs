@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wall_clock_that_went_back_does_not_take_it_back() {
+    fn queue_clock_is_monotonic_when_the_wall_clock_goes_back() {
         let reached = Time(QueueClock::starting(Time(0)).now().0 + 3_600_000_000);
         assert!(QueueClock::starting(reached).now() >= reached);
     }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_one_host_and_one_port() {
+    fn endpoint_matches_one_host_and_one_port() {
         let endpoint: Endpoint = "http://Letters.example:8080".parse().expect("an endpoint");
         for good in [
             "http://letters.example:8080",

@@ -6,11 +6,11 @@ use model::{
     AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RequestId, RoutingKey,
 };
 
-use crate::lineage::Depth;
+use crate::call_chains::RecursionDepth;
 
 /// What an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventOrigin {
     /// `Invoke` with InvocationType Event, or of a function that always runs asynchronously.
     Api,
     /// A change of an object in a bucket.
@@ -21,7 +21,7 @@ pub(crate) enum Source {
     DeadLetter,
 }
 
-impl Source {
+impl EventOrigin {
     const ALL: &[Self] = &[Self::Api, Self::Cos, Self::Timer, Self::DeadLetter];
 
     /// The name that the API shows.
@@ -43,21 +43,21 @@ impl Source {
 
 /// A line of events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum LaneKey {
+pub(crate) enum QueueKey {
     /// A function's.
     Function(FunctionKey),
     /// Those that were given up and go to a target.
-    Letters(AccountId, DeadLetter),
+    DeadLetters(AccountId, DeadLetter),
 }
 
-impl LaneKey {
+impl QueueKey {
     /// As it is stored.
     pub(super) fn write(&self) -> String {
         match self {
             Self::Function(key) => {
                 format!("function/{}/{}/{}", key.account, key.namespace, key.name)
             }
-            Self::Letters(account, target) => {
+            Self::DeadLetters(account, target) => {
                 let target = serde_json::to_string(target).unwrap_or_default();
                 format!("letters/{account}/{target}")
             }
@@ -84,7 +84,7 @@ impl LaneKey {
                     name: FunctionName::parse(name).ok()?,
                 }))
             }
-            "letters" => Some(Self::Letters(account, serde_json::from_str(rest).ok()?)),
+            "letters" => Some(Self::DeadLetters(account, serde_json::from_str(rest).ok()?)),
             _ => None,
         }
     }
@@ -99,22 +99,22 @@ pub(crate) struct NewEvent {
     pub(crate) qualifier: Qualifier,
     /// What an alias chooses a version by.
     pub(crate) routing_key: RoutingKey,
-    pub(crate) source: Source,
+    pub(crate) source: EventOrigin,
     /// How deep it is in a chain of functions.
-    pub(crate) depth: Depth,
+    pub(crate) depth: RecursionDepth,
     /// A JSON document.
     pub(crate) event: Bytes,
 }
 
 /// An event as it is kept, without its place in line.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct QueuedEvent {
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     pub(crate) qualifier: Qualifier,
     pub(crate) routing_key: RoutingKey,
-    pub(crate) source: Source,
-    pub(crate) depth: Depth,
+    pub(crate) source: EventOrigin,
+    pub(crate) depth: RecursionDepth,
     pub(crate) accepted: Time,
     pub(crate) failures: Failures,
     /// How it failed last.
@@ -135,11 +135,11 @@ pub(crate) struct Failures {
 
 /// What came of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum Completion {
     /// It ran.
-    Finished,
+    Succeeded,
     /// It failed and runs, or is sent, again.
-    Again { due: Time, failures: Failures },
+    Retry { due: Time, failures: Failures },
     /// It failed and is given up: it goes to a target, or is kept.
     Failed { why: String, to: Option<DeadLetter> },
     /// It was taken away.
@@ -248,7 +248,7 @@ impl EventQuery {
 
 /// A page of events, and how many there are in all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct EventPage {
     pub(crate) total: u64,
     pub(crate) rows: Vec<EventRow>,
 }
@@ -259,7 +259,7 @@ pub(crate) struct EventRow {
     pub(crate) seq: u64,
     pub(crate) due: Time,
     /// Where it waits, or waited last.
-    pub(crate) lane: LaneKey,
+    pub(crate) queue_key: QueueKey,
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     pub(crate) qualifier: String,
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_are_written_as_they_are_read() {
+    fn queue_keys_round_trip() {
         let key = FunctionKey {
             account: AccountId(7),
             namespace: Namespace::default(),
@@ -301,10 +301,13 @@ mod tests {
             url: "http://host/a/b?c=\"".into(),
             kind: "queue".into(),
         };
-        for lane in [LaneKey::Function(key), LaneKey::Letters(AccountId(7), http)] {
-            assert_eq!(LaneKey::account(Some(&lane.write())), AccountId(7));
-            assert_eq!(LaneKey::read(&lane.write()), Some(lane));
+        for queue_key in [
+            QueueKey::Function(key),
+            QueueKey::DeadLetters(AccountId(7), http),
+        ] {
+            assert_eq!(QueueKey::account(Some(&queue_key.write())), AccountId(7));
+            assert_eq!(QueueKey::read(&queue_key.write()), Some(queue_key));
         }
-        assert_eq!(LaneKey::read("something/7/x"), None);
+        assert_eq!(QueueKey::read("something/7/x"), None);
     }
 }

@@ -12,10 +12,10 @@ mod sqlite;
 pub(crate) use clock::QueueClock;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use event::{
-    Backlog, EventQuery, EventRow, EventState, Failures, Found, Kept, LaneKey, NewEvent, Settled,
-    Source,
+    Backlog, Completion, EventOrigin, EventPage, EventQuery, EventRow, EventState, Failures,
+    NewEvent, QueueKey, QueuedEvent,
 };
-pub(crate) use runner::{RetryWaits, Runner, Settings, Taken};
+pub(crate) use runner::{ControlOutcome, RetryWaits, Runner, Settings};
 pub(crate) use sqlite::{Budget, SqliteQueue};
 
 use std::fmt::Debug;
@@ -27,18 +27,18 @@ use model::{AccountId, RequestId, StatusCode};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::usage::{Account, Entry, Totals, UsageQuery};
+use crate::usage::{UsageEntry, UsageKey, UsageQuery, UsageTotals};
 
 /// An event that has just come into a lane.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrival {
-    pub(crate) lane: LaneKey,
+pub(crate) struct EnqueuedEvent {
+    pub(crate) queue_key: QueueKey,
     pub(crate) order: QueuePosition,
 }
 
 /// The next events of a lane.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Next {
+pub(crate) struct NextEvents {
     pub(crate) orders: Vec<QueuePosition>,
     /// Whether there are no more.
     pub(crate) whole: bool,
@@ -46,7 +46,7 @@ pub(crate) struct Next {
 
 /// What is kept of an account, each counted up to 100,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Belongings {
+pub(crate) struct AccountCounts {
     /// Events that have not ended, dead ones included.
     pub(crate) queued: u64,
     /// Events that have.
@@ -65,7 +65,7 @@ pub(crate) enum QueueError {
     #[error(
         "the account's share of the event queue is used up: it holds {held} of {budget} bytes and may hold as much as it leaves free; try again when its functions have caught up, or raise event_store_mb"
     )]
-    Share { held: u64, budget: u64 },
+    Quota { held: u64, budget: u64 },
     #[error("too many events are on their way into the queue; try again")]
     Busy,
     #[error("too many events of this account are on their way into the queue; try again")]
@@ -76,66 +76,67 @@ pub(crate) enum QueueError {
 
 impl QueueError {
     /// Whether the queue would accept an event of another account.
-    pub(crate) fn is_of_one_account(&self) -> bool {
-        matches!(self, Self::Share { .. } | Self::AccountBusy)
+    pub(crate) fn is_account_limit(&self) -> bool {
+        matches!(self, Self::Quota { .. } | Self::AccountBusy)
     }
 }
 
 /// A call's answer, later.
-pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueueError>> + Send + 'a>>;
+pub(crate) type QueueFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, QueueError>> + Send + 'a>>;
 
 /// A durable queue with a lane for each function and for each target of dead letters, and the ledger of usage, whose entries are
 /// written with what they are of. What it has answered is on stable storage.
 pub(crate) trait Queue: Debug + Send + Sync + 'static {
     /// Keeps an event. It has its place among others when this returns; with the answer it is kept.
-    fn accept(&self, event: NewEvent) -> Later<'static, ()>;
+    fn accept(&self, event: NewEvent) -> QueueFuture<'static, ()>;
     /// Keeps events, of which none runs before all have been looked at. Each has an answer of its own.
-    fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>>;
+    fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>>;
     /// What came since the queue was opened, in order. It can be taken once.
-    fn arrivals(&self) -> Option<mpsc::UnboundedReceiver<Arrival>>;
+    fn enqueued_events(&self) -> Option<mpsc::UnboundedReceiver<EnqueuedEvent>>;
     /// The highest number that an event had when the queue was opened.
-    fn last_of_old(&self) -> u64;
+    fn last_seq_at_open(&self) -> u64;
     /// The highest id of an account that anything was ever written of, 0 where there is none.
-    fn highest_account(&self) -> Later<'_, u64>;
+    fn highest_account(&self) -> QueueFuture<'_, u64>;
     /// Takes nothing of an account any more: what comes of it is dropped, and said to be kept. For as long as this process runs.
-    fn close(&self, account: AccountId) -> Later<'_, ()>;
+    fn close(&self, account: AccountId) -> QueueFuture<'_, ()>;
     /// Counts what is kept of an account.
-    fn belongings(&self, account: AccountId) -> Later<'_, Belongings>;
+    fn account_counts(&self, account: AccountId) -> QueueFuture<'_, AccountCounts>;
     /// Removes some of the events, or else of the usage, of a closed account. Gives how much, 0 once nothing is left.
-    fn purge_some(&self, account: AccountId) -> Later<'_, u64>;
+    fn purge_some(&self, account: AccountId) -> QueueFuture<'_, u64>;
     /// The lanes that hold events.
-    fn lanes(&self) -> Later<'_, Vec<LaneKey>>;
+    fn nonempty_queues(&self) -> QueueFuture<'_, Vec<QueueKey>>;
     /// A lane's next events behind a place.
     fn next<'a>(
         &'a self,
-        lane: &'a LaneKey,
+        queue_key: &'a QueueKey,
         after: Option<QueuePosition>,
         limit: usize,
-    ) -> Later<'a, Next>;
+    ) -> QueueFuture<'a, NextEvents>;
     /// An event that is in a lane.
-    fn get(&self, seq: u64) -> Later<'_, Option<Kept>>;
+    fn get(&self, seq: u64) -> QueueFuture<'_, Option<QueuedEvent>>;
     /// Records what came of an event, with what it counts for.
-    fn settle(
+    fn complete(
         &self,
         seq: u64,
         status: StatusCode,
-        settled: Settled,
-        usage: Option<Entry>,
-    ) -> Later<'_, ()>;
+        completion: Completion,
+        usage: Option<UsageEntry>,
+    ) -> QueueFuture<'_, ()>;
     /// Brings an event that was given up back into its function's lane, as if it had just come.
-    fn replay(&self, seq: u64) -> Later<'_, ()>;
+    fn replay(&self, seq: u64) -> QueueFuture<'_, ()>;
     /// Events, those that have ended included.
-    fn find(&self, query: EventQuery) -> Later<'_, Found>;
+    fn find(&self, query: EventQuery) -> QueueFuture<'_, EventPage>;
     /// An event by its name.
-    fn event(&self, request: RequestId) -> Later<'_, Option<EventRow>>;
+    fn event(&self, request: RequestId) -> QueueFuture<'_, Option<EventRow>>;
     /// What is in the queue now.
-    fn backlog(&self) -> Later<'_, Backlog>;
+    fn backlog(&self) -> QueueFuture<'_, Backlog>;
     /// Counts a finished call with the next commit.
-    fn meter(&self, entry: Entry);
+    fn meter(&self, entry: UsageEntry);
     /// What the ledger holds, by function, version and hour.
-    fn usage(&self, query: UsageQuery) -> Later<'_, Vec<(Account, Totals)>>;
+    fn usage(&self, query: UsageQuery) -> QueueFuture<'_, Vec<(UsageKey, UsageTotals)>>;
     /// Done when all that was handed over before is on stable storage.
-    fn flush(&self) -> Later<'_, ()>;
+    fn flush(&self) -> QueueFuture<'_, ()>;
     /// The time by which events are due.
     fn clock(&self) -> &QueueClock;
 }

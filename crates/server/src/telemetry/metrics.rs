@@ -43,7 +43,7 @@ const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
 const BUCKET_BYTES: &str = "virga_bucket_store_bytes";
 
 /// Counters without labels, which are there from the start.
-const COUNTED: &[&str] = &[
+const UNLABELLED_COUNTERS: &[&str] = &[
     COLD_STARTS,
     EVENTS_ABORTED,
     EVENTS_ACCEPTED,
@@ -195,7 +195,7 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     );
     describe_gauge!(BUCKET_BYTES, "Size of all objects and their index");
     // What has not happened yet is 0: a rate over a series that is missing is missing, too.
-    for name in COUNTED {
+    for name in UNLABELLED_COUNTERS {
         counter!(*name).absolute(0);
     }
     let metrics = Metrics {
@@ -207,7 +207,7 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
 
 /// Adds what was measured to its histogram from time to time: until then each value is kept by itself, however many there are
 /// and whether or not anybody asks for metrics.
-pub(crate) async fn keep(handle: PrometheusHandle) {
+pub(crate) async fn run_upkeep(handle: PrometheusHandle) {
     const EVERY: Duration = Duration::from_secs(5);
     let mut ticks = tokio::time::interval(EVERY);
     loop {

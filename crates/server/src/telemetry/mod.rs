@@ -6,15 +6,18 @@
 
 mod metrics;
 mod record;
+mod record_queue;
 mod store;
 mod text;
-mod waiting;
 
 pub(crate) use metrics::{
-    EventStep, InstanceState, Metrics, install as install_metrics, keep as keep_metrics,
+    EventStep, InstanceState, Metrics, install as install_metrics, run_upkeep as run_metrics_upkeep,
 };
 pub(crate) use record::{ColdStart, Record};
-pub(crate) use store::{Found, Order, OrderBy, Outcomes, Query, Row, Settings, Store, StoreError};
+pub(crate) use store::{
+    LogPage, LogQuery, LogRow, LogStore, LogStoreError, LogStoreSettings, OutcomeFilter, SortKey,
+    SortOrder,
+};
 pub(crate) use text::{log_text, tail};
 
 use std::sync::Arc;
@@ -25,8 +28,8 @@ use std::time::Duration;
 use model::{AccountId, FunctionName, Namespace};
 use tracing::{error, info, warn};
 
-use crate::ailing::Ailing;
-use waiting::Waiting;
+use crate::failure_log::FailureLog;
+use record_queue::RecordQueue;
 
 /// Bytes of records that may wait for the writer.
 const QUEUE_BYTES: usize = 96 << 20;
@@ -39,36 +42,36 @@ const LINGER: Duration = Duration::from_millis(50);
 /// Takes records. Cheap to share.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
-    waiting: Arc<Waiting>,
+    record_queue: Arc<RecordQueue>,
     metrics: Arc<Metrics>,
-    store: Store,
+    store: LogStore,
     writer: Thread,
 }
 
 impl Telemetry {
     /// Starts the writer's thread over a store.
-    pub(crate) fn start(store: Store, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let waiting = Arc::new(Waiting::new(QUEUE_BYTES));
-        let queue = Arc::downgrade(&waiting);
+    pub(crate) fn start(store: LogStore, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let record_queue = Arc::new(RecordQueue::new(QUEUE_BYTES));
+        let queue = Arc::downgrade(&record_queue);
         let writer = store.clone();
         let counted = metrics.clone();
         let thread = std::thread::Builder::new()
             .name("telemetry".into())
             .spawn(move || {
-                let mut ailing = Ailing::default();
+                let mut failure_log = FailureLog::default();
                 // At first without a wait, since what an earlier run left may be too much.
-                while let Some(waiting) = queue.upgrade() {
-                    let batch = waiting.next(BATCH);
+                while let Some(record_queue) = queue.upgrade() {
+                    let batch = record_queue.next(BATCH);
                     let written = writer.write(&batch.records);
                     if written.is_err() {
                         counted.records_dropped(batch.records.len());
                     }
                     // Also after a failure: on a full disk it makes room for the next batch.
                     match written.and(writer.clean()) {
-                        Ok(()) if ailing.works() => info!("the log store is written again"),
+                        Ok(()) if failure_log.success() => info!("the log store is written again"),
                         Ok(()) => {}
                         Err(error) => {
-                            if let Some(times) = ailing.failed() {
+                            if let Some(times) = failure_log.failure() {
                                 error!(%error, times, "the log store cannot be written: records are lost, or old ones stay");
                             }
                         }
@@ -81,11 +84,11 @@ impl Telemetry {
                         // Whoever reports does not wake a thread that is not waiting for it.
                         std::thread::park_timeout(LINGER);
                     }
-                    waiting.wait(store::CLEAN_EVERY);
+                    record_queue.wait(store::CLEAN_EVERY);
                 }
             })?;
         Ok(Self {
-            waiting,
+            record_queue,
             metrics,
             store,
             writer: thread.thread().clone(),
@@ -95,7 +98,7 @@ impl Telemetry {
     /// Takes a finished invocation. Never waits.
     pub(crate) fn report(&self, record: Record) {
         self.metrics.invocation(&record);
-        let dropped = self.waiting.push(record);
+        let dropped = self.record_queue.push(record);
         if dropped > 0 {
             self.metrics.records_dropped(dropped);
         }
@@ -108,7 +111,7 @@ impl Telemetry {
 
     fn flush_of(&self, account: Option<AccountId>) {
         let (done, written) = sync_channel(1);
-        self.waiting.flush(account, done);
+        self.record_queue.flush(account, done);
         self.writer.unpark();
         if written.recv().is_err() {
             warn!("the log writer ended before it wrote everything");
@@ -120,13 +123,13 @@ impl Telemetry {
         &self,
         account: AccountId,
         namespace: &Namespace,
-    ) -> Result<Vec<FunctionName>, StoreError> {
+    ) -> Result<Vec<FunctionName>, LogStoreError> {
         self.flush_of(Some(account));
         self.store.functions(account, namespace)
     }
 
     /// What was written, to search in. Waits for the account's records that are under way first.
-    pub(crate) fn search(&self, query: &Query) -> Result<Found, StoreError> {
+    pub(crate) fn search(&self, query: &LogQuery) -> Result<LogPage, LogStoreError> {
         self.flush_of(Some(query.account));
         self.store.search(query)
     }

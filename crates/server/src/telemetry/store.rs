@@ -20,7 +20,7 @@ use evict::{ACCOUNT_BYTES, RECOUNT, disk_bytes};
 
 /// A fault of the log store.
 #[derive(Debug, Error)]
-pub(crate) enum StoreError {
+pub(crate) enum LogStoreError {
     #[error(
         "log store: {0}; check that the disk under the data directory has room and can be written"
     )]
@@ -29,14 +29,14 @@ pub(crate) enum StoreError {
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct LogStoreSettings {
     pub(crate) retention: Duration,
     pub(crate) max_bytes: u64,
 }
 
 /// Which outcomes are wanted; the API's Filter.RetCode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcomes {
+pub(crate) enum OutcomeFilter {
     All,
     Succeeded,
     Failed,
@@ -47,7 +47,7 @@ pub(crate) enum Outcomes {
 
 /// What to sort by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OrderBy {
+pub(crate) enum SortKey {
     StartTime,
     Duration,
     MemUsage,
@@ -56,14 +56,14 @@ pub(crate) enum OrderBy {
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum SortOrder {
     Ascending,
     Descending,
 }
 
 /// What to look for.
 #[derive(Clone, Debug)]
-pub(crate) struct Query {
+pub(crate) struct LogQuery {
     pub(crate) account: AccountId,
     pub(crate) namespace: Namespace,
     /// Of these functions alone.
@@ -74,16 +74,16 @@ pub(crate) struct Query {
     pub(crate) from: Timestamp,
     /// Up to and with this time.
     pub(crate) to: Timestamp,
-    pub(crate) outcomes: Outcomes,
-    pub(crate) order_by: OrderBy,
-    pub(crate) order: Order,
+    pub(crate) outcomes: OutcomeFilter,
+    pub(crate) order_by: SortKey,
+    pub(crate) order: SortOrder,
     pub(crate) offset: u32,
     pub(crate) limit: u32,
 }
 
 /// One row that was found.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub(crate) struct LogRow {
     pub(crate) function: String,
     pub(crate) request: String,
     pub(crate) started: Timestamp,
@@ -98,14 +98,14 @@ pub(crate) struct Row {
 
 /// A page of rows, and how many there are in all.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct LogPage {
     pub(crate) total: u64,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<LogRow>,
 }
 
 /// The store. Clones share one connection to write and one to read.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct LogStore {
     writer: Arc<Mutex<Writer>>,
     reader: Arc<Mutex<Connection>>,
 }
@@ -113,7 +113,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 struct Writer {
     connection: Connection,
-    settings: Settings,
+    settings: LogStoreSettings,
     cleaned: Option<Instant>,
     /// Accounts of which nothing is written any more.
     closed: HashSet<AccountId>,
@@ -124,11 +124,11 @@ const ANSWER_KEPT: usize = 64 << 10;
 /// How often rows past their retention are looked for.
 pub(super) const CLEAN_EVERY: Duration = Duration::from_secs(60);
 /// Rows removed in one transaction. A disk that is full has room for small ones, in what the log of writes had before.
-const REMOVED_AT_ONCE: i64 = 1000;
+const ROWS_PER_COMMIT: i64 = 1000;
 /// How far rows of an account are counted.
-const COUNTED: i64 = 100_000;
+const COUNT_LIMIT: i64 = 100_000;
 /// Pages given back to the disk in one transaction, for the same reason.
-const PAGES_AT_ONCE: u64 = 256;
+const PAGES_PER_COMMIT: u64 = 256;
 
 const SCHEMA: &str = "
     PRAGMA auto_vacuum = INCREMENTAL;
@@ -161,9 +161,9 @@ const FROM_VERSION_1: &str = "
     PRAGMA user_version = 2;
 ";
 
-impl Store {
+impl LogStore {
     /// Opens or makes the store's file.
-    pub(crate) fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, settings: LogStoreSettings) -> Result<Self, LogStoreError> {
         let mut connection = Connection::open(path)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if version == 1 {
@@ -195,7 +195,7 @@ impl Store {
     }
 
     /// Writes a batch in one transaction.
-    pub(super) fn write(&self, batch: &[Record]) -> Result<(), StoreError> {
+    pub(super) fn write(&self, batch: &[Record]) -> Result<(), LogStoreError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl Store {
     }
 
     /// Removes what is too old or too much.
-    pub(super) fn clean(&self) -> Result<(), StoreError> {
+    pub(super) fn clean(&self) -> Result<(), LogStoreError> {
         self.writer().clean()
     }
 
@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// The highest id of an account that anything was ever written of, 0 where there is none.
-    pub(crate) fn highest_account(&self) -> Result<u64, StoreError> {
+    pub(crate) fn highest_account(&self) -> Result<u64, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let highest = reader.query_row(
             "SELECT COALESCE(MAX(account), 0) FROM function",
@@ -234,25 +234,25 @@ impl Store {
     }
 
     /// Counts what is kept of an account, up to 100,000.
-    pub(crate) fn belongings(&self, account: AccountId) -> Result<u64, StoreError> {
+    pub(crate) fn account_counts(&self, account: AccountId) -> Result<u64, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let count = reader.query_row(
             "SELECT COUNT(*) FROM (SELECT 1 FROM function JOIN invocation ON invocation.function = function.id
              WHERE account = ? LIMIT ?)",
-            params![account.0 as i64, COUNTED],
+            params![account.0 as i64, COUNT_LIMIT],
             |row| row.get::<_, i64>(0),
         )?;
         Ok(count as u64)
     }
 
     /// Removes some of what is kept of a closed account. Says how much, 0 once nothing is left.
-    pub(crate) fn purge_some(&self, account: AccountId) -> Result<u64, StoreError> {
+    pub(crate) fn purge_some(&self, account: AccountId) -> Result<u64, LogStoreError> {
         let writer = self.writer();
         let removed = writer.connection.execute(
             "DELETE FROM invocation WHERE (function, request, retry) IN
              (SELECT function, request, retry FROM function JOIN invocation ON invocation.function = function.id
               WHERE account = ? LIMIT ?)",
-            params![account.0 as i64, REMOVED_AT_ONCE],
+            params![account.0 as i64, ROWS_PER_COMMIT],
         )?;
         if removed > 0 {
             return Ok(removed as u64);
@@ -272,7 +272,7 @@ impl Store {
         &self,
         account: AccountId,
         namespace: &Namespace,
-    ) -> Result<Vec<FunctionName>, StoreError> {
+    ) -> Result<Vec<FunctionName>, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let named = named(&reader, account, namespace)?;
         let names = named.iter().map(|(_, name)| FunctionName::parse(name));
@@ -280,20 +280,20 @@ impl Store {
     }
 
     /// Finds rows.
-    pub(super) fn search(&self, query: &Query) -> Result<Found, StoreError> {
+    pub(super) fn search(&self, query: &LogQuery) -> Result<LogPage, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let functions = functions(&reader, query)?;
         if functions.is_empty() {
-            return Ok(Found::default());
+            return Ok(LogPage::default());
         }
         let marks = vec!["?"; functions.len()].join(",");
         let outcomes = match query.outcomes {
-            Outcomes::All => "1",
-            Outcomes::Succeeded => "status = 200",
-            Outcomes::Failed => "status <> 200",
-            Outcomes::TimedOut => "status IN (433, 450)",
-            Outcomes::OutOfResources => "status IN (429, 432, 434, 449)",
-            Outcomes::Exceptions => "status IN (430, 443)",
+            OutcomeFilter::All => "1",
+            OutcomeFilter::Succeeded => "status = 200",
+            OutcomeFilter::Failed => "status <> 200",
+            OutcomeFilter::TimedOut => "status IN (433, 450)",
+            OutcomeFilter::OutOfResources => "status IN (429, 432, 434, 449)",
+            OutcomeFilter::Exceptions => "status IN (430, 443)",
         };
         let (from, to) = match query.request {
             Some(request) => (*request.as_bytes(), *request.as_bytes()),
@@ -314,14 +314,14 @@ impl Store {
             |row| row.get::<_, i64>(0),
         )?;
         let column = match query.order_by {
-            OrderBy::StartTime => "request",
-            OrderBy::Duration => "duration_us",
-            OrderBy::MemUsage => "memory_peak",
-            OrderBy::FunctionName => "name",
+            SortKey::StartTime => "request",
+            SortKey::Duration => "duration_us",
+            SortKey::MemUsage => "memory_peak",
+            SortKey::FunctionName => "name",
         };
         let direction = match query.order {
-            Order::Ascending => "ASC",
-            Order::Descending => "DESC",
+            SortOrder::Ascending => "ASC",
+            SortOrder::Descending => "DESC",
         };
         let select = format!(
             "SELECT name, request, started, status, duration_us, billed_ms, memory_peak, answer, log, retry {condition}
@@ -332,7 +332,7 @@ impl Store {
         let rows = statement
             .query_map(params_from_iter(&values), read_row)?
             .collect::<Result<_, _>>()?;
-        Ok(Found {
+        Ok(LogPage {
             total: total as u64,
             rows,
         })
@@ -340,7 +340,7 @@ impl Store {
 }
 
 impl Writer {
-    fn insert(&mut self, batch: &[Record]) -> Result<(), StoreError> {
+    fn insert(&mut self, batch: &[Record]) -> Result<(), LogStoreError> {
         let transaction = self.connection.transaction()?;
         {
             // Nearly all are new. Replacing runs the trigger, which costs a third more even where there is nothing to replace.
@@ -420,7 +420,7 @@ fn function_id(connection: &Connection, key: &FunctionKey) -> Result<i64, rusqli
 }
 
 /// The ids of the functions that a query is about.
-fn functions(connection: &Connection, query: &Query) -> Result<Vec<i64>, rusqlite::Error> {
+fn functions(connection: &Connection, query: &LogQuery) -> Result<Vec<i64>, rusqlite::Error> {
     let wanted: Option<HashSet<&str>> = query
         .functions
         .as_ref()
@@ -449,8 +449,8 @@ fn named(
         .collect()
 }
 
-fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
-    Ok(Row {
+fn read_row(row: &rusqlite::Row<'_>) -> Result<LogRow, rusqlite::Error> {
+    Ok(LogRow {
         function: row.get(0)?,
         request: RequestId::from_bytes(row.get(1)?).to_string(),
         started: row.get(2)?,
@@ -503,14 +503,14 @@ mod tests {
     ";
 
     #[test]
-    fn a_store_over_its_size_keeps_the_youngest_whatever_the_clock_did() {
+    fn oversized_store_evicts_the_oldest_regardless_of_clock_jumps() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs.sqlite");
-        let settings = Settings {
+        let settings = LogStoreSettings {
             retention: Duration::from_secs(3600),
             max_bytes: 1 << 20,
         };
-        let store = Store::open(&path, settings).expect("a store");
+        let store = LogStore::open(&path, settings).expect("a store");
         let now = crate::clock::now_ms();
         let records = |from: u16| -> Vec<Record> {
             let record = |n: u16| {
@@ -553,19 +553,19 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_version_1_is_read() {
+    fn version_1_store_is_migrated() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs.sqlite");
         let old = Connection::open(&path).expect("a file");
         old.execute_batch(V1).expect("made");
         drop(old);
-        let settings = Settings {
+        let settings = LogStoreSettings {
             retention: Duration::from_secs(1),
             max_bytes: 1 << 20,
         };
         for _ in 0..2 {
-            let store = Store::open(&path, settings).expect("a store");
-            let query = Query {
+            let store = LogStore::open(&path, settings).expect("a store");
+            let query = LogQuery {
                 account: AccountId(1),
                 namespace: Namespace::default(),
                 functions: None,
@@ -573,9 +573,9 @@ mod tests {
                 request: None,
                 from: 0,
                 to: 10,
-                outcomes: Outcomes::All,
-                order_by: OrderBy::StartTime,
-                order: Order::Ascending,
+                outcomes: OutcomeFilter::All,
+                order_by: SortKey::StartTime,
+                order: SortOrder::Ascending,
                 offset: 0,
                 limit: 10,
             };
@@ -607,17 +607,17 @@ mod tests {
     ";
 
     #[test]
-    fn a_store_of_version_2_has_its_bytes_counted_also_after_a_downgrade() {
+    fn version_2_store_is_recounted_also_after_a_downgrade() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs.sqlite");
         let old = Connection::open(&path).expect("a file");
         old.execute_batch(V2).expect("made");
-        let settings = Settings {
+        let settings = LogStoreSettings {
             retention: Duration::from_secs(1),
             max_bytes: 1 << 20,
         };
         let counted = || {
-            let store = Store::open(&path, settings).expect("a store");
+            let store = LogStore::open(&path, settings).expect("a store");
             let writer = store.writer();
             let bytes = |account: i64| -> i64 {
                 let query = "SELECT bytes FROM account_bytes WHERE account = ?";

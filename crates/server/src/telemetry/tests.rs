@@ -29,11 +29,11 @@ pub(super) fn of(account: u64, number: u32, log: &Bytes) -> Record {
 #[test]
 fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them() {
     let directory = tempfile::tempdir().expect("a directory");
-    let settings = Settings {
+    let settings = LogStoreSettings {
         retention: Duration::from_secs(3600),
         max_bytes: 1 << 30,
     };
-    let store = Store::open(&directory.path().join("logs.sqlite"), settings).expect("a store");
+    let store = LogStore::open(&directory.path().join("logs.sqlite"), settings).expect("a store");
     let telemetry = Telemetry::start(store.clone(), Arc::new(Metrics::noop())).expect("started");
     // From then on the writer waits for records, and not in the store.
     telemetry.flush();
@@ -51,7 +51,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     ::metrics::with_local_recorder(&recorder, || {
         // Once the writer has taken this, it waits for the store.
         telemetry.report(of(3, 0, &long));
-        while telemetry.waiting.bytes() > 0 {
+        while telemetry.record_queue.bytes() > 0 {
             std::thread::yield_now();
         }
         let mut number = 0;
@@ -74,7 +74,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     });
     drop(stalled);
     telemetry.flush();
-    let found = |account| store.belongings(AccountId(account)).expect("counted");
+    let found = |account| store.account_counts(AccountId(account)).expect("counted");
     let half = fit as u64 / 2;
     assert_eq!((found(1), found(2)), (fit as u64 - half, half));
 }

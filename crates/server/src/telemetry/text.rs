@@ -128,7 +128,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cold_start_reads_as_scf_writes_it() {
+    fn cold_start_line_matches_scf() {
         let id = "00000000-0000-0000-0000-000000000000";
         let expected = format!(
             "START RequestId:{id}\nloading\nInit Report RequestId: {id} Coldstart: 3ms (PullCode: 2ms InitRuntime: \
@@ -140,7 +140,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_start_ahead_of_need_has_a_line_of_its_own_name() {
+    fn provisioned_start_has_its_own_report_line() {
         let mut record = record();
         if let Some(cold) = &mut record.cold {
             cold.provisioned = true;
@@ -155,7 +155,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_failure_shows_as_an_error_line() {
+    fn failed_invocation_logs_an_error_line() {
         let failed = Record {
             status: StatusCode::TimeLimitReached,
             cold: None,
@@ -170,7 +170,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_tail_never_splits_a_character() {
+    fn tail_never_splits_a_character() {
         let text = "é".repeat(4000);
         assert_eq!(tail(&text).len(), 4096);
         let text = format!("x{}", "é".repeat(4000));

@@ -23,11 +23,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use super::derived_id;
-use crate::ailing::Ailing;
+use crate::call_chains::RecursionDepth;
 use crate::clock;
+use crate::failure_log::FailureLog;
 use crate::invoke::{Ingest, IngestError};
-use crate::lineage::Depth;
-use crate::queue::{NewEvent, Source};
+use crate::queue::{EventOrigin, NewEvent};
 use crate::telemetry::Metrics;
 
 /// Events on their way into the queue at a time.
@@ -96,7 +96,7 @@ impl Timers {
             latest: now.max(done),
             paused: None,
             failing: false,
-            ailing: Ailing::default(),
+            failure_log: FailureLog::default(),
             dirty: false,
             checkpointed: Instant::now(),
         };
@@ -157,7 +157,7 @@ struct TimerTask {
     /// Whether the queue did not take the last event.
     failing: bool,
     /// Whether what was done cannot be written.
-    ailing: Ailing,
+    failure_log: FailureLog,
     /// Whether something was handed over since the last write.
     dirty: bool,
     checkpointed: Instant,
@@ -227,7 +227,7 @@ impl TimerTask {
                 self.schedule.finish(due);
                 continue;
             };
-            match self.ingest.may_accept(&event) {
+            match self.ingest.check_acceptable(&event) {
                 Ok(()) => {
                     dues.push(due);
                     events.push(event);
@@ -236,7 +236,7 @@ impl TimerTask {
             }
         }
         // None starts its function while others are still on their way.
-        for (due, accepted) in dues.into_iter().zip(self.ingest.accept_together(events)) {
+        for (due, accepted) in dues.into_iter().zip(self.ingest.accept_batch(events)) {
             self.in_flight.spawn(async move {
                 let accepted = accepted.await;
                 TaskOutput::Event(due, clock::now_ms(), accepted)
@@ -285,13 +285,13 @@ impl TimerTask {
         match task_finished {
             Ok(TaskOutput::Event(due, at, accepted)) => self.accepted(due, at, accepted),
             Ok(TaskOutput::Write(Ok(_))) => {
-                if self.ailing.works() {
+                if self.failure_log.success() {
                     info!("what timers have done is written again");
                 }
             }
             Ok(TaskOutput::Write(Err(error))) => {
                 self.dirty = true;
-                if let Some(times) = self.ailing.failed() {
+                if let Some(times) = self.failure_log.failure() {
                     warn!(%error, times, "what timers have done cannot be written; it is tried again");
                 }
             }
@@ -308,7 +308,7 @@ impl TimerTask {
                 let late = at - due.1 * 1000;
                 self.metrics.timer_event(late as f64 / 1000.0);
             }
-            Err(IngestError::Queue(error)) if error.is_of_one_account() => {
+            Err(IngestError::Queue(error)) if error.is_account_limit() => {
                 // Timers of other accounts go on.
                 debug!(%error, "a timer waits until the queue accepts its event");
                 self.throttled.spawn(async move {
@@ -375,8 +375,8 @@ impl TimerTask {
             function: function.key.clone(),
             qualifier: trigger.qualifier.clone(),
             routing_key: BTreeMap::new(),
-            source: Source::Timer,
-            depth: Depth::default(),
+            source: EventOrigin::Timer,
+            depth: RecursionDepth::default(),
             event: Bytes::from(serde_json::to_vec(&document).ok()?),
         })
     }

@@ -10,7 +10,7 @@ use model::{RequestId, StatusCode as Outcome, UrlAuth};
 use serde_json::json;
 
 use super::{Door, Target, Urls, reply};
-use crate::invoke::Finished;
+use crate::invoke::InvocationResult;
 
 /// How a failure is told by HTTP's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,12 @@ impl Target {
 
 impl Urls {
     /// The reply to a request whose function failed.
-    pub(super) fn failed(&self, target: &Target, id: RequestId, finished: Finished) -> Response {
+    pub(super) fn failed(
+        &self,
+        target: &Target,
+        id: RequestId,
+        finished: InvocationResult,
+    ) -> Response {
         let document = shown(target, id, finished.status, finished.answer);
         reply::json(self.errors.status(finished.status), document)
     }

@@ -41,11 +41,11 @@ pub(crate) use self::failure::UrlErrors;
 pub(crate) use self::front::{Front, Way};
 use self::prefix::Prefix;
 use crate::access::{Access, Carriage};
+use crate::call_chains::{CallChains, RecursionDepth};
 use crate::clock;
 use crate::hosts::ApiHosts;
-use crate::invoke::web::Overdue;
+use crate::invoke::web::ReplyDeadlines;
 use crate::invoke::{Ingest, IngestError, Invocation};
-use crate::lineage::{Depth, Lineage};
 use crate::ownership::Ownership;
 use crate::raw;
 use crate::traffic::{Peer, Whole};
@@ -72,9 +72,9 @@ pub(crate) struct Urls {
     limits: Arc<Limits>,
     catalog: Catalog,
     ingest: Ingest,
-    lineage: Lineage,
+    call_chains: CallChains,
     access: Access,
-    overdue: Arc<Overdue>,
+    reply_deadlines: Arc<ReplyDeadlines>,
 }
 
 /// Where a request leads.
@@ -155,9 +155,9 @@ impl Urls {
             limits,
             catalog,
             ingest,
-            lineage: access.lineage().clone(),
+            call_chains: access.call_chains().clone(),
             access,
-            overdue: Arc::default(),
+            reply_deadlines: Arc::default(),
         }
     }
 
@@ -444,7 +444,7 @@ impl Urls {
                     }
                     Ok::<Bytes, Refused>(event.into())
                 };
-                let finished = self.ingest.invoke_late(&invocation, event).await?;
+                let finished = self.ingest.invoke_deferred(&invocation, event).await?;
                 drop(counted);
                 finished
             }
@@ -467,8 +467,8 @@ impl Urls {
     }
 
     /// How deep in a chain of functions a request is.
-    fn depth(&self, parts: &Parts) -> Depth {
-        self.lineage.of_address(caller(parts))
+    fn depth(&self, parts: &Parts) -> RecursionDepth {
+        self.call_chains.depth_of_address(caller(parts))
     }
 
     /// What an alias chooses a version by: the headers that its rules name.

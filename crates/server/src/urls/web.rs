@@ -21,8 +21,8 @@ use worker::{InstanceSpec, Outgoing};
 use super::event::{self, REMOTE};
 use super::prefix::{self, Prefix};
 use super::{Refused, Target, Urls, caller};
-use crate::invoke::web::{Passing, REPLY, Running, SILENCE};
-use crate::invoke::{AcquireOptions, Invocation, Placed};
+use crate::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
+use crate::invoke::{AcquireOptions, Invocation, Placement};
 use crate::traffic::{self, Peer};
 
 /// Bytes that are carried at a time.
@@ -50,15 +50,15 @@ impl Urls {
             depth: self.depth(parts),
         };
         let mut waiting = AcquireOptions::default();
-        let placed = self.ingest.place_call(&invocation, &mut waiting).await;
+        let placed = self.ingest.place_sync(&invocation, &mut waiting).await;
         let ready = match placed.map_err(Refused::ingest)? {
-            Placed::Ready(ready) => ready,
-            Placed::Refused(finished) => {
+            Placement::Ready(ready) => ready,
+            Placement::Refused(finished) => {
                 return Ok(self.failed(target, id, finished));
             }
         };
         let spec = ready.spec().clone();
-        let silence = spec.silence.unwrap_or(SILENCE);
+        let silence = spec.silence.unwrap_or(IDLE_TIMEOUT);
         let upgrade = Upgrade::of(parts);
         let sent = Sent {
             id,
@@ -126,7 +126,7 @@ impl Urls {
         }
         set_length(&mut head.headers, head.status, &parts.method);
         remove_hops(&mut head.headers);
-        let passing = Passing::new(body, running, limit, connection, &self.overdue);
+        let passing = ReplyBody::new(body, running, limit, connection, &self.reply_deadlines);
         Ok(Response::from_parts(head, Body::new(passing)))
     }
 }
@@ -310,7 +310,12 @@ fn remove_hops(headers: &mut HeaderMap) {
 }
 
 /// Carries bytes both ways until one side ends, both are silent for too long, or the function's time is over.
-async fn relay(client: OnUpgrade, server: OnUpgrade, silence: Duration, mut running: Running) {
+async fn relay(
+    client: OnUpgrade,
+    server: OnUpgrade,
+    silence: Duration,
+    mut running: WebInvocation,
+) {
     let deadline = running.deadline();
     let both = async { tokio::join!(client, server) };
     let (client, server) = match tokio::time::timeout_at(deadline.into(), both).await {

@@ -10,20 +10,20 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Entry;
+use super::UsageEntry;
 
 /// Bytes after which the other file is taken, where it is free. They are reserved, so that a full disk changes little.
-const TURN: u64 = 1 << 20;
+const ROTATE_BYTES: u64 = 1 << 20;
 /// Bytes of a file beyond which nothing is appended: the ledger has not been written for long.
-const MOST: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 const PAGE: usize = 4096;
 /// Length and checksum of a record.
-const HEAD: usize = 8;
+const HEADER_BYTES: usize = 8;
 
 /// The two files, and where in them the next entry goes.
 #[derive(Debug)]
-pub(crate) struct Journal {
-    files: [Part; 2],
+pub(crate) struct UsageJournal {
+    files: [JournalFile; 2],
     current: usize,
     /// The number of the last entry.
     last: u64,
@@ -31,32 +31,40 @@ pub(crate) struct Journal {
 }
 
 #[derive(Debug)]
-struct Part {
+struct JournalFile {
     file: File,
     end: u64,
     /// The number of its last entry.
     last: u64,
 }
 
-impl Journal {
+impl UsageJournal {
     /// Opens or makes the files in a directory. Gives the entries beyond a number, too: those that the ledger lacks.
     ///
     /// # Errors
     /// The files cannot be made or read.
-    pub(crate) fn open(directory: &Path, counted: u64) -> io::Result<(Self, Vec<Entry>)> {
-        let mut lacking = Vec::new();
+    pub(crate) fn open(directory: &Path, committed: u64) -> io::Result<(Self, Vec<UsageEntry>)> {
+        let mut uncommitted = Vec::new();
         let files = [
-            Part::open(&directory.join("usage-0.journal"), counted, &mut lacking)?,
-            Part::open(&directory.join("usage-1.journal"), counted, &mut lacking)?,
+            JournalFile::open(
+                &directory.join("usage-0.journal"),
+                committed,
+                &mut uncommitted,
+            )?,
+            JournalFile::open(
+                &directory.join("usage-1.journal"),
+                committed,
+                &mut uncommitted,
+            )?,
         ];
         let newest = files[0].last.max(files[1].last);
         let journal = Self {
             current: usize::from(files[1].last > files[0].last),
             files,
-            last: newest.max(counted),
+            last: newest.max(committed),
             buffer: Vec::new(),
         };
-        Ok((journal, lacking))
+        Ok((journal, uncommitted))
     }
 
     /// The number of the last entry.
@@ -64,30 +72,30 @@ impl Journal {
         self.last
     }
 
-    /// Appends an entry, and gives its number. `counted` is the number up to which the ledger counts.
+    /// Appends an entry, and gives its number. `committed` is the number up to which the ledger counts.
     ///
     /// # Errors
     /// The entry is not in the journal, as if it had not been tried.
-    pub(crate) fn append(&mut self, entry: &Entry, counted: u64) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, entry: &UsageEntry, committed: u64) -> io::Result<u64> {
         let other = 1 - self.current;
-        if self.files[self.current].end >= TURN && self.files[other].last <= counted {
+        if self.files[self.current].end >= ROTATE_BYTES && self.files[other].last <= committed {
             self.files[other].end = 0;
             self.current = other;
         }
         let part = &mut self.files[self.current];
-        if part.end >= MOST {
+        if part.end >= MAX_BYTES {
             let full = "the journal is full: the ledger has not been written for long";
             return Err(io::Error::new(io::ErrorKind::StorageFull, full));
         }
         let number = self.last + 1;
         self.buffer.clear();
-        self.buffer.resize(HEAD, 0);
+        self.buffer.resize(HEADER_BYTES, 0);
         self.buffer.extend_from_slice(&number.to_le_bytes());
         serde_json::to_writer(&mut self.buffer, entry)?;
-        let length = (self.buffer.len() - HEAD) as u32;
-        let sum = crc32fast::hash(&self.buffer[HEAD..]);
+        let length = (self.buffer.len() - HEADER_BYTES) as u32;
+        let sum = crc32fast::hash(&self.buffer[HEADER_BYTES..]);
         self.buffer[..4].copy_from_slice(&length.to_le_bytes());
-        self.buffer[4..HEAD].copy_from_slice(&sum.to_le_bytes());
+        self.buffer[4..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         part.file.write_all_at(&self.buffer, part.end)?;
         part.end += self.buffer.len() as u64;
         part.last = number;
@@ -96,8 +104,8 @@ impl Journal {
     }
 }
 
-impl Part {
-    fn open(path: &Path, counted: u64, lacking: &mut Vec<Entry>) -> io::Result<Self> {
+impl JournalFile {
+    fn open(path: &Path, committed: u64, uncommitted: &mut Vec<UsageEntry>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let mut file = options
             .read(true)
@@ -107,23 +115,23 @@ impl Part {
             .open(path)?;
         let length = file.metadata()?.len();
         // Page by page: what is written at once the system keeps in one piece, and goes through all of it for each entry.
-        for at in (length..TURN).step_by(PAGE) {
-            let page = (TURN - at).min(PAGE as u64) as usize;
+        for at in (length..ROTATE_BYTES).step_by(PAGE) {
+            let page = (ROTATE_BYTES - at).min(PAGE as u64) as usize;
             if file.write_all_at(&[0; PAGE][..page], at).is_err() {
                 // There is no room for it; appending fails later.
                 break;
             }
         }
         let mut bytes = Vec::new();
-        file.by_ref().take(2 * MOST).read_to_end(&mut bytes)?;
+        file.by_ref().take(2 * MAX_BYTES).read_to_end(&mut bytes)?;
         let (mut end, mut last) = (0, 0);
         while let Some((number, entry, length)) = record(&bytes[end..]) {
             // What is left of the file's last turn has lower numbers.
             if last != 0 && number != last + 1 {
                 break;
             }
-            if number > counted {
-                lacking.push(entry);
+            if number > committed {
+                uncommitted.push(entry);
             }
             last = number;
             end += length;
@@ -134,7 +142,7 @@ impl Part {
 }
 
 /// The record at the beginning of some bytes, if it is whole: its number, its entry, and its length.
-fn record(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
+fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length) as usize;
@@ -144,7 +152,7 @@ fn record(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
         return None;
     }
     let entry = serde_json::from_slice(entry).ok()?;
-    Some((u64::from_le_bytes(*number), entry, HEAD + length))
+    Some((u64::from_le_bytes(*number), entry, HEADER_BYTES + length))
 }
 
 #[cfg(test)]
@@ -153,61 +161,61 @@ mod tests {
 
     use model::{AccountId, FunctionKey, FunctionName, Namespace, Version};
 
-    use super::super::{Account, Totals};
+    use super::super::{UsageKey, UsageTotals};
     use super::*;
 
-    fn entry(hour: i64) -> Entry {
+    fn entry(hour: i64) -> UsageEntry {
         let function = FunctionKey {
             account: AccountId(1),
             namespace: Namespace::default(),
             name: FunctionName::parse("fun").expect("a name"),
         };
-        let account = Account {
+        let key = UsageKey {
             function,
             version: Version::Latest,
             hour,
         };
-        let totals = Totals {
+        let totals = UsageTotals {
             invocations: 1,
-            ..Totals::default()
+            ..UsageTotals::default()
         };
-        Entry { account, totals }
+        UsageEntry { key, totals }
     }
 
-    fn hours(entries: &[Entry]) -> Vec<i64> {
-        let mut hours: Vec<_> = entries.iter().map(|entry| entry.account.hour).collect();
+    fn hours(entries: &[UsageEntry]) -> Vec<i64> {
+        let mut hours: Vec<_> = entries.iter().map(|entry| entry.key.hour).collect();
         hours.sort_unstable();
         hours
     }
 
     #[test]
-    fn what_the_ledger_lacks_is_found_again() {
+    fn uncommitted_entries_are_recovered() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut journal, lacking) = Journal::open(directory.path(), 0).expect("opened");
-        assert_eq!(lacking, []);
+        let (mut journal, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        assert_eq!(uncommitted, []);
         for n in 1..=5 {
             assert_eq!(journal.append(&entry(n), 0).expect("appended"), n as u64);
         }
         drop(journal);
-        for (counted, left) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
-            let (_, lacking) = Journal::open(directory.path(), counted).expect("opened");
-            assert_eq!(hours(&lacking), left, "beyond {counted}");
+        for (committed, left) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
+            let (_, uncommitted) = UsageJournal::open(directory.path(), committed).expect("opened");
+            assert_eq!(hours(&uncommitted), left, "beyond {committed}");
         }
-        let (mut journal, _) = Journal::open(directory.path(), 3).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), 3).expect("opened");
         assert_eq!(journal.append(&entry(6), 3).expect("appended"), 6);
-        let (_, lacking) = Journal::open(directory.path(), 3).expect("opened");
-        assert_eq!(hours(&lacking), [4, 5, 6]);
+        let (_, uncommitted) = UsageJournal::open(directory.path(), 3).expect("opened");
+        assert_eq!(hours(&uncommitted), [4, 5, 6]);
     }
 
     #[test]
-    fn a_file_is_used_again_once_all_of_it_is_counted() {
+    fn journal_file_is_reused_once_all_of_it_is_committed() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut journal, _) = Journal::open(directory.path(), 0).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), 0).expect("opened");
         let (mut last, behind) = (0_u64, 100);
         while last < 100_000 {
-            let counted = last.saturating_sub(behind);
+            let committed = last.saturating_sub(behind);
             last = journal
-                .append(&entry(last as i64 + 1), counted)
+                .append(&entry(last as i64 + 1), committed)
                 .expect("appended");
         }
         drop(journal);
@@ -216,18 +224,18 @@ mod tests {
                 .expect("a file")
                 .len()
         };
-        assert!(size("usage-0.journal") < TURN + 1000);
-        assert!(size("usage-1.journal") < TURN + 1000);
-        let (_, lacking) = Journal::open(directory.path(), last - behind).expect("opened");
+        assert!(size("usage-0.journal") < ROTATE_BYTES + 1000);
+        assert!(size("usage-1.journal") < ROTATE_BYTES + 1000);
+        let (_, uncommitted) = UsageJournal::open(directory.path(), last - behind).expect("opened");
         let expected: Vec<_> = (last - behind + 1..=last).map(|n| n as i64).collect();
-        assert_eq!(hours(&lacking), expected);
+        assert_eq!(hours(&uncommitted), expected);
     }
 
     #[test]
-    fn what_is_torn_or_strange_ends_the_journal_and_is_written_over() {
+    fn torn_or_corrupt_record_ends_the_journal_and_is_overwritten() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("usage-0.journal");
-        let (mut journal, _) = Journal::open(directory.path(), 0).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), 0).expect("opened");
         for n in 1..=3 {
             journal.append(&entry(n), 0).expect("appended");
         }
@@ -236,11 +244,11 @@ mod tests {
         let mut bytes = fs::read(&path).expect("read");
         bytes[end as usize - 4] ^= 1;
         fs::write(&path, &bytes).expect("written");
-        let (mut journal, lacking) = Journal::open(directory.path(), 0).expect("opened");
-        assert_eq!(hours(&lacking), [1, 2]);
+        let (mut journal, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        assert_eq!(hours(&uncommitted), [1, 2]);
         assert_eq!(journal.append(&entry(7), 0).expect("appended"), 3);
-        let (_, lacking) = Journal::open(directory.path(), 0).expect("opened");
-        assert_eq!(hours(&lacking), [1, 2, 7]);
+        let (_, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        assert_eq!(hours(&uncommitted), [1, 2, 7]);
         for strange in [
             &b""[..],
             b"\xff\xff\xff\xff",
@@ -248,8 +256,8 @@ mod tests {
             b"not a journal at all",
         ] {
             fs::write(&path, strange).expect("written");
-            let (_, lacking) = Journal::open(directory.path(), 0).expect("opened");
-            assert_eq!(lacking, []);
+            let (_, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+            assert_eq!(uncommitted, []);
         }
     }
 }

@@ -92,7 +92,7 @@ impl Serve for wire::DeleteAccount {
             return Err(Error::new(Code::InvalidParameterValue, message));
         };
         let purge = &gateway.purge;
-        let had = purge.left(id).await.map_err(|e| error::internal(&e))?;
+        let had = purge.inventory(id).await.map_err(|e| error::internal(&e))?;
         let clean = had.is_empty() && account.closed.is_none();
         if !(request.purge || clean) {
             let name = &account.name;
@@ -168,7 +168,7 @@ impl Gateway {
             wire::Deleting {
                 step: progress.step.into(),
                 removed: progress.removed,
-                trouble: progress.trouble,
+                trouble: progress.last_error,
             }
         });
         let first = id == self.access.operator().account.id;

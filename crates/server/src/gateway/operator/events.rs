@@ -13,8 +13,8 @@ use crate::operator::{
     Count, Event, Events, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection, ShowEvent,
     Usage, UsageList, UsageRequest,
 };
-use crate::queue::{EventQuery, EventRow, EventState, LaneKey, Taken};
-use crate::usage::{Totals, UsageQuery};
+use crate::queue::{ControlOutcome, EventQuery, EventRow, EventState, QueueKey};
+use crate::usage::{UsageQuery, UsageTotals};
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
@@ -104,7 +104,7 @@ impl Serve for ListUsage {
         // What ended before is in it.
         gateway.queue.flush().await.map_err(error::queue)?;
         let entries = gateway.queue.usage(query).await.map_err(error::queue)?;
-        let mut sums: BTreeMap<(i64, FunctionKey, Version), Totals> = BTreeMap::new();
+        let mut sums: BTreeMap<(i64, FunctionKey, Version), UsageTotals> = BTreeMap::new();
         for (account, totals) in entries {
             let hour = if request.by_hour { account.hour } else { 0 };
             let sum = sums
@@ -112,25 +112,26 @@ impl Serve for ListUsage {
                 .or_default();
             sum.add(totals);
         }
-        let show = |((hour, function, version), totals): ((i64, FunctionKey, Version), Totals)| {
-            let shown = clock::format(hour * HOUR_MS);
-            Usage {
-                function_name: function.name.to_string(),
-                namespace: function.namespace.to_string(),
-                version: version.to_string(),
-                hour: if request.by_hour {
-                    shown
-                } else {
-                    String::new()
-                },
-                invocations: totals.invocations,
-                errors: totals.errors,
-                throttles: totals.throttles,
-                billed_ms: totals.billed_ms,
-                gb_seconds: totals.gb_seconds(),
-                out_bytes: totals.out_bytes,
-            }
-        };
+        let show =
+            |((hour, function, version), totals): ((i64, FunctionKey, Version), UsageTotals)| {
+                let shown = clock::format(hour * HOUR_MS);
+                Usage {
+                    function_name: function.name.to_string(),
+                    namespace: function.namespace.to_string(),
+                    version: version.to_string(),
+                    hour: if request.by_hour {
+                        shown
+                    } else {
+                        String::new()
+                    },
+                    invocations: totals.invocations,
+                    errors: totals.errors,
+                    throttles: totals.throttles,
+                    billed_ms: totals.billed_ms,
+                    gb_seconds: totals.gb_seconds(),
+                    out_bytes: totals.out_bytes,
+                }
+            };
         Ok(UsageList {
             usage: sums.into_iter().map(show).collect(),
         })
@@ -157,7 +158,7 @@ impl Deed {
         }
     }
 
-    async fn run(self, gateway: &Gateway, row: &EventRow) -> Result<Taken, Error> {
+    async fn run(self, gateway: &Gateway, row: &EventRow) -> Result<ControlOutcome, Error> {
         let runner = &gateway.runner;
         let taken = match (self, row.state) {
             (Self::Replay, _) => runner.replay(row).await,
@@ -179,8 +180,8 @@ async fn for_each(
         let row = events::event(gateway, caller, id).await?;
         let state = row.state;
         return match deed.run(gateway, &row).await? {
-            Taken::Yes => Ok(Count { count: 1 }),
-            Taken::TooLate => {
+            ControlOutcome::Applied => Ok(Count { count: 1 }),
+            ControlOutcome::TooLate => {
                 let message = format!("RequestId: the event is {}", state.as_str());
                 Err(Error::new(Code::AsyncEventStatus, message))
             }
@@ -220,9 +221,9 @@ async fn for_each(
         }
         for row in found.rows {
             match deed.run(gateway, &row).await? {
-                Taken::Yes => count += 1,
+                ControlOutcome::Applied => count += 1,
                 // It stays where it is, and is not looked at again.
-                Taken::TooLate => query.offset += 1,
+                ControlOutcome::TooLate => query.offset += 1,
             }
         }
     }
@@ -301,9 +302,9 @@ fn show(gateway: &Gateway, row: EventRow) -> Event {
         status_code: row.status.unwrap_or_default(),
         message: row.message.unwrap_or_default(),
         bytes: row.bytes,
-        target: match &row.lane {
-            LaneKey::Letters(_, target) => format!("{} {}", target.kind(), target.name()),
-            LaneKey::Function(_) => String::new(),
+        target: match &row.queue_key {
+            QueueKey::DeadLetters(_, target) => format!("{} {}", target.kind(), target.name()),
+            QueueKey::Function(_) => String::new(),
         },
         event: row.event,
     }

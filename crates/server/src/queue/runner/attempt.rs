@@ -12,14 +12,16 @@ use model::{DeadLetter, EventConfig, Qualifier, StatusCode, Version};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::super::{Failures, Kept, Settled, Source};
+use super::super::{Completion, EventOrigin, Failures, QueuedEvent};
 use super::{Runner, Turn};
-use crate::invoke::{AcquireOptions, Finished, IngestError, Invocation, Placed, Stopper};
+use crate::invoke::{
+    AcquireOptions, IngestError, Invocation, InvocationResult, Placement, Stopper,
+};
 use crate::telemetry::EventStep;
-use crate::usage::Entry;
+use crate::usage::UsageEntry;
 
 /// Distance of attempts to record what came of an event while the disk cannot be written.
-const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+const COMPLETION_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// An event that is under way, as whoever takes it away sees it.
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ impl Attempt {
         *self.aborted.borrow()
     }
 
-    fn may_be_stopped_by(&self, stopper: Option<Stopper>) {
+    fn set_stopper(&self, stopper: Option<Stopper>) {
         self.running.store(stopper.is_some(), Ordering::Relaxed);
         *self.stopper.lock().unwrap_or_else(PoisonError::into_inner) = stopper;
     }
@@ -70,7 +72,7 @@ struct Failed {
     fault: Fault,
     status: StatusCode,
     why: String,
-    usage: Option<Entry>,
+    usage: Option<UsageEntry>,
 }
 
 impl Runner {
@@ -89,7 +91,7 @@ impl Runner {
             }
         }
         let then = match self.shared.queue.get(seq).await {
-            Ok(Some(kept)) => self.aborted(seq, &kept, None).await,
+            Ok(Some(queued)) => self.aborted(seq, &queued, None).await,
             Ok(None) => Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "an event that was taken away cannot be read, and comes again");
@@ -107,8 +109,8 @@ impl Runner {
         attempt: &Attempt,
         turn: Turn,
     ) -> Disposition {
-        let kept = match self.shared.queue.get(seq).await {
-            Ok(Some(kept)) => kept,
+        let queued = match self.shared.queue.get(seq).await {
+            Ok(Some(queued)) => queued,
             Ok(None) => return Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "an event cannot be read; it is tried again");
@@ -116,43 +118,43 @@ impl Runner {
             }
         };
         // It stays where it is until it is removed with all that the account has.
-        if !self.shared.catalog.is_open(kept.function.account) {
+        if !self.shared.catalog.is_open(queued.function.account) {
             return Disposition::Removed;
         }
-        let rules = self.rules(&kept);
+        let rules = self.rules(&queued);
         let now = self.shared.queue.clock().now();
-        if rules.policy.has_expired(now, kept.accepted) {
+        if rules.policy.has_expired(now, queued.accepted) {
             let seconds = rules.policy.ttl / 1_000_000;
             let why = format!("the event waited longer than its MsgTTL of {seconds} seconds");
-            let to = target(&kept, &rules);
+            let to = dead_letter_target(&queued, &rules);
             let status = StatusCode::ResourceLimitReached;
-            let settled = Settled::Failed { why, to };
-            return self.settle(seq, &kept, status, settled, None).await;
+            let completion = Completion::Failed { why, to };
+            return self.complete(seq, &queued, status, completion, None).await;
         }
         let limit = self.shared.settings.max_depth;
-        if kept.source != Source::DeadLetter && kept.depth >= limit {
+        if queued.source != EventOrigin::DeadLetter && queued.depth >= limit {
             let why = format!(
                 "the function stands at the end of a chain of {} functions that cause each other, and max_depth is {}: does one \
                  write to the bucket that triggers it?",
-                kept.depth.0, limit.0
+                queued.depth.0, limit.0
             );
             self.shared.metrics.event(EventStep::Looped);
             // What comes of the dead letter of such an event has none itself, or the letters were a chain without an end.
-            let to = target(&kept, &rules).filter(|_| kept.depth == limit);
-            let settled = Settled::Failed { why, to };
+            let to = dead_letter_target(&queued, &rules).filter(|_| queued.depth == limit);
+            let completion = Completion::Failed { why, to };
             let status = StatusCode::RequestCanceled;
-            return self.settle(seq, &kept, status, settled, None).await;
+            return self.complete(seq, &queued, status, completion, None).await;
         }
-        let (kept, carried) = self.carry(kept);
+        let (queued, cached) = self.cache_body(queued);
         let invocation = Invocation {
-            request: kept.request,
-            function: kept.function.clone(),
-            qualifier: kept.qualifier.clone(),
-            routing_key: kept.routing_key.clone(),
+            request: queued.request,
+            function: queued.function.clone(),
+            qualifier: queued.qualifier.clone(),
+            routing_key: queued.routing_key.clone(),
             event: Bytes::new(),
             tail: false,
-            retry: kept.failures.user + kept.failures.system,
-            depth: kept.depth,
+            retry: queued.failures.user + queued.failures.system,
+            depth: queued.depth,
         };
         let Turn { before, on_queued } = turn;
         let mut waiting = AcquireOptions {
@@ -175,7 +177,7 @@ impl Runner {
             _ = aborted.wait_for(|aborted| *aborted) => None,
         };
         let Some(placed) = placed else {
-            return self.aborted(seq, &kept, None).await;
+            return self.aborted(seq, &queued, None).await;
         };
         // Those behind do not try either.
         let short = |waiting: AcquireOptions| {
@@ -186,10 +188,10 @@ impl Runner {
             return short(waiting);
         };
         let failed = match placed {
-            Ok(Placed::Ready(ready)) => {
+            Ok(Placement::Ready(ready)) => {
                 self.step(QueueInput::Assigned { queue, seq });
-                let event = match carried {
-                    Some(carried) => carried.bytes.clone(),
+                let event = match cached {
+                    Some(cached) => cached.bytes.clone(),
                     None => match self.shared.queue.get(seq).await {
                         Ok(Some(again)) => again.event,
                         Ok(None) => return Disposition::Removed,
@@ -199,19 +201,19 @@ impl Runner {
                         }
                     },
                 };
-                attempt.may_be_stopped_by(Some(ready.stopper()));
+                attempt.set_stopper(Some(ready.stopper()));
                 if attempt.is_aborted() {
-                    return self.aborted(seq, &kept, None).await;
+                    return self.aborted(seq, &queued, None).await;
                 }
                 let finished = ready.run(event).await;
-                attempt.may_be_stopped_by(None);
+                attempt.set_stopper(None);
                 if attempt.is_aborted() {
-                    return self.aborted(seq, &kept, finished.entry).await;
+                    return self.aborted(seq, &queued, finished.entry).await;
                 }
                 if finished.status == StatusCode::Ok {
                     let (status, usage) = (finished.status, finished.entry);
                     return self
-                        .settle(seq, &kept, status, Settled::Finished, usage)
+                        .complete(seq, &queued, status, Completion::Succeeded, usage)
                         .await;
                 }
                 let mut failed = failure(finished);
@@ -220,20 +222,26 @@ impl Runner {
                 }
                 failed
             }
-            Ok(Placed::Refused(finished)) if is_short(finished.status) => {
+            Ok(Placement::Refused(finished)) if is_throttled(finished.status) => {
                 if let Some(entry) = finished.entry {
                     self.shared.queue.meter(entry);
                 }
                 return short(waiting);
             }
-            Ok(Placed::Refused(finished)) => failure(finished),
+            Ok(Placement::Refused(finished)) => failure(finished),
             Err(IngestError::Draining) => return Disposition::NotStarted,
             Err(error) => refusal(&error),
         };
-        self.failed(seq, &kept, &rules, failed).await
+        self.failed(seq, &queued, &rules, failed).await
     }
 
-    async fn failed(&self, seq: u64, kept: &Kept, rules: &Rules, failed: Failed) -> Disposition {
+    async fn failed(
+        &self,
+        seq: u64,
+        queued: &QueuedEvent,
+        rules: &Rules,
+        failed: Failed,
+    ) -> Disposition {
         let Failed {
             fault,
             status,
@@ -243,71 +251,76 @@ impl Runner {
         let Failures {
             mut user,
             mut system,
-        } = kept.failures;
+        } = queued.failures;
         let count = match fault {
             Fault::User => &mut user,
             Fault::System | Fault::Caller => &mut system,
         };
         *count = count.saturating_add(1);
         let (count, now) = (*count, self.shared.queue.clock().now());
-        let settled = match retry_decision(&rules.policy, now, kept.accepted, fault, count) {
-            RetryDecision::Retry { at } => Settled::Again {
+        let completion = match retry_decision(&rules.policy, now, queued.accepted, fault, count) {
+            RetryDecision::Retry { at } => Completion::Retry {
                 due: at,
                 failures: Failures { user, system },
             },
-            RetryDecision::GiveUp => Settled::Failed {
+            RetryDecision::GiveUp => Completion::Failed {
                 why,
-                to: target(kept, rules),
+                to: dead_letter_target(queued, rules),
             },
         };
-        debug!(function = %kept.function.name, request = %kept.request, status = status.as_u16(), ?fault, "an event failed");
-        self.settle(seq, kept, status, settled, usage).await
+        debug!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), ?fault, "an event failed");
+        self.complete(seq, queued, status, completion, usage).await
     }
 
-    async fn aborted(&self, seq: u64, kept: &Kept, usage: Option<Entry>) -> Disposition {
+    async fn aborted(
+        &self,
+        seq: u64,
+        queued: &QueuedEvent,
+        usage: Option<UsageEntry>,
+    ) -> Disposition {
         let status = StatusCode::RequestCanceled;
-        self.settle(seq, kept, status, Settled::Aborted, usage)
+        self.complete(seq, queued, status, Completion::Aborted, usage)
             .await
     }
 
     /// Records what came of an event, however long that takes: until then it is under way.
-    pub(super) async fn settle(
+    pub(super) async fn complete(
         &self,
         seq: u64,
-        kept: &Kept,
+        queued: &QueuedEvent,
         status: StatusCode,
-        settled: Settled,
-        usage: Option<Entry>,
+        completion: Completion,
+        usage: Option<UsageEntry>,
     ) -> Disposition {
-        let (then, step) = match &settled {
-            Settled::Again { due, .. } => (Disposition::Retry { due: *due }, EventStep::Retried),
-            Settled::Finished => (Disposition::Removed, EventStep::Delivered),
-            Settled::Aborted => (Disposition::Removed, EventStep::Aborted),
-            Settled::Delivered => (Disposition::Removed, EventStep::DeadLettered),
-            Settled::Failed { why, to } => {
+        let (then, step) = match &completion {
+            Completion::Retry { due, .. } => (Disposition::Retry { due: *due }, EventStep::Retried),
+            Completion::Succeeded => (Disposition::Removed, EventStep::Delivered),
+            Completion::Aborted => (Disposition::Removed, EventStep::Aborted),
+            Completion::Delivered => (Disposition::Removed, EventStep::DeadLettered),
+            Completion::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
-                warn!(function = %kept.function.name, request = %kept.request, status = status.as_u16(), why = shown,
+                warn!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), why = shown,
                     dead_letter = to.is_some(), "an event is given up");
                 (Disposition::Removed, EventStep::Failed)
             }
         };
         let queue = &self.shared.queue;
         while let Err(error) = queue
-            .settle(seq, status, settled.clone(), usage.clone())
+            .complete(seq, status, completion.clone(), usage.clone())
             .await
         {
             // The writer says it aloud, once for all.
-            debug!(request = %kept.request, %error, "what came of an event cannot be written; it is tried again");
-            tokio::time::sleep(SETTLE_AGAIN).await;
+            debug!(request = %queued.request, %error, "what came of an event cannot be written; it is tried again");
+            tokio::time::sleep(COMPLETION_RETRY_INTERVAL).await;
         }
         self.shared.metrics.event(step);
         then
     }
 
     /// What holds for an event now.
-    fn rules(&self, kept: &Kept) -> Rules {
+    fn rules(&self, queued: &QueuedEvent) -> Rules {
         let settings = &self.shared.settings;
-        let stored = self.shared.catalog.function(&kept.function);
+        let stored = self.shared.catalog.function(&queued.function);
         let function = stored.as_ref().map(|stored| &stored.value);
         let usual = EventConfig::default_for(&settings.limits);
         let config = function
@@ -321,7 +334,7 @@ impl Runner {
         };
         let dead_letter = function.and_then(|function| {
             // An alias has its own version's.
-            let version = match &kept.qualifier {
+            let version = match &queued.qualifier {
                 Qualifier::Latest => Version::Latest,
                 Qualifier::Version(number) => Version::Number(*number),
                 Qualifier::Alias(name) => function.alias(name)?.version,
@@ -337,13 +350,13 @@ impl Runner {
 }
 
 /// Where an event goes that is given up. One that is a dead letter itself goes no further, so that none goes round in circles.
-fn target(kept: &Kept, rules: &Rules) -> Option<DeadLetter> {
-    let further = kept.source != Source::DeadLetter;
+fn dead_letter_target(queued: &QueuedEvent, rules: &Rules) -> Option<DeadLetter> {
+    let further = queued.source != EventOrigin::DeadLetter;
     rules.dead_letter.clone().filter(|_| further)
 }
 
 /// Whether an event was refused for want of an instance.
-fn is_short(status: StatusCode) -> bool {
+fn is_throttled(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::ResourceLimitReached
@@ -352,7 +365,7 @@ fn is_short(status: StatusCode) -> bool {
     )
 }
 
-fn failure(finished: Finished) -> Failed {
+fn failure(finished: InvocationResult) -> Failed {
     let fault = match finished.status {
         StatusCode::InvalidParameterValue | StatusCode::RequestTooLarge => Fault::Caller,
         status if status.is_user_fault() => Fault::User,

@@ -3,15 +3,15 @@
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
 use model::StatusCode;
 
-use super::super::{EventRow, EventState, LaneKey, QueueError, Settled};
+use super::super::{Completion, EventRow, EventState, QueueError, QueueKey};
 use super::Runner;
 use crate::telemetry::EventStep;
 
 /// Whether something was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum ControlOutcome {
     /// It was, or will be in a moment.
-    Yes,
+    Applied,
     /// The event has ended meanwhile.
     TooLate,
 }
@@ -22,71 +22,71 @@ impl Runner {
         &self,
         row: &EventRow,
         gracefully: bool,
-    ) -> Result<Taken, QueueError> {
+    ) -> Result<ControlOutcome, QueueError> {
         if row.state != EventState::Waiting {
-            return Ok(Taken::TooLate);
+            return Ok(ControlOutcome::TooLate);
         }
         let Some(queue) = self.hold(row) else {
             let core = self.core();
             let Some(attempt) = core.attempts.get(&row.seq).cloned() else {
-                return Ok(Taken::TooLate);
+                return Ok(ControlOutcome::TooLate);
             };
             // Whoever ends the attempt looks under the same lock.
             attempt.abort();
             drop(core);
             attempt.stop(gracefully);
-            return Ok(Taken::Yes);
+            return Ok(ControlOutcome::Applied);
         };
-        self.settle_held(queue, row, StatusCode::RequestCanceled, Settled::Aborted)
+        self.complete_held(queue, row, StatusCode::RequestCanceled, Completion::Aborted)
             .await?;
         self.shared.metrics.event(EventStep::Aborted);
-        Ok(Taken::Yes)
+        Ok(ControlOutcome::Applied)
     }
 
     /// Takes away an event that was given up.
-    pub(crate) async fn discard(&self, row: &EventRow) -> Result<Taken, QueueError> {
+    pub(crate) async fn discard(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
         let status = StatusCode::RequestCanceled;
         match row.state {
             EventState::Dead => {
                 let queue = &self.shared.queue;
                 queue
-                    .settle(row.seq, status, Settled::Delivered, None)
+                    .complete(row.seq, status, Completion::Delivered, None)
                     .await?;
-                Ok(Taken::Yes)
+                Ok(ControlOutcome::Applied)
             }
             EventState::Undelivered => match self.hold(row) {
                 Some(queue) => {
-                    self.settle_held(queue, row, status, Settled::Delivered)
+                    self.complete_held(queue, row, status, Completion::Delivered)
                         .await?;
-                    Ok(Taken::Yes)
+                    Ok(ControlOutcome::Applied)
                 }
-                None => Ok(Taken::TooLate),
+                None => Ok(ControlOutcome::TooLate),
             },
-            _ => Ok(Taken::TooLate),
+            _ => Ok(ControlOutcome::TooLate),
         }
     }
 
     /// Runs an event again that was given up.
-    pub(crate) async fn replay(&self, row: &EventRow) -> Result<Taken, QueueError> {
+    pub(crate) async fn replay(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
         let queue = match row.state {
             EventState::Dead => None,
             EventState::Undelivered => match self.hold(row) {
                 Some(queue) => Some(queue),
-                None => return Ok(Taken::TooLate),
+                None => return Ok(ControlOutcome::TooLate),
             },
-            _ => return Ok(Taken::TooLate),
+            _ => return Ok(ControlOutcome::TooLate),
         };
         let replayed = self.shared.queue.replay(row.seq).await;
         if let Some(queue) = queue {
             self.release(queue, row.seq, replayed.is_ok());
         }
-        replayed.map(|()| Taken::Yes)
+        replayed.map(|()| ControlOutcome::Applied)
     }
 
     /// Keeps an event from being started; none when it is under way.
     fn hold(&self, row: &EventRow) -> Option<FunctionQueueId> {
         let mut core = self.core();
-        let queue = core.queue(&row.lane);
+        let queue = core.queue(&row.queue_key);
         let order = QueuePosition {
             due: row.due,
             seq: row.seq,
@@ -94,17 +94,17 @@ impl Runner {
         core.lanes.hold(queue, order).then_some(queue)
     }
 
-    async fn settle_held(
+    async fn complete_held(
         &self,
         queue: FunctionQueueId,
         row: &EventRow,
         status: StatusCode,
-        settled: Settled,
+        completion: Completion,
     ) -> Result<(), QueueError> {
         let done = self
             .shared
             .queue
-            .settle(row.seq, status, settled, None)
+            .complete(row.seq, status, completion, None)
             .await;
         self.release(queue, row.seq, done.is_ok());
         done
@@ -122,6 +122,6 @@ impl Runner {
 
     /// Whether an event of a function's lane runs now.
     pub(crate) fn runs(&self, row: &EventRow) -> bool {
-        matches!(row.lane, LaneKey::Function(_)) && self.is_running(row.seq)
+        matches!(row.queue_key, QueueKey::Function(_)) && self.is_running(row.seq)
     }
 }

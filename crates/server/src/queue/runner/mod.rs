@@ -4,9 +4,9 @@
 
 mod attempt;
 mod control;
-mod letters;
+mod dead_letters;
 
-pub(crate) use control::Taken;
+pub(crate) use control::ControlOutcome;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -25,14 +25,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
 use self::attempt::Attempt;
-use super::{Endpoint, Kept, LaneKey, Queue, QueueError};
+use super::{Endpoint, Queue, QueueError, QueueKey, QueuedEvent};
 use crate::access::Access;
+use crate::call_chains::RecursionDepth;
 use crate::invoke::Ingest;
-use crate::lineage::Depth;
 use crate::telemetry::Metrics;
 
 /// Bytes of events that wait for an instance and are kept in memory meanwhile; others are read again.
-const CARRIED: usize = 64 << 20;
+const MAX_CACHED_BYTES: usize = 64 << 20;
 
 /// How events are run.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     /// How long an event waits in a function's line before its lane pauses.
     pub(crate) wait: Duration,
     /// An event of this depth in a chain of functions does not run.
-    pub(crate) max_depth: Depth,
+    pub(crate) max_depth: RecursionDepth,
     pub(crate) limits: Arc<Limits>,
     /// Knows the Uin of each account, which dead letters name.
     pub(crate) access: Access,
@@ -70,14 +70,14 @@ struct Shared {
     /// True once nothing is started any more.
     draining: watch::Sender<bool>,
     ended: Notify,
-    carried: AtomicUsize,
+    cached: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Core {
     lanes: FunctionQueues,
-    ids: HashMap<LaneKey, FunctionQueueId>,
-    keys: HashMap<FunctionQueueId, Arc<LaneKey>>,
+    ids: HashMap<QueueKey, FunctionQueueId>,
+    keys: HashMap<FunctionQueueId, Arc<QueueKey>>,
     /// Tells when the event of a lane that was started last has its place in the function's line.
     last_in_line: HashMap<FunctionQueueId, (u64, oneshot::Receiver<()>)>,
     /// What is under way, by its number.
@@ -87,9 +87,9 @@ struct Core {
 }
 
 /// What a step decided, to be done outside of the lock.
-enum Act {
-    Start(FunctionQueueId, Arc<LaneKey>, u64, Arc<Attempt>, Turn),
-    Load(FunctionQueueId, Arc<LaneKey>, Option<QueuePosition>, usize),
+enum Decision {
+    Start(FunctionQueueId, Arc<QueueKey>, u64, Arc<Attempt>, Turn),
+    Load(FunctionQueueId, Arc<QueueKey>, Option<QueuePosition>, usize),
 }
 
 /// Keeps events in order on their way into the function's line, though each is on a task of its own. An event that is refused a
@@ -128,7 +128,7 @@ impl Runner {
         settings: Settings,
     ) -> Result<Self, QueueError> {
         let core = Core {
-            lanes: FunctionQueues::new(settings.pacing, queue.last_of_old()),
+            lanes: FunctionQueues::new(settings.pacing, queue.last_seq_at_open()),
             ids: HashMap::new(),
             keys: HashMap::new(),
             last_in_line: HashMap::new(),
@@ -136,8 +136,8 @@ impl Runner {
             effects: Vec::new(),
             wake: None,
         };
-        let left = queue.lanes().await?;
-        let arrivals = queue.arrivals();
+        let left = queue.nonempty_queues().await?;
+        let enqueued_events = queue.enqueued_events();
         let shared = Shared {
             core: Mutex::new(core),
             queue,
@@ -145,11 +145,11 @@ impl Runner {
             catalog,
             metrics,
             settings,
-            post: letters::agent(),
+            post: dead_letters::agent(),
             timer_changed: Notify::new(),
             draining: watch::channel(false).0,
             ended: Notify::new(),
-            carried: AtomicUsize::new(0),
+            cached: AtomicUsize::new(0),
         };
         let runner = Self {
             shared: Arc::new(shared),
@@ -160,13 +160,16 @@ impl Runner {
         for queue in &left {
             runner.step_for(queue, |queue| QueueInput::Open { queue });
         }
-        tokio::spawn(runner.clone().keep_time());
-        if let Some(mut arrivals) = arrivals {
+        tokio::spawn(runner.clone().run_timer());
+        if let Some(mut enqueued_events) = enqueued_events {
             let follower = runner.clone();
             tokio::spawn(async move {
-                while let Some(arrival) = arrivals.recv().await {
-                    let order = arrival.order;
-                    follower.step_for(&arrival.lane, |queue| QueueInput::Enqueued { queue, order });
+                while let Some(enqueued_event) = enqueued_events.recv().await {
+                    let order = enqueued_event.order;
+                    follower.step_for(&enqueued_event.queue_key, |queue| QueueInput::Enqueued {
+                        queue,
+                        order,
+                    });
                 }
             });
         }
@@ -180,16 +183,16 @@ impl Runner {
     }
 
     /// Waits until all that ran is recorded, or the time is over. Says whether it is.
-    pub(crate) async fn settled(&self, within: Duration) -> bool {
+    pub(crate) async fn wait_idle(&self, within: Duration) -> bool {
         let idle = async {
             loop {
-                let told = self.shared.ended.notified();
-                tokio::pin!(told);
-                told.as_mut().enable();
+                let notified = self.shared.ended.notified();
+                tokio::pin!(notified);
+                notified.as_mut().enable();
                 if self.core().lanes.is_idle() {
                     return;
                 }
-                told.await;
+                notified.await;
             }
         };
         tokio::time::timeout(within, idle).await.is_ok()
@@ -220,7 +223,7 @@ impl Runner {
         self.take(core, input);
     }
 
-    fn step_for(&self, queue: &LaneKey, input: impl FnOnce(FunctionQueueId) -> QueueInput) {
+    fn step_for(&self, queue: &QueueKey, input: impl FnOnce(FunctionQueueId) -> QueueInput) {
         let mut core = self.core();
         let queue = core.queue(queue);
         self.take(core, input(queue));
@@ -234,25 +237,25 @@ impl Runner {
         }
         let mut effects = std::mem::take(&mut core.effects);
         core.lanes.step(now, input, &mut effects);
-        let mut acts = Vec::new();
+        let mut decisions = Vec::new();
         for effect in effects.drain(..) {
-            acts.extend(core.act(effect));
+            decisions.extend(core.decision(effect));
             if let QueueEffect::WakeAt { .. } = effect {
                 self.shared.timer_changed.notify_one();
             }
         }
         core.effects = effects;
         drop(core);
-        for act in acts {
+        for decision in decisions {
             let runner = self.clone();
-            match act {
-                Act::Start(queue, key, seq, attempt, turn) => {
+            match decision {
+                Decision::Start(queue, key, seq, attempt, turn) => {
                     tokio::spawn(async move {
                         let then = match &*key {
-                            LaneKey::Function(_) => {
+                            QueueKey::Function(_) => {
                                 runner.attempt(queue, seq, &attempt, turn).await
                             }
-                            LaneKey::Letters(account, target) => {
+                            QueueKey::DeadLetters(account, target) => {
                                 drop(turn);
                                 runner.send(queue, seq, *account, target).await
                             }
@@ -261,7 +264,7 @@ impl Runner {
                         runner.shared.ended.notify_waiters();
                     });
                 }
-                Act::Load(queue, key, after, limit) => {
+                Decision::Load(queue, key, after, limit) => {
                     tokio::spawn(async move {
                         let next = runner.shared.queue.next(&key, after, limit).await;
                         runner.step(match next {
@@ -282,20 +285,20 @@ impl Runner {
     }
 
     /// Keeps an event's body while it waits, if there is room.
-    fn carry(&self, mut kept: Kept) -> (Kept, Option<Carried>) {
-        let bytes = std::mem::take(&mut kept.event);
+    fn cache_body(&self, mut queued: QueuedEvent) -> (QueuedEvent, Option<CachedBody>) {
+        let bytes = std::mem::take(&mut queued.event);
         let length = bytes.len();
-        let held = self.shared.carried.fetch_add(length, Relaxed) + length;
-        let carried = Carried {
+        let held = self.shared.cached.fetch_add(length, Relaxed) + length;
+        let cached = CachedBody {
             bytes,
             shared: self.shared.clone(),
         };
         // What is over goes at once.
-        (kept, (held <= CARRIED).then_some(carried))
+        (queued, (held <= MAX_CACHED_BYTES).then_some(cached))
     }
 
     /// Sends a wake-up whenever the lanes asked for one.
-    async fn keep_time(self) {
+    async fn run_timer(self) {
         loop {
             let next = self.core().wake;
             let changed = self.shared.timer_changed.notified();
@@ -318,7 +321,7 @@ impl Runner {
 }
 
 impl Core {
-    fn act(&mut self, effect: QueueEffect) -> Option<Act> {
+    fn decision(&mut self, effect: QueueEffect) -> Option<Decision> {
         match effect {
             QueueEffect::WakeAt { at } => {
                 self.wake = Some(at);
@@ -334,7 +337,7 @@ impl Core {
                 self.attempts.insert(seq, attempt.clone());
                 let turn = Turn { before, on_queued };
                 let key = self.keys.get(&queue)?.clone();
-                Some(Act::Start(queue, key, seq, attempt, turn))
+                Some(Decision::Start(queue, key, seq, attempt, turn))
             }
             QueueEffect::Load {
                 queue,
@@ -342,12 +345,12 @@ impl Core {
                 limit,
             } => {
                 let key = self.keys.get(&queue)?.clone();
-                Some(Act::Load(queue, key, after, limit))
+                Some(Decision::Load(queue, key, after, limit))
             }
         }
     }
 
-    fn queue(&mut self, key: &LaneKey) -> FunctionQueueId {
+    fn queue(&mut self, key: &QueueKey) -> FunctionQueueId {
         if let Some(queue) = self.ids.get(key) {
             return *queue;
         }
@@ -359,19 +362,19 @@ impl Core {
 }
 
 /// A body in memory, counted.
-struct Carried {
+struct CachedBody {
     bytes: Bytes,
     shared: Arc<Shared>,
 }
 
-impl Drop for Carried {
+impl Drop for CachedBody {
     fn drop(&mut self) {
-        self.shared.carried.fetch_sub(self.bytes.len(), Relaxed);
+        self.shared.cached.fetch_sub(self.bytes.len(), Relaxed);
     }
 }
 
 /// The name of an event that is made from another, always the same. It sorts where the other does.
-fn derived(request: RequestId, from: &str) -> RequestId {
+fn derive_request_id(request: RequestId, from: &str) -> RequestId {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new()
         .chain_update(from)

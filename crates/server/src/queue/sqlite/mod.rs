@@ -4,11 +4,11 @@
 //! last one. Another thread reads for the runner, with a connection of its own, and never waits for the disk's syncs; a third
 //! reads for people.
 
+mod batch;
 mod purge;
+mod queries;
+mod quota;
 mod reader;
-mod settle;
-mod share;
-mod show;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,24 +25,25 @@ use model::{AccountId, RequestId, StatusCode};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
-use self::reader::Reading;
-use self::share::{Deltas, Excess, Rule, Shares};
-use self::writer::{Call, Sent, Writer};
+use self::quota::{AccountQuotas, AdmissionRule, Deltas, ExceededLimit};
+use self::reader::ReadJob;
+use self::writer::{Command, Writer, WriterMessage};
 use super::{
-    Arrival, Backlog, Belongings, EventQuery, EventRow, Found, Kept, LaneKey, Later, NewEvent,
-    Next, Queue, QueueClock, QueueError, Settled, Source,
+    AccountCounts, Backlog, Completion, EnqueuedEvent, EventOrigin, EventPage, EventQuery,
+    EventRow, NewEvent, NextEvents, Queue, QueueClock, QueueError, QueueFuture, QueueKey,
+    QueuedEvent,
 };
-use crate::ailing::Ailing;
-use crate::usage::{Account, Entry, Journal, Pending, Totals, UsageQuery};
+use crate::failure_log::FailureLog;
+use crate::usage::{PendingUsage, UsageEntry, UsageJournal, UsageKey, UsageQuery, UsageTotals};
 
 /// Writes that may wait for the thread.
-const WAITING: usize = 8192;
+const MAX_PENDING_WRITES: usize = 8192;
 /// Bytes of events that may wait for the thread.
-const WAITING_BYTES: u64 = 64 << 20;
+const MAX_PENDING_BYTES: u64 = 64 << 20;
 /// The least that an event counts for among those that wait for the thread, bytes. With it the accounts share the places, too.
-const WAITING_LEAST: u64 = WAITING_BYTES / WAITING as u64;
+const MIN_PENDING_BYTES: u64 = MAX_PENDING_BYTES / MAX_PENDING_WRITES as u64;
 /// What an event takes on disk beside its body, bytes, roughly.
-const ROW: u64 = 256;
+const ROW_BYTES: u64 = 256;
 
 const SCHEMA: &str = "
     PRAGMA auto_vacuum = INCREMENTAL;
@@ -99,46 +100,49 @@ pub(crate) struct Budget {
 /// A queue in one file.
 #[derive(Debug)]
 pub(crate) struct SqliteQueue {
-    calls: SyncSender<Sent>,
-    readings: SyncSender<Reading>,
-    showings: SyncSender<Reading>,
-    arrivals: Mutex<Option<mpsc::UnboundedReceiver<Arrival>>>,
+    commands: SyncSender<WriterMessage>,
+    runner_reads: SyncSender<ReadJob>,
+    query_reads: SyncSender<ReadJob>,
+    enqueued_events: Mutex<Option<mpsc::UnboundedReceiver<EnqueuedEvent>>>,
     counts: Arc<Counts>,
-    waiting: Arc<Mutex<Shares>>,
-    pending: Pending,
-    old: u64,
+    pending_writes: Arc<Mutex<AccountQuotas>>,
+    pending: PendingUsage,
+    last_seq_at_open: u64,
     clock: QueueClock,
     budget: Budget,
 }
 
 /// Who hears of a write.
-type Answered = oneshot::Receiver<Result<(), QueueError>>;
+type AnswerReceiver = oneshot::Receiver<Result<(), QueueError>>;
 
 /// What is on disk, as of the last commit.
 #[derive(Debug)]
 struct Counts {
     events: AtomicU64,
-    bytes: Mutex<Shares>,
+    bytes: Mutex<AccountQuotas>,
 }
 
 impl Counts {
-    fn bytes(&self) -> MutexGuard<'_, Shares> {
+    fn bytes(&self) -> MutexGuard<'_, AccountQuotas> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The place of an event among those that wait for the thread. Dropping it frees the place.
 #[derive(Debug)]
-struct Place {
-    waiting: Arc<Mutex<Shares>>,
+struct WriteSlot {
+    pending_writes: Arc<Mutex<AccountQuotas>>,
     account: AccountId,
     bytes: u64,
 }
 
-impl Drop for Place {
+impl Drop for WriteSlot {
     fn drop(&mut self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.change(self.account, -(self.bytes as i64));
+        let mut pending_writes = self
+            .pending_writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pending_writes.change(self.account, -(self.bytes as i64));
     }
 }
 
@@ -173,128 +177,131 @@ impl SqliteQueue {
         }
         connection.execute_batch(SCHEMA)?;
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let old = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;
+        let last_seq_at_open = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;
         let reached = number("SELECT time FROM reached")? as u64;
         let clock = QueueClock::starting(Time(reached));
         let events = number("SELECT COUNT(*) FROM event WHERE state <= 1")? as u64;
         let counts = Arc::new(Counts {
             events: AtomicU64::new(events),
-            bytes: Mutex::new(shares(&connection, budget.bytes)?),
+            bytes: Mutex::new(quotas(&connection, budget.bytes)?),
         });
         let history = number("SELECT COUNT(*) FROM event WHERE state >= 10")? as u64;
-        let readings = reader::start("events-reader", connect()?)?;
-        let showings = reader::start("events-shower", connect()?)?;
-        let (calls, inbox) = sync_channel(WAITING);
-        let (told, arrivals) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Mutex::new(Shares::new(WAITING_BYTES)));
-        let counted = number("SELECT number FROM counted")? as u64;
+        let runner_reads = reader::start("events-reader", connect()?)?;
+        let query_reads = reader::start("events-shower", connect()?)?;
+        let (commands, inbox) = sync_channel(MAX_PENDING_WRITES);
+        let (enqueued_sender, enqueued_events) = mpsc::unbounded_channel();
+        let pending_writes = Arc::new(Mutex::new(AccountQuotas::new(MAX_PENDING_BYTES)));
+        let committed = number("SELECT number FROM counted")? as u64;
         let directory = path.parent().unwrap_or(Path::new("."));
-        let (journal, lacking) = Journal::open(directory, counted)?;
-        let pending = Pending::starting(journal, lacking, counted);
+        let (journal, uncommitted) = UsageJournal::open(directory, committed)?;
+        let pending = PendingUsage::starting(journal, uncommitted, committed);
         let writer = Writer {
             connection,
             budget,
             counts: counts.clone(),
             pending: pending.clone(),
-            told,
+            enqueued_sender,
             clock,
-            next: old + 1,
+            next: last_seq_at_open + 1,
             history,
             cleaned: clock.now(),
             synced: true,
             level: None,
-            ailing: Ailing::default(),
+            failure_log: FailureLog::default(),
             metered: None,
-            lanes: std::collections::HashMap::new(),
+            queue_ids: std::collections::HashMap::new(),
             closed: std::collections::HashSet::new(),
         };
         std::thread::Builder::new()
             .name("events".into())
             .spawn(move || writer.run(&inbox))?;
         Ok(Self {
-            calls,
-            readings,
-            showings,
-            arrivals: Mutex::new(Some(arrivals)),
+            commands,
+            runner_reads,
+            query_reads,
+            enqueued_events: Mutex::new(Some(enqueued_events)),
             counts,
-            waiting,
+            pending_writes,
             pending,
-            old,
+            last_seq_at_open,
             clock,
             budget,
         })
     }
 
-    fn write(&self, call: impl FnOnce(writer::Answer) -> Call) -> Later<'static, ()> {
+    fn write(&self, command: impl FnOnce(writer::Answer) -> Command) -> QueueFuture<'static, ()> {
         let (sender, answer) = oneshot::channel();
-        answered(self.send(Sent::One(call(sender))), answer)
+        answered(self.send(WriterMessage::One(command(sender))), answer)
     }
 
     /// Whether the thread will get it.
-    fn send(&self, sent: Sent) -> bool {
-        self.calls.try_send(sent).is_ok()
+    fn send(&self, sent: WriterMessage) -> bool {
+        self.commands.try_send(sent).is_ok()
     }
 
     /// What keeps an event, if there is room for it, and who is to hear of it.
-    fn admit(&self, event: NewEvent, least: u64) -> Result<(Call, Answered), QueueError> {
+    fn admit(&self, event: NewEvent, least: u64) -> Result<(Command, AnswerReceiver), QueueError> {
         let (account, length) = (event.function.account, event.event.len() as u64);
         let none = Deltas::default();
         // The thread asks again: others may come first.
         let stored = self
             .counts
             .bytes()
-            .check(account, length + ROW, rule(&event), &none);
+            .check(account, length + ROW_BYTES, rule(&event), &none);
         stored.map_err(|excess| refusal(excess, self.budget.bytes))?;
         let bytes = length.max(least);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.check(account, bytes, Rule::Share, &none) {
-            Ok(()) => waiting.change(account, bytes as i64),
-            Err(Excess::Store { .. }) => return Err(QueueError::Busy),
-            Err(Excess::Share { .. }) => return Err(QueueError::AccountBusy),
+        let mut pending_writes = self
+            .pending_writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match pending_writes.check(account, bytes, AdmissionRule::Quota, &none) {
+            Ok(()) => pending_writes.change(account, bytes as i64),
+            Err(ExceededLimit::Store { .. }) => return Err(QueueError::Busy),
+            Err(ExceededLimit::Quota { .. }) => return Err(QueueError::AccountBusy),
         }
-        drop(waiting);
-        let place = Place {
-            waiting: self.waiting.clone(),
+        drop(pending_writes);
+        let slot = WriteSlot {
+            pending_writes: self.pending_writes.clone(),
             account,
             bytes,
         };
         let (sender, answer) = oneshot::channel();
-        Ok((Call::Accept(event, place, sender), answer))
+        Ok((Command::Accept(event, slot, sender), answer))
     }
 }
 
-fn rule(event: &NewEvent) -> Rule {
+fn rule(event: &NewEvent) -> AdmissionRule {
     match event.source {
-        Source::DeadLetter => Rule::Letter,
-        Source::Api | Source::Cos | Source::Timer => Rule::Share,
+        EventOrigin::DeadLetter => AdmissionRule::DeadLetter,
+        EventOrigin::Api | EventOrigin::Cos | EventOrigin::Timer => AdmissionRule::Quota,
     }
 }
 
-fn refusal(excess: Excess, budget: u64) -> QueueError {
+fn refusal(excess: ExceededLimit, budget: u64) -> QueueError {
     match excess {
-        Excess::Store { used } => QueueError::Full { used, budget },
-        Excess::Share { held } => QueueError::Share { held, budget },
+        ExceededLimit::Store { used } => QueueError::Full { used, budget },
+        ExceededLimit::Quota { held } => QueueError::Quota { held, budget },
     }
 }
 
 /// Sums up by account what counts against the budget.
-fn shares(connection: &Connection, budget: u64) -> rusqlite::Result<Shares> {
-    let mut shares = Shares::new(budget);
+fn quotas(connection: &Connection, budget: u64) -> rusqlite::Result<AccountQuotas> {
+    let mut quotas = AccountQuotas::new(budget);
     let mut sum = connection.prepare(
         "SELECT (SELECT key FROM lane WHERE id = function), SUM(COALESCE(LENGTH(body), 0)), COUNT(*)
          FROM event WHERE state <= 2 GROUP BY function",
     )?;
     let mut rows = sum.query([])?;
     while let Some(row) = rows.next()? {
-        let account = LaneKey::account(row.get::<_, Option<String>>(0)?.as_deref());
+        let account = QueueKey::account(row.get::<_, Option<String>>(0)?.as_deref());
         let (bodies, events): (i64, i64) = (row.get(1)?, row.get(2)?);
-        shares.change(account, bodies + events * ROW as i64);
+        quotas.change(account, bodies + events * ROW_BYTES as i64);
     }
-    Ok(shares)
+    Ok(quotas)
 }
 
 /// The writer's answer, of a call that it was sent.
-fn answered(sent: bool, answer: Answered) -> Later<'static, ()> {
+fn answered(sent: bool, answer: AnswerReceiver) -> QueueFuture<'static, ()> {
     Box::pin(async move {
         if !sent {
             return Err(QueueError::Busy);
@@ -304,14 +311,14 @@ fn answered(sent: bool, answer: Answered) -> Later<'static, ()> {
 }
 
 fn read<T: Send + 'static>(
-    thread: &SyncSender<Reading>,
+    thread: &SyncSender<ReadJob>,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> Later<'static, T> {
+) -> QueueFuture<'static, T> {
     let (sender, answer) = oneshot::channel();
-    let reading: Reading = Box::new(move |connection| {
+    let job: ReadJob = Box::new(move |connection| {
         let _ = sender.send(read(connection).map_err(unavailable));
     });
-    let sent = thread.try_send(reading);
+    let sent = thread.try_send(job);
     Box::pin(async move {
         sent.map_err(|_| QueueError::Busy)?;
         answer.await.map_err(|_| gone())?
@@ -319,23 +326,23 @@ fn read<T: Send + 'static>(
 }
 
 impl Queue for SqliteQueue {
-    fn accept(&self, event: NewEvent) -> Later<'static, ()> {
-        match self.admit(event, WAITING_LEAST) {
-            Ok((call, answer)) => answered(self.send(Sent::One(call)), answer),
+    fn accept(&self, event: NewEvent) -> QueueFuture<'static, ()> {
+        match self.admit(event, MIN_PENDING_BYTES) {
+            Ok((command, answer)) => answered(self.send(WriterMessage::One(command)), answer),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
 
-    fn accept_together(&self, events: Vec<NewEvent>) -> Vec<Later<'static, ()>> {
-        let mut calls = Vec::with_capacity(events.len());
+    fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>> {
+        let mut commands = Vec::with_capacity(events.len());
         let admitted = events.into_iter().map(|event| {
             // Together they take one place.
-            let (call, answer) = self.admit(event, 0)?;
-            calls.push(call);
+            let (command, answer) = self.admit(event, 0)?;
+            commands.push(command);
             Ok(answer)
         });
         let admitted: Vec<Result<_, QueueError>> = admitted.collect();
-        let sent = calls.is_empty() || self.send(Sent::Together(calls));
+        let sent = commands.is_empty() || self.send(WriterMessage::Together(commands));
         let answers = admitted.into_iter().map(|admitted| match admitted {
             Ok(answer) => answered(sent, answer),
             Err(error) => Box::pin(async { Err(error) }),
@@ -343,91 +350,94 @@ impl Queue for SqliteQueue {
         answers.collect()
     }
 
-    fn arrivals(&self) -> Option<mpsc::UnboundedReceiver<Arrival>> {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals.take()
+    fn enqueued_events(&self) -> Option<mpsc::UnboundedReceiver<EnqueuedEvent>> {
+        let mut enqueued_events = self
+            .enqueued_events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        enqueued_events.take()
     }
 
-    fn last_of_old(&self) -> u64 {
-        self.old
+    fn last_seq_at_open(&self) -> u64 {
+        self.last_seq_at_open
     }
 
-    fn highest_account(&self) -> Later<'_, u64> {
-        read(&self.showings, show::highest_account)
+    fn highest_account(&self) -> QueueFuture<'_, u64> {
+        read(&self.query_reads, queries::highest_account)
     }
 
-    fn close(&self, account: AccountId) -> Later<'_, ()> {
-        self.write(|answer| Call::Close(account, answer))
+    fn close(&self, account: AccountId) -> QueueFuture<'_, ()> {
+        self.write(|answer| Command::Close(account, answer))
     }
 
-    fn belongings(&self, account: AccountId) -> Later<'_, Belongings> {
-        read(&self.showings, move |connection| {
-            purge::belongings(connection, account)
+    fn account_counts(&self, account: AccountId) -> QueueFuture<'_, AccountCounts> {
+        read(&self.query_reads, move |connection| {
+            purge::account_counts(connection, account)
         })
     }
 
-    fn purge_some(&self, account: AccountId) -> Later<'_, u64> {
+    fn purge_some(&self, account: AccountId) -> QueueFuture<'_, u64> {
         let removed = Arc::new(AtomicU64::new(0));
-        let written = self.write(|answer| Call::Purge(account, removed.clone(), answer));
+        let written = self.write(|answer| Command::Purge(account, removed.clone(), answer));
         Box::pin(async move {
             written.await?;
             Ok(removed.load(Ordering::Relaxed))
         })
     }
 
-    fn lanes(&self) -> Later<'_, Vec<LaneKey>> {
-        read(&self.readings, reader::lanes)
+    fn nonempty_queues(&self) -> QueueFuture<'_, Vec<QueueKey>> {
+        read(&self.runner_reads, reader::nonempty_queues)
     }
 
     fn next<'a>(
         &'a self,
-        lane: &'a LaneKey,
+        queue_key: &'a QueueKey,
         after: Option<QueuePosition>,
         limit: usize,
-    ) -> Later<'a, Next> {
-        let lane = lane.write();
-        read(&self.readings, move |connection| {
-            reader::next(connection, &lane, after, limit)
+    ) -> QueueFuture<'a, NextEvents> {
+        let queue_key = queue_key.write();
+        read(&self.runner_reads, move |connection| {
+            reader::next(connection, &queue_key, after, limit)
         })
     }
 
-    fn get(&self, seq: u64) -> Later<'_, Option<Kept>> {
-        read(&self.readings, move |connection| {
+    fn get(&self, seq: u64) -> QueueFuture<'_, Option<QueuedEvent>> {
+        read(&self.runner_reads, move |connection| {
             reader::get(connection, seq).optional()
         })
     }
 
-    fn settle(
+    fn complete(
         &self,
         seq: u64,
         status: StatusCode,
-        settled: Settled,
-        usage: Option<Entry>,
-    ) -> Later<'_, ()> {
-        self.write(|answer| Call::Settle(seq, status, settled, usage, answer))
+        completion: Completion,
+        usage: Option<UsageEntry>,
+    ) -> QueueFuture<'_, ()> {
+        self.write(|answer| Command::Complete(seq, status, completion, usage, answer))
     }
 
-    fn replay(&self, seq: u64) -> Later<'_, ()> {
-        self.write(|answer| Call::Replay(seq, answer))
+    fn replay(&self, seq: u64) -> QueueFuture<'_, ()> {
+        self.write(|answer| Command::Replay(seq, answer))
     }
 
-    fn find(&self, query: EventQuery) -> Later<'_, Found> {
-        read(&self.showings, move |connection| {
-            show::find(connection, &query)
+    fn find(&self, query: EventQuery) -> QueueFuture<'_, EventPage> {
+        read(&self.query_reads, move |connection| {
+            queries::find(connection, &query)
         })
     }
 
-    fn event(&self, request: RequestId) -> Later<'_, Option<EventRow>> {
-        read(&self.showings, move |connection| {
-            show::event(connection, request).optional()
+    fn event(&self, request: RequestId) -> QueueFuture<'_, Option<EventRow>> {
+        read(&self.query_reads, move |connection| {
+            queries::event(connection, request).optional()
         })
     }
 
-    fn backlog(&self) -> Later<'_, Backlog> {
+    fn backlog(&self) -> QueueFuture<'_, Backlog> {
         let events = self.counts.events.load(Ordering::Relaxed);
         let bytes = self.counts.bytes().total();
         Box::pin(async move {
-            let oldest = read(&self.showings, show::longest_due).await?;
+            let oldest = read(&self.query_reads, queries::longest_due).await?;
             Ok(Backlog {
                 events,
                 bytes,
@@ -436,21 +446,21 @@ impl Queue for SqliteQueue {
         })
     }
 
-    fn meter(&self, entry: Entry) {
+    fn meter(&self, entry: UsageEntry) {
         if self.pending.add(entry) {
             // Where its inbox is full, the thread is about to commit, and takes this along.
-            let _ = self.calls.try_send(Sent::One(Call::Meter));
+            let _ = self.commands.try_send(WriterMessage::One(Command::Meter));
         }
     }
 
-    fn usage(&self, query: UsageQuery) -> Later<'_, Vec<(Account, Totals)>> {
-        read(&self.showings, move |connection| {
-            show::usage(connection, &query)
+    fn usage(&self, query: UsageQuery) -> QueueFuture<'_, Vec<(UsageKey, UsageTotals)>> {
+        read(&self.query_reads, move |connection| {
+            queries::usage(connection, &query)
         })
     }
 
-    fn flush(&self) -> Later<'_, ()> {
-        self.write(Call::Flush)
+    fn flush(&self) -> QueueFuture<'_, ()> {
+        self.write(Command::Flush)
     }
 
     fn clock(&self) -> &QueueClock {
@@ -463,10 +473,10 @@ fn gone() -> QueueError {
 }
 
 fn unavailable(error: rusqlite::Error) -> QueueError {
-    let mend = match error.sqlite_error_code() {
+    let remedy = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: make room",
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
         _ => "",
     };
-    QueueError::Unavailable(format!("{error}{mend}"))
+    QueueError::Unavailable(format!("{error}{remedy}"))
 }

@@ -3,35 +3,35 @@
 use model::AccountId;
 use rusqlite::{Connection, params};
 
-use super::ROW;
-use super::settle::Batch;
-use crate::queue::{Belongings, EventState};
+use super::ROW_BYTES;
+use super::batch::Batch;
+use crate::queue::{AccountCounts, EventState};
 
 /// Rows that are removed with one commit.
-const AT_ONCE: i64 = 1000;
+const ROWS_PER_COMMIT: i64 = 1000;
 /// How far rows are counted.
-const COUNTED: i64 = 100_000;
+const COUNT_LIMIT: i64 = 100_000;
 
 /// The keys of an account's lanes of one kind: from the first text to before the second.
-fn lanes(kind: &str, account: AccountId) -> [String; 2] {
+fn key_range(kind: &str, account: AccountId) -> [String; 2] {
     // The character behind the slash.
     [format!("{kind}/{account}/"), format!("{kind}/{account}0")]
 }
 
-pub(super) fn belongings(
+pub(super) fn account_counts(
     connection: &Connection,
     account: AccountId,
-) -> rusqlite::Result<Belongings> {
-    let [from, to] = lanes("function", account);
+) -> rusqlite::Result<AccountCounts> {
+    let [from, to] = key_range("function", account);
     let count = |rows: &str| {
         let query = format!(
             "SELECT COUNT(*) FROM (SELECT 1 FROM lane JOIN {rows} WHERE key >= ?1 AND key < ?2 LIMIT ?3)"
         );
         let mut count = connection.prepare_cached(&query)?;
-        let count = count.query_row(params![from, to, COUNTED], |row| row.get::<_, i64>(0))?;
+        let count = count.query_row(params![from, to, COUNT_LIMIT], |row| row.get::<_, i64>(0))?;
         Ok::<_, rusqlite::Error>(count as u64)
     };
-    Ok(Belongings {
+    Ok(AccountCounts {
         queued: count("event ON event.function = lane.id AND state <= 2")?,
         ended: count("event ON event.function = lane.id AND state > 2")?,
         usage: count("usage ON usage.function = lane.id")?,
@@ -41,21 +41,21 @@ pub(super) fn belongings(
 impl Batch<'_> {
     /// Removes some of what is kept of an account. Whoever runs an event that is gone finds nothing of it.
     pub(super) fn purge(&mut self, account: AccountId) -> rusqlite::Result<u64> {
-        let [from, to] = lanes("function", account);
+        let [from, to] = key_range("function", account);
         let mut delete = self.transaction.prepare_cached(
             "DELETE FROM event WHERE seq IN (SELECT seq FROM lane JOIN event ON event.function = lane.id
              WHERE key >= ? AND key < ? LIMIT ?) RETURNING state, LENGTH(body)",
         )?;
-        let rows = delete.query_map(params![from, to, AT_ONCE], |row| {
+        let rows = delete.query_map(params![from, to, ROWS_PER_COMMIT], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
         })?;
         let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
         for (state, length) in &rows {
             let state = EventState::of(*state);
-            let in_lane = matches!(state, Some(EventState::Waiting | EventState::Undelivered));
-            if in_lane || state == Some(EventState::Dead) {
-                self.changes.events -= i64::from(in_lane);
-                let bytes = length.unwrap_or(0) + ROW as i64;
+            let is_queued = matches!(state, Some(EventState::Waiting | EventState::Undelivered));
+            if is_queued || state == Some(EventState::Dead) {
+                self.changes.events -= i64::from(is_queued);
+                let bytes = length.unwrap_or(0) + ROW_BYTES as i64;
                 self.changes.bytes.add(account, -bytes);
             } else {
                 self.changes.history -= 1;
@@ -71,20 +71,20 @@ impl Batch<'_> {
                  (SELECT function, version, hour FROM lane JOIN usage ON usage.function = lane.id
                   WHERE key >= ? AND key < ? LIMIT ?)",
             )?
-            .execute(params![from, to, AT_ONCE])?;
+            .execute(params![from, to, ROWS_PER_COMMIT])?;
         if usage > 0 {
             return Ok(usage as u64);
         }
         let mut removed = 0;
         for kind in ["function", "letters"] {
-            let [from, to] = lanes(kind, account);
+            let [from, to] = key_range(kind, account);
             let mut delete = self
                 .transaction
                 .prepare_cached("DELETE FROM lane WHERE key >= ? AND key < ? RETURNING key")?;
             let keys = delete.query_map(params![from, to], |row| row.get::<_, String>(0))?;
             let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
             removed += keys.len() as u64;
-            self.changes.lanes_gone.extend(keys);
+            self.changes.queues_removed.extend(keys);
         }
         Ok(removed)
     }

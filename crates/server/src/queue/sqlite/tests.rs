@@ -8,8 +8,8 @@ use model::{
 };
 
 use super::*;
-use crate::lineage::Depth;
-use crate::queue::{EventState, Failures, Source};
+use crate::call_chains::RecursionDepth;
+use crate::queue::{EventOrigin, EventState, Failures};
 
 const BUDGET: Budget = Budget {
     bytes: 1 << 20,
@@ -40,22 +40,22 @@ fn event(number: u8, bytes: usize) -> NewEvent {
         function: function(),
         qualifier: Qualifier::Latest,
         routing_key: RoutingKey::new(),
-        source: Source::Api,
-        depth: Depth(number.into()),
+        source: EventOrigin::Api,
+        depth: RecursionDepth(number.into()),
         event: Bytes::from(vec![b'1'; bytes]),
     }
 }
 
-fn entry(invocations: u64) -> Entry {
-    Entry {
-        account: Account {
+fn entry(invocations: u64) -> UsageEntry {
+    UsageEntry {
+        key: UsageKey {
             function: function(),
             version: Version::Latest,
             hour: 7,
         },
-        totals: Totals {
+        totals: UsageTotals {
             invocations,
-            ..Totals::default()
+            ..UsageTotals::default()
         },
     }
 }
@@ -71,26 +71,26 @@ async fn counted(queue: &SqliteQueue) -> u64 {
     found.iter().map(|(_, totals)| totals.invocations).sum()
 }
 
-async fn next(queue: &SqliteQueue, after: Option<QueuePosition>, limit: usize) -> Next {
-    let lane = LaneKey::Function(function());
-    queue.next(&lane, after, limit).await.expect("events")
+async fn next(queue: &SqliteQueue, after: Option<QueuePosition>, limit: usize) -> NextEvents {
+    let queue_key = QueueKey::Function(function());
+    queue.next(&queue_key, after, limit).await.expect("events")
 }
 
 #[tokio::test]
-async fn an_event_is_kept_once_in_order_and_over_a_restart() {
+async fn duplicate_request_is_deduplicated_and_order_survives_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     for number in [3, 1, 2, 1] {
         queue.accept(event(number, 3)).await.expect("accepted");
     }
-    let mut arrivals = queue.arrivals().expect("the first time");
-    assert!(queue.arrivals().is_none());
-    let told: Vec<_> = std::iter::from_fn(|| arrivals.try_recv().ok()).collect();
-    assert_eq!(told.len(), 3, "a second event of a name is the first");
+    let mut enqueued_events = queue.enqueued_events().expect("the first time");
+    assert!(queue.enqueued_events().is_none());
+    let enqueued: Vec<_> = std::iter::from_fn(|| enqueued_events.try_recv().ok()).collect();
+    assert_eq!(enqueued.len(), 3, "a second event of a name is the first");
     let all = next(&queue, None, 10).await;
     assert_eq!(
         all.orders,
-        told.iter().map(|one| one.order).collect::<Vec<_>>()
+        enqueued.iter().map(|one| one.order).collect::<Vec<_>>()
     );
     assert!(all.whole);
     let some = next(&queue, None, 2).await;
@@ -104,36 +104,36 @@ async fn an_event_is_kept_once_in_order_and_over_a_restart() {
     );
     drop(queue);
     let queue = open(directory.path());
-    assert_eq!(queue.last_of_old(), all.orders[2].seq);
+    assert_eq!(queue.last_seq_at_open(), all.orders[2].seq);
     assert_eq!(next(&queue, None, 10).await.orders, all.orders);
     let kept = queue.get(all.orders[1].seq).await.expect("read");
     assert_eq!(kept.expect("an event").request, request(1));
-    let lanes = queue.lanes().await.expect("lanes");
-    assert_eq!(lanes, [LaneKey::Function(function())]);
+    let nonempty_queues = queue.nonempty_queues().await.expect("lanes");
+    assert_eq!(nonempty_queues, [QueueKey::Function(function())]);
     let backlog = queue.backlog().await.expect("read");
-    assert_eq!((backlog.events, backlog.bytes), (3, 3 * (ROW + 3)));
+    assert_eq!((backlog.events, backlog.bytes), (3, 3 * (ROW_BYTES + 3)));
 }
 
 #[tokio::test]
-async fn what_came_of_an_event_and_what_it_counts_for_are_written_once() {
+async fn completion_and_its_usage_are_recorded_exactly_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     queue.accept(event(1, 3)).await.expect("accepted");
     let order = next(&queue, None, 1).await.orders[0];
-    let again = Settled::Again {
+    let again = Completion::Retry {
         due: order.due.after(1_000_000),
         failures: Failures { user: 1, system: 0 },
     };
     let status = StatusCode::UserCodeException;
     let usage = Some(entry(1));
     queue
-        .settle(order.seq, status, again, usage.clone())
+        .complete(order.seq, status, again, usage.clone())
         .await
         .expect("settled");
     for _ in 0..3 {
-        let finished = Settled::Finished;
+        let finished = Completion::Succeeded;
         queue
-            .settle(order.seq, StatusCode::Ok, finished, usage.clone())
+            .complete(order.seq, StatusCode::Ok, finished, usage.clone())
             .await
             .expect("settled");
     }
@@ -151,53 +151,56 @@ async fn what_came_of_an_event_and_what_it_counts_for_are_written_once() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_has_a_lane_of_its_own_and_can_come_back() {
+async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
-    let mut arrivals = queue.arrivals().expect("the first time");
+    let mut enqueued_events = queue.enqueued_events().expect("the first time");
     queue.accept(event(1, 3)).await.expect("accepted");
-    let first = arrivals.recv().await.expect("told").order;
+    let first = enqueued_events.recv().await.expect("told").order;
     let target = DeadLetter::Http {
         url: "http://host/".into(),
         kind: "queue".into(),
     };
-    let failed = Settled::Failed {
+    let failed = Completion::Failed {
         why: "so".into(),
         to: Some(target.clone()),
     };
     let status = StatusCode::UserCodeException;
     queue
-        .settle(first.seq, status, failed, None)
+        .complete(first.seq, status, failed, None)
         .await
         .expect("settled");
-    let letter = arrivals.recv().await.expect("told");
-    assert_eq!(letter.lane, LaneKey::Letters(AccountId(1), target));
+    let dead_letter = enqueued_events.recv().await.expect("told");
+    assert_eq!(
+        dead_letter.queue_key,
+        QueueKey::DeadLetters(AccountId(1), target)
+    );
     assert!(
-        letter.order.seq > first.seq,
+        dead_letter.order.seq > first.seq,
         "a lane hears numbers in order"
     );
-    let kept = queue.get(letter.order.seq).await.expect("read");
+    let kept = queue.get(dead_letter.order.seq).await.expect("read");
     let kept = kept.expect("a letter");
     assert_eq!(
         (kept.status, kept.message.as_deref()),
         (Some(430), Some("so"))
     );
-    queue.replay(letter.order.seq).await.expect("replayed");
-    let back = arrivals.recv().await.expect("told");
-    assert_eq!(back.lane, LaneKey::Function(function()));
-    assert!(back.order.seq > letter.order.seq);
+    queue.replay(dead_letter.order.seq).await.expect("replayed");
+    let back = enqueued_events.recv().await.expect("told");
+    assert_eq!(back.queue_key, QueueKey::Function(function()));
+    assert!(back.order.seq > dead_letter.order.seq);
     let backlog = queue.backlog().await.expect("read");
-    assert_eq!((backlog.events, backlog.bytes), (1, ROW + 3));
+    assert_eq!((backlog.events, backlog.bytes), (1, ROW_BYTES + 3));
 }
 
 #[tokio::test]
-async fn events_that_come_together_are_one_commit_with_an_answer_each() {
+async fn batch_is_one_commit_with_an_answer_per_event() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
-    let mut arrivals = queue.arrivals().expect("the first time");
+    let mut enqueued_events = queue.enqueued_events().expect("the first time");
     let whole = usize::try_from(BUDGET.bytes).expect("a size");
     let events = vec![event(1, 3), event(2, whole), event(3, 3), event(1, 3)];
-    let mut answers = queue.accept_together(events).into_iter();
+    let mut answers = queue.accept_batch(events).into_iter();
     for full in [false, true, false, false] {
         let answer = answers.next().expect("an answer for each").await;
         match answer {
@@ -205,16 +208,16 @@ async fn events_that_come_together_are_one_commit_with_an_answer_each() {
             Err(error) => assert!(full && matches!(error, QueueError::Full { .. }), "{error}"),
         }
     }
-    let told: Vec<_> = std::iter::from_fn(|| arrivals.try_recv().ok()).collect();
-    assert_eq!(told.len(), 2, "a second event of a name is the first");
+    let enqueued: Vec<_> = std::iter::from_fn(|| enqueued_events.try_recv().ok()).collect();
+    assert_eq!(enqueued.len(), 2, "a second event of a name is the first");
     // All events of a commit have its time.
-    assert_eq!(told[0].order.due, told[1].order.due);
+    assert_eq!(enqueued[0].order.due, enqueued[1].order.due);
     assert_eq!(next(&queue, None, 10).await.orders.len(), 2);
-    assert!(queue.accept_together(Vec::new()).is_empty());
+    assert!(queue.accept_batch(Vec::new()).is_empty());
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_history_is_bounded() {
+async fn full_queue_rejects_events_and_history_is_bounded() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     let large = 100_000;
@@ -224,16 +227,19 @@ async fn a_full_queue_refuses_and_history_is_bounded() {
         assert!(accepted < 100, "it is never full");
     }
     // An account may hold as much as it leaves free.
-    assert_eq!(u64::from(accepted), BUDGET.bytes / 2 / (large as u64 + ROW));
+    assert_eq!(
+        u64::from(accepted),
+        BUDGET.bytes / 2 / (large as u64 + ROW_BYTES)
+    );
     let refused = queue.accept(event(200, large)).await;
-    assert!(matches!(refused, Err(QueueError::Share { .. })));
+    assert!(matches!(refused, Err(QueueError::Quota { .. })));
     let whole = usize::try_from(BUDGET.bytes).expect("a size");
     let refused = queue.accept(event(200, whole)).await;
     assert!(matches!(refused, Err(QueueError::Full { .. })));
     for order in next(&queue, None, 100).await.orders {
-        let finished = Settled::Finished;
-        let settled = queue.settle(order.seq, StatusCode::Ok, finished, None);
-        settled.await.expect("settled");
+        let finished = Completion::Succeeded;
+        let completion = queue.complete(order.seq, StatusCode::Ok, finished, None);
+        completion.await.expect("settled");
     }
     queue
         .accept(event(200, large))
@@ -253,25 +259,28 @@ async fn fill(queue: &SqliteQueue, account: u64, first: u8, bytes: usize) -> u8 
     for number in 0..100 {
         match queue.accept(of(account, first + number, bytes)).await {
             Ok(()) => {}
-            Err(QueueError::Share { .. }) => return number,
+            Err(QueueError::Quota { .. }) => return number,
             Err(error) => panic!("{error}"),
         }
     }
     panic!("its share is never used up");
 }
 
-async fn is_over_its_share(queue: &SqliteQueue, account: u64, number: u8, bytes: usize) -> bool {
+async fn is_over_quota(queue: &SqliteQueue, account: u64, number: u8, bytes: usize) -> bool {
     let accepted = queue.accept(of(account, number, bytes)).await;
-    matches!(accepted, Err(QueueError::Share { .. }))
+    matches!(accepted, Err(QueueError::Quota { .. }))
 }
 
 #[tokio::test]
-async fn an_account_at_its_share_leaves_room_for_others_also_after_a_restart() {
+async fn account_at_its_quota_leaves_capacity_for_others_after_a_restart_too() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     let large = 50_000;
     let held = fill(&queue, 1, 0, large).await;
-    assert_eq!(u64::from(held), BUDGET.bytes / 2 / (large as u64 + ROW));
+    assert_eq!(
+        u64::from(held),
+        BUDGET.bytes / 2 / (large as u64 + ROW_BYTES)
+    );
     // Each gets half of what is left, as long as there is something.
     let others = [
         fill(&queue, 2, 100, large).await,
@@ -281,16 +290,16 @@ async fn an_account_at_its_share_leaves_room_for_others_also_after_a_restart() {
     drop(queue);
     let queue = open(directory.path());
     for (account, number) in [(1, 200), (2, 201), (3, 202)] {
-        assert!(is_over_its_share(&queue, account, number, large).await);
+        assert!(is_over_quota(&queue, account, number, large).await);
     }
     queue.accept(of(4, 203, large)).await.expect("accepted");
     let bytes = queue.backlog().await.expect("read").bytes;
     let events = u64::from(held + others[0] + others[1] + 1);
-    assert_eq!(bytes, events * (large as u64 + ROW));
+    assert_eq!(bytes, events * (large as u64 + ROW_BYTES));
 }
 
 #[tokio::test]
-async fn each_way_out_of_the_queue_frees_the_share_and_what_stays_holds_it() {
+async fn completed_events_release_quota_and_dead_events_hold_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     let large = 50_000;
@@ -304,38 +313,42 @@ async fn each_way_out_of_the_queue_frees_the_share_and_what_stays_holds_it() {
     let (why, failures) = (String::new(), Failures::default());
     let due = orders[0].due;
     let stays = [
-        Settled::Again { due, failures },
-        Settled::Failed {
+        Completion::Retry { due, failures },
+        Completion::Failed {
             why: why.clone(),
             to: None,
         },
-        Settled::Failed {
+        Completion::Failed {
             why,
             to: Some(target()),
         },
     ];
     for (order, stays) in orders.iter().zip(stays) {
-        let settled = queue.settle(order.seq, status, stays, None);
-        settled.await.expect("settled");
-        assert!(is_over_its_share(&queue, 1, 200, large).await);
+        let completion = queue.complete(order.seq, status, stays, None);
+        completion.await.expect("settled");
+        assert!(is_over_quota(&queue, 1, 200, large).await);
     }
     queue.replay(orders[1].seq).await.expect("replayed");
-    assert!(is_over_its_share(&queue, 1, 200, large).await);
+    assert!(is_over_quota(&queue, 1, 200, large).await);
     for (number, (order, ends)) in orders[3..]
         .iter()
-        .zip([Settled::Finished, Settled::Aborted, Settled::Delivered])
+        .zip([
+            Completion::Succeeded,
+            Completion::Aborted,
+            Completion::Delivered,
+        ])
         .enumerate()
     {
-        let settled = queue.settle(order.seq, status, ends, None);
-        settled.await.expect("settled");
+        let completion = queue.complete(order.seq, status, ends, None);
+        completion.await.expect("settled");
         let number = 200 + number as u8;
         queue.accept(of(1, number, large)).await.expect("accepted");
-        assert!(is_over_its_share(&queue, 1, 250, large).await);
+        assert!(is_over_quota(&queue, 1, 250, large).await);
     }
     // A letter that becomes an event was accepted before.
-    let mut letter = of(1, 210, large);
-    letter.source = Source::DeadLetter;
-    queue.accept(letter).await.expect("accepted");
+    let mut dead_letter = of(1, 210, large);
+    dead_letter.source = EventOrigin::DeadLetter;
+    queue.accept(dead_letter).await.expect("accepted");
     queue.close(AccountId(1)).await.expect("closed");
     while queue.purge_some(AccountId(1)).await.expect("purged") > 0 {}
     let backlog = queue.backlog().await.expect("read");
@@ -343,18 +356,18 @@ async fn each_way_out_of_the_queue_frees_the_share_and_what_stays_holds_it() {
 }
 
 #[tokio::test]
-async fn events_of_one_commit_are_held_to_the_share_together() {
+async fn events_of_one_commit_share_one_quota_check() {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = open(directory.path());
     let large = 50_000;
     let events = (0..30).map(|number| of(1, number, large));
     let others = (0..3).map(|number| of(2, 100 + number, large));
-    let answers = queue.accept_together(events.chain(others).collect());
+    let answers = queue.accept_batch(events.chain(others).collect());
     let mut accepted = Vec::new();
     for answer in answers {
         accepted.push(answer.await.is_ok());
     }
-    let share = BUDGET.bytes / 2 / (large as u64 + ROW);
+    let share = BUDGET.bytes / 2 / (large as u64 + ROW_BYTES);
     let first = accepted[..30].iter().filter(|accepted| **accepted).count();
     assert_eq!(first as u64, share);
     assert_eq!(accepted[30..], [true; 3]);
@@ -375,17 +388,17 @@ const VERSION_1: &str = "
 ";
 
 #[tokio::test]
-async fn what_version_1_left_runs_and_what_a_newer_one_left_is_refused() {
+async fn version_1_file_is_migrated_and_newer_file_is_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("events.sqlite");
     let old = Connection::open(&path).expect("a file");
     old.execute_batch(VERSION_1).expect("version 1");
     let queue = open(directory.path());
     let left = queue.get(1).await.expect("read").expect("an event");
-    assert_eq!((left.request, left.depth), (request(1), Depth(0)));
+    assert_eq!((left.request, left.depth), (request(1), RecursionDepth(0)));
     queue.accept(event(9, 1)).await.expect("accepted");
     let come = queue.get(2).await.expect("read").expect("an event");
-    assert_eq!(come.depth, Depth(9));
+    assert_eq!(come.depth, RecursionDepth(9));
     drop(queue);
     old.execute_batch("PRAGMA user_version = 3").expect("set");
     let refused = SqliteQueue::open(&path, BUDGET).expect_err("refused");

@@ -12,12 +12,12 @@ use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::settle::{Batch, Changes};
-use super::share::Deltas;
-use super::{Budget, Counts, Place, ROW, refusal, rule, unavailable};
-use crate::ailing::Ailing;
-use crate::queue::{Arrival, LaneKey, NewEvent, QueueClock, QueueError, Settled};
-use crate::usage::{Entry, GATHER, Gathered, Pending};
+use super::batch::{Batch, Changes};
+use super::quota::Deltas;
+use super::{Budget, Counts, ROW_BYTES, WriteSlot, refusal, rule, unavailable};
+use crate::failure_log::FailureLog;
+use crate::queue::{Completion, EnqueuedEvent, NewEvent, QueueClock, QueueError, QueueKey};
+use crate::usage::{COMMIT_INTERVAL, PendingUsage, UsageBatch, UsageEntry};
 
 /// Writes in one transaction.
 const BATCH: usize = 2048;
@@ -26,15 +26,15 @@ const CLEAN_EVERY: u64 = 10_000_000;
 /// Rows of history that are removed at a time.
 const CLEAN_ROWS: u64 = 2000;
 /// How soon usage that could not be written, or is not synced, is looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) type Answer = oneshot::Sender<Result<(), QueueError>>;
 
 /// Something to be written.
 #[derive(Debug)]
-pub(super) enum Call {
-    Accept(NewEvent, Place, Answer),
-    Settle(u64, StatusCode, Settled, Option<Entry>, Answer),
+pub(super) enum Command {
+    Accept(NewEvent, WriteSlot, Answer),
+    Complete(u64, StatusCode, Completion, Option<UsageEntry>, Answer),
     Replay(u64, Answer),
     /// An account of which nothing is taken any more.
     Close(AccountId, Answer),
@@ -51,18 +51,18 @@ pub(super) enum Call {
     clippy::large_enum_variant,
     reason = "almost all are of the large one, which goes as it is"
 )]
-pub(super) enum Sent {
-    One(Call),
+pub(super) enum WriterMessage {
+    One(Command),
     /// In one transaction.
-    Together(Vec<Call>),
+    Together(Vec<Command>),
 }
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) budget: Budget,
     pub(super) counts: Arc<Counts>,
-    pub(super) pending: Pending,
-    pub(super) told: mpsc::UnboundedSender<Arrival>,
+    pub(super) pending: PendingUsage,
+    pub(super) enqueued_sender: mpsc::UnboundedSender<EnqueuedEvent>,
     pub(super) clock: QueueClock,
     /// The next event's number; none is ever used again.
     pub(super) next: u64,
@@ -73,16 +73,16 @@ pub(super) struct Writer {
     pub(super) synced: bool,
     /// Whether commits are synced, as the connection was told last.
     pub(super) level: Option<bool>,
-    pub(super) ailing: Ailing,
+    pub(super) failure_log: FailureLog,
     /// When entries of calls were committed last.
     pub(super) metered: Option<Instant>,
-    pub(super) lanes: HashMap<String, i64>,
+    pub(super) queue_ids: HashMap<String, i64>,
     /// Accounts of which nothing is taken any more.
     pub(super) closed: HashSet<AccountId>,
 }
 
 impl Writer {
-    pub(super) fn run(mut self, inbox: &Receiver<Sent>) {
+    pub(super) fn run(mut self, inbox: &Receiver<WriterMessage>) {
         loop {
             let first = if self.synced && self.pending.is_empty() {
                 match inbox.recv() {
@@ -90,38 +90,40 @@ impl Writer {
                     Err(_) => return,
                 }
             } else {
-                match inbox.recv_timeout(AGAIN) {
+                match inbox.recv_timeout(RETRY_INTERVAL) {
                     Ok(sent) => Some(sent),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             };
             let quiet = first.is_none();
-            let mut calls = Vec::new();
+            let mut commands = Vec::new();
             if let Some(first) = first {
-                first.join(&mut calls);
+                first.join(&mut commands);
             }
-            self.gather(inbox, &mut calls);
-            self.commit(calls, quiet);
+            self.gather(inbox, &mut commands);
+            self.commit(commands, quiet);
             self.clean_sometimes();
         }
     }
 
     /// Takes what waits. Entries of calls alone wait for others, so that they are not a commit each.
-    fn gather(&self, inbox: &Receiver<Sent>, calls: &mut Vec<Call>) {
-        let until = self.metered.map(|last| last + GATHER);
+    fn gather(&self, inbox: &Receiver<WriterMessage>, commands: &mut Vec<Command>) {
+        let until = self.metered.map(|last| last + COMMIT_INTERVAL);
         loop {
-            while calls.len() < BATCH
+            while commands.len() < BATCH
                 && let Ok(sent) = inbox.try_recv()
             {
-                sent.join(calls);
+                sent.join(commands);
             }
-            let only_entries = calls.iter().all(|call| matches!(call, Call::Meter));
+            let only_entries = commands
+                .iter()
+                .all(|command| matches!(command, Command::Meter));
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             match left {
-                Some(left) if only_entries && !calls.is_empty() && !left.is_zero() => {
+                Some(left) if only_entries && !commands.is_empty() && !left.is_zero() => {
                     match inbox.recv_timeout(left) {
-                        Ok(sent) => sent.join(calls),
+                        Ok(sent) => sent.join(commands),
                         Err(_) => return,
                     }
                 }
@@ -131,21 +133,23 @@ impl Writer {
     }
 
     /// Writes all in one transaction, tells of what came, then answers.
-    fn commit(&mut self, calls: Vec<Call>, sync: bool) {
+    fn commit(&mut self, commands: Vec<Command>, sync: bool) {
         let now = self.clock.now();
         let metered = self.pending.take();
         // Entries of calls are nobody's promise: they need not wait for the disk, and a later sync serves them, too.
-        let promised = calls.iter().any(|call| !matches!(call, Call::Meter));
+        let promised = commands
+            .iter()
+            .any(|command| !matches!(command, Command::Meter));
         let synced = promised || sync;
-        match self.try_commit(now, &calls, &metered, synced) {
+        match self.try_commit(now, &commands, &metered, synced) {
             Ok((results, changes)) => {
-                if self.ailing.works() {
+                if self.failure_log.success() {
                     info!("events and usage are written again");
                 }
-                for gone in &changes.lanes_gone {
-                    self.lanes.remove(gone);
+                for gone in &changes.queues_removed {
+                    self.queue_ids.remove(gone);
                 }
-                self.lanes.extend(changes.lanes);
+                self.queue_ids.extend(changes.queue_ids);
                 add(&self.counts.events, changes.events);
                 self.counts.bytes().apply(&changes.bytes);
                 self.history = self.history.saturating_add_signed(changes.history);
@@ -153,23 +157,23 @@ impl Writer {
                 if !metered.sums.is_empty() {
                     self.metered = Some(Instant::now());
                 }
-                self.pending.counted(metered.last);
-                for arrival in changes.arrivals {
+                self.pending.committed(metered.last);
+                for enqueued_event in changes.enqueued_events {
                     // Nobody listens any more when virga stops.
-                    let _ = self.told.send(arrival);
+                    let _ = self.enqueued_sender.send(enqueued_event);
                 }
-                for (call, result) in calls.into_iter().zip(results) {
-                    call.answer(result);
+                for (command, result) in commands.into_iter().zip(results) {
+                    command.answer(result);
                 }
             }
             Err(e) => {
-                self.pending.give_back(metered);
+                self.pending.restore(metered);
                 let why = unavailable(e);
-                if let Some(times) = self.ailing.failed() {
+                if let Some(times) = self.failure_log.failure() {
                     error!(error = %why, times, "events and usage cannot be written");
                 }
-                for call in calls {
-                    call.answer(Err(why.clone()));
+                for command in commands {
+                    command.answer(Err(why.clone()));
                 }
             }
         }
@@ -178,8 +182,8 @@ impl Writer {
     fn try_commit(
         &mut self,
         now: Time,
-        calls: &[Call],
-        metered: &Gathered,
+        commands: &[Command],
+        metered: &UsageBatch,
         synced: bool,
     ) -> rusqlite::Result<(Vec<Result<(), QueueError>>, Changes)> {
         if self.level != Some(synced) {
@@ -187,26 +191,27 @@ impl Writer {
             self.connection.pragma_update(None, "synchronous", level)?;
             self.level = Some(synced);
         }
-        for call in calls {
-            if let Call::Close(account, _) = call {
+        for command in commands {
+            if let Command::Close(account, _) = command {
                 self.closed.insert(*account);
             }
         }
         let transaction = self.connection.transaction()?;
         let mut batch = Batch {
             transaction: &transaction,
-            known: &self.lanes,
+            known: &self.queue_ids,
             closed: &self.closed,
             next: &mut self.next,
             now,
             changes: Changes::default(),
         };
-        let mut results = Vec::with_capacity(calls.len());
-        for call in calls {
+        let mut results = Vec::with_capacity(commands.len());
+        for command in commands {
             let mut result = Ok(());
-            match call {
-                Call::Accept(event, ..) => {
-                    let (account, bytes) = (event.function.account, event.event.len() as u64 + ROW);
+            match command {
+                Command::Accept(event, ..) => {
+                    let (account, bytes) =
+                        (event.function.account, event.event.len() as u64 + ROW_BYTES);
                     let pending = &batch.changes.bytes;
                     let checked = self
                         .counts
@@ -217,23 +222,23 @@ impl Writer {
                         Err(excess) => result = Err(refusal(excess, self.budget.bytes)),
                     }
                 }
-                Call::Settle(seq, status, settled, usage, _) => {
+                Command::Complete(seq, status, completion, usage, _) => {
                     // A second time it was settled by an attempt whose answer was lost, and counted.
-                    let first = batch.settle(*seq, *status, settled)?;
+                    let first = batch.complete(*seq, *status, completion)?;
                     if let (true, Some(entry)) = (first, usage) {
-                        batch.count(&entry.account, &entry.totals)?;
+                        batch.count(&entry.key, &entry.totals)?;
                     }
                 }
-                Call::Replay(seq, _) => batch.replay(*seq)?,
-                Call::Purge(account, removed, _) => {
+                Command::Replay(seq, _) => batch.replay(*seq)?,
+                Command::Purge(account, removed, _) => {
                     removed.store(batch.purge(*account)?, Ordering::Relaxed);
                 }
-                Call::Close(..) | Call::Meter | Call::Flush(_) => {}
+                Command::Close(..) | Command::Meter | Command::Flush(_) => {}
             }
             results.push(result);
         }
-        for (account, totals) in &metered.sums {
-            batch.count(account, totals)?;
+        for (key, totals) in &metered.sums {
+            batch.count(key, totals)?;
         }
         let changes = batch.changes;
         transaction
@@ -276,7 +281,7 @@ impl Writer {
              RETURNING (SELECT key FROM lane WHERE id = function), LENGTH(body)",
         )?;
         let lengths = dead.query_map(params![oldest, CLEAN_ROWS as i64], |row| {
-            let account = LaneKey::account(row.get::<_, Option<String>>(0)?.as_deref());
+            let account = QueueKey::account(row.get::<_, Option<String>>(0)?.as_deref());
             Ok((account, row.get::<_, Option<i64>>(1)?.unwrap_or(0)))
         })?;
         let lengths: Vec<_> = lengths.collect::<Result<_, _>>()?;
@@ -304,30 +309,30 @@ impl Writer {
             .execute_batch("PRAGMA incremental_vacuum(1024)")?;
         let mut bytes = Deltas::default();
         for (account, length) in lengths {
-            bytes.add(account, -(length + ROW as i64));
+            bytes.add(account, -(length + ROW_BYTES as i64));
         }
         Ok((old + more, bytes))
     }
 }
 
-impl Sent {
-    fn join(self, calls: &mut Vec<Call>) {
+impl WriterMessage {
+    fn join(self, commands: &mut Vec<Command>) {
         match self {
-            Self::One(call) => calls.push(call),
-            Self::Together(together) => calls.extend(together),
+            Self::One(command) => commands.push(command),
+            Self::Together(together) => commands.extend(together),
         }
     }
 }
 
-impl Call {
+impl Command {
     fn answer(self, result: Result<(), QueueError>) {
         let answer = match self {
-            Self::Accept(_, place, answer) => {
+            Self::Accept(_, slot, answer) => {
                 // An account that is answered has its place again.
-                drop(place);
+                drop(slot);
                 answer
             }
-            Self::Settle(_, _, _, _, answer)
+            Self::Complete(_, _, _, _, answer)
             | Self::Replay(_, answer)
             | Self::Close(_, answer)
             | Self::Purge(_, _, answer)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
-use super::{CLEAN_EVERY, PAGES_AT_ONCE, REMOVED_AT_ONCE, StoreError, Writer, first_id};
+use super::{CLEAN_EVERY, LogStoreError, PAGES_PER_COMMIT, ROWS_PER_COMMIT, Writer, first_id};
 
 /// Bytes of a row beside its log and its answer.
 const ROW_BYTES: usize = 64;
@@ -74,7 +74,7 @@ const OLDEST: &str = concat!(
 );
 
 impl Writer {
-    pub(super) fn clean(&mut self) -> Result<(), StoreError> {
+    pub(super) fn clean(&mut self) -> Result<(), LogStoreError> {
         let due = self
             .cleaned
             .is_none_or(|cleaned| cleaned.elapsed() >= CLEAN_EVERY);
@@ -88,23 +88,23 @@ impl Writer {
         }
         let bound = self.settings.max_bytes / self.number("page_size")?.max(1);
         self.evict(bound)?;
-        self.give_back(bound)
+        self.release_pages(bound)
     }
 
     /// Removes all rows whose request id is smaller.
-    fn remove_before(&self, id: &[u8; 16]) -> Result<usize, StoreError> {
+    fn remove_before(&self, id: &[u8; 16]) -> Result<usize, LogStoreError> {
         // Per function, because the key starts with it.
         let mut remove = self.connection.prepare_cached(
             "DELETE FROM invocation WHERE (function, request, retry) IN (
                  SELECT i.function, i.request, i.retry
                  FROM function f JOIN invocation i ON i.function = f.id AND i.request < ? LIMIT ?)",
         )?;
-        in_small_commits(|| remove.execute(params![id, REMOVED_AT_ONCE]))
+        in_small_commits(|| remove.execute(params![id, ROWS_PER_COMMIT]))
     }
 
     /// While more pages than `bound` are used, cuts the accounts that hold most down to one level, at which three
     /// quarters are used: each eviction reads all keys of these accounts, so it must not come with every batch.
-    fn evict(&self, bound: u64) -> Result<(), StoreError> {
+    fn evict(&self, bound: u64) -> Result<(), LogStoreError> {
         loop {
             let used = self.number("page_count")? - self.number("freelist_count")?;
             if used <= bound {
@@ -135,7 +135,7 @@ impl Writer {
 
     /// Removes the oldest rows of an account, at least as many as hold so many bytes. By bytes, not by time: a clock
     /// that was once years ahead or behind must not decide how much is left.
-    fn remove_oldest(&self, account: i64, bytes: u64) -> Result<usize, StoreError> {
+    fn remove_oldest(&self, account: i64, bytes: u64) -> Result<usize, LogStoreError> {
         let mut last = None;
         let mut found = 0;
         {
@@ -157,15 +157,15 @@ impl Writer {
                  FROM function f CROSS JOIN invocation i ON i.function = f.id
                  WHERE f.account = ? AND i.request <= ? LIMIT ?)",
         )?;
-        in_small_commits(|| remove.execute(params![account, last, REMOVED_AT_ONCE]))
+        in_small_commits(|| remove.execute(params![account, last, ROWS_PER_COMMIT]))
     }
 
     /// Gives free pages beyond `bound` back to the disk.
-    fn give_back(&self, bound: u64) -> Result<(), StoreError> {
+    fn release_pages(&self, bound: u64) -> Result<(), LogStoreError> {
         let mut pages = self.number("page_count")?;
         while pages > bound {
             self.connection
-                .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
+                .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_PER_COMMIT})"))?;
             let left = self.number("page_count")?;
             if left == pages {
                 break;
@@ -197,15 +197,15 @@ fn level(mut held: Vec<u64>, wanted: u64) -> u64 {
     u64::MAX
 }
 
-/// Repeats a statement that deletes up to [`REMOVED_AT_ONCE`] rows until it finds no more. Returns how many it deleted.
+/// Repeats a statement that deletes up to [`ROWS_PER_COMMIT`] rows until it finds no more. Returns how many it deleted.
 fn in_small_commits(
     mut delete: impl FnMut() -> Result<usize, rusqlite::Error>,
-) -> Result<usize, StoreError> {
+) -> Result<usize, LogStoreError> {
     let mut removed = 0;
     loop {
         let now = delete()?;
         removed += now;
-        if now < REMOVED_AT_ONCE as usize {
+        if now < ROWS_PER_COMMIT as usize {
             return Ok(removed);
         }
     }

@@ -17,8 +17,8 @@ use model::{AccountId, BucketName, FunctionKey, FunctionState, Qualifier, Reques
 
 pub(crate) use self::notification::{EventSource, EventSources, Notification};
 pub(crate) use self::relay::Relay;
-use crate::lineage::Depth;
-use crate::queue::{NewEvent, Source};
+use crate::call_chains::RecursionDepth;
+use crate::queue::{EventOrigin, NewEvent};
 
 /// Whom a change is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl ObjectTriggers {
             function: to.function,
             qualifier: to.qualifier,
             routing_key: BTreeMap::new(),
-            source: Source::Cos,
-            depth: Depth(change.depth),
+            source: EventOrigin::Cos,
+            depth: RecursionDepth(change.depth),
             event,
         })
     }

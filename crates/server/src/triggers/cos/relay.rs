@@ -24,10 +24,10 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::ObjectTriggers;
+use crate::call_chains::RecursionDepth;
 use crate::clock;
 use crate::invoke::{Ingest, IngestError};
-use crate::lineage::Depth;
-use crate::queue::{NewEvent, Source};
+use crate::queue::{EventOrigin, NewEvent};
 use crate::telemetry::Metrics;
 
 /// Notices that are read at a time.
@@ -82,8 +82,8 @@ fn event(notice: Notice) -> Result<NewEvent, String> {
         function: address.function,
         qualifier: address.qualifier,
         routing_key: BTreeMap::new(),
-        source: Source::Cos,
-        depth: Depth(address.depth),
+        source: EventOrigin::Cos,
+        depth: RecursionDepth(address.depth),
         event: notice.body,
     })
 }
@@ -312,7 +312,7 @@ impl RelayTask {
                 sent.push((number, Some(account), self.park(account, number)));
                 continue;
             }
-            let mut accepted = Box::pin(ingest.accept_done(event));
+            let mut accepted = Box::pin(ingest.accept_unchecked(event));
             // A full queue says so at once, and then no later one may go before.
             let at_once = tokio::select! {
                 biased;
@@ -320,7 +320,7 @@ impl RelayTask {
                 () = ready(()) => None,
             };
             let step = match at_once {
-                Some(Err(IngestError::Queue(error))) if error.is_of_one_account() => {
+                Some(Err(IngestError::Queue(error))) if error.is_account_limit() => {
                     self.park(account, number)
                 }
                 Some(Err(IngestError::Queue(error))) => {
@@ -359,7 +359,7 @@ impl RelayTask {
                     account.map(|account| self.parked.remove(account, number));
                     add(&mut self.delivered, number);
                 }
-                (Err(IngestError::Queue(error)), Some(account)) if error.is_of_one_account() => {
+                (Err(IngestError::Queue(error)), Some(account)) if error.is_account_limit() => {
                     self.parked.insert(account, number);
                 }
                 (Err(error), account) => {
@@ -442,8 +442,8 @@ mod tests {
             },
             qualifier: Qualifier::Version(3),
             routing_key: BTreeMap::new(),
-            source: Source::Cos,
-            depth: Depth(5),
+            source: EventOrigin::Cos,
+            depth: RecursionDepth(5),
             event: Bytes::from_static(b"{}"),
         };
         let written = notice(sent.clone());
@@ -452,7 +452,7 @@ mod tests {
             (read.request, read.function, read.qualifier, read.depth),
             (sent.request, sent.function, sent.qualifier, sent.depth)
         );
-        assert_eq!((read.source, read.event), (Source::Cos, sent.event));
+        assert_eq!((read.source, read.event), (EventOrigin::Cos, sent.event));
         let newer = Notice {
             to: written.to.replace("\"v\":1", "\"v\":2"),
             ..written.clone()

@@ -5,19 +5,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{AccountId, FunctionKey, FunctionName, RequestId};
 
-use super::super::{Settings, Store, bound};
+use super::super::{LogStore, LogStoreSettings, bound};
 use super::*;
 use crate::telemetry::Record;
 use crate::telemetry::text::tests::record;
 
 const STORE_BYTES: u64 = 1 << 20;
 
-fn open(path: &Path) -> Store {
-    let settings = Settings {
+fn open(path: &Path) -> LogStore {
+    let settings = LogStoreSettings {
         retention: Duration::from_secs(3600),
         max_bytes: STORE_BYTES,
     };
-    Store::open(path, settings).expect("a store")
+    LogStore::open(path, settings).expect("a store")
 }
 
 /// Writes records of accounts, each later than the one before.
@@ -87,18 +87,18 @@ fn assert_counted(path: &Path) {
     assert_eq!(counted, Vec::from_iter(summed));
 }
 
-fn held(store: &Store) -> Vec<(i64, u64)> {
+fn held(store: &LogStore) -> Vec<(i64, u64)> {
     account_bytes(&store.writer().connection).expect("read")
 }
 
-fn used_bytes(store: &Store) -> u64 {
+fn used_bytes(store: &LogStore) -> u64 {
     let writer = store.writer();
     let number = |name| writer.number(name).expect("a number");
     (number("page_count") - number("freelist_count")) * number("page_size")
 }
 
 #[test]
-fn account_that_prints_ten_times_the_store_evicts_no_other_account() {
+fn account_that_logs_ten_times_the_store_evicts_no_other_account() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("logs.sqlite");
     let mut source = Source::new();
@@ -135,7 +135,7 @@ fn account_that_prints_ten_times_the_store_evicts_no_other_account() {
 }
 
 #[test]
-fn random_accounts_lose_their_oldest_and_only_while_they_hold_most() {
+fn eviction_takes_the_oldest_rows_of_the_largest_accounts() {
     /// Of a record on disk.
     const LONGEST: u64 = 16 << 10;
     let mut evicted = 0;
@@ -207,7 +207,7 @@ fn random_accounts_lose_their_oldest_and_only_while_they_hold_most() {
 }
 
 #[test]
-fn level_keeps_all_of_who_holds_less_and_shares_the_rest() {
+fn level_is_max_min_fair() {
     assert_eq!(level(vec![100, 10, 100], 110), 50);
     assert_eq!(level(vec![100, 10, 30], 90), 50);
     assert_eq!(level(vec![10, 20], 30), u64::MAX);
@@ -216,7 +216,7 @@ fn level_keeps_all_of_who_holds_less_and_shares_the_rest() {
 }
 
 #[test]
-fn purged_account_counts_for_nothing() {
+fn purged_account_holds_no_bytes() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("logs.sqlite");
     let store = open(&path);

@@ -13,9 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// How many functions stand between something and the world outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Depth(pub(crate) u32);
+pub(crate) struct RecursionDepth(pub(crate) u32);
 
-impl Depth {
+impl RecursionDepth {
     /// Of what a function causes while it runs something of this depth.
     fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -24,7 +24,7 @@ impl Depth {
 
 /// The instances that there are. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lineage {
+pub(crate) struct CallChains {
     tables: Arc<RwLock<Tables>>,
 }
 
@@ -36,17 +36,17 @@ struct Tables {
 
 /// An instance's entry, which goes with it.
 #[derive(Debug)]
-pub(crate) struct Member {
-    lineage: Lineage,
+pub(crate) struct ChainMember {
+    call_chains: CallChains,
     key: Option<String>,
     address: Option<IpAddr>,
     depth: Arc<AtomicU32>,
 }
 
-impl Lineage {
+impl CallChains {
     /// An instance, by the id of its credentials and by its address, as far as it has them.
-    pub(crate) fn enter(&self, key: Option<String>, address: Option<IpAddr>) -> Member {
-        let depth = Arc::new(AtomicU32::new(Depth::default().next().0));
+    pub(crate) fn register(&self, key: Option<String>, address: Option<IpAddr>) -> ChainMember {
+        let depth = Arc::new(AtomicU32::new(RecursionDepth::default().next().0));
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = &key {
             tables.keys.insert(key.clone(), depth.clone());
@@ -54,8 +54,8 @@ impl Lineage {
         if let Some(address) = address {
             tables.addresses.insert(address, depth.clone());
         }
-        Member {
-            lineage: self.clone(),
+        ChainMember {
+            call_chains: self.clone(),
             key,
             address,
             depth,
@@ -63,48 +63,48 @@ impl Lineage {
     }
 
     /// The depth of requests that are signed with a key.
-    pub(crate) fn of_key(&self, id: &str) -> Depth {
+    pub(crate) fn depth_of_key(&self, id: &str) -> RecursionDepth {
         self.read(|tables| tables.keys.get(id))
     }
 
     /// The depth of requests from an address.
-    pub(crate) fn of_address(&self, address: IpAddr) -> Depth {
+    pub(crate) fn depth_of_address(&self, address: IpAddr) -> RecursionDepth {
         self.read(|tables| tables.addresses.get(&address))
     }
 
-    fn read(&self, find: impl FnOnce(&Tables) -> Option<&Arc<AtomicU32>>) -> Depth {
+    fn read(&self, find: impl FnOnce(&Tables) -> Option<&Arc<AtomicU32>>) -> RecursionDepth {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        find(&tables).map_or(Depth::default(), |depth| {
-            Depth(depth.load(Ordering::Relaxed))
+        find(&tables).map_or(RecursionDepth::default(), |depth| {
+            RecursionDepth(depth.load(Ordering::Relaxed))
         })
     }
 }
 
-impl Member {
+impl ChainMember {
     /// From now on it runs something of this depth. Where it serves several requests at a time they are of the last one's.
-    pub(crate) fn runs(&self, depth: Depth) {
+    pub(crate) fn runs(&self, depth: RecursionDepth) {
         self.depth.store(depth.next().0, Ordering::Relaxed);
     }
 }
 
-impl Drop for Member {
+impl Drop for ChainMember {
     fn drop(&mut self) {
         let mut tables = self
-            .lineage
+            .call_chains
             .tables
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = &self.key {
-            leave(&mut tables.keys, key, &self.depth);
+            unregister(&mut tables.keys, key, &self.depth);
         }
         if let Some(address) = &self.address {
-            leave(&mut tables.addresses, address, &self.depth);
+            unregister(&mut tables.addresses, address, &self.depth);
         }
     }
 }
 
 /// Takes an entry away, unless it is a later instance's already.
-fn leave<K: Eq + Hash>(table: &mut HashMap<K, Arc<AtomicU32>>, key: &K, own: &Arc<AtomicU32>) {
+fn unregister<K: Eq + Hash>(table: &mut HashMap<K, Arc<AtomicU32>>, key: &K, own: &Arc<AtomicU32>) {
     if table.get(key).is_some_and(|found| Arc::ptr_eq(found, own)) {
         table.remove(key);
     }
@@ -117,22 +117,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_instance_causes_is_one_deeper_than_what_it_runs() {
+    fn requests_of_an_instance_are_one_deeper_than_its_invocation() {
         let address = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 9));
-        let lineage = Lineage::default();
-        let member = lineage.enter(Some("key".into()), Some(address));
-        let depths = || (lineage.of_key("key").0, lineage.of_address(address).0);
+        let call_chains = CallChains::default();
+        let member = call_chains.register(Some("key".into()), Some(address));
+        let depths = || {
+            (
+                call_chains.depth_of_key("key").0,
+                call_chains.depth_of_address(address).0,
+            )
+        };
         assert_eq!(depths(), (1, 1));
-        member.runs(Depth(4));
+        member.runs(RecursionDepth(4));
         assert_eq!(depths(), (5, 5));
         // The address is another's before the first has gone whole.
-        let later = lineage.enter(None, Some(address));
+        let later = call_chains.register(None, Some(address));
         drop(member);
         assert_eq!(depths(), (0, 1));
         drop(later);
         assert_eq!(depths(), (0, 0));
-        let outside = lineage.enter(None, None);
-        outside.runs(Depth(u32::MAX));
+        let outside = call_chains.register(None, None);
+        outside.runs(RecursionDepth(u32::MAX));
         assert_eq!(depths(), (0, 0));
     }
 }

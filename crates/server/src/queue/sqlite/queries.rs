@@ -6,15 +6,15 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::reader::{function_of, wrong};
-use crate::queue::{EventQuery, EventRow, EventState, Failures, Found, LaneKey};
-use crate::usage::{Account, Totals, UsageQuery};
+use crate::queue::{EventPage, EventQuery, EventRow, EventState, Failures, QueueKey};
+use crate::usage::{UsageKey, UsageQuery, UsageTotals};
 
 const COLUMNS: &str =
     "seq, due, l.key, request, f.key, qualifier, source, state, accepted, ended, user_failures,
     system_failures, status, message, LENGTH(body)";
 const TABLES: &str = "event JOIN lane f ON f.id = event.function JOIN lane l ON l.id = event.lane";
 
-pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Found> {
+pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Result<EventPage> {
     let mut conditions = vec!["accepted BETWEEN ? AND ?".to_owned()];
     let time = |time: Time| Value::from(i64::try_from(time.0).unwrap_or(i64::MAX));
     let mut values = vec![time(query.accepted.0), time(query.accepted.1)];
@@ -24,7 +24,7 @@ pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Res
     };
     match &query.function {
         Some(function) => {
-            let key = LaneKey::Function(function.clone()).write();
+            let key = QueueKey::Function(function.clone()).write();
             let id: Option<i64> = connection
                 .query_row("SELECT id FROM lane WHERE key = ?", [key], |row| row.get(0))
                 .optional()?;
@@ -78,7 +78,7 @@ pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Res
         query.limit, query.offset
     ))?;
     let rows = select.query_map(params_from_iter(&values), read_row)?;
-    Ok(Found {
+    Ok(EventPage {
         total: total as u64,
         rows: rows.collect::<Result<_, _>>()?,
     })
@@ -103,12 +103,12 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
             .get::<_, Option<i64>>(column)?
             .map(|time| Time(time as u64)))
     };
-    let lane: String = row.get(2)?;
+    let queue_key: String = row.get(2)?;
     let state: i64 = row.get(7)?;
     Ok(EventRow {
         seq: row.get::<_, i64>(0)? as u64,
         due: time(1)?.unwrap_or_default(),
-        lane: LaneKey::read(&lane).ok_or_else(|| wrong(2, &lane))?,
+        queue_key: QueueKey::read(&queue_key).ok_or_else(|| wrong(2, &queue_key))?,
         request: RequestId::from_bytes(row.get(3)?),
         function: function_of(row.get(4)?)?,
         qualifier: row.get(5)?,
@@ -150,9 +150,9 @@ pub(super) fn highest_account(connection: &Connection) -> rusqlite::Result<u64> 
 pub(super) fn usage(
     connection: &Connection,
     query: &UsageQuery,
-) -> rusqlite::Result<Vec<(Account, Totals)>> {
+) -> rusqlite::Result<Vec<(UsageKey, UsageTotals)>> {
     let prefix = match &query.function {
-        Some(function) => LaneKey::Function(function.clone()).write(),
+        Some(function) => QueueKey::Function(function.clone()).write(),
         None => format!("function/{}/", query.account),
     };
     let mut find = connection.prepare_cached(
@@ -164,12 +164,12 @@ pub(super) fn usage(
     let rows = find.query_map(params![prefix, whole, query.from, query.to], |row| {
         let number = |column: usize| row.get::<_, i64>(column).map(|n| n as u64);
         let version: String = row.get(1)?;
-        let account = Account {
+        let account = UsageKey {
             function: function_of(row.get(0)?)?,
             version: Version::parse(&version).map_err(|_| wrong(1, &version))?,
             hour: row.get(2)?,
         };
-        let totals = Totals {
+        let totals = UsageTotals {
             invocations: number(3)?,
             errors: number(4)?,
             throttles: number(5)?,

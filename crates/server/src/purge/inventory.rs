@@ -8,15 +8,15 @@ use super::{PurgeError, Stores};
 
 /// How many there are of each kind. Large numbers of events, logs and objects are counted up to 100,000.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Left(pub(crate) Vec<(&'static str, u64)>);
+pub(crate) struct AccountInventory(pub(crate) Vec<(&'static str, u64)>);
 
-impl Left {
+impl AccountInventory {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for AccountInventory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = |kind: &str| match kind.strip_suffix("ies") {
             Some(stem) => format!("{stem}y"),
@@ -32,16 +32,19 @@ impl fmt::Display for Left {
 }
 
 /// Counts what an account has, without the keys and roles that go with it.
-pub(super) async fn count(stores: &Stores, account: AccountId) -> Result<Left, PurgeError> {
+pub(super) async fn count(
+    stores: &Stores,
+    account: AccountId,
+) -> Result<AccountInventory, PurgeError> {
     let owned = stores.catalog.owned(account);
     let functions = owned.functions.iter().map(|stored| &stored.value);
     let triggers = functions.clone().map(|function| function.triggers.len());
     let versions = functions.clone().map(|function| function.versions.len());
-    let queued = stores.queue.belongings(account).await?;
+    let queued = stores.queue.account_counts(account).await?;
     let (telemetry, logs) = (stores.telemetry.clone(), stores.logs.clone());
     let logs = tokio::task::spawn_blocking(move || {
         telemetry.flush();
-        logs.belongings(account)
+        logs.account_counts(account)
     });
     let logs = logs.await??;
     let objects = match &stores.objects {
@@ -62,7 +65,7 @@ pub(super) async fn count(stores: &Stores, account: AccountId) -> Result<Left, P
         ("log records", logs),
         ("usage entries", queued.usage),
     ];
-    Ok(Left(
+    Ok(AccountInventory(
         all.into_iter().filter(|(_, count)| *count > 0).collect(),
     ))
 }

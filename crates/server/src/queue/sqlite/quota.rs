@@ -16,18 +16,18 @@ use model::AccountId;
 /// A letter to a function becomes an event of that function before it is removed. If letters were held to the share, those of an
 /// account whose share is full of letters would wait forever. They are held to a bound all the same, slightly above the largest
 /// share, because a letter is larger than its event.
-const LETTERS: u64 = 9;
+const DEAD_LETTER_SIXTEENTHS: u64 = 9;
 
 /// Why there is no room for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Excess {
+pub(super) enum ExceededLimit {
     /// The store is full.
     Store {
         /// Bytes in use.
         used: u64,
     },
     /// The account's share is used up.
-    Share {
+    Quota {
         /// Bytes of the account.
         held: u64,
     },
@@ -35,22 +35,22 @@ pub(super) enum Excess {
 
 /// What an event is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum AdmissionRule {
     /// The share of its account.
-    Share,
+    Quota,
     /// The bound of dead letters, which were accepted before.
-    Letter,
+    DeadLetter,
 }
 
 /// Use of a store by account, in bytes.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct AccountQuotas {
     budget: u64,
     total: u64,
     accounts: HashMap<AccountId, u64>,
 }
 
-impl Shares {
+impl AccountQuotas {
     pub(super) fn new(budget: u64) -> Self {
         Self {
             budget,
@@ -71,9 +71,9 @@ impl Shares {
         &self,
         account: AccountId,
         added: u64,
-        rule: Rule,
+        rule: AdmissionRule,
         pending: &Deltas,
-    ) -> Result<(), Excess> {
+    ) -> Result<(), ExceededLimit> {
         let held = self.accounts.get(&account).copied().unwrap_or(0);
         let held = held.saturating_add_signed(pending.of(account));
         let total = self.total.saturating_add_signed(pending.total);
@@ -114,19 +114,25 @@ impl Deltas {
     }
 }
 
-fn check(budget: u64, total: u64, held: u64, added: u64, rule: Rule) -> Result<(), Excess> {
+fn check(
+    budget: u64,
+    total: u64,
+    held: u64,
+    added: u64,
+    rule: AdmissionRule,
+) -> Result<(), ExceededLimit> {
     let Some(free) = budget.checked_sub(total.saturating_add(added)) else {
-        return Err(Excess::Store { used: total });
+        return Err(ExceededLimit::Store { used: total });
     };
     let after = held.saturating_add(added);
     let within = match rule {
         // The first event of an account is refused by a full store alone, also where the store is small.
-        Rule::Share => held == 0 || after <= free,
-        Rule::Letter => after <= budget / 16 * LETTERS,
+        AdmissionRule::Quota => held == 0 || after <= free,
+        AdmissionRule::DeadLetter => after <= budget / 16 * DEAD_LETTER_SIXTEENTHS,
     };
     match within {
         true => Ok(()),
-        false => Err(Excess::Share { held }),
+        false => Err(ExceededLimit::Quota { held }),
     }
 }
 
@@ -139,58 +145,66 @@ mod tests {
     const LARGEST: u64 = 128 << 10;
 
     /// What an account comes to that adds as long as it may.
-    fn greedy(shares: &mut Shares, account: u64, added: u64) -> u64 {
-        let (account, before) = (AccountId(account), shares.total);
-        while shares
-            .check(account, added, Rule::Share, &Deltas::default())
+    fn fill_quota(quotas: &mut AccountQuotas, account: u64, added: u64) -> u64 {
+        let (account, before) = (AccountId(account), quotas.total);
+        while quotas
+            .check(account, added, AdmissionRule::Quota, &Deltas::default())
             .is_ok()
         {
-            shares.change(account, added as i64);
+            quotas.change(account, added as i64);
         }
-        shares.total - before
+        quotas.total - before
     }
 
     #[test]
-    fn one_account_gets_half_and_accounts_in_turn_get_equal_shares() {
-        let mut shares = Shares::new(BUDGET);
-        assert_eq!(greedy(&mut shares, 1, LARGEST), BUDGET / 2);
+    fn one_account_gets_half_and_competing_accounts_get_equal_quotas() {
+        let mut quotas = AccountQuotas::new(BUDGET);
+        assert_eq!(fill_quota(&mut quotas, 1, LARGEST), BUDGET / 2);
         for accounts in 2..10 {
-            let mut shares = Shares::new(BUDGET);
+            let mut quotas = AccountQuotas::new(BUDGET);
             let mut open: Vec<u64> = (0..accounts).collect();
             while !open.is_empty() {
                 open.retain(|account| {
                     let account = AccountId(*account);
-                    let fits = shares.check(account, LARGEST, Rule::Share, &Deltas::default());
+                    let fits =
+                        quotas.check(account, LARGEST, AdmissionRule::Quota, &Deltas::default());
                     if fits.is_ok() {
-                        shares.change(account, LARGEST as i64);
+                        quotas.change(account, LARGEST as i64);
                     }
                     fits.is_ok()
                 });
             }
             let fair = BUDGET / (accounts + 1);
-            for held in shares.accounts.values() {
+            for held in quotas.accounts.values() {
                 assert!(held.abs_diff(fair) <= LARGEST, "{held} of {fair}");
             }
         }
     }
 
     #[test]
-    fn letters_go_on_over_the_share_up_to_a_bound() {
-        let mut shares = Shares::new(BUDGET);
-        greedy(&mut shares, 1, LARGEST);
+    fn dead_letters_may_exceed_the_quota_up_to_a_bound() {
+        let mut quotas = AccountQuotas::new(BUDGET);
+        fill_quota(&mut quotas, 1, LARGEST);
         let none = Deltas::default();
         let account = AccountId(1);
         assert_eq!(
-            shares.check(account, LARGEST, Rule::Share, &none),
-            Err(Excess::Share { held: BUDGET / 2 })
+            quotas.check(account, LARGEST, AdmissionRule::Quota, &none),
+            Err(ExceededLimit::Quota { held: BUDGET / 2 })
         );
-        assert_eq!(shares.check(account, LARGEST, Rule::Letter, &none), Ok(()));
+        assert_eq!(
+            quotas.check(account, LARGEST, AdmissionRule::DeadLetter, &none),
+            Ok(())
+        );
         let over = BUDGET / 16 + 1;
-        assert!(shares.check(account, over, Rule::Letter, &none).is_err());
+        assert!(
+            quotas
+                .check(account, over, AdmissionRule::DeadLetter, &none)
+                .is_err()
+        );
     }
 
     #[test]
-    fn random_accounts_never_exceed_the_store_and_newcomers_find_room() {
+    fn random_accounts_never_exceed_the_store_and_newcomers_are_admitted() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = |below: u64| {
             state ^= state << 13;
@@ -200,7 +214,7 @@ mod tests {
         };
         for _ in 0..30 {
             let accounts = 1 + random(8);
-            let mut shares = Shares::new(BUDGET);
+            let mut quotas = AccountQuotas::new(BUDGET);
             let mut held: Vec<(AccountId, u64)> = Vec::new();
             for _ in 0..30_000 {
                 let account = AccountId(random(accounts));
@@ -212,7 +226,10 @@ mod tests {
                         let gone = held.swap_remove(random(held.len() as u64) as usize);
                         pending.add(gone.0, -(gone.1 as i64));
                     }
-                    _ if shares.check(account, added, Rule::Share, &pending).is_ok() => {
+                    _ if quotas
+                        .check(account, added, AdmissionRule::Quota, &pending)
+                        .is_ok() =>
+                    {
                         pending.add(account, added as i64);
                         held.push((account, added));
                     }
@@ -220,19 +237,19 @@ mod tests {
                 }
                 let newcomer = AccountId(1000);
                 assert_eq!(
-                    shares.check(newcomer, LARGEST, Rule::Share, &pending),
+                    quotas.check(newcomer, LARGEST, AdmissionRule::Quota, &pending),
                     Ok(())
                 );
-                shares.apply(&pending);
-                assert!(shares.total <= BUDGET);
+                quotas.apply(&pending);
+                assert!(quotas.total <= BUDGET);
             }
             let sum: u64 = held.iter().map(|(_, bytes)| bytes).sum();
-            assert_eq!(shares.total, sum);
-            assert_eq!(shares.accounts.values().sum::<u64>(), sum);
+            assert_eq!(quotas.total, sum);
+            assert_eq!(quotas.accounts.values().sum::<u64>(), sum);
             for (account, bytes) in held {
-                shares.change(account, -(bytes as i64));
+                quotas.change(account, -(bytes as i64));
             }
-            assert!(shares.total == 0 && shares.accounts.is_empty());
+            assert!(quotas.total == 0 && quotas.accounts.is_empty());
         }
     }
 }

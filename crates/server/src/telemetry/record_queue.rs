@@ -23,9 +23,9 @@ pub(super) type Flushed = SyncSender<()>;
 
 /// The waiting records.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct RecordQueue {
     sender: SyncSender<Message>,
-    sorted: Mutex<Sorted>,
+    sorted: Mutex<SortedRecords>,
     /// Bytes of all records that wait.
     bytes: AtomicUsize,
     capacity: usize,
@@ -37,7 +37,7 @@ enum Message {
     /// The records of one account, or of all, are to be written.
     Flush(Option<AccountId>, Flushed),
     /// There is something among the sorted ones.
-    Look,
+    Wake,
 }
 
 /// What the writer is to do next.
@@ -50,12 +50,12 @@ pub(super) struct Batch {
     pub(super) urgent: bool,
 }
 
-impl Waiting {
+impl RecordQueue {
     pub(super) fn new(capacity: usize) -> Self {
         let (sender, inbox) = sync_channel(capacity / 2 / RECORD_BYTES);
         Self {
             sender,
-            sorted: Mutex::new(Sorted {
+            sorted: Mutex::new(SortedRecords {
                 inbox,
                 accounts: HashMap::new(),
                 sizes: BTreeSet::new(),
@@ -81,7 +81,7 @@ impl Waiting {
             }
         } else {
             // The writer may hold the lock while it waits for a message; if the channel is full, it does not wait.
-            let _ = self.sender.try_send(Message::Look);
+            let _ = self.sender.try_send(Message::Wake);
         }
         let mut sorted = self.sorted();
         sorted.drain();
@@ -127,7 +127,7 @@ impl Waiting {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn sorted(&self) -> MutexGuard<'_, Sorted> {
+    fn sorted(&self) -> MutexGuard<'_, SortedRecords> {
         self.sorted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,9 +143,9 @@ impl From<std::sync::mpsc::TrySendError<Self>> for Message {
 
 /// Records by account.
 #[derive(Debug)]
-struct Sorted {
+struct SortedRecords {
     inbox: Receiver<Message>,
-    accounts: HashMap<AccountId, Queued>,
+    accounts: HashMap<AccountId, AccountRecords>,
     /// The bytes of each account, so that the largest is found at once.
     sizes: BTreeSet<(usize, AccountId)>,
     /// Accounts in the order in which a record of theirs is written next.
@@ -158,7 +158,7 @@ struct Sorted {
 
 /// The records of an account, oldest first, each with its number.
 #[derive(Debug, Default)]
-struct Queued {
+struct AccountRecords {
     records: VecDeque<(u64, Box<Record>)>,
     bytes: usize,
 }
@@ -171,7 +171,7 @@ struct Flush {
     flushed: Flushed,
 }
 
-impl Sorted {
+impl SortedRecords {
     fn drain(&mut self) {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
@@ -186,7 +186,7 @@ impl Sorted {
                 before: self.next,
                 flushed,
             }),
-            Message::Look => {}
+            Message::Wake => {}
         }
     }
 
@@ -251,7 +251,7 @@ impl Sorted {
         }
         let mut flushes = std::mem::take(&mut self.flushes);
         let waits = |flush: &Flush| {
-            let before = |queued: &Queued| {
+            let before = |queued: &AccountRecords| {
                 let first = queued.records.front();
                 first.is_some_and(|(number, _)| *number < flush.before)
             };
@@ -277,15 +277,15 @@ mod tests {
 
     const CAPACITY: usize = 1 << 20;
 
-    fn push(waiting: &Waiting, account: u64, bytes: usize) -> usize {
-        waiting.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])))
+    fn push(record_queue: &RecordQueue, account: u64, bytes: usize) -> usize {
+        record_queue.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])))
     }
 
     /// The bytes of each account that wait.
-    fn held(waiting: &Waiting) -> HashMap<u64, usize> {
-        let mut sorted = waiting.sorted();
+    fn held(record_queue: &RecordQueue) -> HashMap<u64, usize> {
+        let mut sorted = record_queue.sorted();
         sorted.drain();
-        assert_eq!(sorted.bytes, waiting.bytes.load(Ordering::Relaxed));
+        assert_eq!(sorted.bytes, record_queue.bytes.load(Ordering::Relaxed));
         assert_eq!(sorted.accounts.len(), sorted.turns.len());
         assert_eq!(sorted.accounts.len(), sorted.sizes.len());
         let held = sorted.accounts.iter();
@@ -300,24 +300,24 @@ mod tests {
 
     #[test]
     fn account_that_floods_loses_its_own_records_alone() {
-        let waiting = Waiting::new(CAPACITY);
+        let record_queue = RecordQueue::new(CAPACITY);
         let mut lost = 0;
         for _ in 0..500 {
-            lost += push(&waiting, 1, 9000);
+            lost += push(&record_queue, 1, 9000);
         }
-        assert!(lost > 0 && held(&waiting)[&1] <= CAPACITY);
+        assert!(lost > 0 && held(&record_queue)[&1] <= CAPACITY);
         // Another one gets up to half, though nothing is written meanwhile.
         let weight = of(2, 0, &Bytes::from(vec![b'x'; 9000])).weight();
         let half = CAPACITY / 2 / weight;
         for _ in 0..half {
-            push(&waiting, 2, 9000);
-            push(&waiting, 1, 9000);
+            push(&record_queue, 2, 9000);
+            push(&record_queue, 1, 9000);
         }
-        assert_eq!(held(&waiting)[&2], half * weight, "none of it is lost");
+        assert_eq!(held(&record_queue)[&2], half * weight, "none of it is lost");
     }
 
     #[test]
-    fn accounts_share_max_min_fairly_whoever_came_first() {
+    fn record_queue_is_max_min_fair_in_any_arrival_order() {
         for seed in 1..=20_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut random = move |below: u64| {
@@ -326,15 +326,15 @@ mod tests {
                 state ^= state << 17;
                 state % below
             };
-            let waiting = Waiting::new(CAPACITY);
+            let record_queue = RecordQueue::new(CAPACITY);
             let accounts = 1 + random(12);
             let mut wanted: HashMap<u64, usize> = HashMap::new();
             for _ in 0..3000 {
                 let account = random(accounts).min(random(accounts));
                 *wanted.entry(account).or_default() += 4096 + RECORD_BYTES;
-                push(&waiting, account, 4096);
+                push(&record_queue, account, 4096);
             }
-            let held = held(&waiting);
+            let held = held(&record_queue);
             let most = held.values().max().copied().unwrap_or(0);
             let slack = of(0, 0, &Bytes::from(vec![b'x'; 4096])).weight();
             for (account, wanted) in wanted {
@@ -351,42 +351,42 @@ mod tests {
 
     #[test]
     fn writer_takes_a_record_of_each_account_in_turn() {
-        let waiting = Waiting::new(CAPACITY);
+        let record_queue = RecordQueue::new(CAPACITY);
         for account in [1, 1, 1, 1, 2, 3, 3] {
-            push(&waiting, account, 10);
+            push(&record_queue, account, 10);
         }
-        assert_eq!(accounts(&waiting.next(4)), [1, 2, 3, 1]);
-        assert_eq!(accounts(&waiting.next(4)), [3, 1, 1]);
-        assert_eq!(held(&waiting), HashMap::new());
+        assert_eq!(accounts(&record_queue.next(4)), [1, 2, 3, 1]);
+        assert_eq!(accounts(&record_queue.next(4)), [3, 1, 1]);
+        assert_eq!(held(&record_queue), HashMap::new());
     }
 
     #[test]
     fn flush_of_an_account_waits_for_no_other() {
-        let waiting = Waiting::new(CAPACITY);
+        let record_queue = RecordQueue::new(CAPACITY);
         for account in [1, 1, 1, 1, 2] {
-            push(&waiting, account, 10);
+            push(&record_queue, account, 10);
         }
         let (own, own_done) = sync_channel(1);
         let (all, all_done) = sync_channel(1);
-        waiting.flush(Some(AccountId(2)), own);
-        waiting.flush(None, all);
-        push(&waiting, 2, 10);
-        let first = waiting.next(2);
+        record_queue.flush(Some(AccountId(2)), own);
+        record_queue.flush(None, all);
+        push(&record_queue, 2, 10);
+        let first = record_queue.next(2);
         assert_eq!((accounts(&first), first.flushed.len()), (vec![1, 2], 1));
         assert!(first.urgent, "somebody waits for the others");
         first.flushed[0].send(()).expect("told");
         assert!(own_done.try_recv().is_ok() && all_done.try_recv().is_err());
-        let second = waiting.next(10);
+        let second = record_queue.next(10);
         assert_eq!((second.flushed.len(), second.urgent), (1, false));
     }
 
     #[test]
-    fn writer_that_waits_is_woken_by_a_record_however_large() {
-        let waiting = std::sync::Arc::new(Waiting::new(CAPACITY));
-        let writer = waiting.clone();
+    fn waiting_writer_is_woken_by_a_record_of_any_size() {
+        let record_queue = std::sync::Arc::new(RecordQueue::new(CAPACITY));
+        let writer = record_queue.clone();
         let thread = std::thread::spawn(move || writer.wait(Duration::from_secs(600)));
-        push(&waiting, 1, CAPACITY * 3 / 4);
+        push(&record_queue, 1, CAPACITY * 3 / 4);
         thread.join().expect("it goes on");
-        assert_eq!(accounts(&waiting.next(10)), [1]);
+        assert_eq!(accounts(&record_queue.next(10)), [1]);
     }
 }

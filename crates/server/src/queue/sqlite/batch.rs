@@ -7,10 +7,10 @@ use dispatch::events::QueuePosition;
 use model::{AccountId, StatusCode};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::ROW;
-use super::share::Deltas;
-use crate::queue::{Arrival, EventState, LaneKey, NewEvent, Settled};
-use crate::usage::{Account, Totals};
+use super::ROW_BYTES;
+use super::quota::Deltas;
+use crate::queue::{Completion, EnqueuedEvent, EventState, NewEvent, QueueKey};
+use crate::usage::{UsageKey, UsageTotals};
 
 /// A transaction under way.
 pub(super) struct Batch<'a> {
@@ -25,11 +25,11 @@ pub(super) struct Batch<'a> {
 /// What a transaction changes once it is on disk.
 #[derive(Default)]
 pub(super) struct Changes {
-    pub(super) arrivals: Vec<Arrival>,
+    pub(super) enqueued_events: Vec<EnqueuedEvent>,
     /// Lanes that were not known before.
-    pub(super) lanes: HashMap<String, i64>,
+    pub(super) queue_ids: HashMap<String, i64>,
     /// Lanes that are gone with their account.
-    pub(super) lanes_gone: Vec<String>,
+    pub(super) queues_removed: Vec<String>,
     /// Events in lanes.
     pub(super) events: i64,
     /// What counts against the budget.
@@ -39,15 +39,15 @@ pub(super) struct Changes {
 }
 
 /// An event that still has its body.
-struct Kept {
+struct StoredEvent {
     state: EventState,
     /// Bytes of the body.
     length: i64,
     account: AccountId,
 }
 
-impl Kept {
-    fn in_lane(&self) -> bool {
+impl StoredEvent {
+    fn is_queued(&self) -> bool {
         matches!(self.state, EventState::Waiting | EventState::Undelivered)
     }
 }
@@ -58,8 +58,8 @@ impl Batch<'_> {
         if self.closed.contains(&event.function.account) {
             return Ok(());
         }
-        let lane = LaneKey::Function(event.function.clone());
-        let id = self.lane(&lane)?;
+        let queue_key = QueueKey::Function(event.function.clone());
+        let id = self.queue_id(&queue_key)?;
         let order = self.order();
         let routing = (!event.routing_key.is_empty())
             .then(|| serde_json::to_string(&event.routing_key).unwrap_or_default());
@@ -83,27 +83,29 @@ impl Batch<'_> {
             ])?;
         if inserted == 1 {
             self.changes.events += 1;
-            let bytes = event.event.len() as u64 + ROW;
+            let bytes = event.event.len() as u64 + ROW_BYTES;
             self.changes.bytes.add(event.function.account, bytes as i64);
-            self.changes.arrivals.push(Arrival { lane, order });
+            self.changes
+                .enqueued_events
+                .push(EnqueuedEvent { queue_key, order });
         }
         Ok(())
     }
 
     /// Records what came of an event. Says whether that was not recorded before.
-    pub(super) fn settle(
+    pub(super) fn complete(
         &mut self,
         seq: u64,
         status: StatusCode,
-        settled: &Settled,
+        completion: &Completion,
     ) -> rusqlite::Result<bool> {
-        let Some(kept) = self.kept(seq)? else {
+        let Some(stored) = self.find_stored(seq)? else {
             return Ok(false);
         };
         let (number, seq, now) = (status.as_u16(), seq as i64, self.now.0 as i64);
-        let leaves = i64::from(kept.in_lane());
-        match settled {
-            Settled::Again { due, failures } => {
+        let leaves = i64::from(stored.is_queued());
+        match completion {
+            Completion::Retry { due, failures } => {
                 self.transaction
                     .prepare_cached(
                         "UPDATE event SET due = ?, user_failures = ?, system_failures = ?,
@@ -117,7 +119,7 @@ impl Batch<'_> {
                         seq
                     ])?;
             }
-            Settled::Failed { why, to: None } => {
+            Completion::Failed { why, to: None } => {
                 self.transaction
                     .prepare_cached(
                         "UPDATE event SET state = 2, ended = ?, status = ?, message = ? WHERE seq = ?",
@@ -125,14 +127,14 @@ impl Batch<'_> {
                     .execute(params![now, number, why, seq])?;
                 self.changes.events -= leaves;
             }
-            Settled::Failed {
+            Completion::Failed {
                 why,
                 to: Some(target),
             } => {
                 // A lane hears of events in the order of their numbers, so it gets a new one there.
-                let (account, order) = (kept.account, self.order());
-                let lane = LaneKey::Letters(account, target.clone());
-                let id = self.lane(&lane)?;
+                let (account, order) = (stored.account, self.order());
+                let queue_key = QueueKey::DeadLetters(account, target.clone());
+                let id = self.queue_id(&queue_key)?;
                 self.transaction
                     .prepare_cached(
                         "UPDATE event SET seq = ?, lane = ?, due = ?, state = 1, ended = ?, status = ?, message = ?,
@@ -147,13 +149,15 @@ impl Batch<'_> {
                         why,
                         seq
                     ])?;
-                self.changes.arrivals.push(Arrival { lane, order });
+                self.changes
+                    .enqueued_events
+                    .push(EnqueuedEvent { queue_key, order });
             }
-            Settled::Finished => {
-                self.end(seq, EventState::Finished, Some(number), &kept)?;
+            Completion::Succeeded => {
+                self.end(seq, EventState::Finished, Some(number), &stored)?;
             }
-            Settled::Aborted => self.end(seq, EventState::Aborted, Some(number), &kept)?,
-            Settled::Delivered => self.end(seq, EventState::Failed, None, &kept)?,
+            Completion::Aborted => self.end(seq, EventState::Aborted, Some(number), &stored)?,
+            Completion::Delivered => self.end(seq, EventState::Failed, None, &stored)?,
         }
         Ok(true)
     }
@@ -164,7 +168,7 @@ impl Batch<'_> {
         seq: i64,
         state: EventState,
         status: Option<u16>,
-        kept: &Kept,
+        stored: &StoredEvent,
     ) -> rusqlite::Result<()> {
         self.transaction
             .prepare_cached(
@@ -172,16 +176,16 @@ impl Batch<'_> {
                  WHERE seq = ?",
             )?
             .execute(params![state.number(), self.now.0 as i64, status, seq])?;
-        self.changes.events -= i64::from(kept.in_lane());
-        let bytes = kept.length + ROW as i64;
-        self.changes.bytes.add(kept.account, -bytes);
+        self.changes.events -= i64::from(stored.is_queued());
+        let bytes = stored.length + ROW_BYTES as i64;
+        self.changes.bytes.add(stored.account, -bytes);
         self.changes.history += 1;
         Ok(())
     }
 
     /// Brings an event that was given up back to its function.
     pub(super) fn replay(&mut self, seq: u64) -> rusqlite::Result<()> {
-        let Some(Kept { state, .. }) = self.kept(seq)? else {
+        let Some(StoredEvent { state, .. }) = self.find_stored(seq)? else {
             return Ok(());
         };
         if state == EventState::Waiting {
@@ -196,18 +200,20 @@ impl Batch<'_> {
             |row| row.get(0),
         )?;
         self.changes.events += i64::from(state == EventState::Dead);
-        if let Some(lane) = LaneKey::read(&key) {
-            self.changes.arrivals.push(Arrival { lane, order });
+        if let Some(queue_key) = QueueKey::read(&key) {
+            self.changes
+                .enqueued_events
+                .push(EnqueuedEvent { queue_key, order });
         }
         Ok(())
     }
 
     /// Adds to the ledger.
-    pub(super) fn count(&mut self, account: &Account, totals: &Totals) -> rusqlite::Result<()> {
-        if self.closed.contains(&account.function.account) {
+    pub(super) fn count(&mut self, key: &UsageKey, totals: &UsageTotals) -> rusqlite::Result<()> {
+        if self.closed.contains(&key.function.account) {
             return Ok(());
         }
-        let function = self.lane(&LaneKey::Function(account.function.clone()))?;
+        let function = self.queue_id(&QueueKey::Function(key.function.clone()))?;
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.transaction
             .prepare_cached(
@@ -218,8 +224,8 @@ impl Batch<'_> {
             )?
             .execute(params![
                 function,
-                account.version.to_string(),
-                account.hour,
+                key.version.to_string(),
+                key.hour,
                 number(totals.invocations),
                 number(totals.errors),
                 number(totals.throttles),
@@ -231,20 +237,20 @@ impl Batch<'_> {
     }
 
     /// Finds an event that still has its body.
-    fn kept(&self, seq: u64) -> rusqlite::Result<Option<Kept>> {
+    fn find_stored(&self, seq: u64) -> rusqlite::Result<Option<StoredEvent>> {
         let mut find = self.transaction.prepare_cached(
             "SELECT state, LENGTH(body), (SELECT key FROM lane WHERE id = function) FROM event
              WHERE seq = ? AND state <= 2",
         )?;
         let found = find.query_row([seq as i64], |row| {
             let length = row.get::<_, Option<i64>>(1)?.unwrap_or(0);
-            let account = LaneKey::account(row.get::<_, Option<String>>(2)?.as_deref());
+            let account = QueueKey::account(row.get::<_, Option<String>>(2)?.as_deref());
             Ok((row.get::<_, i64>(0)?, length, account))
         });
         let found = found.optional()?;
         Ok(found.and_then(|(state, length, account)| {
             let state = EventState::of(state)?;
-            Some(Kept {
+            Some(StoredEvent {
                 state,
                 length,
                 account,
@@ -260,9 +266,9 @@ impl Batch<'_> {
     }
 
     /// The number of a lane, which is made if it is new.
-    fn lane(&mut self, lane: &LaneKey) -> rusqlite::Result<i64> {
-        let key = lane.write();
-        if let Some(id) = self.known.get(&key).or(self.changes.lanes.get(&key)) {
+    fn queue_id(&mut self, queue_key: &QueueKey) -> rusqlite::Result<i64> {
+        let key = queue_key.write();
+        if let Some(id) = self.known.get(&key).or(self.changes.queue_ids.get(&key)) {
             return Ok(*id);
         }
         let mut find = self
@@ -276,7 +282,7 @@ impl Batch<'_> {
                 self.transaction.last_insert_rowid()
             }
         };
-        self.changes.lanes.insert(key, id);
+        self.changes.queue_ids.insert(key, id);
         Ok(id)
     }
 }

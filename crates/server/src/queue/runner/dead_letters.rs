@@ -10,15 +10,15 @@ use model::{AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RoutingKey, St
 use serde_json::{Value, json};
 use tracing::{debug, warn};
 
-use super::super::{Failures, Kept, NewEvent, Settled, Source};
-use super::{Runner, derived};
+use super::super::{Completion, EventOrigin, Failures, NewEvent, QueuedEvent};
+use super::{Runner, derive_request_id};
 use crate::clock;
 
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a letter did not arrive.
-enum Unsent {
+enum DeliveryError {
     /// No other would have: its whole lane rests.
     Unreachable(String),
     /// The target does not take this one: others go before it.
@@ -54,8 +54,8 @@ impl Runner {
         account: AccountId,
         target: &DeadLetter,
     ) -> Disposition {
-        let kept = match self.shared.queue.get(seq).await {
-            Ok(Some(kept)) => kept,
+        let queued = match self.shared.queue.get(seq).await {
+            Ok(Some(queued)) => queued,
             Ok(None) => return Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "a dead letter cannot be read; it is tried again");
@@ -65,7 +65,7 @@ impl Runner {
         if !self.shared.catalog.is_open(account) {
             return Disposition::Removed;
         }
-        let letter = self.letter(account, &kept);
+        let dead_letter = self.dead_letter(account, &queued);
         let sent = match target {
             DeadLetter::Function { namespace, name } => {
                 let function = FunctionKey {
@@ -73,26 +73,27 @@ impl Runner {
                     namespace: namespace.clone(),
                     name: name.clone(),
                 };
-                self.hand_over(function, &kept, &letter).await
+                self.enqueue_dead_letter(function, &queued, &dead_letter)
+                    .await
             }
             // What was allowed when it was set may not be any more.
-            DeadLetter::Http { .. } if !self.may_send_to(target) => Err(Unsent::Unreachable(
-                "it is not one of dead_letter_endpoints".into(),
-            )),
-            DeadLetter::Http { url, .. } => self.post(url, &kept, &letter).await,
+            DeadLetter::Http { .. } if !self.may_send_to(target) => Err(
+                DeliveryError::Unreachable("it is not one of dead_letter_endpoints".into()),
+            ),
+            DeadLetter::Http { url, .. } => self.post(url, &queued, &dead_letter).await,
         };
         let refused = match sent {
             Ok(()) => {
-                debug!(request = %kept.request, target = target.name(), "a dead letter has arrived");
+                debug!(request = %queued.request, target = target.name(), "a dead letter has arrived");
                 // More may be sent at a time.
                 self.step(QueueInput::Assigned { queue, seq });
                 let status = StatusCode::Ok;
                 return self
-                    .settle(seq, &kept, status, Settled::Delivered, None)
+                    .complete(seq, &queued, status, Completion::Delivered, None)
                     .await;
             }
-            Err(Unsent::Refused(why)) => why,
-            Err(Unsent::Unreachable(why)) => {
+            Err(DeliveryError::Refused(why)) => why,
+            Err(DeliveryError::Unreachable(why)) => {
                 warn!(
                     target = target.name(),
                     why, "dead letters do not arrive; they are sent again"
@@ -100,8 +101,8 @@ impl Runner {
                 return Disposition::Throttled;
             }
         };
-        warn!(request = %kept.request, target = target.name(), why = refused, "a dead letter is refused; it is sent again");
-        let tries = kept.failures.system.saturating_add(1);
+        warn!(request = %queued.request, target = target.name(), why = refused, "a dead letter is refused; it is sent again");
+        let tries = queued.failures.system.saturating_add(1);
         let policy = &self.shared.settings.policy;
         let distance = policy
             .after_system_fault
@@ -114,41 +115,50 @@ impl Runner {
             .after(distance.min(policy.max_delay));
         let failures = Failures {
             system: tries,
-            ..kept.failures
+            ..queued.failures
         };
-        let again = Settled::Again { due, failures };
-        self.settle(seq, &kept, StatusCode::InternalError, again, None)
+        let again = Completion::Retry { due, failures };
+        self.complete(seq, &queued, StatusCode::InternalError, again, None)
             .await
     }
 
-    async fn hand_over(
+    async fn enqueue_dead_letter(
         &self,
         function: FunctionKey,
-        kept: &Kept,
-        letter: &Value,
-    ) -> Result<(), Unsent> {
+        queued: &QueuedEvent,
+        dead_letter: &Value,
+    ) -> Result<(), DeliveryError> {
         if self.shared.catalog.function(&function).is_none() {
-            return Err(Unsent::Unreachable(format!(
+            return Err(DeliveryError::Unreachable(format!(
                 "function {} does not exist in namespace {}",
                 function.name, function.namespace
             )));
         }
         let event = NewEvent {
-            request: derived(kept.request, "dead letter"),
+            request: derive_request_id(queued.request, "dead letter"),
             function,
             qualifier: Qualifier::Alias(Alias::DEFAULT.to_owned()),
             routing_key: RoutingKey::new(),
-            source: Source::DeadLetter,
-            depth: kept.depth,
-            event: letter.to_string().into(),
+            source: EventOrigin::DeadLetter,
+            depth: queued.depth,
+            event: dead_letter.to_string().into(),
         };
         let accepted = self.shared.queue.accept(event).await;
-        accepted.map_err(|error| Unsent::Unreachable(error.to_string()))
+        accepted.map_err(|error| DeliveryError::Unreachable(error.to_string()))
     }
 
-    async fn post(&self, url: &str, kept: &Kept, letter: &Value) -> Result<(), Unsent> {
-        let (agent, url, body) = (self.shared.post.clone(), url.to_owned(), letter.to_string());
-        let request = kept.request.to_string();
+    async fn post(
+        &self,
+        url: &str,
+        queued: &QueuedEvent,
+        dead_letter: &Value,
+    ) -> Result<(), DeliveryError> {
+        let (agent, url, body) = (
+            self.shared.post.clone(),
+            url.to_owned(),
+            dead_letter.to_string(),
+        );
+        let request = queued.request.to_string();
         let posted = tokio::task::spawn_blocking(move || {
             agent
                 .post(&url)
@@ -165,40 +175,40 @@ impl Runner {
                 let of_all =
                     status.is_server_error() || matches!(status.as_u16(), 401..=404 | 408 | 429);
                 Err(if of_all || status.is_redirection() {
-                    Unsent::Unreachable(why)
+                    DeliveryError::Unreachable(why)
                 } else {
-                    Unsent::Refused(why)
+                    DeliveryError::Refused(why)
                 })
             }
-            Ok(Err(error)) => Err(Unsent::Unreachable(error.to_string())),
-            Err(error) => Err(Unsent::Unreachable(error.to_string())),
+            Ok(Err(error)) => Err(DeliveryError::Unreachable(error.to_string())),
+            Err(error) => Err(DeliveryError::Unreachable(error.to_string())),
         }
     }
 
     /// The message that SCF documents. Source: its page "Dead Letter Queue", whose sample has these very values.
-    fn letter(&self, account: AccountId, kept: &Kept) -> Value {
+    fn dead_letter(&self, account: AccountId, queued: &QueuedEvent) -> Value {
         let uin = self.shared.settings.access.uin(account);
-        let milliseconds = kept.accepted.0 / 1000;
-        let (code, message) = error_of(kept);
+        let milliseconds = queued.accepted.0 / 1000;
+        let (code, message) = error_code_and_message(queued);
         json!({
-            "RequestId": kept.request.to_string(),
+            "RequestId": queued.request.to_string(),
             "ErrorCode": code,
             "ErrorMessage": message,
             "Body": {
                 "AppId": account.0,
                 "Uin": uin,
                 "SubAccountUin": uin,
-                "RequestSource": source_of(kept.source),
-                "FunctionName": kept.function.name.to_string(),
-                "Namespace": kept.function.namespace.to_string(),
-                "Qualifier": kept.qualifier.to_string(),
+                "RequestSource": request_source(queued.source),
+                "FunctionName": queued.function.name.to_string(),
+                "Namespace": queued.function.namespace.to_string(),
+                "Qualifier": queued.qualifier.to_string(),
                 "InvocationType": "RequestResponse",
-                "ClientContext": String::from_utf8_lossy(&kept.event),
+                "ClientContext": String::from_utf8_lossy(&queued.event),
                 "LogType": "",
                 "TimeStampForInvoker": milliseconds.to_string(),
-                "RequestId": kept.request.to_string(),
-                "PushTime": clock::format_rfc3339(kept.accepted.0),
-                "RetryNum": kept.failures.user,
+                "RequestId": queued.request.to_string(),
+                "PushTime": clock::format_rfc3339(queued.accepted.0),
+                "RetryNum": queued.failures.user,
                 "Ttl": 0,
             },
         })
@@ -206,11 +216,11 @@ impl Runner {
 }
 
 /// A letter's code and message: -1 and the stack for an exception of the function's, else the status and what went wrong.
-fn error_of(kept: &Kept) -> (i32, String) {
-    let status = kept.status.unwrap_or_default();
+fn error_code_and_message(queued: &QueuedEvent) -> (i32, String) {
+    let status = queued.status.unwrap_or_default();
     let exception = status == StatusCode::UserCodeException.as_u16();
     let code = if exception { -1 } else { i32::from(status) };
-    let text = kept.message.clone().unwrap_or_default();
+    let text = queued.message.clone().unwrap_or_default();
     let document: Value = serde_json::from_str(&text).unwrap_or_default();
     let part = |name: &str| document[name].as_str().map(str::to_owned);
     let message = part("stackTrace").or_else(|| part("errorMessage"));
@@ -218,10 +228,10 @@ fn error_of(kept: &Kept) -> (i32, String) {
 }
 
 /// Where an event came from, in a letter's words.
-fn source_of(source: Source) -> &'static str {
+fn request_source(source: EventOrigin) -> &'static str {
     match source {
-        Source::Timer => "TRIGGER_TIMER",
-        Source::Cos => "TRIGGER_COS",
-        Source::Api | Source::DeadLetter => source.as_str(),
+        EventOrigin::Timer => "TRIGGER_TIMER",
+        EventOrigin::Cos => "TRIGGER_COS",
+        EventOrigin::Api | EventOrigin::DeadLetter => source.as_str(),
     }
 }
