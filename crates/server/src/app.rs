@@ -34,12 +34,12 @@ use crate::buckets::{self, BucketListeners, BucketsError};
 use crate::builds::{BuildSettings, Builds};
 use crate::claims::{Claim, ClaimError};
 use crate::cloud::{self, Cloud, CloudError};
-use crate::config::{Config, LogFormat, Reaches};
+use crate::config::{Config, LogFormat, NetworkReach};
 use crate::credentials::{self, CredentialsError};
 use crate::driver::{self, Driver};
 use crate::gateway::{
-    Faces, Gateway, PACKAGES, Prometheus, inside_router, metrics_router, router,
-    secure_inside_router, secure_router,
+    Gateway, MetricsAccess, PACKAGE_MEMORY_BYTES, Prometheus, inside_router, metrics_router,
+    router, secure_inside_router, secure_router,
 };
 use crate::hosts::{ApiHosts, CertificateNames};
 use crate::index_proxy::IndexProxy;
@@ -63,15 +63,15 @@ const START_ATTEMPTS: u8 = 3;
 /// Events of a function that are kept in memory ahead of need.
 const EVENT_WINDOW: usize = 512;
 /// Events of a function that wait for an instance at a time, beside calls.
-const EVENTS_WAITING: u32 = 16;
+const EVENTS_QUEUED: u32 = 16;
 /// Events of a function that run at a time, at most.
-const EVENTS_UNDER_WAY: usize = 4096;
+const EVENTS_RUNNING: usize = 4096;
 /// How long an event's end is remembered. Source: SCF's page on the status of events.
 const EVENT_HISTORY: Duration = Duration::from_secs(3 * 86_400);
 /// How long the record of what ran may take when virga stops.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+const DRAIN_RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is said at each start with less than all of the isolation.
-const NOT_ISOLATED: &str = "--isolation=process: functions are processes of this host, with its network and virga's own user, \
+const ISOLATION_WARNING: &str = "--isolation=process: functions are processes of this host, with its network and virga's own user, \
     and without limits on processors or, but for each process' own data, memory; run no code here that you do not trust";
 
 /// Why virga does not start; each says how to mend it.
@@ -136,11 +136,11 @@ pub(crate) async fn up(
     // 1. What must hold before anything is touched.
     let host = check_host(&config, &privileges)?;
     if config.isolation == Isolation::Process {
-        warn!("{NOT_ISOLATED}");
+        warn!("{ISOLATION_WARNING}");
     }
-    let _lock = take_directory(&config.data)?;
+    let _lock = lock_data_directory(&config.data)?;
     let credentials = credentials::load(&config.data)?;
-    let told = credentials::from_environment()?.is_some();
+    let credentials_from_environment = credentials::from_environment()?.is_some();
     let (listener, address) = bind(config.listen, "listen").await?;
     let certificate = CertificateNames::default();
     let secure = match &config.tls {
@@ -153,7 +153,7 @@ pub(crate) async fn up(
         }
         None => None,
     };
-    let faces = match config.metrics_listen {
+    let monitoring = match config.metrics_listen {
         Some(wanted) => Some(bind(wanted, "metrics-listen").await?),
         None => None,
     };
@@ -186,10 +186,10 @@ pub(crate) async fn up(
         &data.join("events.sqlite"),
         event_budget(&config),
     )?);
-    let kept = config.buckets.as_ref();
+    let bucket_settings = config.buckets.as_ref();
     let object_triggers = ObjectTriggers::new(catalog.clone(), config.region.clone());
-    let heard = Arc::new(object_triggers.clone());
-    let objects = kept.map(|settings| buckets::open(data, settings, heard));
+    let change_listener = Arc::new(object_triggers.clone());
+    let objects = bucket_settings.map(|settings| buckets::open(data, settings, change_listener));
     let objects = objects.transpose()?;
     // An account's id is never another's, also where an older virga, or a backup, has left data of one that is gone.
     let bucket_accounts = objects
@@ -205,14 +205,14 @@ pub(crate) async fn up(
         Err(why) => return Err(StartError::Host(format!("  privilege: {why}"))),
     };
     // 4. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
-    let signals = Signals::hear().map_err(|source| StartError::Io {
+    let signals = Signals::install().map_err(|source| StartError::Io {
         step: "wait for a signal",
         source,
     })?;
     let functions = network::open(&config, &claim).map_err(worker::Error::from)?;
-    let inside = listen_inside(functions.as_ref(), API_PORT)?;
+    let inside = listen_for_functions(functions.as_ref(), API_PORT)?;
     let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
-    let inside_buckets = listen_inside(inside_buckets, BUCKET_PORT)?;
+    let inside_buckets = listen_for_functions(inside_buckets, BUCKET_PORT)?;
     let index = index_proxy(&config, functions.as_ref()).await?;
     let cloud = functions.as_ref().filter(|_| config.cloud_names);
     let cloud = cloud.map(|network| Cloud::open(&config, network));
@@ -326,7 +326,7 @@ pub(crate) async fn up(
         Dns::new(&config.domain_resolvers),
         config.domain_grace,
     ));
-    let served = kept
+    let served = bucket_settings
         .zip(objects.clone())
         .map(|(settings, store)| buckets::service(store, access.clone(), settings));
     let settings = UrlSettings {
@@ -369,12 +369,12 @@ pub(crate) async fn up(
         telemetry: telemetry.clone(),
         metrics: metrics.clone(),
         prometheus: Prometheus(prometheus),
-        faces: Faces {
+        monitoring: MetricsAccess {
             token: config.metrics_token.clone(),
-            apart: faces.is_some(),
+            separate_listener: monitoring.is_some(),
         },
-        bodies: Room::new(TrafficRules::bodies(&config.traffic)),
-        of_packages: Room::new(PACKAGES),
+        body_memory: Room::new(TrafficRules::bodies(&config.traffic)),
+        package_memory: Room::new(PACKAGE_MEMORY_BYTES),
         forms: Semaphore::new(1),
     };
     tokio::spawn(watch_domains(
@@ -397,8 +397,8 @@ pub(crate) async fn up(
         let front = Front::new(urls.clone(), Way::Tls, secure_router(gateway.clone()));
         serving.spawn(serve(secure, outside.clone(), front, stopped.clone()));
     }
-    let metrics_address = faces.as_ref().map(|(_, address)| *address);
-    if let Some((faces, _)) = faces {
+    let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
+    if let Some((monitoring, _)) = monitoring {
         let routes = metrics_router(gateway.clone());
         let answer = move |request: Request<Inflow>, peer: Peer| {
             let mut request = request.map(Body::new);
@@ -413,7 +413,7 @@ pub(crate) async fn up(
         };
         let (traffic, stopped) = (outside.clone(), stopped.clone());
         serving.spawn(listen::serve(
-            plain(faces),
+            plain(monitoring),
             Http::new(),
             traffic,
             answer,
@@ -452,17 +452,17 @@ pub(crate) async fn up(
         }
     }
     drop(stopped);
-    announce(
+    print_ready_line(
         address,
         secure_address,
         bucket_address,
         metrics_address,
         &config,
-        told,
+        credentials_from_environment,
         &host,
     );
     // 6. The same backwards.
-    signals.first().await;
+    signals.wait().await;
     info!("draining: no new requests; running ones may end");
     drop(stop);
     timers.stop().await;
@@ -474,7 +474,7 @@ pub(crate) async fn up(
     if !drained {
         warn!("instances were still running at the end of the drain timeout; they are ended");
     }
-    if !runner.wait_idle(SETTLED_WITHIN).await {
+    if !runner.wait_idle(DRAIN_RECORD_TIMEOUT).await {
         warn!("what came of some events could not be recorded; they run again at the next start");
     }
     if let Err(error) = queue.flush().await {
@@ -562,7 +562,7 @@ async fn index_proxy(
         Some(bind(loopback, "install-index").await?.0)
     } else {
         // Without any network a build reaches no index.
-        listen_inside(functions, INDEX_PORT)?
+        listen_for_functions(functions, INDEX_PORT)?
     };
     let started = listener.map(|listener| IndexProxy::start(index, listener));
     started.transpose().map_err(|source| StartError::Io {
@@ -572,7 +572,10 @@ async fn index_proxy(
 }
 
 /// Listens where functions find what virga serves.
-fn listen_inside(network: Option<&Network>, port: u16) -> Result<Option<TcpListener>, StartError> {
+fn listen_for_functions(
+    network: Option<&Network>,
+    port: u16,
+) -> Result<Option<TcpListener>, StartError> {
     let Some(network) = network else {
         return Ok(None);
     };
@@ -662,8 +665,9 @@ fn check_host(
     let mut found = Vec::new();
     let mut missing = Vec::new();
     let networked = config.isolation == Isolation::Full;
-    let network = (networked && config.network != Reaches::Nothing).then(sandbox::probe::network);
-    let outbound = (networked && config.network == Reaches::Outbound)
+    let network =
+        (networked && config.network != NetworkReach::Nothing).then(sandbox::probe::network);
+    let outbound = (networked && config.network == NetworkReach::Outbound)
         .then(|| sandbox::probe::outbound(privileges.as_ref().ok()?))
         .flatten();
     let checks = match config.isolation {
@@ -684,7 +688,7 @@ fn check_host(
 }
 
 /// Makes the data directory, and holds it for as long as the file is held.
-fn take_directory(data: &Path) -> Result<File, StartError> {
+fn lock_data_directory(data: &Path) -> Result<File, StartError> {
     let path = data.display().to_string();
     let failed = |source| StartError::Data {
         path: path.clone(),
@@ -703,7 +707,7 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
         .map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {
-            close_to_others(data).map_err(failed)?;
+            restrict_permissions(data).map_err(failed)?;
             Ok(lock)
         }
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(path)),
@@ -712,7 +716,7 @@ fn take_directory(data: &Path) -> Result<File, StartError> {
 }
 
 /// Closes a data directory that was open to other users: packages, logs and events in it are not theirs to read.
-fn close_to_others(data: &Path) -> io::Result<()> {
+fn restrict_permissions(data: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(data)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         let closed = mode & 0o700;
@@ -746,7 +750,7 @@ fn worker_config(
         claim: claim.for_warden(),
         interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
         uid_base,
-        uid_count: uid_count.min(instances_by_files()),
+        uid_count: uid_count.min(max_instances_by_open_files()),
         blanks: config.blanks,
         renewal: config.renewal,
         limits: config.limits.clone(),
@@ -762,13 +766,13 @@ fn open_files() -> u64 {
 }
 
 /// As many as this process can hold files for.
-fn instances_by_files() -> u32 {
+fn max_instances_by_open_files() -> u32 {
     /// Three pipes, two files of control groups, two of its disk, and the process of one.
-    const EACH: u64 = 8;
+    const FILES_PER_INSTANCE: u64 = 8;
     /// Connections, packages, stores.
-    const OTHERS: u64 = 16_384;
+    const RESERVED_FILES: u64 = 16_384;
     let files = open_files();
-    let instances = files.saturating_sub(OTHERS.min(files / 2)) / EACH;
+    let instances = files.saturating_sub(RESERVED_FILES.min(files / 2)) / FILES_PER_INSTANCE;
     u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
@@ -847,8 +851,8 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
     queue::Settings {
         pacing: QueueLimits {
             window: EVENT_WINDOW,
-            waiting: EVENTS_WAITING,
-            under_way: EVENTS_UNDER_WAY,
+            waiting: EVENTS_QUEUED,
+            under_way: EVENTS_RUNNING,
             pause: microseconds(config.event_throttled),
         },
         policy: RetryPolicy {
@@ -877,17 +881,17 @@ fn prewarm(worker: &Worker, config: &Config) {
 
 /// The one line that says where everything is.
 #[expect(clippy::print_stdout, reason = "tools wait for this line")]
-fn announce(
+fn print_ready_line(
     address: SocketAddr,
     secure: Option<SocketAddr>,
     buckets: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     config: &Config,
-    told: bool,
+    credentials_from_environment: bool,
     host: &str,
 ) {
     let data = &config.data;
-    let credentials = if told {
+    let credentials = if credentials_from_environment {
         "the environment's".to_owned()
     } else {
         data.join(credentials::FILE).display().to_string()
@@ -920,7 +924,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn hear() -> io::Result<Self> {
+    fn install() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -928,7 +932,7 @@ impl Signals {
     }
 
     /// Waits for the first since they are heard.
-    async fn first(mut self) {
+    async fn wait(mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}

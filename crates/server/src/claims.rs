@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub(crate) use self::choice::Choice;
 use self::choice::{Holding, Taken, Wanted};
-use crate::config::{Config, Reaches};
+use crate::config::{Config, NetworkReach};
 
 /// The first id for instances of root's virga.
 const FIRST_ID: u32 = 2_000_000;
@@ -149,10 +149,10 @@ fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u3
             let count = config.uid_count.min(*ids);
             Ok((Choice::free(user::FIRST), count, user::FIRST + ids))
         }
-        (_, told) => {
+        (_, configured) => {
             let first = Choice {
-                value: told.unwrap_or(FIRST_ID),
-                told: told.is_some(),
+                value: configured.unwrap_or(FIRST_ID),
+                configured: configured.is_some(),
             };
             Ok((first, config.uid_count, u32::MAX))
         }
@@ -161,7 +161,7 @@ fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u3
 
 /// Only a way out shows on the host; without one, addresses are known inside alone.
 fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)>, ClaimError> {
-    if config.network != Reaches::Outbound {
+    if config.network != NetworkReach::Outbound {
         return Ok(None);
     }
     let range = config.network_plan.clone().map(|plan| plan.range());

@@ -64,10 +64,10 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 
 /// A time as the API writes it, in the viewer's time zone and with its offset. Other text stays as it is.
 pub(crate) fn local(text: &str) -> String {
-    shown_in(text, TimeZone::system())
+    format_in_zone(text, TimeZone::system())
 }
 
-fn shown_in(text: &str, zone: TimeZone) -> String {
+fn format_in_zone(text: &str, zone: TimeZone) -> String {
     let time = parse(text).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     match time {
         Some(time) => {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_beijings_and_read_back_as_written() {
+    fn times_round_trip_in_beijing_time() {
         assert_eq!(format(0), "1970-01-01 08:00:00");
         assert_eq!(parse("1970-01-01 08:00:01"), Some(1000));
         assert_eq!(format_us(1_002_003), "1970-01-01 08:00:01.002003");
@@ -91,9 +91,9 @@ mod tests {
         assert_eq!(precise, "1970-01-12T21:46:42.003004000+08:00");
         let zone = |hours| TimeZone::fixed(Offset::constant(hours));
         let noon = "2026-11-30 12:00:00";
-        assert_eq!(shown_in(noon, zone(0)), "2026-11-30 04:00:00 +00:00");
-        assert_eq!(shown_in(noon, zone(-5)), "2026-11-29 23:00:00 -05:00");
-        assert_eq!(shown_in("never", zone(0)), "never");
+        assert_eq!(format_in_zone(noon, zone(0)), "2026-11-30 04:00:00 +00:00");
+        assert_eq!(format_in_zone(noon, zone(-5)), "2026-11-29 23:00:00 -05:00");
+        assert_eq!(format_in_zone("never", zone(0)), "never");
         for bad in [
             "",
             "1970-01-01",

@@ -592,7 +592,7 @@ pub(crate) struct Config {
     pub(crate) install_registry: Option<String>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
-    pub(crate) network: Reaches,
+    pub(crate) network: NetworkReach,
     pub(crate) network_plan: Choice<AddressPlan>,
     pub(crate) network_allow: Vec<AddressBlock>,
     pub(crate) network_refuse: Vec<AddressBlock>,
@@ -640,7 +640,7 @@ pub(crate) enum LogFormat {
 
 /// What functions reach beyond their loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reaches {
+pub(crate) enum NetworkReach {
     Outbound,
     Internal,
     Nothing,
@@ -715,10 +715,10 @@ pub(crate) fn limits_reference() -> String {
 }
 
 /// Memory of a function that says nothing of it, MB.
-const FIRST_MB: u64 = 128;
+const DEFAULT_FUNCTION_MB: u64 = 128;
 
 /// Quotas of memory that are no more than a node has.
-fn within_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
+fn clamp_to_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
     let node = u32::try_from(node_memory_mb).unwrap_or(u32::MAX);
     if limits.concurrency_mb > node {
         limits.concurrency_mb = node;
@@ -735,9 +735,9 @@ fn within_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
 /// # Errors
 /// All problems, each with where it was told and what is allowed.
 pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
-    let mut told = Told::default();
+    let mut configured = RawConfig::default();
     if let Some(path) = matches.get_one::<String>("config") {
-        told.read_file(Path::new(path));
+        configured.read_file(Path::new(path));
     }
     for option in options() {
         let Some(text) = matches.get_one::<String>(option.name) else {
@@ -747,25 +747,27 @@ pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
             Some(ValueSource::EnvVariable) => option.variable(),
             _ => format!("--{}", option.flag()),
         };
-        told.values.insert(option.name, (text.clone(), source));
+        configured
+            .values
+            .insert(option.name, (text.clone(), source));
     }
-    let config = told.config();
-    if told.problems.is_empty() {
+    let config = configured.config();
+    if configured.problems.is_empty() {
         Ok(config)
     } else {
-        Err(told.problems)
+        Err(configured.problems)
     }
 }
 
 /// Values as they were told, and where.
 #[derive(Default)]
-struct Told {
+struct RawConfig {
     values: BTreeMap<&'static str, (String, String)>,
     limits: toml::Table,
     problems: Vec<String>,
 }
 
-impl Told {
+impl RawConfig {
     fn read_file(&mut self, path: &Path) {
         let shown = path.display();
         let text = match std::fs::read_to_string(path) {
@@ -790,7 +792,7 @@ impl Told {
                 (Some(option), toml::Value::Table(limits)) if option.name == "limits" => {
                     self.limits = limits
                 }
-                (Some(option), value) => match as_text(&value) {
+                (Some(option), value) => match toml_to_text(&value) {
                     Some(text) => drop(self.values.insert(option.name, (text, source))),
                     None => self
                         .problems
@@ -810,7 +812,7 @@ impl Told {
     fn config(&mut self) -> Config {
         let uid_count = self.number("uid_count", 16, 10_000_000) as u32;
         let account = AccountId(self.parse("app_id", "a number"));
-        let node_memory_mb = self.host_number("node_memory_mb", 128, 1 << 30, host_memory_mb);
+        let node_memory_mb = self.number_or_else("node_memory_mb", 128, 1 << 30, host_memory_mb);
         Config {
             listen: self.parse("listen", "an address and port, such as 127.0.0.1:9400"),
             tls: self.tls(),
@@ -847,16 +849,19 @@ impl Told {
             max_waiting: self.number("max_waiting", 1, 1_000_000) as usize,
             blanks: self.number("blanks", 0, 1000) as usize,
             node_memory_mb,
-            headroom_mb: self.host_number("headroom_mb", 0, node_memory_mb, || {
-                (node_memory_mb / 10).max(FIRST_MB).min(node_memory_mb / 2)
+            headroom_mb: self.number_or_else("headroom_mb", 0, node_memory_mb, || {
+                (node_memory_mb / 10)
+                    .max(DEFAULT_FUNCTION_MB)
+                    .min(node_memory_mb / 2)
             }),
             first_mb: if self.raw("headroom_mb").0.is_empty() {
-                FIRST_MB
+                DEFAULT_FUNCTION_MB
             } else {
                 0
             },
-            max_starting: self.host_number("max_starting", 1, 10_000, || 2 * processors()) as u32,
-            brief_at_once: self.host_number("brief_at_once", 0, 10_000, || 4 * processors())
+            max_starting: self.number_or_else("max_starting", 1, 10_000, || 2 * processors())
+                as u32,
+            brief_at_once: self.number_or_else("brief_at_once", 0, 10_000, || 4 * processors())
                 as usize,
             isolation: self.one_of(
                 "isolation",
@@ -877,9 +882,9 @@ impl Told {
             network: self.one_of(
                 "network",
                 &[
-                    ("outbound", Reaches::Outbound),
-                    ("internal", Reaches::Internal),
-                    ("none", Reaches::Nothing),
+                    ("outbound", NetworkReach::Outbound),
+                    ("internal", NetworkReach::Internal),
+                    ("none", NetworkReach::Nothing),
                 ],
             ),
             network_plan: self.network_plan(uid_count),
@@ -947,7 +952,7 @@ impl Told {
                 root_from_anywhere: self.one_of("root_http", &[("loopback", false), ("all", true)]),
             },
             role_session: self.seconds("role_session"),
-            limits: within_node(self.limits(), node_memory_mb),
+            limits: clamp_to_node(self.limits(), node_memory_mb),
             traffic: self.traffic(),
             buckets: self.buckets(),
         }
@@ -1003,7 +1008,7 @@ impl Told {
         }
     }
 
-    fn host_number(
+    fn number_or_else(
         &mut self,
         name: &'static str,
         min: u64,
@@ -1018,8 +1023,12 @@ impl Told {
     }
 
     fn tls(&mut self) -> Option<TlsSettings> {
-        let told = |name| !self.raw(name).0.is_empty();
-        let (listens, cert, key) = (told("tls_listen"), told("tls_cert"), told("tls_key"));
+        let configured = |name| !self.raw(name).0.is_empty();
+        let (listens, cert, key) = (
+            configured("tls_listen"),
+            configured("tls_cert"),
+            configured("tls_key"),
+        );
         if (cert || key) && !listens {
             let problem = "tls_listen: it must be told where tls_cert and tls_key are";
             self.problems.push(problem.to_owned());
@@ -1030,7 +1039,7 @@ impl Told {
                 "{missing}: tls_cert and tls_key must be told together, or neither"
             ));
         }
-        let file = |told: &Self, name| PathBuf::from(told.raw(name).0);
+        let file = |configured: &Self, name| PathBuf::from(configured.raw(name).0);
         listens.then(|| TlsSettings {
             listen: self.parse("tls_listen", "an address and port, such as 127.0.0.1:9443"),
             source: if cert && key {
@@ -1045,8 +1054,8 @@ impl Told {
     }
 
     fn metrics_listen(&mut self) -> Option<SocketAddr> {
-        let told = !self.raw("metrics_listen").0.is_empty();
-        told.then(|| {
+        let configured = !self.raw("metrics_listen").0.is_empty();
+        configured.then(|| {
             self.parse(
                 "metrics_listen",
                 "an address and port, such as 127.0.0.1:9402",
@@ -1073,14 +1082,14 @@ impl Told {
 
     fn data(&mut self) -> PathBuf {
         match self.raw("data").0 {
-            told if told.is_empty() => default_data(),
-            told => told.into(),
+            configured if configured.is_empty() => default_data(),
+            configured => configured.into(),
         }
     }
 
     fn uid_base(&mut self) -> Option<u32> {
-        let told = !self.raw("uid_base").0.is_empty();
-        told.then(|| self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32)
+        let configured = !self.raw("uid_base").0.is_empty();
+        configured.then(|| self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32)
     }
 
     /// One of a few words; the first stands in where another was told.
@@ -1115,7 +1124,7 @@ impl Told {
             self.problem("network_range", &text, &source, &why);
             AddressPlan::default()
         });
-        self.told("network_range", plan)
+        self.configured("network_range", plan)
     }
 
     fn seconds(&mut self, name: &'static str) -> Duration {
@@ -1199,13 +1208,13 @@ impl Told {
         if name.is_empty() || !name.bytes().all(fine) {
             self.problem("cgroup", &name, &source, "letters, digits, '-' and '_'");
         }
-        self.told("cgroup", name)
+        self.configured("cgroup", name)
     }
 
     /// The value of an option, and whether that is another than its default by somebody's word.
-    fn told<T>(&self, name: &'static str, value: T) -> Choice<T> {
-        let told = self.values.contains_key(name);
-        Choice { value, told }
+    fn configured<T>(&self, name: &'static str, value: T) -> Choice<T> {
+        let configured = self.values.contains_key(name);
+        Choice { value, configured }
     }
 
     fn log(&mut self) -> String {
@@ -1275,14 +1284,14 @@ impl Fallback for bool {
 
 /// Where all is kept when nothing is told, for the server and for those who look for its credentials.
 pub(crate) fn default_data() -> PathBuf {
-    const OF_THE_HOST: &str = "/var/lib/virga";
+    const SYSTEM_DATA: &str = "/var/lib/virga";
     if sandbox::user::is_root() {
-        return OF_THE_HOST.into();
+        return SYSTEM_DATA.into();
     }
     let own = |name, below: &str| Some(PathBuf::from(std::env::var_os(name)?).join(below));
     own("XDG_DATA_HOME", "virga")
         .or_else(|| own("HOME", ".local/share/virga"))
-        .unwrap_or(OF_THE_HOST.into())
+        .unwrap_or(SYSTEM_DATA.into())
 }
 
 /// The parts between commas.
@@ -1292,13 +1301,13 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-fn as_text(value: &toml::Value) -> Option<String> {
+fn toml_to_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::Table(_) => None,
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Array(items) => items
             .iter()
-            .map(as_text)
+            .map(toml_to_text)
             .collect::<Option<Vec<_>>>()
             .map(|items| items.join(",")),
         other => Some(other.to_string()),
@@ -1325,14 +1334,14 @@ mod tests {
 
     use super::*;
 
-    fn told(line: &[&str]) -> Result<Config, Vec<String>> {
+    fn configured(line: &[&str]) -> Result<Config, Vec<String>> {
         let command = Command::new("up").args(args());
         let words = std::iter::once("up").chain(line.iter().copied());
         resolve(&command.try_get_matches_from(words).expect("flags"))
     }
 
     #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+    fn flag_overrides_file_and_file_overrides_default() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("virga.toml");
         std::fs::write(
@@ -1341,7 +1350,7 @@ mod tests {
         )
         .expect("written");
         let file = file.to_str().expect("a path");
-        let config = told(&["--config", file, "--listen", "127.0.0.1:2"]).expect("allowed");
+        let config = configured(&["--config", file, "--listen", "127.0.0.1:2"]).expect("allowed");
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.keep_alive, Duration::from_secs(7));
         assert_eq!(config.wait, Duration::from_secs(10));
@@ -1350,7 +1359,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_listed_with_where_it_is_from() {
+    fn all_problems_are_listed_with_their_source() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("virga.toml");
         std::fs::write(
@@ -1359,7 +1368,7 @@ mod tests {
         )
         .expect("written");
         let file = file.to_str().expect("a path");
-        let problems = told(&["--config", file, "--listen", "here", "--log-format", "xml"])
+        let problems = configured(&["--config", file, "--listen", "here", "--log-format", "xml"])
             .expect_err("refused");
         let expected = [
             "colour (in",
@@ -1378,12 +1387,12 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_told_as_a_list_too() {
-        let config = told(&["--limits", "timeout_max_s=1800,namespaces=9"]).expect("allowed");
+    fn limits_accept_a_comma_separated_list() {
+        let config = configured(&["--limits", "timeout_max_s=1800,namespaces=9"]).expect("allowed");
         assert_eq!(
             (config.limits.timeout_max_s, config.limits.namespaces),
             (1800, 9)
         );
-        assert!(told(&["--limits", "timeout_max_s"]).is_err());
+        assert!(configured(&["--limits", "timeout_max_s"]).is_err());
     }
 }

@@ -6,7 +6,7 @@ use worker::Interpreters;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-pub(crate) struct Finding {
+pub(crate) struct DoctorCheck {
     pub(crate) name: String,
     pub(crate) ok: bool,
     /// What was found, or what is wrong and how to mend it.
@@ -14,27 +14,27 @@ pub(crate) struct Finding {
 }
 
 /// Looks at everything.
-pub(crate) fn examine(privileges: &Result<Privileges, String>) -> Vec<Finding> {
-    let mut findings: Vec<_> = sandbox::probe::host(privileges)
+pub(crate) fn run_checks(privileges: &Result<Privileges, String>) -> Vec<DoctorCheck> {
+    let mut checks: Vec<_> = sandbox::probe::host(privileges)
         .into_iter()
         .chain([sandbox::probe::network()])
         .map(|check| {
             let ok = check.result.is_ok();
             let detail = check.result.unwrap_or_else(|why| why);
-            Finding {
+            DoctorCheck {
                 name: check.name.to_owned(),
                 ok,
                 detail,
             }
         })
         .collect();
-    findings.push(temporary_files());
-    findings.push(interpreters());
-    findings
+    checks.push(temporary_files());
+    checks.push(interpreters());
+    checks
 }
 
 /// Where functions' temporary files are; virga serves either way.
-fn temporary_files() -> Finding {
+fn temporary_files() -> DoctorCheck {
     let found = sandbox::disk::probe(&std::env::temp_dir());
     let detail = match found {
         Ok(()) => "on disk".to_owned(),
@@ -42,14 +42,14 @@ fn temporary_files() -> Finding {
             "in memory, where they count as the function's, since there are no disks for them: {why}"
         ),
     };
-    Finding {
+    DoctorCheck {
         name: "/tmp".to_owned(),
         ok: true,
         detail,
     }
 }
 
-fn interpreters() -> Finding {
+fn interpreters() -> DoctorCheck {
     let found = Interpreters::find(&[], &[], true);
     let list: Vec<_> = found
         .all()
@@ -61,7 +61,7 @@ fn interpreters() -> Finding {
     } else {
         "no Python was found; install python3 (apt install python3)".to_owned()
     };
-    Finding {
+    DoctorCheck {
         name: "interpreters".to_owned(),
         ok,
         detail,

@@ -8,7 +8,7 @@ use sandbox::network::{API_NAME, Network, Outbound, Reach, Resolving};
 use tracing::warn;
 
 use crate::claims::Claim;
-use crate::config::{Config, Reaches};
+use crate::config::{Config, NetworkReach};
 
 /// Where the host's resolvers are listed; the second has the real ones where the first names a stub on the loopback.
 const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -19,9 +19,9 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
         return Ok(None);
     }
     let reach = match config.network {
-        Reaches::Nothing => return Ok(None),
-        Reaches::Internal => Reach::Api,
-        Reaches::Outbound => Reach::Outbound(Outbound {
+        NetworkReach::Nothing => return Ok(None),
+        NetworkReach::Internal => Reach::Api,
+        NetworkReach::Outbound => Reach::Outbound(Outbound {
             resolvers: resolvers(&config.dns, true),
             allowed: config.network_allow.clone(),
             refused: config.network_refuse.clone(),
@@ -38,8 +38,8 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
 /// inside.
 pub(crate) fn upstream(config: &Config) -> Vec<Ipv4Addr> {
     match config.network {
-        Reaches::Nothing | Reaches::Internal => Vec::new(),
-        Reaches::Outbound => resolvers(&config.dns, false),
+        NetworkReach::Nothing | NetworkReach::Internal => Vec::new(),
+        NetworkReach::Outbound => resolvers(&config.dns, false),
     }
 }
 
@@ -48,21 +48,21 @@ pub(crate) fn endpoint(config: &Config, address: SocketAddr, port: u16) -> Optio
     if config.isolation == Isolation::Process {
         return Some(format!("http://{address}"));
     }
-    (config.network != Reaches::Nothing).then(|| format!("http://{API_NAME}:{port}"))
+    (config.network != NetworkReach::Nothing).then(|| format!("http://{API_NAME}:{port}"))
 }
 
-fn resolvers(told: &[Ipv4Addr], warns: bool) -> Vec<Ipv4Addr> {
-    if !told.is_empty() {
-        return told.to_vec();
+fn resolvers(configured: &[Ipv4Addr], warn_if_empty: bool) -> Vec<Ipv4Addr> {
+    if !configured.is_empty() {
+        return configured.to_vec();
     }
     let found = RESOLVERS
         .iter()
-        .map(|path| listed(&fs::read_to_string(path).unwrap_or_default()));
+        .map(|path| parse_resolv_conf(&fs::read_to_string(path).unwrap_or_default()));
     let found = found
         .into_iter()
         .find(|list| !list.is_empty())
         .unwrap_or_default();
-    if found.is_empty() && warns {
+    if found.is_empty() && warn_if_empty {
         warn!(
             "functions cannot resolve names: this host names no resolver beyond its loopback; name one with --dns"
         );
@@ -71,7 +71,7 @@ fn resolvers(told: &[Ipv4Addr], warns: bool) -> Vec<Ipv4Addr> {
 }
 
 /// The resolvers in a `resolv.conf` that can be reached from elsewhere than the host itself.
-fn listed(text: &str) -> Vec<Ipv4Addr> {
+fn parse_resolv_conf(text: &str) -> Vec<Ipv4Addr> {
     let addresses = text
         .lines()
         .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok());
@@ -85,8 +85,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolvers_on_the_loopback_or_of_another_family_are_left_out() {
+    fn loopback_and_ipv6_resolvers_are_ignored() {
         let text = "search x\nnameserver 127.0.0.53\n nameserver 10.1.1.1\nnameserver ::1\n# nameserver 9.9.9.9\n";
-        assert_eq!(listed(text), [Ipv4Addr::new(10, 1, 1, 1)]);
+        assert_eq!(parse_resolv_conf(text), [Ipv4Addr::new(10, 1, 1, 1)]);
     }
 }

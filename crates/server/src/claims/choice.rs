@@ -11,18 +11,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice<T> {
     pub(crate) value: T,
-    pub(crate) told: bool,
+    pub(crate) configured: bool,
 }
 
 impl<T> Choice<T> {
     pub(crate) fn free(value: T) -> Self {
-        Self { value, told: false }
+        Self {
+            value,
+            configured: false,
+        }
     }
 
     pub(crate) fn map<U>(self, of: impl FnOnce(T) -> U) -> Choice<U> {
         Choice {
             value: of(self.value),
-            told: self.told,
+            configured: self.configured,
         }
     }
 }
@@ -156,7 +159,7 @@ impl Wanted {
         let wanted = &self.cgroup.value;
         match holder(wanted) {
             None => Ok(wanted.clone()),
-            Some(other) if self.cgroup.told => Err(other.has("cgroup", wanted)),
+            Some(other) if self.cgroup.configured => Err(other.has("cgroup", wanted)),
             Some(_) => {
                 let mut names = (2..).map(|number: u32| format!("{wanted}-{number}"));
                 let free = names.find(|name| holder(name).is_none());
@@ -168,7 +171,7 @@ impl Wanted {
     fn first(&self, living: &[Holding]) -> Result<u32, Taken> {
         let mut first = self.first_user.value;
         while let Some(other) = living.iter().find(|other| other.has_of(first, self.users)) {
-            if self.first_user.told {
+            if self.first_user.configured {
                 return Err(other.has("uid-base", first));
             }
             first = other.first_user.saturating_add(other.users);
@@ -208,7 +211,7 @@ fn addresses(
     let more = (0..1024).map(|number| Ipv4Addr::from_bits(MORE + number * EACH));
     let more = more.filter_map(|base| format!("{base}/15").parse().ok());
     more.into_iter()
-        .filter(|_| !wanted.told)
+        .filter(|_| !wanted.configured)
         .find(|range| holder(*range).is_none())
         .ok_or_else(|| other.has("network-range", wanted.value))
 }
@@ -246,8 +249,11 @@ mod tests {
         }
     }
 
-    fn told<T>(value: T) -> Choice<T> {
-        Choice { value, told: true }
+    fn configured<T>(value: T) -> Choice<T> {
+        Choice {
+            value,
+            configured: true,
+        }
     }
 
     #[test]
@@ -275,22 +281,22 @@ mod tests {
         let living = [wanted().choose(&[]).expect("all is free")];
         let refused = |wanted: Wanted| wanted.choose(&living).expect_err("taken").option;
         let mut name = wanted();
-        name.cgroup = told("virga".into());
+        name.cgroup = configured("virga".into());
         assert_eq!(refused(name), "cgroup");
         // Of another name, but with the same interface.
         let mut link = wanted();
-        link.cgroup = told("vir-ga".into());
+        link.cgroup = configured("vir-ga".into());
         assert_eq!(refused(link.clone()), "cgroup");
         let mut ids = wanted();
-        ids.first_user = told(2_065_535);
+        ids.first_user = configured(2_065_535);
         assert_eq!(refused(ids), "uid-base");
         let mut range = wanted();
-        range.outlet = Some((told(block("198.19.255.0/24")), 7));
+        range.outlet = Some((configured(block("198.19.255.0/24")), 7));
         assert_eq!(refused(range.clone()), "network-range");
         // In another network there is neither that interface nor that range.
         link.outlet = Some((Choice::free(block("198.18.0.0/15")), 8));
         assert!(link.choose(&living).is_ok());
-        range.outlet = Some((told(block("198.19.255.0/24")), 8));
+        range.outlet = Some((configured(block("198.19.255.0/24")), 8));
         assert!(range.choose(&living).is_ok());
         let mut few = wanted();
         few.users_end = 2_100_000;
@@ -305,9 +311,9 @@ mod tests {
     fn what_is_asked_for_and_free_is_had() {
         let living = [wanted().choose(&[]).expect("all is free")];
         let mut other = wanted();
-        other.cgroup = told("other".into());
-        other.first_user = told(2_065_536);
-        other.outlet = Some((told(block("10.0.0.0/15")), 7));
+        other.cgroup = configured("other".into());
+        other.first_user = configured(2_065_536);
+        other.outlet = Some((configured(block("10.0.0.0/15")), 7));
         let had = other.choose(&living).expect("free");
         assert_eq!((had.cgroup.as_str(), had.first_user), ("other", 2_065_536));
         assert_eq!(

@@ -18,11 +18,11 @@ use crate::operator::{
 #[derive(Args, Debug)]
 pub(super) struct AccountArgs {
     #[command(subcommand)]
-    task: Task,
+    task: AccountCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum AccountCommand {
     /// Create an account, and print its first key
     Create {
         /// Its name
@@ -57,7 +57,7 @@ enum Task {
 
 pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Result<(), Failure> {
     match &args.task {
-        Task::Create { name, app_id, uin } => {
+        AccountCommand::Create { name, app_id, uin } => {
             let created = client.call::<CreateAccount>(&CreateAccountRequest {
                 name: name.clone(),
                 app_id: *app_id,
@@ -78,7 +78,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 show_new(&created.key, output);
             }
         }
-        Task::List { deleted: true } => {
+        AccountCommand::List { deleted: true } => {
             let gone = client.call::<ListAccounts>(&scf::types::Empty {})?.deleted;
             let row = |one: &DeletedAccount| {
                 vec![
@@ -102,7 +102,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
             ];
             output.table(&headings, gone.iter().map(row).collect(), &gone);
         }
-        Task::List { deleted: false } => {
+        AccountCommand::List { deleted: false } => {
             let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
             let row = |one: &AccountInfo| {
                 let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
@@ -126,7 +126,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
             ];
             output.table(&headings, all.iter().map(row).collect(), &all);
         }
-        Task::Show { account } => {
+        AccountCommand::Show { account } => {
             let account = account.clone();
             let one = client.call::<DescribeAccount>(&OfAccount { account })?;
             let fields = [
@@ -145,7 +145,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
             let rows = fields.map(|(field, value)| vec![field.to_owned(), value]);
             output.table(&["FIELD", "VALUE"], rows.to_vec(), &one);
         }
-        Task::Delete { account, purge } => delete(client, account, *purge, output)?,
+        AccountCommand::Delete { account, purge } => delete(client, account, *purge, output)?,
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Resul
     let name = deletion.account.clone();
     let mut shown = String::new();
     while deletion.state != DELETED {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL);
         // By its id, which no other account ever has.
         let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
         let Some(found) = all.into_iter().find(|one| one.app_id == deletion.app_id) else {
@@ -196,4 +196,4 @@ fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Resul
 
 const DELETED: &str = "Deleted";
 /// How often it is looked whether an account is gone.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);

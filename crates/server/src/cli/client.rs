@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::Common;
+use super::CommonArgs;
 use super::tls::{self, RootsError};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::operator;
@@ -29,7 +29,7 @@ pub(crate) enum ClientError {
     #[error("{0}")]
     Refused(#[from] ErrorResponse),
     #[error("{endpoint} does not answer as the API does: {why}")]
-    Strange { endpoint: String, why: String },
+    UnexpectedAnswer { endpoint: String, why: String },
     #[error(
         "the package has {bytes} bytes and goes through bucket {bucket} at {endpoint}, since a request carries up to 50 MB: {why}; \
          name another bucket with --bucket, or the address of the buckets with --buckets, or leave files out with .virgaignore"
@@ -56,7 +56,7 @@ impl ClientError {
             }
             Self::NoCredentials { .. } | Self::Credentials(_) => true,
             Self::Unreachable { .. }
-            | Self::Strange { .. }
+            | Self::UnexpectedAnswer { .. }
             | Self::NotUploaded { .. }
             | Self::Roots(_) => false,
         }
@@ -84,10 +84,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(common: &Common) -> Result<Self, ClientError> {
+    pub(super) fn new(common: &CommonArgs) -> Result<Self, ClientError> {
         let credentials =
             match credentials::from_environment()? {
-                Some(told) => told,
+                Some(configured) => configured,
                 None => credentials::from_file(&common.data.join(credentials::FILE))?.ok_or_else(
                     || ClientError::NoCredentials {
                         data: common.data.display().to_string(),
@@ -187,11 +187,11 @@ impl Client {
             .limit(ANSWER_MAX)
             .read_to_vec()
             .map_err(unreachable)?;
-        let strange = |why: String| ClientError::Strange {
+        let unexpected = |why: String| ClientError::UnexpectedAnswer {
             endpoint: self.endpoint.clone(),
             why,
         };
-        let read = envelope::decode::<T>(&bytes).map_err(|e| strange(e.to_string()))?;
+        let read = envelope::decode::<T>(&bytes).map_err(|e| unexpected(e.to_string()))?;
         Ok(read?)
     }
 

@@ -23,11 +23,11 @@ use super::upload::{UploadArgs, Uploaded};
 use crate::operator::ListRuntimes;
 
 /// Versions of Python 3 that a server is asked for.
-const OLDEST: u8 = 6;
-const NEWEST: u8 = 20;
+const PYTHON_MINOR_MIN: u8 = 6;
+const PYTHON_MINOR_MAX: u8 = 20;
 const POLL: Duration = Duration::from_millis(200);
 /// How many of the files that are left out are named.
-const NAMED_MAX: usize = 8;
+const LEFT_OUT_SHOWN: usize = 8;
 
 /// Flags of `virga deploy`.
 #[derive(Args, Debug)]
@@ -103,7 +103,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     };
     let deployments = Deployments::load();
     if let Some(existing) = &existing {
-        check_fixed(args, &name, existing)?;
+        check_immutable(args, &name, existing)?;
         if !args.yes && !deployments.is_from(client, &name, &source) {
             confirm(&name, &source)?;
         }
@@ -122,7 +122,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
         args.source.display(),
         packed.zip.len().div_ceil(1024)
     ));
-    tell_left_out(&packed, output);
+    report_left_out(&packed, output);
     let uploaded = args.upload.put(client, &packed.zip, output)?;
     let package = Package {
         code: code(&packed.zip, uploaded.as_ref()),
@@ -215,7 +215,7 @@ fn create(
 }
 
 /// Refuses flags that would change what is fixed for a function's life, before anything of it is changed.
-fn check_fixed(
+fn check_immutable(
     args: &DeployArgs,
     name: &str,
     existing: &t::GetFunctionResponse,
@@ -264,11 +264,15 @@ fn installs(args: &DeployArgs, existing: Option<&t::GetFunctionResponse>) -> boo
 }
 
 /// Says which files are not in the package.
-fn tell_left_out(packed: &Packed, output: &Output) {
+fn report_left_out(packed: &Packed, output: &Output) {
     let named = |files: &[String]| {
-        let mut words = files.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
-        if files.len() > NAMED_MAX {
-            words.push(format!("and {} more", files.len() - NAMED_MAX));
+        let mut words = files
+            .iter()
+            .take(LEFT_OUT_SHOWN)
+            .cloned()
+            .collect::<Vec<_>>();
+        if files.len() > LEFT_OUT_SHOWN {
+            words.push(format!("and {} more", files.len() - LEFT_OUT_SHOWN));
         }
         words.join(", ")
     };
@@ -350,14 +354,14 @@ fn wait_until_ready(
     name: &str,
     output: &Output,
 ) -> Result<t::GetFunctionResponse, Failure> {
-    let mut told = false;
+    let mut announced = false;
     loop {
         let function = get(client, name)?;
         match function.status.as_deref() {
             Some("Creating" | "Updating") => {
-                if !told {
+                if !announced {
                     output.progress("installing dependencies …");
-                    told = true;
+                    announced = true;
                 }
                 std::thread::sleep(POLL);
             }
@@ -397,7 +401,7 @@ fn no_python() -> Failure {
 
 /// The same for a key without the right to ask: the API says of a request without code whether its runtime is the trouble.
 fn probe_runtimes(client: &Client, name: &str) -> Result<String, Failure> {
-    for minor in (OLDEST..=NEWEST).rev() {
+    for minor in (PYTHON_MINOR_MIN..=PYTHON_MINOR_MAX).rev() {
         let runtime = format!("Python3.{minor}");
         let probe = t::CreateFunctionRequest {
             function_name: name.to_owned(),
@@ -426,16 +430,16 @@ fn default_name(given: &Path, source: &Path) -> Result<String, Failure> {
     if FunctionName::parse(&name).is_ok() {
         return Ok(name);
     }
-    let likely = likely_name(&name);
+    let suggested = suggested_name(&name);
     Err(Failure::Usage(format!(
-        "{name:?} cannot be a function's name; {} are allowed; name it: virga deploy {} --name {likely}",
+        "{name:?} cannot be a function's name; {} are allowed; name it: virga deploy {} --name {suggested}",
         FunctionName::ALLOWED,
         given.display()
     )))
 }
 
 /// A name that is allowed and close to one that is not.
-fn likely_name(name: &str) -> String {
+fn suggested_name(name: &str) -> String {
     let allowed = |c: char| {
         if c.is_ascii_alphanumeric() || c == '_' {
             c
@@ -477,7 +481,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_python_is_the_one_of_the_greatest_version() {
+    fn newest_python_has_the_highest_minor_version() {
         let newest = |names: &[&str]| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
             newest_python(&names)
@@ -488,15 +492,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_allowed_is_answered_with_one_that_is() {
-        for (name, likely) in [
+    fn invalid_function_name_yields_a_valid_suggestion() {
+        for (name, suggested) in [
             ("hi.v2", "hi-v2"),
             ("2nd app", "nd-app"),
             ("grüße", "gr--e"),
             ("...", "my-function"),
             ("x", "my-function"),
         ] {
-            assert_eq!(likely_name(name), likely);
+            assert_eq!(suggested_name(name), suggested);
         }
     }
 }

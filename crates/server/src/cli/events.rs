@@ -12,15 +12,15 @@ use crate::operator::{ListEvents, PurgeEvents, ReplayEvents, Selection, ShowEven
 #[derive(Args, Debug)]
 pub(super) struct EventsArgs {
     #[command(subcommand)]
-    task: Task,
+    task: EventsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum EventsCommand {
     /// List events that wait, or were given up
     List {
         #[command(flatten)]
-        which: Which,
+        filter: EventFilter,
         /// How many
         #[arg(long, default_value_t = 100)]
         limit: u32,
@@ -31,13 +31,13 @@ enum Task {
         id: String,
     },
     /// Run failed events again that are still kept: those in the states undelivered and dead
-    Replay(Many),
+    Replay(EventSelection),
     /// Delete events: those that failed and are kept, or with --state waiting those that have not run yet
-    Purge(Many),
+    Purge(EventSelection),
 }
 
 #[derive(Args, Debug)]
-struct Which {
+struct EventFilter {
     /// Those of one function
     #[arg(long)]
     function: Option<String>,
@@ -47,11 +47,11 @@ struct Which {
 }
 
 #[derive(Args, Debug)]
-struct Many {
+struct EventSelection {
     /// Their request ids
     ids: Vec<String>,
     #[command(flatten)]
-    which: Which,
+    filter: EventFilter,
     /// All of them
     #[arg(long)]
     all: bool,
@@ -59,8 +59,8 @@ struct Many {
 
 pub(super) fn run(client: &Client, args: &EventsArgs, output: &Output) -> Result<(), Failure> {
     match &args.task {
-        Task::List { which, limit } => list(client, which, *limit, output),
-        Task::Show { id } => {
+        EventsCommand::List { filter, limit } => list(client, filter, *limit, output),
+        EventsCommand::Show { id } => {
             let selection = Selection {
                 request_id: Some(id.clone()),
                 ..Selection::default()
@@ -69,25 +69,25 @@ pub(super) fn run(client: &Client, args: &EventsArgs, output: &Output) -> Result
             output.pretty(&event);
             Ok(())
         }
-        Task::Replay(many) => {
+        EventsCommand::Replay(selected) => {
             let replay = |selection: &Selection| -> Result<u64, Failure> {
                 Ok(client.call::<ReplayEvents>(selection)?.count)
             };
-            each(client, many, "replayed", replay, output)
+            each(client, selected, "replayed", replay, output)
         }
-        Task::Purge(many) => {
+        EventsCommand::Purge(selected) => {
             let purge = |selection: &Selection| -> Result<u64, Failure> {
                 Ok(client.call::<PurgeEvents>(selection)?.count)
             };
-            each(client, many, "purged", purge, output)
+            each(client, selected, "purged", purge, output)
         }
     }
 }
 
-fn list(client: &Client, which: &Which, limit: u32, output: &Output) -> Result<(), Failure> {
+fn list(client: &Client, filter: &EventFilter, limit: u32, output: &Output) -> Result<(), Failure> {
     let selection = Selection {
         limit: Some(limit),
-        ..which.selection(client)
+        ..filter.selection(client)
     };
     let found = client.call::<ListEvents>(&selection)?;
     let rows = found.events.iter().map(|event| {
@@ -114,26 +114,26 @@ fn list(client: &Client, which: &Which, limit: u32, output: &Output) -> Result<(
 
 fn each(
     client: &Client,
-    many: &Many,
+    selected: &EventSelection,
     done: &str,
     run: impl Fn(&Selection) -> Result<u64, Failure>,
     output: &Output,
 ) -> Result<(), Failure> {
     let mut count = 0;
-    for id in &many.ids {
+    for id in &selected.ids {
         let selection = Selection {
             request_id: Some(id.clone()),
             ..Selection::default()
         };
         count += run(&selection)?;
     }
-    if many.all || many.which.function.is_some() {
+    if selected.all || selected.filter.function.is_some() {
         let selection = Selection {
-            all: many.all,
-            ..many.which.selection(client)
+            all: selected.all,
+            ..selected.filter.selection(client)
         };
         count += run(&selection)?;
-    } else if many.ids.is_empty() {
+    } else if selected.ids.is_empty() {
         let message = "which? name request ids, a --function, or --all";
         return Err(Failure::Usage(message.into()));
     }
@@ -142,7 +142,7 @@ fn each(
     Ok(())
 }
 
-impl Which {
+impl EventFilter {
     fn selection(&self, client: &Client) -> Selection {
         Selection {
             function_name: self.function.clone(),

@@ -63,7 +63,7 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
         if args.log {
             output.note(result.log.trim_end());
         }
-        output.text(&for_people(&result.ret_msg));
+        output.text(&readable_answer(&result.ret_msg));
         let mb = result.mem_usage as f64 / f64::from(1 << 20);
         output.progress(&format!(
             "{:.2} ms, {mb:.1} MB, request {}",
@@ -83,7 +83,7 @@ fn is_accepted(result: &InvokeResult) -> bool {
 }
 
 /// A failure's stack reads better with its lines apart.
-fn for_people(answer: &str) -> String {
+fn readable_answer(answer: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(answer).ok();
     let stack = parsed
         .as_ref()

@@ -17,14 +17,14 @@ use crate::operator::{
 #[derive(Args, Debug)]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
-    task: Task,
+    task: KeyCommand,
     /// The account, by name or AppId; else the caller's own
     #[arg(long, short, global = true)]
     account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum KeyCommand {
     /// Create a key and print it; its secret is shown this once
     Create {
         /// A file with what it may do, a policy in CAM's form; else everything within the account
@@ -83,7 +83,7 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
         Ok(())
     };
     match &args.task {
-        Task::Create {
+        KeyCommand::Create {
             policy,
             description,
             sign_action,
@@ -101,7 +101,7 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
             }
             Ok(())
         }
-        Task::List => {
+        KeyCommand::List => {
             let keys = client.call::<ListKeys>(&OfAccount { account })?.keys;
             let row = |key: &KeyInfo| {
                 let may = if key.policy.is_some() {
@@ -131,35 +131,35 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
             output.table(&headings, keys.iter().map(row).collect(), &keys);
             Ok(())
         }
-        Task::Disable { id } => {
+        KeyCommand::Disable { id } => {
             let change = UpdateKeyRequest {
                 disabled: Some(true),
                 ..UpdateKeyRequest::default()
             };
             update(id, change, "disabled")
         }
-        Task::Enable { id } => {
+        KeyCommand::Enable { id } => {
             let change = UpdateKeyRequest {
                 disabled: Some(false),
                 ..UpdateKeyRequest::default()
             };
             update(id, change, "enabled")
         }
-        Task::Policy { id, file } => {
+        KeyCommand::Policy { id, file } => {
             let change = UpdateKeyRequest {
                 policy: Some(read_policy(file)?),
                 ..UpdateKeyRequest::default()
             };
             update(id, change, "changed")
         }
-        Task::SignAction { id, state } => {
+        KeyCommand::SignAction { id, state } => {
             let change = UpdateKeyRequest {
                 sign_action: Some(state == "on"),
                 ..UpdateKeyRequest::default()
             };
             update(id, change, "changed")
         }
-        Task::Delete { id } => {
+        KeyCommand::Delete { id } => {
             let done = client.call::<DeleteKey>(&KeyRequest {
                 account: account.clone(),
                 secret_id: id.clone(),

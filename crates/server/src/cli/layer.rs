@@ -47,11 +47,11 @@ const PAGE: i64 = 100;
 #[derive(Args, Debug)]
 pub(super) struct LayerArgs {
     #[command(subcommand)]
-    task: Task,
+    task: LayerCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum LayerCommand {
     /// Build a layer with the libraries that SCF's runtimes contain; the server installs them from the package registries
     Ready {
         /// Runtime of the functions that it is for, such as Python3.11 or Nodejs20.20
@@ -72,21 +72,21 @@ enum Task {
 
 pub(super) fn run(client: &Client, args: &LayerArgs, output: &Output) -> Result<(), Failure> {
     match &args.task {
-        Task::Ready {
+        LayerCommand::Ready {
             runtime,
             name,
             with,
             only,
         } => {
-            let runtime = served(client, runtime)?;
+            let runtime = runtime_name(client, runtime)?;
             let usual = if *only { &[][..] } else { libraries(&runtime) };
             let usual = usual.iter().copied();
             let all: Vec<_> = usual.chain(with.iter().map(String::as_str)).collect();
             output.progress(&format!("the server installs {} …", all.join(", ")));
-            let (file, list) = list(&runtime, &all);
+            let (file, manifest) = manifest(&runtime, &all);
             let alias = all.iter().any(|library| library.starts_with(COS));
             let alias = alias.then_some(COS_ALIAS).into_iter();
-            let files: Vec<_> = alias.chain([(file, &list[..])]).collect();
+            let files: Vec<_> = alias.chain([(file, &manifest[..])]).collect();
             let zip = pack(&files).map_err(std::io::Error::from)?;
             let built = client.call::<BuildLayer>(&BuildLayerRequest {
                 layer_name: name.clone().unwrap_or_else(|| default_name(&runtime)),
@@ -101,7 +101,7 @@ pub(super) fn run(client: &Client, args: &LayerArgs, output: &Output) -> Result<
             );
             output.result(&words, &built);
         }
-        Task::List => list_all(client, output)?,
+        LayerCommand::List => list_all(client, output)?,
     }
     Ok(())
 }
@@ -179,7 +179,7 @@ fn newest(client: &Client, name: &str, runtime: &str) -> Result<i64, Failure> {
 
 /// A runtime as the server spells it, whatever the case in which it is given. One that the server does not have itself may be
 /// served by a newer one: the server says.
-fn served(client: &Client, given: &str) -> Result<String, Failure> {
+fn runtime_name(client: &Client, given: &str) -> Result<String, Failure> {
     let runtimes = client.call::<ListRuntimes>(&t::Empty {})?.runtimes;
     let same = |name: &&String| name.eq_ignore_ascii_case(given);
     let found = runtimes.iter().find(same);
@@ -206,7 +206,7 @@ fn described(libraries: &[&str]) -> String {
 }
 
 /// The file that says what is to be installed, and its content.
-fn list(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
+fn manifest(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
     if !is_node(runtime) {
         return ("requirements.txt", libraries.join("\n") + "\n");
     }
@@ -240,19 +240,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_listed_as_each_package_manager_reads_them() {
+    fn library_manifest_suits_the_package_manager() {
         assert_eq!(
-            list("Python3.11", &["requests", "six==1.17.0"]),
+            manifest("Python3.11", &["requests", "six==1.17.0"]),
             ("requirements.txt", "requests\nsix==1.17.0\n".to_owned())
         );
-        let (file, text) = list("Nodejs20.20", &["request", "lodash@4.17.21", "@a/b@^2"]);
+        let (file, text) = manifest("Nodejs20.20", &["request", "lodash@4.17.21", "@a/b@^2"]);
         let expected = json!({"private": true, "dependencies": {"request": "*", "lodash": "4.17.21", "@a/b": "^2"}});
         let read: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((file, read), ("package.json", expected));
     }
 
     #[test]
-    fn a_layer_s_usual_name_and_description_are_allowed() {
+    fn default_layer_name_and_description_are_valid() {
         let runtimes = ["Python3.11", "Nodejs20.20"];
         for name in runtimes.map(default_name) {
             assert!(model::LayerName::parse(&name).is_ok(), "{name}");

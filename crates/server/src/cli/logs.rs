@@ -42,7 +42,7 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
     if first.is_empty() {
         // A function that never ran has no logs; one that is not there is an error.
         functions::get(client, &args.name)?;
-        output.note(&nothing(args));
+        output.note(&empty_message(args));
     }
     if !args.follow {
         return Ok(());
@@ -55,7 +55,7 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
 }
 
 /// What to say where there are no logs.
-fn nothing(args: &LogsArgs) -> String {
+fn empty_message(args: &LogsArgs) -> String {
     let name = &args.name;
     match &args.request {
         Some(request) => format!("no log of request {request} is kept"),

@@ -63,7 +63,7 @@ impl Failure {
 
 // Options of each command that talks to a server. A doc comment here would become the help of all of them.
 #[derive(Args, Clone, Debug)]
-struct Common {
+struct CommonArgs {
     /// Address of the API
     #[arg(
         long,
@@ -96,7 +96,7 @@ struct Common {
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum CliCommand {
     /// Write the first function into a new directory
     New(new::NewArgs),
     /// Create or update a function from a directory, a file or a zip archive
@@ -115,7 +115,7 @@ enum Task {
     Ca,
     /// List, create, open, close and delete the triggers of a function
     #[command(subcommand)]
-    Trigger(trigger::TriggerTask),
+    Trigger(trigger::TriggerCommand),
     /// Make layers of libraries and list them
     Layer(layer::LayerArgs),
     /// List, show, replay and purge asynchronous events
@@ -162,8 +162,11 @@ fn command() -> Command {
         .hide(true)
         .about("Print the reference of all options");
     // The tasks bring their common options along; `up` has its own.
-    let tasks = Task::augment_subcommands(Command::new("tasks"));
-    let tasks = tasks.get_subcommands().cloned().map(Common::augment_args);
+    let tasks = CliCommand::augment_subcommands(Command::new("tasks"));
+    let tasks = tasks
+        .get_subcommands()
+        .cloned()
+        .map(CommonArgs::augment_args);
     Command::new("virga")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serverless cloud functions on your own machines")
@@ -179,7 +182,7 @@ pub(crate) fn run() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("up", matches)) => up(matches),
-        Some(("doctor", matches)) => diagnose(&output_of(matches)),
+        Some(("doctor", matches)) => run_doctor(&output_of(matches)),
         Some(("completions", matches)) => {
             if let Some(shell) = matches.get_one::<Shell>("shell") {
                 let mut script = Vec::new();
@@ -199,7 +202,7 @@ pub(crate) fn run() -> ExitCode {
                 task = inner;
             }
             let output = output_of(task);
-            match perform(&matches, task, &output) {
+            match run_command(&matches, task, &output) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => {
                     if !matches!(failure, Failure::Function) {
@@ -222,33 +225,33 @@ fn output_of(matches: &ArgMatches) -> Output {
     }
 }
 
-fn perform(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(), Failure> {
+fn run_command(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(), Failure> {
     let wrong = |e: clap::Error| Failure::Usage(e.to_string());
-    let common = Common::from_arg_matches(task).map_err(wrong)?;
-    let task = Task::from_arg_matches(matches).map_err(wrong)?;
-    if let Task::New(args) = task {
+    let common = CommonArgs::from_arg_matches(task).map_err(wrong)?;
+    let task = CliCommand::from_arg_matches(matches).map_err(wrong)?;
+    if let CliCommand::New(args) = task {
         return new::run(&args, output);
     }
-    if let Task::Ca = task {
+    if let CliCommand::Ca = task {
         return ca::run(&common.data, output);
     }
     let client = Client::new(&common)?;
     match task {
-        Task::New(_) | Task::Ca => Ok(()),
-        Task::Deploy(args) => deploy::run(&client, &args, output),
-        Task::Invoke(args) => invoke::run(&client, &args, output),
-        Task::Logs(args) => logs::run(&client, &args, output),
-        Task::List(args) => functions::list(&client, &args, output),
-        Task::Show(args) => functions::show(&client, &args, output),
-        Task::Trigger(task) => trigger::run(&client, &task, output),
-        Task::Api(args) => api::run(&client, &args, output),
-        Task::Events(args) => events::run(&client, &args, output),
-        Task::Usage(args) => usage::run(&client, &args, output),
-        Task::Delete(args) => functions::delete(&client, &args, output),
-        Task::Account(args) => account::run(&client, &args, output),
-        Task::Key(args) => key::run(&client, &args, output),
-        Task::Role(args) => role::run(&client, &args, output),
-        Task::Layer(args) => layer::run(&client, &args, output),
+        CliCommand::New(_) | CliCommand::Ca => Ok(()),
+        CliCommand::Deploy(args) => deploy::run(&client, &args, output),
+        CliCommand::Invoke(args) => invoke::run(&client, &args, output),
+        CliCommand::Logs(args) => logs::run(&client, &args, output),
+        CliCommand::List(args) => functions::list(&client, &args, output),
+        CliCommand::Show(args) => functions::show(&client, &args, output),
+        CliCommand::Trigger(task) => trigger::run(&client, &task, output),
+        CliCommand::Api(args) => api::run(&client, &args, output),
+        CliCommand::Events(args) => events::run(&client, &args, output),
+        CliCommand::Usage(args) => usage::run(&client, &args, output),
+        CliCommand::Delete(args) => functions::delete(&client, &args, output),
+        CliCommand::Account(args) => account::run(&client, &args, output),
+        CliCommand::Key(args) => key::run(&client, &args, output),
+        CliCommand::Role(args) => role::run(&client, &args, output),
+        CliCommand::Layer(args) => layer::run(&client, &args, output),
     }
 }
 
@@ -304,10 +307,10 @@ fn up(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn diagnose(output: &Output) -> ExitCode {
-    let findings = doctor::examine(&sandbox::user::enter());
-    let healthy = findings.iter().all(|finding| finding.ok);
-    let rows = findings.iter().map(|finding| {
+fn run_doctor(output: &Output) -> ExitCode {
+    let checks = doctor::run_checks(&sandbox::user::enter());
+    let healthy = checks.iter().all(|finding| finding.ok);
+    let rows = checks.iter().map(|finding| {
         let mark = if finding.ok { "ok" } else { "MISSING" };
         vec![
             finding.name.clone(),
@@ -315,7 +318,7 @@ fn diagnose(output: &Output) -> ExitCode {
             finding.detail.clone(),
         ]
     });
-    output.table(&["CHECK", "STATE", "DETAIL"], rows.collect(), &findings);
+    output.table(&["CHECK", "STATE", "DETAIL"], rows.collect(), &checks);
     if healthy {
         ExitCode::SUCCESS
     } else {
@@ -337,12 +340,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_definition_is_valid() {
         command().debug_assert();
     }
 
     #[test]
-    fn each_command_has_a_help_of_its_own() {
+    fn each_command_has_its_own_help() {
         let mut seen = std::collections::HashMap::new();
         for task in command().get_subcommands() {
             let help = task.get_about().map(ToString::to_string);

@@ -18,7 +18,7 @@ use zip::write::SimpleFileOptions;
 use super::Failure;
 
 /// Names that are never part of a package, and not worth a word.
-const NEVER: &[&str] = &[
+const ALWAYS_SKIPPED: &[&str] = &[
     ".git",
     ".gitignore",
     ".hg",
@@ -164,7 +164,7 @@ impl Rules {
     }
 
     /// Whether a path that was named lies below a directory.
-    fn leads_to_named(&self, directory: &str) -> bool {
+    fn contains_named(&self, directory: &str) -> bool {
         self.named.iter().any(|name| {
             name.strip_prefix(directory)
                 .is_some_and(|rest| rest.starts_with('/'))
@@ -176,7 +176,7 @@ impl Rules {
         if self.is_named(inside) {
             return Verdict::Pack;
         }
-        if NEVER.contains(&name) || inside.ends_with("node_modules/.cache") {
+        if ALWAYS_SKIPPED.contains(&name) || inside.ends_with("node_modules/.cache") {
             return Verdict::Skip;
         }
         let matched = match &self.own {
@@ -287,7 +287,7 @@ impl Packer {
         }
         let packs = verdict == Verdict::Pack;
         if kind.is_dir() {
-            if packs || self.rules.leads_to_named(&inside) {
+            if packs || self.rules.contains_named(&inside) {
                 self.directory(&path, &format!("{inside}/"), !packs)?;
             }
         } else if packs && kind.is_symlink() {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_look_like_secrets_are_left_out_unless_they_are_named() {
+    fn secret_looking_files_are_excluded_unless_included_by_name() {
         let key = "-----BEGIN RSA PRIVATE KEY-----\n";
         let files = [
             ("index.py", ""),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn git_s_ignore_files_hold_in_every_directory_but_not_for_installed_packages() {
+    fn gitignore_applies_per_directory_except_to_installed_packages() {
         let files = [
             (".gitignore", "*.log\n/data\nnode_modules\n"),
             ("sub/.gitignore", "!keep.log\n"),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignore_file_of_its_own_decides_instead_of_git_s() {
+    fn virgaignore_replaces_gitignore() {
         let files = [
             (".virgaignore", "tests/\n!.env\n"),
             (".gitignore", "*.bin\n"),
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_that_is_not_there_is_refused() {
+    fn missing_include_path_is_rejected() {
         let directory = tempfile::tempdir().expect("a directory");
         let refused = pack(directory.path(), &["nothing".into()], false).expect_err("refused");
         assert!(refused.to_string().contains("--include"), "{refused}");

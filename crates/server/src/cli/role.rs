@@ -19,14 +19,14 @@ use crate::operator::{
 #[derive(Args, Debug)]
 pub(super) struct RoleArgs {
     #[command(subcommand)]
-    task: Task,
+    task: RoleCommand,
     /// The account, by name or AppId; else the caller's own
     #[arg(long, short, global = true)]
     account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum RoleCommand {
     /// Create a role, or change what it may do
     Create {
         /// Its name
@@ -66,7 +66,7 @@ enum Task {
 pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(), Failure> {
     let account = args.account.clone();
     match &args.task {
-        Task::Create {
+        RoleCommand::Create {
             name,
             policy,
             description,
@@ -79,7 +79,7 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
             })?;
             output.result(&format!("role {name} is there"), &role);
         }
-        Task::List => {
+        RoleCommand::List => {
             let roles = client.call::<ListRoles>(&OfAccount { account })?.roles;
             let row = |role: &RoleInfo| {
                 let added = clock::local(&role.added);
@@ -88,13 +88,13 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
             let headings = ["NAME", "ADDED", "DESCRIPTION"];
             output.table(&headings, roles.iter().map(row).collect(), &roles);
         }
-        Task::Show { name } => {
+        RoleCommand::Show { name } => {
             let roles = client.call::<ListRoles>(&OfAccount { account })?.roles;
             let role = roles.iter().find(|role| role.name == *name);
             let role = role.ok_or_else(|| Failure::Usage(format!("there is no role {name}")))?;
             output.pretty(&json!(role));
         }
-        Task::Assume { name, seconds } => {
+        RoleCommand::Assume { name, seconds } => {
             let lent = client.call::<AssumeRole>(&AssumeRoleRequest {
                 account,
                 name: name.clone(),
@@ -110,7 +110,7 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
                 output.note(&format!("they are good for {seconds} s"));
             }
         }
-        Task::Delete { name, force } => {
+        RoleCommand::Delete { name, force } => {
             let done = client.call::<DeleteRole>(&DeleteRoleRequest {
                 account,
                 name: name.clone(),

@@ -30,9 +30,9 @@ pub(crate) enum RootsError {
 /// The settings for a server whose certificate is signed by one in a file; by one that the system trusts where no file is named.
 pub(super) fn config(file: Option<&Path>) -> Result<TlsConfig, RootsError> {
     let named = file.map(Path::to_owned);
-    let told = named.or_else(|| std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+    let configured = named.or_else(|| std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     let own = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
-    let path = told.or_else(own).ok_or(RootsError::None)?;
+    let path = configured.or_else(own).ok_or(RootsError::None)?;
     let wrong = |why: String| RootsError::File {
         path: path.display().to_string(),
         why,

@@ -15,7 +15,7 @@ const PAGE: i64 = 100;
 
 /// What `virga trigger` does.
 #[derive(Debug, Subcommand)]
-pub(super) enum TriggerTask {
+pub(super) enum TriggerCommand {
     /// List the triggers of a function
     List(OfFunction),
     /// Run a function at the times of a cron expression; changes the timer if there is one of that name
@@ -51,15 +51,15 @@ pub(super) struct OfTrigger {
     r#type: Option<String>,
 }
 
-pub(super) fn run(client: &Client, task: &TriggerTask, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(client: &Client, task: &TriggerCommand, output: &Output) -> Result<(), Failure> {
     match task {
-        TriggerTask::List(of) => list(client, &of.function, output),
-        TriggerTask::Timer(args) => make::timer(client, args, output),
-        TriggerTask::Cos(args) => make::cos(client, args, output),
-        TriggerTask::Url(args) => make::url(client, args, output),
-        TriggerTask::Open(of) => switch(client, of, "OPEN", output),
-        TriggerTask::Close(of) => switch(client, of, "CLOSE", output),
-        TriggerTask::Delete(of) => delete(client, of, output),
+        TriggerCommand::List(of) => list(client, &of.function, output),
+        TriggerCommand::Timer(args) => make::timer(client, args, output),
+        TriggerCommand::Cos(args) => make::cos(client, args, output),
+        TriggerCommand::Url(args) => make::url(client, args, output),
+        TriggerCommand::Open(of) => switch(client, of, "OPEN", output),
+        TriggerCommand::Close(of) => switch(client, of, "CLOSE", output),
+        TriggerCommand::Delete(of) => delete(client, of, output),
     }
 }
 

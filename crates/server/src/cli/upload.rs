@@ -11,9 +11,9 @@ use crate::clock;
 /// Most bytes of a package that a request carries. Source: SCF's limit, the default of `package_bytes`.
 const DIRECT_MAX: usize = 50 << 20;
 /// The bucket where none is named. It is made when it is needed, and nothing stays in it.
-const USUAL: &str = "virga-packages";
+const DEFAULT_BUCKET: &str = "virga-packages";
 /// Port of the buckets where no address is told.
-const PORT: u16 = 9401;
+const BUCKET_PORT: u16 = 9401;
 
 /// Where packages go that are too long for a request.
 #[derive(clap::Args, Debug)]
@@ -46,10 +46,10 @@ impl UploadArgs {
         if self.bucket.is_none() && zip.len() <= DIRECT_MAX {
             return Ok(None);
         }
-        let bucket = self.bucket.as_deref().unwrap_or(USUAL);
+        let bucket = self.bucket.as_deref().unwrap_or(DEFAULT_BUCKET);
         let endpoint = match &self.buckets {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
-            None => beside(client.endpoint()).ok_or_else(|| {
+            None => default_bucket_endpoint(client.endpoint()).ok_or_else(|| {
                 let message = format!(
                     "the package has {} bytes, and a request carries up to {DIRECT_MAX}; a larger one goes through a bucket: \
                      say where buckets are with --buckets URL",
@@ -125,22 +125,22 @@ impl Uploaded {
         let request = request.body(body).map_err(|e| e.to_string())?;
         let mut answer = client.run(request).map_err(|e| e.to_string())?;
         let document = answer.body_mut().read_to_string().unwrap_or_default();
-        Ok((answer.status(), said(&document)))
+        Ok((answer.status(), error_text(&document)))
     }
 }
 
 /// Where buckets are beside an API, if that is plain.
-fn beside(endpoint: &str) -> Option<String> {
+fn default_bucket_endpoint(endpoint: &str) -> Option<String> {
     let host = endpoint.strip_prefix("http://")?;
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    Some(format!("http://{name}:{PORT}"))
+    Some(format!("http://{name}:{BUCKET_PORT}"))
 }
 
 /// The code and the message of an error's document.
-fn said(document: &str) -> String {
+fn error_text(document: &str) -> String {
     let field = |name: &str| {
         let (_, rest) = document.split_once(&format!("<{name}>"))?;
         Some(rest.split_once(&format!("</{name}>"))?.0)
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_beside_a_plain_api() {
+    fn bucket_endpoint_defaults_to_port_9401_of_an_http_api() {
         for (endpoint, expected) in [
             ("http://127.0.0.1:9400", Some("http://127.0.0.1:9401")),
             (
@@ -175,14 +175,18 @@ mod tests {
             ("http://[::1]", Some("http://[::1]:9401")),
             ("https://scf.example.com", None),
         ] {
-            assert_eq!(beside(endpoint).as_deref(), expected, "{endpoint}");
+            assert_eq!(
+                default_bucket_endpoint(endpoint).as_deref(),
+                expected,
+                "{endpoint}"
+            );
         }
     }
 
     #[test]
-    fn an_error_is_told_in_its_own_words() {
+    fn s3_error_document_is_decoded() {
         let document = "<Error><Code>AccessDenied</Code><Message>&lt;no&gt;</Message></Error>";
-        assert_eq!(said(document), "AccessDenied: <no>");
-        assert_eq!(said("gone"), "");
+        assert_eq!(error_text(document), "AccessDenied: <no>");
+        assert_eq!(error_text("gone"), "");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Opt, Told, opt, words};
+use super::{Opt, RawConfig, opt, words};
 
 /// The options. The secret of an S3 elsewhere is in a file, so that neither a command line nor an environment shows it.
 pub(super) const OPTIONS: &[Opt] = &[
@@ -71,7 +71,7 @@ pub(crate) struct ExternalStorage {
     pub(crate) credentials: PathBuf,
 }
 
-impl Told {
+impl RawConfig {
     /// None where it is switched off.
     pub(super) fn buckets(&mut self) -> Option<BucketSettings> {
         let listens = self.raw("bucket_listen").0;
@@ -117,32 +117,32 @@ impl Told {
     }
 
     fn external_storage(&mut self) -> Option<ExternalStorage> {
-        const TOGETHER: [&str; 3] = [
+        const REQUIRED_TOGETHER: [&str; 3] = [
             "bucket_s3_endpoint",
             "bucket_s3_bucket",
             "bucket_s3_credentials",
         ];
-        let missing: Vec<_> = TOGETHER
+        let missing: Vec<_> = REQUIRED_TOGETHER
             .into_iter()
             .filter(|name| self.raw(name).0.is_empty())
             .collect();
-        if missing.len() == TOGETHER.len() {
+        if missing.len() == REQUIRED_TOGETHER.len() {
             return None;
         }
         if !missing.is_empty() {
             self.problems.push(format!(
                 "{}: {} must be told together, or none",
                 missing.join(", "),
-                TOGETHER.join(", ")
+                REQUIRED_TOGETHER.join(", ")
             ));
         }
-        let (endpoint, source) = self.raw(TOGETHER[0]);
+        let (endpoint, source) = self.raw(REQUIRED_TOGETHER[0]);
         if !endpoint.is_empty()
             && !endpoint.starts_with("http://")
             && !endpoint.starts_with("https://")
         {
             self.problem(
-                TOGETHER[0],
+                REQUIRED_TOGETHER[0],
                 &endpoint,
                 &source,
                 "a URL that starts with http:// or https://",
@@ -150,9 +150,9 @@ impl Told {
         }
         Some(ExternalStorage {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            bucket: self.raw(TOGETHER[1]).0,
+            bucket: self.raw(REQUIRED_TOGETHER[1]).0,
             region: self.text("bucket_s3_region"),
-            credentials: self.raw(TOGETHER[2]).0.into(),
+            credentials: self.raw(REQUIRED_TOGETHER[2]).0.into(),
         })
     }
 }
@@ -164,7 +164,7 @@ mod tests {
     use super::super::{args, resolve};
     use super::*;
 
-    fn told(line: &[&str]) -> Result<Option<BucketSettings>, Vec<String>> {
+    fn configured(line: &[&str]) -> Result<Option<BucketSettings>, Vec<String>> {
         let command = Command::new("up").args(args());
         let words = std::iter::once("up").chain(line.iter().copied());
         resolve(&command.try_get_matches_from(words).expect("flags")).map(|config| config.buckets)
@@ -172,12 +172,16 @@ mod tests {
 
     #[test]
     fn buckets_are_served_by_default() {
-        let usual = told(&[]).expect("allowed").expect("served");
+        let usual = configured(&[]).expect("allowed").expect("served");
         assert_eq!(usual.listen.port(), 9401);
         assert_eq!(usual.domains, ["localhost"]);
         assert!(usual.external_storage.is_none());
         for off in ["off", ""] {
-            assert!(told(&["--bucket-listen", off]).expect("allowed").is_none());
+            assert!(
+                configured(&["--bucket-listen", off])
+                    .expect("allowed")
+                    .is_none()
+            );
         }
     }
 
@@ -207,7 +211,7 @@ mod tests {
             ),
         ];
         for (line, part) in rows {
-            let problems = told(line).expect_err("refused");
+            let problems = configured(line).expect_err("refused");
             assert!(
                 problems.iter().any(|problem| problem.contains(part)),
                 "{part}: {problems:?}"

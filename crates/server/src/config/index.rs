@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Told;
+use super::RawConfig;
 
 /// A package index of the operator's.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,23 +23,23 @@ impl fmt::Debug for PackageIndex {
     }
 }
 
-const ALLOWED: &str =
+const ALLOWED_INDEX: &str =
     "the URL of a package index, as https://host/simple or https://user:password@host/simple, is";
 
-impl Told {
+impl RawConfig {
     pub(super) fn package_index(&mut self) -> Option<PackageIndex> {
         let (url, source) = self.raw("install_index");
         if url.is_empty() {
             return None;
         }
-        let index = read(&url);
+        let index = parse_index_url(&url);
         if index.is_none() {
             // What was given may hold a password.
             self.problem(
                 "install_index",
                 "a value that is not shown",
                 &source,
-                ALLOWED,
+                ALLOWED_INDEX,
             );
         }
         index
@@ -47,26 +47,27 @@ impl Told {
 }
 
 /// What a registry may be.
-const REGISTRY: &str = "the URL of a package registry without credentials, as https://host/npm, is";
+const ALLOWED_REGISTRY: &str =
+    "the URL of a package registry without credentials, as https://host/npm, is";
 
-impl Told {
+impl RawConfig {
     pub(super) fn package_registry(&mut self) -> Option<String> {
         let (url, source) = self.raw("install_registry");
         if url.is_empty() {
             return None;
         }
-        let registry = read(&url).filter(|registry| registry.credentials.is_none());
+        let registry = parse_index_url(&url).filter(|registry| registry.credentials.is_none());
         if registry.is_none() {
             // What was given may hold a password.
             let given = "a value that is not shown";
-            self.problem("install_registry", given, &source, REGISTRY);
+            self.problem("install_registry", given, &source, ALLOWED_REGISTRY);
         }
         registry.map(|registry| registry.url)
     }
 }
 
 /// Reads a URL with or without credentials.
-fn read(url: &str) -> Option<PackageIndex> {
+fn parse_index_url(url: &str) -> Option<PackageIndex> {
     let parsed: axum::http::Uri = url.parse().ok()?;
     let scheme = parsed
         .scheme_str()
@@ -82,7 +83,7 @@ fn read(url: &str) -> Option<PackageIndex> {
     let credentials = match user {
         Some(user) => {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            Some((decoded(name)?, decoded(password)?))
+            Some((percent_decoded(name)?, percent_decoded(password)?))
         }
         None => None,
     };
@@ -94,9 +95,9 @@ fn read(url: &str) -> Option<PackageIndex> {
 }
 
 /// Text without its %-escapes.
-fn decoded(text: &str) -> Option<String> {
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    decoded.ok().map(std::borrow::Cow::into_owned)
+fn percent_decoded(text: &str) -> Option<String> {
+    let percent_decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    percent_decoded.ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -104,12 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_taken_out_of_the_url_and_are_never_shown() {
-        let with = read("https://us%40er:p%3Aw@index.example:8443/a/simple/").expect("an index");
+    fn credentials_are_stripped_from_the_url_and_from_debug_output() {
+        let with = parse_index_url("https://us%40er:p%3Aw@index.example:8443/a/simple/")
+            .expect("an index");
         assert_eq!(with.url, "https://index.example:8443/a/simple");
         assert_eq!(with.credentials, Some(("us@er".into(), "p:w".into())));
         assert!(!format!("{with:?}").contains("p:w"));
-        let without = read("http://10.0.0.1/simple").expect("an index");
+        let without = parse_index_url("http://10.0.0.1/simple").expect("an index");
         assert_eq!(without.url, "http://10.0.0.1/simple");
         assert_eq!(without.credentials, None);
         for bad in [
@@ -118,7 +120,7 @@ mod tests {
             "/simple",
             "https://h/s?token=x",
         ] {
-            assert_eq!(read(bad), None, "{bad}");
+            assert_eq!(parse_index_url(bad), None, "{bad}");
         }
     }
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 use model::{AccountId, BucketName};
 use serde::Deserialize;
 
-use super::Told;
+use super::RawConfig;
 use crate::triggers::{EventSource, EventSources};
 
 /// A table of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct SourceTable {
     token: String,
     /// Whose buckets they are; the first account's if it is not told.
     app_id: Option<u64>,
@@ -22,7 +22,7 @@ struct Table {
     buckets: BTreeMap<String, String>,
 }
 
-impl Told {
+impl RawConfig {
     pub(super) fn event_sources(&mut self, first: AccountId) -> EventSources {
         let (path, source) = self.raw("event_sources");
         if path.is_empty() {
@@ -42,7 +42,7 @@ impl Told {
 /// Reads the file. What it says of mistakes never holds a token.
 fn read(path: &Path, first: AccountId) -> Result<EventSources, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("it cannot be read: {e}"))?;
-    let tables: BTreeMap<String, Table> =
+    let tables: BTreeMap<String, SourceTable> =
         toml::from_str(&text).map_err(|e| format!("it is not as expected: {}", e.message()))?;
     let mut sources: Vec<EventSource> = Vec::new();
     for (name, table) in tables {
@@ -67,7 +67,7 @@ fn read(path: &Path, first: AccountId) -> Result<EventSources, String> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Result<EventSources, String> {
+    fn configured(text: &str) -> Result<EventSources, String> {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("sources.toml");
         std::fs::write(&path, text).expect("written");
@@ -78,15 +78,15 @@ mod tests {
     fn each_table_is_a_source() {
         let text = "[minio]\ntoken = '0123456789abcdef'\napp_id = 8\n[minio.buckets]\n'Photos.2024' = 'photos'\n\
             [ceph]\ntoken = 'fedcba9876543210'\n";
-        let sources = told(text).expect("sources");
+        let sources = configured(text).expect("sources");
         let name = |token| sources.of_token(token).map(|source| source.name.clone());
         assert_eq!(name("0123456789abcdef").as_deref(), Some("minio"));
         assert_eq!(name("fedcba9876543210").as_deref(), Some("ceph"));
-        assert!(told("").expect("none").0.is_empty());
+        assert!(configured("").expect("none").0.is_empty());
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_a_token() {
+    fn error_messages_never_contain_a_token() {
         const TOKEN: &str = "0123456789abcdef";
         let rows = [
             (format!("[a]\ntoken = '{TOKEN}"), "not as expected"),
@@ -103,7 +103,7 @@ mod tests {
             ),
         ];
         for (text, part) in rows {
-            let why = told(&text).expect_err("refused");
+            let why = configured(&text).expect_err("refused");
             assert!(why.contains(part) && !why.contains(TOKEN), "{text}: {why}");
         }
         let missing = read(Path::new("/nowhere/sources.toml"), AccountId(7));

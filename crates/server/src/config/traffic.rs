@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Opt, Told, opt};
+use super::{Opt, RawConfig, opt};
 use crate::traffic::Trusted;
 
 /// The options.
@@ -56,7 +56,7 @@ pub(crate) struct TrafficSettings {
     pub(crate) proxies: Vec<Trusted>,
 }
 
-impl Told {
+impl RawConfig {
     pub(super) fn traffic(&mut self) -> TrafficSettings {
         TrafficSettings {
             connections: self.number("connections", 64, 1_000_000) as usize,

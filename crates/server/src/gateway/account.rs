@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Caller, Gateway, Serve};
 
 /// Source: SCF's limits of a namespace that nothing here has a say in yet.
-const TYPES_OF_TRIGGERS: i64 = 11;
+const TRIGGER_TYPES: i64 = 11;
 const TEST_MODELS: i64 = 20;
 const CONCURRENT_EXECUTIONS: i64 = 100;
 
@@ -97,7 +97,7 @@ fn triggers(each: i64) -> t::TriggerCount {
         cos: each,
         timer: each,
         cmq: each,
-        total: each * TYPES_OF_TRIGGERS,
+        total: each * TRIGGER_TYPES,
         ckafka: each,
         apigw: each,
         cls: each,

@@ -11,7 +11,7 @@ use super::{Caller, Gateway, Serve, triggers};
 use crate::clock;
 
 /// Source: SCF routes between two versions.
-const SHARES_MAX: usize = 1;
+const WEIGHTS_MAX: usize = 1;
 /// SCF says nothing of a bound; each is looked at for every request.
 const RULES_MAX: usize = 10;
 
@@ -22,7 +22,7 @@ impl Serve for CreateAlias {
         request: t::CreateAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let name = own_name(&request.name)?;
+        let name = user_defined_name(&request.name)?;
         let stored = changeable(gateway, &key)?;
         let mut function = stored.value.clone();
         if name == Alias::DEFAULT || function.aliases.contains_key(name) {
@@ -159,7 +159,7 @@ impl Serve for DeleteAlias {
 }
 
 /// A name that a user may give.
-fn own_name(text: &str) -> Result<&str, Error> {
+fn user_defined_name(text: &str) -> Result<&str, Error> {
     match Qualifier::parse(text) {
         Ok(Qualifier::Alias(_)) => Ok(text),
         _ => {
@@ -201,15 +201,15 @@ fn version(function: &Function, text: &str) -> Result<Version, Error> {
 fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Error> {
     let weights = config.additional_version_weights.unwrap_or_default();
     let rules = config.addtion_version_matchs.unwrap_or_default();
-    if weights.len() > SHARES_MAX || rules.len() > RULES_MAX {
+    if weights.len() > WEIGHTS_MAX || rules.len() > RULES_MAX {
         let message = format!(
-            "RoutingConfig: {} weights and {} rules are not allowed; up to {SHARES_MAX} and {RULES_MAX} are",
+            "RoutingConfig: {} weights and {} rules are not allowed; up to {WEIGHTS_MAX} and {RULES_MAX} are",
             weights.len(),
             rules.len()
         );
         return Err(Error::new(Code::InvalidRoutingConfig, message));
     }
-    let share = |one: t::VersionWeight| {
+    let weighted = |one: t::VersionWeight| {
         if !(0.0..=1.0).contains(&one.weight) {
             let message = format!("Weight: {} is not allowed; 0 to 1 is", one.weight);
             return Err(Error::new(Code::InvalidAdditionalVersionWeights, message));
@@ -240,16 +240,19 @@ fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Err
         })
     };
     Ok(Routing {
-        weights: weights.into_iter().map(share).collect::<Result<_, _>>()?,
+        weights: weights
+            .into_iter()
+            .map(weighted)
+            .collect::<Result<_, _>>()?,
         rules: rules.into_iter().map(rule).collect::<Result<_, _>>()?,
     })
 }
 
 fn show(name: &str, alias: Alias) -> t::Alias {
     let Routing { weights, rules } = alias.routing;
-    let weights = weights.into_iter().map(|share| t::VersionWeight {
-        version: share.version.to_string(),
-        weight: share.weight,
+    let weights = weights.into_iter().map(|weighted| t::VersionWeight {
+        version: weighted.version.to_string(),
+        weight: weighted.weight,
     });
     let matches = rules.into_iter().map(|rule| {
         let written = model::Expression::from(rule.test);

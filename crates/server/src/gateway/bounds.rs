@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_list_and_document_of_every_request_has_a_bound() {
+    fn every_request_field_has_a_bound() {
         let bounds = bounds(&limits());
         let (mut texts, mut lists, mut documents) = (0, 0, 0);
         for probed in probe::requests() {

@@ -14,16 +14,16 @@ use crate::buckets::ObjectReadError;
 use crate::lenient_base64;
 
 /// Where packages go that are too long for a request.
-pub(super) const LARGER: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
+pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// A package that is in the store, and unpacked.
-pub(super) struct Taken {
+pub(super) struct StoredPackage {
     pub(super) package: Sha256,
     pub(super) size: u64,
 }
 
 /// Where a request has its package.
-enum Origin {
+enum PackageSource {
     /// In itself, in base64.
     Text(String),
     /// In a bucket of the caller's account.
@@ -31,20 +31,20 @@ enum Origin {
 }
 
 /// Takes the package that a request carries, or names.
-pub(super) async fn take(
+pub(super) async fn store_package(
     gateway: &Gateway,
     caller: Caller<'_>,
     fields: CodeFields,
-) -> Result<Taken, Error> {
-    let package = match origin(caller, &gateway.region, fields)? {
-        Origin::Text(text) => {
+) -> Result<StoredPackage, Error> {
+    let package = match package_source(caller, &gateway.region, fields)? {
+        PackageSource::Text(text) => {
             let (packages, limit) = (gateway.packages.clone(), gateway.limits.package_bytes);
             let kept = tokio::task::spawn_blocking(move || {
                 let bytes = decode(text)?;
                 let size = bytes.len() as u64;
                 if size > limit {
                     let message = format!(
-                        "ZipFile: the package has {size} bytes; up to {limit} are allowed in a request{LARGER}"
+                        "ZipFile: the package has {size} bytes; up to {limit} are allowed in a request{LARGER_PACKAGE_HINT}"
                     );
                     return Err(Error::new(Code::InvalidZipFile, message));
                 }
@@ -55,13 +55,13 @@ pub(super) async fn take(
             });
             kept.await.map_err(|e| error::internal(&e))??
         }
-        Origin::Object { bucket, key } => fetch(gateway, caller, &bucket, &key).await?,
+        PackageSource::Object { bucket, key } => fetch(gateway, caller, &bucket, &key).await?,
     };
     let (package, size) = package;
     let packages = gateway.packages.clone();
     let unpacked = tokio::task::spawn_blocking(move || {
         packages.unpack(&package).map_err(error::package)?;
-        Ok(Taken { package, size })
+        Ok(StoredPackage { package, size })
     });
     unpacked.await.map_err(|e| error::internal(&e))?
 }
@@ -75,19 +75,19 @@ async fn fetch(
 ) -> Result<(Sha256, u64), Error> {
     // As bodies do, it takes its turn when there are many.
     let turn = gateway.limits.package_bytes;
-    let _share = gateway.of_packages.take(caller.account, turn).await;
+    let _share = gateway.package_memory.take(caller.account, turn).await;
     let limit = gateway.limits.unpacked_bytes;
     let opened = gateway
         .object_source
         .open(caller.principal, bucket, key, limit);
-    let refused = |why: ObjectReadError| unread(&why, bucket, key, limit);
+    let refused = |why: ObjectReadError| object_error(&why, bucket, key, limit);
     let mut pieces = opened.await.map_err(refused)?.into_stream();
     let packages = gateway.packages.clone();
     let write = move |mut incoming: Incoming, piece: bytes::Bytes| {
         tokio::task::spawn_blocking(move || incoming.write(&piece).map(|()| incoming))
     };
     let begun = tokio::task::spawn_blocking(move || packages.receive());
-    let mut incoming = done(begun.await)?;
+    let mut incoming = flatten_join(begun.await)?;
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
         if incoming.size() + piece.len() as u64 > limit {
@@ -95,21 +95,25 @@ async fn fetch(
                 incoming.size() + piece.len() as u64,
             )));
         }
-        incoming = done(write(incoming, piece).await)?;
+        incoming = flatten_join(write(incoming, piece).await)?;
     }
     let size = incoming.size();
     let kept = tokio::task::spawn_blocking(move || incoming.keep());
-    Ok((done(kept.await)?, size))
+    Ok((flatten_join(kept.await)?, size))
 }
 
 /// What came of work on the package store.
-fn done<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
+fn flatten_join<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
     joined
         .map_err(|e| error::internal(&e))?
         .map_err(error::package)
 }
 
-fn origin(caller: Caller<'_>, region: &str, fields: CodeFields) -> Result<Origin, Error> {
+fn package_source(
+    caller: Caller<'_>,
+    region: &str,
+    fields: CodeFields,
+) -> Result<PackageSource, Error> {
     let given = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
     let in_bucket = given(&fields.cos_bucket_name) || given(&fields.cos_object_name);
     let others = [
@@ -141,7 +145,7 @@ fn origin(caller: Caller<'_>, region: &str, fields: CodeFields) -> Result<Origin
         ));
     }
     match (zip_file, others.first()) {
-        (Some(text), _) => Ok(Origin::Text(text)),
+        (Some(text), _) => Ok(PackageSource::Text(text)),
         (None, Some(what)) => Err(unsupported(&format!(
             "Code: {what} is not available; send the package as ZipFile, or put it into a bucket"
         ))),
@@ -167,7 +171,7 @@ fn object(
     bucket: &str,
     key: &str,
     region: &str,
-) -> Result<Origin, Error> {
+) -> Result<PackageSource, Error> {
     let bucket = BucketName::of(caller.account, bucket)
         .map_err(|e| Error::new(Code::InvalidCosBucketName, e.to_string()))?;
     let key = key.strip_prefix('/').unwrap_or(key);
@@ -184,10 +188,10 @@ fn object(
         return Err(Error::new(Code::InvalidCosBucketRegion, message));
     }
     let key = key.to_owned();
-    Ok(Origin::Object { bucket, key })
+    Ok(PackageSource::Object { bucket, key })
 }
 
-fn unread(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
+fn object_error(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
     let shown: String = key.chars().take(200).collect();
     let (code, field) = match why {
         ObjectReadError::Off => (Code::UnsupportedOperation, "CosBucketName"),

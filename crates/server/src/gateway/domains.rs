@@ -31,7 +31,7 @@ impl Serve for CreateCustomDomain {
     ) -> Result<t::Empty, Error> {
         let name = DomainName::parse(&request.domain).map_err(error::invalid)?;
         refuse_reserved(gateway, caller, &name)?;
-        let closed = closed(gateway, caller, &name)?;
+        let lapsed = lapsed(gateway, caller, &name)?;
         let now = clock::now_ms();
         let domain = Domain {
             name,
@@ -47,11 +47,11 @@ impl Serve for CreateCustomDomain {
             modified: now,
         };
         check(&domain)?;
-        let domain = proved(gateway, domain).await?;
-        if let Some(closed) = closed {
-            let deleted = gateway.catalog.delete_domain(&closed).await;
+        let domain = with_proof(gateway, domain).await?;
+        if let Some(lapsed) = lapsed {
+            let deleted = gateway.catalog.delete_domain(&lapsed).await;
             deleted.map_err(error::domain)?;
-            let (name, from) = (&domain.name, closed.value.account);
+            let (name, from) = (&domain.name, lapsed.value.account);
             info!(domain = %name, %from, to = %domain.account, "a closed custom domain goes to the account that proved it");
         }
         let created = gateway
@@ -86,7 +86,7 @@ impl Serve for UpdateCustomDomain {
         }
         check(&domain)?;
         if domain.unproved_since.is_some() {
-            domain = proved(gateway, domain).await?;
+            domain = with_proof(gateway, domain).await?;
         }
         domain.modified = clock::now_ms();
         let updated = gateway.catalog.update_domain(&stored, &domain).await;
@@ -223,7 +223,7 @@ fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> 
 ///
 /// # Errors
 /// `ResourceInUse` where one is served, or the caller's own.
-fn closed(
+fn lapsed(
     gateway: &Gateway,
     caller: Caller<'_>,
     name: &DomainName,
@@ -240,7 +240,7 @@ fn closed(
 }
 
 /// Lets a domain through that its account owns, with what proves it.
-async fn proved(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> {
+async fn with_proof(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> {
     let (account, name) = (domain.account, &domain.name);
     let before = domain.proof.as_deref();
     let why = match gateway.ownership.check(account, name, before).await {
@@ -334,8 +334,8 @@ fn route(
     })
 }
 
-const WILD: &str = "WildcardRules";
-const EXACT: &str = "ExactRules";
+const WILDCARD_RULES: &str = "WildcardRules";
+const EXACT_RULES: &str = "ExactRules";
 
 fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
@@ -345,7 +345,11 @@ fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     };
     let path = PathPattern::parse(&text(&rule.path)).map_err(|e| error::invalid(named(e)))?;
     let (kind, to) = (text(&rule.r#type), text(&rule.rewrite));
-    let expected = if path.is_wildcard() { WILD } else { EXACT };
+    let expected = if path.is_wildcard() {
+        WILDCARD_RULES
+    } else {
+        EXACT_RULES
+    };
     if !kind.is_empty() && kind != expected {
         let message =
             format!("PathRewrite: Type {kind:?} does not go with Path {path}; {expected} does");
@@ -425,9 +429,9 @@ fn rule(rewrite: &Rewrite) -> t::PathRewriteRule {
         path: Some(rewrite.path.to_string()),
         r#type: Some(
             if rewrite.path.is_wildcard() {
-                WILD
+                WILDCARD_RULES
             } else {
-                EXACT
+                EXACT_RULES
             }
             .into(),
         ),

@@ -19,9 +19,9 @@ use super::{Caller, Gateway};
 use crate::clock;
 
 /// How long a URL is good, seconds.
-const GOOD_FOR_S: i64 = 600;
+const VALID_FOR_S: i64 = 600;
 /// Bytes that are read at a time.
-const PIECE: usize = 256 << 10;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// A URL for a package.
 pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> String {
@@ -34,7 +34,7 @@ pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> St
             format!("{scheme}://{}", host.unwrap_or_default())
         }
     };
-    let expires = clock::now_ms() / 1000 + GOOD_FOR_S;
+    let expires = clock::now_ms() / 1000 + VALID_FOR_S;
     let signature = hex::encode(
         mac(gateway, package.as_str(), expires)
             .finalize()
@@ -83,7 +83,7 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
         ),
         (CACHE_CONTROL, "private, no-store".to_owned()),
     ];
-    (headers, Body::from_stream(pieces(file))).into_response()
+    (headers, Body::from_stream(chunks(file))).into_response()
 }
 
 async fn open(path: &Path) -> io::Result<(File, u64)> {
@@ -93,11 +93,11 @@ async fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 /// A file's bytes, never all of them in memory: a package may have hundreds of megabytes.
-fn pieces(file: File) -> impl Stream<Item = io::Result<Bytes>> {
+fn chunks(file: File) -> impl Stream<Item = io::Result<Bytes>> {
     try_unfold(file, |mut file| async move {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        let read = file.read_buf(&mut piece).await?;
-        Ok((read > 0).then(|| (piece.freeze(), file)))
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        let read = file.read_buf(&mut chunk).await?;
+        Ok((read > 0).then(|| (chunk.freeze(), file)))
     })
 }
 

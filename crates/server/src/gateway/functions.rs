@@ -26,7 +26,7 @@ use scf::{Code, Error};
 use serde_json::Value;
 
 use self::echo::Echo;
-use super::code::{self, Taken, flag};
+use super::code::{self, StoredPackage, flag};
 use super::error::{self, unsupported};
 use super::invoke::namespace;
 use super::{Caller, Gateway, Serve, download, layers, show, triggers, versions};
@@ -37,7 +37,7 @@ const DEFAULT_RUNTIME: &str = "Python2.7";
 const DEFAULT_TIMEOUT_S: i64 = 3;
 const DEFAULT_INIT_TIMEOUT_S: i64 = 65;
 /// Whether the dependencies of new code are installed, where an update does not say.
-const INSTALL: &str = "InstallDependency";
+const INSTALL_DEPENDENCY: &str = "InstallDependency";
 
 impl Serve for CreateFunction {
     async fn serve(
@@ -46,7 +46,7 @@ impl Serve for CreateFunction {
         request: t::CreateFunctionRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        refuse_unavailable(&request)?;
+        check_type(&request)?;
         let kind = match request.r#type.as_deref() {
             Some("HTTP") => FunctionKind::Http,
             _ => FunctionKind::Event,
@@ -106,7 +106,7 @@ impl Serve for CreateFunction {
         if !gateway.catalog.has_namespace(key.account, &key.namespace) {
             return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
         }
-        let taken = code::take(gateway, caller, request.code).await?;
+        let taken = code::store_package(gateway, caller, request.code).await?;
         layers::check_size(gateway, Some(&taken.package), &config.layers).await?;
         let now = clock::now_ms();
         let mut function = Function {
@@ -131,7 +131,7 @@ impl Serve for CreateFunction {
             aliases: BTreeMap::new(),
             triggers: Vec::new(),
         };
-        give_code(&mut function, taken, install, None);
+        set_code(&mut function, taken, install, None);
         gateway
             .catalog
             .create_function(&function, limits)
@@ -145,7 +145,7 @@ impl Serve for CreateFunction {
 const COPY: &str = <CopyFunction as scf::Action>::NAME;
 
 /// The settings that an instance is made with.
-fn runs(config: &FunctionConfig) -> impl PartialEq + '_ {
+fn instance_settings(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
         (config.memory, config.timeout, config.init_timeout),
         (
@@ -172,7 +172,7 @@ impl Serve for UpdateFunctionCode {
             .value
             .config
             .echo
-            .get(INSTALL)
+            .get(INSTALL_DEPENDENCY)
             .and_then(Value::as_str);
         let install = given.filter(|given| !given.is_empty()).or(kept);
         let install = install_dependency(install, stored.value.runtime)?;
@@ -183,13 +183,16 @@ impl Serve for UpdateFunctionCode {
         code.cos_bucket_name = code.cos_bucket_name.or(request.cos_bucket_name);
         code.cos_object_name = code.cos_object_name.or(request.cos_object_name);
         code.cos_bucket_region = code.cos_bucket_region.or(request.cos_bucket_region);
-        let taken = code::take(gateway, caller, code).await?;
+        let taken = code::store_package(gateway, caller, code).await?;
         let mut function = stored.value.clone();
         layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
         function.modified = clock::now_ms();
         let shown = if install { "TRUE" } else { "FALSE" };
-        function.config.echo.insert(INSTALL.into(), shown.into());
-        give_code(&mut function, taken, install, handler);
+        function
+            .config
+            .echo
+            .insert(INSTALL_DEPENDENCY.into(), shown.into());
+        set_code(&mut function, taken, install, handler);
         if publish {
             publish_when_ready(gateway, &mut function)?;
         }
@@ -248,8 +251,14 @@ impl Serve for UpdateFunctionConfiguration {
         if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
             config.public_net = public_net;
         }
-        let (runtime, held) = (function.runtime, config.layers.clone());
-        let given = layers::given(gateway, caller, request.layers.as_deref(), runtime, &held)?;
+        let (runtime, attached) = (function.runtime, config.layers.clone());
+        let given = layers::given(
+            gateway,
+            caller,
+            request.layers.as_deref(),
+            runtime,
+            &attached,
+        )?;
         if let Some(layers) = given {
             let code = function.code.as_ref().map(|code| &code.tree);
             layers::check_size(gateway, code, &layers).await?;
@@ -264,7 +273,7 @@ impl Serve for UpdateFunctionConfiguration {
         }
         Echo::of_update(&request)?.add_to(&mut config.echo);
         let (old, new) = (&stored.value.config, &function.config);
-        if runs(old) != runs(new) {
+        if instance_settings(old) != instance_settings(new) {
             // Instances of the old settings end after what they run.
             function.revision += 1;
         }
@@ -573,7 +582,7 @@ fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), 
     versions::publish(gateway, function, description, clock::now_ms()).map(drop)
 }
 
-fn refuse_unavailable(request: &t::CreateFunctionRequest) -> Result<(), Error> {
+fn check_type(request: &t::CreateFunctionRequest) -> Result<(), Error> {
     match request.r#type.as_deref() {
         None | Some("" | "Event" | "HTTP") => {}
         Some(other) => {
@@ -622,8 +631,13 @@ fn handler(given: Option<&str>) -> Result<Option<Handler>, Error> {
 }
 
 /// Gives a function code that is unpacked already. Only what must still be installed is left to do.
-fn give_code(function: &mut Function, taken: Taken, install: bool, handler: Option<Handler>) {
-    let Taken { package, size } = taken;
+fn set_code(
+    function: &mut Function,
+    taken: StoredPackage,
+    install: bool,
+    handler: Option<Handler>,
+) {
+    let StoredPackage { package, size } = taken;
     if install {
         function.state = if function.code.is_some() {
             FunctionState::Updating

@@ -16,7 +16,7 @@ use crate::queue::{EventOrigin, NewEvent};
 /// What both actions say of whom to invoke, and how.
 macro_rules! target_of {
     ($request:ident) => {
-        Target {
+        InvokeTarget {
             name: $request.function_name,
             namespace: $request.namespace,
             qualifier: $request.qualifier,
@@ -42,7 +42,7 @@ impl Serve for Invoke {
                 return Err(Error::new(Code::InvalidInvokeType, message));
             }
         };
-        let event = Event {
+        let event = EventArgument {
             field: "ClientContext",
             code: Code::InvalidClientContext,
             text: request.client_context,
@@ -63,7 +63,7 @@ impl Serve for InvokeFunction {
         caller: Caller<'_>,
         request: InvokeFunctionRequest,
     ) -> Result<InvokeResponse, Error> {
-        let event = Event {
+        let event = EventArgument {
             field: "Event",
             code: Code::Payload,
             text: request.event,
@@ -77,7 +77,7 @@ impl Serve for InvokeFunction {
     }
 }
 
-struct Target {
+struct InvokeTarget {
     name: String,
     namespace: Option<String>,
     qualifier: Option<String>,
@@ -85,21 +85,21 @@ struct Target {
     routing_key: Option<String>,
 }
 
-struct Event {
+struct EventArgument {
     field: &'static str,
     code: Code,
     text: Option<String>,
 }
 
 /// A target whose fields were checked.
-struct Checked {
+struct CheckedTarget {
     function: FunctionKey,
     qualifier: Qualifier,
     routing_key: RoutingKey,
     tail: bool,
 }
 
-impl Checked {
+impl CheckedTarget {
     /// Whether the function takes every request as an event.
     fn runs_asynchronously(&self, gateway: &Gateway) -> bool {
         let function = gateway.catalog.function(&self.function);
@@ -107,8 +107,8 @@ impl Checked {
     }
 }
 
-impl Target {
-    fn checked(self, gateway: &Gateway, caller: Caller<'_>) -> Result<Checked, Error> {
+impl InvokeTarget {
+    fn checked(self, gateway: &Gateway, caller: Caller<'_>) -> Result<CheckedTarget, Error> {
         let function = FunctionKey {
             account: caller.account,
             namespace: namespace(self.namespace.as_deref())?,
@@ -129,7 +129,7 @@ impl Target {
                 return Err(Error::new(Code::InvalidParameterValue, message));
             }
         };
-        Ok(Checked {
+        Ok(CheckedTarget {
             function,
             qualifier,
             routing_key: routing_key(gateway, self.routing_key.as_deref())?,
@@ -142,8 +142,8 @@ impl Target {
 async fn accept(
     gateway: &Gateway,
     caller: Caller<'_>,
-    target: Checked,
-    event: Event,
+    target: CheckedTarget,
+    event: EventArgument,
 ) -> Result<InvokeResponse, Error> {
     let event = NewEvent {
         request: caller.request,
@@ -167,8 +167,8 @@ async fn accept(
 async fn run(
     gateway: &Gateway,
     caller: Caller<'_>,
-    target: Checked,
-    event: Event,
+    target: CheckedTarget,
+    event: EventArgument,
 ) -> Result<InvokeResponse, Error> {
     let invocation = Invocation {
         request: caller.request,
@@ -190,7 +190,7 @@ async fn run(
     })
 }
 
-impl Event {
+impl EventArgument {
     /// The event as the function gets it: a JSON document, `{}` when there is none.
     fn checked(self, limit: u64) -> Result<Bytes, Error> {
         let Some(text) = self.text.filter(|text| !text.is_empty()) else {

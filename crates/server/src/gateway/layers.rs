@@ -34,7 +34,7 @@ impl Serve for PublishLayerVersion {
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
         check_runtimes(&request.compatible_runtimes)?;
-        let taken = code::take(gateway, caller, request.content).await?;
+        let taken = code::store_package(gateway, caller, request.content).await?;
         let version = LayerVersion {
             runtimes: request.compatible_runtimes,
             description,
@@ -191,7 +191,7 @@ pub(super) fn given(
     caller: Caller<'_>,
     layers: Option<&[Value]>,
     runtime: Runtime,
-    held: &[LayerRef],
+    attached: &[LayerRef],
 ) -> Result<Option<Vec<LayerRef>>, Error> {
     let Some(layers) = layers else {
         return Ok(None);
@@ -220,7 +220,7 @@ pub(super) fn given(
             .unwrap_or(0);
         // What the function has already it keeps, also when the version was deleted.
         let same = |one: &&LayerRef| one.name == name && i64::try_from(one.version) == Ok(number);
-        if let Some(kept) = held.iter().find(same) {
+        if let Some(kept) = attached.iter().find(same) {
             refs.push(kept.clone());
             continue;
         }
@@ -289,17 +289,17 @@ pub(super) async fn check_size(
 }
 
 /// A function's layers as they are shown.
-pub(super) fn held(
+pub(super) fn attached(
     gateway: &Gateway,
     account: model::AccountId,
     layers: &[LayerRef],
 ) -> Vec<t::LayerVersionInfo> {
-    let shown = layers.iter().map(|held| {
-        let layer = gateway.catalog.layer(account, &held.name);
+    let shown = layers.iter().map(|attached| {
+        let layer = gateway.catalog.layer(account, &attached.name);
         let version = layer
             .as_ref()
-            .and_then(|layer| layer.value.versions.get(&held.version));
-        show(&held.name, held.version, version)
+            .and_then(|layer| layer.value.versions.get(&attached.version));
+        show(&attached.name, attached.version, version)
     });
     shown.collect()
 }

@@ -85,11 +85,11 @@ mod domains;
 mod download;
 mod error;
 mod events;
-mod faces;
 mod functions;
 mod invoke;
 mod layers;
 mod logs;
+mod monitoring;
 mod names;
 mod namespaces;
 mod operator;
@@ -128,7 +128,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use worker::{PackageStore, Worker};
 
-pub(crate) use self::faces::{Faces, MetricsToken, metrics_router};
+pub(crate) use self::monitoring::{MetricsAccess, MetricsToken, metrics_router};
 use self::names::Names;
 use self::receive::Received;
 use crate::access::{Access, Carriage, Principal};
@@ -188,10 +188,10 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) prometheus: Prometheus,
     /// To whom metrics are shown.
-    pub(crate) faces: Faces,
+    pub(crate) monitoring: MetricsAccess,
     /// Memory for bodies and for packages, which accounts share.
-    pub(crate) bodies: Room<AccountId>,
-    pub(crate) of_packages: Room<AccountId>,
+    pub(crate) body_memory: Room<AccountId>,
+    pub(crate) package_memory: Room<AccountId>,
     /// Turns to verify large forms of version 1.
     pub(crate) forms: Semaphore,
 }
@@ -207,7 +207,7 @@ impl std::fmt::Debug for Prometheus {
 
 /// Memory for packages that are read from buckets, bytes. It is apart from that for bodies, so that whoever holds some of that may
 /// wait for it.
-pub(crate) const PACKAGES: u64 = 128 << 20;
+pub(crate) const PACKAGE_MEMORY_BYTES: u64 = 128 << 20;
 
 /// Who calls, and through which host.
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +219,7 @@ struct Caller<'a> {
     /// How deep in a chain of functions it is.
     depth: RecursionDepth,
     /// Whether it is a function.
-    inside: bool,
+    from_function: bool,
     /// Whether it came over TLS.
     secure: bool,
 }
@@ -235,29 +235,29 @@ trait Serve: Action {
 
 /// All routes.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    faces(
-        faces::routes().route("/events/s3", post(notification)),
+    base_router(
+        monitoring::routes().route("/events/s3", post(notification)),
         gateway,
     )
 }
 
 /// The same over TLS.
 pub(crate) fn secure_router(gateway: Arc<Gateway>) -> Router {
-    router(gateway).layer(axum::Extension(Secure))
+    router(gateway).layer(axum::Extension(OverTls))
 }
 
 /// The same for functions, which have no business with the operator's faces.
 pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
-    faces(Router::new(), gateway).layer(axum::Extension(Inside))
+    base_router(Router::new(), gateway).layer(axum::Extension(FromFunction))
 }
 
 /// The same for functions that come over TLS.
 pub(crate) fn secure_inside_router(gateway: Arc<Gateway>) -> Router {
-    inside_router(gateway).layer(axum::Extension(Secure))
+    inside_router(gateway).layer(axum::Extension(OverTls))
 }
 
-fn faces(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
-    own.route("/healthz", get(faces::health))
+fn base_router(own: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+    own.route("/healthz", get(monitoring::health))
         .route("/packages/{name}", get(package))
         .route("/", axum::routing::any(api))
         .fallback(|| async { (StatusCode::NOT_FOUND, "nothing is here; the API is at /\n") })
@@ -273,14 +273,14 @@ async fn package(
 }
 
 async fn notification(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    storage::take(&gateway, request).await
+    storage::receive(&gateway, request).await
 }
 
 async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let id = clock::new_request_id();
     let shown = id.to_string();
     let (parts, body) = request.into_parts();
-    let from = From::of(&parts);
+    let from = RequestOrigin::of(&parts);
     let answered = match gateway.receive(&parts, body, from).await {
         Ok(received) => gateway.answer(id, &shown, from, &parts, &received).await,
         Err(error) => Err(("", error)),
@@ -318,7 +318,7 @@ impl Gateway {
 
     /// Receives a body of up to `max` bytes of somebody who is known by its head; in memory it takes its turn as others of the
     /// account do.
-    async fn receive_of(
+    async fn receive_for_account(
         &self,
         account: AccountId,
         parts: &Parts,
@@ -344,7 +344,7 @@ impl Gateway {
         &self,
         id: RequestId,
         shown: &str,
-        from: From,
+        from: RequestOrigin,
         parts: &Parts,
         received: &Received,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
@@ -352,16 +352,16 @@ impl Gateway {
         let raw = raw::request(parts, &headers, &received.body);
         let call = Call::parse(raw).map_err(|e| ("", e))?;
         let operators = call.version == crate::operator::VERSION;
-        if operators && from.inside {
-            return Err(("", operator::not_from_here()));
+        if operators && from.from_function {
+            return Err(("", operator::operator_denied()));
         }
         let principal = match &received.principal {
             Some(verified) => verified.clone(),
             None => {
                 let principal = self.access.authenticate(&call, from.address);
-                let principal = principal.map_err(|e| ("", self.as_by_head(&call, e)))?;
+                let principal = principal.map_err(|e| ("", self.prefer_head_error(&call, e)))?;
                 let peer = parts.extensions.get::<Peer>();
-                self.note(peer.map(|peer| &*peer.connection), &principal);
+                self.mark_verified(peer.map(|peer| &*peer.connection), &principal);
                 principal
             }
         };
@@ -370,7 +370,7 @@ impl Gateway {
                 .extensions
                 .get::<Peer>()
                 .map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.hop),
-            private: from.secure || from.inside,
+            private: from.secure || from.from_function,
         };
         self.access
             .check_carriage(&principal, carriage)
@@ -385,12 +385,12 @@ impl Gateway {
             host,
             request: id,
             depth: self.depth(&principal, from),
-            inside: from.inside,
+            from_function: from.from_function,
             secure: from.secure,
         };
         if operators {
             self.access.settle().await;
-            return self.operate(&call, caller, shown).await;
+            return self.serve_operation(&call, caller, shown).await;
         }
         let action = known_action(&call).map_err(|e| ("", e))?;
         let answer = self.dispatch(action, &call, caller, shown).await;
@@ -399,7 +399,7 @@ impl Gateway {
 
     /// What a request is refused with whose signature is not good. Where its head alone is enough to refuse it, as it is when its
     /// body has not come, it is refused with that.
-    fn as_by_head(&self, call: &Call<'_>, refused: Error) -> Error {
+    fn prefer_head_error(&self, call: &Call<'_>, refused: Error) -> Error {
         if refused.code == Code::RequestLimitExceeded || !call.is_in_head() {
             return refused;
         }
@@ -412,7 +412,7 @@ impl Gateway {
     }
 
     /// A function is known by what it signs with, or, whoever's key that is, by where it calls from.
-    fn depth(&self, principal: &Principal, from: From) -> RecursionDepth {
+    fn depth(&self, principal: &Principal, from: RequestOrigin) -> RecursionDepth {
         let call_chains = self.access.call_chains();
         let by_address = from
             .address
@@ -478,32 +478,32 @@ impl Gateway {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-struct From {
+struct RequestOrigin {
     address: Option<IpAddr>,
     /// Whether that is a function.
-    inside: bool,
+    from_function: bool,
     /// Whether it came over TLS.
     secure: bool,
 }
 
-impl From {
+impl RequestOrigin {
     fn of(parts: &Parts) -> Self {
         let peer = parts.extensions.get::<Peer>();
         Self {
             address: peer.map(|peer| peer.address),
-            inside: parts.extensions.get::<Inside>().is_some(),
-            secure: parts.extensions.get::<Secure>().is_some(),
+            from_function: parts.extensions.get::<FromFunction>().is_some(),
+            secure: parts.extensions.get::<OverTls>().is_some(),
         }
     }
 }
 
 /// What requests over TLS are marked with.
 #[derive(Clone, Copy, Debug)]
-struct Secure;
+struct OverTls;
 
 /// What requests of functions are marked with.
 #[derive(Clone, Copy, Debug)]
-struct Inside;
+struct FromFunction;
 
 /// The action that a request asks for, of the service that it asks.
 fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {

@@ -40,7 +40,7 @@ names! {
         vec![
             function(function_name, namespace),
             Named::Function {
-                space: target.map_or(home(namespace), String::as_str),
+                space: target.map_or(namespace_or_default(namespace), String::as_str),
                 name: new_function_name,
             },
         ]
@@ -61,7 +61,7 @@ names! {
     } => {
         let mut found = vec![function(function_name, namespace)];
         found.extend(object_of(code));
-        found.extend(parts(role, layers, dead_letter_config, namespace));
+        found.extend(config_references(role, layers, dead_letter_config, namespace));
         found
     };
     CreateNamespaceRequest { namespace; description, resource_env } => vec![Named::Namespace(namespace)];
@@ -119,7 +119,7 @@ names! {
         function_name, namespace;
         offset, limit, order, order_by, filter, qualifier, function_request_id, start_time, end_time, search_context
     } => match function_name.as_deref() {
-        None | Some("") => vec![Named::Namespace(home(namespace))],
+        None | Some("") => vec![Named::Namespace(namespace_or_default(namespace))],
         Some(name) => vec![function(name, namespace)],
     };
     GetFunctionRequest {
@@ -164,7 +164,7 @@ names! {
     ListFunctionsRequest {
         namespace;
         order, orderby, offset, limit, search_key, description, filters
-    } => vec![Named::Namespace(home(namespace))];
+    } => vec![Named::Namespace(namespace_or_default(namespace))];
     ListLayerVersionsRequest { layer_name; compatible_runtime } => vec![Named::Layer(layer_name)];
     ListLayersRequest { ; compatible_runtime, offset, limit, search_key } => vec![Named::Account];
     ListNamespacesRequest { ; limit, offset, orderby, order, search_key } => vec![Named::Account];
@@ -214,7 +214,7 @@ names! {
         handler, zip_file, cos_bucket_region, install_dependency, env_id, publish, code_source
     } => {
         // The fields may stand in `Code` or beside it, or be shared out between both.
-        let inner = code.as_ref().map(within);
+        let inner = code.as_ref().map(bucket_and_key);
         let (bucket, key) = inner.unwrap_or_default();
         let object = object(
             bucket.or(cos_bucket_name.as_deref()),
@@ -229,7 +229,7 @@ names! {
         instance_concurrency_config, dns_cache, intranet_config, ignore_sys_log, trace_enable
     } => {
         let mut found = vec![function(function_name, namespace)];
-        found.extend(parts(role, layers, dead_letter_config, namespace));
+        found.extend(config_references(role, layers, dead_letter_config, namespace));
         found
     };
     UpdateFunctionEventInvokeConfigRequest {
@@ -248,27 +248,27 @@ names! {
 }
 
 /// A namespace that may be left out.
-fn home(space: &Option<String>) -> &str {
+fn namespace_or_default(space: &Option<String>) -> &str {
     let given = space.as_deref().filter(|space| !space.is_empty());
     given.unwrap_or("default")
 }
 
 fn function<'a>(name: &'a str, space: &'a Option<String>) -> Named<'a> {
-    let space = home(space);
+    let space = namespace_or_default(space);
     Named::Function { space, name }
 }
 
 /// A function by its six parts. What cannot be read is refused later, and is nobody's until then.
 fn tagged(resource: &str) -> Named<'_> {
-    of_place(tags::of_resource(resource))
+    of_path(tags::of_resource(resource))
 }
 
 /// A function by its id in the tag service.
 fn of_id(id: &str) -> Named<'_> {
-    of_place(tags::of_id(id))
+    of_path(tags::of_id(id))
 }
 
-fn of_place(place: Option<tags::Place<'_>>) -> Named<'_> {
+fn of_path(place: Option<tags::FunctionPath<'_>>) -> Named<'_> {
     place.map_or(Named::Account, |place| Named::Function {
         space: place.space,
         name: place.name,
@@ -276,7 +276,7 @@ fn of_place(place: Option<tags::Place<'_>>) -> Named<'_> {
 }
 
 /// The parts of a function's settings that are things of their own.
-fn parts<'a>(
+fn config_references<'a>(
     role: &'a Option<String>,
     layers: &'a Option<Vec<Value>>,
     dead_letter: &'a Option<Value>,
@@ -286,16 +286,18 @@ fn parts<'a>(
     let layers = layers.iter().flatten();
     let layers = layers.filter_map(|layer| layer["LayerName"].as_str());
     let layers = layers.filter(|name| !name.is_empty());
-    let letters = dead_letter.as_ref().and_then(|config| {
+    let dead_letter_target = dead_letter.as_ref().and_then(|config| {
         let text = |name: &str| config[name].as_str();
         let name = text("Name").filter(|_| text("Type") == Some(FUNCTION))?;
-        let (space, name) = name.split_once('/').unwrap_or((home(space), name));
+        let (space, name) = name
+            .split_once('/')
+            .unwrap_or((namespace_or_default(space), name));
         Some(Named::Target { space, name })
     });
     let role = role.map(Named::Role);
     role.into_iter()
         .chain(layers.map(Named::Given))
-        .chain(letters)
+        .chain(dead_letter_target)
 }
 
 /// The `Type` of a dead letter's target that is a function.
@@ -312,13 +314,13 @@ fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = Named<'_>> {
             path_rewrite: _,
         } = endpoint;
         let name = function_name.as_deref()?;
-        let space = home(namespace);
+        let space = namespace_or_default(namespace);
         Some(Named::Target { space, name })
     })
 }
 
 /// The bucket and the key of code that lies in a bucket.
-fn within(code: &t::Code) -> (Option<&str>, Option<&str>) {
+fn bucket_and_key(code: &t::Code) -> (Option<&str>, Option<&str>) {
     let t::Code {
         cos_bucket_name,
         cos_object_name,
@@ -342,7 +344,7 @@ fn within(code: &t::Code) -> (Option<&str>, Option<&str>) {
 }
 
 fn object_of(code: &t::Code) -> Option<Named<'_>> {
-    let (bucket, key) = within(code);
+    let (bucket, key) = bucket_and_key(code);
     object(bucket, key)
 }
 

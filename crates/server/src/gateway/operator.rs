@@ -66,14 +66,14 @@ impl Serve for wire::ListRuntimes {
 
 impl Gateway {
     /// One line per action.
-    pub(super) async fn operate(
+    pub(super) async fn serve_operation(
         &self,
         call: &Call<'_>,
         caller: Caller<'_>,
         shown: &str,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
-        if caller.principal.is_bound() || caller.inside {
-            return Err(("", not_from_here()));
+        if caller.principal.is_bound() || caller.from_function {
+            return Err(("", operator_denied()));
         }
         macro_rules! serve {
             ($($action:ident,)*) => {
@@ -96,7 +96,7 @@ impl Gateway {
     }
 
     /// The account that a request is about: the caller's own, or for the operator any.
-    fn subject(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
+    fn target_account(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
         let Some(given) = given.filter(|text| !text.is_empty()) else {
             return Ok(caller.account);
         };
@@ -114,13 +114,13 @@ impl Gateway {
 }
 
 /// Says who has no access to the operator's API.
-pub(super) fn not_from_here() -> Error {
+pub(super) fn operator_denied() -> Error {
     let message =
         "only an account's root key, and none from inside a function, cares for keys and roles";
     Error::new(Code::UnauthorizedOperation, message)
 }
 
-fn operators_alone(caller: Caller<'_>) -> Result<(), Error> {
+fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
     if caller.principal.is_operator() {
         return Ok(());
     }
@@ -130,6 +130,6 @@ fn operators_alone(caller: Caller<'_>) -> Result<(), Error> {
 }
 
 /// What is kept of people's words.
-fn described(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
+fn checked_description(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
     super::functions::description(text, &gateway.limits)
 }

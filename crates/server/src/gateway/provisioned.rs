@@ -81,7 +81,7 @@ impl Serve for GetProvisionedConcurrencyConfig {
             .memory
             .mb();
         Ok(t::GetProvisionedConcurrencyConfigResponse {
-            unallocated_concurrency_num: (left_mb(gateway, function) / each).into(),
+            unallocated_concurrency_num: (available_mb(gateway, function) / each).into(),
             allocated: numbers
                 .filter_map(|number| show(gateway, function, number))
                 .collect(),
@@ -112,7 +112,7 @@ fn show(
 }
 
 /// Memory that a function can still keep ready, MB.
-fn left_mb(gateway: &Gateway, function: &Function) -> u32 {
+fn available_mb(gateway: &Gateway, function: &Function) -> u32 {
     let key = &function.key;
     let own = match function.reserved_mb {
         Some(mb) => mb,

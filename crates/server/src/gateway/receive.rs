@@ -11,8 +11,8 @@ use bytes::Bytes;
 use model::AccountId;
 use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
 
-use super::code::LARGER;
-use super::{From, Gateway, known_action};
+use super::code::LARGER_PACKAGE_HINT;
+use super::{Gateway, RequestOrigin, known_action};
 use crate::access::Principal;
 use crate::raw;
 use crate::traffic::{Arriving, Connection, Peer, SMALL, Share, Spooled, Unread, Whole};
@@ -23,7 +23,7 @@ pub(super) struct Received {
     /// Who signed it, where that was verified already.
     pub(super) principal: Option<Arc<Principal>>,
     /// Its part of the memory for bodies, until it has been answered.
-    _room: Option<Share<AccountId>>,
+    _memory: Option<Share<AccountId>>,
 }
 
 impl Received {
@@ -31,7 +31,7 @@ impl Received {
         Self {
             body,
             principal: None,
-            _room: None,
+            _memory: None,
         }
     }
 }
@@ -45,7 +45,7 @@ impl Gateway {
         &self,
         parts: &Parts,
         body: Body,
-        from: From,
+        from: RequestOrigin,
     ) -> Result<Received, Error> {
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map(|peer| peer.connection.clone());
@@ -65,7 +65,7 @@ impl Gateway {
         let headers = raw::headers(&parts.headers);
         let raw = raw::request(parts, &headers, &[]);
         let call = self
-            .foresee(raw, signed, from, announced, limit)
+            .check_head(raw, signed, from, announced, limit)
             .inspect_err(|error| {
                 // A short body is read all the same: where bytes are left, closing resets the connection, and the answer is lost.
                 let long = announced.is_none_or(|length| length > SMALL);
@@ -86,12 +86,12 @@ impl Gateway {
                     }
                     None => self.verify_form(raw, &spooled, from).await?,
                 };
-                self.note(connection.as_deref(), &principal);
+                self.mark_verified(connection.as_deref(), &principal);
                 let (body, room) = self.load(principal.owner.id, &spooled).await?;
                 Ok(Received {
                     body,
                     principal: Some(principal),
-                    _room: Some(room),
+                    _memory: Some(room),
                 })
             }
         }
@@ -103,10 +103,10 @@ impl Gateway {
         &self,
         raw: RawRequest<'_>,
         form: &Spooled,
-        from: From,
+        from: RequestOrigin,
     ) -> Result<Arc<Principal>, Error> {
         let _turn = self.forms.acquire().await;
-        let body = form.load().await.map_err(|e| unkept(&e))?;
+        let body = form.load().await.map_err(|e| spool_read_error(&e))?;
         tokio::task::block_in_place(|| {
             let raw = RawRequest { body: &body, ..raw };
             let call = Call::parse(raw)?;
@@ -121,17 +121,20 @@ impl Gateway {
         spooled: &Spooled,
     ) -> Result<(Bytes, Share<AccountId>), Error> {
         // Two copies: the body, and what it holds.
-        let share = self.bodies.take(account, 2 * spooled.length as u64).await;
-        let body = spooled.load().await.map_err(|e| unkept(&e))?;
+        let share = self
+            .body_memory
+            .take(account, 2 * spooled.length as u64)
+            .await;
+        let body = spooled.load().await.map_err(|e| spool_read_error(&e))?;
         Ok((body, share))
     }
 
     /// Checks what the head tells. Gives the call, where the head holds all of it but its parameters.
-    fn foresee<'a>(
+    fn check_head<'a>(
         &self,
         raw: RawRequest<'a>,
         signed: bool,
-        from: From,
+        from: RequestOrigin,
         announced: Option<usize>,
         limit: usize,
     ) -> Result<Option<Call<'a>>, Error> {
@@ -141,8 +144,8 @@ impl Gateway {
         }
         let call = Call::parse(raw)?;
         let operators = call.version == crate::operator::VERSION;
-        if operators && from.inside {
-            return Err(super::operator::not_from_here());
+        if operators && from.from_function {
+            return Err(super::operator::operator_denied());
         }
         self.access.foresee(&call, from.address)?;
         if !operators {
@@ -155,7 +158,7 @@ impl Gateway {
     }
 
     /// Notes on a connection who calls over it.
-    pub(super) fn note(&self, connection: Option<&Connection>, principal: &Principal) {
+    pub(super) fn mark_verified(&self, connection: Option<&Connection>, principal: &Principal) {
         if let Some(connection) = connection {
             connection.verified(principal.owner.id);
         }
@@ -172,7 +175,7 @@ pub(super) fn refused(signed: bool, unread: &Unread) -> Error {
         Unread::TooLong(_) if !signed => form_too_long(),
         // Nothing but a package is ever so long.
         Unread::TooLong(_) => {
-            let message = format!("{unread}{LARGER}");
+            let message = format!("{unread}{LARGER_PACKAGE_HINT}");
             Error::new(Code::RequestSizeLimitExceeded, message)
         }
         Unread::Broken => Error::new(Code::InvalidParameter, unread.to_string()),
@@ -181,7 +184,7 @@ pub(super) fn refused(signed: bool, unread: &Unread) -> Error {
     }
 }
 
-fn unkept(error: &std::io::Error) -> Error {
+fn spool_read_error(error: &std::io::Error) -> Error {
     let message = format!("the request's body cannot be read back from disk: {error}");
     Error::new(Code::InternalError, message)
 }

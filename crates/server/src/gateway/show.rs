@@ -110,11 +110,11 @@ pub(super) fn function(
         cls_topic_id: text("ClsTopicId"),
         function_id: Some(function.id.as_str().to_owned()),
         tags: Some(tags(function)),
-        eip_config: Some(json!({"EipFixed": yes_or_no(has_eip(config)), "Eips": []})),
+        eip_config: Some(json!({"EipFixed": flag_text(has_eip(config)), "Eips": []})),
         access_info: Some(json!({"Host": "", "Vip": ""})),
         r#type: Some(kind(function).into()),
         l5_enable: flag("L5Enable"),
-        layers: Some(super::layers::held(
+        layers: Some(super::layers::attached(
             gateway,
             function.key.account,
             &config.layers,
@@ -128,7 +128,7 @@ pub(super) fn function(
         qualifier: Some(qualifier.to_owned()),
         init_timeout: Some(config.init_timeout.get().into()),
         status_reasons: Some(reasons),
-        async_run_enable: Some(yes_or_no(function.async_run)),
+        async_run_enable: Some(flag_text(function.async_run)),
         trace_enable: flag("TraceEnable"),
         image_config: None,
         protocol_type: Some(
@@ -145,7 +145,7 @@ pub(super) fn function(
             .map(|seconds| json!({"WSParams": {"IdleTimeOut": seconds}})),
         instance_concurrency_config: config.web.concurrency.map(|held| concurrency(config, held)),
         dns_cache: flag("DnsCache"),
-        intranet_config: Some(filled(
+        intranet_config: Some(with_defaults(
             config.echo.get("IntranetConfig"),
             json!({"IpFixed": "DISABLE", "IpAddress": []}),
         )),
@@ -169,12 +169,12 @@ pub(super) fn summary(function: &Function) -> FunctionSummary {
         status_reasons: reasons(function),
         total_provisioned_concurrency_mem: function.provisioned_mb().into(),
         reserved_concurrency_mem: function.reserved_mb.map_or(0, i64::from),
-        async_run_enable: yes_or_no(function.async_run),
+        async_run_enable: flag_text(function.async_run),
         trace_enable: flag(&function.config, "TraceEnable"),
     }
 }
 
-fn yes_or_no(value: bool) -> String {
+fn flag_text(value: bool) -> String {
     if value { "TRUE" } else { "FALSE" }.to_owned()
 }
 
@@ -183,12 +183,12 @@ fn dead_letter(config: &FunctionConfig) -> Value {
     json!({
         "Type": target.map_or("", |target| target.kind()),
         "Name": target.map(|target| target.name()).unwrap_or_default(),
-        "FilterType": kept(config, "DeadLetterConfig", "FilterType", json!("")),
+        "FilterType": stored_part(config, "DeadLetterConfig", "FilterType", json!("")),
     })
 }
 
 /// A part of a kept document, or what is shown where it was not given.
-fn kept(config: &FunctionConfig, document: &str, part: &str, unset: Value) -> Value {
+fn stored_part(config: &FunctionConfig, document: &str, part: &str, unset: Value) -> Value {
     let given = config.echo.get(document).map(|document| &document[part]);
     given
         .filter(|given| !given.is_null())
@@ -197,7 +197,7 @@ fn kept(config: &FunctionConfig, document: &str, part: &str, unset: Value) -> Va
 }
 
 /// A kept document over what is shown where it was not given, so that no published field is missing.
-fn filled(given: Option<&Value>, mut unset: Value) -> Value {
+fn with_defaults(given: Option<&Value>, mut unset: Value) -> Value {
     let parts = given.and_then(Value::as_object).into_iter().flatten();
     for (name, part) in parts.filter(|(_, part)| !part.is_null()) {
         unset[name] = part.clone();
@@ -213,7 +213,7 @@ fn flag(config: &FunctionConfig, name: &str) -> String {
 }
 
 fn vpc(config: &FunctionConfig) -> Value {
-    filled(
+    with_defaults(
         config.echo.get("VpcConfig"),
         json!({"VpcId": "", "SubnetId": ""}),
     )
@@ -221,10 +221,10 @@ fn vpc(config: &FunctionConfig) -> Value {
 
 /// File systems are mounted from within the function's VPC, so its ids stand for those that were not given.
 fn cfs(config: &FunctionConfig) -> Value {
-    let mut shown = filled(config.echo.get("CfsConfig"), json!({"CfsInsList": []}));
+    let mut shown = with_defaults(config.echo.get("CfsConfig"), json!({"CfsInsList": []}));
     let vpc = vpc(config);
     for one in shown["CfsInsList"].as_array_mut().into_iter().flatten() {
-        *one = filled(
+        *one = with_defaults(
             Some(one),
             json!({
                 "UserId": "", "UserGroupId": "", "CfsId": "", "MountInsId": "", "LocalMountDir": "", "RemoteMountDir": "",
@@ -236,14 +236,15 @@ fn cfs(config: &FunctionConfig) -> Value {
 }
 
 fn concurrency(config: &FunctionConfig, held: InstanceConcurrency) -> Value {
-    let kept = |part: &str, unset: Value| kept(config, "InstanceConcurrencyConfig", part, unset);
+    let stored_part =
+        |part: &str, unset: Value| stored_part(config, "InstanceConcurrencyConfig", part, unset);
     json!({
-        "DynamicEnabled": yes_or_no(held.dynamic),
+        "DynamicEnabled": flag_text(held.dynamic),
         "MaxConcurrency": held.max,
-        "InstanceIsolationEnabled": kept("InstanceIsolationEnabled", json!("")),
-        "Type": kept("Type", json!("")),
-        "MixNodeConfig": kept("MixNodeConfig", Value::Null),
-        "SessionConfig": kept("SessionConfig", Value::Null),
+        "InstanceIsolationEnabled": stored_part("InstanceIsolationEnabled", json!("")),
+        "Type": stored_part("Type", json!("")),
+        "MixNodeConfig": stored_part("MixNodeConfig", Value::Null),
+        "SessionConfig": stored_part("SessionConfig", Value::Null),
     })
 }
 
@@ -321,7 +322,7 @@ fn read_inside(tree: &Path, path: &Path) -> Option<String> {
 
 /// Whether a fixed address was asked for. Every function goes out by the host's address, so there is none to show.
 fn has_eip(config: &FunctionConfig) -> bool {
-    kept(config, "PublicNetConfig", "EipConfig", Value::Null)["EipStatus"] == "ENABLE"
+    stored_part(config, "PublicNetConfig", "EipConfig", Value::Null)["EipStatus"] == "ENABLE"
 }
 
 fn public_net(config: &FunctionConfig) -> Value {

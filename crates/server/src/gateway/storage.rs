@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use scf::Code;
 use tracing::{debug, warn};
 
-use super::{From, Gateway};
+use super::{Gateway, RequestOrigin};
 use crate::clock;
 use crate::invoke::IngestError;
 use crate::triggers::{EventSource, Notification};
@@ -21,29 +21,29 @@ use crate::triggers::{EventSource, Notification};
 const BODY_MAX: usize = 8 << 20;
 
 /// Why nothing, or not all, of a notification is taken.
-enum Refused {
+enum NotificationError {
     /// Nobody may tell anything.
     NoSources,
     /// An address that was wrong too often of late.
-    TooMany,
+    Blocked,
     Unauthenticated,
     TooLarge(String),
-    Unread(String),
+    Malformed(String),
     /// It is to be told again.
-    Later(String),
+    RetryLater(String),
 }
 
 /// What was done with the changes of a notification.
-struct Taken {
+struct NotificationOutcome {
     /// Those that are events now.
     accepted: usize,
     /// Those that no trigger waits for.
     ignored: usize,
 }
 
-pub(super) async fn take(gateway: &Gateway, request: Request) -> Response {
-    match try_take(gateway, request).await {
-        Ok(Taken { accepted, ignored }) => {
+pub(super) async fn receive(gateway: &Gateway, request: Request) -> Response {
+    match try_receive(gateway, request).await {
+        Ok(NotificationOutcome { accepted, ignored }) => {
             let body = format!("{{\"accepted\":{accepted},\"ignored\":{ignored}}}\n");
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
@@ -51,35 +51,38 @@ pub(super) async fn take(gateway: &Gateway, request: Request) -> Response {
     }
 }
 
-async fn try_take(gateway: &Gateway, request: Request) -> Result<Taken, Refused> {
+async fn try_receive(
+    gateway: &Gateway,
+    request: Request,
+) -> Result<NotificationOutcome, NotificationError> {
     let (parts, body) = request.into_parts();
-    let source = authenticate(gateway, &parts.headers, From::of(&parts))?;
-    let told = read(gateway, source, &parts, body).await?;
-    let (events, unwanted) = told.events(source, &gateway.object_triggers, clock::now_ms());
-    let mut taken = Taken {
+    let source = authenticate(gateway, &parts.headers, RequestOrigin::of(&parts))?;
+    let notification = read(gateway, source, &parts, body).await?;
+    let (events, unwanted) = notification.events(source, &gateway.object_triggers, clock::now_ms());
+    let mut outcome = NotificationOutcome {
         accepted: 0,
-        ignored: told.ignored + unwanted,
+        ignored: notification.ignored + unwanted,
     };
     for event in events {
         let function = event.function.clone();
         match gateway.ingest.accept_unchecked(event).await {
-            Ok(()) => taken.accepted += 1,
+            Ok(()) => outcome.accepted += 1,
             Err(IngestError::Queue(error)) => {
                 warn!(source = source.name, %error, "a storage's notification is not taken; it is to tell it again");
-                return Err(Refused::Later(error.to_string()));
+                return Err(NotificationError::RetryLater(error.to_string()));
             }
             Err(error) => {
                 warn!(source = source.name, function = %function.name, %error, "a change in a storage is no event");
-                return Err(Refused::Unread(error.to_string()));
+                return Err(NotificationError::Malformed(error.to_string()));
             }
         }
     }
-    let (accepted, ignored) = (taken.accepted, taken.ignored);
+    let (accepted, ignored) = (outcome.accepted, outcome.ignored);
     debug!(
         source = source.name,
         accepted, ignored, "a storage has told of changes"
     );
-    Ok(taken)
+    Ok(outcome)
 }
 
 async fn read(
@@ -87,40 +90,42 @@ async fn read(
     source: &EventSource,
     parts: &Parts,
     body: Body,
-) -> Result<Notification, Refused> {
+) -> Result<Notification, NotificationError> {
     let received = gateway
-        .receive_of(source.account, parts, body, BODY_MAX)
+        .receive_for_account(source.account, parts, body, BODY_MAX)
         .await;
     let (body, _share) = received.map_err(|error| match error.code {
-        Code::RequestSizeLimitExceeded => Refused::TooLarge(error.message),
-        Code::RequestLimitExceeded | Code::InternalError => Refused::Later(error.message),
-        _ => Refused::Unread(error.message),
+        Code::RequestSizeLimitExceeded => NotificationError::TooLarge(error.message),
+        Code::RequestLimitExceeded | Code::InternalError => {
+            NotificationError::RetryLater(error.message)
+        }
+        _ => NotificationError::Malformed(error.message),
     })?;
     Notification::read(source, &body, clock::now_ms()).map_err(|unread| {
         warn!(source = source.name, %unread, "a storage's notification cannot be read");
-        Refused::Unread(unread.to_string())
+        NotificationError::Malformed(unread.to_string())
     })
 }
 
 fn authenticate<'a>(
     gateway: &'a Gateway,
     headers: &HeaderMap,
-    from: From,
-) -> Result<&'a EventSource, Refused> {
+    from: RequestOrigin,
+) -> Result<&'a EventSource, NotificationError> {
     let sources = &gateway.event_sources;
     if sources.0.is_empty() {
-        return Err(Refused::NoSources);
+        return Err(NotificationError::NoSources);
     }
     let access = &gateway.access;
     if from.address.is_some_and(|from| !access.hears(from)) {
-        return Err(Refused::TooMany);
+        return Err(NotificationError::Blocked);
     }
     let source = token(headers).and_then(|token| sources.of_token(&token));
     source.ok_or_else(|| {
         if let Some(from) = from.address {
             access.failed(from);
         }
-        Refused::Unauthenticated
+        NotificationError::Unauthenticated
     })
 }
 
@@ -140,14 +145,14 @@ fn token(headers: &HeaderMap) -> Option<String> {
     Some(password.to_owned())
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for NotificationError {
     fn into_response(self) -> Response {
         match self {
             Self::NoSources => {
                 let why = "no storage may tell of changes here; name it in a file and start virga with --event-sources FILE\n";
                 (StatusCode::NOT_FOUND, why).into_response()
             }
-            Self::TooMany => {
+            Self::Blocked => {
                 let why = "too many requests of this address had no token that is known; try again in a while\n";
                 (StatusCode::TOO_MANY_REQUESTS, why).into_response()
             }
@@ -159,8 +164,8 @@ impl IntoResponse for Refused {
             Self::TooLarge(why) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("{why}\n")).into_response()
             }
-            Self::Unread(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
-            Self::Later(why) => {
+            Self::Malformed(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+            Self::RetryLater(why) => {
                 let header = [(RETRY_AFTER, "1")];
                 (StatusCode::SERVICE_UNAVAILABLE, header, format!("{why}\n")).into_response()
             }
@@ -173,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_comes_as_a_bearer_s_or_as_a_password() {
+    fn token_is_read_from_bearer_or_basic_password() {
         for (value, expected) in [
             ("Bearer abc", Some("abc")),
             ("bearer  abc", Some("abc")),

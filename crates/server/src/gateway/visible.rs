@@ -108,14 +108,14 @@ impl Gateway {
         let role = config.role.iter().map(|role| Named::Role(role.as_str()));
         let layers = config.layers.iter();
         let layers = layers.map(|layer| Named::Given(layer.name.as_str()));
-        let letters = config.dead_letter.iter().filter_map(|target| match target {
+        let dead_letter_target = config.dead_letter.iter().filter_map(|target| match target {
             model::DeadLetter::Function { namespace, name } => Some(Named::Target {
                 space: namespace.as_str(),
                 name: name.as_str(),
             }),
             model::DeadLetter::Http { .. } => None,
         });
-        let named: Vec<_> = role.chain(layers).chain(letters).collect();
+        let named: Vec<_> = role.chain(layers).chain(dead_letter_target).collect();
         self.authorize(caller, action, &named)
     }
 }

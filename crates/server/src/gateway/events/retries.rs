@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_can_be_sent_as_they_are_shown() {
+    fn retry_rules_round_trip() {
         let config = EventConfig::default_for(&Limits::default());
         let shown = shown(&config, WAITS);
         let expected = [
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_changed_is_refused_by_name() {
+    fn read_only_retry_fields_are_rejected_by_name() {
         for (given, field) in [
             (rule(Some(1), &["default"], Some(30)), "RetryInterval: 30"),
             (rule(Some(1), &["default"], Some(-60)), "RetryInterval: -60"),

@@ -13,14 +13,14 @@ use super::super::code::flag;
 use super::fields::number;
 
 /// The kept fields by their wire names.
-pub(super) type Kept = BTreeMap<String, Value>;
+pub(super) type StoredFields = BTreeMap<String, Value>;
 
 /// What a request says of kept fields.
 #[derive(Debug, Default)]
-pub(super) struct Echo(Kept);
+pub(super) struct Echo(StoredFields);
 
 /// Parts of documents that have an effect, and are kept where that is.
-const HONOURED: &[(&str, &[&str])] = &[
+const EFFECTIVE_PARTS: &[(&str, &[&str])] = &[
     ("DeadLetterConfig", &["Type", "Name"]),
     (
         "InstanceConcurrencyConfig",
@@ -88,7 +88,7 @@ impl Echo {
     }
 
     /// Adds what was said to what is kept. A fixed address that an update says nothing of stays as it was.
-    pub(super) fn add_to(self, kept: &mut Kept) {
+    pub(super) fn add_to(self, kept: &mut StoredFields) {
         const PUBLIC_NET: &str = "PublicNetConfig";
         const EIP: &str = "EipConfig";
         let before = kept.get(PUBLIC_NET).map(|before| before[EIP].clone());
@@ -114,7 +114,9 @@ impl Echo {
         if name == "PublicNetConfig" {
             check_eip(&given["EipConfig"])?;
         }
-        let honoured = HONOURED.iter().find(|(document, _)| *document == name);
+        let honoured = EFFECTIVE_PARTS
+            .iter()
+            .find(|(document, _)| *document == name);
         let honoured = honoured.map_or(&[][..], |(_, parts)| *parts);
         let mut kept = parts.clone();
         kept.retain(|part, _| !honoured.contains(&part.as_str()));
@@ -180,15 +182,15 @@ fn wrong(message: String) -> Error {
 mod tests {
     use super::*;
 
-    fn update(fields: Value) -> Result<Kept, Error> {
-        let mut kept = Kept::new();
+    fn update(fields: Value) -> Result<StoredFields, Error> {
+        let mut kept = StoredFields::new();
         let request = serde_json::from_value(fields).expect("a request");
         Echo::of_update(&request)?.add_to(&mut kept);
         Ok(kept)
     }
 
     #[test]
-    fn an_update_keeps_the_fixed_address_that_it_does_not_mention() {
+    fn update_keeps_an_unmentioned_eip() {
         let eip = json!({"EipStatus": "ENABLE"});
         let mut kept = update(json!({
             "FunctionName": "f",
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_shown_again_is_refused_by_name() {
+    fn malformed_stored_fields_are_rejected_by_name() {
         for (field, value) in [
             ("VpcConfig", json!(5)),
             ("CfsConfig", json!([])),
@@ -220,7 +222,7 @@ mod tests {
             assert!(refused.message.starts_with(field), "{refused}");
         }
         let kept = update(json!({"FunctionName": "f", "TraceEnable": "true", "DnsCache": ""}));
-        let expected = Kept::from([("TraceEnable".to_owned(), json!("TRUE"))]);
+        let expected = StoredFields::from([("TraceEnable".to_owned(), json!("TRUE"))]);
         assert_eq!(kept, Ok(expected));
     }
 }

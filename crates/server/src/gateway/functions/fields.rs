@@ -115,7 +115,7 @@ pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
 /// Requests that an instance of a web function may serve at a time. Source: SCF's range.
 const CONCURRENCY_MAX: i64 = 100;
 /// Longest silence of a WebSocket, seconds. Source: SCF's range.
-const SILENCE_MAX: i64 = 1800;
+const WEBSOCKET_IDLE_MAX_S: i64 = 1800;
 
 /// A number in a document. Signature version 1 writes all values as text.
 pub(super) fn number(given: &Value) -> Option<i64> {
@@ -184,10 +184,10 @@ pub(super) fn web(
         }
         None | Some(Value::Null) => {}
         Some(given) => match number(given) {
-            Some(seconds @ 1..=SILENCE_MAX) => web.websocket_idle = Some(seconds as u32),
+            Some(seconds @ 1..=WEBSOCKET_IDLE_MAX_S) => web.websocket_idle = Some(seconds as u32),
             _ => {
                 let message = format!(
-                    "ProtocolParams.WSParams.IdleTimeOut: {given} is not allowed; 1 to {SILENCE_MAX} (seconds) are"
+                    "ProtocolParams.WSParams.IdleTimeOut: {given} is not allowed; 1 to {WEBSOCKET_IDLE_MAX_S} (seconds) are"
                 );
                 return Err(wrong(message));
             }

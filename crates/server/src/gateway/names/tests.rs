@@ -274,9 +274,9 @@ const OPERATORS: &[(&str, &str)] = &[
 ];
 
 /// What reads a request and says what it names.
-type Yield = fn(&Value) -> Vec<String>;
+type ReadNames = fn(&Value) -> Vec<String>;
 
-fn yields() -> BTreeMap<&'static str, Yield> {
+fn named_by_action() -> BTreeMap<&'static str, ReadNames> {
     fn of<A: scf::Action>(request: &Value) -> Vec<String>
     where
         A::Request: Names,
@@ -286,7 +286,7 @@ fn yields() -> BTreeMap<&'static str, Yield> {
     }
     macro_rules! listed {
         ($($action:ident,)*) => {
-            [$((<scf::action::$action as scf::Action>::NAME, of::<scf::action::$action> as Yield),)*]
+            [$((<scf::action::$action as scf::Action>::NAME, of::<scf::action::$action> as ReadNames),)*]
         };
     }
     each_action!(listed).into()
@@ -358,8 +358,8 @@ fn class(at: &str) -> Class {
 }
 
 #[test]
-fn every_field_that_can_name_something_is_classed_and_yielded() {
-    let yields = yields();
+fn every_resource_field_is_classified_and_reported() {
+    let named_by_action = named_by_action();
     let mut named = 0;
     for (action, fields) in walked() {
         let probed = probe::requests()
@@ -388,7 +388,7 @@ fn every_field_that_can_name_something_is_classed_and_yielded() {
             }
             let place = place(&sample, &at);
             let request = probe::with(&request, &place, json!(marker.unwrap_or("marker")));
-            let found = yields[action.as_str()](&request);
+            let found = named_by_action[action.as_str()](&request);
             let yielded = found.iter().any(|one| one.contains("marker"));
             assert_eq!(
                 yielded,
@@ -420,7 +420,7 @@ fn place(sample: &Value, at: &str) -> String {
 }
 
 #[test]
-fn every_field_of_the_operator_s_is_classed() {
+fn every_operator_field_is_classified() {
     for probed in super::super::operator::probed() {
         for (at, _) in probe::fields(&probed.sample) {
             let name = probe::name(&at);
@@ -435,7 +435,7 @@ fn every_field_of_the_operator_s_is_classed() {
 }
 
 #[test]
-fn every_class_is_of_a_field_that_there_is() {
+fn classified_fields_exist() {
     let walked = walked();
     let all: BTreeSet<_> = walked.values().flatten().map(String::as_str).collect();
     for (field, class) in FIELDS {
@@ -447,8 +447,8 @@ fn every_class_is_of_a_field_that_there_is() {
 }
 
 #[test]
-fn a_request_yields_what_it_is_about_and_what_it_reaches() {
-    let yields = yields();
+fn requests_report_the_resources_they_reference() {
+    let named_by_action = named_by_action();
     for (action, request, expected) in [
         ("Invoke", json!({"FunctionName": "f"}), "Function default f"),
         (
@@ -544,6 +544,10 @@ fn a_request_yields_what_it_is_about_and_what_it_reaches() {
             "Function default f",
         ),
     ] {
-        assert_eq!(yields[action](&request).join(", "), expected, "{action}");
+        assert_eq!(
+            named_by_action[action](&request).join(", "),
+            expected,
+            "{action}"
+        );
     }
 }

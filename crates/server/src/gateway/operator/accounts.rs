@@ -8,7 +8,7 @@ use scf::types::Empty;
 use scf::{Code, Error};
 
 use super::super::error;
-use super::{Caller, Gateway, Serve, keys, operators_alone, wire};
+use super::{Caller, Gateway, Serve, keys, require_operator, wire};
 use crate::clock;
 
 impl Serve for wire::CreateAccount {
@@ -17,7 +17,7 @@ impl Serve for wire::CreateAccount {
         caller: Caller<'_>,
         request: wire::CreateAccountRequest,
     ) -> Result<wire::CreatedAccount, Error> {
-        operators_alone(caller)?;
+        require_operator(caller)?;
         let wanted = NewAccount {
             id: request.app_id,
             uin: request.uin,
@@ -38,7 +38,7 @@ impl Serve for wire::CreateAccount {
         }
         let created = gateway.catalog.create_account(wanted).await;
         let account = created.map_err(error::access)?;
-        gateway.tell_accounts();
+        gateway.update_account_count();
         let key = keys::make(gateway, account.id, String::new(), None, false).await?;
         Ok(wire::CreatedAccount {
             account: gateway.show_account(&account),
@@ -53,7 +53,7 @@ impl Serve for wire::ListAccounts {
         caller: Caller<'_>,
         _: Empty,
     ) -> Result<wire::Accounts, Error> {
-        operators_alone(caller)?;
+        require_operator(caller)?;
         let all = gateway.all_accounts();
         let gone = gateway.catalog.all_issued().into_iter();
         Ok(wire::Accounts {
@@ -69,7 +69,7 @@ impl Serve for wire::DescribeAccount {
         caller: Caller<'_>,
         request: wire::OfAccount,
     ) -> Result<wire::AccountInfo, Error> {
-        let id = gateway.subject(caller, request.account.as_deref())?;
+        let id = gateway.target_account(caller, request.account.as_deref())?;
         let all = gateway.all_accounts();
         let account = all.iter().find(|one| one.id == id);
         let account = account.ok_or_else(|| error::internal(&"the account is gone"))?;
@@ -83,8 +83,8 @@ impl Serve for wire::DeleteAccount {
         caller: Caller<'_>,
         request: wire::DeleteAccountRequest,
     ) -> Result<wire::Deletion, Error> {
-        operators_alone(caller)?;
-        let id = gateway.subject(caller, request.account.as_deref())?;
+        require_operator(caller)?;
+        let id = gateway.target_account(caller, request.account.as_deref())?;
         let own = gateway.access.operator().account.id;
         let account = gateway.all_accounts().into_iter().find(|one| one.id == id);
         let Some(account) = account.filter(|_| id != own) else {
@@ -108,8 +108,8 @@ impl Serve for wire::DeleteAccount {
             return Err(Error::new(Code::FailedOperation, message));
         }
         purge.begin(id).await.map_err(|e| error::internal(&e))?;
-        purge.wait(id, AT_ONCE).await;
-        gateway.tell_accounts();
+        purge.wait(id, DELETION_WAIT).await;
+        gateway.update_account_count();
         let state = match gateway.catalog.account(id) {
             Some(_) => DELETING,
             None => "Deleted",
@@ -131,13 +131,13 @@ impl Serve for wire::DeleteAccount {
 }
 
 /// How long a deletion is waited for before its caller is told that it goes on.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const DELETION_WAIT: Duration = Duration::from_secs(1);
 const ACTIVE: &str = "Active";
 const DELETING: &str = "Deleting";
 
 impl Gateway {
     /// The node keeps headroom for as many accounts as there are.
-    fn tell_accounts(&self) {
+    fn update_account_count(&self) {
         let open = |one: &Account| one.closed.is_none();
         self.driver
             .accounts(|| self.all_accounts().iter().filter(|one| open(one)).count());

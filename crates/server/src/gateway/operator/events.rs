@@ -19,7 +19,7 @@ use crate::usage::{UsageQuery, UsageTotals};
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
 /// Events that are handled at a time where many are meant.
-const MANY: u32 = 1000;
+const BATCH: u32 = 1000;
 const DAYS_DEFAULT: i64 = 30;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -70,7 +70,7 @@ impl Serve for ReplayEvents {
         caller: Caller<'_>,
         request: Selection,
     ) -> Result<Count, Error> {
-        for_each(gateway, caller, &request, Deed::Replay).await
+        for_each(gateway, caller, &request, EventAction::Replay).await
     }
 }
 
@@ -80,7 +80,7 @@ impl Serve for PurgeEvents {
         caller: Caller<'_>,
         request: Selection,
     ) -> Result<Count, Error> {
-        for_each(gateway, caller, &request, Deed::Purge).await
+        for_each(gateway, caller, &request, EventAction::Purge).await
     }
 }
 
@@ -140,12 +140,12 @@ impl Serve for ListUsage {
 
 /// What is done with events.
 #[derive(Clone, Copy)]
-enum Deed {
+enum EventAction {
     Replay,
     Purge,
 }
 
-impl Deed {
+impl EventAction {
     /// The states of events with which it can be done.
     const fn states(self) -> &'static [EventState] {
         match self {
@@ -174,12 +174,12 @@ async fn for_each(
     gateway: &Gateway,
     caller: Caller<'_>,
     selection: &Selection,
-    deed: Deed,
+    action: EventAction,
 ) -> Result<Count, Error> {
     if let Some(id) = &selection.request_id {
         let row = events::event(gateway, caller, id).await?;
         let state = row.state;
-        return match deed.run(gateway, &row).await? {
+        return match action.run(gateway, &row).await? {
             ControlOutcome::Applied => Ok(Count { count: 1 }),
             ControlOutcome::TooLate => {
                 let message = format!("RequestId: the event is {}", state.as_str());
@@ -196,9 +196,9 @@ async fn for_each(
     if let Some(state) = query
         .states
         .iter()
-        .find(|state| !deed.states().contains(state))
+        .find(|state| !action.states().contains(state))
     {
-        let allowed: Vec<_> = deed.states().iter().map(|state| state.as_str()).collect();
+        let allowed: Vec<_> = action.states().iter().map(|state| state.as_str()).collect();
         let message = format!(
             "State: {:?} is not allowed here; {} are: of events in other states nothing is kept but what came of them",
             state.as_str(),
@@ -206,7 +206,7 @@ async fn for_each(
         );
         return Err(Error::new(Code::InvalidStatus, message));
     }
-    query.limit = MANY;
+    query.limit = BATCH;
     // What fails once more meanwhile is not done once more: a replay makes an event new.
     query.accepted.1 = gateway.queue.clock().now();
     let mut count = 0;
@@ -220,7 +220,7 @@ async fn for_each(
             return Ok(Count { count });
         }
         for row in found.rows {
-            match deed.run(gateway, &row).await? {
+            match action.run(gateway, &row).await? {
                 ControlOutcome::Applied => count += 1,
                 // It stays where it is, and is not looked at again.
                 ControlOutcome::TooLate => query.offset += 1,
@@ -271,11 +271,11 @@ fn function(
 
 fn show(gateway: &Gateway, row: EventRow) -> Event {
     let running = row.state == EventState::Waiting && gateway.runner.runs(&row);
-    let given_up = matches!(
+    let failed_permanently = matches!(
         row.state,
         EventState::Undelivered | EventState::Dead | EventState::Failed
     );
-    let in_lane = matches!(row.state, EventState::Waiting | EventState::Undelivered);
+    let queued = matches!(row.state, EventState::Waiting | EventState::Undelivered);
     Event {
         state: if running {
             "running"
@@ -289,7 +289,7 @@ fn show(gateway: &Gateway, row: EventRow) -> Event {
         qualifier: row.qualifier,
         source: row.source,
         accepted_time: clock::format_us(row.accepted.0),
-        due_time: if in_lane {
+        due_time: if queued {
             clock::format_us(row.due.0)
         } else {
             String::new()
@@ -298,7 +298,7 @@ fn show(gateway: &Gateway, row: EventRow) -> Event {
             .ended
             .map(|ended| clock::format_us(ended.0))
             .unwrap_or_default(),
-        failures: row.failures.user + row.failures.system + u32::from(given_up),
+        failures: row.failures.user + row.failures.system + u32::from(failed_permanently),
         status_code: row.status.unwrap_or_default(),
         message: row.message.unwrap_or_default(),
         bytes: row.bytes,

@@ -9,7 +9,7 @@ use scf::{Code, Error};
 use serde_json::Value;
 
 use super::super::error;
-use super::{Caller, Gateway, Serve, described, wire};
+use super::{Caller, Gateway, Serve, checked_description, wire};
 use crate::access::Vocabulary;
 use crate::clock;
 use crate::credentials;
@@ -20,8 +20,8 @@ impl Serve for wire::CreateKey {
         caller: Caller<'_>,
         request: wire::CreateKeyRequest,
     ) -> Result<wire::NewKey, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
-        let description = described(gateway, request.description.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
+        let description = checked_description(gateway, request.description.as_deref())?;
         let policy = request.policy.as_ref();
         let policy = policy
             .map(|given| self::policy(gateway, account, given))
@@ -37,7 +37,7 @@ impl Serve for wire::ListKeys {
         caller: Caller<'_>,
         request: wire::OfAccount,
     ) -> Result<wire::Keys, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let operator = gateway.access.operator();
         let first = (account == operator.account.id).then(|| wire::KeyInfo {
             secret_id: operator.credentials.id.clone(),
@@ -60,7 +60,7 @@ impl Serve for wire::UpdateKey {
         caller: Caller<'_>,
         request: wire::UpdateKeyRequest,
     ) -> Result<wire::KeyInfo, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let old = find(gateway, account, &request.secret_id)?;
         let mut new = old.value.clone();
         if let Some(disabled) = request.disabled {
@@ -84,7 +84,7 @@ impl Serve for wire::DeleteKey {
         caller: Caller<'_>,
         request: wire::KeyRequest,
     ) -> Result<Empty, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let key = find(gateway, account, &request.secret_id)?;
         let deleted = gateway.catalog.delete_key(account, &key.value.id).await;
         deleted.map_err(error::access)?;

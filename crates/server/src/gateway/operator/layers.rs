@@ -6,7 +6,7 @@ use scf::{Code, Error};
 use worker::PackageError;
 
 use super::super::{code, error, layers};
-use super::{Caller, Gateway, Serve, described, wire};
+use super::{Caller, Gateway, Serve, checked_description, wire};
 use crate::clock;
 
 impl Serve for wire::BuildLayer {
@@ -17,7 +17,7 @@ impl Serve for wire::BuildLayer {
         request: wire::BuildLayerRequest,
     ) -> Result<wire::BuiltLayer, Error> {
         let name = layers::name(&request.layer_name)?;
-        let description = described(gateway, request.description.as_deref())?;
+        let description = checked_description(gateway, request.description.as_deref())?;
         let runtime = Runtime::parse(&request.runtime).map_err(error::invalid)?;
         if runtime == Runtime::Custom {
             let message = "Runtime: CustomRuntime is not allowed, as it has no package manager; one of Python or Node.js is";
@@ -29,7 +29,7 @@ impl Serve for wire::BuildLayer {
             zip_file: Some(request.zip_file),
             ..t::Code::default()
         };
-        let taken = code::take(gateway, caller, content).await?;
+        let taken = code::store_package(gateway, caller, content).await?;
         let installed = gateway
             .lifecycle
             .install_dependencies(caller.account, &taken.package, &served.interpreter)

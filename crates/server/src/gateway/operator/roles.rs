@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::super::error;
 use super::keys::policy;
-use super::{Caller, Gateway, Serve, described, wire};
+use super::{Caller, Gateway, Serve, checked_description, wire};
 use crate::clock;
 
 impl Serve for wire::PutRole {
@@ -20,13 +20,13 @@ impl Serve for wire::PutRole {
         caller: Caller<'_>,
         request: wire::PutRoleRequest,
     ) -> Result<wire::RoleInfo, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let name = RoleName::parse(&request.name).map_err(error::invalid)?;
         let policy = policy(gateway, account, &request.policy)?;
         let old = gateway.catalog.role(account, &name);
         let description = match (&request.description, &old) {
             (None, Some(old)) => old.value.description.clone(),
-            (given, _) => described(gateway, given.as_deref())?,
+            (given, _) => checked_description(gateway, given.as_deref())?,
         };
         let role = Role {
             account,
@@ -52,7 +52,7 @@ impl Serve for wire::ListRoles {
         caller: Caller<'_>,
         request: wire::OfAccount,
     ) -> Result<wire::Roles, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let roles = gateway.catalog.roles(account);
         Ok(wire::Roles {
             roles: roles.iter().map(|stored| show(&stored.value)).collect(),
@@ -66,7 +66,7 @@ impl Serve for wire::DeleteRole {
         caller: Caller<'_>,
         request: wire::DeleteRoleRequest,
     ) -> Result<Empty, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let role = find(gateway, account, &request.name)?;
         if !request.force {
             refuse_in_use(gateway, account, &role.value.name)?;
@@ -83,10 +83,10 @@ impl Serve for wire::AssumeRole {
         caller: Caller<'_>,
         request: wire::AssumeRoleRequest,
     ) -> Result<wire::Lent, Error> {
-        let account = gateway.subject(caller, request.account.as_deref())?;
+        let account = gateway.target_account(caller, request.account.as_deref())?;
         let seconds = request.seconds.unwrap_or(HOUR_S);
-        if !(1..=LENT_MAX_S).contains(&seconds) {
-            let message = format!("Seconds: {seconds} is not allowed; 1 to {LENT_MAX_S} are");
+        if !(1..=SESSION_MAX_S).contains(&seconds) {
+            let message = format!("Seconds: {seconds} is not allowed; 1 to {SESSION_MAX_S} are");
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
         let role = find(gateway, account, &request.name)?;
@@ -105,9 +105,9 @@ impl Serve for wire::AssumeRole {
 
 const HOUR_S: u64 = 3600;
 /// How many functions that have a role are named.
-const USERS_NAMED: usize = 5;
+const USERS_SHOWN: usize = 5;
 /// Source: the longest session of a role in the cloud.
-const LENT_MAX_S: u64 = 43_200;
+const SESSION_MAX_S: u64 = 43_200;
 
 /// A role of an account, by what a request calls it.
 pub(in super::super) fn find(
@@ -142,7 +142,7 @@ fn refuse_in_use(gateway: &Gateway, account: AccountId, name: &RoleName) -> Resu
     }
     let (count, shown) = (
         users.len(),
-        users[..users.len().min(USERS_NAMED)].join(", "),
+        users[..users.len().min(USERS_SHOWN)].join(", "),
     );
     let message = format!(
         "Name: {count} function(s) or versions of them have the role {name}: {shown}; give them another role, or none, first, or set Force to take their rights away at once"

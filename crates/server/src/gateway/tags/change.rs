@@ -10,7 +10,7 @@ use scf::{Action, Code, Error};
 
 use super::super::functions::get;
 use super::super::{Caller, Gateway, Serve};
-use super::{Common, by_ids, by_resource, change, edit, is_attached};
+use super::{CommonFields, by_ids, by_resource, change, edit, is_attached};
 
 impl Serve for AddResourceTag {
     async fn serve(
@@ -75,7 +75,7 @@ impl Serve for AttachResourcesTag {
         caller: Caller<'_>,
         request: t::AttachResourcesTagRequest,
     ) -> Result<t::Empty, Error> {
-        let common = Common {
+        let common = CommonFields {
             service: Some(&request.service_type),
             prefix: request.resource_prefix.as_deref(),
             region: request.resource_region.as_deref(),
@@ -94,7 +94,7 @@ impl Serve for DetachResourcesTag {
         caller: Caller<'_>,
         request: t::DetachResourcesTagRequest,
     ) -> Result<t::Empty, Error> {
-        let common = Common {
+        let common = CommonFields {
             service: Some(&request.service_type),
             prefix: request.resource_prefix.as_deref(),
             region: request.resource_region.as_deref(),
@@ -111,7 +111,7 @@ async fn each(
     gateway: &Gateway,
     caller: Caller<'_>,
     ids: &[String],
-    common: &Common<'_>,
+    common: &CommonFields<'_>,
     edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
 ) -> Result<t::Empty, Error> {
     let keys = by_ids(gateway, caller, ids, common)?;

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_added_once_and_changed_on_purpose() {
+    fn adding_an_existing_tag_with_another_value_is_rejected() {
         let mut tags = Tags::new();
         assert_eq!(add(&mut tags, "colour", "grey"), Ok(()));
         assert_eq!(add(&mut tags, "colour", "grey"), Ok(()));

@@ -13,7 +13,7 @@ use scf::{Action, Code, Error};
 use super::super::functions::get;
 use super::super::{Caller, Gateway, Serve};
 use super::resource::SERVICE;
-use super::{CUSTOM, Common, by_ids, by_resource, id, of_id, six_parts, tagged};
+use super::{CUSTOM, CommonFields, by_ids, by_resource, id, of_id, six_parts, tagged};
 
 /// Source: the tag service's pages.
 const LIMIT_DEFAULT: i64 = 15;
@@ -27,7 +27,7 @@ impl Serve for DescribeResourceTags {
         caller: Caller<'_>,
         request: t::DescribeResourceTagsRequest,
     ) -> Result<t::DescribeResourceTagsResponse, Error> {
-        let common = Common {
+        let common = CommonFields {
             service: request.service_type.as_deref(),
             prefix: request.resource_prefix.as_deref(),
             region: request.resource_region.as_deref(),
@@ -42,7 +42,7 @@ impl Serve for DescribeResourceTags {
         let is_wanted =
             |one: &Function| wanted.as_ref().is_none_or(|wanted| *wanted == id(&one.key));
         let mut rows = Vec::new();
-        if made_by(caller, request.create_uin) {
+        if created_by_uin(caller, request.create_uin) {
             for one in tagged(gateway, caller, Self::NAME) {
                 if is_wanted(&one.value) {
                     rows.extend(of_function(&one.value));
@@ -65,7 +65,7 @@ impl Serve for DescribeResourceTagsByResourceIds {
         caller: Caller<'_>,
         request: t::DescribeResourceTagsByResourceIdsRequest,
     ) -> Result<t::DescribeResourceTagsByResourceIdsResponse, Error> {
-        let common = Common {
+        let common = CommonFields {
             service: Some(&request.service_type),
             prefix: Some(&request.resource_prefix),
             region: Some(&request.resource_region),
@@ -73,7 +73,7 @@ impl Serve for DescribeResourceTagsByResourceIds {
         let keys = by_ids(gateway, caller, &request.resource_ids, &common)?;
         let page = Page::of(request.offset, request.limit)?;
         let mut rows = Vec::new();
-        if custom(request.category.as_deref())? {
+        if wants_custom(request.category.as_deref())? {
             // One that is not there has no tags.
             let found = keys.iter().filter_map(|key| gateway.catalog.function(key));
             rows.extend(found.flat_map(|one| of_function(&one.value)));
@@ -107,7 +107,7 @@ impl Serve for DescribeTags {
                 && value.as_ref().is_none_or(|value| value == with)
         };
         let mut found = BTreeSet::new();
-        if made_by(caller, request.create_uin) {
+        if created_by_uin(caller, request.create_uin) {
             for one in tagged(gateway, caller, Self::NAME) {
                 let tags = one.value.tags.iter();
                 let tags = tags.filter(|(key, value)| is_wanted(key, value));
@@ -170,9 +170,9 @@ impl Serve for GetResources {
                 Error::new(Code::PaginationTokenInvalid, message)
             })?;
             let last = (last.space, last.name);
-            functions.retain(|one| place(&one.value) > last);
+            functions.retain(|one| sort_key(&one.value) > last);
         }
-        functions.sort_by(|one, other| place(&one.value).cmp(&place(&other.value)));
+        functions.sort_by(|one, other| sort_key(&one.value).cmp(&sort_key(&other.value)));
         let is_last = functions.len() <= most as usize;
         functions.truncate(most as usize);
         let token = functions.last().filter(|_| !is_last);
@@ -183,7 +183,7 @@ impl Serve for GetResources {
     }
 }
 
-fn place(one: &Function) -> (&str, &str) {
+fn sort_key(one: &Function) -> (&str, &str) {
     (one.key.namespace.as_str(), one.key.name.as_str())
 }
 
@@ -219,7 +219,7 @@ fn of_function(one: &Function) -> impl Iterator<Item = t::TagRow> + use<> {
 }
 
 /// Whether tags that users made are asked for.
-fn custom(category: Option<&str>) -> Result<bool, Error> {
+fn wants_custom(category: Option<&str>) -> Result<bool, Error> {
     match category {
         None | Some("" | "All" | "Custom") => Ok(true),
         Some("System") => Ok(false),
@@ -232,7 +232,7 @@ fn custom(category: Option<&str>) -> Result<bool, Error> {
 }
 
 /// Whether somebody made the account's tags: its owner alone did.
-fn made_by(caller: Caller<'_>, uin: Option<i64>) -> bool {
+fn created_by_uin(caller: Caller<'_>, uin: Option<i64>) -> bool {
     uin.is_none_or(|uin| uin == 0 || uin.to_string() == caller.principal.owner.uin)
 }
 

@@ -17,7 +17,7 @@ use scf::{Code, Error};
 use super::{Caller, Gateway, error};
 
 use resource::SERVICE;
-pub(super) use resource::{Place, of_id, of_resource};
+pub(super) use resource::{FunctionPath, of_id, of_resource};
 
 /// What a tag is called that a user made; virga makes none itself.
 const CUSTOM: &str = "Custom";
@@ -72,7 +72,7 @@ fn by_ids(
     gateway: &Gateway,
     caller: Caller<'_>,
     ids: &[String],
-    common: &Common<'_>,
+    common: &CommonFields<'_>,
 ) -> Result<Vec<FunctionKey>, Error> {
     common.check(gateway)?;
     let named = ids.iter().map(|id| {
@@ -88,19 +88,19 @@ fn by_ids(
     named.collect()
 }
 
-fn key(caller: Caller<'_>, place: &Place<'_>) -> Result<FunctionKey, Error> {
+fn key(caller: Caller<'_>, place: &FunctionPath<'_>) -> Result<FunctionKey, Error> {
     super::functions::key(caller, place.name, Some(place.space))
 }
 
 /// What the ids of a request have in common.
 #[derive(Clone, Copy, Debug)]
-struct Common<'a> {
+struct CommonFields<'a> {
     service: Option<&'a str>,
     prefix: Option<&'a str>,
     region: Option<&'a str>,
 }
 
-impl Common<'_> {
+impl CommonFields<'_> {
     /// Refuses what no function has. What is not given is every function's.
     fn check(&self, gateway: &Gateway) -> Result<(), Error> {
         let wrong = |field: &str, given: &str, allowed: &str, code| {

@@ -7,7 +7,7 @@ pub(super) const PREFIX: &str = "namespace";
 
 /// A function by its namespace and name, and where it says to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Place<'a> {
+pub(in super::super) struct FunctionPath<'a> {
     pub(in super::super) space: &'a str,
     pub(in super::super) name: &'a str,
     /// Empty where it is not said.
@@ -17,10 +17,10 @@ pub(in super::super) struct Place<'a> {
 }
 
 /// Reads `<namespace>/function/<function>`.
-pub(in super::super) fn of_id(id: &str) -> Option<Place<'_>> {
+pub(in super::super) fn of_id(id: &str) -> Option<FunctionPath<'_>> {
     let (space, name) = id.split_once("/function/")?;
     let whole = |part: &str| !part.is_empty() && !part.contains('/');
-    (whole(space) && whole(name)).then_some(Place {
+    (whole(space) && whole(name)).then_some(FunctionPath {
         space,
         name,
         region: "",
@@ -29,7 +29,7 @@ pub(in super::super) fn of_id(id: &str) -> Option<Place<'_>> {
 }
 
 /// Reads a function's six parts.
-pub(in super::super) fn of_resource(text: &str) -> Option<Place<'_>> {
+pub(in super::super) fn of_resource(text: &str) -> Option<FunctionPath<'_>> {
     let mut parts = text.splitn(6, ':');
     let mut next = || parts.next();
     let (qcs, _, service, region, owner, path) =
@@ -38,7 +38,7 @@ pub(in super::super) fn of_resource(text: &str) -> Option<Place<'_>> {
         return None;
     }
     let id = path.strip_prefix(PREFIX)?.strip_prefix('/')?;
-    of_id(id).map(|place| Place {
+    of_id(id).map(|place| FunctionPath {
         region,
         owner,
         ..place
@@ -50,8 +50,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_are_read_from_ids_and_from_six_parts() {
-        let place = |region, owner| Place {
+    fn function_paths_are_parsed_from_ids_and_resource_names() {
+        let place = |region, owner| FunctionPath {
             space: "default",
             name: "hello",
             region,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::super::Gateway;
 use super::super::error::{self, unsupported};
 use super::super::functions::random;
-use super::Given;
-use super::http::{document, flag, fresh, wrong};
+use super::TriggerFields;
+use super::http::{document, flag, unused_id, wrong};
 
 /// What a service is called and of what type, where nothing is said. Source: what SCF's clients send.
 const SERVICE_NAME: &str = "SCF_API_SERVICE";
@@ -23,28 +23,28 @@ const NAME_MAX: usize = 50;
 pub(super) fn read(
     gateway: &Gateway,
     key: &FunctionKey,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     let name = TriggerName::parse_plain(given.name).map_err(error::invalid)?;
     let desc: Desc = document(given.desc)?;
     let old = match old {
         Some(TriggerSpec::Apigw(api)) => api.clone(),
-        _ => usual(gateway, key)?,
+        _ => default_api(gateway, key)?,
     };
     Ok((name, TriggerSpec::Apigw(desc.applied(old)?)))
 }
 
 pub(super) fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) -> String {
-    let told = |flag: bool| if flag { "TRUE" } else { "FALSE" };
+    let flag_text = |flag: bool| if flag { "TRUE" } else { "FALSE" };
     json!({
         "api": {
             "apiId": api.id,
-            "authRequired": told(api.signed),
+            "authRequired": flag_text(api.signed),
             "authType": if api.signed { SIGNED } else { OPEN },
-            "enableCORS": told(api.cors),
-            "IsBase64Encoded": told(api.base64),
-            "isIntegratedResponse": told(api.integrated),
+            "enableCORS": flag_text(api.cors),
+            "IsBase64Encoded": flag_text(api.base64),
+            "isIntegratedResponse": flag_text(api.integrated),
             "requestConfig": {"method": api.method.as_str(), "path": api.path.as_str()},
         },
         "release": {"environmentName": api.stage.as_str()},
@@ -59,19 +59,19 @@ pub(super) fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) 
 }
 
 /// An API as it is where nothing is said: of the function's name, or of all paths where the function is a server of its own.
-fn usual(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error> {
+fn default_api(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error> {
     let function = gateway.catalog.function(key);
     let path = match function {
         Some(stored) if stored.value.kind == FunctionKind::Http => "/".to_owned(),
         _ => format!("/{}", key.name),
     };
     Ok(GatewayApi {
-        service: fresh(gateway, TriggerName::service_id),
+        service: unused_id(gateway, TriggerName::service_id),
         service_name: SERVICE_NAME.to_owned(),
         service_type: SERVICE_TYPE.to_owned(),
         id: GatewayApi::fresh_id(random()),
         method: ApiMethod::Any,
-        path: ApiPath::parse(&path).map_err(described_wrong)?,
+        path: ApiPath::parse(&path).map_err(invalid_field)?,
         stage: Stage::Release,
         signed: false,
         integrated: false,
@@ -131,7 +131,7 @@ impl Desc {
     fn applied(self, old: GatewayApi) -> Result<GatewayApi, Error> {
         let mut new = old;
         let service = self.service;
-        if told(&service.service_id).is_some_and(|id| id != new.service.as_str()) {
+        if non_empty(&service.service_id).is_some_and(|id| id != new.service.as_str()) {
             return Err(unsupported(
                 "TriggerDesc: service.serviceId: a trigger has a service of its own here, which is made with it; leave it out",
             ));
@@ -140,8 +140,8 @@ impl Desc {
             ("serviceName", service.service_name, &mut new.service_name),
             ("serviceType", service.service_type, &mut new.service_type),
         ] {
-            if let Some(given) = told(&given) {
-                *kept = named(field, given)?;
+            if let Some(given) = non_empty(&given) {
+                *kept = checked_name(field, given)?;
             }
         }
         let api = self.api;
@@ -149,7 +149,7 @@ impl Desc {
         if let Some(signed) = flag("api.authRequired", api.auth_required)? {
             new.signed = signed;
         }
-        match told(&api.auth_type) {
+        match non_empty(&api.auth_type) {
             None => {}
             Some(OPEN) => new.signed = false,
             Some(SIGNED) => new.signed = true,
@@ -177,24 +177,24 @@ impl Desc {
                 *on = given;
             }
         }
-        if let Some(method) = told(&api.request_config.method) {
-            new.method = ApiMethod::parse(method).map_err(described_wrong)?;
+        if let Some(method) = non_empty(&api.request_config.method) {
+            new.method = ApiMethod::parse(method).map_err(invalid_field)?;
         }
-        if let Some(path) = told(&api.request_config.path) {
-            new.path = ApiPath::parse(path).map_err(described_wrong)?;
+        if let Some(path) = non_empty(&api.request_config.path) {
+            new.path = ApiPath::parse(path).map_err(invalid_field)?;
         }
-        if let Some(stage) = told(&self.release.environment_name) {
-            new.stage = Stage::parse(stage).map_err(described_wrong)?;
+        if let Some(stage) = non_empty(&self.release.environment_name) {
+            new.stage = Stage::parse(stage).map_err(invalid_field)?;
         }
         Ok(new)
     }
 }
 
-fn told(given: &Option<String>) -> Option<&str> {
+fn non_empty(given: &Option<String>) -> Option<&str> {
     given.as_deref().filter(|text| !text.is_empty())
 }
 
-fn named(field: &str, given: &str) -> Result<String, Error> {
+fn checked_name(field: &str, given: &str) -> Result<String, Error> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if given.len() <= NAME_MAX && given.bytes().all(allowed) {
         return Ok(given.to_owned());
@@ -204,6 +204,6 @@ fn named(field: &str, given: &str) -> Result<String, Error> {
     )))
 }
 
-fn described_wrong(invalid: Invalid) -> Error {
+fn invalid_field(invalid: Invalid) -> Error {
     wrong(&invalid.to_string())
 }

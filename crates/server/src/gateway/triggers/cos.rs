@@ -12,17 +12,17 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::{Gateway, error};
-use super::Given;
+use super::TriggerFields;
 
 pub(super) fn read(
     gateway: &Gateway,
     key: &FunctionKey,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     let name = TriggerName::parse(given.name).map_err(error::invalid)?;
     let bucket = bucket(gateway, key, given.name)?;
-    let events = match (told(given.desc), old) {
+    let events = match (non_empty(given.desc), old) {
         (Some(desc), _) => events(given.name, bucket, desc)?,
         (None, Some(TriggerSpec::Cos(old))) => old.clone(),
         (None, _) => {
@@ -42,23 +42,27 @@ pub(super) fn described(name: &TriggerName, events: &ObjectEvents) -> String {
 }
 
 /// Whether a trigger is the one that a description tells of.
-pub(super) fn is(trigger: &Trigger, desc: &str) -> Result<bool, Error> {
+pub(super) fn matches_desc(trigger: &Trigger, desc: &str) -> Result<bool, Error> {
     match &trigger.spec {
         TriggerSpec::Cos(own) => {
-            let told = events(trigger.name.as_str(), own.bucket.clone(), desc)?;
-            Ok(*own == told)
+            let described = events(trigger.name.as_str(), own.bucket.clone(), desc)?;
+            Ok(*own == described)
         }
         _ => Ok(false),
     }
 }
 
 /// The refusal of a trigger whose events another one has. Which one that is, is told to who may see its function.
-pub(super) fn taken(taken: &catalog::TriggerConflict, own: &Function, is_shown: bool) -> Error {
-    let by = match taken.function == own.key {
+pub(super) fn conflict(
+    conflict: &catalog::TriggerConflict,
+    own: &Function,
+    is_shown: bool,
+) -> Error {
+    let by = match conflict.function == own.key {
         true => "this function".to_owned(),
         false if is_shown => format!(
             "function {} in namespace {}",
-            taken.function.name, taken.function.namespace
+            conflict.function.name, conflict.function.namespace
         ),
         false => "another function".to_owned(),
     };
@@ -66,12 +70,12 @@ pub(super) fn taken(taken: &catalog::TriggerConflict, own: &Function, is_shown: 
     let message = format!(
         "TriggerDesc: an event of an object is for one trigger alone, and some of these go to {by} already, by its trigger {}; \
          choose another event, Prefix or Suffix, or delete that trigger",
-        taken.trigger
+        conflict.trigger
     );
     Error::new(Code::CosInUse, message)
 }
 
-pub(super) fn told(desc: Option<&str>) -> Option<&str> {
+pub(super) fn non_empty(desc: Option<&str>) -> Option<&str> {
     desc.map(str::trim).filter(|desc| !desc.is_empty())
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::functions::random;
 use super::super::{Gateway, error};
-use super::Given;
+use super::TriggerFields;
 use crate::urls::Addresses;
 
 /// Names in one list of a CorsConfig, and the length of each.
@@ -20,7 +20,7 @@ const AGE_MAX: i64 = 86_400;
 
 pub(super) fn read(
     gateway: &Gateway,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     let old = match old {
@@ -30,7 +30,7 @@ pub(super) fn read(
     let name = TriggerName::parse(given.name).map_err(error::invalid)?;
     let name = match old {
         Some(_) => name,
-        None => fresh(gateway, TriggerName::url_id),
+        None => unused_id(gateway, TriggerName::url_id),
     };
     let desc: Desc = document(given.desc)?;
     Ok((name, TriggerSpec::Http(desc.applied(old)?)))
@@ -90,7 +90,7 @@ pub(super) fn document<T: DeserializeOwned + Default>(desc: Option<&str>) -> Res
 }
 
 /// An id that no function has, of a kind that is made from randomness.
-pub(super) fn fresh(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) -> TriggerName {
+pub(super) fn unused_id(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) -> TriggerName {
     loop {
         let id = make(random());
         if gateway.catalog.function_of_url(&id).is_none() {

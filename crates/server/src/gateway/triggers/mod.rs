@@ -25,7 +25,7 @@ use crate::clock;
 pub(super) use list::bound;
 
 /// What a request says of what a trigger waits for.
-struct Given<'a> {
+struct TriggerFields<'a> {
     name: &'a str,
     /// `TriggerDesc`
     desc: Option<&'a str>,
@@ -39,7 +39,7 @@ fn read(
     gateway: &Gateway,
     key: &FunctionKey,
     kind: TriggerKind,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     match kind {
@@ -74,7 +74,7 @@ impl Serve for CreateTrigger {
     ) -> Result<t::CreateTriggerResponse, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
-        let given = Given {
+        let given = TriggerFields {
             name: &request.trigger_name,
             desc: request.trigger_desc.as_deref(),
             argument: request.custom_argument.as_deref(),
@@ -103,7 +103,7 @@ impl Serve for CreateTrigger {
             }
             if function
                 .triggers_of(kind)
-                .any(|other| other.name == trigger.name && is_one(other, &trigger))
+                .any(|other| other.name == trigger.name && is_same_trigger(other, &trigger))
             {
                 let (kind, name) = (kind.as_str(), &trigger.name);
                 let message = format!(
@@ -150,7 +150,7 @@ impl Serve for UpdateTrigger {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
         let enable = enabled(request.enable.as_deref())?;
-        let given = Given {
+        let given = TriggerFields {
             name: &request.trigger_name,
             desc: request.trigger_desc.as_deref(),
             argument: request.custom_argument.as_deref(),
@@ -172,7 +172,7 @@ impl Serve for UpdateTrigger {
                 trigger.description.clone_from(described);
             }
             if let Some(enable) = enable {
-                open_or_close(trigger, enable, now);
+                set_enabled(trigger, enable, now);
             }
             trigger.modified = now;
             Ok(())
@@ -190,13 +190,13 @@ impl Serve for UpdateTriggerStatus {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let kind = TriggerKind::parse(&request.r#type).map_err(error::invalid)?;
-        let enable = enabled(Some(&request.enable))?.ok_or_else(|| not_open_or_close(""))?;
+        let enable = enabled(Some(&request.enable))?.ok_or_else(|| invalid_enable(""))?;
         let (name, qualifier) = (&request.trigger_name, request.qualifier.as_deref());
         let desc = request.trigger_desc.as_deref();
         change(gateway, caller, &key, |function| {
             let at = find(function, kind, name, qualifier, desc)?;
             let now = clock::now_ms();
-            open_or_close(&mut function.triggers[at], enable, now);
+            set_enabled(&mut function.triggers[at], enable, now);
             function.triggers[at].modified = now;
             Ok(())
         })
@@ -265,16 +265,16 @@ async fn change(
         };
         match changed {
             Err(Refused::Conflict) => {}
-            Ok(Err(taken)) => {
-                let is_shown = gateway.lists_function(caller, "ListFunctions", &taken.function);
-                return Err(cos::taken(&taken, &function, is_shown));
+            Ok(Err(conflict)) => {
+                let is_shown = gateway.lists_function(caller, "ListFunctions", &conflict.function);
+                return Err(cos::conflict(&conflict, &function, is_shown));
             }
             done => return done.map(drop).map_err(error::function),
         }
     }
 }
 
-fn open_or_close(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
+fn set_enabled(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
     if enable && !trigger.enabled {
         // What was due while it was closed stays undone.
         trigger.since = now;
@@ -283,7 +283,7 @@ fn open_or_close(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
 }
 
 /// Whether two triggers of one kind and name are the same one. Only a bucket's are told apart by more.
-fn is_one(one: &Trigger, other: &Trigger) -> bool {
+fn is_same_trigger(one: &Trigger, other: &Trigger) -> bool {
     match (&one.spec, &other.spec) {
         (TriggerSpec::Cos(one), TriggerSpec::Cos(other)) => one == other,
         _ => true,
@@ -294,13 +294,13 @@ fn is_one(one: &Trigger, other: &Trigger) -> bool {
 fn changed(
     function: &Function,
     kind: TriggerKind,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     wanted: Option<&str>,
 ) -> Result<usize, Error> {
     match find(function, kind, given.name, wanted, None) {
         Err(several) if several.code == Code::InvalidTriggerDesc => {
-            let told = find(function, kind, given.name, wanted, given.desc);
-            told.map_err(|_| several)
+            let by_desc = find(function, kind, given.name, wanted, given.desc);
+            by_desc.map_err(|_| several)
         }
         found => found,
     }
@@ -318,14 +318,14 @@ fn find(
         Some(text) => Some(qualifier(Some(text))?),
         None => None,
     };
-    let desc = cos::told(desc).filter(|_| kind == TriggerKind::Cos);
+    let desc = cos::non_empty(desc).filter(|_| kind == TriggerKind::Cos);
     let mut found = Vec::new();
     for (at, trigger) in function.triggers.iter().enumerate() {
         let bound = wanted
             .as_ref()
             .is_none_or(|wanted| trigger.qualifier == *wanted);
         let named = trigger.spec.kind() == kind && trigger.name.as_str() == name && bound;
-        if named && desc.map_or(Ok(true), |desc| cos::is(trigger, desc))? {
+        if named && desc.map_or(Ok(true), |desc| cos::matches_desc(trigger, desc))? {
             found.push(at);
         }
     }
@@ -375,11 +375,11 @@ fn enabled(given: Option<&str>) -> Result<Option<bool>, Error> {
         None | Some("") => Ok(None),
         Some("OPEN") => Ok(Some(true)),
         Some("CLOSE") => Ok(Some(false)),
-        Some(other) => Err(not_open_or_close(other)),
+        Some(other) => Err(invalid_enable(other)),
     }
 }
 
-fn not_open_or_close(given: &str) -> Error {
+fn invalid_enable(given: &str) -> Error {
     let shown: String = given.chars().take(80).collect();
     let message = format!("Enable: {shown:?} is not allowed; OPEN and CLOSE are");
     Error::new(Code::InvalidEnable, message)

@@ -7,11 +7,11 @@ use scf::{Code, Error};
 use serde_json::{Value, json};
 
 use super::super::{Gateway, error};
-use super::Given;
+use super::TriggerFields;
 
 pub(super) fn read(
     gateway: &Gateway,
-    given: &Given<'_>,
+    given: &TriggerFields<'_>,
     old: Option<&TriggerSpec>,
 ) -> Result<(TriggerName, TriggerSpec), Error> {
     let name = TriggerName::parse_plain(given.name).map_err(error::invalid)?;

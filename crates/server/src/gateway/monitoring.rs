@@ -16,14 +16,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use subtle::ConstantTimeEq;
 
-use super::{Gateway, Secure};
+use super::{Gateway, OverTls};
 use crate::telemetry::InstanceState;
 use crate::traffic::Peer;
 
 /// The shortest token that is taken.
-const SHORTEST: usize = 16;
+const TOKEN_MIN_BYTES: usize = 16;
 /// Headers by which a proxy says for whom it asks.
-const FORWARDED: &[&str] = &["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+const PROXY_HEADERS: &[&str] = &["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
 /// What a reader of metrics sends as `Authorization: Bearer …`.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,9 +43,9 @@ impl MetricsToken {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
         let fine = |b: u8| b.is_ascii_graphic();
-        if token.len() < SHORTEST || !token.bytes().all(fine) {
+        if token.len() < TOKEN_MIN_BYTES || !token.bytes().all(fine) {
             return Err(format!(
-                "one line of {SHORTEST} or more letters, digits and signs, as openssl rand -hex 32 prints"
+                "one line of {TOKEN_MIN_BYTES} or more letters, digits and signs, as openssl rand -hex 32 prints"
             ));
         }
         Ok(Self(token.to_owned()))
@@ -63,43 +63,43 @@ impl MetricsToken {
 
 /// To whom metrics are shown.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faces {
+pub(crate) struct MetricsAccess {
     /// What opens them to others than the loopback. Where there is one, the loopback needs it, too.
     pub(crate) token: Option<MetricsToken>,
     /// Whether they have a listener of their own, and are nowhere else.
-    pub(crate) apart: bool,
+    pub(crate) separate_listener: bool,
 }
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
+enum MetricsCaller {
     /// The operator, or whoever was given the token.
     Trusted,
     /// Somebody who could be trusted, and has no token or a wrong one.
-    Nameless,
-    Stranger,
+    Unauthenticated,
+    Untrusted,
 }
 
-impl Faces {
-    fn asker(&self, request: &Request) -> Asker {
+impl MetricsAccess {
+    fn caller(&self, request: &Request) -> MetricsCaller {
         let peer = request.extensions().get::<Peer>();
-        self.asker_from(peer.map(|peer| peer.address), request)
+        self.caller_from(peer.map(|peer| peer.address), request)
     }
 
-    fn asker_from(&self, from: Option<IpAddr>, request: &Request) -> Asker {
+    fn caller_from(&self, from: Option<IpAddr>, request: &Request) -> MetricsCaller {
         let headers = request.headers();
         if let Some(token) = &self.token {
             return match token.is_in(headers) {
-                true => Asker::Trusted,
-                false => Asker::Nameless,
+                true => MetricsCaller::Trusted,
+                false => MetricsCaller::Unauthenticated,
             };
         }
         let here = from.is_some_and(|from| from.to_canonical().is_loopback());
-        let secure = request.extensions().get::<Secure>().is_some();
-        let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+        let secure = request.extensions().get::<OverTls>().is_some();
+        let forwarded = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
         match here && !secure && !forwarded {
-            true => Asker::Trusted,
-            false => Asker::Stranger,
+            true => MetricsCaller::Trusted,
+            false => MetricsCaller::Untrusted,
         }
     }
 }
@@ -108,7 +108,7 @@ impl Faces {
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics_here))
+        .route("/metrics", get(metrics_on_api_listener))
 }
 
 /// The listener that they have to themselves.
@@ -116,7 +116,7 @@ pub(crate) fn metrics_router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics_apart))
+        .route("/metrics", get(metrics_on_own_listener))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
@@ -134,22 +134,27 @@ async fn ready(State(gateway): State<Arc<Gateway>>, request: Request) -> Respons
     if gateway.worker.interpreters().newest_python().is_some() {
         return "ready\n".into_response();
     }
-    let message = match gateway.faces.asker(&request) {
-        Asker::Trusted => "no Python was found; install python3, or name one with --python\n",
-        Asker::Nameless | Asker::Stranger => "not ready\n",
+    let message = match gateway.monitoring.caller(&request) {
+        MetricsCaller::Trusted => {
+            "no Python was found; install python3, or name one with --python\n"
+        }
+        MetricsCaller::Unauthenticated | MetricsCaller::Untrusted => "not ready\n",
     };
     (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }
 
-async fn metrics_here(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    if gateway.faces.apart {
+async fn metrics_on_api_listener(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Response {
+    if gateway.monitoring.separate_listener {
         let message = "metrics are served elsewhere (--metrics-listen)\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    match gateway.faces.asker(&request) {
-        Asker::Trusted => metrics(&gateway).await,
-        Asker::Nameless => refused(),
-        Asker::Stranger => {
+    match gateway.monitoring.caller(&request) {
+        MetricsCaller::Trusted => metrics(&gateway).await,
+        MetricsCaller::Unauthenticated => refused(),
+        MetricsCaller::Untrusted => {
             let message = "metrics are for the loopback; --metrics-token opens them to whoever has a token, and \
                            --metrics-listen gives them an address of their own\n";
             (StatusCode::FORBIDDEN, message).into_response()
@@ -157,11 +162,14 @@ async fn metrics_here(State(gateway): State<Arc<Gateway>>, request: Request) -> 
     }
 }
 
-async fn metrics_apart(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+async fn metrics_on_own_listener(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Response {
     // Without a token the address that the operator chose says who may.
-    match gateway.faces.asker(&request) {
-        Asker::Trusted | Asker::Stranger => metrics(&gateway).await,
-        Asker::Nameless => refused(),
+    match gateway.monitoring.caller(&request) {
+        MetricsCaller::Trusted | MetricsCaller::Untrusted => metrics(&gateway).await,
+        MetricsCaller::Unauthenticated => refused(),
     }
 }
 
@@ -227,7 +235,7 @@ mod tests {
                 .insert(name, value.parse().expect("a value"));
         }
         if secure {
-            request.extensions_mut().insert(Secure);
+            request.extensions_mut().insert(OverTls);
         }
         request
     }
@@ -238,63 +246,63 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_for_the_loopback_or_for_who_has_the_token() {
-        let open = Faces::default();
+    fn metrics_require_loopback_or_token() {
+        let open = MetricsAccess::default();
         let rows = [
-            ("127.0.0.1:5", None, false, Asker::Trusted),
-            ("[::1]:5", None, false, Asker::Trusted),
-            ("[::ffff:127.0.0.9]:5", None, false, Asker::Trusted),
-            ("127.0.0.1:5", None, true, Asker::Stranger),
+            ("127.0.0.1:5", None, false, MetricsCaller::Trusted),
+            ("[::1]:5", None, false, MetricsCaller::Trusted),
+            ("[::ffff:127.0.0.9]:5", None, false, MetricsCaller::Trusted),
+            ("127.0.0.1:5", None, true, MetricsCaller::Untrusted),
             (
                 "127.0.0.1:5",
                 Some(("x-forwarded-for", "1.2.3.4")),
                 false,
-                Asker::Stranger,
+                MetricsCaller::Untrusted,
             ),
             (
                 "127.0.0.1:5",
                 Some(("via", "1.1 proxy")),
                 false,
-                Asker::Stranger,
+                MetricsCaller::Untrusted,
             ),
-            ("10.0.0.1:5", None, false, Asker::Stranger),
-            ("[::ffff:10.0.0.1]:5", None, false, Asker::Stranger),
+            ("10.0.0.1:5", None, false, MetricsCaller::Untrusted),
+            ("[::ffff:10.0.0.1]:5", None, false, MetricsCaller::Untrusted),
             (
                 "10.0.0.1:5",
                 Some(("authorization", "Bearer ")),
                 false,
-                Asker::Stranger,
+                MetricsCaller::Untrusted,
             ),
         ];
         for (peer, header, secure, expected) in rows {
             let request = request(header.as_slice(), secure);
             let from = from(peer);
             assert_eq!(
-                open.asker_from(from, &request),
+                open.caller_from(from, &request),
                 expected,
                 "{peer} {header:?}"
             );
         }
         let token = MetricsToken::parse("0123456789abcdef\n").expect("a token");
-        let guarded = Faces {
+        let guarded = MetricsAccess {
             token: Some(token),
-            apart: false,
+            separate_listener: false,
         };
         for (given, expected) in [
-            ("Bearer 0123456789abcdef", Asker::Trusted),
-            ("bearer 0123456789abcdef", Asker::Trusted),
-            ("Bearer 0123456789abcdeF", Asker::Nameless),
-            ("Bearer 0123456789abcde", Asker::Nameless),
-            ("Bearer 0123456789abcdef0", Asker::Nameless),
-            ("Bearer ", Asker::Nameless),
-            ("Basic 0123456789abcdef", Asker::Nameless),
-            ("", Asker::Nameless),
+            ("Bearer 0123456789abcdef", MetricsCaller::Trusted),
+            ("bearer 0123456789abcdef", MetricsCaller::Trusted),
+            ("Bearer 0123456789abcdeF", MetricsCaller::Unauthenticated),
+            ("Bearer 0123456789abcde", MetricsCaller::Unauthenticated),
+            ("Bearer 0123456789abcdef0", MetricsCaller::Unauthenticated),
+            ("Bearer ", MetricsCaller::Unauthenticated),
+            ("Basic 0123456789abcdef", MetricsCaller::Unauthenticated),
+            ("", MetricsCaller::Unauthenticated),
         ] {
             for peer in ["127.0.0.1:5", "10.0.0.1:5"] {
                 let request = request(&[("authorization", given)], true);
                 let from = from(peer);
                 assert_eq!(
-                    guarded.asker_from(from, &request),
+                    guarded.caller_from(from, &request),
                     expected,
                     "{peer} {given:?}"
                 );
