@@ -1,45 +1,45 @@
-//! Memory and places: what is taken, and what is short.
+//! Memory accounting: what accounts, functions and the node use, and which limits a start would exceed.
 
 use crate::ids::Map;
 use crate::rule::{Rule, Rules};
 use crate::{AccountId, Config, GroupId, Limit, PoolSpec};
 
-/// What all instances take up together.
+/// Memory use of all instances.
 #[derive(Debug, Default)]
 pub(crate) struct Capacity {
     node: MemoryUse,
     accounts: Map<AccountId, Account>,
     groups: Map<GroupId, Group>,
     pub(crate) starting: u32,
-    /// Accounts that hold something.
+    /// Number of accounts that hold memory.
     holding: usize,
-    /// Accounts that there are.
+    /// Number of accounts in total.
     known: usize,
-    /// Counts what began to want something, and what began to have nothing.
+    /// Counts waits that began and accounts that became empty.
     turn: u64,
     pub(crate) rules: Rules,
 }
 
-/// What an account's functions take up.
+/// Memory use of an account.
 #[derive(Debug, Default)]
 struct Account {
-    /// Those for which nothing is set aside.
+    /// Use by functions without reserved memory.
     taken: MemoryUse,
-    /// All of them.
+    /// Use by all functions.
     all: MemoryUse,
-    /// Quota of those for which nothing is set aside; `None` is what the configuration says.
+    /// Unreserved quota; `None` = the configured quota of an account.
     mb: Option<u64>,
     starting: u32,
     pools: u32,
-    /// Since which turn it has held nothing.
+    /// Turn at which it became empty.
     emptied: u64,
 }
 
-/// The largest part of the node's memory that headroom for each account becomes.
+/// Headroom per account is at most one part in this many of the node's memory.
 const HEADROOM_PART: u64 = 4;
 
-/// A function's pools together. What is set aside is what was said last, for older revisions, too: else an
-/// old one could go on above a new limit and starve its successor.
+/// The pools of one function. The latest reservation applies to older revisions, too: otherwise an old revision could
+/// stay above a lowered limit and starve its successor.
 #[derive(Debug, Default)]
 struct Group {
     taken: MemoryUse,
@@ -47,7 +47,7 @@ struct Group {
     pools: u32,
 }
 
-/// What is taken of one limit, and what of it is about to be given back.
+/// Memory in use, and the part of it that stopping instances will release.
 #[derive(Clone, Copy, Debug, Default)]
 struct MemoryUse {
     mb: u64,
@@ -55,13 +55,14 @@ struct MemoryUse {
 }
 
 impl Capacity {
-    /// The first limit that a further instance would pass.
+    /// Returns the first limit that another instance would exceed.
     pub(crate) fn exceeded(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
-    /// The same for an instance that is kept ahead of need, for which there is no headroom.
+    /// Returns the first limit that another provisioned instance would exceed. Provisioned instances may not use the
+    /// headroom.
     pub(crate) fn exceeded_by_provisioned(
         &self,
         config: &Config,
@@ -71,7 +72,7 @@ impl Capacity {
         self.shortage(config, node_mb, spec, |taken| taken.mb)
     }
 
-    /// The same, once everything that is being stopped is gone.
+    /// Returns the same once all stopping instances have ended.
     pub(crate) fn exceeded_by_provisioned_after_stops(
         &self,
         config: &Config,
@@ -81,13 +82,13 @@ impl Capacity {
         self.shortage(config, node_mb, spec, MemoryUse::held_mb)
     }
 
-    /// The same as [`Capacity::exceeded`], once everything that is being stopped is gone.
+    /// Returns the same as [`Capacity::exceeded`] once all stopping instances have ended.
     pub(crate) fn exceeded_after_stops(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
         self.shortage(config, node_mb, spec, MemoryUse::held_mb)
     }
 
-    /// The limit that even a single instance would pass.
+    /// Returns the limit that even a single instance would exceed.
     pub(crate) fn never_fits(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let headroom_mb = match spec.headroom {
             true => 0,
@@ -97,7 +98,8 @@ impl Capacity {
         self.shortage(config, node_mb, spec, |_| 0)
     }
 
-    /// Memory of the node that an account may fill: all of it with its first instance, and all but the headroom with others.
+    /// Returns the node memory that an account may fill: all of it with its first instance, all but the headroom with
+    /// further ones.
     fn node_mb(&self, config: &Config, spec: &PoolSpec) -> u64 {
         let is_first = self.held_mb(spec.account) == 0;
         let may = spec.headroom || !self.rules.hold(Rule::BuildsLeaveHeadroom);
@@ -108,34 +110,35 @@ impl Capacity {
         }
     }
 
-    /// Memory that accounts with instances leave to those without, MB.
+    /// Returns the memory that accounts with instances leave to accounts without, MB.
     pub(crate) fn headroom_mb(&self, config: &Config) -> u64 {
         headroom_for(config, self.known.saturating_sub(self.holding))
     }
 
-    /// The same, if no account had instances.
+    /// Returns the headroom if no account had instances, MB.
     pub(crate) fn largest_headroom_mb(&self, config: &Config) -> u64 {
         headroom_for(config, self.known)
     }
 
-    /// Whether less than the headroom is free, once everything that is being stopped is gone.
+    /// Returns whether less than the headroom will be free once all stopping instances have ended.
     pub(crate) fn lacks_headroom(&self, config: &Config) -> bool {
         self.node.held_mb() + self.headroom_mb(config) > config.node_mb
     }
 
-    /// Whether an account holds more than it would if all that hold something, and one that comes, held the same.
+    /// Returns whether an account holds more than an equal share of the node among all accounts with instances and one
+    /// more.
     pub(crate) fn is_above_fair_share(&self, config: &Config, account: AccountId) -> bool {
         let accounts = self.holding as u64 + 1;
         self.held_mb(account).saturating_mul(accounts) > config.node_mb
     }
 
-    /// Memory that an account holds and will go on to hold, MB.
+    /// Returns the memory of an account's instances that are not stopping, MB.
     pub(crate) fn held_mb(&self, account: AccountId) -> u64 {
         let account = self.accounts.get(&account);
         account.map_or(0, |account| account.all.held_mb())
     }
 
-    /// Since which turn an account has held nothing.
+    /// Returns the turn since which an account has been empty, if it is.
     pub(crate) fn empty_since(&self, account: AccountId) -> Option<u64> {
         match self.accounts.get(&account) {
             Some(account) => (account.all.held_mb() == 0).then_some(account.emptied),
@@ -143,24 +146,24 @@ impl Capacity {
         }
     }
 
-    /// A place in the order in which things began to be wanted.
+    /// Returns the next position in the order of waits.
     pub(crate) fn next_turn(&mut self) -> u64 {
         self.turn += 1;
         self.turn
     }
 
-    /// How many accounts there are.
+    /// Sets the number of accounts.
     pub(crate) fn set_known(&mut self, accounts: usize) {
         self.known = accounts;
     }
 
-    /// An instance of an account begins to start.
+    /// Counts a start of an account.
     pub(crate) fn start(&mut self, account: AccountId) {
         self.starting += 1;
         self.accounts.entry(account).or_default().starting += 1;
     }
 
-    /// It no longer does.
+    /// Counts the end of a start.
     pub(crate) fn end_start(&mut self, account: AccountId) {
         self.starting -= 1;
         if let Some(account) = self.accounts.get_mut(&account) {
@@ -168,13 +171,13 @@ impl Capacity {
         }
     }
 
-    /// Instances of an account that are starting.
+    /// Counts an account's starting instances.
     pub(crate) fn starting_of(&self, account: AccountId) -> u32 {
         let account = self.accounts.get(&account);
         account.map_or(0, |account| account.starting)
     }
 
-    /// A pool is there, or has new settings: what they set aside is the group's from now on.
+    /// Adds a pool or applies its new settings, including the reservation of its function.
     pub(crate) fn open(&mut self, spec: &PoolSpec, new: bool) {
         let group = self.groups.entry(spec.group).or_default();
         group.pools += u32::from(new);
@@ -182,7 +185,7 @@ impl Capacity {
         self.reserve(spec.account, spec.group, spec.reserved_mb);
     }
 
-    /// A pool is gone.
+    /// Removes a pool.
     pub(crate) fn close(&mut self, spec: &PoolSpec) {
         if let Some(group) = self.groups.get_mut(&spec.group) {
             group.pools -= 1;
@@ -196,7 +199,8 @@ impl Capacity {
         self.forget(spec.account);
     }
 
-    /// Sets memory aside for a group, or no longer. What it has taken moves with it.
+    /// Sets or removes the reservation of a function. The memory that it uses moves between the reservation and the
+    /// unreserved quota.
     pub(crate) fn reserve(&mut self, account: AccountId, group: GroupId, mb: Option<u64>) {
         let Some(group) = self.groups.get_mut(&group) else {
             return;
@@ -211,19 +215,19 @@ impl Capacity {
         self.forget(account);
     }
 
-    /// What an account's functions share.
+    /// Sets the unreserved quota of an account.
     pub(crate) fn set_unreserved(&mut self, account: AccountId, mb: u64) {
         self.accounts.entry(account).or_default().mb = Some(mb);
     }
 
-    /// Whether memory is set aside for a group.
+    /// Returns whether a function has reserved memory.
     pub(crate) fn is_reserved(&self, group: GroupId) -> bool {
         self.groups
             .get(&group)
             .is_some_and(|group| group.reserved_mb.is_some())
     }
 
-    /// Whether more is taken of a spec's limits than they allow, since they were lowered.
+    /// Returns whether a pool's function or account uses more than its limit, which must have been lowered.
     pub(crate) fn is_over(&self, config: &Config, spec: &PoolSpec) -> bool {
         if self.is_reserved(spec.group) {
             self.is_over_reserved(spec.group)
@@ -232,7 +236,7 @@ impl Capacity {
         }
     }
 
-    /// Whether a group has more than is set aside for it, once everything that is being stopped is gone.
+    /// Returns whether a function will use more than its reservation once all stopping instances have ended.
     pub(crate) fn is_over_reserved(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(|group| {
             let left = group.taken.held_mb();
@@ -240,7 +244,7 @@ impl Capacity {
         })
     }
 
-    /// Whether an account's functions have more than they share, once everything that is being stopped is gone.
+    /// Returns whether an account will use more than its unreserved quota once all stopping instances have ended.
     pub(crate) fn is_over_unreserved(&self, config: &Config, account: AccountId) -> bool {
         self.accounts.get(&account).is_some_and(|account| {
             let left = account.taken.held_mb();
@@ -291,7 +295,7 @@ impl Capacity {
         self.forget(spec.account);
     }
 
-    /// Nothing is kept of an account that has nothing and of which nothing was said.
+    /// Drops the entry of an account without pools, memory and quota of its own.
     fn forget(&mut self, account: AccountId) {
         let idle =
             |account: &Account| account.all.mb == 0 && account.mb.is_none() && account.pools == 0;
@@ -322,7 +326,7 @@ impl Capacity {
     }
 }
 
-/// Headroom for so many accounts without instances, MB.
+/// Returns the headroom for this many accounts without instances, MB.
 fn headroom_for(config: &Config, accounts: usize) -> u64 {
     let each = (accounts as u64).saturating_mul(config.first_mb);
     let least = config.headroom_mb.min(config.node_mb);
@@ -330,7 +334,7 @@ fn headroom_for(config: &Config, accounts: usize) -> u64 {
 }
 
 impl MemoryUse {
-    /// What is taken and not about to be given back, MB.
+    /// Returns the memory that is not about to be released, MB.
     fn held_mb(self) -> u64 {
         self.mb - self.stopping_mb
     }

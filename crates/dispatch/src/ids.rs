@@ -1,4 +1,4 @@
-//! Numbers that name things, and a hash that is quick for them.
+//! Identifiers, and a fast hash map for them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,45 +12,45 @@ macro_rules! id {
 }
 
 id! {
-    /// Microseconds on a clock that never goes back.
+    /// Microseconds on a monotonic clock.
     Time
 }
 id! {
-    /// One revision of one function version; all its instances are alike. Chosen by the driver.
+    /// A pool: the identical instances of one revision of one function version. Chosen by the driver.
     PoolId
 }
 id! {
-    /// One function: its pools share its limit. Chosen by the driver.
+    /// A function, whose pools share its limit. Chosen by the driver.
     GroupId
 }
 id! {
-    /// Who pays: an account's groups share its quota.
+    /// An account, whose functions share its quota.
     AccountId
 }
 id! {
-    /// One instance. Chosen by the machine, never used again.
+    /// An instance. Chosen by the machine and never reused.
     InstanceId
 }
 id! {
-    /// One request. Chosen by the driver, never used again.
+    /// A request. Chosen by the driver and never reused.
     Ticket
 }
 id! {
-    /// One timer of a function. Chosen by who keeps the schedule.
+    /// A timer trigger of a function. Chosen by the owner of the schedule.
     TimerId
 }
 
 impl Time {
-    /// This long after.
+    /// Returns the time this much later.
     pub fn after(self, microseconds: u64) -> Self {
         Self(self.0.saturating_add(microseconds))
     }
 }
 
-/// A map keyed by one of these numbers. They are not chosen by strangers, so a plain mix is enough.
+/// A map keyed by an identifier. Users cannot choose the identifiers, so a simple hash is safe.
 pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
-/// Multiplies and folds.
+/// A multiply-and-fold hasher.
 #[derive(Default)]
 pub(crate) struct Mix(u64);
 

@@ -20,33 +20,32 @@ use crate::{
     PoolStats, Reject, StartFault, Ticket, Time,
 };
 
-/// All pools of a node.
+/// The scheduling state of a node: all pools, instances and waiting requests.
 #[derive(Debug)]
 pub struct Machine {
     config: Config,
     pools: Map<PoolId, Pool>,
     instances: Map<InstanceId, Instance>,
-    /// Requests that wait: where, and until when.
+    /// Waiting requests, each with its pool and deadline.
     tickets: Map<Ticket, (PoolId, Time)>,
     capacity: Capacity,
     timers: Timers,
-    /// Pools that want a start, by account.
+    /// Pending starts, by account.
     queue: StartQueue,
-    /// Pools that keep instances ahead of need.
+    /// Pools with a provisioned minimum.
     provisioned_pools: Vec<PoolId>,
-    /// Those of them that have fewer than they keep, in the order in which they get a start.
+    /// Those below their minimum, in the order in which they get a start.
     below: VecDeque<PoolId>,
     rates: Map<AccountId, TokenBucket>,
     next_instance: u64,
     draining: bool,
 }
 
-/// How long after a request's deadline, and between further looks, to see whether its instance has come,
-/// microseconds.
+/// How long after a request's deadline to check again whether its starting instance is ready, microseconds.
 const RECHECK_US: u64 = 100_000;
 
 impl Machine {
-    /// A machine without pools.
+    /// Creates a machine without pools.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -64,7 +63,7 @@ impl Machine {
         }
     }
 
-    /// A machine that breaks a rule.
+    /// Creates a machine that breaks a rule.
     #[cfg(test)]
     pub(crate) fn without(config: Config, rule: Rule) -> Self {
         let mut machine = Self::new(config);
@@ -76,7 +75,7 @@ impl Machine {
         self.capacity.rules
     }
 
-    /// Takes one event and adds what to do to `out`. Events that name unknown things change nothing.
+    /// Processes one event and appends the resulting effects to `out`. Events with unknown identifiers have no effect.
     pub fn step(&mut self, now: Time, event: MachineEvent, out: &mut Vec<MachineEffect>) {
         match event {
             MachineEvent::Open { pool, spec } => self.open(now, pool, spec, out),
@@ -86,7 +85,7 @@ impl Machine {
             MachineEvent::Unreserved { account, mb } => self.set_unreserved(now, account, mb, out),
             MachineEvent::Accounts { count } => {
                 self.capacity.set_known(count);
-                // The headroom may be smaller.
+                // The headroom may have shrunk.
                 self.start_pending(now, out);
             }
             MachineEvent::Provision {
@@ -119,12 +118,12 @@ impl Machine {
         }
     }
 
-    /// How many instances and requests a pool has.
+    /// Returns the instance and request counts of a pool.
     pub fn stats(&self, pool: PoolId) -> Option<PoolStats> {
         self.pools.get(&pool).map(Pool::stats)
     }
 
-    /// The sum over all pools.
+    /// Returns the counts of all pools together.
     pub fn totals(&self) -> PoolStats {
         self.pools
             .values()
@@ -141,24 +140,24 @@ impl Machine {
             })
     }
 
-    /// The most requests that a pool had at a time, running or waiting, since this was last asked.
+    /// Returns the peak concurrency of a pool, running and waiting requests, since the last call.
     pub fn take_peak(&mut self, pool: PoolId) -> Option<usize> {
         let pool = self.pools.get_mut(&pool)?;
         let now = pool.busy + pool.waiting;
         Some(std::mem::replace(&mut pool.peak, now))
     }
 
-    /// Whether there is no instance and no waiting request.
+    /// Returns whether there are no instances and no waiting requests.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.tickets.is_empty()
     }
 
-    /// Whether an instance has ended, or never was.
+    /// Returns whether an instance has ended or never existed.
     pub fn instance_is_gone(&self, instance: InstanceId) -> bool {
         !self.instances.contains_key(&instance)
     }
 
-    /// Timers that are set; none is left when nothing is there.
+    /// Returns the number of timers. An empty machine has none.
     pub fn timers(&self) -> usize {
         self.timers.len()
     }
@@ -166,7 +165,7 @@ impl Machine {
     fn open(&mut self, now: Time, id: PoolId, spec: PoolSpec, out: &mut Vec<MachineEffect>) {
         self.capacity.open(&spec, !self.pools.contains_key(&id));
         match self.pools.get_mut(&id) {
-            // What counts against limits must stay what it was while instances count.
+            // Memory and slots are accounted per live instance, so they must not change under it.
             Some(pool) if pool.instances() > 0 => {
                 pool.spec.keep_alive = spec.keep_alive;
                 pool.spec.freeze_after = spec.freeze_after;
@@ -191,7 +190,7 @@ impl Machine {
         {
             self.stop(instance, out);
         }
-        // Others may have stood behind what it wanted to keep.
+        // Other starts may have waited behind its provisioned instances.
         self.start_pending(now, out);
         self.forget_if_empty(id, out);
     }
@@ -213,7 +212,7 @@ impl Machine {
         };
         let held = pool.holds(&self.config)
             && self.capacity.never_fits(&self.config, &pool.spec).is_none();
-        // One that works already, so that the others can rest.
+        // Prefer a busy instance with a free slot, so that idle ones reach their keep-alive.
         if !held && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
             return self.assign(ticket, instance, out);
         }
@@ -235,7 +234,7 @@ impl Machine {
 
     fn cancel(&mut self, now: Time, ticket: Ticket, out: &mut Vec<MachineEffect>) {
         if let Some(pool) = self.leave_line(ticket) {
-            // Others may have stood behind it.
+            // Other starts may have waited behind it.
             self.start_pending(now, out);
             self.forget_if_empty(pool, out);
         }
@@ -249,7 +248,7 @@ impl Machine {
         else {
             return;
         };
-        // Busy for a moment: what follows is what follows a request.
+        // `free` expects a busy instance, as after a request.
         instance.state = State::Busy;
         let pool = instance.pool;
         if let Some(pool) = self.pools.get_mut(&pool) {
@@ -337,7 +336,7 @@ impl Machine {
     }
 
     fn ended(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
-        // A busy or starting one is told of by what it was doing.
+        // Busy and starting instances report their end by `Finished` and `StartFailed`.
         let over = |state| matches!(state, State::Idle { .. } | State::Stopping);
         let Some(instance) = self.instances.get(&id).filter(|i| over(i.state)) else {
             return;
@@ -364,7 +363,7 @@ impl Machine {
         }
     }
 
-    /// An instance has less to do: it serves the next in line, makes room for others, or idles.
+    /// Reuses an instance with a free slot: it serves the queue, is handed over to another pool, or becomes idle.
     fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(Instance {
             pool: pool_id,
@@ -380,13 +379,13 @@ impl Machine {
         };
         let (waits, retired, slots) = (pool.waiting > 0, pool.retired, pool.spec.slots);
         let over = self.capacity.is_over(&self.config, &pool.spec) && self.is_spare(pool);
-        // A fresh instance serves once, or its start would have been for nothing.
+        // A fresh instance serves at least one request, or its cold start would have been wasted.
         let yields = !over
             && waits
             && served
             && (self.must_yield(now, pool_id) || self.gives_headroom(pool_id, out));
         if over || yields {
-            // What it serves besides goes on, and then it is stopped; until then it is given nothing.
+            // Its other requests continue. It gets no new one and is stopped after the last.
             self.not_sharing(pool_id, id);
             if running == 0 {
                 self.make_idle(now, id);
@@ -409,7 +408,7 @@ impl Machine {
         }
     }
 
-    /// Gives an instance as many of those in line as it can serve.
+    /// Assigns as many waiting requests to an instance as it has free slots.
     fn fill(&mut self, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(Instance { pool, running, .. }) = self.instances.get(&id).copied() else {
             return;
@@ -426,7 +425,7 @@ impl Machine {
         }
     }
 
-    /// Puts a busy instance among those that could serve another request, or takes it out.
+    /// Updates whether a busy instance is listed as having free slots.
     fn offer(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get(&id).copied() else {
             return;
@@ -446,9 +445,9 @@ impl Machine {
         }
     }
 
-    /// Whether a pool with requests in line must all the same hand its instance over: another account, or a pool of its own, has
-    /// wanted memory for long and holds less, or has less than it keeps. Of what it keeps itself it gives to other accounts alone,
-    /// and only as long as its own has the larger share.
+    /// Returns whether a pool must hand its instance over although its own requests wait: another account, or another
+    /// pool of its account, holds less and has waited long for memory or is below its provisioned minimum. Provisioned
+    /// instances are handed over to other accounts only, and only while the own account still holds more afterwards.
     fn must_yield(&self, now: Time, id: PoolId) -> bool {
         let Some(own) = self.pools.get(&id) else {
             return false;
@@ -470,7 +469,7 @@ impl Machine {
                 && (self.provisioned_starves(now, own) || neighbours()))
     }
 
-    /// Whether another pool could start an instance if `own` had one less, sooner or later.
+    /// Returns whether one instance less of `own` would let another pool start one, now or after further stops.
     fn helps(&self, own: &Pool, other: &Pool) -> bool {
         match self
             .capacity
@@ -486,7 +485,7 @@ impl Machine {
         }
     }
 
-    /// What a start for a request lacks.
+    /// Returns the limit that a start for a request would exceed.
     fn exceeded(&self, now: Time, spec: &PoolSpec) -> Option<Limit> {
         let exceeded = self.capacity.exceeded(&self.config, spec);
         let late = || {
@@ -499,7 +498,7 @@ impl Machine {
         exceeded.or_else(late)
     }
 
-    /// An instance is started that counts against its account's rate.
+    /// Takes a token of the account's start rate.
     fn spend(&mut self, now: Time, account: AccountId) {
         if self.config.starts_per_minute > 0 {
             let bucket = self.rates.entry(account).or_default();
@@ -507,7 +506,7 @@ impl Machine {
         }
     }
 
-    /// Looks again when an account may start one more.
+    /// Sets a timer for the account's next token.
     fn await_rate(&mut self, account: AccountId) {
         if let Some(bucket) = self.rates.get_mut(&account)
             && !bucket.awaited
@@ -518,7 +517,7 @@ impl Machine {
         }
     }
 
-    /// What is set aside for a group is from now on as told. What idles above it is stopped; what runs ends by itself.
+    /// Applies a changed reservation. Idle instances above it are stopped; busy ones end with their requests.
     fn reserve(
         &mut self,
         now: Time,
@@ -547,7 +546,7 @@ impl Machine {
         self.start_pending(now, out);
     }
 
-    /// What an account's functions share is from now on as told; the same of what is above it.
+    /// Applies a changed unreserved quota. Idle instances above it are stopped; busy ones end with their requests.
     fn set_unreserved(
         &mut self,
         now: Time,
@@ -570,7 +569,7 @@ impl Machine {
         self.start_pending(now, out);
     }
 
-    /// Puts a pool into the start queue, if it wants a start and is not there.
+    /// Adds a pool to the start queue if it needs a start and is not queued.
     fn queue_start(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id)
             && pool.needs_start(&self.config)
@@ -584,13 +583,13 @@ impl Machine {
         }
     }
 
-    /// An account holds more or less than before.
+    /// Updates the account's position in the start queue after a change of its memory.
     fn note_held(&mut self, account: AccountId) {
         let held_mb = self.queue_mb(account);
         self.queue.set_held(account, held_mb);
     }
 
-    /// The memory by which an account stands in the start queue, MB.
+    /// Returns the memory that determines an account's position in the start queue, MB.
     fn queue_mb(&self, account: AccountId) -> u64 {
         match self.rules().hold(Rule::LeastFirst) {
             true => self.capacity.held_mb(account),
@@ -625,7 +624,7 @@ impl Machine {
         });
     }
 
-    /// Gives a request to an instance that has just left its pool's idle or sharing ones.
+    /// Assigns a request to an instance that was just removed from its pool's idle instances or free slots.
     fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -646,7 +645,7 @@ impl Machine {
         }
     }
 
-    /// Gives a request to an instance that is busy, or about to be.
+    /// Assigns a request to a busy instance.
     fn give(&mut self, ticket: Ticket, id: InstanceId, frozen: bool, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -675,7 +674,8 @@ impl Machine {
         };
         pool.busy -= 1;
         pool.idle.push_back(id);
-        // One that comes sooner, of when it idled before, looks again; one of when it was frozen comes too late.
+        // An earlier timer of a previous idle period reschedules itself. A later one, set while frozen, must be
+        // replaced.
         let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
         if instance.timer.is_none_or(|set| at < set) {
             if let Some(late) = instance.timer.replace(at) {
@@ -709,7 +709,7 @@ impl Machine {
         out.push(MachineEffect::Stop { instance: id });
     }
 
-    /// Forgets an instance that has ended, whatever it was doing.
+    /// Removes an instance that has ended, in any state.
     fn remove(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.remove(&id) else {
             return;
@@ -741,7 +741,7 @@ impl Machine {
         self.note_held(account);
     }
 
-    /// Takes the head of the line, past those given up.
+    /// Takes the first waiting request, skipping cancelled ones.
     fn next_in_line(&mut self, id: PoolId) -> Option<Ticket> {
         let pool = self.pools.get_mut(&id)?;
         while let Some((ticket, _)) = pool.line.pop_front() {
@@ -754,7 +754,7 @@ impl Machine {
         None
     }
 
-    /// Gives up a waiting request; its place in line is skipped later. Tells its pool.
+    /// Removes a waiting request and returns its pool. Its queue entry is skipped later.
     fn leave_line(&mut self, ticket: Ticket) -> Option<PoolId> {
         let (id, deadline) = self.tickets.remove(&ticket)?;
         self.timers.remove(deadline, MachineTimer::Ticket(ticket));
@@ -802,8 +802,7 @@ impl Machine {
         self.forget_if_empty(id, out);
     }
 
-    /// Where an instance is on its way for each waiting request, none is told that there is none: a start
-    /// that takes long has a limit of its own. Looks again in a moment.
+    /// Extends the deadline if a starting instance covers each waiting request: a slow start has a timeout of its own.
     fn await_start(&mut self, now: Time, ticket: Ticket) -> bool {
         let Some((id, deadline)) = self.tickets.get_mut(&ticket) else {
             return false;
@@ -820,13 +819,13 @@ impl Machine {
         true
     }
 
-    /// Freezes or stops an instance that has idled long enough, and sets its timer for the next look.
+    /// Freezes or stops an instance that has been idle long enough, and sets its next timer.
     fn look_at_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         instance.timer = None;
-        // A busy one gets a timer again when it idles.
+        // A busy instance gets a timer again when it becomes idle.
         let State::Idle { since, frozen } = &mut instance.state else {
             return;
         };
@@ -838,7 +837,7 @@ impl Machine {
             if pool.live() > pool.provisioned_min {
                 return self.stop(id, out);
             }
-            // It is kept, unless others come that are used more.
+            // A provisioned instance stays, unless it is evicted for a smaller account.
             gone_at = now.after(pool.spec.keep_alive.max(RECHECK_US));
         }
         let freeze_at = since.after(pool.spec.freeze_after);
@@ -870,21 +869,21 @@ impl Machine {
     }
 }
 
-/// A pool that waits for memory: others that hold no less do not take it.
+/// A pending start that lacks memory. Pools that hold no less must not take that memory.
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
     pool: PoolId,
-    /// What is short.
+    /// The exceeded limit.
     limit: Limit,
     spec: PoolSpec,
-    /// Memory that the pool holds, MB.
+    /// Memory of the pool's instances, MB.
     held_mb: u64,
-    /// When it began to wait, in the order of the room's turns.
+    /// When the wait began, in turns of the capacity.
     turn: u64,
 }
 
 impl Machine {
-    /// Whether what a pool holds, or takes, counts against a limit that a spec would pass.
+    /// Returns whether memory of a pool counts against a limit that a start of `spec` would exceed.
     fn concerns(&self, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
         match limit {
             Limit::Group => pool.spec.group == spec.group,
@@ -894,7 +893,7 @@ impl Machine {
         }
     }
 
-    /// Whether a pool takes of what a spec's group has to share.
+    /// Returns whether a pool uses the same unreserved quota as `spec`.
     fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
         pool.spec.account == spec.account && !self.capacity.is_reserved(pool.spec.group)
     }

@@ -1,4 +1,4 @@
-//! A pool and its instances.
+//! Pools and their instances.
 
 use std::collections::VecDeque;
 
@@ -8,46 +8,46 @@ use crate::{Config, InstanceId, PoolId, PoolSpec, PoolStats, Ticket, Time};
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) spec: PoolSpec,
-    /// Idle instances, the least recently used first.
+    /// Idle instances, least recently used first.
     pub(crate) idle: VecDeque<InstanceId>,
-    /// Busy instances that could serve another request, the last to have been given one last.
+    /// Busy instances with a free slot, most recently used last.
     pub(crate) sharing: Vec<InstanceId>,
-    /// Requests in the order in which they came, and when. Those given up are skipped when their turn comes.
+    /// Waiting requests with their arrival time, FIFO. Cancelled ones are skipped at their turn.
     pub(crate) line: VecDeque<(Ticket, Time)>,
-    /// Requests in line that are not given up.
+    /// Waiting requests without the cancelled ones.
     pub(crate) waiting: usize,
     pub(crate) starting: usize,
     pub(crate) busy: usize,
     pub(crate) frozen: usize,
     pub(crate) stopping: usize,
-    /// Starts that failed in a row by the platform's fault.
+    /// Consecutive platform failures of starts.
     pub(crate) failures: u8,
-    /// Since when it has wanted a start; it stands in the queue of wants while this is set.
+    /// Time since which a start is pending. Set exactly while the pool is in the start queue.
     pub(crate) pending_since: Option<Time>,
-    /// Its place among all that began to want something, or to have nothing.
+    /// Position among all events that began a wait or emptied an account.
     pub(crate) pending_turn: u64,
     pub(crate) retired: bool,
-    /// Instances that it keeps ahead of need.
+    /// Provisioned minimum.
     pub(crate) provisioned_min: usize,
-    /// Since when it has had fewer; it stands in the queue of those below their floor while this is set.
+    /// Time since which it has had fewer. Set exactly while the pool is queued for a provisioned start.
     pub(crate) below_since: Option<Time>,
-    /// When the next start for the floor is tried, after one has failed.
+    /// Time of the next provisioned start after a failed one.
     pub(crate) retry_at: Option<Time>,
-    /// Starts that failed in a row since the floor was set.
+    /// Consecutive failed starts since the provisioned minimum was set.
     pub(crate) provisioned_failures: u32,
-    /// The most requests at a time, running or waiting, since someone asked.
+    /// Peak concurrency, running and waiting requests, since it was last read.
     pub(crate) peak: usize,
-    /// What its requests are like.
+    /// State of short-request detection.
     pub(crate) short_requests: ShortRequests,
 }
 
-/// What a pool's requests are like.
+/// State of short-request detection of a pool.
 #[derive(Debug, Default)]
 pub(crate) struct ShortRequests {
     pub(crate) short: bool,
-    /// They are not taken for brief before, since that has just held some up.
+    /// Detection is off until then, because it has just delayed requests.
     pub(crate) doubted_until: Time,
-    /// Whether a timer is set for the first in line.
+    /// Whether a timer is set for the head of the queue.
     pub(crate) watched: bool,
 }
 
@@ -76,12 +76,12 @@ impl Pool {
         }
     }
 
-    /// Whether more requests wait than instances are on their way for, and than those that are there soon come to.
+    /// Returns whether more requests wait than the starting and, for short requests, the busy instances can serve soon.
     pub(crate) fn needs_start(&self, config: &Config) -> bool {
         self.waiting > self.coming() && !self.has_enough(config, self.busy + self.starting)
     }
 
-    /// Whether a request waits for an instance that works rather than take one that idles.
+    /// Returns whether a request waits for a busy instance rather than take an idle one.
     pub(crate) fn holds(&self, config: &Config) -> bool {
         self.has_enough(config, self.busy)
     }
@@ -91,32 +91,32 @@ impl Pool {
         short && working >= config.brief_at_once
     }
 
-    /// Requests that the instances can serve that are on their way.
+    /// Returns how many requests the starting instances can serve.
     pub(crate) fn coming(&self) -> usize {
         self.starting.saturating_mul(self.spec.slots as usize)
     }
 
-    /// Instances that take up memory.
+    /// Counts the instances that take up memory.
     pub(crate) fn instances(&self) -> usize {
         self.live() + self.stopping
     }
 
-    /// Instances that are not about to end.
+    /// Counts the instances that are not stopping.
     pub(crate) fn live(&self) -> usize {
         self.starting + self.busy + self.idle.len()
     }
 
-    /// Whether an instance may be started now because there are fewer than it keeps.
+    /// Returns whether a provisioned instance is missing and may be started now.
     pub(crate) fn needs_provisioned(&self, now: Time) -> bool {
         self.live() < self.provisioned_min && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// Notes how many requests there are, if they never were as many.
+    /// Raises the peak concurrency to the current one.
     pub(crate) fn note_peak(&mut self) {
         self.peak = self.peak.max(self.busy + self.waiting);
     }
 
-    /// Memory that it holds and will go on to hold, MB.
+    /// Returns the memory of all instances that are not stopping, MB.
     pub(crate) fn held_mb(&self) -> u64 {
         self.live() as u64 * self.spec.memory_mb
     }
@@ -135,7 +135,7 @@ impl Pool {
     }
 }
 
-/// Where an instance is in its life.
+/// Lifecycle state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Starting,
@@ -149,12 +149,12 @@ pub(crate) enum State {
 pub(crate) struct Instance {
     pub(crate) pool: PoolId,
     pub(crate) state: State,
-    /// Requests that it serves.
+    /// Requests in progress.
     pub(crate) running: u32,
-    /// Whether it has ended, and the requests that it served have yet to hear of it.
+    /// Whether it has ended while some of its requests have yet to be reported as finished.
     pub(crate) broken: bool,
-    /// Whether it has been given a request.
+    /// Whether it was ever assigned a request.
     pub(crate) served: bool,
-    /// When its timer fires, if it has one. It is set anew only when it fires, not with each request.
+    /// Time of its timer. The timer is rescheduled when it fires, not with each request.
     pub(crate) timer: Option<Time>,
 }

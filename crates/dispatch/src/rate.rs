@@ -1,11 +1,11 @@
-//! How quickly an account may grow: a token bucket that holds a minute's worth of starts.
+//! Start rate of an account: a token bucket that holds one minute's worth of starts.
 
 use crate::Time;
 
-/// Microseconds.
+/// One minute in microseconds.
 const MINUTE: u64 = 60_000_000;
 
-/// One account's bucket, told by the time at which it will be full again.
+/// A token bucket, represented by the time at which it will be full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TokenBucket {
     full_at: Time,
@@ -14,12 +14,12 @@ pub(crate) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// When there is a token, which may be long ago. With no rate there always is.
+    /// Returns when a token is available, which may be in the past. Without a rate it always is.
     pub(crate) fn ready_at(&self, per_minute: u32) -> Time {
         let Some(each) = MINUTE.checked_div(per_minute.into()) else {
             return Time(0);
         };
-        // One token is there as long as the others together could still be missing.
+        // One token is available as long as no more than the others are missing.
         Time(
             self.full_at
                 .0
@@ -27,7 +27,7 @@ impl TokenBucket {
         )
     }
 
-    /// Takes a token that is there.
+    /// Takes an available token.
     pub(crate) fn take(&mut self, now: Time, per_minute: u32) {
         if let Some(each) = MINUTE.checked_div(per_minute.into()) {
             self.full_at = self.full_at.max(now).after(each);

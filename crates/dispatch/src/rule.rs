@@ -1,45 +1,45 @@
-//! The rules between accounts, by name, so that a test can break one and see that the simulator finds it.
+//! The fairness rules by name, so that a test can break one and verify that the simulation detects it.
 
-/// A rule.
+/// A rule of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// An account, and what is reserved for a function, has no more than its quota.
+    /// Accounts and reserved functions stay within their quota.
     Quota,
-    /// All instances together have no more than the node.
+    /// All instances together fit into the node's memory.
     Node,
-    /// An account starts no more instances in a minute than it may.
+    /// Accounts stay within their start rate.
     StartRate,
-    /// The account that holds least starts first.
+    /// The account that holds the least memory starts first.
     LeastFirst,
     /// Accounts with instances leave the headroom to those without.
     Headroom,
-    /// Builds leave it, too.
+    /// Builds leave the headroom as well.
     BuildsLeaveHeadroom,
-    /// What was used of the headroom is given back by accounts above their share.
+    /// Accounts above their fair share restore used headroom.
     HeadroomIsMadeAgain,
-    /// An account without instances starts its first one though another start waits for memory.
+    /// The first instance of an account may overtake another start that waits for memory.
     FirstPasses,
-    /// An account that has no start under way needs no free place.
+    /// An account without a starting instance needs no free start slot.
     FirstPlace,
-    /// Other starts need one.
+    /// Other starts need a free slot.
     Places,
-    /// Idle instances give way to a start that lacks memory.
+    /// Idle instances are evicted for a start that lacks memory.
     IdleGivesWay,
-    /// Those of accounts that hold more give way first.
+    /// Instances of larger accounts are evicted first.
     LargestGivesFirst,
-    /// An account that holds less and has waited gets the next instance that another one finishes with.
+    /// A smaller account that has waited gets the next instance that a larger one finishes with.
     AccountsYield,
-    /// So does a function of the same account.
+    /// The same between functions of one account.
     FunctionsYield,
-    /// What is kept ahead of need is started after what an account needs that holds less.
+    /// Provisioned instances start after those of smaller accounts.
     KeptComesAfter,
-    /// What is kept ahead of need is not stopped, unless for an account that holds less even then.
+    /// Provisioned instances are not evicted, except for an account that holds less even afterwards.
     KeptStays,
-    /// What is kept ahead of need gives way to an account that holds less even then.
+    /// Provisioned instances are evicted for an account that holds less even afterwards.
     KeptGivesWay,
 }
 
-/// The rules that hold: all of them, but for one that a test breaks.
+/// The rules in force: all, except one that a test breaks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
     #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Timers: which of them are due, and up to which time all of them are done.
+//! The schedule of timer triggers: which runs are due, and up to which time all runs are complete.
 //!
-//! Times are whole seconds since the Unix epoch by the host's clock, which may be set. No time is handed out twice, whatever
-//! the clock does, and one that is far past is treated as [`MissedRuns`] says, whatever it is that kept it: virga was down, the
-//! host asleep, the clock set forward, or the queue full.
+//! Times are whole seconds since the Unix epoch on the host's clock, which may be adjusted. No run is issued twice,
+//! whatever the clock does. A run that is long overdue is handled by [`MissedRuns`], whatever the cause: virga was
+//! down, the host slept, the clock was set forward, or the queue was full.
 //!
-//! All that has to be kept of a hundred thousand timers is one number, [`Schedule::done`]: a restart goes on behind it.
+//! The only persistent state for any number of timers is one number, [`Schedule::done`]: a restart resumes behind it.
 
 use std::collections::BTreeSet;
 
@@ -13,52 +13,52 @@ use jiff::tz::TimeZone;
 use crate::cron::Cron;
 use crate::ids::{Map, TimerId};
 
-/// What becomes of times that are further past than [`ScheduleConfig::grace`].
+/// Policy for runs that are overdue by more than [`ScheduleConfig::grace`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissedRuns {
-    /// Nothing.
+    /// Skip them.
     Skip,
-    /// Each timer is due once, for the last of them.
+    /// Issue the latest one of each timer.
     #[default]
     Latest,
-    /// All are due, those of the last six hours: an event that old would have been given up in the queue.
+    /// Issue all runs of the last six hours. Older events would have expired in the queue.
     All,
 }
 
-/// Source: how long SCF keeps an event that cannot run.
+/// Maximum age of a missed run, seconds. Source: how long SCF retains an event that cannot run.
 const OLDEST: i64 = 6 * 3600;
 
-/// How timers are read.
+/// Configuration of a schedule.
 #[derive(Clone, Debug)]
 pub struct ScheduleConfig {
-    /// By whose clocks they are due.
+    /// Time zone of cron expressions.
     pub zone: TimeZone,
-    /// What becomes of times that are long past.
+    /// Policy for missed runs.
     pub missed: MissedRuns,
-    /// How far past a time may be and still is merely late, seconds.
+    /// How late a run may be without counting as missed, seconds.
     pub grace: i64,
 }
 
-/// A timer and the time that it was due.
+/// A timer and the scheduled time of a run.
 pub type TimerRun = (TimerId, i64);
 
-/// What is due now.
+/// Runs that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueRuns {
-    /// To be done, earliest first, and reported back one by one.
+    /// The runs, earliest first. Each must be reported by [`Schedule::finish`] or [`Schedule::requeue`].
     pub due: Vec<TimerRun>,
-    /// Timers of which times were missed and left out.
+    /// Number of timers that skipped missed runs.
     pub missed: usize,
 }
 
-/// All timers that are open.
+/// All enabled timers.
 #[derive(Debug)]
 pub struct Schedule {
     terms: ScheduleConfig,
     timers: Map<TimerId, Timer>,
     waiting: BTreeSet<(i64, TimerId)>,
     under_way: BTreeSet<(i64, TimerId)>,
-    /// Timers that come begin behind it.
+    /// New timers are due after this time only.
     not_before: i64,
     done: i64,
 }
@@ -74,12 +74,12 @@ struct Timer {
 enum State {
     Waiting(i64),
     UnderWay(i64),
-    /// There are no more.
+    /// No further runs.
     Over,
 }
 
 impl Schedule {
-    /// A schedule without timers. All times up to `done` are done.
+    /// Creates an empty schedule. All runs up to `done` are complete.
     pub fn new(terms: ScheduleConfig, done: i64) -> Self {
         Self {
             terms,
@@ -91,7 +91,7 @@ impl Schedule {
         }
     }
 
-    /// A timer that came or may have changed: due at the times of an expression that are later than `since`.
+    /// Adds or updates a timer, which is due after `since`.
     pub fn set(&mut self, id: TimerId, cron: Cron, since: i64) {
         let same = |timer: &Timer| timer.cron == cron && timer.since == since;
         if self.timers.get(&id).is_some_and(same) {
@@ -102,7 +102,7 @@ impl Schedule {
         self.timers.insert(id, Timer { cron, since, state });
     }
 
-    /// A timer that went or was closed. What was handed out of it is still to be reported.
+    /// Removes a deleted or disabled timer. Its issued run must still be reported.
     pub fn remove(&mut self, id: TimerId) {
         if let Some(Timer {
             state: State::Waiting(at),
@@ -113,7 +113,7 @@ impl Schedule {
         }
     }
 
-    /// Hands out what is due, up to so many at a time.
+    /// Issues up to `most` runs that are due.
     pub fn take(&mut self, now: i64, most: usize) -> DueRuns {
         let mut taken = DueRuns::default();
         while taken.due.len() < most {
@@ -142,7 +142,7 @@ impl Schedule {
         taken
     }
 
-    /// What was handed out is done, and its timer waits for its next time.
+    /// Reports an issued run as complete, and schedules the timer's next run.
     pub fn finish(&mut self, (id, at): TimerRun) {
         self.under_way.remove(&(at, id));
         if let Some(timer) = self
@@ -158,7 +158,7 @@ impl Schedule {
         }
     }
 
-    /// What was handed out could not be done, and is due still.
+    /// Returns an issued run that could not be completed; it remains due.
     pub fn requeue(&mut self, (id, at): TimerRun) {
         self.under_way.remove(&(at, id));
         if let Some(timer) = self
@@ -171,12 +171,12 @@ impl Schedule {
         }
     }
 
-    /// The earliest time at which something is due.
+    /// Returns the time of the earliest pending run.
     pub fn next(&self) -> Option<i64> {
         self.waiting.first().map(|(at, _)| *at)
     }
 
-    /// The time up to which everything is done. It never goes back, except by [`Schedule::reset`].
+    /// Returns the time up to which all runs are complete. It never decreases, except by [`Schedule::reset`].
     pub fn done(&mut self, now: i64) -> i64 {
         let outstanding = [self.waiting.first(), self.under_way.first()];
         let first = outstanding.into_iter().flatten().map(|(at, _)| *at).min();
@@ -185,7 +185,7 @@ impl Schedule {
         self.done
     }
 
-    /// Goes on from now, because the clock was wrong: it showed a time that is not to come for long.
+    /// Restarts from now because the clock was wrong: it showed a time in the distant future.
     pub fn reset(&mut self, now: i64) {
         (self.not_before, self.done) = (now, now);
         let ids: Vec<_> = self.timers.keys().copied().collect();
@@ -200,12 +200,12 @@ impl Schedule {
         }
     }
 
-    /// How many timers there are.
+    /// Returns the number of timers.
     pub fn len(&self) -> usize {
         self.timers.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no timers.
     pub fn is_empty(&self) -> bool {
         self.timers.is_empty()
     }
@@ -221,7 +221,7 @@ impl Schedule {
     }
 }
 
-/// The time of a timer to go on with, which was due at `at`: that itself unless it was missed.
+/// Returns the time at which to resume a timer that was due at `at`, according to the policy for missed runs.
 fn catch_up(terms: &ScheduleConfig, cron: &Cron, at: i64, now: i64) -> Option<i64> {
     let late = now - terms.grace;
     if at >= late {

@@ -1,29 +1,29 @@
-//! What is due when.
+//! Timers of the state machine.
 
 use std::collections::BTreeSet;
 
 use crate::{AccountId, InstanceId, PoolId, Ticket, Time};
 
-/// Whose time has come.
+/// The subject of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MachineTimer {
-    /// An instance may have idled long enough to be frozen or stopped.
+    /// Freeze or stop an idle instance.
     Instance(InstanceId),
-    /// A request has waited long enough.
+    /// A request's deadline.
     Ticket(Ticket),
-    /// A start for a pool's floor may be tried again.
+    /// Retry a provisioned start.
     Provisioned(PoolId),
-    /// An account may start one more instance.
+    /// The next token of an account's start rate.
     Rate(AccountId),
-    /// The first in a pool's line may have waited for long.
+    /// The head of a pool's queue may have waited too long for short-request handling.
     Line(PoolId),
 }
 
-/// All timers, the earliest first.
+/// All timers, earliest first.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     set: BTreeSet<(Time, MachineTimer)>,
-    /// The time at which the driver has been asked to wake the machine.
+    /// The wake-up time that the driver was last asked for.
     announced: Option<Time>,
 }
 
@@ -36,18 +36,18 @@ impl Timers {
         self.set.remove(&(at, due));
     }
 
-    /// Takes out one that is due.
+    /// Removes and returns a timer that is due.
     pub(crate) fn pop(&mut self, now: Time) -> Option<MachineTimer> {
         self.set.first().filter(|(at, _)| *at <= now)?;
         self.set.pop_first().map(|(_, due)| due)
     }
 
-    /// The driver has woken the machine.
+    /// Records that the driver has woken the machine.
     pub(crate) fn woken(&mut self) {
         self.announced = None;
     }
 
-    /// A time to announce, when the driver knows of none as early.
+    /// Returns a wake-up time to request, if it is earlier than the last requested one.
     pub(crate) fn announce(&mut self) -> Option<Time> {
         let (first, _) = self.set.first()?;
         let earlier = self.announced.is_none_or(|announced| *first < announced);

@@ -1,31 +1,32 @@
-//! How many instances to keep for a function by how many were used lately.
+//! Target tracking: autoscales provisioned instances by their recent peak use.
 
 use std::collections::VecDeque;
 
-/// Between two looks at what is used, seconds. Source: SCF's guide, as is the window.
+/// Interval between samples, seconds. Source: SCF's guide, as for the window.
 pub const TRACKING_INTERVAL_S: u64 = 10;
-/// Looks that count: more is kept as soon as more is used, less only when less was used for ten minutes.
+/// Number of samples in the window, ten minutes. Scale-up is immediate; scale-down waits until the whole window is
+/// lower.
 const WINDOW: usize = 60;
 
-/// What part of what is kept should be in use, and between what bounds.
+/// Target utilisation of provisioned instances, and bounds for their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackingTarget {
-    /// The part, in hundredths: 1 to 99.
+    /// Target utilisation in percent, 1 to 99.
     pub percent: u32,
-    /// At least this many instances.
+    /// Minimum number of instances.
     pub min: usize,
-    /// At most this many.
+    /// Maximum number of instances.
     pub max: usize,
 }
 
-/// The most requests that a function had at a time, look by look.
+/// Samples of a function's peak concurrency.
 #[derive(Clone, Debug, Default)]
 pub struct Tracking {
     peaks: VecDeque<usize>,
 }
 
 impl Tracking {
-    /// Takes what was seen since the last look, and says how many instances to keep.
+    /// Adds a sample and returns how many instances to provision.
     pub fn look(&mut self, peak: usize, target: &TrackingTarget) -> usize {
         if self.peaks.len() == WINDOW {
             self.peaks.pop_front();
@@ -34,7 +35,7 @@ impl Tracking {
         self.provisioned_min(target)
     }
 
-    /// How many instances to keep by what was seen so far.
+    /// Returns how many instances to provision for the samples so far.
     pub fn provisioned_min(&self, target: &TrackingTarget) -> usize {
         let most = self.peaks.iter().max().copied().unwrap_or(0);
         let wanted = (most * 100).div_ceil(target.percent.max(1) as usize);

@@ -1,168 +1,166 @@
-//! What goes into a decision and what comes out.
+//! Input and output of the state machine: configuration, events, effects and statistics.
 
 use crate::{AccountId, GroupId, InstanceId, PoolId, Ticket, Time};
 
-/// The node's bounds.
+/// Limits of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Memory that an account's instances may have together, MB, until [`MachineEvent::Unreserved`] says otherwise.
+    /// Quota of an account until [`MachineEvent::Unreserved`] sets another, MB.
     pub account_mb: u64,
-    /// Memory that this node's instances may have together, MB.
+    /// Memory of all instances on this node together, MB.
     pub node_mb: u64,
-    /// The headroom, MB: memory that accounts with instances leave to those without, for their first one.
+    /// Headroom, MB: memory that accounts with instances leave free for the first instance of accounts without any.
     pub headroom_mb: u64,
-    /// Headroom for each account without instances, MB, where together that is more than `headroom_mb`; up to a quarter of the
-    /// node. 0 leaves it at `headroom_mb`.
+    /// Headroom per account without instances, MB, where the sum exceeds `headroom_mb`; capped at a quarter of the
+    /// node. 0 = `headroom_mb` alone.
     pub first_mb: u64,
-    /// Instances that may be starting at a time.
+    /// Maximum number of instances that start at the same time (start slots).
     pub max_starting: u32,
-    /// Requests that may wait in one pool.
+    /// Maximum number of waiting requests per pool.
     pub max_waiting: usize,
-    /// Starts that may fail in a row by the platform's fault before a request is told.
+    /// Consecutive platform failures of a pool's starts before a waiting request is rejected.
     pub max_start_attempts: u8,
-    /// Instances that an account may start in a minute for requests, once it has started as many; 0 is no bound.
+    /// Starts for requests per account and minute, with a burst of the same size; 0 = unlimited.
     pub starts_per_minute: u32,
-    /// Requests that a pool of brief ones runs at a time while there are no more of them than its instances soon come to; 0 is no
-    /// bound. See [`MachineEvent::ShortRequests`].
+    /// Instances of a pool that serve short requests at a time; 0 = unlimited. See [`MachineEvent::ShortRequests`].
     pub brief_at_once: usize,
-    /// How long a pool waits for memory before others that hold more must hand over, microseconds.
+    /// Wait for memory after which larger accounts and pools must hand over an instance, microseconds.
     pub yield_after: u64,
 }
 
-/// What a pool's instances are like.
+/// Properties of a pool's instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
-    /// Whose limit they count against.
+    /// The function whose limit they count against.
     pub group: GroupId,
-    /// Whose quota they count against.
+    /// The account whose quota they count against.
     pub account: AccountId,
-    /// Memory of one, MB.
+    /// Memory of one instance, MB.
     pub memory_mb: u64,
-    /// Requests that one serves at a time; 1 or more.
+    /// Concurrent requests per instance; at least 1.
     pub slots: u32,
-    /// Memory that is set aside for the group, and all that its instances may have together, MB; `None` is what the
-    /// account has left.
+    /// Memory reserved for the function, which is also its limit, MB; `None` = it uses the account's unreserved quota.
     pub reserved_mb: Option<u64>,
-    /// Whether an account's first instance may use the headroom. A build may not: it is no call that somebody waits for.
+    /// Whether the account's first instance may use the headroom. Builds may not: no caller waits for them.
     pub headroom: bool,
-    /// How long one idles before it is stopped, microseconds.
+    /// Idle time before an instance is stopped, microseconds.
     pub keep_alive: u64,
-    /// How long one idles before it is frozen, microseconds.
+    /// Idle time before an instance is frozen, microseconds.
     pub freeze_after: u64,
 }
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Clone, Copy, Debug)]
 pub enum MachineEvent {
-    /// A pool is there, or its settings have changed.
+    /// A pool was opened, or its settings have changed.
     Open {
-        /// Which.
+        /// The pool.
         pool: PoolId,
         /// Its settings.
         spec: PoolSpec,
     },
-    /// What is set aside for a group has changed.
+    /// The reserved memory of a function has changed.
     Reserve {
-        /// Which.
+        /// The function.
         group: GroupId,
-        /// As [`PoolSpec::reserved_mb`].
+        /// See [`PoolSpec::reserved_mb`].
         reserved_mb: Option<u64>,
     },
-    /// What an account has for the groups for which nothing is set aside. What idles above it is stopped.
+    /// The unreserved quota of an account has changed. Idle instances above it are stopped.
     Unreserved {
-        /// Which.
+        /// The account.
         account: AccountId,
-        /// Their memory together, MB.
+        /// Memory for all functions without reserved memory together, MB.
         mb: u64,
     },
-    /// How many accounts there are, with instances or without.
+    /// The number of accounts has changed, with instances or without.
     Accounts {
-        /// So many.
+        /// The new number.
         count: usize,
     },
-    /// How many instances a pool keeps ahead of need, which neither its keep-alive nor a shortage of memory ends. One that
-    /// dies is replaced. Limits hold for them, too.
+    /// Sets the provisioned minimum of a pool. These instances survive keep-alive expiry and memory pressure, and are
+    /// replaced when they die. Limits apply to them as well.
     Provision {
-        /// Which.
+        /// The pool.
         pool: PoolId,
-        /// So many.
+        /// Minimum number of instances.
         provisioned_min: usize,
     },
-    /// A pool is replaced or deleted: no new requests; those that wait are still served.
+    /// A pool was replaced or deleted. It takes no new requests; those that wait are still served.
     Retire {
-        /// Which.
+        /// The pool.
         pool: PoolId,
     },
-    /// A request came. It waits in line until its deadline.
+    /// A request arrived. It waits in the queue until its deadline.
     Request {
-        /// Its name.
+        /// Identifies the request.
         ticket: Ticket,
-        /// What it is for.
+        /// The pool that is to serve it.
         pool: PoolId,
-        /// When waiting ends, unless an instance is on its way for everyone in line.
+        /// End of the wait, unless starting instances cover every waiting request.
         deadline: Time,
     },
-    /// A waiting request was given up by its caller.
+    /// The caller has cancelled a waiting request.
     Cancel {
-        /// Which.
+        /// The request.
         ticket: Ticket,
     },
-    /// A start ended well.
+    /// An instance has started.
     Started {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
     /// A start failed, and nothing is left of the instance.
     StartFailed {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Whose fault it is.
+        /// The cause.
         fault: StartFault,
     },
-    /// A request ended. An instance that is not reusable has ended with it, and so do the others that it serves.
+    /// A request has ended. An instance that is not reusable has ended with it, and so have its other requests.
     Finished {
-        /// On which.
+        /// The instance that served it.
         instance: InstanceId,
-        /// Whether it can serve again.
+        /// Whether the instance can serve another request.
         reusable: bool,
     },
-    /// What an instance's requests have been like.
+    /// Reports whether the latest requests of an instance were short.
     ShortRequests {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Whether they take next to no time, and all of it a processor's.
+        /// Whether they took next to no time, all of it on a processor.
         short: bool,
     },
-    /// An instance that served nothing ended by itself, or one that was to be stopped has ended.
+    /// An instance without requests has ended, on its own or because it was stopped.
     Ended {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// The time that the last `WakeAt` named has come.
+    /// The time of the last `WakeAt` has come.
     Wake,
-    /// Shutdown: no new requests; what idles is stopped.
+    /// Shutdown: no new requests; idle instances are stopped.
     Drain,
 }
 
-/// Whose fault a failed start is.
+/// Cause of a failed start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartFault {
-    /// The user's code; one waiting request is answered with it.
+    /// The user's code; one waiting request is answered with the failure.
     User,
-    /// The platform's; another start is tried.
+    /// The platform; the start is retried.
     Platform,
 }
 
-/// What to do.
+/// An action for the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MachineEffect {
     /// Start an instance.
     Start {
-        /// Its name.
+        /// Identifies the new instance.
         instance: InstanceId,
-        /// Of which pool.
+        /// Its pool.
         pool: PoolId,
-        /// Whether it is for the pool's floor, not for a request.
+        /// Whether it counts towards the provisioned minimum rather than serving a request.
         provisioned: bool,
     },
     /// Run a request on an instance.
@@ -171,98 +169,98 @@ pub enum MachineEffect {
         ticket: Ticket,
         /// The instance.
         instance: InstanceId,
-        /// Whether it is the instance's first.
+        /// Whether it is the instance's first request.
         first: bool,
         /// Whether the instance is frozen.
         frozen: bool,
     },
-    /// Refuse a request.
+    /// Reject a request.
     Reject {
         /// The request.
         ticket: Ticket,
-        /// Why.
+        /// The reason.
         reason: Reject,
     },
     /// Freeze an idle instance.
     Freeze {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Stop an idle instance; [`MachineEvent::Ended`] tells when it is gone.
+    /// Stop an idle instance; [`MachineEvent::Ended`] reports its end.
     Stop {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// Send [`MachineEvent::Wake`] at this time, and no longer at an earlier named one.
+    /// Send [`MachineEvent::Wake`] at this time. Replaces an earlier `WakeAt`.
     WakeAt {
-        /// When.
+        /// The time.
         at: Time,
     },
-    /// Nothing is left of a retired pool.
+    /// A retired pool has no instances and requests left.
     PoolEmpty {
-        /// Which.
+        /// The pool.
         pool: PoolId,
     },
 }
 
-/// Why a request is refused.
+/// Reason for rejecting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
     /// No instance was free before the deadline.
     Deadline {
-        /// What kept another from being started.
+        /// The limit that prevented another start.
         limit: Limit,
     },
-    /// Waiting cannot help: a single instance does not fit.
+    /// Not even a single instance fits; waiting cannot help.
     Never {
-        /// Into what.
+        /// The limit that is too low.
         limit: Limit,
     },
-    /// Too many requests wait already.
+    /// The pool's queue is full.
     QueueFull,
     /// The start of an instance failed.
     StartFailed {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// The pool is unknown or retired; look the function up again.
+    /// The pool is unknown or retired. The caller must look the function up again.
     Gone,
     /// The node is shutting down.
     Draining,
 }
 
-/// What is short.
+/// A resource that is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// What is set aside for the function.
+    /// Reserved memory of the function.
     Group,
-    /// What the account has for functions without anything set aside.
+    /// Unreserved quota of the account.
     Account,
     /// The node's memory.
     Node,
-    /// The account has started as many instances as it may in this time.
+    /// Start rate of the account.
     Rate,
-    /// Only time: starts are under way.
+    /// None but time: starts are in progress.
     Starting,
 }
 
-/// How many there are, of one pool or of all.
+/// Instance and request counts of one pool, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Instances that are starting.
+    /// Starting instances.
     pub starting: usize,
-    /// Instances that serve.
+    /// Instances that serve requests.
     pub busy: usize,
-    /// Instances that idle, frozen or not.
+    /// Idle instances, frozen or not.
     pub idle: usize,
-    /// Of these, the frozen ones.
+    /// Frozen instances, which are included in `idle`.
     pub frozen: usize,
     /// Instances that are being stopped.
     pub stopping: usize,
-    /// Requests that wait.
+    /// Waiting requests.
     pub waiting: usize,
-    /// Instances that are to be kept ahead of need.
+    /// Provisioned minimum.
     pub provisioned_min: usize,
-    /// Of these, as many are there, whether they idle or serve.
+    /// Instances of the provisioned minimum that are idle or busy.
     pub ready: usize,
 }

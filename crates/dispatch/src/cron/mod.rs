@@ -1,14 +1,14 @@
-//! Cron expressions, and when one is due next.
+//! Cron expressions and their next due time.
 //!
-//! An expression has SCF's seven fields, `second minute hour day month weekday year`, or its older five, `minute hour day
-//! month weekday`, which are due at second 0. It is read once into bit sets of some eighty bytes, so that a hundred
-//! thousand of them are no load, and the search for the next time goes by months and bits rather than by seconds.
+//! An expression has SCF's seven fields, `second minute hour day month weekday year`, or the older five, `minute hour
+//! day month weekday`, which are due at second 0. It is parsed once into bit sets of about 80 bytes, so that 100,000 of
+//! them are cheap. The search for the next time steps through months and bits instead of seconds.
 //!
-//! Where both day and weekday are given, a day that fits either is due. Where the clocks of a zone are set:
-//! * What names every hour (`*`) follows the clock: through the hour that comes twice it is due in both, and what would
-//!   be in the hour that is left out is not due.
-//! * What names hours is due once: in the first of two equal hours, and for an hour that is left out at the moment when
-//!   the clocks jump over it.
+//! If both day and weekday are given, a day that matches either is due. At a daylight saving change:
+//! * An expression for every hour (`*`) follows the wall clock: it is due in both passes of a repeated hour, and not in
+//!   a skipped one.
+//! * An expression for specific hours is due once: in the first pass of a repeated hour, and for a skipped hour at the
+//!   moment of the change.
 
 mod parse;
 
@@ -34,24 +34,24 @@ pub struct Cron {
     years: Years,
 }
 
-/// Days of a month. Bit 1 is the first.
+/// Days of the month. Bit 1 is the first day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Days {
-    /// `*` or `?`: the weekday decides.
+    /// `*` or `?`: the weekday alone decides.
     any: bool,
     on: u32,
-    /// `15W`: the working day nearest to the 15th, in the same month.
+    /// `15W`: the weekday (Monday to Friday) nearest to the 15th in the same month.
     nearest: u32,
-    /// `L`
+    /// `L`: the last day of the month.
     last: bool,
-    /// `LW`
+    /// `LW`: the last Monday to Friday of the month.
     last_working: bool,
 }
 
-/// Days of a week. Bit 0 is Sunday.
+/// Days of the week. Bit 0 is Sunday.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Weekdays {
-    /// `*` or `?`: the day of the month decides.
+    /// `*` or `?`: the day of the month alone decides.
     any: bool,
     on: u8,
     /// `5L`: the last Friday of the month.
@@ -60,7 +60,7 @@ struct Weekdays {
     nth: [u8; 5],
 }
 
-/// Bit 0 is 1970.
+/// Years. Bit 0 is 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Years([u64; 3]);
 
@@ -77,10 +77,10 @@ impl Years {
 }
 
 impl Cron {
-    /// Reads an expression. One that is due on no day of any year is refused.
+    /// Parses an expression. Rejects one that is never due.
     ///
     /// # Errors
-    /// [`CronError`]: which field, what was given and what is allowed.
+    /// [`CronError`] names the field, the value and what is allowed.
     pub fn parse(text: &str, zero: WeekdayZero) -> Result<Self, CronError> {
         let cron = parse::read(text, zero)?;
         match cron.next_civil(0, i64::MAX) {
@@ -89,11 +89,10 @@ impl Cron {
         }
     }
 
-    /// The first time later than `after` at which it is due by the clocks of a zone; none when there is no more until the
-    /// end of 2099.
+    /// Returns the first due time after `after` in a time zone, or none up to the end of 2099.
     pub fn next_after(&self, after: i64, zone: &TimeZone) -> Option<i64> {
         let mut from = after.checked_add(1)?;
-        // By the clocks, which may be as much as a day off.
+        // Wall-clock time can differ from UTC by up to a day.
         while from < seconds_of(Date::constant(YEAR_MAX, 12, 31)) + 2 * DAY {
             let stretch = Stretch::around(from, zone);
             if let Some(due) = self.next_within(&stretch, from) {
@@ -104,12 +103,12 @@ impl Cron {
         None
     }
 
-    /// The last time at which it is due that is later than `after` and not later than `until`.
+    /// Returns the last due time after `after` and up to `until`.
     pub fn last_within(&self, after: i64, until: i64, zone: &TimeZone) -> Option<i64> {
         let next = |from| self.next_after(from, zone).filter(|due| *due <= until);
         let (mut before, mut late) = (after, until);
         let mut last = next(after)?;
-        // Between `before` and `late` lies the last: after the one something is still due, after the other nothing.
+        // Bisection: something is due after `before`, and nothing after `late`.
         while before + 1 < late {
             let middle = before + (late - before) / 2;
             match next(middle) {
@@ -120,7 +119,7 @@ impl Cron {
         Some(last)
     }
 
-    /// Within a stretch of time in which the clocks run evenly.
+    /// Returns the first due time within a period of constant UTC offset.
     fn next_within(&self, stretch: &Stretch, from: i64) -> Option<i64> {
         let mut begin = from + stretch.offset;
         if let Some((start, before)) = stretch.start
@@ -141,7 +140,7 @@ impl Cron {
         self.hours == (1 << 24) - 1
     }
 
-    /// The first time from `from` to before `to` by a clock that is never set.
+    /// Returns the first due time from `from` to before `to`, on a clock without offset changes.
     fn next_civil(&self, from: i64, to: i64) -> Option<i64> {
         let at = from.max(0);
         let today = Offset::UTC.to_datetime(Timestamp::from_second(at).ok()?);
@@ -174,7 +173,7 @@ impl Cron {
         }
     }
 
-    /// The days of a month on which it is due, the first as bit 1.
+    /// Returns the due days of a month; bit 1 is the first day.
     fn days_of(&self, year: i16, month: i8) -> u32 {
         if !(YEAR_MIN..=YEAR_MAX).contains(&year)
             || !self.years.has(year)
@@ -195,7 +194,7 @@ impl Cron {
         }
     }
 
-    /// The first time of a day, in seconds after its midnight, that is not before another.
+    /// Returns the first due time of a day at or after `from`, in seconds since midnight.
     fn next_time(&self, from: u32) -> Option<u32> {
         let (hour, minute, second) = (from / 3600, from / 60 % 60, from % 60);
         let minute_on = |from| Some((next(self.minutes, from)?, next(self.seconds, 0)?));
@@ -232,7 +231,7 @@ impl Days {
     }
 }
 
-/// The day from Monday to Friday that is nearest to a day and in its month.
+/// Returns the Monday to Friday nearest to a day within its month.
 fn nearest_working(day: u8, length: u8, weekday: impl Fn(u8) -> u8) -> u8 {
     match weekday(day) {
         6 if day == 1 => day + 2,
@@ -255,13 +254,13 @@ impl Weekdays {
     }
 }
 
-/// A stretch of time in which a zone's clocks run evenly.
+/// A period in which a zone's UTC offset is constant.
 struct Stretch {
-    /// When it began, and how far ahead of UTC the clocks were until then, in seconds.
+    /// Its start, and the offset before it in seconds.
     start: Option<(i64, i64)>,
-    /// When it ends; none if it does not.
+    /// Its end, if any.
     end: Option<i64>,
-    /// How far ahead of UTC the clocks are, in seconds.
+    /// The UTC offset in seconds.
     offset: i64,
 }
 
@@ -291,13 +290,13 @@ fn instant(second: i64) -> Option<Timestamp> {
     Timestamp::from_second(second).ok()
 }
 
-/// Its midnight by a clock that shows UTC.
+/// Returns the date's midnight in UTC.
 fn seconds_of(date: Date) -> i64 {
     let midnight = Offset::UTC.to_timestamp(date.at(0, 0, 0, 0));
     midnight.map_or(i64::MAX, |at| at.as_second())
 }
 
-/// The first bit that is set, from one on.
+/// Returns the first set bit at or above `from`.
 fn next(bits: u64, from: u32) -> Option<u32> {
     let rest = bits.checked_shr(from).filter(|rest| *rest != 0)?;
     Some(from + rest.trailing_zeros())

@@ -1,10 +1,10 @@
-//! Reading a cron expression.
+//! Parser of cron expressions.
 
 use thiserror::Error;
 
 use super::{Cron, Days, Weekdays, YEAR_MAX, YEAR_MIN, Years};
 
-/// An expression that cannot be read: which field, what was given and what is allowed.
+/// A parse error: the field, the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field} {given:?} is not allowed; {allowed}")]
 pub struct CronError {
@@ -27,17 +27,17 @@ impl CronError {
     }
 }
 
-/// Which day a week's 0 stands for. The others follow; names are the same for both.
+/// The day that weekday 0 stands for. Other numbers follow; names do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeekdayZero {
-    /// As SCF's documentation has it now.
+    /// As in SCF's current documentation.
     #[default]
     Sunday,
-    /// As SCF's documentation had it.
+    /// As in SCF's former documentation.
     Monday,
 }
 
-/// No expression that means anything is longer, bytes.
+/// Maximum length of an expression in bytes. No meaningful one is longer.
 const LONGEST: usize = 512;
 const MONTHS: &[&str] = &[
     "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
@@ -70,14 +70,14 @@ pub(super) fn read(text: &str, zero: WeekdayZero) -> Result<Cron, CronError> {
     })
 }
 
-/// The numbers that a field may hold, and their names if they have any.
+/// A field: its range of numbers and their names.
 struct Field {
     name: &'static str,
     min: u16,
     max: u16,
     names: &'static [&'static str],
     allowed: &'static str,
-    /// Whether a range may go over the end.
+    /// Whether a range may wrap around.
     round: bool,
 }
 
@@ -86,7 +86,7 @@ impl Field {
         CronError::new(self.name, given, self.allowed)
     }
 
-    /// A number of the field, or its name.
+    /// Parses a number or name of the field.
     fn value(&self, text: &str) -> Result<u16, CronError> {
         let named = self.names.iter().position(|name| *name == text);
         let value = named.map_or_else(|| number(text), |at| Some(self.min + at as u16));
@@ -94,7 +94,7 @@ impl Field {
         fits.ok_or_else(|| self.refuse(text))
     }
 
-    /// `*`, `3`, `3-5`, and each with a step: `*/2`, `3-5/2`, and `3/2`, which goes on to the end.
+    /// Parses `*`, `3` or `3-5`, optionally with a step: `*/2`, `3-5/2`, or `3/2`, which runs to the end.
     fn item(&self, text: &str, mut each: impl FnMut(u16)) -> Result<(), CronError> {
         let (range, step) = match text.split_once('/') {
             Some((range, step)) => {

@@ -1,147 +1,147 @@
-//! Lanes, and a bounded window of each.
+//! Function queues, with a bounded window of each in memory.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::Time;
 use crate::ids::Map;
 
-/// A function's line of events. Chosen by the runner.
+/// A queue of one function's events. Chosen by the runner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionQueueId(pub u64);
 
-/// An event's place in its lane: when it is due, and its number, which counts up as events come.
+/// Position of an event in its queue: due time, then sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueuePosition {
-    /// Not before this time.
+    /// Earliest start.
     pub due: Time,
-    /// Its name; no other event ever has it.
+    /// Unique sequence number, in order of enqueueing.
     pub seq: u64,
 }
 
-/// How lanes go.
+/// Limits and timing of all queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Events of a lane that are kept in memory ahead of need.
+    /// Events per queue that are held in memory.
     pub window: usize,
-    /// Events of a lane that may wait for an instance.
+    /// Events per queue that may wait for an instance.
     pub waiting: u32,
-    /// Events of a lane that may be under way, waiting or running.
+    /// Events per queue that may be in progress, waiting or running.
     pub under_way: usize,
-    /// How long a lane pauses that found no instance, microseconds.
+    /// Pause of a throttled queue, microseconds.
     pub pause: u64,
 }
 
-/// What happened.
+/// An input of the queues.
 #[derive(Clone, Debug)]
 pub enum QueueInput {
-    /// A lane has events on disk that are not known here.
+    /// A queue has events on disk that are not in memory.
     Open {
-        /// Which.
+        /// The queue.
         queue: FunctionQueueId,
     },
-    /// An event came and is on disk. Those of a lane are told in the order of their numbers.
+    /// An event was enqueued and is on disk. Must be reported in order of sequence numbers within a queue.
     Enqueued {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
-        /// Its place.
+        /// Its position.
         order: QueuePosition,
     },
-    /// What a [`QueueEffect::Load`] found.
+    /// The result of a [`QueueEffect::Load`].
     Loaded {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
-        /// The next events, in order.
+        /// Positions of the next events, in order.
         orders: Vec<QueuePosition>,
-        /// Whether there were no more.
+        /// Whether these were the last.
         whole: bool,
     },
-    /// A [`QueueEffect::Load`] could not be carried out; another is asked for after a pause.
+    /// A [`QueueEffect::Load`] failed. It is requested again after a pause.
     LoadFailed {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
     },
-    /// An event has an instance.
+    /// An event was assigned an instance.
     Assigned {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
-        /// Which.
+        /// The event.
         seq: u64,
     },
-    /// An event is no longer under way, and that is on disk.
+    /// An event is no longer in progress, and its outcome is on disk.
     Ended {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
-        /// Which.
+        /// The event.
         seq: u64,
-        /// What becomes of it.
+        /// What happens to the event.
         then: Disposition,
     },
-    /// The time that the last [`QueueEffect::WakeAt`] named has come.
+    /// The time of the last [`QueueEffect::WakeAt`] has come.
     Wake,
-    /// Shutdown: nothing is started any more.
+    /// Shutdown: no further event is started.
     Drain,
 }
 
-/// What becomes of an event that was under way.
+/// What happens to an event that was in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It has left the lane.
+    /// It has left the queue.
     Removed,
-    /// It runs again later.
+    /// It is retried.
     Retry {
-        /// When.
+        /// Earliest start of the retry.
         due: Time,
     },
-    /// There was no instance for it: it stays where it was, and its lane pauses.
+    /// No instance was available. The event keeps its position, and its queue pauses.
     Throttled,
-    /// It was not tried: it stays where it was.
+    /// It was not attempted. It keeps its position.
     NotStarted,
 }
 
-/// What to do.
+/// An action for the runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueEffect {
-    /// Read a lane's next events from disk.
+    /// Read the next events of a queue from disk.
     Load {
-        /// Which.
+        /// The queue.
         queue: FunctionQueueId,
-        /// Those behind this place; from the beginning without one.
+        /// Read behind this position, or from the beginning.
         after: Option<QueuePosition>,
-        /// This many.
+        /// Maximum number of events.
         limit: usize,
     },
-    /// Run an event.
+    /// Start an event.
     Start {
-        /// Where.
+        /// The queue.
         queue: FunctionQueueId,
-        /// Which.
+        /// The event.
         seq: u64,
     },
-    /// Send [`QueueInput::Wake`] at this time, and no longer at an earlier named one.
+    /// Send [`QueueInput::Wake`] at this time. Replaces an earlier `WakeAt`.
     WakeAt {
-        /// When.
+        /// The time.
         at: Time,
     },
 }
 
-/// All lanes.
+/// All function queues.
 #[derive(Debug)]
 pub struct FunctionQueues {
     pacing: QueueLimits,
     queues: Map<FunctionQueueId, FunctionQueue>,
-    /// When a lane is to be looked at again.
+    /// When to update each queue again.
     timers: BTreeSet<(Time, FunctionQueueId)>,
     wake: Option<Time>,
     draining: bool,
-    /// Events up to this number came in an earlier life, and are told by nobody.
+    /// Highest sequence number of the previous run. Events up to it are not reported as enqueued.
     old: u64,
 }
 
-/// How far a lane's events are known here.
+/// Which part of a queue the window covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Nothing,
-    /// All up to and with this place.
+    /// Everything up to this position, inclusive.
     Up(QueuePosition),
     All,
 }
@@ -150,26 +150,26 @@ enum Known {
 struct FunctionQueue {
     window: BTreeSet<QueuePosition>,
     known: Known,
-    /// The number of the event that was told last.
+    /// Sequence number of the last event that was reported.
     told: u64,
-    /// Events that a reading of the disk has shown before they were told.
+    /// Events that a load returned before they were reported.
     early: BTreeSet<u64>,
     loading: Option<Loading>,
     under_way: HashMap<u64, UnderWay>,
     waiting: u32,
-    /// How many may wait now.
+    /// Maximum number of waiting events at present.
     allowance: u32,
     paused_until: Time,
     timer: Option<Time>,
 }
 
-/// What happened while the disk is read.
+/// Changes during a load.
 #[derive(Debug, Default)]
 struct Loading {
     came: BTreeSet<QueuePosition>,
-    /// The first of those that came and are not remembered.
+    /// Position of the first enqueued event that did not fit into `came`.
     gap: Option<QueuePosition>,
-    /// The window was cut, so that what is found lies behind a gap.
+    /// Whether the window was trimmed, so that the loaded events would leave a gap.
     cut: bool,
     ended: HashSet<u64>,
 }
@@ -182,15 +182,15 @@ struct UnderWay {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// For an instance.
+    /// Waits for an instance.
     Waiting,
     Running,
-    /// Someone decides about it.
+    /// Held by an operation such as an abort; see [`FunctionQueues::hold`].
     Held,
 }
 
 impl FunctionQueues {
-    /// No lanes. `old` is the highest number that an event has so far.
+    /// Creates the queues. `old` is the highest sequence number in use.
     pub fn new(pacing: QueueLimits, old: u64) -> Self {
         Self {
             pacing,
@@ -202,7 +202,7 @@ impl FunctionQueues {
         }
     }
 
-    /// Takes in what happened, and says what to do.
+    /// Processes an input and appends the resulting effects.
     pub fn step(&mut self, now: Time, input: QueueInput, effects: &mut Vec<QueueEffect>) {
         match input {
             QueueInput::Open { queue } => {
@@ -263,12 +263,12 @@ impl FunctionQueues {
         }
     }
 
-    /// Whether nothing is under way.
+    /// Returns whether no event is in progress.
     pub fn is_idle(&self) -> bool {
         self.queues.values().all(|queue| queue.under_way.is_empty())
     }
 
-    /// Returns how many events have an instance. One counts until it is told that what came of it is on disk.
+    /// Returns the number of running events. An event counts until its end is reported, which is after it is on disk.
     pub fn running(&self) -> usize {
         let under_way = self
             .queues
@@ -277,13 +277,13 @@ impl FunctionQueues {
         under_way.filter(|one| one.stage == Stage::Running).count()
     }
 
-    /// Keeps an event from being started until [`QueueInput::Ended`] tells what becomes of it. Says no when it is under way.
+    /// Keeps an event from starting until [`QueueInput::Ended`]. Returns false if it is in progress.
     pub fn hold(&mut self, queue: FunctionQueueId, order: QueuePosition) -> bool {
         let queue = self.queue(queue, Known::Nothing);
         if queue.under_way.contains_key(&order.seq) {
             return false;
         }
-        // It may have moved since its place was read.
+        // It may have moved since its position was read.
         queue.window.retain(|other| other.seq != order.seq);
         let stage = Stage::Held;
         queue.under_way.insert(order.seq, UnderWay { order, stage });
@@ -306,7 +306,7 @@ impl FunctionQueues {
         })
     }
 
-    /// Starts what can be started, asks for what is needed, and sets the lane's timer.
+    /// Starts due events, requests a load if the window runs low, and sets the queue's timer.
     fn look(&mut self, now: Time, id: FunctionQueueId, effects: &mut Vec<QueueEffect>) {
         let Some(queue) = self.queues.get_mut(&id) else {
             return;
@@ -328,7 +328,7 @@ impl FunctionQueues {
             }
             queue.window.remove(&order);
             let (seq, stage) = (order.seq, Stage::Waiting);
-            // A held one that has moved is the one that is held.
+            // A held event that was moved stays held.
             if queue.under_way.contains_key(&seq) {
                 continue;
             }
@@ -377,7 +377,7 @@ impl FunctionQueue {
         }
     }
 
-    /// Takes an event into the window, if it belongs there; else it is read from disk when its turn comes.
+    /// Inserts an event into the window if it belongs there. Otherwise it will be loaded from disk at its turn.
     fn insert(&mut self, order: QueuePosition, window: usize) {
         if self.knows(order) {
             self.window.insert(order);
@@ -386,7 +386,7 @@ impl FunctionQueue {
         let Some(loading) = &mut self.loading else {
             return;
         };
-        // What the reading shows of those that were under way is not believed, so they are all remembered.
+        // A load may return stale positions of events that were in progress, so they are always remembered here.
         if loading.came.len() < window || loading.ended.contains(&order.seq) {
             loading.came.insert(order);
         } else {
@@ -400,7 +400,7 @@ impl FunctionQueue {
             if let Some(loading) = &mut self.loading {
                 loading.cut = true;
             }
-            // What was let go is found on disk behind the last that is kept.
+            // The trimmed events will be loaded from disk, behind the last one in the window.
             self.known = self
                 .window
                 .last()
@@ -455,7 +455,7 @@ impl FunctionQueue {
     }
 
     fn not_loaded(&mut self, until: Time) {
-        // What came meanwhile is on disk, and behind what is known.
+        // Events enqueued meanwhile are on disk, behind the covered part.
         if self.loading.take().is_some() {
             self.paused_until = self.paused_until.max(until);
         }
@@ -477,7 +477,7 @@ impl FunctionQueue {
         };
         match one.stage {
             Stage::Waiting => self.waiting -= 1,
-            // It has left an instance behind.
+            // Its instance is free for the next event.
             Stage::Running if then != Disposition::Throttled => {
                 self.paused_until = self.paused_until.min(now);
             }

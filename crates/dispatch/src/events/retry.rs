@@ -1,53 +1,53 @@
-//! Whether and when a failed event runs again. Source: SCF's page on asynchronous invocation.
+//! Retry policy of failed events. Source: SCF's page on asynchronous invocation.
 
 use crate::Time;
 
-/// Whose fault a failure is.
+/// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The function's own.
+    /// The function.
     User,
-    /// The platform's.
+    /// The platform.
     System,
-    /// The event's: it can never succeed, as when its function is gone.
+    /// The event: it can never succeed, for example because its function was deleted.
     Caller,
 }
 
-/// How often, how long and at what distance an event is tried again. Times in microseconds.
+/// Retry limits and delays. Times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Further runs after a failure of the function's.
+    /// Maximum number of retries after failures of the function.
     pub retries: u32,
-    /// How old an event may become before it is given up.
+    /// Maximum age of an event.
     pub ttl: u64,
-    /// The distance after a failure of the function's.
+    /// Delay after a failure of the function.
     pub after_user_fault: u64,
-    /// The distance after the first failure of the platform's; it doubles with each further one.
+    /// Delay after the first failure of the platform. It doubles with each further one (exponential backoff).
     pub after_system_fault: u64,
-    /// The largest distance.
+    /// Maximum delay.
     pub max_delay: u64,
 }
 
-/// What becomes of an event.
+/// What happens to a failed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// It runs again.
+    /// It is retried.
     Retry {
-        /// When.
+        /// Earliest start of the retry.
         at: Time,
     },
-    /// It is given up.
+    /// It has failed permanently.
     GiveUp,
 }
 
 impl RetryPolicy {
-    /// Whether an event is too old to run.
+    /// Returns whether an event has exceeded its maximum age.
     pub fn has_expired(&self, now: Time, accepted: Time) -> bool {
         now >= accepted.after(self.ttl)
     }
 }
 
-/// Decides about an event that has just failed. `failures` counts those of the same kind, this one included.
+/// Decides whether a failed event is retried. `failures` counts the failures with the same cause, including this one.
 pub fn retry_decision(
     policy: &RetryPolicy,
     now: Time,
@@ -65,7 +65,7 @@ pub fn retry_decision(
             now.after(distance.min(policy.max_delay))
         }
     };
-    // One that would be too old by then is given up now.
+    // It would expire before the retry.
     if policy.has_expired(at, accepted) {
         RetryDecision::GiveUp
     } else {

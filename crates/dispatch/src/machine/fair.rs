@@ -1,6 +1,6 @@
-//! Fairness between accounts: who starts next where memory is short, and who gives some back.
+//! Max-min fairness between accounts: who starts next when memory is short, and who releases some.
 //!
-//! Nothing that runs is ever stopped. Memory comes from idle instances, and from busy ones when their request has ended.
+//! Running instances are never stopped. Memory comes from idle instances, and from busy ones after their request.
 
 use std::cmp::Reverse;
 
@@ -11,26 +11,27 @@ use crate::pool::{Pool, State};
 use crate::rule::Rule;
 use crate::{AccountId, Config, InstanceId, Limit, MachineEffect, PoolId, PoolSpec, Time};
 
-/// How many times [`crate::Config::max_starting`] may be starting when every account beyond it has just one.
+/// Limit of starting instances as a multiple of [`crate::Config::max_starting`], where each account beyond the slots
+/// starts just one.
 const PLACES_IN_ALL: u32 = 4;
 
-/// The turn of what floors lack: accounts that have nothing pass it, whenever they came to have nothing.
+/// The turn of provisioned starts: an empty account may overtake them, whenever it became empty.
 pub(super) const BEFORE_ALL: u64 = u64::MAX;
 
 impl Machine {
-    /// Starts what requests want, as far as there is memory: the account that holds least comes first.
+    /// Starts instances for waiting requests as far as memory allows, smallest account first.
     pub(super) fn start_pending(&mut self, now: Time, out: &mut Vec<MachineEffect>) {
-        // What floors get in the end may change who holds least.
+        // Provisioned starts at the end may change which account is smallest.
         while self.serve_once(now, out) {}
     }
 
-    /// Says whether floors got something after the others.
+    /// Returns whether provisioned starts were made after the others.
     fn serve_once(&mut self, now: Time, out: &mut Vec<MachineEffect>) -> bool {
         let mut blocked = Vec::new();
         let held_back = self.start_provisioned(now, &mut blocked, out);
         let mut at = None;
         while let Some(position) = self.queue.next(at) {
-            // Whoever comes now holds no less than the one that waits for memory, and none passes it.
+            // All further accounts hold no less than the one that waits for memory, and may not overtake it.
             let behind = |first: &Blocked| {
                 first.limit == Limit::Node
                     && self.capacity.held_mb(first.spec.account) < position.held_mb
@@ -39,11 +40,11 @@ impl Machine {
                 break;
             }
             let changed = self.serve_account(now, position, &mut blocked, out);
-            // What an account lacks by its own limits is nothing to others.
+            // An account's own limits do not block others.
             blocked.retain(|lack| lack.limit == Limit::Node || lack.turn == BEFORE_ALL);
             at = Some(position);
             if changed {
-                // Who holds least, and who stands behind whom, may be another now.
+                // A start or an eviction may have changed the order of accounts.
                 self.drop_settled(now, &mut blocked);
                 at = None;
             }
@@ -56,7 +57,7 @@ impl Machine {
         out.len() > before
     }
 
-    /// Keeps what floors still wait for, and forgets what requests wait for.
+    /// Keeps blocked provisioned starts and drops those of requests, which are evaluated anew.
     fn drop_settled(&self, now: Time, blocked: &mut Vec<Blocked>) {
         let waits = |lack: &Blocked| {
             let pool = self.pools.get(&lack.pool);
@@ -65,7 +66,7 @@ impl Machine {
         blocked.retain(waits);
     }
 
-    /// Starts one instance of an account, if one can be started, or stops what idles in its way. Says whether it did either.
+    /// Starts one instance of an account, or evicts idle instances for it. Returns whether it did either.
     fn serve_account(
         &mut self,
         now: Time,
@@ -102,7 +103,7 @@ impl Machine {
                     return true;
                 }
                 Some(Limit::Rate) => {
-                    // None of the account's others has a token, either.
+                    // The bucket is empty for all pools of the account.
                     self.await_rate(account);
                     return false;
                 }
@@ -113,7 +114,7 @@ impl Machine {
                     if evicted {
                         return true;
                     }
-                    // What cannot be had at all is waited for by nobody.
+                    // A start that can never fit must not block others.
                     if self.capacity.never_fits(&self.config, &spec).is_none() {
                         blocked.extend(self.lacking(limit, id, wanted_since));
                     }
@@ -124,7 +125,7 @@ impl Machine {
         false
     }
 
-    /// What keeps others from taking what a pool waits for.
+    /// Returns the entry that blocks others from the memory a pool waits for.
     pub(super) fn lacking(&self, limit: Limit, id: PoolId, turn: u64) -> Option<Blocked> {
         let pool = self.pools.get(&id)?;
         Some(Blocked {
@@ -136,8 +137,8 @@ impl Machine {
         })
     }
 
-    /// Whether an account may have one more instance starting. One that has none needs no place, or slow starts of others would
-    /// keep it from its first.
+    /// Returns whether an account may start another instance now. An account without a starting instance needs no free
+    /// slot, or slow starts of others would delay its first.
     pub(super) fn has_place(&self, account: AccountId) -> bool {
         let starting = self.capacity.starting;
         let most = self.config.max_starting;
@@ -148,7 +149,7 @@ impl Machine {
             || !self.rules().hold(Rule::Places)
     }
 
-    /// Whether a pool would take what another one waits for, which holds no more.
+    /// Returns whether a pool must wait behind another pending start of a pool or account that holds no more.
     pub(super) fn stands_behind(&self, blocked: &[Blocked], id: PoolId, pool: &Pool) -> bool {
         let spec = &pool.spec;
         let held_mb = pool.held_mb();
@@ -158,7 +159,7 @@ impl Machine {
             let behind = if first.spec.account == spec.account {
                 held_mb >= first.held_mb && self.concerns(first.limit, pool, &first.spec)
             } else {
-                // As it is now: others of its functions may have started meanwhile.
+                // Compare current values: other functions of the account may have started meanwhile.
                 account_mb >= self.capacity.held_mb(first.spec.account)
                     && first.limit == Limit::Node
             };
@@ -166,8 +167,8 @@ impl Machine {
         })
     }
 
-    /// Whether an account that has nothing may start its first instance though another start waits for memory: the headroom is
-    /// kept for it. Once, or many accounts together would keep a large instance from ever being started.
+    /// Returns whether an empty account may overtake a start that waits for memory, by use of the headroom. It may do
+    /// so once per wait, or many small accounts together would starve a large instance.
     fn passes(&self, spec: &PoolSpec, first: &Blocked) -> bool {
         let empty_since = self.capacity.empty_since(spec.account);
         first.limit == Limit::Node
@@ -177,8 +178,8 @@ impl Machine {
             && empty_since.is_some_and(|turn| turn <= first.turn)
     }
 
-    /// Whether another account takes the next instance that a pool finishes with: it has waited for memory for long, and holds
-    /// less. What a pool keeps it gives only as long as its account still has the larger share then.
+    /// Returns whether a smaller account has waited long enough for memory to get the next instance that `own` finishes
+    /// with. A provisioned instance is handed over only while its account still holds more afterwards.
     pub(super) fn account_starves(&self, now: Time, own: &Pool) -> bool {
         let account = own.spec.account;
         let held = self.capacity.held_mb(account);
@@ -205,14 +206,14 @@ impl Machine {
         false
     }
 
-    /// Whether an account has no less than another one, once an instance of it has made room for one of the other's.
+    /// Returns whether the account of `own` would hold no less than the other after handing one instance over.
     pub(super) fn has_larger_share(&self, own: &Pool, other: &PoolSpec) -> bool {
         let held = self.capacity.held_mb(own.spec.account);
         let after = self.capacity.held_mb(other.account) + other.memory_mb;
         own.spec.account != other.account && held >= after + own.spec.memory_mb
     }
 
-    /// Whether another account that holds less waits for the node's memory, or will be given some.
+    /// Returns whether a smaller account has a start pending that needs, or may get, memory of the node.
     pub(super) fn is_behind_others(&self, account: AccountId) -> bool {
         let wants = |id: PoolId| {
             let Some(pool) = self.pools.get(&id) else {
@@ -232,8 +233,8 @@ impl Machine {
         false
     }
 
-    /// Whether a pool must hand its instance over because the headroom is used up, and its account holds more than its share of
-    /// the node. What idles is stopped first.
+    /// Returns whether a pool must hand its instance over to restore the headroom: the headroom is in use, and the
+    /// account is above its fair share of the node. Idle instances are stopped first.
     pub(super) fn gives_headroom(&mut self, id: PoolId, out: &mut Vec<MachineEffect>) -> bool {
         let Some(own) = self
             .pools
@@ -263,9 +264,9 @@ impl Machine {
         false
     }
 
-    /// Stops idle instances that stand in the way of a start, as many as it takes and no more: those of the account that holds
-    /// most first, and of each the least recently used first. An account that holds less than the one that wants it gives only
-    /// what has idled until it was frozen: what it uses again and again is not idle. Says whether there was any.
+    /// Evicts as many idle instances as a start needs: those of the largest account first, then the least recently
+    /// used. An account that holds less than the starting one loses only frozen instances, since an instance that is
+    /// used again and again is not idle. Returns whether any was evicted.
     pub(super) fn evict_for(
         &mut self,
         spec: &PoolSpec,
@@ -303,7 +304,8 @@ impl Machine {
         evicted
     }
 
-    /// The idle instance that has idled longest, of the pools with the lowest rank. The rank is told whether it is frozen.
+    /// Returns the least recently used idle instance among the pools with the lowest rank. The flag tells whether it is
+    /// frozen.
     pub(super) fn least_recent<R: Ord>(
         &self,
         rank: impl Fn(&Pool, bool) -> Option<R>,

@@ -1,4 +1,4 @@
-//! Instances that a pool keeps ahead of need: its floor.
+//! Provisioned instances: each pool keeps at least its minimum warm, ahead of need.
 
 use super::fair::BEFORE_ALL;
 use super::{Blocked, Machine};
@@ -7,18 +7,19 @@ use crate::pool::Pool;
 use crate::timer::MachineTimer;
 use crate::{Limit, MachineEffect, PoolId, PoolSpec, Time};
 
-/// How long after a failed start the next one for a floor is tried, microseconds. It doubles with each failure in a row.
+/// Delay of a provisioned start after a failed one, microseconds. It doubles with each consecutive failure.
 const RETRY_FIRST: u64 = 1_000_000;
 const RETRY_DOUBLINGS: u32 = 6;
 
 impl Machine {
-    /// Memory that floors may hold together, MB: the headroom is left beside them, and some for whatever else is called.
+    /// Returns the memory that provisioned instances may hold together, MB. The headroom and a tenth of the rest stay
+    /// free for other functions.
     pub fn provisionable_mb(&self) -> u64 {
         let headroom_mb = self.capacity.largest_headroom_mb(&self.config);
         self.config.node_mb.saturating_sub(headroom_mb) / 10 * 9
     }
 
-    /// A pool keeps so many instances from now on. Those above it become like any other.
+    /// Sets the provisioned minimum of a pool. Instances above it become ordinary ones.
     pub(super) fn provision(
         &mut self,
         now: Time,
@@ -40,7 +41,7 @@ impl Machine {
         self.start_pending(now, out);
     }
 
-    /// Puts a pool into the queue of those below their floor, if it is one of them and may start an instance now.
+    /// Queues a pool for a provisioned start if it is below its minimum and may start one now.
     pub(super) fn queue_provisioned(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id)
             && pool.needs_provisioned(now)
@@ -51,16 +52,16 @@ impl Machine {
         }
     }
 
-    /// The same for all of them.
+    /// Queues all pools that are below their minimum.
     pub(super) fn queue_all_provisioned(&mut self, now: Time) {
         for id in self.provisioned_pools.clone() {
             self.queue_provisioned(now, id);
         }
     }
 
-    /// Starts what floors lack, in turn, as far as there is room. They come before what is wanted for requests, so that
-    /// the memory of an instance that dies is its successor's; but not before an account that waits for memory and holds less.
-    /// Says whether one was held back for that.
+    /// Starts missing provisioned instances in turn, as far as capacity allows. They precede pending starts of
+    /// requests, so that a replacement gets the memory of the instance that died, but not those of smaller accounts
+    /// that wait for memory. Returns whether one was held back for that reason.
     pub(super) fn start_provisioned(
         &mut self,
         now: Time,
@@ -114,7 +115,7 @@ impl Machine {
         held_back
     }
 
-    /// Floors hold all that they may: an account with a larger share gives an idle one up for one with a smaller.
+    /// Evicts an idle provisioned instance of a larger account when provisioned instances hold all that they may.
     fn rebalance_provisioned(&mut self, spec: &PoolSpec, out: &mut Vec<MachineEffect>) {
         let kept = |pool: &Pool| pool.live() <= pool.provisioned_min;
         let rank = |pool: &Pool, _| (kept(pool) && self.has_larger_share(pool, spec)).then_some(());
@@ -123,7 +124,7 @@ impl Machine {
         }
     }
 
-    /// What a pool waits for that has fewer instances than it keeps: memory, or only time.
+    /// Returns what a pool below its minimum waits for: a limit, or just time.
     pub fn blocked_by(&self, id: PoolId) -> Option<Limit> {
         let pool = self
             .pools
@@ -136,7 +137,8 @@ impl Machine {
         Some(exceeded.or_else(full).unwrap_or(Limit::Starting))
     }
 
-    /// Whether floors may hold one more of this size. A node that has become smaller must still have room for others.
+    /// Returns whether provisioned instances may hold this much more. Keeps capacity for others even if the node has
+    /// shrunk.
     fn may_keep(&self, spec: &PoolSpec) -> bool {
         let kept = |pool: &Pool| pool.live().min(pool.provisioned_min) as u64 * pool.spec.memory_mb;
         let pools = self
@@ -146,7 +148,7 @@ impl Machine {
         pools.map(kept).sum::<u64>() + spec.memory_mb <= self.provisionable_mb()
     }
 
-    /// Whether a pool below its floor has waited long for what an instance of `own` could give it.
+    /// Returns whether a pool below its minimum has waited long for memory that an instance of `own` could release.
     pub(super) fn provisioned_starves(&self, now: Time, own: &Pool) -> bool {
         let starves = |pool: &&Pool| {
             let waited = pool
@@ -161,7 +163,7 @@ impl Machine {
         below.into_iter().find(starves).is_some()
     }
 
-    /// A start failed: the next one for the floor is tried later, and later still if it fails, too.
+    /// Schedules the next provisioned start after a failed one, with exponential backoff.
     pub(super) fn provisioned_start_failed(&mut self, now: Time, id: PoolId) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
@@ -175,7 +177,7 @@ impl Machine {
         self.timers.add(at, MachineTimer::Provisioned(id));
     }
 
-    /// The wait after a failed start is over.
+    /// Ends the backoff after a failed start.
     pub(super) fn retry_provisioned(&mut self, now: Time, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.retry_at = None;
@@ -183,7 +185,7 @@ impl Machine {
         self.queue_provisioned(now, id);
     }
 
-    /// A start went well, or what is wanted has changed: failures before it say nothing any more.
+    /// Resets the backoff after a successful start or a new minimum.
     pub(super) fn forgive_failures(&mut self, id: PoolId) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
@@ -194,7 +196,7 @@ impl Machine {
         }
     }
 
-    /// A retired pool keeps nothing, and nor does any at shutdown.
+    /// Removes the provisioned minimum of a pool, when it is retired or at shutdown.
     pub(super) fn clear_provisioned(&mut self, id: PoolId) {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.provisioned_min = 0;
@@ -203,7 +205,7 @@ impl Machine {
         self.forgive_failures(id);
     }
 
-    /// Whether a pool can do with one instance less: it has more than it keeps, or may have none at all.
+    /// Returns whether a pool can spare an instance: it is above its minimum, or its limits allow no instance at all.
     pub(super) fn is_spare(&self, pool: &Pool) -> bool {
         pool.live() > pool.provisioned_min
             || self.capacity.never_fits(&self.config, &pool.spec).is_some()

@@ -1,11 +1,11 @@
-//! The start queue: accounts by the memory that they hold, and the pools of each in turn.
+//! The start queue: accounts ordered by the memory that they hold, and the pending pools of each in turn.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::ids::Map;
 use crate::{AccountId, PoolId};
 
-/// An account's position: the memory that it holds, MB, and among equals the order in which they began to wait.
+/// Position of an account: its memory, MB, then the order in which it began to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) held_mb: u64,
@@ -13,8 +13,8 @@ pub(super) struct Position {
     pub(super) account: AccountId,
 }
 
-/// Pools that want a start. The account that holds least comes first, which is max-min fairness: memory that is given back goes
-/// to whoever has least of it.
+/// Pools with a pending start. The account that holds the least memory comes first, so that released memory is divided
+/// max-min fairly.
 #[derive(Debug, Default)]
 pub(super) struct StartQueue {
     order: BTreeSet<Position>,
@@ -29,7 +29,7 @@ struct Pending {
 }
 
 impl StartQueue {
-    /// Adds a pool behind the others of its account.
+    /// Appends a pool to its account's queue.
     pub(super) fn push(&mut self, account: AccountId, held_mb: u64, pool: PoolId) {
         if let Some(pending) = self.accounts.get_mut(&account) {
             return pending.pools.push_back(pool);
@@ -45,18 +45,18 @@ impl StartQueue {
         self.accounts.insert(account, Pending { pools, position });
     }
 
-    /// The pools of an account that want a start, in turn.
+    /// Returns an account's pending pools in order.
     pub(super) fn of(&self, account: AccountId) -> impl Iterator<Item = PoolId> {
         let pending = self.accounts.get(&account);
         pending.into_iter().flat_map(|p| p.pools.iter().copied())
     }
 
-    /// One of an account's pools by its index.
+    /// Returns an account's pending pool by index.
     pub(super) fn get(&self, account: AccountId, index: usize) -> Option<PoolId> {
         self.accounts.get(&account)?.pools.get(index).copied()
     }
 
-    /// Removes one of an account's pools by its index.
+    /// Removes an account's pending pool by index.
     pub(super) fn take(&mut self, account: AccountId, index: usize) {
         if let Some(pending) = self.accounts.get_mut(&account) {
             pending.pools.remove(index);
@@ -64,7 +64,7 @@ impl StartQueue {
         }
     }
 
-    /// Removes a pool, if it is there.
+    /// Removes a pool, if it is queued.
     pub(super) fn remove(&mut self, account: AccountId, pool: PoolId) {
         if let Some(pending) = self.accounts.get_mut(&account) {
             pending.pools.retain(|other| *other != pool);
@@ -72,7 +72,7 @@ impl StartQueue {
         }
     }
 
-    /// The account behind a position; the first one without.
+    /// Returns the account after a position, or the first one.
     pub(super) fn next(&self, after: Option<Position>) -> Option<Position> {
         use std::ops::Bound;
         let Some(after) = after else {
@@ -82,13 +82,13 @@ impl StartQueue {
         self.order.range(behind).next().copied()
     }
 
-    /// An account holds more or less than before.
+    /// Updates the memory that an account holds.
     pub(super) fn set_held(&mut self, account: AccountId, held_mb: u64) {
         if let Some(pending) = self.accounts.get_mut(&account)
             && pending.position.held_mb != held_mb
         {
             self.order.remove(&pending.position);
-            // Among those that hold as much it is the last.
+            // It goes behind accounts with equal memory.
             self.turn += 1;
             pending.position.held_mb = held_mb;
             pending.position.turn = self.turn;

@@ -1,12 +1,13 @@
-//! Brief requests, which gain nothing by more instances than processors: each of those has its memory to warm up.
+//! Short-request detection. Short, CPU-bound requests gain nothing from more instances than processors, since each
+//! instance has to warm up its own memory.
 
 use super::Machine;
 use crate::timer::MachineTimer;
 use crate::{InstanceId, MachineEffect, PoolId, Time};
 
-/// How long a brief request waits in line, microseconds. Longer, and it was no more brief than others.
+/// Maximum wait of a short request before its pool scales as any other, microseconds.
 const HOLD: u64 = 20_000;
-/// How long after that none is taken for brief, microseconds.
+/// How long detection then stays off, microseconds.
 const DOUBT: u64 = 1_000_000;
 
 impl Machine {
@@ -35,7 +36,7 @@ impl Machine {
         self.start_pending(now, out);
     }
 
-    /// Sees to it that nothing waits for long where requests are taken for brief.
+    /// Makes sure that short requests do not wait for long.
     pub(super) fn watch_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
@@ -47,7 +48,7 @@ impl Machine {
         while let Some((first, came)) = pool.line.front() {
             let until = came.after(HOLD);
             if !self.tickets.contains_key(first) {
-                pool.line.pop_front(); // It was given up.
+                pool.line.pop_front(); // It was cancelled.
             } else if now < until && !full {
                 pool.short_requests.watched = true;
                 self.timers.add(until, MachineTimer::Line(id));
@@ -60,7 +61,7 @@ impl Machine {
         }
     }
 
-    /// The first in line may have waited for long.
+    /// Checks the head of the queue after its maximum wait.
     pub(super) fn look_at_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         if let Some(pool) = self.pools.get_mut(&id) {
             pool.short_requests.watched = false;
@@ -68,7 +69,7 @@ impl Machine {
         }
     }
 
-    /// Gives a pool's line to its idle instances, unless it is to wait for others, and asks for those that are missing.
+    /// Assigns waiting requests to idle instances, unless they are to wait for busy ones, and queues missing starts.
     pub(super) fn serve_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         while let Some(pool) = self.pools.get_mut(&id)
             && pool.waiting > 0
@@ -76,7 +77,7 @@ impl Machine {
             && let Some(instance) = pool.idle.pop_back()
         {
             let Some(ticket) = self.next_in_line(id) else {
-                return; // There is one, as long as any waits.
+                return; // Unreachable while `waiting` is above 0.
             };
             self.assign(ticket, instance, out);
         }
