@@ -1,4 +1,5 @@
-//! Memory of builds: to dispatch, a build is an instance of a pool of its own, which is there as soon as it has room.
+//! Admission of builds. To `dispatch` a build is an instance of a pool of its own, which counts as started as soon as
+//! its memory is granted.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,18 +14,18 @@ use tokio::sync::oneshot;
 use super::Driver;
 use super::core::Core;
 
-/// The least memory of a build, MB.
+/// Minimum memory of a build, MB.
 const LEAST_MB: u64 = 128;
 
-/// Why a build is refused.
+/// Reason for rejecting a build.
 #[derive(Debug, Error)]
 pub(crate) enum BuildMemoryError {
     #[error(
-        "a build needs {LEAST_MB} MB of memory or more, and there can be none: the functions of the account share {unreserved_mb} MB, of {node_mb} MB of the node; raise the account's quota, or set less aside for functions"
+        "a build needs at least {LEAST_MB} MB of memory; the account's unreserved quota is {unreserved_mb} MB and the node has {node_mb} MB; raise the quota, or reserve less memory for functions"
     )]
     Never { unreserved_mb: u64, node_mb: u64 },
     #[error(
-        "no memory for the build within {seconds} s: it needs {mb} MB of {limit}, which other instances and builds use; try again when less runs, or raise the limit"
+        "no memory for the build within {seconds} s: it needs {mb} MB of {limit}, which other instances and builds use; try again later, or raise the limit"
     )]
     Late {
         mb: u64,
@@ -33,7 +34,7 @@ pub(crate) enum BuildMemoryError {
     },
 }
 
-/// Memory that a build holds, until this is dropped.
+/// Memory granted to a build. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Build {
     driver: Driver,
@@ -43,7 +44,7 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// Returns the memory that the build may use, bytes.
+    /// Returns the granted memory in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.hold.mb << 20
     }
@@ -53,7 +54,7 @@ impl Drop for Build {
     fn drop(&mut self) {
         let now = self.driver.now();
         let mut core = self.driver.core();
-        // Under the lock, so that it is not given memory after this look.
+        // Under the lock, so that memory cannot be granted after this check.
         let given = || self.waiting.try_recv().ok()?.ok();
         let instance = self.instance.take().or_else(given);
         core.end_build(now, &self.hold, instance);
@@ -62,11 +63,11 @@ impl Drop for Build {
 }
 
 impl Driver {
-    /// Waits for memory of a build: `wanted_mb`, or half of what the account's functions share or of the node where that is
-    /// less. Never returns once virga is stopping, so that nobody takes that for a failure.
+    /// Waits for the memory of a build: `wanted_mb`, capped at half of the account's unreserved quota and of the node.
+    /// Never returns during shutdown, so that an interrupted build does not count as failed.
     ///
     /// # Errors
-    /// There can be none, or there was none in time.
+    /// The limits are too low, or no memory was free in time.
     pub(crate) async fn build(
         &self,
         account: model::AccountId,
@@ -126,7 +127,7 @@ impl Driver {
     }
 }
 
-/// What a build is to dispatch.
+/// Identifiers of a build in `dispatch`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BuildReservation {
     pool: PoolId,
@@ -134,18 +135,18 @@ pub(super) struct BuildReservation {
     mb: u64,
 }
 
-/// The builds of a node.
+/// Running and waiting builds of the node.
 #[derive(Debug, Default)]
 pub(super) struct Builds {
     waiting: HashMap<Ticket, oneshot::Sender<Result<InstanceId, Reject>>>,
     pools: HashMap<PoolId, Ticket>,
     running: HashSet<InstanceId>,
-    /// Things that the machine is to be told: what it starts is there at once, and what it stops is gone.
+    /// Events for the machine in reply to its effects: a build starts and stops at once.
     tell: Vec<MachineEvent>,
 }
 
 impl Builds {
-    /// Returns how many run, and how many wait.
+    /// Returns the number of running and of waiting builds.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
     }
@@ -154,7 +155,7 @@ impl Builds {
         self.tell.pop()
     }
 
-    /// Takes an effect that concerns builds; returns any other.
+    /// Handles an effect that concerns a build; returns any other.
     pub(super) fn note(&mut self, effect: MachineEffect) -> Option<MachineEffect> {
         if self.pools.is_empty() {
             return Some(effect);
@@ -182,7 +183,7 @@ impl Builds {
 
     fn answer(&mut self, ticket: Ticket, answer: Result<InstanceId, Reject>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
-            // Whoever has just gone looks at what it was given, and gives it back.
+            // A receiver that was just dropped checks for a grant and releases it.
             let _ = waiting.send(answer);
         }
     }
@@ -245,7 +246,7 @@ impl Core {
         self.builds.running.remove(&instance);
     }
 
-    /// No build is waited for when virga stops: the next start does those that are not done.
+    /// Releases all builds at shutdown. The next start resumes unfinished ones.
     fn forget_builds(&mut self, now: Time) {
         for instance in self.builds.running.clone() {
             self.end_running_build(now, instance);

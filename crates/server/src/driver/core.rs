@@ -1,4 +1,4 @@
-//! What the driver's lock guards: the machine, and the things behind its numbers.
+//! State guarded by the driver's lock: the machine, and the objects behind its identifiers.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::build::Builds;
 use super::slot::InstanceSlot;
 use super::{LivePool, ProvisionedStatus, Settings, StartFailure};
 
-/// What a waiting request is told.
+/// Reply to a waiting request.
 #[derive(Debug)]
 pub(super) enum AcquireReply {
     Assigned {
@@ -26,16 +26,16 @@ pub(super) enum AcquireReply {
     Rejected(Reject, Option<StartFailure>),
 }
 
-/// What is to be done outside the lock.
+/// Action to perform after the lock is released.
 #[derive(Debug)]
 pub(super) enum DriverAction {
     Start {
         instance: InstanceId,
         live: Arc<LivePool>,
-        /// Whether it is started ahead of need.
+        /// Whether it counts towards the provisioned minimum.
         provisioned: bool,
     },
-    /// Make an instance what it should be.
+    /// Freeze or thaw an instance as last decided.
     Settle(Arc<InstanceSlot>),
     Stop(Arc<InstanceSlot>),
     Timer,
@@ -47,20 +47,20 @@ pub(super) struct Core {
     effects: Vec<MachineEffect>,
     acts: Vec<DriverAction>,
     pools: HashMap<PoolId, Arc<LivePool>>,
-    /// The pools of each function, one for each version that was asked for.
+    /// Open pools of each function, one per version in use.
     current: HashMap<FunctionKey, Vec<(Version, PoolId)>>,
     groups: HashMap<FunctionId, GroupId>,
-    /// Memory set aside for functions, MB.
+    /// Reserved memory of functions, MB.
     reserved: HashMap<FunctionKey, u64>,
-    /// Memory that an account has, MB, where that is not `account_mb`.
+    /// Quota of accounts, MB, where it differs from `account_mb`.
     totals: HashMap<AccountId, u64>,
     account_mb: u64,
     instances: HashMap<InstanceId, Arc<InstanceSlot>>,
     waiting: HashMap<Ticket, oneshot::Sender<AcquireReply>>,
-    /// The answer to the request that is being made, when it comes at once.
+    /// The request in progress, and its reply if there was one immediately.
     at_once: Option<(Ticket, Option<AcquireReply>)>,
     failures: HashMap<InstanceId, StartFailure>,
-    /// Why the last start of a pool that keeps instances failed, as long as none has succeeded since.
+    /// Error of the last start in pools with a provisioned minimum. Cleared by a successful start.
     provision_errors: HashMap<PoolId, String>,
     pub(super) builds: Builds,
     wake: Option<Time>,
@@ -97,7 +97,7 @@ impl Core {
         live.serves(serving).then(|| live.clone())
     }
 
-    /// The pool that serves a version, as it is or was.
+    /// Returns the pool of a version, whatever its revision.
     fn current(&self, serving: &Serving<'_>) -> Option<&Arc<LivePool>> {
         let pools = self.current.get(&serving.function.key)?;
         let (_, pool) = pools
@@ -114,7 +114,7 @@ impl Core {
         self.machine.provisionable_mb()
     }
 
-    /// Instances of functions, and requests that wait for one.
+    /// Returns the counts of instances and waiting requests, without builds.
     pub(super) fn totals(&self) -> PoolStats {
         let (running, waiting) = self.builds.count();
         let all = self.machine.totals();
@@ -125,7 +125,7 @@ impl Core {
         }
     }
 
-    /// Three numbers that name nothing else.
+    /// Returns three unused numbers for identifiers.
     pub(super) fn numbers(&mut self) -> [u64; 3] {
         self.next += 3;
         [self.next - 2, self.next - 1, self.next]
@@ -155,7 +155,7 @@ impl Core {
         std::mem::take(&mut self.acts)
     }
 
-    /// Opens the pool of a version's revision, unless someone was quicker or a newer one is open.
+    /// Opens the pool of a revision, unless the same or a newer one is open already.
     pub(super) fn open(
         &mut self,
         now: Time,
@@ -166,7 +166,7 @@ impl Core {
     ) -> Arc<LivePool> {
         let function = serving.function;
         let current = self.current(serving);
-        // Revisions count up within one function; another id is another function of the same name.
+        // Revisions increase within one function; a different id is another function of the same name.
         let newer =
             |live: &&Arc<LivePool>| live.id == function.id && live.revision >= serving.revision;
         if let Some(live) = current.filter(newer) {
@@ -208,7 +208,7 @@ impl Core {
         live
     }
 
-    /// Sets memory aside for a function, or no longer: what is left is for its account's others to share.
+    /// Sets or removes a function's reserved memory, which changes the account's unreserved quota.
     pub(super) fn reserve(&mut self, now: Time, function: &FunctionKey, mb: Option<u64>) {
         let was = match mb {
             Some(mb) => self.reserved.insert(function.clone(), mb),
@@ -227,14 +227,14 @@ impl Core {
         }
     }
 
-    /// What an account's instances may have together, MB.
+    /// Sets the quota of an account, MB.
     pub(super) fn total(&mut self, now: Time, account: AccountId, mb: u64) {
         if self.totals.insert(account, mb) != Some(mb) {
             self.set_unreserved(now, account);
         }
     }
 
-    /// What an account's functions share for which nothing is set aside, MB.
+    /// Returns an account's unreserved quota, MB.
     pub(super) fn unreserved_mb(&self, account: AccountId) -> u64 {
         let total = self.totals.get(&account).unwrap_or(&self.account_mb);
         let own = self
@@ -249,7 +249,7 @@ impl Core {
         self.step(now, MachineEvent::Unreserved { account, mb });
     }
 
-    /// So many instances of a version are kept from now on.
+    /// Sets the provisioned minimum of a version.
     pub(super) fn keep(&mut self, now: Time, serving: &Serving<'_>, provisioned_min: usize) {
         let Some(pool) = self.live(serving).map(|live| live.pool) else {
             return;
@@ -270,7 +270,7 @@ impl Core {
         }
     }
 
-    /// What is kept of a version, if it is served.
+    /// Returns the status of a version's provisioned instances, if its pool is open.
     pub(super) fn provisioned_status(&self, serving: &Serving<'_>) -> Option<ProvisionedStatus> {
         let pool = self.live(serving)?.pool;
         let stats = self.machine.stats(pool)?;
@@ -282,7 +282,7 @@ impl Core {
         })
     }
 
-    /// The most requests at a time that a version had since this was last asked.
+    /// Returns the peak concurrency of a version since the last call.
     pub(super) fn take_peak(&mut self, serving: &Serving<'_>) -> usize {
         let pool = self.live(serving).map(|live| live.pool);
         let peak = pool.and_then(|pool| self.machine.take_peak(pool));
@@ -311,7 +311,7 @@ impl Core {
         }
     }
 
-    /// Retires all pools of an account, and has their instances stopped. Gives how many pools are left.
+    /// Retires all pools of an account and stops its instances. Returns the number of pools that remain.
     pub(super) fn end_account(&mut self, now: Time, account: model::AccountId) -> usize {
         let current: Vec<_> = self.current.keys().cloned().collect();
         for function in current.iter().filter(|key| key.account == account) {
@@ -326,7 +326,7 @@ impl Core {
             .count()
     }
 
-    /// Asks for an instance: the answer, or where it will come.
+    /// Requests an instance. Returns the reply, or a channel for it.
     pub(super) fn request(
         &mut self,
         now: Time,
@@ -398,7 +398,7 @@ impl Core {
         reusable: bool,
         short: Option<bool>,
     ) {
-        // One that ended after it answered is told of by its end, which was ignored while it was busy.
+        // An end that came while it was busy was ignored by the machine, so it is reported here.
         let reusable = reusable && !slot.has_ended();
         let instance = slot.id;
         if let Some(short) = short {
@@ -408,7 +408,7 @@ impl Core {
             self.instances.remove(&instance);
         }
         self.step(now, MachineEvent::Finished { instance, reusable });
-        // One that is done with and has not ended, as when its credentials are too old, is ended now.
+        // An instance that is alive but not reusable, for example with expired credentials, is stopped.
         if !reusable && self.machine.instance_is_gone(instance) && !slot.has_ended() {
             self.acts.push(DriverAction::Stop(slot.clone()));
         }
@@ -514,7 +514,7 @@ impl Core {
             return;
         }
         if let Some(waiting) = self.waiting.remove(&ticket) {
-            // A caller that has just gone looks at what it was given, and gives it back.
+            // A receiver that was just dropped checks for a reply and returns the instance.
             let _ = waiting.send(answer);
         }
     }

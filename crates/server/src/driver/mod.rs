@@ -1,8 +1,8 @@
-//! Carries out what [`dispatch`] decides: asks it, starts, freezes and stops instances, and hands requests over.
+//! Carries out the decisions of [`dispatch`]: starts, freezes and stops instances, and hands requests to them.
 //!
-//! One lock guards the machine and the tables beside it; it is held for a step and never while anything waits. What
-//! a step decides is done after the lock is released. Freezing is the one thing whose order matters: a step notes
-//! under the lock what an instance should be, and whoever acts looks at the latest note.
+//! One lock guards the machine and its tables. It is held for one step and never across an await; effects are performed
+//! after its release. Only freezing depends on the order of effects: a step records the desired state of an instance
+//! under the lock, and whoever acts applies the latest one.
 
 mod build;
 mod core;
@@ -32,27 +32,27 @@ use crate::access::Access;
 use crate::call_chains::{CallChains, RecursionDepth};
 use crate::telemetry::ColdStart;
 
-/// To how many instances an event is given that end, one after the other, before they take it.
+/// Maximum number of instances that an event is sent to when each ends before it takes the event.
 const INSTANCES_MAX: usize = 4;
 
-/// What the driver is set up with.
+/// Configuration of the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) dispatch: dispatch::Config,
     pub(crate) keep_alive: Duration,
     pub(crate) freeze_after: Duration,
-    /// How long a request waits for an instance where none is on its way.
+    /// Maximum wait of a request for an instance when none is starting.
     pub(crate) wait: Duration,
     pub(crate) place: Arc<Place>,
-    /// Who functions are told they belong to.
+    /// Issues credentials for functions and knows their accounts' owners.
     pub(crate) access: Access,
-    /// Where instances are entered.
+    /// Tracks call chains by instance.
     pub(crate) call_chains: CallChains,
-    /// How long credentials of functions are good, at least.
+    /// Minimum validity of a function's credentials.
     pub(crate) role_session: Duration,
 }
 
-/// A handle on the driver. Clones share it.
+/// Shared handle on the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -68,14 +68,14 @@ struct Shared {
     timer_changed: Notify,
 }
 
-/// A function's revision that serves.
+/// The open pool of a function's revision.
 #[derive(Debug)]
 pub(crate) struct LivePool {
     pub(crate) pool: PoolId,
     id: FunctionId,
     revision: u64,
     pub(crate) spec: Arc<InstanceSpec>,
-    /// What the log should say of how it is served.
+    /// Note on the runtime or environment for the function's log.
     pub(crate) note: Option<String>,
 }
 
@@ -85,20 +85,20 @@ impl LivePool {
     }
 }
 
-/// Instances of a version that are kept ahead of need.
+/// Status of a version's provisioned instances.
 #[derive(Clone, Debug)]
 pub(crate) struct ProvisionedStatus {
-    /// As many should be there.
+    /// Provisioned minimum.
     pub(crate) provisioned_min: usize,
-    /// As many of them are, whether they idle or serve.
+    /// Ready instances, idle or busy.
     pub(crate) ready: usize,
-    /// Why the last start failed, if none has succeeded since.
+    /// Error of the last start, if none has succeeded since.
     pub(crate) last_error: Option<String>,
-    /// What further ones wait for.
+    /// The limit that blocks further starts.
     pub(crate) blocked_by: Option<Limit>,
 }
 
-/// Why a function cannot be served.
+/// Reason why a function cannot be served.
 #[derive(Debug, Error)]
 pub(crate) enum OpenError {
     #[error(transparent)]
@@ -109,7 +109,7 @@ pub(crate) enum OpenError {
     NoCode,
 }
 
-/// A request that ran, with what its start cost if it was the first of its instance.
+/// The outcome of a request, with the cost of its cold start if there was one.
 #[derive(Debug)]
 pub(crate) struct CompletedRun {
     pub(crate) outcome: Outcome,
@@ -117,16 +117,16 @@ pub(crate) struct CompletedRun {
     pub(crate) init_log: Vec<u8>,
 }
 
-/// A request that did not run.
+/// Reason why a request was not run.
 #[derive(Debug)]
 pub(crate) enum AcquireError {
-    /// Dispatch found no place for it.
+    /// Rejected by dispatch.
     Rejected(Reject),
-    /// Its instance could not be started.
+    /// Its instance failed to start.
     Start(StartFailure),
 }
 
-/// What is left of a failed start.
+/// Log, usage and cause of a failed start.
 #[derive(Debug)]
 pub(crate) struct StartFailure {
     pub(crate) failure: Failure,
@@ -134,22 +134,22 @@ pub(crate) struct StartFailure {
     pub(crate) usage: Usage,
 }
 
-/// How a request waits in line.
+/// Options for acquiring an instance.
 #[derive(Debug, Default)]
 pub(crate) struct AcquireOptions {
-    /// How long; else as any request does.
+    /// Maximum wait; the configured one by default.
     pub(crate) timeout: Option<Duration>,
-    /// Dropped as soon as the request has its place; left alone where it is refused one.
+    /// Dropped as soon as the request is assigned or queued; kept if it is rejected.
     pub(crate) on_queued: Option<oneshot::Sender<()>>,
 }
 
-/// An instance that is a request's own. It goes back when this is dropped.
+/// An instance assigned to a request. Returned to its pool on drop.
 pub(crate) struct Assigned {
     driver: Driver,
     slot: Arc<InstanceSlot>,
     stopper: Stopper,
     first: bool,
-    /// As long as nothing was run on it, it is.
+    /// True until a request has run on it.
     reusable: bool,
     short: Option<bool>,
 }
@@ -170,12 +170,12 @@ impl Driver {
         driver
     }
 
-    /// The pool that serves a version as it is now, if it is open.
+    /// Returns the pool of a version's current revision, if it is open.
     pub(crate) fn live(&self, serving: &Serving<'_>) -> Option<Arc<LivePool>> {
         self.core().live(serving)
     }
 
-    /// Opens the pool that serves a version as it is now, and retires an older one.
+    /// Opens the pool of a version's current revision and retires that of an older one.
     pub(crate) async fn open(&self, serving: &Serving<'_>) -> Result<Arc<LivePool>, OpenError> {
         let function = serving.function;
         let code = serving.code.cloned().ok_or(OpenError::NoCode)?;
@@ -245,7 +245,7 @@ impl Driver {
         Ok(live)
     }
 
-    /// A function is gone, or is now `keep`: the pools of what it was take no new requests.
+    /// Retires the pools of a deleted or updated function that do not serve a version of `keep`.
     pub(crate) fn retire(&self, function: &FunctionKey, keep: Option<&Function>) {
         let now = self.now();
         let mut core = self.core();
@@ -253,8 +253,8 @@ impl Driver {
         self.act(core);
     }
 
-    /// Ends all that runs for an account, whatever it is at. Gives how many of its pools are left, whose instances still have to
-    /// end.
+    /// Retires all pools of an account and stops its instances, whatever they are doing. Returns the number of pools
+    /// whose instances have yet to end.
     pub(crate) fn end_account(&self, account: AccountId) -> usize {
         let now = self.now();
         let mut core = self.core();
@@ -263,7 +263,7 @@ impl Driver {
         left
     }
 
-    /// Memory is set aside for a function, or no longer. How much is read, MB, as in [`Driver::total`].
+    /// Updates a function's reserved memory, MB. `read` runs under the lock, as in [`Driver::total`].
     pub(crate) fn reserve(&self, function: &FunctionKey, read: impl FnOnce() -> Option<u32>) {
         let now = self.now();
         let mut core = self.core();
@@ -271,7 +271,8 @@ impl Driver {
         self.act(core);
     }
 
-    /// What an account's instances may have together has changed. It is read, MB, where no other change comes between.
+    /// Updates the quota of an account, MB. `read` runs under the lock, so that concurrent updates cannot apply an old
+    /// value last.
     pub(crate) fn total(&self, account: AccountId, read: impl FnOnce() -> u32) {
         let now = self.now();
         let mut core = self.core();
@@ -279,12 +280,12 @@ impl Driver {
         self.act(core);
     }
 
-    /// What an account's functions share for which nothing is set aside, MB.
+    /// Returns an account's unreserved quota, MB.
     pub(crate) fn unreserved_mb(&self, account: AccountId) -> u64 {
         self.core().unreserved_mb(dispatch::AccountId(account.0))
     }
 
-    /// Keeps so many instances of a version from now on, which it starts ahead of need.
+    /// Sets the provisioned minimum of a version.
     pub(crate) async fn keep(
         &self,
         serving: &Serving<'_>,
@@ -303,23 +304,24 @@ impl Driver {
         Ok(())
     }
 
-    /// What is kept of a version, if it is served.
+    /// Returns the status of a version's provisioned instances, if its pool is open.
     pub(crate) fn provisioned_status(&self, serving: &Serving<'_>) -> Option<ProvisionedStatus> {
         self.core().provisioned_status(serving)
     }
 
-    /// The most requests at a time that a version had since this was last asked.
+    /// Returns the peak concurrency of a version since the last call.
     pub(crate) fn take_peak(&self, serving: &Serving<'_>) -> usize {
         self.core().take_peak(serving)
     }
 
-    /// Memory that this node's instances may have together when they are kept ahead of need, MB.
+    /// Returns the memory that provisioned instances may hold on this node, MB.
     pub(crate) fn provisionable_mb(&self) -> u32 {
         let mb = self.core().provisionable_mb();
         u32::try_from(mb).unwrap_or(u32::MAX)
     }
 
-    /// How many accounts there are has changed; it is read where no other change comes between.
+    /// Updates the number of accounts. `read` runs under the lock, so that concurrent updates cannot apply an old value
+    /// last.
     pub(crate) fn accounts(&self, read: impl FnOnce() -> usize) {
         let now = self.now();
         let mut core = self.core();
@@ -328,7 +330,7 @@ impl Driver {
         self.act(core);
     }
 
-    /// Waits for an instance. Dropping this future gives the place in line up.
+    /// Waits for an instance. Dropping the future cancels the request.
     pub(crate) async fn acquire(
         &self,
         live: &LivePool,
@@ -337,7 +339,7 @@ impl Driver {
         let wait = waiting.timeout.unwrap_or(self.shared.settings.wait);
         let (ticket, given) = self.ask(live, wait);
         if !matches!(given, Ok(core::AcquireReply::Rejected(..))) {
-            // Whoever waits to be behind it may come.
+            // The next request of the same queue may follow.
             drop(waiting.on_queued.take());
         }
         let waiting = match given {
@@ -389,7 +391,7 @@ impl Driver {
         }
     }
 
-    /// Stops taking requests, and waits until all that runs has ended or the time is over. Says whether it has.
+    /// Stops accepting requests and waits for running ones, at most for `within`. Returns whether all have ended.
     pub(crate) async fn drain(&self, within: Duration) -> bool {
         self.step(MachineEvent::Drain);
         self.forget_builds();
@@ -408,12 +410,12 @@ impl Driver {
         tokio::time::timeout(within, empty).await.is_ok()
     }
 
-    /// Instances and waiting requests.
+    /// Returns the counts of instances and waiting requests.
     pub(crate) fn totals(&self) -> PoolStats {
         self.core().totals()
     }
 
-    /// Trees that living pools run from.
+    /// Returns the package trees that open pools use.
     pub(crate) fn trees_in_use(&self) -> Vec<std::path::PathBuf> {
         self.core().trees()
     }
@@ -436,7 +438,7 @@ impl Driver {
         self.act(core);
     }
 
-    /// Does what the last steps decided, after the lock is released.
+    /// Releases the lock and performs the effects of the last steps.
     fn act(&self, mut core: MutexGuard<'_, Core>) {
         if !core.has_acts() {
             return;
@@ -485,7 +487,7 @@ impl Driver {
                 log,
                 usage,
             }) => {
-                debug!(function = %spec.function.name, status = failure.status.as_u16(), "an instance did not start");
+                debug!(function = %spec.function.name, status = failure.status.as_u16(), "an instance failed to start");
                 self.start_failed(
                     pool,
                     instance,
@@ -498,8 +500,8 @@ impl Driver {
                 );
             }
             Err(StartError::Platform(error)) => {
-                warn!(function = %spec.function.name, %error, "an instance could not be started");
-                let message = "the instance could not be started; the platform's log says why";
+                warn!(function = %spec.function.name, %error, "failed to start an instance");
+                let message = "the instance failed to start; see the platform's log for the cause";
                 let failure = Failure::new(StatusCode::ContainerInitError, message);
                 let failure = StartFailure {
                     failure,
@@ -511,13 +513,13 @@ impl Driver {
         }
     }
 
-    /// What an instance acts with, made for it alone. It serves no longer than half of their time, so that whatever it
-    /// begins it can end with them.
+    /// Issues credentials for one instance. The instance serves requests for half of their validity only, so that each
+    /// request can end within it.
     fn credentials(&self, spec: &InstanceSpec) -> Option<Credentials> {
         let settings = &self.shared.settings;
         let name = spec.role.as_ref()?;
         let Some(role) = settings.access.role(spec.function.account, name) else {
-            warn!(function = %spec.function.name, role = %name, "the role is gone; the function has no credentials");
+            warn!(function = %spec.function.name, role = %name, "the role does not exist; the function gets no credentials");
             return None;
         };
         let good_for = (settings.role_session / 2).max(settings.keep_alive + spec.timeout);
@@ -529,7 +531,7 @@ impl Driver {
                 good_for,
             }),
             Err(error) => {
-                warn!(function = %spec.function.name, %error, "credentials cannot be made");
+                warn!(function = %spec.function.name, %error, "failed to issue credentials; the function gets none");
                 None
             }
         }
@@ -548,7 +550,7 @@ impl Driver {
         self.act(core);
     }
 
-    /// Sends a wake-up whenever the machine asked for one.
+    /// Wakes the machine whenever it asked for it.
     async fn keep_time(self) {
         loop {
             let next = self.core().wake_at();
@@ -572,7 +574,7 @@ impl Driver {
     }
 }
 
-/// A request in line; dropped, it leaves the line, or gives back what it was just assigned.
+/// A queued request. On drop it is cancelled, or the instance that it was just assigned is returned.
 struct QueuedRequest<'a> {
     driver: &'a Driver,
     ticket: Ticket,
@@ -594,7 +596,7 @@ impl Drop for QueuedRequest<'_> {
     }
 }
 
-/// Ends what a request runs on, for as long as it is the request's own.
+/// Stops the instance of a request while the request owns it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stopper(Arc<Mutex<Option<Arc<InstanceSlot>>>>);
 
@@ -603,7 +605,7 @@ impl Stopper {
         Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Ends the instance, or tells its processes to end (SIGTERM). Does nothing when the request has ended.
+    /// Kills the instance, or sends SIGTERM to its processes. Has no effect after the request has ended.
     pub(crate) fn stop(&self, gracefully: bool) {
         let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = &*slot else {
@@ -616,36 +618,36 @@ impl Stopper {
         }
     }
 
-    /// The request is on another instance now.
+    /// The request has moved to another instance.
     fn follow(&self, slot: Arc<InstanceSlot>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
     }
 
-    /// The instance goes back.
+    /// The request no longer owns an instance.
     fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 impl Assigned {
-    /// The instance.
+    /// Returns the instance.
     pub(crate) fn instance(&self) -> &worker::Instance {
         &self.slot.instance
     }
 
-    /// A request begins that shares the instance with others. It may have been frozen while it idled.
+    /// Begins a request on an instance that may serve others, too. Thaws it if it was frozen while idle.
     pub(crate) fn begin(&self, depth: RecursionDepth) {
         self.slot.settle();
         self.slot.runs(depth);
         self.slot.begin_billing();
     }
 
-    /// It has ended. Gives the time since the last such moment, or since the first of those that run began.
+    /// Ends a request. Returns the billed time: since the last end, or since the first concurrent request began.
     pub(crate) fn end(&self) -> Duration {
         self.slot.end_billing()
     }
 
-    /// What the instance's start cost and printed, where this is its first request.
+    /// Returns the cost and log of the cold start if this is the instance's first request.
     pub(crate) fn first(&self) -> Option<(ColdStart, Vec<u8>)> {
         if !self.first {
             return None;
@@ -654,7 +656,7 @@ impl Assigned {
         cold.map(|cold| (cold, log))
     }
 
-    /// The instance can serve no other request.
+    /// Marks the instance as not reusable.
     pub(crate) fn mark_unusable(&mut self) {
         self.reusable = false;
     }
@@ -663,9 +665,10 @@ impl Assigned {
         self.stopper.clone()
     }
 
-    /// Runs a request, and then does something with what came of it, even when the caller has gone away.
+    /// Runs a request and passes its outcome to `finish`, even if the caller has gone away.
     ///
-    /// An instance may end by itself just as it is given an event. One that it did not take goes to another instance.
+    /// An instance may end on its own while an event is being sent. An event that it did not take goes to another
+    /// instance.
     pub(crate) fn run<T: Send + 'static>(
         self,
         live: Arc<LivePool>,
@@ -683,7 +686,7 @@ impl Assigned {
                 if taken {
                     return finish(ran);
                 }
-                debug!(%request, "an instance ended before it took an event, which goes to another");
+                debug!(%request, "an instance ended before it took an event; the event goes to another instance");
                 match assigned.replace(&live).await {
                     Some(other) => assigned = other,
                     None => return finish(ran),
@@ -694,7 +697,7 @@ impl Assigned {
         })))
     }
 
-    /// Gives this instance back, and waits for another one. What stops the request stops it there.
+    /// Returns this instance and waits for another. The stopper then stops the new one.
     async fn replace(self, live: &LivePool) -> Option<Self> {
         let (driver, stopper) = (self.driver.clone(), self.stopper.clone());
         drop(self);
@@ -707,14 +710,15 @@ impl Assigned {
         Some(other)
     }
 
-    /// Runs a request, and says whether the instance took it. With `recycle`, an instance whose request failed is ended.
+    /// Runs a request. Returns its outcome and whether the instance took the event. With `recycle`, an instance whose
+    /// request failed is stopped.
     async fn invoke(
         &mut self,
         request: RequestId,
         event: &[u8],
         recycle: bool,
     ) -> (CompletedRun, bool) {
-        // It may have been frozen while it idled.
+        // It may have been frozen while idle.
         self.slot.settle();
         let invoked = self.slot.instance.invoke(request, event).await;
         let (cold, init_log) = if self.first && invoked.taken {
@@ -748,7 +752,7 @@ impl Drop for Assigned {
     }
 }
 
-/// A future that runs to its end on its own when it is dropped before.
+/// A future that is spawned to completion when it is dropped early.
 pub(crate) struct Detached<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 
 impl<T: Send + 'static> Future for Detached<T> {
@@ -756,7 +760,7 @@ impl<T: Send + 'static> Future for Detached<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let Some(future) = self.0.as_mut() else {
-            return Poll::Pending; // It has ended, and should not be asked again.
+            return Poll::Pending; // Polled again after completion.
         };
         let polled = future.as_mut().poll(cx);
         if polled.is_ready() {
@@ -776,13 +780,13 @@ impl<T: Send + 'static> Drop for Detached<T> {
     }
 }
 
-/// Whose limit a refusal comes from, in SCF's words.
+/// Returns the name of a limit in SCF's terms.
 pub(crate) fn limit_name(limit: Limit) -> &'static str {
     match limit {
         Limit::Group => "reserved quota",
         Limit::Account => "region unreserved quota",
         Limit::Node => "node memory",
-        Limit::Rate => "starts of the account",
-        Limit::Starting => "starting places",
+        Limit::Rate => "account start rate",
+        Limit::Starting => "start slots",
     }
 }

@@ -1,4 +1,4 @@
-//! An instance as the driver keeps it.
+//! An instance as seen by the driver.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use worker::{Instance, Started};
 use crate::call_chains::{ChainMember, RecursionDepth};
 use crate::telemetry::ColdStart;
 
-/// An instance, what it should be, and what its start cost.
+/// An instance with its desired state and the cost of its cold start.
 #[derive(Debug)]
 pub(super) struct InstanceSlot {
     pub(super) id: InstanceId,
@@ -23,11 +23,11 @@ pub(super) struct InstanceSlot {
     member: ChainMember,
 }
 
-/// The time that requests share, of which each moment is billed once.
+/// Billing of concurrent requests: each moment is billed once.
 #[derive(Debug, Default)]
 struct Billing {
     running: u32,
-    /// Up to when it is billed.
+    /// End of the billed time.
     since: Option<Instant>,
 }
 
@@ -57,19 +57,19 @@ impl InstanceSlot {
         }
     }
 
-    /// Notes how deep what it runs is.
+    /// Records the recursion depth of the request that it runs.
     pub(super) fn runs(&self, depth: RecursionDepth) {
         self.member.runs(depth);
     }
 
-    /// Notes what it should be. Called under the driver's lock, so that the last note is the last decision.
+    /// Records the desired state. Called under the driver's lock, so that the last record is the last decision.
     pub(super) fn should_be_frozen(&self, frozen: bool) {
         self.should_be_frozen.store(frozen, Ordering::Release);
     }
 
-    /// Makes it what it should be.
+    /// Freezes or thaws it as last recorded.
     pub(super) fn settle(&self) {
-        // Two threads may come here with an older and a newer decision in either order; both do the newer one.
+        // Threads may arrive here out of order; each applies the latest decision.
         let mut is = self
             .is_frozen
             .lock()
@@ -105,7 +105,7 @@ impl InstanceSlot {
         since.map(|since| now - since).unwrap_or_default()
     }
 
-    /// What its start cost and printed, once.
+    /// Returns the cost and log of the cold start, once.
     pub(super) fn cold(&self) -> (Option<ColdStart>, Vec<u8>) {
         let first = self
             .first

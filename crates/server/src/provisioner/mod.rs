@@ -1,7 +1,7 @@
-//! Keeps instances of published versions ready: tells the driver how many, whenever that changes.
+//! Reconciles provisioned instances of published versions: tells the driver the desired number whenever it changes.
 //!
-//! What is wanted is in the catalog and follows from it, the time, and how many instances were used lately; nothing is
-//! stored when it changes by itself, so a restart comes to the same.
+//! The desired number is a function of the catalog, the time and recent use. Automatic changes are not stored, so a
+//! restart arrives at the same number.
 
 mod schedule;
 
@@ -20,14 +20,14 @@ pub(crate) use self::schedule::CronClock;
 use crate::clock;
 use crate::driver::{Driver, ProvisionedStatus, limit_name};
 
-/// Between two looks at how many instances are used, and two attempts at a version that cannot be served.
+/// Interval between samples of use, and between retries of a version that cannot be served.
 const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_INTERVAL_S);
-/// The longest wait for a scheduled time: the host's clock may be set.
+/// Maximum wait for a scheduled time, because the host's clock may be adjusted.
 const SOON: Duration = Duration::from_secs(60);
-/// How long it waits when nothing is due.
+/// Wait when nothing is due.
 const FAR: Duration = Duration::from_secs(86_400);
 
-/// A handle. Clones share it.
+/// Shared handle on the provisioner.
 #[derive(Clone, Debug)]
 pub(crate) struct Provisioner {
     shared: Arc<Shared>,
@@ -38,7 +38,7 @@ struct Shared {
     catalog: Catalog,
     driver: Driver,
     clock: CronClock,
-    /// Versions that something is known of beside what the catalog says.
+    /// State of versions beyond the catalog.
     known: Mutex<HashMap<(FunctionId, u64), VersionState>>,
 }
 
@@ -46,16 +46,16 @@ struct Shared {
 struct VersionState {
     tracking: Tracking,
     looked: Option<Instant>,
-    /// Why it cannot be served.
+    /// Why the version cannot be served.
     last_error: Option<String>,
 }
 
-/// How far a version is with what it keeps.
+/// Progress of a version towards its desired number of instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProvisionProgress {
-    /// Instances that are wanted now.
+    /// Desired number of instances.
     pub(crate) allocated: usize,
-    /// Of them, those that are ready.
+    /// Number of ready instances among them.
     pub(crate) available: usize,
     pub(crate) state: ProvisionState,
 }
@@ -63,14 +63,14 @@ pub(crate) struct ProvisionProgress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProvisionState {
     Done,
-    /// With what it waits for.
+    /// With the reason for the wait.
     InProgress(String),
-    /// With the reason. What failed is tried again, now and then.
+    /// With the reason. It is retried periodically.
     Failed(String),
 }
 
 impl Provisioner {
-    /// Warms what the catalog asks for, and follows it from then on.
+    /// Starts to reconcile all versions in the catalog, now and after each change.
     pub(crate) fn start(catalog: Catalog, driver: Driver, clock: CronClock) -> Self {
         let shared = Shared {
             catalog,
@@ -85,7 +85,7 @@ impl Provisioner {
         provisioner
     }
 
-    /// How far a version is; nothing where none of it is kept.
+    /// Returns the progress of a version, or none if nothing is provisioned.
     pub(crate) fn progress(&self, function: &Function, number: u64) -> Option<ProvisionProgress> {
         let provisioned = function.versions.get(&number)?.provisioned.as_ref()?;
         let serving = function.serving(Version::Number(number))?;
@@ -96,7 +96,7 @@ impl Provisioner {
             .and_then(|known| known.last_error.clone());
         let wanted = match &provisioned.policy {
             ProvisionedPolicy::Fixed { .. } => self.wanted(&serving, provisioned),
-            // What was decided last holds until the next look.
+            // The last decision applies until the next sample.
             ProvisionedPolicy::Tracking { min, max, .. } => {
                 let decided = provisioned_status
                     .as_ref()
@@ -109,7 +109,7 @@ impl Provisioner {
 
     async fn run(self) {
         let mut changes = self.shared.catalog.subscribe();
-        // When each function that keeps instances is looked at again.
+        // Time of the next reconciliation of each function with provisioned versions.
         let mut due = BTreeMap::new();
         self.look_at_all(&mut due).await;
         loop {
@@ -118,7 +118,7 @@ impl Provisioner {
             tokio::select! {
                 change = changes.recv() => match change {
                     Ok(FunctionChange { key, .. }) => self.look_at(&key, &mut due).await,
-                    // Too many changes at once to hear of each.
+                    // Changes were missed.
                     Err(RecvError::Lagged(_)) => self.look_at_all(&mut due).await,
                     Err(RecvError::Closed) => return,
                 },
@@ -140,7 +140,7 @@ impl Provisioner {
         }
     }
 
-    /// Makes what is kept of a function's versions what it should be now, and notes when to look again.
+    /// Reconciles all versions of a function and notes when to do so again.
     async fn look_at(&self, key: &FunctionKey, due: &mut BTreeMap<FunctionKey, Instant>) {
         let was = due.remove(key).is_some();
         let Some(stored) = self.shared.catalog.function(key) else {
@@ -169,12 +169,12 @@ impl Provisioner {
             let served = self.keep(&serving, provisioned_min).await;
             let next = self.next(provisioned, served);
             again = [again, next].into_iter().flatten().min();
-            // A function that keeps something stays known, so that its end is noticed.
+            // Keep the function even without a due time, so that its deletion is noticed.
             due.insert(key.clone(), again.unwrap_or_else(|| Instant::now() + FAR));
         }
     }
 
-    /// How many instances of a version should be there now.
+    /// Returns the desired number of instances of a version.
     fn wanted(&self, serving: &Serving<'_>, provisioned: &Provisioned) -> usize {
         match &provisioned.policy {
             ProvisionedPolicy::Fixed { instances, actions } => {
@@ -201,7 +201,7 @@ impl Provisioner {
         }
     }
 
-    /// When to look at a version again.
+    /// Returns when to reconcile a version again.
     fn next(&self, provisioned: &Provisioned, served: bool) -> Option<Instant> {
         let wait = match &provisioned.policy {
             ProvisionedPolicy::Fixed { actions, .. } if served => {
@@ -215,7 +215,7 @@ impl Provisioner {
         Some(Instant::now() + wait)
     }
 
-    /// Tells the driver. Says whether the version can be served.
+    /// Applies the desired number. Returns whether the version can be served.
     async fn keep(&self, serving: &Serving<'_>, provisioned_min: usize) -> bool {
         let Shared {
             catalog, driver, ..
@@ -224,13 +224,13 @@ impl Provisioner {
         let provisioned_status = driver.keep(serving, provisioned_min).await;
         let key = &serving.function.key;
         if opens {
-            // It may have been changed or deleted meanwhile, before there was a pool to retire.
+            // It may have been changed or deleted before the pool existed.
             let now = catalog.function(key);
             driver.retire(key, now.as_ref().map(|stored| &stored.value));
         }
         let last_error = provisioned_status.err().map(|error| error.to_string());
         if let Some(error) = &last_error {
-            warn!(function = %key.name, version = %serving.version, error, "a version cannot be kept ready; it is tried again");
+            warn!(function = %key.name, version = %serving.version, error, "failed to provision instances of a version; retrying");
         }
         let served = last_error.is_none();
         let mut known = self.known();
@@ -284,7 +284,7 @@ fn progress(
     let state = if provisioned_min == allocated && available == allocated {
         ProvisionState::Done
     } else if function.reserved_mb == Some(0) {
-        let why = "the function is stopped: its reserved concurrency is 0 MB";
+        let why = "the function is disabled: its reserved concurrency is 0 MB";
         ProvisionState::Failed(why.into())
     } else if let Some(why) = last_error {
         ProvisionState::Failed(why)
@@ -292,7 +292,7 @@ fn progress(
         ProvisionState::InProgress(match blocked_by {
             None | Some(Limit::Starting | Limit::Rate) => "instances are starting".into(),
             Some(limit) => format!(
-                "instances wait for memory that others use: {} is short",
+                "waiting for memory that other instances use: {} is exhausted",
                 limit_name(limit)
             ),
         })

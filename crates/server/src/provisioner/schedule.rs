@@ -1,10 +1,10 @@
-//! Scheduled actions: at their times the number of instances that are kept becomes another one.
+//! Scheduled actions, which change the number of provisioned instances at set times.
 
 use dispatch::cron::{Cron, WeekdayZero};
 use jiff::tz::TimeZone;
 use model::ScheduledAction;
 
-/// By which clocks cron expressions are due.
+/// Time zone and weekday numbering of cron expressions.
 #[derive(Clone, Debug)]
 pub(crate) struct CronClock {
     pub(crate) zone: TimeZone,
@@ -12,8 +12,8 @@ pub(crate) struct CronClock {
 }
 
 impl CronClock {
-    /// What the action says that was due last, after `since` and by `now`, in seconds since the Unix epoch. Of two that are
-    /// due at the same time, the one that comes later in the list.
+    /// Returns the number set by the action that was due last, after `since` and up to `now`, in seconds since the Unix
+    /// epoch. Of two that were due at the same time, the later one in the list wins.
     pub(super) fn decided(&self, actions: &[ScheduledAction], since: i64, now: i64) -> Option<u32> {
         let due = actions.iter().filter_map(|action| {
             let at = self.cron(action)?.last_within(since, now, &self.zone)?;
@@ -23,7 +23,7 @@ impl CronClock {
             .map(|(_, instances)| instances)
     }
 
-    /// When the next one is due.
+    /// Returns when the next action is due.
     pub(super) fn next(&self, actions: &[ScheduledAction], now: i64) -> Option<i64> {
         let due = actions
             .iter()
@@ -31,7 +31,7 @@ impl CronClock {
         due.min()
     }
 
-    /// It was read once before it was stored.
+    /// Parses an action's expression, which was validated before it was stored.
     fn cron(&self, action: &ScheduledAction) -> Option<Cron> {
         Cron::parse(&action.cron, self.weekday_zero).ok()
     }
@@ -68,7 +68,7 @@ mod tests {
             action("0 0 18 * * * *", 40),
             action("0 0 0 * * * *", 0),
         ];
-        // Set at five o'clock, before any of them was due.
+        // Set at five o'clock, before the first action was due.
         let since = MONDAY + 5 * HOUR;
         let rows = [
             (since, None, 6),
@@ -96,7 +96,7 @@ mod tests {
         let much_later = MONDAY + 5000 * 24 * HOUR;
         assert_eq!(clock().decided(&actions, MONDAY, much_later), Some(5));
         assert_eq!(clock().next(&actions, much_later), None);
-        // What was due before it was set says nothing.
+        // Actions that were due before the policy was set do not apply.
         let after = MONDAY + 9 * HOUR;
         assert_eq!(clock().decided(&actions, after, much_later), None);
     }
