@@ -109,7 +109,7 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
         let answer = client.call("Invoke", &json!({"FunctionName": "offline"}));
         // Its network cannot be taken away, so it does not run.
         let answered = format!("{answer:?}");
-        assert!(answered.contains("could not be started"), "{answered}");
+        assert!(answered.contains("failed to start"), "{answered}");
         assert!(server.log().contains("DISABLE cannot be had with"));
         assert!(server.terminate().success());
         let rooms = server.data().join("run/tmp");
