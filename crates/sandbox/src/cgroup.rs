@@ -1,9 +1,9 @@
-//! Limits on what an instance uses: control groups, versions 1 and 2.
+//! Resource limits of instances by control groups, versions 1 and 2.
 //!
-//! A [`CgroupSlot`] is one instance's place in every controller. Virga makes it, sets its limits and reads its
-//! counters through files that it keeps open; the guest moves itself in, because under version 1 an
-//! outsider's attach waits for a grace period of the kernel (10 ms measured) and a process' own does not.
-//! Slots are reused, since making one costs more than resetting it.
+//! A [`CgroupSlot`] is an instance's directory in every controller. Virga creates it, sets its limits and reads its
+//! counters through open files. The guest enters it by itself: under version 1 attaching another process waits for a
+//! grace period of the kernel (10 ms measured), while attaching oneself does not. Slots are reused, because creating
+//! one costs more than resetting it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -17,21 +17,21 @@ use std::time::{Duration, Instant};
 use crate::processors::{CpuAllocation, Processors};
 use crate::{Result, Step};
 
-/// What an instance may use.
+/// Resource limits of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory, page cache and `/tmp` included, bytes. There is no swap beyond it. Buffers of sockets count, or have a limit of their
-    /// own in proportion to this one.
+    /// Memory, including page cache and `/tmp`, bytes. Swap is disabled. Socket buffers count towards it, or have a
+    /// limit of their own in proportion.
     pub memory_bytes: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: u32,
-    /// Weight against other instances when the processors are short: 1 to 10,000.
+    /// CPU weight relative to other instances, 1 to 10,000.
     pub cpu_weight: u32,
-    /// Most processor time, in thousandths of one processor.
+    /// CPU quota in thousandths of a processor.
     pub cpu_milli: u32,
 }
 
-/// Which interface the host offers.
+/// Version of the control group interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// One hierarchy per controller.
@@ -40,67 +40,66 @@ pub enum Version {
     V2,
 }
 
-/// Controllers that limits need under version 1.
+/// Controllers required under version 1.
 const V1: &[&str] = &["memory", "cpu", "pids", "freezer"];
-/// Where that of processes is among them.
+/// Index of the pids controller in that list.
 const PIDS: usize = 2;
-/// Controllers that limits need under version 2; freezing is built in.
+/// Controllers required under version 2; freezing is built in.
 const V2: &[&str] = &["memory", "cpu", "pids"];
-/// The controller that is used where it is there.
+/// An optional controller.
 const PROCESSORS: &str = "cpuset";
-/// Length of a scheduling period, microseconds; a new group has it, too.
+/// CFS period in microseconds, the kernel's default.
 const PERIOD_US: u64 = 100_000;
-/// The same of what runs for long. Whenever a period begins, what has used up its time in the last one runs again, and nobody
-/// who wakes then interrupts it: with periods of a tenth of a second that hinders two wakes in a hundred, for 3 ms.
+/// CFS period of long requests. At the start of each period every throttled task runs again, and waking tasks cannot
+/// preempt them. With periods of 100 ms, that delayed 2 % of wakeups by 3 ms.
 const LONG_PERIOD_US: u64 = 1_000_000;
 
-/// Least number of processes of a group.
+/// Minimum number of processes per group.
 const SHARE_MIN: u64 = 1024;
-/// Weight of a group beside others, of 1 to 10,000, under version 2.
+/// CPU weight of a group, 1 to 10,000, under version 2.
 const GROUP_WEIGHT: u64 = 1000;
 
-/// Least of [`buffers`]: a hundred connections' first windows.
+/// Minimum of [`buffers`]: the initial windows of a hundred connections.
 const BUFFERS_MIN: u64 = 16 << 20;
 
-/// Threads for each processor that an instance may use; more of them crowd it.
+/// An instance with more threads per allowed processor than this is confined to some processors.
 const CROWD: u32 = 4;
-/// Processes of an instance; more of them are not looked at one by one.
+/// An instance with more processes than this counts as busy without looking at each.
 const MANY: usize = 16;
-/// What the kernel tells processor time in, whatever its own clock does.
+/// Unit of CPU times in `/proc` (USER_HZ), independent of the kernel's clock.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Where the directory of [`PROCESSORS`] is among those of version 1, where there is one.
+/// Index of the [`PROCESSORS`] directory under version 1, if present.
 const PROCESSORS_V1: usize = 4;
-/// How many of those are in one directory: the kernel looks at all of its neighbours when it makes one.
+/// Slots per directory of that controller: the kernel visits all siblings when it makes a directory.
 const TOGETHER: u64 = 32;
 
-/// Whose slot one is: those of one number are limited together as well. None is the platform itself.
+/// Slots of one group share further limits. `None` is the platform itself.
 pub type LimitGroup = Option<u64>;
 
-/// Virga's part of the control groups: a directory in each hierarchy, and the slots below it.
+/// Virga's directory in each hierarchy, and the slots below it.
 #[derive(Debug)]
 pub struct CgroupTree {
     version: Version,
     roots: Vec<PathBuf>,
-    /// Where instances can be confined to some of them.
+    /// The processors, if instances can be confined to some of them.
     processors: Option<Arc<Processors>>,
     free: Mutex<HashMap<LimitGroup, Vec<CgroupSlot>>>,
-    /// Processes and threads that one [`LimitGroup`] may have.
+    /// Maximum number of processes and threads per [`LimitGroup`].
     share: u64,
     /// Held while a group's directory is made.
     making: Mutex<()>,
-    /// How many slots were made; each has a name that no other ever had.
+    /// Number of slots made so far; slot names are never reused.
     made: AtomicU64,
-    /// Held while a slot is made; set once everything is being removed.
+    /// Read-locked while a slot is made; true once everything is being removed.
     closed: RwLock<bool>,
 }
 
 impl CgroupTree {
-    /// Finds the host's controllers and makes the directory `name` in each, emptied of what an earlier
-    /// process of virga left.
+    /// Finds the host's controllers and makes the directory `name` in each, removing leftovers of an earlier virga.
     ///
     /// # Errors
-    /// Names the controller that is missing or the directory that cannot be used.
+    /// The missing controller, or the directory that cannot be used.
     pub fn open(name: &str) -> Result<Self> {
         let Hierarchies {
             version,
@@ -111,7 +110,8 @@ impl CgroupTree {
             enable_controllers(&parents[0])?;
         }
         let mut roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
-        // Before any is waited for: under version 1 what keeps a process frozen is in another hierarchy than its memory.
+        // All before any wait: under version 1 the freezer, which keeps processes from ending, is another hierarchy
+        // than memory.
         roots.iter().for_each(|root| let_end(root));
         for root in &roots {
             remove_tree(root)?;
@@ -129,7 +129,7 @@ impl CgroupTree {
         if version == Version::V2 {
             enable_controllers(&roots[0])?;
         }
-        // The numbers of processes are the host's, and all instances together leave it some.
+        // Process ids are a resource of the host, so all instances together leave some of them free.
         let numbers = numbers_of_processes();
         let (all, share) = (numbers / 4 * 3, numbers / 8 * 3);
         write(
@@ -156,17 +156,17 @@ impl CgroupTree {
         })
     }
 
-    /// The interface in use.
+    /// Returns the version in use.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Its directories, one in each hierarchy.
+    /// Returns virga's directory in each hierarchy.
     pub fn directories(&self) -> &[PathBuf] {
         &self.roots
     }
 
-    /// Removes everything, and makes nothing more. What still runs in it must be ending; this waits for it.
+    /// Removes everything and creates nothing more. Waits for remaining processes, which must be ending.
     ///
     /// # Errors
     /// The directory whose processes do not end.
@@ -179,12 +179,12 @@ impl CgroupTree {
         end(&self.roots)
     }
 
-    /// Whether everything is being removed.
+    /// Returns whether everything is being removed.
     pub fn is_closed(&self) -> bool {
         *self.closed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty slot of a group: a used one, or a new one.
+    /// Returns an empty slot of a group, reused or new.
     ///
     /// # Errors
     /// The file that could not be made or opened.
@@ -206,7 +206,7 @@ impl CgroupTree {
         }
     }
 
-    /// Makes a group's directory, where there is none.
+    /// Makes a group's directory unless it exists.
     fn make_group(&self, directory: &Path) -> Result<()> {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::create_dir(directory) {
@@ -218,15 +218,15 @@ impl CgroupTree {
             if self.processors.is_some() {
                 enable(directory, &[PROCESSORS])?;
             }
-            // Here the groups share the processors, evenly where all want them, and the slots of each its part.
+            // Groups share the processors equally, and the slots of a group share its part.
             write(&directory.join("cpu.weight"), GROUP_WEIGHT)?;
         }
         write(&directory.join("pids.max"), self.share)
     }
 
-    /// Takes a slot back whose processes have all ended.
+    /// Takes back a slot whose processes have all ended.
     pub fn release(&self, mut slot: CgroupSlot) {
-        // Version 2 counts events and, before Linux 6.12, the peak for the whole life of a directory.
+        // Under version 2, event counters and, before Linux 6.12, the peak last as long as the directory.
         let reusable = self.version == Version::V1
             && slot.freeze(false).is_ok()
             && slot.reset_scheduling().is_ok();
@@ -255,7 +255,7 @@ impl Drop for CgroupTree {
             slot.remove();
         }
         for root in &self.roots {
-            // A leftover is emptied at the next start.
+            // Leftovers are removed at the next start.
             for together in fs::read_dir(root).into_iter().flatten().flatten() {
                 let _ = fs::remove_dir(together.path());
             }
@@ -264,7 +264,7 @@ impl Drop for CgroupTree {
     }
 }
 
-/// One instance's control groups.
+/// The control groups of one instance.
 #[derive(Debug)]
 pub struct CgroupSlot {
     version: Version,
@@ -273,16 +273,16 @@ pub struct CgroupSlot {
     peak: File,
     freezer: File,
     kills_before: u64,
-    /// What holds now, where that is known.
+    /// Limits in force, if known.
     limits: Option<Limits>,
     processors: Option<Arc<Processors>>,
-    /// What it is confined to.
+    /// Processors that it is confined to.
     given: Option<CpuAllocation>,
-    /// Processor time of its processes at the last look at its request.
+    /// CPU time at the last check of its request.
     used: Option<(Instant, Duration)>,
-    /// Whether its weight and its period are, or may be, others than those.
+    /// Whether weight and period are, or may be, lowered.
     yielding: bool,
-    /// For how long its processor time is counted, microseconds.
+    /// CFS period in microseconds.
     period: u64,
 }
 
@@ -305,7 +305,7 @@ impl CgroupSlot {
         let name = format!("i{number}");
         let directories: Vec<PathBuf> = roots.iter().map(|root| root.join(&name)).collect();
         for directory in &directories {
-            // One that is there already would be another instance's: each would be frozen, and limited, with the other.
+            // An existing directory would belong to another instance, and both would be frozen and limited together.
             fs::create_dir(directory).step(format!("create {}", directory.display()))?;
         }
         let (peak, freezer) = match version {
@@ -329,8 +329,8 @@ impl CgroupSlot {
         })
     }
 
-    /// Opens the files into which a process writes `0` to enter. Only two files of a slot stay open for as long as
-    /// it is used: thousands of instances share one process' table.
+    /// Opens the files into which a process writes `0` to enter. Only two files per slot stay open, because thousands
+    /// of instances share virga's descriptor table.
     ///
     /// # Errors
     /// The file that could not be opened.
@@ -339,9 +339,9 @@ impl CgroupSlot {
         files.iter().map(|path| open(path, false, true)).collect()
     }
 
-    /// Where those files are.
+    /// Returns the paths of those files.
     pub fn attach_paths(&self) -> Vec<PathBuf> {
-        // `tasks` moves the writing thread alone, which is all there is, and spares a lock.
+        // `tasks` moves only the writing thread. The process has no other, and this avoids a lock.
         let name = match self.version {
             Version::V1 => "tasks",
             Version::V2 => "cgroup.procs",
@@ -350,7 +350,7 @@ impl CgroupSlot {
         all.map(|directory| directory.join(name)).collect()
     }
 
-    /// Starts the counters anew, for the next instance.
+    /// Resets the counters for the next instance.
     pub fn begin(&mut self) {
         self.reset_peak();
         self.kills_before = self.kills();
@@ -361,7 +361,8 @@ impl CgroupSlot {
     /// # Errors
     /// The limit that the host refused.
     pub fn set(&mut self, limits: &Limits) -> Result<()> {
-        // Most of them are a blank's and its function's alike, and each write is a part of a cold start.
+        // Write only what differs: a pre-warmed sandbox mostly has its function's limits already, and each write is
+        // part of a cold start.
         let before = self.limits.take();
         let differs = |of: fn(&Limits) -> u64| before.as_ref().map(of) != Some(of(limits));
         if differs(|limits| limits.memory_bytes) {
@@ -380,7 +381,7 @@ impl CgroupSlot {
         Ok(())
     }
 
-    /// Gives it a tenth of its weight, since what it does takes long.
+    /// Lowers the CPU weight of an instance with a long request to a tenth.
     ///
     /// # Errors
     /// The system's error.
@@ -395,8 +396,8 @@ impl CgroupSlot {
         }
     }
 
-    /// Confines it to as many processors as it may use, where it has more threads than could use them: they then wait for each
-    /// other alone, and whoever else wakes finds the other processors free of them.
+    /// Confines the instance to as many processors as it may use if it has more threads than that. Its threads then
+    /// compete with each other only, and other tasks find the remaining processors free.
     ///
     /// # Errors
     /// The system's error.
@@ -411,7 +412,7 @@ impl CgroupSlot {
         if stays {
             return Ok(());
         }
-        // What it has does not count when the next are chosen.
+        // Release the present allocation first, so that it does not count in the choice.
         self.given = None;
         let all = self.processors.as_ref();
         self.given = all.and_then(|all| all.give(limits.cpu_milli));
@@ -421,7 +422,7 @@ impl CgroupSlot {
         }
     }
 
-    /// Whether it has several threads for each processor that it may use, and has been busy since the last look.
+    /// Returns whether it has several threads per allowed processor and was busy since the last check.
     fn crowds(&mut self, cpu_milli: u32) -> bool {
         let threads = read_number(&self.file(2, "pids.current")).unwrap_or(0);
         if threads <= u64::from(CROWD * cpu_milli / 1000) {
@@ -437,11 +438,12 @@ impl CgroupSlot {
             return false;
         };
         let used = now.1.saturating_sub(before.1);
-        // An eighth of the time: beside others that are busy too it gets no more. One tick can be of before.
+        // An eighth of the time suffices: next to other busy instances it gets no more. One tick may belong to the time
+        // before.
         used >= (now.0 - before.0) / 8 + TICK
     }
 
-    /// Takes back what was done by [`Self::lower_priority`] and [`Self::confine_processors`].
+    /// Reverts [`Self::lower_priority`] and [`Self::confine_processors`].
     ///
     /// # Errors
     /// The system's error.
@@ -459,7 +461,7 @@ impl CgroupSlot {
         Ok(())
     }
 
-    /// A file of a controller, whose place under version 1 is given.
+    /// Returns the path of a controller's file. `controller` is an index under version 1.
     fn file(&self, controller: usize, name: &str) -> PathBuf {
         place(self.version, &self.directories, controller).join(name)
     }
@@ -479,7 +481,7 @@ impl CgroupSlot {
         let quota = (u64::from(milli) * period / 1000).max(1000);
         match self.version {
             Version::V1 => {
-                // With each the kernel looks at every group that there is.
+                // The kernel visits every group at each change of the period.
                 if period != self.period {
                     write(&self.file(1, "cpu.cfs_period_us"), period)?;
                     self.period = period;
@@ -495,14 +497,15 @@ impl CgroupSlot {
         if self.version == Version::V2 {
             write(&of("memory.max"), bytes)?;
             write_if_there(&of("memory.swap.max"), 0)?;
-            // One out-of-memory kill ends the whole instance: half a process tree is of no use.
+            // An out-of-memory kill ends the whole instance: half a process tree is useless.
             return write_if_there(&of("memory.oom.group"), 1);
         }
-        // Version 1 counts the buffers of sockets apart from all else, and only in groups that have this limit before the socket.
+        // Version 1 charges socket buffers separately, and only in groups that get this limit before the socket is
+        // made.
         write_if_there(&of("memory.kmem.tcp.limit_in_bytes"), buffers(bytes))?;
         let limit = of("memory.limit_in_bytes");
         let with_swap = of("memory.memsw.limit_in_bytes");
-        // The limit with swap may never be below the one without, so the order depends on the direction.
+        // The limit with swap must never be below the one without, so the order depends on the direction.
         if write_if_there(&with_swap, bytes).is_err()
             || read_number(&limit).is_ok_and(|old| old > bytes)
         {
@@ -513,14 +516,14 @@ impl CgroupSlot {
         }
     }
 
-    /// Forgets the highest memory use so far, where the host can.
+    /// Resets the peak memory use, if the host supports it.
     pub fn reset_peak(&mut self) {
         if self.version == Version::V1 {
             let _ = self.peak.write_all(b"0");
         }
     }
 
-    /// Highest memory use since the counters were started, bytes; 0 where the host does not say.
+    /// Returns the peak memory use since the counters were reset, bytes; 0 if the host does not report it.
     pub fn peak(&self) -> u64 {
         let mut text = [0; 32];
         let length = self.peak.read_at(&mut text, 0).unwrap_or(0);
@@ -530,7 +533,7 @@ impl CgroupSlot {
             .unwrap_or(0)
     }
 
-    /// Whether the kernel killed a process here for want of memory since the counters were started.
+    /// Returns whether the OOM killer struck here since the counters were reset.
     pub fn out_of_memory(&self) -> bool {
         self.kills() > self.kills_before
     }
@@ -550,7 +553,7 @@ impl CgroupSlot {
             .unwrap_or(0)
     }
 
-    /// Tells all processes to end (SIGTERM).
+    /// Sends SIGTERM to all processes.
     ///
     /// # Errors
     /// The system's error.
@@ -559,7 +562,7 @@ impl CgroupSlot {
             let Ok(pidfd) = crate::Pidfd::open(process) else {
                 continue; // It has ended.
             };
-            // Another may have its number since; one that is here now is who the descriptor means.
+            // The pid may have been reused. If it is still listed, the pidfd refers to the listed process.
             if self.processes()?.contains(&process) {
                 pidfd.terminate().step("tell a process to end")?;
             }
@@ -567,7 +570,7 @@ impl CgroupSlot {
         Ok(())
     }
 
-    /// Its processes.
+    /// Returns the process ids.
     ///
     /// # Errors
     /// The system's error.
@@ -575,7 +578,7 @@ impl CgroupSlot {
         listed(&self.directories[0]).step("list processes")
     }
 
-    /// Stops all processes where they are, or lets them go on.
+    /// Freezes or thaws all processes.
     ///
     /// # Errors
     /// The system's error.
@@ -593,16 +596,16 @@ impl CgroupSlot {
 
     fn remove(self) {
         for directory in &self.directories {
-            // What is left is emptied at the next start.
+            // Leftovers are removed at the next start.
             let _ = fs::remove_dir(directory);
         }
     }
 }
 
-/// The processes of a directory.
+/// Returns the process ids in a directory.
 fn listed(directory: &Path) -> io::Result<Vec<i32>> {
     let text = fs::read_to_string(directory.join("cgroup.procs"))?;
-    // Those that cannot be seen from here are listed as 0.
+    // Processes outside this pid namespace are listed as 0.
     let numbers = text.lines().filter_map(|line| line.trim().parse().ok());
     Ok(numbers.filter(|number| *number > 0).collect())
 }
@@ -611,17 +614,18 @@ fn members(directory: &Path) -> Vec<i32> {
     listed(directory).unwrap_or_default()
 }
 
-/// Processor time that a process has used, while it runs.
+/// Returns the CPU time of a running process.
 fn processor_time(process: i32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // Its name may be anything, in parentheses.
+    // The name, in parentheses, may contain anything.
     let fields = stat.rsplit_once(')')?.1.split_whitespace();
     let ticks = fields.skip(11).take(2).map(str::parse::<u32>);
     let ticks: u32 = ticks.sum::<std::result::Result<_, _>>().ok()?;
     Some(TICK * ticks)
 }
 
-/// Where a controller's files are. Version 1 has a directory for each, in the order of the list; version 2 has one.
+/// Returns a controller's directory: one per controller under version 1, in the order of the list, and a single one
+/// under version 2.
 fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path {
     match version {
         Version::V1 => &directories[controller],
@@ -629,7 +633,7 @@ fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path 
     }
 }
 
-/// How many processes and threads the host can have at a time.
+/// Returns how many processes and threads the host supports.
 fn numbers_of_processes() -> u64 {
     let files = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
     let most = files
@@ -638,17 +642,17 @@ fn numbers_of_processes() -> u64 {
     most.min().unwrap_or(32_768)
 }
 
-/// Bytes that the network buffers of an instance may take beside its memory, where they do not count as that.
+/// Returns the limit of socket buffers in bytes, where they are charged apart from memory.
 fn buffers(memory: u64) -> u64 {
     (memory / 8).max(BUFFERS_MIN)
 }
 
-/// Version 1's word for a weight: 1024 of them are ordinary, as a weight of 100 is under version 2.
+/// Converts a weight to version 1's `cpu.shares`, where 1024 is the default, as 100 is under version 2.
 fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).max(2)
 }
 
-/// Where a tree's directory is made: two of one name are apart if these differ.
+/// Returns the parent of trees. Trees of one name are distinct if it differs.
 ///
 /// # Errors
 /// What is missing of the host's control groups.
@@ -657,22 +661,22 @@ pub fn place_of_trees() -> Result<PathBuf> {
     Ok(parents.swap_remove(0))
 }
 
-/// Ends all that is left in directories of a virga that has ended, and removes them.
+/// Kills all processes left by an ended virga, and removes its directories.
 pub(crate) fn end(directories: &[PathBuf]) -> Result<()> {
     directories.iter().for_each(|root| let_end(root));
     directories.iter().try_for_each(|root| remove_tree(root))
 }
 
-/// Virga's place in the host's control groups.
+/// Virga's position in the host's control groups.
 struct Hierarchies {
     version: Version,
-    /// One for each needed controller, in the order of the list, or one for all.
+    /// One directory per required controller, in the order of the list, or one for all.
     parents: Vec<PathBuf>,
-    /// That of [`PROCESSORS`], where it is there.
+    /// The directory of [`PROCESSORS`], if present.
     processors: Option<PathBuf>,
 }
 
-/// Finds where the controllers are mounted, and virga's own place there.
+/// Finds the mounts of the controllers and virga's own position in them.
 fn hierarchies() -> Result<Hierarchies> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").step("read the mounts")?;
     let own = fs::read_to_string("/proc/self/cgroup").step("read own control groups")?;
@@ -721,21 +725,21 @@ fn unusable(why: &str) -> crate::Error {
     crate::Error::new("control groups", io::Error::other(why))
 }
 
-/// Whether groups can be made and controllers enabled below a directory.
+/// Returns whether this process may make groups and enable controllers below a directory.
 fn is_ours(directory: &Path) -> bool {
     ["cgroup.procs", "cgroup.subtree_control"]
         .iter()
         .all(|name| open(&directory.join(name), false, true).is_ok())
 }
 
-/// Where virga itself runs below a group that is delegated to it: one that has groups below it holds no process.
+/// Virga's own group below a delegated one: a group with subgroups must not hold processes.
 const OWN: &str = "virga-itself";
 
-/// The part of the one hierarchy that an ordinary user was given, emptied into a group below it.
+/// Returns the group delegated to an ordinary user, after moving its processes into a subgroup.
 fn delegated(mount: &Path, own: &str) -> Result<PathBuf> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
     let path = path.unwrap_or_default();
-    // A virga that a shell started which an earlier one has moved.
+    // The shell that started this virga may have been moved by an earlier one.
     let path = path.strip_suffix(OWN).unwrap_or(path);
     let place = mount.join(path);
     if !is_ours(&place) {
@@ -754,7 +758,7 @@ fn delegated(mount: &Path, own: &str) -> Result<PathBuf> {
     let listed = fs::read_to_string(place.join("cgroup.procs")).step("list own control group")?;
     for process in listed.lines() {
         match fs::write(below.join("cgroup.procs"), process) {
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
             moved => moved.step(format!("move a process into {}", below.display()))?,
         }
@@ -772,12 +776,12 @@ fn v1_place(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
         let (controllers, path) = (parts.next()?, parts.next()?);
         has(controllers).then(|| path.trim_start_matches('/').to_owned())
     })?;
-    // Inside a container the path can be one of the host's, which does not show here.
+    // In a container the path may be the host's and not exist here.
     let place = mount.join(own);
     Some(if place.is_dir() { place } else { mount })
 }
 
-/// The mount point of a line of `mountinfo` whose type and super options are wanted.
+/// Returns the mount point of a `mountinfo` line if its type and super options match.
 fn mount_point(line: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
@@ -785,7 +789,8 @@ fn mount_point(line: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBu
     wanted(kind, options).then(|| before.split(' ').nth(4).map(PathBuf::from))?
 }
 
-/// The processors, where instances can be confined to some of them, in virga's directory and its parent.
+/// Returns the processors if instances can be confined to some of them: the controller must work in virga's directory
+/// and its parent.
 fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Processors>> {
     let list = match version {
         Version::V1 => {
@@ -805,8 +810,8 @@ fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Proces
     Processors::listed(&list)
 }
 
-/// Gives a directory of [`PROCESSORS`], which begins with nothing, and those that will be below it, all that the one above
-/// has. Returns its processors.
+/// Copies the parent's processors and memory nodes to a new [`PROCESSORS`] directory and its future children, which
+/// start empty. Returns the processors.
 fn as_above(directory: &Path) -> io::Result<String> {
     let take = |of: &str, own: &str| {
         let list = fs::read_to_string(directory.join("..").join(of))?;
@@ -830,11 +835,11 @@ fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
     write_text(&directory.join("cgroup.subtree_control"), &on.join(" "))
 }
 
-/// Kills what is left in a directory and below. Under version 1 a frozen process dies when it is thawed, and not before.
+/// Kills all processes in a directory and below. Under version 1 a frozen process dies only after it is thawed.
 fn let_end(root: &Path) {
     if fs::write(root.join("cgroup.kill"), "1").is_err() {
         members(root).into_iter().for_each(|process| {
-            // Another may have its number since; one that is here now is who the descriptor means.
+            // The pid may have been reused. If it is still listed, the pidfd refers to the listed process.
             if let Ok(pidfd) = crate::Pidfd::open(process)
                 && members(root).contains(&process)
             {
@@ -850,7 +855,7 @@ fn let_end(root: &Path) {
     }
 }
 
-/// Removes a directory and those below. What is left in it must be ending.
+/// Removes a directory tree. Remaining processes must be ending.
 fn remove_tree(root: &Path) -> Result<()> {
     if !root.exists() {
         return Ok(());
@@ -865,11 +870,11 @@ fn remove_tree(root: &Path) -> Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    // Processes of a killed virga end with it; a moment may pass until the kernel has let go of them.
+    // Processes of a killed virga end with it, but the kernel may take a moment to release them.
     for _ in 0..200 {
         match fs::remove_dir(root) {
             Ok(()) => return Ok(()),
-            // Slots of ended instances are removed by others at the same time.
+            // Other threads remove the slots of ended instances at the same time.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
                 let _ = fs::write(root.join("freezer.state"), "THAWED");
@@ -960,7 +965,7 @@ mod tests {
             CgroupTree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
         tree.share = 6;
         let slots = [1, 1, 2].map(|group| tree.acquire(Some(group)).expect("a slot"));
-        // Each becomes a member, then starts others that wait for the end of its input.
+        // Each shell enters its slot, then starts children that wait for the end of its input.
         let shells = slots.each_ref().map(|slot| {
             let script = "exec 3<&0; read go; for n in 1 2 3 4; do sh -c 'echo one; exec cat <&3 >&2' & done; echo done; wait";
             let mut shell = std::process::Command::new("sh")

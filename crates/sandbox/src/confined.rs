@@ -1,7 +1,8 @@
-//! A zygote without an interpreter: copies of virga's own small program that run what they are given.
+//! A zygote without an interpreter: its copies of virga's own small program run user programs.
 //!
-//! A copy goes the way of every guest: into its cell and its limits, and, once it has a function, out of every privilege.
-//! Then it starts the user's program, or becomes it. What it does in between is the caller's, and runs as the instance.
+//! A copy is set up as every guest: it enters its namespaces and limits, and drops all privileges once it has a
+//! function. Then it starts the user's program or becomes it. The caller decides what it does in between; that code
+//! runs as the instance.
 
 use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd};
@@ -11,42 +12,42 @@ use std::process::ExitStatus;
 use crate::launch::{Program, become_program};
 use crate::{Result, Step, guest, sys, wire};
 
-/// Where a program that a copy has become finds its configuration.
+/// The descriptor at which a program finds its configuration.
 const CONFIGURATION: i32 = 5;
 
-/// A copy that is confined and has its function.
+/// A confined copy with its assignment.
 #[derive(Debug)]
 pub struct Confined {
     assignment: Vec<u8>,
     pipes: Pipes,
 }
 
-/// A copy's pipes; see [`crate::wire`].
+/// Pipes of a copy; see [`crate::wire`].
 #[derive(Debug)]
 pub struct Pipes {
-    /// Where requests come.
+    /// Requests from virga.
     pub requests: File,
-    /// Where answers go.
+    /// Answers to virga.
     pub answers: File,
 }
 
 impl Confined {
-    /// Its pipes.
+    /// Returns the pipes.
     pub fn into_pipes(self) -> Pipes {
         self.pipes
     }
 
-    /// What it was told when it was assigned.
+    /// Returns the payload of the assignment.
     pub fn assignment(&self) -> &[u8] {
         &self.assignment
     }
 
-    /// Becomes a program, which finds the pipes at descriptors 3 and 4, and at 5 a file with `configuration`. Returns only
-    /// on failure.
+    /// Becomes a program, which finds the pipes at descriptors 3 and 4, and a file with `configuration` at 5. Returns
+    /// only on failure.
     pub fn become_program(&self, program: &Program, configuration: &[u8]) -> crate::Error {
         let place = || {
             let file = sys::memory_file(configuration).step("keep the configuration")?;
-            // It may lie at the very number where a copy is to be, which then closes it again.
+            // The file may be at the target number itself, so duplicate it before it is closed.
             let copy = file.try_clone().step("keep the configuration")?;
             drop(file);
             sys::dup_to(copy.as_fd(), CONFIGURATION).step("place the configuration")?;
@@ -65,14 +66,14 @@ impl Confined {
     }
 }
 
-/// Makes copies until virga closes the socket; returns in each of them.
+/// Makes copies until virga closes the socket. Returns in each copy.
 pub(crate) fn serve() -> Result<Confined> {
     loop {
         guest::serve()?;
         match sys::fork() {
             Ok(sys::Fork::Child) => break,
             Ok(sys::Fork::Parent(child)) => guest::virga_forked(child),
-            // The cell has ended meanwhile.
+            // The sandbox init has ended meanwhile.
             Err(_) => guest::virga_forked(-1),
         };
     }
@@ -81,7 +82,7 @@ pub(crate) fn serve() -> Result<Confined> {
     let confined = guest::become_guest(&mut assignment).and_then(|length| {
         assignment.truncate(length);
         assignment.shrink_to_fit();
-        // The user's program is another process of the same user, and has no business in this one.
+        // The user's program has the same user id but must not inspect this process.
         sys::set_dumpable(false).step("close /proc/self")
     });
     if let Err(error) = confined {
@@ -96,7 +97,7 @@ pub(crate) fn serve() -> Result<Confined> {
     Ok(Confined { assignment, pipes })
 }
 
-/// Bounds the memory of what this process starts, bytes, where no control group does.
+/// Limits the data segment of this process and its children, bytes, where no control group limits memory.
 ///
 /// # Errors
 /// The system's error.
@@ -104,7 +105,7 @@ pub fn limit_memory(bytes: u64) -> Result<()> {
     sys::set_limit(libc::RLIMIT_DATA, bytes).step("set a limit")
 }
 
-/// Ends this process as a child of its ended.
+/// Ends this process with the exit status of its child.
 pub fn end_as(status: ExitStatus) -> ! {
     match status.signal() {
         Some(signal) => sys::end_by(signal),

@@ -1,12 +1,13 @@
-//! Disks for temporary files: bounded, an instance's own, and gone with it.
+//! Disks for temporary files: bounded, private to an instance, and removed with it.
 //!
-//! A file system in memory counts as the function's memory, and a directory of the host's is bounded by nothing that every kernel has.
-//! So each instance gets a small file system of its own, in a file without a name on the disk of virga's data. Nothing of it is left
-//! when nobody has it any more, however that came: the mount lives in a mount namespace that is one thread's alone, the device goes
-//! with the mount, and the file with the device. The file takes as much as was written. What is written stays in memory until the kernel
-//! writes it back, as with any file: only then does it cost a disk, and never does it count against the function's memory for long.
+//! An in-memory file system would count as the function's memory, and not every kernel can bound a directory of the
+//! host. So each instance gets a small file system in an unnamed file on the disk of virga's data. Nothing is left
+//! after any kind of exit: the mount lives in the mount namespace of a single thread, the loop device goes with the
+//! mount, and the file with the device. The file is sparse. Written data stays in the page cache until the kernel
+//! writes it back; it counts against the function's memory only briefly.
 //!
-//! Making one takes a millisecond, so they are made ahead, and used again where nothing of theirs has reached the disk.
+//! Making a disk takes 1 ms, so disks are made ahead of need, and reused if none of their data has reached the host's
+//! disk.
 
 mod empty;
 mod template;
@@ -22,48 +23,48 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 pub use self::template::DiskTemplate;
 use crate::{Result, Step, sys};
 
-/// Where the maker has them mounted.
+/// Where the maker mounts disks.
 const DISKS: &str = "/disks";
-/// The part of a disk that an instance sees.
+/// The directory of a disk that its instance sees.
 const OWN: &str = "own";
-/// Where that goes to be emptied.
+/// The directory to move that to before it is emptied.
 const GONE: &str = "gone";
-/// How much of the host's disk a used one may take beyond a new one, bytes, for what the file system notes of itself.
+/// How much more of the host's disk a reusable disk may occupy than a new one, bytes, for file system metadata.
 const NOTES: u64 = 64 << 10;
-/// How often another's device is found where a free one was.
+/// Attempts to attach a loop device, since others may take the free one first.
 const TRIES: usize = 32;
 
-/// What is in it needs to outlive nothing: neither order nor the drive's own cache matter.
+/// Mount options. The content need not survive a crash, so write order and the drive's cache do not matter.
 const OPTIONS: &str = "nobarrier,noinit_itable,noauto_da_alloc";
 
-/// Makes disks, on a thread that does nothing else.
+/// Makes disks, on a dedicated thread.
 #[derive(Debug)]
 pub struct DiskMaker {
-    /// Where their files are, as the host sees it, so that it can tell whose they are.
+    /// The directory of their files on the host, which identifies them there.
     directory: OwnedFd,
     template: DiskTemplate,
     made: u64,
 }
 
-/// A disk. Only the thread of its maker, or one that this has started, may use it.
+/// A disk. Only its maker's thread, or one started by it, may use it.
 #[derive(Debug)]
 pub struct Disk {
     place: PathBuf,
     image: File,
-    /// Blocks that the file system holds back are told here.
+    /// Takes the number of blocks that the file system keeps in reserve.
     held: File,
-    /// What a new one takes of the host's disk.
+    /// Bytes that a new disk occupies on the host.
     fresh: u64,
-    /// What is free in a new one, bytes.
+    /// Free bytes on a new disk.
     room: u64,
     bound: u64,
     block: u64,
 }
 
-/// The part of a disk that is to be an instance's.
+/// The part of a disk for an instance.
 #[derive(Debug)]
 pub struct DiskMount {
-    /// A mount that is nowhere yet.
+    /// A detached mount.
     pub tree: OwnedFd,
     directory: File,
 }
@@ -79,7 +80,7 @@ impl DiskMount {
 }
 
 impl DiskMaker {
-    /// Prepares this thread, which from now on sees nothing but what disks need. `directory` is where their files lie, on a
+    /// Prepares this thread, which sees only what disks need from now on. `directory` is for the disks' files, on a
     /// file system of the host; `staging` is an empty directory.
     ///
     /// # Errors
@@ -114,7 +115,7 @@ impl DiskMaker {
     /// Makes a disk.
     ///
     /// # Errors
-    /// The step that failed, as when the host's disk is full.
+    /// The step that failed, for example because the host's disk is full.
     pub fn make(&mut self) -> Result<Disk> {
         let image = nameless(&self.directory).step("make a disk's file")?;
         self.template.write(&image).step("write a disk's file")?;
@@ -161,12 +162,12 @@ impl DiskMaker {
         Ok(disk)
     }
 
-    /// What may be put in a disk, with what it notes of that, bytes.
+    /// Returns the capacity of a disk, including file system metadata, bytes.
     pub fn bytes(&self) -> u64 {
         self.template.bytes
     }
 
-    /// What is free on the host's disk for anybody, bytes, and how large that is.
+    /// Returns the free and the total bytes of the host's disk.
     ///
     /// # Errors
     /// The system's error.
@@ -181,7 +182,7 @@ impl DiskMaker {
 }
 
 impl Disk {
-    /// The part of it that is an instance's.
+    /// Returns the part for an instance.
     ///
     /// # Errors
     /// The step that failed.
@@ -194,7 +195,7 @@ impl Disk {
         })
     }
 
-    /// What is in it, bytes, whether or not it has reached the host's disk.
+    /// Returns the bytes in use, whether or not they have reached the host's disk.
     ///
     /// # Errors
     /// The system's error.
@@ -204,7 +205,7 @@ impl Disk {
         Ok(self.room.saturating_sub(found.f_bfree * found.f_frsize))
     }
 
-    /// What it takes of the host's disk, bytes.
+    /// Returns the bytes that it occupies on the host's disk.
     ///
     /// # Errors
     /// The system's error.
@@ -213,7 +214,7 @@ impl Disk {
         Ok(found.blocks() * 512)
     }
 
-    /// Bounds what may be in it, bytes. What is in it already stays.
+    /// Limits its content to `bytes`. Existing content stays.
     ///
     /// # Errors
     /// The system's error.
@@ -224,12 +225,12 @@ impl Disk {
         written.step("bound a disk").map(drop)
     }
 
-    /// What may be in it now, bytes.
+    /// Returns the limit, bytes.
     pub fn bound(&self) -> u64 {
         self.bound
     }
 
-    /// Whether nothing was ever put in it, as far as a short look tells.
+    /// Returns whether nothing was ever written to it, as far as a quick check can tell.
     pub fn is_untouched(&self) -> bool {
         let listed = fs::read_dir(self.place.join(OWN));
         listed.is_ok_and(|mut entries| entries.next().is_none()) && self.is_as_new()
@@ -238,12 +239,12 @@ impl Disk {
     fn is_as_new(&self) -> bool {
         let used = self.used().unwrap_or(u64::MAX);
         let on_host = self.on_host().unwrap_or(u64::MAX);
-        // A directory is a block.
+        // A directory occupies one block.
         used <= self.block && on_host <= self.fresh + NOTES
     }
 
-    /// Takes out what is in it, when no process is left that has it. Gives it back where it is as good as new, with a directory
-    /// that nobody had before.
+    /// Empties a disk whose processes have all ended. Returns it if it is as good as new, with a fresh directory for
+    /// the next instance.
     ///
     /// # Errors
     /// The step that failed.
@@ -262,13 +263,13 @@ impl Disk {
         empty::all(&gone).step("empty a disk")
     }
 
-    /// Takes it away, and all that is in it.
+    /// Removes the disk and its content.
     pub fn remove(self) {
         unmount(&self.place);
     }
 }
 
-/// Makes the directory that an instance is to have.
+/// Makes the directory for an instance.
 fn begin(place: &Path) -> Result<()> {
     let own = place.join(OWN);
     fs::create_dir(&own).step("make a directory on a disk")?;
@@ -276,7 +277,7 @@ fn begin(place: &Path) -> Result<()> {
 }
 
 fn unmount(place: &Path) {
-    // Its device, and its file, go with the last mount.
+    // The loop device and the file go with the last mount.
     let _ = sys::unmount(&place.to_string_lossy());
     let _ = fs::remove_dir(place);
 }
@@ -286,7 +287,7 @@ fn open(directory: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(directory, flags, Mode::empty())?)
 }
 
-/// A file that no directory names.
+/// Makes an unnamed file.
 fn nameless(directory: &OwnedFd) -> io::Result<File> {
     let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
     match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
@@ -301,10 +302,10 @@ fn nameless(directory: &OwnedFd) -> io::Result<File> {
     Ok(file.into())
 }
 
-/// A block device that reads and writes a file.
+/// A loop device backed by a file.
 struct Device {
     name: String,
-    /// It is free again when nobody has it open, or mounted.
+    /// The device is released when it is neither open nor mounted.
     _open: File,
 }
 
@@ -323,7 +324,7 @@ fn attach(image: &File) -> Result<Device> {
         let open = open.step(format!("open {path}"))?;
         match sys::configure_loop_device(&open, image) {
             Ok(()) => return Ok(Device { name, _open: open }),
-            // Somebody else was faster.
+            // Another process took the device first.
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => failure = e,
             Err(e) => return Err(e).step(format!("set up {path}")),
         }
@@ -331,17 +332,17 @@ fn attach(image: &File) -> Result<Device> {
     Err(failure).step("set up a loop device")
 }
 
-/// Whether this host has such disks: what is said of them. Makes nothing that stays.
+/// Checks whether this host supports disks. Leaves nothing behind.
 ///
 /// # Errors
-/// What is missing, and how to mend it.
+/// What is missing, and how to fix it.
 pub fn probe(directory: &Path) -> std::result::Result<(), String> {
     let made = std::thread::scope(|scope| {
         let probed = scope.spawn(|| {
             let staging = directory.join(format!("virga-probe-{}", std::process::id()));
             let template = DiskTemplate::make(directory, 16 << 20, 1024)?;
             fs::create_dir(&staging).step("make a directory")?;
-            // Nothing of the host can be removed from inside.
+            // The thread cannot remove files of the host, so do it by descriptor.
             let parent = File::open(directory).step("open a directory");
             let made = DiskMaker::begin(directory, &staging, template).and_then(|mut maker| {
                 let disk = maker.make()?;
@@ -364,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs something on a thread that makes disks.
+    /// Runs a closure on a thread that makes disks.
     fn with_maker(run: impl FnOnce(&mut DiskMaker) + Send + 'static) {
         let place = tempfile::tempdir().expect("a directory");
         let staging = place.path().join("staging");
@@ -378,7 +379,7 @@ mod tests {
         thread.join().expect("no panic");
     }
 
-    /// Writes until there is no more room; how much there was.
+    /// Writes until the disk is full, and returns the number of bytes.
     fn fill(path: &Path) -> u64 {
         let mut file = File::create(path).expect("a file");
         let block = vec![7; 1 << 20];
@@ -404,7 +405,7 @@ mod tests {
             assert!(!disk.is_untouched());
             let disk = disk.clean().expect("cleaned").expect("as good as new");
             assert!(disk.is_untouched());
-            // Deep trees, too.
+            // Deep trees are removed, too.
             let mut deep = own.clone();
             for _ in 0..300 {
                 deep.push("d");
@@ -419,7 +420,7 @@ mod tests {
         with_maker(|maker| {
             let mut disk = maker.make().expect("a disk");
             disk.hold(4 << 20).expect("bounded");
-            // The administrator may use what is held back, and so tells nothing; the numbers do.
+            // Root may use the reserve, so writing proves nothing; the numbers do.
             let found = rustix::fs::statvfs(&disk.place).expect("numbers");
             let free = found.f_bavail * found.f_frsize;
             assert!(free <= 4 << 20 && free > 3 << 20, "{free}");

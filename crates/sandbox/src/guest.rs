@@ -1,9 +1,9 @@
-//! Inside the zygote: the library that an interpreter loads to make sandboxed copies of itself.
+//! The library that an interpreter loads in the zygote to fork sandboxed copies of itself.
 //!
-//! The interpreter's shim calls four functions. `virga_serve` returns when a copy is wanted; the shim forks, so that
-//! its interpreter's own fork hooks run, and calls `virga_forked` in the parent, which goes on serving. In the child it
-//! calls `virga_settle`, which puts the process into its cell and its limits, and `virga_wait`, which waits for an
-//! assignment and returns confined. All code up to that return is trusted; no byte of the user has been read.
+//! The interpreter's shim calls four functions. `virga_serve` returns when a copy is requested. The shim then forks, so
+//! that the interpreter's own fork hooks run, and calls `virga_forked` in the parent, which continues to serve. In the
+//! child it calls `virga_settle`, which enters the sandbox's namespaces and limits, and `virga_wait`, which waits for
+//! an assignment and returns confined. All code up to that return is trusted; no byte of the user has been read.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
@@ -20,30 +20,30 @@ use crate::landlock_rules::LandlockRules;
 use crate::launch::{ENDS_PIPE, ZYGOTE_SOCKET, confine};
 use crate::{Result, Step, netlink, network, root, seccomp, sys, wire};
 
-/// What a handler's process is made with; sent to the zygote with its descriptors: the guest's socket, the log, and for one
-/// with a cell that cell's pidfd and the files of its cgroups.
+/// Parameters of a handler process. Sent to the zygote with its descriptors: the guest's socket, the log, and, with
+/// namespaces, the pidfd of the sandbox init and the files of its cgroups.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForkRequest {
-    /// What the zygote calls it when it tells of its end.
+    /// Identifies the process in [`Ended`].
     pub number: u64,
-    /// The user and group of the instance, its alone; none where it stays virga's own.
+    /// User and group id, unique to the instance; `None` = virga's own.
     pub uid: Option<u32>,
-    /// Open files of a process.
+    /// Maximum number of open files per process.
     pub open_files: u64,
-    /// Processes and threads of the user.
+    /// Maximum number of processes and threads of the user.
     pub processes: u64,
-    /// What stands around it.
+    /// Kind of confinement.
     pub confinement: Confinement,
-    /// Whether there is time for it to get ready for a function of which nothing is known yet.
+    /// Whether it does a warm-up run before it is assigned a function. Skipped if a request waits for it.
     pub warm_up: bool,
 }
 
-/// What stands around a handler's process beside its filters and limits.
+/// Confinement of a handler process, in addition to its filters and limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Confinement {
-    /// A cell: namespaces and control groups.
+    /// Namespaces and control groups.
     Namespaces,
-    /// Landlock alone: it reads these and its code, and writes in one directory.
+    /// Landlock alone: it reads these paths and its code, and writes in one directory.
     Landlock {
         /// Files and directories of the host.
         readable: Vec<PathBuf>,
@@ -52,38 +52,38 @@ pub enum Confinement {
     },
 }
 
-/// The zygote's answer.
+/// Reply of the zygote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ForkReply {
     /// Ready to fork; sent once at the start.
     Ready,
-    /// The handler's process waits. Without a cell its pidfd comes along.
+    /// The handler process waits for an assignment. Without namespaces its pidfd is sent along.
     Forked,
     /// The step that failed.
     Failed(String),
 }
 
-/// What a zygote tells of a handler's process that has ended. What else is in its cell runs on.
+/// Exit of a handler process, reported by its zygote. Other processes of its sandbox continue to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// See [`ForkRequest::number`].
     pub number: u64,
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
 }
 
-/// How a handler's process ended.
+/// Exit status of a handler process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// The handler's process ended with a code.
+    /// It exited with a code.
     Exited(i32),
-    /// A signal ended it.
+    /// It was killed by a signal.
     Signaled(i32),
-    /// The sandbox could not be made.
+    /// Setup of the sandbox failed.
     Failed(String),
 }
 
-/// Descriptors and settings of the instance being made, between the calls.
+/// Request and descriptors of the process to be forked, kept between the calls of the shim.
 struct Making {
     request: ForkRequest,
     socket: OwnedFd,
@@ -92,29 +92,29 @@ struct Making {
     cgroups: Vec<OwnedFd>,
 }
 
-/// A handler's process that the zygote will reap. It has no descriptor of it: all of them would be copied, and closed again, in
-/// each that is forked after it.
+/// A handler process to be reaped by the zygote. The zygote keeps no descriptor of it, since every later fork would
+/// copy and close all of them.
 struct Running {
     number: u64,
-    /// Whether it is without a cell.
+    /// Whether it has no namespaces of its own.
     alone: bool,
 }
 
 static MAKING: Mutex<Option<Making>> = Mutex::new(None);
 static RUNNING: Mutex<BTreeMap<libc::pid_t, Running>> = Mutex::new(BTreeMap::new());
-/// Tells of ended processes.
+/// Signal descriptor for exited processes.
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
-/// What the instance is to be, between the two halves of becoming a guest.
+/// Remaining setup, kept between `virga_settle` and `virga_wait`.
 static BECOMING: Mutex<Option<Becoming>> = Mutex::new(None);
 
-/// A handler's process that has settled.
+/// Remaining setup of a handler process.
 struct Becoming {
     uid: Option<u32>,
     confinement: Prepared,
 }
 
-/// [`Confinement`], as far as they can be put up before the code is there.
+/// [`Confinement`], prepared as far as possible before the code is known.
 enum Prepared {
     Namespaces(LandlockRules),
     Landlock {
@@ -123,8 +123,8 @@ enum Prepared {
     },
 }
 
-/// In the zygote: returns 0 when the interpreter is to fork, into a cell that waits. Ends the process when virga closes
-/// the socket.
+/// In the zygote: returns 0 when the interpreter is to fork into the namespaces that wait for it. Exits when virga
+/// closes the socket.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_serve() -> c_int {
     match serve() {
@@ -136,14 +136,14 @@ pub extern "C" fn virga_serve() -> c_int {
     }
 }
 
-/// In the zygote, after the fork: tells virga of the handler's process, or, with -1, that there is none.
+/// In the zygote, after the fork: reports the handler process to virga, or with -1 that the fork failed.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_forked(handler: c_int) -> c_int {
     let Some(making) = take_making() else {
         sys::exit_now(1)
     };
     let reply = if handler > 0 {
-        // Not reaped yet, so the number is its own.
+        // Its pid cannot be reused before it is reaped.
         let alone = making.init.is_none();
         let pidfd = alone.then(|| sys::Pidfd::open(handler));
         let number = making.request.number;
@@ -161,8 +161,8 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
     0
 }
 
-/// In the handler's process: into its cell, its control groups, its descriptors and its limits. Returns whether there is time
-/// for a rehearsal.
+/// In the handler process: enters its namespaces and control groups, and sets up descriptors and limits. Returns 1 if
+/// there is time for a warm-up run, else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_settle() -> c_int {
     let Some(making) = take_making() else {
@@ -178,8 +178,8 @@ pub extern "C" fn virga_settle() -> c_int {
     }
 }
 
-/// In the handler's process: waits for an assignment, gives up every privilege, and leaves the
-/// configuration in the buffer. Returns its length; ends the process on any failure.
+/// In the handler process: waits for an assignment, drops all privileges, and writes the configuration into the buffer.
+/// Returns its length; exits on any failure.
 ///
 /// # Safety
 /// `buffer` must be valid for writing `capacity` bytes.
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn virga_wait(buffer: *mut u8, capacity: usize) -> isize {
     }
 }
 
-/// Ends a handler's process that cannot be made safe; the init reports the exit code.
+/// Exits a handler process that could not be confined. The exit code reports it to virga.
 pub(crate) fn give_up(error: Option<crate::Error>) -> ! {
     if let Some(error) = error {
         let _ = writeln!(std::io::stderr(), "sandbox: {error}");
@@ -201,7 +201,7 @@ pub(crate) fn give_up(error: Option<crate::Error>) -> ! {
     sys::exit_now(SETUP_FAILED)
 }
 
-/// Exit code of a handler's process that could not confine itself. No signal and no Python exit uses it.
+/// Exit code of a handler process that could not confine itself. Neither signals nor Python use it.
 const SETUP_FAILED: c_int = 213;
 
 pub(crate) fn serve() -> Result<()> {
@@ -225,8 +225,8 @@ pub(crate) fn serve() -> Result<()> {
         }
         let entered = read_request(&bytes[..length], fds).and_then(|making| {
             if let Some(init) = &making.init {
-                // What is forked next is a process of the cell's.
-                sys::setns(init.as_fd(), libc::CLONE_NEWPID).step("the cell's processes")?;
+                // The next fork will be a process of that pid namespace.
+                sys::setns(init.as_fd(), libc::CLONE_NEWPID).step("enter the pid namespace")?;
             }
             Ok(making)
         });
@@ -240,25 +240,25 @@ pub(crate) fn serve() -> Result<()> {
     }
 }
 
-/// The first call's work: what all instances share, and the word to virga that they can be made.
+/// Prepares what all instances share, and reports to virga that the zygote is ready.
 fn begin() -> Result<&'static OwnedFd> {
     let filters = seccomp::compile().step("compile the filter")?;
     filters.allow_known().step("system call filter")?;
     let _ = FILTERS.set(filters);
-    // What no `exec` may ever gain again, here and in all copies.
+    // Neither this process nor any copy can regain capabilities by `exec`.
     if sys::effective_user() == 0 {
         sys::drop_bounding_set().step("drop the bounding set")?;
     }
     for own in [ZYGOTE_SOCKET, ENDS_PIPE] {
         sys::set_close_on_exec(sys::borrow(own), true).step("mark a descriptor")?;
     }
-    let ended = sys::signal_descriptor(libc::SIGCHLD).step("hear of ended processes")?;
+    let ended = sys::signal_descriptor(libc::SIGCHLD).step("watch for exited processes")?;
     let ended = ENDED.get_or_init(|| ended);
     answer(&ForkReply::Ready)?;
     Ok(ended)
 }
 
-/// Takes the exit codes of ended handlers and tells virga, which ends all else in their cells.
+/// Reaps handler processes and reports their exit status to virga, which kills the rest of their sandboxes.
 fn reap() -> Result<()> {
     if let Some(ended) = ENDED.get() {
         sys::drain(ended.as_fd());
@@ -271,7 +271,7 @@ fn reap() -> Result<()> {
         if alone {
             sys::kill_group(pid);
         }
-        // Where virga hears nothing any more it has stopped.
+        // If virga does not read it, virga has ended.
         let _ = fixed(ENDS_PIPE).write_all(&Ended::bytes(number, status));
     }
     Ok(())
@@ -315,7 +315,7 @@ fn answer_with(reply: &ForkReply, fd: Option<BorrowedFd<'_>>) -> Result<()> {
         .map(drop)
 }
 
-/// What is open at one of the fixed numbers, to read from or to write to.
+/// Borrows the file at a fixed descriptor.
 fn fixed(number: i32) -> ManuallyDrop<File> {
     // SAFETY: it stays open at this number for as long as this is used; the object is forgotten, not dropped.
     ManuallyDrop::new(unsafe { File::from_raw_fd(number) })
@@ -330,7 +330,7 @@ fn take_making() -> Option<Making> {
 }
 
 impl Ended {
-    /// Bytes of one in the pipe: its number, and the status as `wait` gives it.
+    /// Size of a message in the pipe: the number, and the status as `wait` returns it.
     pub const BYTES: usize = 12;
 
     fn bytes(number: u64, status: c_int) -> [u8; Self::BYTES] {
@@ -340,7 +340,7 @@ impl Ended {
         bytes
     }
 
-    /// Reads what the pipe brought.
+    /// Decodes a message from the pipe.
     pub fn read(bytes: [u8; Self::BYTES]) -> Self {
         let [number @ .., a, b, c, d] = bytes;
         let status = c_int::from_le_bytes([a, b, c, d]);
@@ -359,18 +359,18 @@ impl Ended {
     }
 }
 
-/// The handler's process, first half.
+/// Sets up a handler process, first half.
 fn settle(making: Making) -> Result<Becoming> {
-    // 1. Into its cgroups, from inside: an outsider's attach costs milliseconds under cgroup v1.
+    // 1. Enter its cgroups from inside: attaching another process costs milliseconds under cgroup v1.
     for cgroup in &making.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
             .write_all(b"0")
             .step("enter a cgroup")?;
     }
-    // 2. Into the cell; its pid namespace is this process' already.
+    // 2. Enter the namespaces of the sandbox init. The fork is in its pid namespace already.
     if let Some(init) = &making.init {
         let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        sys::setns(init.as_fd(), rest).step("enter the cell")?;
+        sys::setns(init.as_fd(), rest).step("enter the namespaces")?;
     }
     // 3. Its own descriptors and no other: no input, the log twice, the socket.
     let null = File::options()
@@ -391,14 +391,14 @@ fn settle(making: Making) -> Result<Becoming> {
         cgroups,
     } = making;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
-    // All lie above the fixed numbers, which were taken when they came; the next call closes them.
+    // All are above the fixed numbers, which were in use when they were opened; the next call closes them.
     std::mem::forget((null, socket, log, init, cgroups));
     sys::close_from(ZYGOTE_SOCKET + 1).step("close descriptors")?;
     sys::set_close_on_exec(sys::borrow(ZYGOTE_SOCKET), true).step("mark the socket")?;
-    // 4. No signal held back, a session without a terminal, ordinary limits.
+    // 4. No blocked signals, a session without a terminal, ordinary limits.
     sys::unblock_signals();
     sys::new_session();
-    // All that a user runs counts together, so a limit on processes is of no use without a user of one's own.
+    // The kernel counts all processes of a user together, so the limit needs a user of the instance's own.
     let processes = request.uid.map(|_| (libc::RLIMIT_NPROC, request.processes));
     let others = [
         (libc::RLIMIT_NOFILE, request.open_files),
@@ -408,14 +408,14 @@ fn settle(making: Making) -> Result<Becoming> {
     for (resource, value) in others.into_iter().chain(processes) {
         sys::set_limit(resource, value).step("set a limit")?;
     }
-    // 5. What is refused of the known system calls; putting the filter on takes time better spent now.
-    let missing = || std::io::Error::other("called out of order");
+    // 5. The filter of refused system calls. Installing it takes time, so do it before a request waits.
+    let missing = || std::io::Error::other("functions called out of order");
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
     if request.confinement == Confinement::Namespaces {
         netlink::watch().step("bound netlink sockets")?;
     }
-    // 6. The wall behind the mounts, complete but not in force.
+    // 6. Landlock rules, complete but not in force.
     let confinement = match request.confinement {
         Confinement::Namespaces => {
             Prepared::Namespaces(LandlockRules::inside(&[Path::new("/tmp")]).step("landlock")?)
@@ -428,11 +428,11 @@ fn settle(making: Making) -> Result<Becoming> {
     })
 }
 
-/// The handler's process, second half: numbered on, because the order is what makes it safe.
+/// Sets up a handler process, second half. The numbers continue because the order is what makes it safe.
 pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
-    let missing = || std::io::Error::other("called out of order");
+    let missing = || std::io::Error::other("functions called out of order");
     let becoming = lock(&BECOMING).take().ok_or_else(missing).step("user")?;
-    // 7. Wait, blank, until this process is given a function.
+    // 7. Wait, pre-warmed, for the assignment of a function.
     let Assignment {
         length,
         pipes,
@@ -443,7 +443,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let confinement = match becoming.confinement {
         Prepared::Namespaces(confinement) => confinement,
         Prepared::Landlock { readable, writable } => {
-            // 8. Without a cell they are directories of the host.
+            // 8. Without namespaces the code is a directory of the host.
             let code = trees.first().ok_or_else(missing).step("code")?;
             sys::change_directory(code.as_fd()).step("enter the code")?;
             let confinement =
@@ -451,12 +451,12 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
             drop(trees);
             confine(becoming.uid, confinement)?;
             place(pipes)?;
-            // Nobody else ends it when virga is killed.
+            // Without a sandbox init nobody else kills it with virga.
             sys::die_with_parent().step("follow the zygote")?;
             return Ok(length);
         }
     };
-    // 8. The code and the layers, read-only mounts that virga made, and a disk of its own over the /tmp of before.
+    // 8. Code and layers, which are read-only mounts made by virga, and a disk of its own over the previous /tmp.
     for (tree, target) in trees.iter().zip([root::CODE, root::LAYERS]) {
         sys::attach_tree(tree, target).step(format!("mount {target}"))?;
     }
@@ -469,27 +469,27 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     };
     drop((trees, tmp));
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 9. Without an address there is no way out; virga has closed the router's side, too.
+    // 9. Without an address there is no way out. Virga has closed the router's side as well.
     if !online {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
-    // 10. No privilege from here on.
+    // 10. No privileges from here on.
     confine(becoming.uid, confinement)?;
-    // 11. Where the runtime looks for them; the walls' own descriptors are closed by now.
+    // 11. The pipes at the fixed numbers. The descriptors of the Landlock rules are closed by now.
     place(pipes)?;
     Ok(length)
 }
 
-/// Puts the pipes where the runtime looks for them, the first of them in the socket's place.
+/// Moves the pipes to the numbers that the runtime expects; the first one replaces the socket.
 fn place([requests, answers]: [OwnedFd; 2]) -> Result<()> {
     sys::place(requests, wire::REQUESTS).step("place the pipe of requests")?;
     sys::place(answers, wire::ANSWERS).step("place the pipe of answers")
 }
 
-/// What a blank was told to become; its configuration is in the buffer.
+/// An assignment. Its configuration is in the buffer.
 struct Assignment {
     length: usize,
-    /// Of requests and of answers.
+    /// Pipes of requests and of answers.
     pipes: [OwnedFd; 2],
     trees: Vec<OwnedFd>,
     tmp: Option<OwnedFd>,
@@ -503,7 +503,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let (mut have, fds) =
         sys::receive(sys::borrow(ZYGOTE_SOCKET), &mut header).step("receive an assignment")?;
     if have == 0 {
-        // Never assigned: virga has closed this blank.
+        // Never assigned: virga has closed this pre-warmed sandbox.
         sys::exit_now(0);
     }
     let mut socket = fixed(ZYGOTE_SOCKET);
@@ -518,7 +518,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let online = match kind {
         Some(wire::Kind::Assign) => true,
         Some(wire::Kind::AssignOffline) => false,
-        _ => return Err(refused("something else came first")),
+        _ => return Err(refused("unexpected frame")),
     };
     if length > buffer.len() {
         return Err(refused("it is too long"));
@@ -528,7 +528,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
         .step("receive an assignment")?;
     let mut fds = fds.into_iter();
     let (Some(requests), Some(answers)) = (fds.next(), fds.next()) else {
-        return Err(refused("no pipes came with it"));
+        return Err(refused("it has no pipes"));
     };
     let mut trees: Vec<_> = fds.collect();
     let with_tmp = header[wire::WITH_TMP] == 1;

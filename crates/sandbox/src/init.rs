@@ -1,8 +1,8 @@
-//! Cells: the namespaces of an instance, held by a process of next to no memory that is the first in them.
+//! The sandbox init: a tiny process that is pid 1 of an instance and owns its namespaces.
 //!
-//! One process per zygote, a fork of its launcher, makes them while it is still virga's own small program: a fork of
-//! the warm interpreter would copy all of its page tables for a process that only waits. The zygote's fork then
-//! enters the cell. When the cell's first process ends, the kernel ends all others in it.
+//! One process per zygote makes them. It is forked from the launcher while that is still virga's own small program: a
+//! fork of the warm interpreter would copy all its page tables for a process that only waits. The zygote's fork then
+//! enters the namespaces. When the sandbox init ends, the kernel kills all other processes of the instance.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -16,32 +16,32 @@ use serde::{Deserialize, Serialize};
 use crate::launch::INIT_SOCKET;
 use crate::{Result, Step, netlink, root, sys};
 
-/// What a cell is made with. Its network namespace comes along, if it has one.
+/// Parameters of a sandbox init. The descriptor of its network namespace is sent along, if it has one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InitRequest {
-    /// The user and group of the instance, its alone.
+    /// User and group id, unique to the instance.
     pub uid: u32,
-    /// Name of the host inside.
+    /// Host name inside.
     pub hostname: String,
     /// Size of `/tmp`, bytes.
     pub tmp_bytes: u64,
-    /// Files and directories in `/tmp`.
+    /// Maximum number of files and directories in `/tmp`.
     pub tmp_inodes: u64,
 }
 
-/// The answer; with a cell comes a pidfd of its first process.
+/// Reply to an [`InitRequest`]. A pidfd of the sandbox init is sent along on success.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum InitReply {
-    /// It is complete.
+    /// The sandbox init is ready.
     Made,
     /// The step that failed.
     Failed(String),
 }
 
-/// Makes cells until virga closes the socket. `private` are the places of the root that each has files of its own at.
+/// Makes sandbox inits until virga closes the socket. `private` lists the paths of the root that get private files.
 pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {
     sys::die_with_parent().step("follow the zygote")?;
-    // The kernel reaps what ends; virga watches cells through their pidfds.
+    // The kernel reaps children; virga watches sandbox inits through their pidfds.
     sys::signal_action(libc::SIGCHLD, true);
     let socket = sys::borrow(INIT_SOCKET);
     let own = sys::Pidfd::of_this().step("open own pidfd")?;
@@ -77,7 +77,7 @@ fn make(
         let (read, write) = sys::close_on_exec_pipe().step("make a pipe")?;
         (File::from(read), File::from(write))
     };
-    // A process can leave for a new pid namespace only from its own, hence the way back first.
+    // A process may enter a new pid namespace only from its own, so return there first.
     sys::setns(own.as_fd(), libc::CLONE_NEWPID).step("own pid namespace")?;
     sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     match sys::fork().step("fork")? {
@@ -86,20 +86,20 @@ fn make(
             let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
             drop(tell);
             let mut text = String::new();
-            said.read_to_string(&mut text).step("hear from a cell")?;
+            said.read_to_string(&mut text).step("wait for the sandbox init")?;
             match text.as_str() {
                 COMPLETE => Ok(pidfd),
-                "" => Err(std::io::Error::other("it ended")).step("make a cell"),
-                why => Err(std::io::Error::other(why.to_owned())).step("make a cell"),
+                "" => Err(std::io::Error::other("it exited")).step("make a sandbox init"),
+                why => Err(std::io::Error::other(why.to_owned())).step("make a sandbox init"),
             }
         }
     }
 }
 
-/// What a first process says of itself when all of its cell is made.
+/// Message of a sandbox init when its setup is complete.
 const COMPLETE: &str = "complete";
 
-/// The first process: makes the instance's namespaces and file systems, gives up its privileges and waits for its end.
+/// Runs the sandbox init: makes the instance's namespaces and file systems, drops all privileges and waits.
 fn first_process(
     request: &InitRequest,
     network: Option<OwnedFd>,
@@ -110,7 +110,7 @@ fn first_process(
         Ok(listener) => {
             let _ = tell.write_all(COMPLETE.as_bytes());
             drop(tell);
-            // Of all descriptors it keeps this one, at another number.
+            // The only descriptor that it keeps, moved to number 0.
             let kept = sys::dup_to(listener.as_fd(), 0).and_then(|()| sys::close_from(1));
             std::mem::forget(listener);
             match kept {
@@ -130,9 +130,9 @@ fn furnish(
     network: Option<OwnedFd>,
     private: &[PathBuf],
 ) -> Result<UnixListener> {
-    // 1. End with the maker, and so with the zygote and with virga.
+    // 1. Die with the maker, and so with the zygote and virga.
     sys::die_with_parent().step("follow the maker")?;
-    // 2. Namespaces; the network's was made by virga, where there is one.
+    // 2. Namespaces. Virga made the network namespace, if there is one.
     let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match network {
         Some(made) => {
@@ -145,13 +145,13 @@ fn furnish(
         }
     }
     sys::set_hostname(&request.hostname).step("set the host's name")?;
-    // 3. Files and devices whose locks and watches are its own, of which the next hides parts of /proc; a private /proc, names
-    //    and a /tmp of its own.
+    // 3. Private files and devices, so that locks and watches are its own; then a private /proc, user names and /tmp.
+    //    The first must precede /proc, which they hide parts of.
     root::furnish(request, private)?;
-    // 4. What it does from now on needs no privilege.
+    // 4. From here on no privilege is needed.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;
     sys::no_new_privileges().step("no new privileges")?;
-    // 5. Where the handler's process will say what it is to answer for.
-    netlink::listen().step("listen for the handler's process")
+    // 5. Listen for the handler process, which sends its seccomp notification descriptor.
+    netlink::listen().step("listen for the handler process")
 }

@@ -1,4 +1,4 @@
-//! Landlock: what a process may read and write, whatever the mounts say.
+//! Landlock rules: which files a process may read and write, whatever the mounts allow.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,12 +13,12 @@ use crate::root::DEVICES;
 
 const VERSION: ABI = ABI::V4;
 
-/// Rules that are complete, and not yet in force.
+/// Complete rules that are not in force yet.
 pub(crate) struct LandlockRules(RulesetCreated);
 
 impl LandlockRules {
-    /// A second wall behind the mounts of a root of one's own: reading and executing anywhere in it, writing only where
-    /// allowed.
+    /// Returns rules for a process in a root of its own, as a second line of defence behind the mounts: it may read and
+    /// execute everything and write only below `writable`.
     pub(crate) fn inside(writable: &[&Path]) -> io::Result<Self> {
         let rules = || {
             let mut rules = handled()?.create()?;
@@ -32,14 +32,16 @@ impl LandlockRules {
         rules().map_err(io::Error::other::<RulesetError>)
     }
 
-    /// Writing in what is mounted at one more place. A rule for the place holds no more when it is covered.
+    /// Allows writing in a file system mounted after the rules were made. A rule for a path does not apply to what is
+    /// mounted over it later.
     pub(crate) fn and_in(self, writable: &Path) -> io::Result<Self> {
         let rules = allow(self.0, writable, AccessFs::from_all(VERSION));
         rules.map(Self).map_err(io::Error::other)
     }
 
-    /// The only wall on the host itself: of its files those named are seen, and `code`, and one directory can be written.
-    /// Other processes cannot be signalled, where the kernel knows how (Linux 6.12).
+    /// Returns rules for a process on the host itself, where they are the only barrier: it may read the files in
+    /// `readable` and `code`, and write in one directory. It cannot signal other processes, if the kernel supports that
+    /// (Linux 6.12).
     pub(crate) fn around(
         readable: &[PathBuf],
         code: &[OwnedFd],
@@ -68,7 +70,7 @@ impl LandlockRules {
         rules().map_err(io::Error::other::<RulesetError>)
     }
 
-    /// Puts them in force, for good.
+    /// Puts the rules in force, irrevocably.
     pub(crate) fn enforce(self) -> io::Result<()> {
         self.0.restrict_self().map(drop).map_err(io::Error::other)
     }
@@ -87,7 +89,7 @@ fn allow(
 ) -> Result<RulesetCreated, RulesetError> {
     match PathFd::new(path) {
         Ok(path) => rules.add_rule(PathBeneath::new(path, access)),
-        // What cannot be opened is not allowed either.
+        // A path that cannot be opened is not allowed either.
         Err(_) => Ok(rules),
     }
 }

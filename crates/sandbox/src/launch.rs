@@ -1,7 +1,7 @@
-//! Children of virga that build a root for themselves and become another program.
+//! Child processes of virga that build a root for themselves and become another program.
 //!
-//! They are virga's own binary under a hidden subcommand, so that nothing privileged runs in the threaded
-//! server between `fork` and `exec`. Each main function is a numbered list.
+//! They run virga's own binary under a hidden subcommand, so that the multi-threaded server does nothing privileged
+//! between `fork` and `exec`. The steps of each main function are numbered.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::{Result, RootSpec, Step, init, root, sys};
 /// The hidden subcommand that becomes a zygote.
 pub const ZYGOTE: &str = "__zygote";
 
-/// A program to become: its arguments (the first is its path) and whole environment.
+/// A program to execute: its arguments, the first of which is the path, and its whole environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Program {
     /// Path and arguments.
@@ -26,37 +26,37 @@ pub struct Program {
     pub env: Vec<String>,
 }
 
-/// A zygote to become.
+/// Specification of a zygote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ZygoteSpec {
-    /// What it sees, and after it every guest; none where that is the host.
+    /// Root directory of the zygote and its guests; `None` = the host's.
     pub root: Option<RootSpec>,
-    /// The interpreter with its shim; none where copies of virga's own small program run what they are given.
+    /// Interpreter with its shim; `None` = virga's own small program, whose copies run user programs.
     pub program: Option<Program>,
 }
 
-/// Descriptors of a zygote and of its maker of cells: their sockets.
+/// Fixed descriptors: the sockets of the zygote and of its maker of sandbox inits.
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
 pub(crate) const INIT_SOCKET: i32 = 4;
-/// That of the pipe in which a zygote tells how its copies ended.
+/// The pipe in which a zygote reports exits of its copies.
 pub(crate) const ENDS_PIPE: i32 = 5;
-/// Largest specification.
+/// Maximum length of a specification in bytes.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
-/// Becomes a zygote, and beside it the maker of its cells; standard input is the socket of the one, on which the
-/// specification comes first, with the pipe for the ends of its copies, and standard output that of the other. Where there is
-/// no interpreter to become it returns in each copy, which is confined and has its function.
+/// Becomes a zygote, next to a maker of sandbox inits. Standard input is the zygote's socket, which first brings the
+/// specification and the pipe for exits. Standard output is the socket of the maker. Without an interpreter it returns
+/// in each copy, confined and with its function.
 ///
 /// # Errors
 /// The step that failed. Does not return otherwise.
 pub fn zygote() -> Result<Confined> {
-    // 1. End with virga: a guest never outlives the one who meters it.
+    // 1. Die with virga: an unmetered guest must not survive.
     sys::die_with_parent().step("follow the parent")?;
     sys::new_session();
     sys::make_readable_files();
-    // How its guests share the processors with virga; a kernel may not know it, and they are right without it.
+    // Scheduling of guests relative to virga. Optional: older kernels do not support it.
     let _ = sys::patient_turns();
-    // 2. What to become.
+    // 2. The specification.
     let mut bytes = vec![0; SPEC_MAX];
     let (length, fds) =
         sys::receive(io::stdin().as_fd(), &mut bytes).step("receive the specification")?;
@@ -85,26 +85,27 @@ pub fn zygote() -> Result<Confined> {
         // 4. A root of its own, which every guest inherits.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
         let private = root::enter(root)?;
-        // 5. Beside it, still small, the one who makes the cells: the first of a pid namespace around them all, since
-        //    one can come back only to a pid namespace that is one's own user's.
+        // 5. The maker of sandbox inits, forked while this process is small. It is pid 1 of a pid namespace around them
+        //    all, because a process may return only to a pid namespace of its own user namespace.
         sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
             sys::close(ENDS_PIPE);
             match init::serve(&private)? {}
         }
-        // 6. What it opens itself, its copies can open again through their /proc; none of it is another zygote's.
+        // 6. Private files for the zygote: its copies can reopen its files through their /proc, so they must not be
+        //    shared with another zygote.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
         root::make_private(&private)?;
         if spec.program.is_some() {
             root::make_library_places()?;
         }
     } else {
-        // Filters are for those with a privilege, or with this.
+        // Installing filters needs either a privilege or this.
         sys::no_new_privileges().step("no new privileges")?;
     }
     sys::close(INIT_SOCKET);
-    // 7. The interpreter, with signals as a fresh program expects them; or copies of this program as it is.
+    // 7. The interpreter, with default signal actions; or copies of this program.
     sys::reset_signals();
     match &spec.program {
         Some(program) => Err(become_program(program)),
@@ -112,8 +113,9 @@ pub fn zygote() -> Result<Confined> {
     }
 }
 
-/// Gives up every privilege, for good; the caller has emptied the bounding set and put the filters on. After this only
-/// what the walls let through can be read or written. Without a user of its own a process had no privilege to begin with.
+/// Drops all privileges, irrevocably. The caller has emptied the bounding set and installed the filters. Afterwards
+/// only what the Landlock rules allow can be read or written. Without a user of its own a process had no privileges to
+/// begin with.
 pub(crate) fn confine(user: Option<u32>, landlock_rules: LandlockRules) -> Result<()> {
     if let Some(user) = user {
         sys::become_user(user, user).step("change user")?;
@@ -147,7 +149,7 @@ pub(crate) fn become_program(program: &Program) -> crate::Error {
     )
 }
 
-/// A copy at a number that the fixed descriptors do not use.
+/// Duplicates a descriptor to a number above the fixed ones.
 fn above(fd: &OwnedFd) -> Result<OwnedFd> {
     let mut kept = Vec::new();
     loop {

@@ -1,15 +1,16 @@
-//! Linux isolation: the only crate that holds `unsafe`, and the only one that runs privileged code on the
+//! Linux isolation. This is the only crate with `unsafe` code, and the only one that runs privileged code on the
 //! guest's side of a fork.
 //!
-//! A sandboxed process comes to be in these places, each a numbered list where the order is what makes it safe:
-//! 1. [`launch`] — the child of virga that builds a read-only root and becomes a zygote by `exec`;
-//! 2. [`init`] — beside the zygote: makes an instance's namespaces and holds them;
-//! 3. [`guest`] — inside the zygote, as a shared library: forks into a cell, waits for an assignment, and
-//!    gives up every privilege before the user's code is read; [`confined`] does the same without an interpreter;
-//! 4. [`zygote`] — in virga: asks for a new *blank* and hands it its descriptors;
-//! 5. [`cgroup`] and [`network`] — in virga: the limits a blank moves itself into, and what it reaches.
+//! A sandboxed process is set up in these modules. In each of them the steps are numbered, because their order is what
+//! makes them safe:
+//! 1. [`launch`]: the child of virga that builds a read-only root and becomes a zygote by `exec`.
+//! 2. [`init`]: next to the zygote, the process that makes an instance's namespaces and its sandbox init.
+//! 3. [`guest`]: inside the zygote, a shared library that forks into the namespaces of a sandbox init, waits for an
+//!    assignment, and drops all privileges before user code is read. [`confined`] does the same without an interpreter.
+//! 4. [`zygote`]: in virga, requests pre-warmed sandboxes and hands them their descriptors.
+//! 5. [`cgroup`] and [`network`]: in virga, the resource limits and the network of a sandbox.
 //!
-//! Nothing here knows of functions, triggers or HTTP, and bytes that come from a guest are never parsed here.
+//! The crate knows nothing of functions, triggers or HTTP, and never parses bytes from a guest.
 
 pub mod beneath;
 pub mod cgroup;
@@ -45,22 +46,22 @@ pub use sys::{
 
 use thiserror::Error;
 
-/// How much stands around an instance.
+/// Level of isolation of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// Everything: namespaces, control groups, a user of its own, and what stands around a process.
+    /// Namespaces, control groups and a user of its own, in addition to `Process`.
     Full,
-    /// What a process can put around itself: landlock, the filter of system calls, limits of its own resources.
+    /// What a process can impose on itself: Landlock, the system call filter and resource limits.
     Process,
 }
 
-/// A step of isolation that failed, and the system's reason.
+/// A failed isolation step and the system's error.
 #[derive(Debug, Error)]
 #[error("{step}: {source}")]
 pub struct Error {
-    /// What was being done, and on what.
+    /// The step, with its object.
     pub step: String,
-    /// The system's answer.
+    /// The system's error.
     #[source]
     pub source: std::io::Error,
 }
@@ -74,10 +75,10 @@ impl Error {
     }
 }
 
-/// Shorthand for this crate's results.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Names the step that an I/O result belongs to.
+/// Attaches the name of a step to an I/O result.
 trait Step<T> {
     fn step(self, step: impl Into<String>) -> Result<T>;
 }

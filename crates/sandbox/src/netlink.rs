@@ -1,8 +1,8 @@
-//! How many netlink sockets an instance has.
+//! Limits the number of netlink sockets of an instance.
 //!
-//! Programs list interfaces with them, so they cannot be refused; but what the kernel keeps in one until it is read counts for
-//! no control group. A filter of system calls can ask somebody before each is made: the first process of the instance's cell,
-//! which counts them in the cell's network namespace.
+//! Programs list interfaces with them, so they cannot be refused. But what the kernel queues in one until it is read
+//! counts for no control group. A seccomp notification therefore asks the sandbox init before each is made; it counts
+//! them in the instance's network namespace.
 
 use std::fs;
 use std::io;
@@ -13,28 +13,29 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, Answer};
 
-/// Most at a time. Each holds twice the host's `net.core.rmem_max` at most, 425 KB where that is as the kernel sets it.
+/// Maximum number at a time. Each holds at most twice the host's `net.core.rmem_max`, 425 KB by default.
 const MOST: usize = 16;
-/// Counting takes some time where there are many instances, and no control group pays for it: it is one part of so many of the time.
+/// Counting takes time on a host with many instances and is charged to no control group, so it may use at most one part
+/// in this many of the time.
 const SHARE: u32 = 20;
-/// Longest pause for that.
+/// Maximum pause between counts.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Where the first process is told what to listen to, in the cell's network namespace. Nobody else is there yet.
-const NAME: &[u8] = b"virga-cell";
+/// Abstract address of the sandbox init in the instance's network namespace. No user code runs there yet.
+const NAME: &[u8] = b"virga-init";
 
-/// In the first process: where the handler's process will come, see [`watch`].
+/// In the sandbox init: listens for the handler process; see [`watch`].
 pub(crate) fn listen() -> io::Result<UnixListener> {
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(NAME)?)
 }
 
-/// In the handler's process, in its cell: from here on the first process is asked before each netlink socket.
+/// In the handler process, in its namespaces: from here on the sandbox init is asked before each netlink socket.
 pub(crate) fn watch() -> io::Result<()> {
     let first = UnixStream::connect_addr(&SocketAddr::from_abstract_name(NAME)?)?;
     let asked = sys::ask_before_netlink()?;
     sys::send(first.as_fd(), b"x", &[asked.as_fd()]).map(drop)
 }
 
-/// In the first process: answers for as long as the cell lasts.
+/// In the sandbox init: answers for the instance's lifetime.
 pub(crate) fn answer(listener: UnixListener) -> ! {
     sys::signal_action(libc::SIGCHLD, true);
     if let Ok(asked) = accept(listener) {
@@ -52,7 +53,7 @@ fn accept(listener: UnixListener) -> io::Result<OwnedFd> {
 }
 
 fn answer_all(asked: &OwnedFd) -> io::Result<()> {
-    // How many may be made before they are counted again, which is not done before some moment.
+    // How many more may be made before the next count, and the earliest time of that count.
     let mut left = MOST;
     let mut next = Instant::now();
     loop {
@@ -72,13 +73,13 @@ fn answer_all(asked: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Counts the netlink sockets of processes in this process' network namespace, as far as they have an address, without which
-/// none receives anything. Returns more than there can be where they cannot be counted.
+/// Counts the netlink sockets of this network namespace that have an address; others receive nothing. Returns
+/// `usize::MAX` if they cannot be counted.
 fn count() -> usize {
     fs::read_to_string("/proc/self/net/netlink").map_or(usize::MAX, |text| in_use(&text))
 }
 
-/// Counts the lines after the head whose address, the third column, is not the kernel's, 0.
+/// Counts the lines after the header whose address (third column) is not 0, the kernel's.
 fn in_use(table: &str) -> usize {
     let addresses = table
         .lines()

@@ -1,8 +1,8 @@
-//! Copies of directories whose files are, to the kernel, nobody else's.
+//! Private copies of directories, whose inodes no other sandbox shares.
 //!
-//! Bind mounts of a directory share its inodes, and with them what the kernel keeps by inode: locks, and watches that tell
-//! who opens what. A read-only overlay has inodes of its own, while contents and page cache stay shared. So what one sandbox
-//! locks or watches, no other notices.
+//! Bind mounts of a directory share its inodes, and with them what the kernel keeps per inode: file locks and inotify
+//! watches. A read-only overlay has inodes of its own, while contents and page cache stay shared. So no sandbox notices
+//! what another locks or watches.
 
 use std::fs;
 use std::io;
@@ -14,15 +14,15 @@ use crate::root::DEVICES;
 use crate::{Result, Step, sys, user};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
-/// Of a directory of devices: they work, and only their names and times stay as they are.
+/// For a directory of devices: the devices work, while their names and times are fixed.
 const DEVICES_ONLY: u64 =
     libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
 
-/// Makes a detached, read-only copy of a directory without the mounts below it. `empty` is an empty directory, since an overlay
-/// is of two layers at least.
+/// Makes a detached, read-only copy of a directory without the mounts below it. `empty` is an empty directory, since an
+/// overlay needs at least two layers.
 ///
 /// # Errors
-/// The system's error, as where there are no overlays, or the directory lies on too many of them already.
+/// The system's error, for example if overlays are not supported or the directory is nested in too many of them.
 pub fn private_tree(directory: &Path, empty: &Path) -> io::Result<OwnedFd> {
     overlay(directory, empty, READ_ONLY)
 }
@@ -34,7 +34,7 @@ fn overlay(directory: &Path, empty: &Path, attributes: u64) -> io::Result<OwnedF
         options.custom_flags(libc::O_PATH | libc::O_DIRECTORY);
         options.open(path)
     };
-    // By descriptor, since a sandbox that lists its mounts reads the names of their layers.
+    // By descriptor: a sandbox that lists its mounts could read the layers' paths.
     let opened = (open(directory)?, open(empty)?);
     let layers = if fs::exists("/proc/self/fd").unwrap_or(false) {
         let (directory, empty) = (opened.0.as_raw_fd(), opened.1.as_raw_fd());
@@ -49,10 +49,10 @@ fn overlay(directory: &Path, empty: &Path, attributes: u64) -> io::Result<OwnedF
     sys::new_file_system("overlay", &settings, attributes)
 }
 
-/// Covers these places of this mount namespace with private copies; a file is its own mount, and goes back where it was. All of them
-/// or, where the kernel cannot, none.
+/// Covers these paths of the mount namespace with private copies. A file is its own mount and is mounted again. If the
+/// kernel cannot do it for all paths, it is done for none.
 pub(crate) fn cover(places: &[PathBuf], empty: &Path) -> Result<()> {
-    // Made before the first is covered: what lies below another is hidden then.
+    // All copies precede the first mount, which would hide what lies below it.
     let copies: io::Result<Vec<_>> = places
         .iter()
         .map(|place| match place.is_dir() {
@@ -68,7 +68,7 @@ pub(crate) fn cover(places: &[PathBuf], empty: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts new devices at a place, where this process may make some; false where it may not. `known` holds those to be made.
+/// Mounts new devices at a path, and returns false if this process may not make any. `known` holds their originals.
 pub(crate) fn devices(place: &Path, known: &Path) -> Result<bool> {
     if user::in_namespace() {
         return Ok(false);
@@ -91,18 +91,18 @@ pub(crate) fn devices(place: &Path, known: &Path) -> Result<bool> {
         let made = device.file_type().is_char_device()
             && sys::make_device(&place.join(name), device.rdev()).is_ok();
         if !made {
-            // A container may forbid it.
+            // Some containers forbid it.
             sys::unmount(at).step(what)?;
             return Ok(false);
         }
     }
     links(place).step(what)?;
-    // Of devices, this keeps only their names and times as they are.
+    // The devices work on a read-only mount; only their names and times are fixed.
     sys::set_mount_attributes(&tree, libc::MOUNT_ATTR_RDONLY).step(what)?;
     Ok(true)
 }
 
-/// Names that programs look for beside devices.
+/// Makes the links that programs expect in `/dev`.
 pub(crate) fn links(place: &Path) -> io::Result<()> {
     let links = [
         ("fd", "/proc/self/fd"),
@@ -116,7 +116,7 @@ pub(crate) fn links(place: &Path) -> io::Result<()> {
         .try_for_each(|(name, to)| symlink(to, place.join(name)))
 }
 
-/// The mounts at and below a directory of this mount namespace, those above first.
+/// Returns the mount points below a directory in this mount namespace, parents first.
 pub(crate) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     below(
         &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
@@ -136,7 +136,7 @@ fn below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
     places
 }
 
-/// Reads a path as `mountinfo` writes it: what separates its fields is an octal number behind a backslash.
+/// Decodes a path in `mountinfo`, where separators are octal escapes.
 fn unescape(field: &str) -> PathBuf {
     let mut text = String::new();
     let mut rest = field;
@@ -160,7 +160,7 @@ fn unescape(field: &str) -> PathBuf {
     text.into()
 }
 
-/// Writes a path as the list of an overlay's layers has it.
+/// Escapes a path for an overlay's list of layers.
 fn escape(path: &str) -> String {
     path.replace('\\', r"\\").replace(':', r"\:")
 }

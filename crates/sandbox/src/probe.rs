@@ -1,20 +1,20 @@
-//! Whether this host can isolate, and how to mend what is missing.
+//! Checks whether this host supports isolation, and how to fix what is missing.
 
 use std::fs;
 
 use crate::user::Privileges;
 use crate::{cgroup, network, sys};
 
-/// One thing that isolation needs.
+/// The result of checking one requirement.
 #[derive(Clone, Debug)]
 pub struct HostCheck {
-    /// What it is.
+    /// The requirement.
     pub name: &'static str,
-    /// What was found, or what is wrong and how to mend it.
+    /// What was found, or what is wrong and how to fix it.
     pub result: std::result::Result<String, String>,
 }
 
-/// Looks at everything that a sandbox needs, beside what [`crate::user::enter`] has found. Makes nothing that stays.
+/// Checks everything that a sandbox needs, in addition to the result of [`crate::user::enter`]. Leaves nothing behind.
 pub fn host(privileges: &std::result::Result<Privileges, String>) -> Vec<HostCheck> {
     let privilege = HostCheck {
         name: "privilege",
@@ -32,12 +32,12 @@ pub fn host(privileges: &std::result::Result<Privileges, String>) -> Vec<HostChe
     ]
 }
 
-/// Looks at what a process needs to put walls around itself.
+/// Checks what process isolation needs.
 pub fn process() -> Vec<HostCheck> {
     vec![kernel(), landlock()]
 }
 
-/// The mount calls in use came with Linux 5.12.
+/// The mount system calls in use need Linux 5.12.
 fn kernel() -> HostCheck {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
@@ -105,7 +105,7 @@ fn landlock() -> HostCheck {
     }
 }
 
-/// Whether functions can have a network of their own, beyond their loopback.
+/// Checks whether functions can have a network beyond loopback.
 pub fn network() -> HostCheck {
     HostCheck {
         name: "network",
@@ -113,7 +113,7 @@ pub fn network() -> HostCheck {
     }
 }
 
-/// Whether functions can go out into the world; nothing to say where they can.
+/// Checks whether functions can reach the internet. Returns `None` if they can.
 pub fn outbound(privileges: &Privileges) -> Option<HostCheck> {
     let why = "functions go out through an interface of the host's, which only root may make; \
                start virga with --network internal (its API alone) or --network none, or as root";

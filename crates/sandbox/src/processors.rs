@@ -1,14 +1,14 @@
-//! Which processors those have to themselves who want more than they may use.
+//! Allocation of processors to instances that want more CPU time than they may use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The host's processors, and how many have each of them given.
+/// The host's processors, each with its number of allocations.
 #[derive(Debug)]
 pub(crate) struct Processors {
     given: Mutex<Vec<(u32, usize)>>,
 }
 
-/// Some of the processors; they are given back when this is dropped.
+/// An allocation of processors. Released on drop.
 #[derive(Debug)]
 pub(crate) struct CpuAllocation {
     numbers: Vec<u32>,
@@ -16,7 +16,7 @@ pub(crate) struct CpuAllocation {
 }
 
 impl Processors {
-    /// From a list as the kernel writes it, such as `0-3,8`; none where it is not one.
+    /// Parses a kernel CPU list such as `0-3,8`.
     pub(crate) fn listed(list: &str) -> Option<Arc<Self>> {
         let mut given = Vec::new();
         for range in list.trim().split(',') {
@@ -28,7 +28,7 @@ impl Processors {
         Some(Arc::new(Self { given }))
     }
 
-    /// As many as `milli` thousandths of one are worth, those that the fewest have; none where that is all there are.
+    /// Allocates the least used processors, enough for `milli` thousandths of one. Returns `None` if that would be all.
     pub(crate) fn give(self: &Arc<Self>, milli: u32) -> Option<CpuAllocation> {
         let count = milli.div_ceil(1000).max(1) as usize;
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +47,7 @@ impl Processors {
         })
     }
 
-    /// All of them, as the kernel reads it.
+    /// Formats all processors as a kernel CPU list.
     pub(crate) fn all(&self) -> String {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         list(given.iter().map(|(number, _)| *number))
@@ -55,7 +55,7 @@ impl Processors {
 }
 
 impl CpuAllocation {
-    /// Whether no other processor would be much better.
+    /// Returns whether no other processor is used much less.
     pub(crate) fn is_even(&self) -> bool {
         let given = self.of.given.lock().unwrap_or_else(PoisonError::into_inner);
         let held = |own| {
@@ -68,7 +68,7 @@ impl CpuAllocation {
         held(false).all(|other| most <= other + 1)
     }
 
-    /// As the kernel reads it.
+    /// Formats the allocation as a kernel CPU list.
     pub(crate) fn list(&self) -> String {
         list(self.numbers.iter().copied())
     }

@@ -1,13 +1,13 @@
-//! Running one program to its end in a sandbox of its own: a build, which runs strangers' code.
+//! Runs one program to completion in a sandbox of its own: a build, which executes untrusted code.
 //!
-//! Three processes. The *supervisor* is virga's child, outside and privileged; it waits, and takes the result when nobody
-//! is left who could change it. The *sandbox init* is the first process of the program's namespaces; it keeps no
-//! capability and never changes its user, so that the kernel's word that its parent has ended is not lost. The *program*
-//! gives up every privilege before a byte of a stranger's is read. The end of virga, of the supervisor or of the init is
-//! the end of all of them, and of whatever the program has started.
+//! There are three processes. The *supervisor* is virga's child, outside the sandbox and privileged; it waits, and
+//! collects the result when no process is left that could change it. The *sandbox init* is pid 1 of the program's
+//! namespaces. It drops all capabilities but never changes its user, which would cancel the parent-death signal. The
+//! *program* drops all privileges before a byte of user input is read. When virga, the supervisor or the sandbox init
+//! ends, all of them end, and so does everything that the program has started.
 //!
-//! The program writes in a file system of its own, in memory, whose size and number of files the kernel bounds, and which
-//! counts as the program's memory. Nothing of the host's is writable.
+//! The program writes to an in-memory file system of its own. The kernel bounds its size and number of files, and
+//! charges it to the program's memory. Nothing of the host is writable.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -26,97 +26,97 @@ use crate::{InitRequest, Result, RootSpec, Step, root, seccomp, sys};
 /// The hidden subcommand that runs one program in a sandbox.
 pub const RUN: &str = "__run";
 
-/// A program to run to its end in a sandbox, as a tool of the platform that touches the user's files.
+/// Specification of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunSpec {
-    /// Virga's process id: a supervisor whose parent is another has lost virga.
+    /// Virga's process id. A supervisor with another parent has lost virga.
     pub virga: u32,
-    /// What it sees.
+    /// The program's view of the system.
     pub view: RunView,
-    /// What to run.
+    /// The program.
     pub program: Program,
-    /// The user and group that it runs as; none where it stays virga's own.
+    /// User and group id; `None` = virga's own.
     pub uid: Option<u32>,
-    /// Where it works, and what becomes of that.
+    /// Working directory, and how it is filled and collected.
     pub work: WorkDirectory,
-    /// Files into which its first process writes `0` to enter its control groups.
+    /// Files into which the sandbox init writes `0` to enter its control groups.
     pub cgroups: Vec<PathBuf>,
     /// Size of its `/tmp`, bytes.
     pub tmp_bytes: u64,
-    /// Files and directories in its `/tmp`.
+    /// Maximum number of files and directories in its `/tmp`.
     pub tmp_inodes: u64,
-    /// Largest address space of one of its processes, bytes, where no control group bounds its memory.
+    /// Maximum address space per process, bytes, where no control group limits memory.
     pub address_bytes: Option<u64>,
-    /// Open files of a process.
+    /// Maximum number of open files per process.
     pub open_files: u64,
-    /// Processes and threads of its user.
+    /// Maximum number of processes and threads of the user.
     pub processes: u64,
-    /// Longest run, seconds.
+    /// Timeout, seconds.
     pub seconds: u32,
 }
 
-/// A program's working directory, the one place beside `/tmp` where it writes.
+/// Working directory of a program, and the only writable place besides `/tmp`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkDirectory {
-    /// Where it shows: a directory of the root's, over which a file system is mounted, or without a root one of the host's.
+    /// Its path: a directory of the root to mount a file system on, or without a root a directory of the host.
     pub inside: PathBuf,
-    /// A directory of the host's whose content it begins with.
+    /// A directory of the host whose content is copied into it first.
     pub seed: Option<PathBuf>,
-    /// An empty directory of the host's for what it holds at the end.
+    /// An empty directory of the host for its content at the end.
     pub result: PathBuf,
-    /// Whether the result is taken although the program has failed.
+    /// Whether the result is collected even if the program fails.
     pub always: bool,
-    /// How large it may be.
+    /// Maximum size.
     pub bounds: TreeBounds,
 }
 
-/// What a program that runs to its end sees.
+/// View of the system that a program gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum RunView {
-    /// A root and namespaces of its own, and a network.
+    /// A root, namespaces and a network of its own.
     Own(RootSpec, RunNetwork),
-    /// The host, of whose files it reads those named and its directory.
+    /// The host. The program may read these paths and its working directory.
     Host(Vec<PathBuf>),
 }
 
-/// The network of a program that runs to its end.
+/// Network of a program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum RunNetwork {
     /// None.
     Nothing,
-    /// The host's own, and all that it reaches.
+    /// The host's network.
     Host,
     /// The namespace behind this path.
     Namespace(PathBuf),
 }
 
-/// How a supervisor ends that has more to say than its program's exit code.
+/// Failures that a supervisor reports by its exit code, in place of the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RunFailure {
-    /// The program ran for too long.
+    /// The program exceeded its timeout.
     Timeout = 200,
-    /// Its result holds too much, or what is not allowed; standard error says what.
+    /// The result is too large or has files that are not allowed; standard error says which.
     Refused = 201,
-    /// The sandbox could not be made, or the result not be taken; standard error says why.
+    /// The sandbox could not be made or the result not be collected; standard error says why.
     Fault = 202,
 }
 
 impl RunFailure {
-    /// Reads a supervisor's exit code.
+    /// Decodes a supervisor's exit code.
     pub fn of(code: Option<i32>) -> Option<Self> {
         let all = [Self::Timeout, Self::Refused, Self::Fault];
         all.into_iter().find(|one| Some(*one as i32) == code)
     }
 }
 
-/// Runs one program in a sandbox and ends with its exit code, or a [`RunFailure`]. The specification is the first line of
-/// standard input; the program runs for as long as that stays open.
+/// Runs one program in a sandbox and exits with its exit code or a [`RunFailure`]. The specification is the first line
+/// of standard input. The program is killed when standard input ends.
 ///
 /// # Errors
 /// The step that failed. Does not return otherwise.
 pub fn run() -> Result<Infallible> {
-    // 1. What to run. Where virga has no namespaces to lean on, the end of standard input is how its end is known.
+    // 1. The specification. Without namespaces, the end of standard input signals the end of virga.
     let mut line = String::new();
     io::stdin()
         .lock()
@@ -127,7 +127,7 @@ pub fn run() -> Result<Infallible> {
         .map_err(io::Error::other)
         .step("read the specification")?;
     let until = Instant::now() + Duration::from_secs(spec.seconds.into());
-    // 2. End with virga: the kernel tells of its end from now on; and it has not ended before.
+    // 2. Die with virga. The check rules out that it ended before the request took effect.
     if let RunView::Own(..) = spec.view {
         sys::die_with_parent().step("follow the parent")?;
     }
@@ -136,7 +136,7 @@ pub fn run() -> Result<Infallible> {
     }
     sys::new_session();
     sys::make_readable_files();
-    // 3. What of the host is needed later, while its files are there.
+    // 3. Files of the host that are needed later, opened while they are visible.
     let open = |path: &Path| Directory::open(path).step(format!("open {}", path.display()));
     let held = HostFiles {
         seed: spec.work.seed.as_deref().map(open).transpose()?,
@@ -147,16 +147,16 @@ pub fn run() -> Result<Infallible> {
             .collect::<Result<_>>()?,
     };
     let result = open(&spec.work.result)?;
-    // 4. Namespaces, a root, and where it works.
+    // 4. Namespaces, a root and the working directory.
     let private = match &spec.view {
         RunView::Own(root, network) => go_inside(&spec, root, network)?,
         RunView::Host(_) => {
-            // What is left of it by its parents comes here.
+            // Descendants whose parents have ended become children of this process.
             sys::adopt_orphans().step("adopt orphans")?;
             Vec::new()
         }
     };
-    // 5. The first process inside. Whoever ends before the other knows of it is noticed by this pipe.
+    // 5. The first process inside. The pipe tells it if the supervisor has ended already.
     let (alive, own) = sys::close_on_exec_pipe().step("make a pipe")?;
     let child = match sys::fork().step("fork")? {
         sys::Fork::Child => {
@@ -174,7 +174,7 @@ pub fn run() -> Result<Infallible> {
     if let RunView::Host(_) = spec.view {
         sys::end_children();
     }
-    // 6. Nobody is left who could change it.
+    // 6. No process is left that could change the result.
     match code {
         Some(code) if code == 0 || spec.work.always => take(&spec.work, &result, code),
         Some(code) => sys::exit_now(code),
@@ -182,13 +182,13 @@ pub fn run() -> Result<Infallible> {
     }
 }
 
-/// What the processes inside need of the host.
+/// Open files of the host for the processes inside.
 struct HostFiles {
     seed: Option<Directory>,
     cgroups: Vec<File>,
 }
 
-/// Waits for the first process, for so long, and for virga. Ends it, and with it everything, when the time is up.
+/// Waits for the first process, the timeout or the end of virga. Then kills it, and with it everything inside.
 fn supervise(child: libc::pid_t, until: Instant) -> Result<Option<i32>> {
     let process = sys::Pidfd::open(child).step("open a pidfd")?;
     let stdin = io::stdin();
@@ -196,7 +196,7 @@ fn supervise(child: libc::pid_t, until: Instant) -> Result<Option<i32>> {
         .step("wait")?
         .unwrap_or([false, false]);
     if !ended {
-        // Too long, or virga closed its end: it has ended, or wants this to end.
+        // Timeout, or virga has ended or wants the run to stop.
         process.kill().step("end a build")?;
     }
     while let Some((pid, status)) = sys::wait_any().step("wait")? {
@@ -207,7 +207,7 @@ fn supervise(child: libc::pid_t, until: Instant) -> Result<Option<i32>> {
     Ok(None)
 }
 
-/// Takes what the program has left, and ends with its exit code.
+/// Collects the result and exits with the program's exit code.
 fn take(work: &WorkDirectory, result: &Directory, code: i32) -> Result<Infallible> {
     let copied = Directory::open(&work.inside)
         .map_err(|source| TreeError::Io {
@@ -226,11 +226,11 @@ fn take(work: &WorkDirectory, result: &Directory, code: i32) -> Result<Infallibl
     sys::exit_now(verdict as i32)
 }
 
-/// Makes namespaces, a root, and the file system in which the program works.
+/// Makes namespaces, a root and the file system of the working directory.
 ///
-/// Returns the places of the root whose files are yet to be made its own.
+/// Returns the paths of the root that have yet to get private files.
 fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Vec<PathBuf>> {
-    // The pid namespace holds from the next fork on.
+    // The pid namespace takes effect at the next fork.
     let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     sys::unshare(namespaces).step("new namespaces")?;
@@ -247,7 +247,7 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Ve
     let private = root::enter(root)?;
     let user = spec.uid.unwrap_or_default();
     let TreeBounds { bytes, inodes } = spec.work.bounds;
-    // Files take whole pages, and the directory itself counts.
+    // Files occupy whole pages, and the root directory counts as an inode.
     let size = bytes.saturating_add(inodes.saturating_mul(4096));
     let options = format!(
         "mode=0755,uid={user},gid={user},size={size},nr_inodes={}",
@@ -265,23 +265,23 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Ve
     Ok(private)
 }
 
-/// The first process inside: everything ends with it.
+/// Runs the sandbox init. Everything inside ends with it.
 fn sandbox_init(
     spec: &RunSpec,
     held: HostFiles,
     private: &[PathBuf],
     alive: &OwnedFd,
 ) -> Result<Infallible> {
-    // 1. End with the supervisor, and so with virga.
+    // 1. Die with the supervisor, and so with virga.
     sys::die_with_parent().step("follow the supervisor")?;
     if sys::is_readable(alive.as_fd()) {
         sys::exit_now(1);
     }
-    // 2. Into its limits; all that follows counts.
+    // 2. Enter the control groups first, so that everything else is charged.
     for mut cgroup in held.cgroups {
         cgroup.write_all(b"0").step("enter a control group")?;
     }
-    // 3. A private /proc and /tmp, names and files that are its own, and what it begins with.
+    // 3. A private /proc and /tmp, user names, private files, and the initial content.
     let uid = spec.uid.unwrap_or_default();
     let own = InitRequest {
         uid,
@@ -297,7 +297,8 @@ fn sandbox_init(
         sys::Fork::Child => fail(program(spec, None)),
         sys::Fork::Parent(child) => child,
     };
-    // 5. What it does from now on needs no privilege. It never changes its user: that would end what 1. has begun.
+    // 5. From here on no privilege is needed. It keeps its user: a change would cancel the parent-death signal of step
+    //    1.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;
     sys::no_new_privileges().step("no new privileges")?;
@@ -322,7 +323,7 @@ fn seed(spec: &RunSpec, from: Option<&Directory>) -> Result<()> {
     }
 }
 
-/// The program's process: limits, then no privilege at all, then the program.
+/// Runs the program: sets limits, drops all privileges and executes it.
 fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
     if let Some(held) = &held {
         seed(spec, held.seed.as_ref())?;
@@ -332,7 +333,7 @@ fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
     sys::dup_to(null.as_fd(), 0).step("close standard input")?;
     std::env::set_current_dir(&spec.work.inside).step("enter the working directory")?;
     let address = spec.address_bytes.map(|bytes| (libc::RLIMIT_AS, bytes));
-    // All that a user runs counts together, so a limit on processes is of no use without a user of one's own.
+    // The kernel counts all processes of a user together, so the limit needs a user of the program's own.
     let processes = spec.uid.map(|_| (libc::RLIMIT_NPROC, spec.processes));
     let others = [
         (libc::RLIMIT_FSIZE, spec.work.bounds.bytes),
@@ -365,14 +366,14 @@ fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
     Err(become_program(&spec.program))
 }
 
-/// Ends a process inside that could not go on; the supervisor passes the code on.
+/// Exits a process inside that failed. The supervisor passes the code on.
 fn fail(why: Result<Infallible>) -> ! {
     let Err(error) = why;
     let _ = writeln!(io::stderr(), "sandbox: {error}");
     sys::exit_now(RunFailure::Fault as i32)
 }
 
-/// A shell's exit code of a wait status.
+/// Converts a wait status to a shell's exit code.
 fn exit_code(status: i32) -> i32 {
     if libc::WIFEXITED(status) {
         libc::WEXITSTATUS(status)

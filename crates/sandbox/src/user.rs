@@ -1,7 +1,7 @@
-//! How an ordinary user comes to do what only root may: as root of a user namespace of its own.
+//! Privileges of virga. An ordinary user gets the needed ones as root of a user namespace of its own.
 //!
-//! What is mapped into it are the user itself, as 0, and the ids that `/etc/subuid` and `/etc/subgid` set aside for it,
-//! from 1 on, so that every instance has a user of its own here, too.
+//! The namespace maps the user itself to 0, and the ids reserved for it in `/etc/subuid` and `/etc/subgid` from 1 on,
+//! so that every instance has a user of its own there, too.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,23 +10,23 @@ use std::sync::OnceLock;
 
 use crate::sys;
 
-/// First of the ids for instances; those below stay free, as on any system.
+/// First id for instances; those below stay free, as on any system.
 pub const FIRST: u32 = 1000;
-/// Fewest ids of a user with which instances can be told apart.
+/// Minimum number of ids to give every instance its own.
 const FEWEST: u32 = 4096;
-/// The id that stands for all that are not mapped.
+/// The id that stands for all unmapped ids.
 const NOBODY: u32 = 65_534;
 
-/// What virga runs as.
+/// Privileges that virga runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Privileges {
-    /// The host's administrator.
+    /// Root of the host.
     Root,
     /// Root of a user namespace of its own.
     Namespace {
-        /// Whose.
+        /// The user on the host.
         user: String,
-        /// How many ids there are for instances, from [`FIRST`] on.
+        /// Number of ids for instances, from [`FIRST`] on.
         ids: u32,
     },
     /// An ordinary user of the host.
@@ -34,7 +34,7 @@ pub enum Privileges {
 }
 
 impl Privileges {
-    /// In a few words.
+    /// Describes the privileges in a few words.
     pub fn describe(&self) -> String {
         match self {
             Self::Root => "root".to_owned(),
@@ -46,17 +46,17 @@ impl Privileges {
     }
 }
 
-/// Whether this process is the administrator, of the host or of a namespace.
+/// Returns whether this process is root, of the host or of a namespace.
 pub fn is_root() -> bool {
     sys::effective_user() == 0
 }
 
-/// The number of this process' user.
+/// Returns the effective user id of this process.
 pub fn number() -> u32 {
     sys::effective_user()
 }
 
-/// What the host calls an id that is mapped here.
+/// Translates an id of this namespace to the host's.
 pub fn on_host(id: u32) -> u32 {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     mapped(&map, id).unwrap_or(id)
@@ -72,8 +72,8 @@ fn mapped(map: &str, id: u32) -> Option<u32> {
     })
 }
 
-/// Whether this process is in a user namespace of its own, and not the host's. Looked at once, since a sandbox that is half made
-/// has no `/proc`; the first to ask does so after [`enter`].
+/// Returns whether this process is in a user namespace of its own. Cached, because a half-made sandbox has no `/proc`;
+/// first called after [`enter`].
 pub(crate) fn in_namespace() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -82,7 +82,7 @@ pub(crate) fn in_namespace() -> bool {
     })
 }
 
-/// What this process is where it stays where it is.
+/// Returns the privileges of this process without entering a namespace.
 pub fn stay() -> Privileges {
     match sys::effective_user() {
         0 => Privileges::Root,
@@ -90,10 +90,10 @@ pub fn stay() -> Privileges {
     }
 }
 
-/// Leaves for a user namespace where this process is not the administrator. To be called before there are threads.
+/// Enters a user namespace unless this process is root. Call it before any thread is started.
 ///
 /// # Errors
-/// What is missing, and how to mend it.
+/// What is missing, and how to fix it.
 pub fn enter() -> Result<Privileges, String> {
     let number = sys::effective_user();
     if number == 0 {
@@ -126,7 +126,7 @@ pub fn enter() -> Result<Privileges, String> {
     })
 }
 
-/// Ids of the host.
+/// A range of ids on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     first: u32,
@@ -142,7 +142,8 @@ struct Map {
 
 impl Map {
     fn enter(&self) -> Result<(), String> {
-        // Only a process outside may write the map, through programs that look the ranges up for themselves.
+        // Only a process outside the namespace may write the map, through setuid programs that verify the ranges
+        // themselves.
         const SCRIPT: &str =
             "read -r _ && newuidmap $1 0 $2 1 1 $4 $5 && newgidmap $1 0 $3 1 1 $6 $7";
         let numbers = [
@@ -165,7 +166,7 @@ impl Map {
             .map_err(|e| format!("/bin/sh cannot be run: {e}"))?;
         sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|e| refused(&e))?;
         if let Some(mut go) = helper.stdin.take() {
-            // Where it has ended already its output says why.
+            // If the helper has exited already, its output says why.
             let _ = go.write_all(b"\n");
         }
         let output = helper.wait_with_output().map_err(|e| e.to_string())?;
@@ -181,7 +182,7 @@ impl Map {
     }
 }
 
-/// Switches of the host that keep users from making namespaces: the file, the value that does, and how to change it.
+/// Host settings that forbid user namespaces: file, forbidding value, and the command to change it.
 const SWITCHES: &[(&str, &str, &str)] = &[
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
@@ -217,13 +218,13 @@ fn name_of(number: u32) -> String {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(number)).then(|| name.to_owned())
     });
-    // The name only chooses a line; the programs that write the map check it.
+    // The name only selects a line; the programs that write the map verify it.
     named
         .or_else(|| std::env::var("USER").ok())
         .unwrap_or(number.to_string())
 }
 
-/// The longest range that is a user's, where it is long enough.
+/// Returns the longest range reserved for a user, if it is long enough.
 fn set_aside(file: &str, user: &str, number: u32) -> Option<Range> {
     longest(&fs::read_to_string(file).ok()?, user, number)
 }

@@ -1,9 +1,9 @@
-//! The warden: a small process beside virga that ends what a virga leaves that was killed.
+//! The warden: a small process next to virga that cleans up after a virga that was killed.
 //!
-//! The end of virga is the end of its zygotes, and theirs that of every instance, by the kernel's own means. Under control groups of
-//! version 1 a frozen process does not die before it is thawed, and nobody would be left to do that. The warden knows of virga's end
-//! by the end of its standard input, however that came, and then ends all in virga's control groups and removes them. It leaves them
-//! alone where another virga has them by then.
+//! When virga ends, the kernel kills its zygotes and all instances. Under cgroup v1, however, a frozen process dies
+//! only after it is thawed, and nobody would be left to thaw it. The warden notices the end of virga by the end of its
+//! standard input, whatever the cause. It then kills all processes in virga's control groups and removes the groups,
+//! unless another virga owns them by then.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
@@ -20,27 +20,27 @@ use crate::{Result, Step, cgroup, sys};
 /// The hidden subcommand that becomes a warden.
 pub const WARDEN: &str = "__warden";
 
-/// For how long a warden waits until the kernel has let go of what a virga held that has ended.
+/// How long a warden waits until the kernel has released the locks of an ended virga.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// How a warden knows whether virga's control groups are still that virga's.
+/// Proves that control groups still belong to the same virga.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CgroupClaim {
-    /// Locked by whoever looks at claims, or changes them.
+    /// Lock file for reading and changing claims.
     pub registry: PathBuf,
-    /// Locked by virga while it lives. Gone where there is nothing to do.
+    /// File that virga locks while it runs. Removed on orderly shutdown.
     pub file: PathBuf,
 }
 
-/// What a warden is told.
+/// Task of a warden.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct WardenTask {
     groups: Vec<PathBuf>,
     claim: CgroupClaim,
 }
 
-/// Starts a warden for virga's control groups. `virga` is virga's own binary. It watches for as long as the child's standard input
-/// is open.
+/// Starts a warden for virga's control groups. `virga` is the path of virga's own binary. The warden watches while the
+/// child's standard input is open.
 ///
 /// # Errors
 /// The step that failed.
@@ -63,16 +63,16 @@ pub fn start(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Result<Ch
         .spawn()
         .step("start the warden")?;
     let told = child.stdin.as_mut().map(|input| input.write_all(&line));
-    told.transpose().step("tell the warden its task")?;
+    told.transpose().step("send the warden its task")?;
     Ok(child)
 }
 
-/// Watches, and does what is to be done at the end.
+/// Runs the warden: waits for the end of virga, then cleans up.
 ///
 /// # Errors
 /// The step that failed.
 pub fn run() -> Result<()> {
-    // 1. Whoever ends virga by its group, its terminal or its service ends it first.
+    // 1. A session of its own, so that signals to virga's process group, terminal or service do not end it first.
     sys::new_session();
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         sys::signal_action(signal, true);
@@ -91,18 +91,18 @@ pub fn run() -> Result<()> {
     let number = number_of(&claim.file).step("look at the claim")?;
     // 3. The end of virga.
     io::copy(&mut input, &mut io::sink()).step("wait for virga")?;
-    // 4. Its last files are closed a moment later than the first ones.
+    // 4. The kernel may close virga's last files a moment after the first.
     let until = Instant::now() + LET_GO;
     while Instant::now() < until {
         let registry = File::open(&claim.registry).step("open the claims")?;
         registry.lock().step("lock the claims")?;
-        // An orderly end leaves no claim. One that another has made lies in another file.
+        // An orderly shutdown removes the claim. Another virga's claim is another file.
         if number_of(&claim.file).ok() != Some(number) {
             return Ok(());
         }
         let file = File::open(&claim.file).step("open the claim")?;
         if file.try_lock().is_ok() {
-            // Nobody takes the name before this is done.
+            // The registry lock keeps others from claiming the name before this is done.
             cgroup::end(&groups)?;
             return fs::remove_file(&claim.file).step("remove the claim");
         }

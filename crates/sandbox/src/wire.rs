@@ -1,44 +1,44 @@
-//! What virga and a guest say to each other: frames of a kind, a length and bytes.
+//! Protocol between virga and a guest: frames with a kind, a length and a payload.
 //!
-//! The assignment comes over a blank's socket, and with it the ends of two pipes. Of these the guest reads requests from one
-//! ([`REQUESTS`]) and writes answers into the other ([`ANSWERS`]); it has the socket no more. A pipe takes less than a socket does, on
-//! on both sides and with every request.
+//! The assignment is sent over the socket of a pre-warmed sandbox, together with the ends of two pipes. The guest reads
+//! requests from one ([`REQUESTS`]) and writes answers to the other ([`ANSWERS`]); the socket is then closed. A pipe is
+//! cheaper than a socket on both sides, for every request.
 //!
-//! The guest's side of this is written again in each runtime's own language, so it stays this plain.
+//! Each runtime implements the guest's side in its own language, so the protocol is kept simple.
 
-/// Bytes before a frame's payload: the payload's length (u32, little-endian), the kind, three zeros.
+/// Length of a frame's header: payload length (u32, little-endian), kind, three zero bytes.
 pub const HEADER: usize = 8;
 
-/// The byte of an assignment's header that is 1 where the last mount that comes along is its `/tmp`.
+/// Index of the header byte that is 1 if the last mount of an assignment is its `/tmp`.
 pub const WITH_TMP: usize = 5;
 
-/// The descriptor that a guest reads from.
+/// Descriptor that a guest reads from.
 pub const REQUESTS: i32 = 3;
-/// The descriptor that it writes to.
+/// Descriptor that a guest writes to.
 pub const ANSWERS: i32 = 4;
 
-/// Largest payload of an assignment: configuration and environment.
+/// Maximum payload of an assignment (configuration and environment), bytes.
 pub const ASSIGN_MAX: usize = 256 << 10;
 
-/// What a frame is.
+/// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// To the guest, first: become this function's instance. JSON; carries the guest's ends of its pipes and the
-    /// code's mount.
+    /// To the guest, first: the assignment of a function. JSON, with the guest's ends of its pipes and the mounts of
+    /// the code.
     Assign = 1,
-    /// To the guest: run. The request's id (16 bytes), then the event as JSON.
+    /// To the guest: a request. Its id (16 bytes), then the event as JSON.
     Invoke = 2,
-    /// The same as [`Self::Assign`], for a function that has no network but its loopback.
+    /// Like [`Self::Assign`], for a function without network except loopback.
     AssignOffline = 3,
-    /// From the guest: the handler is loaded, or could not be. A status (u16, little-endian), then JSON.
+    /// From the guest: the handler was loaded, or failed to load. A status (u16, little-endian), then JSON.
     Ready = 16,
-    /// From the guest: the answer. A status (u16, little-endian), the request's id (16 bytes), then JSON.
+    /// From the guest: the answer to a request. A status (u16, little-endian), the request's id (16 bytes), then JSON.
     Answer = 17,
 }
 
 impl Kind {
-    /// Reads a kind.
+    /// Decodes a kind.
     pub fn from_byte(byte: u8) -> Option<Self> {
         [
             Self::Assign,
@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// Builds a frame's header. Payloads stay far below 4 GiB; every caller has bounded them.
+/// Encodes a frame's header. Callers bound the payload far below 4 GiB.
 pub fn header(kind: Kind, length: usize) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&(length as u32).to_le_bytes());
@@ -60,7 +60,7 @@ pub fn header(kind: Kind, length: usize) -> [u8; HEADER] {
     header
 }
 
-/// Reads a frame's header: the kind, if it is a known one, and the payload's length.
+/// Decodes a frame's header: the kind, if it is known, and the payload's length.
 pub fn parse_header(header: &[u8; HEADER]) -> (Option<Kind>, usize) {
     let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     (Kind::from_byte(header[4]), length as usize)

@@ -1,4 +1,4 @@
-//! Virga's side of a zygote: start it, ask it for blanks.
+//! Virga's side of a zygote: starts it, and requests pre-warmed sandboxes from it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use crate::init::{InitReply, InitRequest};
 use crate::launch::{SPEC_MAX, ZYGOTE, ZygoteSpec};
 use crate::{Pidfd, Result, Step, sys};
 
-/// A zygote. Dropping it ends the process; with it end all instances it made.
+/// A zygote process. Dropping it kills the process and all instances that it made.
 #[derive(Debug)]
 pub struct Zygote {
     socket: OwnedFd,
@@ -21,28 +21,28 @@ pub struct Zygote {
     process: Child,
 }
 
-/// The ends of an instance's pipes that the guest keeps.
+/// The guest's ends of its channels to virga.
 #[derive(Debug)]
 pub struct GuestEnds<'a> {
-    /// Where its assignment comes, see [`crate::wire`].
+    /// Socket for the assignment; see [`crate::wire`].
     pub socket: BorrowedFd<'a>,
-    /// Standard output and error.
+    /// Pipe for standard output and error.
     pub log: BorrowedFd<'a>,
     /// See [`crate::cgroup::CgroupSlot::attach_files`].
     pub cgroups: Vec<BorrowedFd<'a>>,
 }
 
-/// The binary's allocator would make a gigabyte writable at once, all of which counts where a limit of memory is of a process.
+/// Mimalloc would commit a gigabyte at once, which exceeds a memory limit per process.
 const MODEST: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 impl Zygote {
-    /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is virga's own binary. With it comes the pipe
-    /// in which it tells how its copies ended, in [`crate::guest::Ended`]s.
+    /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is the path of virga's own binary.
+    /// Also returns the pipe that reports exits of its copies as [`crate::guest::Ended`] messages.
     ///
-    /// Call from a thread that outlives the zygote: the kernel ends it with the thread that started it.
+    /// Call it from a thread that outlives the zygote: the kernel kills the zygote with the thread that started it.
     ///
     /// # Errors
-    /// What failed; the zygote's own message is on standard error.
+    /// The step that failed. The zygote's own message goes to standard error.
     pub fn start(virga: &Path, spec: &ZygoteSpec) -> Result<(Self, OwnedFd)> {
         let bytes = serde_json::to_vec(spec)
             .map_err(io::Error::other)
@@ -74,10 +74,10 @@ impl Zygote {
         Ok((zygote, ends))
     }
 
-    /// Waits until a zygote that was just started can fork. Called once, before the first fork.
+    /// Waits until a new zygote can fork. Call it once, before the first fork.
     ///
     /// # Errors
-    /// What it said instead, or that it ended.
+    /// The zygote ended or sent something else.
     pub fn wait_until_warm(&self) -> Result<()> {
         match self.reply()?.0 {
             ForkReply::Ready => Ok(()),
@@ -85,12 +85,12 @@ impl Zygote {
         }
     }
 
-    /// Whether [`Self::wait_until_warm`] would not wait.
+    /// Returns whether [`Self::wait_until_warm`] would return without waiting.
     pub fn has_spoken(&self) -> bool {
         sys::is_readable(self.socket.as_fd())
     }
 
-    /// Something to watch its end with.
+    /// Returns a descriptor to watch for its exit.
     ///
     /// # Errors
     /// The system's error.
@@ -98,16 +98,16 @@ impl Zygote {
         Pidfd::open(self.pid() as i32).step("watch a zygote")
     }
 
-    /// The zygote's process number.
+    /// Returns the process id of the zygote.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Makes a cell, and gives what kills and awaits the whole instance; `network` is the namespace it enters, where it is not to have an empty one. One thread at a time
-    /// may ask.
+    /// Makes a sandbox init. Returns a pidfd that kills and awaits the whole instance. `network` is the network
+    /// namespace to enter; by default an empty one is made. Only one thread may call this at a time.
     ///
     /// # Errors
-    /// What failed. After an error in talking to it the zygote is of no more use.
+    /// The step that failed. After a communication error the zygote cannot be used any more.
     pub fn make_init(
         &self,
         request: &InitRequest,
@@ -115,18 +115,19 @@ impl Zygote {
     ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
         let fds: Vec<_> = network.into_iter().collect();
-        sys::send(self.inits.as_fd(), &bytes, &fds).step("ask for a cell")?;
+        sys::send(self.inits.as_fd(), &bytes, &fds).step("request a sandbox init")?;
         match hear(self.inits.as_fd())? {
             (InitReply::Made, Some(pidfd)) => Ok(pidfd.into()),
-            (InitReply::Made, None) => Err(unexpected("no pidfd came with a cell")),
+            (InitReply::Made, None) => Err(unexpected("the reply has no pidfd")),
             (InitReply::Failed(why), _) => Err(unexpected(why)),
         }
     }
 
-    /// Makes a blank in a cell, or without one, and gives what kills and awaits it. One thread at a time may ask.
+    /// Forks a pre-warmed sandbox into the namespaces of `init`, or without any. Returns a pidfd that kills and awaits
+    /// it. Only one thread may call this at a time.
     ///
     /// # Errors
-    /// What failed. After an error in talking to it the zygote is of no more use.
+    /// The step that failed. After a communication error the zygote cannot be used any more.
     pub fn fork(
         &self,
         request: &ForkRequest,
@@ -169,9 +170,9 @@ fn to_json(request: &impl Serialize) -> Result<Vec<u8>> {
 
 fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedFd>)> {
     let mut bytes = [0; 4096];
-    let (length, fds) = sys::receive(socket, &mut bytes).step("hear from the zygote")?;
+    let (length, fds) = sys::receive(socket, &mut bytes).step("receive from the zygote")?;
     if length == 0 {
-        return Err(unexpected("it has ended"));
+        return Err(unexpected("it has exited"));
     }
     let reply = serde_json::from_slice(&bytes[..length]).map_err(io::Error::other);
     Ok((
@@ -182,21 +183,21 @@ fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedF
 
 impl Drop for Zygote {
     fn drop(&mut self) {
-        // It ends by itself when its socket closes; killing saves waiting for it.
+        // It exits when its socket closes; killing it is faster.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 fn unexpected(what: impl Into<String>) -> crate::Error {
-    crate::Error::new("hear from the zygote", io::Error::other(what.into()))
+    crate::Error::new("receive from the zygote", io::Error::other(what.into()))
 }
 
-/// Hands a blank its assignment: the frame's bytes, the ends of the pipes that it reads from and writes to, and the trees to
-/// mount as code and layers.
+/// Sends a pre-warmed sandbox its assignment: the frame, the guest's ends of its pipes, and the mounts of code and
+/// layers.
 ///
 /// # Errors
-/// The system's error; `WouldBlock` when the socket's buffer is full, which a blank's never is.
+/// The system's error. `WouldBlock` when the socket's buffer is full, which does not happen before the assignment.
 pub fn assign(
     socket: BorrowedFd<'_>,
     frame: &[u8],

@@ -1,11 +1,11 @@
-//! Emptying a directory that a stranger has filled, however deep.
+//! Empties a directory that untrusted code has filled, at any depth.
 
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::Path;
 
-/// Removes everything in a directory. A directory in one of its own is moved up before it is emptied, so that no path gets long, and
-/// no stack deep.
+/// Removes everything in a directory. Subdirectories of subdirectories are moved up first, so that neither paths nor
+/// the stack grow with the depth.
 pub(super) fn all(top: &Path) -> io::Result<()> {
     let mut number: u64 = 0;
     loop {

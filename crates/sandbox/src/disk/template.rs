@@ -1,4 +1,4 @@
-//! A new disk's file: made once by the command `mke2fs`, and then copied, since next to all of it is empty.
+//! Template of a disk's file. It is made once by `mke2fs` and then copied, since almost all of it is empty.
 
 use std::fs::File;
 use std::io;
@@ -8,25 +8,25 @@ use std::process::{Command, Stdio};
 
 use crate::{Result, Step, user};
 
-/// A page of memory, and a block.
+/// Size of a block, which is also the size of a page.
 const BLOCK: usize = 4096;
-/// Beside what an instance may put in a disk: what the file system notes of files and directories, and of itself.
+/// Extra space for file system metadata, bytes.
 const BESIDE: u64 = 1 << 20;
 
-/// What every new disk's file holds.
+/// Content of a new disk's file.
 #[derive(Clone, Debug)]
 pub struct DiskTemplate {
-    /// How much can be put in it.
+    /// Capacity of a disk.
     pub(super) bytes: u64,
     length: u64,
     blocks: Vec<(u64, Vec<u8>)>,
 }
 
 impl DiskTemplate {
-    /// Makes one for so many bytes and files. `directory` has room for it, for a moment.
+    /// Makes a template for this many bytes and files. `directory` needs the space for a moment.
     ///
     /// # Errors
-    /// The step that failed, as when the command is missing.
+    /// The step that failed, for example because `mke2fs` is missing.
     pub fn make(directory: &Path, bytes: u64, inodes: u64) -> Result<Self> {
         if user::in_namespace() {
             let why = "a file system on a disk is root's alone to mount";
@@ -35,21 +35,21 @@ impl DiskTemplate {
         let image = super::open(directory)
             .and_then(|directory| super::nameless(&directory))
             .step("make a disk's file")?;
-        // Inodes are of 256 bytes, and a bitmap of a block tells of 32,768 others.
+        // An inode has 256 bytes, and a block's bitmap covers 32,768 blocks.
         let length = bytes + bytes / 256 + inodes * 256 + 4 * BESIDE;
         let length = length.next_multiple_of(BESIDE);
         image.set_len(length).step("make a disk's file")?;
         format(&image, inodes)?;
         let blocks = read(&image, length).step("read a disk's file")?;
         Ok(Self {
-            // Blocks in which a large file's own blocks are listed count as used.
+            // Indirect blocks of a large file count as used.
             bytes: bytes + BESIDE / 4,
             length,
             blocks,
         })
     }
 
-    /// Makes an empty file a disk's.
+    /// Writes the template to an empty file.
     pub(super) fn write(&self, image: &File) -> io::Result<()> {
         image.set_len(self.length)?;
         let mut blocks = self.blocks.iter();
@@ -64,7 +64,7 @@ fn format(image: &File, inodes: u64) -> Result<()> {
             "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256",
         ])
         .args(["-N", &inodes.to_string()])
-        // Nothing of it outlives a crash, so it keeps no journal.
+        // The content need not survive a crash, so no journal.
         .args(["-O", "^has_journal,^resize_inode"])
         .args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"])
         .arg("/proc/self/fd/0")
@@ -92,7 +92,7 @@ fn format(image: &File, inodes: u64) -> Result<()> {
     Err(io::Error::other(why)).step("format a disk")
 }
 
-/// The blocks of a file that are not empty.
+/// Reads the non-empty blocks of a file.
 fn read(image: &File, length: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
     let mut blocks = Vec::new();
     let mut offset = 0;
