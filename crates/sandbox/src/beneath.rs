@@ -1,7 +1,7 @@
-//! Directories that others than virga could have written in, walked without following a link.
+//! Safe access to directories that untrusted code may write to, without following links.
 //!
-//! Every name is opened relative to its directory's descriptor by `openat2`, beneath it and with no link on the way, so
-//! whatever is swapped while it is read leads nowhere else. Trees are bounded: bytes, inodes, depth, length of paths.
+//! Every name is opened relative to its directory's descriptor by `openat2` with RESOLVE_BENEATH and without links, so
+//! swapping a name meanwhile cannot redirect it. Trees are bounded in bytes, inodes, depth and path length.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -14,38 +14,38 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest path of a file in a tree, bytes.
+/// Maximum path length of a file in a tree, bytes.
 pub const PATH_MAX: usize = 1024;
-/// Parts of such a path.
+/// Maximum number of components of such a path.
 pub const DEPTH_MAX: usize = 100;
 
-/// How much a tree may hold.
+/// Size limits of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeBounds {
-    /// Bytes of all files together.
+    /// Total size of all files, bytes.
     pub bytes: u64,
-    /// Files, directories and links.
+    /// Number of files, directories and links.
     pub inodes: u64,
 }
 
-/// Why a tree was not copied.
+/// Reason why a tree was not copied.
 #[derive(Debug, Error)]
 pub enum TreeError {
-    /// It holds more, or something else, than is allowed; says what.
+    /// It exceeds a limit or has a file that is not allowed; the text says which.
     #[error("{0}")]
     Refused(String),
-    /// The system's.
+    /// An I/O error.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Where in the tree.
+        /// Path in the tree.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A directory that is held open.
+/// An open directory.
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
 
@@ -55,7 +55,7 @@ const NO_ESCAPE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_XDEV);
 
 impl Directory {
-    /// Opens a directory whose path is virga's own. It is not a link itself.
+    /// Opens a directory by a trusted path. The last component must not be a link.
     ///
     /// # Errors
     /// The system's error.
@@ -64,10 +64,10 @@ impl Directory {
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// Opens a directory below this one, with no link on the way.
+    /// Opens a directory below this one without following links.
     ///
     /// # Errors
-    /// The system's error: `ELOOP` where there is a link.
+    /// The system's error; `ELOOP` at a link.
     pub fn below(&self, path: &Path) -> io::Result<Self> {
         if path.as_os_str().is_empty() {
             return Ok(Self(self.0.try_clone()?));
@@ -77,10 +77,10 @@ impl Directory {
         Ok(Self(fd))
     }
 
-    /// Makes a directory in this one, unless it is there, and opens it.
+    /// Opens a directory in this one, and makes it if it does not exist.
     ///
     /// # Errors
-    /// The system's error, as when something else is there.
+    /// The system's error, for example because a file of that name exists.
     pub fn make(&self, name: &OsStr) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => self.below(Path::new(name)),
@@ -88,9 +88,9 @@ impl Directory {
         }
     }
 
-    /// Opens a file in this directory for reading; nothing but an ordinary file is opened.
+    /// Opens a regular file in this directory for reading.
     fn file(&self, name: &CString) -> io::Result<File> {
-        // A pipe is not waited for.
+        // Opening a pipe must not block.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat2(&self.0, name, flags, Mode::empty(), NO_ESCAPE)?;
         let file = File::from(fd);
@@ -101,12 +101,12 @@ impl Directory {
         }
     }
 
-    /// Opens an ordinary file below this directory for reading. Links are followed as far as they stay below it.
+    /// Opens a regular file below this directory for reading. Follows links that stay below it.
     ///
     /// # Errors
-    /// The system's error: `EXDEV` where a link leads out.
+    /// The system's error; `EXDEV` at a link that leads out.
     pub fn open_file(&self, path: &Path) -> io::Result<File> {
-        // A pipe is not waited for.
+        // Opening a pipe must not block.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let fd = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?;
@@ -117,7 +117,7 @@ impl Directory {
         }
     }
 
-    /// Makes a file in this directory that was not there.
+    /// Makes a new file in this directory.
     fn make_file(&self, name: &CString, executable: bool) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -126,7 +126,7 @@ impl Directory {
         Ok(File::from(fd))
     }
 
-    /// Moves a file of this directory to another one, unless there is one of its name.
+    /// Moves a file to another directory unless the name exists there.
     ///
     /// # Errors
     /// The system's error.
@@ -136,7 +136,7 @@ impl Directory {
         Ok(())
     }
 
-    /// What is in this directory: names, and whether they are directories, files, links or something else.
+    /// Lists this directory: names and file types.
     fn entries(&self, most: u64) -> io::Result<Vec<(CString, FileType)>> {
         let mut found = Vec::new();
         for entry in Dir::read_from(&self.0)? {
@@ -146,12 +146,12 @@ impl Directory {
                 continue;
             }
             if found.len() as u64 >= most {
-                // One more than is allowed is enough to know.
+                // One entry beyond the limit is enough to detect it.
                 found.push((name.to_owned(), FileType::Unknown));
                 break;
             }
             let kind = match entry.file_type() {
-                // Not every file system lists it.
+                // Not every file system reports the type.
                 FileType::Unknown => self
                     .status(&name.to_owned())
                     .map_or(FileType::Unknown, |status| {
@@ -164,7 +164,7 @@ impl Directory {
         Ok(found)
     }
 
-    /// The kind, mode and size of an entry. A link is not followed.
+    /// Returns the type, mode and size of an entry, without following a link.
     fn status(&self, name: &CString) -> io::Result<rustix::fs::Stat> {
         Ok(rustix::fs::statat(
             &self.0,
@@ -173,10 +173,10 @@ impl Directory {
         )?)
     }
 
-    /// The names of all ordinary files below this directory.
+    /// Lists all regular files below this directory.
     ///
     /// # Errors
-    /// [`TreeError`]: as [`Self::copy_to`].
+    /// [`TreeError`], as for [`Self::copy_to`].
     pub fn files(&self, bounds: TreeBounds) -> Result<Vec<PathBuf>, TreeError> {
         let mut found = Vec::new();
         let mut walk = Walk::new(bounds);
@@ -189,11 +189,11 @@ impl Directory {
         Ok(found)
     }
 
-    /// Copies everything below this directory into another, empty one. What is copied is the owner's, and has the modes
-    /// 755 and 644. Links are copied, not followed.
+    /// Copies everything below this directory into an empty one. Copies belong to `owner` and have the modes 755 and
+    /// 644. Links are copied, not followed.
     ///
     /// # Errors
-    /// [`TreeError::Refused`] where there is more than allowed, or what is neither a file, a directory nor a link.
+    /// [`TreeError::Refused`] if a limit is exceeded, or something is neither a file, a directory nor a link.
     pub fn copy_to(
         &self,
         to: &Self,
@@ -205,7 +205,7 @@ impl Directory {
         copy.tree(&mut walk, self, to)
     }
 
-    /// What is below this directory, as far as it can be told while others write in it, and up to the bounds.
+    /// Measures everything below this directory, up to the bounds. The result is approximate while others write to it.
     ///
     /// # Errors
     /// The system's error.
@@ -223,7 +223,7 @@ impl Directory {
         });
         let inodes = bounds.inodes - walk.left.inodes;
         match walked {
-            // Over it, by whatever; who asks compares.
+            // A limit is exceeded, by an unknown amount. The caller compares with the bounds.
             Err(TreeError::Refused(_)) => Ok(TreeBounds {
                 bytes,
                 inodes: bounds.inodes.saturating_add(1),
@@ -234,13 +234,13 @@ impl Directory {
     }
 }
 
-/// A walk, and what is left of its bounds.
+/// A tree walk with its remaining limits.
 struct Walk {
     bounds: TreeBounds,
     left: TreeBounds,
     path: PathBuf,
     depth: usize,
-    /// Whether entries may vanish, or become something else, meanwhile.
+    /// Whether entries may vanish or change type during the walk.
     lenient: bool,
 }
 
@@ -260,7 +260,7 @@ impl Walk {
         move |source| TreeError::Io { path, source }
     }
 
-    /// Counts an entry, and goes to its path.
+    /// Counts an entry and appends it to the path.
     fn enter(&mut self, name: &CString) -> Result<(), TreeError> {
         let Some(left) = self.left.inodes.checked_sub(1) else {
             return Err(TreeError::Refused(format!(
@@ -285,7 +285,7 @@ impl Walk {
         self.depth -= 1;
     }
 
-    /// Visits everything below a directory: its directory, its path, its kind and its name. Parents come first.
+    /// Visits everything below a directory, parents first, with the directory, path, type and name.
     fn tree(
         &mut self,
         directory: &Directory,
@@ -351,7 +351,7 @@ impl Copy {
             let executable = from.status(name)?.st_mode & 0o111 != 0;
             let mut target = to.make_file(name, executable)?;
             self.give(&target)?;
-            // A byte more than is allowed is enough to know.
+            // One byte beyond the limit is enough to detect it.
             let most = walk.left.bytes.saturating_add(1);
             io::copy(&mut source.take(most), &mut target)
         };
@@ -401,7 +401,7 @@ fn ids(owner: u32) -> (rustix::fs::Uid, rustix::fs::Gid) {
     )
 }
 
-/// Opens a file of virga's own for writing. It is not a link.
+/// Opens a trusted file for writing. It must not be a link.
 pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::openat(
@@ -512,7 +512,7 @@ mod tests {
         }
     }
 
-    /// A directory and a link to another one change places while the tree is copied, over and over.
+    /// A directory and a link elsewhere are swapped repeatedly during the copy.
     #[test]
     fn concurrent_symlink_swap_cannot_escape() {
         use std::sync::atomic::{AtomicBool, Ordering};

@@ -86,7 +86,8 @@ fn make(
             let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
             drop(tell);
             let mut text = String::new();
-            said.read_to_string(&mut text).step("wait for the sandbox init")?;
+            said.read_to_string(&mut text)
+                .step("wait for the sandbox init")?;
             match text.as_str() {
                 COMPLETE => Ok(pidfd),
                 "" => Err(std::io::Error::other("it exited")).step("make a sandbox init"),

@@ -1,4 +1,4 @@
-//! The root that guests see: a read-only tmpfs with only what a runtime needs bound into it.
+//! The root directory of guests: a read-only tmpfs with bind mounts of what a runtime needs.
 
 use std::fs;
 use std::io;
@@ -9,45 +9,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{InitRequest, Result, Step, private, sys, user};
 
-/// A part of the host that shows inside.
+/// A bind mount of a path of the host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bind {
-    /// On the host.
+    /// Path on the host.
     pub source: PathBuf,
-    /// Inside, absolute.
+    /// Absolute path inside.
     pub target: PathBuf,
-    /// Whether it can be written.
+    /// Whether it is writable.
     pub writable: bool,
 }
 
-/// What the root is made of.
+/// Specification of a root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RootSpec {
-    /// An empty directory of the host on which the root is put together.
+    /// An empty directory of the host on which the root is assembled.
     pub staging: PathBuf,
-    /// Interpreters and shims, beside the system's `/usr`.
+    /// Interpreters and shims, in addition to the system's `/usr`.
     pub binds: Vec<Bind>,
-    /// Symbolic links: where, to what.
+    /// Symbolic links: path, target.
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// How names are resolved inside.
+    /// Name resolution inside.
     pub names: Names,
 }
 
-/// How a guest resolves names.
+/// Name resolution of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
-    /// It has no network to ask.
+    /// No network, so no resolution.
     #[default]
     Nowhere,
-    /// As the host does, whose network it shares.
+    /// As on the host, whose network it shares.
     AsHost,
-    /// As virga says.
+    /// As configured here.
     Given {
-        /// Lines of `/etc/hosts` beside the loopback's.
+        /// Lines of `/etc/hosts`, without loopback.
         hosts: String,
-        /// All of `/etc/resolv.conf`.
+        /// Content of `/etc/resolv.conf`.
         resolver: Option<String>,
-        /// Who vouches for virga's names, and is trusted inside beside the host's authorities.
+        /// Certificate authority of virga's names, trusted in addition to the host's.
         authority: Option<Authority>,
     },
 }
@@ -55,34 +55,34 @@ pub enum Names {
 /// A certificate authority that guests trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
-    /// Its certificate, PEM.
+    /// Certificate, PEM.
     pub certificate: String,
-    /// The hash of its subject by which OpenSSL looks for it, as `openssl x509 -subject_hash` prints it.
+    /// OpenSSL's hash of its subject, as printed by `openssl x509 -subject_hash`.
     pub subject_hash: String,
 }
 
-/// The file inside with all authorities that guests trust.
+/// File inside with all trusted authorities.
 pub const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// The file inside with virga's own authority alone.
+/// File inside with virga's own authority only.
 pub const OWN_AUTHORITY: &str = "/etc/ssl/certs/virga.pem";
 
-/// Where a function's code shows.
+/// Directory of a function's code.
 pub(crate) const CODE: &str = "/var/user";
-/// Where a function's layers show.
+/// Directory of a function's layers.
 pub(crate) const LAYERS: &str = "/opt";
 
-/// Where an instance writes.
+/// Writable directory of an instance.
 pub(crate) const TMP: &str = "/tmp";
 
-/// Directories of code and layers in which the dynamic linker looks for libraries, in their order.
+/// Library search path of the dynamic linker in code and layers, in order.
 pub const LIBRARIES: [&str; 4] = ["/var/user", "/opt", "/var/user/lib", "/opt/lib"];
 
-/// System directories; copied as links where the host has links.
+/// System directories. Links of the host are copied as links.
 pub const SYSTEM: &[&str] = &[
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 ];
 
-/// Configuration that libraries read. Nothing that names users, keys or hosts of this machine.
+/// Configuration that libraries read. Contains no names of users, keys or hosts of this machine.
 pub const CONFIGURATION: &[&str] = &[
     "/etc/alternatives",
     "/etc/ca-certificates",
@@ -97,35 +97,35 @@ pub const CONFIGURATION: &[&str] = &[
     "/etc/ssl/openssl.cnf",
 ];
 const RESOLVER: &[&str] = &["/etc/resolv.conf", "/etc/host.conf"];
-/// Where distributions keep all authorities of the host in one file; the first that is there is taken.
+/// Files in which distributions keep all authorities of the host; the first existing one is used.
 const HOST_AUTHORITIES: &[&str] = &[
     AUTHORITIES,
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
-/// Certificates of one subject's hash that are told apart.
+/// Maximum number of certificates with the same subject hash.
 const SAME_HASH: u32 = 16;
 
-/// Harmless devices. There is no terminal and no disk.
+/// Harmless devices; no terminals, no disks.
 pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
-/// What `/proc` tells of the machine and its kernel to everybody. The rest that matters is the administrator's alone.
+/// Entries of `/proc` that reveal machine and kernel to everybody. Other critical ones are restricted to root.
 const HIDDEN: &[&str] = &["cmdline", "config.gz", "kallsyms", "keys", "modules"];
 
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n";
-/// Names that programs look up, for hosts without the files; the numbers are IANA's.
+/// Service and protocol names for hosts without these files; the numbers are IANA's.
 const KNOWN_NAMES: [(&str, &str); 2] = [
     ("protocols", include_str!("names/protocols")),
     ("services", include_str!("names/services")),
 ];
 
-/// An empty directory of every root.
+/// A directory that is empty in every root.
 const EMPTY: &str = "/var/tmp";
 
-/// Builds the root and makes it this mount namespace's. The caller has a mount namespace of its own. Returns the places in it
-/// that [`make_private`] covers.
+/// Builds the root and makes it the root of this mount namespace, which the caller has unshared. Returns the paths that
+/// [`make_private`] covers.
 pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     sys::make_mounts_private().step("make mounts private")?;
     let root = &spec.staging;
@@ -207,8 +207,8 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
     Ok(private)
 }
 
-/// Puts empty [`LIBRARIES`] into a zygote's own view. Its dynamic linker looks once whether a directory of its search path
-/// exists, and never again in one that did not. An instance is a copy of it, and has its own code and layers there.
+/// Makes empty [`LIBRARIES`] in a zygote's view. Its dynamic linker checks each directory once and never searches one
+/// that was missing then. Instances are copies of it and mount their code and layers there.
 pub(crate) fn make_library_places() -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     for place in [CODE, LAYERS] {
@@ -228,21 +228,21 @@ pub(crate) fn make_library_places() -> Result<()> {
     Ok(())
 }
 
-/// Gives a mount namespace, at these places of its root, files that are nobody else's: their locks and watches are apart.
+/// Gives this mount namespace private files at these paths, so that locks and watches are not shared.
 pub(crate) fn make_private(places: &[PathBuf]) -> Result<()> {
     private::cover(places, Path::new(EMPTY))
 }
 
-/// Where the `/proc` that virga sees is kept until there is a private one. In a user namespace the kernel gives a fresh
-/// one only to those who see a whole one already.
+/// Keeps the outer `/proc` until there is a private one. In a user namespace the kernel allows a new `/proc` only while
+/// a complete one is visible.
 const WHOLE_PROC: &str = "/.proc";
 
 fn bind_whole_proc(root: &Path) -> Result<()> {
     bind(Path::new("/proc"), root, Path::new(WHOLE_PROC), 0)
 }
 
-/// Makes what is one sandbox's alone, as the process that has just become the first of its pid namespace: `/proc`, files whose
-/// locks and watches are its own at `private` places, names, and `/tmp`.
+/// Mounts what is private to one sandbox, as pid 1 of its pid namespace: `/proc`, private files at `private`, user
+/// names, and `/tmp`.
 pub(crate) fn furnish(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
     make_private(private)?;
     mount_proc()?;
@@ -250,8 +250,8 @@ pub(crate) fn furnish(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
     mount_tmp(own)
 }
 
-/// Shows the names of a sandbox's own user, group and host in `/etc`. Their files are on a file system that the next one at
-/// `/tmp` hides: each sandbox has a user of its own, while they share their root.
+/// Shows the names of the sandbox's own user, group and host in `/etc`, from files on a file system that is hidden
+/// below `/tmp` afterwards. Sandboxes share their root but have users of their own.
 fn mount_names(own: &InitRequest) -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     sys::mount(
@@ -273,7 +273,7 @@ fn mount_names(own: &InitRequest) -> Result<()> {
     Ok(())
 }
 
-/// Files of `/etc` that name a user, its group and its host, which `hosts` does not know yet.
+/// Returns the files of `/etc` that name a user, its group and its host, which `hosts` lacks.
 fn names_of(user: u32, hostname: &str, hosts: String) -> [(&'static str, String); 4] {
     let passwd = format!(
         "root:x:0:0:root:/:/bin/false\n\
@@ -293,7 +293,7 @@ fn names_of(user: u32, hostname: &str, hosts: String) -> [(&'static str, String)
 
 fn mount_proc() -> Result<()> {
     let closed = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    // Processes of other users, as the first one is, do not show.
+    // Hides processes of other users, such as the sandbox init.
     sys::mount(
         "proc",
         "/proc",
@@ -344,7 +344,7 @@ fn system_directory(root: &Path, path: &Path, private: &mut Vec<PathBuf>) -> Res
     }
 }
 
-/// Shows a directory of the host read-only, with the mounts below it.
+/// Bind-mounts a directory of the host read-only, including the mounts below it.
 fn show(source: &Path, root: &Path, target: &Path, private: &mut Vec<PathBuf>) -> Result<()> {
     bind(source, root, target, READ_ONLY)?;
     let what = || format!("show {}", source.display());
@@ -360,7 +360,7 @@ fn show(source: &Path, root: &Path, target: &Path, private: &mut Vec<PathBuf>) -
     Ok(())
 }
 
-/// Copies a file, or a directory with what is in it. What cannot be read is left out.
+/// Copies a file or a directory tree. Skips what cannot be read.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let kind = fs::symlink_metadata(from)?.file_type();
     if kind.is_symlink() {
@@ -398,7 +398,7 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
         files.extend(resolver.clone().map(|text| ("resolv.conf", text)));
     }
     files.push(("hosts", hosts));
-    // Places for those of each sandbox.
+    // Mount points for the files of each sandbox.
     files.extend(["passwd", "group", "hostname"].map(|name| (name, String::new())));
     for (name, text) in files {
         fs::write(root.join("etc").join(name), text).step(format!("write /etc/{name}"))?;
@@ -406,8 +406,7 @@ fn write_etc(root: &Path, names: &Names) -> Result<()> {
     Ok(())
 }
 
-/// Adds an authority to those that guests trust, in all forms in which libraries look for them: one file of all, and a
-/// directory by hash.
+/// Adds an authority to the trusted ones in both forms that libraries read: one file of all, and a directory by hash.
 fn trust(root: &Path, authority: &Authority) -> io::Result<()> {
     let mut bundle = HOST_AUTHORITIES
         .iter()
@@ -424,7 +423,7 @@ fn trust(root: &Path, authority: &Authority) -> io::Result<()> {
     for number in 0..SAME_HASH {
         let link = directory.join(format!("{}.{number}", authority.subject_hash));
         match symlink(OWN_AUTHORITY, &link) {
-            // The host may trust another virga's.
+            // The host may trust another virga's authority.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             linked => return linked,
         }
@@ -432,7 +431,7 @@ fn trust(root: &Path, authority: &Authority) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file in place of what is there. A copied link is not followed: it may lead out of the root that is being built.
+/// Replaces a file. Does not follow a copied link, which may lead out of the unfinished root.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -443,7 +442,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Returns whether they are new ones, which can be covered.
+/// Makes the devices. Returns whether they are new ones, which can be covered.
 fn devices(root: &Path) -> Result<bool> {
     let place = inside(root, Path::new("/dev"));
     if private::devices(&place, Path::new("/dev"))? {

@@ -1,10 +1,9 @@
-//! The system call filter: what a guest may ask of the kernel, whatever else it achieves.
+//! The system call filter: which system calls a guest may make.
 //!
-//! Two lists, as data. [`ALLOWED`] is all that programs need; any other call, and any that a later kernel
-//! brings, does not exist for a guest (ENOSYS, so that libraries fall back). [`REFUSED`] are calls that
-//! exist and are not permitted (EPERM). Making a filter takes the kernel a good part of a millisecond, so
-//! neither is put on while a request waits: the zygote runs under the first, which all its children
-//! inherit, and a blank takes on the second.
+//! Two lists, as data. [`ALLOWED`] is what programs need. Any other call, including those of later kernels, fails with
+//! ENOSYS, so that libraries fall back. The calls in [`REFUSED`] fail with EPERM. Installing a filter takes the kernel
+//! a large part of a millisecond, so neither is installed while a request waits: the zygote installs the first, which
+//! all its children inherit, and a pre-warmed sandbox installs the second.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +13,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// What programs need.
+/// System calls that programs need.
 #[rustfmt::skip]
 const ALLOWED: &[libc::c_long] = &[
     // Files.
@@ -64,7 +63,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_set_tid_address, libc::SYS_setitimer, libc::SYS_setpgid, libc::SYS_setpriority,
     libc::SYS_setrlimit, libc::SYS_setsid, libc::SYS_sigaltstack, libc::SYS_signalfd, libc::SYS_signalfd4,
     libc::SYS_tgkill, libc::SYS_tkill, libc::SYS_vfork, libc::SYS_wait4, libc::SYS_waitid,
-    // Users; there is no privilege to change to another.
+    // Users. There is no privilege to change to another.
     libc::SYS_capget, libc::SYS_capset, libc::SYS_getegid, libc::SYS_geteuid, libc::SYS_getgid,
     libc::SYS_getgroups, libc::SYS_getresgid, libc::SYS_getresuid, libc::SYS_getuid, libc::SYS_setfsgid,
     libc::SYS_setfsuid, libc::SYS_setgid, libc::SYS_setgroups, libc::SYS_setregid, libc::SYS_setresgid,
@@ -74,7 +73,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_nanosleep, libc::SYS_time, libc::SYS_timer_create, libc::SYS_timer_delete,
     libc::SYS_timer_getoverrun, libc::SYS_timer_gettime, libc::SYS_timer_settime, libc::SYS_timerfd_create,
     libc::SYS_timerfd_gettime, libc::SYS_timerfd_settime, libc::SYS_times,
-    // Sockets, and talk between a guest's own processes.
+    // Sockets, and communication between a guest's own processes.
     libc::SYS_accept, libc::SYS_accept4, libc::SYS_bind, libc::SYS_connect, libc::SYS_getpeername,
     libc::SYS_getsockname, libc::SYS_getsockopt, libc::SYS_listen, libc::SYS_mq_getsetattr,
     libc::SYS_mq_notify, libc::SYS_mq_open, libc::SYS_mq_timedreceive, libc::SYS_mq_timedsend,
@@ -83,16 +82,16 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_semop, libc::SYS_semtimedop, libc::SYS_sendmmsg, libc::SYS_sendmsg, libc::SYS_sendto,
     libc::SYS_setsockopt, libc::SYS_shmat, libc::SYS_shmctl, libc::SYS_shmdt, libc::SYS_shmget,
     libc::SYS_shutdown, libc::SYS_socket, libc::SYS_socketpair,
-    // What can be known of the system, and further confinement of oneself.
+    // System information, and further confinement of oneself.
     libc::SYS_getrandom, libc::SYS_landlock_add_rule, libc::SYS_landlock_create_ruleset,
     libc::SYS_landlock_restrict_self, libc::SYS_seccomp, libc::SYS_sysinfo, libc::SYS_uname,
 ];
 
-/// What the platform itself still does once a blank is under the filter: the mount of the code. A guest has
-/// neither the capability for it nor landlock's leave.
+/// System calls that the platform itself makes under the filter: mounting the code. A guest has neither the capability
+/// nor the Landlock right for it.
 const SETUP: &[libc::c_long] = &[libc::SYS_move_mount];
 
-/// Refused with EPERM whatever the arguments.
+/// Fail with EPERM, whatever the arguments.
 #[rustfmt::skip]
 const REFUSED: &[libc::c_long] = &[
     // Mounts and roots.
@@ -104,7 +103,7 @@ const REFUSED: &[libc::c_long] = &[
     // Other processes' memory.
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_process_madvise,
     libc::SYS_kcmp, libc::SYS_pidfd_getfd,
-    // Programs and events inside the kernel.
+    // Programs and events in the kernel.
     libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
     libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
     // Keyrings, which are not namespaced.
@@ -116,9 +115,9 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_quotactl, libc::SYS_quotactl_fd, libc::SYS_syslog, libc::SYS_settimeofday,
     libc::SYS_clock_settime, libc::SYS_adjtimex, libc::SYS_clock_adjtime, libc::SYS_iopl, libc::SYS_ioperm,
     libc::SYS_vhangup, libc::SYS_modify_ldt, libc::SYS_fanotify_init,
-    // Files by handle, which passes the mounts by.
+    // Files by handle, which bypasses mounts.
     libc::SYS_name_to_handle_at, libc::SYS_open_by_handle_at,
-    // Placement of memory on other processes' behalf.
+    // Memory placement of other processes.
     libc::SYS_move_pages, libc::SYS_migrate_pages,
 ];
 
@@ -131,19 +130,19 @@ const NAMESPACES: u64 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// Families of sockets that a function may open. Everything else is a way into the kernel that a function does not need.
+/// Socket families that functions may use. Every other family is needless kernel attack surface.
 const FAMILIES: &[libc::c_int] = &[
     libc::AF_UNIX,
     libc::AF_INET,
     libc::AF_INET6,
     libc::AF_NETLINK,
 ];
-/// Types of sockets, by mask and value, that no family has for a function: 0, 4, 6, 7, and whatever is above.
+/// Socket types, by mask and value, that functions may not use in any family: 0, 4, 6, 7 and above.
 const OTHER_TYPES: &[(u64, u64)] = &[(0xf, 0), (0xf, 4), (0xe, 6), (0x8, 0x8)];
-/// The bits of a socket's type that are the type; others are flags. Source: `SOCK_TYPE_MASK` of the kernel.
+/// The type bits of a socket's type; others are flags. Source: `SOCK_TYPE_MASK` of the kernel.
 const TYPE_MASK: u64 = 0xf;
 
-/// Options of sockets, by level and number, that load a program or another protocol into the kernel.
+/// Socket options, by level and number, that load a program or another protocol into the kernel.
 #[rustfmt::skip]
 const SOCKET_OPTIONS: &[(libc::c_int, libc::c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER), (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
@@ -161,7 +160,7 @@ pub(crate) struct Filters {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Compiles the filters. Done once per zygote.
+/// Compiles the filters, once per zygote.
 pub(crate) fn compile() -> io::Result<Filters> {
     let build = || -> Result<Filters, Failure> {
         Ok(Filters {
@@ -173,12 +172,12 @@ pub(crate) fn compile() -> io::Result<Filters> {
 }
 
 impl Filters {
-    /// First: only known calls exist. Needs a privilege, or `no_new_privs`.
+    /// Installs the first filter: only known calls exist. Needs a privilege or `no_new_privs`.
     pub(crate) fn allow_known(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.allowing).map_err(io::Error::other)
     }
 
-    /// Then: what is refused. Of two filters that refuse a call, the later one says how.
+    /// Installs the second filter. If both filters refuse a call, the error of the later one applies.
     pub(crate) fn refuse(&self) -> io::Result<()> {
         self.refusing
             .iter()
@@ -187,7 +186,7 @@ impl Filters {
 }
 
 fn allowing() -> Result<BpfProgram, Failure> {
-    // A refused call must be let through here, so that the other filter answers it.
+    // Refused calls must pass this filter, so that the other one decides the error.
     let all = ALLOWED.iter().chain(SETUP).chain(REFUSED);
     let rules = all.map(|call| (*call, vec![])).collect();
     let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
@@ -197,7 +196,7 @@ fn allowing() -> Result<BpfProgram, Failure> {
 fn refusing() -> Result<[BpfProgram; 2], Failure> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().map(|call| (*call, vec![])).collect();
-    // Any namespace flag set: one rule per flag, since a rule's mask compares with one value.
+    // Any namespace flag: one rule per flag, because a mask is compared with a single value.
     let mut cloning = Vec::new();
     for bit in (0..64)
         .map(|n| 1u64 << n)
@@ -214,17 +213,17 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
         .iter()
         .map(|(level, option)| rule([is(1, Op::Eq, value(*level)), is(2, Op::Eq, value(*option))]));
     refused.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
-    // Only the ordinary personality, and asking for it: others switch protections of memory off.
+    // Only the default personality, and queries: others disable memory protections.
     let others =
         [0, 0xffff_ffff].map(|ordinary| SeccompCondition::new(0, Len::Dword, Op::Ne, ordinary));
     let others = others.into_iter().collect::<Result<Vec<_>, _>>()?;
     refused.insert(libc::SYS_personality, vec![SeccompRule::new(others)?]);
-    // Pushing input to a terminal that someone else reads.
+    // Injecting input into a terminal that another process reads.
     let push = SeccompCondition::new(1, Len::Dword, Op::Eq, libc::TIOCSTI)?;
     refused.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![push])?]);
 
-    // The flags of `clone3` lie in memory, out of a filter's sight; "no such call" makes libc use `clone`.
-    // Reading only what needs no wait tells what others have read lately, as `cachestat` and `mincore` would.
+    // The flags of `clone3` are in memory, which a filter cannot read; ENOSYS makes libc fall back to `clone`. Reads
+    // that return only cached data (RWF_NOWAIT) reveal what others have read, as `cachestat` and `mincore` do.
     let at_once = rule([is(
         5,
         Op::MaskedEq(libc::RWF_NOWAIT as u64),
@@ -240,8 +239,8 @@ fn refusing() -> Result<[BpfProgram; 2], Failure> {
     ])
 }
 
-/// Rules that hold for every socket that a function may not open. The filter is put on for each instance, which takes the kernel
-/// longer with each rule; so of a family, only those types and protocols are named that the kernel could have for it.
+/// Returns rules that match every socket that functions may not open. Installing the filter takes longer with each rule
+/// and is done per instance, so within a family only types and protocols are listed that the kernel could support.
 fn other_sockets() -> Result<Vec<SeccompRule>, Failure> {
     let kind = |number| is(1, Op::MaskedEq(TYPE_MASK), value(number));
     let mut rules = vec![rule(FAMILIES.iter().map(|one| is(0, Op::Ne, value(*one))))?];
@@ -255,7 +254,7 @@ fn other_sockets() -> Result<Vec<SeccompRule>, Failure> {
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = || is(0, Op::Eq, value(family));
         rules.push(rule([family(), kind(libc::SOCK_SEQPACKET)])?);
-        // A protocol that is not its type's is refused by the kernel.
+        // The kernel refuses a protocol that does not match the type.
         let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
         let other = protocols.map(|one| is(2, Op::Ne, value(one)));
         rules.push(rule([family()].into_iter().chain(other))?);
@@ -265,17 +264,17 @@ fn other_sockets() -> Result<Vec<SeccompRule>, Failure> {
     Ok(rules)
 }
 
-/// An `int` as a condition compares it.
+/// Returns an `int` as a condition compares it.
 fn value(number: libc::c_int) -> u64 {
     u64::from(number.cast_unsigned())
 }
 
-/// A condition on the lower half of an argument, which is all of it that the kernel reads of an `int`.
+/// Returns a condition on the lower half of an argument, which is all that the kernel reads of an `int`.
 fn is(argument: u8, op: Op, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, Len::Dword, op, value)
 }
 
-/// A rule that holds where all conditions do.
+/// Returns a rule that matches if all conditions do.
 fn rule(
     conditions: impl IntoIterator<Item = Result<SeccompCondition, seccompiler::BackendError>>,
 ) -> Result<SeccompRule, Failure> {

@@ -1,4 +1,4 @@
-//! Which address is whose.
+//! Address plan of the instances' network.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, Step};
 
-/// How many resolvers instances are told of, as many as C libraries ask.
+/// Number of resolvers that instances are configured with; C libraries use at most three.
 pub(super) const RESOLVERS: usize = 3;
-/// Offset of the address of the cloud's object storage, behind the gateway's and the resolvers'.
+/// Offset of the object storage address, behind those of the gateway and the resolvers.
 const STORAGE: u32 = 2 + RESOLVERS as u32;
-/// Addresses at the start of the range that are virga's own.
+/// Addresses at the start of the range that virga uses itself.
 const RESERVED: u32 = 256;
-/// Length of the prefix of the link between router and host: four addresses, the range's last.
+/// Prefix length of the link between router and host: the last four addresses of the range.
 pub(super) const UPLINK_PREFIX: u8 = 30;
 
-/// A block of addresses, `a.b.c.d/n`; a single address is `/32`.
+/// An IPv4 block, `a.b.c.d/n`; a single address is `/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AddressBlock {
@@ -31,7 +31,7 @@ impl AddressBlock {
             .unwrap_or(u32::MAX)
     }
 
-    /// Whether they have addresses in common.
+    /// Returns whether two blocks overlap.
     pub fn overlaps(self, other: Self) -> bool {
         let shorter = self.prefix.min(other.prefix);
         let mask = u32::MAX
@@ -80,12 +80,12 @@ impl fmt::Display for AddressBlock {
     }
 }
 
-/// The range that instances, virga and the link to the host have their addresses from.
+/// The range for instances, virga and the link to the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPlan(AddressBlock);
 
 impl Default for AddressPlan {
-    /// The range for benchmarks of networks, which is nobody's public address: 198.18.0.0/15.
+    /// Returns the range 198.18.0.0/15, which is reserved for benchmarks and never public.
     fn default() -> Self {
         Self(AddressBlock {
             base: Ipv4Addr::new(198, 18, 0, 0),
@@ -98,7 +98,7 @@ impl AddressPlan {
     /// Divides a range.
     ///
     /// # Errors
-    /// When it has no room for so many instances.
+    /// The range is too small for this many instances.
     pub fn new(range: AddressBlock, instances: u32) -> std::result::Result<Self, String> {
         let room = range.size().saturating_sub(RESERVED + 4);
         if room < instances {
@@ -109,7 +109,7 @@ impl AddressPlan {
         Ok(Self(range))
     }
 
-    /// All of its addresses.
+    /// Returns the whole range.
     pub fn range(&self) -> AddressBlock {
         self.0
     }
@@ -118,31 +118,31 @@ impl AddressPlan {
         Ipv4Addr::from_bits(self.0.base.to_bits() + offset)
     }
 
-    /// Where instances find virga, and what they send everything to.
+    /// Returns the address of virga's API, which is also the instances' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
         self.at(1)
     }
 
-    /// Where instances find the resolvers, in their order.
+    /// Returns the addresses of the resolvers, in order.
     pub(super) fn resolvers(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let plan = *self;
         (2..).take(RESOLVERS).map(move |offset| plan.at(offset))
     }
 
-    /// The address at which instances find buckets under the cloud's names, on the ports of HTTP and HTTPS. The gateway has
-    /// the API there.
+    /// Returns the address at which instances find buckets under the cloud's names, on the HTTP and HTTPS ports. The
+    /// gateway's address has the API there.
     pub fn storage(&self) -> Ipv4Addr {
         self.at(STORAGE)
     }
 
-    /// The router's own addresses.
+    /// Returns the router's own addresses.
     pub(super) fn own(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         std::iter::once(self.gateway())
             .chain(self.resolvers())
             .chain([self.storage()])
     }
 
-    /// The instance with this number.
+    /// Returns the address of an instance.
     pub(super) fn instance(&self, number: u32) -> Result<Ipv4Addr> {
         let offset = number
             .checked_add(RESERVED)
@@ -154,7 +154,7 @@ impl AddressPlan {
             .map(|offset| self.at(offset))
     }
 
-    /// The ends of the link between host and router: (host, router).
+    /// Returns both ends of the link: (host, router).
     pub(super) fn uplink(&self) -> (Ipv4Addr, Ipv4Addr) {
         let last = self.0.size();
         (self.at(last - 3), self.at(last - 2))

@@ -1,4 +1,4 @@
-//! Interfaces, addresses and routes, by the kernel's netlink messages.
+//! Network interfaces, addresses and routes, by netlink messages.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,16 +21,16 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use crate::{Result, Step};
 
-/// The loopback's number in every namespace.
+/// Interface index of the loopback in every namespace.
 pub(super) const LOOPBACK: u32 = 1;
-/// The first number of the router's ends of instances' interfaces.
+/// First interface index of the router's ends of instance links.
 pub(super) const FIRST: u32 = 1024;
-/// The number of an instance's interface.
+/// Interface index of an instance's link.
 pub(super) const GUEST: u32 = 2;
-/// Its name.
+/// Interface name of an instance's link.
 pub(crate) const GUEST_NAME: &str = "eth0";
 
-/// A socket to the kernel's network configuration, of the namespace in which it was opened.
+/// A route netlink socket of the namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct Netlink {
     socket: Socket,
@@ -51,8 +51,8 @@ impl Netlink {
         })
     }
 
-    /// Makes a veth pair whose one end has this number here and whose other is the interface of the instance's
-    /// namespace. The peer is not up yet: the kernel opens none before it has both.
+    /// Makes a veth pair: one end with this index here, the other in the instance's namespace. The peer stays down,
+    /// since the kernel brings up neither end before both exist.
     pub(super) fn make_pair(&mut self, index: u32, instance: BorrowedFd<'_>) -> Result<()> {
         let mut here = named(&format!("i{index}"));
         here.header.index = index;
@@ -61,7 +61,7 @@ impl Netlink {
         self.make_veth(here, peer, instance)
     }
 
-    /// Makes the veth pair between host and router; replaces one that was left. Gives the number of the host's end.
+    /// Makes the veth pair between host and router, replacing a leftover. Returns the index of the host's end.
     pub(super) fn make_uplink(
         &mut self,
         here: &str,
@@ -73,8 +73,8 @@ impl Netlink {
         self.index_of(here)
     }
 
-    /// Removes an interface, and with it its peer. One that is not there is no error. The kernel looks for the name
-    /// itself: it may just be removing this interface, with the namespace of a peer whose processes have ended.
+    /// Removes an interface and its peer, if it exists. The kernel looks the name up itself, because it may be removing
+    /// the interface at the same time, with the namespace of the peer.
     pub(super) fn remove(&mut self, name: &str) -> Result<()> {
         match self.ask(RouteNetlinkMessage::DelLink(named(name)), 0) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
@@ -106,7 +106,7 @@ impl Netlink {
         .map(drop)
     }
 
-    /// The number of the interface with this name.
+    /// Returns the index of an interface.
     pub(super) fn index_of(&mut self, name: &str) -> Result<u32> {
         let mut wanted = LinkMessage::default();
         wanted
@@ -131,7 +131,7 @@ impl Netlink {
             .map(drop)
     }
 
-    /// An interface that is not up yet takes no address of IPv6, and so has nothing to say by it.
+    /// Disables IPv6 on an interface that is still down, so that it gets no address and sends nothing.
     pub(super) fn without_ipv6(&mut self, index: u32) -> Result<()> {
         let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let mut link = LinkMessage::default();
@@ -141,18 +141,18 @@ impl Netlink {
                 vec![none],
             )]));
         match self.ask(RouteNetlinkMessage::SetLink(link), 0) {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
             set => set.step("keep IPv6 from an interface").map(drop),
         }
     }
 
-    /// Gives an interface an address that is nobody's neighbour.
+    /// Adds an address without a subnet.
     pub(super) fn add_address(&mut self, index: u32, address: Ipv4Addr) -> Result<()> {
         self.add_address_in(index, address, 32)
     }
 
-    /// The same, with the addresses of its prefix behind the interface.
+    /// Adds an address with its subnet.
     pub(super) fn add_address_in(
         &mut self,
         index: u32,
@@ -176,7 +176,7 @@ impl Netlink {
         .map(drop)
     }
 
-    /// Everything goes to `gateway`, which is behind the interface whatever its address.
+    /// Adds a default route to `gateway`, which is reached by this interface whatever its address.
     pub(super) fn add_default(&mut self, gateway: Ipv4Addr, index: u32) -> Result<()> {
         self.add_route(gateway, index)?;
         let mut all = route(Ipv4Addr::UNSPECIFIED, 0, RouteScope::Universe);
@@ -185,7 +185,7 @@ impl Netlink {
         self.put_route(all, index).step("add the default route")
     }
 
-    /// The way to one address; replaces one that an ended instance has left.
+    /// Sets the route to one address, replacing that of an ended instance.
     pub(super) fn add_route(&mut self, to: Ipv4Addr, index: u32) -> Result<()> {
         self.put_route(route(to, 32, RouteScope::Link), index)
             .step(format!("add the route to {to}"))
@@ -207,7 +207,7 @@ impl Netlink {
         .map(drop)
     }
 
-    /// Sends one request and waits for the kernel's answer: what it tells, or that it is done.
+    /// Sends one request and waits for the reply or acknowledgement.
     fn ask(
         &mut self,
         request: RouteNetlinkMessage,

@@ -1,9 +1,9 @@
-//! The network of instances: what a function reaches, and what it never does.
+//! The network of instances: what functions can reach, and what they cannot.
 //!
-//! Every instance has a network namespace of its own, joined by a veth pair to one *router* namespace that is
-//! virga's alone. The router's rules ([`rules`]) are all that stands between instances, virga and the world, so
-//! nothing of the host's own firewall is relied upon, and the host sees one interface however many instances there
-//! are. Where functions may go out, a second veth pair joins the router to the host, which translates addresses.
+//! Every instance has a network namespace of its own. A veth pair connects it to one *router* namespace that belongs to
+//! virga. Only the router's rules ([`rules`]) separate instances, virga and the outside, so nothing depends on the
+//! host's firewall, and the host sees one interface however many instances there are. If functions may go out, a second
+//! veth pair connects the router to the host, which translates addresses.
 //!
 //! ```text
 //! instance ── veth ──┐
@@ -11,8 +11,8 @@
 //! instance ── veth ──┘
 //! ```
 //!
-//! A namespace is made ahead of need, for one instance, and never given to another: what a kernel remembers of
-//! earlier connections is not for the next tenant.
+//! A namespace is made ahead of need for one instance and never reused: what the kernel remembers of earlier
+//! connections must not reach the next tenant.
 
 mod address;
 mod link;
@@ -32,67 +32,67 @@ pub(crate) use link::GUEST_NAME;
 use self::link::Netlink;
 use crate::{Pidfd, Result, Step, sys};
 
-/// The port of virga's API inside.
+/// Port of virga's API inside.
 pub const API_PORT: u16 = 9400;
-/// Where instances find virga's buckets.
+/// Port of virga's buckets inside.
 pub const BUCKET_PORT: u16 = 9401;
-/// Where builds find the package index, where virga adds its credentials.
+/// Port of the package index for builds; virga adds its credentials.
 pub const INDEX_PORT: u16 = 9402;
-/// The name under which instances find it.
+/// Host name of virga's API inside.
 pub const API_NAME: &str = "virga.internal";
-/// Ports at which clients of the cloud expect its APIs and its object storage.
+/// Ports on which cloud clients expect the APIs and the object storage.
 pub const CLOUD_PORTS: [u16; 2] = [80, 443];
-/// The port of name servers.
+/// DNS port.
 pub const NAMES_PORT: u16 = 53;
 
-/// How far an instance reaches.
+/// Destinations that instances can reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Virga's API and nothing else.
+    /// Virga's API only.
     Api,
-    /// The world beyond the host, too.
+    /// Virga's API and the outside.
     Outbound(Outbound),
 }
 
-/// The world, and what of it is not for functions.
+/// Access to the outside, and its exceptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outbound {
-    /// Resolvers of names, on the host's side; the first three are used.
+    /// DNS resolvers on the host's side; the first three are used.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Private destinations that functions may reach all the same.
+    /// Private destinations that are allowed.
     pub allowed: Vec<AddressBlock>,
-    /// Public destinations that they may not.
+    /// Public destinations that are refused.
     pub refused: Vec<AddressBlock>,
 }
 
-/// Who answers instances' questions for names.
+/// Which DNS server answers instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolving {
-    /// The resolvers of [`Outbound`]: packets are translated to them. Without any no name is resolved.
+    /// The resolvers of [`Outbound`], by address translation. Without any, no name is resolved.
     Beyond,
-    /// A name server in the router, which listens at the first of [`Network::name_servers`] and the next ones.
+    /// A DNS server in the router, listening at [`Network::name_servers`].
     Router,
 }
 
-/// The router, and the way to it. Dropping it takes everything down.
+/// The router and its link to the host. Dropping it removes both.
 #[derive(Debug)]
 pub struct Network {
     plan: AddressPlan,
     router: OwnedFd,
     control: Mutex<Netlink>,
-    /// The host's end of the way out, and the name of the rules there.
+    /// Name of the host's end of the uplink and of its rules.
     uplink: Mutex<Option<String>>,
-    /// Number of name servers that instances know.
+    /// Number of DNS servers that instances are configured with.
     name_servers: usize,
     next: AtomicU32,
 }
 
 impl Network {
-    /// Makes the router. `name` is this virga's alone on the host; what an earlier process of that name left is
+    /// Makes the router. `name` is unique to this virga on the host; leftovers of an earlier process of that name are
     /// replaced.
     ///
     /// # Errors
-    /// The step that failed, as when the kernel or the `nft` command lacks something.
+    /// The step that failed, for example because the kernel or `nft` lacks a feature.
     pub fn open(
         name: &str,
         plan: AddressPlan,
@@ -116,7 +116,7 @@ impl Network {
             resolvers = &world.resolvers[..world.resolvers.len().min(address::RESOLVERS)];
             uplink = Some(open_uplink(name, &plan, &router, &mut control)?);
         }
-        // One answers also where there is nobody to ask.
+        // One server answers even without an upstream.
         let name_servers = match resolving {
             Resolving::Beyond => resolvers.len(),
             Resolving::Router => resolvers.len().max(1),
@@ -133,7 +133,7 @@ impl Network {
         })
     }
 
-    /// Listens where instances find virga's API, or its buckets.
+    /// Listens on a port of virga's address inside.
     ///
     /// # Errors
     /// The system's error.
@@ -141,7 +141,7 @@ impl Network {
         self.listen_at(self.plan.gateway(), port)
     }
 
-    /// Listens at one of the router's own addresses.
+    /// Listens on an address of the router.
     ///
     /// # Errors
     /// The system's error.
@@ -152,7 +152,7 @@ impl Network {
         })
     }
 
-    /// Receives datagrams at one of the router's own addresses.
+    /// Receives datagrams on an address of the router.
     ///
     /// # Errors
     /// The system's error.
@@ -163,24 +163,24 @@ impl Network {
         })
     }
 
-    /// The addresses of everything in the router.
+    /// Returns the address plan.
     pub fn plan(&self) -> AddressPlan {
         self.plan
     }
 
-    /// The addresses that instances send their questions for names to.
+    /// Returns the addresses of the DNS servers for instances.
     pub fn name_servers(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         self.plan.resolvers().take(self.name_servers)
     }
 
-    /// A network namespace for the instance with this number. It is gone when its last process is.
+    /// Makes the network namespace of an instance. It lasts as long as its processes.
     ///
     /// # Errors
     /// The step that failed.
     pub fn make(&self, instance: u32) -> Result<OwnedFd> {
         let address = self.plan.instance(instance)?;
         let gateway = self.plan.gateway();
-        // A number of its own for each, since the kernel takes its time to clear an ended one away.
+        // A fresh index each time, because the kernel takes a while to clear an ended one.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (namespace, ()) = namespace::make(|| {
             let mut inside = Netlink::open()?;
@@ -191,7 +191,7 @@ impl Network {
                 control.add_route(address, number)?;
             }
             inside.up(link::LOOPBACK)?;
-            // Not by /proc/sys: the kernel looks for a name there among those of all namespaces, one after the other.
+            // Not by /proc/sys, where the kernel searches the name among those of all namespaces.
             inside.without_ipv6(link::GUEST)?;
             inside.up(link::GUEST)?;
             inside.add_address(link::GUEST, address)?;
@@ -200,12 +200,12 @@ impl Network {
         Ok(namespace)
     }
 
-    /// The address of the instance with this number.
+    /// Returns the address of an instance.
     pub fn address(&self, instance: u32) -> Option<Ipv4Addr> {
         self.plan.instance(instance).ok()
     }
 
-    /// Cuts an instance off: nothing finds the way back to it, and so nothing of it is let through.
+    /// Disconnects an instance: without a route back, the router drops its packets.
     ///
     /// # Errors
     /// The system's error.
@@ -217,7 +217,7 @@ impl Network {
             .remove_route(address)
     }
 
-    /// Closes the way out, and takes away what the host knows of it.
+    /// Closes the uplink and removes its traces from the host.
     pub fn close(&self) {
         let uplink = self
             .uplink
@@ -225,18 +225,18 @@ impl Network {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(name) = uplink {
-            // What is left is replaced at the next start.
+            // Leftovers are replaced at the next start.
             let _ = Netlink::open().and_then(|mut host| host.remove(&name));
             let _ = rules::apply(&rules::gone(&name));
         }
     }
 
-    /// What `/etc/hosts` says inside, beside the loopback.
+    /// Returns the lines of `/etc/hosts` for instances, without loopback.
     pub fn hosts(&self) -> String {
         format!("{} {API_NAME}\n", self.plan.gateway())
     }
 
-    /// What `/etc/resolv.conf` says inside; none where no name can be resolved.
+    /// Returns `/etc/resolv.conf` for instances, or `None` if no name can be resolved.
     pub fn resolver(&self) -> Option<String> {
         let lines = self
             .name_servers()
@@ -251,31 +251,31 @@ impl Drop for Network {
     }
 }
 
-/// How the router's kernel behaves. New interfaces take on the defaults.
+/// Kernel settings of the router. New interfaces inherit the defaults.
 const ROUTER: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
-    // A packet is believed only when the way back to its source is the way it came.
+    // Accept a packet only from the interface that its source is routed to.
     ("ipv4/conf/all/rp_filter", "1"),
     ("ipv4/conf/default/rp_filter", "1"),
     ("ipv4/conf/default/accept_redirects", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
     ("ipv4/conf/default/send_redirects", "0"),
     ("ipv6/conf/default/disable_ipv6", "1"),
-    // Every refusal is told: only who was refused hears of it.
+    // Do not rate-limit rejections: each goes only to the instance concerned.
     ("ipv4/icmp_ratemask", "0"),
 ];
 
-/// Sets a value of this thread's network namespace.
+/// Sets a sysctl of this thread's network namespace.
 fn set_system(key: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{key}");
     match fs::write(&path, value) {
-        // A kernel without IPv6 has nothing to switch off.
+        // The kernel has no IPv6 to disable.
         Err(e) if e.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6") => Ok(()),
         written => written.step(format!("set {path}")),
     }
 }
 
-/// Joins the router to the host. Gives the name of the host's end.
+/// Connects the router to the host. Returns the name of the host's end.
 fn open_uplink(
     name: &str,
     plan: &AddressPlan,
@@ -297,22 +297,22 @@ fn open_uplink(
     Ok(own)
 }
 
-/// A socket inside an instance's network, whose first process this is, to connect with. It does not block.
+/// Makes a non-blocking TCP socket in the network of an instance, given by its sandbox init.
 ///
 /// # Errors
-/// The system's error, as when the instance has ended.
+/// The system's error, for example because the instance has ended.
 pub fn socket_inside(init: &Pidfd) -> Result<OwnedFd> {
     namespace::inside(init.as_fd(), || {
         sys::stream_socket().step("make a socket in an instance's network")
     })
 }
 
-/// What the host's end of the way out, and the host's rules for it, are called where [`Network::open`] gets this name.
+/// Returns the name of the host's end of the uplink and of its rules, for the name given to [`Network::open`].
 pub fn link_name(name: &str) -> String {
     rules::uplink_name(name)
 }
 
-/// Tells this process' network from others of the host.
+/// Returns a number that identifies this process' network namespace on the host.
 ///
 /// # Errors
 /// The system's error.
@@ -321,10 +321,10 @@ pub fn namespace_number() -> Result<u64> {
     Ok(std::os::unix::fs::MetadataExt::ino(&file))
 }
 
-/// Whether network rules can be made on this host.
+/// Checks whether network rules can be made on this host.
 ///
 /// # Errors
-/// What is missing, and how to mend it.
+/// What is missing, and how to fix it.
 pub fn probe() -> std::result::Result<String, String> {
     let version = rules::version()?;
     let made = namespace::make(|| {

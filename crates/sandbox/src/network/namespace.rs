@@ -1,4 +1,4 @@
-//! Doing things in another network namespace, on a thread that ends with them.
+//! Runs code in another network namespace, on a thread that ends with it.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::{Result, Step, sys};
 
-/// Makes a namespace and does something in it.
+/// Makes a namespace and runs a closure in it.
 pub(super) fn make<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<(OwnedFd, T)> {
     on_thread(|| {
         sys::unshare(libc::CLONE_NEWNET).step("new network namespace")?;
@@ -15,7 +15,7 @@ pub(super) fn make<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<(O
     })
 }
 
-/// Does something in a namespace.
+/// Runs a closure in a namespace.
 pub(super) fn inside<T: Send>(
     namespace: BorrowedFd<'_>,
     run: impl FnOnce() -> Result<T> + Send,
@@ -26,13 +26,13 @@ pub(super) fn inside<T: Send>(
     })
 }
 
-/// The namespace that this thread is in.
+/// Returns the namespace of this thread.
 pub(super) fn current() -> Result<OwnedFd> {
     let file = File::open("/proc/thread-self/ns/net").step("open a network namespace")?;
     Ok(file.into())
 }
 
-/// A thread of its own, so that none ever goes on in a namespace where it does not belong.
+/// Runs a closure on a thread of its own, so that no other thread stays in a foreign namespace.
 fn on_thread<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let lost = |_| Err(io::Error::other("its thread ended")).step("network namespace");
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(lost))

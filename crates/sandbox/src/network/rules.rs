@@ -1,4 +1,4 @@
-//! The rules of the router and of the host, in nftables' own words, so that `nft list ruleset` shows what is here.
+//! Firewall rules of the router and the host, in nftables syntax, so that `nft list ruleset` shows what is here.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{Result, Step};
 
-/// The router's end of the way out.
+/// Name of the router's end of the uplink.
 pub(super) const UPLINK: &str = "up";
-/// How many connections one instance may have open at a time, as the router counts them.
+/// Maximum number of connections per instance, as tracked by the router.
 const CONNECTIONS: u32 = 1024;
-/// Questions for names a second, and at once, that one instance may send: all instances share the name server's socket.
+/// DNS queries per second and instance, and the burst: all instances share the server's socket.
 const QUESTIONS: (u32, u32) = (2000, 4000);
 
-/// Destinations that are nobody's public address, and those where clouds tell a machine its secrets.
+/// Destinations that are never public, and those of cloud metadata services.
 const PRIVATE: &[&str] = &[
     "0.0.0.0/8",        // this host
     "10.0.0.0/8",       // private
@@ -34,10 +34,10 @@ const PRIVATE: &[&str] = &[
     "240.0.0.0/4",      // reserved, and broadcast
 ];
 
-/// What is refused is answered, so that a program learns it at once.
+/// Refused packets are answered, so that programs fail fast.
 const REFUSE: &str = "reject with icmpx admin-prohibited";
 
-/// The router's rules. Whatever they do not name is dropped.
+/// Returns the router's rules. Everything else is dropped.
 pub(super) fn router(
     plan: &AddressPlan,
     reach: &Reach,
@@ -116,7 +116,7 @@ pub(super) fn router(
     text
 }
 
-/// What lets instances to the name server, and to what its names lead to.
+/// Returns the rules that allow the DNS server and the services behind its names.
 fn cloud(plan: &AddressPlan) -> String {
     let [http, https] = CLOUD_PORTS;
     let (gateway, storage) = (plan.gateway(), plan.storage());
@@ -130,7 +130,7 @@ fn cloud(plan: &AddressPlan) -> String {
     )
 }
 
-/// The host's rules for its end of the way out: nothing of the host's own, and nothing that was not asked for.
+/// Returns the host's rules for the uplink: no access to the host itself, and no unsolicited traffic.
 pub(super) fn host(name: &str, plan: &AddressPlan) -> String {
     let (_, router) = plan.uplink();
     format!(
@@ -154,12 +154,12 @@ pub(super) fn host(name: &str, plan: &AddressPlan) -> String {
     )
 }
 
-/// Takes the host's rules away, whether or not they are there.
+/// Returns the command that removes the host's rules, whether or not they exist.
 pub(super) fn gone(name: &str) -> String {
     format!("table inet {name}\ndelete table inet {name}\n")
 }
 
-/// The host's end of the way out; interface names have 15 characters.
+/// Returns the name of the host's end of the uplink. Interface names have at most 15 characters.
 pub(super) fn uplink_name(name: &str) -> String {
     let kept: String = name
         .chars()
@@ -178,7 +178,7 @@ fn set(name: &str, elements: impl Iterator<Item = String>) -> String {
     format!("  set {name} {{ type ipv4_addr; flags interval; auto-merge;{elements} }}")
 }
 
-/// Gives rules to the kernel, all or none.
+/// Applies rules atomically.
 pub(super) fn apply(rules: &str) -> Result<()> {
     run(rules).step("set the network's rules with nft")
 }
@@ -201,7 +201,7 @@ fn run(rules: &str) -> io::Result<()> {
     ))
 }
 
-/// What `nft` is installed.
+/// Returns the version of `nft`.
 pub(super) fn version() -> std::result::Result<String, String> {
     match nft(&["--version"]).stderr(Stdio::null()).output() {
         Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
@@ -213,7 +213,7 @@ pub(super) fn version() -> std::result::Result<String, String> {
 
 fn nft(args: &[&str]) -> Command {
     let mut command = Command::new("nft");
-    // It lies in a directory that only an administrator's path has.
+    // It is usually in a directory that only root has on its path.
     let path = std::env::var("PATH").unwrap_or_default();
     command
         .env("PATH", format!("{path}:/usr/sbin:/sbin"))

@@ -218,7 +218,8 @@ fn what_waits_for_memory_says_so_and_gets_it_before_new_requests() {
         eventually("it says what it waits for", || {
             let shown = shown(&client, "kept");
             let reason = shown["StatusReason"].as_str().unwrap_or_default();
-            shown["Status"] == "InProgress" && reason.contains("region unreserved quota is exhausted")
+            shown["Status"] == "InProgress"
+                && reason.contains("region unreserved quota is exhausted")
         });
         until(&client, "kept", "Done", 2);
         assert_eq!(seen(&running.join().expect("joined")).1, 4);
