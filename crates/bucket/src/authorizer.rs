@@ -1,102 +1,105 @@
-//! Who asks, and whether they may.
+//! Authentication and authorization, as the caller of this crate implements them.
 
 use std::any::Any;
 use std::fmt::{self, Debug};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Somebody whose request was verified.
+/// An authenticated caller.
 #[derive(Clone)]
 pub struct Principal {
-    /// The id of the key that signed.
+    /// Id of the key that signed the request.
     pub key_id: String,
-    /// The number of their account.
+    /// AppId of the caller's account.
     pub app_id: u64,
-    /// How deep in a chain of functions that cause each other they are; 0 for the world outside.
+    /// Depth in the call chain of functions; 0 for calls from outside.
     pub depth: u32,
-    /// What the gate knows of them.
+    /// The authorizer's own view of the caller.
     pub identity: Arc<dyn Any + Send + Sync>,
 }
 
-/// A key that may sign.
+/// An access key.
 pub struct Key {
-    /// What it signs with.
+    /// Secret that signs requests.
     pub secret: String,
-    /// Whose it is.
+    /// Owner of the key.
     pub principal: Principal,
 }
 
-/// What is asked for.
+/// An action on a bucket or an object, to be authorized.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRequest<'a> {
-    /// COS's name of the action without its service: `PutObject`.
+    /// COS's action name without the service, as in `PutObject`.
     pub action: &'a str,
-    /// The number of the account that owns the bucket.
+    /// AppId of the account that owns the bucket.
     pub app_id: u64,
-    /// The bucket's name without the owner's number; none for the list of buckets.
+    /// Bucket name without the AppId; `None` for the list of buckets.
     pub bucket: Option<&'a str>,
-    /// The object's key; none for the bucket itself.
+    /// Object key; `None` for the bucket itself.
     pub key: Option<&'a str>,
 }
 
-/// Knows keys and what they may do.
+/// Resolves access keys and authorizes actions.
 pub trait Authorizer: Debug + Send + Sync + 'static {
-    /// A key by its id, and the session token that came with it. None where there is no such key, it is disabled or over,
-    /// or the token is not its own.
+    /// Returns a key by its id and session token. `None` if the key does not exist, is disabled or expired, or if the
+    /// token belongs to another key.
     fn key(&self, id: &str, token: Option<&str>) -> Option<Key>;
 
-    /// Whether a principal may. Nobody is asked where nobody signed: then the bucket's and the object's own access decide.
+    /// Returns whether a principal may perform an action. It is not called for anonymous requests: the ACLs of the
+    /// bucket and the object decide those.
     fn allows(&self, principal: &Principal, access: &AccessRequest<'_>) -> bool;
 
-    /// How deep in a chain of functions that cause each other requests from an address are, whoever signs them: a change is as
-    /// deep as its address or its principal, whichever is deeper.
+    /// Returns the call-chain depth of requests from an address. A change gets the depth of its address or of its
+    /// principal, whichever is greater.
     fn depth(&self, _from: IpAddr) -> u32 {
         0
     }
 
-    /// The region that all buckets are in.
+    /// Returns the region of all buckets.
     fn region(&self) -> String;
 
-    /// How the answers name the owner of an account's buckets.
+    /// Returns the owner's name in responses about an account's buckets.
     fn owner(&self, app_id: u64) -> String {
         app_id.to_string()
     }
 
-    /// Whether an address is heard. One from which too many requests were not signed well is not, for a while.
+    /// Returns whether requests from an address are accepted. Repeated authentication failures block an address for a
+    /// while.
     fn admits(&self, _from: IpAddr) -> bool {
         true
     }
 
-    /// Whether a key of an address has signed well before. Who shares an address with others is heard however often those fail.
+    /// Returns whether a key has authenticated from an address before. Such keys stay accepted while their address is
+    /// blocked, because other users may share the address.
     fn has_authenticated(&self, _from: IpAddr, _key: &str) -> bool {
         false
     }
 
-    /// Hears that a request of an address was not signed well.
+    /// Counts a failed authentication from an address.
     fn record_failure(&self, _from: IpAddr) {}
 }
 
-/// The connection that a request came over.
+/// Rules of the connection that a request arrived over.
 pub trait ConnectionPolicy: Debug + Send + Sync + 'static {
-    /// Hears whose request was verified, before its body is read or anything is done for it.
+    /// Reports the authenticated caller, before the body is read.
     ///
     /// # Errors
-    /// Why nothing of theirs is taken over this connection.
+    /// The reason why this connection does not accept the caller.
     fn verified(&self, _principal: &Principal) -> Result<(), String> {
         Ok(())
     }
 
-    /// Begins to count what is held in memory of a request that came over it.
+    /// Starts the memory accounting of one request.
     fn reserve_memory(&self) -> Box<dyn MemoryReservation>;
 }
 
-/// Bytes that count as held until this is dropped.
+/// A reservation of memory, released on drop.
 pub trait MemoryReservation: Debug + Send {
-    /// Whether so many bytes more may be held.
+    /// Reserves more bytes. Returns false if the limit is reached.
     fn grow(&mut self, bytes: u64) -> bool;
 }
 
-/// A connection over which anybody may hold anything.
+/// A connection without limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Unrestricted;
 

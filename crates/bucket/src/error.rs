@@ -1,153 +1,153 @@
-//! What can go wrong with buckets and objects.
+//! Errors of buckets and objects.
 
 use crate::names::{BucketName, InvalidName};
 
-/// Why something was not done. Each dialect gives it a code of its own.
+/// Reason why an operation failed. Each dialect maps it to an error code of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// There is no such bucket.
+    /// The bucket does not exist.
     #[error("bucket {0} does not exist")]
     NoSuchBucket(BucketName),
-    /// The name is taken, by the same account.
+    /// The account owns a bucket of this name already.
     #[error("bucket {0} exists already, and is yours")]
     BucketExists(BucketName),
-    /// Only an empty bucket is removed.
+    /// The bucket to delete is not empty.
     #[error("bucket {0} is not empty; remove its objects, their versions and its uploads first")]
     BucketNotEmpty(BucketName),
-    /// The account has as many buckets as it may.
+    /// The account has reached its limit of buckets.
     #[error("the account has {0} buckets, which is as many as it may have; remove one first")]
     TooManyBuckets(usize),
-    /// There is no such object.
+    /// The object does not exist.
     #[error("object {0:?} does not exist")]
     NoSuchKey(String),
-    /// The object is hidden behind this delete marker.
+    /// The latest version of the object is a delete marker.
     #[error("object {key:?} does not exist: its latest version, {version}, is a delete marker")]
     Hidden {
-        /// The object.
+        /// Key of the object.
         key: String,
-        /// The marker.
+        /// Version id of the delete marker.
         version: String,
     },
-    /// The version that was asked for is a delete marker, which has no content.
+    /// The requested version is a delete marker, which has no content.
     #[error("version {0} is a delete marker; it can be removed, but has no content")]
     IsMarker(String),
-    /// There is no such version.
+    /// The version does not exist.
     #[error("version {0:?} does not exist")]
     NoSuchVersion(String),
-    /// There is no such upload.
+    /// The multipart upload does not exist.
     #[error("upload {0:?} does not exist; it may have been completed or aborted")]
     NoSuchUpload(String),
-    /// The bucket has as many uploads as it may.
+    /// The bucket has reached its limit of incomplete uploads.
     #[error(
         "the bucket has {0} uploads that are not complete, which is as many as it may have; complete or abort some"
     )]
     TooManyUploads(u64),
-    /// The request's document is not as it must be.
+    /// The request's document is malformed.
     #[error("{0}")]
     Malformed(String),
-    /// A part that was named is not there, or is another.
+    /// A named part does not exist, or its ETag or checksum differs.
     #[error("part {0} was not uploaded, or its ETag or checksum is another")]
     InvalidPart(u32),
-    /// Parts must be named in ascending order.
+    /// The parts are not in ascending order.
     #[error("parts are not in ascending order of their numbers")]
     InvalidPartOrder,
-    /// A part that is not the last is too small.
+    /// A part other than the last is too small.
     #[error("part {number} has {size} bytes; all but the last must have at least {least}")]
     PartTooSmall {
-        /// The part.
+        /// Number of the part.
         number: u32,
-        /// Its length.
+        /// Size of the part.
         size: u64,
-        /// The least length.
+        /// Minimum size.
         least: u64,
     },
-    /// The object has no such part.
+    /// The object has no part of this number.
     #[error("the object has no part {0}")]
     InvalidPartNumber(u32),
-    /// A condition of the request does not hold.
+    /// A precondition of the request failed.
     #[error("condition {0} does not hold")]
     PreconditionFailed(&'static str),
-    /// The caller has it already.
+    /// The caller's copy is current.
     #[error("not modified")]
     NotModified {
-        /// Its ETag, without quotes.
+        /// ETag without quotes.
         etag: String,
-        /// When it was written, milliseconds since 1970.
+        /// Time of the last write (ms since 1970).
         modified_ms: u64,
     },
-    /// The range begins behind the object's end.
+    /// The range starts after the end of the object.
     #[error("the range begins behind the end of the object, which has {0} bytes")]
     InvalidRange(u64),
-    /// What arrived is not what was announced.
+    /// A digest does not match the received bytes.
     #[error("{0} does not match the bytes that arrived; send them again")]
     BadDigest(&'static str),
-    /// It is too long.
+    /// The body exceeds the size limit.
     #[error(
         "the body is longer than {0} bytes, which is the most that one request may carry; use a multipart upload"
     )]
     TooLarge(u64),
-    /// A value cannot be.
+    /// An argument is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Tags cannot be so.
+    /// A tag is invalid.
     #[error("{0}")]
     InvalidTag(String),
-    /// There is too much of a user's own metadata.
+    /// The user metadata exceeds its size limit.
     #[error("user metadata has {bytes} bytes, names and values together; it may have {most}")]
     MetadataTooLarge {
-        /// How much there is.
+        /// Actual size in bytes.
         bytes: usize,
-        /// How much there may be.
+        /// Maximum size in bytes.
         most: usize,
     },
-    /// A bucket's name cannot be.
+    /// The bucket name is invalid.
     #[error("{0}")]
     InvalidBucketName(String),
-    /// The object is in an archive.
+    /// The object is archived and not restored.
     #[error("object {0:?} is archived; restore it first")]
     Archived(String),
-    /// The object is not in an archive.
+    /// The object is not archived.
     #[error("object {0:?} is not archived, so there is nothing to restore")]
     NotArchived(String),
-    /// It is on its way back already.
+    /// A restore of the object is in progress.
     #[error("object {0:?} is being restored already")]
     RestoreInProgress(String),
-    /// A copy would change nothing.
+    /// The copy would replace an object with itself, unchanged.
     #[error(
         "the object would be copied onto itself without a change; replace its metadata or change its storage class"
     )]
     CopyOntoItself,
-    /// Bytes are appended at the end alone.
+    /// The append position is not the end of the object.
     #[error("the position is not the object's length, {0}")]
     WrongPosition(u64),
-    /// The object was not made by appending.
+    /// The object is not appendable.
     #[error("object {0:?} was not made by appending, so nothing can be appended to it")]
     NotAppendable(String),
-    /// Too many notices of the account's wait.
+    /// The account has reached its quota of pending notices.
     #[error(
         "{0} notices of changes in this account's buckets wait for their functions, and there is no room for more; try again later"
     )]
     OutboxFull(u64),
-    /// The budget is spent.
+    /// The storage budget is exhausted.
     #[error(
         "buckets hold {used} bytes and may hold {budget}; remove objects, or give buckets more room (bucket-store-mb)"
     )]
     Full {
-        /// What there is.
+        /// Bytes in use.
         used: u64,
-        /// What there may be.
+        /// Maximum in bytes.
         budget: u64,
     },
-    /// The disk has no room.
+    /// The disk is full.
     #[error("the disk that holds the buckets is full; make room on it, or remove objects")]
     NoSpace,
-    /// The request's body broke off.
+    /// The request body ended with an error.
     #[error("the request's body could not be read: {0}")]
     Body(String),
-    /// The S3 elsewhere cannot do it now.
+    /// The external storage failed or is unreachable.
     #[error("the S3 that holds the objects did not do it: {0}")]
     ExternalStorage(String),
-    /// The store cannot do it now.
+    /// The store failed or is closed.
     #[error("the object store is unavailable: {0}")]
     Unavailable(String),
 }

@@ -1,4 +1,4 @@
-//! Why a request is not served, in the document that its client reads.
+//! Error responses, in the document format of each dialect.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use quick_xml::escape::escape;
@@ -6,21 +6,21 @@ use s3s::{Body, S3Error, S3ErrorCode};
 
 use crate::s3::Dialect;
 
-/// A code and its reason.
+/// An error code with its HTTP status and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ErrorResponse {
     pub(crate) status: StatusCode,
     pub(crate) code: String,
     pub(crate) message: String,
-    /// Headers that tell more.
+    /// Additional response headers.
     pub(crate) headers: Box<HeaderMap>,
 }
 
-/// What an answer says of the request that it is for.
+/// Request data that an error document repeats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ErrorContext<'a> {
     pub(crate) dialect: Dialect,
-    /// What was asked for: the host and the path.
+    /// Host and path of the request.
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
     pub(crate) request: &'a str,
@@ -36,7 +36,7 @@ impl ErrorResponse {
         }
     }
 
-    /// Reads the document of an answer.
+    /// Parses an error document.
     pub(crate) fn read(status: StatusCode, document: &str) -> Self {
         let part = |name: &str| {
             let (_, rest) = document.split_once(&format!("<{name}>"))?;
@@ -47,7 +47,7 @@ impl ErrorResponse {
         Self::new(status, &code, part("Message").unwrap_or_default())
     }
 
-    /// The answer.
+    /// Builds the response.
     pub(crate) fn answer(self, context: &ErrorContext<'_>) -> Response<Body> {
         let said = match context.dialect {
             Dialect::S3 => self,
@@ -89,7 +89,7 @@ impl ErrorResponse {
         }
     }
 
-    /// COS has other names for a few of S3's codes. Source: COS's page "Error Codes".
+    /// Translates the few error codes that COS names differently. Source: COS's page "Error Codes".
     fn into_cos(mut self) -> Self {
         let code = match self.code.as_str() {
             "KeyTooLongError" => "KeyTooLong",
@@ -123,7 +123,7 @@ impl From<S3ErrorCode> for ErrorResponse {
     }
 }
 
-/// The header that gives an answer's id.
+/// Returns the name of the request id header.
 pub(crate) fn id_header(dialect: Dialect) -> HeaderName {
     HeaderName::from_static(match dialect {
         Dialect::S3 => "x-amz-request-id",

@@ -1,8 +1,9 @@
-//! Uploads by a form, as a page sends them: in COS's dialect and in S3's.
+//! Browser uploads by HTML form (POST), in the dialects of COS and S3.
 //!
-//! The form carries a policy, which says what it may hold, and is signed instead of the request. The file comes last and is
-//! streamed. Until somebody is known to stand behind the form, little of it is read ([`field_frames`]). Source: COS's page "POST Object",
-//! S3's "Authenticating requests in browser-based uploads using POST".
+//! The form carries a policy that limits its contents. The policy is signed instead of the request. The file comes
+//! last and is streamed. Only a limited amount is read before the policy's signature has been verified
+//! ([`field_frames`]). Source: COS's page "POST Object", S3's "Authenticating requests in browser-based uploads using
+//! POST".
 
 mod field_frames;
 mod policy;
@@ -33,10 +34,10 @@ use crate::serve::{Inner, RequestHead};
 use crate::signed::{v2, v4};
 use crate::store::{Meta, Object, Put, PutConditions, StorageClass, Tags};
 
-/// Bytes of one field, and how many fields there may be.
+/// Limits: size of one field, and number of fields.
 const FIELD: u64 = 64 << 10;
 const FIELDS: usize = 256;
-/// Who signed a form's policy, and how.
+/// The signer of a form's policy.
 enum Signer {
     Nobody,
     Cos(Principal),
@@ -52,10 +53,10 @@ impl Signer {
     }
 }
 
-/// The fields in front of the file, names in small letters.
+/// The fields in front of the file, with lower-case names.
 type Fields = BTreeMap<String, String>;
 
-/// Whether a request is a form.
+/// Returns whether a request is a form upload.
 pub(crate) fn is_form(parts: &Parts) -> bool {
     let kind = parts
         .headers
@@ -69,7 +70,7 @@ pub(crate) fn is_form(parts: &Parts) -> bool {
         })
 }
 
-/// Takes a form in.
+/// Stores the file of a form.
 pub(crate) async fn upload(
     inner: &Inner,
     head: &RequestHead,
@@ -81,7 +82,7 @@ pub(crate) async fn upload(
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
     let boundary = multer::parse_boundary(kind.unwrap_or_default()).map_err(malformed)?;
-    // What its head says of its length is enough to refuse it.
+    // Rejects an oversized form by its `Content-Length` alone.
     let length = parts.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let least = length.unwrap_or_default().saturating_sub(2 * FIELDS_MAX);
@@ -105,9 +106,9 @@ pub(crate) async fn upload(
     }
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
     inner.authorize_write(signed.principal(), "PostObject", &bucket, &key)?;
-    check_known(&fields)?;
+    reject_unknown_fields(&fields)?;
     let put = put(head.dialect, &fields, &key)?;
-    // No more is read than the policy allows.
+    // Reads at most what the policy allows.
     let (mut read, mut over) = (0, false);
     let file = file.map(|chunk| {
         let chunk = chunk.map_err(|error| error.to_string())?;
@@ -138,7 +139,7 @@ pub(crate) async fn upload(
     answer(head, &fields, &bucket, &key, &object.map_err(refused)?)
 }
 
-/// Reads up to the file.
+/// Reads all fields up to the file.
 async fn fields(
     form: &mut Multipart<'static>,
     field_limit: &FieldLimit,
@@ -186,13 +187,13 @@ fn fields_too_long(_: FieldsTooLong) -> ErrorResponse {
     ))
 }
 
-/// Says who signed the policy.
+/// Verifies the signature of the policy.
 fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, ErrorResponse> {
     let words: Vec<_> = fields
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    // Some clients send all of COS's words as one.
+    // Some clients send COS's whole authorization string in one field.
     let whole = ["signature", "authorization"]
         .into_iter()
         .find_map(|name| fields.get(name));
@@ -233,16 +234,16 @@ fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, 
     Ok(Signer::S3(principal))
 }
 
-/// The policy as it was sent.
+/// Returns the policy as it was sent.
 fn sent_policy(fields: &Fields) -> Result<&str, ErrorResponse> {
     let text = fields.get("policy").ok_or_else(|| missing("policy"))?;
     Ok(text)
 }
 
-/// What S3's version 4 signs of a form, and for which key.
+/// The signed parts of a form, and its key, in S3's version 4.
 struct SignedV4<'a> {
     id: &'a str,
-    /// From the key to the policy, each is signed with what came before.
+    /// From the key to the policy; each step signs the next.
     steps: [&'a str; 5],
 }
 
@@ -278,7 +279,7 @@ impl<'a> SignedV4<'a> {
     }
 }
 
-/// What the form says of the object.
+/// Builds the object's properties from the form's fields.
 fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, ErrorResponse> {
     let get = |name: &str| fields.get(name).cloned();
     let either =
@@ -314,7 +315,7 @@ fn put(dialect: Dialect, fields: &Fields, key: &ObjectKey) -> Result<Put, ErrorR
     })
 }
 
-/// Fields that are obeyed, or that are a signature's, by their names behind the prefix.
+/// Fields that are applied or belong to a signature, without their prefix.
 const KNOWN: [&str; 10] = [
     "acl",
     "algorithm",
@@ -328,8 +329,8 @@ const KNOWN: [&str; 10] = [
     "website-redirect-location",
 ];
 
-/// Refuses a field that would be passed over: a condition, encryption, a checksum.
-fn check_known(fields: &Fields) -> Result<(), ErrorResponse> {
+/// Rejects fields that would otherwise be ignored, such as conditions, encryption or checksums.
+fn reject_unknown_fields(fields: &Fields) -> Result<(), ErrorResponse> {
     let dropped = fields.keys().find(|name| {
         let rest = name
             .strip_prefix("x-amz-")
@@ -349,7 +350,7 @@ fn check_known(fields: &Fields) -> Result<(), ErrorResponse> {
     }
 }
 
-/// Tags: as a document in S3's field, as a query in COS's.
+/// Parses the tags: XML in S3's field, a query string in COS's.
 fn tags(fields: &Fields) -> Result<Tags, ErrorResponse> {
     if let Some(text) = ["x-cos-tagging", "x-amz-tagging"]
         .into_iter()
@@ -371,7 +372,7 @@ fn tags(fields: &Fields) -> Result<Tags, ErrorResponse> {
         .collect())
 }
 
-/// What the form wants to be told.
+/// Builds the response that the form asks for.
 fn answer(
     head: &RequestHead,
     fields: &Fields,
@@ -469,7 +470,7 @@ mod tests {
     use super::*;
     use crate::rng::TestRng;
 
-    /// The fields of a form that comes in pieces, and how many bytes its file has.
+    /// Reads a form that arrives in pieces. Returns its fields and the size of its file.
     async fn read(pieces: Vec<Vec<u8>>) -> Result<(Fields, usize), ErrorResponse> {
         let body = stream::iter(
             pieces
@@ -542,7 +543,7 @@ mod tests {
                     .iter()
                     .map(|(name, value)| name.len() + value.len())
                     .sum();
-                // A byte that is no text is shown as three.
+                // An invalid UTF-8 byte is replaced by three bytes.
                 assert!(all <= 3 * changed.len(), "seed {seed}");
             }
         }

@@ -1,44 +1,44 @@
-//! Which bucket a host's name is of.
+//! Bucket names in host names.
 //!
-//! COS's hosts are `<bucket>-<appid>.cos.<region>.myqcloud.com`, and S3's `<bucket>.s3.<region>.<domain>`. Below a domain of the
-//! operator's both forms are taken, with the region and without, and so is `<bucket>.<domain>`.
+//! COS's hosts are `<bucket>-<appid>.cos.<region>.myqcloud.com`, and S3's `<bucket>.s3.<region>.<domain>`. Below the
+//! operator's domains both forms are accepted, with and without the region, as is `<bucket>.<domain>`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use s3s::S3Result;
 use s3s::host::{S3Host, VirtualHost};
 
-/// The domains that buckets are found below.
+/// The domains below which host names carry bucket names.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     domains: Vec<String>,
 }
 
-/// What a host's name says.
+/// A parsed host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Host<'a> {
-    /// The bucket; none where the path begins with it, or none is meant.
+    /// Bucket in the host name; `None` if the path carries it.
     pub(crate) bucket: Option<&'a str>,
-    /// Whether it is a name such as COS has.
+    /// Whether the host name has COS's form.
     pub(crate) cos: bool,
 }
 
 /// COS's own domains.
 const OF_COS: [&str; 2] = ["myqcloud.com", "tencentcos.cn"];
-/// How COS's service is called in a host, in front of the region.
+/// COS's service labels, in front of the region.
 const COS: [&str; 2] = ["cos", "cos-internal"];
 const S3: &str = "s3";
 const SERVICE: &str = "service";
 
 impl Hosts {
-    /// Takes the operator's domains, in small letters.
+    /// Sets the operator's domains, in lower case.
     pub fn new(domains: impl IntoIterator<Item = String>) -> Self {
         Self {
             domains: domains.into_iter().collect(),
         }
     }
 
-    /// Reads a `Host` header. An address, or a name that is not known, is of no bucket: the path says which.
+    /// Parses a `Host` header. An IP address or an unknown name carries no bucket.
     pub(crate) fn read<'a>(&self, host: &'a str) -> Host<'a> {
         let none = Host {
             bucket: None,
@@ -80,16 +80,16 @@ impl S3Host for Hosts {
     }
 }
 
-/// Reads what stands in front of the domain: a bucket, `cos` or `s3`, and a region, of which each may be left out.
+/// Parses the labels in front of the domain: a bucket, `cos` or `s3`, and a region, each optional.
 fn read_below(name: &str, theirs: bool) -> Host<'_> {
     let labels: Vec<_> = name.split('.').collect();
-    // The service is named last, or last but the region.
+    // The service is the last label, or the last but one with a region behind it.
     let at = labels
         .iter()
         .rposition(|label| *label == S3 || COS.contains(label))
         .filter(|at| labels.len() - at <= 2);
     let Some(at) = at else {
-        // COS once had hosts of the region alone: `<bucket>.cn-south.myqcloud.com`.
+        // COS once had hosts with only the region: `<bucket>.cn-south.myqcloud.com`.
         let bucket = if theirs {
             name.rsplit_once('.').map(|(bucket, _)| bucket)
         } else {

@@ -1,6 +1,7 @@
-//! An object server that speaks S3's API and the dialect of COS, and tells of each change of an object.
+//! An object server with the APIs of S3 and COS. It emits a notice for each change of an object.
 //!
-//! It knows buckets, objects and who may touch them. What hears of a change, and what it does then, is its user's.
+//! This crate owns buckets, objects and their access rules. The caller decides who receives a notice and what follows
+//! from it.
 #![forbid(unsafe_code)]
 
 mod authorizer;

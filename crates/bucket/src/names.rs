@@ -1,42 +1,42 @@
-//! Names of buckets and objects, checked where they are made.
+//! Validated names of buckets, objects and versions.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Characters of a bucket's full name, as in COS.
+/// Maximum length of a full bucket name, as in COS.
 const BUCKET_MAX: usize = 60;
-/// Bytes of a key. S3's limit; COS's is 850.
+/// Maximum length of a key in bytes. This is S3's limit; COS's is 850.
 const KEY_MAX: usize = 1024;
 
-/// A name that cannot be, and why.
+/// An invalid name, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(pub String);
 
-/// The full name of a bucket: a name and the number of its owner's account, `photos-1250000000`.
+/// The full name of a bucket: its name and the owner's AppId, as in `photos-1250000000`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BucketName {
     full: String,
-    /// Where the hyphen before the number is.
+    /// Position of the hyphen before the AppId.
     hyphen: usize,
     app_id: u64,
 }
 
 impl BucketName {
-    /// Makes the full name of an account's bucket.
+    /// Builds the full name of an account's bucket.
     ///
     /// # Errors
-    /// Says what a name may be.
+    /// The name is invalid; the error states the allowed form.
     pub fn new(name: &str, app_id: u64) -> Result<Self, InvalidName> {
         Self::parse(&format!("{name}-{app_id}"))
     }
 
-    /// Reads a full name.
+    /// Parses a full name.
     ///
     /// # Errors
-    /// Says what a name may be.
+    /// The name is invalid; the error states the allowed form.
     pub fn parse(full: &str) -> Result<Self, InvalidName> {
         let invalid = |why: &str| {
             InvalidName(format!(
@@ -69,17 +69,17 @@ impl BucketName {
         })
     }
 
-    /// The full name.
+    /// Returns the full name.
     pub fn as_str(&self) -> &str {
         &self.full
     }
 
-    /// The name without the owner's number.
+    /// Returns the name without the AppId.
     pub fn name(&self) -> &str {
         &self.full[..self.hyphen]
     }
 
-    /// The number of the account that owns it.
+    /// Returns the owner's AppId.
     pub fn app_id(&self) -> u64 {
         self.app_id
     }
@@ -105,15 +105,15 @@ impl From<BucketName> for String {
     }
 }
 
-/// The name of an object in its bucket.
+/// The key of an object in its bucket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// Reads a key.
+    /// Validates a key.
     ///
     /// # Errors
-    /// Says how long a key may be.
+    /// The key is empty or too long.
     pub fn parse(key: &str) -> Result<Self, InvalidName> {
         if key.is_empty() || key.len() > KEY_MAX {
             let length = key.len();
@@ -124,7 +124,7 @@ impl ObjectKey {
         Ok(Self(key.to_owned()))
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -136,17 +136,17 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// A version of an object as clients name it.
+/// A version id of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VersionId {
-    /// The one that was written while its bucket kept no versions: `null`.
+    /// The version written while versioning was off: `null`.
     Null,
-    /// One of a bucket that keeps versions.
+    /// A version written while versioning was on.
     Number(u64),
 }
 
 impl VersionId {
-    /// Reads a version as `Display` writes it. None where there can be no such version.
+    /// Parses the output of `Display`. Returns `None` if no version can have this id.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "null" {
             return Some(Self::Null);

@@ -1,32 +1,32 @@
-//! Changes of objects, and who hears of them.
+//! Changes of objects, and the notices that they cause.
 
 use std::fmt::Debug;
 
 use bytes::Bytes;
 
-/// What happened to an object.
+/// Kind of change of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChangeKind {
-    /// It was put, or appended to.
+    /// The object was put or appended to.
     Put,
-    /// It was uploaded by a form.
+    /// The object was uploaded by a form.
     Post,
-    /// It was copied from another.
+    /// The object was copied.
     Copy,
-    /// The parts of an upload were put together.
+    /// A multipart upload was completed.
     CompleteMultipartUpload,
-    /// It, or a version of it, was removed.
+    /// The object, or a version of it, was deleted.
     Delete,
-    /// It was hidden behind a delete marker.
+    /// A delete marker was added.
     DeleteMarkerCreated,
-    /// An archived object is asked to be made readable.
+    /// A restore of an archived object was requested.
     RestorePost,
-    /// An archived object is readable.
+    /// A restore of an archived object completed.
     RestoreCompleted,
 }
 
 impl ChangeKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 8] = [
         Self::Put,
         Self::Post,
@@ -38,7 +38,7 @@ impl ChangeKind {
         Self::RestoreCompleted,
     ];
 
-    /// COS's name of the event. Source: SCF's page on COS triggers.
+    /// Returns COS's event name. Source: SCF's page on COS triggers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Put => "cos:ObjectCreated:Put",
@@ -56,52 +56,52 @@ impl ChangeKind {
 /// A change of an object that is about to be committed.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What happens.
+    /// Kind of the change.
     pub kind: ChangeKind,
-    /// The bucket's name, without the owner's number.
+    /// Bucket name without the AppId.
     pub bucket: String,
-    /// The number of the account that owns the bucket.
+    /// AppId of the account that owns the bucket.
     pub app_id: u64,
-    /// The object's key.
+    /// Object key.
     pub key: String,
-    /// Its version, where the bucket keeps versions.
+    /// Version id, if the bucket is versioned.
     pub version: Option<String>,
-    /// Its length in bytes; of what was removed, the length it had.
+    /// Size in bytes; for a deletion, the size before.
     pub size: u64,
-    /// Its ETag without quotes; empty for a delete marker.
+    /// ETag without quotes; empty for a delete marker.
     pub etag: String,
-    /// Its type.
+    /// Content type.
     pub content_type: Option<String>,
-    /// When, in milliseconds since 1970.
+    /// Time of the change (ms since 1970).
     pub at_ms: u64,
-    /// The id of the request that changes it.
+    /// Id of the request that made the change.
     pub request: String,
-    /// Where the request comes from.
+    /// Source address of the request.
     pub source_ip: String,
-    /// The key id of whoever changes it, where one was given.
+    /// Key id of the caller; `None` for anonymous requests.
     pub by: Option<String>,
-    /// How deep in a chain of functions that cause each other the request was made; 0 for the world outside.
+    /// Depth of the request in the call chain of functions; 0 for calls from outside.
     pub depth: u32,
 }
 
-/// A message that is kept in the same commit as the change it tells of, until its receiver has it.
+/// A change notification. It is committed together with its change and kept until the receiver acknowledges it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Its name: it may be handed over twice, under one name.
+    /// Id of the notice, by which a receiver deduplicates redeliveries.
     pub id: String,
-    /// Whom it is for, as the listeners wrote it.
+    /// Receiver, in the observer's own format.
     pub to: String,
-    /// What it says.
+    /// Payload.
     pub body: Bytes,
 }
 
-/// Whoever wants to hear of changes.
+/// Decides which notices a change causes.
 pub trait ChangeObserver: Debug + Send + Sync + 'static {
-    /// What is to be told of a change. It is asked on the way of a write, so it must be quick and do no I/O.
+    /// Returns the notices of a change. It runs inside the write transaction, so it must be fast and do no I/O.
     fn notices_of(&self, change: &Change) -> Vec<Notice>;
 }
 
-/// Nobody.
+/// Causes no notices.
 impl ChangeObserver for () {
     fn notices_of(&self, _: &Change) -> Vec<Notice> {
         Vec::new()

@@ -1,4 +1,4 @@
-//! Bytes of objects in an S3 elsewhere.
+//! External storage: an S3-compatible server that holds the bytes of objects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use crate::error::StoreError;
 use crate::store::Backend;
 
-/// How long nothing may come of a request.
+/// Maximum time without progress of a request.
 const STILL: Duration = Duration::from_secs(30);
-/// How often one that failed is tried again: for some seconds in all, as somebody waits for it.
+/// Maximum number of retries. They add up to a few seconds, because a client is waiting.
 const RETRIES: usize = 5;
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Where it is, and how to get in.
+/// Address and credentials of the external storage.
 #[derive(Clone, Copy)]
 pub struct Remote<'a> {
-    /// Its URL.
+    /// URL of the server.
     pub endpoint: &'a str,
-    /// The bucket there.
+    /// Bucket name.
     pub bucket: &'a str,
-    /// Its region.
+    /// Region.
     pub region: &'a str,
-    /// The id of a key.
+    /// Access key id.
     pub key_id: &'a str,
-    /// What it signs with.
+    /// Secret access key.
     pub secret: &'a str,
 }
 
 impl Remote<'_> {
-    /// A back end that keeps bytes there. It is not reached yet.
+    /// Creates a backend. It does not connect yet.
     ///
     /// # Errors
-    /// Says what cannot be used.
+    /// A setting is invalid.
     pub fn backend(&self) -> Result<Backend, StoreError> {
-        // Its client takes the ciphers that the process has. Where there are some already, they do.
+        // The HTTP client uses the process's crypto provider. If one is installed already, it stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let plain = self.endpoint.starts_with("http://");
-        // A large object may be read slowly; but something must come.
+        // A large object may take long, so only the time without progress is limited.
         let client = ClientOptions::new()
             .with_allow_http(plain)
             .with_timeout_disabled()

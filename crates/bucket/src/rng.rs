@@ -1,6 +1,6 @@
-//! Inputs by chance for tests: what comes of a seed can be made again.
+//! Reproducible random inputs for tests.
 
-/// A small generator (xorshift).
+/// A seeded generator (xorshift).
 #[derive(Debug)]
 pub(crate) struct TestRng(u64);
 
@@ -20,7 +20,7 @@ impl TestRng {
         self.below(bound) == 0
     }
 
-    /// Up to so many letters of an alphabet.
+    /// Returns up to `most` characters of an alphabet.
     pub(crate) fn text(&mut self, most: usize, of: &str) -> String {
         let letters: Vec<char> = of.chars().collect();
         (0..self.below(most + 1))
@@ -28,14 +28,14 @@ impl TestRng {
             .collect()
     }
 
-    /// Up to so many bytes.
+    /// Returns up to `most` bytes.
     pub(crate) fn bytes(&mut self, most: usize) -> Vec<u8> {
         (0..self.below(most + 1))
             .map(|_| self.below(256) as u8)
             .collect()
     }
 
-    /// Bytes with a few of them changed, left out, doubled or cut off.
+    /// Returns a copy with a few bytes changed, removed, repeated or cut off.
     pub(crate) fn mutated(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.below(3) {
@@ -55,12 +55,12 @@ impl TestRng {
         bytes
     }
 
-    /// A text with a few of its letters changed.
+    /// Returns a copy with a few characters changed.
     pub(crate) fn mutated_text(&mut self, text: &str) -> String {
         String::from_utf8_lossy(&self.mutated(text.as_bytes())).into_owned()
     }
 
-    /// The same bytes in pieces.
+    /// Splits bytes into pieces of random length.
     pub(crate) fn pieces(&mut self, bytes: &[u8], most: usize) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         let mut rest = bytes;

@@ -1,4 +1,4 @@
-//! Appending to an object, which S3 does not know.
+//! COS's append operation, which S3 does not have.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -13,7 +13,7 @@ use crate::store::{Acl, Meta, Object, ObjectKind, Put, StorageClass};
 
 const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
-/// Appends the body at the position that the request names. Source: COS's page "APPEND Object".
+/// Appends the body at the requested position. Source: COS's page "APPEND Object".
 pub(crate) async fn append(
     inner: &Inner,
     head: &RequestHead,
@@ -77,7 +77,7 @@ pub(crate) async fn append(
     Ok(response)
 }
 
-/// Headers that an append obeys, besides those that describe the object, or that need not be obeyed.
+/// Headers that an append applies or may ignore, besides metadata.
 const KNOWN: [&str; 7] = [
     "x-cos-acl",
     "x-cos-sdk-retry",
@@ -88,7 +88,7 @@ const KNOWN: [&str; 7] = [
     "x-cos-hash-crc64ecma",
 ];
 
-/// Refuses what an append would pass over: conditions above all.
+/// Rejects headers that an append would ignore, such as conditions.
 fn check(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let dropped = headers.keys().map(HeaderName::as_str).find(|name| {
         let said = name.starts_with("x-cos-") || name.starts_with("x-amz-");
@@ -105,12 +105,12 @@ fn check(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     }
 }
 
-/// Reads a canned list by its name in both dialects. None is the bucket's.
+/// Parses a canned ACL in either dialect. `None` inherits the bucket's.
 pub(crate) fn acl(name: Option<&str>) -> Result<Option<Acl>, ErrorResponse> {
     crate::s3::canned(name).map_err(ErrorResponse::from)
 }
 
-/// What COS says of every object.
+/// Returns the headers that COS adds to every object.
 pub(crate) fn object_headers(object: &Object) -> HeaderMap {
     let kind = match object.kind {
         ObjectKind::Appendable => "appendable",
@@ -128,7 +128,7 @@ pub(crate) fn object_headers(object: &Object) -> HeaderMap {
     ])
 }
 
-/// What the headers of a request say of the object that it makes.
+/// Builds the metadata from a request's headers.
 fn meta(headers: &HeaderMap, key: &ObjectKey) -> Meta {
     let text = |name: &str| {
         headers

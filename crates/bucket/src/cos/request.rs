@@ -1,7 +1,7 @@
-//! A request of COS's dialect in the words of S3's.
+//! Translation of COS requests to S3.
 //!
-//! Both APIs have one shape; what differs is how the bucket is named, how headers are called and a few values. So a request is
-//! verified as it came, and then goes the way of S3's.
+//! Both APIs have the same structure. They differ in bucket naming, header names and a few values. A request is
+//! verified in its original form and then handled as an S3 request.
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, IF_NONE_MATCH};
 use http::request::Parts;
@@ -14,14 +14,14 @@ use crate::error_response::ErrorResponse;
 use crate::host::Hosts;
 use crate::serve::RequestHead;
 
-/// The header, or the parameter, with the token of temporary credentials.
+/// Header or query parameter with the session token of temporary credentials.
 pub(crate) const TOKEN: &str = "x-cos-security-token";
 const COS_PREFIX: &str = "x-cos-";
 const S3_PREFIX: &str = "x-amz-";
 const FORBID_OVERWRITE: &str = "x-cos-forbid-overwrite";
 const COPY_SOURCE: &str = "x-cos-copy-source";
 
-/// What COS serves under a parameter that S3 does not know, and would pass over.
+/// Parameters of COS features that are not implemented and that S3's router would ignore.
 const UNSUPPORTED_PARAMETERS: &[&str] = &[
     "ci-process",
     "domain",
@@ -36,7 +36,7 @@ const UNSUPPORTED_PARAMETERS: &[&str] = &[
     "symlink",
 ];
 
-/// The parameter for something that is not served, if a query has one.
+/// Returns an unsupported parameter of the query, if any.
 pub(crate) fn not_served(query: &[(String, String)]) -> Option<&str> {
     let image = |name: &str| {
         ["imageMogr2", "imageView2", "watermark"]
@@ -49,7 +49,7 @@ pub(crate) fn not_served(query: &[(String, String)]) -> Option<&str> {
         .find(|name| UNSUPPORTED_PARAMETERS.contains(name) || image(name))
 }
 
-/// A header that asks for something that is not served, if there is one.
+/// Returns an unsupported header, if any.
 pub(crate) fn header_not_served(headers: &HeaderMap) -> Option<&str> {
     let asks = |name: &str| {
         name == "pic-operations"
@@ -63,14 +63,14 @@ pub(crate) fn header_not_served(headers: &HeaderMap) -> Option<&str> {
         .find(|name| asks(name))
 }
 
-/// Whether an object may be there already.
+/// Returns whether the request must not overwrite an object.
 pub(crate) fn forbids_overwrite(headers: &HeaderMap) -> bool {
     headers
         .get(FORBID_OVERWRITE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
-/// Rewrites what a verified request says; its bucket is that of the host, or else the path's.
+/// Rewrites a verified request. `bucket` is the one in the host name, if any.
 pub(crate) fn to_s3(
     parts: &mut Parts,
     bucket: Option<&str>,
@@ -98,10 +98,10 @@ pub(crate) fn to_s3(
     Ok(())
 }
 
-/// The longest document of a request that is rewritten.
-const DOCUMENT: usize = 64 << 10;
+/// Maximum size of a document that is rewritten.
+const DOCUMENT_MAX: usize = 64 << 10;
 
-/// A body in the words of S3. Few documents differ.
+/// Translates the body. Only few documents differ.
 pub(crate) async fn body(
     parts: &mut Parts,
     head: &RequestHead,
@@ -115,14 +115,14 @@ pub(crate) async fn body(
             .iter()
             .all(|(name, _)| signature::is_parameter(name))
     {
-        // A new bucket's document says in how many places of the cloud it is kept; here there is one.
+        // COS's document for a new bucket selects availability zones, which do not exist here.
         parts.headers.remove(CONTENT_LENGTH);
         return Ok(Body::empty());
     }
     if !(parts.method == Method::POST && head.has("restore")) {
         return Ok(body);
     }
-    let given = body.store_all_limited(DOCUMENT).await;
+    let given = body.store_all_limited(DOCUMENT_MAX).await;
     let given = given.map_err(|_| ErrorResponse::from(S3ErrorCode::MaxMessageLengthExceeded))?;
     let said = String::from_utf8_lossy(&given).replace("CASJobParameters", "GlacierJobParameters");
     parts
@@ -131,7 +131,7 @@ pub(crate) async fn body(
     Ok(Body::from(said))
 }
 
-/// The path with the bucket in front, and the query without what is the signature's.
+/// Moves the bucket into the path and removes the signature from the query.
 fn uri(given: &Uri, bucket: Option<&str>) -> Result<Uri, http::Error> {
     let mut text = match bucket {
         Some(bucket) => format!("/{bucket}{}", given.path()),
@@ -152,7 +152,7 @@ fn uri(given: &Uri, bucket: Option<&str>) -> Result<Uri, http::Error> {
     Ok(Uri::from(PathAndQuery::try_from(text)?))
 }
 
-/// A header's value; none where S3 has no such header.
+/// Translates a header's value. `None` if S3 has no such header.
 fn value_in_s3(
     name: &str,
     value: &HeaderValue,
@@ -165,7 +165,7 @@ fn value_in_s3(
             let replaced = text.to_ascii_lowercase().starts_with("replace");
             HeaderValue::from_static(if replaced { "REPLACE" } else { "COPY" })
         }
-        // The object's access is its bucket's, which is what S3 has where nothing is said.
+        // Without the header, S3 inherits the bucket's ACL, too.
         "x-cos-acl" if text == "default" => return Ok(None),
         COPY_SOURCE => HeaderValue::try_from(copy_source(text, hosts))?,
         _ => value.clone(),
@@ -173,7 +173,7 @@ fn value_in_s3(
     Ok(Some(said))
 }
 
-/// `<host>/<key>` is `/<bucket>/<key>`.
+/// Translates `<host>/<key>` to `/<bucket>/<key>`.
 fn copy_source(text: &str, hosts: &Hosts) -> String {
     let bare = text
         .strip_prefix("http://")

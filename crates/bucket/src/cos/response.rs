@@ -1,18 +1,18 @@
-//! An answer of S3's API in the words of COS's.
+//! Translation of S3 responses to COS.
 
 use http::{HeaderMap, HeaderName};
 
 const COS_PREFIX: &str = "x-cos-";
 const S3_PREFIX: &str = "x-amz-";
-/// What S3's documents say of themselves, and COS's do not.
+/// XML namespace of S3's documents. COS's have none.
 const NAMESPACE: &str = " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
 
-/// Renames headers.
+/// Renames the headers.
 pub(crate) fn headers(given: HeaderMap) -> HeaderMap {
     let mut renamed = HeaderMap::with_capacity(given.len());
     let mut last = None;
     for (name, value) in given {
-        // A further value of the same header comes without its name.
+        // A repeated header comes without its name.
         last = name.or(last);
         let Some(name) = &last else { continue };
         let ours = name.as_str().strip_prefix(S3_PREFIX);
@@ -22,7 +22,7 @@ pub(crate) fn headers(given: HeaderMap) -> HeaderMap {
     renamed
 }
 
-/// Groups of grantees by the names that S3 has for them, and COS.
+/// URI prefixes of grantee groups, in S3 and in COS.
 pub(crate) const GROUPS: [&str; 2] = [
     "http://acs.amazonaws.com/groups/global/",
     "http://cam.qcloud.com/groups/global/",

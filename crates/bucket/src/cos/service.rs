@@ -1,6 +1,6 @@
-//! The list of an account's buckets as COS has it, with its filters. Source: COS's page "GET Service".
+//! COS's list of an account's buckets, with filters. Source: COS's page "GET Service".
 //!
-//! A client that filters acts on what it is given, so a filter that is not known is refused.
+//! Clients act on filtered lists, so an unknown filter is rejected.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
@@ -14,10 +14,10 @@ use crate::error_response::ErrorResponse;
 use crate::serve::{Inner, RequestHead};
 use crate::store::Bucket;
 
-/// Buckets of one page.
-const PAGE: usize = 2000;
+/// Maximum buckets per page.
+const PAGE_MAX: usize = 2000;
 
-/// Which buckets are asked for.
+/// Filters of the list.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Filter {
     region: Option<String>,
@@ -27,7 +27,7 @@ struct Filter {
     limit: usize,
 }
 
-/// When a bucket must have been made, in seconds since 1970.
+/// Filter by creation time (s since 1970).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CreatedFilter {
     Before(u64),
@@ -36,7 +36,7 @@ enum CreatedFilter {
     After(u64),
 }
 
-/// Lists.
+/// Lists the caller's buckets.
 pub(crate) fn list(
     inner: &Inner,
     head: &RequestHead,
@@ -99,7 +99,7 @@ impl Filter {
             ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidArgument", message)
         };
         let mut filter = Self {
-            limit: PAGE,
+            limit: PAGE_MAX,
             ..Self::default()
         };
         let (mut tag, mut value_of_tag, mut at, mut range) = (None, None, None, None);
@@ -107,7 +107,7 @@ impl Filter {
             let text = value.clone();
             match name.as_str() {
                 name if signature::is_parameter(name) || name == TOKEN => {}
-                // An empty one filters nothing.
+                // Empty filters are ignored.
                 "region" => filter.region = Some(text).filter(|text| !text.is_empty()),
                 "marker" => filter.after = text,
                 "tagkey" => tag = Some(text).filter(|text| !text.is_empty()),
@@ -116,7 +116,10 @@ impl Filter {
                 "range" => range = Some(text).filter(|text| !text.is_empty()),
                 "max-keys" if text.is_empty() => {}
                 "max-keys" => {
-                    let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
+                    let limit = text
+                        .parse()
+                        .ok()
+                        .filter(|limit| (1..=PAGE_MAX).contains(limit));
                     filter.limit = limit.ok_or_else(|| invalid(name, value, "1 to 2000"))?;
                 }
                 _ => {

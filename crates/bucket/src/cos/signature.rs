@@ -1,8 +1,8 @@
-//! COS's signature: HMAC-SHA1 over the method, the path, and those headers and parameters that the signer lists.
+//! COS's signature: HMAC-SHA1 over the method, the path, and the headers and parameters that the signer lists.
 //!
-//! It is in the `Authorization` header or in the query, in the same words. What is not listed is not signed, and COS obeys it
-//! nevertheless. Here whatever changes what a request does must be listed: `host`, every `x-cos-` and `x-amz-` header and every
-//! parameter of the query, as the official clients list them. Source: COS's page "Request Signature".
+//! It is in the `Authorization` header or in the query, with the same fields. COS applies headers and parameters that
+//! are not listed and thus not signed. Here everything with an effect must be listed: `host`, every `x-cos-` and
+//! `x-amz-` header, and every query parameter. The official clients do so. Source: COS's page "Request Signature".
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// Why a signature is not taken.
+/// Reason why a signature is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SignatureError {
     #[error("the signature cannot be read: {0}")]
@@ -33,10 +33,10 @@ pub(crate) enum SignatureError {
     Repeated(String),
 }
 
-/// The words of a signature.
+/// A parsed authorization string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Authorization {
-    /// Whose key.
+    /// Id of the access key.
     pub(crate) key_id: String,
     sign_time: String,
     key_time: String,
@@ -45,23 +45,23 @@ pub(crate) struct Authorization {
     signature: String,
 }
 
-/// What is signed.
+/// The signed parts of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signed<'a> {
     pub(crate) method: &'a Method,
-    /// The host that was asked, with its port.
+    /// Host of the request, with its port.
     pub(crate) host: &'a str,
-    /// Whether it asks for the list of an account's buckets.
+    /// Whether the request lists the account's buckets.
     pub(crate) service: bool,
-    /// As it was sent.
+    /// Path as sent.
     pub(crate) path: &'a str,
     pub(crate) query: &'a [(String, String)],
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// How all of them begin.
+/// First parameter of every authorization string.
 pub(crate) const ALGORITHM: &str = "q-sign-algorithm";
-/// The parameters of a signature.
+/// Parameters of a signature.
 const PARAMETERS: [&str; 7] = [
     ALGORITHM,
     "q-ak",
@@ -71,9 +71,9 @@ const PARAMETERS: [&str; 7] = [
     "q-url-param-list",
     "q-signature",
 ];
-/// Prefixes of headers that change what is done.
+/// Prefixes of headers that must be signed.
 const COVERED_PREFIXES: [&str; 3] = ["x-cos-", "x-amz-", "x-ci-"];
-/// Parameters by which COS's list of an account's buckets is cut shorter: its Python client does not sign them.
+/// Filters of the bucket list, which COS's Python client does not sign.
 const OF_SERVICE: [&str; 7] = [
     "create-time",
     "marker",
@@ -83,18 +83,18 @@ const OF_SERVICE: [&str; 7] = [
     "tagkey",
     "tagvalue",
 ];
-/// Goes with the key, and is checked with it.
+/// Verified together with the key, so it need not be signed.
 const TOKEN: &str = "x-cos-security-token";
-/// How far a client's clock may go ahead of ours, seconds.
+/// Maximum clock skew of a client whose clock is ahead (s).
 const AHEAD: i64 = 900;
 
-/// Whether a parameter of a query is a signature's.
+/// Returns whether a query parameter belongs to the signature.
 pub(crate) fn is_parameter(name: &str) -> bool {
     PARAMETERS.contains(&name)
 }
 
 impl Authorization {
-    /// Reads the words of an `Authorization` header.
+    /// Parses an `Authorization` header.
     pub(crate) fn parse(text: &str) -> Result<Self, SignatureError> {
         let words = text.split('&').map(|word| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -103,7 +103,7 @@ impl Authorization {
         Self::of(words)
     }
 
-    /// Reads them from a query, if they are there.
+    /// Parses the signature in a query, if there is one.
     pub(crate) fn from_query(query: &[(String, String)]) -> Option<Result<Self, SignatureError>> {
         if !query.iter().any(|(name, _)| name == ALGORITHM) {
             return None;
@@ -146,16 +146,16 @@ impl Authorization {
         Ok(read)
     }
 
-    /// Compares with what the key makes of a request at a time, in seconds since 1970.
+    /// Verifies a request's signature at a time (s since 1970).
     pub(crate) fn verify(
         &self,
         secret: &str,
         signed: &Signed<'_>,
         now: i64,
     ) -> Result<(), SignatureError> {
-        self.in_time(now)?;
+        self.check_validity(now)?;
         let key = signing_key(secret, &self.key_time);
-        // Some clients sign the host without the port that they then send.
+        // Some clients sign the host without its port.
         let bare = signed.host.rsplit_once(':').map(|(bare, _)| bare);
         let mut hosts = std::iter::once(signed.host).chain(bare);
         let matches = hosts.any(|host| {
@@ -174,7 +174,8 @@ impl Authorization {
         }
     }
 
-    /// Whether all that changes what is done is signed, and is there once: a second value could be obeyed in place of the first.
+    /// Checks that everything with an effect is signed and occurs once. A second value could be applied instead of the
+    /// signed one.
     fn covers(&self, signed: &Signed<'_>) -> Result<(), SignatureError> {
         let lists =
             |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
@@ -217,14 +218,14 @@ impl Authorization {
         }
     }
 
-    /// Compares with what the key makes of a form's policy.
+    /// Verifies the signature of a form's policy.
     pub(crate) fn verify_policy(
         &self,
         secret: &str,
         policy: &[u8],
         now: i64,
     ) -> Result<(), SignatureError> {
-        self.in_time(now)?;
+        self.check_validity(now)?;
         let key = signing_key(secret, &self.key_time);
         let text = hex::encode(Sha1::digest(policy));
         if same(&mac(key.as_bytes(), text.as_bytes()), &self.signature) {
@@ -234,14 +235,14 @@ impl Authorization {
         }
     }
 
-    /// Whether now is within both spans. A form may leave the time of signing out.
-    fn in_time(&self, now: i64) -> Result<(), SignatureError> {
+    /// Checks both time spans. In a form, the time of signing is optional.
+    fn check_validity(&self, now: i64) -> Result<(), SignatureError> {
         let spans = [&self.key_time, &self.sign_time];
         for (at, span) in spans.into_iter().enumerate() {
             if at == 1 && span.is_empty() {
                 continue;
             }
-            let (start, end) = read_span(span)?;
+            let (start, end) = parse_time_span(span)?;
             if now > end {
                 return Err(SignatureError::Expired);
             }
@@ -290,8 +291,8 @@ impl Authorization {
     }
 }
 
-/// A start and an end, seconds.
-fn read_span(text: &str) -> Result<(i64, i64), SignatureError> {
+/// Parses `START;END` in seconds.
+fn parse_time_span(text: &str) -> Result<(i64, i64), SignatureError> {
     let read = || {
         let (start, end) = text.split_once(';')?;
         Some((start.trim().parse().ok()?, end.trim().parse().ok()?))
@@ -301,9 +302,9 @@ fn read_span(text: &str) -> Result<(i64, i64), SignatureError> {
     ))
 }
 
-/// A name and its value, which sort by the name.
+/// Returns an encoded name and value, which sort by name.
 fn pair(name: &str, value: &[u8]) -> (String, String) {
-    // COS signs names in small letters, of their encoded form, too.
+    // COS lower-cases the encoded names before signing.
     let name = urlencoding::encode(name).to_lowercase();
     (name, urlencoding::encode_binary(value).into_owned())
 }
@@ -325,7 +326,7 @@ fn signing_key(secret: &str, span: &str) -> String {
 }
 
 fn mac(key: &[u8], text: &[u8]) -> String {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC accepts keys of any length, so this cannot fail.
     Hmac::<Sha1>::new_from_slice(key)
         .map(|mac| hex::encode(mac.chain_update(text).finalize().into_bytes()))
         .unwrap_or_default()
@@ -342,7 +343,7 @@ mod tests {
     use super::*;
     use crate::rng::TestRng;
 
-    /// The pair of COS's page, which is nobody's.
+    /// Example key from COS's page.
     const SECRET: &str = "BQYIM75p8x0iWVFSIgqEKwFprpRSVHlz";
     const ID: &str = "AKIDQjz3ltompVjBni5LitkWHFlFpwkn9U5q";
     const HOST: &str = "examplebucket-1250000000.cos.ap-beijing.myqcloud.com";
@@ -386,7 +387,7 @@ mod tests {
     const PUT_HEADERS: &str =
         "content-length;content-md5;content-type;date;host;x-cos-acl;x-cos-grant-read";
 
-    /// Source: the two examples of COS's page "Request Signature".
+    /// Source: the two examples on COS's page "Request Signature".
     #[test]
     fn published_cos_examples_verify() {
         let upload = authorization(
@@ -490,7 +491,7 @@ mod tests {
         }
     }
 
-    /// Signs a request that names these headers and parameters, and verifies one that has more.
+    /// Signs the listed headers and parameters, and verifies a request that may contain more.
     fn signed_and_sent(
         listed: &str,
         params: &str,
@@ -674,7 +675,7 @@ mod tests {
                     "seed {seed}: {host}"
                 );
                 if verify(&signed(PATH, HOST)) {
-                    // All that is signed is as it was.
+                    // All signed parts are unchanged.
                     let whole = Authorization::parse(&good).expect("words");
                     assert_eq!(
                         (&read.signature, &read.sign_time, &read.key_time),

@@ -1,7 +1,8 @@
-//! A form's bytes, in sips: nobody stands behind a form until its fields have been read.
+//! A stream that hands over a form frame by frame and limits the bytes in front of the file. The form is not
+//! authenticated before its fields have been read.
 //!
-//! `multer` takes all that there is whenever it looks, and looks for the end of a field's head in everything that it has. So it is
-//! given a frame at a time, and before the file no more than a bound in all.
+//! `multer` drains its stream on each poll, and scans everything buffered for the end of a field's header. So it gets
+//! one frame per poll, and a limited total before the file.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -12,19 +13,19 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 
-/// Bytes in front of the file. S3 takes 20 KB of fields.
+/// Maximum bytes in front of the file. S3 allows 20 KB of fields.
 pub(super) const FIELDS_MAX: u64 = 128 << 10;
 
-/// The stream that is given.
+/// The limited stream.
 #[derive(Debug)]
 pub(super) struct FieldFrames<S> {
     from: S,
     field_limit: FieldLimit,
-    /// Whether the last look had something.
+    /// Whether the last poll yielded a frame.
     yielded: bool,
 }
 
-/// How much was read in front of the file.
+/// Bytes read in front of the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FieldLimit(Arc<Read>);
 
@@ -35,12 +36,12 @@ struct Read {
     file_begun: AtomicBool,
 }
 
-/// There is more in front of the file than may be.
+/// The fields exceed the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FieldsTooLong;
 
 impl FieldLimit {
-    /// A stream of what `from` gives.
+    /// Wraps a stream.
     pub(super) fn field_frames<S>(&self, from: S) -> FieldFrames<S> {
         FieldFrames {
             from,
@@ -49,7 +50,7 @@ impl FieldLimit {
         }
     }
 
-    /// The file has begun: what comes now is bounded by its reader.
+    /// Lifts the limit: the file has begun, and its reader limits it.
     pub(super) fn file_begins(&self) {
         self.0.file_begun.store(true, Relaxed);
     }
@@ -58,10 +59,10 @@ impl FieldLimit {
         !self.0.file_begun.load(Relaxed) && self.0.bytes.load(Relaxed) >= FIELDS_MAX
     }
 
-    /// What comes of something that reads the stream.
+    /// Runs a future that reads the stream.
     ///
     /// # Errors
-    /// It needs more than may be read.
+    /// The future needs more than the limit.
     pub(super) async fn within<T>(
         &self,
         reads: impl Future<Output = T>,
@@ -84,7 +85,7 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.field_limit.is_full() {
-            // Whoever waits for it is told by `within`.
+            // `within` wakes the reader with an error.
             return Poll::Pending;
         }
         if std::mem::take(&mut self.yielded) {

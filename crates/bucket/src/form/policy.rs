@@ -1,4 +1,4 @@
-//! The policy of a form: what its signer lets the form hold.
+//! The policy of a form: the constraints that its signer sets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use super::{Fields, Signer};
 use crate::cos::request::TOKEN;
 use crate::error_response::ErrorResponse;
 
-/// What is not the user's to be named in a policy.
+/// Fields that a policy need not name.
 const EXEMPT_FIELDS: [&str; 6] = [
     "awsaccesskeyid",
     "file",
@@ -19,7 +19,7 @@ const EXEMPT_FIELDS: [&str; 6] = [
     "x-amz-signature",
 ];
 
-/// Whether the form holds what its policy allows. Says how long the file may be.
+/// Checks the form against its policy. Returns the allowed range of the file's size.
 pub(super) fn check(
     bucket: Option<&str>,
     signer: &Signer,
@@ -74,7 +74,7 @@ pub(super) fn check(
         named.push(field.to_ascii_lowercase());
     }
     let named = |name: &str| named.iter().any(|one| one == name);
-    // The bucket and the key are where the signer allowed it, and nowhere else.
+    // A policy must constrain the bucket and the key.
     let mut must = vec!["bucket", "key"];
     match signer {
         Signer::Nobody => must.clear(),
@@ -99,7 +99,7 @@ pub(super) fn check(
     }
 }
 
-/// Whether a policy's expiration is a time as S3 writes it: other forms of it may be read as another time.
+/// Returns whether the expiration has S3's time format. Other formats could be read as a different time.
 fn has_valid_expiration(policy: &str) -> bool {
     let read: Result<serde_json::Value, _> = serde_json::from_str(policy);
     let read = read.ok();
@@ -111,7 +111,7 @@ fn has_valid_expiration(policy: &str) -> bool {
     })
 }
 
-/// Whether a field of a form in COS's dialect changes what is done. COS wants no field to be named; here these must be.
+/// Returns whether a field in COS's dialect has an effect. COS requires no field to be named; here these must be.
 fn must_be_named(name: &str) -> bool {
     name == "acl" || (name != TOKEN && (name.starts_with("x-cos-") || name.starts_with("x-amz-")))
 }
@@ -152,7 +152,7 @@ mod tests {
         "x-amz-tagging",
     ];
 
-    /// A form with some fields, and the document that names them all.
+    /// Returns a form and a policy that names all its fields.
     fn form(rng: &mut TestRng) -> (Fields, serde_json::Value) {
         let mut fields = Fields::new();
         let mut conditions = vec![
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(check(&fields, "in/k"), Ok((1, 9)), "seed {seed}: {policy}");
             assert!(check(&fields, "out/k").is_err(), "seed {seed}");
             assert!(super::check(Some("b-2"), &signer, &fields, "in/k").is_err());
-            // Another field than those that are named.
+            // A field that the policy does not name.
             let mut more = fields.clone();
             let free = NAMES.iter().find(|name| !fields.contains_key(**name));
             if let Some(free) = free {
@@ -209,7 +209,7 @@ mod tests {
             fields.insert("policy".into(), STANDARD.encode(&changed));
             let key = rng.text(6, "in/k$\"");
             if check(Some("b-1"), &signer, &fields, &key).is_ok() {
-                // What lets it in names the bucket and the key.
+                // An accepted policy names the bucket and the key.
                 let read: serde_json::Value = serde_json::from_slice(&changed).expect("JSON");
                 let said = read.to_string();
                 assert!(

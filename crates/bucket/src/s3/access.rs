@@ -1,4 +1,4 @@
-//! The hook before each action: who asks, and whether they may.
+//! Authorization before each action.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::names::VersionId;
 use crate::store::{Acl, Bucket, Get, Object};
 
 tokio::task_local! {
-    /// The session token that came with the key of the request that this task verifies: `s3s` asks for keys by their ids alone.
+    /// Session token of the request that this task verifies. `s3s` looks up keys by id alone.
     pub(super) static TOKEN: Option<String>;
 }
 
-/// The session token of the request that is verified now.
+/// Returns the session token of the current request.
 pub(super) fn token() -> Option<String> {
     TOKEN.try_with(Clone::clone).ok().flatten()
 }
 
-/// The keys that may sign.
+/// Resolves secret keys for `s3s`.
 pub(super) struct Keys(pub(super) Arc<S3Handler>);
 
 #[async_trait::async_trait]
@@ -44,18 +44,18 @@ impl S3Auth for Keys {
     }
 }
 
-/// What an action does to what it names.
+/// Access that an action needs.
 #[derive(Clone, Copy, PartialEq)]
 enum Needs {
     Read,
     Write,
-    /// What belongs to the owner, whatever lists say.
+    /// Only the owner's account, regardless of ACLs.
     Owner,
-    /// Each object is looked at by the action itself.
+    /// The action authorizes each object itself.
     PerObject,
 }
 
-/// S3's actions, COS's names of them, and what they do. Whatever is not here is not served.
+/// S3's operations, COS's names for them, and the access they need. Other operations are not implemented.
 const ACTIONS: &[(&str, &str, Needs)] = &[
     ("ListBuckets", "GetService", Needs::Owner),
     ("CreateBucket", "PutBucket", Needs::Owner),
@@ -106,18 +106,18 @@ const ACTIONS: &[(&str, &str, Needs)] = &[
     ("RestoreObject", "PostObjectRestore", Needs::Owner),
 ];
 
-/// COS's name of S3's action, and what it does.
+/// Returns COS's name of an operation, and the access it needs.
 fn action(operation: &str) -> Option<(&'static str, Needs)> {
     let known = ACTIONS.iter().find(|(known, _, _)| *known == operation);
     known.map(|(_, name, needs)| (*name, *needs))
 }
 
-/// The names by which policies allow actions.
+/// Returns the action names that policies use.
 pub fn actions() -> impl Iterator<Item = &'static str> {
     ACTIONS.iter().map(|(_, name, _)| *name)
 }
 
-/// The hook.
+/// Authorizes each request before its body is read.
 pub(super) struct AuthorizationHook(pub(super) Arc<S3Handler>);
 
 #[async_trait::async_trait]
@@ -177,7 +177,7 @@ impl S3Access for AuthorizationHook {
     }
 }
 
-/// The version that a request's query names.
+/// Returns the version id in the query.
 fn requested_version(uri: &Uri) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
@@ -205,7 +205,7 @@ impl S3Handler {
     ) -> S3Result<()> {
         let key = object.map(|(key, _)| key);
         match needs {
-            // Nobody's objects are another account's, so that its document need not be read.
+            // If the caller can write no object of the bucket, the document is not even read.
             Needs::PerObject if self.can_write_any(context, bucket) => Ok(()),
             Needs::PerObject => Err(denied(context, &of(bucket, key, action))),
             Needs::Read => match object {
@@ -220,14 +220,14 @@ impl S3Handler {
         }
     }
 
-    /// Whether there can be an object of a bucket's that the caller may write.
+    /// Returns whether there can be an object that the caller may write.
     fn can_write_any(&self, context: &Context, bucket: &Bucket) -> bool {
         let principal = context.principal.as_ref();
         let own = principal.is_some_and(|principal| principal.app_id == bucket.name.app_id());
         own || bucket.acl == Acl::PublicReadWrite
     }
 
-    /// Refuses a body by the length that is announced of it, before any of it comes.
+    /// Rejects an oversized body by its announced length.
     fn check_length(&self, operation: &str, headers: &HeaderMap) -> S3Result<()> {
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -244,7 +244,7 @@ impl S3Handler {
         Ok(())
     }
 
-    /// Whether the caller may write an object.
+    /// Authorizes a write of an object.
     pub(super) fn authorize_write(
         &self,
         context: &Context,
@@ -255,8 +255,7 @@ impl S3Handler {
         self.authorize(context, &of(bucket, Some(key), action), bucket.acl, true)
     }
 
-    /// Whether the caller may read an object, or a version of it. Its own list is looked at where nothing else allows it, and
-    /// then the object that lets them is returned.
+    /// Authorizes a read of an object or version. If only the object's own ACL allows it, the object is returned.
     pub(super) async fn authorize_read(
         &self,
         context: &Context,
@@ -286,7 +285,7 @@ impl S3Handler {
             Err(crate::StoreError::Unavailable(why)) => {
                 Err(to_s3_error(crate::StoreError::Unavailable(why)))
             }
-            // Whether it is there is for those to know who may list.
+            // Only callers who may list the bucket learn that the object is missing.
             Err(missing) => match self.authorize(context, &access, bucket.acl, false) {
                 Ok(()) => Err(to_s3_error(missing)),
                 Err(_) => Err(denied),
@@ -294,7 +293,7 @@ impl S3Handler {
         }
     }
 
-    /// Whether the caller may read what was found: it may have been replaced since the request was let in.
+    /// Authorizes a read of the object found, which may have been replaced since the request was authorized.
     pub(super) fn authorize_found(
         &self,
         context: &Context,
@@ -303,7 +302,7 @@ impl S3Handler {
         action: &str,
         object: &Object,
     ) -> S3Result<()> {
-        // A private object of a public bucket is private.
+        // A private object in a public bucket stays private.
         let acl = object.acl.unwrap_or(bucket.acl);
         self.authorize(context, &of(bucket, Some(key), action), acl, false)
     }

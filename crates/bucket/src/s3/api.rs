@@ -1,4 +1,4 @@
-//! The list of actions that are served. Whatever is not here answers `NotImplemented`.
+//! The implemented operations. All others answer `NotImplemented`.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::S3Handler;
 
-/// What `s3s` calls. The actions themselves are the door's, by theme.
+/// Implements the trait of `s3s`. The operations are methods of the handler, grouped by subject.
 pub(super) struct Api(pub(super) Arc<S3Handler>);
 
-/// Passes actions on, each to the door's method of the same name.
+/// Forwards each operation to the handler's method of the same name.
 macro_rules! actions {
     ($($name:ident: $input:ident => $output:ident,)*) => {
         #[async_trait::async_trait]

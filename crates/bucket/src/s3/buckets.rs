@@ -1,4 +1,4 @@
-//! Actions on buckets.
+//! Operations on buckets.
 
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -45,7 +45,7 @@ impl S3Handler {
         }
         let canned = acl(request.input.acl.as_ref().map(|acl| acl.as_str()))?;
         let list = requested_acl(canned, None, &request.headers, "")?;
-        // COS has tags of a new bucket in a header, S3 in the document.
+        // COS sends tags of a new bucket in a header, S3 in the document.
         let given = request.headers.get("x-amz-tagging");
         let mut tags = tags(given.and_then(|value| value.to_str().ok()));
         let of_document = document::tags(&request.extensions)?;
@@ -132,7 +132,7 @@ impl S3Handler {
     ) -> Answer<DeleteBucketOutput> {
         let context = Context::of(&request.extensions);
         let name = self.name(&context, &request.input.bucket)?;
-        // COS wants uploads to be ended first; S3 does not.
+        // COS requires uploads to be finished first; S3 does not.
         let uploads = context.call.dialect == Dialect::S3;
         let deleted = self.store.delete_bucket(&name, uploads).await;
         deleted.map_err(to_s3_error)?;
@@ -357,7 +357,7 @@ impl S3Handler {
 }
 
 impl S3Handler {
-    /// Who owns what an account has.
+    /// Returns the owner of an account's buckets.
     pub(super) fn owner(&self, app_id: u64) -> Owner {
         let name = self.authorizer.owner(app_id);
         Owner {
@@ -370,7 +370,7 @@ impl S3Handler {
 const EVERYBODY: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const SIGNED: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
 
-/// An access list as S3 spells it out.
+/// Returns an ACL as a list of grants.
 pub(super) fn grants(owner: Owner, acl: Acl) -> Vec<Grant> {
     let grant = |grantee, permission: &'static str| Grant {
         grantee: Some(grantee),
@@ -403,7 +403,7 @@ pub(super) fn grants(owner: Owner, acl: Acl) -> Vec<Grant> {
     grants
 }
 
-/// The access list that a request asks for: a canned one, or one spelled out that says the same as a canned one.
+/// Returns the ACL that a request sets: a canned one, or grants that are equivalent to one.
 pub(super) fn requested_acl(
     canned: Option<Acl>,
     spelled: Option<AccessControlPolicy>,
@@ -466,7 +466,7 @@ pub(super) fn requested_acl(
     }
 }
 
-/// The group that a grant is to, by the address that S3 has for it or COS, or by COS's id of everybody.
+/// Returns the group of a grantee, given as S3's or COS's URI, or as COS's id for everyone.
 fn group_of(grantee: &Grantee) -> Option<&str> {
     if grantee.id.as_deref() == Some("qcs::cam::anyone:anyone") {
         return Some("AllUsers");
@@ -476,7 +476,7 @@ fn group_of(grantee: &Grantee) -> Option<&str> {
     Some(named.unwrap_or(uri))
 }
 
-/// The name that a listing shows.
+/// Returns the bucket's name as a listing shows it.
 pub(super) fn shown(context: &Context, bucket: &StoredBucket) -> String {
     match context.call.dialect {
         Dialect::S3 => context.shown(&bucket.name),

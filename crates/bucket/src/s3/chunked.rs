@@ -1,8 +1,9 @@
-//! Bodies in chunks of `aws-chunked`, each with its signature, and with headers behind them.
+//! Bodies in the `aws-chunked` encoding, with signed chunks and trailing headers.
 //!
-//! `s3s` keeps a chunk whole until it is verified, and a chunk may have gigabytes; it compares signatures in the time that differs
-//! with them, and takes a body that ends early. So they are read here. Bytes go on as they come: nothing is made of a body that
-//! ends with an error. Source: S3's pages "Signature calculations for trailing headers" and "Transferring payload in multiple chunks".
+//! `s3s` buffers a chunk until it is verified, although it may have gigabytes. It does not compare signatures in
+//! constant time, and accepts a truncated body. So they are decoded here. Bytes are passed on as they arrive; a body
+//! that ends with an error is discarded. Source: S3's pages "Signature calculations for trailing headers" and
+//! "Transferring payload in multiple chunks".
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,13 +17,13 @@ use thiserror::Error;
 
 use crate::signed::v4;
 
-/// Bytes in front of a chunk, and behind the last.
+/// Maximum size of a chunk's header, and of the trailer.
 const HEAD: usize = 1024;
 const TRAILERS: usize = 16 << 10;
-/// The header behind a body that signs the others.
+/// Trailing header that signs the others.
 const SIGNATURE: &str = "x-amz-trailer-signature";
 
-/// Headers that came behind a body, once it has ended.
+/// Trailing headers, available after the end of the body.
 #[derive(Clone, Default)]
 pub(super) struct Trailers(Arc<Mutex<Option<HeaderMap>>>);
 
@@ -33,7 +34,7 @@ impl Trailers {
     }
 }
 
-/// Why a body is not taken.
+/// Reason why a chunked body is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum ChunkError {
     #[error("SignatureMismatch: the signature of a chunk, or of what is behind them, is wrong")]
@@ -46,19 +47,19 @@ pub(super) enum ChunkError {
     Length,
 }
 
-/// What signs the chunks of a body.
+/// Verifies the chain of chunk signatures.
 #[derive(Debug)]
 pub(super) struct ChunkSigner {
     key: Vec<u8>,
-    /// The request's time, and the scope of its key.
+    /// Time of the request, and scope of the key.
     time: String,
     scope: String,
-    /// The signature before this one; the first is the request's.
+    /// Previous signature in the chain; the first is the request's.
     previous: String,
 }
 
 impl ChunkSigner {
-    /// What a verified request says of it.
+    /// Reads the signing parameters from a verified request.
     pub(super) fn read(authorization: &str, time: &str, secret: &str) -> Option<Self> {
         let part = |name: &str| {
             let (_, rest) = authorization.split_once(name)?;
@@ -77,7 +78,7 @@ impl ChunkSigner {
         })
     }
 
-    /// Compares the signature of a chunk with what the key makes of its hash, in a time that does not depend on them.
+    /// Verifies a chunk's signature in constant time.
     fn check_chunk(&mut self, hash: &[u8], claimed: &[u8]) -> Result<(), ChunkError> {
         let nothing = hex::encode(Sha256::digest(b""));
         let hashes = format!("{nothing}\n{}", hex::encode(hash));
@@ -101,34 +102,34 @@ impl ChunkSigner {
     }
 }
 
-/// What comes next.
+/// State of the parser.
 #[derive(Debug)]
 enum ParseState {
-    /// A chunk's head, of which so much has come.
+    /// In a chunk's header, with the bytes so far.
     Head(Vec<u8>),
-    /// Bytes of a chunk, and behind them the end of the line.
+    /// In a chunk's data, with the bytes left. A line end follows.
     Data(u64),
     Line(&'static [u8]),
-    /// What is behind the last chunk.
+    /// In the trailer, after the last chunk.
     TrailerSection(Vec<u8>),
 }
 
-/// A body that is read.
+/// A decoder of chunked bodies.
 #[derive(Debug)]
 pub(super) struct Chunks {
     signing: ChunkSigner,
-    /// Whether each chunk must be signed.
+    /// Whether every chunk must be signed.
     signed: bool,
     next: ParseState,
     hash: Sha256,
-    /// The signature that the present chunk has.
+    /// Claimed signature of the current chunk.
     claimed: Option<Vec<u8>>,
-    /// Bytes that are still to come.
+    /// Announced bytes still missing.
     left: u64,
 }
 
 impl Chunks {
-    /// A body of so many bytes.
+    /// Creates a decoder for an announced length.
     pub(super) fn new(signing: ChunkSigner, signed: bool, length: u64) -> Self {
         Self {
             signing,
@@ -140,7 +141,7 @@ impl Chunks {
         }
     }
 
-    /// Reads bytes up to the next ones of the object, which are returned. All are read where there are none.
+    /// Decodes input and returns the next data. `None` if the input is used up.
     fn read(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>, ChunkError> {
         while !bytes.is_empty() {
             match &mut self.next {
@@ -191,7 +192,7 @@ impl Chunks {
         Ok(None)
     }
 
-    /// Begins a chunk by its head.
+    /// Parses a chunk's header.
     fn begin(&mut self, head: &[u8]) -> Result<(), ChunkError> {
         let (size, claimed) = chunk_head(head).ok_or(ChunkError::Malformed("a chunk's head"))?;
         if self.signed && claimed.is_none() {
@@ -208,7 +209,7 @@ impl Chunks {
         self.check()
     }
 
-    /// Checks the chunk that has come.
+    /// Verifies the finished chunk.
     fn check(&mut self) -> Result<(), ChunkError> {
         let hash = std::mem::take(&mut self.hash).finalize();
         match self.claimed.take() {
@@ -217,7 +218,7 @@ impl Chunks {
         }
     }
 
-    /// The body has ended; gives the headers behind it, where there are some.
+    /// Ends the body. Returns the trailing headers, if any.
     fn end(mut self) -> Result<Option<HeaderMap>, ChunkError> {
         let ParseState::TrailerSection(kept) =
             std::mem::replace(&mut self.next, ParseState::Line(b""))
@@ -247,7 +248,7 @@ impl Chunks {
     }
 }
 
-/// The size of a chunk, and its signature.
+/// Parses a chunk's header into size and signature.
 fn chunk_head(head: &[u8]) -> Option<(u64, Option<&[u8]>)> {
     let line = head.strip_suffix(b"\r\n")?;
     let end = line.iter().position(|byte| *byte == b';');
@@ -262,10 +263,10 @@ fn chunk_head(head: &[u8]) -> Option<(u64, Option<&[u8]>)> {
     (signature.len() == 64).then_some((size, Some(signature)))
 }
 
-/// Headers behind a body.
+/// Parsed trailing headers.
 struct TrailerSection {
     headers: HeaderMap,
-    /// What is signed of them.
+    /// Canonical form, as signed.
     canonical: String,
     claimed: Option<String>,
 }
@@ -305,7 +306,7 @@ impl TrailerSection {
     }
 }
 
-/// The bytes of the object, as they come, and an error behind them where not all is as it must be.
+/// Decodes a body into a stream, which ends with an error if the body is invalid.
 pub(super) fn decoded<S>(
     body: S,
     chunks: Chunks,
@@ -347,7 +348,7 @@ mod tests {
 
     const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
          SignedHeaders=content-encoding;host, Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
-    /// The key of S3's page, which is nobody's.
+    /// Example key from S3's page.
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
     fn signing() -> ChunkSigner {
@@ -370,7 +371,7 @@ mod tests {
         (read, trailers)
     }
 
-    /// A body in chunks as a client makes it.
+    /// Encodes a chunked body as a client does.
     fn chunked(chunks: &[&[u8]], trailers: &[(&str, &str)], signed: bool) -> Vec<u8> {
         let mut signing = signing();
         let mut sign = |kind: &str, hashes: &str| {
@@ -415,7 +416,7 @@ mod tests {
         body
     }
 
-    /// Source: the example of S3's page "Transferring payload in multiple chunks".
+    /// Source: the example on S3's page "Transferring payload in multiple chunks".
     #[tokio::test]
     async fn published_s3_example_verifies() {
         let signatures = [
@@ -469,7 +470,7 @@ mod tests {
             let mut rng = TestRng::new(seed);
             let changed = rng.mutated(&whole);
             let (read, _) = read(rng.pieces(&changed, 64), true, 12).await;
-            // Letters of a size, a header's case, and space around it are not signed, and change nothing.
+            // The case of hex digits and header names, and white space, are not signed and change nothing.
             if let Ok(read) = read {
                 assert_eq!(
                     read,
@@ -480,7 +481,7 @@ mod tests {
             }
         }
         let end = whole.len();
-        // Nor one that ends early, at a chunk's end or anywhere else.
+        // A truncated body is rejected.
         let trailer = whole
             .windows(4)
             .position(|four| four == b"0;ch")
@@ -489,11 +490,11 @@ mod tests {
             let (read, _) = read(vec![whole[..cut].to_vec()], true, 12).await;
             assert!(read.is_err(), "{cut} of {end}");
         }
-        // Nor one of another length than is said.
+        // A body of another length than announced is rejected.
         for length in [11, 13] {
             assert!(read(vec![whole.clone()], true, length).await.0.is_err());
         }
-        // Nor one without signatures where there must be some.
+        // A body without required signatures is rejected.
         let bare = chunked(&content, &trailers, false);
         assert!(read(vec![bare.clone()], false, 12).await.0.is_ok());
         assert!(read(vec![bare], true, 12).await.0.is_err());

@@ -1,4 +1,4 @@
-//! Who asks, in which dialect, and which bucket is meant.
+//! Context of a request: the caller, the dialect, and the bucket.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::cos;
 use crate::names::{BucketName, ObjectKey};
 use crate::store::{Acl, Bucket, ChangeOrigin};
 
-/// How a client names buckets.
+/// An API dialect, which determines how buckets are named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// By their full names, or without their owner's number, which is then the caller's.
+    /// Full names, or short names in the caller's account.
     #[default]
     S3,
-    /// By their full names alone.
+    /// Full names only.
     Cos,
 }
 
 impl Dialect {
-    /// For messages and metrics.
+    /// Returns the name for messages and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -32,22 +32,22 @@ impl Dialect {
     }
 }
 
-/// What is known of a request before it is read.
+/// Request data known before S3's handlers run.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// How it names buckets.
+    /// Dialect.
     pub dialect: Dialect,
-    /// Whether it came to a host of COS, where all names are full, whatever the dialect.
+    /// Whether the host name has COS's form, where all names are full.
     pub full_names: bool,
-    /// Its id.
+    /// Request id.
     pub request: String,
-    /// The address that it came from.
+    /// Source address.
     pub source_ip: String,
-    /// How deep in a chain of functions that cause each other that address is.
+    /// Call-chain depth of the source address.
     pub depth: u32,
-    /// Whether it may be for a new bucket.
+    /// Whether the request may create a bucket.
     pub may_create: bool,
-    /// The connection that it came over.
+    /// Rules of the connection.
     pub connection: Arc<dyn ConnectionPolicy>,
 }
 
@@ -65,7 +65,7 @@ impl Default for RequestContext {
     }
 }
 
-/// Who asks, and how.
+/// The caller and the request.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) principal: Option<Principal>,
@@ -83,7 +83,7 @@ impl Context {
         }
     }
 
-    /// Where a change comes from.
+    /// Returns the origin of the request's changes.
     pub(super) fn origin(&self) -> ChangeOrigin {
         let principal = self.principal.as_ref();
         ChangeOrigin {
@@ -96,7 +96,7 @@ impl Context {
         }
     }
 
-    /// The name under which the caller knows a bucket.
+    /// Returns a bucket's name as the caller knows it.
     pub(super) fn shown(&self, name: &BucketName) -> String {
         let own = self
             .principal
@@ -111,8 +111,8 @@ impl Context {
 }
 
 impl S3Handler {
-    /// The bucket that a name means to a caller. A name that ends like a full one is one if there is such a bucket, or if it is
-    /// the caller's own; else it is short.
+    /// Resolves a bucket name. It is a full name if that bucket exists or would be the caller's own, else a short
+    /// name.
     pub(super) fn name(&self, context: &Context, name: &str) -> S3Result<BucketName> {
         let invalid = |e: crate::InvalidName| s3_error!(InvalidBucketName, "{e}");
         let full = BucketName::parse(name);
@@ -135,13 +135,13 @@ impl S3Handler {
         }
     }
 
-    /// As `name`, of a bucket that there is.
+    /// Like `name`, for an existing bucket.
     pub(super) fn bucket(&self, context: &Context, name: &str) -> S3Result<Arc<Bucket>> {
         let name = self.name(context, name)?;
         self.store.bucket(&name).map_err(to_s3_error)
     }
 
-    /// The context of a request, its bucket's full name and its key.
+    /// Returns a request's context, full bucket name and key.
     pub(super) fn object<T>(
         &self,
         request: &S3Request<T>,
@@ -153,7 +153,7 @@ impl S3Handler {
         Ok((context, bucket, self::key(key)?))
     }
 
-    /// Refuses what neither the caller's rights nor the bucket's or object's access list allows.
+    /// Authorizes an action by the ACL, else by the caller's permissions.
     pub(super) fn authorize(
         &self,
         context: &Context,
@@ -181,7 +181,7 @@ impl S3Handler {
     }
 }
 
-/// The type that an object gets whose writer does not say it. In S3's dialect it has none.
+/// Returns the default content type of an object. S3's dialect has none.
 pub(super) fn default_type(extensions: &Extensions, key: &str) -> Option<String> {
     let call = extensions.get::<RequestContext>()?;
     (call.dialect == Dialect::Cos).then(|| cos::content_type(key))

@@ -1,4 +1,4 @@
-//! S3's types to the store's, and back.
+//! Conversions between the types of `s3s` and those of the store.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ pub(super) fn timestamp(ms: u64) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms))
 }
 
-/// Seconds since 1970.
+/// Returns seconds since 1970.
 pub(super) fn seconds(at: &Timestamp) -> Option<i64> {
     let mut text = Vec::new();
     at.format(TimestampFormat::EpochSeconds, &mut text).ok()?;
@@ -25,7 +25,7 @@ pub(super) fn seconds(at: &Timestamp) -> Option<i64> {
     text.split('.').next()?.parse().ok()
 }
 
-/// As a header has it.
+/// Formats an HTTP date.
 pub(super) fn http_date(at: &Timestamp) -> Option<String> {
     let mut text = Vec::new();
     at.format(TimestampFormat::HttpDate, &mut text).ok()?;
@@ -47,7 +47,7 @@ pub(super) fn condition(condition: Option<ETagCondition>) -> Option<String> {
     })
 }
 
-/// Conditions of a write that `s3s` does not read for its action.
+/// Reads preconditions of a write that `s3s` does not parse for its operation.
 pub(super) fn put_conditions(headers: &HeaderMap) -> PutConditions {
     let tag = |name: http::HeaderName| {
         let text = headers.get(name)?.to_str().ok()?.trim();
@@ -93,7 +93,7 @@ pub(super) fn version(version: Option<&str>) -> S3Result<Option<VersionId>> {
     }
 }
 
-/// The version that an answer names: none of a bucket that never kept versions.
+/// Returns the version id for a response. `None` if the bucket was never versioned.
 pub(super) fn shown_version(
     object: &Object,
     versioning: crate::store::Versioning,
@@ -106,12 +106,12 @@ pub(super) fn class(class: Option<&str>) -> S3Result<StorageClass> {
         .map_err(|e| s3_error!(InvalidStorageClass, "{e}"))
 }
 
-/// The class that an answer names: none of what is kept as usual.
+/// Returns the storage class for a response. `None` for the standard class.
 pub(super) fn shown_class(object: &Object) -> Option<dto::StorageClass> {
     (object.class != StorageClass::Standard).then(|| object.class.as_str().to_owned().into())
 }
 
-/// Reads a canned list.
+/// Parses a canned ACL.
 pub(crate) fn acl(acl: Option<&str>) -> S3Result<Option<Acl>> {
     Ok(match acl {
         None | Some("" | "default") => None,
@@ -129,7 +129,7 @@ pub(crate) fn acl(acl: Option<&str>) -> S3Result<Option<Acl>> {
     })
 }
 
-/// Tags as a header has them: `a=1&b=2`.
+/// Parses tags of the form `a=1&b=2`.
 pub(super) fn tags(header: Option<&str>) -> Tags {
     let header = header.unwrap_or_default();
     form_urlencoded::parse(header.as_bytes())
@@ -144,7 +144,7 @@ pub(super) fn tag_set(tags: Vec<dto::Tag>) -> Tags {
         .collect()
 }
 
-/// Tags by their names, whatever the order in which they were given.
+/// Returns tags sorted by key.
 pub(super) fn shown_tags(tags: &Tags) -> Vec<dto::Tag> {
     let mut pairs: Vec<_> = tags.iter().collect();
     pairs.sort();
@@ -157,7 +157,7 @@ pub(super) fn shown_tags(tags: &Tags) -> Vec<dto::Tag> {
         .collect()
 }
 
-/// `x-amz-restore`.
+/// Formats `x-amz-restore`.
 pub(super) fn restore(object: &Object) -> Option<String> {
     match object.restore? {
         Restore::Ongoing { .. } => Some("ongoing-request=\"true\"".to_owned()),
@@ -168,7 +168,7 @@ pub(super) fn restore(object: &Object) -> Option<String> {
     }
 }
 
-/// The checksums that a request's headers announce, with those that follow its body.
+/// Returns the announced checksums, from headers and trailers.
 pub(super) fn announced<T>(request: &S3Request<T>) -> Checksums {
     let mut sums = from_headers(&request.headers);
     let trailers = request.extensions.get::<super::chunked::Trailers>();
@@ -201,7 +201,7 @@ fn from_headers(headers: &HeaderMap) -> Checksums {
     }
 }
 
-/// The checksums to compute while a body arrives: those that are announced before it or will be after it, or are asked for.
+/// Returns the checksums to compute: announced in headers or trailers, or requested.
 pub(super) fn kinds(headers: &HeaderMap) -> S3Result<Vec<ChecksumKind>> {
     let mut kinds = Vec::new();
     let get = |name: &str| {
@@ -272,7 +272,7 @@ pub(super) fn checksum_type(sums: &Checksums) -> Option<dto::ChecksumType> {
     (!sums.is_empty()).then(|| name.to_owned().into())
 }
 
-/// Puts checksums into an answer that has a field for each.
+/// Sets the checksum fields of an output.
 macro_rules! put_sums {
     ($output:expr, $sums:expr) => {{
         let sums = $sums.clone();
@@ -285,7 +285,7 @@ macro_rules! put_sums {
 }
 pub(super) use put_sums;
 
-/// What a writer says of an object, from an input that has a field for each.
+/// Takes the metadata out of an input.
 macro_rules! meta {
     ($input:expr, $extensions:expr) => {
         crate::store::Meta {
@@ -312,7 +312,7 @@ macro_rules! meta {
 }
 pub(super) use meta;
 
-/// What is said of an object's bytes; `aws-chunked` is of the request's alone.
+/// Removes `aws-chunked`, which only concerns the request, from a content encoding.
 pub(super) fn encoding(encoding: Option<String>) -> Option<String> {
     let encoding = encoding?;
     let kept: Vec<_> = encoding
@@ -323,7 +323,7 @@ pub(super) fn encoding(encoding: Option<String>) -> Option<String> {
     (!kept.is_empty() && encoding != "aws-chunked").then(|| kept.join(", "))
 }
 
-/// A body as a stream that can be read once; an empty one where there is none.
+/// Returns the body as a stream, empty if there is none.
 pub(super) fn body(body: Option<StreamingBlob>) -> StreamingBlob {
     body.unwrap_or_else(|| s3s::Body::empty().into())
 }

@@ -1,5 +1,5 @@
-//! Bodies that go around `s3s` while it verifies a request, and are compared with what it says of them here: those whose length
-//! nobody says, which `s3s` does not take, and those in chunks.
+//! Bodies that bypass `s3s` while it verifies a request, and are checked here: those without a known length, which
+//! `s3s` does not accept, and chunked ones.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::chunked::{ChunkSigner, Chunks, Trailers, decoded};
 
 const HASH: &str = "x-amz-content-sha256";
-/// What the hash is of a body in chunks, each signed or none.
+/// Placeholder hashes of chunked bodies with signed chunks.
 const SIGNED: [&str; 2] = [
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
@@ -24,7 +24,7 @@ const SIGNED: [&str; 2] = [
 const UNSIGNED: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 const LENGTH: &str = "x-amz-decoded-content-length";
 
-/// A body that waits until its request is verified.
+/// A body that waits for the verification of its request.
 #[derive(Clone)]
 struct DeferredBody(Arc<Mutex<Option<Deferred>>>);
 
@@ -33,16 +33,16 @@ struct Deferred {
     kind: Kind,
 }
 
-/// What is to be done with a body.
+/// Further processing of a body.
 enum Kind {
     Plain,
-    /// It has this hash.
+    /// Compare with this hash.
     Hashed(String),
-    /// It is in chunks, which are signed or not.
+    /// Decode chunks, signed or unsigned.
     Chunked(bool),
 }
 
-/// Puts a body aside if it is in chunks, or if it is an object's and its length is not known. Returns what `s3s` is to see.
+/// Defers a chunked body, or an object's body of unknown length. Returns the body for `s3s`.
 pub(super) fn defer(parts: &mut Parts, body: Body) -> Body {
     let said = parts.headers.get(HASH).and_then(|hash| hash.to_str().ok());
     let whole = parts.method == Method::PUT && !parts.headers.contains_key(CONTENT_LENGTH);
@@ -58,10 +58,10 @@ pub(super) fn defer(parts: &mut Parts, body: Body) -> Body {
     Body::empty()
 }
 
-/// The body of a verified request, if it was put aside. `headers` are as they came, and `secret` is what they are signed with.
+/// Resumes the deferred body of a verified request. `headers` are the original ones, `secret` is the signer's.
 ///
 /// # Errors
-/// The headers do not say what they must of a body in chunks.
+/// A header that a chunked body needs is missing or invalid.
 pub(super) fn resume(
     extensions: &mut Extensions,
     headers: &HeaderMap,
@@ -103,7 +103,7 @@ pub(super) fn resume(
     }))
 }
 
-/// Bytes, and an error behind them if their hash is another.
+/// Passes bytes on, and ends with an error if their hash differs.
 fn hash_checked(
     body: Body,
     hash: String,
@@ -116,7 +116,7 @@ fn hash_checked(
                 seen.update(&bytes);
                 Ok(Some((bytes, (body, seen, hash))))
             }
-            // The hash is no secret: whoever sends the body has computed it.
+            // The sender computed this hash, so it is not secret and needs no constant-time comparison.
             None if hash.is_some_and(|hash| hash != hex::encode(seen.finalize())) => {
                 Err("Sha256Mismatch".into())
             }

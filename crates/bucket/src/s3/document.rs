@@ -1,4 +1,4 @@
-//! The document of a new bucket, of which `s3s` does not know all: its tags are read here.
+//! The document of a create-bucket request. `s3s` does not parse its tags, so they are parsed here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,11 +14,11 @@ use super::XML;
 use super::convert::tag_set;
 use crate::store::Tags;
 
-/// A document as it came, for who reads it a second time.
+/// A copy of the document for a second parse.
 #[derive(Clone, Default)]
 struct CapturedDocument(Arc<Mutex<BytesMut>>);
 
-/// Keeps what a body has, up to the longest document.
+/// Copies a body up to the maximum document size.
 pub(super) fn capture(extensions: &mut Extensions, body: Body) -> Body {
     let copied = CapturedDocument::default();
     extensions.insert(copied.clone());
@@ -32,10 +32,10 @@ pub(super) fn capture(extensions: &mut Extensions, body: Body) -> Body {
     Body::http_body_unsync(StreamBody::new(frames))
 }
 
-/// The tags that the document of a request names.
+/// Parses the tags in the document.
 ///
 /// # Errors
-/// It has some, and they cannot be read.
+/// There are tags that cannot be parsed.
 pub(super) fn tags(extensions: &Extensions) -> S3Result<Tags> {
     let Some(copied) = extensions.get::<CapturedDocument>() else {
         return Ok(Tags::default());
@@ -49,10 +49,10 @@ pub(super) fn tags(extensions: &Extensions) -> S3Result<Tags> {
     })
 }
 
-/// The tags of a document; none where it has such that cannot be read.
+/// Parses the tags. `None` if there are tags that cannot be parsed.
 fn read(document: &str) -> Option<Tags> {
     let Some((_, rest)) = document.split_once("<Tags>") else {
-        // Written otherwise they are not passed over.
+        // Tags in another spelling are rejected rather than ignored.
         let others = document.replace("<Tags/>", "");
         return (!others.contains("Tags")).then(Tags::default);
     };
@@ -61,7 +61,7 @@ fn read(document: &str) -> Option<Tags> {
     let mut document = Deserializer::new(tagging.as_bytes());
     let read = dto::Tagging::deserialize(&mut document).ok()?;
     let tags = tag_set(read.tag_set);
-    // What is there is not passed over.
+    // Unparsed content is rejected rather than ignored.
     (set.trim().is_empty() || !tags.is_empty()).then_some(tags)
 }
 

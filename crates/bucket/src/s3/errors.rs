@@ -1,4 +1,4 @@
-//! S3's codes of what goes wrong, all in one place.
+//! The mapping of store errors to S3 error codes.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::dto::{Timestamp, TimestampFormat};
@@ -8,7 +8,7 @@ use tracing::{error, warn};
 use super::convert::timestamp;
 use crate::error::StoreError;
 
-/// The error that a client sees.
+/// Converts a store error to the client's error.
 pub(crate) fn to_s3_error(why: StoreError) -> S3Error {
     let message = why.to_string();
     let mut headers = HeaderMap::new();
@@ -86,12 +86,12 @@ pub(crate) fn to_s3_error(why: StoreError) -> S3Error {
         }
         StoreError::Body(why) => return broken(why, message),
         StoreError::ExternalStorage(why) => {
-            warn!(error = %why, "a request to a bucket waits for the S3 elsewhere");
+            warn!(error = %why, "a bucket request failed: the external storage is unavailable");
             let message = "the S3 that holds the objects cannot be reached, or failed. Try again";
             return S3Error::with_message(S3ErrorCode::ServiceUnavailable, message);
         }
         StoreError::Unavailable(why) => {
-            error!(error = %why, "a request to a bucket failed");
+            error!(error = %why, "a bucket request failed: the object store is unavailable");
             let message = "the object store could not do this; its log says why. Try again";
             return S3Error::with_message(S3ErrorCode::InternalError, message);
         }
@@ -110,7 +110,7 @@ fn custom(code: &'static str, status: StatusCode, message: String) -> S3Error {
     refused
 }
 
-/// What `s3s` says of a body that it verifies while it is read.
+/// Recognizes errors of `s3s` from verifying a body while it is read.
 fn broken(why: &str, message: String) -> S3Error {
     if why.contains("Sha256Mismatch") {
         let message = "x-amz-content-sha256 does not match the bytes that arrived; send them again"
@@ -141,7 +141,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 fn http_date(at: &Timestamp) -> String {
     let mut text = Vec::new();
-    // A buffer takes everything.
+    // Writing to a buffer cannot fail.
     let _ = at.format(TimestampFormat::HttpDate, &mut text);
     String::from_utf8(text).unwrap_or_default()
 }

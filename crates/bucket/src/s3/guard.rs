@@ -1,6 +1,7 @@
-//! What a request says and an action would pass over in silence: a condition of a write, a version, an owner, a second value.
+//! Rejects what a request asks for and the operation would silently ignore: preconditions, versions, owners, repeated
+//! values.
 //!
-//! A client that says "only if" relies on it. So whatever an action does not honour is refused by name, for every action at once.
+//! A client that says "only if" relies on it. So everything unsupported is rejected by name, for all operations alike.
 
 use http::{HeaderMap, HeaderName, Method, Uri};
 use s3s::{S3Result, s3_error};
@@ -8,7 +9,7 @@ use s3s::{S3Result, s3_error};
 use super::context::Dialect;
 use crate::authorizer::Authorizer;
 
-/// Conditions of writes that are honoured, by the operation.
+/// Returns the preconditions of writes that an operation supports.
 fn supported_conditions(operation: &str) -> &'static [&'static str] {
     match operation {
         "PutObject" | "CreateMultipartUpload" | "CompleteMultipartUpload" => {
@@ -37,7 +38,7 @@ fn supported_conditions(operation: &str) -> &'static [&'static str] {
     }
 }
 
-/// Headers that ask for something that is not served, whichever action they come with.
+/// Headers of features that are not implemented, for any operation.
 const NOT_SERVED: [&str; 6] = [
     "x-amz-server-side-encryption",
     "x-amz-copy-source-server-side-encryption",
@@ -46,14 +47,14 @@ const NOT_SERVED: [&str; 6] = [
     "x-amz-mfa",
     "x-amz-write-offset-bytes",
 ];
-/// Headers that may come more than once.
+/// Headers that may be repeated.
 const LISTS: [&str; 3] = [
     "x-amz-meta-",
     "x-amz-object-attributes",
     "x-amz-optional-object-attributes",
 ];
 
-/// Operations that a version may be named to.
+/// Operations that accept a version id.
 const VERSIONED: [&str; 11] = [
     "DeleteObject",
     "DeleteObjectTagging",
@@ -68,10 +69,10 @@ const VERSIONED: [&str; 11] = [
     "SelectObjectContent",
 ];
 
-/// Looks at a request before its action.
+/// Checks a request before its operation.
 ///
 /// # Errors
-/// It says what the action would pass over.
+/// The first header or parameter that the operation would ignore.
 pub(super) fn check(
     operation: &str,
     method: &Method,
@@ -141,7 +142,7 @@ fn is_condition(name: &str) -> bool {
         || (name.starts_with("x-amz-") && name.contains("-source-if-"))
 }
 
-/// Refuses a request whose sender takes a bucket to be another account's.
+/// Rejects a request that expects another owner of the bucket.
 pub(super) fn check_owner(
     authorizer: &dyn Authorizer,
     app_id: u64,

@@ -1,4 +1,4 @@
-//! Odd values of optional headers, which S3 keeps or ignores and `s3s` refuses.
+//! Tolerance for malformed optional headers, which S3 stores or ignores but `s3s` rejects.
 
 use http::header::{EXPIRES, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, RANGE};
 use http::request::Parts;
@@ -8,22 +8,22 @@ use s3s::dto::Range;
 
 use super::convert::from_http_date;
 
-/// `Expires` as it was sent: a date, or whatever else its writer means by it.
+/// `Expires` as sent, which need not be a date.
 #[derive(Clone)]
 struct Expires(String);
 
-/// `response-expires` as it was asked for.
+/// `response-expires` as sent.
 #[derive(Clone)]
 struct ResponseExpires(String);
 
-/// Makes a verified request readable.
+/// Removes or sets aside the malformed headers of a verified request.
 pub(super) fn fix_headers(parts: &mut Parts) {
     if let Some(expires) = parts.headers.remove(EXPIRES)
         && let Ok(text) = expires.to_str()
     {
         parts.extensions.insert(Expires(text.to_owned()));
     }
-    // A write is never let through where a condition of it cannot be read.
+    // A write with an unreadable precondition must fail, so its headers stay.
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return;
     }
@@ -46,7 +46,7 @@ pub(super) fn fix_headers(parts: &mut Parts) {
     }
 }
 
-/// An address without a `response-expires` that is no date, and what it was.
+/// Removes a `response-expires` that is no date, and returns its value.
 fn without_expires(uri: &Uri) -> Option<(Uri, String)> {
     let query = uri.query()?;
     let pairs = query.split('&');
@@ -65,14 +65,14 @@ fn without_expires(uri: &Uri) -> Option<(Uri, String)> {
     Some((Uri::from(PathAndQuery::try_from(text).ok()?), asked?))
 }
 
-/// The `Expires` of an answer: what its reader asks for, if that is no date, or else what was said of the object.
+/// Returns the `Expires` of a response: the requested one if it is no date, else the object's.
 pub(super) fn answered(extensions: &Extensions, kept: Option<&str>) -> Option<HeaderValue> {
     let asked = extensions.get::<ResponseExpires>();
     let text = asked.map(|asked| asked.0.as_str()).or(kept)?;
     HeaderValue::from_str(text).ok()
 }
 
-/// `Expires` of a request that was mended.
+/// Returns the request's original `Expires`.
 pub(super) fn expires(extensions: &Extensions) -> Option<String> {
     extensions.get::<Expires>().map(|expires| expires.0.clone())
 }
@@ -132,7 +132,7 @@ mod tests {
             fix_headers(&mut parts);
             for (name, value) in sent {
                 let left = parts.headers.get(&name);
-                // Nothing is made of what was sent: it stays as it was, or goes.
+                // A header stays unchanged or is removed.
                 assert!(
                     left.is_none_or(|left| *left == value),
                     "seed {seed}: {name}"

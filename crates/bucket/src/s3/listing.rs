@@ -1,4 +1,4 @@
-//! Listings.
+//! Listing operations.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +16,7 @@ use crate::store::{ListQuery, ListedObject, UploadQuery, VersionQuery};
 
 type Answer<T> = S3Result<S3Response<T>>;
 
-/// What `encoding-type=url` leaves as it is.
+/// Characters that `encoding-type=url` leaves unencoded.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -142,7 +142,7 @@ impl S3Handler {
             .await
             .map_err(to_s3_error)?;
         let last = page.items.last();
-        // Where the page ends with a common prefix, no version goes with it.
+        // A page that ends with a common prefix has no version marker.
         let last = last.filter(|last| page.next.as_deref() == Some(last.key.as_str()));
         let next_version = last.map(|last| last.object.version().to_string());
         let own = Some(self.owner(bucket.name.app_id()));
@@ -258,7 +258,7 @@ fn object(item: ListedObject, url: &Encode, owner: Option<Owner>) -> Object {
     }
 }
 
-/// How many entries a page may have.
+/// Parses the maximum number of entries of a page.
 pub(super) fn limit(given: Option<i32>, name: &str) -> S3Result<usize> {
     match given {
         None => Ok(1000),
@@ -283,7 +283,7 @@ fn decode_token(token: &str) -> S3Result<String> {
     })
 }
 
-/// How names are written: as they are, or as in a URL, where XML could not hold them.
+/// How names are written: plain, or URL-encoded because XML cannot hold all characters.
 struct Encode(bool);
 
 impl Encode {
@@ -306,7 +306,7 @@ impl Encode {
         }
     }
 
-    /// The delimiter that an answer shows: an empty one is none.
+    /// Returns the delimiter for a response. An empty one counts as none.
     fn delimiter(&self, delimiter: Option<String>) -> Option<String> {
         let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty());
         delimiter.map(|delimiter| self.text(delimiter))

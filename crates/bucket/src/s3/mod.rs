@@ -1,8 +1,8 @@
-//! S3's API over a store: XML, signatures and checksums of bodies are those of `s3s`; what is here says what each action does.
+//! S3's API over a store. `s3s` handles XML, signatures and checksums; this module implements the operations.
 //!
-//! A signed request is verified first (`verified`). Then `s3s` has a hook that sees each request before its body is read (`access`);
-//! an action finds who asks in the request's extensions. A request that was verified before it came here has its `Principal` there
-//! from the start, and no signature.
+//! A signed request is verified first (`verified`). Then an access hook authorizes each request before its body is
+//! read (`access`). Operations find the caller in the request's extensions. A request that COS's dialect has verified
+//! arrives with its `Principal` and without a signature.
 
 mod access;
 mod api;
@@ -40,24 +40,24 @@ use crate::authorizer::{Authorizer, Principal};
 use crate::host::Hosts;
 use crate::store::Store;
 
-/// Bytes of a request's XML document: a thousand keys to be removed, or ten thousand parts.
+/// Maximum size of a request's XML document, enough for 1,000 keys to delete or 10,000 parts.
 const XML: usize = 4 << 20;
 
-/// S3's service. Clones are handles to the same.
+/// S3's service. Clones share it.
 #[derive(Clone)]
 pub struct Service {
     verifying: S3Service,
     acting: S3Service,
 }
 
-/// What answers a request.
+/// Implements the operations.
 #[derive(Debug)]
 struct S3Handler {
     store: Store,
     authorizer: Arc<dyn Authorizer>,
 }
 
-/// S3's service over a store. `authorizer` says who may.
+/// Creates S3's service over a store.
 pub fn service(store: Store, authorizer: Arc<dyn Authorizer>, hosts: Hosts) -> Service {
     let handler = Arc::new(S3Handler { store, authorizer });
     let mut config = S3Config::default();
@@ -85,11 +85,11 @@ pub fn service(store: Store, authorizer: Arc<dyn Authorizer>, hosts: Hosts) -> S
 }
 
 impl Service {
-    /// Answers a request whose path begins with its bucket's name. Its extensions may have a `RequestContext`, and a `Principal` where it
-    /// was verified already.
+    /// Handles a request whose path starts with the bucket's name. Its extensions may hold a `RequestContext`, and a
+    /// `Principal` if it is already authenticated.
     ///
     /// # Errors
-    /// The connection is to be closed.
+    /// The connection must be closed.
     pub async fn call(&self, request: Request<Body>) -> Result<Response<Body>, HttpError> {
         let signed = request.headers().contains_key(AUTHORIZATION)
             || parameter(request.uri(), "X-Amz-Signature").is_some();
@@ -106,7 +106,7 @@ impl Service {
     }
 }
 
-/// The session token that came with a request's key.
+/// Returns the session token of a request.
 fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     const NAME: &str = "x-amz-security-token";
     if let Some(token) = headers.get(NAME) {
@@ -115,7 +115,7 @@ fn token(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     parameter(uri, NAME)
 }
 
-/// A parameter of a query.
+/// Returns a query parameter.
 fn parameter(uri: &Uri, wanted: &str) -> Option<String> {
     let query = uri.query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());

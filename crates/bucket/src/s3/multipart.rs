@@ -1,4 +1,4 @@
-//! Uploads in parts.
+//! Multipart upload operations.
 
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -69,7 +69,7 @@ impl S3Handler {
     ) -> Answer<UploadPartOutput> {
         let (_, name, key) = self.object(&request, &request.input.bucket, &request.input.key)?;
         let number = number(request.input.part_number)?;
-        // Before its bytes are taken in.
+        // Check before the body is read.
         let upload = self
             .store
             .upload(&name, &key, &request.input.upload_id)
@@ -146,7 +146,7 @@ impl S3Handler {
             }
             got => got.map_err(to_s3_error)?,
         };
-        // A read's range may reach beyond the end, and a part's may not.
+        // The range of a read may exceed the object, but that of a part may not.
         if let Some(ByteRange::From(_, Some(last))) = range
             && last >= got.object.size
         {
@@ -295,7 +295,7 @@ impl S3Handler {
 }
 
 impl S3Handler {
-    /// Who began an upload into a bucket of an account.
+    /// Returns the initiator of an upload.
     pub(super) fn initiator(&self, upload: &store::Upload, app_id: u64) -> Initiator {
         let by = self.owner(upload.by.unwrap_or(app_id));
         Initiator {
@@ -333,7 +333,7 @@ pub(super) fn type_name(full_object: bool) -> ChecksumType {
     name.to_owned().into()
 }
 
-/// Whether the whole object's checksum is that of its bytes. Sums that cannot be put together from parts' are composite.
+/// Returns whether the checksum covers the whole object. Checksums that cannot be combined are composite.
 fn full_object(kind: Option<ChecksumKind>, asked: Option<&ChecksumType>) -> S3Result<bool> {
     let full = match asked.map(ChecksumType::as_str) {
         None => return Ok(kind == Some(ChecksumKind::Crc64Nvme)),
@@ -359,7 +359,7 @@ fn full_object(kind: Option<ChecksumKind>, asked: Option<&ChecksumType>) -> S3Re
     }
 }
 
-/// Has the upload's checksum computed of a part that does not bring it.
+/// Requests the upload's checksum for a part that does not announce it.
 fn with_kind<T>(request: &mut S3Request<T>, kind: Option<ChecksumKind>) {
     const NAME: &str = "x-amz-checksum-algorithm";
     if let Some(kind) = kind {

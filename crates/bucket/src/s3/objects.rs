@@ -1,4 +1,4 @@
-//! Actions on objects.
+//! Operations on objects.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue};
@@ -27,12 +27,12 @@ use crate::store::{
 
 type Answer<T> = S3Result<S3Response<T>>;
 
-/// The CRC-64 of COS, which both dialects show.
+/// COS's CRC-64, sent in both dialects.
 pub(super) const CRC64: HeaderName = HeaderName::from_static("x-cos-hash-crc64ecma");
 const OBJECT_TYPE: HeaderName = HeaderName::from_static("x-cos-object-type");
 const NEXT_POSITION: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
-/// Which object a reader asks for, and which of its bytes, by an input that has a field for each.
+/// Builds a `Get` from an input of a read operation.
 macro_rules! get_options {
     ($input:expr) => {
         Get {
@@ -49,7 +49,7 @@ macro_rules! get_options {
     };
 }
 
-/// Says what is known of an object in an answer that has a field for each.
+/// Sets an output's fields from an object.
 macro_rules! describe {
     ($output:expr, $object:expr, $bucket:expr, $request:expr) => {{
         let meta = $object.meta.clone();
@@ -123,7 +123,7 @@ impl S3Handler {
         Ok(with_crc(S3Response::new(output), &object))
     }
 
-    /// Takes a request's body in, and compares the checksums that came with it.
+    /// Receives a request's body and verifies its announced checksums.
     pub(super) async fn stage_body<T>(
         &self,
         request: &mut S3Request<T>,
@@ -162,7 +162,7 @@ impl S3Handler {
             .map_err(to_s3_error)?;
         let object = got.object;
         self.authorize_found(&context, &bucket, key.as_str(), "GetObject", &object)?;
-        // What cannot be read at all is refused; later on the connection can only be closed.
+        // Read errors at the start become an error response. Later the connection can only be closed.
         let mut content = got.content.into_stream();
         let first = content.try_next().await.map_err(to_s3_error)?;
         let content = stream::iter(first.map(Ok)).chain(content);
@@ -178,7 +178,7 @@ impl S3Handler {
         output.tag_count = Some(object.tags.len() as i32).filter(|count| *count > 0);
         if request.input.checksum_mode.is_some()
             && let Some(sums) = self
-                .sums_of(&object, partial, request.input.part_number)
+                .checksums_of_read(&object, partial, request.input.part_number)
                 .await?
         {
             put_sums!(output, sums);
@@ -219,7 +219,7 @@ impl S3Handler {
         describe!(output, object, bucket, request);
         if request.input.checksum_mode.is_some()
             && let Some(sums) = self
-                .sums_of(&object, partial, request.input.part_number)
+                .checksums_of_read(&object, partial, request.input.part_number)
                 .await?
         {
             put_sums!(output, sums);
@@ -415,7 +415,7 @@ impl S3Handler {
         Ok(with_crc(S3Response::new(output), &copy))
     }
 
-    /// What a copy's source names, where the caller may read it.
+    /// Resolves a copy source and authorizes reading it.
     pub(super) async fn source(
         &self,
         context: &Context,
@@ -446,7 +446,7 @@ impl S3Handler {
             .authorize_read(context, &bucket, wanted, version, "GetObject")
             .await?;
         let when = match seen {
-            Some(seen) => only(&seen, &when)?,
+            Some(seen) => pin_to_seen(&seen, &when)?,
             None => when,
         };
         Ok(SourceObject {
@@ -547,7 +547,7 @@ impl S3Handler {
             .await?;
         let bucket = self.store.bucket(&name).map_err(to_s3_error)?;
         self.authorize_found(&context, &bucket, key.as_str(), "HeadObject", &object)?;
-        // Each element may be a list of its own.
+        // Each value may itself be a list.
         let wanted: Vec<_> = request
             .input
             .object_attributes
@@ -638,8 +638,8 @@ impl S3Handler {
         ))
     }
 
-    /// The checksums of what is read: of all of an object, or of one of its parts.
-    async fn sums_of(
+    /// Returns the checksums of the bytes read: the whole object, or one part.
+    async fn checksums_of_read(
         &self,
         object: &Object,
         partial: bool,
@@ -723,8 +723,8 @@ fn content_range(range: &std::ops::Range<u64>, size: u64) -> String {
     )
 }
 
-/// Conditions under which a copy copies what the caller was let see, and nothing that has taken its place meanwhile.
-fn only(seen: &Object, when: &ReadConditions) -> S3Result<ReadConditions> {
+/// Adds preconditions so that the copy uses the object that was authorized, and not one that replaced it.
+fn pin_to_seen(seen: &Object, when: &ReadConditions) -> S3Result<ReadConditions> {
     when.check(seen).map_err(|why| match why {
         StoreError::NotModified { .. } => {
             to_s3_error(StoreError::PreconditionFailed("x-amz-copy-source-if"))
@@ -737,7 +737,7 @@ fn only(seen: &Object, when: &ReadConditions) -> S3Result<ReadConditions> {
     })
 }
 
-/// Whether a directive says that something is replaced.
+/// Parses a directive. Returns whether it says to replace.
 fn directive(given: Option<&str>, name: &str) -> S3Result<bool> {
     match given {
         None | Some("COPY" | "Copy") => Ok(false),
@@ -756,7 +756,7 @@ pub(super) fn digest(why: StoreError) -> s3s::S3Error {
     }
 }
 
-/// Adds what COS says of an object, which does no harm in S3's dialect.
+/// Adds COS's headers of an object, which are harmless in S3's dialect.
 pub(super) fn with_crc<T>(mut response: S3Response<T>, object: &Object) -> S3Response<T> {
     response
         .headers
@@ -773,7 +773,7 @@ pub(super) fn with_crc<T>(mut response: S3Response<T>, object: &Object) -> S3Res
     response
 }
 
-/// Whether a reader says with which headers the object comes; from somebody unknown that could make a page of it.
+/// Returns whether a read overrides response headers. Anonymous callers could turn an object into a web page.
 fn chooses_headers(input: &GetObjectInput) -> bool {
     input.response_cache_control.is_some()
         || input.response_content_disposition.is_some()

@@ -1,6 +1,7 @@
-//! The way of a signed request: `s3s` verifies it, and only then is it read and acted on, without its signature.
+//! Handling of signed requests: `s3s` verifies the request, and only then it is parsed and handled, without its
+//! signature.
 //!
-//! So what a signature covers stays as it came, and what is read may be made readable: [`lenient`](super::lenient) changes headers.
+//! So the signed form stays unchanged, and [`lenient`](super::lenient) may then change headers.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::access::token;
 use super::context::Context;
 use super::{S3Handler, deferred_body, document, lenient};
 
-/// Hands verified requests to the service that acts.
+/// Passes verified requests on to the acting service.
 pub(super) struct AfterVerification {
     pub(super) handler: Arc<S3Handler>,
     pub(super) acting: S3Service,
@@ -63,7 +64,7 @@ impl S3Route for AfterVerification {
     }
 }
 
-/// The address without its signature.
+/// Removes the signature from a URI.
 fn unsigned(uri: &Uri) -> S3Result<Uri> {
     let own = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();

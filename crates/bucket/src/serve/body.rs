@@ -1,6 +1,6 @@
-//! A request's body, which may not stand still, and counts as held.
+//! A request body with an idle timeout and memory accounting.
 //!
-//! What is left of one that was refused is for whoever serves the connection to throw away.
+//! The connection drains the rest of a rejected body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use tokio::time::{Instant, Sleep};
 use crate::authorizer::MemoryReservation;
 use crate::error_response::ErrorResponse;
 
-/// How long a client may send nothing.
+/// Maximum time without data from the client.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The most that counts as held of one body: a document is kept whole up to so much, and of an object as much is between the
-/// network and the disk.
+/// Maximum memory counted per body. A document is buffered up to this size; of an object, this much is between network
+/// and disk.
 const MAX_COUNTED: u64 = 4 << 20;
-/// Bytes that are counted at a time; a body of up to so many is part of what every connection counts for.
+/// Unit of accounting. The first unit is covered by the connection's own share.
 const STEP: u64 = 64 << 10;
 
-/// Why a body is not read on.
+/// Reason why reading a body stopped.
 #[derive(Debug, Error)]
 enum BodyError {
     #[error("nothing of the body arrived for {} seconds", IDLE_TIMEOUT.as_secs())]
@@ -37,7 +37,7 @@ enum BodyError {
     Overloaded,
 }
 
-/// The body, as long as it moves.
+/// A body that times out when idle and counts its memory.
 #[derive(Debug)]
 pub(super) struct MonitoredBody {
     body: UnsyncBoxBody<Bytes, StdError>,
@@ -48,12 +48,12 @@ pub(super) struct MonitoredBody {
     overloaded: Overloaded,
 }
 
-/// Whether a body could not be held; known also when the body itself is gone.
+/// Whether a body was rejected for lack of memory. It outlives the body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overloaded(Arc<AtomicBool>);
 
 impl Overloaded {
-    /// The answer to a request whose body could not be held, whatever was made of that; or else the answer.
+    /// Replaces a failed response by `SlowDown` if the body was rejected for lack of memory.
     pub(super) fn or<T>(
         &self,
         answered: Result<Response<T>, ErrorResponse>,
@@ -91,7 +91,7 @@ impl MonitoredBody {
         (monitored, overloaded)
     }
 
-    /// Counts bytes that have come.
+    /// Counts received bytes.
     fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.received += bytes as u64;
         let most = self.received.next_multiple_of(STEP).min(MAX_COUNTED);
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Room for so many bytes, and what was taken of it.
+    /// A memory limit, and the bytes reserved.
     #[derive(Clone, Debug)]
     struct Budget(u64, Arc<Mutex<u64>>);
 

@@ -1,4 +1,4 @@
-//! What pages of other origins may do with a bucket, as its configuration says.
+//! CORS, as a bucket's configuration allows it.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -9,16 +9,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::store::CorsRule;
 
-/// What decides whether an answer is another.
+/// Request headers on which a CORS response depends.
 const VARY_HEADERS: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
-/// Methods that S3 lets a page ask about.
+/// Methods that a preflight request may ask about.
 const METHODS: [&str; 5] = ["DELETE", "GET", "HEAD", "POST", "PUT"];
 
-/// Checks that a request says what a browser says that asks before it sends, whatever the bucket's rules are.
+/// Checks that a preflight request is complete, regardless of the bucket's rules.
 ///
 /// # Errors
-/// What is missing or cannot be, in S3's words.
+/// The missing or invalid header, in S3's words.
 pub(super) fn check(request_headers: &HeaderMap) -> Result<(), String> {
     if !request_headers.contains_key(ORIGIN) {
         return Err("Insufficient information. Origin request header needed.".to_owned());
@@ -37,7 +37,7 @@ pub(super) fn check(request_headers: &HeaderMap) -> Result<(), String> {
     ))
 }
 
-/// What a browser that asks before it sends is told; none where no rule allows it.
+/// Returns the headers of a preflight response. `None` if no rule matches.
 pub(super) fn preflight(rules: &[CorsRule], request_headers: &HeaderMap) -> Option<HeaderMap> {
     let method = text(request_headers, &ACCESS_CONTROL_REQUEST_METHOD)?;
     let wanted = text(request_headers, &ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
@@ -51,9 +51,9 @@ pub(super) fn preflight(rules: &[CorsRule], request_headers: &HeaderMap) -> Opti
         let like = |name: &str| {
             rule.headers
                 .iter()
-                .any(|allowed| is_like(&allowed.to_lowercase(), &name.to_lowercase()))
+                .any(|allowed| matches_pattern(&allowed.to_lowercase(), &name.to_lowercase()))
         };
-        is_about(rule, text(request_headers, &ORIGIN), method) && names().all(like)
+        matches_rule(rule, text(request_headers, &ORIGIN), method) && names().all(like)
     })?;
     let mut said = allowed(rule, request_headers);
     set(&mut said, ACCESS_CONTROL_ALLOW_HEADERS, wanted);
@@ -63,22 +63,25 @@ pub(super) fn preflight(rules: &[CorsRule], request_headers: &HeaderMap) -> Opti
     Some(said)
 }
 
-/// Tells a browser what it may show of an answer.
-pub(super) fn mark(
+/// Adds CORS headers to a response.
+pub(super) fn add_headers(
     rules: &[CorsRule],
     method: &str,
     request_headers: &HeaderMap,
     answer: &mut HeaderMap,
 ) {
     let origin = text(request_headers, &ORIGIN);
-    if let Some(rule) = rules.iter().find(|rule| is_about(rule, origin, method)) {
+    if let Some(rule) = rules.iter().find(|rule| matches_rule(rule, origin, method)) {
         answer.extend(allowed(rule, request_headers));
     }
 }
 
-fn is_about(rule: &CorsRule, origin: Option<&str>, method: &str) -> bool {
-    let from =
-        origin.is_some_and(|origin| rule.origins.iter().any(|allowed| is_like(allowed, origin)));
+fn matches_rule(rule: &CorsRule, origin: Option<&str>, method: &str) -> bool {
+    let from = origin.is_some_and(|origin| {
+        rule.origins
+            .iter()
+            .any(|allowed| matches_pattern(allowed, origin))
+    });
     from && rule.methods.iter().any(|allowed| allowed == method)
 }
 
@@ -120,8 +123,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether a text is like a pattern, in which one `*` stands for anything.
-fn is_like(pattern: &str, text: &str) -> bool {
+/// Matches a text against a pattern with at most one `*`.
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, tail)) => {
@@ -208,7 +211,7 @@ mod tests {
     fn cors_headers_are_added_for_matching_rule() {
         let mut answer = HeaderMap::new();
         let request_headers = asking("https://a.com", "GET", "");
-        mark(
+        add_headers(
             &[rule("https://a.com")],
             "GET",
             &request_headers,
@@ -217,7 +220,7 @@ mod tests {
         assert_eq!(answer[&ACCESS_CONTROL_EXPOSE_HEADERS], "ETag");
         assert_eq!(answer[&ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         let mut other = HeaderMap::new();
-        mark(
+        add_headers(
             &[rule("https://a.com")],
             "DELETE",
             &request_headers,

@@ -1,7 +1,7 @@
-//! What a listener is to do with a request: whose dialect it is in, which bucket it means, and the way to the answer.
+//! Routing of requests: finds the dialect and the bucket, authenticates, and dispatches.
 //!
-//! A request of COS's dialect is verified here, rewritten, and takes S3's way; its answer is rewritten back. One of S3's is for
-//! `s3s` to verify. Forms, appending, and a browser's questions are answered here, since S3's way has no room for them.
+//! A COS request is verified here, translated to S3, and its response is translated back. `s3s` verifies S3 requests.
+//! Forms, appends and CORS preflights are handled here, because S3's API has no place for them.
 
 mod body;
 mod cors;
@@ -34,7 +34,7 @@ use crate::s3::{self, Dialect, RequestContext, Service};
 use crate::signed::{self, Scheme, v2::SignedUrl};
 use crate::store::{self, Acl, Store};
 
-/// Serves requests. Clones are handles to the same.
+/// An object server. Clones share the store.
 #[derive(Clone)]
 pub struct BucketServer {
     inner: Arc<Inner>,
@@ -47,39 +47,39 @@ pub(crate) struct Inner {
     hosts: Hosts,
 }
 
-/// Who is at the other end.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Their address.
+    /// Source address.
     pub from: IpAddr,
-    /// Whether they came over TLS.
+    /// Whether the connection uses TLS.
     pub secure: bool,
-    /// The connection that they came over.
+    /// Rules of the connection.
     pub connection: Arc<dyn ConnectionPolicy>,
 }
 
-/// A request, as far as it is read at its door.
+/// A request without its body, as parsed for routing.
 pub(crate) struct RequestHead {
     pub(crate) dialect: Dialect,
     pub(crate) client: Client,
-    /// How deep in a chain of functions its address is.
+    /// Call-chain depth of the source address.
     pub(crate) depth: u32,
-    /// Its id.
+    /// Request id.
     pub(crate) id: String,
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
-    /// The bucket that its host names.
+    /// Bucket in the host name.
     pub(crate) host_bucket: Option<String>,
-    /// Whether its host is one of COS.
+    /// Whether the host name has COS's form.
     cos_host: bool,
 }
 
-/// The longest document of an answer.
-const DOCUMENT: usize = 32 << 20;
-/// Seconds that a URL of S3's may be good for: a week.
+/// Maximum size of a response document.
+const DOCUMENT_MAX: usize = 32 << 20;
+/// Maximum validity of a presigned URL (s): one week.
 const URL_MAX: u32 = 604_800;
-/// Parameters by which something other than an object's bytes is asked for.
+/// Parameters that select something other than the object's bytes.
 const SUBRESOURCES: &[&str] = &[
     "acl",
     "attributes",
@@ -90,7 +90,7 @@ const SUBRESOURCES: &[&str] = &[
 ];
 
 impl BucketServer {
-    /// Serves a store to those whom the gate lets in.
+    /// Creates a server over a store.
     pub fn new(store: Store, authorizer: Arc<dyn Authorizer>, hosts: Hosts) -> Self {
         let s3 = s3::service(store.clone(), authorizer.clone(), hosts.clone());
         Self {
@@ -103,12 +103,12 @@ impl BucketServer {
         }
     }
 
-    /// Bytes that the store holds.
+    /// Returns the bytes in use.
     pub fn used_bytes(&self) -> u64 {
         self.inner.store.used_bytes()
     }
 
-    /// Answers a request.
+    /// Handles a request.
     pub async fn answer<B>(&self, request: Request<B>, client: Client) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -135,7 +135,7 @@ impl BucketServer {
             (headers, bucket, method != Method::OPTIONS)
             && let Ok(bucket) = self.inner.store.bucket(&bucket)
         {
-            cors::mark(
+            cors::add_headers(
                 &bucket.cors,
                 method.as_str(),
                 &request_headers,
@@ -143,7 +143,7 @@ impl BucketServer {
             );
         }
         if expects && (empty || !response.status().is_success()) {
-            // There may have been no `100 Continue`, and botocore reads the next answer of the connection wrongly after that.
+            // There may have been no `100 Continue`, and botocore would misread the next response on this connection.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -240,7 +240,7 @@ impl BucketServer {
         }
     }
 
-    /// The way of a request in COS's dialect.
+    /// Handles a request in COS's dialect.
     async fn cos(
         &self,
         head: &RequestHead,
@@ -270,7 +270,7 @@ impl BucketServer {
             return service::list(&self.inner, head, principal.as_ref());
         }
         if principal.is_none() && parts.method == Method::POST && head.has("restore") {
-            // That is never everybody's, and its document is read before the action is looked at.
+            // Only the owner may restore, and the document is read before the action is authorized.
             return Err(S3ErrorCode::AccessDenied.into());
         }
         if parts.method == Method::POST && head.has("append") {
@@ -305,7 +305,7 @@ impl BucketServer {
         Ok(answered)
     }
 
-    /// The way of a request in S3's dialect.
+    /// Handles a request in S3's dialect.
     async fn s3(
         &self,
         head: &RequestHead,
@@ -353,12 +353,12 @@ impl BucketServer {
     async fn call(&self, parts: Parts, body: Body) -> Result<Response<Body>, ErrorResponse> {
         let answered = self.inner.s3.call(Request::from_parts(parts, body)).await;
         answered.map_err(|failed| {
-            error!(error = %StdError::from(failed), "a request to a bucket failed");
+            error!(error = %StdError::from(failed), "a bucket request failed");
             ErrorResponse::from(S3ErrorCode::InternalError)
         })
     }
 
-    /// Says who signed a request; nobody where it is not signed.
+    /// Authenticates a COS request. Returns `None` if it is anonymous.
     fn verify(
         &self,
         head: &RequestHead,
@@ -397,7 +397,7 @@ impl BucketServer {
             .map(Some)
     }
 
-    /// Says who signed a URL by S3's version 2, and takes the signature off it.
+    /// Authenticates a version 2 URL and removes its signature.
     fn verify_v2(&self, head: &RequestHead, parts: &mut Parts) -> Result<Principal, ErrorResponse> {
         let url = SignedUrl::read(parts)?;
         let now = jiff::Timestamp::now().as_second();
@@ -414,7 +414,7 @@ impl BucketServer {
         Ok(principal)
     }
 
-    /// Whether an address is heard, or at least the key that it says it has.
+    /// Returns whether the address is admitted, or the key has authenticated from it before.
     fn admits(&self, head: &RequestHead, headers: &HeaderMap) -> bool {
         let (authorizer, from) = (&self.inner.authorizer, head.client.from);
         let known = || {
@@ -424,7 +424,7 @@ impl BucketServer {
         authorizer.admits(from) || known()
     }
 
-    /// Gives an answer what its dialect wants to be told.
+    /// Adapts a response to its dialect.
     async fn finish(
         &self,
         head: &RequestHead,
@@ -445,10 +445,13 @@ impl BucketServer {
         if !xml || !of_interest {
             return Ok(Response::from_parts(parts, body));
         }
-        let document = body.store_all_limited(DOCUMENT).await.map_err(|error| {
-            error!(%error, "an answer about a bucket cannot be read");
-            ErrorResponse::from(S3ErrorCode::InternalError)
-        })?;
+        let document = body
+            .store_all_limited(DOCUMENT_MAX)
+            .await
+            .map_err(|error| {
+                error!(%error, "failed to read a response of the bucket API");
+                ErrorResponse::from(S3ErrorCode::InternalError)
+            })?;
         let text = String::from_utf8_lossy(&document);
         if failed {
             let mut error_response = ErrorResponse::read(parts.status, &text);
@@ -462,7 +465,7 @@ impl BucketServer {
             text = response::document(&text);
         }
         if attributes {
-            // S3 has the ETag without its quotes there.
+            // Here S3 omits the quotes of the ETag.
             text = text
                 .replace("<ETag>&quot;", "<ETag>")
                 .replace("&quot;</ETag>", "</ETag>")
@@ -501,7 +504,7 @@ impl BucketServer {
         Ok(response)
     }
 
-    /// The bucket that a request means. One that does not go by its full name is the signer's.
+    /// Returns the bucket of a request. A short name belongs to the signer's account.
     fn bucket(&self, head: &RequestHead, headers: &HeaderMap) -> Option<BucketName> {
         let name = head.bucket_name()?;
         let full = BucketName::parse(&name)
@@ -516,7 +519,7 @@ impl BucketServer {
 }
 
 impl Inner {
-    /// Finds a signature's key, and compares.
+    /// Verifies a COS signature.
     pub(crate) fn verify(
         &self,
         head: &RequestHead,
@@ -531,8 +534,8 @@ impl Inner {
         })
     }
 
-    /// Says who signed a request: finds the key that it names, and compares. A request that `s3s` verifies aside, nobody is
-    /// taken to be verified but through here.
+    /// Authenticates a request: looks up its key and verifies the signature. Apart from requests that `s3s` verifies,
+    /// every authentication passes here.
     pub(crate) fn authenticate(
         &self,
         head: &RequestHead,
@@ -556,7 +559,7 @@ impl Inner {
         Ok(principal)
     }
 
-    /// Counts a signature that is not its key's against the address that sent it.
+    /// Counts a failed authentication against the source address.
     pub(crate) fn count_failure(&self, head: &RequestHead, error_response: &ErrorResponse) {
         if ["SignatureDoesNotMatch", "InvalidAccessKeyId"].contains(&error_response.code.as_str()) {
             self.authorizer.record_failure(head.client.from);
@@ -565,7 +568,7 @@ impl Inner {
 }
 
 impl Inner {
-    /// The bucket that a request means; one that does not go by its full name is the signer's.
+    /// Returns the bucket of a request. A short name belongs to the signer's account.
     pub(crate) fn bucket(
         &self,
         head: &RequestHead,
@@ -580,7 +583,7 @@ impl Inner {
         there.next().ok_or_else(none)
     }
 
-    /// Lets a write in, or not: the signer's own rights decide, and then what the bucket lets everybody do.
+    /// Authorizes a write: by the signer's permissions, else by the bucket's ACL.
     pub(crate) fn authorize_write(
         &self,
         signer: Option<&Principal>,
@@ -609,7 +612,7 @@ impl Inner {
 }
 
 impl RequestHead {
-    /// What an answer says of it.
+    /// Returns the request data for an error document.
     pub(crate) fn error_context(&self) -> ErrorContext<'_> {
         ErrorContext {
             dialect: self.dialect,
@@ -619,7 +622,7 @@ impl RequestHead {
         }
     }
 
-    /// What is known of it before it is read.
+    /// Returns the context for S3's handlers.
     fn call(&self, method: &Method) -> RequestContext {
         let bucket = *method == Method::PUT && self.target().1.is_empty();
         RequestContext {
@@ -633,7 +636,7 @@ impl RequestHead {
         }
     }
 
-    /// What is told of a change that it makes.
+    /// Returns the origin of the request's changes.
     pub(crate) fn change(&self, signer: Option<&Principal>) -> store::ChangeOrigin {
         store::ChangeOrigin {
             request: self.id.clone(),
@@ -643,7 +646,7 @@ impl RequestHead {
         }
     }
 
-    /// Where it went.
+    /// Returns the request's URL.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.client.secure { "https" } else { "http" };
         format!("{scheme}://{}{}", self.host, self.path)
@@ -658,7 +661,7 @@ impl RequestHead {
         pair.map(|(_, value)| value.as_str())
     }
 
-    /// The bucket's name as it was given, and the key.
+    /// Returns the bucket's name as given, and the key.
     pub(crate) fn target(&self) -> (Option<String>, String) {
         let decoded = urlencoding::decode_binary(self.path.as_bytes());
         let path = String::from_utf8_lossy(&decoded);
@@ -675,7 +678,7 @@ impl RequestHead {
         }
     }
 
-    /// Whether the list of an account's buckets is asked for.
+    /// Returns whether the request lists the account's buckets.
     fn is_service(&self, method: &Method) -> bool {
         *method == Method::GET && self.target() == (None, String::new())
     }
@@ -684,13 +687,13 @@ impl RequestHead {
         self.target().0
     }
 
-    /// Whether an object's bytes are asked for.
+    /// Returns whether the request reads an object's bytes.
     fn is_object(&self, method: &Method) -> bool {
         let about = SUBRESOURCES.iter().any(|name| self.has(name));
         *method == Method::GET && !self.target().1.is_empty() && !about
     }
 
-    /// The id of the key that a request says signed it, and the token that came with it. Nothing of it is verified.
+    /// Returns the key id and session token that a request claims, unverified.
     fn signer(&self, headers: &HeaderMap) -> Option<(String, Option<String>)> {
         let text = |name: &str| headers.get(name)?.to_str().ok();
         let given = text("authorization").filter(|text| !text.is_empty());
@@ -739,7 +742,7 @@ fn refused(error: SignatureError) -> ErrorResponse {
     ErrorResponse::new(StatusCode::FORBIDDEN, code, error.to_string())
 }
 
-/// Whether somebody asks if the process lives. It is a bucket's name only for who signs.
+/// Returns whether this is an unauthenticated health check. A signed request for the path may mean a bucket.
 fn is_health(parts: &Parts) -> bool {
     parts.method == Method::GET
         && parts.uri.path() == "/healthz"
@@ -747,7 +750,7 @@ fn is_health(parts: &Parts) -> bool {
         && !parts.headers.contains_key(AUTHORIZATION)
 }
 
-/// An upload's document with the address of what it became.
+/// Inserts the object's URL into the document of a completed upload.
 fn with_location(text: &str, url: &str) -> String {
     let location = format!("<Location>{}</Location>", quick_xml::escape::escape(url));
     let outside = text.split_once("<Location>").and_then(|(head, rest)| {
@@ -768,12 +771,12 @@ fn with_location(text: &str, url: &str) -> String {
     })
 }
 
-/// A new id, in the form that COS has: text in base64.
+/// Returns a new request id in COS's form: base64 text.
 fn new_id() -> String {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     let mut random = [0; 12];
-    // Ids need not be secret; without random bytes the time alone tells them apart.
+    // Ids need not be secret. Without random bytes the time still distinguishes them.
     let _ = getrandom::fill(&mut random);
     let now = jiff::Timestamp::now().as_second();
     let hex = hex::encode(random);

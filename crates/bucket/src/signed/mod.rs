@@ -1,8 +1,8 @@
-//! The signature that an S3 request carries, and whether it covers everything that changes what the request does.
+//! Signatures of S3 requests, and whether they cover everything with an effect.
 //!
-//! `s3s` verifies version 4. It ignores headers that the signer did not list, and the actions obey them nevertheless: with a
-//! URL made for an upload, its holder could copy another object or open the new one to everybody. So the list is checked here, as
-//! S3 checks it. Version 2 is verified here altogether.
+//! `s3s` verifies version 4. It ignores headers that the signer did not list, but its handlers apply them. The holder
+//! of an upload URL could then copy another object or make the new one public. So the list is checked here, as S3
+//! does. Version 2 is verified here entirely.
 
 pub(crate) mod v2;
 pub(crate) mod v4;
@@ -15,22 +15,22 @@ use s3s::S3ErrorCode;
 use crate::cos::signature::ALGORITHM as COS_ALGORITHM;
 use crate::error_response::ErrorResponse;
 
-/// Headers with this prefix change what a request does.
+/// Headers with this prefix must be signed.
 pub(crate) const PREFIX: &str = "x-amz-";
-/// Version 4 has this header's value in what it signs whether the header is listed or not. A URL's holder may send it: then the
-/// body is compared with it, and nothing else changes.
+/// Version 4 always signs this header's value, listed or not. The holder of a URL may add it: the body is then checked
+/// against it.
 const CONTENT_HASH: &str = "x-amz-content-sha256";
-/// The service that signatures of version 4 are for.
+/// Service in the scope of version 4 signatures.
 const SERVICE: &str = "s3";
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT_MD5: &str = "content-md5";
 
-/// Where a request's signature is, and which kind it is.
+/// Location and kind of a request's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
-    /// There is none.
+    /// No signature.
     Anonymous,
-    /// COS's, in either place.
+    /// COS's signature, in a header or in the query.
     Cos,
     /// Version 4 in the `Authorization` header.
     HeaderV4,
@@ -43,10 +43,10 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
-    /// Reads which signature a request has.
+    /// Detects the signature of a request.
     ///
     /// # Errors
-    /// It has more than one: each may be of another signer, and cover other parts of the request.
+    /// There is more than one. They could be of different signers and cover different parts.
     pub(crate) fn of(
         headers: &HeaderMap,
         query: &[(String, String)],
@@ -62,7 +62,7 @@ impl Scheme {
         ];
         let mut found = found.into_iter().flatten();
         let first = found.next().unwrap_or(Self::Anonymous);
-        // COS's Python client writes the signature of a URL into the headers that it was given, too. The header counts.
+        // COS's Python client also copies a URL's signature into its headers. The header wins.
         let more = found.any(|other| (first, other) != (Self::Cos, Self::Cos));
         if more || sent.next().is_some() {
             let message = "the request has more than one signature; send one, in the Authorization header or in the query";
@@ -86,17 +86,17 @@ fn of_header(value: &[u8]) -> Scheme {
     }
 }
 
-/// Refuses a version 2 signature in a header: it covers neither the body nor most parameters of the query.
+/// Rejects version 2 in a header: it covers neither the body nor most query parameters.
 pub(crate) fn no_v2_header() -> ErrorResponse {
     let message = "the Authorization header has a signature of version 2, which does not cover the body; sign with version 4 \
                    (AWS4-HMAC-SHA256), which every client of S3 can";
     ErrorResponse::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
 }
 
-/// Prepares a request with a version 4 signature for `s3s`.
+/// Prepares a version 4 request for `s3s`.
 ///
 /// # Errors
-/// A header that changes what the request does is not signed.
+/// A header with an effect is not signed.
 pub(crate) fn prepare_v4(
     scheme: Scheme,
     parts: &mut Parts,
@@ -110,7 +110,7 @@ pub(crate) fn prepare_v4(
             .map(|(_, names)| names.as_str()),
     };
     check_service(scheme, &parts.headers, query)?;
-    // What cannot be read is for `s3s` to refuse, which says how it is wrong.
+    // `s3s` rejects unreadable headers with a precise error.
     let Some(listed) = listed else { return Ok(()) };
     let listed: Vec<_> = listed.split(';').collect();
     let must = |name: &str| {
@@ -133,8 +133,8 @@ pub(crate) fn prepare_v4(
     Ok(())
 }
 
-/// Parameters of the query that are a signature's own, or that clients add without a meaning: the checksum there is of the body
-/// that the URL's maker had, which is none.
+/// Query parameters that belong to the signature, or that clients add without meaning. The checksum there is that of
+/// the empty body with which the URL was made.
 const NOT_HEADERS: [&str; 10] = [
     "x-amz-algorithm",
     "x-amz-content-sha256",
@@ -149,7 +149,7 @@ const NOT_HEADERS: [&str; 10] = [
 ];
 const CHECKSUM: &str = "x-amz-checksum-";
 
-/// Gives a request the headers that some clients put into a URL's query, as S3 does. The query is signed whole.
+/// Copies headers out of a URL's query, where some clients put them, as S3 does. The whole query is signed.
 ///
 /// # Errors
 /// The request has such a header, too.
@@ -178,7 +178,7 @@ pub(crate) fn headers_of_query(
     Ok(())
 }
 
-/// Refuses a signature that is for another service: `s3s` takes one for `sts`, too, and reads the body for it.
+/// Rejects signatures for other services. `s3s` would accept one for `sts` and read the body.
 fn check_service(
     scheme: Scheme,
     headers: &HeaderMap,
@@ -212,7 +212,7 @@ fn check_service(
     }
 }
 
-/// The names that an `Authorization` header says are signed. None where it does not say so once.
+/// Returns the list of signed headers. `None` if it does not occur exactly once.
 fn listed_in_header(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (_, rest) = text.split_once("SignedHeaders=")?;
@@ -222,8 +222,8 @@ fn listed_in_header(headers: &HeaderMap) -> Option<&str> {
     rest.split(',').next()
 }
 
-/// Gives a request the header with its time that `s3s` reads, where it has a `Date` alone. Source: S3's page "Signature
-/// Calculations for the Authorization Header".
+/// Sets the `x-amz-date` that `s3s` needs if the request only has a `Date`. Source: S3's page "Signature Calculations
+/// for the Authorization Header".
 fn date(headers: &mut HeaderMap) -> Result<(), ErrorResponse> {
     if headers.contains_key(AMZ_DATE) {
         return Ok(());
@@ -244,7 +244,7 @@ fn date(headers: &mut HeaderMap) -> Result<(), ErrorResponse> {
     };
     let at = match jiff::fmt::rfc2822::parse(date) {
         Ok(zoned) => zoned.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string(),
-        // The short form is read by `s3s`.
+        // `s3s` reads the short form.
         Err(_) => date.to_owned(),
     };
     let value = HeaderValue::try_from(at).map_err(|_| invalid())?;
@@ -256,7 +256,7 @@ fn date(headers: &mut HeaderMap) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// Refuses what a signature does not cover.
+/// Builds the error for unsigned parts of a request.
 pub(crate) fn not_signed(what: &str, names: &str) -> ErrorResponse {
     let message = format!(
         "There were {what} present in the request which were not signed: {names}; sign them, or leave them out"
@@ -441,7 +441,7 @@ mod tests {
                     _ => Some(pairs[0].1.clone()),
                 };
                 let taken = prepare_v4(scheme, &mut parts, &pairs).is_ok();
-                // What is not listed as a whole name is not signed. What cannot be read `s3s` refuses.
+                // Only complete names in the list count as signed. `s3s` rejects unreadable lists.
                 let lists = |name: &str| {
                     listed
                         .as_ref()

@@ -1,7 +1,7 @@
-//! Version 2 of S3's signature: HMAC-SHA1 over the method, the `x-amz-` headers, the path and some parameters of the query.
+//! Version 2 of S3's signature: HMAC-SHA1 over the method, `x-amz-` headers, the path and some query parameters.
 //!
-//! It is served where its words are bound to an end: in URLs (`Expires`) and in forms (the policy's expiration), as boto3 makes them
-//! for `us-east-1` unless it is told otherwise. Source: S3's page "Signing and authenticating REST requests (Signature Version 2)".
+//! It is accepted where it expires: in URLs (`Expires`) and in forms (the policy's expiration). boto3 uses it by
+//! default in `us-east-1`. Source: S3's page "Signing and authenticating REST requests (Signature Version 2)".
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ const KEY: &str = "AWSAccessKeyId";
 const EXPIRES: &str = "Expires";
 const SIGNATURE: &str = "Signature";
 const TOKEN: &str = "x-amz-security-token";
-/// Headers that are signed without the prefix. A URL may have them in its query, where boto3 puts them.
+/// Signed headers without the prefix. boto3 puts them into a URL's query.
 const STANDARD_HEADERS: [&str; 2] = ["content-md5", "content-type"];
 
-/// Parameters of the query that are signed.
+/// Signed query parameters.
 const SIGNED: [&str; 35] = [
     "accelerate",
     "acl",
@@ -65,26 +65,26 @@ const SIGNED: [&str; 35] = [
     "website",
 ];
 
-/// A signed URL, taken apart.
+/// A parsed presigned URL.
 #[derive(Debug)]
 pub(crate) struct SignedUrl {
-    /// Whose key.
+    /// Id of the access key.
     pub(crate) key_id: String,
-    /// The session token that came with it.
+    /// Session token.
     pub(crate) token: Option<String>,
     expires: String,
     signature: String,
-    /// Parameters that are signed, decoded; without a value where none was sent.
+    /// Signed parameters, decoded; `None` for those without a value.
     resource: BTreeMap<String, Option<String>>,
-    /// Headers that are signed, of the request and of the query.
+    /// Signed headers, from the request and the query.
     headers: BTreeMap<String, String>,
 }
 
 impl SignedUrl {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// A part is missing, is there twice, or is not covered by the signature.
+    /// A part is missing, repeated, or not covered by the signature.
     pub(crate) fn read(parts: &Parts) -> Result<Self, ErrorResponse> {
         let mut headers = signed_headers(&parts.headers)?;
         let (mut own, mut resource, mut unsigned) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
@@ -94,7 +94,7 @@ impl SignedUrl {
                 own.insert(name.clone(), value.unwrap_or_default())
                     .is_some()
             } else if is_header(&name) {
-                // boto3 has it in the query, and S3 wants it to be a header, too.
+                // boto3 puts it into the query; S3 requires a header.
                 let value = value.unwrap_or_default();
                 let before = headers.insert(name.clone(), value.clone());
                 before.is_some_and(|before| before != value)
@@ -129,7 +129,7 @@ impl SignedUrl {
         })
     }
 
-    /// Compares with what the key makes of the request. `bucket` is the one that the host names.
+    /// Verifies the signature. `bucket` is the one in the host name.
     pub(crate) fn verify(
         &self,
         secret: &str,
@@ -159,7 +159,7 @@ impl SignedUrl {
         }
     }
 
-    /// What is signed.
+    /// Returns the string to sign.
     fn text(&self, parts: &Parts, bucket: Option<&str>) -> String {
         let standard = |name: &str| self.headers.get(name).map_or("", String::as_str);
         let [md5, kind] = STANDARD_HEADERS.map(standard);
@@ -185,7 +185,7 @@ impl SignedUrl {
         text
     }
 
-    /// Gives a verified request the headers that its query has, and takes the signature off.
+    /// Copies the signed headers out of the query, and removes the signature.
     pub(crate) fn strip(&self, parts: &mut Parts) -> Result<(), http::Error> {
         let query = parts.uri.query().unwrap_or_default();
         let kept: Vec<_> = query
@@ -203,7 +203,7 @@ impl SignedUrl {
                 continue;
             }
             let name = HeaderName::try_from(name)?;
-            // A header of the request that came more than once stays as it came.
+            // A repeated header of the request stays as it is.
             if !parts.headers.contains_key(&name) {
                 parts.headers.insert(name, HeaderValue::try_from(value)?);
             }
@@ -212,9 +212,9 @@ impl SignedUrl {
     }
 }
 
-/// Whether a signature is the key's of a form's policy, as it was sent.
+/// Verifies the signature of a form's policy.
 pub(crate) fn matches(secret: &str, text: &str, signature: &str) -> bool {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC accepts keys of any length, so this cannot fail.
     let Ok(mac) = Hmac::<Sha1>::new_from_slice(secret.as_bytes()) else {
         return false;
     };
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
     use crate::rng::TestRng;
 
-    /// The key of S3's page, which is nobody's.
+    /// Example key from S3's page.
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
     const NOW: i64 = 1_175_139_000;
 
@@ -287,7 +287,7 @@ mod tests {
         request.body(()).expect("a request").into_parts().0
     }
 
-    /// Source: the example of a URL on S3's page.
+    /// Source: the example URL on S3's page.
     #[test]
     fn published_s3_example_verifies() {
         let uri = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D";
@@ -345,7 +345,7 @@ mod tests {
     fn mutated_signed_urls_never_verify() {
         const GOOD: &str = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1175139620&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D";
         let same = |uri: &Uri| {
-            // Other spellings of the same words, and what is another's key.
+            // Compares regardless of spelling and order, and of the key id.
             let pairs: Vec<_> = pairs(uri).filter(|(name, _)| name != KEY).collect();
             let good: Uri = GOOD.parse().expect("a URI");
             let mut words: Vec<_> = self::pairs(&good).filter(|(name, _)| name != KEY).collect();

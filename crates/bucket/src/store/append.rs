@@ -1,4 +1,4 @@
-//! Appending, as COS has it: an object that grows at its end.
+//! COS's append: an object that grows at its end.
 
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest, Md5};
@@ -12,21 +12,21 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 
-/// What an append answers.
+/// Result of an append.
 #[derive(Clone, Debug)]
 pub struct Appended {
-    /// The object as it is now.
+    /// The object after the append.
     pub object: Object,
-    /// Where the next append must begin.
+    /// Position of the next append.
     pub next_position: u64,
 }
 
 impl Store {
-    /// Appends what has arrived, at a position that must be the object's length. An object that is not there is made, with
-    /// what `put` says; later appends leave that as it is.
+    /// Appends staged bytes at a position, which must be the object's size. The first append creates the object with
+    /// the metadata in `put`; later appends keep it.
     ///
     /// # Errors
-    /// The position is another, or the object was not made by appending.
+    /// The position is wrong, or the object is not appendable.
     pub async fn append(
         &self,
         bucket: &BucketName,
@@ -62,10 +62,10 @@ impl Store {
             if object.size + length > txn.settings.body_bytes {
                 return Err(StoreError::TooLarge(txn.settings.body_bytes));
             }
-            if !txn.join(&mut object, &staged)?
+            if !txn.merge_into_last_piece(&mut object, &staged)?
                 && let Some(piece) = txn.store_staged(staged)?
             {
-                txn.extend(&mut object, piece)?;
+                txn.append_piece(&mut object, piece)?;
             }
             object.crc64 = checksum_combine(CrcAlgorithm::Crc64Xz, object.crc64, crc64, length);
             object.etag = hex::encode(
@@ -95,9 +95,13 @@ impl Store {
 }
 
 impl Txn<'_> {
-    /// Adds bytes to the last piece where both lie in the index and are small, so that a log of short lines has few pieces.
-    /// Whoever reads the piece meanwhile reads what it had before.
-    fn join(&mut self, object: &mut Object, staged: &Staged) -> Result<bool, StoreError> {
+    /// Merges bytes into the last piece if both are small and inline, so that a log of short lines has few pieces. A
+    /// concurrent reader of the piece sees its old content.
+    fn merge_into_last_piece(
+        &mut self,
+        object: &mut Object,
+        staged: &Staged,
+    ) -> Result<bool, StoreError> {
         let StagedBytes::Memory(bytes) = &staged.held else {
             return Ok(false);
         };
@@ -134,7 +138,7 @@ impl Txn<'_> {
         Ok(true)
     }
 
-    /// The last piece of a table, and where in the object it begins.
+    /// Returns the last piece of a table and its offset in the object.
     fn last_piece(&self, table: u64) -> Result<(u64, Option<Piece>), StoreError> {
         let row = self
             .sql
@@ -151,8 +155,8 @@ impl Txn<'_> {
         }
     }
 
-    /// Adds a piece behind the others.
-    fn extend(&mut self, object: &mut Object, piece: Piece) -> Result<(), StoreError> {
+    /// Appends a piece.
+    fn append_piece(&mut self, object: &mut Object, piece: Piece) -> Result<(), StoreError> {
         match &mut object.pieces {
             Pieces::Table(table) => self.add_piece(*table, object.size, &piece),
             Pieces::Here(pieces) => {

@@ -1,8 +1,9 @@
-//! Bytes of objects that are too large for the index, through `object_store`: files by default, or an S3 elsewhere.
+//! Blobs: the bytes of objects that are too large for the index. They are stored through `object_store`, in files by
+//! default or in external storage.
 //!
-//! Bytes are on stable storage before the index names them, and removed after it has forgotten them. What a crash leaves
-//! without a name is found at the next start. Who reads an object pins its blobs, so that one that is replaced meanwhile is
-//! read to its end.
+//! A blob is fsynced before the index references it, and removed after the index has dropped its last reference. Blobs
+//! that a crash left unreferenced are swept at the next start. A reader pins its blobs, so it can finish while the
+//! object is replaced.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -32,52 +33,52 @@ use super::reserve::DiskReserve;
 use super::writer::IndexCache;
 use crate::error::StoreError;
 
-/// Bytes that are read from a file at a time.
-const READ: u64 = 256 * 1024;
-/// Blobs that are removed at a time.
-const REMOVALS: usize = 8;
-/// Random bytes of a blob's name.
-const NAME: usize = 16;
+/// Bytes per read from a file.
+const READ_BYTES: u64 = 256 * 1024;
+/// Concurrent removals.
+const CONCURRENT_REMOVALS: usize = 8;
+/// Random bytes in a blob's name.
+const NAME_BYTES: usize = 16;
 
-/// Where blobs are.
+/// Storage of blobs.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// Files in this directory.
+    /// Files below this directory.
     Files(PathBuf),
-    /// An S3 elsewhere, below a prefix that is this store's own, so that others may keep theirs beside it.
+    /// External storage. Each store has a prefix of its own, so that stores can share it.
     Remote(Arc<dyn ObjectStore>),
 }
 
 #[derive(Debug)]
 pub(super) struct Blobs {
     store: Arc<dyn ObjectStore>,
-    /// Where they are files.
+    /// Directory of the files; `None` for external storage.
     directory: Option<PathBuf>,
-    /// Bytes of one write.
+    /// Bytes per write.
     chunk: usize,
     budget: u64,
     reserve: Arc<DiskReserve>,
     used: AtomicU64,
     cache: Arc<IndexCache>,
     state: Mutex<State>,
-    /// Held for reading from when a reader looks into the index until it has pinned what it found there.
+    /// Readers hold it shared from their index lookup until they have pinned the result.
     lookups: RwLock<()>,
     runtime: Handle,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Blobs that are written and have no name yet.
-    arriving: HashSet<BlobId>,
+    /// Blobs that are being written and that the index does not reference yet.
+    in_progress: HashSet<BlobId>,
     pins: HashMap<BlobId, Pin>,
-    /// Lists of pieces that are read, and by how many.
+    /// Lists of pieces in use, with their number of readers.
     lists: HashMap<u64, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Pin {
     readers: usize,
-    /// Its length, where it is to be removed after its last reader.
+    /// Size of the blob if it is to be removed after its last reader.
     remove_after: Option<u64>,
 }
 
@@ -99,7 +100,7 @@ impl Blobs {
                 let files = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
                 (Arc::new(files), Some(directory), 1 << 20)
             }
-            // Parts of an upload elsewhere have at least 5 MB.
+            // S3 requires at least 5 MB per part of a multipart upload.
             Backend::Remote(store) => (Arc::new(PrefixStore::new(store, name)), None, 8 << 20),
         };
         Ok(Arc::new(Self {
@@ -116,23 +117,23 @@ impl Blobs {
         }))
     }
 
-    /// Says how many bytes of blobs the index names.
+    /// Adds to the bytes in use.
     pub(super) fn add_used(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that are in use, with the index.
+    /// Returns the bytes in use, including the index.
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed) + self.cache.index_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether so many bytes more are within the budget.
+    /// Checks that the disk is not full and the budget allows more bytes.
     pub(super) fn check_capacity(&self, bytes: u64) -> Result<(), StoreError> {
         self.reserve.check()?;
         self.check_budget(bytes)
     }
 
-    /// The same, of a disk that has room.
+    /// Checks that the budget allows more bytes.
     pub(super) fn check_budget(&self, bytes: u64) -> Result<(), StoreError> {
         let used = self.used();
         if used.saturating_add(bytes) > self.budget {
@@ -144,26 +145,26 @@ impl Blobs {
         Ok(())
     }
 
-    /// Begins to write a blob.
+    /// Starts writing a blob.
     pub(super) fn upload(self: &Arc<Self>) -> Result<BlobUpload, StoreError> {
-        let mut random = [0; NAME];
+        let mut random = [0; NAME_BYTES];
         getrandom::fill(&mut random)
             .map_err(|e| StoreError::Unavailable(format!("draw a random name: {e}")))?;
         let id = BlobId(hex::encode(random));
-        self.state().arriving.insert(id.clone());
+        self.state().in_progress.insert(id.clone());
         Ok(BlobUpload {
             blobs: self.clone(),
             id,
             size: 0,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            buffered: Vec::new(),
+            buffered_bytes: 0,
             multipart: None,
             writing: None,
             end: UploadOutcome::Discard,
         })
     }
 
-    /// Runs a look into the index, and pins what it says.
+    /// Runs an index lookup that can pin the blobs it finds.
     pub(super) fn with_pins<T>(
         self: &Arc<Self>,
         lookup: impl FnOnce(&mut dyn FnMut(&BlobId) -> PinnedBlob) -> T,
@@ -178,17 +179,17 @@ impl Blobs {
         })
     }
 
-    /// Returns once whoever saw the index as it was has pinned what it saw.
+    /// Waits until all running lookups have pinned what they found.
     fn wait_for_lookups(&self) {
         drop(self.lookups.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Notes that somebody reads what a list of pieces names.
+    /// Counts a reader of a list of pieces.
     pub(super) fn pin_list(&self, list: u64) {
         *self.state().lists.entry(list).or_default() += 1;
     }
 
-    /// Notes that they do not any more.
+    /// Drops a reader of a list of pieces.
     pub(super) fn unpin_list(&self, list: u64) {
         let mut state = self.state();
         if let Entry::Occupied(mut readers) = state.lists.entry(list) {
@@ -200,7 +201,7 @@ impl Blobs {
         }
     }
 
-    /// Those that nobody reads, of lists that the index has forgotten.
+    /// Returns those of the orphaned lists that have no reader.
     pub(super) fn unpinned(&self, mut lists: Vec<u64>) -> Vec<u64> {
         self.wait_for_lookups();
         let state = self.state();
@@ -208,7 +209,7 @@ impl Blobs {
         lists
     }
 
-    /// Removes blobs that the index has forgotten, each after its last reader.
+    /// Removes unreferenced blobs, each after its last reader.
     pub(super) fn remove(self: &Arc<Self>, mut blobs: Vec<(BlobId, u64)>) {
         self.wait_for_lookups();
         {
@@ -227,7 +228,7 @@ impl Blobs {
         let this = self.clone();
         self.runtime.spawn(async move {
             stream::iter(blobs)
-                .for_each_concurrent(REMOVALS, |(id, size)| this.unlink(id, size))
+                .for_each_concurrent(CONCURRENT_REMOVALS, |(id, size)| this.unlink(id, size))
                 .await;
         });
     }
@@ -236,13 +237,13 @@ impl Blobs {
         match self.store.delete(&path(&id)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => {
-                warn!(%error, blob = id.0, "bytes of a removed object stay until the next start");
+                warn!(%error, blob = id.0, "failed to remove a blob; it will be swept at the next start");
             }
         }
         self.used.fetch_sub(size, Ordering::Relaxed);
     }
 
-    /// Removes what the index does not name.
+    /// Removes all blobs that the index does not reference.
     pub(super) async fn sweep(&self, index: &Arc<Readers>) {
         let mut removed = self.sweep_unfinished();
         let mut listing = self.store.list(None).ready_chunks(1000);
@@ -251,20 +252,20 @@ impl Blobs {
             for meta in chunk {
                 match meta {
                     Ok(meta) => there.extend(blob_at(&meta.location)),
-                    Err(error) => warn!(%error, "some bytes of objects cannot be listed"),
+                    Err(error) => warn!(%error, "failed to list some blobs; they are not swept"),
                 }
             }
-            // In this order: what has arrived meanwhile has its name in the index.
-            let arriving = self.state().arriving.clone();
-            there.retain(|id| !arriving.contains(id));
-            let unnamed = match index.read(|sql| unnamed(sql, there)).await {
-                Ok(unnamed) => unnamed,
+            // The order matters: a blob that is finished in between is already referenced by the index.
+            let in_progress = self.state().in_progress.clone();
+            there.retain(|id| !in_progress.contains(id));
+            let unreferenced = match index.read(|sql| unreferenced(sql, there)).await {
+                Ok(unreferenced) => unreferenced,
                 Err(error) => {
-                    warn!(%error, "bytes without a name cannot be looked for");
+                    warn!(%error, "failed to sweep unreferenced blobs; the next start tries again");
                     return;
                 }
             };
-            for id in unnamed {
+            for id in unreferenced {
                 removed += 1;
                 self.unlink(id, 0).await;
             }
@@ -272,12 +273,13 @@ impl Blobs {
         if removed > 0 {
             info!(
                 blobs = removed,
-                "bytes that no object names, left by a crash, were removed"
+                "removed unreferenced blobs that a crash had left"
             );
         }
     }
 
-    /// Removes files whose writing broke off, which are not listed. They are named after their blob and a number.
+    /// Removes files of interrupted writes, which `list` does not return. Their name is the blob's name, `#` and a
+    /// number.
     fn sweep_unfinished(&self) -> u64 {
         let Some(directory) = &self.directory else {
             return 0;
@@ -291,7 +293,7 @@ impl Blobs {
                 continue;
             };
             let id = BlobId(id.to_owned());
-            if !is_name(&id) || self.state().arriving.contains(&id) {
+            if !is_name(&id) || self.state().in_progress.contains(&id) {
                 continue;
             }
             removed += u64::from(std::fs::remove_file(file.path()).is_ok());
@@ -299,7 +301,7 @@ impl Blobs {
         removed
     }
 
-    /// Reads some bytes of a blob.
+    /// Reads a range of a blob.
     async fn read(
         self: Arc<Self>,
         id: BlobId,
@@ -319,7 +321,7 @@ impl Blobs {
                         if left.is_empty() {
                             return Ok(None);
                         }
-                        let upto = left.end.min(left.start + READ);
+                        let upto = left.end.min(left.start + READ_BYTES);
                         let read = tokio::task::spawn_blocking(move || {
                             let mut bytes = vec![0; (upto - left.start) as usize];
                             file.read_exact_at(&mut bytes, left.start).map(|()| bytes)
@@ -343,38 +345,38 @@ impl Blobs {
     }
 }
 
-/// Those that the index does not name.
-fn unnamed(sql: &Connection, there: Vec<BlobId>) -> Result<Vec<BlobId>, StoreError> {
+/// Returns the blobs that the index does not reference.
+fn unreferenced(sql: &Connection, there: Vec<BlobId>) -> Result<Vec<BlobId>, StoreError> {
     let mut find = sql.prepare_cached("SELECT 1 FROM blob WHERE id = ?")?;
-    let mut unnamed = Vec::new();
+    let mut unreferenced = Vec::new();
     for id in there {
         if !find.exists([&id.0])? {
-            unnamed.push(id);
+            unreferenced.push(id);
         }
     }
-    Ok(unnamed)
+    Ok(unreferenced)
 }
 
 type ReadChunk = Result<Bytes, StoreError>;
 
-/// Two levels of names, so that no directory grows large.
+/// Uses two directory levels, so that no directory grows large.
 fn path(id: &BlobId) -> Path {
     let level = id.0.get(..2).unwrap_or_default();
     Path::from(format!("{level}/{}", id.0))
 }
 
-/// Whether a blob can have this name.
+/// Returns whether this is a valid blob name.
 fn is_name(id: &BlobId) -> bool {
-    id.0.len() == 2 * NAME && id.0.bytes().all(|b| b.is_ascii_hexdigit())
+    id.0.len() == 2 * NAME_BYTES && id.0.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The blob whose place this is; none where something lies that no store has put there.
+/// Returns the blob stored at a path. `None` if no store wrote it.
 fn blob_at(location: &Path) -> Option<BlobId> {
     let id = BlobId(location.filename()?.to_owned());
     (is_name(&id) && path(&id) == *location).then_some(id)
 }
 
-/// Makes a directory that is there after a power cut, too.
+/// Creates a directory and fsyncs it and its parents, so that it survives a power cut.
 pub(super) fn make_directory(directory: &std::path::Path) -> std::io::Result<()> {
     let directory = std::path::absolute(directory)?;
     let there = directory.ancestors().find(|ancestor| ancestor.is_dir());
@@ -389,7 +391,7 @@ pub(super) fn make_directory(directory: &std::path::Path) -> std::io::Result<()>
     Ok(())
 }
 
-/// A blob that stays while somebody reads it.
+/// A blob that is kept until this reader has finished.
 #[derive(Debug)]
 pub(super) struct PinnedBlob {
     blobs: Arc<Blobs>,
@@ -397,14 +399,14 @@ pub(super) struct PinnedBlob {
 }
 
 impl PinnedBlob {
-    /// Its bytes in a range.
+    /// Streams a range of the blob.
     pub(super) fn read(
         self,
         range: Range<u64>,
     ) -> impl futures_util::Stream<Item = ReadChunk> + Send {
         let start = async move {
             let bytes = self.blobs.clone().read(self.id.clone(), range).await?;
-            // The pin goes with the stream.
+            // The stream owns the pin.
             Ok::<_, StoreError>(bytes.chain(stream::poll_fn(move |_| {
                 let _ = &self;
                 std::task::Poll::Ready(None)
@@ -435,20 +437,20 @@ impl Drop for PinnedBlob {
     }
 }
 
-/// A blob that is being written. It is removed again unless it is kept.
+/// A blob that is being written. It is removed on drop unless it is kept.
 pub(super) struct BlobUpload {
     blobs: Arc<Blobs>,
     id: BlobId,
     size: u64,
-    waiting: Vec<Bytes>,
-    waiting_bytes: usize,
+    buffered: Vec<Bytes>,
+    buffered_bytes: usize,
     multipart: Option<Box<dyn MultipartUpload>>,
-    /// The write that goes on while the next is gathered.
+    /// The write in progress while the next one is buffered.
     writing: Option<BoxFuture<'static, object_store::Result<()>>>,
     end: UploadOutcome,
 }
 
-/// What becomes of a blob whose upload is over.
+/// State of a blob when its upload is dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum UploadOutcome {
     Discard,
@@ -461,21 +463,21 @@ impl BlobUpload {
         &self.id
     }
 
-    /// Takes bytes, and writes them once there are enough.
+    /// Buffers bytes, and writes them once the buffer is full.
     pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.blobs.check_capacity(bytes.len() as u64)?;
         self.blobs.add_used(bytes.len() as u64);
         self.size += bytes.len() as u64;
-        self.waiting_bytes += bytes.len();
-        self.waiting.push(bytes);
-        if self.waiting_bytes >= self.blobs.chunk {
+        self.buffered_bytes += bytes.len();
+        self.buffered.push(bytes);
+        if self.buffered_bytes >= self.blobs.chunk {
             self.write_part().await?;
         }
         Ok(())
     }
 
     async fn write_part(&mut self) -> Result<(), StoreError> {
-        let payload = self.take_waiting();
+        let payload = self.take_buffer();
         if let Some(writing) = self.writing.take() {
             writing.await?;
         }
@@ -492,19 +494,19 @@ impl BlobUpload {
         Ok(())
     }
 
-    fn take_waiting(&mut self) -> PutPayload {
-        self.waiting_bytes = 0;
-        std::mem::take(&mut self.waiting).into_iter().collect()
+    fn take_buffer(&mut self) -> PutPayload {
+        self.buffered_bytes = 0;
+        std::mem::take(&mut self.buffered).into_iter().collect()
     }
 
-    /// Writes what is left, and returns once all is on stable storage.
+    /// Writes the rest. Returns once the blob is on stable storage.
     pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
         if self.multipart.is_none() {
-            let payload = self.take_waiting();
+            let payload = self.take_buffer();
             self.blobs.store.put(&path(&self.id), payload).await?;
             return Ok(());
         }
-        if self.waiting_bytes > 0 {
+        if self.buffered_bytes > 0 {
             self.write_part().await?;
         }
         if let Some(writing) = self.writing.take() {
@@ -517,12 +519,12 @@ impl BlobUpload {
         Ok(())
     }
 
-    /// The index names it.
+    /// Marks the blob as referenced by the index.
     pub(super) fn keep(mut self) {
         self.end = UploadOutcome::Keep;
     }
 
-    /// It is not known whether the index names it.
+    /// Marks the outcome of the commit as unknown, so that the blob is kept until the next sweep.
     pub(super) fn forget(mut self) {
         self.end = UploadOutcome::Forget;
     }
@@ -531,7 +533,7 @@ impl BlobUpload {
 impl Drop for BlobUpload {
     fn drop(&mut self) {
         if self.end == UploadOutcome::Keep {
-            self.blobs.state().arriving.remove(&self.id);
+            self.blobs.state().in_progress.remove(&self.id);
             return;
         }
         if self.end == UploadOutcome::Forget {
@@ -542,17 +544,17 @@ impl Drop for BlobUpload {
         let runtime = blobs.runtime.clone();
         runtime.spawn(async move {
             if let Some(writing) = writing {
-                // It is removed whether or not this part was written.
+                // The blob is removed whether or not this part was written.
                 let _ = writing.await;
             }
             if let Some(mut multipart) = multipart
                 && let Err(error) = multipart.abort().await
             {
-                warn!(%error, blob = id.0, "bytes of an upload that broke off stay until the next start");
+                warn!(%error, blob = id.0, "failed to abort an upload; its blob will be swept at the next start");
             }
-            // It may have been put together already.
+            // The multipart upload may have been completed before.
             blobs.unlink(id.clone(), size).await;
-            blobs.state().arriving.remove(&id);
+            blobs.state().in_progress.remove(&id);
         });
     }
 }

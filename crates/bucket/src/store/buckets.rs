@@ -1,4 +1,4 @@
-//! Buckets: made, changed, removed.
+//! Creation, configuration and deletion of buckets.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,14 +11,14 @@ use super::writer::Txn;
 use crate::error::StoreError;
 use crate::names::BucketName;
 
-/// Rules of a bucket.
+/// Maximum CORS rules per bucket.
 const CORS_RULES: usize = 100;
 
 impl Store {
-    /// Makes a bucket.
+    /// Creates a bucket.
     ///
     /// # Errors
-    /// It exists, or the account has as many as it may.
+    /// It exists already, or the account has reached its limit.
     pub async fn create_bucket(
         &self,
         name: &BucketName,
@@ -31,15 +31,15 @@ impl Store {
             .await
     }
 
-    /// A bucket.
+    /// Returns a bucket.
     ///
     /// # Errors
-    /// There is none.
+    /// It does not exist.
     pub fn bucket(&self, name: &BucketName) -> Result<Arc<Bucket>, StoreError> {
         Ok(self.bucket_id(name)?.1)
     }
 
-    /// All buckets of an account, by name.
+    /// Returns all buckets of an account, sorted by name.
     pub fn buckets(&self, app_id: u64) -> Vec<Arc<Bucket>> {
         let buckets = self
             .inner
@@ -53,7 +53,7 @@ impl Store {
         own
     }
 
-    /// The highest id of an account that has a bucket, 0 where there is none.
+    /// Returns the highest AppId that owns a bucket; 0 if there is none.
     pub fn highest_account(&self) -> u64 {
         let buckets = self
             .inner
@@ -64,29 +64,29 @@ impl Store {
         buckets.keys().map(BucketName::app_id).max().unwrap_or(0)
     }
 
-    /// Removes an empty bucket. `uploads` says whether uploads that are not complete go with it.
+    /// Deletes an empty bucket. With `uploads`, incomplete uploads are deleted, too.
     ///
     /// # Errors
-    /// It is not empty.
+    /// The bucket is not empty.
     pub async fn delete_bucket(&self, name: &BucketName, uploads: bool) -> Result<(), StoreError> {
         let name = name.clone();
         self.write_removal(move |txn| txn.delete_bucket(name, uploads))
             .await
     }
 
-    /// Says who may besides the owner.
+    /// Sets a bucket's ACL.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn set_bucket_acl(&self, name: &BucketName, acl: Acl) -> Result<(), StoreError> {
         self.change_bucket(name, move |bucket| bucket.acl = acl)
             .await
     }
 
-    /// Says whether versions are kept from now on.
+    /// Enables or suspends versioning.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn set_versioning(&self, name: &BucketName, enabled: bool) -> Result<(), StoreError> {
         let versioning = if enabled {
             Versioning::Enabled
@@ -97,7 +97,7 @@ impl Store {
             .await
     }
 
-    /// Says what pages of other origins may. No rules take it away.
+    /// Sets a bucket's CORS rules. An empty list removes them.
     ///
     /// # Errors
     /// There are too many rules.
@@ -116,10 +116,10 @@ impl Store {
             .await
     }
 
-    /// Sets a bucket's tags. None take them away.
+    /// Sets a bucket's tags. An empty list removes them.
     ///
     /// # Errors
-    /// Tags cannot be so.
+    /// A tag is invalid.
     pub async fn set_bucket_tags(&self, name: &BucketName, tags: Tags) -> Result<(), StoreError> {
         tags::check_bucket(&tags)?;
         self.change_bucket(name, move |bucket| bucket.tags = tags)

@@ -1,4 +1,4 @@
-//! Copies. The bytes of larger objects are shared, so that a copy costs what its record costs.
+//! Copies of objects. They share the blobs of their source, so that a copy writes only its record.
 
 use super::objects;
 use super::read::{self, ReadConditions};
@@ -9,39 +9,39 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::ChangeKind;
 
-/// What is copied.
+/// The object to copy.
 #[derive(Clone, Debug)]
 pub struct SourceObject {
-    /// Its bucket.
+    /// Bucket.
     pub bucket: BucketName,
-    /// Its key.
+    /// Key.
     pub key: ObjectKey,
-    /// Its version; else what the key shows.
+    /// Version; `None` for the current one.
     pub version: Option<VersionId>,
-    /// What must hold for it to be copied.
+    /// Preconditions on the source.
     pub when: ReadConditions,
 }
 
-/// What a copy is to be besides its source.
+/// Properties of the copy that differ from the source.
 #[derive(Clone, Debug, Default)]
 pub struct CopyMeta {
-    /// What is said of it; else what is said of the source.
+    /// Metadata; `None` copies that of the source.
     pub meta: Option<Meta>,
-    /// Its tags; else those of the source.
+    /// Tags; `None` copies those of the source.
     pub tags: Option<Tags>,
-    /// Where it is to be kept; else at hand.
+    /// Storage class; `None` for the standard class.
     pub class: Option<StorageClass>,
-    /// Who may read it; the bucket says where it does not.
+    /// ACL; `None` inherits the bucket's.
     pub acl: Option<Acl>,
-    /// What must hold for what the copy replaces.
+    /// Preconditions on the object that the copy replaces.
     pub when: PutConditions,
 }
 
 impl Store {
-    /// Copies an object. Returns the copy and what was copied.
+    /// Copies an object. Returns the copy and its source.
     ///
     /// # Errors
-    /// There is no such object, a condition does not hold, or it would be copied onto itself without a change.
+    /// The source does not exist, a precondition fails, or the copy would change nothing.
     pub async fn copy(
         &self,
         source: SourceObject,
@@ -100,7 +100,7 @@ impl Store {
 }
 
 impl Txn<'_> {
-    /// A piece for one object more.
+    /// Returns a piece for the copy: a new reference to the blob, or a copy of an inline row.
     fn share_piece(&mut self, piece: Piece) -> Result<Piece, StoreError> {
         match &piece.place {
             PieceLocation::Blob(id) => {

@@ -1,6 +1,6 @@
-//! Listings: by prefix, with what lies behind a delimiter rolled up, a page at a time.
+//! Paginated listings by prefix and delimiter.
 //!
-//! A common prefix costs one look into the index, however many keys lie behind it.
+//! A common prefix costs one index seek, however many keys it covers.
 
 use rusqlite::{Connection, Row, params};
 
@@ -10,61 +10,61 @@ use super::record::{self, Object};
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 
-/// Entries of a page.
-const PAGE: usize = 1000;
+/// Maximum entries per page.
+const PAGE_MAX: usize = 1000;
 
-/// Which objects to list.
+/// Selects objects for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {
-    /// Keys that begin so.
+    /// Only keys with this prefix.
     pub prefix: String,
-    /// Keys that go on behind it with this are rolled up.
+    /// Keys that contain it after the prefix are grouped into a common prefix.
     pub delimiter: Option<String>,
-    /// Keys, and common prefixes, behind this one.
+    /// Only keys and common prefixes after this one.
     pub after: Option<String>,
-    /// At most so many entries.
+    /// Maximum number of entries.
     pub limit: usize,
 }
 
-/// Which versions to list.
+/// Selects versions for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct VersionQuery {
-    /// As of objects; `after` is the key marker.
+    /// Selects the keys; `after` is the key marker.
     pub of: ListQuery,
-    /// Where within the marker's versions to go on.
+    /// Version marker among the versions of the key marker.
     pub after_version: Option<VersionId>,
 }
 
-/// Which uploads to list.
+/// Selects uploads for a listing.
 #[derive(Clone, Debug, Default)]
 pub struct UploadQuery {
-    /// As of objects; `after` is the key marker.
+    /// Selects the keys; `after` is the key marker.
     pub of: ListQuery,
-    /// Where within the marker's uploads to go on.
+    /// Upload id marker among the uploads of the key marker.
     pub after_upload: Option<String>,
 }
 
-/// A page of a listing.
+/// One page of a listing.
 #[derive(Clone, Debug)]
 pub struct Listing<T> {
-    /// The entries.
+    /// Entries.
     pub items: Vec<T>,
     /// Common prefixes.
     pub prefixes: Vec<String>,
-    /// The last key or common prefix of this page, where more follow.
+    /// Last key or common prefix of this page, if more follow.
     pub next: Option<String>,
 }
 
-/// An object, or a version, in a listing.
+/// An entry of an object or version listing.
 #[derive(Clone, Debug)]
 pub struct ListedObject {
-    /// Its key.
+    /// Key.
     pub key: ObjectKey,
-    /// What is known of it.
+    /// Object record.
     pub object: Object,
-    /// Whether it is a delete marker.
+    /// Whether this is a delete marker.
     pub marker: bool,
-    /// Whether it is its key's newest version.
+    /// Whether this is the latest version of its key.
     pub latest: bool,
 }
 
@@ -72,7 +72,7 @@ impl Store {
     /// Lists objects.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn list(
         &self,
         bucket: &BucketName,
@@ -83,7 +83,7 @@ impl Store {
         let (id, _) = self.bucket_id(bucket)?;
         let read = move |sql: &Connection| {
             let start = of.start();
-            of.walk(sql, QUERY, id, start, |key, row| {
+            of.collect_page(sql, QUERY, id, start, |key, row| {
                 Ok(Some(ListedObject {
                     key,
                     object: record::decode(
@@ -97,11 +97,11 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// Lists versions and delete markers, the newest of each key first. Where more follow, `next` goes with the version of the
-    /// last item.
+    /// Lists versions and delete markers, the latest of each key first. `next` is continued by the version of the last
+    /// item.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn versions(
         &self,
         bucket: &BucketName,
@@ -120,7 +120,7 @@ impl Store {
                 .map_or_else(|| of.start(), String::into_bytes);
             let mut skipping = after_version;
             let mut last = marker.clone();
-            of.walk(sql, QUERY, id, start, |key, row| {
+            of.collect_page(sql, QUERY, id, start, |key, row| {
                 let record = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
                 let object: Object = record::decode(record)?;
                 let latest = last.as_deref() != Some(key.as_str());
@@ -149,10 +149,10 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// Lists uploads that are not complete, by key and id. Where more follow, `next` goes with the id of the last item.
+    /// Lists incomplete uploads by key and id. `next` is continued by the id of the last item.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn uploads(
         &self,
         bucket: &BucketName,
@@ -167,7 +167,7 @@ impl Store {
             let start = marker
                 .clone()
                 .map_or_else(|| of.start(), String::into_bytes);
-            of.walk(sql, QUERY, bucket_id, start, |key, row| {
+            of.collect_page(sql, QUERY, bucket_id, start, |key, row| {
                 let id: String = row.get(2)?;
                 let same = marker.as_deref() == Some(key.as_str());
                 if same && after_upload.as_ref().is_some_and(|after| id <= *after) {
@@ -183,15 +183,15 @@ impl Store {
 }
 
 impl ListQuery {
-    /// The first key that can be in the page.
+    /// Returns the first key that can be in the page.
     fn start(&self) -> Vec<u8> {
         let prefix = self.prefix.as_bytes().to_vec();
         let Some(after) = &self.after else {
             return prefix;
         };
-        let rolled = self.rolled(after.as_bytes());
-        let start = if rolled == Some(after.len()) {
-            behind(after.as_bytes())
+        let common_prefix_len = self.common_prefix_len(after.as_bytes());
+        let start = if common_prefix_len == Some(after.len()) {
+            after_prefix(after.as_bytes())
         } else {
             let mut next = after.as_bytes().to_vec();
             next.push(0);
@@ -200,8 +200,8 @@ impl ListQuery {
         start.max(prefix)
     }
 
-    /// The length of the common prefix that a key is rolled up to.
-    fn rolled(&self, key: &[u8]) -> Option<usize> {
+    /// Returns the length of a key's common prefix, if it has one.
+    fn common_prefix_len(&self, key: &[u8]) -> Option<usize> {
         let delimiter = self
             .delimiter
             .as_ref()
@@ -213,7 +213,7 @@ impl ListQuery {
         Some(self.prefix.len() + at + delimiter.len())
     }
 
-    fn walk<T>(
+    fn collect_page<T>(
         &self,
         sql: &Connection,
         query: &str,
@@ -221,7 +221,7 @@ impl ListQuery {
         mut start: Vec<u8>,
         mut read: impl FnMut(ObjectKey, &Row<'_>) -> Result<Option<T>, StoreError>,
     ) -> Result<Listing<T>, StoreError> {
-        let limit = self.limit.min(PAGE);
+        let limit = self.limit.min(PAGE_MAX);
         let mut page = Listing {
             items: Vec::new(),
             prefixes: Vec::new(),
@@ -240,14 +240,14 @@ impl ListQuery {
                     return Ok(page);
                 }
                 let full = page.items.len() + page.prefixes.len() == limit;
-                if let Some(length) = self.rolled(key) {
+                if let Some(length) = self.common_prefix_len(key) {
                     if full {
                         page.next = Some(last);
                         return Ok(page);
                     }
                     last = text(&key[..length])?;
                     page.prefixes.push(last.clone());
-                    start = behind(&key[..length]);
+                    start = after_prefix(&key[..length]);
                     continue 'seek;
                 }
                 let key = ObjectKey::parse(&text(key)?)?;
@@ -266,8 +266,8 @@ impl ListQuery {
     }
 }
 
-/// The first bytes behind all that begin so. No text has the byte 255.
-fn behind(prefix: &[u8]) -> Vec<u8> {
+/// Returns the smallest key after all keys with this prefix. UTF-8 never contains the byte 255.
+fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut next = prefix.to_vec();
     if let Some(last) = next.last_mut() {
         *last = last.saturating_add(1);

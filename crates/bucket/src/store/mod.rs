@@ -1,7 +1,7 @@
-//! Where buckets and objects are kept.
+//! Persistent store of buckets and objects.
 //!
-//! An index in SQLite says what there is; small objects lie in it, the bytes of others beside it, in files or in an S3
-//! elsewhere. Whatever is answered is on stable storage. A change and the notices of it are one commit.
+//! A SQLite index holds all metadata and the bytes of small objects. The bytes of larger objects are blobs, in files
+//! or in external storage. An acknowledged write is on stable storage. A change and its notices are one commit.
 
 mod append;
 mod blobs;
@@ -57,22 +57,22 @@ use crate::error::StoreError;
 use crate::names::BucketName;
 use crate::notice::ChangeObserver;
 
-/// How much is kept.
+/// Limits of the store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of all objects and the index together.
+    /// Maximum size of all objects and the index, in bytes.
     pub budget_bytes: u64,
-    /// Buckets of an account.
+    /// Maximum number of buckets per account.
     pub buckets_per_account: usize,
-    /// Bytes of one request's body.
+    /// Maximum size of a request body.
     pub body_bytes: u64,
-    /// Uploads of a bucket that are not complete.
+    /// Maximum number of incomplete uploads per bucket.
     pub uploads_per_bucket: u64,
-    /// Notices that wait for their receiver; an account may have as many as it leaves free.
+    /// Capacity of the outbox. An account may have as many pending notices as it leaves free.
     pub notices: u64,
-    /// Notices that an account may have waiting in any case.
+    /// Pending notices that every account may have, even if the outbox is full.
     pub guaranteed_notices: u64,
-    /// How long it takes to restore an object from an archive.
+    /// Simulated duration of a restore from an archive.
     pub restore_after: Duration,
 }
 
@@ -90,20 +90,20 @@ impl Default for Settings {
     }
 }
 
-/// Where a change comes from.
+/// Origin of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ChangeOrigin {
-    /// The id of the request.
+    /// Request id.
     pub request: String,
-    /// The address that it came from.
+    /// Source address.
     pub source_ip: String,
-    /// The id of the key that signed it.
+    /// Id of the key that signed the request.
     pub by: Option<String>,
-    /// How deep in a chain of functions that cause each other it was made; 0 for the world outside.
+    /// Depth in the call chain of functions; 0 for calls from outside.
     pub depth: u32,
 }
 
-/// Buckets and their objects. Clones are handles to the same.
+/// A store of buckets and objects. Clones share the store.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -120,11 +120,11 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens or makes the store in a directory, and starts its thread. The bytes of objects are files there, too. To be called
-    /// within a runtime.
+    /// Opens or creates the store in a directory, with blobs as files, and starts its writer thread. Call it inside a
+    /// Tokio runtime.
     ///
     /// # Errors
-    /// Says what is wrong and how to mend it.
+    /// The store cannot be opened. The error says how to fix it.
     pub fn open(
         directory: &Path,
         settings: Settings,
@@ -134,10 +134,10 @@ impl Store {
         Self::open_on(directory, backend, settings, observer)
     }
 
-    /// As `open`, with the bytes of objects elsewhere.
+    /// Like `open`, with the blobs in `backend`.
     ///
     /// # Errors
-    /// Says what is wrong and how to mend it.
+    /// The store cannot be opened. The error says how to fix it.
     pub fn open_on(
         directory: &Path,
         backend: Backend,
@@ -150,12 +150,12 @@ impl Store {
             .and_then(|()| schema::writer(&path));
         let connection = opened.map_err(|e: Box<dyn std::error::Error>| {
             StoreError::Unavailable(format!(
-                "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
+                "{}: {e}; check that the directory is writable and its disk is not full, or restore the file",
                 path.display()
             ))
         })?;
         let cache = Arc::new(IndexCache::default());
-        // Whoever shares an S3 with others has names there that are theirs alone.
+        // The store's random name is its prefix in external storage, which stores may share.
         let name = connection.query_row("SELECT name FROM store", [], |row| row.get(0))?;
         let reserve = Arc::new(DiskReserve::open_beside(path.clone()));
         let kept = (settings.budget_bytes, reserve.clone());
@@ -165,7 +165,7 @@ impl Store {
         cache
             .notices
             .store(notices.total(), std::sync::atomic::Ordering::Relaxed);
-        let (calls, inbox) = mpsc::channel(writer::WAITING);
+        let (calls, inbox) = mpsc::channel(writer::QUEUE_CAPACITY);
         let (ended, has_ended) = watch::channel(false);
         let writer = Writer {
             connection,
@@ -199,18 +199,18 @@ impl Store {
         Ok(store)
     }
 
-    /// Waits until all writes that were asked for are done, and the index is closed. From then on it is unavailable.
+    /// Waits until all submitted writes are committed and the index is closed. Later operations fail.
     pub async fn close(&self) {
-        // Where the thread has ended already, so has the wait.
+        // If the thread has ended already, `wait_for` returns at once.
         let _ = self.inner.calls.send(Command::Stop).await;
         let mut ended = self.inner.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Takes the bytes of an object or a part in. They are removed again unless a write takes what comes of it.
+    /// Receives the bytes of an object or a part. They are removed again unless a write commits them.
     ///
     /// # Errors
-    /// The body breaks off or is too long, or there is no room.
+    /// The body fails, exceeds the size limit or the budget, or the disk is full.
     pub async fn stage<S, E>(&self, body: S, kinds: &[ChecksumKind]) -> Result<Staged, StoreError>
     where
         S: Stream<Item = Result<Bytes, E>>,
@@ -226,10 +226,10 @@ impl Store {
         .await
     }
 
-    /// Whether a body of so many bytes may come at present.
+    /// Checks whether a body of this size can be accepted now.
     ///
     /// # Errors
-    /// It is too long, or there is no room for it.
+    /// The body exceeds the size limit, or the budget is exhausted.
     pub fn check_capacity(&self, bytes: u64) -> Result<(), StoreError> {
         let most = self.inner.settings.body_bytes;
         if bytes > most {
@@ -238,12 +238,12 @@ impl Store {
         self.inner.blobs.check_budget(bytes)
     }
 
-    /// Bytes that are in use.
+    /// Returns the bytes in use.
     pub fn used_bytes(&self) -> u64 {
         self.inner.blobs.used()
     }
 
-    /// How much is kept.
+    /// Returns the limits.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
@@ -256,7 +256,7 @@ impl Store {
         writer::write(&self.inner.calls, write).await
     }
 
-    /// As `write`, of what removes: a full disk has some room for that.
+    /// Like `write`, for removals. On a full disk it releases the reserve and retries.
     async fn write_removal<T: Send + 'static>(
         &self,
         write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Clone + Send + 'static,
@@ -270,12 +270,12 @@ impl Store {
         }
     }
 
-    /// Looks whether the disk has room for more.
+    /// Checks that the disk reserve is held, and tries to acquire it again if it is not.
     async fn ensure_reserve(&self) -> Result<(), StoreError> {
         let reserve = self.inner.reserve.clone();
         if reserve.check().is_err() {
             let again = tokio::task::spawn_blocking(move || reserve.acquire());
-            // Where it was not taken, the next line says so.
+            // If the reserve was not acquired, the check below fails.
             let _ = again.await;
         }
         self.inner.reserve.check()
@@ -286,7 +286,7 @@ impl Store {
         bucket.ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
     }
 
-    /// Looks, once, for bytes that a crash has left.
+    /// Removes the blobs that a crash left unreferenced. Runs once.
     fn spawn_sweep(&self) {
         let (blobs, readers) = (self.inner.blobs.clone(), self.inner.readers.clone());
         tokio::spawn(async move { blobs.sweep(&readers).await });
@@ -294,7 +294,7 @@ impl Store {
 }
 
 impl IndexCache {
-    /// Reads what memory knows. Returns the first number that was never used.
+    /// Loads the cache from the index. Returns the first unused number.
     fn load(&self, sql: &rusqlite::Connection, blobs: &Blobs) -> Result<u64, StoreError> {
         use std::sync::atomic::Ordering;
         let number = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0));
@@ -316,7 +316,7 @@ impl IndexCache {
     }
 }
 
-/// Counts the notices of each account that wait.
+/// Counts the pending notices of each account.
 fn waiting_notices(sql: &rusqlite::Connection) -> Result<NoticeCounts, StoreError> {
     let mut count = sql.prepare("SELECT account, COUNT(*) FROM outbox GROUP BY account")?;
     let counts = count.query_map([], |row| {
@@ -334,7 +334,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// What is done in the background waits: until it is told of more, or for so long if it tries again. Says whether the store goes on.
+/// Waits for a wake-up, or for the retry delay. Returns false once the store has ended.
 async fn wait_for_work(
     again: Option<Duration>,
     wake: &Notify,

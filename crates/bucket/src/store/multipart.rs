@@ -1,4 +1,4 @@
-//! Uploads in parts. The parts become the object as they are: no byte is copied.
+//! Multipart uploads. The parts become the object without copying bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,71 +18,71 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
 
-/// Bytes of a part that is not the last. COS's limit; S3's is 5 MB.
+/// Minimum size of a part other than the last. This is COS's limit; S3's is 5 MB.
 const PART_MIN: u64 = 1 << 20;
-/// The greatest number of a part.
+/// Maximum part number.
 const PART_NUMBER: u32 = 10_000;
-/// How long a completed upload is remembered, milliseconds: asked again meanwhile, it answers the same.
-const REMEMBERED_MS: u64 = 24 * 3_600_000;
+/// How long the result of a completed upload is kept (ms), so that completing it again is idempotent.
+const COMPLETED_TTL_MS: u64 = 24 * 3_600_000;
 
-/// An upload that is begun.
+/// Properties of a new upload.
 #[derive(Clone, Debug, Default)]
 pub struct UploadSpec {
-    /// What the object is to be.
+    /// Properties of the object.
     pub put: Put,
-    /// The checksum that its parts have.
+    /// Checksum algorithm of the parts.
     pub checksum: Option<ChecksumKind>,
-    /// Whether the object's checksum is that of its bytes, and not of its parts' checksums.
+    /// Whether the object's checksum covers its bytes instead of its parts' checksums.
     pub full_object: bool,
-    /// The account of who begins it; none where nobody signed.
+    /// AppId of the caller who starts it; `None` for anonymous requests.
     pub by: Option<u64>,
 }
 
-/// An upload that is not complete.
+/// An incomplete upload.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// Its id.
+    /// Upload id.
     pub id: String,
-    /// The object's key.
+    /// Object key.
     pub key: ObjectKey,
-    /// When it was begun, milliseconds since 1970.
+    /// Start time (ms since 1970).
     pub begun_ms: u64,
-    /// Where the object is to be kept.
+    /// Storage class of the object.
     pub class: StorageClass,
-    /// The checksum that its parts have.
+    /// Checksum algorithm of the parts.
     pub checksum: Option<ChecksumKind>,
-    /// Whether the object's checksum is that of its bytes.
+    /// Whether the object's checksum covers its bytes.
     pub full_object: bool,
-    /// The account of who began it, where it is known.
+    /// AppId of the caller who started it, if known.
     pub by: Option<u64>,
 }
 
-/// A part of an object that was uploaded in parts.
+/// A part of a completed multipart object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPart {
-    /// Its number.
+    /// Part number.
     pub number: u32,
-    /// Its length.
+    /// Size in bytes.
     pub size: u64,
-    /// Its checksums, where they were kept.
+    /// Checksums, if stored.
     pub sums: Checksums,
 }
 
-/// A part that has arrived.
+/// A received part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its number.
+    /// Part number.
     pub number: u32,
-    /// Its length.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// Its CRC-64/XZ.
+    /// CRC-64/XZ.
     pub crc64: u64,
-    /// Its checksums.
+    /// Checksums.
     #[serde(default, skip_serializing_if = "Checksums::is_empty")]
     pub sums: Checksums,
-    /// When it arrived, milliseconds since 1970.
+    /// Time of the upload (ms since 1970).
     pub modified_ms: u64,
     pub(super) pieces: Vec<Piece>,
 }
@@ -94,18 +94,18 @@ pub struct PartPage {
     pub upload: Upload,
     /// Its parts.
     pub parts: Vec<Part>,
-    /// Whether more follow.
+    /// Whether more parts follow.
     pub more: bool,
 }
 
-/// A part as the one who completes names it.
+/// A part named by a complete request.
 #[derive(Clone, Debug, Default)]
 pub struct CompletedPart {
-    /// Its number.
+    /// Part number.
     pub number: u32,
-    /// Its ETag, without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// Its checksums, where they are named.
+    /// Checksums, if the request names them.
     pub sums: Checksums,
 }
 
@@ -121,17 +121,17 @@ pub(super) struct UploadRow {
     checksum: Option<ChecksumKind>,
     #[serde(default)]
     full_object: bool,
-    /// What must hold for the object to be made, as it was said when the upload began.
+    /// Preconditions from the start of the upload.
     #[serde(default)]
     when: PutConditions,
     #[serde(default)]
     by: Option<u64>,
 }
 
-/// What a completed upload answered.
+/// Stored result of a completed upload.
 #[derive(Serialize, Deserialize)]
 struct CompletedUpload {
-    /// The parts that were named.
+    /// Digest of the part list of the request.
     parts: String,
     object: Object,
 }
@@ -151,10 +151,10 @@ impl UploadRow {
 }
 
 impl Store {
-    /// Begins an upload.
+    /// Starts an upload.
     ///
     /// # Errors
-    /// There are too many, or the object cannot be.
+    /// The bucket has too many uploads, or a property is invalid.
     pub async fn begin_upload(
         &self,
         bucket: &BucketName,
@@ -171,10 +171,10 @@ impl Store {
             .await
     }
 
-    /// An upload.
+    /// Returns an incomplete upload.
     ///
     /// # Errors
-    /// There is no such upload.
+    /// It does not exist.
     pub async fn upload(
         &self,
         bucket: &BucketName,
@@ -190,10 +190,10 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// Makes what has arrived a part. One of the same number is replaced.
+    /// Adds staged bytes as a part, and replaces a part of the same number.
     ///
     /// # Errors
-    /// There is no such upload, or no part can have this number.
+    /// The upload does not exist, or the part number is invalid.
     pub async fn put_part(
         &self,
         bucket: &BucketName,
@@ -222,10 +222,10 @@ impl Store {
         .await
     }
 
-    /// The parts of an upload with numbers above `after`.
+    /// Lists the parts of an upload with numbers above `after`.
     ///
     /// # Errors
-    /// There is no such upload.
+    /// The upload does not exist.
     pub async fn parts(
         &self,
         bucket: &BucketName,
@@ -259,10 +259,10 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// Makes the parts the object. Asked again, it answers the same and tells nobody.
+    /// Completes an upload. A repeated request returns the same result without a second notice.
     ///
     /// # Errors
-    /// A part is not as it was named, is too small, or out of order; or a condition does not hold.
+    /// A part does not match, is too small or out of order, or a precondition fails.
     #[allow(
         clippy::too_many_arguments,
         reason = "each is one of the request's own"
@@ -285,7 +285,7 @@ impl Store {
         .await
     }
 
-    /// The parts that an object was put together from. One that was empty is not among them.
+    /// Returns the parts of a multipart object, without empty ones.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -309,10 +309,10 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// Gives an upload up, and its parts.
+    /// Aborts an upload and deletes its parts.
     ///
     /// # Errors
-    /// There is no such upload.
+    /// The upload does not exist.
     pub async fn abort_upload(
         &self,
         bucket: &BucketName,
@@ -412,7 +412,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Gives all uploads of a bucket up.
+    /// Aborts all uploads of a bucket.
     pub(super) fn abort_uploads(&mut self, bucket: i64) -> Result<(), StoreError> {
         let uploads: Vec<(Vec<u8>, String)> = self
             .sql
@@ -428,7 +428,6 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Takes an upload and its parts out of the index.
     /// Removes an upload with its parts and their bytes.
     pub(super) fn drop_upload(
         &mut self,
@@ -583,7 +582,7 @@ impl Txn<'_> {
                 self.now_ms as i64,
                 record::encode(&completed_upload)?
             ])?;
-        let oldest = self.now_ms.saturating_sub(REMEMBERED_MS);
+        let oldest = self.now_ms.saturating_sub(COMPLETED_TTL_MS);
         self.sql
             .prepare_cached("DELETE FROM completed WHERE at < ?")?
             .execute([oldest as i64])?;
@@ -591,7 +590,7 @@ impl Txn<'_> {
     }
 }
 
-/// What tells one list of parts from another.
+/// Returns a digest that identifies a list of parts.
 fn digest(parts: &[CompletedPart]) -> String {
     let mut digest = Sha256::new();
     for part in parts {
@@ -600,7 +599,7 @@ fn digest(parts: &[CompletedPart]) -> String {
     hex::encode(digest.finalize())
 }
 
-/// The parts that were named, and those that were not.
+/// Splits the received parts into those that the request names, and the rest.
 fn select_parts(
     have: Vec<Part>,
     named: &[CompletedPart],
@@ -663,7 +662,7 @@ fn check_announced(announced: &Checksums, have: &Checksums) -> Result<(), StoreE
     Ok(())
 }
 
-/// The object's checksum from its parts': of their bytes, or of their checksums.
+/// Combines the parts' checksums: into that of the bytes, or into a checksum of checksums.
 fn combine_checksums(
     kind: ChecksumKind,
     full_object: bool,

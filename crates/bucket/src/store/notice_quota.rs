@@ -1,23 +1,23 @@
-//! Shares of accounts in the outbox, by a dynamic threshold.
+//! Quotas of accounts in the outbox, by a dynamic threshold.
 //!
-//! An account may have as many notices waiting as it leaves free: alone half of the outbox. So one whose notices nobody takes
-//! is refused further changes, and others go on. A few notices of each account are taken in any case, also where many accounts
-//! in turn have filled the outbox. Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet
-//! switches", 1998, with α = 1.
+//! An account may have as many pending notices as it leaves free; alone, half of the outbox. An account whose notices
+//! are not consumed is refused further changes, while others continue. Every account has a small guaranteed minimum,
+//! even if many accounts in turn have filled the outbox. Source: Choudhury and Hahne, "Dynamic queue length thresholds
+//! for shared-memory packet switches", 1998, with α = 1.
 
 use std::collections::HashMap;
 
-/// Notices of each account, as the transaction that is under way sees them.
+/// Pending notices per account, as the current transaction sees them.
 #[derive(Debug, Default)]
 pub(super) struct NoticeCounts {
     total: u64,
     accounts: HashMap<u64, u64>,
-    /// Changes since the last commit, so that they can be undone.
+    /// Changes since the last commit, for rollback.
     changes: Vec<(u64, i64)>,
 }
 
 impl NoticeCounts {
-    /// The counts of what is committed.
+    /// Creates the committed counts.
     pub(super) fn committed(accounts: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut counts = Self::default();
         for (account, count) in accounts {
@@ -26,36 +26,36 @@ impl NoticeCounts {
         counts
     }
 
-    /// Returns how many notices there are.
+    /// Returns the number of notices.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Returns how many notices of an account there are.
+    /// Returns the number of notices of an account.
     pub(super) fn of(&self, account: u64) -> u64 {
         self.accounts.get(&account).copied().unwrap_or(0)
     }
 
-    /// Whether an account may add so many notices. `most` is the size of the outbox, `own` is what each account may have in
-    /// any case.
+    /// Returns whether an account may add notices. `most` is the capacity of the outbox, `own` the guaranteed minimum
+    /// per account.
     pub(super) fn admits(&self, account: u64, added: u64, most: u64, own: u64) -> bool {
         let after = self.of(account) + added;
         let free = most.saturating_sub(self.total + added);
         after <= own.max(free)
     }
 
-    /// Notes that notices of an account came, or went.
+    /// Changes the count of an account.
     pub(super) fn add(&mut self, account: u64, by: i64) {
         self.change(account, by);
         self.changes.push((account, by));
     }
 
-    /// Returns the point to which [`NoticeCounts::undo`] goes back.
+    /// Returns a mark for [`NoticeCounts::undo`].
     pub(super) fn mark(&self) -> usize {
         self.changes.len()
     }
 
-    /// Undoes the changes since a mark. 0 is the last commit.
+    /// Rolls back the changes since a mark. 0 is the last commit.
     pub(super) fn undo(&mut self, mark: usize) {
         while self.changes.len() > mark
             && let Some((account, by)) = self.changes.pop()
@@ -64,7 +64,7 @@ impl NoticeCounts {
         }
     }
 
-    /// Notes that all changes are committed.
+    /// Commits all changes.
     pub(super) fn commit(&mut self) {
         self.changes.clear();
     }
@@ -86,7 +86,7 @@ mod tests {
     const MOST: u64 = 10_000;
     const OWN: u64 = 16;
 
-    /// Adds notices of an account as long as there is room for them.
+    /// Adds notices of an account until it reaches its quota.
     fn fill(counts: &mut NoticeCounts, account: u64) -> u64 {
         while counts.admits(account, 1, MOST, OWN) {
             counts.add(account, 1);

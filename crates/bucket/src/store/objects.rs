@@ -1,4 +1,4 @@
-//! The second half of a write: what has arrived becomes an object. And how objects go.
+//! Second half of a write: staged bytes become an object. Also deletion of objects.
 
 use std::sync::Arc;
 
@@ -16,44 +16,44 @@ use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::{Change, ChangeKind};
 
-/// Bytes of a user's own metadata.
+/// Maximum size of user metadata in bytes.
 const USER_META: usize = 2048;
-/// Pieces that an object's record lists itself.
+/// Maximum pieces that are listed in the object's record.
 const INLINE_PIECES: usize = 8;
 
-/// What an object is to be, besides its bytes.
+/// Properties of an object to be written.
 #[derive(Clone, Debug, Default)]
 pub struct Put {
-    /// What its writer says of it.
+    /// Metadata.
     pub meta: Meta,
-    /// Its tags.
+    /// Tags.
     pub tags: Tags,
-    /// Who may read it; the bucket says where it does not.
+    /// ACL; `None` inherits the bucket's.
     pub acl: Option<Acl>,
-    /// Where it is to be kept.
+    /// Storage class.
     pub class: StorageClass,
-    /// What must hold for it to be written.
+    /// Preconditions.
     pub when: PutConditions,
 }
 
-/// What must hold for an object to be written: of what its key shows at that moment.
+/// Preconditions of a write, on the current version of the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PutConditions {
-    /// Its ETag must be this one; `*` is any.
+    /// ETag that it must have; `*` matches any.
     pub if_match: Option<String>,
-    /// Its ETag must be another; `*` is any, so that nothing is overwritten.
+    /// ETag that it must not have; `*` matches any, so that nothing is overwritten.
     pub if_none_match: Option<String>,
 }
 
-/// What must hold for an object to be removed. What is not there is gone already, whatever should hold of it.
+/// Preconditions of a deletion. Deleting an object that does not exist succeeds regardless.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteConditions {
-    /// Its ETag must be this one; `*` is any.
+    /// ETag that it must have; `*` matches any.
     pub if_match: Option<String>,
-    /// When it must have been written, seconds since 1970.
+    /// Time at which it must have been written (s since 1970).
     pub modified: Option<i64>,
-    /// How long it must be.
+    /// Size that it must have.
     pub size: Option<i64>,
 }
 
@@ -81,31 +81,31 @@ impl DeleteConditions {
     }
 }
 
-/// What became of a removal.
+/// Result of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// The version that was removed, or the marker that was made.
+    /// Deleted version, or the new delete marker.
     pub version: Option<VersionId>,
     /// Whether that is a delete marker.
     pub marker: bool,
 }
 
-/// An object to be removed, and of which only this version, where one is named.
+/// An object, or one version of it, to be deleted.
 #[derive(Clone, Debug)]
 pub struct DeleteTarget {
-    /// Its key.
+    /// Key.
     pub key: ObjectKey,
-    /// The version.
+    /// Version; `None` for the current one.
     pub version: Option<VersionId>,
-    /// What must hold for it to be removed.
+    /// Preconditions.
     pub when: DeleteConditions,
 }
 
 impl Store {
-    /// Makes what has arrived an object.
+    /// Stores staged bytes as an object.
     ///
     /// # Errors
-    /// A condition does not hold, or something cannot be.
+    /// A precondition fails, or a property is invalid.
     pub async fn put(
         &self,
         bucket: &BucketName,
@@ -134,10 +134,10 @@ impl Store {
         .await
     }
 
-    /// Removes an object or a version of it, as the bucket's versioning says. What is not there is gone already.
+    /// Deletes an object or a version, according to the bucket's versioning. It succeeds if the object does not exist.
     ///
     /// # Errors
-    /// There is no such bucket.
+    /// The bucket does not exist.
     pub async fn delete(
         &self,
         bucket: &BucketName,
@@ -152,10 +152,10 @@ impl Store {
         .await
     }
 
-    /// Says who may read an object; the bucket says where it does not. Returns its version.
+    /// Sets an object's ACL; `None` inherits the bucket's. Returns the version.
     ///
     /// # Errors
-    /// There is no such object.
+    /// The object does not exist.
     pub async fn set_object_acl(
         &self,
         bucket: &BucketName,
@@ -167,7 +167,7 @@ impl Store {
         Ok(changed.await?.version())
     }
 
-    /// Changes what is known of an object, and not its bytes.
+    /// Changes an object's record, but not its bytes.
     pub(super) async fn change_object(
         &self,
         bucket: &BucketName,
@@ -187,7 +187,7 @@ impl Store {
     }
 }
 
-/// What can be said of an object without looking at others.
+/// Checks the properties of a write that need no look-up.
 pub(super) fn check(put: &Put) -> Result<(), StoreError> {
     tags::check_object(&put.tags)?;
     let meta = put
@@ -206,7 +206,7 @@ pub(super) fn check(put: &Put) -> Result<(), StoreError> {
 }
 
 impl Txn<'_> {
-    /// An object without bytes yet.
+    /// Returns a new object without bytes.
     pub(super) fn object(&mut self, put: Put) -> Object {
         Object {
             seq: self.number(),
@@ -255,7 +255,7 @@ impl Txn<'_> {
         }
     }
 
-    /// What a key shows.
+    /// Returns the current version of a key.
     pub(super) fn current(
         &self,
         bucket: i64,
@@ -271,7 +271,7 @@ impl Txn<'_> {
         row.map(|row| record::decode(&row)).transpose()
     }
 
-    /// Gives staged bytes a place. None where there are none.
+    /// Moves staged bytes into the index or marks their blob as kept. Returns `None` if there are no bytes.
     pub(super) fn store_staged(&mut self, staged: Staged) -> Result<Option<Piece>, StoreError> {
         let length = staged.length;
         if length == 0 {
@@ -305,7 +305,7 @@ impl Txn<'_> {
         Ok(row)
     }
 
-    /// Lists an object's pieces where they belong: few in its record, many in a table.
+    /// Stores an object's list of pieces: in its record if short, else in a table.
     pub(super) fn place(
         &mut self,
         object: &mut Object,
@@ -337,7 +337,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Makes an object what its key shows.
+    /// Makes an object the current version of its key.
     pub(super) fn install(
         &mut self,
         bucket: i64,
@@ -357,7 +357,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Takes away what a key shows: versions with a name are kept, and the one without is replaced. Returns what was removed.
+    /// Displaces the current version of a key. Named versions are kept; the null version is deleted and returned.
     fn displace_current(
         &mut self,
         bucket: i64,
@@ -433,7 +433,7 @@ impl Txn<'_> {
         self.discard(object)
     }
 
-    /// Forgets the bytes of an object that is not in the index any more.
+    /// Releases the bytes of an object that has left the index.
     pub(super) fn discard(&mut self, object: &Object) -> Result<(), StoreError> {
         match &object.pieces {
             Pieces::Here(pieces) => self.discard_pieces(pieces),
@@ -468,7 +468,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Writes what is known of an object anew.
+    /// Updates an object's record.
     pub(super) fn rewrite(
         &mut self,
         bucket: i64,
@@ -505,7 +505,7 @@ impl Txn<'_> {
         if !removed.when.is_empty() {
             let (found, version) = match removed.version {
                 Some(version) => (self.any_version(bucket, key, version)?, Some(version)),
-                // Behind a delete marker there is something that the condition may be meant for.
+                // The condition may be meant for the version behind the delete marker.
                 None => match self.current(bucket, key)? {
                     Some(object) => (Some(object), None),
                     None => (self.newest(bucket, key)?, None),
@@ -539,7 +539,7 @@ impl Txn<'_> {
         })
     }
 
-    /// The newest version of a key that shows nothing: a delete marker, if there is any.
+    /// Returns the newest entry of a key without a current version: a delete marker, if any.
     fn newest(&self, bucket: i64, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
         let row = self
             .sql
@@ -553,7 +553,7 @@ impl Txn<'_> {
         row.map(|row| record::decode(&row)).transpose()
     }
 
-    /// A version, shown or not, or a delete marker.
+    /// Returns a version, current or not, or a delete marker.
     fn any_version(
         &self,
         bucket: i64,
@@ -601,7 +601,7 @@ impl Txn<'_> {
                 }
             },
         };
-        self.promote(bucket, key)?;
+        self.promote_newest_version(bucket, key)?;
         self.add_notices(ChangeKind::Delete, of, key, &object, origin)?;
         Ok(Deleted {
             version: Some(version),
@@ -609,8 +609,8 @@ impl Txn<'_> {
         })
     }
 
-    /// Shows the newest version that is left, unless it is a delete marker.
-    fn promote(&mut self, bucket: i64, key: &ObjectKey) -> Result<(), StoreError> {
+    /// Makes the newest remaining version current, unless it is a delete marker.
+    fn promote_newest_version(&mut self, bucket: i64, key: &ObjectKey) -> Result<(), StoreError> {
         let bytes = key.as_str().as_bytes();
         if self.current(bucket, key)?.is_some() {
             return Ok(());
@@ -634,7 +634,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Puts what listeners say of a change into the outbox.
+    /// Adds the observer's notices of a change to the outbox.
     pub(super) fn add_notices(
         &mut self,
         kind: ChangeKind,

@@ -1,7 +1,7 @@
-//! Lists of pieces that no object has any more.
+//! Lists of pieces that no object references any more.
 //!
-//! A long object may be made of many rows of the index, which are read one by one. So they stay until nobody reads them, and
-//! what a crash leaves of them goes after the next start.
+//! A long object may consist of many rows of the index, which are read one by one. The rows stay until their last
+//! reader has finished. Lists that a crash left behind are removed after the next start.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use super::writer::{Effect, Txn};
 use super::{Inner, Store, read};
 use crate::error::StoreError;
 
-/// Lists that are removed with one commit.
-const AT_ONCE: usize = 64;
-/// How long a removal that failed waits before it is tried again.
+/// Lists removed per commit.
+const BATCH: usize = 64;
+/// Delay before a failed removal is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// A list that stays while somebody reads what it names.
+/// Keeps a list of pieces while a reader uses it.
 #[derive(Debug)]
 pub(super) struct PieceListPin {
     blobs: Arc<Blobs>,
@@ -27,7 +27,7 @@ pub(super) struct PieceListPin {
 }
 
 impl PieceListPin {
-    /// To be made within `Blobs::look`.
+    /// Pins a list. Call it inside `Blobs::with_pins`.
     pub(super) fn new(blobs: Arc<Blobs>, table: u64) -> Self {
         blobs.pin_list(table);
         Self { blobs, table }
@@ -41,17 +41,17 @@ impl Drop for PieceListPin {
 }
 
 impl Store {
-    /// Removes lists that were left.
+    /// Starts the background removal of orphaned lists.
     pub(super) fn spawn_orphan_remover(&self) {
         tokio::spawn(orphan_remover(Arc::downgrade(&self.inner)));
     }
 
-    /// Removes those that nobody reads. Returns whether there may be more of them.
+    /// Removes orphaned lists without readers. Returns whether there may be more.
     async fn remove_orphans(&self) -> Result<bool, StoreError> {
         let blobs = self.inner.blobs.clone();
         let orphaned = self.inner.readers.read(move |sql| {
             let mut unpinned = blobs.unpinned(orphaned(sql)?);
-            unpinned.truncate(AT_ONCE);
+            unpinned.truncate(BATCH);
             Ok(unpinned)
         });
         let orphaned = orphaned.await?;
@@ -77,7 +77,7 @@ async fn orphan_remover(store: Weak<Inner>) {
             Ok(false) => None,
             Err(_) if *ended.borrow() => return,
             Err(error) => {
-                warn!(%error, "the pieces of removed objects stay for a while");
+                warn!(%error, "failed to remove the pieces of deleted objects; retrying");
                 Some(RETRY_DELAY)
             }
         };
@@ -95,7 +95,7 @@ fn orphaned(sql: &Connection) -> Result<Vec<u64>, StoreError> {
 }
 
 impl Txn<'_> {
-    /// Leaves a list of pieces, which no object has from now on.
+    /// Marks a list of pieces as orphaned.
     pub(super) fn orphan(&mut self, table: u64) -> Result<(), StoreError> {
         self.sql
             .prepare_cached("INSERT INTO leaving (object) VALUES (?)")?
@@ -104,7 +104,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Removes a list, and the pieces that it names.
+    /// Removes a list with its pieces.
     fn remove(&mut self, table: u64) -> Result<(), StoreError> {
         let pieces = read::table(self.sql, table, 0, u64::MAX)?;
         self.discard_pieces(&pieces)?;

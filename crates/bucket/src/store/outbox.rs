@@ -1,4 +1,4 @@
-//! Notices of changes, kept until their receiver has them.
+//! The outbox: change notifications that wait for their receiver.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::Store;
 use crate::error::StoreError;
 use crate::notice::Notice;
 
-/// The notices of a store, in the order of its changes.
+/// The pending notices of a store, in commit order.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     store: Store,
@@ -19,7 +19,7 @@ pub struct Outbox {
 }
 
 impl Store {
-    /// The notices of its changes.
+    /// Returns the store's outbox.
     pub fn outbox(&self) -> Outbox {
         Outbox {
             store: self.clone(),
@@ -29,8 +29,8 @@ impl Store {
 }
 
 impl Outbox {
-    /// The oldest notices with numbers above `after`, which is 0 at first: in order, each with its number. They stay until
-    /// `done`.
+    /// Returns the oldest notices with numbers above `after`, in order. Start with 0. They stay until they are
+    /// acknowledged.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -51,18 +51,18 @@ impl Outbox {
         self.store.inner.readers.read(next).await
     }
 
-    /// Forgets the notices up to a number: their receivers have them.
+    /// Acknowledges all notices up to a number.
     ///
     /// # Errors
-    /// The index cannot be written; they will be given again.
+    /// The index cannot be written; the notices are redelivered.
     pub async fn done(&self, up_to: u64) -> Result<(), StoreError> {
         self.forget(vec![0..=up_to]).await
     }
 
-    /// Forgets the notices in ranges of numbers, ends included: their receivers have them.
+    /// Acknowledges the notices in ranges of numbers, ends included.
     ///
     /// # Errors
-    /// The index cannot be written; they will be given again.
+    /// The index cannot be written; the notices are redelivered.
     pub async fn forget(&self, ranges: Vec<RangeInclusive<u64>>) -> Result<(), StoreError> {
         self.store
             .write_removal(move |txn| {
@@ -85,7 +85,7 @@ impl Outbox {
             .await
     }
 
-    /// How many wait.
+    /// Returns the number of pending notices.
     pub fn len(&self) -> u64 {
         self.store
             .inner
@@ -94,14 +94,14 @@ impl Outbox {
             .load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Whether none waits.
+    /// Returns whether no notice is pending.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns once notices have come since this was made, or since it returned last. Ask `next` after that; none is missed.
+    /// Waits for new notices since this was created or last returned. Call `next` afterwards; no notice is missed.
     pub async fn changed(&mut self) {
-        // The store holds the sender, and this holds the store.
+        // The sender lives as long as the store, which this value keeps alive.
         let _ = self.seen.changed().await;
     }
 }

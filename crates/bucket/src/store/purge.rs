@@ -1,8 +1,8 @@
-//! All that an account has here, removed because the account is.
+//! Deletion of an account's buckets after the account was deleted.
 //!
-//! A closed account's buckets are as if they were not there, for readers and for writes that are under way, too. They are then
-//! emptied some rows at a time, so that others' writes wait for no more than one such step, and a crash loses no more than one.
-//! Nobody is told of these changes.
+//! A closed account's buckets are hidden at once, from reads and from writes in progress. They are then emptied in
+//! small batches, so that other writes wait for one batch at most and a crash loses one at most. These changes cause
+//! no notices.
 
 use std::sync::PoisonError;
 
@@ -14,22 +14,22 @@ use super::writer::Txn;
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey};
 
-/// Objects, versions and uploads that are removed with one commit.
-const AT_ONCE: i64 = 256;
-/// How far they are counted in each bucket.
-const COUNTED: i64 = 100_000;
+/// Objects, versions and uploads deleted per commit.
+const BATCH: i64 = 256;
+/// Maximum that is counted per bucket and kind.
+const COUNT_LIMIT: i64 = 100_000;
 
-/// What an account has.
+/// Amount of data of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountContents {
-    /// Its buckets.
+    /// Number of buckets.
     pub buckets: u64,
-    /// Objects, older versions and uploads in them; at least so many, where there are more than 100,000 in one.
+    /// Number of objects, older versions and uploads. A lower bound if a bucket has more than 100,000.
     pub objects: u64,
 }
 
 impl Store {
-    /// Hides an account's buckets from everybody, and lets it make no others. For as long as this process runs.
+    /// Hides an account's buckets and refuses new ones, until the process ends.
     pub fn close_account(&self, app_id: u64) {
         let closed = &self.inner.cache.closed;
         closed
@@ -38,7 +38,7 @@ impl Store {
             .insert(app_id);
     }
 
-    /// Counts what an account has, closed or not.
+    /// Counts an account's data, closed or not.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -51,7 +51,7 @@ impl Store {
                 for (bucket, _) in &buckets {
                     for table in ["object", "version", "upload"] {
                         let query = format!(
-                            "SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE bucket = ? LIMIT {COUNTED})"
+                            "SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE bucket = ? LIMIT {COUNT_LIMIT})"
                         );
                         let mut count = sql.prepare_cached(&query)?;
                         objects += count.query_row([bucket], |row| row.get::<_, i64>(0))? as u64;
@@ -65,7 +65,7 @@ impl Store {
             .await
     }
 
-    /// Removes some of what a closed account has. Returns how much, 0 once nothing is left.
+    /// Deletes one batch of a closed account's data. Returns its size, 0 once nothing is left.
     ///
     /// # Errors
     /// The index cannot be written.
@@ -74,7 +74,7 @@ impl Store {
     }
 }
 
-/// An account's buckets, by their numbers.
+/// Returns an account's buckets with their row ids.
 fn buckets(sql: &Connection, app_id: u64) -> Result<Vec<(i64, BucketName)>, StoreError> {
     let suffix = format!("-{app_id}");
     let mut query =
@@ -111,7 +111,7 @@ impl Txn<'_> {
              (SELECT bucket, key, seq FROM version WHERE bucket = ? LIMIT ?) RETURNING record",
         )?;
         let mut removed = objects + versions;
-        while removed < AT_ONCE as u64
+        while removed < BATCH as u64
             && let Some((key, id)) = self.first_upload(bucket)?
         {
             self.drop_upload(bucket, &key, &id)?;
@@ -134,7 +134,7 @@ impl Txn<'_> {
 
     fn purge_rows(&mut self, bucket: i64, delete: &str) -> Result<u64, StoreError> {
         let mut delete = self.sql.prepare_cached(delete)?;
-        let rows = delete.query_map(params![bucket, AT_ONCE], |row| row.get::<_, Vec<u8>>(0))?;
+        let rows = delete.query_map(params![bucket, BATCH], |row| row.get::<_, Vec<u8>>(0))?;
         let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
         for row in &rows {
             self.discard(&record::decode::<Object>(row)?)?;
@@ -225,7 +225,7 @@ mod tests {
         assert!(again.is_err(), "{again:?}");
         assert!(store.purge_some(17).await.expect("purged") > 0);
         store.close().await;
-        // It goes on after a restart.
+        // The purge continues after a restart.
         let store = open().expect("a store");
         store.close_account(17);
         while store.purge_some(17).await.expect("purged") > 0 {}

@@ -1,4 +1,4 @@
-//! Objects are read.
+//! Reads of objects.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,50 +17,50 @@ use super::writer::now_ms;
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 
-/// Bytes in the index that are read at once. What was made by appending may have more, and memory has not.
-const AT_ONCE: u64 = 1 << 20;
+/// Maximum inline bytes read in one go. An appended object can be larger than memory allows.
+const EAGER_BYTES: u64 = 1 << 20;
 
-/// Which object, and which of its bytes.
+/// Selects an object and a range of its bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Get {
-    /// A version; else what the key shows.
+    /// Version; `None` for the current one.
     pub version: Option<VersionId>,
-    /// What must hold.
+    /// Preconditions.
     pub when: ReadConditions,
-    /// Some of its bytes; else all.
+    /// Byte range; `None` for all.
     pub range: Option<ByteRange>,
-    /// The bytes that one part of its upload had; else all.
+    /// Part number of a multipart object; `None` for all.
     pub part: Option<u32>,
 }
 
-/// What must hold for an object to be read, as HTTP has it.
+/// Preconditions of a read, as in HTTP.
 #[derive(Clone, Debug, Default)]
 pub struct ReadConditions {
-    /// Its ETag must be one of these; `*` is any.
+    /// ETags, one of which must match; `*` matches any.
     pub if_match: Option<Vec<String>>,
-    /// Its ETag must be none of these.
+    /// ETags, none of which may match.
     pub if_none_match: Option<Vec<String>>,
-    /// It must have changed since then, seconds since 1970.
+    /// Time after which it must have changed (s since 1970).
     pub if_modified_since: Option<i64>,
-    /// It must not have changed since then, seconds since 1970.
+    /// Time after which it must not have changed (s since 1970).
     pub if_unmodified_since: Option<i64>,
 }
 
-/// Some of an object's bytes.
+/// A byte range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteRange {
-    /// From one byte to another, and this one, too; or to the end.
+    /// From the first to the last byte, inclusive, or to the end.
     From(u64, Option<u64>),
-    /// So many at the end.
+    /// The last bytes of the object.
     Last(u64),
 }
 
-/// An object, and those of its bytes that were asked for.
+/// An object with the requested bytes.
 #[derive(Debug)]
 pub struct GetOutput {
-    /// What is known of it.
+    /// Object record.
     pub object: Object,
-    /// Which bytes they are.
+    /// Resolved range.
     pub range: Range<u64>,
     /// The bytes.
     pub content: Content,
@@ -72,12 +72,12 @@ pub struct Content(Vec<Chunk>);
 enum Chunk {
     Memory(Bytes),
     Blob(PinnedBlob, Range<u64>),
-    /// Bytes in a row of the index that are read when it is their turn.
+    /// Inline bytes that are read when the stream reaches them.
     Row(Arc<PieceListPin>, Arc<Readers>, u64, Range<u64>),
 }
 
 impl Content {
-    /// The bytes, one after another.
+    /// Returns the bytes as a stream.
     pub fn into_stream(self) -> BoxStream<'static, Result<Bytes, StoreError>> {
         let chunks = self.0.into_iter().map(|chunk| match chunk {
             Chunk::Memory(bytes) => stream::once(async { Ok(bytes) }).boxed(),
@@ -98,10 +98,10 @@ impl Content {
         stream::iter(chunks).flatten().boxed()
     }
 
-    /// All bytes, where there are at most so many.
+    /// Collects at most `most` bytes.
     ///
     /// # Errors
-    /// There are more, or they cannot be read.
+    /// There are more bytes, or they cannot be read.
     pub async fn collect(self, most: u64) -> Result<Vec<u8>, StoreError> {
         let mut stream = self.into_stream();
         let mut all = Vec::new();
@@ -116,10 +116,10 @@ impl Content {
 }
 
 impl Store {
-    /// What is known of an object.
+    /// Returns an object's record and the requested range.
     ///
     /// # Errors
-    /// There is none, or a condition does not hold.
+    /// The object does not exist, or a precondition fails.
     pub async fn head(
         &self,
         bucket: &BucketName,
@@ -137,10 +137,10 @@ impl Store {
         self.inner.readers.read(read).await
     }
 
-    /// An object and its bytes.
+    /// Returns an object with its bytes.
     ///
     /// # Errors
-    /// There is none, a condition does not hold, or it is archived.
+    /// The object does not exist or is archived, or a precondition fails.
     pub async fn get(
         &self,
         bucket: &BucketName,
@@ -169,14 +169,14 @@ impl Store {
                     Pieces::Table(table) => {
                         Some(Arc::new(PieceListPin::new(blobs.clone(), *table)))
                     }
-                    // They are too few to be much.
+                    // Few pieces are read at once.
                     Pieces::Here(_) => None,
                 };
                 let mut at_once = 0;
                 for piece in pieces {
                     let part = piece.offset..piece.offset + piece.length;
                     chunks.push(match (&piece.place, &kept) {
-                        (PieceLocation::Row(row), Some(kept)) if at_once >= AT_ONCE => {
+                        (PieceLocation::Row(row), Some(kept)) if at_once >= EAGER_BYTES => {
                             Chunk::Row(kept.clone(), readers.clone(), *row, part)
                         }
                         (PieceLocation::Row(row), _) => {
@@ -193,7 +193,7 @@ impl Store {
                 })
             })
         };
-        // The state that is read is chosen by the first look, so that what is removed later is pinned in time.
+        // The first lookup fixes the snapshot, so blobs that are removed later are pinned in time.
         self.inner.readers.read(lookup).await
     }
 }
@@ -224,10 +224,10 @@ impl Get {
 }
 
 impl ReadConditions {
-    /// Looks whether they hold, in HTTP's order.
+    /// Checks the preconditions in HTTP's order.
     ///
     /// # Errors
-    /// One does not hold.
+    /// A precondition fails.
     pub fn check(&self, object: &Object) -> Result<(), StoreError> {
         let is = |tags: &[String]| tags.iter().any(|tag| tag == "*" || *tag == object.etag);
         let modified = (object.modified_ms / 1000) as i64;
@@ -253,7 +253,7 @@ impl ReadConditions {
     }
 }
 
-/// What a key shows, or a version.
+/// Returns the current version of a key, or the requested one.
 pub(super) fn find(
     sql: &Connection,
     bucket: i64,
@@ -283,7 +283,7 @@ pub(super) fn find(
     }
 }
 
-/// A version that its key does not show, and whether it is a delete marker.
+/// Returns a non-current version, and whether it is a delete marker.
 pub(super) fn version(
     sql: &Connection,
     bucket: i64,
@@ -308,7 +308,7 @@ pub(super) fn version(
         .transpose()
 }
 
-/// Why a key shows nothing: there is nothing, or it is hidden.
+/// Returns why a key has no current version: it does not exist, or a delete marker hides it.
 fn missing_reason(
     sql: &Connection,
     bucket: i64,
@@ -335,7 +335,7 @@ fn missing_reason(
     })
 }
 
-/// The pieces that a range lies in, each cut to it.
+/// Returns the pieces of a range, each clipped to it.
 pub(super) fn pieces_in(
     sql: &Connection,
     object: &Object,
@@ -370,7 +370,7 @@ pub(super) fn pieces_in(
     Ok(cut)
 }
 
-/// The pieces of a table that begin in a range.
+/// Returns the pieces of a table that start in a range.
 pub(super) fn table(
     sql: &Connection,
     number: u64,
@@ -392,7 +392,7 @@ fn part_range(sql: &Connection, object: &Object, wanted: u32) -> Result<Range<u6
     let mut start = 0;
     for piece in pieces_in(sql, object, &(0..object.size))? {
         let end = start + piece.length;
-        // An object that was put at once is its own first part.
+        // An object of a single put counts as part 1.
         if piece.part.max(1) == wanted {
             range = Some(range.map_or(start, |range| range.start)..end);
         }

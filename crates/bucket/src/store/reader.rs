@@ -1,4 +1,4 @@
-//! Connections that read the index, each for one reader at a time.
+//! A pool of read-only connections to the index.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::schema;
 use crate::error::StoreError;
 
-/// Readers at a time; more wait.
+/// Maximum concurrent readers. Further ones wait.
 const READERS: usize = 16;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Readers {
         })
     }
 
-    /// Reads one state of the index.
+    /// Runs queries on one snapshot of the index.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What is known of buckets and objects, as it is stored.
+//! Stored records of buckets and objects.
 
 use std::collections::BTreeMap;
 
@@ -9,118 +9,118 @@ use serde_json::value::RawValue;
 use crate::error::StoreError;
 use crate::names::{BucketName, VersionId};
 
-/// The version of records that is written.
+/// Version of new records.
 const VERSION: u32 = 1;
 
-/// Tags, in the order in which they were given.
+/// Tags, in the order given.
 pub type Tags = Vec<(String, String)>;
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Its full name.
+    /// Full name.
     pub name: BucketName,
-    /// When it was made, milliseconds since 1970.
+    /// Creation time (ms since 1970).
     pub created_ms: u64,
-    /// Who may besides its owner.
+    /// Access granted besides the owner.
     #[serde(default)]
     pub acl: Acl,
-    /// Whether it keeps versions.
+    /// State of versioning.
     #[serde(default)]
     pub versioning: Versioning,
-    /// What pages of other origins may.
+    /// CORS rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cors: Vec<CorsRule>,
-    /// Its tags.
+    /// Tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Tags,
 }
 
-/// Who may besides the owner.
+/// An access control list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acl {
-    /// Nobody.
+    /// Only the owner's account.
     #[default]
     Private,
-    /// Everybody may read.
+    /// Everyone may read.
     PublicRead,
-    /// Everybody may read and write.
+    /// Everyone may read and write.
     PublicReadWrite,
-    /// Everybody who signs may read.
+    /// Every authenticated caller may read.
     AuthenticatedRead,
 }
 
-/// Whether a bucket keeps versions.
+/// State of a bucket's versioning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Versioning {
-    /// It never did.
+    /// Never enabled.
     #[default]
     Off,
-    /// It does.
+    /// Enabled.
     Enabled,
-    /// It did; the versions of then are kept.
+    /// Suspended; older versions are kept.
     Suspended,
 }
 
-/// What pages of other origins may.
+/// A CORS rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CorsRule {
-    /// A name for people.
+    /// Name of the rule.
     pub id: Option<String>,
-    /// Origins; one `*` in each stands for anything.
+    /// Allowed origins; one `*` in each matches anything.
     pub origins: Vec<String>,
-    /// Methods.
+    /// Allowed methods.
     pub methods: Vec<String>,
-    /// Headers that a request may have; one `*` in each stands for anything.
+    /// Allowed request headers; one `*` in each matches anything.
     pub headers: Vec<String>,
-    /// Headers of an answer that a page may see.
+    /// Response headers exposed to the page.
     pub expose: Vec<String>,
-    /// How long a browser may remember this, seconds.
+    /// Time that a browser may cache a preflight response (s).
     pub max_age: Option<u32>,
 }
 
 /// A version of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
-    /// Its number; a later version's is greater.
+    /// Sequence number; later versions have greater ones.
     pub seq: u64,
-    /// Whether it has a version id of its own, since it was written while its bucket kept versions.
+    /// Whether it has a version id of its own, because versioning was enabled when it was written.
     #[serde(default)]
     pub named: bool,
-    /// Its length.
+    /// Size in bytes.
     pub size: u64,
-    /// Its ETag, without quotes.
+    /// ETag without quotes.
     pub etag: String,
-    /// When it was written, milliseconds since 1970.
+    /// Time of the write (ms since 1970).
     pub modified_ms: u64,
-    /// CRC-64/XZ of its bytes, which COS shows.
+    /// CRC-64/XZ of its bytes, as COS shows it.
     pub crc64: u64,
-    /// Checksums that its writer asked for.
+    /// Checksums that the writer requested.
     #[serde(default, skip_serializing_if = "Checksums::is_empty")]
     pub sums: Checksums,
-    /// What its writer said of it.
+    /// Metadata.
     pub meta: Meta,
-    /// Where it is to be kept.
+    /// Storage class.
     #[serde(default, skip_serializing_if = "StorageClass::is_standard")]
     pub class: StorageClass,
-    /// How it came to be.
+    /// How the object was written.
     #[serde(default)]
     pub kind: ObjectKind,
-    /// Its tags.
+    /// Tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Tags,
-    /// Who may read it; the bucket says where it does not.
+    /// ACL; `None` inherits the bucket's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<Acl>,
-    /// Its way back from an archive.
+    /// State of a restore from the archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
-    /// Where its bytes are.
+    /// Location of its bytes.
     pub(crate) pieces: Pieces,
 }
 
 impl Object {
-    /// The version as clients name it.
+    /// Returns the version id.
     pub fn version(&self) -> VersionId {
         if self.named {
             VersionId::Number(self.seq)
@@ -129,7 +129,7 @@ impl Object {
         }
     }
 
-    /// Whether it must be restored before it is read.
+    /// Returns whether the object must be restored before it can be read.
     pub fn is_archived(&self, now_ms: u64) -> bool {
         let readable = match &self.restore {
             Some(Restore::Until(until)) => *until > now_ms,
@@ -139,7 +139,7 @@ impl Object {
     }
 }
 
-/// What a writer says of an object.
+/// Metadata of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// `Content-Type`.
@@ -160,15 +160,15 @@ pub struct Meta {
     /// `Expires`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// Where a page is to be found instead.
+    /// Redirect target of a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<String>,
-    /// The user's own, names in lower case without their prefix.
+    /// User metadata, with lower-case names without their prefix.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub user: BTreeMap<String, String>,
 }
 
-/// Checksums that a writer asked for, in base64.
+/// Checksums that the writer requested, in base64.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksums {
     /// CRC-32.
@@ -186,48 +186,48 @@ pub struct Checksums {
     /// SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Whether they are checksums of the parts' checksums, and not of the bytes.
+    /// Whether they are checksums of the parts' checksums instead of the bytes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub composite: bool,
 }
 
 impl Checksums {
-    /// Whether there is none.
+    /// Returns whether there is no checksum.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How an object came to be.
+/// How an object was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ObjectKind {
-    /// By one request.
+    /// With a single request.
     #[default]
     Normal,
-    /// By appending.
+    /// By appends.
     Appendable,
-    /// By a multipart upload of this many parts.
+    /// By a multipart upload with this number of parts.
     Multipart(u32),
 }
 
-/// Where an object is to be kept. All classes are kept alike; an archived object must be restored before it is read.
+/// A storage class. All are stored alike, but an archived object must be restored before it can be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StorageClass {
-    /// At hand.
+    /// Standard.
     #[default]
     Standard,
-    /// Rarely read.
+    /// Infrequent access.
     StandardIa,
-    /// Where it belongs by its use.
+    /// Intelligent tiering.
     IntelligentTiering,
-    /// In an archive.
+    /// Archive.
     Archive,
-    /// In a deep archive.
+    /// Deep archive.
     DeepArchive,
 }
 
 impl StorageClass {
-    /// Its name in both dialects; S3's names of archives are read, too.
+    /// Returns the name, which is the same in both dialects.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Standard => "STANDARD",
@@ -238,10 +238,10 @@ impl StorageClass {
         }
     }
 
-    /// Reads a name.
+    /// Parses a name, including S3's names of archive classes.
     ///
     /// # Errors
-    /// Says which there are.
+    /// The name is unknown; the error lists the known ones.
     pub fn parse(name: &str) -> Result<Self, StoreError> {
         Ok(match name {
             "" | "STANDARD" | "REDUCED_REDUNDANCY" => Self::Standard,
@@ -258,7 +258,7 @@ impl StorageClass {
         })
     }
 
-    /// Whether an object must be restored before it is read.
+    /// Returns whether objects of this class must be restored before they can be read.
     pub fn is_archive(self) -> bool {
         matches!(self, Self::Archive | Self::DeepArchive)
     }
@@ -268,53 +268,53 @@ impl StorageClass {
     }
 }
 
-/// The way back from an archive.
+/// State of a restore from an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restore {
-    /// It is on its way, and will be readable for so many days.
+    /// In progress; the object will be readable for some days.
     Ongoing {
-        /// How long.
+        /// Number of days.
         days: u32,
     },
-    /// It is readable until then, milliseconds since 1970.
+    /// Readable until this time (ms since 1970).
     Until(u64),
 }
 
-/// Where an object's bytes are.
+/// Location of an object's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Pieces {
-    /// Few are listed here.
+    /// A short list, in the record itself.
     Here(Vec<Piece>),
-    /// Many have a table.
+    /// A long list, in a table of this number.
     Table(u64),
 }
 
-/// Some of an object's bytes.
+/// A contiguous part of an object's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Piece {
     pub(crate) place: PieceLocation,
-    /// Where in the place they begin.
+    /// Offset in the row or blob.
     #[serde(default)]
     pub(crate) offset: u64,
     pub(crate) length: u64,
-    /// The part of the upload that they came with.
+    /// Part number of the multipart upload.
     #[serde(default)]
     pub(crate) part: u32,
-    /// The checksums of that part, of its first piece.
+    /// Checksums of that part, on its first piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sums: Option<Box<Checksums>>,
 }
 
-/// Where bytes are.
+/// Location of a piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PieceLocation {
-    /// In the index, under this number.
+    /// A row of the index.
     Row(u64),
-    /// In the store of blobs, under this id.
+    /// A blob.
     Blob(BlobId),
 }
 
-/// The name of bytes in the store of blobs.
+/// Name of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct BlobId(pub(crate) String);
 
@@ -331,13 +331,13 @@ struct Read<'a> {
     record: &'a RawValue,
 }
 
-/// A record's bytes.
+/// Serializes a record.
 pub(crate) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(&Written { v: VERSION, record })
         .map_err(|e| StoreError::Unavailable(format!("write a record: {e}")))
 }
 
-/// Reads a record of this or an earlier version.
+/// Deserializes a record of this or an earlier version.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     let wrong = |e: String| StoreError::Unavailable(format!("read a record: {e}"));
     let read: Read<'_> = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;

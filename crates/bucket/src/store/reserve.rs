@@ -1,7 +1,7 @@
-//! Room on the disk for removing.
+//! Disk space reserved for removals.
 //!
-//! Removing makes room, and takes some first, since the index must say so. So a file holds some of the disk, and is removed when
-//! it is full; until it can be had again nothing is written but what removes.
+//! A removal frees space, but first needs some to update the index. A reserve file holds that space and is deleted
+//! when the disk is full. Until it can be created again, only removals are written.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::StoreError;
 
-/// As much as a thousand pages of the index.
+/// Corresponds to about a thousand pages of the index.
 const BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct DiskReserve {
 }
 
 impl DiskReserve {
-    /// Room beside the index, where there is some.
+    /// Opens the reserve beside the index, and acquires it if the disk has space.
     pub(super) fn open_beside(index: PathBuf) -> Self {
         let path = index.with_extension("reserve");
         let held = fs::metadata(&path).is_ok_and(|file| file.len() == BYTES as u64);
@@ -31,7 +31,7 @@ impl DiskReserve {
         reserve
     }
 
-    /// Whether more may be written than what removes.
+    /// Checks that the reserve is held, so that any write is allowed.
     ///
     /// # Errors
     /// The disk is full.
@@ -42,12 +42,12 @@ impl DiskReserve {
         Err(StoreError::NoSpace)
     }
 
-    /// Takes it, where it was given up and there is room.
+    /// Acquires the reserve again if the disk has space.
     pub(super) fn acquire(&self) {
         if self.check().is_ok() {
             return;
         }
-        // Disks that compress would give no room for zeros.
+        // A file system with compression would reserve no space for zeros.
         let mut bytes = vec![0; BYTES];
         let taken = getrandom::fill(&mut bytes).is_ok() && fs::write(&self.path, &bytes).is_ok();
         if taken {
@@ -57,7 +57,7 @@ impl DiskReserve {
         }
     }
 
-    /// Gives it to what removes.
+    /// Frees the reserve for removals.
     pub(super) fn release(&self) {
         if self.held.swap(false, Ordering::Relaxed) {
             let _ = fs::remove_file(&self.path);

@@ -1,5 +1,5 @@
-//! The way back from an archive. Archived objects lie where others do, so it takes a moment, which is there so that programs
-//! meet what they would meet elsewhere: a request, a wait, and an event at its end.
+//! Restores from an archive. Archived objects are stored like others, so the delay is simulated. Programs meet the
+//! usual sequence: a request, a wait, and a completion event.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,16 +15,17 @@ use crate::names::{BucketName, ObjectKey, VersionId};
 use crate::notice::ChangeKind;
 
 const DAY_MS: u64 = 24 * 3_600_000;
-/// The longest that an object stays readable.
-const DAYS: u32 = 365;
-/// How soon a failure is tried again.
+/// Maximum days that a restored object stays readable.
+const DAYS_MAX: u32 = 365;
+/// Delay before a failed attempt is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Asks for an archived object to be readable for some days. Returns false where it was already, and is for longer now.
+    /// Requests that an archived object becomes readable for some days. Returns false if it is readable already; that
+    /// extends the time.
     ///
     /// # Errors
-    /// It is not archived, or is on its way.
+    /// The object is not archived, or a restore is in progress.
     pub async fn restore(
         &self,
         bucket: &BucketName,
@@ -33,9 +34,9 @@ impl Store {
         days: u32,
         origin: ChangeOrigin,
     ) -> Result<bool, StoreError> {
-        if !(1..=DAYS).contains(&days) {
+        if !(1..=DAYS_MAX).contains(&days) {
             return Err(StoreError::Invalid(format!(
-                "Days is {days}; it may be 1 to {DAYS}"
+                "Days is {days}; it may be 1 to {DAYS_MAX}"
             )));
         }
         let (bucket, key) = (bucket.clone(), key.clone());
@@ -72,7 +73,7 @@ impl Store {
         .await
     }
 
-    /// Brings objects back when it is time.
+    /// Starts the task that completes restores when they are due.
     pub(super) fn spawn_restorer(&self) {
         tokio::spawn(restorer(Arc::downgrade(&self.inner)));
     }
@@ -102,12 +103,12 @@ async fn restorer(store: Weak<Inner>) {
             Ok(Some(_)) => match store.write(|txn| txn.complete_restores()).await {
                 Ok(()) => continue,
                 Err(error) => {
-                    warn!(%error, "archived objects cannot be restored yet");
+                    warn!(%error, "failed to restore archived objects; retrying");
                     Some(RETRY_DELAY)
                 }
             },
             Err(error) => {
-                warn!(%error, "archived objects cannot be restored yet");
+                warn!(%error, "failed to restore archived objects; retrying");
                 Some(RETRY_DELAY)
             }
         };
@@ -119,7 +120,7 @@ async fn restorer(store: Weak<Inner>) {
 }
 
 impl Txn<'_> {
-    /// Makes those readable whose time has come.
+    /// Completes the restores that are due.
     fn complete_restores(&mut self) -> Result<(), StoreError> {
         type Due = (i64, Vec<u8>, i64, Vec<u8>);
         let due: Vec<Due> = {

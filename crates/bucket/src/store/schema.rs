@@ -1,16 +1,16 @@
-//! The index: one file of SQLite.
+//! The index: one SQLite file.
 //!
-//! `object` has what a key shows now, `version` what it showed before, and delete markers: so a listing of objects reads nothing
-//! else. Keys are bytes, so that the next key behind a prefix can be named. Bytes of small objects are in `inline`, aside of
-//! the rows that listings read; those of others are blobs, which are counted, so that copies share them. `leaving` has the lists of
-//! `piece` that no object has any more.
+//! `object` holds the current version of each key; `version` holds older versions and delete markers, so a listing of
+//! objects reads nothing else. Keys are bytes, so that the next key after a prefix can be computed. The bytes of small
+//! objects are in `inline`, apart from the rows that listings scan. Larger objects are blobs with a reference count,
+//! so that copies share them. `leaving` holds the orphaned lists of `piece`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-/// The file's version.
+/// Version of the file format.
 const VERSION: i64 = 1;
 
 const SCHEMA: &str = "
@@ -53,7 +53,7 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// Earlier versions noted no account with a notice. Those that wait count as nobody's.
+/// Earlier versions stored no account with a notice. Their pending notices count for account 0.
 const OUTBOX_ACCOUNT: &str = "ALTER TABLE outbox ADD COLUMN account INTEGER NOT NULL DEFAULT 0";
 
 fn has_account(connection: &Connection) -> rusqlite::Result<bool> {
@@ -61,7 +61,7 @@ fn has_account(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(query, [], |row| row.get(0))
 }
 
-/// Opens or makes the file, for the thread that writes.
+/// Opens or creates the file for the writer thread.
 pub(super) fn writer(path: &Path) -> Result<Connection, Box<dyn std::error::Error>> {
     let connection = reader(path)?;
     connection.execute_batch(
@@ -85,7 +85,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, Box<dyn std::error::Erro
     Ok(connection)
 }
 
-/// Opens the file, for reading.
+/// Opens the file for reading.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;

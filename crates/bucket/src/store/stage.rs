@@ -1,4 +1,4 @@
-//! The first half of a write: bytes that have arrived, are safe, and are named by nothing yet.
+//! First half of a write: received bytes that are durable but not referenced yet.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::blobs::{BlobUpload, Blobs};
 use super::record::Checksums;
 use crate::error::StoreError;
 
-/// An object up to this length lies in the index: one sync serves it and whatever is committed with it.
+/// Maximum size of an object stored inside the index, where one fsync serves it and the rest of the commit.
 pub(super) const INLINE: usize = 16 * 1024;
 
-/// A checksum besides those that every object has.
+/// An optional checksum, besides the MD5 and CRC-64 of every object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ChecksumKind {
     /// CRC-32.
@@ -34,21 +34,21 @@ pub enum ChecksumKind {
     Sha256,
 }
 
-/// Bytes that have arrived. They are removed again unless a write takes them.
+/// Received bytes. They are removed on drop unless a write commits them.
 #[derive(Debug)]
 pub struct Staged {
-    /// How many.
+    /// Size in bytes.
     pub length: u64,
-    /// Their MD5.
+    /// MD5 digest.
     pub md5: [u8; 16],
-    /// Their CRC-64/XZ, as COS has it.
+    /// CRC-64/XZ, as in COS.
     pub crc64: u64,
-    /// The checksums that were asked for.
+    /// Requested checksums.
     pub sums: Checksums,
     pub(super) held: StagedBytes,
 }
 
-/// Where staged bytes are.
+/// Location of staged bytes.
 #[derive(Debug)]
 pub(super) enum StagedBytes {
     Memory(Bytes),
@@ -56,7 +56,7 @@ pub(super) enum StagedBytes {
 }
 
 impl Staged {
-    /// The MD5 as an ETag has it.
+    /// Returns the MD5 in the form of an ETag.
     pub fn etag(&self) -> String {
         hex::encode(self.md5)
     }
@@ -64,7 +64,7 @@ impl Staged {
     /// Compares the MD5 with `Content-MD5`.
     ///
     /// # Errors
-    /// They differ, or it is not base64 of 16 bytes.
+    /// They differ, or the header is not the base64 of 16 bytes.
     pub fn check_md5(&self, announced: &str) -> Result<(), StoreError> {
         let decoded = STANDARD
             .decode(announced.trim())
@@ -82,10 +82,10 @@ impl Staged {
         }
     }
 
-    /// Compares the checksums with announced ones.
+    /// Compares the checksums with those of the request.
     ///
     /// # Errors
-    /// One differs.
+    /// A checksum differs.
     pub fn check(&self, announced: &Checksums) -> Result<(), StoreError> {
         let pairs = [
             (&announced.crc32, &self.sums.crc32, "x-amz-checksum-crc32"),
@@ -115,7 +115,7 @@ impl Staged {
     }
 }
 
-/// Takes a body in, at most `most` bytes of it.
+/// Receives a body of at most `most` bytes.
 pub(super) async fn stage<S, E>(
     blobs: &Arc<Blobs>,
     body: S,

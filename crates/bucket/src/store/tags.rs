@@ -7,21 +7,21 @@ use super::record::Tags;
 use crate::error::StoreError;
 use crate::names::{BucketName, ObjectKey, VersionId};
 
-/// Tags of a bucket.
-const OF_BUCKET: usize = 50;
-/// Tags of an object.
-const OF_OBJECT: usize = 10;
-/// Characters of a tag's key.
-const KEY: usize = 128;
-/// Characters of a tag's value.
-const VALUE: usize = 256;
+/// Maximum tags per bucket.
+const BUCKET_TAGS_MAX: usize = 50;
+/// Maximum tags per object.
+const OBJECT_TAGS_MAX: usize = 10;
+/// Maximum length of a tag key in characters.
+const KEY_MAX: usize = 128;
+/// Maximum length of a tag value in characters.
+const VALUE_MAX: usize = 256;
 
 pub(super) fn check_bucket(tags: &Tags) -> Result<(), StoreError> {
-    check(tags, OF_BUCKET)
+    check(tags, BUCKET_TAGS_MAX)
 }
 
 pub(super) fn check_object(tags: &Tags) -> Result<(), StoreError> {
-    check(tags, OF_OBJECT)
+    check(tags, OBJECT_TAGS_MAX)
 }
 
 fn check(tags: &Tags, most: usize) -> Result<(), StoreError> {
@@ -33,9 +33,9 @@ fn check(tags: &Tags, most: usize) -> Result<(), StoreError> {
     }
     let mut seen = HashSet::new();
     for (key, value) in tags {
-        if key.is_empty() || key.chars().count() > KEY || value.chars().count() > VALUE {
+        if key.is_empty() || key.chars().count() > KEY_MAX || value.chars().count() > VALUE_MAX {
             return Err(StoreError::InvalidTag(format!(
-                "tag {key:?} cannot be; a key has 1 to {KEY} characters and a value at most {VALUE}"
+                "tag {key:?} cannot be; a key has 1 to {KEY_MAX} characters and a value at most {VALUE_MAX}"
             )));
         }
         if !seen.insert(key) {
@@ -48,10 +48,10 @@ fn check(tags: &Tags, most: usize) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Sets the tags of an object. None take them away. Returns its version.
+    /// Sets an object's tags. An empty list removes them. Returns the version.
     ///
     /// # Errors
-    /// There is no such object, or tags cannot be so.
+    /// The object does not exist, or a tag is invalid.
     pub async fn set_object_tags(
         &self,
         bucket: &BucketName,

@@ -1,8 +1,8 @@
-//! The thread that writes the index.
+//! The thread that writes the index, with group commit.
 //!
-//! What waits together is committed together, so that one sync serves as many writes as came during the last one. A write is a
-//! closure with a savepoint of its own: one that is refused leaves the others as they are. What a write does outside of the
-//! index (bytes that are kept or removed, what memory knows) it leaves as effects, which are carried out after the commit.
+//! Writes that wait together are committed together, so one fsync serves all of them. A write is a closure with its
+//! own savepoint: a failed one is rolled back alone. Effects outside the index (blobs to keep or remove, cache
+//! updates) are collected and applied after the commit.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,17 +21,17 @@ use crate::error::StoreError;
 use crate::names::BucketName;
 use crate::notice::ChangeObserver;
 
-/// Writes in one transaction.
+/// Maximum writes per transaction.
 const BATCH: usize = 1024;
-/// Writes that may wait for the thread; more callers wait before it.
-pub(super) const WAITING: usize = 1024;
-/// How many numbers are set aside at a time, so that the counter is seldom written.
-const NUMBERS: u64 = 1 << 21;
+/// Capacity of the write queue. Further callers wait (backpressure).
+pub(super) const QUEUE_CAPACITY: usize = 1024;
+/// Numbers reserved at a time, so that the counter is rarely written.
+const RESERVED_NUMBERS: u64 = 1 << 21;
 
-/// What the thread is told.
+/// A command to the writer thread.
 pub(super) enum Command {
     Write(Job),
-    /// To end, after what was told before.
+    /// Stop after the commands before this one.
     Stop,
 }
 
@@ -39,20 +39,20 @@ type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 type BucketMap = HashMap<BucketName, (i64, Arc<Bucket>)>;
 
-/// What memory knows of the index, as of the last commit.
+/// In-memory copy of index data, as of the last commit.
 #[derive(Debug, Default)]
 pub(super) struct IndexCache {
     pub(super) buckets: RwLock<BucketMap>,
-    /// Accounts whose buckets are as if they were not there.
+    /// Closed accounts, whose buckets are hidden.
     pub(super) closed: RwLock<HashSet<u64>>,
-    /// Bytes of the index's file that are in use.
+    /// Bytes in use in the index file.
     pub(super) index_bytes: AtomicU64,
     pub(super) notices: AtomicU64,
-    /// Told when there is a notice.
+    /// Signals a new notice.
     pub(super) notices_changed: watch::Sender<()>,
-    /// Told when there are pieces that no object has any more, or when nobody reads them any more.
+    /// Signals orphaned lists of pieces, or that one lost its last reader.
     pub(super) orphaned: Notify,
-    /// Told when an object is on its way back from an archive.
+    /// Signals the start of a restore from an archive.
     pub(super) restoring: Notify,
 }
 
@@ -67,25 +67,25 @@ impl IndexCache {
 }
 
 impl IndexCache {
-    /// Whether an account's buckets are as if they were not there.
+    /// Returns whether an account is closed and its buckets are hidden.
     pub(super) fn is_closed(&self, app_id: u64) -> bool {
         let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
         !closed.is_empty() && closed.contains(&app_id)
     }
 }
 
-/// What a write does outside of the index.
+/// A side effect of a write outside the index.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// Bytes that have a name now.
+    /// The index references this blob now.
     Keep(BlobUpload),
-    /// Bytes that have none any more, and how many.
+    /// The index does not reference this blob of this size any more.
     Drop(BlobId, u64),
-    /// There is a notice.
+    /// A notice was added.
     NoticeAdded,
-    /// Pieces are in a list that no object has any more.
+    /// A list of pieces lost its object.
     Orphaned,
-    /// An object is on its way back.
+    /// A restore started.
     Restoring,
 }
 
@@ -95,17 +95,17 @@ pub(super) struct Writer {
     pub(super) blobs: Arc<Blobs>,
     pub(super) observer: Arc<dyn ChangeObserver>,
     pub(super) settings: Settings,
-    /// Notices by account.
+    /// Pending notices per account.
     pub(super) notices: NoticeCounts,
-    /// The next number; none is ever used again.
+    /// Next number. Numbers are never reused.
     pub(super) next: u64,
-    /// Up to which numbers are set aside.
+    /// End of the reserved range of numbers.
     pub(super) ceiling: u64,
-    /// Told when the thread has ended.
+    /// Signals the end of the thread.
     pub(super) ended: watch::Sender<bool>,
 }
 
-/// The transaction that a write is part of.
+/// The transaction that a write runs in.
 pub(super) struct Txn<'a> {
     pub(super) sql: &'a Transaction<'a>,
     pub(super) observer: &'a dyn ChangeObserver,
@@ -115,18 +115,18 @@ pub(super) struct Txn<'a> {
     notices: &'a mut NoticeCounts,
     next: &'a mut u64,
     changes: Changes,
-    /// Why nothing of it can be committed, once it cannot.
+    /// Set if the transaction can no longer be committed.
     broken: Option<StoreError>,
 }
 
-/// A bucket, by its number in the index.
+/// A bucket with its row id in the index.
 type BucketEntry = (i64, Arc<Bucket>);
 
-/// What is to be done once the transaction is committed.
+/// Changes to apply once the transaction is committed.
 #[derive(Debug, Default)]
 struct Changes {
     effects: Vec<Effect>,
-    /// Buckets as they are then.
+    /// New state of changed buckets; `None` if deleted.
     buckets: Vec<(BucketName, Option<BucketEntry>)>,
 }
 
@@ -161,7 +161,7 @@ impl Writer {
             .connection
             .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         {
-            error!(%error, "the index of buckets cannot be put in order; it will be at the next start");
+            error!(%error, "failed to checkpoint the bucket index; it will be checkpointed at the next start");
         }
         drop(self.connection);
         let _ = self.ended.send(true);
@@ -177,11 +177,11 @@ impl Writer {
             }
             Err(e) => {
                 if e == StoreError::NoSpace {
-                    // What is written next may go where this journal was.
+                    // A checkpoint frees the write-ahead log for the next writes.
                     let checkpoint = "PRAGMA wal_checkpoint";
                     let _ = self.connection.query_row(checkpoint, [], |_| Ok(()));
                 } else {
-                    error!(error = %e, writes = answers.len(), "buckets cannot be written");
+                    error!(error = %e, writes = answers.len(), "failed to commit writes to the bucket index");
                 }
                 Err(e)
             }
@@ -200,8 +200,8 @@ impl Writer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut ceiling = self.ceiling;
-        if ceiling.saturating_sub(self.next) < NUMBERS / 2 {
-            ceiling = self.next + NUMBERS;
+        if ceiling.saturating_sub(self.next) < RESERVED_NUMBERS / 2 {
+            ceiling = self.next + RESERVED_NUMBERS;
             transaction
                 .prepare_cached("UPDATE counter SET ceiling = ?")?
                 .execute([ceiling as i64])?;
@@ -266,12 +266,12 @@ impl Writer {
         }
         match index_bytes(&self.connection) {
             Ok(bytes) => self.cache.index_bytes.store(bytes, Ordering::Relaxed),
-            Err(error) => error!(%error, "the size of the index of buckets cannot be read"),
+            Err(error) => error!(%error, "failed to read the size of the bucket index"),
         }
     }
 }
 
-/// Whether the commit took place is known at the next start; until then the bytes stay.
+/// Keeps the blobs of a failed commit. Whether it took place is only known at the next start.
 fn forget(effects: Vec<Effect>) {
     for effect in effects {
         if let Effect::Keep(upload) = effect {
@@ -280,7 +280,7 @@ fn forget(effects: Vec<Effect>) {
     }
 }
 
-/// Bytes of the file that are in use.
+/// Returns the bytes in use in the index file.
 pub(super) fn index_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let number = |sql: &str| {
         connection
@@ -299,7 +299,8 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl<'a> Txn<'a> {
-    /// Does a write, and leaves nothing of it where it is refused. Where that cannot be had, nothing is committed at all.
+    /// Runs a write in a savepoint, and rolls it back if it fails. If the rollback fails, the whole transaction is
+    /// aborted.
     fn in_savepoint<T>(
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<T, StoreError>,
@@ -323,7 +324,7 @@ impl<'a> Txn<'a> {
         };
         let ended = match &result {
             Ok(_) => savepoint("RELEASE write"),
-            // The disk refused, and SQLite has taken everything back.
+            // The disk is full, and SQLite has rolled back the whole transaction.
             Err(why) if sql.is_autocommit() => Err(why.clone()),
             Err(_) => savepoint("ROLLBACK TO write").and_then(|_| savepoint("RELEASE write")),
         };
@@ -339,7 +340,7 @@ impl<'a> Txn<'a> {
         result
     }
 
-    /// A number that was never used.
+    /// Returns an unused number.
     pub(super) fn number(&mut self) -> u64 {
         let number = *self.next;
         *self.next += 1;
@@ -350,21 +351,21 @@ impl<'a> Txn<'a> {
         self.changes.effects.push(effect);
     }
 
-    /// Says what a bucket is now, or that it is gone.
+    /// Records the new state of a bucket; `None` if it is deleted.
     pub(super) fn set_bucket(&mut self, name: BucketName, bucket: Option<(i64, Arc<Bucket>)>) {
         self.changes.buckets.push((name, bucket));
     }
 
-    /// Notes that notices of an account came, or went.
+    /// Records a change of an account's number of notices.
     pub(super) fn notices_changed(&mut self, account: u64, change: i64) {
         self.notices.add(account, change);
-        // Whatever went in the same commit: who waits for notices knows nothing of the one that came.
+        // Signal even if others were removed in the same commit: the reader has not seen the new one.
         if change > 0 {
             self.effect(Effect::NoticeAdded);
         }
     }
 
-    /// A bucket as this transaction sees it.
+    /// Returns a bucket as this transaction sees it.
     pub(super) fn bucket(&self, name: &BucketName) -> Result<(i64, Arc<Bucket>), StoreError> {
         let changed = self.changes.buckets.iter().rev();
         let changed = changed.into_iter().find(|(changed, _)| changed == name);
@@ -374,13 +375,13 @@ impl<'a> Txn<'a> {
             .ok_or_else(|| StoreError::NoSuchBucket(name.clone()))
     }
 
-    /// Notices by account, as this transaction sees them.
+    /// Returns the notices per account as this transaction sees them.
     pub(super) fn notices(&self) -> &NoticeCounts {
         self.notices
     }
 }
 
-/// Hands a write to the thread and waits for its commit.
+/// Submits a write to the thread and waits for its commit.
 pub(super) async fn write<T: Send + 'static>(
     calls: &mpsc::Sender<Command>,
     write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -390,7 +391,7 @@ pub(super) async fn write<T: Send + 'static>(
     let job: Job = Box::new(move |txn| {
         let result = txn.in_savepoint(write);
         Box::new(move |committed| {
-            // Whoever asked may have gone; it is written all the same.
+            // The caller may have gone. The write is committed nevertheless.
             let _ = sender.send(committed.and(result));
         })
     });
@@ -434,7 +435,7 @@ mod tests {
         });
         assert_eq!(refused.await, Err(StoreError::Invalid("refused".into())));
         assert_eq!(rows(&store).await, 0);
-        // As if the disk had refused to undo it: its savepoint is gone.
+        // As if a full disk had prevented the rollback: the savepoint is gone.
         let refused = store.write(|txn| {
             txn.insert_inline(b"half")?;
             txn.sql.execute_batch("RELEASE write")?;
@@ -442,7 +443,7 @@ mod tests {
         });
         assert!(matches!(refused.await, Err(StoreError::Unavailable(_))));
         assert_eq!(rows(&store).await, 0);
-        // It goes on.
+        // The writer continues.
         store
             .write(|txn| txn.insert_inline(b"whole"))
             .await

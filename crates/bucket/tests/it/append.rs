@@ -1,11 +1,11 @@
-//! Objects that grow.
+//! Appendable objects.
 
 use bucket::store::Get;
 use futures_util::StreamExt;
 
 use crate::world::{World, eventually, object, photos};
 
-/// Bytes of which two do not lie in one row of the index.
+/// Size of which two do not fit into one row of the index.
 const LONG: usize = 9 << 10;
 
 async fn world() -> World {
@@ -14,7 +14,7 @@ async fn world() -> World {
     world
 }
 
-/// A log of many rows. Returns what it has.
+/// Creates a log of many rows and returns its content.
 async fn long_log(world: &World, pieces: usize) -> Vec<u8> {
     let mut whole = Vec::new();
     for piece in 0..pieces {
@@ -39,7 +39,7 @@ async fn short_appends_are_merged_into_few_rows() {
     }
     assert!(whole.len() > 16 << 10, "more than one row");
     assert!(world.rows() <= 3, "{} rows", world.rows());
-    // A copy has its own.
+    // A copy has its own rows.
     let copied = [("x-amz-copy-source", "/photos/log")];
     world
         .with_headers("PUT", "/photos/copy", &copied, b"")
@@ -90,7 +90,7 @@ async fn reader_of_long_object_survives_append_and_delete() {
         .expect("got");
     let mut content = got.content.into_stream();
     let mut read = content.next().await.expect("bytes").expect("read").to_vec();
-    // The last row is another now, and then none is named by an object.
+    // The last row is replaced, and then no object references any.
     world.append("log", whole.len() as u64, b"more").await;
     world.ask("DELETE", "/photos/log", b"").await.ok();
     assert_eq!(

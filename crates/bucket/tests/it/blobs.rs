@@ -1,4 +1,4 @@
-//! Bytes beside the index: what is garbage, and what is somebody else's.
+//! Blobs: sweeping of unreferenced ones, and shared storage.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use object_store::local::LocalFileSystem;
 
 use crate::world::{ObserveAll, World, eventually, files};
 
-/// As a blob is named that nothing names.
+/// Name of an unreferenced blob.
 const GARBAGE: &str = "00000000000000000000000000000000";
 
 fn write(path: &Path) {
@@ -19,7 +19,7 @@ fn write(path: &Path) {
     fs::write(path, b"bytes").expect("written");
 }
 
-/// A world whose bytes are in a place that others use, too.
+/// A world whose storage is shared with others.
 async fn beside(place: &Path, directory: tempfile::TempDir) -> World {
     let elsewhere = LocalFileSystem::new_with_prefix(place).expect("a place");
     let backend = Backend::Remote(Arc::new(elsewhere));
@@ -99,7 +99,7 @@ async fn aborted_upload_leaves_no_file() {
     let broken = pieces.chain([Err(std::io::Error::other("the line is cut"))]);
     let refused = world.store.stage(stream::iter(broken), &[]).await;
     assert!(refused.expect_err("refused").to_string().contains("cut"));
-    // So does what has arrived whole, and is not taken.
+    // A complete but uncommitted upload is removed, too.
     let pieces = (0..40).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![7; 100_000])));
     let staged = world.store.stage(stream::iter(pieces), &[]).await;
     drop(staged.expect("taken in"));

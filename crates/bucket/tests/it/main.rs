@@ -1,4 +1,4 @@
-//! What a client of the object server relies on, over a real socket.
+//! Behaviour of the object server over a real socket.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
 mod append;

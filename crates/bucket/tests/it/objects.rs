@@ -1,4 +1,4 @@
-//! Objects: put, got, listed, removed.
+//! Objects: put, get, list, delete.
 
 use crate::world::{APP, OWNER, STRANGER, TestRequest, World};
 
@@ -52,7 +52,7 @@ async fn bucket_names_are_full_or_short() {
     assert_eq!(world.ask("GET", &full, b"").await.ok().body, "1");
     let listed = world.ask("GET", "/", b"").await.ok();
     assert_eq!(listed.all("Name"), ["photos"]);
-    // Another account's bucket of that short name is another, and the full name is refused.
+    // The short name resolves in the other account, and the full name is refused.
     let ask = |method, path| TestRequest {
         key: STRANGER,
         method,
@@ -137,7 +137,7 @@ async fn new_notice_wakes_outbox_when_others_are_forgotten_in_same_commit() {
     let mut reached = 0;
     for round in 0..50 {
         let key = format!("{round}");
-        // What comes while something else is written is one commit.
+        // Writes that arrive during a commit share the next one.
         let (other, put, forgot) = tokio::join!(
             outbox.done(0),
             world.append(&key, 0, b"x"),
@@ -146,7 +146,7 @@ async fn new_notice_wakes_outbox_when_others_are_forgotten_in_same_commit() {
         other.and(forgot).expect("forgotten");
         assert_eq!(put, 1);
         let notices = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.changed());
-        notices.await.expect("told of it");
+        notices.await.expect("a wake-up");
         let notices = outbox.next(reached, 10).await.expect("notices");
         assert_eq!(notices.len(), 1);
         reached = notices[0].0;

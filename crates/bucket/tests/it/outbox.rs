@@ -1,4 +1,4 @@
-//! Notices that nobody takes: how accounts share the room for them.
+//! Quotas of pending notices per account.
 
 use bucket::Settings;
 use rusqlite::Connection;
@@ -22,7 +22,7 @@ async fn put(world: &World, key: &str, object: &str) -> Reply {
         .await
 }
 
-/// Puts objects until the account is refused. Returns how many were put.
+/// Puts objects until the account is throttled. Returns how many were stored.
 async fn fill(world: &World, key: &str) -> u64 {
     for number in 0..100 {
         let reply = put(world, key, &format!("/{number}")).await;
@@ -40,17 +40,17 @@ async fn account_at_its_outbox_quota_does_not_block_others() {
     for key in [OWNER, STRANGER] {
         put(&world, key, "").await.ok();
     }
-    assert_eq!(fill(&world, OWNER).await, 20, "half of the room");
-    assert_eq!(fill(&world, STRANGER).await, 10, "half of what is left");
-    // What the first one adds is refused, what it removes, too; what it reads is not.
+    assert_eq!(fill(&world, OWNER).await, 20, "half of the capacity");
+    assert_eq!(fill(&world, STRANGER).await, 10, "half of the rest");
+    // Writes and deletions of the throttled account are refused; reads are not.
     let refused = world.ask("DELETE", "/photos/0", b"").await;
     assert_eq!(refused.code(), (503, "SlowDown".to_owned()));
     world.ask("GET", "/photos/0", b"").await.ok();
-    // The counts are the same after a restart.
+    // The counts survive a restart.
     let world = world.restart(SETTINGS()).await;
     assert_eq!(fill(&world, OWNER).await, 0);
     assert_eq!(fill(&world, STRANGER).await, 0);
-    // The functions of the first take some.
+    // The first account's notices are consumed in part.
     let outbox = world.store.outbox();
     outbox.done(15).await.expect("forgotten");
     assert_eq!(outbox.len(), 15);

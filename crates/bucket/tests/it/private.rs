@@ -1,8 +1,8 @@
-//! What is private stays so, whichever way it is asked for.
+//! Private objects stay private by every access path.
 
 use crate::world::{APP, OWNER, Reply, STRANGER, TestRequest, World};
 
-/// A public bucket that keeps versions.
+/// Creates a public, versioned bucket.
 async fn public() -> World {
     let world = World::new().await;
     let open = [("x-amz-acl", "public-read")];
@@ -35,7 +35,7 @@ async fn ask(world: &World, key: &str, method: &str, query: &str) -> Reply {
         .await
 }
 
-/// Copies it into a bucket of a stranger's.
+/// Copies the object into a stranger's bucket.
 async fn take(world: &World, query: &str, condition: Option<(&str, String)>) -> Reply {
     let source = format!("/photos-{APP}/a{query}");
     let mut headers = vec![("x-amz-copy-source", source)];
@@ -80,7 +80,7 @@ async fn object_acl_applies_per_version() {
     assert_eq!(stolen.code(), (403, "AccessDenied".to_owned()));
     take(&world, &format!("?versionId={open}"), None).await.ok();
 
-    // And the other way round: an open version of what is private now.
+    // Conversely: a public version of an object that is private now.
     put(&world, "private", b"secret again").await;
     assert_eq!(ask(&world, "", "GET", "").await.status, 403);
     let query = format!("versionId={open}");

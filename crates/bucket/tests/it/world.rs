@@ -1,4 +1,4 @@
-//! A server on a port of its own, and a client that signs.
+//! A server on its own port, and a signing client.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,14 +26,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const OWNER: &str = "AKIDowner";
 pub(crate) const STRANGER: &str = "AKIDstranger";
-/// A user of the owner's account who may read, and nothing else.
+/// A user of the owner's account with read permission only.
 pub(crate) const READER: &str = "AKIDreader";
-/// A temporary key of the owner's, with `TOKEN`.
+/// A temporary key of the owner's account, with `TOKEN`.
 pub(crate) const TEMPORARY: &str = "AKIDtemporary";
 pub(crate) const TOKEN: &str = "a-session-token";
 pub(crate) const APP: u64 = 1_250_000_000;
 
-/// Keys and rights as a test needs them: each key's secret is its id backwards.
+/// Test authorizer. Each key's secret is its id reversed.
 #[derive(Debug)]
 struct Keys;
 
@@ -71,7 +71,7 @@ fn secret(id: &str) -> String {
     id.chars().rev().collect()
 }
 
-/// Hears of everything: a notice of each change, which is told as `kind key size`.
+/// Causes a notice of every change, with the text `kind key size`.
 #[derive(Debug)]
 pub(crate) struct ObserveAll;
 
@@ -92,7 +92,7 @@ pub(crate) struct World {
     pub(crate) directory: TempDir,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -100,13 +100,13 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestRequest<'a> {
-    /// Nobody signs where it is empty.
+    /// Signing key; empty for an anonymous request.
     pub(crate) key: &'a str,
     pub(crate) method: &'a str,
-    /// The path as it is sent, and its query.
+    /// Path as sent, with its query.
     pub(crate) path: &'a str,
     pub(crate) headers: Vec<(&'a str, String)>,
     pub(crate) body: Vec<u8>,
@@ -142,7 +142,7 @@ impl World {
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), serve);
-                    // A client may go.
+                    // A client may disconnect.
                     let _ = connection.await;
                 });
             }
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// Stops the store and starts it again on what it has left.
+    /// Restarts the store on its data.
     pub(crate) async fn restart(self, settings: Settings) -> Self {
         self.store.close().await;
         let store =
@@ -188,12 +188,12 @@ impl World {
         }
     }
 
-    /// As the owner.
+    /// Sends a request as the owner.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &[u8]) -> Reply {
         self.with_headers(method, path, &[], body).await
     }
 
-    /// As the owner, with headers.
+    /// Sends a request as the owner, with headers.
     pub(crate) async fn with_headers(
         &self,
         method: &str,
@@ -214,7 +214,7 @@ impl World {
         .await
     }
 
-    /// All that was told, and that nobody has taken yet.
+    /// Returns the text of all pending notices.
     pub(crate) async fn notices(&self) -> Vec<String> {
         let notices = self.store.outbox().next(0, 10_000).await.expect("notices");
         let said = notices
@@ -223,7 +223,7 @@ impl World {
         said.collect()
     }
 
-    /// Appends bytes to an object at a position. Returns where the next ones go.
+    /// Appends to an object. Returns the position of the next append.
     pub(crate) async fn append(&self, key: &str, position: u64, bytes: &[u8]) -> u64 {
         let bytes = Bytes::copy_from_slice(bytes);
         let body = stream::iter([Ok::<_, std::io::Error>(bytes)]);
@@ -236,7 +236,7 @@ impl World {
         appended.expect("appended").next_position
     }
 
-    /// Rows of bytes in the index.
+    /// Counts the inline rows in the index.
     pub(crate) fn rows(&self) -> u64 {
         let index = self.directory.path().join("index.sqlite");
         let index = rusqlite::Connection::open(index).expect("the index");
@@ -246,7 +246,7 @@ impl World {
         count.expect("a number") as u64
     }
 
-    /// Files of bytes that there are.
+    /// Counts the blob files.
     pub(crate) fn files(&self) -> usize {
         files(&self.directory.path().join("blobs"))
     }
@@ -261,7 +261,7 @@ pub(crate) fn object(key: &str) -> ObjectKey {
     ObjectKey::parse(key).expect("a key")
 }
 
-/// Waits for what happens behind an answer.
+/// Waits for an effect that follows a response.
 pub(crate) async fn eventually(what: &str, check: impl Fn() -> bool) {
     let begun = Instant::now();
     while !check() {
@@ -293,7 +293,7 @@ impl Reply {
             .map_or("", |value| value.to_str().expect("text"))
     }
 
-    /// The texts of all elements of a name, in order.
+    /// Returns the texts of all elements of a name.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
         let text = self.text();
         let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
@@ -306,7 +306,7 @@ impl Reply {
         self.all(name).first().cloned().unwrap_or_default()
     }
 
-    /// The status and, of an error, its code.
+    /// Returns the status, and an error's code.
     pub(crate) fn code(&self) -> (u16, String) {
         (self.status.as_u16(), self.one("Code"))
     }
@@ -317,7 +317,7 @@ impl Reply {
     }
 }
 
-/// The headers of a request, signed as AWS says (version 4).
+/// Signs a request with AWS version 4. Returns all headers.
 fn sign(ask: &TestRequest<'_>, host: &str) -> Vec<(String, String)> {
     let mut headers = BTreeMap::new();
     headers.insert("host".to_owned(), host.to_owned());

@@ -1,4 +1,4 @@
-//! Who may do what with buckets: the same keys, roles and policies as for functions.
+//! Authorization for buckets, with the same keys, roles and policies as for functions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use model::{AccountId, Decision};
 
 use crate::access::{self, Access};
 
-/// Policies' word for buckets and objects.
+/// Service name of buckets and objects in policies.
 const SERVICE: &str = "cos";
 
-/// The gate that the bucket server asks.
+/// The bucket server's authorizer.
 #[derive(Debug)]
 pub(crate) struct BucketAuthorizer {
     access: Access,
@@ -70,13 +70,13 @@ impl Authorizer for BucketAuthorizer {
     }
 }
 
-/// Whether somebody may do something with what is their account's.
+/// Returns whether a principal may perform an action on its own account's buckets.
 pub(super) fn allows(
     identity: &access::Principal,
     region: &str,
     access: &bucket::AccessRequest<'_>,
 ) -> bool {
-    // What is another account's is opened by its bucket's own access alone.
+    // Another account's buckets are only open by their ACLs.
     if access.app_id != identity.owner.id.0 {
         return false;
     }
@@ -92,7 +92,7 @@ pub(super) fn allows(
     allowed
 }
 
-/// How policies name what is asked for. A bucket goes by its name, with and without a slash behind it.
+/// Returns the resource paths that policies may use. A bucket matches with and without a trailing slash.
 fn paths(access: &bucket::AccessRequest<'_>) -> Vec<String> {
     let app_id = access.app_id;
     match (access.bucket, access.key) {

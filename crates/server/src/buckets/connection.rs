@@ -1,4 +1,4 @@
-//! What a connection to the bucket server hears of its requests: whose they are, and what they hold.
+//! The bucket server's connections: which callers they accept, and how they account memory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use model::AccountId;
 use crate::access::{self, Access, Carriage};
 use crate::traffic::{Connection, Held};
 
-/// A connection.
+/// A connection and its rules.
 #[derive(Debug)]
 pub(super) struct BucketConnection {
     access: Access,
@@ -53,7 +53,7 @@ impl ConnectionPolicy for BucketConnection {
     }
 }
 
-/// What is held of a request.
+/// Memory reserved for a request.
 #[derive(Debug)]
 struct RequestMemory {
     connection: Arc<Connection>,

@@ -1,8 +1,8 @@
-//! Header names as COS spells them.
+//! Header names in COS's spelling.
 //!
-//! HTTP does not tell `etag` from `ETag`, but users of COS's clients do: those hand the headers on as they came, and
-//! `response["ETag"]` is how every example of theirs reads one. hyper writes names in small letters, or passes on the letters of
-//! an answer that it has read. So it reads one.
+//! HTTP does not distinguish `etag` from `ETag`, but users of COS's clients do: the clients expose headers as they
+//! arrived, and the examples read `response["ETag"]`. hyper writes lower-case names, unless the response carries the
+//! spelling of a parsed one. So a sample response is parsed once.
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tracing::warn;
 
-/// An answer with each name that has a capital. Source: what COS answers; those of its own are small.
+/// A response with every capitalized header name. Source: COS's responses; its own headers are lower-case.
 const SAMPLE_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Accept-Ranges: x\r\nAccess-Control-Allow-Credentials: x\r\nAccess-Control-Allow-Headers: x\r\n\
     Access-Control-Allow-Methods: x\r\nAccess-Control-Allow-Origin: x\r\nAccess-Control-Expose-Headers: x\r\n\
@@ -21,12 +21,12 @@ const SAMPLE_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Language: x\r\nContent-Length: 0\r\nContent-Range: x\r\nContent-Type: x\r\nDate: x\r\nETag: x\r\nExpires: x\r\n\
     Last-Modified: x\r\nLocation: x\r\nServer: x\r\nVary: x\r\n\r\n";
 
-/// What makes hyper spell an answer's names like COS, where the answer has it among its extensions.
+/// Returns extensions that make hyper use COS's spelling in a response.
 pub(super) async fn header_case() -> Extensions {
     match read().await {
         Ok(extensions) => extensions,
         Err(error) => {
-            warn!(%error, "names of headers are in small letters; clients of COS may miss ETag");
+            warn!(%error, "failed to set the case of header names; they are lower-case, and clients of COS may miss ETag");
             Extensions::new()
         }
     }
@@ -40,12 +40,12 @@ async fn read() -> Result<Extensions, Box<dyn std::error::Error + Send + Sync>> 
         .await?;
     let asked = sender.send_request(Request::new(Empty::<Bytes>::new()));
     let answered = async move {
-        // An answer is read once its request is on its way.
+        // hyper parses a response only after it has sent its request.
         far.read_u8().await?;
         far.write_all(SAMPLE_RESPONSE).await
     };
     let connection = async move {
-        // It ends when the answer has been read.
+        // The connection ends once the response is read.
         let _ = connection.await;
     };
     let (asked, answered, ()) = tokio::join!(asked, answered, connection);

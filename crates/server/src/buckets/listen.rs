@@ -1,4 +1,4 @@
-//! Connections to the bucket server.
+//! The listener of the bucket server.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::listen::{self, Door, Http};
 use crate::telemetry::Metrics;
 use crate::traffic::{self, Inflow, Traffic};
 
-/// Who calls.
+/// The clients of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
     pub(crate) access: Access,
@@ -22,7 +22,7 @@ pub(crate) struct Callers {
     pub(crate) inside: bool,
 }
 
-/// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
+/// Serves until the sender of `stopped` is dropped, and then until running requests have finished.
 pub(crate) async fn serve(
     door: Door,
     http: Http,
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
     listen::serve(door, http.of_buckets(), traffic, answer, stopped).await;
 }
 
-/// The method, as a label of a closed list.
+/// Returns the method as a metric label, from a closed set.
 fn request_method<B>(request: &hyper::Request<B>) -> &'static str {
     match request.method().as_str() {
         "GET" => "GET",

@@ -1,4 +1,4 @@
-//! Buckets: the object server, with this installation's accounts, disk and addresses.
+//! Buckets: the object server with this installation's accounts, disk and addresses.
 
 mod authorizer;
 mod connection;
@@ -22,10 +22,10 @@ use crate::access::Access;
 use crate::config::{BucketSettings, ExternalStorage};
 use crate::listen::Door;
 
-/// The directory of buckets in the data directory.
+/// Directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";
 
-/// Why there are no buckets; each says how to mend it.
+/// Reason why buckets cannot be served.
 #[derive(Debug, Error)]
 pub(crate) enum BucketsError {
     #[error("buckets in {path}: {source}")]
@@ -35,12 +35,12 @@ pub(crate) enum BucketsError {
     )]
     Credentials { path: String, why: String },
     #[error(
-        "the S3 elsewhere: {0}; see --bucket-s3-endpoint, --bucket-s3-bucket and --bucket-s3-region"
+        "external storage: {0}; check --bucket-s3-endpoint, --bucket-s3-bucket and --bucket-s3-region"
     )]
     ExternalStorage(StoreError),
 }
 
-/// Where buckets are served, before they are.
+/// Bound listeners of the bucket server.
 #[derive(Debug)]
 pub(crate) struct BucketListeners {
     pub(crate) plain: Door,
@@ -48,17 +48,17 @@ pub(crate) struct BucketListeners {
     pub(crate) secure: Option<Door>,
 }
 
-/// The keys for an S3 elsewhere.
+/// Credentials of the external storage.
 #[derive(Deserialize)]
 struct ExternalStorageKey {
     access_key_id: String,
     secret_access_key: String,
 }
 
-/// Opens what holds the objects.
+/// Opens the object store.
 ///
 /// # Errors
-/// What is wrong, and how to mend it.
+/// The store or its external storage cannot be opened. The error says how to fix it.
 pub(crate) fn open(
     data: &Path,
     settings: &BucketSettings,
@@ -81,7 +81,7 @@ pub(crate) fn open(
     })
 }
 
-/// Serves it to this installation's accounts.
+/// Creates the bucket server for this installation's accounts.
 pub(crate) fn service(store: Store, access: Access, settings: &BucketSettings) -> BucketServer {
     let domains = settings
         .domains

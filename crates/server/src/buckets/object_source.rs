@@ -1,4 +1,4 @@
-//! Objects for virga's own use: packages that functions and layers are made from.
+//! Objects as the source of function and layer packages.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ use model::BucketName;
 use super::authorizer::allows;
 use crate::access::Principal;
 
-/// Buckets, if there are any.
+/// Access to buckets, if they are served.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectSource {
     store: Option<Store>,
     region: String,
 }
 
-/// Why an object is not read.
+/// Reason why an object cannot be read.
 #[derive(Debug)]
 pub(crate) enum ObjectReadError {
-    /// No buckets are served.
+    /// Buckets are not served.
     Off,
     NoBucket,
     NoObject,
-    /// The policy of the key does not let it.
+    /// The caller's policies do not allow it.
     Denied,
     TooLarge(u64),
-    /// It is not as it must be to be read, or cannot be at all.
+    /// Another error of the store.
     Other(StoreError),
 }
 
@@ -35,10 +35,10 @@ impl ObjectSource {
         Self { store, region }
     }
 
-    /// Opens an object of somebody's own account, of up to `most` bytes.
+    /// Opens an object of the caller's account, of up to `most` bytes.
     ///
     /// # Errors
-    /// There is none, it is too large, or they may not.
+    /// The object does not exist, is too large, or the caller may not read it.
     pub(crate) async fn open(
         &self,
         principal: &Principal,
@@ -54,7 +54,7 @@ impl ObjectSource {
             bucket: Some(bucket.as_str()),
             key: Some(key),
         };
-        // Who may not look is not told what there is.
+        // An unauthorized caller must not learn what exists.
         if !allows(principal, &self.region, &access) {
             return Err(ObjectReadError::Denied);
         }

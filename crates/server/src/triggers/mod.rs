@@ -1,5 +1,5 @@
-//! What runs functions beside calls of the API: each kind in a file of its own, which hands its events to
-//! [`crate::invoke::Ingest`] and follows the catalog.
+//! Triggers: event sources that invoke functions. Each kind follows the catalog and submits its events to
+//! [`crate::invoke::Ingest`].
 
 mod cos;
 mod timer;
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 pub(crate) use cos::{EventSource, EventSources, Notification, ObjectTriggers, Relay};
 pub(crate) use timer::{Settings as TimerSettings, Timers};
 
-/// The one id of the event that these parts name, so that the queue knows it again. It sorts by its time, milliseconds, among
-/// all others.
+/// Returns a request id derived from an event's parts, by which the queue deduplicates it. The id sorts by its time in
+/// milliseconds.
 fn derived_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>, millis: u64) -> RequestId {
     let mut hash = Sha256::new();
     for part in parts {

@@ -1,9 +1,9 @@
-//! Timers: an event is handed over for each time at which one is due.
+//! Timer triggers: an event is enqueued each time that a timer is due.
 //!
-//! One task keeps the schedule and decides nothing itself. The request id of an event is made of its timer and its time,
-//! and the queue takes the same id once. So all that has to be on disk is the time up to which everything was handed over,
-//! one number for all timers, written behind the events and at most once a second: what a kill leaves unsaid is handed
-//! over again and is known to the queue.
+//! One task runs the schedule. An event's request id is derived from its timer and its time, so enqueuing is
+//! idempotent. The only durable state is one checkpoint for all timers: the time up to which all events have been
+//! enqueued. It is written at most once a second, after the events. Events after the last checkpoint are enqueued
+//! again after a crash, and the queue deduplicates them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,29 +30,29 @@ use crate::invoke::{Ingest, IngestError};
 use crate::queue::{EventOrigin, NewEvent};
 use crate::telemetry::Metrics;
 
-/// Events on their way into the queue at a time.
+/// Maximum events being enqueued at a time.
 const MAX_IN_FLIGHT: usize = 1024;
-/// How long nothing is tried after the queue could not take an event.
+/// Delay after the queue has refused an event.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Distance of writes of what is done.
+/// Minimum time between checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the clock is looked at that may have been set.
+/// How often to check whether the clock was set.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// A clock that goes back further was wrong before, seconds.
+/// If the clock goes back further, it was wrong before (s).
 const MAX_CLOCK_SETBACK: i64 = 86_400;
-/// Where the number is kept.
+/// Key of the checkpoint.
 const KEY: &str = "timers/done";
-/// How long events may still be on their way when virga stops.
+/// Maximum wait for events in flight at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How timers are kept.
+/// Settings of timers.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) terms: ScheduleConfig,
     pub(crate) weekday_zero: WeekdayZero,
 }
 
-/// The running timers.
+/// The running timer task.
 #[derive(Debug)]
 pub(crate) struct Timers {
     stop: oneshot::Sender<()>,
@@ -60,7 +60,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Goes on where an earlier run was, and follows the catalog from then on.
+    /// Resumes from the last checkpoint and follows the catalog.
     pub(crate) async fn start(
         catalog: Catalog,
         ingest: Ingest,
@@ -70,11 +70,11 @@ impl Timers {
     ) -> Result<Self, KvError> {
         let now = clock::now_ms().div_euclid(1000);
         let done = match journal.get(KEY).await? {
-            // Where nothing was ever written, a timer's record says where it begins.
+            // Without a checkpoint, each trigger's record says where it starts.
             None => 0,
             Some(entry) => serde_json::from_slice::<Checkpoint>(&entry.value).map_or_else(
                 |error| {
-                    error!(key = KEY, %error, "what timers have done cannot be read; they go on from now");
+                    error!(key = KEY, %error, "failed to read the timer checkpoint; timers continue from now");
                     now
                 },
                 |checkpoint| checkpoint.done,
@@ -106,33 +106,33 @@ impl Timers {
         Ok(Self { stop, task })
     }
 
-    /// Hands nothing over any more, and writes what is done.
+    /// Stops enqueuing and writes a last checkpoint.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
         if self.task.await.is_err() {
-            error!("timers have ended badly");
+            error!("the timer task panicked");
         }
     }
 }
 
-/// What is kept on disk.
+/// The checkpoint, as stored.
 #[derive(Debug, Serialize, Deserialize)]
 struct Checkpoint {
     v: u32,
-    /// Seconds since the Unix epoch.
+    /// Seconds since 1970.
     done: i64,
 }
 
-/// Whose timer it is.
+/// Function and name of a timer.
 #[derive(Clone, Debug)]
 struct TimerKey {
     function: Arc<FunctionKey>,
     trigger: TriggerName,
 }
 
-/// What came of something that was under way.
+/// Result of a task in flight.
 enum TaskOutput {
-    /// With the time at which it was in the queue, milliseconds since the Unix epoch.
+    /// With the time at which it was enqueued (ms since 1970).
     Event(TimerRun, i64, Result<(), IngestError>),
     Write(Result<u64, KvError>),
 }
@@ -148,17 +148,18 @@ struct TimerTask {
     names: HashMap<TimerId, TimerKey>,
     last_id: u64,
     in_flight: JoinSet<TaskOutput>,
-    /// Timers whose account has no room in the queue. They are no part of what is under way, so that they hold up no others.
+    /// Timers whose account has reached its queue quota. They do not count as in flight, so that they do not block
+    /// others.
     throttled: JoinSet<TimerRun>,
-    /// The latest second that the clock has shown.
+    /// Latest second that the clock has shown.
     latest: i64,
-    /// Until when nothing is handed over.
+    /// End of the pause after the queue refused an event.
     paused: Option<Instant>,
-    /// Whether the queue did not take the last event.
+    /// Whether the queue refused the last event.
     failing: bool,
-    /// Whether what was done cannot be written.
+    /// Whether checkpoints fail.
     failure_log: FailureLog,
-    /// Whether something was handed over since the last write.
+    /// Whether events were enqueued since the last checkpoint.
     dirty: bool,
     checkpointed: Instant,
 }
@@ -178,11 +179,11 @@ impl TimerTask {
                 Some(task_finished) = self.in_flight.join_next() => self.task_finished(task_finished),
                 Some(elapsed_backoff) = self.throttled.join_next() => match elapsed_backoff {
                     Ok(due) => self.schedule.requeue(due),
-                    Err(error) => error!(%error, "a timer was lost while it waited for the queue"),
+                    Err(error) => error!(%error, "lost a timer event that was waiting to be retried"),
                 },
                 change = changes.recv() => match change {
                     Ok(FunctionChange { key, now }) => self.refresh(key, now.as_deref()),
-                    // Too many changes at once to hear of each.
+                    // The channel dropped changes, so reload all functions.
                     Err(RecvError::Lagged(_)) => self.refresh_all(),
                     Err(RecvError::Closed) => break,
                 },
@@ -200,12 +201,12 @@ impl TimerTask {
         };
         if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
             warn!(
-                "events of timers were still on their way; they are handed over again at the next start"
+                "timer events were still in flight at shutdown; they will be enqueued again at the next start"
             );
         }
     }
 
-    /// Hands over what is due now.
+    /// Enqueues the events that are due.
     fn submit(&mut self) {
         let now = self.now();
         if self.paused.is_some_and(|until| until > Instant::now()) {
@@ -217,13 +218,13 @@ impl TimerTask {
             self.metrics.timers_missed(taken.missed);
             info!(
                 timers = taken.missed,
-                "times of timers were missed; timer_missed says what becomes of them"
+                "timer runs were missed; timer_missed determines which are made up for"
             );
         }
         let (mut dues, mut events) = (Vec::new(), Vec::new());
         for due in taken.due {
             let Some(event) = self.event(due) else {
-                // It was closed or changed, which will be heard of.
+                // The trigger was disabled or changed. That change will arrive, too.
                 self.schedule.finish(due);
                 continue;
             };
@@ -235,7 +236,7 @@ impl TimerTask {
                 Err(error) => self.accepted(due, clock::now_ms(), Err(error)),
             }
         }
-        // None starts its function while others are still on their way.
+        // No function starts before all events of this batch are on their way.
         for (due, accepted) in dues.into_iter().zip(self.ingest.accept_batch(events)) {
             self.in_flight.spawn(async move {
                 let accepted = accepted.await;
@@ -247,14 +248,14 @@ impl TimerTask {
         }
     }
 
-    /// The second that the clock shows.
+    /// Returns the current second of the clock.
     fn now(&mut self) -> i64 {
         let now = clock::now_ms().div_euclid(1000);
         if now < self.latest - MAX_CLOCK_SETBACK {
             warn!(
                 now,
                 latest = self.latest,
-                "the clock was more than a day ahead; timers go on from now"
+                "the clock was more than a day ahead; timers continue from now"
             );
             self.schedule.reset(now);
             self.latest = now;
@@ -263,7 +264,7 @@ impl TimerTask {
         now
     }
 
-    /// How long nothing is to be done, unless something happens.
+    /// Returns the time until the next work, unless something happens before.
     fn wait(&self) -> Duration {
         let mut wait = CLOCK_CHECK_INTERVAL;
         if self.dirty {
@@ -286,16 +287,16 @@ impl TimerTask {
             Ok(TaskOutput::Event(due, at, accepted)) => self.accepted(due, at, accepted),
             Ok(TaskOutput::Write(Ok(_))) => {
                 if self.failure_log.success() {
-                    info!("what timers have done is written again");
+                    info!("timer checkpoints succeed again");
                 }
             }
             Ok(TaskOutput::Write(Err(error))) => {
                 self.dirty = true;
                 if let Some(times) = self.failure_log.failure() {
-                    warn!(%error, times, "what timers have done cannot be written; it is tried again");
+                    warn!(%error, times, "failed to write the timer checkpoint; retrying");
                 }
             }
-            Err(error) => error!(%error, "an event of a timer was lost on its way"),
+            Err(error) => error!(%error, "lost a timer event: its task failed"),
         }
     }
 
@@ -303,14 +304,14 @@ impl TimerTask {
         match accepted {
             Ok(()) => {
                 if std::mem::take(&mut self.failing) {
-                    info!("the queue takes the events of timers again");
+                    info!("the queue accepts timer events again");
                 }
                 let late = at - due.1 * 1000;
                 self.metrics.timer_event(late as f64 / 1000.0);
             }
             Err(IngestError::Queue(error)) if error.is_account_limit() => {
-                // Timers of other accounts go on.
-                debug!(%error, "a timer waits until the queue accepts its event");
+                // Timers of other accounts continue.
+                debug!(%error, "throttled a timer: its account's queue quota is used up; retrying");
                 self.throttled.spawn(async move {
                     tokio::time::sleep(RETRY_DELAY).await;
                     due
@@ -319,7 +320,7 @@ impl TimerTask {
             }
             Err(IngestError::Queue(error)) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    warn!(%error, "timers wait until the queue takes their events");
+                    warn!(%error, "the queue refused a timer event; retrying");
                 }
                 self.paused = Some(Instant::now() + RETRY_DELAY);
                 return self.schedule.requeue(due);
@@ -331,7 +332,7 @@ impl TimerTask {
                     .unzip();
                 let function = function.map(tracing::field::display);
                 let timer = timer.map(tracing::field::display);
-                warn!(function, timer, %error, "a timer's event was refused");
+                warn!(function, timer, %error, "dropped a timer event");
             }
         }
         self.dirty = true;
@@ -348,7 +349,7 @@ impl TimerTask {
         });
     }
 
-    /// A timer's event, if it is still open.
+    /// Returns the event of a due timer, unless the timer was disabled.
     fn event(&self, (id, at): TimerRun) -> Option<NewEvent> {
         let name = self.names.get(&id)?;
         let stored = self.catalog.function(&name.function)?;
@@ -359,7 +360,7 @@ impl TimerTask {
             TriggerSpec::Timer(timer) if trigger.enabled => timer,
             _ => return None,
         };
-        // The record may be younger than what the schedule was told.
+        // The record may be newer than the schedule.
         let since = trigger.since.div_euclid(1000);
         if since >= at && since <= self.latest {
             return None;
@@ -397,14 +398,14 @@ impl TimerTask {
         }
     }
 
-    /// Puts a function's open timers into the schedule, and those out of it that are not open any more.
+    /// Adds a function's enabled timers to the schedule, and removes the others.
     fn refresh(&mut self, key: FunctionKey, now: Option<&Stored<Function>>) {
         let (key, mut known) = self
             .ids
             .remove_entry(&key)
             .unwrap_or_else(|| (Arc::new(key), BTreeMap::new()));
         let mut open = BTreeMap::new();
-        // A clock that was ahead may have left records of times that are not to come for long.
+        // A clock that was ahead may have left records with times in the future.
         let second = self.now();
         let timers = now.map(|stored| stored.value.triggers_of(TriggerKind::Timer));
         for trigger in timers.into_iter().flatten() {
@@ -415,7 +416,7 @@ impl TimerTask {
             let cron = match Cron::parse(&timer.cron, self.weekday_zero) {
                 Ok(cron) => cron,
                 Err(error) => {
-                    error!(function = %key.name, timer = %trigger.name, %error, "a timer cannot be read");
+                    error!(function = %key.name, timer = %trigger.name, %error, "failed to parse a timer; it does not run");
                     continue;
                 }
             };
@@ -443,7 +444,7 @@ impl TimerTask {
     }
 }
 
-/// What a function gets, as SCF writes it.
+/// The event document, as in SCF.
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(rename = "Type")]
@@ -456,7 +457,7 @@ struct Document<'a> {
     message: &'a str,
 }
 
-/// The one id of a timer's event.
+/// Returns the request id of a timer's event.
 fn request_id(function: &FunctionId, trigger: &TriggerName, at: i64) -> RequestId {
     let at_text = at.to_string();
     let parts = [function.as_str(), "timer", trigger.as_str(), &at_text];

@@ -1,5 +1,5 @@
-//! The document that a function gets of a change, as SCF writes it. Source: SCF's page on the message structures of triggers,
-//! whose spelling of `unkown` is kept, since functions may look for it.
+//! The event document of a change, as in SCF. Source: SCF's page on the message structures of triggers. The
+//! misspelling `unkown` is SCF's, and functions may compare it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Recipient;
 
-/// The event of a change for the function that waits for it.
+/// Builds the event document of a change.
 pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region: &str) -> Bytes {
     let (bucket, app_id, key) = (&change.bucket, change.app_id, &change.key);
     let short = short(region);
@@ -20,7 +20,7 @@ pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region:
         "Content-Type",
         change.content_type.as_deref().unwrap_or_default(),
     );
-    // Who signed is told, but never what with: a signature could be used again.
+    // The key id is included, but no signature: a function could replay it.
     let authorization = match &change.by {
         Some(by) => format!("q-sign-algorithm=sha1&q-ak={by}"),
         None => String::new(),
@@ -61,11 +61,11 @@ pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region:
         },
     };
     let document = Document { records: [record] };
-    // Nothing in it can fail to be written.
+    // Serialization cannot fail.
     serde_json::to_vec(&document).unwrap_or_default().into()
 }
 
-/// A region's short name, where it has one.
+/// Returns a region's short name, if it has one.
 fn short(region: &str) -> &str {
     const SHORT: [(&str, &str); 16] = [
         ("ap-bangkok", "th"),
@@ -89,7 +89,7 @@ fn short(region: &str) -> &str {
     found.map_or(region, |(_, short)| short)
 }
 
-/// A key as a path of a URL.
+/// Encodes a key for a URL's path.
 fn encoded(key: &str) -> String {
     let mut path = String::with_capacity(key.len());
     for byte in key.bytes() {
@@ -103,10 +103,10 @@ fn encoded(key: &str) -> String {
     path
 }
 
-/// The event's id where a number is wanted.
+/// Derives a number from the request id.
 fn number(request: RequestId) -> u32 {
     let last = request.as_bytes().iter().rev().take(4);
-    // Readers of every language take 31 bits for a number.
+    // 31 bits fit the integer type of every language.
     last.fold(0u32, |number, byte| number << 8 | u32::from(*byte)) >> 1
 }
 

@@ -1,7 +1,7 @@
-//! Triggers of buckets: which function waits for a change of an object, and what it gets.
+//! Object triggers: match a change with a function and build its event.
 //!
-//! A change is matched with the catalog as it is then: a look-up in memory by account and bucket. An event of an object is for
-//! one trigger alone, which the catalog sees to, so the first that waits for it is the only one.
+//! A change is matched against the catalog in memory, by account and bucket. The catalog ensures that at most one
+//! trigger matches an event, so the first match is the only one.
 
 mod document;
 mod notification;
@@ -20,14 +20,14 @@ pub(crate) use self::relay::Relay;
 use crate::call_chains::RecursionDepth;
 use crate::queue::{EventOrigin, NewEvent};
 
-/// Whom a change is told.
+/// The function that receives an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Recipient {
     function: FunctionKey,
     qualifier: Qualifier,
 }
 
-/// The triggers of all buckets.
+/// The object triggers in the catalog.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectTriggers {
     catalog: Catalog,
@@ -39,7 +39,7 @@ impl ObjectTriggers {
         Self { catalog, region }
     }
 
-    /// The event of a change, if a trigger waits for it. `request` makes its id when it is known whose event it is.
+    /// Returns the event of a change, if a trigger matches. `request` creates its id for the matching function.
     pub(crate) fn event(
         &self,
         change: &Change,
@@ -60,7 +60,7 @@ impl ObjectTriggers {
     }
 
     fn recipient(&self, change: &Change) -> Option<Recipient> {
-        // What has another name no trigger can have named.
+        // No trigger can name a bucket with an invalid name.
         let bucket = BucketName::parse(&change.bucket).ok()?;
         let account = AccountId(change.app_id);
         let functions = self.catalog.functions_of_bucket(account, &bucket);

@@ -1,8 +1,7 @@
-//! Changes in storage elsewhere, as its servers tell of them: MinIO, Ceph and others by the records of S3, SeaweedFS by a form of
-//! its own.
+//! Change notifications from external storage: S3 records from MinIO, Ceph and others, and SeaweedFS's own format.
 //!
-//! Each server is a *source*, which its token names. The buckets of a source are those of one account, under the names that they
-//! have there or others, and triggers wait for their changes as for those of virga's own.
+//! Each server is an *event source*, identified by its token. Its buckets belong to one account, under the same or
+//! mapped names, and triggers match them like virga's own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,34 +18,34 @@ use super::{ObjectTriggers, s3, seaweed};
 use crate::clock;
 use crate::queue::NewEvent;
 
-/// The longest key that there is, bytes.
+/// Maximum key length in bytes.
 const KEY_MAX: usize = 1024;
-/// The least length of a token, so that none is found by trying.
+/// Minimum token length, so that tokens cannot be guessed.
 const TOKEN_MIN: usize = 16;
-/// How far from now the time in an event's id may lie, milliseconds back and ahead: logs are found, and forgotten, by it.
+/// How far an event's id may lie in the past or future (ms). Logs are found and expire by this time.
 const MAX_AGE: i64 = 86_400_000;
 const MAX_AHEAD: i64 = 60_000;
-/// How long what has no time of its own is known when it is told again, milliseconds.
+/// Deduplication window of notifications without a time (ms).
 const DEDUP_WINDOW: i64 = 3_600_000;
 
-/// A server elsewhere that may tell of changes.
+/// An external server that may send notifications.
 #[derive(Clone)]
 pub(crate) struct EventSource {
-    /// What the operator calls it.
+    /// Name given by the operator.
     pub(crate) name: String,
-    /// Its token's hash: what is secret is not kept.
+    /// Hash of the token. The token itself is not stored.
     token: [u8; 32],
-    /// Whose buckets it tells of.
+    /// Account that owns its buckets.
     pub(crate) account: AccountId,
-    /// Names of its buckets here, by those that they have there; all others keep theirs.
+    /// Local bucket names by remote ones. Others keep their names.
     buckets: BTreeMap<String, BucketName>,
 }
 
 impl EventSource {
-    /// Checks a token.
+    /// Creates a source.
     ///
     /// # Errors
-    /// What is allowed.
+    /// The token is too weak; the error states the allowed form.
     pub(crate) fn new(
         name: String,
         token: &str,
@@ -56,7 +55,7 @@ impl EventSource {
         let fine = token.len() >= TOKEN_MIN && token.bytes().all(|b| b.is_ascii_graphic());
         if !fine {
             return Err(format!(
-                "{TOKEN_MIN} or more visible ASCII characters are a token, as openssl rand -hex 24 makes one"
+                "a token has {TOKEN_MIN} or more visible ASCII characters; create one with openssl rand -hex 24"
             ));
         }
         Ok(Self {
@@ -67,12 +66,12 @@ impl EventSource {
         })
     }
 
-    /// Whether two sources could not be told apart.
+    /// Returns whether two sources have the same token.
     pub(crate) fn has_token_of(&self, other: &Self) -> bool {
         self.token.ct_eq(&other.token).into()
     }
 
-    /// What a bucket of this name there is called here. None where it has a name that no bucket here can have.
+    /// Returns the local name of a remote bucket. `None` if no local bucket can have it.
     fn bucket(&self, remote_name: &str) -> Option<BucketName> {
         let named = self.buckets.get(remote_name).cloned();
         named.or_else(|| BucketName::of(self.account, remote_name).ok())
@@ -87,12 +86,12 @@ impl fmt::Debug for EventSource {
     }
 }
 
-/// All servers elsewhere that may tell of changes.
+/// All configured event sources.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventSources(pub(crate) Vec<EventSource>);
 
 impl EventSources {
-    /// The source that a token is of. Each is compared with, whichever it is.
+    /// Returns the source with this token. It always compares all of them, to take constant time.
     pub(crate) fn of_token(&self, token: &str) -> Option<&EventSource> {
         let hash: [u8; 32] = Sha256::digest(token).into();
         self.0.iter().fold(None, |found, source| {
@@ -102,7 +101,7 @@ impl EventSources {
     }
 }
 
-/// Why a notification says nothing.
+/// Reason why a notification is rejected.
 #[derive(Debug, Error)]
 pub(crate) enum NotificationError {
     #[error("the notification is not JSON: {0}")]
@@ -115,31 +114,31 @@ pub(crate) enum NotificationError {
     Field { field: &'static str, why: String },
 }
 
-/// What a server tells, in the words of changes here.
+/// A parsed notification.
 #[derive(Debug, Default)]
 pub(crate) struct Notification {
     reported: Vec<ReportedChange>,
-    /// How many things it tells that no trigger can wait for.
+    /// Number of entries that no trigger can match.
     pub(crate) ignored: usize,
 }
 
-/// A change, as a server there tells of it.
+/// A change reported by an external server.
 #[derive(Debug)]
 pub(super) struct ReportedChange {
     pub(super) bucket: String,
-    /// The change; its bucket and account are not known yet.
+    /// The change; its bucket and account are set later.
     pub(super) change: Change,
-    /// What it has in common with the same one told again, and with no other. None where there is no telling.
+    /// Identifies redeliveries of the same change. `None` if the server sends nothing that does.
     pub(super) dedup_key: Option<Vec<u8>>,
-    /// When it was, if that is told.
+    /// Time of the change, if reported.
     pub(super) at_ms: Option<i64>,
 }
 
 impl Notification {
-    /// Reads what a source tells at a time.
+    /// Parses a notification of a source.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The notification is malformed.
     pub(crate) fn read(
         source: &EventSource,
         body: &[u8],
@@ -165,7 +164,7 @@ impl Notification {
         Ok(notification)
     }
 
-    /// Its events, in their order, for triggers that wait for them; and how many changes none waits for.
+    /// Returns the events for matching triggers, in order, and the number of changes without one.
     pub(crate) fn events(
         &self,
         source: &EventSource,
@@ -187,7 +186,7 @@ impl Notification {
 }
 
 impl ReportedChange {
-    /// The id of its event, which is the same when it is told again.
+    /// Returns the event's request id, which is the same for redeliveries.
     fn id(&self, source: &EventSource, function: &FunctionKey, now_ms: i64) -> RequestId {
         let Some(dedup_key) = &self.dedup_key else {
             return clock::new_request_id();
@@ -209,7 +208,7 @@ impl ReportedChange {
     }
 }
 
-/// A change with its bucket's name here and its account. None where no trigger can wait for it.
+/// Sets the local bucket name and account of a change. `None` if no trigger can match it.
 fn with_local_bucket(source: &EventSource, mut reported: ReportedChange) -> Option<ReportedChange> {
     let fits = (1..=KEY_MAX).contains(&reported.change.key.len());
     let bucket = source.bucket(&reported.bucket).filter(|_| fits)?;
@@ -315,7 +314,7 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
-        // Its time is the event's, but where that cannot be.
+        // The id holds the event's time, unless that is out of range.
         let millis = |id: RequestId| {
             id.as_bytes()[..6]
                 .iter()

@@ -1,12 +1,12 @@
-//! The road from a bucket's change to the queue of events.
+//! The relay: moves bucket events from the outbox of the object store into the event queue.
 //!
-//! A change and the notice of its event are one commit of the bucket server's. The relay moves notices, in their order, into the
-//! queue, and has them forgotten once they are on stable storage there. A notice goes under the id that its event was given with
-//! the change; what a crash leaves unsaid is handed over again, and the queue knows it. So neither is without the other, and none
-//! is there twice. While the queue takes no more, notices stay where they are.
+//! A change and its notice are one commit of the object store. The relay enqueues the notices in order, and
+//! acknowledges them once the queue has made them durable. A notice keeps the request id it got with the change. After
+//! a crash it may be delivered again, and the queue deduplicates it by this id. So each change is enqueued exactly
+//! once. While the queue is full, notices stay in the outbox (backpressure).
 //!
-//! Where the queue has no more room for one account alone, the notices of this account stay in the outbox, in their order, and
-//! those of others pass them.
+//! If the queue is only full for one account, that account's notices stay in the outbox, in order, and those of others
+//! pass them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -30,14 +30,14 @@ use crate::invoke::{Ingest, IngestError};
 use crate::queue::{EventOrigin, NewEvent};
 use crate::telemetry::Metrics;
 
-/// Notices that are read at a time.
+/// Notices per read.
 const BATCH: usize = 256;
-/// How long nothing is tried after the queue could not take an event, or the outbox not be read.
+/// Delay after a failure of the queue or the outbox.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The version of an address that is written.
+/// Version of new stored recipients.
 const VERSION: u32 = 1;
 
-/// Whom a notice is for, as it is stored with it.
+/// The receiver of a notice, as stored with it.
 #[derive(Serialize, Deserialize)]
 struct StoredRecipient {
     v: u32,
@@ -63,7 +63,7 @@ fn notice(event: NewEvent) -> Notice {
     };
     Notice {
         id: event.request.to_string(),
-        // Names and numbers can be written.
+        // Serialization cannot fail.
         to: serde_json::to_string(&address).unwrap_or_default(),
         body: event.event,
     }
@@ -88,7 +88,7 @@ fn event(notice: Notice) -> Result<NewEvent, String> {
     })
 }
 
-/// The running relay.
+/// The running relay task.
 #[derive(Debug)]
 pub(crate) struct Relay {
     stop: oneshot::Sender<()>,
@@ -96,7 +96,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Goes on where an earlier run was.
+    /// Resumes where the last run stopped.
     pub(crate) fn start(outbox: Outbox, ingest: Ingest, metrics: Arc<Metrics>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let relay_task = RelayTask {
@@ -113,38 +113,38 @@ impl Relay {
         Self { stop, task }
     }
 
-    /// Hands nothing over any more. What is left goes on at the next start.
+    /// Stops relaying. The remaining notices are relayed after the next start.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
         if self.task.await.is_err() {
-            error!("the relay of buckets' events has ended badly");
+            error!("the task that relays bucket events panicked");
         }
     }
 }
 
 struct RelayTask {
     outbox: Outbox,
-    /// The same, for waiting.
+    /// A second handle, to wait for new notices.
     changes: Outbox,
     ingest: Ingest,
     metrics: Arc<Metrics>,
-    /// The number of the last notice that was looked at.
+    /// Number of the last notice read.
     last_seen: u64,
-    /// Numbers of notices that are in the queue and not forgotten yet.
+    /// Numbers of enqueued notices that are not acknowledged in the outbox yet.
     delivered: Vec<RangeInclusive<u64>>,
     parked: Parked,
-    /// Whether the last try failed.
+    /// Whether the last attempt failed.
     failing: bool,
 }
 
-/// Numbers of notices whose account has no room in the queue.
+/// Numbers of notices whose account has reached its queue quota.
 #[derive(Debug, Default)]
 struct Parked {
     accounts: BTreeMap<AccountId, BTreeSet<u64>>,
 }
 
 impl Parked {
-    /// Says whether it is the only one of its account.
+    /// Returns whether it is the account's only parked notice.
     fn insert(&mut self, account: AccountId, number: u64) -> bool {
         let numbers = self.accounts.entry(account).or_default();
         numbers.insert(number) && numbers.len() == 1
@@ -159,7 +159,7 @@ impl Parked {
         numbers.is_some_and(|numbers| numbers.contains(&number))
     }
 
-    /// Whether a notice has to wait behind an earlier one of its account.
+    /// Returns whether an earlier notice of the account is parked.
     fn is_behind(&self, account: AccountId, number: u64) -> bool {
         let numbers = self.accounts.get(&account);
         numbers
@@ -167,7 +167,7 @@ impl Parked {
             .is_some_and(|first| *first < number)
     }
 
-    /// Says whether it was parked.
+    /// Returns whether it was parked.
     fn remove(&mut self, account: AccountId, number: u64) -> bool {
         let Some(numbers) = self.accounts.get_mut(&account) else {
             return false;
@@ -179,7 +179,7 @@ impl Parked {
         was
     }
 
-    /// The first notice of each account.
+    /// Returns the first parked notice of each account.
     fn firsts(&self) -> Vec<(AccountId, u64)> {
         let firsts = self.accounts.iter();
         firsts
@@ -188,7 +188,7 @@ impl Parked {
     }
 }
 
-/// Adds a number to ranges.
+/// Appends a number to ranges.
 fn add(ranges: &mut Vec<RangeInclusive<u64>>, number: u64) {
     match ranges.last_mut() {
         Some(last) if last.end() + 1 == number => *last = *last.start()..=number,
@@ -196,11 +196,11 @@ fn add(ranges: &mut Vec<RangeInclusive<u64>>, number: u64) {
     }
 }
 
-/// What became of a notice.
+/// Progress of a notice.
 enum Step<F> {
-    /// It is on its way into the queue. Whether it was parked before.
+    /// Being enqueued, and whether it was parked before.
     Sent(F, bool),
-    /// It is there, or is left out.
+    /// Enqueued, or dropped as invalid.
     Done,
     Parked,
 }
@@ -213,7 +213,7 @@ impl RelayTask {
             let delivered = std::mem::take(&mut self.delivered);
             let parked = !self.parked.accounts.is_empty();
             let within = parked.then(|| retry_at.saturating_duration_since(Instant::now()));
-            // What is in the queue is forgotten while the next ones are waited for.
+            // Acknowledge enqueued notices while waiting for the next ones.
             let forget = async {
                 let forgot = match delivered.is_empty() {
                     false => self.outbox.forget(delivered.clone()).await,
@@ -232,7 +232,7 @@ impl RelayTask {
                 }
             };
             if let Err(error) = &forgot {
-                warn!(%error, "buckets' events that are in the queue cannot be forgotten; it is tried again");
+                warn!(%error, "failed to acknowledge bucket events in the outbox; retrying");
                 self.delivered = delivered;
             }
             let mut complete = match batch {
@@ -245,7 +245,7 @@ impl RelayTask {
             if complete && !self.parked.accounts.is_empty() && retry_at <= Instant::now() {
                 let before = self.parked.len();
                 complete = self.retry_parked().await;
-                // What has begun to go on does not rest in between.
+                // If some were enqueued, continue without a delay.
                 if self.parked.len() == before {
                     retry_at = Instant::now() + RETRY_DELAY;
                 }
@@ -260,11 +260,11 @@ impl RelayTask {
         if !self.delivered.is_empty()
             && let Err(error) = self.outbox.forget(self.delivered).await
         {
-            warn!(%error, "buckets' events are handed over again at the next start, and known to the queue");
+            warn!(%error, "failed to acknowledge bucket events; they will be redelivered at the next start, and the queue deduplicates them");
         }
     }
 
-    /// Hands parked notices over, the first ones of each account. Says whether the queue goes on.
+    /// Retries the parked notices of each account. Returns false if the queue fails.
     async fn retry_parked(&mut self) -> bool {
         for (account, first) in self.parked.firsts() {
             let batch = match self.outbox.next(first.saturating_sub(1), BATCH).await {
@@ -274,7 +274,7 @@ impl RelayTask {
                     return false;
                 }
             };
-            // It is gone with its bucket.
+            // It was deleted with its bucket.
             if batch.first().is_none_or(|(number, _)| *number != first) {
                 self.parked.remove(account, first);
             }
@@ -289,7 +289,8 @@ impl RelayTask {
         true
     }
 
-    /// Hands notices over until the queue takes no more. They are sent one after another, and waited for together.
+    /// Enqueues notices until the queue refuses one. They are submitted in order and awaited together. Returns false
+    /// if the queue fails.
     async fn submit(&mut self, batch: Vec<(u64, Notice)>) -> bool {
         let ingest = self.ingest.clone();
         let mut sent = Vec::new();
@@ -301,7 +302,7 @@ impl RelayTask {
                 Err(error) => {
                     error!(
                         notice = id,
-                        error, "a bucket's event cannot be read, and is left out"
+                        error, "dropped a bucket event that cannot be parsed"
                     );
                     sent.push((number, None, Step::Done));
                     continue;
@@ -313,7 +314,7 @@ impl RelayTask {
                 continue;
             }
             let mut accepted = Box::pin(ingest.accept_unchecked(event));
-            // A full queue says so at once, and then no later one may go before.
+            // A full queue refuses at once. No later notice may then go first.
             let at_once = tokio::select! {
                 biased;
                 result = &mut accepted => Some(result),
@@ -328,11 +329,11 @@ impl RelayTask {
                     break;
                 }
                 Some(Err(error)) => {
-                    warn!(notice = id, %error, "a bucket's event is left out");
+                    warn!(notice = id, %error, "dropped a bucket event");
                     Step::Done
                 }
                 Some(Ok(())) => Step::Done,
-                // Those behind it may be sent, too.
+                // The next ones may be submitted meanwhile.
                 None => Step::Sent(accepted, self.parked.remove(account, number)),
             };
             sent.push((number, Some(account), step));
@@ -340,7 +341,7 @@ impl RelayTask {
         let mut failed = None;
         for (number, account, step) in sent {
             if failed.is_some() {
-                // It is tried again: the queue knows those that it has.
+                // It is retried; the queue deduplicates those it has accepted.
                 if let (Step::Sent(_, true), Some(account)) = (step, account) {
                     self.parked.insert(account, number);
                 }
@@ -381,26 +382,26 @@ impl RelayTask {
             return false;
         }
         if std::mem::take(&mut self.failing) {
-            info!("events of buckets go on");
+            info!("bucket events are relayed again");
         }
         true
     }
-    /// Leaves a notice in the outbox until the queue has room for its account.
+    /// Leaves a notice in the outbox until the queue has capacity for its account.
     fn park<F>(&mut self, account: AccountId, number: u64) -> Step<F> {
         if self.parked.insert(account, number) {
-            debug!(%account, "events of an account's buckets wait until the queue has room for it");
+            debug!(%account, "throttled an account's bucket events: its queue quota is used up");
         }
         Step::Parked
     }
 
     fn report_failure(&mut self, error: &dyn Display) {
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(%error, "events of buckets wait until they can be handed over");
+            warn!(%error, "failed to relay bucket events; retrying");
         }
     }
 }
 
-/// The next notices, once there are some. None where none came within a time.
+/// Waits for the next notices. Returns none after a timeout.
 async fn next(
     outbox: &Outbox,
     changes: &mut Outbox,

@@ -1,4 +1,5 @@
-//! S3's notifications, as MinIO, Ceph and others send them. Source: Amazon S3's page on the structure of event messages.
+//! S3 event notifications, as sent by MinIO, Ceph and others. Source: Amazon S3's page on the structure of event
+//! messages.
 
 use bucket::{Change, ChangeKind};
 use serde::Deserialize;
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use super::notification::{NotificationError, ReportedChange};
 
-/// A record, as far as it is looked at.
+/// The used fields of a record.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct S3EventRecord {
@@ -73,7 +74,7 @@ struct Object {
     sequencer: Option<String>,
 }
 
-/// Ceph writes it as text.
+/// Ceph sends it as a string.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Size {
@@ -81,12 +82,12 @@ enum Size {
     Text(String),
 }
 
-/// Whether it is sent only to see whether somebody is there.
+/// Returns whether this is a test of the connection.
 pub(super) fn is_test(document: &Value) -> bool {
     document.get("Event").and_then(Value::as_str) == Some("s3:TestEvent")
 }
 
-/// The changes of a notification; nothing in the place of what triggers do not know.
+/// Parses the changes of a notification; `None` for events that triggers do not know.
 pub(super) fn read(
     document: &Value,
     now_ms: i64,
@@ -100,7 +101,7 @@ pub(super) fn read(
     records
         .iter()
         .map(|record| {
-            // What is not about objects need not have their form.
+            // Events about other things need not have the fields of an object.
             let name = record.get("eventName").and_then(Value::as_str);
             if name.is_some_and(|name| kind(name).is_none()) {
                 return Ok(None);
@@ -139,7 +140,7 @@ fn reported(record: S3EventRecord, now_ms: i64) -> Option<ReportedChange> {
             .chain(identifiers.map(Option::unwrap_or_default));
         all.collect::<Vec<_>>().join("\0").into_bytes()
     });
-    // Ceph writes keys as they are, all others as in a form.
+    // Ceph sends plain keys; all others form-encode them.
     let raw = record.event_source.as_deref() == Some("ceph:s3");
     let key = if raw {
         object.key
@@ -177,7 +178,7 @@ fn reported(record: S3EventRecord, now_ms: i64) -> Option<ReportedChange> {
     })
 }
 
-/// What COS calls an event of S3's. Tags, retention and the like have no name there.
+/// Maps an S3 event name to COS's. Tagging, retention and others have no counterpart.
 fn kind(name: &str) -> Option<ChangeKind> {
     let kind = match name.strip_prefix("s3:").unwrap_or(name) {
         "ObjectCreated:Put" => ChangeKind::Put,
@@ -195,9 +196,9 @@ fn kind(name: &str) -> Option<ChangeKind> {
     Some(kind)
 }
 
-/// A key that was written as the value of a form's field. None where that is not text.
+/// Form-decodes a key. `None` if it is not UTF-8.
 fn decoded(key: &str) -> Option<String> {
-    // It has no name, and what looks like another field is a part of it.
+    // The key has no field name, so `&` and `=` belong to it.
     let escaped = key.replace('&', "%26").replace('=', "%3D");
     let (text, _) = form_urlencoded::parse(escaped.as_bytes()).next()?;
     (!text.contains('\u{fffd}') || key.contains("%EF%BF%BD")).then(|| text.into_owned())

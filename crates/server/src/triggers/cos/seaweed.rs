@@ -1,6 +1,6 @@
-//! What SeaweedFS's filer posts to a webhook: `key`, `event_type` and a `message` with the entry before and after. It tells of
-//! all files and directories; those below `/buckets/` are S3's. Source: SeaweedFS's `weed/notification/webhook`, and what
-//! version 4.48 posts.
+//! Webhook events of SeaweedFS's filer: `key`, `event_type` and a `message` with the old and new entry. The filer
+//! reports all files and directories; those below `/buckets/` are S3 objects. Source: SeaweedFS's
+//! `weed/notification/webhook`, and the events of version 4.48.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::notification::{NotificationError, ReportedChange};
 
-/// Where buckets are.
+/// Directory of all buckets.
 const BUCKETS: &str = "/buckets/";
-/// What the directory of an object's versions ends with.
+/// Suffix of the directory of an object's versions.
 const VERSIONS: &str = ".versions/";
-/// Where the parts of uploads lie.
+/// Directory of the parts of uploads.
 const UPLOADS: &str = ".uploads/";
 
 #[derive(Deserialize)]
@@ -48,12 +48,12 @@ struct FilerEntry {
     chunks: Vec<Chunk>,
     #[serde(default)]
     content: Value,
-    /// Values are in base64.
+    /// Base64 values.
     #[serde(default)]
     extended: BTreeMap<String, String>,
 }
 
-/// Where a part of a file lies. The same place is written by its numbers, and at times also as text.
+/// Location of a part of a file, as numbers or as text.
 #[derive(Deserialize)]
 struct Chunk {
     #[serde(default)]
@@ -88,7 +88,7 @@ impl FilerEntry {
         String::from_utf8(bytes).ok()
     }
 
-    /// Whether it has the bytes that another has. What changes beside them, as tags do, is no new object.
+    /// Returns whether both have the same content. A change of tags alone is no new object.
     fn has_same_content_as(&self, other: &Self) -> bool {
         self.attributes.mtime == other.attributes.mtime
             && self.attributes.file_size == other.attributes.file_size
@@ -101,7 +101,7 @@ impl FilerEntry {
     }
 }
 
-/// The changes that are told; nothing in the place of what is no object.
+/// Parses the changes of an event; `None` for entries that are no objects.
 pub(super) fn read(
     document: &Value,
     body: &[u8],
@@ -151,7 +151,7 @@ fn created(path: &str, entry: &FilerEntry, body: &[u8], now_ms: i64) -> Option<R
 }
 
 fn removed(path: &str, entry: &FilerEntry, body: &[u8], now_ms: i64) -> Option<ReportedChange> {
-    // When it was is not told.
+    // The event has no time.
     reported(path, entry, ChangeKind::Delete, None, body, now_ms)
 }
 
@@ -168,7 +168,7 @@ fn reported(
         return None;
     }
     let version = entry.extended_text("Seaweed-X-Amz-Version-Id");
-    // A version is a file of its own, in a directory beside the object's name.
+    // A version is a file in a directory beside the object's name.
     let key = match (&version, key.rsplit_once(VERSIONS)) {
         (Some(_), Some((object, _))) => object,
         _ => key,
@@ -190,7 +190,8 @@ fn reported(
         by: None,
         depth: 0,
     };
-    // It names chunks that no other file has. Only two changes of an empty file within a second may look alike.
+    // The event names chunks that no other file has. Only two changes of an empty file within one second can look
+    // alike.
     let dedup_key = [kind.as_str().as_bytes(), b"\0", body].concat();
     Some(ReportedChange {
         bucket: bucket.to_owned(),
@@ -244,7 +245,7 @@ mod tests {
             json!({"old_entry": old, "new_entry": old, "new_parent_path": "/buckets/photos/out"});
         let moved = found(ChangeKind::Put, "out/a");
         assert_eq!(read_one("rename", KEY, rename), [moved, gone]);
-        // Of tags alone.
+        // A change of tags alone.
         let mut old = old;
         old["chunks"][0]["fid"] = json!({"volume_id": 1, "file_key": 1});
         let mut tagged = old.clone();
@@ -306,7 +307,7 @@ mod tests {
             read_one("create", VERSION, with(&marker)),
             [found(ChangeKind::DeleteMarkerCreated, "d/v")]
         );
-        // A name that only looks like it.
+        // A key that merely resembles a version.
         let plain = json!({"new_entry": entry(1, "1,01")});
         assert_eq!(
             read_one("create", "/buckets/photos/a.versions/b", plain),
