@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
 
 use crate::access::master::{self, MasterError};
-use crate::access::{self, Access, Nonces, Operator, Rules};
+use crate::access::{self, Access, AccessRules, Nonces, Operator};
 use crate::buckets::{self, BucketListeners, BucketsError};
 use crate::builds::{BuildSettings, Builds};
 use crate::claims::{Claim, ClaimError};
@@ -45,7 +45,7 @@ use crate::hosts::{ApiHosts, CertificateNames};
 use crate::index_proxy::IndexProxy;
 use crate::invoke::Ingest;
 use crate::lifecycle::Lifecycle;
-use crate::listen::{self, Door, Http};
+use crate::listen::{self, Http, Listener};
 use crate::network;
 use crate::ownership::{Dns, Ownership, watch as watch_domains};
 use crate::provisioner::{CronClock, Provisioner};
@@ -53,9 +53,9 @@ use crate::purge::{Purge, Stores};
 use crate::queue::{self, Budget, Queue, QueueError, Runner, SqliteQueue};
 use crate::telemetry::{self, LogStore, LogStoreError, LogStoreSettings, Metrics, Telemetry};
 use crate::tls::{self, Source, TlsError};
-use crate::traffic::{Inflow, Peer, Room, Rules as TrafficRules, Traffic};
+use crate::traffic::{FairSemaphore, Peer, RequestBody, Traffic, TrafficRules};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
-use crate::urls::{Addresses, Front, UrlSettings, Urls, Way};
+use crate::urls::{Addresses, ListenerKind, UrlRouter, UrlSettings, Urls};
 
 /// How long a pool waits for memory before others that hold more hand over.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -149,7 +149,7 @@ pub(crate) async fn up(
             let names = certificate.clone();
             let tls = tls::open(settings, &config.data, names, &config.region, &[])?;
             let tls = Some(tls);
-            Some((Door { listener, tls }, address))
+            Some((Listener { listener, tls }, address))
         }
         None => None,
     };
@@ -158,14 +158,14 @@ pub(crate) async fn up(
         None => None,
     };
     let secure_address = secure.as_ref().map(|(_, address)| *address);
-    let doors = bucket_listeners(&config).await?;
+    let bucket_listeners = bucket_listeners(&config).await?;
     // 2. What keeps.
     let data = &config.data;
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
     let master = master::load(data, &*kv).await?;
     let kv = master::unseal(data, kv, &master).await?;
     let catalog = Catalog::open_bounded(Arc::new(kv), config.limits.catalog_bytes).await?;
-    let own = access::first_account(config.account, config.uin)?;
+    let own = access::operator_account(config.account, config.uin)?;
     let access = open_access(&config, own.clone(), credentials, catalog.clone(), &master)?;
     let packages = PackageStore::open(&data.join("code"), &config.limits)?;
     let (metrics, prometheus) =
@@ -211,7 +211,7 @@ pub(crate) async fn up(
     })?;
     let functions = network::open(&config, &claim).map_err(worker::Error::from)?;
     let inside = listen_for_functions(functions.as_ref(), API_PORT)?;
-    let inside_buckets = functions.as_ref().filter(|_| doors.is_some());
+    let inside_buckets = functions.as_ref().filter(|_| bucket_listeners.is_some());
     let inside_buckets = listen_for_functions(inside_buckets, BUCKET_PORT)?;
     let index = index_proxy(&config, functions.as_ref()).await?;
     let cloud = functions.as_ref().filter(|_| config.cloud_names);
@@ -230,9 +230,9 @@ pub(crate) async fn up(
         region: config.region.clone(),
         uin: config.uin.to_string(),
         endpoint: network::endpoint(&config, address, API_PORT),
-        buckets: doors
-            .as_ref()
-            .and_then(|doors| network::endpoint(&config, doors.address, BUCKET_PORT)),
+        buckets: bucket_listeners.as_ref().and_then(|bucket_listeners| {
+            network::endpoint(&config, bucket_listeners.address, BUCKET_PORT)
+        }),
         trusts_authority: cloud.is_some(),
     };
     let settings = driver_settings(&config, access.clone(), place);
@@ -373,8 +373,8 @@ pub(crate) async fn up(
             token: config.metrics_token.clone(),
             separate_listener: monitoring.is_some(),
         },
-        body_memory: Room::new(TrafficRules::bodies(&config.traffic)),
-        package_memory: Room::new(PACKAGE_MEMORY_BYTES),
+        body_memory: FairSemaphore::new(TrafficRules::bodies(&config.traffic)),
+        package_memory: FairSemaphore::new(PACKAGE_MEMORY_BYTES),
         forms: Semaphore::new(1),
     };
     tokio::spawn(watch_domains(
@@ -386,21 +386,25 @@ pub(crate) async fn up(
     let (stop, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
     let (outside, within) = traffic(&config, &metrics, &stopped);
-    let front = Front::new(urls.clone(), Way::Plain, router(gateway.clone()));
+    let url_router = UrlRouter::new(urls.clone(), ListenerKind::Plain, router(gateway.clone()));
     serving.spawn(serve(
         plain(listener),
         outside.clone(),
-        front,
+        url_router,
         stopped.clone(),
     ));
     if let Some((secure, _)) = secure {
-        let front = Front::new(urls.clone(), Way::Tls, secure_router(gateway.clone()));
-        serving.spawn(serve(secure, outside.clone(), front, stopped.clone()));
+        let url_router = UrlRouter::new(
+            urls.clone(),
+            ListenerKind::Tls,
+            secure_router(gateway.clone()),
+        );
+        serving.spawn(serve(secure, outside.clone(), url_router, stopped.clone()));
     }
     let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
     if let Some((monitoring, _)) = monitoring {
         let routes = metrics_router(gateway.clone());
-        let answer = move |request: Request<Inflow>, peer: Peer| {
+        let answer = move |request: Request<RequestBody>, peer: Peer| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let mut routes = routes.clone();
@@ -424,25 +428,29 @@ pub(crate) async fn up(
     let (cloud_api, cloud_buckets, _resolvers) = cloud.map_or_else(Default::default, |cloud| {
         (cloud.api, cloud.buckets, Some(cloud.resolvers))
     });
-    for door in inside.map(plain).into_iter().chain(cloud_api) {
-        let routes = match &door.tls {
+    for listener in inside.map(plain).into_iter().chain(cloud_api) {
+        let routes = match &listener.tls {
             None => inside_router(gateway.clone()),
             Some(_) => secure_inside_router(gateway.clone()),
         };
-        let front = Front::new(urls.clone(), Way::Inside, routes);
-        serving.spawn(serve(door, within.clone(), front, stopped.clone()));
+        let url_router = UrlRouter::new(urls.clone(), ListenerKind::Inside, routes);
+        serving.spawn(serve(listener, within.clone(), url_router, stopped.clone()));
     }
-    let bucket_address = doors.as_ref().map(|doors| doors.address);
-    if let Some((doors, served)) = doors.zip(served) {
-        let outer = [Some(doors.plain), doors.secure].into_iter().flatten();
-        let outer = outer.map(|door| (door, outside.clone(), false));
+    let bucket_address = bucket_listeners
+        .as_ref()
+        .map(|bucket_listeners| bucket_listeners.address);
+    if let Some((bucket_listeners, served)) = bucket_listeners.zip(served) {
+        let outer = [Some(bucket_listeners.plain), bucket_listeners.secure]
+            .into_iter()
+            .flatten();
+        let outer = outer.map(|listener| (listener, outside.clone(), false));
         let inside = inside_buckets.map(plain).into_iter().chain(cloud_buckets);
-        let inside = inside.map(|door| (door, within.clone(), true));
-        for (door, traffic, inside) in outer.chain(inside) {
+        let inside = inside.map(|listener| (listener, within.clone(), true));
+        for (listener, traffic, inside) in outer.chain(inside) {
             let access = access.clone();
             let callers = buckets::Callers { access, inside };
             serving.spawn(buckets::serve(
-                door,
+                listener,
                 Http::new(),
                 traffic,
                 (served.clone(), callers),
@@ -536,7 +544,7 @@ async fn bucket_listeners(config: &Config) -> Result<Option<BucketListeners>, St
             let names = CertificateNames::default();
             let tls = tls::open(tls, &config.data, names, &config.region, &domains)?;
             let tls = Some(tls);
-            Some(Door { listener, tls })
+            Some(Listener { listener, tls })
         }
         _ => None,
     };
@@ -587,8 +595,8 @@ fn listen_for_functions(
     Ok(Some(listener))
 }
 
-fn plain(listener: TcpListener) -> Door {
-    Door {
+fn plain(listener: TcpListener) -> Listener {
+    Listener {
         listener,
         tls: None,
     }
@@ -620,15 +628,20 @@ fn traffic(
 }
 
 /// Serves until the other end of `stopped` goes.
-async fn serve(door: Door, traffic: Traffic, front: Front, stopped: watch::Receiver<()>) {
-    let front = Arc::new(front);
-    let answer = move |request: Request<Inflow>, peer: Peer| {
-        let front = front.clone();
+async fn serve(
+    listener: Listener,
+    traffic: Traffic,
+    url_router: UrlRouter,
+    stopped: watch::Receiver<()>,
+) {
+    let url_router = Arc::new(url_router);
+    let answer = move |request: Request<RequestBody>, peer: Peer| {
+        let url_router = url_router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        async move { front.answer(request).await }
+        async move { url_router.answer(request).await }
     };
-    listen::serve(door, Http::new(), traffic, answer, stopped).await;
+    listen::serve(listener, Http::new(), traffic, answer, stopped).await;
 }
 
 fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
@@ -787,7 +800,7 @@ fn open_access(
         account,
         credentials,
     };
-    let rules = Rules {
+    let rules = AccessRules {
         region: config.region.clone(),
         rates: config.rate_limits.clone(),
         failures: config.auth_failures,

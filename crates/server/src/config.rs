@@ -557,7 +557,7 @@ pub(crate) struct Config {
     pub(crate) url_domain: String,
     pub(crate) url_paths: bool,
     pub(crate) domain_allow: Vec<HostPattern>,
-    pub(crate) domain_resolvers: Vec<ownership::Server>,
+    pub(crate) domain_resolvers: Vec<ownership::DnsServer>,
     pub(crate) domain_check: Duration,
     pub(crate) domain_grace: Duration,
     pub(crate) url_errors: UrlErrors,

@@ -93,12 +93,12 @@ pub(crate) fn from_file(path: &Path) -> Result<Option<Credentials>, CredentialsE
 
 /// The environment's pair, or the directory's, or a new one that is written there for its owner alone.
 pub(crate) fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
-    if let Some(told) = from_environment()? {
-        return Ok(told);
+    if let Some(given) = from_environment()? {
+        return Ok(given);
     }
     let path = directory.join(FILE);
-    if let Some(kept) = from_file(&path)? {
-        return Ok(kept);
+    if let Some(stored) = from_file(&path)? {
+        return Ok(stored);
     }
     make(&path).map_err(|source| CredentialsError::Io {
         path: path.display().to_string(),
@@ -125,16 +125,16 @@ fn make(path: &Path) -> io::Result<Credentials> {
         secret_id: made.id.clone(),
         secret_key: made.key.reveal().to_owned(),
     };
-    let aside = path.with_extension("new");
+    let temporary = path.with_extension("new");
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&aside)?;
+        .open(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(&stored).map_err(io::Error::other)?)?;
     file.sync_all()?;
-    fs::rename(aside, path)?;
+    fs::rename(temporary, path)?;
     Ok(made)
 }
 
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_variable_is_refused_and_does_not_lead_to_another_key() {
+    fn empty_credential_variable_is_refused() {
         let text = |value: &str| Some(value.to_owned());
         for (id, key) in [
             (text(""), None),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_made_once_for_its_owner_alone() {
+    fn key_pair_is_created_once_with_mode_0600() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(FILE);
         let made = make(&path).expect("made");

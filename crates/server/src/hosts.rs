@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_hosts_are_reserved_in_every_spelling_and_others_are_free() {
+    fn own_hosts_are_reserved_in_every_spelling() {
         let patterns = ["api.Corp.example:9400.", "*.edge.example", "BÜCHER.example"]
             .map(|text| text.parse().expect("a pattern"));
         let certificate = CertificateNames::default();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_names_with_or_without_a_star_in_front() {
+    fn host_patterns_are_names_with_an_optional_leading_star() {
         for bad in ["", "a..b", "a.*.b", "*x.b", "a/b", "b c", "*."] {
             assert_eq!(bad.parse::<HostPattern>(), Err(()), "{bad}");
         }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn punycode_that_stands_for_plain_text_is_no_name() {
+    fn non_canonical_punycode_is_refused() {
         for good in ["shop.example.com", "xn--bcher-kva.example"] {
             assert!(is_canonical(good), "{good}");
         }

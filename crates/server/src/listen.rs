@@ -24,17 +24,18 @@ use tracing::{debug, warn};
 
 use crate::tls::Tls;
 use crate::traffic::{
-    Connection, Counted, Inflow, Opening, Outflow, Peer, Traffic, client, inflow, opening,
+    Connection, CountedStream, Peer, ProxyHeader, ReplyBody, RequestBody, Traffic, client,
+    read_proxy_header, wrap_request,
 };
 
 /// Bytes of a request's head, and of what is read at a time.
 const BUFFER: usize = 64 << 10;
 /// Bytes that are read at a time of what a proxy says first.
-const OPENING: usize = 512;
+const PROXY_HEADER_CHUNK: usize = 512;
 /// Bytes of a reply that the kernel holds and has not sent, so that what a slow reader does not take stays countable.
-const UNSENT: u32 = 256 << 10;
+const UNSENT_MAX: u32 = 256 << 10;
 /// Pause after a connection could not be accepted, as when there are no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How HTTP is spoken.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ impl Http {
     }
 
     /// Writes names of headers as they are spelt.
-    pub(crate) fn of_buckets(mut self) -> Self {
+    pub(crate) fn preserving_header_case(mut self) -> Self {
         self.builder.preserve_header_case(true);
         self
     }
@@ -59,26 +60,26 @@ impl Http {
 
 /// A socket that listens, and TLS where that is spoken.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Listener {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<Tls>,
 }
 
 /// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
 pub(crate) async fn serve<A, F, B>(
-    door: Door,
+    listener: Listener,
     http: Http,
     traffic: Traffic,
     answer: A,
     mut stopped: watch::Receiver<()>,
 ) where
-    A: Fn(Request<Inflow>, Peer) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Request<RequestBody>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    let Door { listener, tls } = door;
+    let Listener { listener, tls } = listener;
     // Accepted connections inherit it.
-    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT) {
+    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_MAX) {
         warn!(%error, "the kernel's buffers for replies are not bounded");
     }
     let mut connections = JoinSet::new();
@@ -89,19 +90,19 @@ pub(crate) async fn serve<A, F, B>(
         };
         // Those that have ended are forgotten.
         while connections.try_join_next().is_some() {}
-        let place = traffic.admit(from.ip());
-        let speak = Speak {
-            connection: place.connection().clone(),
+        let guard = traffic.admit(from.ip());
+        let task = ConnectionTask {
+            connection: guard.connection().clone(),
             http: http.clone(),
             answer: answer.clone(),
             from: from.ip(),
             traffic: traffic.clone(),
             stopped: stopped.clone(),
         };
-        let socket = Counted::new(socket, place);
+        let socket = CountedStream::new(socket, guard);
         match &tls {
-            None => connections.spawn(speak.plain(socket)),
-            Some(tls) => connections.spawn(speak.secure(socket, tls.acceptor())),
+            None => connections.spawn(task.plain(socket)),
+            Some(tls) => connections.spawn(task.secure(socket, tls.acceptor())),
         };
     }
     while connections.join_next().await.is_some() {}
@@ -116,10 +117,10 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 }
                 return (socket, from);
             }
-            Err(error) if is_peer_s(&error) => {}
+            Err(error) if is_aborted_by_peer(&error) => {}
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
@@ -134,7 +135,7 @@ fn is_health<B>(request: &Request<B>) -> bool {
 }
 
 /// What is answered to anything else over a spare connection.
-fn full() -> Response<Full<Bytes>> {
+fn over_limit() -> Response<Full<Bytes>> {
     let why = "virga has as many connections as it may, of this address or in all; try again in a moment\n";
     let mut response = Response::new(Full::from(why));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -144,7 +145,7 @@ fn full() -> Response<Full<Bytes>> {
 }
 
 /// Whether the connection was broken before it was accepted.
-fn is_peer_s(error: &io::Error) -> bool {
+fn is_aborted_by_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused
@@ -154,7 +155,7 @@ fn is_peer_s(error: &io::Error) -> bool {
 }
 
 /// One connection, before it speaks HTTP.
-struct Speak<A> {
+struct ConnectionTask<A> {
     connection: Arc<Connection>,
     http: Http,
     answer: A,
@@ -164,33 +165,33 @@ struct Speak<A> {
     stopped: watch::Receiver<()>,
 }
 
-impl<A, F, B> Speak<A>
+impl<A, F, B> ConnectionTask<A>
 where
-    A: Fn(Request<Inflow>, Peer) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Request<RequestBody>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
-    async fn plain(mut self, socket: Counted) {
-        if let Some(socket) = self.opened(socket).await {
+    async fn plain(mut self, socket: CountedStream) {
+        if let Some(socket) = self.skip_proxy_header(socket).await {
             self.http(socket).await;
         }
     }
 
     /// Reads what a trusted proxy says of the connection before anything else.
-    async fn opened(&mut self, mut socket: Counted) -> Option<Counted> {
+    async fn skip_proxy_header(&mut self, mut socket: CountedStream) -> Option<CountedStream> {
         if !self.traffic.trusts(self.from) {
             return Some(socket);
         }
-        let mut read = BytesMut::with_capacity(OPENING);
+        let mut read = BytesMut::with_capacity(PROXY_HEADER_CHUNK);
         loop {
-            match opening(&read) {
-                Opening::Partial => {}
-                Opening::None => break,
-                Opening::Malformed => {
+            match read_proxy_header(&read) {
+                ProxyHeader::Partial => {}
+                ProxyHeader::None => break,
+                ProxyHeader::Malformed => {
                     debug!(from = %self.from, "a header of the PROXY protocol cannot be read");
                     return None;
                 }
-                Opening::Header(length, client) => {
+                ProxyHeader::Header(length, client) => {
                     read.advance(length);
                     if let Some(client) = client {
                         self.from = client;
@@ -213,16 +214,16 @@ where
         Some(socket)
     }
 
-    async fn secure(mut self, socket: Counted, acceptor: tokio_rustls::TlsAcceptor) {
-        let Some(socket) = self.opened(socket).await else {
+    async fn secure(mut self, socket: CountedStream, acceptor: tokio_rustls::TlsAcceptor) {
+        let Some(socket) = self.skip_proxy_header(socket).await else {
             return;
         };
         let from = self.from;
-        let shaken = tokio::select! {
-            shaken = acceptor.accept(socket) => shaken,
+        let handshake = tokio::select! {
+            handshake = acceptor.accept(socket) => handshake,
             () = self.connection.closed() => return,
         };
-        match shaken {
+        match handshake {
             Ok(stream) => self.http(stream).await,
             Err(error) => debug!(%from, %error, "a handshake failed"),
         }
@@ -245,7 +246,7 @@ where
             connection: connection.clone(),
         };
         if peer.through_proxy {
-            connection.serves_many();
+            connection.mark_shared_by_clients();
         }
         let service = service_fn(|request: Request<Incoming>| {
             let mut peer = peer.clone();
@@ -253,18 +254,18 @@ where
                 peer.address = client(traffic.proxies(), from, request.headers());
             }
             let connection = peer.connection.clone();
-            let (request, part) = inflow(request, &connection);
+            let (request, part) = wrap_request(request, &connection);
             let asks = !connection.is_spare() || is_health(&request);
             let answered = if asks {
                 Ok(answer(request, peer))
             } else {
-                connection.ignore_rest();
-                Err(full())
+                connection.discard_rest();
+                Err(over_limit())
             };
             async move {
                 let mut response = match answered {
                     Ok(answered) => answered.await.map(Either::Left),
-                    Err(full) => full.map(Either::Right),
+                    Err(over_limit) => over_limit.map(Either::Right),
                 };
                 if connection.is_spare() {
                     let close = HeaderValue::from_static("close");
@@ -273,22 +274,22 @@ where
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     connection.upgrade();
                 }
-                Ok::<_, Infallible>(response.map(|body| Outflow::new(body, part)))
+                Ok::<_, Infallible>(response.map(|body| ReplyBody::new(body, part)))
             }
         });
-        let spoken = http
+        let serving = http
             .builder
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut spoken = std::pin::pin!(spoken);
+        let mut serving = std::pin::pin!(serving);
         let mut stops = std::pin::pin!(stopped.changed());
         let mut closed = std::pin::pin!(connection.closed());
         let mut stopping = false;
         let ended = loop {
             tokio::select! {
-                ended = spoken.as_mut() => break ended,
+                ended = serving.as_mut() => break ended,
                 _ = stops.as_mut(), if !stopping => {
-                    spoken.as_mut().graceful_shutdown();
+                    serving.as_mut().graceful_shutdown();
                     stopping = true;
                 }
                 () = closed.as_mut() => return debug!(%from, "a connection was closed"),

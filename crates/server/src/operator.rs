@@ -7,8 +7,8 @@
 mod events;
 
 pub(crate) use events::{
-    Count, Event, Events, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection, ShowEvent,
-    Usage, UsageList, UsageRequest,
+    EventCount, EventInfo, EventPage, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection,
+    ShowEvent, Usage, UsageList, UsageRequest,
 };
 
 use scf::Action;
@@ -38,17 +38,17 @@ macro_rules! actions {
 }
 
 actions! {
-    AssumeRole(AssumeRoleRequest) -> Lent,
+    AssumeRole(AssumeRoleRequest) -> TemporaryCredentials,
     BuildLayer(BuildLayerRequest) -> BuiltLayer,
     CreateAccount(CreateAccountRequest) -> CreatedAccount,
     CreateKey(CreateKeyRequest) -> NewKey,
     DeleteAccount(DeleteAccountRequest) -> Deletion,
     DeleteKey(KeyRequest) -> Empty,
     DeleteRole(DeleteRoleRequest) -> Empty,
-    DescribeAccount(OfAccount) -> AccountInfo,
+    DescribeAccount(AccountRequest) -> AccountInfo,
     ListAccounts(Empty) -> Accounts,
-    ListKeys(OfAccount) -> Keys,
-    ListRoles(OfAccount) -> Roles,
+    ListKeys(AccountRequest) -> Keys,
+    ListRoles(AccountRequest) -> Roles,
     ListRuntimes(Empty) -> Runtimes,
     PutRole(PutRoleRequest) -> RoleInfo,
     UpdateKey(UpdateKeyRequest) -> KeyInfo,
@@ -70,7 +70,7 @@ macro_rules! wire {
 
 wire! {
     /// An account, by name or AppId; the caller's own where it is left out.
-    struct OfAccount {
+    struct AccountRequest {
         account: Option<String>,
     }
     struct DeleteAccountRequest {
@@ -230,7 +230,7 @@ wire! {
         seconds: Option<u64>,
     }
     /// Temporary credentials, in the words of the cloud's token service.
-    struct Lent {
+    struct TemporaryCredentials {
         tmp_secret_id: String,
         tmp_secret_key: String,
         token: String,

@@ -62,11 +62,11 @@ pub(crate) fn parse_rates<'a>(
 
 /// One bucket: when the next request is due, nanoseconds.
 #[derive(Debug, Default)]
-struct Bucket(AtomicU64);
+struct TokenBucket(AtomicU64);
 
-impl Bucket {
+impl TokenBucket {
     /// Takes one request, if it is not too early.
-    fn pass(&self, now: u64, interval: u64, early: u64) -> bool {
+    fn try_acquire(&self, now: u64, interval: u64, early: u64) -> bool {
         let take = |due: u64| (due <= now.saturating_add(early)).then(|| due.max(now) + interval);
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
@@ -76,37 +76,40 @@ impl Bucket {
 
 /// The buckets of an account, one for each action that has a limit.
 #[derive(Debug)]
-pub(super) struct Gates {
+pub(super) struct RateLimiters {
     /// Interval and bucket by the action's position; empty where nothing is limited.
-    gates: Box<[(u64, Bucket)]>,
+    limiters: Box<[(u64, TokenBucket)]>,
 }
 
-impl Gates {
+impl RateLimiters {
     pub(super) fn new(rates: &RateLimits) -> Self {
         if rates.is_none() {
             return Self {
-                gates: Box::default(),
+                limiters: Box::default(),
             };
         }
-        let gate = |action: &scf::ActionInfo| {
+        let limiter = |action: &scf::ActionInfo| {
             let rate = u64::from(rates.of(action.name));
-            (SECOND.checked_div(rate).unwrap_or(0), Bucket::default())
+            (
+                SECOND.checked_div(rate).unwrap_or(0),
+                TokenBucket::default(),
+            )
         };
         Self {
-            gates: ACTIONS.iter().map(gate).collect(),
+            limiters: ACTIONS.iter().map(limiter).collect(),
         }
     }
 
     /// Whether a call of an action is not too early. `now` is asked for only where that matters.
-    pub(super) fn pass(&self, action: &str, now: impl FnOnce() -> u64) -> bool {
-        if self.gates.is_empty() {
+    pub(super) fn try_acquire(&self, action: &str, now: impl FnOnce() -> u64) -> bool {
+        if self.limiters.is_empty() {
             return true;
         }
-        let gate = position(action).and_then(|at| self.gates.get(at));
-        match gate {
+        let limiter = position(action).and_then(|at| self.limiters.get(at));
+        match limiter {
             // A burst is a second's worth, less the request that takes its turn.
             Some((interval, bucket)) if *interval > 0 => {
-                bucket.pass(now(), *interval, SECOND - interval)
+                bucket.try_acquire(now(), *interval, SECOND - interval)
             }
             _ => true,
         }
@@ -114,89 +117,90 @@ impl Gates {
 }
 
 /// Failures by address, exactly: no address counts for another. The table is bounded; where it is full the address goes that
-/// has failed the least. An IPv6 network of 48 bits, which one customer has, may fail as often as [`AROUND`] addresses.
+/// has failed the least. An IPv6 network of 48 bits, which one customer has, may fail as often as [`PREFIX48_WEIGHT`] addresses.
 #[derive(Debug)]
-pub(super) struct Failures {
+pub(super) struct AuthFailures {
     interval: u64,
-    shards: Box<[Mutex<HashMap<Failing, u64>>]>,
+    shards: Box<[Mutex<HashMap<FailureKey, u64>>]>,
     /// Until when some address is not heard: nothing is looked up after that.
-    until: AtomicU64,
+    blocked_until: AtomicU64,
     /// Fingerprints of addresses with keys that signed well. They are heard however often others of their address fail.
     known: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Failing {
+enum FailureKey {
     Source(Source),
-    Around(Source),
+    Prefix48(Source),
 }
 
-impl Failures {
+impl AuthFailures {
     const SHARDS: usize = 16;
-    const OF_SHARD: usize = 1024;
-    const KNOWN: usize = 4096;
+    const SHARD_MAX: usize = 1024;
+    const KNOWN_MAX: usize = 4096;
     /// How many seconds' worth may come at once.
     const BURST: u64 = 10;
-    const AROUND: u64 = 16;
+    const PREFIX48_WEIGHT: u64 = 16;
 
     pub(super) fn new(per_second: u32) -> Self {
         let interval = SECOND.checked_div(per_second.into()).unwrap_or(0);
         let (shards, known) = if interval == 0 {
             (0, 0)
         } else {
-            (2 * Self::SHARDS, Self::KNOWN)
+            (2 * Self::SHARDS, Self::KNOWN_MAX)
         };
         Self {
             interval,
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            until: AtomicU64::new(0),
+            blocked_until: AtomicU64::new(0),
             known: (0..known).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
     }
 
     /// Whether a request of an address, by a key, is worth verifying.
-    pub(super) fn hears(&self, from: IpAddr, key: &str, now: u64) -> bool {
-        !self.too_many(from, now) || self.knows(from, key)
+    pub(super) fn may_authenticate(&self, from: IpAddr, key: &str, now: u64) -> bool {
+        !self.is_blocked(from, now) || self.has_authenticated(from, key)
     }
 
-    pub(super) fn too_many(&self, from: IpAddr, now: u64) -> bool {
-        if now >= self.until.load(Ordering::Relaxed) {
+    pub(super) fn is_blocked(&self, from: IpAddr, now: u64) -> bool {
+        if now >= self.blocked_until.load(Ordering::Relaxed) {
             return false;
         }
-        self.keys(from).any(|(failing, interval)| {
-            let due = self.shard(failing).and_then(|shard| {
+        self.keys(from).any(|(failure_key, interval)| {
+            let due = self.shard(failure_key).and_then(|shard| {
                 let table = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                table.get(&failing).copied()
+                table.get(&failure_key).copied()
             });
             due.is_some_and(|due| due > now.saturating_add(Self::BURST * SECOND - interval))
         })
     }
 
-    pub(super) fn note(&self, from: IpAddr, now: u64) {
-        for (failing, interval) in self.keys(from) {
-            let Some(shard) = self.shard(failing) else {
+    pub(super) fn record_failure(&self, from: IpAddr, now: u64) {
+        for (failure_key, interval) in self.keys(from) {
+            let Some(shard) = self.shard(failure_key) else {
                 return;
             };
             let mut table = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            if table.len() >= Self::OF_SHARD && !table.contains_key(&failing) {
+            if table.len() >= Self::SHARD_MAX && !table.contains_key(&failure_key) {
                 table.retain(|_, due| *due > now);
                 let least = table.iter().min_by_key(|(_, due)| **due);
-                if let (Some((&least, _)), true) = (least, table.len() >= Self::OF_SHARD) {
+                if let (Some((&least, _)), true) = (least, table.len() >= Self::SHARD_MAX) {
                     table.remove(&least);
                 }
             }
             let most = now + Self::BURST * SECOND + interval;
-            let due = table.entry(failing).or_default();
+            let due = table.entry(failure_key).or_default();
             *due = ((*due).max(now) + interval).min(most);
-            let heard_again = due.saturating_sub(Self::BURST * SECOND - interval);
-            self.until.fetch_max(heard_again, Ordering::Relaxed);
+            let unblocked_at = due.saturating_sub(Self::BURST * SECOND - interval);
+            self.blocked_until
+                .fetch_max(unblocked_at, Ordering::Relaxed);
         }
     }
 
     /// Notes that a key of an address signed well.
-    pub(super) fn succeeded(&self, from: IpAddr, key: &str) {
+    pub(super) fn record_success(&self, from: IpAddr, key: &str) {
         let (slot, print) = self.fingerprint(from, key);
         if let Some(slot) = self.known.get(slot)
             && slot.load(Ordering::Relaxed) != print
@@ -205,7 +209,7 @@ impl Failures {
         }
     }
 
-    pub(super) fn knows(&self, from: IpAddr, key: &str) -> bool {
+    pub(super) fn has_authenticated(&self, from: IpAddr, key: &str) -> bool {
         let (slot, print) = self.fingerprint(from, key);
         let slot = self.known.get(slot);
         slot.is_some_and(|slot| slot.load(Ordering::Relaxed) == print)
@@ -213,23 +217,23 @@ impl Failures {
 
     fn fingerprint(&self, from: IpAddr, key: &str) -> (usize, u64) {
         let print = self.hasher.hash_one((Source::of(from), key)).max(1);
-        (print as usize % Self::KNOWN, print)
+        (print as usize % Self::KNOWN_MAX, print)
     }
 
     /// What an address counts for, and the time that a failure takes of each.
-    fn keys(&self, from: IpAddr) -> impl Iterator<Item = (Failing, u64)> {
+    fn keys(&self, from: IpAddr) -> impl Iterator<Item = (FailureKey, u64)> {
         let (source, interval) = (Source::of(from), self.interval);
-        let around = source.around().map(Failing::Around);
-        let around = around.map(|around| (around, interval / Self::AROUND));
-        std::iter::once((Failing::Source(source), interval)).chain(around)
+        let prefix48 = source.prefix48().map(FailureKey::Prefix48);
+        let prefix48 = prefix48.map(|prefix48| (prefix48, interval / Self::PREFIX48_WEIGHT));
+        std::iter::once((FailureKey::Source(source), interval)).chain(prefix48)
     }
 
     /// Large networks have shards of their own, so that they are not forgotten for many small ones.
-    fn shard(&self, failing: Failing) -> Option<&Mutex<HashMap<Failing, u64>>> {
-        let at = self.hasher.hash_one(failing) as usize % Self::SHARDS;
-        let first = match failing {
-            Failing::Source(_) => 0,
-            Failing::Around(_) => Self::SHARDS,
+    fn shard(&self, failure_key: FailureKey) -> Option<&Mutex<HashMap<FailureKey, u64>>> {
+        let at = self.hasher.hash_one(failure_key) as usize % Self::SHARDS;
+        let first = match failure_key {
+            FailureKey::Source(_) => 0,
+            FailureKey::Prefix48(_) => Self::SHARDS,
         };
         self.shards.get(first + at)
     }
@@ -244,10 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn a_second_s_worth_may_come_at_once_and_then_one_per_interval() {
-        let gates = Gates::new(&rates("Invoke=10"));
-        let passed =
-            |from: u64, count: usize| (0..count).filter(|_| gates.pass("Invoke", || from)).count();
+    fn rate_limiter_allows_a_burst_of_one_second() {
+        let limiters = RateLimiters::new(&rates("Invoke=10"));
+        let passed = |from: u64, count: usize| {
+            (0..count)
+                .filter(|_| limiters.try_acquire("Invoke", || from))
+                .count()
+        };
         assert_eq!(passed(SECOND, 50), 10);
         assert_eq!(passed(SECOND + SECOND / 10, 50), 1);
         assert_eq!(passed(SECOND + SECOND / 2, 50), 4);
@@ -255,25 +262,31 @@ mod tests {
     }
 
     #[test]
-    fn actions_have_their_own_buckets_and_without_a_rate_none() {
-        let gates = Gates::new(&rates("Invoke=1,*=2,GetFunction=0"));
-        let passed = |action: &str| (0..50).filter(|_| gates.pass(action, || SECOND)).count();
+    fn each_action_has_its_own_token_bucket() {
+        let limiters = RateLimiters::new(&rates("Invoke=1,*=2,GetFunction=0"));
+        let passed = |action: &str| {
+            (0..50)
+                .filter(|_| limiters.try_acquire(action, || SECOND))
+                .count()
+        };
         assert_eq!(passed("Invoke"), 1);
         assert_eq!(passed("ListFunctions"), 2);
         assert_eq!(passed("GetFunction"), 50);
         assert_eq!(passed("Nothing"), 50);
-        assert!((0..50).all(|_| Gates::new(&RateLimits::default()).pass("Invoke", || 0)));
+        assert!(
+            (0..50).all(|_| RateLimiters::new(&RateLimits::default()).try_acquire("Invoke", || 0))
+        );
     }
 
     #[test]
-    fn many_threads_take_no_more_than_there_is() {
-        let gates = Gates::new(&rates("Invoke=1000"));
+    fn concurrent_calls_never_exceed_the_rate() {
+        let limiters = RateLimiters::new(&rates("Invoke=1000"));
         let passed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
                         (0..1000)
-                            .filter(|_| gates.pass("Invoke", || SECOND))
+                            .filter(|_| limiters.try_acquire("Invoke", || SECOND))
                             .count()
                     })
                 })
@@ -287,55 +300,58 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_fails_often_is_not_heard_for_a_while() {
-        let failures = Failures::new(2);
+    fn repeated_auth_failures_block_source_ip() {
+        let failures = AuthFailures::new(2);
         let [one, other] = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("one"));
         for _ in 0..20 {
-            assert!(!failures.too_many(one, SECOND));
-            failures.note(one, SECOND);
+            assert!(!failures.is_blocked(one, SECOND));
+            failures.record_failure(one, SECOND);
         }
-        assert!(failures.too_many(one, SECOND));
-        assert!(!failures.too_many(other, SECOND));
-        assert!(!failures.too_many(one, 2 * SECOND));
+        assert!(failures.is_blocked(one, SECOND));
+        assert!(!failures.is_blocked(other, SECOND));
+        assert!(!failures.is_blocked(one, 2 * SECOND));
         // A key that signed well from there is heard all the same.
-        failures.succeeded(one, "AKID");
-        assert!(failures.hears(one, "AKID", SECOND) && !failures.hears(one, "AKIDother", SECOND));
-        assert!(failures.hears(other, "AKIDother", SECOND));
-        let none = Failures::new(0);
-        (0..1000).for_each(|_| none.note(one, 0));
-        assert!(!none.too_many(one, 0));
+        failures.record_success(one, "AKID");
+        assert!(
+            failures.may_authenticate(one, "AKID", SECOND)
+                && !failures.may_authenticate(one, "AKIDother", SECOND)
+        );
+        assert!(failures.may_authenticate(other, "AKIDother", SECOND));
+        let none = AuthFailures::new(0);
+        (0..1000).for_each(|_| none.record_failure(one, 0));
+        assert!(!none.is_blocked(one, 0));
     }
 
     #[test]
-    fn any_number_of_failing_networks_leaves_others_alone() {
-        let failures = Failures::new(2);
+    fn auth_failures_of_many_networks_block_no_other_source() {
+        let failures = AuthFailures::new(2);
         let good: Vec<IpAddr> = (0..100u8).map(|n| IpAddr::from([192, 0, 2, n])).collect();
         for network in 0..30_000u32 {
             let from = IpAddr::from((0x0a00_0000 + network).to_be_bytes());
-            (0..3).for_each(|_| failures.note(from, SECOND));
+            (0..3).for_each(|_| failures.record_failure(from, SECOND));
         }
-        assert!(good.iter().all(|from| !failures.too_many(*from, SECOND)));
+        assert!(good.iter().all(|from| !failures.is_blocked(*from, SECOND)));
         let entries = failures
             .shards
             .iter()
             .map(|shard| shard.lock().expect("a table").len());
-        assert!(entries.sum::<usize>() <= 2 * Failures::SHARDS * Failures::OF_SHARD);
+        assert!(entries.sum::<usize>() <= 2 * AuthFailures::SHARDS * AuthFailures::SHARD_MAX);
         // Who fails the most is not forgotten for those who fail a little.
         let worst = IpAddr::from([203, 0, 113, 1]);
-        (0..50).for_each(|_| failures.note(worst, SECOND));
+        (0..50).for_each(|_| failures.record_failure(worst, SECOND));
         for network in 0..30_000u32 {
-            failures.note(IpAddr::from((0x0b00_0000 + network).to_be_bytes()), SECOND);
+            failures.record_failure(IpAddr::from((0x0b00_0000 + network).to_be_bytes()), SECOND);
         }
-        assert!(failures.too_many(worst, SECOND));
+        assert!(failures.is_blocked(worst, SECOND));
         // A customer's many networks are one.
         let customer = |n: u16| IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
-        (0..1000).for_each(|n| failures.note(customer(n), SECOND));
-        assert!(failures.too_many(customer(2000), SECOND));
-        assert!(!failures.too_many("2001:db8:2::1".parse().expect("one"), SECOND));
+        (0..1000).for_each(|n| failures.record_failure(customer(n), SECOND));
+        assert!(failures.is_blocked(customer(2000), SECOND));
+        assert!(!failures.is_blocked("2001:db8:2::1".parse().expect("one"), SECOND));
     }
 
     #[test]
-    fn rates_are_checked() {
+    fn malformed_rate_limits_are_refused() {
         for (text, part) in [
             ("Invoke", "ACTION=NUMBER"),
             ("Invoke=x", "1000000"),

@@ -39,9 +39,9 @@ pub(crate) enum MasterError {
 
 /// The keys that are told or kept; or a new one, where nothing is sealed yet.
 pub(crate) async fn load(directory: &Path, store: &dyn Kv) -> Result<MasterKeys, MasterError> {
-    if let Some(told) = std::env::var_os(VARIABLE).filter(|told| !told.is_empty()) {
-        let told = told.to_str().ok_or(MasterError::Variable)?;
-        return MasterKeys::parse(told.split(',')).ok_or(MasterError::Variable);
+    if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
+        let given = given.to_str().ok_or(MasterError::Variable)?;
+        return MasterKeys::parse(given.split(',')).ok_or(MasterError::Variable);
     }
     let path = directory.join(FILE);
     let shown = || path.display().to_string();
@@ -89,16 +89,16 @@ pub(crate) async fn unseal(
 
 /// On the disk before anything is sealed with it.
 fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
-    let aside = path.with_extension("new");
+    let temporary = path.with_extension("new");
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&aside)?;
+        .open(&temporary)?;
     writeln!(file, "{}", key.reveal())?;
     file.sync_all()?;
-    fs::rename(aside, path)?;
+    fs::rename(temporary, path)?;
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),

@@ -3,16 +3,16 @@
 //! All keys are in memory, ready to verify with; a change of the catalog has the map made anew by whoever calls next. A
 //! call costs one look-up, one signature, and for keys with a policy a comparison with what it is about.
 
-mod foresee;
 mod limits;
 pub(crate) mod master;
-mod named;
 mod nonces;
+mod policy_validator;
+mod precheck;
 mod principal;
+mod resource_ref;
 pub(crate) mod scope;
 mod signing;
 mod token;
-mod vocabulary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,15 +24,15 @@ use model::{Account, AccountId, AccountName, FunctionKey, Role, RoleName};
 use scf::keypair::{self, KeyPair};
 use scf::{Call, Code, Error, SecretKey};
 
-use self::limits::{Failures, Gates};
+use self::limits::{AuthFailures, RateLimiters};
 pub(crate) use self::limits::{RateLimits, parse_rates};
-pub(crate) use self::named::Named;
+use self::nonces::NonceRefused;
 pub(crate) use self::nonces::Nonces;
-use self::nonces::NotFresh;
+pub(crate) use self::policy_validator::PolicyValidator;
 pub(crate) use self::principal::{Principal, Rights};
-pub(crate) use self::token::Temporary;
-use self::token::{Grant, Mint, PREFIX};
-pub(crate) use self::vocabulary::Vocabulary;
+pub(crate) use self::resource_ref::ResourceRef;
+pub(crate) use self::token::TemporaryCredentials;
+use self::token::{PREFIX, RoleGrant, TokenIssuer};
 use crate::call_chains::CallChains;
 use crate::clock;
 use crate::credentials::Credentials;
@@ -47,7 +47,7 @@ pub(crate) struct Operator {
 
 /// What callers are held to.
 #[derive(Clone, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct AccessRules {
     /// The region that resources are in.
     pub(crate) region: String,
     pub(crate) rates: RateLimits,
@@ -71,7 +71,7 @@ pub(crate) struct Signatures {
 
 /// How a request came.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Carriage {
+pub(crate) struct Transport {
     pub(crate) from: IpAddr,
     /// Whether nobody between could read it: it came over TLS, or from a function on this host.
     pub(crate) private: bool,
@@ -87,11 +87,11 @@ pub(crate) struct Access {
 struct Inner {
     catalog: Catalog,
     operator: Operator,
-    rules: Rules,
+    rules: AccessRules,
     keyring: RwLock<Arc<Keyring>>,
-    failures: Failures,
+    failures: AuthFailures,
     nonces: Nonces,
-    mint: Mint,
+    issuer: TokenIssuer,
     url_key: [u8; 32],
     call_chains: CallChains,
     begun: Instant,
@@ -101,13 +101,13 @@ struct Inner {
 #[derive(Debug)]
 struct Keyring {
     revision: u64,
-    keys: HashMap<String, Holder>,
+    keys: HashMap<String, KeyEntry>,
     owners: HashMap<AccountId, Arc<Owner>>,
 }
 
 /// A key, ready to verify with.
 #[derive(Debug)]
-struct Holder {
+struct KeyEntry {
     secret: SecretKey,
     disabled: bool,
     sign_action: bool,
@@ -119,18 +119,18 @@ struct Holder {
 pub(crate) struct Owner {
     pub(crate) id: AccountId,
     pub(crate) uin: String,
-    gates: Gates,
+    limiters: RateLimiters,
 }
 
 impl Access {
     pub(crate) fn new(
         catalog: Catalog,
         operator: Operator,
-        rules: Rules,
+        rules: AccessRules,
         master: &MasterKeys,
         nonces: Nonces,
     ) -> Self {
-        let failures = Failures::new(rules.failures);
+        let failures = AuthFailures::new(rules.failures);
         let empty = Keyring {
             revision: 0,
             keys: HashMap::new(),
@@ -143,7 +143,7 @@ impl Access {
             rules,
             failures,
             nonces,
-            mint: Mint::new(master),
+            issuer: TokenIssuer::new(master),
             url_key: master.first.derive("package url"),
             call_chains: CallChains::default(),
             begun: Instant::now(),
@@ -178,16 +178,20 @@ impl Access {
     ///
     /// # Errors
     /// When the system has no random bytes.
-    pub(crate) fn lend(&self, role: &Role, span: Duration) -> Result<Temporary, getrandom::Error> {
+    pub(crate) fn issue_credentials(
+        &self,
+        role: &Role,
+        span: Duration,
+    ) -> Result<TemporaryCredentials, getrandom::Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
-        let grant = Grant {
+        let grant = RoleGrant {
             account: role.account,
             role: role.name.clone(),
             role_added: role.added,
             expires: clock::now_ms() / 1000 + span.as_secs() as i64,
         };
-        Ok(self.inner.mint.lend(&grant, nonce))
+        Ok(self.inner.issuer.issue(&grant, nonce))
     }
 
     pub(crate) fn signatures(&self) -> &Signatures {
@@ -198,19 +202,19 @@ impl Access {
     ///
     /// # Errors
     /// `UnauthorizedOperation`.
-    pub(crate) fn check_carriage(
+    pub(crate) fn check_transport(
         &self,
         principal: &Principal,
-        carriage: Carriage,
+        transport: Transport,
     ) -> Result<(), Error> {
-        let open = !carriage.private && !carriage.from.to_canonical().is_loopback();
-        if !open || principal.is_bound() || self.signatures().root_from_anywhere {
+        let open = !transport.private && !transport.from.to_canonical().is_loopback();
+        if !open || principal.has_policy() || self.signatures().root_from_anywhere {
             return Ok(());
         }
         let message = format!(
             "root keys are not taken over plain HTTP from other hosts, as {}; use TLS (tls_listen), a key with a policy, or a tunnel to \
              the loopback. Where a proxy on another host ends TLS, start virga with --root-http all",
-            carriage.from.to_canonical()
+            transport.from.to_canonical()
         );
         Err(Error::new(Code::UnauthorizedOperation, message))
     }
@@ -234,16 +238,16 @@ impl Access {
             return self.verify(call);
         };
         let id = call.secret_id();
-        if !failures.hears(from, id, now) {
+        if !failures.may_authenticate(from, id, now) {
             return Err(too_many_failures());
         }
         let verified = self.verify(call);
         match &verified {
-            Ok(_) => failures.succeeded(from, id),
+            Ok(_) => failures.record_success(from, id),
             Err(_) => {
-                let too_many = failures.too_many(from, now);
-                failures.note(from, now);
-                if too_many {
+                let is_blocked = failures.is_blocked(from, now);
+                failures.record_failure(from, now);
+                if is_blocked {
                     return Err(too_many_failures());
                 }
             }
@@ -262,21 +266,21 @@ impl Access {
         let nonce = signing::check_operator(call)?;
         let principal = self.verify_signature(call)?;
         // Nobody but a key's holder uses up what is remembered of it.
-        self.use_once(call, &nonce)?;
+        self.consume_nonce(call, &nonce)?;
         Ok(principal)
     }
 
     /// Takes the nonce of a request whose signature is good.
-    fn use_once(&self, call: &Call<'_>, nonce: &str) -> Result<(), Error> {
+    fn consume_nonce(&self, call: &Call<'_>, nonce: &str) -> Result<(), Error> {
         let now = clock::now_ms() / 1000;
         let until = call.timestamp.saturating_add(self.signatures().window);
         let taken = self.inner.nonces.take(call.secret_id(), nonce, until, now);
         taken.map_err(|why| match why {
-            NotFresh::Used => {
+            NonceRefused::Used => {
                 let message = "header X-TC-Nonce: the key has used it before; sign each request with a new one";
                 Error::new(Code::SignatureFailure, message)
             }
-            NotFresh::Many => {
+            NonceRefused::Many => {
                 let message =
                     "the key has sent as many requests as are remembered; try again in some minutes";
                 Error::new(Code::RequestLimitExceeded, message)
@@ -285,8 +289,8 @@ impl Access {
     }
 
     /// Waits until what was taken of the operator's API is on stable storage, so that it is good once also after a loss of power.
-    pub(crate) async fn settle(&self) {
-        self.inner.nonces.settle().await;
+    pub(crate) async fn sync_nonces(&self) {
+        self.inner.nonces.sync().await;
     }
 
     fn verify_signature(&self, call: &Call<'_>) -> Result<Arc<Principal>, Error> {
@@ -328,20 +332,20 @@ impl Access {
         let now = clock::now_ms() / 1000;
         let (grant, key) = self
             .inner
-            .mint
+            .issuer
             .read(call.secret_id(), token, now)
             .map_err(|fault| refused(fault.to_string()))?;
         call.verify(&key, now, self.signatures().window)?;
         let depth = self.inner.call_chains.depth_of_key(call.secret_id());
-        let borrower = self.borrower(keyring, &grant, depth);
-        borrower.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
+        let role_principal = self.role_principal(keyring, &grant, depth);
+        role_principal.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
     }
 
     /// Whoever has what was lent, while there is still such a role.
-    fn borrower(
+    fn role_principal(
         &self,
         keyring: &Keyring,
-        grant: &Grant,
+        grant: &RoleGrant,
         depth: crate::call_chains::RecursionDepth,
     ) -> Option<Arc<Principal>> {
         let owner = keyring.owners.get(&grant.account)?;
@@ -356,9 +360,9 @@ impl Access {
         let keyring = self.keyring();
         if id.starts_with(PREFIX) {
             let now = clock::now_ms() / 1000;
-            let (grant, key) = self.inner.mint.read(id, token?, now).ok()?;
+            let (grant, key) = self.inner.issuer.read(id, token?, now).ok()?;
             let depth = self.inner.call_chains.depth_of_key(id);
-            return Some((key, self.borrower(&keyring, &grant, depth)?));
+            return Some((key, self.role_principal(&keyring, &grant, depth)?));
         }
         let holder = keyring.keys.get(id)?;
         let usable = token.is_none() && !holder.disabled;
@@ -366,23 +370,23 @@ impl Access {
     }
 
     /// Whether an address has not failed too often of late.
-    pub(crate) fn hears(&self, from: IpAddr) -> bool {
-        !self.inner.failures.too_many(from, self.now_ns())
+    pub(crate) fn may_authenticate(&self, from: IpAddr) -> bool {
+        !self.inner.failures.is_blocked(from, self.now_ns())
     }
 
     /// Whether a key of an address has signed well before.
-    pub(crate) fn knows(&self, from: IpAddr, key: &str) -> bool {
-        self.inner.failures.knows(from, key)
+    pub(crate) fn has_authenticated(&self, from: IpAddr, key: &str) -> bool {
+        self.inner.failures.has_authenticated(from, key)
     }
 
     /// Hears that a key of an address has signed well.
-    pub(crate) fn succeeded(&self, from: IpAddr, key: &str) {
-        self.inner.failures.succeeded(from, key);
+    pub(crate) fn record_success(&self, from: IpAddr, key: &str) {
+        self.inner.failures.record_success(from, key);
     }
 
     /// Hears that a request of an address could not be authenticated.
-    pub(crate) fn failed(&self, from: IpAddr) {
-        self.inner.failures.note(from, self.now_ns());
+    pub(crate) fn record_failure(&self, from: IpAddr) {
+        self.inner.failures.record_failure(from, self.now_ns());
     }
 
     /// Lets a call of an action through, if the account has not called it too often of late.
@@ -390,8 +394,8 @@ impl Access {
     /// # Errors
     /// `RequestLimitExceeded`.
     pub(crate) fn admit(&self, principal: &Principal, action: &str) -> Result<(), Error> {
-        let gates = &principal.owner.gates;
-        if gates.pass(action, || self.now_ns()) {
+        let limiters = &principal.owner.limiters;
+        if limiters.try_acquire(action, || self.now_ns()) {
             return Ok(());
         }
         let per_second = self.inner.rules.rates.of(action);
@@ -409,14 +413,14 @@ impl Access {
     pub(crate) fn admit_to_url(
         &self,
         call: &Call<'_>,
-        carriage: Carriage,
+        transport: Transport,
         function: &FunctionKey,
     ) -> Result<AccountId, Error> {
-        let principal = self.authenticate(call, Some(carriage.from))?;
-        self.check_carriage(&principal, carriage)?;
+        let principal = self.authenticate(call, Some(transport.from))?;
+        self.check_transport(&principal, transport)?;
         let (space, name) = (function.namespace.as_str(), function.name.as_str());
         let path = scope::function(space, name);
-        principal.check("scf", scope::OF_URLS, self.region(), &path)?;
+        principal.check("scf", scope::INVOKE_URL, self.region(), &path)?;
         Ok(principal.owner.id)
     }
 
@@ -427,23 +431,23 @@ impl Access {
     pub(crate) fn admit_to_api(
         &self,
         pair: &KeyPair<'_>,
-        carriage: Carriage,
+        transport: Transport,
         function: &FunctionKey,
     ) -> Result<(), NotAdmitted> {
-        let from = carriage.from;
-        if !self.hears(from) {
+        let from = transport.from;
+        if !self.may_authenticate(from) {
             return Err(NotAdmitted::Call(too_many_failures()));
         }
         let known = self.key(pair.id, None).ok_or(keypair::Refused::Unknown);
         let now = clock::now_ms() / 1000;
         let holder = known.and_then(|(key, holder)| pair.verify(&key, now).map(|()| holder));
-        let principal = holder.inspect_err(|_| self.failed(from))?;
-        self.check_carriage(&principal, carriage)?;
+        let principal = holder.inspect_err(|_| self.record_failure(from))?;
+        self.check_transport(&principal, transport)?;
         if principal.owner.id != function.account {
             return Err(keypair::Refused::Key.into());
         }
         let path = scope::function(function.namespace.as_str(), function.name.as_str());
-        principal.check("scf", scope::OF_URLS, self.region(), &path)?;
+        principal.check("scf", scope::INVOKE_URL, self.region(), &path)?;
         Ok(())
     }
 
@@ -511,21 +515,23 @@ fn too_many_failures() -> scf::Error {
 }
 
 /// Makes the map anew. Accounts keep the memory of their calls.
-fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) -> Keyring {
+fn read(catalog: &Catalog, operator: &Operator, rules: &AccessRules, old: &Keyring) -> Keyring {
     let revision = catalog.access_revision();
     let own = &operator.account;
     let stored = catalog.accounts();
     let accounts = stored.iter().map(|stored| &stored.value);
     let owner = |account: &Account| {
-        let kept = old.owners.get(&account.id).cloned();
+        let previous = old.owners.get(&account.id).cloned();
         let uin = account.uin.to_string();
-        kept.filter(|owner| owner.uin == uin).unwrap_or_else(|| {
-            Arc::new(Owner {
-                id: account.id,
-                uin,
-                gates: Gates::new(&rules.rates),
+        previous
+            .filter(|owner| owner.uin == uin)
+            .unwrap_or_else(|| {
+                Arc::new(Owner {
+                    id: account.id,
+                    uin,
+                    limiters: RateLimiters::new(&rules.rates),
+                })
             })
-        })
     };
     // Nobody acts in the name of an account that is closed.
     let owners: HashMap<_, _> = accounts
@@ -543,7 +549,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
             Some(policy) => Rights::Policy(policy.clone()),
             None => Rights::Root,
         };
-        let holder = Holder {
+        let holder = KeyEntry {
             secret: SecretKey::new(key.secret.reveal()),
             disabled: key.disabled,
             sign_action: key.sign_action,
@@ -552,7 +558,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
         keys.insert(key.id.to_string(), holder);
     }
     if let Some(owner) = owners.get(&own.id) {
-        let holder = Holder {
+        let holder = KeyEntry {
             secret: operator.credentials.key.clone(),
             disabled: false,
             sign_action: false,
@@ -568,15 +574,15 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &Rules, old: &Keyring) ->
 }
 
 /// The configured account, which needs no entry in the catalog.
-pub(crate) fn first_account(id: AccountId, uin: u64) -> Result<Account, model::Invalid> {
+pub(crate) fn operator_account(id: AccountId, uin: u64) -> Result<Account, model::Invalid> {
     Ok(Account {
         id,
         uin,
-        name: AccountName::parse(FIRST)?,
+        name: AccountName::parse(OPERATOR_NAME)?,
         added: 0,
         closed: None,
     })
 }
 
 /// The name of the configured account.
-pub(crate) const FIRST: &str = "operator";
+pub(crate) const OPERATOR_NAME: &str = "operator";

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 /// Nonces of one key within the window.
-const OF_A_KEY: usize = 4096;
+const PER_KEY_MAX: usize = 4096;
 /// Lines of the file before it is written anew.
-const LINES: usize = 65_536;
+const LINES_MAX: usize = 65_536;
 
 /// The used nonces of all keys.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct State {
 
 /// Why a nonce is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotFresh {
+pub(super) enum NonceRefused {
     Used,
     /// The key has used as many as are remembered.
     Many,
@@ -64,7 +64,7 @@ impl Nonces {
                 keys.entry(key).or_default().insert(nonce, until);
             }
         }
-        let (file, lines) = write_anew(path, &keys)?;
+        let (file, lines) = rewrite(path, &keys)?;
         let state = State {
             path: path.to_owned(),
             file: Arc::new(file),
@@ -80,7 +80,7 @@ impl Nonces {
     }
 
     /// Waits until all that was taken by now is on stable storage.
-    pub(super) async fn settle(&self) {
+    pub(super) async fn sync(&self) {
         let is_synced = |written| self.synced.load(Ordering::Acquire) >= written;
         if is_synced(self.state().written) {
             return;
@@ -110,28 +110,28 @@ impl Nonces {
     /// Takes a nonce of a key, which is remembered until a time.
     ///
     /// # Errors
-    /// [`NotFresh`].
+    /// [`NonceRefused`].
     pub(super) fn take(
         &self,
         key: &str,
         nonce: &str,
         until: i64,
         now: i64,
-    ) -> Result<(), NotFresh> {
+    ) -> Result<(), NonceRefused> {
         let mut state = self.state();
-        let nonce = short(nonce);
+        let nonce = nonce_digest(nonce);
         if !state.keys.contains_key(key) {
             state.forget(now);
         }
         let used = state.keys.entry(key.to_owned()).or_default();
         if used.contains_key(&nonce) {
-            return Err(NotFresh::Used);
+            return Err(NonceRefused::Used);
         }
-        if used.len() >= OF_A_KEY {
+        if used.len() >= PER_KEY_MAX {
             used.retain(|_, until| *until >= now);
         }
-        if used.len() >= OF_A_KEY {
-            return Err(NotFresh::Many);
+        if used.len() >= PER_KEY_MAX {
+            return Err(NonceRefused::Many);
         }
         used.insert(nonce, until);
         if let Err(error) = state.record(until, key, nonce, now) {
@@ -144,9 +144,9 @@ impl Nonces {
 
 impl State {
     fn record(&mut self, until: i64, key: &str, nonce: u128, now: i64) -> io::Result<()> {
-        if self.lines >= LINES {
+        if self.lines >= LINES_MAX {
             self.forget(now);
-            let (file, lines) = write_anew(&self.path, &self.keys)?;
+            let (file, lines) = rewrite(&self.path, &self.keys)?;
             (self.file, self.lines) = (Arc::new(file), lines);
         } else {
             self.lines += 1;
@@ -165,17 +165,14 @@ impl State {
     }
 }
 
-fn write_anew(
-    path: &Path,
-    keys: &HashMap<String, HashMap<u128, i64>>,
-) -> io::Result<(File, usize)> {
-    let aside = path.with_extension("new");
+fn rewrite(path: &Path, keys: &HashMap<String, HashMap<u128, i64>>) -> io::Result<(File, usize)> {
+    let temporary = path.with_extension("new");
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&aside)?;
+        .open(&temporary)?;
     let mut text = String::new();
     let mut lines = 0;
     for (key, used) in keys {
@@ -186,7 +183,7 @@ fn write_anew(
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(aside, path)?;
+    fs::rename(temporary, path)?;
     if let Some(directory) = path.parent() {
         File::open(directory)?.sync_all()?;
     }
@@ -206,7 +203,7 @@ fn parse(line: &str) -> Option<(i64, String, u128)> {
 }
 
 /// What stands for a nonce: 16 bytes of its digest.
-fn short(nonce: &str) -> u128 {
+fn nonce_digest(nonce: &str) -> u128 {
     let digest: [u8; 32] = Sha256::digest(nonce).into();
     digest
         .iter()
@@ -219,12 +216,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_good_once_for_each_key_until_its_time_is_over() {
+    fn nonce_is_single_use_per_key_until_it_expires() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("nonces");
         let nonces = Nonces::open(&path, 0).expect("opened");
         assert_eq!(nonces.take("a", "one", 10, 0), Ok(()));
-        assert_eq!(nonces.take("a", "one", 10, 5), Err(NotFresh::Used));
+        assert_eq!(nonces.take("a", "one", 10, 5), Err(NonceRefused::Used));
         assert_eq!(nonces.take("b", "one", 10, 5), Ok(()));
         // A new process knows them, also after a torn line.
         fs::write(
@@ -233,40 +230,40 @@ mod tests {
         )
         .expect("written");
         let nonces = Nonces::open(&path, 9).expect("opened");
-        assert_eq!(nonces.take("a", "one", 10, 9), Err(NotFresh::Used));
+        assert_eq!(nonces.take("a", "one", 10, 9), Err(NonceRefused::Used));
         assert_eq!(nonces.take("a", "two", 20, 9), Ok(()));
         let nonces = Nonces::open(&path, 11).expect("opened");
         assert_eq!(nonces.take("a", "one", 30, 11), Ok(()));
-        assert_eq!(nonces.take("a", "two", 30, 11), Err(NotFresh::Used));
+        assert_eq!(nonces.take("a", "two", 30, 11), Err(NonceRefused::Used));
     }
 
     #[tokio::test]
-    async fn what_was_taken_is_on_stable_storage_before_anything_is_done() {
+    async fn nonces_are_fsynced_before_the_request_is_served() {
         let directory = tempfile::tempdir().expect("a directory");
         let nonces = Nonces::open(&directory.path().join("nonces"), 0).expect("opened");
         let synced = || nonces.synced.load(Ordering::Acquire);
-        nonces.settle().await;
+        nonces.sync().await;
         assert_eq!(synced(), 0);
         for number in 1..4u64 {
             assert_eq!(nonces.take("a", &number.to_string(), 10, 0), Ok(()));
             assert!(synced() < number);
-            nonces.settle().await;
+            nonces.sync().await;
             assert_eq!(synced(), number);
         }
         // All who wait have it done together.
         (4..9u8).for_each(|number| nonces.take("a", &number.to_string(), 10, 0).expect("taken"));
-        tokio::join!(nonces.settle(), nonces.settle(), nonces.settle());
+        tokio::join!(nonces.sync(), nonces.sync(), nonces.sync());
         assert_eq!(synced(), 8);
     }
 
     #[test]
-    fn memory_is_bounded_by_key_and_freed_with_time() {
+    fn nonces_per_key_are_bounded_and_expire() {
         let directory = tempfile::tempdir().expect("a directory");
         let nonces = Nonces::open(&directory.path().join("nonces"), 0).expect("opened");
-        for number in 0..OF_A_KEY {
+        for number in 0..PER_KEY_MAX {
             assert_eq!(nonces.take("a", &number.to_string(), 10, 0), Ok(()));
         }
-        assert_eq!(nonces.take("a", "more", 10, 10), Err(NotFresh::Many));
+        assert_eq!(nonces.take("a", "more", 10, 10), Err(NonceRefused::Many));
         assert_eq!(nonces.take("b", "more", 10, 10), Ok(()));
         assert_eq!(nonces.take("a", "more", 20, 11), Ok(()));
         nonces.take("c", "one", 20, 12).expect("taken");

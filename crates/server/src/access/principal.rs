@@ -45,7 +45,7 @@ impl Principal {
     }
 
     /// Whether a policy says what it may.
-    pub(crate) fn is_bound(&self) -> bool {
+    pub(crate) fn has_policy(&self) -> bool {
         self.policy().is_some()
     }
 

@@ -1,7 +1,7 @@
 //! What policies call things and actions.
 
 /// What signed requests to a function's URL do. It is no action of the API.
-pub(super) const OF_URLS: &str = "InvokeFunctionUrl";
+pub(super) const INVOKE_URL: &str = "InvokeFunctionUrl";
 
 /// The path of a namespace.
 pub(crate) fn namespace(name: &str) -> String {
@@ -9,7 +9,7 @@ pub(crate) fn namespace(name: &str) -> String {
 }
 
 /// How the paths look that requests are about, `{}` being a name: what a policy's resources can match.
-pub(super) const SHAPES: &[&str] = &[
+pub(super) const PATH_SHAPES: &[&str] = &[
     "*",
     "namespace/{}",
     "namespace/{}/function/{}",

@@ -9,9 +9,9 @@ use scf::{Call, Code, Error};
 use crate::operator;
 
 /// What changes the meaning of a request without being part of its body.
-const MEANING: [&str; 3] = ["x-tc-action", "x-tc-version", "x-tc-timestamp"];
+const REQUIRED_HEADERS: [&str; 3] = ["x-tc-action", "x-tc-version", "x-tc-timestamp"];
 /// The same, where a request has them.
-const OPTIONAL: [&str; 2] = ["x-tc-region", "x-tc-token"];
+const OPTIONAL_HEADERS: [&str; 2] = ["x-tc-region", "x-tc-token"];
 /// The header with what is used once.
 pub(super) const NONCE: &str = "x-tc-nonce";
 const NONCE_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
@@ -42,7 +42,7 @@ pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
         );
         return Err(Error::new(Code::InvalidParameter, message));
     }
-    check_signed(call, MEANING.iter().chain([&NONCE]))?;
+    check_signed(call, REQUIRED_HEADERS.iter().chain([&NONCE]))?;
     // Signatures are also taken over headers in lower case, so that case makes no other nonce.
     Ok(nonce.to_ascii_lowercase())
 }
@@ -72,14 +72,16 @@ pub(super) fn check_action_signed(call: &Call<'_>) -> Result<(), Error> {
     if call.is_version_1() || call.is_whole() {
         return Ok(());
     }
-    check_signed(call, MEANING.iter())
+    check_signed(call, REQUIRED_HEADERS.iter())
 }
 
 fn check_signed<'n>(
     call: &Call<'_>,
     needed: impl Iterator<Item = &'n &'n str>,
 ) -> Result<(), Error> {
-    let sent = OPTIONAL.iter().filter(|name| call.header(name).is_some());
+    let sent = OPTIONAL_HEADERS
+        .iter()
+        .filter(|name| call.header(name).is_some());
     let open: Vec<&str> = needed
         .chain(sent)
         .copied()

@@ -19,7 +19,7 @@ pub(super) const PREFIX: &str = "AKIDT";
 
 /// What is lent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Grant {
+pub(crate) struct RoleGrant {
     pub(crate) account: AccountId,
     pub(crate) role: RoleName,
     /// When the role was made: a later one of the same name is another.
@@ -30,7 +30,7 @@ pub(crate) struct Grant {
 
 /// Temporary credentials.
 #[derive(Clone, Debug)]
-pub(crate) struct Temporary {
+pub(crate) struct TemporaryCredentials {
     pub(crate) id: String,
     pub(crate) key: SecretKey,
     pub(crate) token: SecretKey,
@@ -42,34 +42,34 @@ pub(crate) struct Temporary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TokenFault {
     #[error("the token is not one of virga's, or not whole")]
-    Foreign,
+    Invalid,
     #[error("the token belongs to another secret id")]
-    OfAnother,
+    WrongSecretId,
     #[error("the temporary credentials have expired; get new ones")]
     Expired,
 }
 
 /// Makes and reads them.
 #[derive(Clone)]
-pub(crate) struct Mint {
+pub(crate) struct TokenIssuer {
     /// By the master key's id; the first one makes.
     keys: Vec<(String, [u8; 32])>,
 }
 
-impl std::fmt::Debug for Mint {
+impl std::fmt::Debug for TokenIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Mint")
+        f.write_str("TokenIssuer")
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Payload {
     #[serde(flatten)]
-    grant: Grant,
+    grant: RoleGrant,
     nonce: String,
 }
 
-impl Mint {
+impl TokenIssuer {
     pub(crate) fn new(master: &MasterKeys) -> Self {
         let own = |key: &catalog::MasterKey| (key.id().to_owned(), key.derive("token"));
         Self {
@@ -78,7 +78,7 @@ impl Mint {
     }
 
     /// Lends; the nonce tells it from all others.
-    pub(crate) fn lend(&self, grant: &Grant, nonce: [u8; 16]) -> Temporary {
+    pub(crate) fn issue(&self, grant: &RoleGrant, nonce: [u8; 16]) -> TemporaryCredentials {
         let nonce = hex::encode(nonce);
         let id = format!("{PREFIX}{nonce}");
         let payload = Payload {
@@ -93,7 +93,7 @@ impl Mint {
             text(&payload),
             text(&mac(key, MAC, &payload))
         );
-        Temporary {
+        TemporaryCredentials {
             id,
             key: SecretKey::new(hex::encode(mac(key, SECRET, &payload))),
             token: SecretKey::new(token),
@@ -107,25 +107,25 @@ impl Mint {
         id: &str,
         token: &str,
         now: i64,
-    ) -> Result<(Grant, SecretKey), TokenFault> {
+    ) -> Result<(RoleGrant, SecretKey), TokenFault> {
         let mut parts = token.splitn(3, '.');
-        let mut next = || parts.next().ok_or(TokenFault::Foreign);
+        let mut next = || parts.next().ok_or(TokenFault::Invalid);
         let (master, payload, claimed) = (next()?, next()?, next()?);
         let own = self.keys.iter().find(|(id, _)| id == master);
-        let (_, key) = own.ok_or(TokenFault::Foreign)?;
+        let (_, key) = own.ok_or(TokenFault::Invalid)?;
         let bytes = |text: &str| {
             URL_SAFE_NO_PAD
                 .decode(text)
-                .map_err(|_| TokenFault::Foreign)
+                .map_err(|_| TokenFault::Invalid)
         };
         let (payload, claimed) = (bytes(payload)?, bytes(claimed)?);
         if !bool::from(mac(key, MAC, &payload).as_slice().ct_eq(&claimed)) {
-            return Err(TokenFault::Foreign);
+            return Err(TokenFault::Invalid);
         }
         let secret = SecretKey::new(hex::encode(mac(key, SECRET, &payload)));
-        let payload: Payload = serde_json::from_slice(&payload).map_err(|_| TokenFault::Foreign)?;
+        let payload: Payload = serde_json::from_slice(&payload).map_err(|_| TokenFault::Invalid)?;
         if id.strip_prefix(PREFIX) != Some(payload.nonce.as_str()) {
-            return Err(TokenFault::OfAnother);
+            return Err(TokenFault::WrongSecretId);
         }
         if payload.grant.expires <= now {
             return Err(TokenFault::Expired);
@@ -153,16 +153,16 @@ mod tests {
 
     use super::*;
 
-    fn mint(bytes: &[u8]) -> Mint {
+    fn issuer(bytes: &[u8]) -> TokenIssuer {
         let mut keys = bytes.iter().map(|byte| MasterKey::new([*byte; 32]));
-        Mint::new(&MasterKeys {
+        TokenIssuer::new(&MasterKeys {
             first: keys.next().expect("a key"),
             older: keys.collect(),
         })
     }
 
-    fn grant() -> Grant {
-        Grant {
+    fn grant() -> RoleGrant {
+        RoleGrant {
             account: AccountId(7),
             role: RoleName::parse("reader").expect("a name"),
             role_added: 5,
@@ -171,24 +171,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lent_reads_back_until_it_expires() {
-        let lent = mint(&[1]).lend(&grant(), [9; 16]);
-        let read = |mint: &Mint, now| mint.read(&lent.id, lent.token.reveal(), now);
-        assert_eq!(read(&mint(&[1]), 999), Ok((grant(), lent.key.clone())));
+    fn token_is_valid_until_it_expires() {
+        let issued = issuer(&[1]).issue(&grant(), [9; 16]);
+        let read = |issuer: &TokenIssuer, now| issuer.read(&issued.id, issued.token.reveal(), now);
+        assert_eq!(read(&issuer(&[1]), 999), Ok((grant(), issued.key.clone())));
         // Another master key first, as after a rotation; and without the old one.
-        assert_eq!(read(&mint(&[2, 1]), 999), Ok((grant(), lent.key.clone())));
-        assert_eq!(read(&mint(&[2]), 999), Err(TokenFault::Foreign));
-        assert_eq!(read(&mint(&[1]), 1000), Err(TokenFault::Expired));
-        let other = mint(&[1]).lend(&grant(), [8; 16]);
-        assert_ne!(other.key, lent.key);
-        let swapped = mint(&[1]).read(&other.id, lent.token.reveal(), 999);
-        assert_eq!(swapped, Err(TokenFault::OfAnother));
+        assert_eq!(
+            read(&issuer(&[2, 1]), 999),
+            Ok((grant(), issued.key.clone()))
+        );
+        assert_eq!(read(&issuer(&[2]), 999), Err(TokenFault::Invalid));
+        assert_eq!(read(&issuer(&[1]), 1000), Err(TokenFault::Expired));
+        let other = issuer(&[1]).issue(&grant(), [8; 16]);
+        assert_ne!(other.key, issued.key);
+        let swapped = issuer(&[1]).read(&other.id, issued.token.reveal(), 999);
+        assert_eq!(swapped, Err(TokenFault::WrongSecretId));
     }
 
     #[test]
-    fn a_changed_token_is_foreign() {
-        let lent = mint(&[1]).lend(&grant(), [9; 16]);
-        let token = lent.token.reveal();
+    fn tampered_token_is_invalid() {
+        let issued = issuer(&[1]).issue(&grant(), [9; 16]);
+        let token = issued.token.reveal();
         let (head, rest) = token.split_once('.').expect("parts");
         let (payload, tag) = rest.split_once('.').expect("parts");
         let richer = URL_SAFE_NO_PAD.decode(payload).expect("base64");
@@ -205,8 +208,8 @@ mod tests {
             format!("x.{payload}.{tag}"),
             format!("{token}x"),
         ] {
-            let read = mint(&[1]).read(&lent.id, &changed, 0);
-            assert_eq!(read, Err(TokenFault::Foreign), "{changed}");
+            let read = issuer(&[1]).read(&issued.id, &changed, 0);
+            assert_eq!(read, Err(TokenFault::Invalid), "{changed}");
         }
     }
 }

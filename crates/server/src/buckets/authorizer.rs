@@ -58,15 +58,15 @@ impl Authorizer for BucketAuthorizer {
     }
 
     fn admits(&self, from: IpAddr) -> bool {
-        self.access.hears(from)
+        self.access.may_authenticate(from)
     }
 
     fn has_authenticated(&self, from: IpAddr, key: &str) -> bool {
-        self.access.knows(from, key)
+        self.access.has_authenticated(from, key)
     }
 
     fn record_failure(&self, from: IpAddr) {
-        self.access.failed(from);
+        self.access.record_failure(from);
     }
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bucket::{ConnectionPolicy, MemoryReservation, Principal};
 use model::AccountId;
 
-use crate::access::{self, Access, Carriage};
-use crate::traffic::{Connection, Held};
+use crate::access::{self, Access, Transport};
+use crate::traffic::{Connection, Reservation};
 
 /// A connection and its rules.
 #[derive(Debug)]
 pub(super) struct BucketConnection {
     access: Access,
     from: IpAddr,
-    carriage: Carriage,
+    transport: Transport,
     connection: Arc<Connection>,
 }
 
@@ -22,13 +22,13 @@ impl BucketConnection {
     pub(super) fn new(
         access: Access,
         from: IpAddr,
-        carriage: Carriage,
+        transport: Transport,
         connection: Arc<Connection>,
     ) -> Self {
         Self {
             access,
             from,
-            carriage,
+            transport,
             connection,
         }
     }
@@ -36,12 +36,12 @@ impl BucketConnection {
 
 impl ConnectionPolicy for BucketConnection {
     fn verified(&self, principal: &Principal) -> Result<(), String> {
-        self.access.succeeded(self.from, &principal.key_id);
+        self.access.record_success(self.from, &principal.key_id);
         self.connection.verified(AccountId(principal.app_id));
         let Some(identity) = principal.identity.downcast_ref::<access::Principal>() else {
             return Err("it is not known what the key may do".to_owned());
         };
-        let taken = self.access.check_carriage(identity, self.carriage);
+        let taken = self.access.check_transport(identity, self.transport);
         taken.map_err(|refused| refused.message)
     }
 
@@ -57,7 +57,7 @@ impl ConnectionPolicy for BucketConnection {
 #[derive(Debug)]
 struct RequestMemory {
     connection: Arc<Connection>,
-    held: Option<Held>,
+    held: Option<Reservation>,
 }
 
 impl MemoryReservation for RequestMemory {
@@ -65,7 +65,7 @@ impl MemoryReservation for RequestMemory {
         match &mut self.held {
             Some(held) => held.grow(bytes).is_ok(),
             none => {
-                *none = self.connection.hold(bytes).ok();
+                *none = self.connection.reserve(bytes).ok();
                 none.is_some()
             }
         }

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use super::connection::BucketConnection;
 use super::header_case::header_case;
-use crate::access::{Access, Carriage};
-use crate::listen::{self, Door, Http};
+use crate::access::{Access, Transport};
+use crate::listen::{self, Http, Listener};
 use crate::telemetry::Metrics;
-use crate::traffic::{self, Inflow, Traffic};
+use crate::traffic::{self, RequestBody, Traffic};
 
 /// The clients of a listener.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Callers {
 
 /// Serves until the sender of `stopped` is dropped, and then until running requests have finished.
 pub(crate) async fn serve(
-    door: Door,
+    listener: Listener,
     http: Http,
     traffic: Traffic,
     (serve, callers): (BucketServer, Callers),
@@ -32,15 +32,15 @@ pub(crate) async fn serve(
     stopped: watch::Receiver<()>,
 ) {
     let header_case_extensions = header_case().await;
-    let secure = door.tls.is_some();
-    let answer = move |request: Request<Inflow>, from: traffic::Peer| {
+    let secure = listener.tls.is_some();
+    let answer = move |request: Request<RequestBody>, from: traffic::Peer| {
         let (serve, metrics, header_case_extensions) = (
             serve.clone(),
             metrics.clone(),
             header_case_extensions.clone(),
         );
         let address = from.address.to_canonical();
-        let carriage = Carriage {
+        let transport = Transport {
             from: from.hop,
             private: secure || callers.inside,
         };
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
             connection: Arc::new(BucketConnection::new(
                 access,
                 address,
-                carriage,
+                transport,
                 from.connection,
             )),
         };
@@ -67,7 +67,14 @@ pub(crate) async fn serve(
             response
         }
     };
-    listen::serve(door, http.of_buckets(), traffic, answer, stopped).await;
+    listen::serve(
+        listener,
+        http.preserving_header_case(),
+        traffic,
+        answer,
+        stopped,
+    )
+    .await;
 }
 
 /// Returns the method as a metric label, from a closed set.

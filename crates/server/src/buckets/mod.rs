@@ -20,7 +20,7 @@ pub(crate) use self::listen::{Callers, serve};
 pub(crate) use self::object_source::{ObjectReadError, ObjectSource};
 use crate::access::Access;
 use crate::config::{BucketSettings, ExternalStorage};
-use crate::listen::Door;
+use crate::listen::Listener;
 
 /// Directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";
@@ -43,9 +43,9 @@ pub(crate) enum BucketsError {
 /// Bound listeners of the bucket server.
 #[derive(Debug)]
 pub(crate) struct BucketListeners {
-    pub(crate) plain: Door,
+    pub(crate) plain: Listener,
     pub(crate) address: SocketAddr,
-    pub(crate) secure: Option<Door>,
+    pub(crate) secure: Option<Listener>,
 }
 
 /// Credentials of the external storage.

@@ -10,8 +10,8 @@ use super::key::show_new;
 use super::output::Output;
 use crate::clock;
 use crate::operator::{
-    AccountInfo, CreateAccount, CreateAccountRequest, DeleteAccount, DeleteAccountRequest,
-    DeletedAccount, DescribeAccount, ListAccounts, OfAccount,
+    AccountInfo, AccountRequest, CreateAccount, CreateAccountRequest, DeleteAccount,
+    DeleteAccountRequest, DeletedAccount, DescribeAccount, ListAccounts,
 };
 
 /// Flags of `virga account`.
@@ -128,7 +128,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
         }
         AccountCommand::Show { account } => {
             let account = account.clone();
-            let one = client.call::<DescribeAccount>(&OfAccount { account })?;
+            let one = client.call::<DescribeAccount>(&AccountRequest { account })?;
             let fields = [
                 ("name", one.name.clone()),
                 ("app id", one.app_id.to_string()),

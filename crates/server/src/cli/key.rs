@@ -9,7 +9,7 @@ use super::Failure;
 use super::client::Client;
 use super::output::Output;
 use crate::operator::{
-    CreateKey, CreateKeyRequest, DeleteKey, KeyInfo, KeyRequest, ListKeys, NewKey, OfAccount,
+    AccountRequest, CreateKey, CreateKeyRequest, DeleteKey, KeyInfo, KeyRequest, ListKeys, NewKey,
     UpdateKey, UpdateKeyRequest,
 };
 
@@ -102,7 +102,7 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
             Ok(())
         }
         KeyCommand::List => {
-            let keys = client.call::<ListKeys>(&OfAccount { account })?.keys;
+            let keys = client.call::<ListKeys>(&AccountRequest { account })?.keys;
             let row = |key: &KeyInfo| {
                 let may = if key.policy.is_some() {
                     "a policy"

@@ -11,8 +11,8 @@ use super::key::read_policy;
 use super::output::Output;
 use crate::clock;
 use crate::operator::{
-    AssumeRole, AssumeRoleRequest, DeleteRole, DeleteRoleRequest, ListRoles, OfAccount, PutRole,
-    PutRoleRequest, RoleInfo,
+    AccountRequest, AssumeRole, AssumeRoleRequest, DeleteRole, DeleteRoleRequest, ListRoles,
+    PutRole, PutRoleRequest, RoleInfo,
 };
 
 /// Flags of `virga role`.
@@ -80,7 +80,7 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
             output.result(&format!("role {name} is there"), &role);
         }
         RoleCommand::List => {
-            let roles = client.call::<ListRoles>(&OfAccount { account })?.roles;
+            let roles = client.call::<ListRoles>(&AccountRequest { account })?.roles;
             let row = |role: &RoleInfo| {
                 let added = clock::local(&role.added);
                 vec![role.name.clone(), added, role.description.clone()]
@@ -89,7 +89,7 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
             output.table(&headings, roles.iter().map(row).collect(), &roles);
         }
         RoleCommand::Show { name } => {
-            let roles = client.call::<ListRoles>(&OfAccount { account })?.roles;
+            let roles = client.call::<ListRoles>(&AccountRequest { account })?.roles;
             let role = roles.iter().find(|role| role.name == *name);
             let role = role.ok_or_else(|| Failure::Usage(format!("there is no role {name}")))?;
             output.pretty(&json!(role));

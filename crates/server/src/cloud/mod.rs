@@ -23,7 +23,7 @@ use self::names::CloudNames;
 use self::resolver::Resolver;
 use crate::config::Config;
 use crate::hosts::CertificateNames;
-use crate::listen::Door;
+use crate::listen::Listener;
 use crate::network::upstream;
 use crate::tls::{self, Source, TlsError, TlsSettings};
 
@@ -31,9 +31,9 @@ use crate::tls::{self, Source, TlsError, TlsSettings};
 #[derive(Debug)]
 pub(crate) struct Cloud {
     /// Where SCF's hosts lead: plain, and over TLS.
-    pub(crate) api: Vec<Door>,
+    pub(crate) api: Vec<Listener>,
     /// Where COS's hosts lead, where virga serves buckets.
-    pub(crate) buckets: Vec<Door>,
+    pub(crate) buckets: Vec<Listener>,
     /// The name servers, which end with this.
     pub(crate) resolvers: JoinSet<()>,
 }
@@ -66,13 +66,13 @@ impl Cloud {
         for address in network.name_servers() {
             resolver.serve(network, address, upstream.next(), &mut resolvers)?;
         }
-        let doors = |address, domains: &[String]| doors(config, network, address, domains);
+        let listeners = |address, domains: &[String]| listeners(config, network, address, domains);
         let buckets = config.buckets.as_ref().map(|settings| {
             let own = vec![API_NAME.to_owned()];
-            doors(places.buckets, &[settings.domains.clone(), own].concat())
+            listeners(places.buckets, &[settings.domains.clone(), own].concat())
         });
         Ok(Self {
-            api: doors(places.api, &[])?,
+            api: listeners(places.api, &[])?,
             buckets: buckets.transpose()?.unwrap_or_default(),
             resolvers,
         })
@@ -92,12 +92,12 @@ pub(crate) fn authority(config: &Config) -> Result<Authority, CloudError> {
 }
 
 /// Listens for HTTP and for HTTPS at an address inside.
-fn doors(
+fn listeners(
     config: &Config,
     network: &Network,
     address: Ipv4Addr,
     domains: &[String],
-) -> Result<Vec<Door>, CloudError> {
+) -> Result<Vec<Listener>, CloudError> {
     let [http, https] = CLOUD_PORTS;
     let listen = |port| -> Result<TcpListener, CloudError> {
         let listener = network.listen_at(address, port)?;
@@ -112,11 +112,11 @@ fn doors(
     let names = CertificateNames::default();
     let tls = tls::open(&settings, &config.data, names, &config.region, domains)?;
     Ok(vec![
-        Door {
+        Listener {
             listener: listen(http)?,
             tls: None,
         },
-        Door {
+        Listener {
             listener: listen(https)?,
             tls: Some(tls),
         },

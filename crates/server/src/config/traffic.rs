@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Opt, RawConfig, opt};
-use crate::traffic::Trusted;
+use crate::traffic::TrustedProxy;
 
 /// The options.
 pub(super) const OPTIONS: &[Opt] = &[
@@ -53,7 +53,7 @@ pub(crate) struct TrafficSettings {
     pub(crate) spool_bytes: u64,
     pub(crate) stall_timeout: Duration,
     pub(crate) min_rate: u64,
-    pub(crate) proxies: Vec<Trusted>,
+    pub(crate) proxies: Vec<TrustedProxy>,
 }
 
 impl RawConfig {

@@ -523,7 +523,7 @@ impl Driver {
             return None;
         };
         let good_for = (settings.role_session / 2).max(settings.keep_alive + spec.timeout);
-        match settings.access.lend(&role, 2 * good_for) {
+        match settings.access.issue_credentials(&role, 2 * good_for) {
             Ok(lent) => Some(Credentials {
                 id: lent.id,
                 key: lent.key.reveal().to_owned(),

@@ -75,7 +75,7 @@ async fn fetch(
 ) -> Result<(Sha256, u64), Error> {
     // As bodies do, it takes its turn when there are many.
     let turn = gateway.limits.package_bytes;
-    let _share = gateway.package_memory.take(caller.account, turn).await;
+    let _share = gateway.package_memory.acquire(caller.account, turn).await;
     let limit = gateway.limits.unpacked_bytes;
     let opened = gateway
         .object_source

@@ -26,7 +26,7 @@ impl Serve for GetFunctionLogs {
     ) -> Result<GetFunctionLogsResponse, Error> {
         let mut query = query(caller, &request)?;
         let telemetry = gateway.telemetry.clone();
-        if query.functions.is_none() && caller.principal.is_bound() {
+        if query.functions.is_none() && caller.principal.has_policy() {
             query.functions = Some(readable(gateway, caller, &query.namespace).await?);
         }
         let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;

@@ -131,7 +131,7 @@ use worker::{PackageStore, Worker};
 pub(crate) use self::monitoring::{MetricsAccess, MetricsToken, metrics_router};
 use self::names::Names;
 use self::receive::Received;
-use crate::access::{Access, Carriage, Principal};
+use crate::access::{Access, Principal, Transport};
 use crate::buckets::ObjectSource;
 use crate::builds::Builds;
 use crate::call_chains::RecursionDepth;
@@ -146,7 +146,7 @@ use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
 use crate::raw;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::traffic::{Arriving, Peer, Room, Share, Unread, Whole};
+use crate::traffic::{BodyError, BodyReader, FairPermit, FairSemaphore, Peer, ReceivedBody};
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
@@ -190,8 +190,8 @@ pub(crate) struct Gateway {
     /// To whom metrics are shown.
     pub(crate) monitoring: MetricsAccess,
     /// Memory for bodies and for packages, which accounts share.
-    pub(crate) body_memory: Room<AccountId>,
-    pub(crate) package_memory: Room<AccountId>,
+    pub(crate) body_memory: FairSemaphore<AccountId>,
+    pub(crate) package_memory: FairSemaphore<AccountId>,
     /// Turns to verify large forms of version 1.
     pub(crate) forms: Semaphore,
 }
@@ -324,16 +324,16 @@ impl Gateway {
         parts: &Parts,
         body: Body,
         max: usize,
-    ) -> Result<(Bytes, Option<Share<AccountId>>), Error> {
+    ) -> Result<(Bytes, Option<FairPermit<AccountId>>), Error> {
         if receive::announced(&parts.headers).is_some_and(|length| length > max) {
-            return Err(receive::refused(true, &Unread::TooLong(max)));
+            return Err(receive::refused(true, &BodyError::TooLong(max)));
         }
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map(|peer| peer.connection.clone());
-        let whole = Arriving::new(body, max, connection).whole().await;
+        let whole = BodyReader::new(body, max, connection).whole().await;
         match whole.map_err(|e| receive::refused(true, &e))? {
-            Whole::Small(body) => Ok((body, None)),
-            Whole::Large(spooled) => {
+            ReceivedBody::Small(body) => Ok((body, None)),
+            ReceivedBody::Large(spooled) => {
                 let (body, share) = self.load(account, &spooled).await?;
                 Ok((body, Some(share)))
             }
@@ -365,7 +365,7 @@ impl Gateway {
                 principal
             }
         };
-        let carriage = Carriage {
+        let transport = Transport {
             from: parts
                 .extensions
                 .get::<Peer>()
@@ -373,7 +373,7 @@ impl Gateway {
             private: from.secure || from.from_function,
         };
         self.access
-            .check_carriage(&principal, carriage)
+            .check_transport(&principal, transport)
             .map_err(|e| ("", e))?;
         let host = headers
             .iter()
@@ -389,7 +389,7 @@ impl Gateway {
             secure: from.secure,
         };
         if operators {
-            self.access.settle().await;
+            self.access.sync_nonces().await;
             return self.serve_operation(&call, caller, shown).await;
         }
         let action = known_action(&call).map_err(|e| ("", e))?;
@@ -450,7 +450,7 @@ impl Gateway {
         A::Request: Names,
     {
         // Where a policy says nothing, calls are counted before they are read.
-        let bound = caller.principal.is_bound();
+        let bound = caller.principal.has_policy();
         if !bound {
             self.access.admit(caller.principal, A::NAME)?;
         }

@@ -8,17 +8,17 @@ use scf::types as t;
 use serde_json::Value;
 
 use super::tags;
-use crate::access::Named;
+use crate::access::ResourceRef;
 
 /// A request that says what it names.
 pub(super) trait Names {
-    fn names(&self) -> Vec<Named<'_>>;
+    fn names(&self) -> Vec<ResourceRef<'_>>;
 }
 
 macro_rules! names {
     ($($request:ident { $($named:ident),* $(; $($other:ident),*)? } => $found:expr;)*) => {$(
         impl Names for t::$request {
-            fn names(&self) -> Vec<Named<'_>> {
+            fn names(&self) -> Vec<ResourceRef<'_>> {
                 let Self { $($named,)* $($($other: _,)*)? } = self;
                 $found
             }
@@ -39,7 +39,7 @@ names! {
         let target = target_namespace.as_ref().filter(|space| !space.is_empty());
         vec![
             function(function_name, namespace),
-            Named::Function {
+            ResourceRef::Function {
                 space: target.map_or(namespace_or_default(namespace), String::as_str),
                 name: new_function_name,
             },
@@ -50,7 +50,7 @@ names! {
         name, function_version, routing_config, description
     } => vec![function(function_name, namespace)];
     CreateCustomDomainRequest { domain, endpoints_config; protocol, cert_config, waf_config, tags } => {
-        std::iter::once(Named::Domain(domain)).chain(targets(endpoints_config)).collect()
+        std::iter::once(ResourceRef::Domain(domain)).chain(targets(endpoints_config)).collect()
     };
     CreateFunctionRequest {
         function_name, namespace, code, role, layers, dead_letter_config;
@@ -64,28 +64,28 @@ names! {
         found.extend(config_references(role, layers, dead_letter_config, namespace));
         found
     };
-    CreateNamespaceRequest { namespace; description, resource_env } => vec![Named::Namespace(namespace)];
-    CreateTagRequest { ; tag_key, tag_value } => vec![Named::Account];
+    CreateNamespaceRequest { namespace; description, resource_env } => vec![ResourceRef::Namespace(namespace)];
+    CreateTagRequest { ; tag_key, tag_value } => vec![ResourceRef::Account];
     CreateTriggerRequest {
         function_name, namespace, r#type, trigger_name;
         trigger_desc, qualifier, enable, custom_argument, description
     } => trigger(function_name, namespace, r#type, trigger_name);
     DeleteAliasRequest { function_name, namespace; name } => vec![function(function_name, namespace)];
-    DeleteCustomDomainRequest { domain } => vec![Named::Domain(domain)];
+    DeleteCustomDomainRequest { domain } => vec![ResourceRef::Domain(domain)];
     DeleteFunctionRequest { function_name, namespace; qualifier } => vec![function(function_name, namespace)];
     DeleteFunctionVersionRequest {
         function_name, namespace;
         qualifier, force_delete
     } => vec![function(function_name, namespace)];
-    DeleteLayerVersionRequest { layer_name; layer_version } => vec![Named::Layer(layer_name)];
-    DeleteNamespaceRequest { namespace } => vec![Named::Namespace(namespace)];
+    DeleteLayerVersionRequest { layer_name; layer_version } => vec![ResourceRef::Layer(layer_name)];
+    DeleteNamespaceRequest { namespace } => vec![ResourceRef::Namespace(namespace)];
     DeleteProvisionedConcurrencyConfigRequest {
         function_name, namespace;
         qualifier
     } => vec![function(function_name, namespace)];
     DeleteReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
     DeleteResourceTagRequest { resource; tag_key } => vec![tagged(resource)];
-    DeleteTagRequest { ; tag_key, tag_value } => vec![Named::Account];
+    DeleteTagRequest { ; tag_key, tag_value } => vec![ResourceRef::Account];
     DeleteTriggerRequest {
         function_name, namespace;
         trigger_name, r#type, trigger_desc, qualifier
@@ -97,19 +97,19 @@ names! {
     DescribeResourceTagsRequest {
         ;
         create_uin, resource_region, service_type, resource_prefix, resource_id, offset, limit, cos_resource_id
-    } => vec![Named::Account];
+    } => vec![ResourceRef::Account];
     DescribeTagsRequest {
         ;
         tag_key, tag_value, offset, limit, create_uin, tag_keys, show_project
-    } => vec![Named::Account];
+    } => vec![ResourceRef::Account];
     DetachResourcesTagRequest {
         resource_ids;
         service_type, tag_key, resource_region, resource_prefix
     } => resource_ids.iter().map(|id| of_id(id)).collect();
-    GetAccountRequest {} => vec![Named::Account];
+    GetAccountRequest {} => vec![ResourceRef::Account];
     GetAliasRequest { function_name, namespace; name } => vec![function(function_name, namespace)];
-    GetAsyncEventStatusRequest { ; invoke_request_id } => vec![Named::Account];
-    GetCustomDomainRequest { domain } => vec![Named::Domain(domain)];
+    GetAsyncEventStatusRequest { ; invoke_request_id } => vec![ResourceRef::Account];
+    GetCustomDomainRequest { domain } => vec![ResourceRef::Domain(domain)];
     GetFunctionAddressRequest { function_name, namespace; qualifier } => vec![function(function_name, namespace)];
     GetFunctionEventInvokeConfigRequest {
         function_name, namespace;
@@ -119,14 +119,14 @@ names! {
         function_name, namespace;
         offset, limit, order, order_by, filter, qualifier, function_request_id, start_time, end_time, search_context
     } => match function_name.as_deref() {
-        None | Some("") => vec![Named::Namespace(namespace_or_default(namespace))],
+        None | Some("") => vec![ResourceRef::Namespace(namespace_or_default(namespace))],
         Some(name) => vec![function(name, namespace)],
     };
     GetFunctionRequest {
         function_name, namespace;
         qualifier, show_code
     } => vec![function(function_name, namespace)];
-    GetLayerVersionRequest { layer_name; layer_version } => vec![Named::Layer(layer_name)];
+    GetLayerVersionRequest { layer_name; layer_version } => vec![ResourceRef::Layer(layer_name)];
     GetProvisionedConcurrencyConfigRequest {
         function_name, namespace;
         qualifier
@@ -139,7 +139,7 @@ names! {
     GetResourcesRequest { resource_list; tag_filters, pagination_token, max_results } => {
         // Without a list it finds what the caller may see.
         match resource_list.as_deref() {
-            None | Some([]) => vec![Named::Account],
+            None | Some([]) => vec![ResourceRef::Account],
             Some(list) => list.iter().map(|resource| tagged(resource)).collect(),
         }
     };
@@ -160,14 +160,14 @@ names! {
         qualifier, invoke_type, status, start_time_interval, end_time_interval, order, orderby, offset, limit,
         invoke_request_id
     } => vec![function(function_name, namespace)];
-    ListCustomDomainsRequest { ; offset, limit, order_by, order, filters } => vec![Named::Account];
+    ListCustomDomainsRequest { ; offset, limit, order_by, order, filters } => vec![ResourceRef::Account];
     ListFunctionsRequest {
         namespace;
         order, orderby, offset, limit, search_key, description, filters
-    } => vec![Named::Namespace(namespace_or_default(namespace))];
-    ListLayerVersionsRequest { layer_name; compatible_runtime } => vec![Named::Layer(layer_name)];
-    ListLayersRequest { ; compatible_runtime, offset, limit, search_key } => vec![Named::Account];
-    ListNamespacesRequest { ; limit, offset, orderby, order, search_key } => vec![Named::Account];
+    } => vec![ResourceRef::Namespace(namespace_or_default(namespace))];
+    ListLayerVersionsRequest { layer_name; compatible_runtime } => vec![ResourceRef::Layer(layer_name)];
+    ListLayersRequest { ; compatible_runtime, offset, limit, search_key } => vec![ResourceRef::Account];
+    ListNamespacesRequest { ; limit, offset, orderby, order, search_key } => vec![ResourceRef::Account];
     ListTriggersRequest {
         function_name, namespace;
         offset, limit, order_by, order, filters
@@ -178,7 +178,7 @@ names! {
     } => vec![function(function_name, namespace)];
     ModifyResourceTagsRequest { resource; replace_tags, delete_tags } => vec![tagged(resource)];
     PublishLayerVersionRequest { layer_name, content; compatible_runtimes, description, license_info, tags } => {
-        std::iter::once(Named::Layer(layer_name)).chain(object_of(content)).collect()
+        std::iter::once(ResourceRef::Layer(layer_name)).chain(object_of(content)).collect()
     };
     PublishVersionRequest { function_name, namespace; description } => vec![function(function_name, namespace)];
     PutProvisionedConcurrencyConfigRequest {
@@ -192,8 +192,8 @@ names! {
     } => vec![function(function_name, namespace)];
     PutTotalConcurrencyConfigRequest { namespace; total_concurrency_mem } => {
         let namespace = namespace.as_deref().filter(|space| !space.is_empty());
-        let namespace = namespace.map(Named::Namespace);
-        std::iter::once(Named::Account).chain(namespace).collect()
+        let namespace = namespace.map(ResourceRef::Namespace);
+        std::iter::once(ResourceRef::Account).chain(namespace).collect()
     };
     TagResourcesRequest { resource_list; tags } => resource_list.iter().map(|resource| tagged(resource)).collect();
     TerminateAsyncEventRequest {
@@ -207,7 +207,7 @@ names! {
     } => vec![function(function_name, namespace)];
     UpdateCustomDomainRequest { domain, endpoints_config; protocol, cert_config, waf_config } => {
         let targets = targets(endpoints_config.as_deref().unwrap_or_default());
-        std::iter::once(Named::Domain(domain)).chain(targets).collect()
+        std::iter::once(ResourceRef::Domain(domain)).chain(targets).collect()
     };
     UpdateFunctionCodeRequest {
         function_name, namespace, code, cos_bucket_name, cos_object_name;
@@ -236,7 +236,7 @@ names! {
         function_name, namespace;
         async_trigger_config
     } => vec![function(function_name, namespace)];
-    UpdateNamespaceRequest { namespace; description } => vec![Named::Namespace(namespace)];
+    UpdateNamespaceRequest { namespace; description } => vec![ResourceRef::Namespace(namespace)];
     UpdateTriggerRequest {
         function_name, namespace, r#type, trigger_name;
         enable, qualifier, trigger_desc, description, custom_argument
@@ -253,23 +253,23 @@ fn namespace_or_default(space: &Option<String>) -> &str {
     given.unwrap_or("default")
 }
 
-fn function<'a>(name: &'a str, space: &'a Option<String>) -> Named<'a> {
+fn function<'a>(name: &'a str, space: &'a Option<String>) -> ResourceRef<'a> {
     let space = namespace_or_default(space);
-    Named::Function { space, name }
+    ResourceRef::Function { space, name }
 }
 
 /// A function by its six parts. What cannot be read is refused later, and is nobody's until then.
-fn tagged(resource: &str) -> Named<'_> {
+fn tagged(resource: &str) -> ResourceRef<'_> {
     of_path(tags::of_resource(resource))
 }
 
 /// A function by its id in the tag service.
-fn of_id(id: &str) -> Named<'_> {
+fn of_id(id: &str) -> ResourceRef<'_> {
     of_path(tags::of_id(id))
 }
 
-fn of_path(place: Option<tags::FunctionPath<'_>>) -> Named<'_> {
-    place.map_or(Named::Account, |place| Named::Function {
+fn of_path(place: Option<tags::FunctionPath<'_>>) -> ResourceRef<'_> {
+    place.map_or(ResourceRef::Account, |place| ResourceRef::Function {
         space: place.space,
         name: place.name,
     })
@@ -281,7 +281,7 @@ fn config_references<'a>(
     layers: &'a Option<Vec<Value>>,
     dead_letter: &'a Option<Value>,
     space: &'a Option<String>,
-) -> impl Iterator<Item = Named<'a>> {
+) -> impl Iterator<Item = ResourceRef<'a>> {
     let role = role.as_deref().filter(|role| !role.is_empty());
     let layers = layers.iter().flatten();
     let layers = layers.filter_map(|layer| layer["LayerName"].as_str());
@@ -292,11 +292,11 @@ fn config_references<'a>(
         let (space, name) = name
             .split_once('/')
             .unwrap_or((namespace_or_default(space), name));
-        Some(Named::Target { space, name })
+        Some(ResourceRef::Target { space, name })
     });
-    let role = role.map(Named::Role);
+    let role = role.map(ResourceRef::Role);
     role.into_iter()
-        .chain(layers.map(Named::Given))
+        .chain(layers.map(ResourceRef::UsedLayer))
         .chain(dead_letter_target)
 }
 
@@ -304,7 +304,7 @@ fn config_references<'a>(
 const FUNCTION: &str = "function";
 
 /// The functions that a domain's requests go to.
-fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = Named<'_>> {
+fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = ResourceRef<'_>> {
     endpoints.iter().filter_map(|endpoint| {
         let t::EndpointsConf {
             namespace,
@@ -315,7 +315,7 @@ fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = Named<'_>> {
         } = endpoint;
         let name = function_name.as_deref()?;
         let space = namespace_or_default(namespace);
-        Some(Named::Target { space, name })
+        Some(ResourceRef::Target { space, name })
     })
 }
 
@@ -343,15 +343,15 @@ fn bucket_and_key(code: &t::Code) -> (Option<&str>, Option<&str>) {
     (cos_bucket_name.as_deref(), cos_object_name.as_deref())
 }
 
-fn object_of(code: &t::Code) -> Option<Named<'_>> {
+fn object_of(code: &t::Code) -> Option<ResourceRef<'_>> {
     let (bucket, key) = bucket_and_key(code);
     object(bucket, key)
 }
 
-fn object<'a>(bucket: Option<&'a str>, key: Option<&'a str>) -> Option<Named<'a>> {
+fn object<'a>(bucket: Option<&'a str>, key: Option<&'a str>) -> Option<ResourceRef<'a>> {
     let (bucket, key) = (bucket.unwrap_or_default(), key.unwrap_or_default());
     let given = !bucket.is_empty() || !key.is_empty();
-    given.then_some(Named::Object { bucket, key })
+    given.then_some(ResourceRef::Object { bucket, key })
 }
 
 /// A trigger's function, and the bucket of which it is told.
@@ -360,8 +360,8 @@ fn trigger<'a>(
     space: &'a Option<String>,
     kind: &str,
     trigger: &'a str,
-) -> Vec<Named<'a>> {
-    let bucket = (kind == model::TriggerKind::Cos.as_str()).then_some(Named::Bucket(trigger));
+) -> Vec<ResourceRef<'a>> {
+    let bucket = (kind == model::TriggerKind::Cos.as_str()).then_some(ResourceRef::Bucket(trigger));
     std::iter::once(function(name, space))
         .chain(bucket)
         .collect()

@@ -72,7 +72,7 @@ impl Gateway {
         caller: Caller<'_>,
         shown: &str,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
-        if caller.principal.is_bound() || caller.from_function {
+        if caller.principal.has_policy() || caller.from_function {
             return Err(("", operator_denied()));
         }
         macro_rules! serve {

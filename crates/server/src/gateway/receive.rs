@@ -15,7 +15,9 @@ use super::code::LARGER_PACKAGE_HINT;
 use super::{Gateway, RequestOrigin, known_action};
 use crate::access::Principal;
 use crate::raw;
-use crate::traffic::{Arriving, Connection, Peer, SMALL, Share, Spooled, Unread, Whole};
+use crate::traffic::{
+    BodyError, BodyReader, Connection, FairPermit, IN_MEMORY_MAX, Peer, ReceivedBody, SpooledBody,
+};
 
 /// A request's body.
 pub(super) struct Received {
@@ -23,7 +25,7 @@ pub(super) struct Received {
     /// Who signed it, where that was verified already.
     pub(super) principal: Option<Arc<Principal>>,
     /// Its part of the memory for bodies, until it has been answered.
-    _memory: Option<Share<AccountId>>,
+    _memory: Option<FairPermit<AccountId>>,
 }
 
 impl Received {
@@ -53,14 +55,17 @@ impl Gateway {
         // Without a header that signs, the body is a form of version 1.
         let limit = if signed { self.body_max() } else { FORM_MAX };
         let announced = announced(&parts.headers);
-        let mut arriving = Arriving::new(body, limit, connection.clone());
+        let mut reader = BodyReader::new(body, limit, connection.clone());
         let asks = parts.headers.contains_key(EXPECT);
         // The usual request came as a whole: nothing is gained by a look at its head alone.
         if !asks
             && announced.is_none_or(|length| length <= limit)
-            && arriving.is_here().await.map_err(|e| refused(signed, &e))?
+            && reader
+                .buffer_small()
+                .await
+                .map_err(|e| refused(signed, &e))?
         {
-            return Ok(Received::small(arriving.taken()));
+            return Ok(Received::small(reader.take_buffered()));
         }
         let headers = raw::headers(&parts.headers);
         let raw = raw::request(parts, &headers, &[]);
@@ -68,17 +73,17 @@ impl Gateway {
             .check_head(raw, signed, from, announced, limit)
             .inspect_err(|error| {
                 // A short body is read all the same: where bytes are left, closing resets the connection, and the answer is lost.
-                let long = announced.is_none_or(|length| length > SMALL);
+                let long = announced.is_none_or(|length| length > IN_MEMORY_MAX);
                 if let (Code::RequestLimitExceeded, true, Some(connection)) =
                     (error.code, long, &connection)
                 {
-                    connection.ignore_rest();
+                    connection.discard_rest();
                 }
             })?;
-        let whole = arriving.whole().await;
+        let whole = reader.whole().await;
         match whole.map_err(|e| refused(signed, &e))? {
-            Whole::Small(body) => Ok(Received::small(body)),
-            Whole::Large(spooled) => {
+            ReceivedBody::Small(body) => Ok(Received::small(body)),
+            ReceivedBody::Large(spooled) => {
                 let principal = match call {
                     Some(call) => {
                         let call = call.with_digest(spooled.digest);
@@ -87,11 +92,11 @@ impl Gateway {
                     None => self.verify_form(raw, &spooled, from).await?,
                 };
                 self.mark_verified(connection.as_deref(), &principal);
-                let (body, room) = self.load(principal.owner.id, &spooled).await?;
+                let (body, permit) = self.load(principal.owner.id, &spooled).await?;
                 Ok(Received {
                     body,
                     principal: Some(principal),
-                    _memory: Some(room),
+                    _memory: Some(permit),
                 })
             }
         }
@@ -102,7 +107,7 @@ impl Gateway {
     async fn verify_form(
         &self,
         raw: RawRequest<'_>,
-        form: &Spooled,
+        form: &SpooledBody,
         from: RequestOrigin,
     ) -> Result<Arc<Principal>, Error> {
         let _turn = self.forms.acquire().await;
@@ -118,12 +123,12 @@ impl Gateway {
     pub(super) async fn load(
         &self,
         account: AccountId,
-        spooled: &Spooled,
-    ) -> Result<(Bytes, Share<AccountId>), Error> {
+        spooled: &SpooledBody,
+    ) -> Result<(Bytes, FairPermit<AccountId>), Error> {
         // Two copies: the body, and what it holds.
         let share = self
             .body_memory
-            .take(account, 2 * spooled.length as u64)
+            .acquire(account, 2 * spooled.length as u64)
             .await;
         let body = spooled.load().await.map_err(|e| spool_read_error(&e))?;
         Ok((body, share))
@@ -147,12 +152,12 @@ impl Gateway {
         if operators && from.from_function {
             return Err(super::operator::operator_denied());
         }
-        self.access.foresee(&call, from.address)?;
+        self.access.precheck(&call, from.address)?;
         if !operators {
             known_action(&call)?;
         }
         if announced.is_some_and(|length| length > limit) {
-            return Err(refused(true, &Unread::TooLong(limit)));
+            return Err(refused(true, &BodyError::TooLong(limit)));
         }
         Ok(Some(call))
     }
@@ -170,17 +175,17 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-pub(super) fn refused(signed: bool, unread: &Unread) -> Error {
+pub(super) fn refused(signed: bool, unread: &BodyError) -> Error {
     match unread {
-        Unread::TooLong(_) if !signed => form_too_long(),
+        BodyError::TooLong(_) if !signed => form_too_long(),
         // Nothing but a package is ever so long.
-        Unread::TooLong(_) => {
+        BodyError::TooLong(_) => {
             let message = format!("{unread}{LARGER_PACKAGE_HINT}");
             Error::new(Code::RequestSizeLimitExceeded, message)
         }
-        Unread::Broken => Error::new(Code::InvalidParameter, unread.to_string()),
-        Unread::Overloaded(_) => Error::new(Code::RequestLimitExceeded, unread.to_string()),
-        Unread::Disk(_) => Error::new(Code::InternalError, unread.to_string()),
+        BodyError::Incomplete => Error::new(Code::InvalidParameter, unread.to_string()),
+        BodyError::Overloaded(_) => Error::new(Code::RequestLimitExceeded, unread.to_string()),
+        BodyError::Disk(_) => Error::new(Code::InternalError, unread.to_string()),
     }
 }
 

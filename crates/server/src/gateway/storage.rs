@@ -117,13 +117,16 @@ fn authenticate<'a>(
         return Err(NotificationError::NoSources);
     }
     let access = &gateway.access;
-    if from.address.is_some_and(|from| !access.hears(from)) {
+    if from
+        .address
+        .is_some_and(|from| !access.may_authenticate(from))
+    {
         return Err(NotificationError::Blocked);
     }
     let source = token(headers).and_then(|token| sources.of_token(&token));
     source.ok_or_else(|| {
         if let Some(from) = from.address {
-            access.failed(from);
+            access.record_failure(from);
         }
         NotificationError::Unauthenticated
     })

@@ -5,7 +5,7 @@ use model::{Domain, FunctionConfig, FunctionKey, Route};
 use scf::{Code, Error};
 
 use super::{Caller, Gateway};
-use crate::access::{Named, scope};
+use crate::access::{ResourceRef, scope};
 
 impl Gateway {
     /// Whether a request of an action may be served, by all that it names.
@@ -16,7 +16,7 @@ impl Gateway {
         &self,
         caller: Caller<'_>,
         action: &str,
-        named: &[Named<'_>],
+        named: &[ResourceRef<'_>],
     ) -> Result<(), Error> {
         caller.principal.authorize(action, &self.region, named)
     }
@@ -24,7 +24,7 @@ impl Gateway {
     /// Whether a list shows a function.
     pub(super) fn lists_function(&self, caller: Caller<'_>, list: &str, key: &FunctionKey) -> bool {
         // Who may see all needs no name to be put together.
-        !caller.principal.is_bound() || {
+        !caller.principal.has_policy() || {
             let path = scope::function(key.namespace.as_str(), key.name.as_str());
             self.lists(caller, list, "GetFunction", &path)
         }
@@ -65,7 +65,7 @@ impl Gateway {
     /// Whether a caller may do something to the function that a record is of, which the request does not name.
     pub(super) fn may(&self, caller: Caller<'_>, action: &str, key: &FunctionKey) -> bool {
         let (space, name) = (key.namespace.as_str(), key.name.as_str());
-        let named = [Named::Function { space, name }];
+        let named = [ResourceRef::Function { space, name }];
         self.authorize(caller, action, &named).is_ok()
     }
 
@@ -79,7 +79,7 @@ impl Gateway {
         action: &str,
         domain: &Domain,
     ) -> Result<(), Error> {
-        let targets = domain.routes.iter().map(|route| Named::Target {
+        let targets = domain.routes.iter().map(|route| ResourceRef::Target {
             space: route.namespace.as_str(),
             name: route.function.as_str(),
         });
@@ -105,11 +105,14 @@ impl Gateway {
         action: &str,
         config: &FunctionConfig,
     ) -> Result<(), Error> {
-        let role = config.role.iter().map(|role| Named::Role(role.as_str()));
+        let role = config
+            .role
+            .iter()
+            .map(|role| ResourceRef::Role(role.as_str()));
         let layers = config.layers.iter();
-        let layers = layers.map(|layer| Named::Given(layer.name.as_str()));
+        let layers = layers.map(|layer| ResourceRef::UsedLayer(layer.name.as_str()));
         let dead_letter_target = config.dead_letter.iter().filter_map(|target| match target {
-            model::DeadLetter::Function { namespace, name } => Some(Named::Target {
+            model::DeadLetter::Function { namespace, name } => Some(ResourceRef::Target {
                 space: namespace.as_str(),
                 name: name.as_str(),
             }),

@@ -390,7 +390,7 @@ impl ReplyDeadlines {
                     running.time_out();
                 }
                 if let Some(to) = to {
-                    to.be_late();
+                    to.close_late();
                 }
             }
         }

@@ -20,13 +20,13 @@ macro_rules! actions {
 
 actions! {
     /// Events that wait, or were given up and are kept; or in other states that are named.
-    ListEvents(Selection) -> Events,
+    ListEvents(Selection) -> EventPage,
     /// One event, with all that is kept of it.
-    ShowEvent(Selection) -> Event,
+    ShowEvent(Selection) -> EventInfo,
     /// Runs events again that were given up.
-    ReplayEvents(Selection) -> Count,
+    ReplayEvents(Selection) -> EventCount,
     /// Takes events away.
-    PurgeEvents(Selection) -> Count,
+    PurgeEvents(Selection) -> EventCount,
     /// What the ledger holds.
     ListUsage(UsageRequest) -> UsageList,
 }
@@ -54,15 +54,15 @@ pub(crate) struct Selection {
 /// A page of events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Events {
+pub(crate) struct EventPage {
     pub(crate) total_count: u64,
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<EventInfo>,
 }
 
 /// An event.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Event {
+pub(crate) struct EventInfo {
     pub(crate) request_id: String,
     pub(crate) function_name: String,
     pub(crate) namespace: String,
@@ -91,7 +91,7 @@ pub(crate) struct Event {
 /// How many there were.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Count {
+pub(crate) struct EventCount {
     pub(crate) count: u64,
 }
 

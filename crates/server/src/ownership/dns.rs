@@ -15,32 +15,35 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 /// How long one question to one server may take, and how often it is asked.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 /// How long all of it may take, the wait for a turn included.
-const WHOLE: Duration = Duration::from_secs(8);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
 /// Questions at a time: accounts choose the names.
-const AT_ONCE: usize = 16;
+const CONCURRENT: usize = 16;
 
 /// A DNS server, as `10.0.0.2` or `10.0.0.2:5353`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Server(SocketAddr);
+pub(crate) struct DnsServer(SocketAddr);
 
-impl FromStr for Server {
+impl FromStr for DnsServer {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let bare = text
+        let without_port = text
             .parse()
             .map(|address: IpAddr| SocketAddr::from((address, 53)));
-        bare.or_else(|_| text.parse()).map(Self).map_err(|_| ())
+        without_port
+            .or_else(|_| text.parse())
+            .map(Self)
+            .map_err(|_| ())
     }
 }
 
 /// The resolvers.
 pub(crate) struct Dns {
     resolver: Option<TokioResolver>,
-    room: Semaphore,
+    permits: Semaphore,
 }
 
 impl fmt::Debug for Dns {
@@ -51,13 +54,13 @@ impl fmt::Debug for Dns {
 
 impl Dns {
     /// Asks these servers; those of `/etc/resolv.conf` where there are none.
-    pub(crate) fn new(servers: &[Server]) -> Self {
+    pub(crate) fn new(servers: &[DnsServer]) -> Self {
         let resolver = build(servers);
         Self {
             resolver: resolver
                 .inspect_err(|error| warn!(%error, "no DNS server is known, so no custom domain can be proved; name one with --domain-resolver"))
                 .ok(),
-            room: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(CONCURRENT),
         }
     }
 
@@ -65,7 +68,7 @@ impl Dns {
     pub(super) fn none() -> Self {
         Self {
             resolver: None,
-            room: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(CONCURRENT),
         }
     }
 
@@ -80,12 +83,15 @@ impl Dns {
             );
         };
         let ask = async {
-            let _turn = self.room.acquire().await;
+            let _turn = self.permits.acquire().await;
             // With the dot no search domain is tried.
             resolver.txt_lookup(format!("{name}.")).await
         };
-        let Ok(asked) = tokio::time::timeout(WHOLE, ask).await else {
-            return Err(format!("DNS did not answer within {} s", WHOLE.as_secs()));
+        let Ok(asked) = tokio::time::timeout(TOTAL_TIMEOUT, ask).await else {
+            return Err(format!(
+                "DNS did not answer within {} s",
+                TOTAL_TIMEOUT.as_secs()
+            ));
         };
         match asked {
             Ok(found) => Ok(found
@@ -106,11 +112,11 @@ impl Dns {
     }
 }
 
-fn build(servers: &[Server]) -> Result<TokioResolver, NetError> {
+fn build(servers: &[DnsServer]) -> Result<TokioResolver, NetError> {
     let mut builder = if servers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
-        let servers = servers.iter().map(|Server(address)| {
+        let servers = servers.iter().map(|DnsServer(address)| {
             let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
             let at = connections.map(|mut connection| {
                 connection.port = address.port();
@@ -122,7 +128,7 @@ fn build(servers: &[Server]) -> Result<TokioResolver, NetError> {
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
     };
     let options = builder.options_mut();
-    options.timeout = TIMEOUT;
+    options.timeout = QUERY_TIMEOUT;
     options.attempts = ATTEMPTS;
     // Who has just published a record is not told of the answer before.
     options.cache_size = 0;
@@ -145,18 +151,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_addresses_with_or_without_a_port() {
+    fn dns_servers_are_addresses_with_an_optional_port() {
         for (text, expected) in [
             ("10.0.0.2", "10.0.0.2:53"),
             ("10.0.0.2:5353", "10.0.0.2:5353"),
             ("::1", "[::1]:53"),
             ("[::1]:5353", "[::1]:5353"),
         ] {
-            let server: Server = text.parse().expect(text);
+            let server: DnsServer = text.parse().expect(text);
             assert_eq!(server.0.to_string(), expected);
         }
         for bad in ["", "dns.example", "10.0.0.2:x"] {
-            assert!(bad.parse::<Server>().is_err(), "{bad}");
+            assert!(bad.parse::<DnsServer>().is_err(), "{bad}");
         }
     }
 }

@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use model::{AccountId, Domain, DomainName, Timestamp};
 use sha2::Sha256;
 
-pub(crate) use self::dns::{Dns, Server};
+pub(crate) use self::dns::{Dns, DnsServer};
 pub(crate) use self::watch::watch;
 use crate::hosts::HostPattern;
 
@@ -125,7 +125,7 @@ impl Ownership {
 }
 
 /// A domain's record after a check; `None` when it stays as it is.
-fn after(domain: &Domain, finding: &Finding, now: Timestamp) -> Option<Domain> {
+fn next_state(domain: &Domain, finding: &Finding, now: Timestamp) -> Option<Domain> {
     let mut next = domain.clone();
     match finding {
         Finding::Unanswered(_) => {}
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_of_one_account_one_domain_and_one_installation() {
+    fn challenge_value_is_unique_per_account_domain_and_installation() {
         let names =
             ["shop.example", "other.example"].map(|text| DomainName::parse(text).expect("a name"));
         let (one, other) = (ownership(&[1], 0), ownership(&[2], 0));
@@ -210,27 +210,33 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_closes_when_its_proof_is_missing_for_long_and_opens_when_it_is_back() {
+    fn domain_without_proof_closes_after_grace_and_reopens() {
         let ownership = ownership(&[1], 10);
         let proved = Finding::Proved("value".into());
         let fresh = domain(None);
         assert!(ownership.serves(&fresh, || i64::MAX));
-        assert_eq!(after(&fresh, &Finding::Allowed, 5), None);
-        assert_eq!(after(&fresh, &Finding::Unanswered("x".into()), 5), None);
-        let lost = after(&fresh, &Finding::Missing, 5).expect("changed");
+        assert_eq!(next_state(&fresh, &Finding::Allowed, 5), None);
+        assert_eq!(
+            next_state(&fresh, &Finding::Unanswered("x".into()), 5),
+            None
+        );
+        let lost = next_state(&fresh, &Finding::Missing, 5).expect("changed");
         assert_eq!(lost.unproved_since, Some(5));
         assert_eq!(
-            after(&lost, &Finding::Missing, 9_000),
+            next_state(&lost, &Finding::Missing, 9_000),
             None,
             "since the first time"
         );
-        assert_eq!(after(&lost, &Finding::Unanswered("x".into()), 9_000), None);
+        assert_eq!(
+            next_state(&lost, &Finding::Unanswered("x".into()), 9_000),
+            None
+        );
         assert!(ownership.serves(&lost, || 10_004) && !ownership.serves(&lost, || 10_005));
-        let back = after(&lost, &proved, 20_000).expect("changed");
+        let back = next_state(&lost, &proved, 20_000).expect("changed");
         assert_eq!(
             (back.unproved_since, back.proof.as_deref()),
             (None, Some("value"))
         );
-        assert_eq!(after(&back, &proved, 20_000), None);
+        assert_eq!(next_state(&back, &proved, 20_000), None);
     }
 }

@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use super::{Finding, Ownership, after};
+use super::{Finding, Ownership, next_state};
 use crate::clock;
 
 /// Domains that are looked at together.
-const TOGETHER: usize = 8;
+const CONCURRENT: usize = 8;
 
 /// Checks all domains now and then every `period`, for as long as it is polled.
 pub(crate) async fn watch(ownership: Arc<Ownership>, catalog: Catalog, period: Duration) {
@@ -23,7 +23,7 @@ pub(crate) async fn watch(ownership: Arc<Ownership>, catalog: Catalog, period: D
         ticks.tick().await;
         let mut checks = JoinSet::new();
         for stored in catalog.all_domains() {
-            if checks.len() >= TOGETHER {
+            if checks.len() >= CONCURRENT {
                 checks.join_next().await;
             }
             let (ownership, catalog) = (ownership.clone(), catalog.clone());
@@ -42,11 +42,11 @@ async fn check(ownership: &Ownership, catalog: &Catalog, stored: &Stored<Domain>
     if let Finding::Unanswered(why) = &finding {
         info!(domain = %name, %account, why, "a custom domain could not be checked; it stays as it is");
     }
-    let Some(next) = after(domain, &finding, clock::now_ms()) else {
+    let Some(next) = next_state(domain, &finding, clock::now_ms()) else {
         return;
     };
     match catalog.record_domain_check(stored, &next).await {
-        Ok(()) => tell(ownership, domain, &next),
+        Ok(()) => log_change(ownership, domain, &next),
         // Somebody changed or removed it meanwhile: the next check sees it as it is.
         Err(Error::Conflict) => {}
         Err(error) => {
@@ -55,7 +55,7 @@ async fn check(ownership: &Ownership, catalog: &Catalog, stored: &Stored<Domain>
     }
 }
 
-fn tell(ownership: &Ownership, old: &Domain, new: &Domain) {
+fn log_change(ownership: &Ownership, old: &Domain, new: &Domain) {
     let (domain, account) = (&new.name, new.account);
     match (old.unproved_since, new.unproved_since) {
         (None, Some(since)) => {

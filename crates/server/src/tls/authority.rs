@@ -28,11 +28,11 @@ pub(crate) const CA: &str = "ca.pem";
 const KEY: &str = "ca.key";
 
 /// The domain of the cloud's APIs.
-const OF_APIS: &str = "tencentcloudapi.com";
+const API_DOMAIN: &str = "tencentcloudapi.com";
 /// The domain of its object storage.
-const OF_COS: &str = "myqcloud.com";
+const COS_DOMAIN: &str = "myqcloud.com";
 /// What its certificates may be for.
-const DOMAINS: &[&str] = &[OF_APIS, OF_COS, "virga.internal", "localhost"];
+const DOMAINS: &[&str] = &[API_DOMAIN, COS_DOMAIN, "virga.internal", "localhost"];
 /// What the server's certificate is for.
 const NAMES: [&str; 5] = [
     "scf.tencentcloudapi.com",
@@ -74,9 +74,9 @@ const REGIONS: &[&str] = &[
     "sa-saopaulo",
 ];
 /// For how many days its own certificate is good.
-const OWN_DAYS: i32 = 3650;
+const CA_DAYS: i32 = 3650;
 /// For how many days the server's is; a new one is made much earlier.
-const DAYS: i32 = 90;
+const SERVER_DAYS: i32 = 90;
 
 /// The cloud's regions, and the installation's own where it has another name that can be part of a host.
 fn regions(own: &str) -> impl Iterator<Item = &str> {
@@ -90,11 +90,11 @@ fn regions(own: &str) -> impl Iterator<Item = &str> {
 pub(crate) fn api_names(region: &str) -> Vec<String> {
     let places: Vec<_> = regions(region).chain(["internal"]).collect();
     let of = |service: &str| {
-        let elsewhere = places
+        let regional = places
             .iter()
-            .map(|place| format!("{service}.{place}.{OF_APIS}"));
-        let mut names: Vec<_> = elsewhere.collect();
-        names.push(format!("{service}.{OF_APIS}"));
+            .map(|place| format!("{service}.{place}.{API_DOMAIN}"));
+        let mut names: Vec<_> = regional.collect();
+        names.push(format!("{service}.{API_DOMAIN}"));
         names
     };
     ["scf", "tag"].into_iter().flat_map(of).collect()
@@ -103,17 +103,17 @@ pub(crate) fn api_names(region: &str) -> Vec<String> {
 /// The names by which clients of COS and S3 reach buckets below `domains`, as far as the authority may vouch for them: a `*`
 /// stands for the bucket, and for one part of a name alone.
 pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
-    let vouched = |domain: &str| {
+    let permitted = |domain: &str| {
         let within = |one: &&str| domain == *one || domain.ends_with(&format!(".{one}"));
-        DOMAINS.iter().any(within) && domain != OF_COS
+        DOMAINS.iter().any(within) && domain != COS_DOMAIN
     };
-    let own = domains.iter().filter(|domain| vouched(domain));
-    let mut names = vec![format!("service.cos.{OF_COS}")];
+    let own = domains.iter().filter(|domain| permitted(domain));
+    let mut names = vec![format!("service.cos.{COS_DOMAIN}")];
     // Buckets are also reached by way of the nearest place.
     for region in regions(region).chain(["accelerate"]) {
         for service in ["cos", "cos-internal"] {
-            names.push(format!("{service}.{region}.{OF_COS}"));
-            names.push(format!("*.{service}.{region}.{OF_COS}"));
+            names.push(format!("{service}.{region}.{COS_DOMAIN}"));
+            names.push(format!("*.{service}.{region}.{COS_DOMAIN}"));
         }
     }
     for domain in own {
@@ -130,14 +130,14 @@ pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     names
 }
 
-/// A certificate of the authority, which is made if there is none, for its usual names and `more`.
+/// A certificate of the authority, which is made if there is none, for its usual names and `extra_names`.
 pub(super) fn certificate(
     directory: &Path,
     listen: IpAddr,
     region: &str,
-    more: &[String],
+    extra_names: &[String],
 ) -> Result<CertifiedKey, TlsError> {
-    make(directory, listen, region, more).map_err(|why| TlsError::Authority {
+    make(directory, listen, region, extra_names).map_err(|why| TlsError::Authority {
         path: directory.display().to_string(),
         why: why.to_string(),
     })
@@ -149,7 +149,7 @@ fn make(
     directory: &Path,
     listen: IpAddr,
     region: &str,
-    more: &[String],
+    extra_names: &[String],
 ) -> Result<CertifiedKey, Failure> {
     let (cert, key) = (directory.join(CA), directory.join(KEY));
     if !cert.exists() || !key.exists() {
@@ -164,12 +164,12 @@ fn make(
     }
     let issuer = Issuer::new(params()?, KeyPair::from_pem(&fs::read_to_string(key)?)?);
     let own = KeyPair::generate()?;
-    let regional = regions(region).map(|region| format!("*.{region}.{OF_APIS}"));
+    let regional = regions(region).map(|region| format!("*.{region}.{API_DOMAIN}"));
     let names: BTreeSet<_> = NAMES
         .map(str::to_owned)
         .into_iter()
         .chain(regional)
-        .chain(more.iter().cloned())
+        .chain(extra_names.iter().cloned())
         .collect();
     let names: Vec<_> = names.into_iter().collect();
     let mut leaf = CertificateParams::new(names)?;
@@ -185,7 +185,7 @@ fn make(
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
-    last(&mut leaf, DAYS)?;
+    set_validity(&mut leaf, SERVER_DAYS)?;
     let leaf = leaf.signed_by(&own, &issuer)?;
     let secret = PrivateKeyDer::try_from(own.serialize_der())?;
     Ok(CertifiedKey::from_der(
@@ -212,7 +212,7 @@ fn params() -> Result<CertificateParams, Failure> {
             .collect(),
         excluded_subtrees: Vec::new(),
     });
-    last(&mut params, OWN_DAYS)?;
+    set_validity(&mut params, CA_DAYS)?;
     Ok(params)
 }
 
@@ -223,7 +223,7 @@ fn name(common: &str) -> DistinguishedName {
 }
 
 /// For how many days a certificate is good. It begins yesterday, because a client's clock may be behind.
-fn last(params: &mut CertificateParams, days: i32) -> Result<(), Failure> {
+fn set_validity(params: &mut CertificateParams, days: i32) -> Result<(), Failure> {
     use jiff::ToSpan;
     let today = jiff::tz::Offset::UTC
         .to_datetime(jiff::Timestamp::now())
@@ -241,16 +241,16 @@ fn last(params: &mut CertificateParams, days: i32) -> Result<(), Failure> {
 
 /// Whole, or not at all.
 fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
-    let aside = path.with_extension("new");
+    let temporary = path.with_extension("new");
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(mode)
-        .open(&aside)?;
+        .open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(aside, path)
+    fs::rename(temporary, path)
 }
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_have_the_names_that_clients_use() {
+    fn bucket_certificate_covers_client_host_names() {
         let domains = [
             "localhost",
             "objects.virga.internal",
@@ -282,11 +282,11 @@ mod tests {
             assert!(names.iter().any(|one| one == name), "{name}");
         }
         // The authority's own constraint would make clients refuse the whole certificate.
-        let vouched = |name: &String| {
+        let permitted = |name: &String| {
             DOMAINS
                 .iter()
                 .any(|one| name.ends_with(&format!(".{one}")) || name == one)
         };
-        assert_eq!(names.iter().find(|name| !vouched(name)), None);
+        assert_eq!(names.iter().find(|name| !permitted(name)), None);
     }
 }

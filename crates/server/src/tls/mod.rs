@@ -23,9 +23,9 @@ pub(crate) use self::authority::{CA, DIRECTORY, SUBJECT_HASH, api_names, bucket_
 use crate::hosts::CertificateNames;
 
 /// How often it is looked whether files have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a certificate of the local authority serves before the next is made.
-const RENEW_EVERY: Duration = Duration::from_secs(7 * 86_400);
+const RENEW_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
 /// What the operator told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(crate) enum TlsError {
 #[derive(Debug)]
 pub(crate) struct Tls {
     acceptor: Acceptor,
-    keeper: JoinHandle<()>,
+    refresher: JoinHandle<()>,
 }
 
 /// The library's own has nothing to show.
@@ -93,7 +93,7 @@ impl Tls {
 
 impl Drop for Tls {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.refresher.abort();
     }
 }
 
@@ -109,19 +109,19 @@ pub(crate) fn open(
     region: &str,
     domains: &[String],
 ) -> Result<Tls, TlsError> {
-    let maker = Maker {
+    let loader = CertificateLoader {
         source: settings.source.clone(),
         directory: data.join(DIRECTORY),
         listen: settings.listen.ip(),
         names,
         region: region.to_owned(),
-        more: if domains.is_empty() {
+        extra_names: if domains.is_empty() {
             Vec::new()
         } else {
             authority::bucket_names(domains, region)
         },
     };
-    let current = Arc::new(Current(RwLock::new(Arc::new(maker.make()?))));
+    let current = Arc::new(Current(RwLock::new(Arc::new(loader.make()?))));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -129,7 +129,7 @@ pub(crate) fn open(
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Tls {
         acceptor: Acceptor(TlsAcceptor::from(Arc::new(config))),
-        keeper: tokio::spawn(keep_current(maker, current)),
+        refresher: tokio::spawn(refresh(loader, current)),
     })
 }
 
@@ -150,16 +150,16 @@ impl ResolvesServerCert for Current {
 }
 
 /// Makes the certificate anew when its files have changed or it is old. One that is wrong is told of, and the last goes on.
-async fn keep_current(maker: Maker, current: Arc<Current>) {
-    let mut seen = maker.seen();
+async fn refresh(loader: CertificateLoader, current: Arc<Current>) {
+    let mut fingerprint = loader.fingerprint();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = maker.seen();
-        if now == seen {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        let now = loader.fingerprint();
+        if now == fingerprint {
             continue;
         }
-        seen = now;
-        match maker.make() {
+        fingerprint = now;
+        match loader.make() {
             Ok(made) => {
                 *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                 info!("the certificate was renewed");
@@ -171,28 +171,28 @@ async fn keep_current(maker: Maker, current: Arc<Current>) {
     }
 }
 
-struct Maker {
+struct CertificateLoader {
     source: Source,
     directory: PathBuf,
     listen: IpAddr,
     names: CertificateNames,
     region: String,
     /// Names of buckets' hosts, for a certificate of the authority.
-    more: Vec<String>,
+    extra_names: Vec<String>,
 }
 
-impl Maker {
+impl CertificateLoader {
     /// What tells whether a certificate is to be made anew.
-    fn seen(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let look = |path: &PathBuf| {
+    fn fingerprint(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let stamp = |path: &PathBuf| {
             let file = std::fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len()))
         };
         match &self.source {
-            Source::Files { cert, key } => vec![look(cert), look(key)],
+            Source::Files { cert, key } => vec![stamp(cert), stamp(key)],
             Source::Authority => {
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let count = since.map_or(0, |since| since.as_secs() / RENEW_EVERY.as_secs());
+                let count = since.map_or(0, |since| since.as_secs() / RENEW_INTERVAL.as_secs());
                 vec![Some((SystemTime::UNIX_EPOCH, count))]
             }
         }
@@ -201,9 +201,12 @@ impl Maker {
     fn make(&self) -> Result<CertifiedKey, TlsError> {
         let made = match &self.source {
             Source::Files { cert, key } => from_files(cert, key)?,
-            Source::Authority => {
-                authority::certificate(&self.directory, self.listen, &self.region, &self.more)?
-            }
+            Source::Authority => authority::certificate(
+                &self.directory,
+                self.listen,
+                &self.region,
+                &self.extra_names,
+            )?,
         };
         let own = made.end_entity_cert()?;
         let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {

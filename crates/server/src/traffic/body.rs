@@ -1,6 +1,6 @@
 //! Bodies of requests: small ones in memory, others on disk until somebody stands behind them.
 //!
-//! A body beyond [`SMALL`] is written to a file without a name and hashed on the way, by the threads for blocking work, a
+//! A body beyond [`IN_MEMORY_MAX`] is written to a file without a name and hashed on the way, by the threads for blocking work, a
 //! few bodies at a time, of which no account has more than its share. Strangers' bodies share one rate there.
 
 use std::fs::File;
@@ -17,13 +17,13 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Shared;
-use super::connection::{Connection, Held, Overloaded};
-use super::ledger::Store;
+use super::connection::{Connection, Overloaded, Reservation};
+use super::ledger::Medium;
 
 /// The largest body that is kept in memory, bytes.
-pub(crate) const SMALL: usize = 64 << 10;
+pub(crate) const IN_MEMORY_MAX: usize = 64 << 10;
 /// A body of up to so many bytes is part of what every connection counts for.
-pub(crate) const FREE: usize = 8 << 10;
+pub(crate) const UNCOUNTED_MAX: usize = 8 << 10;
 /// Bytes that are hashed and written at a time.
 const CHUNK: usize = 128 << 10;
 /// How long a body may take, however steadily it comes.
@@ -31,12 +31,12 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A body that has come whole.
 #[derive(Debug)]
-pub(crate) enum Whole {
+pub(crate) enum ReceivedBody {
     Small(Bytes),
-    Large(Spooled),
+    Large(SpooledBody),
 }
 
-impl Whole {
+impl ReceivedBody {
     /// Its length in bytes.
     pub(crate) fn length(&self) -> usize {
         match self {
@@ -48,22 +48,22 @@ impl Whole {
 
 /// A body on disk.
 #[derive(Debug)]
-pub(crate) struct Spooled {
+pub(crate) struct SpooledBody {
     file: Arc<File>,
     pub(crate) length: usize,
     /// Its SHA-256.
     pub(crate) digest: [u8; 32],
     /// Its place on the disk.
-    _held: Held,
+    _held: Reservation,
 }
 
 /// Why a body has not come whole.
 #[derive(Debug, Error)]
-pub(crate) enum Unread {
+pub(crate) enum BodyError {
     #[error("the request's body is over {0} bytes, which is the limit")]
     TooLong(usize),
     #[error("the request's body ended, or took too long, before it was whole")]
-    Broken,
+    Incomplete,
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
     #[error("the request's body could not be kept on disk: {0}")]
@@ -71,7 +71,7 @@ pub(crate) enum Unread {
 }
 
 /// A body on its way.
-pub(crate) struct Arriving<B> {
+pub(crate) struct BodyReader<B> {
     body: B,
     limit: usize,
     /// None where nothing counts, as in a test.
@@ -81,7 +81,7 @@ pub(crate) struct Arriving<B> {
     ended: bool,
 }
 
-impl<B> Arriving<B>
+impl<B> BodyReader<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -100,8 +100,8 @@ where
     ///
     /// # Errors
     /// A body that broke off, or is too long.
-    pub(crate) async fn is_here(&mut self) -> Result<bool, Unread> {
-        while !self.ended && self.length() <= SMALL {
+    pub(crate) async fn buffer_small(&mut self) -> Result<bool, BodyError> {
+        while !self.ended && self.length() <= IN_MEMORY_MAX {
             let frame = std::future::poll_fn(|cx| {
                 let frame = std::pin::Pin::new(&mut self.body).poll_frame(cx);
                 std::task::Poll::Ready(frame)
@@ -111,7 +111,7 @@ where
                 std::task::Poll::Pending => return Ok(false),
             }
         }
-        Ok(self.ended && self.length() <= SMALL)
+        Ok(self.ended && self.length() <= IN_MEMORY_MAX)
     }
 
     fn length(&self) -> usize {
@@ -119,17 +119,17 @@ where
     }
 
     /// Takes a frame; gives its length.
-    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) -> Result<usize, Unread> {
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) -> Result<usize, BodyError> {
         let Some(frame) = frame else {
             self.ended = true;
             return Ok(0);
         };
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| BodyError::Incomplete)?.into_data() else {
             return Ok(0);
         };
         let length = data.len();
         if self.length() + length > self.limit {
-            return Err(Unread::TooLong(self.limit));
+            return Err(BodyError::TooLong(self.limit));
         }
         if self.first.is_empty() && self.more.is_empty() {
             self.first = data;
@@ -146,7 +146,7 @@ where
     }
 
     /// All that has come so far.
-    pub(crate) fn taken(&mut self) -> Bytes {
+    pub(crate) fn take_buffered(&mut self) -> Bytes {
         if self.more.is_empty() {
             std::mem::take(&mut self.first)
         } else {
@@ -157,52 +157,52 @@ where
     /// The whole body, once it has come.
     ///
     /// # Errors
-    /// [`Unread`].
-    pub(crate) async fn whole(self) -> Result<Whole, Unread> {
+    /// [`BodyError`].
+    pub(crate) async fn whole(self) -> Result<ReceivedBody, BodyError> {
         match tokio::time::timeout(TIMEOUT, self.receive()).await {
             Ok(received) => received,
-            Err(_) => Err(Unread::Broken),
+            Err(_) => Err(BodyError::Incomplete),
         }
     }
 
-    async fn receive(mut self) -> Result<Whole, Unread> {
-        let mut held: Option<Held> = None;
-        let mut counted = FREE;
+    async fn receive(mut self) -> Result<ReceivedBody, BodyError> {
+        let mut held: Option<Reservation> = None;
+        let mut counted = UNCOUNTED_MAX;
         while !self.ended {
             let frame = self.body.frame().await;
             self.take(frame)?;
             let length = self.length();
-            if length > SMALL && self.connection.is_some() {
+            if length > IN_MEMORY_MAX && self.connection.is_some() {
                 drop(held);
-                return self.spool().await.map(Whole::Large);
+                return self.spool().await.map(ReceivedBody::Large);
             }
             if let (Some(connection), true) = (&self.connection, length > counted) {
                 let more = (length - counted) as u64;
                 match &mut held {
                     Some(held) => held.grow(more)?,
-                    None => held = Some(connection.hold(more)?),
+                    None => held = Some(connection.reserve(more)?),
                 }
                 counted = length;
             }
         }
-        Ok(Whole::Small(self.taken()))
+        Ok(ReceivedBody::Small(self.take_buffered()))
     }
 
-    async fn spool(mut self) -> Result<Spooled, Unread> {
-        let connection = self.connection.clone().ok_or(Unread::Broken)?;
+    async fn spool(mut self) -> Result<SpooledBody, BodyError> {
+        let connection = self.connection.clone().ok_or(BodyError::Incomplete)?;
         let shared = connection.shared().clone();
         // That others of its address were verified does not make it quicker: it may be one of theirs, or not.
         let account = connection.account();
-        let _chunk = connection.hold(2 * CHUNK as u64)?;
-        let mut held = connection.hold_in(Store::Disk, self.length() as u64)?;
+        let _chunk = connection.reserve(2 * CHUNK as u64)?;
+        let mut held = connection.reserve_in(Medium::Disk, self.length() as u64)?;
         let mut length = 0;
-        let mut writing = Writing {
+        let mut writing = SpoolWriter {
             file: None,
             hash: Sha256::new(),
         };
         let limit = self.limit;
         loop {
-            let chunk = self.taken();
+            let chunk = self.take_buffered();
             length += chunk.len();
             self.limit = limit - length;
             if account.is_none() {
@@ -214,15 +214,15 @@ where
             }
             while !self.ended && self.length() < CHUNK {
                 let frame = self.body.frame().await;
-                let more = self.take(frame).map_err(|unread| match unread {
-                    Unread::TooLong(_) => Unread::TooLong(limit),
+                let more = self.take(frame).map_err(|error| match error {
+                    BodyError::TooLong(_) => BodyError::TooLong(limit),
                     other => other,
                 })?;
                 held.grow(more as u64)?;
             }
         }
-        Ok(Spooled {
-            file: Arc::new(writing.file.ok_or(Unread::Broken)?),
+        Ok(SpooledBody {
+            file: Arc::new(writing.file.ok_or(BodyError::Incomplete)?),
             length,
             digest: writing.hash.finalize().into(),
             _held: held,
@@ -231,7 +231,7 @@ where
 }
 
 /// A body half written.
-struct Writing {
+struct SpoolWriter {
     file: Option<File>,
     hash: Sha256,
 }
@@ -239,18 +239,25 @@ struct Writing {
 impl Shared {
     async fn write(
         self: &Arc<Self>,
-        mut writing: Writing,
+        mut writing: SpoolWriter,
         chunk: Bytes,
         account: Option<AccountId>,
-    ) -> Result<Writing, Unread> {
+    ) -> Result<SpoolWriter, BodyError> {
         // A turn to hash and write.
-        let (mut share, mut turn) = (None, None);
+        let (mut permit, mut turn) = (None, None);
         match account {
-            Some(account) => share = Some(self.spoolers.take(account, 1).await),
-            None => turn = Some(self.strangers.acquire().await.map_err(|_| Unread::Broken)?),
+            Some(account) => permit = Some(self.spoolers.acquire(account, 1).await),
+            None => {
+                turn = Some(
+                    self.unverified
+                        .acquire()
+                        .await
+                        .map_err(|_| BodyError::Incomplete)?,
+                )
+            }
         }
         let shared = self.clone();
-        let write = move || -> io::Result<Writing> {
+        let write = move || -> io::Result<SpoolWriter> {
             let file = match &mut writing.file {
                 Some(file) => file,
                 none => none.insert(tempfile::tempfile_in(&shared.directory)?),
@@ -260,12 +267,12 @@ impl Shared {
             Ok(writing)
         };
         let written = tokio::task::spawn_blocking(write).await;
-        drop((share, turn));
+        drop((permit, turn));
         Ok(written.map_err(io::Error::other)??)
     }
 }
 
-impl Spooled {
+impl SpooledBody {
     /// Reads it into memory.
     ///
     /// # Errors

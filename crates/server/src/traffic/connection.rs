@@ -11,15 +11,15 @@ use model::AccountId;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::ledger::{Active, Activity, FLAT, Id, Store};
-use super::pace::{Look, Pace, PaceRules, Phase, Slow};
+use super::ledger::{Active, Activity, BASE_COST, ConnectionId, Medium};
+use super::min_rate::{MinRateRules, Phase, RateMonitor, RateSample, Slow};
 use super::{Shared, spare};
 
 /// Bytes of buffers that a connection may hold beyond the flat part before they are charged one by one.
 const STEP: u64 = 16 << 10;
 /// How long a source counts as verified, and how often that is renewed, seconds.
-const TRUSTED: u64 = 600;
-const RENEWED: u64 = 60;
+const VERIFIED_FOR: u64 = 600;
+const RENEW_AFTER: u64 = 60;
 const NEVER: u64 = u64::MAX;
 
 /// Why virga closes a connection.
@@ -52,11 +52,11 @@ impl Closing {
 #[error("virga holds too much for this caller at the moment; try again later")]
 pub(crate) struct Overloaded;
 
-/// A connection. It leaves the ledger when its [`Place`] is dropped.
+/// A connection. It leaves the ledger when its [`ConnectionGuard`] is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     shared: Arc<Shared>,
-    id: Id,
+    id: ConnectionId,
     /// Whether it may ask for `/healthz` alone; and what such a one holds, which no ledger counts.
     spare: bool,
     spare_held: AtomicU64,
@@ -79,14 +79,14 @@ pub(crate) struct Connection {
     buffer_charged: AtomicU64,
     /// Since when it is idle, and when its source was last noted as verified, seconds.
     idle_since: AtomicU64,
-    noted: AtomicU64,
+    verified_at: AtomicU64,
     account: AtomicU64,
     /// Whether its requests are those of many clients, as a proxy's are.
-    of_many: AtomicBool,
-    deaf: AtomicBool,
+    shared_by_clients: AtomicBool,
+    discards_rest: AtomicBool,
     closing: AtomicBool,
     close: Notify,
-    pace: Mutex<Pace>,
+    rate_monitor: Mutex<RateMonitor>,
 }
 
 const PHASES: [Phase; 5] = [
@@ -98,7 +98,7 @@ const PHASES: [Phase; 5] = [
 ];
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: Id, spare: bool, now: u64) -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, spare: bool, now: u64) -> Arc<Self> {
         Arc::new(Self {
             shared,
             id,
@@ -116,13 +116,13 @@ impl Connection {
             head: AtomicU64::new(0),
             buffer_charged: AtomicU64::new(0),
             idle_since: AtomicU64::new(now),
-            noted: AtomicU64::new(NEVER),
+            verified_at: AtomicU64::new(NEVER),
             account: AtomicU64::new(0),
-            of_many: AtomicBool::new(false),
-            deaf: AtomicBool::new(false),
+            shared_by_clients: AtomicBool::new(false),
+            discards_rest: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             close: Notify::new(),
-            pace: Mutex::default(),
+            rate_monitor: Mutex::default(),
         })
     }
 
@@ -143,7 +143,7 @@ impl Connection {
     /// Counts bytes of a spare connection; says whether it may hold so many.
     pub(super) fn hold_spare(&self, bytes: u64) -> bool {
         let held = self.spare_held.fetch_add(bytes, Relaxed) + bytes;
-        let fits = held <= spare::BYTES;
+        let fits = held <= spare::BYTES_MAX;
         if !fits {
             self.spare_held.fetch_sub(bytes, Relaxed);
         }
@@ -166,13 +166,13 @@ impl Connection {
     }
 
     /// A request's head was read. The request is over when both of its parts are dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> [Part; 2] {
+    pub(super) fn begin(self: &Arc<Self>) -> [RequestPart; 2] {
         self.requests
             .store(self.requests.load(Relaxed) + 1, Relaxed);
         self.head.store(0, Relaxed);
         self.parts.store(2, Relaxed);
         self.set_phase(Phase::Serving);
-        [Part(self.clone()), Part(self.clone())]
+        [RequestPart(self.clone()), RequestPart(self.clone())]
     }
 
     /// The connection speaks another protocol from now on.
@@ -181,7 +181,7 @@ impl Connection {
     }
 
     /// Whether virga waits for bytes of a body.
-    pub(super) fn owes_body(&self, owes: bool) {
+    pub(super) fn set_body_owed(&self, owes: bool) {
         self.body_owed.store(owes, Relaxed);
     }
 
@@ -225,7 +225,7 @@ impl Connection {
         if charged > 0 && (unsent == 0 || charged - charged.min(unsent) >= 4 * STEP) {
             self.unsent_charged.store(unsent, Relaxed);
             let less = charged.saturating_sub(unsent);
-            self.shared.release(self, Store::Memory, less);
+            self.shared.release(self, Medium::Memory, less);
         }
     }
 
@@ -246,28 +246,28 @@ impl Connection {
     }
 
     /// Notes that its requests are those of many clients: what it holds is then never one account's.
-    pub(crate) fn serves_many(&self) {
-        self.of_many.store(true, Relaxed);
+    pub(crate) fn mark_shared_by_clients(&self) {
+        self.shared_by_clients.store(true, Relaxed);
     }
 
     /// Notes that a request on it was verified as an account's.
     pub(crate) fn verified(&self, account: AccountId) {
         let now = self.shared.now();
-        let known = self.account.load(Relaxed) == account.0 || self.of_many.load(Relaxed);
-        let noted = self.noted.load(Relaxed);
-        if known && noted != NEVER && now.saturating_sub(noted) < RENEWED {
+        let known = self.account.load(Relaxed) == account.0 || self.shared_by_clients.load(Relaxed);
+        let verified_at = self.verified_at.load(Relaxed);
+        if known && verified_at != NEVER && now.saturating_sub(verified_at) < RENEW_AFTER {
             return;
         }
         self.account.store(account.0, Relaxed);
-        self.noted.store(now, Relaxed);
-        if self.of_many.load(Relaxed) {
+        self.verified_at.store(now, Relaxed);
+        if self.shared_by_clients.load(Relaxed) {
             self.account.store(0, Relaxed);
-            return self.shared.ledger().trust(self.id, now + TRUSTED);
+            return self.shared.ledger().trust(self.id, now + VERIFIED_FOR);
         }
         let shed = self
             .shared
             .ledger()
-            .verified(self.id, account, now + TRUSTED);
+            .verified(self.id, account, now + VERIFIED_FOR);
         self.shared.shed(shed);
     }
 
@@ -281,12 +281,16 @@ impl Connection {
     ///
     /// # Errors
     /// [`Overloaded`] when this connection's holder would hold the most.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: u64) -> Result<Held, Overloaded> {
-        self.hold_in(Store::Memory, bytes)
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Overloaded> {
+        self.reserve_in(Medium::Memory, bytes)
     }
 
-    pub(super) fn hold_in(self: &Arc<Self>, store: Store, bytes: u64) -> Result<Held, Overloaded> {
-        let mut held = Held {
+    pub(super) fn reserve_in(
+        self: &Arc<Self>,
+        store: Medium,
+        bytes: u64,
+    ) -> Result<Reservation, Overloaded> {
+        let mut held = Reservation {
             connection: self.clone(),
             store,
             bytes: 0,
@@ -296,24 +300,24 @@ impl Connection {
     }
 
     /// The rest of its request's body is not worth reading.
-    pub(crate) fn ignore_rest(&self) {
-        self.deaf.store(true, Relaxed);
+    pub(crate) fn discard_rest(&self) {
+        self.discards_rest.store(true, Relaxed);
     }
 
-    pub(super) fn ignores_rest(&self) -> bool {
-        self.deaf.load(Relaxed)
+    pub(super) fn discards_rest(&self) -> bool {
+        self.discards_rest.load(Relaxed)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(super) fn id(&self) -> Id {
+    pub(super) fn id(&self) -> ConnectionId {
         self.id
     }
 
     /// Ends the connection, since the time of the function whose reply it reads is over.
-    pub(crate) fn be_late(&self) {
+    pub(crate) fn close_late(&self) {
         self.shared.close(self, Closing::Late);
     }
 
@@ -326,19 +330,19 @@ impl Connection {
     /// Waits until the connection is to end. Several may.
     pub(crate) async fn closed(&self) {
         loop {
-            let mut told = std::pin::pin!(self.close.notified());
+            let mut notified = std::pin::pin!(self.close.notified());
             // From here on it is told, whatever comes before it waits.
-            told.as_mut().enable();
+            notified.as_mut().enable();
             if self.closing.load(Relaxed) {
                 return;
             }
-            told.await;
+            notified.await;
         }
     }
 
     /// Looks at how slow its peer is.
-    pub(super) fn step(&self, rules: &PaceRules, elapsed: Duration) -> Option<Slow> {
-        let look = Look {
+    pub(super) fn step(&self, rules: &MinRateRules, elapsed: Duration) -> Option<Slow> {
+        let sample = RateSample {
             phase: self.phase(),
             requests: self.requests.load(Relaxed),
             body_owed: self.body_owed.load(Relaxed),
@@ -346,8 +350,11 @@ impl Connection {
             received: self.received.load(Relaxed),
             sent: self.sent.load(Relaxed),
         };
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.step(rules, elapsed, look)
+        let mut rate_monitor = self
+            .rate_monitor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        rate_monitor.step(rules, elapsed, sample)
     }
 }
 
@@ -367,15 +374,15 @@ impl Active for Arc<Connection> {
 
 /// A request's body, or its reply, while it is under way.
 #[derive(Debug)]
-pub(crate) struct Part(Arc<Connection>);
+pub(crate) struct RequestPart(Arc<Connection>);
 
-impl Part {
+impl RequestPart {
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.0
     }
 }
 
-impl Drop for Part {
+impl Drop for RequestPart {
     fn drop(&mut self) {
         let last = self.0.parts.fetch_sub(1, Relaxed) == 1;
         if last && self.0.phase() == Phase::Serving {
@@ -386,15 +393,15 @@ impl Drop for Part {
 
 /// A connection's entry in the ledger, which goes with it.
 #[derive(Debug)]
-pub(crate) struct Place(pub(super) Arc<Connection>);
+pub(crate) struct ConnectionGuard(pub(super) Arc<Connection>);
 
-impl Place {
+impl ConnectionGuard {
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.0
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.shared.leave(&self.0);
     }
@@ -402,17 +409,17 @@ impl Drop for Place {
 
 /// Bytes that count as held until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Reservation {
     connection: Arc<Connection>,
-    store: Store,
+    store: Medium,
     bytes: u64,
 }
 
-impl Held {
+impl Reservation {
     /// Holds more.
     ///
     /// # Errors
-    /// [`Overloaded`], as [`Connection::hold`].
+    /// [`Overloaded`], as [`Connection::reserve`].
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<(), Overloaded> {
         if bytes == 0 {
             return Ok(());
@@ -430,7 +437,7 @@ impl Held {
     }
 }
 
-impl Held {
+impl Reservation {
     /// Holds no more than so much.
     pub(crate) fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
@@ -440,7 +447,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
             let connection = &self.connection;
@@ -462,4 +469,4 @@ pub(crate) struct Peer {
     pub(crate) connection: Arc<Connection>,
 }
 
-const _: () = assert!(FLAT < STEP);
+const _: () = assert!(BASE_COST < STEP);

@@ -15,20 +15,20 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 
-use super::connection::{Connection, Part};
+use super::connection::{Connection, RequestPart};
 
 /// Bytes of a body that are drained, and for how long.
-const REST_BYTES: u64 = 128 << 20;
-const REST_TIME: Duration = Duration::from_secs(20);
+const DRAIN_BYTES_MAX: u64 = 128 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Wraps a request's body; also returns the part that its reply is.
-pub(crate) fn inflow(
+pub(crate) fn wrap_request(
     request: Request<Incoming>,
     connection: &Arc<Connection>,
-) -> (Request<Inflow>, Part) {
+) -> (Request<RequestBody>, RequestPart) {
     let waits = request.headers().contains_key(EXPECT);
     let [part, reply] = connection.begin();
-    let request = request.map(|body| Inflow {
+    let request = request.map(|body| RequestBody {
         open: (!body.is_end_stream()).then_some((body, part)),
         waits,
     });
@@ -37,14 +37,14 @@ pub(crate) fn inflow(
 
 /// A request's body.
 #[derive(Debug)]
-pub(crate) struct Inflow {
+pub(crate) struct RequestBody {
     /// None when it has ended.
-    open: Option<(Incoming, Part)>,
+    open: Option<(Incoming, RequestPart)>,
     /// Whether its sender waits to be asked for it.
     waits: bool,
 }
 
-impl Body for Inflow {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -57,7 +57,7 @@ impl Body for Inflow {
             return Poll::Ready(None);
         };
         let frame = Pin::new(body).poll_frame(cx);
-        part.connection().owes_body(frame.is_pending());
+        part.connection().set_body_owed(frame.is_pending());
         if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
             self.open = None;
         }
@@ -75,13 +75,13 @@ impl Body for Inflow {
     }
 }
 
-impl Drop for Inflow {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some((rest, part)) = self.open.take() else {
             return;
         };
-        part.connection().owes_body(false);
-        let wanted = !self.waits && !part.connection().ignores_rest();
+        part.connection().set_body_owed(false);
+        let wanted = !self.waits && !part.connection().discards_rest();
         if wanted
             && !rest.is_end_stream()
             && let Ok(runtime) = Handle::try_current()
@@ -91,43 +91,43 @@ impl Drop for Inflow {
     }
 }
 
-async fn drain(mut body: Incoming, part: Part) {
+async fn drain(mut body: Incoming, part: RequestPart) {
     let connection = part.connection();
     let all = async {
         let mut read = 0;
         loop {
-            connection.owes_body(true);
+            connection.set_body_owed(true);
             let Some(Ok(frame)) = body.frame().await else {
                 return;
             };
-            connection.owes_body(false);
+            connection.set_body_owed(false);
             let length = frame.data_ref().map_or(0, Bytes::len) as u64;
             drop(frame);
             read += length;
-            if read > REST_BYTES {
+            if read > DRAIN_BYTES_MAX {
                 return;
             }
             connection.shared().throttle.pass(length).await;
         }
     };
-    let _ = tokio::time::timeout(REST_TIME, all).await;
-    connection.owes_body(false);
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;
+    connection.set_body_owed(false);
 }
 
 /// A reply's body.
 #[derive(Debug)]
-pub(crate) struct Outflow<B> {
+pub(crate) struct ReplyBody<B> {
     body: B,
-    part: Part,
+    part: RequestPart,
 }
 
-impl<B> Outflow<B> {
-    pub(crate) fn new(body: B, part: Part) -> Self {
+impl<B> ReplyBody<B> {
+    pub(crate) fn new(body: B, part: RequestPart) -> Self {
         Self { body, part }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Outflow<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for ReplyBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -13,7 +13,7 @@ use super::source::Source;
 
 /// The budgets.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct LedgerLimits {
     /// Connections at a time.
     pub(crate) connections: usize,
     /// Of those, the ones kept for sources that were verified lately.
@@ -22,22 +22,22 @@ pub(crate) struct Bounds {
     pub(crate) per_source: usize,
     pub(crate) per_account: usize,
     /// Bytes that connections hold of which no request was verified; all together, and of one source.
-    pub(crate) strangers: u64,
-    pub(crate) stranger: u64,
+    pub(crate) unverified: u64,
+    pub(crate) unverified_per_source: u64,
     /// Bytes that connections hold of which one was; all together, and of one account.
-    pub(crate) accounts: u64,
-    pub(crate) account: u64,
+    pub(crate) verified: u64,
+    pub(crate) verified_per_account: u64,
     /// Bytes of bodies on disk; all together, and of one source.
     pub(crate) spool: u64,
-    pub(crate) spool_each: u64,
+    pub(crate) spool_per_source: u64,
 }
 
 /// Bytes that a connection counts for without holding any: its socket, its task and small buffers.
-pub(crate) const FLAT: u64 = 12 << 10;
+pub(crate) const BASE_COST: u64 = 12 << 10;
 /// Part of its holdings that a verified source counts for.
-const TRUST: u64 = 8;
+const VERIFIED_DISCOUNT: u64 = 8;
 /// Connections that give way at a time, so that a flood of new ones does not have all others looked at for each.
-const BATCH: usize = 16;
+const EVICTION_BATCH: usize = 16;
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,17 +59,17 @@ pub(crate) trait Active {
 
 /// Where bytes are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
+pub(crate) enum Medium {
     Memory,
     Disk,
 }
 
 /// The name of a connection, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Id(u64);
+pub(crate) struct ConnectionId(u64);
 
 #[cfg(test)]
-impl Id {
+impl ConnectionId {
     pub(super) fn of(number: u64) -> Self {
         Self(number)
     }
@@ -86,7 +86,7 @@ struct Member<C> {
 
 #[derive(Debug, Default)]
 struct Holder {
-    members: HashSet<Id>,
+    members: HashSet<ConnectionId>,
     memory: u64,
     disk: u64,
     /// Until when a source counts as verified, seconds.
@@ -98,18 +98,18 @@ struct Excess {
     /// Bytes that must go, and that may go besides.
     bytes: u64,
     slack: u64,
-    members: Vec<(u64, std::cmp::Reverse<Id>)>,
+    members: Vec<(u64, std::cmp::Reverse<ConnectionId>)>,
 }
 
 /// The accounts.
 #[derive(Debug)]
 pub(crate) struct Ledger<C> {
-    bounds: Bounds,
+    limits: LedgerLimits,
     next: u64,
-    members: HashMap<Id, Member<C>>,
+    members: HashMap<ConnectionId, Member<C>>,
     sources: HashMap<Source, Holder>,
     accounts: HashMap<AccountId, Holder>,
-    strangers: u64,
+    unverified: u64,
     verified: u64,
     disk: u64,
 }
@@ -122,14 +122,14 @@ pub(crate) struct Charged<C> {
 }
 
 impl<C: Active + Clone> Ledger<C> {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(limits: LedgerLimits) -> Self {
         Self {
-            bounds,
+            limits,
             next: 0,
             members: HashMap::new(),
             sources: HashMap::new(),
             accounts: HashMap::new(),
-            strangers: 0,
+            unverified: 0,
             verified: 0,
             disk: 0,
         }
@@ -152,22 +152,21 @@ impl<C: Active + Clone> Ledger<C> {
         source: Source,
         exempt: bool,
         now: u64,
-        make: impl FnOnce(Id) -> C,
+        make: impl FnOnce(ConnectionId) -> C,
         shed: &mut Vec<C>,
     ) -> Option<C> {
-        let bounds = self.bounds;
+        let limits = self.limits;
         let held = self.sources.get(&source);
         let trusted = held.is_some_and(|holder| holder.trusted > now);
         let own = held.map_or(0, |holder| holder.members.len());
-        if !exempt && own >= bounds.per_source && !self.make_room(now, trusted, Some(source), shed)
-        {
+        if !exempt && own >= limits.per_source && !self.evict(now, trusted, Some(source), shed) {
             return None;
         }
-        let most = bounds.connections - if trusted { 0 } else { bounds.reserve };
-        if self.members.len() >= most && !self.make_room(now, trusted, None, shed) {
+        let most = limits.connections - if trusted { 0 } else { limits.reserve };
+        if self.members.len() >= most && !self.evict(now, trusted, None, shed) {
             return None;
         }
-        let id = self.name();
+        let id = self.next_id();
         let connection = make(id);
         self.members.insert(
             id,
@@ -180,28 +179,34 @@ impl<C: Active + Clone> Ledger<C> {
             },
         );
         self.sources.entry(source).or_default().members.insert(id);
-        let charged = self.charge(id, Store::Memory, FLAT, now);
+        let charged = self.charge(id, Medium::Memory, BASE_COST, now);
         shed.extend(charged.shed);
         if charged.refused {
-            self.leave(id);
+            self.remove(id);
             return None;
         }
         Some(connection)
     }
 
     /// A name for a connection, also for one that is not counted here.
-    pub(crate) fn name(&mut self) -> Id {
+    pub(crate) fn next_id(&mut self) -> ConnectionId {
         self.next += 1;
-        Id(self.next)
+        ConnectionId(self.next)
     }
 
     /// Counts a connection for another source than it came from, if that may have one more.
-    pub(crate) fn move_to(&mut self, id: Id, source: Source, now: u64, shed: &mut Vec<C>) -> bool {
+    pub(crate) fn move_to(
+        &mut self,
+        id: ConnectionId,
+        source: Source,
+        now: u64,
+        shed: &mut Vec<C>,
+    ) -> bool {
         let holder = self.sources.get(&source);
         let trusted = holder.is_some_and(|holder| holder.trusted > now);
         let own = holder.map_or(0, |holder| holder.members.len());
-        let full = own >= self.bounds.per_source;
-        if full && !self.make_room(now, trusted, Some(source), shed) {
+        let full = own >= self.limits.per_source;
+        if full && !self.evict(now, trusted, Some(source), shed) {
             return false;
         }
         let Some(mut member) = self.members.remove(&id) else {
@@ -221,21 +226,15 @@ impl<C: Active + Clone> Ledger<C> {
         holder.memory += counted;
         holder.disk += disk;
         // What it holds may be more than its new source may.
-        let charged = self.charge(id, Store::Memory, 0, now);
+        let charged = self.charge(id, Medium::Memory, 0, now);
         shed.extend(charged.shed);
         !charged.refused
     }
 
     /// Has the connections give way that are easiest to miss: of the largest source, of no verified caller, idle the
     /// longest. Returns whether any did.
-    fn make_room(
-        &mut self,
-        now: u64,
-        trusted: bool,
-        of: Option<Source>,
-        shed: &mut Vec<C>,
-    ) -> bool {
-        let ids: Vec<Id> = match of {
+    fn evict(&mut self, now: u64, trusted: bool, of: Option<Source>, shed: &mut Vec<C>) -> bool {
+        let ids: Vec<ConnectionId> = match of {
             Some(source) => {
                 let holder = self.sources.get(&source);
                 holder.map_or_else(Vec::new, |holder| holder.members.iter().copied().collect())
@@ -263,21 +262,21 @@ impl<C: Active + Clone> Ledger<C> {
         }
         // Of one source at a time: the next may be the largest by then.
         let batch = match of {
-            Some(_) => BATCH.min(self.bounds.per_source.div_ceil(8)),
-            None => BATCH.min(self.bounds.connections.div_ceil(64)),
+            Some(_) => EVICTION_BATCH.min(self.limits.per_source.div_ceil(8)),
+            None => EVICTION_BATCH.min(self.limits.connections.div_ceil(64)),
         };
         if candidates.len() > batch {
             candidates.select_nth_unstable(batch);
             candidates.truncate(batch);
         }
         for (_, _, _, id) in candidates {
-            shed.extend(self.leave(id));
+            shed.extend(self.remove(id));
         }
         true
     }
 
     /// Notes that a request of a connection's source was verified.
-    pub(crate) fn trust(&mut self, id: Id, until: u64) {
+    pub(crate) fn trust(&mut self, id: ConnectionId, until: u64) {
         let member = self.members.get(&id);
         let source = member.and_then(|member| self.sources.get_mut(&member.source));
         if let Some(holder) = source {
@@ -287,7 +286,7 @@ impl<C: Active + Clone> Ledger<C> {
 
     /// Notes that a request of a connection was verified, and what account it was. Where the account has too many connections by
     /// that, those of its own give way that nothing is served on; or else this one, so that no account takes all that there are.
-    pub(crate) fn verified(&mut self, id: Id, account: AccountId, until: u64) -> Vec<C> {
+    pub(crate) fn verified(&mut self, id: ConnectionId, account: AccountId, until: u64) -> Vec<C> {
         self.trust(id, until);
         let Some(member) = self.members.get_mut(&id) else {
             return Vec::new();
@@ -302,7 +301,7 @@ impl<C: Active + Clone> Ledger<C> {
         let holder = self.accounts.entry(account).or_default();
         holder.memory += memory;
         holder.members.insert(id);
-        let over = holder.members.len().saturating_sub(self.bounds.per_account);
+        let over = holder.members.len().saturating_sub(self.limits.per_account);
         if over == 0 {
             return Vec::new();
         }
@@ -313,21 +312,21 @@ impl<C: Active + Clone> Ledger<C> {
             .filter(|(activity, _)| *activity != Activity::Serving)
             .collect();
         // Some more than must, so that not all are looked at for each.
-        let batch = over + BATCH.min(self.bounds.per_account / 8);
+        let batch = over + EVICTION_BATCH.min(self.limits.per_account / 8);
         if others.len() > batch {
             others.select_nth_unstable(batch);
             others.truncate(batch);
         }
         let itself = others.is_empty().then_some(id);
         let gone = others.into_iter().map(|(_, one)| one).chain(itself);
-        gone.filter_map(|one| self.leave(one)).collect()
+        gone.filter_map(|one| self.remove(one)).collect()
     }
 
     /// Takes a member's bytes of memory off those whom they count for.
-    fn take(&mut self, source: Source, account: Option<AccountId>, id: Id, bytes: u64) {
+    fn take(&mut self, source: Source, account: Option<AccountId>, id: ConnectionId, bytes: u64) {
         match account {
             None => {
-                self.strangers = self.strangers.saturating_sub(bytes);
+                self.unverified = self.unverified.saturating_sub(bytes);
                 if let Some(holder) = self.sources.get_mut(&source) {
                     holder.memory = holder.memory.saturating_sub(bytes);
                 }
@@ -347,7 +346,13 @@ impl<C: Active + Clone> Ledger<C> {
 
     /// Notes that a connection holds more. Whoever holds too much then gives way; where that is the connection itself, it
     /// holds no more than before, and is refused.
-    pub(crate) fn charge(&mut self, id: Id, store: Store, bytes: u64, now: u64) -> Charged<C> {
+    pub(crate) fn charge(
+        &mut self,
+        id: ConnectionId,
+        store: Medium,
+        bytes: u64,
+        now: u64,
+    ) -> Charged<C> {
         let mut shed = Vec::new();
         let Some(member) = self.members.get_mut(&id) else {
             return Charged {
@@ -357,24 +362,24 @@ impl<C: Active + Clone> Ledger<C> {
         };
         let (source, account) = (member.source, member.account);
         match store {
-            Store::Memory => member.memory += bytes,
-            Store::Disk => member.disk += bytes,
+            Medium::Memory => member.memory += bytes,
+            Medium::Disk => member.disk += bytes,
         }
         match (store, account) {
-            (Store::Disk, _) => {
+            (Medium::Disk, _) => {
                 self.disk += bytes;
                 self.sources.entry(source).or_default().disk += bytes;
             }
-            (Store::Memory, None) => {
-                self.strangers += bytes;
+            (Medium::Memory, None) => {
+                self.unverified += bytes;
                 self.sources.entry(source).or_default().memory += bytes;
             }
-            (Store::Memory, Some(account)) => {
+            (Medium::Memory, Some(account)) => {
                 self.verified += bytes;
                 self.accounts.entry(account).or_default().memory += bytes;
             }
         }
-        let refused = !self.make_up(id, store, source, account, now, &mut shed);
+        let refused = !self.enforce(id, store, source, account, now, &mut shed);
         if refused {
             self.release(id, store, bytes);
         }
@@ -383,10 +388,10 @@ impl<C: Active + Clone> Ledger<C> {
 
     /// Sheds connections until the budgets hold again that a charge touched. Says whether the charged one may go on; it is
     /// not shed itself. Some more are shed than must be, so that the next charges find room.
-    fn make_up(
+    fn enforce(
         &mut self,
-        charged: Id,
-        store: Store,
+        charged: ConnectionId,
+        store: Medium,
         source: Source,
         account: Option<AccountId>,
         now: u64,
@@ -408,7 +413,7 @@ impl<C: Active + Clone> Ledger<C> {
                     }
                     continue;
                 }
-                shed.extend(self.leave(id));
+                shed.extend(self.remove(id));
                 slack = slack.saturating_sub(held.saturating_sub(left));
                 left = left.saturating_sub(held);
             }
@@ -419,41 +424,41 @@ impl<C: Active + Clone> Ledger<C> {
     /// The holder that gives way, while a budget is exceeded that a charge touched.
     fn excess(
         &self,
-        store: Store,
+        store: Medium,
         source: Source,
         account: Option<AccountId>,
         now: u64,
     ) -> Option<Excess> {
-        let bounds = &self.bounds;
-        if let (Store::Memory, Some(account)) = (store, account) {
+        let limits = &self.limits;
+        if let (Medium::Memory, Some(account)) = (store, account) {
             let held = |member: &Member<C>| member.memory;
             let own = self.accounts.get(&account);
-            if let Some(holder) = own.filter(|holder| holder.memory > bounds.account) {
-                return Some(self.of(holder, held, holder.memory, bounds.account));
+            if let Some(holder) = own.filter(|holder| holder.memory > limits.verified_per_account) {
+                return Some(self.of(holder, held, holder.memory, limits.verified_per_account));
             }
-            let over = self.verified > bounds.accounts;
+            let over = self.verified > limits.verified;
             let holder = over.then(|| self.accounts.values().max_by_key(|holder| holder.memory));
-            return Some(self.of(holder??, held, self.verified, bounds.accounts));
+            return Some(self.of(holder??, held, self.verified, limits.verified));
         }
         let (of_holder, all, most, each): (fn(&Holder) -> u64, _, _, _) = match store {
-            Store::Memory => (
+            Medium::Memory => (
                 |holder| holder.memory,
-                self.strangers,
-                bounds.strangers,
-                bounds.stranger,
+                self.unverified,
+                limits.unverified,
+                limits.unverified_per_source,
             ),
-            Store::Disk => (
+            Medium::Disk => (
                 |holder| holder.disk,
                 self.disk,
-                bounds.spool,
-                bounds.spool_each,
+                limits.spool,
+                limits.spool_per_source,
             ),
         };
         let held = |member: &Member<C>| match store {
             // What verified connections hold counts for their accounts.
-            Store::Memory if member.account.is_some() => 0,
-            Store::Memory => member.memory,
-            Store::Disk => member.disk,
+            Medium::Memory if member.account.is_some() => 0,
+            Medium::Memory => member.memory,
+            Medium::Disk => member.disk,
         };
         let own = self.sources.get(&source);
         if let Some(holder) = own.filter(|holder| of_holder(holder) > each) {
@@ -474,7 +479,7 @@ impl<C: Active + Clone> Ledger<C> {
         let mut members: Vec<_> = members.collect();
         members.sort_unstable_by(|one, other| other.cmp(one));
         // Of all together the next holder may be the largest after a few.
-        members.truncate(BATCH.max(members.len() / 8));
+        members.truncate(EVICTION_BATCH.max(members.len() / 8));
         Excess {
             bytes: all - most,
             slack: most / 8,
@@ -483,13 +488,13 @@ impl<C: Active + Clone> Ledger<C> {
     }
 
     /// Notes that a connection holds less.
-    pub(crate) fn release(&mut self, id: Id, store: Store, bytes: u64) {
+    pub(crate) fn release(&mut self, id: ConnectionId, store: Medium, bytes: u64) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
         let (source, account) = (member.source, member.account);
         match store {
-            Store::Disk => {
+            Medium::Disk => {
                 let bytes = bytes.min(member.disk);
                 member.disk -= bytes;
                 self.disk = self.disk.saturating_sub(bytes);
@@ -497,12 +502,12 @@ impl<C: Active + Clone> Ledger<C> {
                     holder.disk = holder.disk.saturating_sub(bytes);
                 }
             }
-            Store::Memory => {
+            Medium::Memory => {
                 let bytes = bytes.min(member.memory);
                 member.memory -= bytes;
                 let holder = match account {
                     None => {
-                        self.strangers = self.strangers.saturating_sub(bytes);
+                        self.unverified = self.unverified.saturating_sub(bytes);
                         self.sources.get_mut(&source)
                     }
                     Some(account) => {
@@ -518,7 +523,7 @@ impl<C: Active + Clone> Ledger<C> {
     }
 
     /// Forgets a connection and all that it holds.
-    pub(crate) fn leave(&mut self, id: Id) -> Option<C> {
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<C> {
         let member = self.members.remove(&id)?;
         self.take(member.source, member.account, id, member.memory);
         self.disk = self.disk.saturating_sub(member.disk);
@@ -546,28 +551,32 @@ impl<C: Active + Clone> Ledger<C> {
 
 /// The size of a holder as it compares with others.
 fn weigh(held: u64, trusted: bool) -> u64 {
-    if trusted { held.div_ceil(TRUST) } else { held }
+    if trusted {
+        held.div_ceil(VERIFIED_DISCOUNT)
+    } else {
+        held
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const LIMITS: LedgerLimits = LedgerLimits {
         connections: 64,
         reserve: 8,
         per_source: 32,
         per_account: 24,
-        strangers: 4 << 20,
-        stranger: 2 << 20,
-        accounts: 8 << 20,
-        account: 4 << 20,
+        unverified: 4 << 20,
+        unverified_per_source: 2 << 20,
+        verified: 8 << 20,
+        verified_per_account: 4 << 20,
         spool: 64 << 20,
-        spool_each: 32 << 20,
+        spool_per_source: 32 << 20,
     };
 
     #[derive(Clone, Debug)]
-    struct Fake(Id, Activity);
+    struct Fake(ConnectionId, Activity);
 
     impl Active for Fake {
         fn activity(&self) -> Activity {
@@ -580,7 +589,7 @@ mod tests {
         source: u32,
         activity: Activity,
         now: u64,
-    ) -> (Option<Id>, Vec<Id>) {
+    ) -> (Option<ConnectionId>, Vec<ConnectionId>) {
         let mut shed = Vec::new();
         let source = Source::V4(source);
         let entered = ledger.admit(source, false, now, |id| Fake(id, activity), &mut shed);
@@ -591,8 +600,8 @@ mod tests {
     }
 
     #[test]
-    fn idle_connections_of_the_largest_source_give_way_to_new_ones() {
-        let mut ledger = Ledger::new(BOUNDS);
+    fn idle_connections_of_the_largest_source_are_evicted_first() {
+        let mut ledger = Ledger::new(LIMITS);
         let hostile: Vec<_> = (0..32)
             .filter_map(|n| enter(&mut ledger, 1, Activity::Idle(n), 100).0)
             .collect();
@@ -612,23 +621,23 @@ mod tests {
     }
 
     #[test]
-    fn a_verified_source_finds_room_among_any_number_of_strangers() {
-        let mut ledger = Ledger::new(BOUNDS);
+    fn verified_source_is_admitted_during_a_flood_of_unverified_ones() {
+        let mut ledger = Ledger::new(LIMITS);
         let own = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
         assert!(ledger.verified(own, AccountId(7), 1000).is_empty());
         for source in 2..500 {
             enter(&mut ledger, source, Activity::Serving, 10);
         }
-        assert!(ledger.connections() <= BOUNDS.connections - BOUNDS.reserve + 1);
-        for _ in 0..BOUNDS.reserve {
+        assert!(ledger.connections() <= LIMITS.connections - LIMITS.reserve + 1);
+        for _ in 0..LIMITS.reserve {
             let (entered, shed) = enter(&mut ledger, 1, Activity::Serving, 10);
             assert!(entered.is_some() && !shed.contains(&own));
         }
     }
 
     #[test]
-    fn an_account_has_a_part_of_the_connections_however_many_it_opens() {
-        let mut ledger = Ledger::new(BOUNDS);
+    fn account_connections_are_bounded() {
+        let mut ledger = Ledger::new(LIMITS);
         let (mut served, mut gone) = (Vec::new(), 0);
         for number in 0..200 {
             let activity = match number % 2 {
@@ -651,7 +660,7 @@ mod tests {
         let other = other.expect("room");
         assert!(ledger.verified(other, AccountId(8), 1000).is_empty());
         // Where all is served the newest gives way itself.
-        let mut ledger = Ledger::new(BOUNDS);
+        let mut ledger = Ledger::new(LIMITS);
         for number in 0..40u32 {
             let id = enter(&mut ledger, number % 8, Activity::Serving, 10).0;
             let id = id.expect("room");
@@ -662,8 +671,8 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_holder_is_shed_first_and_its_largest_connection() {
-        let mut ledger = Ledger::new(BOUNDS);
+    fn largest_connection_of_the_largest_holder_is_shed_first() {
+        let mut ledger = Ledger::new(LIMITS);
         let small = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
         let (mut shed, mut hostile) = (Vec::new(), Vec::new());
         for number in 0..20u64 {
@@ -672,13 +681,13 @@ mod tests {
                 .0
                 .expect("room");
             hostile.push(id);
-            let charged = ledger.charge(id, Store::Memory, 300_000 - number, 0);
+            let charged = ledger.charge(id, Medium::Memory, 300_000 - number, 0);
             shed.extend(charged.shed.into_iter().map(|fake| fake.0));
         }
         assert!(!shed.is_empty() && shed.iter().all(|id| hostile.contains(id)));
-        assert!(!ledger.charge(small, Store::Memory, 500_000, 0).refused);
+        assert!(!ledger.charge(small, Medium::Memory, 500_000, 0).refused);
         // Who holds the most is refused itself.
-        assert!(ledger.charge(small, Store::Memory, 2 << 20, 0).refused);
+        assert!(ledger.charge(small, Medium::Memory, 2 << 20, 0).refused);
     }
 
     /// A small generator, so that a failure can be run again.
@@ -694,18 +703,18 @@ mod tests {
     }
 
     #[test]
-    fn budgets_hold_whatever_happens() {
+    fn random_operations_never_exceed_the_budgets() {
         for seed in 1..300u64 {
             let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let mut ledger = Ledger::new(BOUNDS);
-            let mut known: Vec<Id> = Vec::new();
+            let mut ledger = Ledger::new(LIMITS);
+            let mut known: Vec<ConnectionId> = Vec::new();
             for now in 0..400 {
                 let any =
                     (!known.is_empty()).then(|| known[random.below(known.len() as u64) as usize]);
                 let store = if random.below(3) == 0 {
-                    Store::Disk
+                    Medium::Disk
                 } else {
-                    Store::Memory
+                    Medium::Memory
                 };
                 match (random.below(7), any) {
                     (0 | 1, _) | (_, None) => {
@@ -729,14 +738,14 @@ mod tests {
                     (5, Some(id)) => {
                         let source = Source::V4(random.below(12) as u32);
                         if !ledger.move_to(id, source, now, &mut Vec::new()) {
-                            ledger.leave(id);
+                            ledger.remove(id);
                         }
                     }
                     (4, Some(id)) => {
                         let account = AccountId(random.below(4));
                         drop(ledger.verified(id, account, now + 20));
                     }
-                    (_, Some(id)) => drop(ledger.leave(id)),
+                    (_, Some(id)) => drop(ledger.remove(id)),
                 }
                 if now % 50 == 0 {
                     ledger.forget(now);
@@ -747,9 +756,9 @@ mod tests {
     }
 
     fn check(ledger: &Ledger<Fake>, seed: u64) {
-        let bounds = &ledger.bounds;
+        let limits = &ledger.limits;
         let members = || ledger.members.values();
-        let strangers: u64 = members()
+        let unverified: u64 = members()
             .filter(|m| m.account.is_none())
             .map(|m| m.memory)
             .sum();
@@ -759,22 +768,23 @@ mod tests {
             .sum();
         let disk: u64 = members().map(|m| m.disk).sum();
         assert_eq!(
-            (strangers, verified, disk),
-            (ledger.strangers, ledger.verified, ledger.disk),
+            (unverified, verified, disk),
+            (ledger.unverified, ledger.verified, ledger.disk),
             "seed {seed}"
         );
-        assert!(ledger.members.len() <= bounds.connections, "seed {seed}");
+        assert!(ledger.members.len() <= limits.connections, "seed {seed}");
         assert!(
-            strangers <= bounds.strangers && disk <= bounds.spool,
+            unverified <= limits.unverified && disk <= limits.spool,
             "seed {seed}"
         );
         for (source, holder) in &ledger.sources {
             assert!(
-                holder.members.len() <= bounds.per_source,
+                holder.members.len() <= limits.per_source,
                 "seed {seed} {source:?}"
             );
             assert!(
-                holder.memory <= bounds.stranger && holder.disk <= bounds.spool_each,
+                holder.memory <= limits.unverified_per_source
+                    && holder.disk <= limits.spool_per_source,
                 "seed {seed}"
             );
             let own: u64 = members()
@@ -784,7 +794,7 @@ mod tests {
             assert_eq!(own, holder.disk, "seed {seed}");
         }
         for holder in ledger.accounts.values() {
-            assert!(holder.members.len() <= bounds.per_account, "seed {seed}");
+            assert!(holder.members.len() <= limits.per_account, "seed {seed}");
             let own = holder.members.iter().map(|id| ledger.members[id].memory);
             assert_eq!(own.sum::<u64>(), holder.memory, "seed {seed}");
         }

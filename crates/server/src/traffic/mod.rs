@@ -2,18 +2,18 @@
 //!
 //! Every accepted connection has a place in one [`ledger`], which says how many connections a source address may have and how
 //! many bytes it may have virga hold. Sockets, bodies and replies count what moves ([`stream`], [`flow`]); once a second a
-//! sweep compares that with the minimum rates ([`pace`]). The sides, outside and inside, have ledgers of their own, so
+//! sweep compares that with the minimum rates ([`min_rate`]). The sides, outside and inside, have ledgers of their own, so
 //! that functions and strangers cannot crowd each other out.
 //!
 //! The common case takes no lock: a small request on an open connection only changes numbers that are its connection's own.
 
 mod body;
 mod connection;
+mod fair_semaphore;
 mod flow;
 mod ledger;
-mod pace;
+mod min_rate;
 mod proxy;
-mod room;
 mod source;
 mod spare;
 mod stream;
@@ -29,33 +29,35 @@ use model::AccountId;
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
-pub(crate) use self::body::{Arriving, FREE, SMALL, Spooled, Unread, Whole};
-use self::connection::{Closing, Place};
-pub(crate) use self::connection::{Connection, Held, Overloaded, Peer};
-pub(crate) use self::flow::{Inflow, Outflow, inflow};
-pub(crate) use self::ledger::Bounds;
-use self::ledger::{Ledger, Store};
-pub(crate) use self::pace::PaceRules;
-pub(crate) use self::proxy::{Opening, Trusted, client, forwarded, opening};
-pub(crate) use self::room::{Room, Share};
+pub(crate) use self::body::{
+    BodyError, BodyReader, IN_MEMORY_MAX, ReceivedBody, SpooledBody, UNCOUNTED_MAX,
+};
+use self::connection::{Closing, ConnectionGuard};
+pub(crate) use self::connection::{Connection, Overloaded, Peer, Reservation};
+pub(crate) use self::fair_semaphore::{FairPermit, FairSemaphore};
+pub(crate) use self::flow::{ReplyBody, RequestBody, wrap_request};
+pub(crate) use self::ledger::LedgerLimits;
+use self::ledger::{Ledger, Medium};
+pub(crate) use self::min_rate::MinRateRules;
+pub(crate) use self::proxy::{ProxyHeader, TrustedProxy, client, forwarded, read_proxy_header};
 pub(crate) use self::source::Source;
 use self::spare::Spares;
-pub(crate) use self::stream::Counted;
+pub(crate) use self::stream::CountedStream;
 use self::throttle::Throttle;
 use crate::config::TrafficSettings;
 use crate::telemetry::Metrics;
 
 /// Verified callers' bodies that are hashed and written at a time; of all others, one is.
-const SPOOLERS: u64 = 4;
+const SPOOL_SLOTS: u64 = 4;
 /// Bytes a second of strangers' bodies that are drained or spooled.
-const STRANGERS_PER_SECOND: u64 = 32 << 20;
+const UNVERIFIED_BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// What connections of one side are held to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct TrafficRules {
     pub(crate) side: &'static str,
-    pub(crate) bounds: Bounds,
-    pub(crate) pace: PaceRules,
+    pub(crate) limits: LedgerLimits,
+    pub(crate) min_rate: MinRateRules,
 }
 
 /// Longest TLS handshake.
@@ -68,26 +70,26 @@ const RESERVE: usize = 8;
 /// The part of everything that one instance has of the inside.
 const INSTANCE: usize = 32;
 
-impl Rules {
+impl TrafficRules {
     /// The rules for connections from outside. `files` is the number of files that this process may open.
     pub(crate) fn outside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
         let connections = settings.connections.min(files as usize / 8).max(16);
         let memory = settings.memory_bytes;
         Self {
             side: "outside",
-            bounds: Bounds {
+            limits: LedgerLimits {
                 connections,
                 reserve: connections / RESERVE,
                 per_source: connections / 2,
                 per_account: connections / 2,
-                strangers: memory,
-                stranger: memory / 2,
-                accounts: memory * VERIFIED,
-                account: memory * VERIFIED / ACCOUNT,
+                unverified: memory,
+                unverified_per_source: memory / 2,
+                verified: memory * VERIFIED,
+                verified_per_account: memory * VERIFIED / ACCOUNT,
                 spool: settings.spool_bytes,
-                spool_each: settings.spool_bytes / 4,
+                spool_per_source: settings.spool_bytes / 4,
             },
-            pace: PaceRules {
+            min_rate: MinRateRules {
                 head,
                 handshake: HANDSHAKE.min(head),
                 grace: settings.stall_timeout,
@@ -104,14 +106,14 @@ impl Rules {
     /// The rules for connections of functions, each of whose instances is a source.
     pub(crate) fn inside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
         let outside = Self::outside(settings, head, files);
-        let bounds = outside.bounds;
+        let limits = outside.limits;
         Self {
             side: "inside",
-            bounds: Bounds {
-                per_source: (bounds.connections / INSTANCE).max(8),
-                strangers: bounds.strangers / 2,
-                stranger: bounds.strangers / 4,
-                ..bounds
+            limits: LedgerLimits {
+                per_source: (limits.connections / INSTANCE).max(8),
+                unverified: limits.unverified / 2,
+                unverified_per_source: limits.unverified / 4,
+                ..limits
             },
             ..outside
         }
@@ -129,12 +131,12 @@ pub(crate) struct Shared {
     ledger: Mutex<Ledger<Arc<Connection>>>,
     spares: Mutex<Spares<Arc<Connection>>>,
     throttle: Throttle,
-    proxies: Vec<Trusted>,
+    proxies: Vec<TrustedProxy>,
     /// Where bodies are spooled.
     directory: PathBuf,
     /// Turns to hash and write: of verified callers, and of strangers.
-    spoolers: Room<AccountId>,
-    strangers: Semaphore,
+    spoolers: FairSemaphore<AccountId>,
+    unverified: Semaphore,
     metrics: Arc<Metrics>,
     /// The label of its metrics.
     side: &'static str,
@@ -146,31 +148,31 @@ pub(crate) struct Shared {
 impl Traffic {
     /// Begins to watch over connections, until the other end of `stopped` goes.
     pub(crate) fn start(
-        rules: Rules,
-        proxies: &[Trusted],
+        rules: TrafficRules,
+        proxies: &[TrustedProxy],
         directory: &Path,
         metrics: Arc<Metrics>,
         stopped: watch::Receiver<()>,
     ) -> Self {
         let shared = Arc::new(Shared {
-            ledger: Mutex::new(Ledger::new(rules.bounds)),
+            ledger: Mutex::new(Ledger::new(rules.limits)),
             spares: Mutex::new(Spares::new()),
-            throttle: Throttle::new(STRANGERS_PER_SECOND),
+            throttle: Throttle::new(UNVERIFIED_BYTES_PER_SECOND),
             proxies: proxies.to_vec(),
             directory: directory.to_owned(),
-            spoolers: Room::new(SPOOLERS),
-            strangers: Semaphore::new(1),
+            spoolers: FairSemaphore::new(SPOOL_SLOTS),
+            unverified: Semaphore::new(1),
             metrics,
             side: rules.side,
             begun: Instant::now(),
             now: AtomicU64::new(0),
         });
-        tokio::spawn(sweep(shared.clone(), rules.pace, stopped));
+        tokio::spawn(sweep(shared.clone(), rules.min_rate, stopped));
         Self { shared }
     }
 
     /// The networks of proxies that are believed.
-    pub(crate) fn proxies(&self) -> &[Trusted] {
+    pub(crate) fn proxies(&self) -> &[TrustedProxy] {
         &self.shared.proxies
     }
 
@@ -197,7 +199,7 @@ impl Traffic {
     }
 
     /// Lets a connection in; as a spare one where nobody can give way to it. Trusted proxies have no bound of their own.
-    pub(crate) fn admit(&self, from: IpAddr) -> Place {
+    pub(crate) fn admit(&self, from: IpAddr) -> ConnectionGuard {
         let shared = &self.shared;
         let exempt = self.trusts(from);
         let now = shared.now();
@@ -206,7 +208,7 @@ impl Traffic {
         let source = Source::of(from);
         let admitted = shared.ledger().admit(source, exempt, now, make, &mut shed);
         shared.shed(shed);
-        Place(admitted.unwrap_or_else(|| {
+        ConnectionGuard(admitted.unwrap_or_else(|| {
             shared.metrics.connection_closed("refused");
             debug!(%from, "a connection may ask for /healthz alone: its address, or all together, have too many");
             shared.admit_spare(source)
@@ -224,7 +226,7 @@ impl Shared {
     }
 
     fn admit_spare(self: &Arc<Self>, source: Source) -> Arc<Connection> {
-        let id = self.ledger().name();
+        let id = self.ledger().next_id();
         let connection = Connection::new(self.clone(), id, true, self.now());
         let gone = self.spares().admit(id, source, connection.clone());
         if let Some(gone) = gone {
@@ -240,13 +242,13 @@ impl Shared {
 
     /// Charges a connection that holds the bytes already. One that may not is closed.
     fn must_charge(&self, connection: &Connection, bytes: u64) {
-        if !self.charge(connection, Store::Memory, bytes) {
+        if !self.charge(connection, Medium::Memory, bytes) {
             self.close(connection, Closing::Shed);
         }
     }
 
     /// Charges a connection; says whether it may hold so much.
-    fn charge(&self, connection: &Connection, store: Store, bytes: u64) -> bool {
+    fn charge(&self, connection: &Connection, store: Medium, bytes: u64) -> bool {
         if connection.is_spare() {
             return connection.hold_spare(bytes);
         }
@@ -257,7 +259,7 @@ impl Shared {
         !charged.refused
     }
 
-    fn release(&self, connection: &Connection, store: Store, bytes: u64) {
+    fn release(&self, connection: &Connection, store: Medium, bytes: u64) {
         if connection.is_spare() {
             return connection.release_spare(bytes);
         }
@@ -268,7 +270,7 @@ impl Shared {
         if connection.is_spare() {
             return self.spares().leave(connection.id());
         }
-        self.ledger().leave(connection.id());
+        self.ledger().remove(connection.id());
     }
 
     fn shed(&self, shed: Vec<Arc<Connection>>) {
@@ -284,7 +286,7 @@ impl Shared {
 }
 
 /// Closes the connections of peers that are too slow.
-async fn sweep(shared: Arc<Shared>, rules: PaceRules, mut stopped: watch::Receiver<()>) {
+async fn sweep(shared: Arc<Shared>, rules: MinRateRules, mut stopped: watch::Receiver<()>) {
     let shortest = rules.head.min(rules.grace);
     let period = (shortest / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
     let mut ticks = tokio::time::interval(period);

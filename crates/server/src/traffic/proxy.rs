@@ -17,9 +17,9 @@ const FORWARDED: &str = "x-forwarded-for";
 
 /// A network of trusted proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trusted(IpNet);
+pub(crate) struct TrustedProxy(IpNet);
 
-impl FromStr for Trusted {
+impl FromStr for TrustedProxy {
     type Err = ipnet::AddrParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -29,14 +29,16 @@ impl FromStr for Trusted {
 }
 
 /// Whether an address is a trusted proxy's.
-pub(crate) fn is_trusted(proxies: &[Trusted], address: IpAddr) -> bool {
+pub(crate) fn is_trusted(proxies: &[TrustedProxy], address: IpAddr) -> bool {
     let address = address.to_canonical();
-    proxies.iter().any(|Trusted(net)| net.contains(&address))
+    proxies
+        .iter()
+        .any(|TrustedProxy(net)| net.contains(&address))
 }
 
 /// The client that the trusted proxy `from` speaks for: the last one of `X-Forwarded-For` that is no trusted proxy. The proxy
 /// itself where it names none.
-pub(crate) fn client(proxies: &[Trusted], from: IpAddr, headers: &HeaderMap) -> IpAddr {
+pub(crate) fn client(proxies: &[TrustedProxy], from: IpAddr, headers: &HeaderMap) -> IpAddr {
     let values = headers.get_all(FORWARDED).iter();
     let hops: Vec<&str> = values
         .filter_map(|value| value.to_str().ok())
@@ -79,7 +81,7 @@ fn hop_address(text: &str) -> Option<IpAddr> {
 
 /// The beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
+pub(crate) enum ProxyHeader {
     /// There is no header of the PROXY protocol.
     None,
     /// More bytes are needed to tell.
@@ -91,17 +93,17 @@ pub(crate) enum Opening {
 }
 
 /// Reads the beginning of a connection.
-pub(crate) fn opening(bytes: &[u8]) -> Opening {
+pub(crate) fn read_proxy_header(bytes: &[u8]) -> ProxyHeader {
     let begins = |with: &[u8]| {
         let length = bytes.len().min(with.len());
         bytes[..length] == with[..length]
     };
     if bytes.is_empty() {
-        return Opening::Partial;
+        return ProxyHeader::Partial;
     }
     if begins(V2) {
         return if bytes.len() < V2.len() + 4 {
-            Opening::Partial
+            ProxyHeader::Partial
         } else {
             version_2(bytes)
         };
@@ -109,51 +111,51 @@ pub(crate) fn opening(bytes: &[u8]) -> Opening {
     if begins(b"PROXY ") {
         return version_1(bytes);
     }
-    Opening::None
+    ProxyHeader::None
 }
 
-fn version_1(bytes: &[u8]) -> Opening {
+fn version_1(bytes: &[u8]) -> ProxyHeader {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
         return if bytes.len() < V1_MAX {
-            Opening::Partial
+            ProxyHeader::Partial
         } else {
-            Opening::Malformed
+            ProxyHeader::Malformed
         };
     };
     if end + 2 > V1_MAX {
-        return Opening::Malformed;
+        return ProxyHeader::Malformed;
     }
     let Ok(line) = std::str::from_utf8(&bytes[..end]) else {
-        return Opening::Malformed;
+        return ProxyHeader::Malformed;
     };
     let words: Vec<&str> = line.split(' ').collect();
     let client = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => None,
         ["PROXY", "TCP4", client, _, _, _] => match client.parse::<Ipv4Addr>() {
             Ok(client) => Some(IpAddr::V4(client)),
-            Err(_) => return Opening::Malformed,
+            Err(_) => return ProxyHeader::Malformed,
         },
         ["PROXY", "TCP6", client, _, _, _] => match client.parse::<Ipv6Addr>() {
             Ok(client) => Some(IpAddr::V6(client)),
-            Err(_) => return Opening::Malformed,
+            Err(_) => return ProxyHeader::Malformed,
         },
-        _ => return Opening::Malformed,
+        _ => return ProxyHeader::Malformed,
     };
-    Opening::Header(end + 2, client)
+    ProxyHeader::Header(end + 2, client)
 }
 
 /// Reads a header whose fixed part is there.
-fn version_2(bytes: &[u8]) -> Opening {
+fn version_2(bytes: &[u8]) -> ProxyHeader {
     let Some([command, family, high, low]) = bytes.get(V2.len()..V2.len() + 4) else {
-        return Opening::Partial;
+        return ProxyHeader::Partial;
     };
     let rest = usize::from(u16::from_be_bytes([*high, *low]));
     let whole = V2.len() + 4 + rest;
     if command >> 4 != 2 || whole > V2_MAX {
-        return Opening::Malformed;
+        return ProxyHeader::Malformed;
     }
     let Some(addresses) = bytes.get(V2.len() + 4..whole) else {
-        return Opening::Partial;
+        return ProxyHeader::Partial;
     };
     let client = match (command & 0xf, family >> 4) {
         // The proxy's own, as when it looks whether virga lives.
@@ -164,7 +166,7 @@ fn version_2(bytes: &[u8]) -> Opening {
                 .and_then(|all| all.first_chunk::<4>());
             match octets {
                 Some(octets) => Some(IpAddr::from(*octets)),
-                None => return Opening::Malformed,
+                None => return ProxyHeader::Malformed,
             }
         }
         (1, 2) => {
@@ -173,13 +175,13 @@ fn version_2(bytes: &[u8]) -> Opening {
                 .and_then(|all| all.first_chunk::<16>());
             match octets {
                 Some(octets) => Some(IpAddr::from(*octets)),
-                None => return Opening::Malformed,
+                None => return ProxyHeader::Malformed,
             }
         }
         (1, _) => None,
-        _ => return Opening::Malformed,
+        _ => return ProxyHeader::Malformed,
     };
-    Opening::Header(whole, client)
+    ProxyHeader::Header(whole, client)
 }
 
 #[cfg(test)]
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_both_versions_name_the_client() {
+    fn proxy_headers_of_both_versions_name_the_client() {
         let v2 = |command: u8, family: u8, rest: &[u8]| {
             let length = (rest.len() as u16).to_be_bytes();
             [V2, &[0x20 | command, family], &length, rest, b"GET /"].concat()
@@ -202,44 +204,47 @@ mod tests {
         let rows = [
             (
                 b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\nGET /".to_vec(),
-                Opening::Header(35, Some(address("192.0.2.7"))),
+                ProxyHeader::Header(35, Some(address("192.0.2.7"))),
             ),
             (
                 b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n".to_vec(),
-                Opening::Header(32, Some(address("2001:db8::7"))),
+                ProxyHeader::Header(32, Some(address("2001:db8::7"))),
             ),
-            (b"PROXY UNKNOWN\r\nx".to_vec(), Opening::Header(15, None)),
+            (
+                b"PROXY UNKNOWN\r\nx".to_vec(),
+                ProxyHeader::Header(15, None),
+            ),
             (
                 b"PROXY TCP4 x 10.0.0.1 1 2\r\n".to_vec(),
-                Opening::Malformed,
+                ProxyHeader::Malformed,
             ),
-            (b"PROXY SCTP\r\n".to_vec(), Opening::Malformed),
+            (b"PROXY SCTP\r\n".to_vec(), ProxyHeader::Malformed),
             (
                 [b"PROXY ".as_slice(), &[b'x'; 200]].concat(),
-                Opening::Malformed,
+                ProxyHeader::Malformed,
             ),
             (
                 v2(1, 0x11, &inet),
-                Opening::Header(28, Some(address("192.0.2.7"))),
+                ProxyHeader::Header(28, Some(address("192.0.2.7"))),
             ),
             (
                 v2(1, 0x21, &inet6),
-                Opening::Header(52, Some(address("2001:db8::7"))),
+                ProxyHeader::Header(52, Some(address("2001:db8::7"))),
             ),
-            (v2(0, 0x00, &[]), Opening::Header(16, None)),
-            (v2(1, 0x11, &inet[..8]), Opening::Malformed),
-            (v2(7, 0x11, &inet), Opening::Malformed),
-            (b"GET / HTTP/1.1\r\n".to_vec(), Opening::None),
-            (b"\x16\x03\x01".to_vec(), Opening::None),
-            (b"\r\n\r\nGET".to_vec(), Opening::None),
+            (v2(0, 0x00, &[]), ProxyHeader::Header(16, None)),
+            (v2(1, 0x11, &inet[..8]), ProxyHeader::Malformed),
+            (v2(7, 0x11, &inet), ProxyHeader::Malformed),
+            (b"GET / HTTP/1.1\r\n".to_vec(), ProxyHeader::None),
+            (b"\x16\x03\x01".to_vec(), ProxyHeader::None),
+            (b"\r\n\r\nGET".to_vec(), ProxyHeader::None),
         ];
         for (bytes, expected) in rows {
-            assert_eq!(opening(&bytes), expected, "{bytes:?}");
-            if let Opening::Header(length, _) = expected {
+            assert_eq!(read_proxy_header(&bytes), expected, "{bytes:?}");
+            if let ProxyHeader::Header(length, _) = expected {
                 for end in 0..length {
                     assert_eq!(
-                        opening(&bytes[..end]),
-                        Opening::Partial,
+                        read_proxy_header(&bytes[..end]),
+                        ProxyHeader::Partial,
                         "{end} of {bytes:?}"
                     );
                 }
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_panic_and_no_header_is_longer_than_its_bytes() {
+    fn proxy_header_parser_survives_random_bytes() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: u64| {
             state ^= state << 13;
@@ -265,14 +270,14 @@ mod tests {
                     _ => random(256) as u8,
                 });
             }
-            if let Opening::Header(length, _) = opening(&bytes) {
+            if let ProxyHeader::Header(length, _) = read_proxy_header(&bytes) {
                 assert!(length <= bytes.len());
             }
         }
     }
 
     #[test]
-    fn a_header_that_is_written_is_read() {
+    fn proxy_headers_round_trip() {
         for number in 0..2000u32 {
             let spread = number.wrapping_mul(0x9e37_79b9);
             let v4 = Ipv4Addr::from_bits(spread);
@@ -300,8 +305,8 @@ mod tests {
             ] {
                 let whole = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
                 assert_eq!(
-                    opening(&whole),
-                    Opening::Header(length, Some(client)),
+                    read_proxy_header(&whole),
+                    ProxyHeader::Header(length, Some(client)),
                     "{number}"
                 );
             }
@@ -309,8 +314,8 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_forwarded_nobody_is_named_but_a_hop_or_the_peer() {
-        let proxies: Vec<Trusted> = ["10.0.0.0/8", "2001:db8::/32"]
+    fn forwarded_client_is_always_a_hop_or_the_peer() {
+        let proxies: Vec<TrustedProxy> = ["10.0.0.0/8", "2001:db8::/32"]
             .iter()
             .map(|text| text.parse().expect("a network"))
             .collect();
@@ -361,8 +366,8 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_hops_are_skipped() {
-        let proxies: Vec<Trusted> = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+    fn only_trusted_proxy_hops_are_skipped() {
+        let proxies: Vec<TrustedProxy> = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
             .iter()
             .map(|text| text.parse().expect("a network"))
             .collect();
@@ -388,6 +393,6 @@ mod tests {
         assert_eq!(named(&["[2001:db9::1]:443"]), "2001:db9::1");
         assert_eq!(named(&["203.0.113.9, unknown, 10.1.1.1"]), "10.1.1.1");
         assert!(is_trusted(&proxies, address("::ffff:10.9.9.9")));
-        assert!("10.0.0.0/33".parse::<Trusted>().is_err());
+        assert!("10.0.0.0/33".parse::<TrustedProxy>().is_err());
     }
 }

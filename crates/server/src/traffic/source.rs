@@ -19,7 +19,7 @@ impl Source {
     }
 
     /// The /48 network around an IPv6 source, which one customer of a provider has.
-    pub(crate) fn around(self) -> Option<Self> {
+    pub(crate) fn prefix48(self) -> Option<Self> {
         match self {
             Self::V4(_) => None,
             Self::V6(network) => Some(Self::V6(network & !0xffff)),
@@ -32,17 +32,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_one_network_are_one_source() {
+    fn addresses_of_one_ipv6_64_prefix_are_one_source() {
         let of = |text: &str| Source::of(text.parse().expect("an address"));
         assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(
-            of("2001:db8:1:2::1").around(),
-            of("2001:db8:1:3::1").around()
+            of("2001:db8:1:2::1").prefix48(),
+            of("2001:db8:1:3::1").prefix48()
         );
-        assert_ne!(of("2001:db8:1::1").around(), of("2001:db8:2::1").around());
-        assert_eq!(of("192.0.2.1").around(), None);
+        assert_ne!(
+            of("2001:db8:1::1").prefix48(),
+            of("2001:db8:2::1").prefix48()
+        );
+        assert_eq!(of("192.0.2.1").prefix48(), None);
     }
 }

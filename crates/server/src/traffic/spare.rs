@@ -5,26 +5,26 @@
 
 use std::collections::VecDeque;
 
-use super::ledger::Id;
+use super::ledger::ConnectionId;
 use super::source::Source;
 
 /// Spare connections at a time.
-const MOST: usize = 32;
+const SPARES_MAX: usize = 32;
 /// Bytes that one may hold: a short head.
-pub(super) const BYTES: u64 = 96 << 10;
+pub(super) const BYTES_MAX: u64 = 96 << 10;
 
 /// The spare connections, the oldest first.
 #[derive(Debug)]
-pub(super) struct Spares<C>(VecDeque<(Id, Source, C)>);
+pub(super) struct Spares<C>(VecDeque<(ConnectionId, Source, C)>);
 
 impl<C> Spares<C> {
     pub(super) fn new() -> Self {
-        Self(VecDeque::with_capacity(MOST))
+        Self(VecDeque::with_capacity(SPARES_MAX))
     }
 
     /// Lets one in; gives the one that gives way.
-    pub(super) fn admit(&mut self, id: Id, source: Source, connection: C) -> Option<C> {
-        let gives_way = (self.0.len() >= MOST)
+    pub(super) fn admit(&mut self, id: ConnectionId, source: Source, connection: C) -> Option<C> {
+        let gives_way = (self.0.len() >= SPARES_MAX)
             .then(|| self.largest(source))
             .flatten();
         let gone = gives_way.and_then(|at| self.0.remove(at));
@@ -43,7 +43,7 @@ impl<C> Spares<C> {
         (0..self.0.len()).rev().max_by_key(at)
     }
 
-    pub(super) fn leave(&mut self, id: Id) {
+    pub(super) fn leave(&mut self, id: ConnectionId) {
         self.0.retain(|(one, _, _)| *one != id);
     }
 
@@ -57,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_cannot_take_the_spares_of_another() {
+    fn one_source_cannot_evict_the_spare_connections_of_another() {
         let mut spares = Spares::new();
         let mut next = 0;
         let mut come = |spares: &mut Spares<u64>, source: u32| {
             next += 1;
-            let gone = spares.admit(Id::of(next), Source::V4(source), next);
+            let gone = spares.admit(ConnectionId::of(next), Source::V4(source), next);
             (next, gone)
         };
         let (asks, _) = come(&mut spares, 1);
@@ -70,17 +70,18 @@ mod tests {
             let (_, gone) = come(&mut spares, 2);
             assert_ne!(gone, Some(asks));
         }
-        assert_eq!(spares.all().count(), MOST);
+        assert_eq!(spares.all().count(), SPARES_MAX);
         // Of many addresses the oldest goes.
         let (_, gone) = come(&mut spares, 3);
         assert!(gone.is_some_and(|gone| gone != asks));
-        for source in 10..10 + 2 * MOST as u32 {
+        for source in 10..10 + 2 * SPARES_MAX as u32 {
             come(&mut spares, source);
         }
         assert!(spares.all().all(|one| *one != asks));
-        assert_eq!(spares.all().count(), MOST);
+        assert_eq!(spares.all().count(), SPARES_MAX);
         let left: Vec<u64> = spares.all().copied().collect();
-        left.iter().for_each(|id| spares.leave(Id::of(*id)));
+        left.iter()
+            .for_each(|id| spares.leave(ConnectionId::of(*id)));
         assert_eq!(spares.all().count(), 0);
     }
 }

@@ -9,22 +9,22 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::connection::{Connection, Place};
+use super::connection::{Connection, ConnectionGuard};
 
 /// A socket, and its connection's place in the ledger.
 #[derive(Debug)]
-pub(crate) struct Counted {
+pub(crate) struct CountedStream {
     socket: TcpStream,
-    place: Place,
+    guard: ConnectionGuard,
     /// Bytes that were read ahead of what is read next.
     ahead: Bytes,
 }
 
-impl Counted {
-    pub(crate) fn new(socket: TcpStream, place: Place) -> Self {
+impl CountedStream {
+    pub(crate) fn new(socket: TcpStream, guard: ConnectionGuard) -> Self {
         Self {
             socket,
-            place,
+            guard,
             ahead: Bytes::new(),
         }
     }
@@ -35,7 +35,7 @@ impl Counted {
     }
 
     fn connection(&self) -> &Arc<Connection> {
-        self.place.connection()
+        self.guard.connection()
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
@@ -47,7 +47,7 @@ impl Counted {
     }
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for CountedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

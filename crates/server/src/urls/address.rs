@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_read_back_as_written() {
+    fn url_addresses_round_trip() {
         let id = TriggerName::parse("abcdefghij").expect("a name");
         let listening = SocketAddr::from(([127, 0, 0, 1], 9400));
         let rows = [

@@ -8,26 +8,26 @@ use model::{Cors, FunctionKey, GatewayApi, TriggerName};
 use scf::keypair::{self, KeyPair};
 use scf::{Code, RawRequest};
 
-use super::{Door, Refused, Target, Urls, cors};
-use crate::access::{Carriage, NotAdmitted};
+use super::{EntryPoint, Refused, Target, Urls, cors};
+use crate::access::{NotAdmitted, Transport};
 
 /// An API that a request has found.
 #[derive(Clone, Debug)]
-pub(super) struct Called {
+pub(super) struct MatchedApi {
     pub(super) api: GatewayApi,
     /// What stands in the path where the API's has names.
     pub(super) parameters: Vec<(String, String)>,
 }
 
 /// What browsers are told where an API says no more than that every page may call it.
-pub(super) static EVERYBODY: LazyLock<Cors> = LazyLock::new(|| Cors {
+pub(super) static ANY_ORIGIN: LazyLock<Cors> = LazyLock::new(|| Cors {
     origins: vec!["*".to_owned()],
     ..Cors::default()
 });
 
 impl Urls {
     /// The target of a request to a service, which is `account`'s where one is named, and to a path that begins with a stage.
-    pub(super) fn of_service(
+    pub(super) fn service_target(
         &self,
         service: &str,
         account: Option<&str>,
@@ -35,13 +35,13 @@ impl Urls {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Target, Refused> {
-        let nobody = || missing("host", service);
-        let id = TriggerName::parse(service).map_err(|_| nobody())?;
-        let stored = self.catalog.function_of_url(&id).ok_or_else(nobody)?;
+        let not_found = || missing("host", service);
+        let id = TriggerName::parse(service).map_err(|_| not_found())?;
+        let stored = self.catalog.function_of_url(&id).ok_or_else(not_found)?;
         let function = &stored.value;
-        let (trigger, api) = function.api(service).ok_or_else(nobody)?;
+        let (trigger, api) = function.api(service).ok_or_else(not_found)?;
         if account.is_some_and(|account| account != function.key.account.to_string()) {
-            return Err(nobody());
+            return Err(not_found());
         }
         let (stage, below) = split(path);
         if stage != api.stage.as_str() {
@@ -67,8 +67,8 @@ impl Urls {
             qualifier: trigger.qualifier.clone(),
             path: Some(below.to_owned()),
             by_path: false,
-            shared: false,
-            door: Door::Api(Box::new(Called {
+            shared_origin: false,
+            entry_point: EntryPoint::Api(Box::new(MatchedApi {
                 parameters: parameters.collect(),
                 api: api.clone(),
             })),
@@ -79,13 +79,13 @@ impl Urls {
     pub(super) fn key_of(
         &self,
         function: &FunctionKey,
-        carriage: Carriage,
+        transport: Transport,
         request: RawRequest<'_>,
     ) -> Result<String, Refused> {
         let unsigned =
             |e: keypair::Refused| Refused::of_gateway(StatusCode::UNAUTHORIZED, e.to_string());
         let pair = KeyPair::parse(request).map_err(unsigned)?;
-        match self.access.admit_to_api(&pair, carriage, function) {
+        match self.access.admit_to_api(&pair, transport, function) {
             Ok(()) => Ok(pair.id.to_owned()),
             Err(NotAdmitted::Signature(e)) => Err(unsigned(e)),
             Err(NotAdmitted::Call(e)) => {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_begins_with_a_stage() {
+    fn api_path_starts_with_the_stage() {
         for (path, stage, below) in [
             ("/release/a/b", "release", "/a/b"),
             ("/release/", "release", "/"),

@@ -1,6 +1,6 @@
 //! Bodies of requests: how long they may be, and what becomes of those that are longer.
 //!
-//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::traffic::inflow).
+//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::traffic::wrap_request).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 use worker::{BoxError, Outgoing};
 
 use super::{Refused, Urls};
-use crate::traffic::{Arriving, Connection, FREE, Held, Overloaded, Peer, Unread, Whole};
+use crate::traffic::{
+    BodyError, BodyReader, Connection, Overloaded, Peer, ReceivedBody, Reservation, UNCOUNTED_MAX,
+};
 
 /// A body together with the event that is made of it, as a multiple of its length.
 const COPIES: u64 = 3;
@@ -47,43 +49,40 @@ impl Urls {
     ) -> Result<(Outgoing, Arc<Notify>), Refused> {
         self.announced(parts)?;
         let body = Bounded::new(body, self.limit());
-        let over = body.over.clone();
-        Ok((body.boxed_unsync(), over))
+        let too_long = body.too_long.clone();
+        Ok((body.boxed_unsync(), too_long))
     }
 
     /// All of a body, once it has come: in memory where it is small, else on disk.
-    pub(super) async fn receive(&self, parts: &Parts, body: Body) -> Result<Whole, Refused> {
+    pub(super) async fn receive(&self, parts: &Parts, body: Body) -> Result<ReceivedBody, Refused> {
         self.announced(parts)?;
-        let arriving = Arriving::new(body, self.limit(), connection(parts).cloned());
-        arriving
-            .whole()
-            .await
-            .map_err(|unread| self.unread(&unread))
+        let reader = BodyReader::new(body, self.limit(), connection(parts).cloned());
+        reader.whole().await.map_err(|unread| self.unread(&unread))
     }
 
     /// The bytes of a body that was received, for as long as what comes with them is held.
     pub(super) async fn load(
         &self,
         parts: &Parts,
-        body: Whole,
-    ) -> Result<(Bytes, Option<Held>), Refused> {
-        let held = hold(parts, body.length())?;
+        body: ReceivedBody,
+    ) -> Result<(Bytes, Option<Reservation>), Refused> {
+        let held = reserve(parts, body.length())?;
         let body = match body {
-            Whole::Small(body) => body,
-            Whole::Large(spooled) => {
+            ReceivedBody::Small(body) => body,
+            ReceivedBody::Large(spooled) => {
                 let loaded = spooled.load().await;
-                loaded.map_err(|error| self.unread(&Unread::Disk(error)))?
+                loaded.map_err(|error| self.unread(&BodyError::Disk(error)))?
             }
         };
         Ok((body, held))
     }
 
-    fn unread(&self, unread: &Unread) -> Refused {
+    fn unread(&self, unread: &BodyError) -> Refused {
         let (status, outcome) = match unread {
-            Unread::TooLong(_) => return too_large(self.limit()),
-            Unread::Broken => (StatusCode::BAD_REQUEST, Outcome::InvalidParameterValue),
-            Unread::Overloaded(_) => return overloaded(),
-            Unread::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
+            BodyError::TooLong(_) => return too_large(self.limit()),
+            BodyError::Incomplete => (StatusCode::BAD_REQUEST, Outcome::InvalidParameterValue),
+            BodyError::Overloaded(_) => return overloaded(),
+            BodyError::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
         };
         Refused::new(status, outcome, unread.to_string())
     }
@@ -99,11 +98,11 @@ pub(super) fn connection(parts: &Parts) -> Option<&Arc<Connection>> {
 }
 
 /// Counts a body in memory, with the event that is made of it.
-fn hold(parts: &Parts, length: usize) -> Result<Option<Held>, Refused> {
-    let Some(connection) = connection(parts).filter(|_| length > FREE) else {
+fn reserve(parts: &Parts, length: usize) -> Result<Option<Reservation>, Refused> {
+    let Some(connection) = connection(parts).filter(|_| length > UNCOUNTED_MAX) else {
         return Ok(None);
     };
-    let held = connection.hold(COPIES * length as u64);
+    let held = connection.reserve(COPIES * length as u64);
     held.map(Some).map_err(|_| overloaded())
 }
 
@@ -116,7 +115,7 @@ fn overloaded() -> Refused {
 }
 
 /// All of a body at once.
-pub(super) fn whole(body: Bytes) -> Outgoing {
+pub(super) fn full_body(body: Bytes) -> Outgoing {
     http_body_util::Full::new(body)
         .map_err(|never| match never {})
         .boxed_unsync()
@@ -140,7 +139,7 @@ struct TooLong;
 struct Bounded {
     body: Option<Body>,
     left: usize,
-    over: Arc<Notify>,
+    too_long: Arc<Notify>,
 }
 
 impl Bounded {
@@ -148,7 +147,7 @@ impl Bounded {
         Self {
             body: Some(body),
             left: limit,
-            over: Arc::default(),
+            too_long: Arc::default(),
         }
     }
 }
@@ -175,7 +174,7 @@ impl hyper::body::Body for Bounded {
             return Poll::Ready(Some(Ok(frame)));
         }
         self.body = None;
-        self.over.notify_one();
+        self.too_long.notify_one();
         Poll::Ready(Some(Err(TooLong.into())))
     }
 
@@ -195,15 +194,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_may_be_as_long_as_its_limit() {
+    async fn body_over_the_limit_is_refused() {
         for (length, fits) in [(0, true), (10, true), (11, false)] {
             let body = Bounded::new(Body::from(vec![0; length]), 10);
-            let over = body.over.clone();
+            let too_long = body.too_long.clone();
             match body.collect().await {
                 Ok(all) => assert!(fits && all.to_bytes().len() == length, "{length}"),
                 Err(e) => {
                     assert!(!fits && e.is::<TooLong>(), "{length}");
-                    over.notified().await;
+                    too_long.notified().await;
                 }
             }
         }

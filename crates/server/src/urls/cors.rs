@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_told_whether_a_page_may_call() {
+    fn preflight_reply_follows_the_cors_settings() {
         let rows: [(&[&str], bool, Option<&str>); 5] = [
             (&["*"], false, Some("*")),
             (&["*"], true, Some("https://a.b")),

@@ -11,12 +11,12 @@ use model::{Qualifier, RequestId};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::apigw::Called;
+use super::apigw::MatchedApi;
 use super::prefix;
 
 /// A request as a function sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen<'a> {
+pub(super) struct RequestView<'a> {
     pub(super) method: &'a Method,
     /// What stood before the path, by the path form.
     pub(super) prefix: Option<&'a str>,
@@ -32,8 +32,8 @@ pub(super) struct Seen<'a> {
 
 /// The API that a request came by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct By<'a> {
-    pub(super) called: &'a Called,
+pub(super) struct ApiContext<'a> {
+    pub(super) matched: &'a MatchedApi,
     pub(super) qualifier: &'a Qualifier,
     pub(super) request: RequestId,
     /// The id of the key that it is signed with.
@@ -41,7 +41,7 @@ pub(super) struct By<'a> {
 }
 
 /// The event of a function's URL.
-pub(super) fn of_url(seen: &Seen<'_>) -> Vec<u8> {
+pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Document<'a> {
@@ -53,29 +53,29 @@ pub(super) fn of_url(seen: &Seen<'_>) -> Vec<u8> {
         path: &'a str,
         query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
     }
-    let (body, encoded) = text(seen.body);
+    let (body, encoded) = text(view.body);
     let added = [
-        (REMOTE, seen.from.to_string().into()),
-        (prefix::FORWARDED, seen.prefix.unwrap_or_default().into()),
+        (REMOTE, view.from.to_string().into()),
+        (prefix::FORWARDED, view.prefix.unwrap_or_default().into()),
     ];
-    let count = if seen.prefix.is_some() { 2 } else { 1 };
+    let count = if view.prefix.is_some() { 2 } else { 1 };
     let document = Document {
         body,
         headers: Headers {
-            seen: seen.headers,
+            view: view.headers,
             added: &added[..count],
         },
-        http_method: seen.method.as_str(),
+        http_method: view.method.as_str(),
         is_base64_encoded: encoded.then_some(true),
-        path: seen.path,
-        query_string: query(seen.query),
+        path: view.path,
+        query_string: query(view.query),
     };
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
 /// The event of an API of the API gateway. Parameters of queries and headers are those that an API is defined with, which a
 /// trigger's is not.
-pub(super) fn of_api(seen: &Seen<'_>, by: &By<'_>) -> Vec<u8> {
+pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Document<'a> {
@@ -115,46 +115,48 @@ pub(super) fn of_api(seen: &Seen<'_>, by: &By<'_>) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         secret_id: Option<&'a str>,
     }
-    let api = &by.called.api;
+    let api = &api_context.matched.api;
     let (body, encoded) = match api.base64 {
-        true => (STANDARD.encode(seen.body).into(), true),
-        false => text(seen.body),
+        true => (STANDARD.encode(view.body).into(), true),
+        false => text(view.body),
     };
-    let request = by.request.to_string();
+    let request = api_context.request.to_string();
     let mut added = vec![
         ("requestsource", "APIGW".into()),
         ("x-api-requestid", request.as_str().into()),
         ("x-b3-traceid", request.as_str().into()),
-        ("x-qualifier", by.qualifier.to_string().into()),
+        ("x-qualifier", api_context.qualifier.to_string().into()),
     ];
-    if by.key.is_none() {
+    if api_context.key.is_none() {
         added.push(("x-anonymous-consumer", "true".into()));
     }
-    added.extend(seen.prefix.map(|prefix| (prefix::FORWARDED, prefix.into())));
-    let parameters = by.called.parameters.iter();
+    added.extend(view.prefix.map(|prefix| (prefix::FORWARDED, prefix.into())));
+    let parameters = api_context.matched.parameters.iter();
     let stage = api.stage.as_str();
     let document = Document {
-        body: (!seen.body.is_empty()).then_some(body),
+        body: (!view.body.is_empty()).then_some(body),
         header_parameters: Empty {},
         headers: Headers {
-            seen: seen.headers,
+            view: view.headers,
             added: &added,
         },
-        http_method: seen.method.as_str(),
-        is_base64_encoded: encoded && !seen.body.is_empty(),
-        path: seen.path,
+        http_method: view.method.as_str(),
+        is_base64_encoded: encoded && !view.body.is_empty(),
+        path: view.path,
         path_parameters: parameters
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect(),
-        query_string: query(seen.query),
+        query_string: query(view.query),
         query_string_parameters: Empty {},
         request_context: Context {
             http_method: api.method.as_str(),
-            identity: Identity { secret_id: by.key },
+            identity: Identity {
+                secret_id: api_context.key,
+            },
             path: api.path.as_str(),
             request_id: &request,
             service_id: api.service.as_str(),
-            source_ip: seen.from.to_string(),
+            source_ip: view.from.to_string(),
             stage,
         },
         stage_variables: Variables { stage },
@@ -202,7 +204,7 @@ fn query(query: &str) -> BTreeMap<Cow<'_, str>, Values<'_>> {
 /// Headers by their names in lower case, and what is said beside them, which no caller says. Several of a name are one, as HTTP
 /// joins them.
 struct Headers<'a> {
-    seen: &'a HeaderMap,
+    view: &'a HeaderMap,
     added: &'a [(&'static str, Cow<'a, str>)],
 }
 
@@ -238,9 +240,9 @@ impl Serialize for Headers<'_> {
                     .iter()
                     .any(|(added, _)| is_read_as(name.as_str(), added))
         };
-        for name in self.seen.keys().filter(|name| !ours(name)) {
+        for name in self.view.keys().filter(|name| !ours(name)) {
             let between = if name == "cookie" { "; " } else { ", " };
-            let mut values = self.seen.get_all(name).iter();
+            let mut values = self.view.get_all(name).iter();
             let first = values.next().map(|value| value.as_bytes());
             let mut text = String::from_utf8_lossy(first.unwrap_or_default());
             for value in values {
@@ -281,8 +283,8 @@ mod tests {
         headers
     }
 
-    fn seen<'a>(headers: &'a HeaderMap, query: &'a str, body: &'a [u8]) -> Seen<'a> {
-        Seen {
+    fn view<'a>(headers: &'a HeaderMap, query: &'a str, body: &'a [u8]) -> RequestView<'a> {
+        RequestView {
             method: &Method::PUT,
             prefix: None,
             path: "/a/b%20c",
@@ -298,9 +300,9 @@ mod tests {
     }
 
     #[test]
-    fn a_url_s_event_has_these_fields_and_no_more() {
+    fn url_event_has_exactly_these_fields() {
         let headers = headers();
-        let event = json(&of_url(&seen(
+        let event = json(&url_event(&view(
             &headers,
             "a=1&b=%E4%BD%A0+x&a=2&c",
             b"{\"k\": 1}",
@@ -316,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_text_comes_in_base64_and_says_so() {
+    fn binary_body_is_base64_encoded() {
         let headers = HeaderMap::new();
-        let event = json(&of_url(&seen(&headers, "", &[0xff, 0])));
+        let event = json(&url_event(&view(&headers, "", &[0xff, 0])));
         assert_eq!(
             (&event["body"], &event["isBase64Encoded"]),
             (&json!("/wA="), &json!(true))
@@ -327,11 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn an_api_s_event_is_that_of_the_gateway() {
+    fn api_event_matches_the_gateway_format() {
         let mut headers = headers();
         headers.insert("x-api-requestid", HeaderValue::from_static("forged"));
-        let seen = seen(&headers, "a=1&a=2", b"");
-        let mut called = Called {
+        let view = view(&headers, "a=1&a=2", b"");
+        let mut matched = MatchedApi {
             api: GatewayApi {
                 service: TriggerName::service_id(0),
                 service_name: String::new(),
@@ -348,8 +350,8 @@ mod tests {
             parameters: vec![("what".into(), "a".into())],
         };
         let request = RequestId::from_bytes([1; 16]);
-        let by = By {
-            called: &called,
+        let api_context = ApiContext {
+            matched: &matched,
             qualifier: &Qualifier::Latest,
             request,
             key: Some("AKID"),
@@ -373,19 +375,19 @@ mod tests {
             },
             "stageVariables": {"stage": "prepub"},
         });
-        assert_eq!(json(&of_api(&seen, &by)), expected);
-        called.api.base64 = true;
-        let seen = Seen {
+        assert_eq!(json(&api_event(&view, &api_context)), expected);
+        matched.api.base64 = true;
+        let view = RequestView {
             body: b"text",
-            ..seen
+            ..view
         };
-        let by = By {
-            called: &called,
+        let api_context = ApiContext {
+            matched: &matched,
             qualifier: &Qualifier::Latest,
             request,
             key: None,
         };
-        let event = json(&of_api(&seen, &by));
+        let event = json(&api_event(&view, &api_context));
         assert_eq!(
             (&event["body"], &event["isBase64Encoded"]),
             (&json!("dGV4dA=="), &json!(true))

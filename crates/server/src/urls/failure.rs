@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{RequestId, StatusCode as Outcome, UrlAuth};
 use serde_json::json;
 
-use super::{Door, Target, Urls, reply};
+use super::{EntryPoint, Target, Urls, reply};
 use crate::invoke::InvocationResult;
 
 /// How a failure is told by HTTP's status.
@@ -62,10 +62,10 @@ fn nearest(outcome: Outcome) -> StatusCode {
 impl Target {
     /// Whether nobody is asked who calls.
     pub(super) fn is_anonymous(&self) -> bool {
-        match &self.door {
-            Door::Domain => true,
-            Door::Url(url) => url.auth != UrlAuth::Signed,
-            Door::Api(called) => !called.api.signed,
+        match &self.entry_point {
+            EntryPoint::Domain => true,
+            EntryPoint::Url(url) => url.auth != UrlAuth::Signed,
+            EntryPoint::Api(matched) => !matched.api.signed,
         }
     }
 }
@@ -78,22 +78,22 @@ impl Urls {
         id: RequestId,
         finished: InvocationResult,
     ) -> Response {
-        let document = shown(target, id, finished.status, finished.answer);
+        let document = visible(target, id, finished.status, finished.answer);
         reply::json(self.errors.status(finished.status), document)
     }
 }
 
 /// A failure's document, as far as the caller may see it.
-pub(super) fn shown(target: &Target, id: RequestId, outcome: Outcome, whole: Bytes) -> Bytes {
+pub(super) fn visible(target: &Target, id: RequestId, outcome: Outcome, whole: Bytes) -> Bytes {
     if target.is_anonymous() {
-        bare(outcome, id)
+        redacted(outcome, id)
     } else {
         whole
     }
 }
 
 /// A failure's code and the request's id, alone.
-pub(super) fn bare(outcome: Outcome, id: RequestId) -> Bytes {
+pub(super) fn redacted(outcome: Outcome, id: RequestId) -> Bytes {
     let document =
         json!({"errorCode": -1, "requestId": id.to_string(), "statusCode": outcome.as_u16()});
     document.to_string().into()

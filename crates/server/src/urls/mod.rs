@@ -6,11 +6,11 @@ mod body;
 mod cors;
 mod event;
 mod failure;
-mod front;
 mod lenient;
 mod prefix;
 mod reply;
-mod shared;
+mod router;
+mod shared_origin;
 mod web;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,13 +34,13 @@ use worker::failure_document;
 
 pub(crate) use self::address::Addresses;
 use self::address::{is_service, read_path};
-use self::apigw::{Called, EVERYBODY};
-use self::body::{connection, whole};
-use self::event::{By, Seen};
+use self::apigw::{ANY_ORIGIN, MatchedApi};
+use self::body::{connection, full_body};
+use self::event::{ApiContext, RequestView};
 pub(crate) use self::failure::UrlErrors;
-pub(crate) use self::front::{Front, Way};
 use self::prefix::Prefix;
-use crate::access::{Access, Carriage};
+pub(crate) use self::router::{ListenerKind, UrlRouter};
+use crate::access::{Access, Transport};
 use crate::call_chains::{CallChains, RecursionDepth};
 use crate::clock;
 use crate::hosts::ApiHosts;
@@ -48,7 +48,7 @@ use crate::invoke::web::ReplyDeadlines;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::ownership::Ownership;
 use crate::raw;
-use crate::traffic::{Peer, Whole};
+use crate::traffic::{Peer, ReceivedBody};
 
 /// How URLs are served.
 #[derive(Clone, Debug)]
@@ -84,28 +84,28 @@ struct Target {
     qualifier: Qualifier,
     /// The path as the function sees it, where that is not the request's.
     path: Option<String>,
-    door: Door,
+    entry_point: EntryPoint,
     /// Whether it came by the path form, and with a path before the function's.
     by_path: bool,
     /// Whether a browser may have come by the path form, whose origin all functions share.
-    shared: bool,
+    shared_origin: bool,
 }
 
 /// What a request came in by.
 #[derive(Debug)]
-enum Door {
+enum EntryPoint {
     Domain,
     Url(FunctionUrl),
-    Api(Box<Called>),
+    Api(Box<MatchedApi>),
 }
 
 impl Target {
     /// What browsers are told, where that is not the function's to say.
     fn cors(&self) -> Option<&Cors> {
-        match &self.door {
-            Door::Domain => None,
-            Door::Url(url) => url.cors.as_ref(),
-            Door::Api(called) => called.api.cors.then(|| &*EVERYBODY),
+        match &self.entry_point {
+            EntryPoint::Domain => None,
+            EntryPoint::Url(url) => url.cors.as_ref(),
+            EntryPoint::Api(matched) => matched.api.cors.then(|| &*ANY_ORIGIN),
         }
     }
 
@@ -117,7 +117,7 @@ impl Target {
 
     /// Whether a signature is needed that covers a request's body.
     fn is_signed_whole(&self) -> bool {
-        matches!(&self.door, Door::Url(url) if url.auth == UrlAuth::Signed)
+        matches!(&self.entry_point, EntryPoint::Url(url) if url.auth == UrlAuth::Signed)
     }
 }
 
@@ -162,20 +162,20 @@ impl Urls {
     }
 
     /// Where a request leads; `None` when neither its host nor its path is a function's.
-    fn find(&self, way: Way, request: &Request) -> Option<Result<Target, Refused>> {
+    fn find(&self, listener: ListenerKind, request: &Request) -> Option<Result<Target, Refused>> {
         // HTTP/1.0 needs no host, and a path may lead to a function by itself.
         let host = request.headers().get(HOST);
         let host = host.map_or(Some(""), |host| host.to_str().ok())?;
         let (host, path) = (host_name(host), request.uri().path());
-        let of_service = |id: &str, account: Option<&str>, path: &str| {
-            self.of_service(id, account, path, request.method(), request.headers())
+        let service_target = |id: &str, account: Option<&str>, path: &str| {
+            self.service_target(id, account, path, request.method(), request.headers())
         };
         // A host that the operator named as the API's is nothing else.
         if self.addresses.covers(&host) && !self.hosts.names(&host) {
             let (account, id) = self.addresses.read_host(&host).unwrap_or_default();
             return Some(match is_service(id) {
-                true => of_service(id, Some(account), path),
-                false => self.of_url(id, Some(account), None),
+                true => service_target(id, Some(account), path),
+                false => self.url_target(id, Some(account), None),
             });
         }
         // Domains that older versions stored may have a host of the API's: it wins.
@@ -184,46 +184,46 @@ impl Urls {
         {
             let domain = &domain.value;
             return Some(match self.ownership.serves(domain, clock::now_ms) {
-                true => of_domain(domain, path),
+                true => domain_target(domain, path),
                 false => Err(closed(domain)),
             });
         }
         let (id, below) = read_path(path)?;
         // Functions know no other form, and are no browsers.
-        let inside = way == Way::Inside;
+        let inside = listener == ListenerKind::Inside;
         if !(inside || self.addresses.has_paths()) {
             return None;
         }
         let found = if is_service(id) {
-            of_service(id, None, below)
+            service_target(id, None, below)
         } else {
             let below = if below.is_empty() { "/" } else { below };
-            self.of_url(id, None, Some(below.to_owned()))
+            self.url_target(id, None, Some(below.to_owned()))
         };
         Some(found.map(|target| Target {
             by_path: true,
-            shared: !inside,
+            shared_origin: !inside,
             ..target
         }))
     }
 
     /// The target of a URL with this id, which is `account`'s where one is named.
-    fn of_url(
+    fn url_target(
         &self,
         id: &str,
         account: Option<&str>,
         path: Option<String>,
     ) -> Result<Target, Refused> {
-        let nobody = || {
+        let not_found = || {
             let message = "no function has this URL".to_owned();
             Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
         };
-        let name = TriggerName::parse(id).map_err(|_| nobody())?;
-        let stored = self.catalog.function_of_url(&name).ok_or_else(nobody)?;
+        let name = TriggerName::parse(id).map_err(|_| not_found())?;
+        let stored = self.catalog.function_of_url(&name).ok_or_else(not_found)?;
         let function = &stored.value;
-        let (trigger, url) = function.url(id).ok_or_else(nobody)?;
+        let (trigger, url) = function.url(id).ok_or_else(not_found)?;
         if account.is_some_and(|account| account != function.key.account.to_string()) {
-            return Err(nobody());
+            return Err(not_found());
         }
         if !trigger.enabled {
             let message = "this function's URL is closed".to_owned();
@@ -237,20 +237,25 @@ impl Urls {
             function: function.key.clone(),
             qualifier: trigger.qualifier.clone(),
             path,
-            door: Door::Url(url.clone()),
+            entry_point: EntryPoint::Url(url.clone()),
             by_path: false,
-            shared: false,
+            shared_origin: false,
         })
     }
 
-    async fn serve(self: &Arc<Self>, target: Target, way: Way, request: Request) -> Response {
+    async fn serve(
+        self: &Arc<Self>,
+        target: Target,
+        listener: ListenerKind,
+        request: Request,
+    ) -> Response {
         let id = clock::new_request_id();
         let (mut parts, body) = request.into_parts();
         let cors = target.cors();
         let preflight = cors.and_then(|cors| cors::preflight(cors, &parts.method, &parts.headers));
-        let refused = refuse(&target, way == Way::Inside);
-        let refused = refused.or_else(|| match target.shared {
-            true => shared::open(&mut parts.headers).err(),
+        let refused = refuse(&target, listener == ListenerKind::Inside);
+        let refused = refused.or_else(|| match target.shared_origin {
+            true => shared_origin::strip_request(&mut parts.headers).err(),
             false => None,
         });
         let mut reply = match (refused, preflight) {
@@ -258,14 +263,14 @@ impl Urls {
             // A browser that asks first hears of the function nothing.
             (None, Some(answer)) => answer,
             (None, None) => {
-                let mut reply = match self.run(id, &target, way, &mut parts, body).await {
+                let mut reply = match self.run(id, &target, listener, &mut parts, body).await {
                     Ok(reply) => reply,
                     Err(refused) => {
                         debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
                         match refused.outcome.filter(|_| refused.private) {
                             Some(outcome) => {
                                 let document =
-                                    failure::shown(&target, id, outcome, refused.document(id));
+                                    failure::visible(&target, id, outcome, refused.document(id));
                                 // What HTTP has a status for has it in either way.
                                 let own = refused.status.as_u16() == outcome.as_u16();
                                 let status = if own {
@@ -286,17 +291,21 @@ impl Urls {
             }
         };
         if let Some(prefix) = target.prefix(&parts) {
-            prefix.restore(reply.headers_mut(), |path| self.is_function_s(path));
+            prefix.restore(reply.headers_mut(), |path| self.is_function_path(path));
         }
-        if target.shared {
-            shared::seal(reply.headers_mut());
+        if target.shared_origin {
+            shared_origin::strip_reply(reply.headers_mut());
         }
-        reply::name(reply.headers_mut(), id, matches!(target.door, Door::Api(_)));
+        reply::name(
+            reply.headers_mut(),
+            id,
+            matches!(target.entry_point, EntryPoint::Api(_)),
+        );
         reply
     }
 
     /// Whether a path is one of the path form, and leads to a function.
-    fn is_function_s(&self, path: &[u8]) -> bool {
+    fn is_function_path(&self, path: &[u8]) -> bool {
         let end = path.iter().position(|byte| b"?#".contains(byte));
         let path = std::str::from_utf8(&path[..end.unwrap_or(path.len())]);
         let id = path.ok().and_then(read_path).map(|(id, _)| id);
@@ -308,36 +317,36 @@ impl Urls {
     fn authenticate(
         &self,
         target: &Target,
-        way: Way,
+        listener: ListenerKind,
         parts: &Parts,
-        body: &Whole,
+        body: &ReceivedBody,
     ) -> Result<Option<String>, Refused> {
-        match &target.door {
-            Door::Url(url) if url.auth == UrlAuth::Signed => {}
-            Door::Api(called) if called.api.signed => {}
-            Door::Domain | Door::Url(_) | Door::Api(_) => return Ok(None),
+        match &target.entry_point {
+            EntryPoint::Url(url) if url.auth == UrlAuth::Signed => {}
+            EntryPoint::Api(matched) if matched.api.signed => {}
+            EntryPoint::Domain | EntryPoint::Url(_) | EntryPoint::Api(_) => return Ok(None),
         }
         let headers = raw::headers(&parts.headers);
         let small: &[u8] = match body {
-            Whole::Small(body) => body,
-            Whole::Large(_) => &[],
+            ReceivedBody::Small(body) => body,
+            ReceivedBody::Large(_) => &[],
         };
         let raw = raw::request(parts, &headers, small);
-        let carriage = Carriage {
+        let transport = Transport {
             from: caller(parts),
-            private: way != Way::Plain,
+            private: listener != ListenerKind::Plain,
         };
-        if matches!(target.door, Door::Api(_)) {
-            let key = self.key_of(&target.function, carriage, raw)?;
+        if matches!(target.entry_point, EntryPoint::Api(_)) {
+            let key = self.key_of(&target.function, transport, raw)?;
             verified(parts, target);
             return Ok(Some(key));
         }
         let account = Call::parse_url(raw).and_then(|call| {
             let call = match body {
-                Whole::Small(_) => call,
-                Whole::Large(spooled) => call.with_digest(spooled.digest),
+                ReceivedBody::Small(_) => call,
+                ReceivedBody::Large(spooled) => call.with_digest(spooled.digest),
             };
-            self.access.admit_to_url(&call, carriage, &target.function)
+            self.access.admit_to_url(&call, transport, &target.function)
         });
         match account {
             Ok(account) if account == target.function.account => {
@@ -357,22 +366,22 @@ impl Urls {
     }
 
     /// Refuses by its head a request that is not signed as its target wants.
-    fn foresee(&self, target: &Target, parts: &Parts) -> Result<(), Refused> {
+    fn precheck(&self, target: &Target, parts: &Parts) -> Result<(), Refused> {
         if !target.is_signed_whole() {
             return Ok(());
         }
         let headers = raw::headers(&parts.headers);
         let raw = raw::request(parts, &headers, &[]);
         let from = caller(parts);
-        let foreseen = Call::parse_url(raw).and_then(|call| self.access.foresee(&call, Some(from)));
-        foreseen.map_err(unsigned)
+        let checked = Call::parse_url(raw).and_then(|call| self.access.precheck(&call, Some(from)));
+        checked.map_err(unsigned)
     }
 
     async fn run(
         self: &Arc<Self>,
         id: RequestId,
         target: &Target,
-        way: Way,
+        listener: ListenerKind,
         parts: &mut Parts,
         body: Body,
     ) -> Result<Response, Refused> {
@@ -389,31 +398,31 @@ impl Urls {
                 ));
             }
             if !target.is_signed_whole() {
-                self.authenticate(target, way, parts, &Whole::Small(Bytes::new()))?;
+                self.authenticate(target, listener, parts, &ReceivedBody::Small(Bytes::new()))?;
                 let (body, over) = self.passed(parts, body)?;
                 let routing_key = self.routing_key(target, parts);
                 return self.pass(id, target, routing_key, parts, body, &over).await;
             }
-            self.foresee(target, parts)?;
+            self.precheck(target, parts)?;
             let body = self.receive(parts, body).await?;
-            self.authenticate(target, way, parts, &body)?;
+            self.authenticate(target, listener, parts, &body)?;
             let (body, _held) = self.load(parts, body).await?;
             let routing_key = self.routing_key(target, parts);
             let over = Arc::default();
             return self
-                .pass(id, target, routing_key, parts, whole(body), &over)
+                .pass(id, target, routing_key, parts, full_body(body), &over)
                 .await;
         }
-        self.foresee(target, parts)?;
+        self.precheck(target, parts)?;
         // What a key pair signs is in the head.
-        let nothing = Whole::Small(Bytes::new());
-        let key = match &target.door {
-            Door::Api(_) => self.authenticate(target, way, parts, &nothing)?,
-            Door::Domain | Door::Url(_) => None,
+        let nothing = ReceivedBody::Small(Bytes::new());
+        let key = match &target.entry_point {
+            EntryPoint::Api(_) => self.authenticate(target, listener, parts, &nothing)?,
+            EntryPoint::Domain | EntryPoint::Url(_) => None,
         };
         let body = self.receive(parts, body).await?;
         if target.is_signed_whole() {
-            self.authenticate(target, way, parts, &body)?;
+            self.authenticate(target, listener, parts, &body)?;
         }
         let mut invocation = Invocation {
             request: id,
@@ -427,7 +436,7 @@ impl Urls {
         };
         let event = |body: &[u8]| event_of(id, target, parts, body, key.as_deref());
         let finished = match body {
-            Whole::Small(body) => {
+            ReceivedBody::Small(body) => {
                 invocation.event = event(&body).into();
                 let finished = self.ingest.invoke(invocation).await;
                 finished.map_err(Refused::ingest)?
@@ -449,19 +458,19 @@ impl Urls {
                 finished
             }
         };
-        Ok(match (&target.door, finished.status) {
-            (Door::Api(called), Outcome::Ok) if called.api.integrated => {
-                reply::in_full(&finished.answer)
+        Ok(match (&target.entry_point, finished.status) {
+            (EntryPoint::Api(matched), Outcome::Ok) if matched.api.integrated => {
+                reply::integrated(&finished.answer)
             }
             // What is not integrated is passed on, a failure's document, too.
-            (Door::Api(called), Outcome::Ok) if !called.api.integrated => {
+            (EntryPoint::Api(matched), Outcome::Ok) if !matched.api.integrated => {
                 reply::json(StatusCode::OK, finished.answer)
             }
-            (Door::Api(called), status) if !called.api.integrated => {
-                let document = failure::shown(target, id, status, finished.answer);
+            (EntryPoint::Api(matched), status) if !matched.api.integrated => {
+                let document = failure::visible(target, id, status, finished.answer);
                 reply::json(StatusCode::OK, document)
             }
-            (_, Outcome::Ok) => reply::of_answer(finished.answer),
+            (_, Outcome::Ok) => reply::from_answer(finished.answer),
             _ => self.failed(target, id, finished),
         })
     }
@@ -498,7 +507,7 @@ fn event_of(
     key: Option<&str>,
 ) -> Vec<u8> {
     let prefix = target.prefix(parts);
-    let seen = Seen {
+    let seen = RequestView {
         method: &parts.method,
         prefix: prefix.as_ref().map(Prefix::as_seen),
         path: target.path.as_deref().unwrap_or(parts.uri.path()),
@@ -507,12 +516,12 @@ fn event_of(
         body,
         from: caller(parts),
     };
-    match &target.door {
-        Door::Domain | Door::Url(_) => event::of_url(&seen),
-        Door::Api(called) => event::of_api(
+    match &target.entry_point {
+        EntryPoint::Domain | EntryPoint::Url(_) => event::url_event(&seen),
+        EntryPoint::Api(matched) => event::api_event(
             &seen,
-            &By {
-                called,
+            &ApiContext {
+                matched,
                 qualifier: &target.qualifier,
                 request: id,
                 key,
@@ -544,7 +553,7 @@ fn unsigned(error: scf::Error) -> Refused {
 
 /// Why a URL is not for callers from inside, or not for any others.
 fn refuse(target: &Target, inside: bool) -> Option<Refused> {
-    let Door::Url(url) = &target.door else {
+    let EntryPoint::Url(url) = &target.entry_point else {
         return None;
     };
     let open = if inside { url.intranet } else { url.extranet };
@@ -566,7 +575,7 @@ fn closed(domain: &Domain) -> Refused {
 }
 
 /// The target of a domain's path.
-fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
+fn domain_target(domain: &Domain, path: &str) -> Result<Target, Refused> {
     let route = domain.route(path).ok_or_else(|| {
         let message = format!("{} has no route for {path}", domain.name);
         Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
@@ -579,9 +588,9 @@ fn of_domain(domain: &Domain, path: &str) -> Result<Target, Refused> {
         },
         qualifier: route.qualifier.clone(),
         path: route.rewrite(path),
-        door: Door::Domain,
+        entry_point: EntryPoint::Domain,
         by_path: false,
-        shared: false,
+        shared_origin: false,
     })
 }
 
@@ -673,7 +682,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_known_by_its_name_alone() {
+    fn host_name_ignores_scheme_port_and_case() {
         for header in [
             "Api.Example.com",
             "api.example.com:9400",

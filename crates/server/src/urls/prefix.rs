@@ -34,7 +34,7 @@ impl<'a> Prefix<'a> {
         if own.is_empty() {
             return None;
         }
-        let before = is_through_proxy(parts).then(|| said(&parts.headers));
+        let before = is_through_proxy(parts).then(|| forwarded_prefix(&parts.headers));
         let seen = match before.flatten().filter(|before| !before.is_empty()) {
             Some(before) => Cow::Owned(before + own),
             None => Cow::Borrowed(own),
@@ -94,12 +94,12 @@ impl<'a> Prefix<'a> {
         let Parts { headers, uri, .. } = self.parts;
         let forwarded = headers.get_all(FORWARDED_HOST).iter();
         let forwarded = forwarded.filter(|_| is_through_proxy(self.parts));
-        let said = headers.get_all(HOST).iter().chain(forwarded);
-        let said = said.map(HeaderValue::as_bytes);
+        let forwarded_prefix = headers.get_all(HOST).iter().chain(forwarded);
+        let forwarded_prefix = forwarded_prefix.map(HeaderValue::as_bytes);
         let authority = uri
             .authority()
             .map(|authority| authority.as_str().as_bytes());
-        let mut asked = said.chain(authority);
+        let mut asked = forwarded_prefix.chain(authority);
         asked.any(|asked| is_same_host(scheme, host, asked))
     }
 }
@@ -115,7 +115,7 @@ fn is_through_proxy(parts: &Parts) -> bool {
 }
 
 /// The prefix that proxies have taken away, each a part of it; none where it is not one of paths.
-fn said(headers: &HeaderMap) -> Option<String> {
+fn forwarded_prefix(headers: &HeaderMap) -> Option<String> {
     let mut whole = String::new();
     for value in headers.get_all(FORWARDED) {
         for part in value.to_str().ok()?.split(',') {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_s_own_paths_get_the_prefix_and_nothing_else_does() {
+    fn only_the_function_s_own_paths_get_the_prefix() {
         let rows = [
             ("/x", "/url/f/x"),
             ("/", "/url/f/"),
@@ -241,27 +241,31 @@ mod tests {
             ("", ""),
         ];
         for name in [LOCATION, CONTENT_LOCATION] {
-            for (said, expected) in rows {
-                let got = restored("/url/f/a/b", "/a/b", name.clone(), said);
-                assert_eq!(got, expected, "{said}");
+            for (forwarded_prefix, expected) in rows {
+                let got = restored("/url/f/a/b", "/a/b", name.clone(), forwarded_prefix);
+                assert_eq!(got, expected, "{forwarded_prefix}");
             }
         }
-        let refresh = |said| restored("/url/f/a", "/a", REFRESH, said);
+        let refresh = |forwarded_prefix| restored("/url/f/a", "/a", REFRESH, forwarded_prefix);
         assert_eq!(refresh("5; URL=/x"), "5; URL=/url/f/x");
         assert_eq!(refresh("5"), "5");
         assert_eq!(refresh("0;url=http://b.com/"), "0;url=http://b.com/");
     }
 
     #[test]
-    fn beside_a_prefix_without_a_slash_lies_what_is_meant_below_it() {
-        for (said, expected) in [
+    fn relative_reference_resolves_below_a_prefix_without_slash() {
+        for (forwarded_prefix, expected) in [
             ("x/y", "/url/f/x/y"),
             ("./x", "/url/f/./x"),
             ("/x", "/url/f/x"),
             ("?x", "?x"),
             ("mailto:a@a.com", "mailto:a@a.com"),
         ] {
-            assert_eq!(restored("/url/f", "/", LOCATION, said), expected, "{said}");
+            assert_eq!(
+                restored("/url/f", "/", LOCATION, forwarded_prefix),
+                expected,
+                "{forwarded_prefix}"
+            );
         }
         assert_eq!(restored("/url/f/", "/", LOCATION, "x"), "x");
         assert_eq!(
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_say_what_they_have_taken_away() {
+    fn forwarded_prefixes_are_joined() {
         let rows: [(&[&str], Option<&str>); 6] = [
             (&[], Some("")),
             (&["/fn/"], Some("/fn")),
@@ -286,7 +290,11 @@ mod tests {
             for value in values {
                 headers.append(FORWARDED, HeaderValue::from_str(value).expect("a value"));
             }
-            assert_eq!(said(&headers).as_deref(), expected, "{values:?}");
+            assert_eq!(
+                forwarded_prefix(&headers).as_deref(),
+                expected,
+                "{values:?}"
+            );
         }
     }
 }

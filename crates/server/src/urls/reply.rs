@@ -17,7 +17,7 @@ use crate::lenient_base64;
 /// A reply in full, as a function writes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Full<'a> {
+struct IntegratedReply<'a> {
     #[serde(default, rename = "isBase64Encoded")]
     base64: Option<bool>,
     status_code: serde_json::Number,
@@ -28,15 +28,15 @@ struct Full<'a> {
 }
 
 /// The reply to a request whose function answered: an object with a status code is a reply in full, anything else the body.
-pub(super) fn of_answer(answer: Bytes) -> Response {
+pub(super) fn from_answer(answer: Bytes) -> Response {
     match has_status(&answer) {
-        Ok(true) => in_full(&answer),
+        Ok(true) => integrated(&answer),
         Ok(false) => json(StatusCode::OK, answer),
         // A number or a letter that JSON has not must not turn a reply in full into a body.
         Err(_) => {
             let strict = strict(&answer);
             match has_status(&strict) {
-                Ok(true) => in_full(&strict),
+                Ok(true) => integrated(&strict),
                 Ok(false) | Err(_) => json(StatusCode::OK, answer),
             }
         }
@@ -44,8 +44,8 @@ pub(super) fn of_answer(answer: Bytes) -> Response {
 }
 
 /// The reply that an answer is in full; one that is none is refused.
-pub(super) fn in_full(answer: &[u8]) -> Response {
-    let reply = full(answer).or_else(|| full(&strict(answer)));
+pub(super) fn integrated(answer: &[u8]) -> Response {
+    let reply = parse_integrated(answer).or_else(|| parse_integrated(&strict(answer)));
     reply.unwrap_or_else(|| {
         // The text is SCF's own.
         let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
@@ -80,20 +80,20 @@ fn has_status(answer: &[u8]) -> serde_json::Result<bool> {
     Ok(serde_json::from_slice::<Has>(answer)?.status)
 }
 
-fn full(answer: &[u8]) -> Option<Response> {
-    let full: Full<'_> = serde_json::from_slice(answer).ok()?;
-    let status = whole(&full.status_code)?;
+fn parse_integrated(answer: &[u8]) -> Option<Response> {
+    let parse_integrated: IntegratedReply<'_> = serde_json::from_slice(answer).ok()?;
+    let status = whole_number(&parse_integrated.status_code)?;
     let status = StatusCode::from_u16(status).ok();
     let status = status.filter(|status| !status.is_informational())?;
-    let body = match full.body {
+    let body = match parse_integrated.body {
         None => Vec::new(),
-        Some(raw) => body(raw.get(), full.base64.unwrap_or_default())?,
+        Some(raw) => body(raw.get(), parse_integrated.base64.unwrap_or_default())?,
     };
     let mut reply = Response::new(Body::from(body));
     *reply.status_mut() = status;
-    for (name, value) in full.headers.unwrap_or_default() {
+    for (name, value) in parse_integrated.headers.unwrap_or_default() {
         let name: HeaderName = name.parse().ok()?;
-        if is_connection_s(&name) {
+        if is_hop_by_hop(&name) {
             continue;
         }
         let values = match value {
@@ -114,7 +114,7 @@ fn full(answer: &[u8]) -> Option<Response> {
 }
 
 /// A status; Python may write a whole number as 200.0.
-fn whole(number: &serde_json::Number) -> Option<u16> {
+fn whole_number(number: &serde_json::Number) -> Option<u16> {
     let exact = number
         .as_u64()
         .and_then(|number| u16::try_from(number).ok());
@@ -153,7 +153,7 @@ fn plain(value: Value) -> Option<String> {
 }
 
 /// Headers that are between two neighbours, who set them themselves.
-fn is_connection_s(name: &HeaderName) -> bool {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     async fn shown(answer: &str) -> (u16, Vec<(String, String)>, String) {
-        let reply = of_answer(Bytes::copy_from_slice(answer.as_bytes()));
+        let reply = from_answer(Bytes::copy_from_slice(answer.as_bytes()));
         let status = reply.status().as_u16();
         let headers = reply.headers().iter().map(|(name, value)| {
             let value = value.to_str().expect("text").to_owned();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_a_body_or_a_reply_in_full() {
+    async fn answer_is_a_body_or_an_integrated_reply() {
         let kind = |value: &str| ("content-type".to_owned(), value.to_owned());
         let both = |one: &str, other: &str| ("set-cookie".to_owned(), format!("{one}{other}"));
         let wrong = "Invalid scf response format";

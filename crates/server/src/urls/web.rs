@@ -37,7 +37,7 @@ impl Urls {
         routing_key: RoutingKey,
         parts: &mut Parts,
         body: Outgoing,
-        over: &Notify,
+        too_long: &Notify,
     ) -> Result<Response, Refused> {
         let invocation = Invocation {
             request: id,
@@ -70,7 +70,7 @@ impl Urls {
             upgrade: upgrade.as_ref(),
             length: body.size_hint().exact(),
         };
-        let passed = ready.pass(&|| sent.head(), body, over).await;
+        let passed = ready.pass(&|| sent.head(), body, too_long).await;
         let (mut reply, mut running) = match passed {
             Ok(passed) => passed,
             Err(finished) => return Ok(self.failed(target, id, finished)),
@@ -93,7 +93,7 @@ impl Urls {
             };
             let server = hyper::upgrade::on(&mut reply);
             let (mut head, _) = reply.into_parts();
-            remove_hops(&mut head.headers);
+            remove_hop_by_hop(&mut head.headers);
             head.headers.remove(CONTENT_LENGTH);
             head.headers.insert(UPGRADE, protocol);
             head.headers
@@ -125,7 +125,7 @@ impl Urls {
             return Ok(self.failed(target, id, finished));
         }
         set_length(&mut head.headers, head.status, &parts.method);
-        remove_hops(&mut head.headers);
+        remove_hop_by_hop(&mut head.headers);
         let passing = ReplyBody::new(body, running, limit, connection, &self.reply_deadlines);
         Ok(Response::from_parts(head, Body::new(passing)))
     }
@@ -140,10 +140,10 @@ fn is_framed_as_read(headers: &HeaderMap) -> bool {
 /// Leaves the length of a body to whoever writes it, who knows how it came; where there is none, as in a reply to `HEAD`, what
 /// was said stays, if it is a length.
 fn set_length(headers: &mut HeaderMap, status: StatusCode, method: &Method) {
-    let mut said = headers.get_all(CONTENT_LENGTH).iter();
-    let length = said.next().cloned();
+    let mut announced = headers.get_all(CONTENT_LENGTH).iter();
+    let length = announced.next().cloned();
     let digits = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
-    let length = length.filter(|length| digits(length) && said.all(|other| other == length));
+    let length = length.filter(|length| digits(length) && announced.all(|other| other == length));
     headers.remove(CONTENT_LENGTH);
     // With a coding it would be of nothing that comes.
     let bodiless = method == Method::HEAD && !headers.contains_key(TRANSFER_ENCODING);
@@ -230,7 +230,7 @@ impl Sent<'_> {
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         *headers = self.parts.headers.clone();
-        remove_hops(headers);
+        remove_hop_by_hop(headers);
         headers.remove(EXPECT);
         // As long as it was read, whatever else was said.
         if headers.remove(CONTENT_LENGTH).is_some()
@@ -242,7 +242,7 @@ impl Sent<'_> {
             headers.insert(UPGRADE, upgrade.asked.clone());
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        let strangers: Vec<_> = headers
+        let forged: Vec<_> = headers
             .keys()
             .filter(|name| {
                 let name = name.as_str();
@@ -250,7 +250,7 @@ impl Sent<'_> {
             })
             .cloned()
             .collect();
-        for name in strangers {
+        for name in forged {
             headers.remove(name);
         }
         let peer = self.parts.extensions.get::<Peer>();
@@ -259,7 +259,7 @@ impl Sent<'_> {
         });
         let spec = self.spec;
         let function = &spec.function;
-        let told = [
+        let added = [
             ("x-scf-request-id", self.id.to_string()),
             ("x-scf-memory", spec.memory.mb().to_string()),
             ("x-scf-timeout", spec.timeout.as_secs().to_string()),
@@ -274,8 +274,8 @@ impl Sent<'_> {
         ];
         let prefix = self.prefix.as_ref();
         let prefix = prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned()));
-        let told = told.into_iter().chain(prefix);
-        for (name, value) in told {
+        let added = added.into_iter().chain(prefix);
+        for (name, value) in added {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -285,7 +285,7 @@ impl Sent<'_> {
 }
 
 /// Takes away what is between two neighbours. The length of a body goes on with it.
-fn remove_hops(headers: &mut HeaderMap) {
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -325,11 +325,11 @@ async fn relay(
     };
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
-    let (alive, mut heard) = watch::channel(());
+    let (alive, mut activity) = watch::channel(());
     tokio::select! {
         () = carry(from_client, to_server, &alive) => running.succeed(),
         () = carry(from_server, to_client, &alive) => running.succeed(),
-        () = silent(&mut heard, silence) => running.succeed(),
+        () = silent(&mut activity, silence) => running.succeed(),
         () = until(deadline) => drop(running.time_out()),
     }
 }
@@ -338,8 +338,8 @@ async fn until(deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
 }
 
-async fn silent(heard: &mut watch::Receiver<()>, silence: Duration) {
-    while let Ok(Ok(())) = tokio::time::timeout(silence, heard.changed()).await {}
+async fn silent(activity: &mut watch::Receiver<()>, silence: Duration) {
+    while let Ok(Ok(())) = tokio::time::timeout(silence, activity.changed()).await {}
 }
 
 async fn carry(

@@ -9,7 +9,7 @@ use super::super::Failure;
 use super::super::client::Client;
 use super::super::output::Output;
 use super::{all, one};
-use crate::operator::{DescribeAccount, OfAccount};
+use crate::operator::{AccountRequest, DescribeAccount};
 
 const TIMER: &str = "timer";
 const COS: &str = "cos";
@@ -240,7 +240,7 @@ fn host(client: &Client, bucket: &str) -> Result<String, Failure> {
     if bucket.contains('.') {
         return Ok(bucket.to_owned());
     }
-    let account = client.call::<DescribeAccount>(&OfAccount { account: None })?;
+    let account = client.call::<DescribeAccount>(&AccountRequest { account: None })?;
     let owner = format!("-{}", account.app_id);
     let name = bucket.strip_suffix(&owner).unwrap_or(bucket);
     Ok(format!("{name}{owner}.cos.{}.myqcloud.com", account.region))

@@ -292,18 +292,18 @@ fn named_by_action() -> BTreeMap<&'static str, ReadNames> {
     each_action!(listed).into()
 }
 
-fn shown(one: &Named<'_>) -> String {
+fn shown(one: &ResourceRef<'_>) -> String {
     match *one {
-        Named::Account => "Account".to_owned(),
-        Named::Namespace(name) => format!("Namespace {name}"),
-        Named::Function { space, name } => format!("Function {space} {name}"),
-        Named::Target { space, name } => format!("Target {space} {name}"),
-        Named::Layer(name) => format!("Layer {name}"),
-        Named::Given(name) => format!("Given {name}"),
-        Named::Domain(name) => format!("Domain {name}"),
-        Named::Role(name) => format!("Role {name}"),
-        Named::Object { bucket, key } => format!("Object {bucket} {key}"),
-        Named::Bucket(host) => format!("Bucket {host}"),
+        ResourceRef::Account => "Account".to_owned(),
+        ResourceRef::Namespace(name) => format!("Namespace {name}"),
+        ResourceRef::Function { space, name } => format!("Function {space} {name}"),
+        ResourceRef::Target { space, name } => format!("Target {space} {name}"),
+        ResourceRef::Layer(name) => format!("Layer {name}"),
+        ResourceRef::UsedLayer(name) => format!("Given {name}"),
+        ResourceRef::Domain(name) => format!("Domain {name}"),
+        ResourceRef::Role(name) => format!("Role {name}"),
+        ResourceRef::Object { bucket, key } => format!("Object {bucket} {key}"),
+        ResourceRef::Bucket(host) => format!("Bucket {host}"),
     }
 }
 

@@ -67,7 +67,7 @@ impl Serve for wire::DescribeAccount {
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
-        request: wire::OfAccount,
+        request: wire::AccountRequest,
     ) -> Result<wire::AccountInfo, Error> {
         let id = gateway.target_account(caller, request.account.as_deref())?;
         let all = gateway.all_accounts();

@@ -10,8 +10,8 @@ use super::super::logs::time;
 use super::super::{Caller, Gateway, Serve, error, events};
 use crate::clock;
 use crate::operator::{
-    Count, Event, Events, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection, ShowEvent,
-    Usage, UsageList, UsageRequest,
+    EventCount, EventInfo, EventPage, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection,
+    ShowEvent, Usage, UsageList, UsageRequest,
 };
 use crate::queue::{ControlOutcome, EventQuery, EventRow, EventState, QueueKey};
 use crate::usage::{UsageQuery, UsageTotals};
@@ -28,7 +28,7 @@ impl Serve for ListEvents {
         gateway: &Gateway,
         caller: Caller<'_>,
         request: Selection,
-    ) -> Result<Events, Error> {
+    ) -> Result<EventPage, Error> {
         let kept = [
             EventState::Waiting,
             EventState::Undelivered,
@@ -41,7 +41,7 @@ impl Serve for ListEvents {
             ..selected(caller, &request, &kept)?
         };
         let found = gateway.queue.find(query).await.map_err(error::queue)?;
-        Ok(Events {
+        Ok(EventPage {
             total_count: found.total,
             events: found
                 .rows
@@ -57,7 +57,7 @@ impl Serve for ShowEvent {
         gateway: &Gateway,
         caller: Caller<'_>,
         request: Selection,
-    ) -> Result<Event, Error> {
+    ) -> Result<EventInfo, Error> {
         let id = request.request_id.as_deref().unwrap_or_default();
         let row = events::event(gateway, caller, id).await?;
         Ok(show(gateway, row))
@@ -69,7 +69,7 @@ impl Serve for ReplayEvents {
         gateway: &Gateway,
         caller: Caller<'_>,
         request: Selection,
-    ) -> Result<Count, Error> {
+    ) -> Result<EventCount, Error> {
         for_each(gateway, caller, &request, EventAction::Replay).await
     }
 }
@@ -79,7 +79,7 @@ impl Serve for PurgeEvents {
         gateway: &Gateway,
         caller: Caller<'_>,
         request: Selection,
-    ) -> Result<Count, Error> {
+    ) -> Result<EventCount, Error> {
         for_each(gateway, caller, &request, EventAction::Purge).await
     }
 }
@@ -175,12 +175,12 @@ async fn for_each(
     caller: Caller<'_>,
     selection: &Selection,
     action: EventAction,
-) -> Result<Count, Error> {
+) -> Result<EventCount, Error> {
     if let Some(id) = &selection.request_id {
         let row = events::event(gateway, caller, id).await?;
         let state = row.state;
         return match action.run(gateway, &row).await? {
-            ControlOutcome::Applied => Ok(Count { count: 1 }),
+            ControlOutcome::Applied => Ok(EventCount { count: 1 }),
             ControlOutcome::TooLate => {
                 let message = format!("RequestId: the event is {}", state.as_str());
                 Err(Error::new(Code::AsyncEventStatus, message))
@@ -217,7 +217,7 @@ async fn for_each(
             .await
             .map_err(error::queue)?;
         if found.rows.is_empty() {
-            return Ok(Count { count });
+            return Ok(EventCount { count });
         }
         for row in found.rows {
             match action.run(gateway, &row).await? {
@@ -269,14 +269,14 @@ fn function(
     }))
 }
 
-fn show(gateway: &Gateway, row: EventRow) -> Event {
+fn show(gateway: &Gateway, row: EventRow) -> EventInfo {
     let running = row.state == EventState::Waiting && gateway.runner.runs(&row);
     let failed_permanently = matches!(
         row.state,
         EventState::Undelivered | EventState::Dead | EventState::Failed
     );
     let queued = matches!(row.state, EventState::Waiting | EventState::Undelivered);
-    Event {
+    EventInfo {
         state: if running {
             "running"
         } else {

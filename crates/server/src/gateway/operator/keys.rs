@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::error;
 use super::{Caller, Gateway, Serve, checked_description, wire};
-use crate::access::Vocabulary;
+use crate::access::PolicyValidator;
 use crate::clock;
 use crate::credentials;
 
@@ -35,7 +35,7 @@ impl Serve for wire::ListKeys {
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
-        request: wire::OfAccount,
+        request: wire::AccountRequest,
     ) -> Result<wire::Keys, Error> {
         let account = gateway.target_account(caller, request.account.as_deref())?;
         let operator = gateway.access.operator();
@@ -129,7 +129,7 @@ pub(super) fn policy(
     given: &Value,
 ) -> Result<Policy, Error> {
     let policy = Policy::parse(&given.to_string()).map_err(error::invalid)?;
-    let vocabulary = Vocabulary {
+    let vocabulary = PolicyValidator {
         region: gateway.access.region(),
         uin: &gateway.access.uin(account),
         app_id: account.0,

@@ -50,7 +50,7 @@ impl Serve for wire::ListRoles {
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
-        request: wire::OfAccount,
+        request: wire::AccountRequest,
     ) -> Result<wire::Roles, Error> {
         let account = gateway.target_account(caller, request.account.as_deref())?;
         let roles = gateway.catalog.roles(account);
@@ -82,7 +82,7 @@ impl Serve for wire::AssumeRole {
         gateway: &Gateway,
         caller: Caller<'_>,
         request: wire::AssumeRoleRequest,
-    ) -> Result<wire::Lent, Error> {
+    ) -> Result<wire::TemporaryCredentials, Error> {
         let account = gateway.target_account(caller, request.account.as_deref())?;
         let seconds = request.seconds.unwrap_or(HOUR_S);
         if !(1..=SESSION_MAX_S).contains(&seconds) {
@@ -92,9 +92,9 @@ impl Serve for wire::AssumeRole {
         let role = find(gateway, account, &request.name)?;
         let lent = gateway
             .access
-            .lend(&role.value, Duration::from_secs(seconds))
+            .issue_credentials(&role.value, Duration::from_secs(seconds))
             .map_err(|e| error::internal(&e))?;
-        Ok(wire::Lent {
+        Ok(wire::TemporaryCredentials {
             tmp_secret_id: lent.id,
             tmp_secret_key: lent.key.reveal().to_owned(),
             token: lent.token.reveal().to_owned(),

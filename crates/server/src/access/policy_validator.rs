@@ -10,7 +10,7 @@ use super::scope;
 
 /// Whose policy is checked, and where.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vocabulary<'a> {
+pub(crate) struct PolicyValidator<'a> {
     pub(crate) region: &'a str,
     pub(crate) uin: &'a str,
     pub(crate) app_id: u64,
@@ -22,7 +22,7 @@ const SERVICES: [&str; 3] = ["scf", "cos", "cam"];
 /// Services by their place in [`SERVICES`].
 type Services = [bool; SERVICES.len()];
 
-impl Vocabulary<'_> {
+impl PolicyValidator<'_> {
     /// Checks that each pattern of a policy can match something.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
                 let names = scope::names(action.name).into_iter();
                 names.map(move |name| (of, name))
             });
-            all.chain([("scf", scope::OF_URLS)]).collect()
+            all.chain([("scf", scope::INVOKE_URL)]).collect()
         }
         "cos" => bucket::s3::actions().map(|name| ("cos", name)).collect(),
         "cam" => vec![("cam", "PassRole")],
@@ -152,7 +152,7 @@ fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
 /// How the paths of a service's resources look: `{}` is a name, `{*}` any text.
 fn shapes_of(service: &str, app_id: u64) -> Vec<String> {
     match service {
-        "scf" => scope::SHAPES
+        "scf" => scope::PATH_SHAPES
             .iter()
             .map(|&shape| shape.to_owned())
             .collect(),
@@ -268,7 +268,7 @@ fn parts(shape: &str) -> Vec<Part> {
 mod tests {
     use super::*;
 
-    const HERE: Vocabulary<'_> = Vocabulary {
+    const HERE: PolicyValidator<'_> = PolicyValidator {
         region: "ap-guangzhou",
         uin: "100000000001",
         app_id: 1_250_000_000,
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_match_something_are_taken() {
+    fn policy_patterns_with_a_match_are_accepted() {
         for (action, resource) in [
             ("*", "*"),
             ("*", "qcs::*:::*"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_match_nothing_are_refused_with_what_there_is() {
+    fn policy_patterns_without_a_match_are_refused_with_a_suggestion() {
         for (action, resource, part) in [
             (
                 "scf:DeleteFuncton",
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_and_a_shape_meet_where_a_text_is_like_both() {
+    fn pattern_intersects_shape_if_some_text_matches_both() {
         for (pattern, shape, expected) in [
             ("*", "a/{}", true),
             ("a/*", "a/{}", true),
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_pattern_meets_a_shape_exactly_where_a_text_of_it_is_like_the_pattern() {
+    fn pattern_intersection_agrees_with_exhaustive_search() {
         let names: Vec<_> = texts(&["a", "b"], 4)
             .into_iter()
             .filter(|name| !name.is_empty())

@@ -15,14 +15,14 @@ impl Access {
     ///
     /// # Errors
     /// As [`Access::authenticate`].
-    pub(crate) fn foresee(&self, call: &Call<'_>, from: Option<IpAddr>) -> Result<(), Error> {
+    pub(crate) fn precheck(&self, call: &Call<'_>, from: Option<IpAddr>) -> Result<(), Error> {
         let (failures, now) = (&self.inner.failures, self.now_ns());
-        if from.is_some_and(|from| !failures.hears(from, call.secret_id(), now)) {
+        if from.is_some_and(|from| !failures.may_authenticate(from, call.secret_id(), now)) {
             return Err(too_many_failures());
         }
         let checked = self.check_head(call);
         if let (Err(_), Some(from)) = (&checked, from) {
-            failures.note(from, now);
+            failures.record_failure(from, now);
         }
         checked
     }
@@ -39,7 +39,7 @@ impl Access {
         let id = call.secret_id();
         if id.starts_with(PREFIX) {
             let token = call.token.as_deref().unwrap_or_default();
-            let read = self.inner.mint.read(id, token, now);
+            let read = self.inner.issuer.read(id, token, now);
             read.map_err(|fault| Error::new(Code::TokenFailure, fault.to_string()))?;
         } else if !self.keyring().keys.contains_key(id) {
             return Err(unknown_key());

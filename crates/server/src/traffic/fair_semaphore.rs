@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 /// The amount. Clones share it.
 #[derive(Debug)]
-pub(crate) struct Room<K: Key>(Arc<Mutex<Shares<K, oneshot::Sender<Share<K>>>>>);
+pub(crate) struct FairSemaphore<K: Key>(Arc<Mutex<Allocations<K, oneshot::Sender<FairPermit<K>>>>>);
 
 /// By whom shares are told apart.
 pub(crate) trait Key: Copy + Debug + Eq + Hash + Send + 'static {}
@@ -22,72 +22,74 @@ impl<K: Copy + Debug + Eq + Hash + Send + 'static> Key for K {}
 
 /// A part of it, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share<K: Key> {
-    room: Room<K>,
+pub(crate) struct FairPermit<K: Key> {
+    semaphore: FairSemaphore<K>,
     key: K,
     amount: u64,
 }
 
-impl<K: Key> Clone for Room<K> {
+impl<K: Key> Clone for FairSemaphore<K> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<K: Key> Room<K> {
+impl<K: Key> FairSemaphore<K> {
     pub(crate) fn new(amount: u64) -> Self {
-        Self(Arc::new(Mutex::new(Shares::new(amount))))
+        Self(Arc::new(Mutex::new(Allocations::new(amount))))
     }
 
     /// Waits for a part. None is larger than all that there is.
-    pub(crate) async fn take(&self, key: K, amount: u64) -> Share<K> {
+    pub(crate) async fn acquire(&self, key: K, amount: u64) -> FairPermit<K> {
         let wait = {
-            let mut shares = self.shares();
-            let amount = amount.min(shares.all);
-            if shares.take_at_once(key, amount) {
-                return self.share(key, amount);
+            let mut allocations = self.allocations();
+            let amount = amount.min(allocations.all);
+            if allocations.try_take(key, amount) {
+                return self.permit(key, amount);
             }
-            let (tell, wait) = oneshot::channel();
-            shares.ask(key, amount, tell);
+            let (grant_sender, wait) = oneshot::channel();
+            allocations.enqueue(key, amount, grant_sender);
             wait
         };
-        self.hand_out();
+        self.grant_waiting();
         // The room is not gone while somebody waits for it.
-        wait.await.unwrap_or_else(|_| self.share(key, 0))
+        wait.await.unwrap_or_else(|_| self.permit(key, 0))
     }
 
-    fn share(&self, key: K, amount: u64) -> Share<K> {
-        Share {
-            room: self.clone(),
+    fn permit(&self, key: K, amount: u64) -> FairPermit<K> {
+        FairPermit {
+            semaphore: self.clone(),
             key,
             amount,
         }
     }
 
     /// Gives to those who wait what they may have by now.
-    fn hand_out(&self) {
-        let granted = self.shares().grant(|tell| !tell.is_closed());
-        for (key, amount, tell) in granted {
+    fn grant_waiting(&self) {
+        let granted = self
+            .allocations()
+            .grant(|grant_sender| !grant_sender.is_closed());
+        for (key, amount, grant_sender) in granted {
             // Who has gone meanwhile gives it back.
-            let _ = tell.send(self.share(key, amount));
+            let _ = grant_sender.send(self.permit(key, amount));
         }
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares<K, oneshot::Sender<Share<K>>>> {
+    fn allocations(&self) -> MutexGuard<'_, Allocations<K, oneshot::Sender<FairPermit<K>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Key> Drop for Share<K> {
+impl<K: Key> Drop for FairPermit<K> {
     fn drop(&mut self) {
-        self.room.shares().give_back(self.key, self.amount);
-        self.room.hand_out();
+        self.semaphore.allocations().release(self.key, self.amount);
+        self.semaphore.grant_waiting();
     }
 }
 
 /// Who holds how much, and who waits. Pure.
 #[derive(Debug)]
-struct Shares<K, T> {
+struct Allocations<K, T> {
     all: u64,
     free: u64,
     held: HashMap<K, u64>,
@@ -96,7 +98,7 @@ struct Shares<K, T> {
     asked: u64,
 }
 
-impl<K: Key, T> Shares<K, T> {
+impl<K: Key, T> Allocations<K, T> {
     fn new(all: u64) -> Self {
         Self {
             all,
@@ -123,7 +125,7 @@ impl<K: Key, T> Shares<K, T> {
     }
 
     /// Takes some if nobody waits.
-    fn take_at_once(&mut self, key: K, amount: u64) -> bool {
+    fn try_take(&mut self, key: K, amount: u64) -> bool {
         let takes = self.waiting.is_empty() && self.may(key, amount);
         if takes {
             self.take(key, amount);
@@ -131,13 +133,13 @@ impl<K: Key, T> Shares<K, T> {
         takes
     }
 
-    fn ask(&mut self, key: K, amount: u64, token: T) {
+    fn enqueue(&mut self, key: K, amount: u64, token: T) {
         self.asked += 1;
-        let wish = (self.asked, amount, token);
-        self.waiting.entry(key).or_default().push_back(wish);
+        let request = (self.asked, amount, token);
+        self.waiting.entry(key).or_default().push_back(request);
     }
 
-    fn give_back(&mut self, key: K, amount: u64) {
+    fn release(&mut self, key: K, amount: u64) {
         self.free = (self.free + amount).min(self.all);
         if let Some(held) = self.held.get_mut(&key) {
             *held = held.saturating_sub(amount);
@@ -150,19 +152,19 @@ impl<K: Key, T> Shares<K, T> {
     /// Serves those who wait, and forgets those who do not any more.
     fn grant(&mut self, waits: impl Fn(&T) -> bool) -> Vec<(K, u64, T)> {
         let mut granted = Vec::new();
-        self.waiting.retain(|_, wishes| {
-            wishes.retain(|(_, _, token)| waits(token));
-            !wishes.is_empty()
+        self.waiting.retain(|_, requests| {
+            requests.retain(|(_, _, token)| waits(token));
+            !requests.is_empty()
         });
         while let Some(key) = self.next() {
-            let Some(wishes) = self.waiting.get_mut(&key) else {
+            let Some(requests) = self.waiting.get_mut(&key) else {
                 break;
             };
-            let wish = wishes.pop_front();
-            if wishes.is_empty() {
+            let request = requests.pop_front();
+            if requests.is_empty() {
                 self.waiting.remove(&key);
             }
-            if let Some((_, amount, token)) = wish {
+            if let Some((_, amount, token)) = request {
                 self.take(key, amount);
                 granted.push((key, amount, token));
             }
@@ -172,8 +174,8 @@ impl<K: Key, T> Shares<K, T> {
 
     /// Who is served next.
     fn next(&self) -> Option<K> {
-        let first = self.waiting.iter().filter_map(|(key, wishes)| {
-            let (asked, amount, _) = wishes.front()?;
+        let first = self.waiting.iter().filter_map(|(key, requests)| {
+            let (asked, amount, _) = requests.front()?;
             Some((self.held(*key), *asked, *amount, *key))
         });
         let mut first: Vec<_> = first.collect();
@@ -199,22 +201,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_who_takes_all_that_he_may_leaves_room_for_another() {
-        let room = Room::new(100);
+    async fn greedy_key_leaves_capacity_for_another() {
+        let semaphore = FairSemaphore::new(100);
         let mut greedy = Vec::new();
-        let more = |room: &Room<u8>| {
-            let room = room.clone();
-            async move { tokio::time::timeout(Duration::ZERO, room.take(1, 10)).await }
+        let more = |semaphore: &FairSemaphore<u8>| {
+            let semaphore = semaphore.clone();
+            async move { tokio::time::timeout(Duration::ZERO, semaphore.acquire(1, 10)).await }
         };
-        while let Ok(share) = more(&room).await {
-            greedy.push(share);
+        while let Ok(permit) = more(&semaphore).await {
+            greedy.push(permit);
         }
         assert_eq!(greedy.len(), 5);
-        let other = room.take(2, 40).await;
+        let other = semaphore.acquire(2, 40).await;
         // What is given back goes to the one who waits.
         let waits = tokio::spawn({
-            let room = room.clone();
-            async move { room.take(1, 10).await }
+            let semaphore = semaphore.clone();
+            async move { semaphore.acquire(1, 10).await }
         });
         tokio::task::yield_now().await;
         assert!(!waits.is_finished());
@@ -222,28 +224,28 @@ mod tests {
         drop(greedy.pop());
         waits.await.expect("its share");
         drop(greedy);
-        let all = room.take(3, 1000).await;
+        let all = semaphore.acquire(3, 1000).await;
         assert_eq!(all.amount, 100);
     }
 
     #[tokio::test]
-    async fn who_goes_while_waiting_holds_up_nobody() {
-        let room = Room::new(100);
-        let held = room.take(1, 60).await;
+    async fn cancelled_waiter_blocks_no_other() {
+        let semaphore = FairSemaphore::new(100);
+        let held = semaphore.acquire(1, 60).await;
         let gone = tokio::spawn({
-            let room = room.clone();
-            async move { room.take(2, 50).await }
+            let semaphore = semaphore.clone();
+            async move { semaphore.acquire(2, 50).await }
         });
         tokio::task::yield_now().await;
         gone.abort();
         assert!(gone.await.is_err());
-        drop(room.take(3, 40).await);
+        drop(semaphore.acquire(3, 40).await);
         drop(held);
-        assert_eq!(room.take(4, 100).await.amount, 100);
+        assert_eq!(semaphore.acquire(4, 100).await.amount, 100);
     }
 
     #[test]
-    fn shares_are_fair_whatever_happens() {
+    fn allocation_is_fair_for_random_requests() {
         for seed in 1..400u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut random = move |below: u64| {
@@ -252,20 +254,20 @@ mod tests {
                 state ^= state << 17;
                 state % below
             };
-            let mut shares = Shares::new(1000);
+            let mut allocations = Allocations::new(1000);
             let mut held: Vec<(u8, u64)> = Vec::new();
             for step in 0..300u64 {
                 let key = random(4) as u8;
                 if random(2) == 0 && !held.is_empty() {
                     let (key, amount) = held.swap_remove(random(held.len() as u64) as usize);
-                    shares.give_back(key, amount);
+                    allocations.release(key, amount);
                 } else {
                     // One wants much, the others little.
                     let most = if key == 0 { 600 } else { 60 };
-                    shares.ask(key, 1 + random(most), step);
+                    allocations.enqueue(key, 1 + random(most), step);
                 }
-                for (key, amount, asked) in shares.grant(|_| true) {
-                    let others = shares.waiting.get(&key).into_iter().flatten();
+                for (key, amount, asked) in allocations.grant(|_| true) {
+                    let others = allocations.waiting.get(&key).into_iter().flatten();
                     assert!(
                         others.into_iter().all(|(_, _, later)| *later > asked),
                         "seed {seed}"
@@ -273,34 +275,37 @@ mod tests {
                     held.push((key, amount));
                 }
                 let sum: u64 = held.iter().map(|(_, amount)| amount).sum();
-                assert_eq!(sum + shares.free, 1000, "seed {seed}");
+                assert_eq!(sum + allocations.free, 1000, "seed {seed}");
                 for key in 0..4u8 {
                     let own = held.iter().filter(|(one, _)| *one == key);
                     let own: u64 = own.map(|(_, amount)| amount).sum();
-                    assert_eq!(own, shares.held(key), "seed {seed}");
+                    assert_eq!(own, allocations.held(key), "seed {seed}");
                 }
                 // Who has nothing waits only while the others leave too little, or one does who wants no more.
-                let first = shares
+                let first = allocations
                     .waiting
                     .iter()
-                    .filter(|(key, _)| shares.held(**key) == 0);
+                    .filter(|(key, _)| allocations.held(**key) == 0);
                 let least = first
-                    .filter_map(|(_, wishes)| wishes.front())
-                    .map(|wish| wish.1)
+                    .filter_map(|(_, requests)| requests.front())
+                    .map(|request| request.1)
                     .min();
-                assert!(least.is_none_or(|least| least > shares.free), "seed {seed}");
+                assert!(
+                    least.is_none_or(|least| least > allocations.free),
+                    "seed {seed}"
+                );
             }
             while let Some((key, amount)) = held.pop() {
-                shares.give_back(key, amount);
+                allocations.release(key, amount);
                 held.extend(
-                    shares
+                    allocations
                         .grant(|_| true)
                         .into_iter()
                         .map(|(key, amount, _)| (key, amount)),
                 );
             }
             assert!(
-                shares.waiting.is_empty() && shares.held.is_empty(),
+                allocations.waiting.is_empty() && allocations.held.is_empty(),
                 "seed {seed}"
             );
         }

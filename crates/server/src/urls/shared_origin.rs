@@ -12,7 +12,7 @@ use model::StatusCode as Outcome;
 use super::Refused;
 
 /// Headers of replies by which a page changes what a browser keeps for, or believes of, its origin.
-const OF_ORIGINS: &[&str] = &[
+const ORIGIN_HEADERS: &[&str] = &[
     // What is kept and sent again.
     "set-cookie",
     "set-cookie2",
@@ -46,7 +46,7 @@ const OF_ORIGINS: &[&str] = &[
 ];
 
 /// Beginnings of more such headers.
-const FAMILIES: &[&str] = &[
+const ORIGIN_HEADER_PREFIXES: &[&str] = &[
     "sec-session-",
     "secure-session-",
     "attribution-reporting-",
@@ -66,7 +66,7 @@ const MARK: HeaderName = HeaderName::from_static("x-virga-origin");
 ///
 /// # Errors
 /// The request fetches the script of a service worker, which would stand before the pages of all others.
-pub(super) fn open(headers: &mut HeaderMap) -> Result<(), Refused> {
+pub(super) fn strip_request(headers: &mut HeaderMap) -> Result<(), Refused> {
     headers.remove(COOKIE);
     headers.remove("cookie2");
     if headers.contains_key("service-worker") {
@@ -81,17 +81,20 @@ pub(super) fn open(headers: &mut HeaderMap) -> Result<(), Refused> {
 }
 
 /// Takes away what a function says for the whole host, and gives its documents an origin of their own.
-pub(super) fn seal(headers: &mut HeaderMap) {
-    let of_origins = |name: &HeaderName| {
+pub(super) fn strip_reply(headers: &mut HeaderMap) {
+    let is_origin_header = |name: &HeaderName| {
         let name = name.as_str();
-        OF_ORIGINS.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
+        ORIGIN_HEADERS.contains(&name)
+            || ORIGIN_HEADER_PREFIXES
+                .iter()
+                .any(|family| name.starts_with(family))
     };
-    let taken: Vec<_> = headers
+    let removed: Vec<_> = headers
         .keys()
-        .filter(|name| of_origins(name))
+        .filter(|name| is_origin_header(name))
         .cloned()
         .collect();
-    for name in taken {
+    for name in removed {
         headers.remove(name);
     }
     // Beside the function's own: all policies hold.
@@ -104,9 +107,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_speaks_for_the_origin_comes_through() {
+    fn origin_scoped_headers_are_removed() {
         let mut headers = HeaderMap::new();
-        for name in OF_ORIGINS
+        for name in ORIGIN_HEADERS
             .iter()
             .chain(&["Set-Cookie", "SEC-SESSION-REGISTRATION"])
         {
@@ -118,7 +121,7 @@ mod tests {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(own));
         headers.insert("x-own", HeaderValue::from_static("kept"));
         headers.insert(MARK, HeaderValue::from_static("its own"));
-        seal(&mut headers);
+        strip_reply(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-security-policy", "x-own", "x-virga-origin"]);
@@ -130,15 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn cookies_do_not_come_in_and_service_workers_are_refused() {
+    fn cookies_are_removed_and_service_workers_refused() {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, HeaderValue::from_static("a=1"));
         headers.append(COOKIE, HeaderValue::from_static("b=2"));
         headers.insert("cookie2", HeaderValue::from_static("c"));
         headers.insert("accept", HeaderValue::from_static("*/*"));
-        assert!(open(&mut headers).is_ok());
+        assert!(strip_request(&mut headers).is_ok());
         assert_eq!(headers.len(), 1);
         headers.insert("service-worker", HeaderValue::from_static("script"));
-        assert!(open(&mut headers).is_err());
+        assert!(strip_request(&mut headers).is_err());
     }
 }

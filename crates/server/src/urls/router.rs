@@ -11,29 +11,33 @@ use super::Urls;
 use crate::clock;
 
 /// Functions' requests, before a router's. They are many, so that they do not go through the router as a layer's would.
-pub(crate) struct Front {
+pub(crate) struct UrlRouter {
     urls: Arc<Urls>,
-    way: Way,
+    listener: ListenerKind,
     routes: Router,
 }
 
 /// How a listener's requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ListenerKind {
     Plain,
     Tls,
     /// From functions, whose packets do not leave the host.
     Inside,
 }
 
-impl Front {
-    pub(crate) fn new(urls: Arc<Urls>, way: Way, routes: Router) -> Self {
-        Self { urls, way, routes }
+impl UrlRouter {
+    pub(crate) fn new(urls: Arc<Urls>, listener: ListenerKind, routes: Router) -> Self {
+        Self {
+            urls,
+            listener,
+            routes,
+        }
     }
 
     pub(crate) async fn answer(&self, request: Request) -> Response {
-        match self.urls.find(self.way, &request) {
-            Some(Ok(target)) => self.urls.serve(target, self.way, request).await,
+        match self.urls.find(self.listener, &request) {
+            Some(Ok(target)) => self.urls.serve(target, self.listener, request).await,
             Some(Err(refused)) => refused.reply(clock::new_request_id()),
             None => {
                 let answered = self.routes.clone().call(request).await;

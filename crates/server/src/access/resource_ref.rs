@@ -7,7 +7,7 @@ use super::{Principal, scope};
 
 /// Something that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Named<'a> {
+pub(crate) enum ResourceRef<'a> {
     /// Nothing in particular: what is the account's as a whole.
     Account,
     /// A namespace.
@@ -19,7 +19,7 @@ pub(crate) enum Named<'a> {
     /// A layer that something is done to.
     Layer(&'a str),
     /// A layer that a function is given.
-    Given(&'a str),
+    UsedLayer(&'a str),
     /// A custom domain.
     Domain(&'a str),
     /// A role that a function is lent.
@@ -31,15 +31,15 @@ pub(crate) enum Named<'a> {
 }
 
 /// What must be allowed of a thing that is named: at least one of the actions, and none of them may be denied.
-struct Needed<'a> {
+struct Requirement<'a> {
     service: &'a str,
     actions: Vec<&'a str>,
     /// The ways in which policies name the thing.
     paths: Vec<String>,
 }
 
-impl<'a> Named<'a> {
-    fn needed(&self, action: &'a str, account: AccountId) -> Needed<'a> {
+impl<'a> ResourceRef<'a> {
+    fn requirement(&self, action: &'a str, account: AccountId) -> Requirement<'a> {
         let (service, actions, paths) = match *self {
             Self::Account => ("scf", vec![action], vec!["*".to_owned()]),
             Self::Namespace(name) => ("scf", vec![action], vec![scope::namespace(name)]),
@@ -51,7 +51,7 @@ impl<'a> Named<'a> {
                 ("scf", vec![action, "Invoke"], vec![path])
             }
             Self::Layer(name) => ("scf", vec![action], vec![scope::layer(name)]),
-            Self::Given(name) => {
+            Self::UsedLayer(name) => {
                 let path = scope::layer(name);
                 ("scf", vec![action, "GetLayerVersion"], vec![path])
             }
@@ -70,7 +70,7 @@ impl<'a> Named<'a> {
                 ("cos", vec!["GetBucket"], paths)
             }
         };
-        Needed {
+        Requirement {
             service,
             actions,
             paths,
@@ -92,21 +92,23 @@ impl Principal {
         &self,
         action: &str,
         region: &str,
-        named: &[Named<'_>],
+        named: &[ResourceRef<'_>],
     ) -> Result<(), Error> {
-        if !self.is_bound() {
+        if !self.has_policy() {
             return Ok(());
         }
         let mut named = named.iter();
-        named.try_for_each(|one| self.check_needed(region, &one.needed(action, self.owner.id)))
+        named.try_for_each(|one| {
+            self.check_requirement(region, &one.requirement(action, self.owner.id))
+        })
     }
 
-    fn check_needed(&self, region: &str, needed: &Needed<'_>) -> Result<(), Error> {
-        let Needed {
+    fn check_requirement(&self, region: &str, requirement: &Requirement<'_>) -> Result<(), Error> {
+        let Requirement {
             service,
             actions,
             paths,
-        } = needed;
+        } = requirement;
         let refused = |action: &str, path: &str, why: &str| {
             let resource = self.resource(service, region, path);
             let service = scope::service_of(action, service);

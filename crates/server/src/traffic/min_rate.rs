@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The limits on slow peers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PaceRules {
+pub(crate) struct MinRateRules {
     /// Longest idle time of a connection, and longest time of a request's head.
     pub(crate) head: Duration,
     /// Longest TLS handshake.
@@ -36,7 +36,7 @@ pub(crate) enum Phase {
 
 /// A connection as one look sees it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look {
+pub(crate) struct RateSample {
     pub(crate) phase: Phase,
     /// Requests begun so far.
     pub(crate) requests: u64,
@@ -61,7 +61,7 @@ pub(crate) enum Slow {
 
 /// A connection's credit, brought up to date by one look after another.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct RateMonitor {
     /// Time in the present phase.
     in_phase: Duration,
     phase: Option<Phase>,
@@ -74,25 +74,25 @@ pub(crate) struct Pace {
     reader: Duration,
 }
 
-impl Pace {
+impl RateMonitor {
     /// Brings the credit up to date `elapsed` after the last look. Returns how the peer is too slow, if it is.
     pub(crate) fn step(
         &mut self,
-        rules: &PaceRules,
+        rules: &MinRateRules,
         elapsed: Duration,
-        look: Look,
+        sample: RateSample,
     ) -> Option<Slow> {
-        let received = look.received.saturating_sub(self.received);
-        let sent = look.sent.saturating_sub(self.sent);
-        (self.received, self.sent) = (look.received, look.sent);
-        let begun = look.requests != self.requests;
-        self.requests = look.requests;
+        let received = sample.received.saturating_sub(self.received);
+        let sent = sample.sent.saturating_sub(self.sent);
+        (self.received, self.sent) = (sample.received, sample.sent);
+        let begun = sample.requests != self.requests;
+        self.requests = sample.requests;
         // A request that came and went between two looks ends one idle time and begins another.
-        if self.phase != Some(look.phase) || begun {
-            self.phase = Some(look.phase);
+        if self.phase != Some(sample.phase) || begun {
+            self.phase = Some(sample.phase);
             self.in_phase = Duration::ZERO;
             self.head = Duration::ZERO;
-        } else if !look.read_owed {
+        } else if !sample.read_owed {
             self.in_phase += elapsed;
         }
         if begun {
@@ -107,19 +107,19 @@ impl Pace {
             *spent = (*spent + elapsed).saturating_sub(earned);
             *spent > rules.grace
         };
-        let slow = match look.phase {
+        let slow = match sample.phase {
             Phase::Handshake => (self.in_phase > rules.handshake).then_some(Slow::Handshake),
             Phase::Idle => (self.in_phase > rules.head).then_some(Slow::Idle),
             Phase::Head => {
                 let slow = spend(&mut self.head, received);
                 (slow || self.in_phase > rules.head).then_some(Slow::Head)
             }
-            Phase::Serving if look.body_owed => {
+            Phase::Serving if sample.body_owed => {
                 spend(&mut self.body, received).then_some(Slow::Body)
             }
             Phase::Serving | Phase::Upgraded => None,
         };
-        if look.read_owed {
+        if sample.read_owed {
             slow.or(spend(&mut self.reader, sent).then_some(Slow::Reader))
         } else {
             self.reader = Duration::ZERO;
@@ -132,7 +132,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const RULES: PaceRules = PaceRules {
+    const RULES: MinRateRules = MinRateRules {
         head: Duration::from_secs(60),
         handshake: Duration::from_secs(10),
         grace: Duration::from_secs(20),
@@ -140,14 +140,14 @@ mod tests {
     };
 
     /// The second in which a peer is found slow that behaves each second as the function says.
-    fn slow(mut look: impl FnMut(u64) -> Look) -> Option<(u64, Slow)> {
-        let mut pace = Pace::default();
+    fn slow(mut sample: impl FnMut(u64) -> RateSample) -> Option<(u64, Slow)> {
+        let mut monitor = RateMonitor::default();
         let second = Duration::from_secs(1);
-        (0..300).find_map(|at| Some((at, pace.step(&RULES, second, look(at))?)))
+        (0..300).find_map(|at| Some((at, monitor.step(&RULES, second, sample(at))?)))
     }
 
-    fn at(phase: Phase) -> Look {
-        Look {
+    fn at(phase: Phase) -> RateSample {
+        RateSample {
             phase,
             requests: 0,
             body_owed: false,
@@ -158,23 +158,23 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_slow_peer_is_found_within_its_bound() {
+    fn each_kind_of_slow_peer_is_detected_in_time() {
         let body = |rate: u64| {
-            slow(move |at_s| Look {
+            slow(move |at_s| RateSample {
                 body_owed: true,
                 received: rate * at_s,
                 ..at(Phase::Serving)
             })
         };
         let reader = |phase, rate: u64| {
-            slow(move |at_s| Look {
+            slow(move |at_s| RateSample {
                 read_owed: true,
                 sent: rate * at_s,
                 ..at(phase)
             })
         };
         let head = |rate: u64| {
-            slow(move |at_s| Look {
+            slow(move |at_s| RateSample {
                 received: rate * at_s,
                 ..at(Phase::Head)
             })
@@ -199,21 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_within_the_grace_is_forgiven_and_requests_begin_anew() {
+    fn pause_within_grace_is_tolerated_and_requests_reset_credit() {
         // 19 s of nothing, then as much as makes up for it.
-        let pauses = slow(|second| Look {
+        let pauses = slow(|second| RateSample {
             body_owed: true,
             received: second / 19 * 19 * 1000,
             ..at(Phase::Serving)
         });
         assert_eq!(pauses, None);
-        let requests = slow(|second| Look {
+        let requests = slow(|second| RateSample {
             requests: second / 15,
             body_owed: true,
             ..at(Phase::Serving)
         });
         assert_eq!(requests, None);
-        let keeps_alive = slow(|second| Look {
+        let keeps_alive = slow(|second| RateSample {
             requests: second / 50,
             ..at(Phase::Idle)
         });
