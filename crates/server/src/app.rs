@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
-use worker::{InstallSettings, Interpreters, PackageStore, Place, Worker};
+use worker::{InstallSettings, Interpreters, PackageStore, PlatformInfo, Worker};
 
 use crate::access::master::{self, MasterError};
 use crate::access::{self, Access, AccessRules, Nonces, Operator};
@@ -226,7 +226,7 @@ pub(crate) async fn up(
     if worker.interpreters().newest_python().is_none() {
         warn!("no Python was found; install python3, or name one with --python");
     }
-    let place = Place {
+    let platform = PlatformInfo {
         region: config.region.clone(),
         uin: config.uin.to_string(),
         endpoint: network::endpoint(&config, address, API_PORT),
@@ -235,7 +235,7 @@ pub(crate) async fn up(
         }),
         trusts_authority: cloud.is_some(),
     };
-    let settings = driver_settings(&config, access.clone(), place);
+    let settings = driver_settings(&config, access.clone(), platform);
     let driver = Driver::start(worker.clone(), packages.clone(), settings);
     let limits = Arc::new(config.limits.clone());
     let ingest = Ingest::new(
@@ -815,7 +815,7 @@ fn open_access(
     Ok(Access::new(catalog, operator, rules, master, nonces))
 }
 
-fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Settings {
+fn driver_settings(config: &Config, access: Access, platform: PlatformInfo) -> driver::Settings {
     driver::Settings {
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
@@ -832,7 +832,7 @@ fn driver_settings(config: &Config, access: Access, place: Place) -> driver::Set
         keep_alive: config.keep_alive,
         freeze_after: config.freeze_after,
         wait: config.wait,
-        place: Arc::new(place),
+        platform: Arc::new(platform),
         call_chains: access.call_chains().clone(),
         access,
         role_session: config.role_session,

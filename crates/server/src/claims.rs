@@ -17,7 +17,7 @@ use sandbox::user::{self, Privileges};
 use thiserror::Error;
 
 pub(crate) use self::choice::Choice;
-use self::choice::{Holding, Taken, Wanted};
+use self::choice::{ClaimConflict, ClaimRecord, ClaimRequest};
 use crate::config::{Config, NetworkReach};
 
 /// The first id for instances of root's virga.
@@ -27,7 +27,7 @@ const FIRST_ID: u32 = 2_000_000;
 #[derive(Debug, Error)]
 pub(crate) enum ClaimError {
     #[error(transparent)]
-    Taken(#[from] Taken),
+    Conflict(#[from] ClaimConflict),
     #[error("uid_base: an ordinary user's instances have the ids of /etc/subuid; leave it out")]
     IdsOfUser,
     #[error(
@@ -83,40 +83,40 @@ impl Claim {
         let lock = File::options().create(true).append(true).open(&registry);
         let lock = lock.map_err(failed)?;
         lock.lock().map_err(failed)?;
-        let known = Known::read(&directory).map_err(failed)?;
+        let known = Registry::read(&directory).map_err(failed)?;
         // Several users of the host may have the same ids in namespaces of their own.
         let shift = user::on_host(first.value) - first.value;
-        let wanted = Wanted {
+        let request = ClaimRequest {
             process: std::process::id(),
             data: config.data.clone(),
             cgroup: config.cgroup.clone(),
-            below: sandbox::cgroup::place_of_trees()?,
+            cgroup_parent: sandbox::cgroup::place_of_trees()?,
             first_user: first.map(|id| id + shift),
             users: count,
             users_end: end.saturating_add(shift),
             outlet: outlet(config)?,
         };
-        let holding = wanted.choose(&known.living)?;
-        let name = format!("{}.json", holding.process);
-        for left in &known.left {
-            let same = left.holding.as_ref();
-            let same = same.is_some_and(|other| other.has_groups_of(&holding));
+        let record = request.choose(&known.active)?;
+        let name = format!("{}.json", record.process);
+        for stale in &known.stale {
+            let same = stale.record.as_ref();
+            let same = same.is_some_and(|other| other.shares_cgroups_with(&record));
             // What it left is cleaned when the new groups are made.
-            if same || left.path.ends_with(&name) {
-                let _ = fs::remove_file(&left.path);
+            if same || stale.path.ends_with(&name) {
+                let _ = fs::remove_file(&stale.path);
             }
         }
         let path = directory.join(name);
-        let file = write(&path, &holding).map_err(failed)?;
-        let plan = match &holding.outlet {
+        let file = write(&path, &record).map_err(failed)?;
+        let plan = match &record.outlet {
             Some(outlet) => {
                 AddressPlan::new(outlet.range, count).unwrap_or(config.network_plan.value)
             }
             None => config.network_plan.value,
         };
         Ok(Self {
-            cgroup: holding.cgroup,
-            users: (holding.first_user - shift, count),
+            cgroup: record.cgroup,
+            users: (record.first_user - shift, count),
             plan,
             held: Some(Held {
                 registry,
@@ -212,18 +212,18 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 /// What the files say.
 #[derive(Default)]
-struct Known {
-    living: Vec<Holding>,
-    left: Vec<Left>,
+struct Registry {
+    active: Vec<ClaimRecord>,
+    stale: Vec<StaleClaim>,
 }
 
 /// The file of a virga that has ended.
-struct Left {
+struct StaleClaim {
     path: PathBuf,
-    holding: Option<Holding>,
+    record: Option<ClaimRecord>,
 }
 
-impl Known {
+impl Registry {
     fn read(directory: &Path) -> io::Result<Self> {
         let mut known = Self::default();
         for entry in fs::read_dir(directory)?.flatten() {
@@ -234,10 +234,10 @@ impl Known {
             let Ok(file) = File::open(&path) else {
                 continue; // Its virga has just ended in order.
             };
-            let holding = serde_json::from_reader(&file).ok();
-            match (file.try_lock(), holding) {
-                (Ok(()), holding) => known.left.push(Left { path, holding }),
-                (Err(TryLockError::WouldBlock), Some(holding)) => known.living.push(holding),
+            let record = serde_json::from_reader(&file).ok();
+            match (file.try_lock(), record) {
+                (Ok(()), record) => known.stale.push(StaleClaim { path, record }),
+                (Err(TryLockError::WouldBlock), Some(record)) => known.active.push(record),
                 (Err(TryLockError::WouldBlock), None) => {
                     let why = format!("{} cannot be read", path.display());
                     return Err(io::Error::other(why));
@@ -249,14 +249,14 @@ impl Known {
     }
 }
 
-fn write(path: &Path, holding: &Holding) -> io::Result<File> {
+fn write(path: &Path, record: &ClaimRecord) -> io::Result<File> {
     let mut file = File::options()
         .create(true)
         .truncate(true)
         .write(true)
         .open(path)?;
     file.try_lock().map_err(io::Error::from)?;
-    file.write_all(&serde_json::to_vec(holding)?)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
     Ok(file)
 }
 
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_another_s_is_not_taken() {
+    fn registry_directory_must_belong_to_this_user() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("virga");
         make_private(&path).expect("made");

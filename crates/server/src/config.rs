@@ -605,7 +605,7 @@ pub(crate) struct Config {
     pub(crate) cron_weekday_zero: WeekdayZero,
     pub(crate) timer_missed: MissedRuns,
     pub(crate) timer_grace: Duration,
-    pub(crate) renewal: worker::Renewal,
+    pub(crate) renewal: worker::ZygoteRenewal,
     pub(crate) event_store_bytes: u64,
     pub(crate) max_depth: RecursionDepth,
     pub(crate) event_history: u64,
@@ -914,7 +914,7 @@ impl RawConfig {
                 ],
             ),
             timer_grace: self.seconds("timer_grace"),
-            renewal: worker::Renewal {
+            renewal: worker::ZygoteRenewal {
                 forks: self.number("zygote_forks", 1, u64::from(u32::MAX)) as u32,
                 age: self.seconds("zygote_age"),
             },

@@ -29,19 +29,19 @@ use tracing::{debug, warn};
 use crate::config::PackageIndex;
 
 /// Connections of one address, and of all. Whoever has no token holds one for a head's time at most.
-const OF_ADDRESS: usize = 16;
-const CONNECTIONS: usize = 256;
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
+const CONNECTIONS_MAX: usize = 256;
 /// How long a head may take, how long the index may take to be reached, and how long it may be silent.
 const HEAD: Duration = Duration::from_secs(10);
-const REACH: Duration = Duration::from_secs(10);
-const SILENT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest page of an index in which links are rewritten, bytes.
-const PAGE: usize = 32 << 20;
+const PAGE_MAX: usize = 32 << 20;
 /// The user name of builds.
-const BUILD: &str = "build";
+const BUILD_USER: &str = "build";
 /// What is passed on to the index, and back.
-const ASKED: &[HeaderName] = &[ACCEPT, RANGE];
-const ANSWERED: &[HeaderName] = &[CONTENT_TYPE, CONTENT_LENGTH, ETAG, LAST_MODIFIED];
+const REQUEST_HEADERS: &[HeaderName] = &[ACCEPT, RANGE];
+const RESPONSE_HEADERS: &[HeaderName] = &[CONTENT_TYPE, CONTENT_LENGTH, ETAG, LAST_MODIFIED];
 
 /// A handle. Clones share it.
 #[derive(Clone)]
@@ -68,18 +68,18 @@ struct Index {
     /// The index' own path.
     path: String,
     /// The path of what lies beside it, with a `/` at its end: its files are there.
-    beside: String,
+    base_path: String,
 }
 
 /// The right of a build to use the proxy, until this is dropped.
-pub(crate) struct Pass {
+pub(crate) struct IndexAccess {
     /// The index' URL for pip.
     pub(crate) url: String,
     token: String,
     shared: Arc<Shared>,
 }
 
-impl Drop for Pass {
+impl Drop for IndexAccess {
     fn drop(&mut self) {
         let tokens = self.shared.tokens.lock();
         tokens
@@ -105,8 +105,8 @@ impl IndexProxy {
         // The client takes the ciphers that the process has. Where there are some already, they do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
-            .connect_timeout(REACH)
-            .read_timeout(SILENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(io::Error::other)?;
@@ -132,21 +132,24 @@ impl IndexProxy {
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub(crate) fn pass(&self) -> io::Result<Pass> {
+    pub(crate) fn access(&self) -> io::Result<IndexAccess> {
         let mut secret = [0; 24];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
         let secret = hex::encode(secret);
-        let token = format!("Basic {}", STANDARD.encode(format!("{BUILD}:{secret}")));
+        let token = format!(
+            "Basic {}",
+            STANDARD.encode(format!("{BUILD_USER}:{secret}"))
+        );
         let shared = self.shared.clone();
         let tokens = shared.tokens.lock();
         tokens
             .unwrap_or_else(PoisonError::into_inner)
             .insert(token.clone());
         let url = format!(
-            "http://{BUILD}:{secret}@{}{}",
+            "http://{BUILD_USER}:{secret}@{}{}",
             shared.address, shared.index.path
         );
-        Ok(Pass { url, token, shared })
+        Ok(IndexAccess { url, token, shared })
     }
 }
 
@@ -155,11 +158,11 @@ impl Index {
         let host = url.find("://").map_or(0, |at| at + 3);
         let path = url[host..].find('/').map_or(url.len(), |at| host + at);
         let (origin, path) = url.split_at(path);
-        let beside = path.rfind('/').map_or("", |at| &path[..at]);
+        let base_path = path.rfind('/').map_or("", |at| &path[..at]);
         Self {
             origin: origin.to_owned(),
             path: path.to_owned(),
-            beside: format!("{beside}/"),
+            base_path: format!("{base_path}/"),
         }
     }
 
@@ -167,25 +170,25 @@ impl Index {
     fn holds(&self, path: &str) -> bool {
         let lower = path.to_ascii_lowercase();
         let tricks = ["%2e", "%2f", "%5c", "\\", "%25"];
-        path.starts_with(&self.beside)
+        path.starts_with(&self.base_path)
             && !path.split('/').any(|part| part == ".." || part == ".")
             && !tricks.iter().any(|trick| lower.contains(trick))
     }
 }
 
 /// A connection that is counted until this is dropped.
-struct Place {
+struct ConnectionPermit {
     shared: Arc<Shared>,
     from: IpAddr,
 }
 
-impl Place {
+impl ConnectionPermit {
     fn take(shared: &Arc<Shared>, from: IpAddr) -> Option<Self> {
         let connections = shared.connections.lock();
         let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
         let all: usize = connections.values().sum();
         let own = connections.entry(from).or_default();
-        if *own >= OF_ADDRESS || all >= CONNECTIONS {
+        if *own >= CONNECTIONS_PER_ADDRESS_MAX || all >= CONNECTIONS_MAX {
             return None;
         }
         *own += 1;
@@ -194,7 +197,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let connections = self.shared.connections.lock();
         let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
@@ -211,8 +214,8 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
-                if let Some(place) = Place::take(&shared, from.ip()) {
-                    tokio::spawn(speak(place, socket));
+                if let Some(permit) = ConnectionPermit::take(&shared, from.ip()) {
+                    tokio::spawn(serve_connection(permit, socket));
                 }
             }
             Err(error) => {
@@ -223,9 +226,9 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn speak(place: Place, socket: TcpStream) {
+async fn serve_connection(permit: ConnectionPermit, socket: TcpStream) {
     let answer = service_fn(|request| {
-        let shared = place.shared.clone();
+        let shared = permit.shared.clone();
         async move { Ok::<_, std::convert::Infallible>(shared.answer(request).await) }
     });
     let ended = http1::Builder::new()
@@ -241,39 +244,39 @@ async fn speak(place: Place, socket: TcpStream) {
 
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if !self.knows(request.headers()) {
-            let mut refusal = say(StatusCode::UNAUTHORIZED, "for builds that run\n");
+        if !self.is_authorized(request.headers()) {
+            let mut refusal = reply(StatusCode::UNAUTHORIZED, "for builds that run\n");
             let basic = HeaderValue::from_static("Basic realm=\"builds\"");
             refusal.headers_mut().insert(WWW_AUTHENTICATE, basic);
             return refusal;
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            return say(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
+            return reply(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
         }
         if !self.index.holds(request.uri().path()) {
-            let message = format!("what lies in {} is allowed\n", self.index.beside);
-            return say(StatusCode::FORBIDDEN, &message);
+            let message = format!("what lies in {} is allowed\n", self.index.base_path);
+            return reply(StatusCode::FORBIDDEN, &message);
         }
-        self.pass_on(&request).await.unwrap_or_else(|error| {
+        self.forward(&request).await.unwrap_or_else(|error| {
             // Its own text may hold the URL, which has no credentials in it.
             warn!(%error, "the package index cannot be reached for a build");
-            say(
+            reply(
                 StatusCode::BAD_GATEWAY,
                 "the package index cannot be reached\n",
             )
         })
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).and_then(|all| all.to_str().ok());
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         given.is_some_and(|given| tokens.contains(given))
     }
 
-    async fn pass_on(&self, request: &Request<Incoming>) -> Result<Response<Body>, reqwest::Error> {
+    async fn forward(&self, request: &Request<Incoming>) -> Result<Response<Body>, reqwest::Error> {
         let target = request.uri().path_and_query();
         let target = target.map_or("/", |target| target.as_str());
-        let mut asked = self
+        let mut upstream_request = self
             .client
             .request(
                 request.method().clone(),
@@ -282,27 +285,28 @@ impl Shared {
             .header(AUTHORIZATION, self.authorization.clone())
             // Links are rewritten.
             .header(ACCEPT_ENCODING, "identity");
-        for name in ASKED {
+        for name in REQUEST_HEADERS {
             if let Some(value) = request.headers().get(name) {
-                asked = asked.header(name, value);
+                upstream_request = upstream_request.header(name, value);
             }
         }
-        let answered = asked.send().await?;
-        let status = answered.status();
+        let upstream_response = upstream_request.send().await?;
+        let status = upstream_response.status();
         if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
             warn!(%status, "the package index refuses the credentials of install_index");
             let message = "the package index refuses virga's credentials; tell its operator\n";
-            return Ok(say(StatusCode::BAD_GATEWAY, message));
+            return Ok(reply(StatusCode::BAD_GATEWAY, message));
         }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
-        for name in ANSWERED {
-            if let Some(value) = answered.headers().get(name) {
+        for name in RESPONSE_HEADERS {
+            if let Some(value) = upstream_response.headers().get(name) {
                 response.headers_mut().insert(name, value.clone());
             }
         }
-        if let Some(to) = answered.headers().get(LOCATION)
-            && let Ok(to) = HeaderValue::try_from(self.rewritten(to.to_str().unwrap_or_default()))
+        if let Some(to) = upstream_response.headers().get(LOCATION)
+            && let Ok(to) =
+                HeaderValue::try_from(self.rewrite_links(to.to_str().unwrap_or_default()))
         {
             response.headers_mut().insert(LOCATION, to);
         }
@@ -310,35 +314,35 @@ impl Shared {
             let kind = kind.to_str().unwrap_or_default();
             kind.starts_with("text/html") || kind.starts_with("application/vnd.pypi.simple")
         });
-        let body = axum::http::Response::from(answered).into_body();
+        let body = axum::http::Response::from(upstream_response).into_body();
         if !is_page {
             *response.body_mut() = Body::new(body);
             return Ok(response);
         }
         response.headers_mut().remove(CONTENT_LENGTH);
-        match Limited::new(body, PAGE).collect().await {
+        match Limited::new(body, PAGE_MAX).collect().await {
             Ok(page) => {
                 let page = page.to_bytes();
                 let text = String::from_utf8_lossy(&page);
-                *response.body_mut() = Body::from(self.rewritten(&text));
+                *response.body_mut() = Body::from(self.rewrite_links(&text));
                 Ok(response)
             }
             Err(error) => {
                 warn!(%error, "a page of the package index cannot be read");
                 let message = "a page of the package index is too large, or broke off\n";
-                Ok(say(StatusCode::BAD_GATEWAY, message))
+                Ok(reply(StatusCode::BAD_GATEWAY, message))
             }
         }
     }
 
     /// A text in which what leads to the index leads here.
-    fn rewritten(&self, text: &str) -> String {
+    fn rewrite_links(&self, text: &str) -> String {
         let here = format!("http://{}/", self.address);
         text.replace(&format!("{}/", self.index.origin), &here)
     }
 }
 
-fn say(status: StatusCode, message: &str) -> Response<Body> {
+fn reply(status: StatusCode, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(message.to_owned()));
     *response.status_mut() = status;
     response
@@ -349,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lies_beside_the_index_is_asked_for() {
+    fn requests_outside_the_index_base_path_are_refused() {
         let index = Index::of("https://host:8443/artifactory/api/pypi/simple");
         assert_eq!(index.origin, "https://host:8443");
         assert_eq!(index.path, "/artifactory/api/pypi/simple");

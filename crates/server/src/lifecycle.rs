@@ -37,7 +37,7 @@ struct Shared {
     packages: PackageStore,
     builds: Builds,
     limits: Arc<Limits>,
-    at_work: Mutex<HashSet<FunctionKey>>,
+    in_progress: Mutex<HashSet<FunctionKey>>,
     /// Trees that were compiled, or are about to be, and for which interpreter.
     compiled: Mutex<HashSet<(Sha256, Runtime)>>,
 }
@@ -59,40 +59,40 @@ impl Lifecycle {
             packages,
             builds,
             limits,
-            at_work: Mutex::default(),
+            in_progress: Mutex::default(),
             compiled: Mutex::default(),
         };
         let lifecycle = Self {
             shared: Arc::new(shared),
         };
         let mut changes = lifecycle.shared.catalog.subscribe();
-        lifecycle.look_at_all();
+        lifecycle.reconcile_all();
         let follower = lifecycle.clone();
         tokio::spawn(async move {
             loop {
                 match changes.recv().await {
-                    Ok(FunctionChange { key, now }) => follower.look_at(&key, now),
+                    Ok(FunctionChange { key, now }) => follower.reconcile(&key, now),
                     // Too many changes at once to hear of each.
-                    Err(RecvError::Lagged(_)) => follower.look_at_all(),
+                    Err(RecvError::Lagged(_)) => follower.reconcile_all(),
                     Err(RecvError::Closed) => return,
                 }
             }
         });
-        tokio::spawn(lifecycle.clone().sweep_now_and_then());
+        tokio::spawn(lifecycle.clone().sweep_periodically());
         lifecycle
     }
 
-    fn look_at_all(&self) {
+    fn reconcile_all(&self) {
         // The operator's own is not among them.
         let catalog = &self.shared.catalog;
         self.shared.driver.accounts(|| catalog.accounts().len() + 1);
         for stored in self.shared.catalog.all_functions() {
             let key = stored.value.key.clone();
-            self.look_at(&key, Some(stored));
+            self.reconcile(&key, Some(stored));
         }
     }
 
-    fn look_at(&self, key: &FunctionKey, now: Option<Arc<Stored<Function>>>) {
+    fn reconcile(&self, key: &FunctionKey, now: Option<Arc<Stored<Function>>>) {
         self.shared
             .driver
             .retire(key, now.as_ref().map(|stored| &stored.value));
@@ -113,7 +113,7 @@ impl Lifecycle {
             self.compile(&stored.value, &layer.package);
         }
         if stored.value.pending.is_some() {
-            self.make_ready(key.clone());
+            self.prepare_pending_code(key.clone());
         }
     }
 
@@ -164,31 +164,31 @@ impl Lifecycle {
     }
 
     /// Makes a function's pending code ready, unless someone is at it.
-    fn make_ready(&self, key: FunctionKey) {
-        let fresh = self.at_work().insert(key.clone());
+    fn prepare_pending_code(&self, key: FunctionKey) {
+        let fresh = self.in_progress().insert(key.clone());
         if !fresh {
             return;
         }
         let lifecycle = self.clone();
         tokio::spawn(async move {
-            lifecycle.ready(&key).await;
-            lifecycle.at_work().remove(&key);
+            lifecycle.run_code_update(&key).await;
+            lifecycle.in_progress().remove(&key);
             // What came while this was at work was told to nobody.
             let stored = lifecycle.shared.catalog.function(&key);
             if stored.is_some_and(|stored| stored.value.pending.is_some()) {
-                lifecycle.make_ready(key);
+                lifecycle.prepare_pending_code(key);
             }
         });
     }
 
-    fn at_work(&self) -> std::sync::MutexGuard<'_, HashSet<FunctionKey>> {
+    fn in_progress(&self) -> std::sync::MutexGuard<'_, HashSet<FunctionKey>> {
         self.shared
-            .at_work
+            .in_progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ready(&self, key: &FunctionKey) {
+    async fn run_code_update(&self, key: &FunctionKey) {
         let Some(stored) = self.shared.catalog.function(key) else {
             return;
         };
@@ -198,7 +198,7 @@ impl Lifecycle {
         let result = tokio::select! {
             result = self.install(&stored.value, &pending) => result,
             // Nobody wants it any more: what it has started ends.
-            () = self.superseded(key, &pending) => return,
+            () = self.wait_until_superseded(key, &pending) => return,
         };
         if result.is_err() && self.shared.worker.is_closing() {
             // The next start does it.
@@ -212,7 +212,7 @@ impl Lifecycle {
             if stored.value.pending.as_ref() != Some(&pending) {
                 return;
             }
-            let new = settled(&stored.value, &pending, &result);
+            let new = completed_update(&stored.value, &pending, &result);
             match self
                 .shared
                 .catalog
@@ -232,7 +232,7 @@ impl Lifecycle {
     }
 
     /// Waits until a function is deleted, or its pending code is another's.
-    async fn superseded(&self, key: &FunctionKey, pending: &PendingCode) {
+    async fn wait_until_superseded(&self, key: &FunctionKey, pending: &PendingCode) {
         let mut changes = self.shared.catalog.subscribe();
         loop {
             let stored = self.shared.catalog.function(key);
@@ -291,7 +291,7 @@ impl Lifecycle {
             .await
     }
 
-    async fn sweep_now_and_then(self) {
+    async fn sweep_periodically(self) {
         loop {
             let lifecycle = self.clone();
             let swept = tokio::task::spawn_blocking(move || lifecycle.sweep()).await;
@@ -305,13 +305,13 @@ impl Lifecycle {
     }
 
     fn sweep(&self) -> std::io::Result<usize> {
-        let (keep, merged) = all_named(&self.shared.catalog);
-        let named = |(tree, _): &(Sha256, Runtime)| keep.contains(tree);
+        let (keep, merged) = all_referenced(&self.shared.catalog);
+        let referenced = |(tree, _): &(Sha256, Runtime)| keep.contains(tree);
         self.shared
             .compiled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(named);
+            .retain(referenced);
         let running = self.shared.driver.trees_in_use();
         self.shared
             .packages
@@ -320,15 +320,15 @@ impl Lifecycle {
 }
 
 /// The packages and trees that functions and layers name, and their lists of layers, which are merged.
-pub(crate) fn named<'a>(
+pub(crate) fn referenced<'a>(
     functions: impl Iterator<Item = &'a Function>,
     layers: impl Iterator<Item = &'a Layer>,
 ) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
-    let mut named = HashSet::new();
+    let mut referenced = HashSet::new();
     let mut merged = Vec::new();
     for layer in layers {
         let versions = layer.versions.values();
-        named.extend(versions.map(|version| version.package.clone()));
+        referenced.extend(versions.map(|version| version.package.clone()));
     }
     for function in functions {
         let published = function.versions.values().map(|one| &one.config);
@@ -338,36 +338,36 @@ pub(crate) fn named<'a>(
                 .iter()
                 .map(|layer| layer.package.clone())
                 .collect();
-            named.extend(held.iter().cloned());
+            referenced.extend(held.iter().cloned());
             merged.push(held);
         }
         let published = function.versions.values().map(|one| &one.code);
-        named.extend(
+        referenced.extend(
             published
                 .chain(&function.code)
                 .flat_map(|code| [code.package.clone(), code.tree.clone()]),
         );
-        named.extend(
+        referenced.extend(
             function
                 .pending
                 .iter()
                 .map(|pending| pending.package.clone()),
         );
     }
-    (named, merged)
+    (referenced, merged)
 }
 
 /// The same of all accounts that are open.
-pub(crate) fn all_named(catalog: &Catalog) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
+pub(crate) fn all_referenced(catalog: &Catalog) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
     let (functions, layers) = (catalog.all_functions(), catalog.all_layers());
-    named(
+    referenced(
         functions.iter().map(|stored| &stored.value),
         layers.iter().map(|stored| &stored.value),
     )
 }
 
 /// A function after its pending code was, or was not, made ready.
-fn settled(
+fn completed_update(
     function: &Function,
     pending: &PendingCode,
     result: &Result<(CodeRef, Option<String>), PackageError>,

@@ -321,8 +321,8 @@ fn forget_packages(
 ) -> std::io::Result<()> {
     let functions = owned.functions.iter().map(|stored| &stored.value);
     let layers = owned.layers.iter().map(|stored| &stored.value);
-    let (mut digests, merged) = lifecycle::named(functions, layers);
-    let (kept, kept_merged) = lifecycle::all_named(catalog);
+    let (mut digests, merged) = lifecycle::referenced(functions, layers);
+    let (kept, kept_merged) = lifecycle::all_referenced(catalog);
     digests.retain(|digest| !kept.contains(digest));
     let kept_merged: HashSet<Vec<Sha256>> = kept_merged.into_iter().collect();
     let mut merged = merged;

@@ -21,7 +21,8 @@ pub(crate) const LOCALE: &str = "C.UTF-8";
 /// The document. The Python shim reads it, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
-    pub(crate) entry: Entry,
+    #[serde(rename = "entry")]
+    pub(crate) launch_mode: LaunchMode,
     pub(crate) handler: String,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) context: Value,
@@ -34,7 +35,7 @@ pub(crate) struct Assignment {
 
 /// How the code is entered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Entry {
+pub(crate) enum LaunchMode {
     /// A handler of the interpreter that the instance is a copy of.
     Python,
     /// A handler of a Python that becomes the instance's process, and so is started with the function's environment.
@@ -57,7 +58,7 @@ pub(crate) enum Entry {
     Server,
 }
 
-impl Entry {
+impl LaunchMode {
     /// How an instance of this specification is entered, which sees shims in a directory. It may be a copy of an interpreter.
     pub(crate) fn of(spec: &InstanceSpec, shims: &Path, is_copy: bool) -> Self {
         if spec.kind == FunctionKind::Http {
@@ -78,7 +79,7 @@ impl Entry {
     }
 
     /// The file at the code's root that is the program, where there is one.
-    pub(crate) fn file(&self) -> Option<&'static str> {
+    pub(crate) fn program_file(&self) -> Option<&'static str> {
         match self {
             Self::Python | Self::FreshPython { .. } | Self::Node { .. } => None,
             Self::Bootstrap => Some("bootstrap"),
@@ -88,29 +89,29 @@ impl Entry {
 }
 
 impl Assignment {
-    /// For an instance in a cell, or on the host with `room` for its temporary files.
+    /// For an instance in a cell, or on the host with `work_directory` for its temporary files.
     pub(crate) fn of(
         spec: &InstanceSpec,
-        entry: Entry,
+        launch_mode: LaunchMode,
         hostname: &str,
         response_bytes: u64,
-        room: Option<&Path>,
+        work_directory: Option<&Path>,
     ) -> Self {
-        let seen = Seen::by(spec, room);
+        let instance_paths = InstancePaths::by(spec, work_directory);
         Self {
             handler: spec.handler.as_str().to_owned(),
-            environment: environment(spec, &entry, hostname, &seen),
+            environment: environment(spec, &launch_mode, hostname, &instance_paths),
             context: context(spec),
             response_bytes,
-            code: seen.code,
-            layers: seen.layers,
-            memory_bytes: room.map(|_| spec.memory.bytes()),
-            entry,
+            code: instance_paths.code,
+            layers: instance_paths.layers,
+            memory_bytes: work_directory.map(|_| spec.memory.bytes()),
+            launch_mode,
         }
     }
 
     /// Gives it the credentials of its role.
-    pub(crate) fn lend(&mut self, credentials: &Credentials) {
+    pub(crate) fn add_credentials(&mut self, credentials: &Credentials) {
         let given = [
             ("TENCENTCLOUD_SECRETID", &credentials.id),
             ("TENCENTCLOUD_SECRETKEY", &credentials.key),
@@ -122,26 +123,26 @@ impl Assignment {
 }
 
 /// Where an instance sees its files.
-struct Seen {
+struct InstancePaths {
     code: String,
     layers: String,
     /// Where that is not `/tmp`.
     tmp: Option<String>,
 }
 
-impl Seen {
-    fn by(spec: &InstanceSpec, room: Option<&Path>) -> Self {
+impl InstancePaths {
+    fn by(spec: &InstanceSpec, work_directory: Option<&Path>) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        match room {
+        match work_directory {
             None => Self {
                 code: CODE.into(),
                 layers: LAYERS.into(),
                 tmp: None,
             },
-            Some(room) => Self {
+            Some(work_directory) => Self {
                 code: text(&spec.code),
                 layers: spec.layers.as_deref().map_or(LAYERS.into(), text),
-                tmp: Some(text(room)),
+                tmp: Some(text(work_directory)),
             },
         }
     }
@@ -155,28 +156,28 @@ fn library_path(code: &str, layers: &str) -> String {
 /// The environment that SCF documents; the user's variables win where SCF lets them.
 fn environment(
     spec: &InstanceSpec,
-    entry: &Entry,
+    launch_mode: &LaunchMode,
     hostname: &str,
-    seen: &Seen,
+    instance_paths: &InstancePaths,
 ) -> BTreeMap<String, String> {
     let function = &spec.function;
-    let paths = format!("{}:{}", seen.code, seen.layers);
-    let libraries = library_path(&seen.code, &seen.layers);
-    let trusts = spec.place.trusts_authority && spec.public_net;
+    let paths = format!("{}:{}", instance_paths.code, instance_paths.layers);
+    let libraries = library_path(&instance_paths.code, &instance_paths.layers);
+    let trusts = spec.platform.trusts_authority && spec.public_net;
     // The shim does itself what the directory is for.
-    let python_paths = match entry {
-        Entry::Bootstrap | Entry::Server if trusts => {
+    let python_paths = match launch_mode {
+        LaunchMode::Bootstrap | LaunchMode::Server if trusts => {
             format!("{paths}:{}/{}", python::RUNTIME, python::SITE_DIRECTORY)
         }
         _ => paths.clone(),
     };
-    let root = format!("{}/", seen.code);
+    let root = format!("{}/", instance_paths.code);
     let modules = format!(
         "{code}:{code}/node_modules:{layers}:{layers}/node_modules",
-        code = seen.code,
-        layers = seen.layers
+        code = instance_paths.code,
+        layers = instance_paths.layers
     );
-    let tmp = seen.tmp.as_deref().map(|path| ("TMPDIR", path));
+    let tmp = instance_paths.tmp.as_deref().map(|path| ("TMPDIR", path));
     let fixed = [
         ("PATH", PATH),
         ("LANG", LOCALE),
@@ -184,7 +185,7 @@ fn environment(
         ("HOME", "/home/qcloud"),
         ("USER", "qcloud"),
         ("LOGNAME", "qcloud"),
-        ("PWD", seen.code.as_str()),
+        ("PWD", instance_paths.code.as_str()),
         ("HOSTNAME", hostname),
         ("PYTHONPATH", python_paths.as_str()),
         ("PYTHONDONTWRITEBYTECODE", "x"),
@@ -196,22 +197,23 @@ fn environment(
     let version = spec.version.to_string();
     let own = [
         ("TENCENTCLOUD_RUNENV", "SCF"),
-        ("TENCENTCLOUD_REGION", spec.place.region.as_str()),
+        ("TENCENTCLOUD_REGION", spec.platform.region.as_str()),
         ("TENCENTCLOUD_APPID", account.as_str()),
-        ("TENCENTCLOUD_UIN", spec.place.uin.as_str()),
+        ("TENCENTCLOUD_UIN", spec.platform.uin.as_str()),
         ("SCF_FUNCTIONNAME", function.name.as_str()),
         ("SCF_FUNCTIONVERSION", version.as_str()),
         ("SCF_NAMESPACE", function.namespace.as_str()),
         ("_SCF_SERVER_PORT", "28902"),
     ];
-    let handler = (*entry == Entry::Bootstrap).then_some(("_HANDLER", spec.handler.as_str()));
-    let places = [
-        ("VIRGA_ENDPOINT", &spec.place.endpoint),
-        ("VIRGA_BUCKETS", &spec.place.buckets),
+    let handler =
+        (*launch_mode == LaunchMode::Bootstrap).then_some(("_HANDLER", spec.handler.as_str()));
+    let endpoints = [
+        ("VIRGA_ENDPOINT", &spec.platform.endpoint),
+        ("VIRGA_BUCKETS", &spec.platform.buckets),
     ];
-    let places = places
+    let endpoints = endpoints
         .into_iter()
-        .filter_map(|(name, place)| Some((name, place.as_deref()?)));
+        .filter_map(|(name, endpoint)| Some((name, endpoint.as_deref()?)));
     let trusted = [
         ("SSL_CERT_FILE", AUTHORITIES),
         ("REQUESTS_CA_BUNDLE", AUTHORITIES),
@@ -221,7 +223,7 @@ fn environment(
         ("NODE_EXTRA_CA_CERTS", OWN_AUTHORITY),
     ];
     let trusted = trusted.into_iter().filter(|_| trusts);
-    let places = places.filter(|_| spec.public_net).chain(trusted);
+    let endpoints = endpoints.filter(|_| spec.public_net).chain(trusted);
     let users = spec
         .environment
         .iter()
@@ -229,7 +231,7 @@ fn environment(
     let all = fixed
         .into_iter()
         .chain(tmp)
-        .chain(places)
+        .chain(endpoints)
         .chain(users)
         .chain(own)
         .chain(handler);
@@ -262,8 +264,8 @@ fn context(spec: &InstanceSpec) -> Value {
         "function_version": spec.version.to_string(),
         "function_name": spec.function.name.as_str(),
         "namespace": namespace,
-        "tencentcloud_region": spec.place.region,
+        "tencentcloud_region": spec.platform.region,
         "tencentcloud_appid": spec.function.account.to_string(),
-        "tencentcloud_uin": spec.place.uin,
+        "tencentcloud_uin": spec.platform.uin,
     })
 }

@@ -1,6 +1,6 @@
 //! The disks of instances: made ahead on a thread of their own, lent for an instance's life, and bounded together.
 
-mod share;
+mod limit;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -15,24 +15,24 @@ use sandbox::disk::{Disk, DiskMaker, DiskMount, DiskTemplate};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use self::share::Host;
+use self::limit::HostDisk;
 use crate::Error;
 
 /// How many wait ready.
 const READY: usize = 4;
 /// How many more that came back are kept, and for how long.
-const SPARE: usize = 60;
+const SPARES_MAX: usize = 60;
 /// How long more than are wanted ready are kept.
-const KEPT: Duration = Duration::from_secs(10);
+const EXCESS_KEPT_FOR: Duration = Duration::from_secs(10);
 /// How often those in use are looked at while they grow, and while they do not.
-const OFTEN: Duration = Duration::from_millis(50);
-const SELDOM: Duration = Duration::from_millis(400);
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(400);
 /// How long none is tried after one could not be made.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What disks are to be.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct DiskSettings {
     /// The worker's own directory.
     pub(crate) directory: PathBuf,
     /// What an instance may have, bytes and files.
@@ -44,36 +44,36 @@ pub(crate) struct Settings {
 
 /// One that is lent. It comes back when this goes.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub(crate) struct DiskLease {
     number: u64,
-    back: Sender<Ask>,
+    requests: Sender<DiskRequest>,
 }
 
-impl Drop for Lent {
+impl Drop for DiskLease {
     fn drop(&mut self) {
         // Where nobody listens any more, it is gone already.
-        let _ = self.back.send(Ask::Back(self.number));
+        let _ = self.requests.send(DiskRequest::Return(self.number));
     }
 }
 
-enum Ask {
-    Take(oneshot::Sender<Option<(Lent, DiskMount)>>),
+enum DiskRequest {
+    Take(oneshot::Sender<Option<(DiskLease, DiskMount)>>),
     /// One that waited was taken.
     Refill,
-    Back(u64),
+    Return(u64),
     /// One that was emptied is as good as new.
     Cleaned(Disk),
 }
 
-type Ready = Arc<Mutex<VecDeque<(Lent, DiskMount)>>>;
+type Ready = Arc<Mutex<VecDeque<(DiskLease, DiskMount)>>>;
 
 /// A handle on the thread, which ends with virga.
 #[derive(Debug)]
 pub(crate) struct Disks {
-    asks: Sender<Ask>,
+    requests: Sender<DiskRequest>,
     ready: Ready,
     /// Whether this host has none.
-    none: Arc<AtomicBool>,
+    unavailable: Arc<AtomicBool>,
 }
 
 impl Disks {
@@ -81,70 +81,79 @@ impl Disks {
     ///
     /// # Errors
     /// The system's error.
-    pub(crate) fn start(settings: Settings) -> std::io::Result<Self> {
-        let (asks, inbox) = mpsc::channel();
+    pub(crate) fn start(settings: DiskSettings) -> std::io::Result<Self> {
+        let (requests, inbox) = mpsc::channel();
         let ready = Ready::default();
-        let none = Arc::new(AtomicBool::new(false));
-        let (sender, kept, without) = (asks.clone(), ready.clone(), none.clone());
-        let run = move || match Keeper::begin(&settings, sender, kept) {
-            Ok(keeper) => keeper.run(&inbox),
+        let unavailable = Arc::new(AtomicBool::new(false));
+        let (sender, kept, unavailable_after_failure) =
+            (requests.clone(), ready.clone(), unavailable.clone());
+        let run = move || match DiskThread::begin(&settings, sender, kept) {
+            Ok(thread) => thread.run(&inbox),
             Err(error) => {
                 warn!(%error, "temporary files of functions stay in memory, and count as theirs");
-                without.store(true, Ordering::Relaxed);
+                unavailable_after_failure.store(true, Ordering::Relaxed);
                 // Those who asked before hear that nobody answers.
             }
         };
         std::thread::Builder::new()
             .name("disks".into())
             .spawn(run)?;
-        Ok(Self { asks, ready, none })
+        Ok(Self {
+            requests,
+            ready,
+            unavailable,
+        })
     }
 
     /// One for a user: the mount for its `/tmp`, and what is to be kept for as long as the instance lives. None where this host has
     /// none to give.
-    pub(crate) async fn take(&self, user: u32) -> Result<Option<(Lent, OwnedFd)>, Error> {
-        if self.none.load(Ordering::Relaxed) {
+    pub(crate) async fn take(&self, user: u32) -> Result<Option<(DiskLease, OwnedFd)>, Error> {
+        if self.unavailable.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let waiting = self.ready.lock();
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner).pop_front();
         let taken = if waiting.is_some() {
-            let _ = self.asks.send(Ask::Refill);
+            let _ = self.requests.send(DiskRequest::Refill);
             waiting
         } else {
             let (sender, answer) = oneshot::channel();
-            let _ = self.asks.send(Ask::Take(sender));
+            let _ = self.requests.send(DiskRequest::Take(sender));
             answer.await.ok().flatten()
         };
-        let Some((lent, part)) = taken else {
+        let Some((lease, part)) = taken else {
             return Ok(None);
         };
         part.give(user)?;
-        Ok(Some((lent, part.tree)))
+        Ok(Some((lease, part.tree)))
     }
 }
 
 /// The thread's state.
-struct Keeper {
+struct DiskThread {
     maker: DiskMaker,
     total: u64,
-    asks: Sender<Ask>,
+    requests: Sender<DiskRequest>,
     ready: Ready,
     /// All that are ready or lent.
     disks: HashMap<u64, Disk>,
     next: u64,
     /// How much there was in all of them at the last look, and what the host's disk had for more.
     used: u64,
-    room: u64,
-    looks: Duration,
-    looked: Instant,
+    available: u64,
+    check_interval: Duration,
+    last_check: Instant,
     /// When more were ready than are wanted, since when.
-    plenty: Option<Instant>,
-    failed: Option<Instant>,
+    excess_since: Option<Instant>,
+    last_failure: Option<Instant>,
 }
 
-impl Keeper {
-    fn begin(settings: &Settings, asks: Sender<Ask>, ready: Ready) -> Result<Self, Error> {
+impl DiskThread {
+    fn begin(
+        settings: &DiskSettings,
+        requests: Sender<DiskRequest>,
+        ready: Ready,
+    ) -> Result<Self, Error> {
         let prepare = |directory: &Path| {
             fs::create_dir_all(directory).map_err(Error::io("prepare a directory for disks"))
         };
@@ -156,47 +165,47 @@ impl Keeper {
         prepare(&staging)?;
         let template = DiskTemplate::make(&files, settings.bytes, settings.inodes)?;
         let mut maker = DiskMaker::begin(&files, &staging, template)?;
-        let host = Host::of(maker.host()?);
-        let total = settings.total.unwrap_or_else(|| host.part());
+        let host = HostDisk::of(maker.host()?);
+        let total = settings.total.unwrap_or_else(|| host.default_total());
         // Whether the kernel has all that it takes is known when there is one.
         let first = maker.make()?;
-        let mut keeper = Self {
+        let mut thread = Self {
             maker,
             total,
-            asks,
+            requests,
             ready,
             disks: HashMap::new(),
             next: 0,
             used: 0,
-            room: host.room(0),
-            looks: OFTEN,
-            looked: Instant::now(),
-            plenty: None,
-            failed: None,
+            available: host.available(0),
+            check_interval: CHECK_INTERVAL_MIN,
+            last_check: Instant::now(),
+            excess_since: None,
+            last_failure: None,
         };
         info!(
             total_mb = total >> 20,
             "temporary files of functions are on disk"
         );
-        keeper.keep(first)?;
-        Ok(keeper)
+        thread.keep(first)?;
+        Ok(thread)
     }
 
-    fn run(mut self, inbox: &Receiver<Ask>) {
+    fn run(mut self, inbox: &Receiver<DiskRequest>) {
         loop {
-            let ask = match self.pause() {
+            let request = match self.pause() {
                 Some(pause) => inbox.recv_timeout(pause),
                 None => inbox.recv().map_err(RecvTimeoutError::from),
             };
-            match ask {
-                Ok(Ask::Take(sender)) => {
+            match request {
+                Ok(DiskRequest::Take(sender)) => {
                     let waiting = self.pop().or_else(|| self.make());
                     // Whoever has gone meanwhile gives it back.
                     let _ = sender.send(waiting);
                 }
-                Ok(Ask::Refill) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Ask::Back(number)) => self.take_back(number),
-                Ok(Ask::Cleaned(disk)) => {
+                Ok(DiskRequest::Refill) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(DiskRequest::Return(number)) => self.take_back(number),
+                Ok(DiskRequest::Cleaned(disk)) => {
                     if let Err(error) = self.keep(disk) {
                         warn!(%error, "a disk is given up");
                     }
@@ -204,23 +213,26 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.looked.elapsed() >= self.looks {
-                self.look();
+            if self.last_check.elapsed() >= self.check_interval {
+                self.update_bounds();
             }
-            self.even();
+            self.replenish();
         }
     }
 
     /// How long nothing needs to be done of itself.
     fn pause(&self) -> Option<Duration> {
         let ready = self.ready_count();
-        let lent = self.disks.len() > ready;
+        let any_leased = self.disks.len() > ready;
         let waits = [
-            lent.then(|| self.looks.saturating_sub(self.looked.elapsed())),
-            (ready > READY).then_some(KEPT),
+            any_leased.then(|| {
+                self.check_interval
+                    .saturating_sub(self.last_check.elapsed())
+            }),
+            (ready > READY).then_some(EXCESS_KEPT_FOR),
             (ready < READY).then(|| {
-                let failed = self.failed.map(|failed| failed.elapsed());
-                failed.map_or(Duration::ZERO, |since| PAUSE.saturating_sub(since))
+                let last_failure = self.last_failure.map(|last_failure| last_failure.elapsed());
+                last_failure.map_or(Duration::ZERO, |since| RETRY_DELAY.saturating_sub(since))
             }),
         ];
         waits.into_iter().flatten().min()
@@ -231,16 +243,16 @@ impl Keeper {
         ready.unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn pop(&self) -> Option<(Lent, DiskMount)> {
+    fn pop(&self) -> Option<(DiskLease, DiskMount)> {
         let ready = self.ready.lock();
         ready.unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// Sees to it that as many are ready as are wanted: one at a time, since somebody may ask.
-    fn even(&mut self) {
+    fn replenish(&mut self) {
         let ready = self.ready_count();
         if ready <= READY {
-            self.plenty = None;
+            self.excess_since = None;
         }
         if ready < READY {
             if let Some(made) = self.make() {
@@ -248,28 +260,31 @@ impl Keeper {
             }
             return;
         }
-        let since = *self.plenty.get_or_insert_with(Instant::now);
-        if since.elapsed() < KEPT {
+        let since = *self.excess_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < EXCESS_KEPT_FOR {
             return;
         }
         for _ in READY..ready {
-            let Some((lent, part)) = self.pop() else {
+            let Some((lease, part)) = self.pop() else {
                 return;
             };
             drop(part);
-            // What the end of `lent` says is of none then.
-            if let Some(disk) = self.disks.remove(&lent.number) {
+            // What the end of `lease` says is of none then.
+            if let Some(disk) = self.disks.remove(&lease.number) {
                 disk.remove();
             }
         }
     }
 
-    fn make(&mut self) -> Option<(Lent, DiskMount)> {
-        if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
+    fn make(&mut self) -> Option<(DiskLease, DiskMount)> {
+        if self
+            .last_failure
+            .is_some_and(|last_failure| last_failure.elapsed() < RETRY_DELAY)
+        {
             return None;
         }
         let made = self.maker.make().and_then(|disk| self.lend(disk));
-        self.failed = made.is_err().then(Instant::now);
+        self.last_failure = made.is_err().then(Instant::now);
         made.inspect_err(|error| {
             warn!(%error, "cannot make a disk; a function's temporary files are in memory");
         })
@@ -277,7 +292,7 @@ impl Keeper {
     }
 
     /// Counts a disk among the rest, bounded as they are.
-    fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(Lent, DiskMount)> {
+    fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(DiskLease, DiskMount)> {
         let bound = self.bound(0);
         if disk.bound() != bound {
             disk.hold(bound)?;
@@ -285,11 +300,11 @@ impl Keeper {
         let part = disk.part()?;
         self.next += 1;
         self.disks.insert(self.next, disk);
-        let lent = Lent {
+        let lease = DiskLease {
             number: self.next,
-            back: self.asks.clone(),
+            requests: self.requests.clone(),
         };
-        Ok((lent, part))
+        Ok((lease, part))
     }
 
     fn keep(&mut self, disk: Disk) -> sandbox::Result<()> {
@@ -298,7 +313,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn put(&self, made: (Lent, DiskMount)) {
+    fn put(&self, made: (DiskLease, DiskMount)) {
         let ready = self.ready.lock();
         ready
             .unwrap_or_else(PoisonError::into_inner)
@@ -309,7 +324,7 @@ impl Keeper {
         let Some(disk) = self.disks.remove(&number) else {
             return;
         };
-        if self.ready_count() >= READY + SPARE {
+        if self.ready_count() >= READY + SPARES_MAX {
             return disk.remove();
         }
         if disk.is_untouched() {
@@ -318,10 +333,10 @@ impl Keeper {
             }
             return;
         }
-        let asks = self.asks.clone();
+        let requests = self.requests.clone();
         // Taking out what is in one may take long. A thread sees what the one sees that has started it.
         let clean = move || match disk.clean() {
-            Ok(Some(disk)) => drop(asks.send(Ask::Cleaned(disk))),
+            Ok(Some(disk)) => drop(requests.send(DiskRequest::Cleaned(disk))),
             Ok(None) => {}
             Err(error) => warn!(%error, "a disk is taken away as it is"),
         };
@@ -333,11 +348,11 @@ impl Keeper {
 
     /// What one may hold that has so much.
     fn bound(&self, own: u64) -> u64 {
-        share::bound(self.total, self.used, own, self.room).min(self.maker.bytes())
+        limit::bound(self.total, self.used, own, self.available).min(self.maker.bytes())
     }
 
     /// Bounds all anew by what there is in them now.
-    fn look(&mut self) {
+    fn update_bounds(&mut self) {
         let each = self.disks.iter().map(|(number, disk)| {
             // One that does not tell gets no more.
             let used = disk.used().unwrap_or_else(|_| disk.bound());
@@ -348,17 +363,17 @@ impl Keeper {
         let on_host = self.disks.values().map(|disk| disk.on_host().unwrap_or(0));
         let pending = used - on_host.sum::<u64>().min(used);
         // The more there are, the longer a look takes.
-        let least = OFTEN.max(Duration::from_micros(50) * self.disks.len() as u32);
-        self.looks = if used > self.used {
+        let least = CHECK_INTERVAL_MIN.max(Duration::from_micros(50) * self.disks.len() as u32);
+        self.check_interval = if used > self.used {
             least
         } else {
-            (self.looks * 2).clamp(least, SELDOM.max(least))
+            (self.check_interval * 2).clamp(least, CHECK_INTERVAL_MAX.max(least))
         };
         self.used = used;
-        self.room = self
+        self.available = self
             .maker
             .host()
-            .map_or(0, |host| Host::of(host).room(pending));
+            .map_or(0, |host| HostDisk::of(host).available(pending));
         for (number, own) in each {
             let bound = self.bound(own);
             let disk = self.disks.get_mut(&number);
@@ -367,6 +382,6 @@ impl Keeper {
                 warn!(%error, "cannot bound a disk");
             }
         }
-        self.looked = Instant::now();
+        self.last_check = Instant::now();
     }
 }

@@ -15,7 +15,7 @@ const CHUNK: usize = 4096;
 
 /// A frame from a guest.
 #[derive(Debug)]
-pub(crate) enum Incoming {
+pub(crate) enum GuestFrame {
     /// A status and what came with it.
     Answer { status: u16, body: Vec<u8> },
     /// More bytes than allowed were announced; they were not read.
@@ -72,7 +72,7 @@ impl Frames {
     }
 
     /// Reads one frame of the expected kind, its body at most `limit` bytes.
-    pub(crate) async fn read(&mut self, expected: Kind, limit: usize) -> io::Result<Incoming> {
+    pub(crate) async fn read(&mut self, expected: Kind, limit: usize) -> io::Result<GuestFrame> {
         let mut frame = std::mem::take(&mut self.surplus);
         while frame.len() < HEAD {
             frame.reserve(CHUNK);
@@ -92,7 +92,7 @@ impl Frames {
         }
         let (body, status) = (length - 2, [frame[wire::HEADER], frame[wire::HEADER + 1]]);
         if body > limit {
-            return Ok(Incoming::TooLarge);
+            return Ok(GuestFrame::TooLarge);
         }
         let have = frame.len();
         if have > HEAD + body {
@@ -104,7 +104,7 @@ impl Frames {
         frame.drain(..HEAD);
         // It may be kept for long, among many.
         frame.shrink_to_fit();
-        Ok(Incoming::Answer {
+        Ok(GuestFrame::Answer {
             status: u16::from_le_bytes(status),
             body: frame,
         })
@@ -135,13 +135,13 @@ mod tests {
 
     async fn body(frames: &mut Frames) -> io::Result<Vec<u8>> {
         match frames.read(Kind::Answer, 1 << 20).await? {
-            Incoming::Answer { status: 200, body } => Ok(body),
+            GuestFrame::Answer { status: 200, body } => Ok(body),
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test]
-    async fn frames_are_told_apart_however_they_arrive() {
+    async fn frames_are_delimited_however_they_are_split() {
         let (_requests, mut guest, mut own) = pipes();
         let large = vec![7; 300_000];
         guest
@@ -163,11 +163,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_due_or_too_large_is_refused() {
+    async fn unexpected_and_oversized_frames_are_refused() {
         let (_requests, mut guest, mut own) = pipes();
         guest.write_all(&answer(200, b"12345")).expect("written");
         let read = own.read(Kind::Answer, 4).await.expect("a header");
-        assert!(matches!(read, Incoming::TooLarge), "{read:?}");
+        assert!(matches!(read, GuestFrame::TooLarge), "{read:?}");
         guest.write_all(&answer(200, b"12345")).expect("written");
         let other = own.read(Kind::Ready, 99).await.expect_err("an answer");
         assert_eq!(other.kind(), io::ErrorKind::InvalidData);

@@ -6,31 +6,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::Error;
-use crate::process::Home;
+use crate::process::HostResources;
 
 /// How many wait ready: making one takes the kernel about as long as a blank takes the zygote.
 const READY: usize = 8;
 /// Pause after one could not be made.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// One instance's. Its user goes back when it is dropped, unless [`Self::into_user`] has taken it out.
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub(crate) struct InstanceIdentity {
     user: Option<u32>,
     /// None where functions have no network.
     network: Option<OwnedFd>,
-    home: Arc<Home>,
+    resources: Arc<HostResources>,
 }
 
-impl Identity {
+impl InstanceIdentity {
     /// Makes one.
     ///
     /// # Errors
     /// When all users are in use, or the kernel refuses a namespace.
-    pub(crate) fn make(home: &Arc<Home>) -> Result<Self, Error> {
-        let mut identity = Self::without_network(home)?;
-        if let Some(network) = &home.network {
-            identity.network = Some(network.make(home.users.number(identity.user()))?);
+    pub(crate) fn make(resources: &Arc<HostResources>) -> Result<Self, Error> {
+        let mut identity = Self::without_network(resources)?;
+        if let Some(network) = &resources.network {
+            identity.network = Some(network.make(resources.users.number(identity.user()))?);
         }
         Ok(identity)
     }
@@ -39,11 +39,11 @@ impl Identity {
     ///
     /// # Errors
     /// When all users are in use.
-    pub(crate) fn without_network(home: &Arc<Home>) -> Result<Self, Error> {
+    pub(crate) fn without_network(resources: &Arc<HostResources>) -> Result<Self, Error> {
         Ok(Self {
-            user: Some(home.users.acquire()?),
+            user: Some(resources.users.acquire()?),
             network: None,
-            home: home.clone(),
+            resources: resources.clone(),
         })
     }
 
@@ -62,61 +62,64 @@ impl Identity {
     }
 }
 
-impl Drop for Identity {
+impl Drop for InstanceIdentity {
     fn drop(&mut self) {
         if let Some(user) = self.user {
-            self.home.users.release(user);
+            self.resources.users.release(user);
         }
     }
 }
 
 /// Some that were made ahead of need, by a thread that ends with this.
 #[derive(Debug)]
-pub(crate) struct Identities {
-    home: Arc<Home>,
-    ready: Option<Mutex<Receiver<Identity>>>,
+pub(crate) struct IdentityPool {
+    resources: Arc<HostResources>,
+    ready: Option<Mutex<Receiver<InstanceIdentity>>>,
 }
 
-impl Identities {
-    pub(crate) fn start(home: Arc<Home>) -> std::io::Result<Self> {
-        if home.network.is_none() {
-            return Ok(Self { home, ready: None });
+impl IdentityPool {
+    pub(crate) fn start(resources: Arc<HostResources>) -> std::io::Result<Self> {
+        if resources.network.is_none() {
+            return Ok(Self {
+                resources,
+                ready: None,
+            });
         }
         let (give, ready) = mpsc::sync_channel(READY);
-        let maker = home.clone();
+        let refiller = resources.clone();
         std::thread::Builder::new()
             .name("networks".into())
-            .spawn(move || keep_making(&maker, &give))?;
+            .spawn(move || refill(&refiller, &give))?;
         Ok(Self {
-            home,
+            resources,
             ready: Some(Mutex::new(ready)),
         })
     }
 
     /// One that waits, or one made now.
-    pub(crate) fn take(&self) -> Result<Identity, Error> {
+    pub(crate) fn take(&self) -> Result<InstanceIdentity, Error> {
         let ready = self.ready.as_ref().and_then(|ready| {
             let ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
             ready.try_recv().ok()
         });
         match ready {
             Some(identity) => Ok(identity),
-            None => Identity::make(&self.home),
+            None => InstanceIdentity::make(&self.resources),
         }
     }
 }
 
-fn keep_making(home: &Arc<Home>, give: &SyncSender<Identity>) {
+fn refill(resources: &Arc<HostResources>, give: &SyncSender<InstanceIdentity>) {
     loop {
-        match Identity::make(home) {
+        match InstanceIdentity::make(resources) {
             Ok(identity) => {
                 if give.send(identity).is_err() {
                     return;
                 }
             }
             // Whoever needs one tries for itself, and tells.
-            Err(_) if home.is_closed() => return,
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) if resources.is_closed() => return,
+            Err(_) => std::thread::sleep(RETRY_DELAY),
         }
     }
 }

@@ -16,16 +16,16 @@ use sandbox::beneath::{Directory, TreeBounds};
 use sandbox::launch::Program;
 use sandbox::run::{RunFailure, RunNetwork, RunSpec, RunView, WorkDirectory};
 
-use crate::identity::Identity;
+use crate::identity::InstanceIdentity;
 use crate::installer::Installer;
 use crate::package::{PackageError, PackageStore};
-use crate::tool::{Ended, Lodging, Running};
+use crate::tool::{RunningTool, ToolExit, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
 /// Where the code shows inside.
 const CODE: &str = "/var/user";
 /// How often the size of what is installed is looked at, where no file system bounds it.
-const LOOK: Duration = Duration::from_millis(500);
+const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Address space of a process where no control group bounds its memory, bytes.
 const ADDRESS_SPACE: u64 = 4 << 30;
 
@@ -98,10 +98,12 @@ impl Worker {
                 "the package has no {list}; nothing was installed"
             )));
         }
-        let result = Aside::make(store)?;
-        let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging = Lodging::take(self, account, !settings.host_network, memory_bytes);
-        let lodging = lodging.map_err(PackageError::worker)?;
+        let result = StagingDirectory::make(store)?;
+        let host = (!self.isolated())
+            .then(|| StagingDirectory::make(store))
+            .transpose()?;
+        let tool_sandbox = ToolSandbox::take(self, account, !settings.host_network, memory_bytes);
+        let tool_sandbox = tool_sandbox.map_err(PackageError::worker)?;
         let work = WorkDirectory {
             inside: host
                 .as_ref()
@@ -111,15 +113,15 @@ impl Worker {
             always: false,
             bounds: self.tree_bounds(),
         };
-        let view = self.install_view(&lodging.identity, interpreter, settings);
+        let view = self.install_view(&tool_sandbox.identity, interpreter, settings);
         let program = installer.program(&work.inside, self.isolated(), interpreter, settings)?;
         let spec = RunSpec {
             // The installation is put together there, and then moved.
             tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
-            ..self.run_spec(view, program, work, &lodging, settings.timeout)
+            ..self.run_spec(view, program, work, &tool_sandbox, settings.timeout)
         };
-        let ended = self.run_bounded(&spec, lodging, host.as_ref()).await?;
-        let log = self.judge(installer.name(), &spec, ended)?;
+        let ended = self.run_bounded(&spec, tool_sandbox, host.as_ref()).await?;
+        let log = self.tool_output(installer.name(), &spec, ended)?;
         let adopting = (store.clone(), result);
         blocking(move || {
             let (store, result) = adopting;
@@ -143,7 +145,7 @@ impl Worker {
         view: RunView,
         program: Program,
         work: WorkDirectory,
-        lodging: &Lodging,
+        tool_sandbox: &ToolSandbox,
         timeout: Duration,
     ) -> RunSpec {
         let limits = self.limits();
@@ -152,9 +154,9 @@ impl Worker {
             virga: std::process::id(),
             view,
             program,
-            uid: self.own_user(&lodging.identity),
+            uid: self.own_user(&tool_sandbox.identity),
             work,
-            cgroups: lodging.cgroups(),
+            cgroups: tool_sandbox.cgroups(),
             tmp_bytes,
             tmp_inodes: limits.unpacked_entries,
             address_bytes: (!self.isolated()).then_some(ADDRESS_SPACE),
@@ -168,14 +170,14 @@ impl Worker {
     async fn run_bounded(
         &self,
         spec: &RunSpec,
-        lodging: Lodging,
-        host: Option<&Aside>,
-    ) -> Result<Ended, PackageError> {
-        let running = Running::start(self, spec, lodging).await;
+        tool_sandbox: ToolSandbox,
+        host: Option<&StagingDirectory>,
+    ) -> Result<ToolExit, PackageError> {
+        let running = RunningTool::start(self, spec, tool_sandbox).await;
         let running = running.map_err(PackageError::io("start a build"))?;
         let too_large = async {
             match host {
-                Some(host) => grown(host.path().to_owned(), spec.work.bounds).await,
+                Some(host) => wait_until_too_large(host.path().to_owned(), spec.work.bounds).await,
                 None => std::future::pending().await,
             }
         };
@@ -186,11 +188,11 @@ impl Worker {
     }
 
     /// What came of a tool: its output, or why it failed.
-    pub(crate) fn judge(
+    pub(crate) fn tool_output(
         &self,
         tool: &str,
         spec: &RunSpec,
-        ended: Ended,
+        ended: ToolExit,
     ) -> Result<String, PackageError> {
         if ended.status.success() {
             return Ok(ended.log);
@@ -230,7 +232,7 @@ impl Worker {
 
     fn install_view(
         &self,
-        identity: &Identity,
+        identity: &InstanceIdentity,
         interpreter: &Interpreter,
         settings: &InstallSettings,
     ) -> RunView {
@@ -241,7 +243,10 @@ impl Worker {
             return RunView::Host(self.readable(&[interpreter], &[&read[..], &system].concat()));
         }
         let (network, names) = match (identity.network(), settings.host_network) {
-            (Some(namespace), _) => (RunNetwork::Namespace(reachable(namespace)), self.names()),
+            (Some(namespace), _) => (
+                RunNetwork::Namespace(namespace_path(namespace)),
+                self.names(),
+            ),
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
@@ -253,9 +258,9 @@ impl Worker {
 }
 
 /// Returns once a directory has grown over its bounds.
-async fn grown(directory: PathBuf, bounds: TreeBounds) -> PackageError {
+async fn wait_until_too_large(directory: PathBuf, bounds: TreeBounds) -> PackageError {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(SIZE_CHECK_INTERVAL).await;
         let path = directory.clone();
         let measured = blocking(move || {
             let opened = Directory::open(&path).map_err(PackageError::io("measure a tree"))?;
@@ -276,17 +281,17 @@ async fn grown(directory: PathBuf, bounds: TreeBounds) -> PackageError {
 }
 
 /// A path by which a child of virga can open what virga holds open.
-fn reachable(namespace: &OwnedFd) -> PathBuf {
+fn namespace_path(namespace: &OwnedFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into()
 }
 
 /// A directory in which something is put together; it is gone with this, unless it was moved by then.
 #[derive(Debug)]
-pub(crate) struct Aside(PathBuf);
+pub(crate) struct StagingDirectory(PathBuf);
 
-impl Aside {
+impl StagingDirectory {
     pub(crate) fn make(store: &PackageStore) -> Result<Self, PackageError> {
-        store.make_aside().map(Self)
+        store.make_staging_directory().map(Self)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -294,7 +299,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for StagingDirectory {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.0);
         let remove = move || {

@@ -18,16 +18,16 @@ use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
-use crate::assignment::{Assignment, Entry};
-use crate::disks::Lent;
-use crate::frame::{self, Frames, Incoming};
+use crate::assignment::{Assignment, LaunchMode};
+use crate::disks::DiskLease;
+use crate::frame::{self, Frames, GuestFrame};
 use crate::log::Log;
-use crate::nursery::Blank;
 use crate::outcome::{Failure, Reported};
-use crate::pace::Pace;
 use crate::private_trees::PrivateTrees;
 use crate::process::{Exit, Process};
-use crate::web::{Connections, Head, NoReply, Outgoing, PORT, Streamed};
+use crate::sandbox_pool::PrewarmedSandbox;
+use crate::short_requests::ShortRequestDetector;
+use crate::web::{Connections, Head, NoReply, Outgoing, PORT, StreamedReply};
 use crate::{Credentials, Error, InstanceSpec};
 
 /// How long an instance that seems to be ending by itself may take to do so.
@@ -36,15 +36,15 @@ const END_GRACE: Duration = Duration::from_millis(50);
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
 /// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
-const BRISK: Duration = Duration::from_millis(100);
+const FULL_WEIGHT_FOR: Duration = Duration::from_millis(100);
 /// How often what runs for longer is looked at.
-const OFTEN: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// When a request is looked at for the first time. The next are at twice its age, and at last as often as that.
-const LOOK: Duration = Duration::from_millis(25);
+const FIRST_CHECK: Duration = Duration::from_millis(25);
 
 /// Bounds that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct InstanceLimits {
     pub(crate) response_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) pids: u32,
@@ -55,12 +55,12 @@ pub(crate) struct Bounds {
 pub struct Instance {
     process: Arc<Process>,
     channel: Mutex<Channel>,
-    pace: std::sync::Mutex<Pace>,
+    short_requests: std::sync::Mutex<ShortRequestDetector>,
     spec: Arc<InstanceSpec>,
-    entry: Entry,
-    bounds: Bounds,
+    launch_mode: LaunchMode,
+    instance_limits: InstanceLimits,
     /// Until when its credentials are good enough to begin another request.
-    good_until: Option<Instant>,
+    credentials_valid_until: Option<Instant>,
     web: Option<Web>,
 }
 
@@ -119,58 +119,66 @@ impl From<Error> for StartError {
 
 /// What came of an invocation.
 #[derive(Debug)]
-pub struct Invoked {
+pub struct InvocationResult {
     /// For the caller.
     pub outcome: Outcome,
     /// Whether the instance took the event. One that ended before may leave it to another: nothing was done for it.
-    pub taken: bool,
+    pub accepted: bool,
     /// Whether the instance can serve again.
     pub reusable: bool,
     /// Whether its last requests were brief, and waited for nothing but a processor; it is looked at now and then.
-    pub brief: Option<bool>,
+    pub short_requests: Option<bool>,
 }
 
 /// How an exchange with a guest ended.
-enum Exchanged {
-    Frame(std::io::Result<Incoming>),
+enum ExchangeEnd {
+    Frame(std::io::Result<GuestFrame>),
     TimedOut,
 }
 
 impl Instance {
     /// Gives a blank its function and waits until the handler is loaded.
     pub(crate) async fn start(
-        blank: Blank,
+        prewarmed: PrewarmedSandbox,
         spec: Arc<InstanceSpec>,
         credentials: Option<Credentials>,
-        bounds: Bounds,
-        private: &Arc<PrivateTrees>,
-        disk: Option<(Lent, OwnedFd)>,
+        instance_limits: InstanceLimits,
+        private_trees: &Arc<PrivateTrees>,
+        disk: Option<(DiskLease, OwnedFd)>,
         begun: Instant,
     ) -> Result<Started, StartError> {
         let sandbox = begun.elapsed();
-        let tmp = disk.map(|(lent, tmp)| {
-            blank.process.has_disk(lent);
+        let tmp = disk.map(|(lease, tmp)| {
+            prewarmed.process.attach_disk(lease);
             tmp
         });
-        let limits = limits(&spec, &bounds);
-        blank
+        let limits = limits(&spec, &instance_limits);
+        prewarmed
             .process
             .with_slot(|slot| slot.set(&limits))
             .transpose()
             .map_err(Error::from)?;
         if !spec.public_net {
-            blank.process.cut_off().map_err(Error::from)?;
+            prewarmed.process.disable_network().map_err(Error::from)?;
         }
-        let (entry, frames) = assign(&blank, &spec, credentials.as_ref(), &bounds, private, tmp)?;
-        let log = pipe::Receiver::from_owned_fd(blank.log).map_err(Error::io("prepare the log"))?;
+        let (launch_mode, frames) = assign(
+            &prewarmed,
+            &spec,
+            credentials.as_ref(),
+            &instance_limits,
+            private_trees,
+            tmp,
+        )?;
+        let log =
+            pipe::Receiver::from_owned_fd(prewarmed.log).map_err(Error::io("prepare the log"))?;
         let mut instance = Self {
-            process: blank.process,
+            process: prewarmed.process,
             channel: Mutex::new(Channel { frames, log }),
-            pace: std::sync::Mutex::default(),
+            short_requests: std::sync::Mutex::default(),
             spec,
-            entry,
-            bounds,
-            good_until: credentials.map(|given| begun + given.good_for),
+            launch_mode,
+            instance_limits,
+            credentials_valid_until: credentials.map(|given| begun + given.valid_for),
             web: None,
         };
         let (ready, log) = instance
@@ -183,8 +191,8 @@ impl Instance {
         match ready {
             Ok((status, body)) if status == StatusCode::Ok.as_u16() => {
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
-                if instance.entry == Entry::Server {
-                    instance.begin_to_serve();
+                if instance.launch_mode == LaunchMode::Server {
+                    instance.collect_server_output();
                 }
                 Ok(Started {
                     total: begun.elapsed(),
@@ -206,12 +214,14 @@ impl Instance {
                     usage,
                 })
             }
-            Err(Lost::Platform(error)) => Err(error.into()),
-            Err(Lost::User(failure) | Lost::Untouched(failure)) => Err(StartError::User {
-                failure,
-                log,
-                usage,
-            }),
+            Err(ExchangeError::Platform(error)) => Err(error.into()),
+            Err(ExchangeError::User(failure) | ExchangeError::Untouched(failure)) => {
+                Err(StartError::User {
+                    failure,
+                    log,
+                    usage,
+                })
+            }
         }
     }
 
@@ -226,21 +236,21 @@ impl Instance {
     }
 
     /// Runs one request. The caller makes sure that there is no other at the same time.
-    pub async fn invoke(&self, request: RequestId, event: &[u8]) -> Invoked {
+    pub async fn invoke(&self, request: RequestId, event: &[u8]) -> InvocationResult {
         let begun = Instant::now();
         let frame = frame::invoke(request, event);
         let (answer, log) = self
             .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
             .await;
         let answer = match answer {
-            Ok((status, body)) => self.answer_of(request, status, body).await,
+            Ok((status, body)) => self.checked_answer(request, status, body).await,
             lost => lost,
         };
         let mut usage = Usage {
             duration_us: begun.elapsed().as_micros() as u64,
             memory_peak: self.memory_peak(),
         };
-        let taken = !matches!(answer, Err(Lost::Untouched(_)));
+        let accepted = !matches!(answer, Err(ExchangeError::Untouched(_)));
         let (status, answer, reusable) = match answer {
             Ok((status, body)) if status == StatusCode::Ok.as_u16() => (StatusCode::Ok, body, true),
             Ok((status, body)) => {
@@ -256,27 +266,29 @@ impl Instance {
                 (failure.status, failure.document(request), false)
             }
         };
-        Invoked {
+        InvocationResult {
             outcome: Outcome {
                 status,
                 answer,
                 log,
                 usage,
             },
-            taken,
+            accepted,
             reusable: reusable && !self.is_stale(),
-            brief: self
-                .pace
+            short_requests: self
+                .short_requests
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .count(begun, || self.process.only()),
+                .count(begun, || self.process.sole_process()),
         }
     }
 
     /// A web function's server listens. What it prints is taken from now on, whether or not there are requests: it must
     /// not wait for room in the pipe.
-    fn begin_to_serve(&mut self) {
-        let printed = Arc::new(std::sync::Mutex::new(Log::new(self.bounds.log_bytes)));
+    fn collect_server_output(&mut self) {
+        let printed = Arc::new(std::sync::Mutex::new(Log::new(
+            self.instance_limits.log_bytes,
+        )));
         self.web = Some(Web {
             connections: Connections::new(self.process.clone()),
             printed: printed.clone(),
@@ -291,7 +303,7 @@ impl Instance {
         tokio::spawn(async move {
             let open = || {
                 let mut log = printed.lock().unwrap_or_else(PoisonError::into_inner);
-                collect(|room| pipe.try_read(room), &mut log)
+                collect(|buffer| pipe.try_read(buffer), &mut log)
             };
             loop {
                 let full = printed
@@ -311,11 +323,11 @@ impl Instance {
     ///
     /// # Errors
     /// What to answer when there is no reply: the server has ended, or does not speak HTTP.
-    pub async fn pass(
+    pub async fn forward(
         &self,
         head: &Head<'_>,
         body: Outgoing,
-    ) -> Result<Response<Streamed>, Failure> {
+    ) -> Result<Response<StreamedReply>, Failure> {
         let Some(web) = &self.web else {
             let message = "the function serves no HTTP";
             return Err(Failure::new(StatusCode::InternalError, message));
@@ -327,7 +339,7 @@ impl Instance {
     }
 
     /// Why a web function's server gave no reply, or not all of it.
-    pub async fn why_broken(&self) -> Option<Failure> {
+    pub async fn connection_failure(&self) -> Option<Failure> {
         // Its end is on its way where that is the reason, and certainly where the kernel has ended it.
         let killed = self.process.with_slot(|slot| slot.out_of_memory());
         let grace = if killed == Some(true) {
@@ -341,7 +353,7 @@ impl Instance {
     }
 
     async fn no_reply(&self, why: &NoReply) -> Failure {
-        if let Some(failure) = self.why_broken().await {
+        if let Some(failure) = self.connection_failure().await {
             return failure;
         }
         let message = match why {
@@ -364,31 +376,32 @@ impl Instance {
         // All that was printed before a reply is in the pipe by now, even where the reactor has not heard.
         if let Ok(mut channel) = self.channel.try_lock() {
             let Channel { log: pipe, .. } = &mut *channel;
-            collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
+            collect(|buffer| sandbox::read_now(pipe.as_fd(), buffer), &mut log);
         }
-        std::mem::replace(&mut *log, Log::new(self.bounds.log_bytes)).finish()
+        std::mem::replace(&mut *log, Log::new(self.instance_limits.log_bytes)).finish()
     }
 
     /// Whether its credentials are too old for another request.
     pub fn is_stale(&self) -> bool {
-        self.good_until.is_some_and(|until| until <= Instant::now())
+        self.credentials_valid_until
+            .is_some_and(|until| until <= Instant::now())
     }
 
     /// Takes an answer only when it names its request. Another one was left by what an earlier request started, and
     /// whatever comes from this instance can no longer be told apart.
-    async fn answer_of(
+    async fn checked_answer(
         &self,
         request: RequestId,
         status: u16,
         mut body: Vec<u8>,
-    ) -> Result<(u16, Vec<u8>), Lost> {
+    ) -> Result<(u16, Vec<u8>), ExchangeError> {
         if body.starts_with(request.as_bytes()) {
             body.drain(..request.as_bytes().len());
             return Ok((status, body));
         }
         self.end().await;
         let message = "the function answered for another request than its own";
-        Err(Lost::User(Failure::new(
+        Err(ExchangeError::User(Failure::new(
             StatusCode::UserProcessExit,
             message,
         )))
@@ -401,81 +414,85 @@ impl Instance {
         frame: Option<&[u8]>,
         expected: Kind,
         timeout: Duration,
-    ) -> (Result<(u16, Vec<u8>), Lost>, Vec<u8>) {
+    ) -> (Result<(u16, Vec<u8>), ExchangeError>, Vec<u8>) {
         let mut channel = self.channel.lock().await;
         let Channel { frames, log: pipe } = &mut *channel;
-        let mut log = Log::new(self.bounds.log_bytes);
-        let limit = self.bounds.response_bytes as usize;
+        let mut log = Log::new(self.instance_limits.log_bytes);
+        let limit = self.instance_limits.response_bytes as usize;
         // The answer's text, and the id before it.
-        let room = limit + size_of::<RequestId>();
-        let mut looked_at = false;
+        let read_max = limit + size_of::<RequestId>();
+        let mut deprioritized = false;
         let exchanged = {
             let exchange = async {
                 if let Some(frame) = frame {
                     frames.write(frame).await?;
                 }
-                frames.read(expected, room).await
+                frames.read(expected, read_max).await
             };
             // One timer for both, since almost none fires.
             let begun = tokio::time::Instant::now();
-            let deadline = tokio::time::sleep_until(begun + timeout.min(LOOK));
+            let deadline = tokio::time::sleep_until(begun + timeout.min(FIRST_CHECK));
             tokio::pin!(exchange, deadline);
             let mut log_open = true;
             loop {
                 tokio::select! {
                     biased;
-                    frame = &mut exchange => break Exchanged::Frame(frame),
+                    frame = &mut exchange => break ExchangeEnd::Frame(frame),
                     () = &mut deadline => {
                         let age = begun.elapsed();
                         if age >= timeout {
-                            break Exchanged::TimedOut;
+                            break ExchangeEnd::TimedOut;
                         }
-                        self.look(age);
-                        looked_at = true;
-                        deadline.as_mut().reset(begun + (age * 2).min(age + OFTEN).min(timeout));
+                        self.deprioritize(age);
+                        deprioritized = true;
+                        deadline.as_mut().reset(begun + (age * 2).min(age + CHECK_INTERVAL_MAX).min(timeout));
                     }
-                    ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|room| pipe.try_read(room), &mut log),
+                    ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|buffer| pipe.try_read(buffer), &mut log),
                 }
             }
         };
         let result = match exchanged {
-            Exchanged::Frame(Ok(Incoming::Answer { status, body })) => {
-                if looked_at {
+            ExchangeEnd::Frame(Ok(GuestFrame::Answer { status, body })) => {
+                if deprioritized {
                     self.control("let go", CgroupSlot::reset_scheduling);
                 }
                 Ok((status, body))
             }
-            Exchanged::Frame(Ok(Incoming::TooLarge)) => {
+            ExchangeEnd::Frame(Ok(GuestFrame::TooLarge)) => {
                 self.end().await;
-                Err(Lost::User(Failure::new(
+                Err(ExchangeError::User(Failure::new(
                     StatusCode::ResponseTooLarge,
                     format!("response exceeds the limit of {limit} bytes"),
                 )))
             }
-            Exchanged::Frame(Err(_)) => {
+            ExchangeEnd::Frame(Err(_)) => {
                 let lost = self.lost(expected).await;
                 // Nobody can read it any more, so what is unread stays so.
                 Err(match lost {
-                    Lost::User(failure) if frame.is_some() && frames.is_untouched() => {
-                        Lost::Untouched(failure)
+                    ExchangeError::User(failure) if frame.is_some() && frames.is_untouched() => {
+                        ExchangeError::Untouched(failure)
                     }
                     lost => lost,
                 })
             }
-            Exchanged::TimedOut => {
+            ExchangeEnd::TimedOut => {
                 self.end().await;
-                Err(Lost::User(timed_out(expected, timeout, &self.entry)))
+                Err(ExchangeError::User(timed_out(
+                    expected,
+                    timeout,
+                    &self.launch_mode,
+                )))
             }
         };
         // All that was printed before the answer is in the pipe by now, even where the reactor has not heard.
-        collect(|room| sandbox::read_now(pipe.as_fd(), room), &mut log);
+        collect(|buffer| sandbox::read_now(pipe.as_fd(), buffer), &mut log);
         (result, log.finish())
     }
 
     /// Sees to it that a request of this age leaves others room.
-    fn look(&self, age: Duration) {
+    fn deprioritize(&self, age: Duration) {
         self.control("confine to some processors", CgroupSlot::confine_processors);
-        if age >= BRISK {
+        if age >= FULL_WEIGHT_FOR {
             self.control("lower the weight of", CgroupSlot::lower_priority);
         }
     }
@@ -488,30 +505,33 @@ impl Instance {
     }
 
     /// The guest closed its pipe, or wrote something that is not a frame.
-    async fn lost(&self, expected: Kind) -> Lost {
+    async fn lost(&self, expected: Kind) -> ExchangeError {
         let Exit {
             status,
             out_of_memory,
         } = self.end().await;
         if out_of_memory {
             let message = format!("memory limit of {} MB reached", self.spec.memory.mb());
-            return Lost::User(Failure::new(StatusCode::MemoryLimitReached, message));
+            return ExchangeError::User(Failure::new(StatusCode::MemoryLimitReached, message));
         }
         let how = match status {
             ExitStatus::Exited(code) => format!("with code {code}"),
             ExitStatus::Signaled(signal) => format!("by signal {signal}"),
-            ExitStatus::Failed(why) => return Lost::Platform(Error::Setup(why)),
+            ExitStatus::Failed(why) => return ExchangeError::Platform(Error::Setup(why)),
         };
         let during = if expected == Kind::Ready {
-            if let Some(file) = self.entry.file() {
-                let message = format!("{file} ended before it was ready, {how}");
-                return Lost::User(Failure::new(StatusCode::ContainerStateExited, message));
+            if let Some(program_file) = self.launch_mode.program_file() {
+                let message = format!("{program_file} ended before it was ready, {how}");
+                return ExchangeError::User(Failure::new(
+                    StatusCode::ContainerStateExited,
+                    message,
+                ));
             }
             "initializing"
         } else {
             "running"
         };
-        Lost::User(Failure::new(
+        ExchangeError::User(Failure::new(
             StatusCode::UserProcessExit,
             format!("user process exit when {during}, {how}"),
         ))
@@ -561,14 +581,14 @@ impl Instance {
 }
 
 /// Why no frame came.
-enum Lost {
+enum ExchangeError {
     User(Failure),
     /// The instance ended before it read anything of the request.
     Untouched(Failure),
     Platform(Error),
 }
 
-impl Lost {
+impl ExchangeError {
     fn into_failure(self) -> Failure {
         match self {
             Self::User(failure) | Self::Untouched(failure) => failure,
@@ -586,18 +606,24 @@ struct ReadyReport {
 }
 
 fn assign(
-    blank: &Blank,
+    prewarmed: &PrewarmedSandbox,
     spec: &InstanceSpec,
     credentials: Option<&Credentials>,
-    bounds: &Bounds,
-    private: &Arc<PrivateTrees>,
+    instance_limits: &InstanceLimits,
+    private_trees: &Arc<PrivateTrees>,
     tmp: Option<OwnedFd>,
-) -> Result<(Entry, Frames), Error> {
-    let room = blank.process.room();
-    let entry = Entry::of(spec, &blank.shims, blank.is_copy);
-    let mut assignment = Assignment::of(spec, entry, &blank.hostname, bounds.response_bytes, room);
+) -> Result<(LaunchMode, Frames), Error> {
+    let work_directory = prewarmed.process.work_directory();
+    let launch_mode = LaunchMode::of(spec, &prewarmed.shims, prewarmed.is_copy);
+    let mut assignment = Assignment::of(
+        spec,
+        launch_mode,
+        &prewarmed.hostname,
+        instance_limits.response_bytes,
+        work_directory,
+    );
     if let Some(credentials) = credentials {
-        assignment.lend(credentials);
+        assignment.add_credentials(credentials);
     }
     let payload = serde_json::to_vec(&assignment).map_err(|e| Error::Setup(e.to_string()))?;
     if payload.len() > wire::ASSIGN_MAX {
@@ -613,11 +639,11 @@ fn assign(
     let mut frame = wire::header(kind, payload.len()).to_vec();
     frame[wire::WITH_TMP] = u8::from(tmp.is_some());
     frame.extend_from_slice(&payload);
-    let tree = |path: &Path| match room {
+    let tree = |path: &Path| match work_directory {
         None => {
             let account = spec.function.account;
-            let empty = blank.empty.as_deref();
-            match empty.map(|empty| private.mount(account, path, empty)) {
+            let empty = prewarmed.empty.as_deref();
+            match empty.map(|empty| private_trees.mount(account, path, empty)) {
                 Some(Ok(tree)) => Ok(tree),
                 _ => sandbox::clone_tree(path, true),
             }
@@ -633,10 +659,10 @@ fn assign(
     let pipe = || sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's pipes"));
     let ((requests, ours), (answers, theirs)) = (pipe()?, pipe()?);
     let pipes = [requests.as_fd(), theirs.as_fd()];
-    sandbox::zygote::assign(blank.socket.as_fd(), &frame, pipes, &trees)
+    sandbox::zygote::assign(prewarmed.socket.as_fd(), &frame, pipes, &trees)
         .map_err(Error::io("assign a sandbox"))?;
     let frames = Frames::new(ours, answers).map_err(Error::io("prepare an instance's pipes"))?;
-    Ok((assignment.entry, frames))
+    Ok((assignment.launch_mode, frames))
 }
 
 /// Waits until there is something in the log's pipe. Where nothing more is kept, it is emptied now and then: a function
@@ -654,20 +680,20 @@ fn collect(mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>, log: &mut 
     // Twice the size of a pipe's buffer: a background process that goes on printing does not hold us.
     const ROUNDS: usize = 32;
     // It is cleared each time, mostly for nothing.
-    let mut room = [0; 4 << 10];
+    let mut buffer = [0; 4 << 10];
     for _ in 0..ROUNDS {
-        match read(&mut room) {
+        match read(&mut buffer) {
             Ok(0) => return false,
-            Ok(length) => log.push(&room[..length]),
+            Ok(length) => log.push(&buffer[..length]),
             Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
         }
     }
     true
 }
 
-fn timed_out(expected: Kind, timeout: Duration, entry: &Entry) -> Failure {
+fn timed_out(expected: Kind, timeout: Duration, launch_mode: &LaunchMode) -> Failure {
     let seconds = timeout.as_secs();
-    if expected == Kind::Ready && *entry == Entry::Server {
+    if expected == Kind::Ready && *launch_mode == LaunchMode::Server {
         let message = format!(
             "port {PORT} was not listened on within {seconds} seconds; the server must listen on 0.0.0.0:{PORT}"
         );
@@ -705,11 +731,11 @@ fn run_status(status: u16) -> StatusCode {
 
 /// What an instance may use. Its weight grows with its memory, and so does the most it may take: one
 /// processor up to 1.5 GB, more beyond; a small function still starts at full speed on an idle machine.
-fn limits(spec: &InstanceSpec, bounds: &Bounds) -> Limits {
+fn limits(spec: &InstanceSpec, instance_limits: &InstanceLimits) -> Limits {
     let mb = spec.memory.mb();
     Limits {
         memory_bytes: spec.memory.bytes(),
-        pids: bounds.pids,
+        pids: instance_limits.pids,
         cpu_weight: (mb * 1000 / 1024).clamp(1, 10_000),
         cpu_milli: (mb * 1000 / 1536).max(1000),
     }

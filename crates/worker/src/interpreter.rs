@@ -69,8 +69,8 @@ impl Interpreters {
     /// a newer version serve one that is missing.
     pub fn find(pythons: &[PathBuf], nodes: &[PathBuf], fallback: bool) -> Self {
         let mut found = BTreeMap::new();
-        look(&mut found, pythons, pythons_places, ask_python);
-        look(&mut found, nodes, nodes_places, ask_node);
+        discover(&mut found, pythons, python_candidates, query_python);
+        discover(&mut found, nodes, node_candidates, query_node);
         Self::of(found, fallback)
     }
 
@@ -183,11 +183,11 @@ fn same_release(found: Runtime, wanted: Runtime) -> bool {
     }
 }
 
-fn look(
+fn discover(
     found: &mut BTreeMap<Runtime, Arc<Interpreter>>,
     named: &[PathBuf],
     usual: fn() -> Vec<PathBuf>,
-    ask: fn(&Path) -> Result<Interpreter, String>,
+    query: fn(&Path) -> Result<Interpreter, String>,
 ) {
     let candidates = if named.is_empty() {
         usual()
@@ -195,7 +195,7 @@ fn look(
         named.to_vec()
     };
     for program in candidates {
-        match ask(&program) {
+        match query(&program) {
             Ok(interpreter) => {
                 found
                     .entry(interpreter.runtime)
@@ -211,7 +211,7 @@ fn look(
 }
 
 /// `python3.N` on the path and in the places where version managers keep them.
-fn pythons_places() -> Vec<PathBuf> {
+fn python_candidates() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = ["/usr/bin", "/usr/local/bin"]
         .iter()
         .map(PathBuf::from)
@@ -252,7 +252,7 @@ fn pythons_places() -> Vec<PathBuf> {
 }
 
 /// `node` in the same places, and where its version manager keeps it.
-fn nodes_places() -> Vec<PathBuf> {
+fn node_candidates() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = ["/usr/bin/node", "/usr/local/bin/node"]
         .iter()
         .map(PathBuf::from)
@@ -271,10 +271,10 @@ fn nodes_places() -> Vec<PathBuf> {
     places
 }
 
-fn ask_python(program: &Path) -> Result<Interpreter, String> {
+fn query_python(program: &Path) -> Result<Interpreter, String> {
     const QUESTION: &str =
         "import sys; print(sys.version_info[0], sys.version_info[1]); print(sys.base_prefix)";
-    let (program, text) = ask(program, &["-I", "-S", "-c", QUESTION])?;
+    let (program, text) = query(program, &["-I", "-S", "-c", QUESTION])?;
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default().replace(' ', ".");
     let runtime =
@@ -290,8 +290,8 @@ fn ask_python(program: &Path) -> Result<Interpreter, String> {
     })
 }
 
-fn ask_node(program: &Path) -> Result<Interpreter, String> {
-    let (program, text) = ask(program, &["--version"])?;
+fn query_node(program: &Path) -> Result<Interpreter, String> {
+    let (program, text) = query(program, &["--version"])?;
     let version = text.trim().trim_start_matches('v');
     let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
     let runtime =
@@ -306,7 +306,7 @@ fn ask_node(program: &Path) -> Result<Interpreter, String> {
 }
 
 /// The program without links, and what it answers.
-fn ask(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
+fn query(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
     let program = program.canonicalize().map_err(|e| e.to_string())?;
     let output = Command::new(&program)
         .args(args)
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_version_serves_itself_and_a_missing_one_is_served_by_the_nearest_newer() {
+    fn missing_version_falls_back_to_nearest_newer() {
         let rows = [
             ("Python3.9", Some(("Python3.9", false))),
             ("Python3.7", Some(("Python3.9", true))),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn without_fallback_the_error_lists_what_there_is() {
+    fn without_fallback_the_error_lists_installed_versions() {
         let wanted = Runtime::Python { major: 3, minor: 7 };
         let error = have(&[9, 11], false)
             .serve(wanted)

@@ -6,7 +6,7 @@
 
 mod assignment;
 mod disks;
-mod endings;
+mod exit_statuses;
 mod frame;
 mod identity;
 mod install;
@@ -14,15 +14,15 @@ mod installer;
 mod instance;
 mod interpreter;
 mod log;
-mod nursery;
 mod outcome;
-mod pace;
 mod package;
 mod precompile;
 mod private_trees;
 mod process;
 mod python;
 pub mod runner;
+mod sandbox_pool;
+mod short_requests;
 mod spec;
 mod start;
 mod tool;
@@ -32,14 +32,14 @@ mod web;
 mod worker;
 
 pub use install::{InstallSettings, Installed};
-pub use instance::{Instance, Invoked, StartError, Started};
+pub use instance::{Instance, InvocationResult, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
-pub use nursery::Renewal;
 pub use outcome::{Failure, failure_document};
-pub use package::{Incoming, PackageError, PackageStore, TreeSize};
+pub use package::{PackageError, PackageStore, PackageWriter, TreeSize};
 pub use precompile::CompileNeeds;
-pub use spec::{Credentials, InstanceSpec, Place};
-pub use web::{BoxError, Head, Outgoing, Streamed};
+pub use sandbox_pool::ZygoteRenewal;
+pub use spec::{Credentials, InstanceSpec, PlatformInfo};
+pub use web::{BoxError, Head, Outgoing, StreamedReply};
 pub use worker::{Config, Worker};
 
 use thiserror::Error;

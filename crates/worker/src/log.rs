@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_over_the_limit_is_counted_not_kept() {
+    fn output_over_the_limit_is_truncated_and_counted() {
         let mut log = Log::new(4);
         log.push(b"abc");
         assert!(!log.is_full());

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_reads_as_scf_words_it() {
+    fn timeout_document_matches_scf() {
         let request = RequestId::from_bytes([0; 16]);
         let document = Failure::new(
             StatusCode::TimeLimitReached,

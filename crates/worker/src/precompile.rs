@@ -15,17 +15,17 @@ use sandbox::beneath::{Directory, TreeBounds};
 use sandbox::launch::Program;
 use sandbox::run::{RunFailure, RunNetwork, RunView, WorkDirectory};
 
-use crate::install::{Aside, blocking};
+use crate::install::{StagingDirectory, blocking};
 use crate::package::{self, PackageError, PackageStore};
-use crate::tool::{Lodging, Running};
+use crate::tool::{RunningTool, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
 /// Where the code and what is compiled of it show inside.
 const CODE: &str = "/var/user";
 const COMPILED: &str = "/home/qcloud";
 /// The first version that can be told where to write.
-const OLDEST: (u8, u8) = (3, 8);
-const LONGEST: Duration = Duration::from_secs(120);
+const VERSION_MIN: (u8, u8) = (3, 8);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// Memory of a compiler beside the files, bytes.
 const COMPILER_BYTES: u64 = 128 << 20;
 
@@ -43,7 +43,7 @@ impl Worker {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn to_compile(
+    pub async fn compile_needs(
         &self,
         store: &PackageStore,
         tree: &Sha256,
@@ -52,7 +52,7 @@ impl Worker {
         let model::Runtime::Python { major, minor } = interpreter.runtime else {
             return Ok(None);
         };
-        if (major, minor) < OLDEST {
+        if (major, minor) < VERSION_MIN {
             return Ok(None);
         }
         let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));
@@ -61,7 +61,7 @@ impl Worker {
         Ok(sources.map(|bytes| CompileNeeds {
             // What is compiled is about as large as its source, and is written where it counts as memory.
             memory_bytes: COMPILER_BYTES + 2 * bytes,
-            timeout: LONGEST,
+            timeout: TIMEOUT,
         }))
     }
 
@@ -79,10 +79,12 @@ impl Worker {
         memory_bytes: u64,
     ) -> Result<usize, PackageError> {
         let tree = store.tree(tree);
-        let result = Aside::make(store)?;
-        let host = (!self.isolated()).then(|| Aside::make(store)).transpose()?;
-        let lodging = Lodging::take(self, account, false, memory_bytes);
-        let lodging = lodging.map_err(PackageError::worker)?;
+        let result = StagingDirectory::make(store)?;
+        let host = (!self.isolated())
+            .then(|| StagingDirectory::make(store))
+            .transpose()?;
+        let tool_sandbox = ToolSandbox::take(self, account, false, memory_bytes);
+        let tool_sandbox = tool_sandbox.map_err(PackageError::worker)?;
         let bounds = TreeBounds {
             // A directory for each of the code's, and one for each file, at most.
             inodes: self.tree_bounds().inodes * 2,
@@ -110,8 +112,8 @@ impl Worker {
         // Below where it writes, the compiler makes the path of the code anew.
         let from = code.strip_prefix("/").unwrap_or(code).to_owned();
         let program = compiler(interpreter, code, &work.inside);
-        let spec = self.run_spec(view, program, work, &lodging, LONGEST);
-        let running = Running::start(self, &spec, lodging).await;
+        let spec = self.run_spec(view, program, work, &tool_sandbox, TIMEOUT);
+        let running = RunningTool::start(self, &spec, tool_sandbox).await;
         let running = running.map_err(PackageError::io("compile a package"))?;
         let ended = running.wait().await;
         let ended = ended.map_err(PackageError::io("compile a package"))?;
@@ -121,7 +123,7 @@ impl Worker {
                 source: io::Error::other(ended.log),
             });
         }
-        blocking(move || take_over(result.path(), &from, &tree, bounds)).await
+        blocking(move || move_compiled_files(result.path(), &from, &tree, bounds)).await
     }
 }
 
@@ -166,7 +168,7 @@ fn sources(tree: &Path, tag: &str) -> io::Result<Option<u64>> {
 
 /// Moves compiled files to where the interpreter looks for them. A stranger's program has named them, and a stranger has
 /// made the tree's links: no link is followed on either side.
-fn take_over(
+fn move_compiled_files(
     result: &Path,
     from: &Path,
     tree: &Path,
@@ -182,19 +184,19 @@ fn take_over(
     let compiled = files
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "pyc"));
-    let mut taken = 0;
+    let mut moved = 0;
     for path in compiled {
-        match take_one(&from, &tree, path) {
-            Ok(()) => taken += 1,
+        match move_compiled_file(&from, &tree, path) {
+            Ok(()) => moved += 1,
             // One that is there already, or whose place is none of the tree's own directories.
             Err(e) if !is_disk(&e) => {}
             Err(e) => return Err(take(e)),
         }
     }
-    Ok(taken)
+    Ok(moved)
 }
 
-fn take_one(from: &Directory, tree: &Directory, path: &Path) -> io::Result<()> {
+fn move_compiled_file(from: &Directory, tree: &Directory, path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::NotFound.into());
     };
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compiled_files_are_put_nowhere_but_into_the_trees_own_directories() {
+    fn compiled_files_land_only_in_directories_of_the_tree() {
         let outer = tempfile::tempdir().expect("a directory");
         let at = |path: &str| outer.path().join(path);
         for path in [
@@ -247,8 +249,8 @@ mod tests {
             bytes: 1 << 20,
             inodes: 100,
         };
-        let taken = take_over(&at("result"), Path::new("var/user"), &at("tree"), bounds);
-        assert_eq!(taken.expect("taken"), 1);
+        let moved = move_compiled_files(&at("result"), Path::new("var/user"), &at("tree"), bounds);
+        assert_eq!(moved.expect("taken"), 1);
         let placed = at("tree/pkg/__pycache__/m.cpython-311.pyc");
         assert_eq!(fs::read_to_string(placed).expect("read"), "compiled");
         let kept = at("tree/twice/__pycache__/m.cpython-311.pyc");

@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use model::AccountId;
 
 /// Most overlays that are kept; each takes a descriptor, and the kernel's memory for the files that were looked up.
-const KEPT_MAX: usize = 512;
+const CACHED_MAX: usize = 512;
 /// How long one is kept after its last use. It also keeps the disk from reusing the space of a tree that was removed.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const CACHED_FOR: Duration = Duration::from_secs(60);
 
 type Key = (AccountId, PathBuf);
 
 /// The overlays in use lately.
 #[derive(Debug, Default)]
 pub(crate) struct PrivateTrees {
-    kept: Mutex<HashMap<Key, Kept>>,
+    cached: Mutex<HashMap<Key, CachedOverlay>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedOverlay {
     overlay: Arc<OwnedFd>,
     /// Device and number of the directory below. As long as the overlay is there, no other directory gets the number.
     identity: (u64, u64),
@@ -59,7 +59,7 @@ impl PrivateTrees {
         let Ok(copy) = sandbox::copy_mount(&overlay) else {
             return Ok(overlay);
         };
-        self.keep(key, overlay, identity);
+        self.cache(key, overlay, identity);
         Ok(copy)
     }
 
@@ -69,8 +69,8 @@ impl PrivateTrees {
     }
 
     fn find(&self, key: &Key, identity: (u64, u64)) -> Option<Arc<OwnedFd>> {
-        let mut kept = self.lock();
-        let one = kept.get_mut(key)?;
+        let mut cached = self.lock();
+        let one = cached.get_mut(key)?;
         // Removed and made anew since, under the same name.
         if one.identity != identity {
             return None;
@@ -79,22 +79,22 @@ impl PrivateTrees {
         Some(one.overlay.clone())
     }
 
-    fn keep(self: &Arc<Self>, key: Key, overlay: OwnedFd, identity: (u64, u64)) {
-        let mut kept = self.lock();
-        if kept.is_empty() {
+    fn cache(self: &Arc<Self>, key: Key, overlay: OwnedFd, identity: (u64, u64)) {
+        let mut cached = self.lock();
+        if cached.is_empty() {
             tokio::spawn(expire(Arc::downgrade(self)));
         }
-        if kept.len() >= KEPT_MAX {
-            let oldest = kept.iter().min_by_key(|(_, one)| one.used);
+        if cached.len() >= CACHED_MAX {
+            let oldest = cached.iter().min_by_key(|(_, one)| one.used);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                kept.remove(&oldest);
+                cached.remove(&oldest);
             }
         }
         let overlay = Arc::new(overlay);
         let used = Instant::now();
-        kept.insert(
+        cached.insert(
             key,
-            Kept {
+            CachedOverlay {
                 overlay,
                 identity,
                 used,
@@ -102,21 +102,21 @@ impl PrivateTrees {
         );
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, CachedOverlay>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Evicts overlays that were not used for a while, until there is none.
 async fn expire(trees: Weak<PrivateTrees>) {
     loop {
-        tokio::time::sleep(KEPT_FOR / 2).await;
+        tokio::time::sleep(CACHED_FOR / 2).await;
         let Some(trees) = trees.upgrade() else {
             return;
         };
-        let mut kept = trees.lock();
-        kept.retain(|_, one| one.used.elapsed() < KEPT_FOR);
-        if kept.is_empty() {
+        let mut cached = trees.lock();
+        cached.retain(|_, one| one.used.elapsed() < CACHED_FOR);
+        if cached.is_empty() {
             return;
         }
     }

@@ -19,13 +19,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
-use crate::disks::{Disks, Lent};
-use crate::identity::Identity;
+use crate::disks::{DiskLease, Disks};
+use crate::identity::InstanceIdentity;
 use crate::users::Users;
 
 /// What instances of a worker take from and give back to.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct HostResources {
     /// None where instances are processes and nothing more.
     pub(crate) tree: Option<CgroupTree>,
     pub(crate) users: Users,
@@ -39,7 +39,7 @@ pub(crate) struct Home {
     pub(crate) stopping: watch::Sender<bool>,
 }
 
-impl Home {
+impl HostResources {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -65,12 +65,12 @@ pub(crate) struct Process {
     pidfd: Arc<Pidfd>,
     slot: Mutex<Option<CgroupSlot>>,
     /// Its directory for temporary files, where that is one of the host's.
-    room: Option<Room>,
+    work_directory: Option<WorkDirectory>,
     /// What it has of the host's disk.
-    disk: OnceLock<Lent>,
+    disk: OnceLock<DiskLease>,
     user: u32,
     exit: watch::Receiver<Option<Exit>>,
-    home: Arc<Home>,
+    resources: Arc<HostResources>,
     /// With it this would end.
     _zygote: Arc<Zygote>,
 }
@@ -79,35 +79,35 @@ impl Process {
     /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
         cell: Pidfd,
-        (zygote, mut zygote_lives): (Arc<Zygote>, watch::Receiver<()>),
+        (zygote, mut zygote_alive): (Arc<Zygote>, watch::Receiver<()>),
         status: oneshot::Receiver<ExitStatus>,
         slot: Option<CgroupSlot>,
-        room: Option<Room>,
-        identity: Identity,
-        home: Arc<Home>,
+        work_directory: Option<WorkDirectory>,
+        identity: InstanceIdentity,
+        resources: Arc<HostResources>,
     ) -> std::io::Result<Arc<Self>> {
         let pidfd = Arc::new(cell);
         // Readable once the cell's first process and with it every other is gone.
-        let ended = end_of(pidfd.clone())?;
+        let ended = wait_for_exit(pidfd.clone())?;
         let (sender, exit) = watch::channel(None);
         let process = Arc::new(Self {
             pidfd,
             slot: Mutex::new(slot),
-            room,
+            work_directory,
             disk: OnceLock::new(),
             user: identity.into_user(),
             exit,
-            home,
+            resources,
             _zygote: zygote,
         });
-        let held = process.clone();
+        let watched_process = process.clone();
         tokio::spawn(async move {
             let handler = async {
                 tokio::select! {
                     biased;
-                    told = status => told.ok(),
+                    sent = status => sent.ok(),
                     // Nobody tells any more.
-                    _ = zygote_lives.changed() => None,
+                    _ = zygote_alive.changed() => None,
                 }
             };
             tokio::pin!(ended, handler);
@@ -115,19 +115,19 @@ impl Process {
                 () = &mut ended => handler.await,
                 status = &mut handler => {
                     // What else there is in its cell ends with it; and it with its zygote, which a frozen one does not do by itself.
-                    held.kill();
+                    watched_process.kill();
                     ended.await;
                     status
                 }
             };
-            let exit = held.gather(status);
+            let exit = watched_process.exit_record(status);
             debug!(?exit, "instance ended");
             let _ = sender.send(Some(exit));
         });
         Ok(process)
     }
 
-    fn gather(&self, status: Option<ExitStatus>) -> Exit {
+    fn exit_record(&self, status: Option<ExitStatus>) -> Exit {
         let status = status.unwrap_or(ExitStatus::Signaled(9));
         let out_of_memory = self.with_slot(|slot| slot.out_of_memory()).unwrap_or(false);
         Exit {
@@ -153,9 +153,9 @@ impl Process {
     }
 
     /// The process that is all there is of it, if there is only one.
-    pub(crate) fn only(&self) -> Option<i32> {
+    pub(crate) fn sole_process(&self) -> Option<i32> {
         match self.with_slot(|slot| slot.processes())?.ok()?[..] {
-            [only] => Some(only),
+            [sole_process] => Some(sole_process),
             _ => None,
         }
     }
@@ -166,14 +166,16 @@ impl Process {
     }
 
     /// Keeps a disk for it until it has ended.
-    pub(crate) fn has_disk(&self, disk: Lent) {
+    pub(crate) fn attach_disk(&self, disk: DiskLease) {
         // It is given one once.
         let _ = self.disk.set(disk);
     }
 
     /// Its directory for temporary files, where that is one of the host's.
-    pub(crate) fn room(&self) -> Option<&Path> {
-        self.room.as_ref().map(|room| room.0.as_path())
+    pub(crate) fn work_directory(&self) -> Option<&Path> {
+        self.work_directory
+            .as_ref()
+            .map(|work_directory| work_directory.0.as_path())
     }
 
     /// Ends every process of the instance.
@@ -192,25 +194,25 @@ impl Process {
 
     /// Tells its processes to end, where they can be told from others.
     pub(crate) fn terminate(&self) {
-        let told = match self.with_slot(|slot| slot.terminate()) {
-            Some(told) => told.map_err(|e| e.to_string()),
+        let sent = match self.with_slot(|slot| slot.terminate()) {
+            Some(sent) => sent.map_err(|e| e.to_string()),
             None => self.pidfd.terminate().map_err(|e| e.to_string()),
         };
-        if let Err(error) = told {
+        if let Err(error) = sent {
             warn!(error, "cannot tell an instance to end");
         }
     }
 
     /// Its address, which no other living instance has.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        let number = self.home.users.number(self.user);
-        self.home.network.as_ref()?.address(number)
+        let number = self.resources.users.number(self.user);
+        self.resources.network.as_ref()?.address(number)
     }
 
     /// Takes its network away but for the loopback.
-    pub(crate) fn cut_off(&self) -> sandbox::Result<()> {
-        match &self.home.network {
-            Some(network) => network.disconnect(self.home.users.number(self.user)),
+    pub(crate) fn disable_network(&self) -> sandbox::Result<()> {
+        match &self.resources.network {
+            Some(network) => network.disconnect(self.resources.users.number(self.user)),
             None => Ok(()),
         }
     }
@@ -218,7 +220,7 @@ impl Process {
     /// Stops all processes where they are, or lets them go on.
     pub(crate) fn freeze(&self, frozen: bool) {
         if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen))
-            && !self.home.is_closed()
+            && !self.resources.is_closed()
         {
             warn!(error = %e, frozen, "cannot freeze or thaw an instance");
         }
@@ -256,18 +258,18 @@ impl Drop for Process {
             let _ = self.pidfd.kill();
             return;
         }
-        if let (Some(slot), Some(tree)) = (slot, &self.home.tree) {
+        if let (Some(slot), Some(tree)) = (slot, &self.resources.tree) {
             tree.release(slot);
         }
-        self.home.users.release(self.user);
+        self.resources.users.release(self.user);
     }
 }
 
 /// A directory of one instance, gone with it.
 #[derive(Debug)]
-pub(crate) struct Room(pub(crate) PathBuf);
+pub(crate) struct WorkDirectory(pub(crate) PathBuf);
 
-impl Room {
+impl WorkDirectory {
     /// Makes it below `parent`.
     pub(crate) fn make(parent: &Path, name: &str) -> std::io::Result<Self> {
         let path = parent.join(name);
@@ -279,7 +281,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for WorkDirectory {
     fn drop(&mut self) {
         let removed = std::fs::remove_dir_all(&self.0);
         if let Err(error) = removed
@@ -291,7 +293,7 @@ impl Drop for Room {
 }
 
 /// Waits for a process to end.
-pub(crate) fn end_of<T>(pidfd: T) -> std::io::Result<impl Future<Output = ()> + Send>
+pub(crate) fn wait_for_exit<T>(pidfd: T) -> std::io::Result<impl Future<Output = ()> + Send>
 where
     T: AsRawFd + Borrow<Pidfd> + Send + Sync + 'static,
 {

@@ -10,7 +10,7 @@ use crate::Interpreter;
 
 /// Where functions believe they run: what SCF tells them of their surroundings.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct PlatformInfo {
     /// Region name.
     pub region: String,
     /// The account's Uin.
@@ -33,7 +33,7 @@ pub struct Credentials {
     /// `TENCENTCLOUD_SESSIONTOKEN`.
     pub token: String,
     /// For how long an instance that has them is given requests.
-    pub good_for: Duration,
+    pub valid_for: Duration,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -74,5 +74,5 @@ pub struct InstanceSpec {
     /// The merged layers, if any.
     pub layers: Option<PathBuf>,
     /// Where it believes it runs.
-    pub place: Arc<Place>,
+    pub platform: Arc<PlatformInfo>,
 }

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_of_interpreter_c_library_and_linker_are_read_at_a_start() {
+    fn variables_read_at_process_start_are_known() {
         let read = [
             "LD_PRELOAD",
             "LD_LIBRARY_PATH",
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_found_where_the_linker_looks() {
+    fn libraries_in_linker_directories_are_found() {
         let outer = tempfile::tempdir().expect("a directory");
         let rows = [
             ("none/index.py", false),

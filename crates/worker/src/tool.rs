@@ -1,7 +1,7 @@
 //! Running a tool of the platform in a sandbox of its own: pip, or the compiler.
 //!
 //! A tool is limited like an instance: a user, a network namespace and control groups of its own. It ends whole with its
-//! [`Running`], however that goes: at its end, its time limit, when nobody wants it any more, and with virga.
+//! [`RunningTool`], however that goes: at its end, its time limit, when nobody wants it any more, and with virga.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,39 +16,39 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tracing::warn;
 
-use crate::identity::Identity;
-use crate::process::Home;
+use crate::identity::InstanceIdentity;
+use crate::process::HostResources;
 use crate::{Error, Worker};
 
 /// Bytes of a tool's output that are kept: its end says what came of it.
-const LOG_KEPT: usize = 16 << 10;
+const LOG_TAIL_BYTES: usize = 16 << 10;
 /// How long the kernel may take to end what was killed.
-const LINGER: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a control group that is being emptied.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a tool runs as and in, before it runs.
 #[derive(Debug)]
-pub(crate) struct Lodging {
-    pub(crate) identity: Identity,
+pub(crate) struct ToolSandbox {
+    pub(crate) identity: InstanceIdentity,
     memory_bytes: u64,
     slot: Option<CgroupSlot>,
-    home: Arc<Home>,
+    resources: Arc<HostResources>,
 }
 
 /// A tool that runs, or has run.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningTool {
     child: Child,
     /// It runs for as long as this is open.
     input: Option<ChildStdin>,
     /// None once it has ended.
-    lodging: Option<Lodging>,
+    tool_sandbox: Option<ToolSandbox>,
 }
 
 /// How a tool ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ToolExit {
     pub(crate) status: ExitStatus,
     /// The end of its output.
     pub(crate) log: String,
@@ -57,14 +57,14 @@ pub(crate) struct Ended {
     pub(crate) memory_bytes: u64,
 }
 
-impl Ended {
+impl ToolExit {
     /// What the supervisor says beside the tool's own exit code.
     pub(crate) fn verdict(&self) -> Option<RunFailure> {
         RunFailure::of(self.status.code())
     }
 }
 
-impl Lodging {
+impl ToolSandbox {
     /// Takes a user, a network where one is wanted, and control groups of an account with the limits of a build.
     pub(crate) fn take(
         worker: &Worker,
@@ -72,9 +72,9 @@ impl Lodging {
         network: bool,
         memory_bytes: u64,
     ) -> Result<Self, Error> {
-        let home = worker.home().clone();
+        let resources = worker.resources().clone();
         let identity = worker.identity(network)?;
-        let tree = home.tree.as_ref();
+        let tree = resources.tree.as_ref();
         let mut slot = tree.map(|tree| tree.acquire(Some(account.0))).transpose()?;
         if let Some(slot) = &mut slot {
             slot.begin();
@@ -90,7 +90,7 @@ impl Lodging {
             identity,
             memory_bytes,
             slot,
-            home,
+            resources,
         })
     }
 
@@ -107,34 +107,34 @@ impl Lodging {
     }
 
     /// Gives all of it back once nothing runs in it.
-    async fn give_back(mut self) {
+    async fn release(mut self) {
         let empty = async {
             while self
                 .slot
                 .as_ref()
                 .is_some_and(|slot| slot.processes().is_ok_and(|left| !left.is_empty()))
             {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        if tokio::time::timeout(LINGER, empty).await.is_err() {
+        if tokio::time::timeout(EXIT_TIMEOUT, empty).await.is_err() {
             warn!("a build's processes do not end; its user and control groups are not used again");
             // Never another's.
             self.identity.into_user();
             return;
         }
-        if let (Some(slot), Some(tree)) = (self.slot.take(), &self.home.tree) {
+        if let (Some(slot), Some(tree)) = (self.slot.take(), &self.resources.tree) {
             tree.release(slot);
         }
     }
 }
 
-impl Running {
+impl RunningTool {
     /// Starts a tool with no environment but its own.
     pub(crate) async fn start(
         worker: &Worker,
         spec: &RunSpec,
-        lodging: Lodging,
+        tool_sandbox: ToolSandbox,
     ) -> io::Result<Self> {
         let mut child = Command::new(worker.virga())
             .arg(run::RUN)
@@ -149,7 +149,7 @@ impl Running {
         let mut running = Self {
             child,
             input,
-            lodging: Some(lodging),
+            tool_sandbox: Some(tool_sandbox),
         };
         let mut line = serde_json::to_vec(spec).map_err(io::Error::other)?;
         line.push(b'\n');
@@ -160,16 +160,19 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) async fn wait(mut self) -> io::Result<Ended> {
+    pub(crate) async fn wait(mut self) -> io::Result<ToolExit> {
         let (output, errors) = (self.child.stdout.take(), self.child.stderr.take());
-        let closing = self.lodging.as_ref().map(|lodging| lodging.home.clone());
+        let closing = self
+            .tool_sandbox
+            .as_ref()
+            .map(|tool_sandbox| tool_sandbox.resources.clone());
         let closing = async {
             match &closing {
-                Some(home) => home.closing().await,
+                Some(resources) => resources.closing().await,
                 None => std::future::pending().await,
             }
         };
-        let reading = async { tokio::join!(end_of(output), end_of(errors)) };
+        let reading = async { tokio::join!(read_tail(output), read_tail(errors)) };
         let ended = async {
             let (output, errors) = reading.await;
             (self.child.wait().await, output + &errors)
@@ -183,12 +186,13 @@ impl Running {
             }
         };
         let status = status?;
-        let Some(lodging) = self.lodging.take() else {
+        let Some(tool_sandbox) = self.tool_sandbox.take() else {
             return Err(io::Error::other("it has ended before"));
         };
-        let (out_of_memory, memory_bytes) = (lodging.out_of_memory(), lodging.memory_bytes);
-        lodging.give_back().await;
-        Ok(Ended {
+        let (out_of_memory, memory_bytes) =
+            (tool_sandbox.out_of_memory(), tool_sandbox.memory_bytes);
+        tool_sandbox.release().await;
+        Ok(ToolExit {
             status,
             log,
             out_of_memory,
@@ -197,39 +201,39 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningTool {
     /// Ends it, and gives back what it had when all of it has ended.
     fn drop(&mut self) {
-        let Some(lodging) = self.lodging.take() else {
+        let Some(tool_sandbox) = self.tool_sandbox.take() else {
             return;
         };
         // Closing its input tells its supervisor to end it, whatever stands around it.
         drop(self.input.take());
-        if lodging.slot.is_some()
+        if tool_sandbox.slot.is_some()
             && let Err(error) = self.child.start_kill()
         {
             warn!(%error, "cannot end a build");
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(lodging.give_back())),
+            Ok(runtime) => drop(runtime.spawn(tool_sandbox.release())),
             // Nothing of it may be used again: what it ran may not have ended yet.
-            Err(_) => drop(lodging.identity.into_user()),
+            Err(_) => drop(tool_sandbox.identity.into_user()),
         }
     }
 }
 
 /// The end of what comes, as text.
-async fn end_of(stream: Option<impl AsyncRead + Unpin>) -> String {
+async fn read_tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::new();
     let mut buffer = vec![0; 4096];
     if let Some(mut stream) = stream {
         while let Ok(length @ 1..) = stream.read(&mut buffer).await {
             kept.extend_from_slice(&buffer[..length]);
-            if kept.len() > 2 * LOG_KEPT {
-                kept.drain(..kept.len() - LOG_KEPT);
+            if kept.len() > 2 * LOG_TAIL_BYTES {
+                kept.drain(..kept.len() - LOG_TAIL_BYTES);
             }
         }
     }
-    let from = kept.len().saturating_sub(LOG_KEPT);
+    let from = kept.len().saturating_sub(LOG_TAIL_BYTES);
     String::from_utf8_lossy(&kept[from..]).into_owned()
 }

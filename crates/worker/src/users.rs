@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::Error;
 
 /// How many are noted as given at a time, so that few starts wait for the disk.
-const AHEAD: u32 = 64;
+const BATCH: u32 = 64;
 
 /// The users set aside for instances.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Users {
     base: u32,
     count: u32,
     /// Where the next one that was never given is noted.
-    noted: PathBuf,
+    next_user_file: PathBuf,
     state: Mutex<State>,
 }
 
@@ -30,45 +30,45 @@ struct State {
     /// In the order in which they are to be given.
     free: VecDeque<u32>,
     /// How many may be given before the next is noted.
-    ahead: u32,
+    left_in_batch: u32,
 }
 
 impl Users {
     /// Goes on where an earlier run has noted that it was. What processes of that run still have is left to them.
-    pub(crate) fn open(base: u32, count: u32, noted: PathBuf) -> Self {
-        let next = fs::read_to_string(&noted).ok();
+    pub(crate) fn open(base: u32, count: u32, next_user_file: PathBuf) -> Self {
+        let next = fs::read_to_string(&next_user_file).ok();
         let next = next.and_then(|text| text.trim().parse::<u32>().ok());
-        let taken = living(Path::new("/proc"), base, count);
+        let taken = uids_in_use(Path::new("/proc"), base, count);
         if !taken.is_empty() {
             warn!(users = ?taken, "users of instances have processes of an earlier run; they are left alone");
         }
         Self {
             base,
             count,
-            noted,
+            next_user_file,
             state: Mutex::new(State {
                 free: in_order(base, count, next)
                     .filter(|user| !taken.contains(user))
                     .collect(),
-                ahead: 0,
+                left_in_batch: 0,
             }),
         }
     }
 
     pub(crate) fn acquire(&self) -> Result<u32, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.ahead == 0 {
+        if state.left_in_batch == 0 {
             // A run that is killed has given no user beyond those.
-            let next = state.free.get(AHEAD as usize).or(state.free.back());
+            let next = state.free.get(BATCH as usize).or(state.free.back());
             if let Some(next) = next
-                && let Err(error) = fs::write(&self.noted, next.to_string())
+                && let Err(error) = fs::write(&self.next_user_file, next.to_string())
             {
-                warn!(%error, path = %self.noted.display(), "cannot note which users were given");
+                warn!(%error, path = %self.next_user_file.display(), "cannot note which users were given");
             }
-            state.ahead = AHEAD;
+            state.left_in_batch = BATCH;
         }
         let user = state.free.pop_front().ok_or(Error::NoUser(self.count))?;
-        state.ahead -= 1;
+        state.left_in_batch -= 1;
         Ok(user)
     }
 
@@ -96,7 +96,7 @@ fn in_order(base: u32, count: u32, first: Option<u32>) -> impl Iterator<Item = u
 }
 
 /// The users of a range that processes have.
-fn living(proc: &Path, base: u32, count: u32) -> HashSet<u32> {
+fn uids_in_use(proc: &Path, base: u32, count: u32) -> HashSet<u32> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let statuses = entries.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok());
     let users = statuses.flat_map(|status| {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_given_once_and_run_out() {
+    fn user_ids_are_unique_and_can_run_out() {
         let directory = tempfile::tempdir().expect("a directory");
         let users = Users::open(10, 2, directory.path().join("users"));
         assert_eq!(given(&users, 2), [10, 11]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_run_begins_behind_all_that_an_earlier_one_gave() {
+    fn restart_does_not_reuse_recent_user_ids() {
         let directory = tempfile::tempdir().expect("a directory");
         let open = |base, count| Users::open(base, count, directory.path().join("users"));
         let mut before = HashSet::new();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn users_with_processes_are_left_to_them() {
+    fn user_ids_with_processes_are_skipped() {
         let proc = tempfile::tempdir().expect("a directory");
         for (number, uids) in [
             ("1", "0\t0\t0\t0"),
@@ -160,7 +160,7 @@ mod tests {
             let status = format!("Name:\tx\nUid:\t{uids}\n");
             fs::write(proc.path().join(number).join("status"), status).expect("written");
         }
-        assert_eq!(living(proc.path(), 10, 5), HashSet::from([12, 13]));
-        assert_eq!(living(proc.path(), 14, 5), HashSet::new());
+        assert_eq!(uids_in_use(proc.path(), 10, 5), HashSet::from([12, 13]));
+        assert_eq!(uids_in_use(proc.path(), 14, 5), HashSet::new());
     }
 }

@@ -11,33 +11,33 @@ use tracing::warn;
 use crate::Error;
 
 /// Pause before one that has ended is followed by another.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Starts one, and a thread that starts another whenever it ends. It is never told to go: virga's end is what it waits for.
-pub(crate) fn keep(virga: &Path, tree: &CgroupTree, claim: CgroupClaim) -> Result<(), Error> {
+pub(crate) fn supervise(virga: &Path, tree: &CgroupTree, claim: CgroupClaim) -> Result<(), Error> {
     let (virga, groups) = (virga.to_owned(), tree.directories().to_vec());
     let first = warden::start(&virga, &groups, &claim)?;
     std::thread::Builder::new()
         .name("warden".into())
-        .spawn(move || follow(first, &virga, &groups, &claim))
+        .spawn(move || restart_on_exit(first, &virga, &groups, &claim))
         .map_err(Error::io("start the warden's thread"))?;
     Ok(())
 }
 
-fn follow(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) {
+fn restart_on_exit(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) {
     loop {
         // The standard library closes what it still has of the input before it waits.
         let input = child.stdin.take();
         let ended = child.wait();
         drop(input);
         warn!(?ended, "the warden has ended; another is started");
-        child = start_again(virga, groups, claim);
+        child = restart(virga, groups, claim);
     }
 }
 
-fn start_again(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Child {
+fn restart(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Child {
     loop {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_DELAY);
         match warden::start(virga, groups, claim) {
             Ok(child) => return child,
             Err(error) => warn!(%error, "cannot start the warden"),

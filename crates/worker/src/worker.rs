@@ -14,12 +14,12 @@ use sandbox::{Authority, Isolation, Names};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::disks::{Disks, Settings};
-use crate::identity::{Identities, Identity};
-use crate::instance::{Bounds, StartError};
-use crate::nursery::{Nursery, Place, Recipe, Renewal};
+use crate::disks::{DiskSettings, Disks};
+use crate::identity::{IdentityPool, InstanceIdentity};
+use crate::instance::{InstanceLimits, StartError};
 use crate::private_trees::PrivateTrees;
-use crate::process::Home;
+use crate::process::HostResources;
+use crate::sandbox_pool::{PoolSettings, SandboxKind, SandboxPool, ZygoteRenewal};
 use crate::start::{has_libraries, is_read_at_start};
 use crate::users::Users;
 use crate::warden;
@@ -47,7 +47,7 @@ pub struct Config {
     /// Blanks ready per zygote.
     pub blanks: usize,
     /// When zygotes are renewed.
-    pub renewal: Renewal,
+    pub renewal: ZygoteRenewal,
     /// Bounds of every instance.
     pub limits: model::Limits,
     /// What stands around every instance.
@@ -60,30 +60,30 @@ pub struct Config {
 }
 
 /// How many sandboxes that wait for others are ended for a start that finds no user, since others start, too.
-const SPARES: u32 = 8;
+const EVICTIONS_MAX: u32 = 8;
 /// How long the last handle on an ended sandbox may be held.
-const GONE: Duration = Duration::from_secs(1);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts instances. Cheap to share.
 #[derive(Debug)]
 pub struct Worker {
     config: Config,
-    home: Arc<Home>,
-    identities: Arc<Identities>,
-    nurseries: Mutex<HashMap<(AccountId, Kin), Arc<Nursery>>>,
-    private: Arc<PrivateTrees>,
+    resources: Arc<HostResources>,
+    identities: Arc<IdentityPool>,
+    sandbox_pools: Mutex<HashMap<(AccountId, ZygoteKey), Arc<SandboxPool>>>,
+    private_trees: Arc<PrivateTrees>,
 }
 
 /// What comes of one zygote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kin {
+enum ZygoteKey {
     /// Copies of a Python.
     Python(Runtime),
     /// What starts other programs.
     Programs,
 }
 
-impl Kin {
+impl ZygoteKey {
     /// For functions that set these variables.
     fn of<'a>(
         kind: FunctionKind,
@@ -114,15 +114,15 @@ impl Worker {
             Isolation::Process => None,
         };
         if let (Some(tree), Some(claim)) = (&tree, &config.claim) {
-            warden::keep(&config.virga, tree, claim.clone())?;
+            warden::supervise(&config.virga, tree, claim.clone())?;
         }
-        let noted = config.directory.join("users");
-        let users = Users::open(config.uid_base, config.uid_count, noted);
+        let next_user_file = config.directory.join("users");
+        let users = Users::open(config.uid_base, config.uid_count, next_user_file);
         let disks = match (config.isolation, config.tmp_total_bytes) {
             (Isolation::Process, _) | (_, Some(0)) => None,
             (Isolation::Full, total) => {
                 let (bytes, inodes) = tmp_bounds(&config.limits);
-                let started = Disks::start(Settings {
+                let started = Disks::start(DiskSettings {
                     directory: config.directory.clone(),
                     bytes,
                     inodes,
@@ -131,7 +131,7 @@ impl Worker {
                 Some(started.map_err(Error::io("start a thread for disks"))?)
             }
         };
-        let home = Arc::new(Home {
+        let resources = Arc::new(HostResources {
             tree,
             users,
             network,
@@ -139,13 +139,13 @@ impl Worker {
             closed: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
         });
-        let identities = Identities::start(home.clone());
+        let identities = IdentityPool::start(resources.clone());
         Ok(Self {
             identities: Arc::new(identities.map_err(Error::io("start a thread for networks"))?),
-            home,
+            resources,
             config,
-            nurseries: Mutex::default(),
-            private: Arc::default(),
+            sandbox_pools: Mutex::default(),
+            private_trees: Arc::default(),
         })
     }
 
@@ -166,43 +166,46 @@ impl Worker {
         interpreter: &Interpreter,
         variables: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), Error> {
-        let kin = Kin::of(kind, interpreter, variables);
-        self.nursery(account, kin, interpreter).map(drop)
+        let zygote_key = ZygoteKey::of(kind, interpreter, variables);
+        self.sandbox_pool(account, zygote_key, interpreter)
+            .map(drop)
     }
 
     /// What an instance comes of.
-    fn kin(&self, spec: &InstanceSpec) -> Kin {
+    fn zygote_key(&self, spec: &InstanceSpec) -> ZygoteKey {
         let variables = spec.environment.iter().map(|(name, _)| name.as_str());
-        let kin = Kin::of(spec.kind, &spec.interpreter, variables);
+        let zygote_key = ZygoteKey::of(spec.kind, &spec.interpreter, variables);
         let trees: Vec<_> = [Some(&spec.code), spec.layers.as_ref()]
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
             .collect();
-        match kin {
-            Kin::Python(_) if !self.isolated() && has_libraries(&trees) => Kin::Programs,
-            kin => kin,
+        match zygote_key {
+            ZygoteKey::Python(_) if !self.isolated() && has_libraries(&trees) => {
+                ZygoteKey::Programs
+            }
+            zygote_key => zygote_key,
         }
     }
 
     /// Ends the zygotes of an account, and with them whatever has come of them.
     pub fn forget(&self, account: AccountId) {
-        self.private.forget(account);
-        let mut nurseries = self
-            .nurseries
+        self.private_trees.forget(account);
+        let mut sandbox_pools = self
+            .sandbox_pools
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<_> = nurseries
+        let gone: Vec<_> = sandbox_pools
             .keys()
             .filter(|(owner, _)| *owner == account)
             .copied()
             .collect();
         let gone: Vec<_> = gone
             .iter()
-            .filter_map(|key| nurseries.remove(key))
+            .filter_map(|key| sandbox_pools.remove(key))
             .collect();
         // They end outside of the lock.
-        drop(nurseries);
+        drop(sandbox_pools);
         drop(gone);
     }
 
@@ -216,95 +219,112 @@ impl Worker {
         credentials: Option<Credentials>,
     ) -> Result<Started, StartError> {
         let begun = Instant::now();
-        let needs = match spec.kind {
+        let unsupported = match spec.kind {
             _ if self.isolated() => None,
             FunctionKind::Http => Some("a web function (Type HTTP), whose port is its own,"),
             FunctionKind::Event => {
                 (!spec.public_net).then_some("PublicNetConfig with PublicNetStatus DISABLE")
             }
         };
-        if let Some(what) = needs {
+        if let Some(what) = unsupported {
             return Err(Error::NeedsIsolation(what).into());
         }
-        let nursery = self.nursery(spec.function.account, self.kin(&spec), &spec.interpreter)?;
-        let mut tries = 0..SPARES;
-        let blank = loop {
-            match nursery.take().await {
-                Err(Error::NoUser(_)) if tries.next().is_some() && self.free_a_user().await => {}
+        let sandbox_pool = self.sandbox_pool(
+            spec.function.account,
+            self.zygote_key(&spec),
+            &spec.interpreter,
+        )?;
+        let mut evictions = 0..EVICTIONS_MAX;
+        let prewarmed = loop {
+            match sandbox_pool.take().await {
+                Err(Error::NoUser(_))
+                    if evictions.next().is_some() && self.reclaim_user().await => {}
                 taken => break taken?,
             }
         };
         let limits = &self.config.limits;
-        let bounds = Bounds {
+        let instance_limits = InstanceLimits {
             response_bytes: limits.response_bytes,
             log_bytes: limits.log_bytes,
             pids: limits.pids,
         };
-        let disk = match &self.home.disks {
-            Some(disks) => disks.take(blank.process.user()).await?,
+        let disk = match &self.resources.disks {
+            Some(disks) => disks.take(prewarmed.process.user()).await?,
             None => None,
         };
-        Instance::start(blank, spec, credentials, bounds, &self.private, disk, begun).await
+        Instance::start(
+            prewarmed,
+            spec,
+            credentials,
+            instance_limits,
+            &self.private_trees,
+            disk,
+            begun,
+        )
+        .await
     }
 
     /// Ends a sandbox that waits for a function of somebody's, so that its user is free. Says whether there was one.
-    async fn free_a_user(&self) -> bool {
+    async fn reclaim_user(&self) -> bool {
         let all: Vec<_> = {
-            let nurseries = self.nurseries.lock();
-            let nurseries = nurseries.unwrap_or_else(PoisonError::into_inner);
-            nurseries.values().cloned().collect()
+            let sandbox_pools = self.sandbox_pools.lock();
+            let sandbox_pools = sandbox_pools.unwrap_or_else(PoisonError::into_inner);
+            sandbox_pools.values().cloned().collect()
         };
-        let Some(spare) = all.iter().find_map(|nursery| nursery.give_up()) else {
+        let Some(evicted) = all
+            .iter()
+            .find_map(|sandbox_pool| sandbox_pool.kill_ready_sandbox())
+        else {
             return false;
         };
-        spare.wait().await;
+        evicted.wait().await;
         // Its user is free when the last who knows of it has let go.
-        let last = Arc::downgrade(&spare);
-        drop(spare);
+        let last = Arc::downgrade(&evicted);
+        drop(evicted);
         let gone = async {
             while last.strong_count() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(GONE, gone).await.is_ok()
+        tokio::time::timeout(RELEASE_TIMEOUT, gone).await.is_ok()
     }
 
     /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
     pub fn close(&self) {
-        self.home.closed.store(true, Ordering::Relaxed);
-        self.home.stopping.send_replace(true);
-        self.nurseries
+        self.resources.closed.store(true, Ordering::Relaxed);
+        self.resources.stopping.send_replace(true);
+        self.sandbox_pools
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        if let Some(tree) = &self.home.tree
+        if let Some(tree) = &self.resources.tree
             && let Err(error) = tree.remove()
         {
             warn!(%error, "control groups are left behind");
         }
-        if let Some(network) = &self.home.network {
+        if let Some(network) = &self.resources.network {
             network.close();
         }
-        if let Err(error) = remove_rooms(&self.config.directory) {
+        if let Err(error) = remove_work_directories(&self.config.directory) {
             warn!(%error, "temporary files of instances are left behind");
         }
     }
 
     /// Whether it is ending, and whatever fails may fail for that.
     pub fn is_closing(&self) -> bool {
-        self.home.is_closed()
+        self.resources.is_closed()
     }
 
-    pub(crate) fn home(&self) -> &Arc<Home> {
-        &self.home
+    pub(crate) fn resources(&self) -> &Arc<HostResources> {
+        &self.resources
     }
 
     /// What a tool runs as.
-    pub(crate) fn identity(&self, network: bool) -> Result<Identity, Error> {
+    pub(crate) fn identity(&self, network: bool) -> Result<InstanceIdentity, Error> {
         if network {
-            Identity::make(&self.home)
+            InstanceIdentity::make(&self.resources)
         } else {
-            Identity::without_network(&self.home)
+            InstanceIdentity::without_network(&self.resources)
         }
     }
 
@@ -315,7 +335,10 @@ impl Worker {
             resolver: network.resolver(),
             authority: self.config.authority.clone(),
         };
-        self.home.network.as_ref().map_or(Names::Nowhere, given)
+        self.resources
+            .network
+            .as_ref()
+            .map_or(Names::Nowhere, given)
     }
 
     /// What users are told at every cold start, where there is less than all of the isolation.
@@ -330,7 +353,7 @@ impl Worker {
     }
 
     /// The user that a tool runs as; none where it stays virga's own.
-    pub(crate) fn own_user(&self, identity: &Identity) -> Option<u32> {
+    pub(crate) fn own_user(&self, identity: &InstanceIdentity) -> Option<u32> {
         self.isolated().then(|| identity.user())
     }
 
@@ -367,36 +390,49 @@ impl Worker {
         self.config.directory.join("root")
     }
 
-    fn nursery(
+    fn sandbox_pool(
         &self,
         account: AccountId,
-        kin: Kin,
+        zygote_key: ZygoteKey,
         interpreter: &Interpreter,
-    ) -> Result<Arc<Nursery>, Error> {
-        let mut nurseries = self
-            .nurseries
+    ) -> Result<Arc<SandboxPool>, Error> {
+        let mut sandbox_pools = self
+            .sandbox_pools
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let key = (account, kin);
-        if let Some(nursery) = nurseries.get(&key) {
-            return Ok(nursery.clone());
+        let key = (account, zygote_key);
+        if let Some(sandbox_pool) = sandbox_pools.get(&key) {
+            return Ok(sandbox_pool.clone());
         }
-        if let Kin::Python(_) = kin
-            && nurseries.keys().all(|(_, known)| *known != kin)
+        if let ZygoteKey::Python(_) = zygote_key
+            && sandbox_pools.keys().all(|(_, known)| *known != zygote_key)
         {
             python::compile_warm_up(interpreter, &runtime_directory(&self.config.directory));
         }
-        let recipe = self.recipe(account, kin, interpreter);
-        let name = match kin {
-            Kin::Python(runtime) => format!("zygote-{account}-{runtime}"),
-            Kin::Programs => format!("zygote-{account}-programs"),
+        let pool_settings = self.pool_settings(account, zygote_key, interpreter);
+        let name = match zygote_key {
+            ZygoteKey::Python(runtime) => format!("zygote-{account}-{runtime}"),
+            ZygoteKey::Programs => format!("zygote-{account}-programs"),
         };
-        let nursery = Nursery::start(&name, recipe, self.home.clone(), self.identities.clone())
-            .map_err(Error::io("start a zygote's thread"))?;
-        Ok(nurseries.entry(key).or_insert(Arc::new(nursery)).clone())
+        let sandbox_pool = SandboxPool::start(
+            &name,
+            pool_settings,
+            self.resources.clone(),
+            self.identities.clone(),
+        )
+        .map_err(Error::io("start a zygote's thread"))?;
+        Ok(sandbox_pools
+            .entry(key)
+            .or_insert(Arc::new(sandbox_pool))
+            .clone())
     }
 
-    fn recipe(&self, account: AccountId, kin: Kin, interpreter: &Interpreter) -> Recipe {
+    fn pool_settings(
+        &self,
+        account: AccountId,
+        zygote_key: ZygoteKey,
+        interpreter: &Interpreter,
+    ) -> PoolSettings {
         let limits = &self.config.limits;
         let (tmp_bytes, tmp_inodes) = tmp_bounds(limits);
         let directory = &self.config.directory;
@@ -404,12 +440,12 @@ impl Worker {
         let own = self
             .isolated()
             .then(|| (self.root_directory(), self.names()));
-        let (zygote, seen) = match kin {
-            Kin::Python(_) => (
+        let (zygote, seen) = match zygote_key {
+            ZygoteKey::Python(_) => (
                 python::zygote(interpreter, &runtime, own),
                 vec![interpreter],
             ),
-            Kin::Programs => {
+            ZygoteKey::Programs => {
                 let all: Vec<_> = self.interpreters().all().map(AsRef::as_ref).collect();
                 let root = own.map(|(staging, names)| {
                     let shims = python::read_only(&runtime, Path::new(python::RUNTIME));
@@ -431,7 +467,7 @@ impl Worker {
                 )
             }
         };
-        Recipe {
+        PoolSettings {
             account: account.0,
             virga: self.config.virga.clone(),
             zygote,
@@ -440,11 +476,11 @@ impl Worker {
             } else {
                 runtime
             },
-            place: match self.config.isolation {
-                Isolation::Full => Place::Cells,
-                Isolation::Process => Place::Host {
+            sandbox_kind: match self.config.isolation {
+                Isolation::Full => SandboxKind::Namespaces,
+                Isolation::Process => SandboxKind::Host {
                     readable: self.readable(&seen, &[]),
-                    rooms: rooms(directory),
+                    work_directories: work_directories(directory),
                 },
             },
             ready: self.config.blanks,
@@ -468,12 +504,12 @@ fn runtime_directory(directory: &Path) -> PathBuf {
 }
 
 /// Where instances without a root of their own have their temporary files.
-fn rooms(directory: &Path) -> PathBuf {
+fn work_directories(directory: &Path) -> PathBuf {
     directory.join("tmp")
 }
 
-fn remove_rooms(directory: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(rooms(directory)) {
+fn remove_work_directories(directory: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(work_directories(directory)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
@@ -488,7 +524,7 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(&runtime)?;
     std::fs::create_dir_all(directory.join("root"))?;
-    remove_rooms(directory)?;
+    remove_work_directories(directory)?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
     let site = runtime.join(python::SITE_DIRECTORY);
     std::fs::create_dir(&site)?;

@@ -4,7 +4,7 @@
 //! the same rules (`driver::build`). A build that finds none waits for as long as it may run, and is refused then. An account has
 //! one build at a time.
 
-mod turns;
+mod account_locks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{AccountId, Sha256};
 use worker::{InstallSettings, Installed, Interpreter, PackageError, PackageStore, Worker};
 
-use self::turns::Turns;
+use self::account_locks::AccountLocks;
 use crate::driver::{Build, Driver};
 use crate::index_proxy::IndexProxy;
 
@@ -28,7 +28,7 @@ struct Shared {
     worker: Arc<Worker>,
     packages: PackageStore,
     settings: BuildSettings,
-    turns: Turns,
+    account_locks: AccountLocks,
 }
 
 /// How builds are made.
@@ -54,7 +54,7 @@ impl Builds {
                 worker,
                 packages,
                 settings,
-                turns: Turns::default(),
+                account_locks: AccountLocks::default(),
             }),
         }
     }
@@ -70,22 +70,22 @@ impl Builds {
         interpreter: &Interpreter,
     ) -> Result<Installed, PackageError> {
         let shared = &*self.shared;
-        let _turn = shared.turns.take(account).await;
+        let _lock = shared.account_locks.take(account).await;
         let (timeout, memory_mb) = (shared.settings.install.timeout, shared.settings.memory_mb);
         let (worker, packages) = (&shared.worker, &shared.packages);
         let build = match worker.has_requirements(packages, package, interpreter) {
-            true => Some(self.hold(account, memory_mb, timeout).await?),
+            true => Some(self.reserve(account, memory_mb, timeout).await?),
             false => None,
         };
         let index = shared.settings.index.as_ref();
-        let pass = index.map(IndexProxy::pass).transpose();
-        let pass = pass.map_err(|source| PackageError::Io {
+        let access = index.map(IndexProxy::access).transpose();
+        let access = access.map_err(|source| PackageError::Io {
             step: "let a build to the package index",
             source,
         })?;
         let mut settings = shared.settings.install.clone();
-        if let Some(pass) = &pass {
-            settings.index = Some(pass.url.clone());
+        if let Some(access) = &access {
+            settings.index = Some(access.url.clone());
         }
         let memory_bytes = build.as_ref().map_or(0, Build::memory_bytes);
         worker
@@ -112,28 +112,28 @@ impl Builds {
     ) -> Result<usize, PackageError> {
         let shared = &*self.shared;
         let (worker, packages) = (&shared.worker, &shared.packages);
-        let Some(needs) = worker.to_compile(packages, tree, interpreter).await? else {
+        let Some(needs) = worker.compile_needs(packages, tree, interpreter).await? else {
             return Ok(0);
         };
-        let _turn = shared.turns.take(account).await;
+        let _lock = shared.account_locks.take(account).await;
         let wanted_mb = needs
             .memory_bytes
             .div_ceil(1 << 20)
             .min(shared.settings.memory_mb);
-        let build = self.hold(account, wanted_mb, needs.timeout).await?;
+        let build = self.reserve(account, wanted_mb, needs.timeout).await?;
         let memory_bytes = build.memory_bytes();
         worker
             .precompile(account, packages, tree, interpreter, memory_bytes)
             .await
     }
 
-    async fn hold(
+    async fn reserve(
         &self,
         account: AccountId,
         wanted_mb: u64,
         within: Duration,
     ) -> Result<Build, PackageError> {
-        let held = self.shared.driver.build(account, wanted_mb, within).await;
-        held.map_err(|refused| PackageError::Refused(refused.to_string()))
+        let reserved = self.shared.driver.build(account, wanted_mb, within).await;
+        reserved.map_err(|refused| PackageError::Refused(refused.to_string()))
     }
 }

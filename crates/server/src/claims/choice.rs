@@ -32,12 +32,13 @@ impl<T> Choice<T> {
 
 /// What a virga holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holding {
+pub(super) struct ClaimRecord {
     pub(super) process: u32,
     data: PathBuf,
     pub(super) cgroup: String,
     /// Where the groups are.
-    below: PathBuf,
+    #[serde(rename = "below")]
+    cgroup_parent: PathBuf,
     /// As the host numbers them.
     pub(super) first_user: u32,
     users: u32,
@@ -54,14 +55,14 @@ pub(super) struct Outlet {
     namespace: u64,
 }
 
-impl Holding {
+impl ClaimRecord {
     /// Whether the groups of both are the same.
-    pub(super) fn has_groups_of(&self, other: &Self) -> bool {
-        self.cgroup == other.cgroup && self.below == other.below
+    pub(super) fn shares_cgroups_with(&self, other: &Self) -> bool {
+        self.cgroup == other.cgroup && self.cgroup_parent == other.cgroup_parent
     }
 
     /// Whether it has one of so many ids.
-    fn has_of(&self, first: u32, count: u32) -> bool {
+    fn overlaps_users(&self, first: u32, count: u32) -> bool {
         let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
         u64::from(first) < end(self.first_user, self.users)
             && u64::from(self.first_user) < end(first, count)
@@ -76,11 +77,11 @@ impl Holding {
 
 /// What a virga wants.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct ClaimRequest {
     pub(super) process: u32,
     pub(super) data: PathBuf,
     pub(super) cgroup: Choice<String>,
-    pub(super) below: PathBuf,
+    pub(super) cgroup_parent: PathBuf,
     /// As the host numbers them, like the end of those that it may have.
     pub(super) first_user: Choice<u32>,
     pub(super) users: u32,
@@ -91,7 +92,7 @@ pub(super) struct Wanted {
 
 /// What is wanted is another's.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct ClaimConflict {
     option: &'static str,
     given: String,
     /// Where it is not another value of the option that would help.
@@ -100,7 +101,7 @@ pub(crate) struct Taken {
     data: PathBuf,
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for ClaimConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             option,
@@ -120,25 +121,25 @@ impl fmt::Display for Taken {
     }
 }
 
-impl std::error::Error for Taken {}
+impl std::error::Error for ClaimConflict {}
 
-impl Wanted {
+impl ClaimRequest {
     /// What it takes beside those that live.
-    pub(super) fn choose(&self, living: &[Holding]) -> Result<Holding, Taken> {
-        let cgroup = self.name(living)?;
+    pub(super) fn choose(&self, active: &[ClaimRecord]) -> Result<ClaimRecord, ClaimConflict> {
+        let cgroup = self.name(active)?;
         let outlet = match &self.outlet {
             Some((range, namespace)) => Some(Outlet {
                 link: network::link_name(&cgroup),
-                range: addresses(range, *namespace, living)?,
+                range: choose_addresses(range, *namespace, active)?,
                 namespace: *namespace,
             }),
             None => None,
         };
-        Ok(Holding {
+        Ok(ClaimRecord {
             process: self.process,
             data: self.data.clone(),
-            below: self.below.clone(),
-            first_user: self.first(living)?,
+            cgroup_parent: self.cgroup_parent.clone(),
+            first_user: self.first(active)?,
             users: self.users,
             cgroup,
             outlet,
@@ -146,37 +147,41 @@ impl Wanted {
     }
 
     /// Its own for the groups, and, where there is a way out, for the interface that is called after it.
-    fn name(&self, living: &[Holding]) -> Result<String, Taken> {
+    fn name(&self, active: &[ClaimRecord]) -> Result<String, ClaimConflict> {
         let holder = |name: &str| {
-            living.iter().find(|other| {
+            active.iter().find(|other| {
                 let link = self.outlet.as_ref().and_then(|(_, namespace)| {
                     let theirs = other.outlet_in(*namespace)?;
                     Some(theirs.link == network::link_name(name))
                 });
-                (other.cgroup == name && other.below == self.below) || link == Some(true)
+                (other.cgroup == name && other.cgroup_parent == self.cgroup_parent)
+                    || link == Some(true)
             })
         };
-        let wanted = &self.cgroup.value;
-        match holder(wanted) {
-            None => Ok(wanted.clone()),
-            Some(other) if self.cgroup.configured => Err(other.has("cgroup", wanted)),
+        let preferred = &self.cgroup.value;
+        match holder(preferred) {
+            None => Ok(preferred.clone()),
+            Some(other) if self.cgroup.configured => Err(other.has("cgroup", preferred)),
             Some(_) => {
-                let mut names = (2..).map(|number: u32| format!("{wanted}-{number}"));
+                let mut names = (2..).map(|number: u32| format!("{preferred}-{number}"));
                 let free = names.find(|name| holder(name).is_none());
                 Ok(free.unwrap_or_default())
             }
         }
     }
 
-    fn first(&self, living: &[Holding]) -> Result<u32, Taken> {
+    fn first(&self, active: &[ClaimRecord]) -> Result<u32, ClaimConflict> {
         let mut first = self.first_user.value;
-        while let Some(other) = living.iter().find(|other| other.has_of(first, self.users)) {
+        while let Some(other) = active
+            .iter()
+            .find(|other| other.overlaps_users(first, self.users))
+        {
             if self.first_user.configured {
                 return Err(other.has("uid-base", first));
             }
             first = other.first_user.saturating_add(other.users);
             if self.users_end.saturating_sub(first) < self.users {
-                return Err(Taken {
+                return Err(ClaimConflict {
                     instead: Some(
                         "there are not so many more; start each with a smaller --uid-count",
                     ),
@@ -189,36 +194,36 @@ impl Wanted {
 }
 
 /// Where the usual range is another's: parts of what is reserved, and nobody's address either.
-const MORE: u32 = Ipv4Addr::new(240, 0, 0, 0).to_bits();
+const FALLBACK_BASE: u32 = Ipv4Addr::new(240, 0, 0, 0).to_bits();
 /// How many addresses each has, as many as the usual one.
-const EACH: u32 = 1 << 17;
+const FALLBACK_SIZE: u32 = 1 << 17;
 
 /// Addresses that nobody else's functions have on this host.
-fn addresses(
-    wanted: &Choice<AddressBlock>,
+fn choose_addresses(
+    request: &Choice<AddressBlock>,
     namespace: u64,
-    living: &[Holding],
-) -> Result<AddressBlock, Taken> {
+    active: &[ClaimRecord],
+) -> Result<AddressBlock, ClaimConflict> {
     let holder = |range: AddressBlock| {
-        living.iter().find(|other| {
+        active.iter().find(|other| {
             let theirs = other.outlet_in(namespace);
             theirs.is_some_and(|theirs| theirs.range.overlaps(range))
         })
     };
-    let Some(other) = holder(wanted.value) else {
-        return Ok(wanted.value);
+    let Some(other) = holder(request.value) else {
+        return Ok(request.value);
     };
-    let more = (0..1024).map(|number| Ipv4Addr::from_bits(MORE + number * EACH));
+    let more = (0..1024).map(|number| Ipv4Addr::from_bits(FALLBACK_BASE + number * FALLBACK_SIZE));
     let more = more.filter_map(|base| format!("{base}/15").parse().ok());
     more.into_iter()
-        .filter(|_| !wanted.configured)
+        .filter(|_| !request.configured)
         .find(|range| holder(*range).is_none())
-        .ok_or_else(|| other.has("network-range", wanted.value))
+        .ok_or_else(|| other.has("network-range", request.value))
 }
 
-impl Holding {
-    fn has(&self, option: &'static str, given: impl fmt::Display) -> Taken {
-        Taken {
+impl ClaimRecord {
+    fn has(&self, option: &'static str, given: impl fmt::Display) -> ClaimConflict {
+        ClaimConflict {
             option,
             given: given.to_string(),
             instead: None,
@@ -236,12 +241,12 @@ mod tests {
         text.parse().expect("a block")
     }
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn request() -> ClaimRequest {
+        ClaimRequest {
             process: 1,
             data: "/data".into(),
             cgroup: Choice::free("virga".into()),
-            below: "/sys/fs/cgroup".into(),
+            cgroup_parent: "/sys/fs/cgroup".into(),
             first_user: Choice::free(2_000_000),
             users: 65_536,
             users_end: u32::MAX,
@@ -257,50 +262,50 @@ mod tests {
     }
 
     #[test]
-    fn many_that_say_nothing_share_nothing() {
-        let mut living: Vec<Holding> = Vec::new();
+    fn instances_with_defaults_share_nothing() {
+        let mut active: Vec<ClaimRecord> = Vec::new();
         for _ in 0..50 {
-            let next = wanted().choose(&living).expect("something is free");
-            for other in &living {
-                assert!(!next.has_groups_of(other));
-                assert!(!other.has_of(next.first_user, next.users));
+            let next = request().choose(&active).expect("something is free");
+            for other in &active {
+                assert!(!next.shares_cgroups_with(other));
+                assert!(!other.overlaps_users(next.first_user, next.users));
                 let (ours, theirs) = (next.outlet.as_ref(), other.outlet.as_ref());
                 let (ours, theirs) = (ours.expect("a way out"), theirs.expect("a way out"));
                 assert_ne!(ours.link, theirs.link);
                 assert!(!ours.range.overlaps(theirs.range));
             }
-            living.push(next);
+            active.push(next);
         }
         // What the first one had is free when it has gone.
-        let first = living.remove(0);
-        assert_eq!(wanted().choose(&living), Ok(first));
+        let first = active.remove(0);
+        assert_eq!(request().choose(&active), Ok(first));
     }
 
     #[test]
-    fn what_is_asked_for_and_taken_is_refused_by_its_option() {
-        let living = [wanted().choose(&[]).expect("all is free")];
-        let refused = |wanted: Wanted| wanted.choose(&living).expect_err("taken").option;
-        let mut name = wanted();
+    fn conflicting_explicit_options_are_refused() {
+        let active = [request().choose(&[]).expect("all is free")];
+        let refused = |request: ClaimRequest| request.choose(&active).expect_err("taken").option;
+        let mut name = request();
         name.cgroup = configured("virga".into());
         assert_eq!(refused(name), "cgroup");
         // Of another name, but with the same interface.
-        let mut link = wanted();
+        let mut link = request();
         link.cgroup = configured("vir-ga".into());
         assert_eq!(refused(link.clone()), "cgroup");
-        let mut ids = wanted();
+        let mut ids = request();
         ids.first_user = configured(2_065_535);
         assert_eq!(refused(ids), "uid-base");
-        let mut range = wanted();
+        let mut range = request();
         range.outlet = Some((configured(block("198.19.255.0/24")), 7));
         assert_eq!(refused(range.clone()), "network-range");
         // In another network there is neither that interface nor that range.
         link.outlet = Some((Choice::free(block("198.18.0.0/15")), 8));
-        assert!(link.choose(&living).is_ok());
+        assert!(link.choose(&active).is_ok());
         range.outlet = Some((configured(block("198.19.255.0/24")), 8));
-        assert!(range.choose(&living).is_ok());
-        let mut few = wanted();
+        assert!(range.choose(&active).is_ok());
+        let mut few = request();
         few.users_end = 2_100_000;
-        let taken = few.choose(&living).expect_err("too few").to_string();
+        let taken = few.choose(&active).expect_err("too few").to_string();
         assert!(
             taken.starts_with("--uid-count 65536: ") && taken.contains("/data"),
             "{taken}"
@@ -308,13 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_free_is_had() {
-        let living = [wanted().choose(&[]).expect("all is free")];
-        let mut other = wanted();
+    fn free_explicit_options_are_granted() {
+        let active = [request().choose(&[]).expect("all is free")];
+        let mut other = request();
         other.cgroup = configured("other".into());
         other.first_user = configured(2_065_536);
         other.outlet = Some((configured(block("10.0.0.0/15")), 7));
-        let had = other.choose(&living).expect("free");
+        let had = other.choose(&active).expect("free");
         assert_eq!((had.cgroup.as_str(), had.first_user), ("other", 2_065_536));
         assert_eq!(
             had.outlet.map(|outlet| outlet.range),

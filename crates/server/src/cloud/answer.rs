@@ -20,18 +20,18 @@ pub(super) const HEADER: usize = 12;
 
 /// Where names lead.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct ServiceAddresses {
     pub(super) api: Ipv4Addr,
     pub(super) buckets: Ipv4Addr,
 }
 
 /// What becomes of a question.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// This is the answer.
     Answer(Vec<u8>),
     /// A resolver of the host's is asked.
-    Ask(Query),
+    Forward(Query),
     /// Nobody is told anything: it is no question.
     Drop,
 }
@@ -40,29 +40,29 @@ pub(super) enum Verdict {
 pub(super) fn decide(
     message: &[u8],
     names: &CloudNames,
-    places: Places,
+    addresses: ServiceAddresses,
     upstream: bool,
-) -> Verdict {
+) -> Decision {
     let Some((metadata, query)) = question(message) else {
-        return Verdict::Drop;
+        return Decision::Drop;
     };
     if metadata.message_type != MessageType::Query {
-        return Verdict::Drop;
+        return Decision::Drop;
     }
     let name = query.name().to_ascii().to_ascii_lowercase();
     let service = names.find(name.trim_end_matches('.'));
     let reply = match service {
         Some(service) if metadata.op_code == OpCode::Query => {
-            answer(message, &metadata, &query, service, places)
+            answer(message, &metadata, &query, service, addresses)
         }
-        _ if upstream => return Verdict::Ask(query),
+        _ if upstream => return Decision::Forward(query),
         _ => {
             let mut reply = reply(&metadata, &query);
             reply.metadata.response_code = ResponseCode::Refused;
             reply
         }
     };
-    reply.to_vec().map_or(Verdict::Drop, Verdict::Answer)
+    reply.to_vec().map_or(Decision::Drop, Decision::Answer)
 }
 
 /// The answer to a question that no resolver answered.
@@ -98,15 +98,15 @@ fn answer(
     metadata: &Metadata,
     query: &Query,
     service: Service,
-    places: Places,
+    addresses: ServiceAddresses,
 ) -> Message {
     let mut reply = reply(metadata, query);
     reply.metadata.authoritative = true;
     let wanted = matches!(query.query_type(), RecordType::A | RecordType::ANY);
     if wanted && query.query_class() == DNSClass::IN {
         let address = match service {
-            Service::Api => places.api,
-            Service::Buckets => places.buckets,
+            Service::Api => addresses.api,
+            Service::Buckets => addresses.buckets,
         };
         let data = RData::A(address.into());
         reply.add_answer(Record::from_rdata(query.name().clone(), TTL, data));
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    const PLACES: Places = Places {
+    const ADDRESSES: ServiceAddresses = ServiceAddresses {
         api: Ipv4Addr::new(198, 18, 0, 1),
         buckets: Ipv4Addr::new(198, 18, 0, 5),
     };
@@ -136,24 +136,29 @@ mod tests {
         message
     }
 
-    fn decided(message: &Message, upstream: bool) -> Verdict {
+    fn decided(message: &Message, upstream: bool) -> Decision {
         let names = CloudNames::new("ap-guangzhou", true);
-        decide(&message.to_vec().expect("bytes"), &names, PLACES, upstream)
+        decide(
+            &message.to_vec().expect("bytes"),
+            &names,
+            ADDRESSES,
+            upstream,
+        )
     }
 
-    fn answered(verdict: Verdict) -> Message {
+    fn answered(verdict: Decision) -> Message {
         match verdict {
-            Verdict::Answer(bytes) => Message::from_vec(&bytes).expect("a message"),
+            Decision::Answer(bytes) => Message::from_vec(&bytes).expect("a message"),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn names_of_the_cloud_are_answered_in_any_case_and_by_any_client() {
+    fn cloud_names_are_answered_case_insensitively() {
         for (name, address) in [
-            ("scf.tencentcloudapi.com.", PLACES.api),
-            ("ScF.Internal.TencentCloudAPI.com.", PLACES.api),
-            ("p-1.cos.ap-guangzhou.myqcloud.com.", PLACES.buckets),
+            ("scf.tencentcloudapi.com.", ADDRESSES.api),
+            ("ScF.Internal.TencentCloudAPI.com.", ADDRESSES.api),
+            ("p-1.cos.ap-guangzhou.myqcloud.com.", ADDRESSES.buckets),
         ] {
             let mut message = asked(name, RecordType::A);
             let plain = answered(decided(&message, true));
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_cloud_has_nothing_but_its_address_and_is_never_passed_on() {
+    fn cloud_names_have_only_a_records_and_are_never_forwarded() {
         for kind in [RecordType::AAAA, RecordType::HTTPS, RecordType::TXT] {
             let reply = answered(decided(&asked("scf.tencentcloudapi.com.", kind), true));
             assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
@@ -177,18 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_passed_on_or_refused() {
+    fn other_names_are_forwarded_or_refused() {
         let message = asked("example.com.", RecordType::A);
         assert_eq!(
             decided(&message, true),
-            Verdict::Ask(message.queries[0].clone())
+            Decision::Forward(message.queries[0].clone())
         );
         let refused = answered(decided(&message, false));
         assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
     }
 
     #[test]
-    fn a_question_that_nobody_answers_fails_at_once() {
+    fn unanswered_question_gets_servfail() {
         let message = asked("example.com.", RecordType::A);
         let bytes = failure(&message.to_vec().expect("bytes")).expect("an answer");
         let reply = Message::from_vec(&bytes).expect("a message");
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_question_is_dropped() {
+    fn messages_that_are_no_question_are_dropped() {
         let names = CloudNames::new("ap-guangzhou", true);
         let mut reply = asked("scf.tencentcloudapi.com.", RecordType::A);
         reply.metadata.message_type = MessageType::Response;
@@ -215,8 +220,8 @@ mod tests {
         ];
         for bytes in rows {
             assert_eq!(
-                decide(&bytes, &names, PLACES, true),
-                Verdict::Drop,
+                decide(&bytes, &names, ADDRESSES, true),
+                Decision::Drop,
                 "{bytes:?}"
             );
         }

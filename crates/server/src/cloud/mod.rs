@@ -7,8 +7,8 @@
 
 mod answer;
 mod names;
+mod query_limiter;
 mod resolver;
-mod turns;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use sandbox::network::{API_NAME, CLOUD_PORTS, Network};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use self::answer::Places;
+use self::answer::ServiceAddresses;
 use self::names::CloudNames;
 use self::resolver::Resolver;
 use crate::config::Config;
@@ -55,12 +55,12 @@ impl Cloud {
     /// # Errors
     /// [`CloudError`] names the step that failed.
     pub(crate) fn open(config: &Config, network: &Network) -> Result<Self, CloudError> {
-        let places = Places {
+        let addresses = ServiceAddresses {
             api: network.plan().gateway(),
             buckets: network.plan().storage(),
         };
         let names = CloudNames::new(&config.region, config.buckets.is_some());
-        let resolver = Resolver::new(names, places);
+        let resolver = Resolver::new(names, addresses);
         let mut resolvers = JoinSet::new();
         let mut upstream = upstream(config).into_iter();
         for address in network.name_servers() {
@@ -69,10 +69,10 @@ impl Cloud {
         let listeners = |address, domains: &[String]| listeners(config, network, address, domains);
         let buckets = config.buckets.as_ref().map(|settings| {
             let own = vec![API_NAME.to_owned()];
-            listeners(places.buckets, &[settings.domains.clone(), own].concat())
+            listeners(addresses.buckets, &[settings.domains.clone(), own].concat())
         });
         Ok(Self {
-            api: listeners(places.api, &[])?,
+            api: listeners(addresses.api, &[])?,
             buckets: buckets.transpose()?.unwrap_or_default(),
             resolvers,
         })

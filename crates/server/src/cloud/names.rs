@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_scf_and_cos_lead_here_and_all_others_do_not() {
+    fn scf_and_cos_hosts_resolve_to_virga() {
         let names = CloudNames::new("home-1", true);
         for (name, service) in [
             ("scf.tencentcloudapi.com", Some(Service::Api)),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_cos_are_the_cloud_s_where_there_are_no_buckets() {
+    fn without_buckets_cos_hosts_are_left_to_the_cloud() {
         let names = CloudNames::new("ap-guangzhou", false);
         assert_eq!(names.find("p-1.cos.ap-guangzhou.myqcloud.com"), None);
         assert_eq!(names.find("scf.tencentcloudapi.com"), Some(Service::Api));

@@ -15,20 +15,20 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use super::answer::{HEADER, Places, Verdict, decide, failure, question};
+use super::answer::{Decision, HEADER, ServiceAddresses, decide, failure, question};
 use super::names::CloudNames;
-use super::turns::Turns;
+use super::query_limiter::QueryLimiter;
 
 /// Longest question, bytes. Names have 255, and what clients add is short.
-const QUESTION: usize = 1024;
+const QUESTION_MAX: usize = 1024;
 /// Longest answer in a datagram, bytes; the rest of a longer one is asked for over TCP.
-const DATAGRAM: usize = 4096;
+const DATAGRAM_MAX: usize = 4096;
 /// The bit of a header's third byte that says so.
 const TRUNCATED: u8 = 2;
 /// How long a resolver of the host's may take, and a connection may be silent.
-const LONGEST: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a socket failed, as when there are no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The name server. Clones share its counters.
 #[derive(Clone, Debug)]
@@ -39,17 +39,17 @@ pub(super) struct Resolver {
 #[derive(Debug)]
 struct Shared {
     names: CloudNames,
-    places: Places,
-    turns: Turns,
+    addresses: ServiceAddresses,
+    limiter: QueryLimiter,
 }
 
 impl Resolver {
-    pub(super) fn new(names: CloudNames, places: Places) -> Self {
+    pub(super) fn new(names: CloudNames, addresses: ServiceAddresses) -> Self {
         Self {
             shared: Arc::new(Shared {
                 names,
-                places,
-                turns: Turns::default(),
+                addresses,
+                limiter: QueryLimiter::default(),
             }),
         }
     }
@@ -77,14 +77,16 @@ impl Resolver {
         Ok(())
     }
 
-    fn decide(&self, message: &[u8], upstream: Option<SocketAddr>) -> Verdict {
-        let Shared { names, places, .. } = &*self.shared;
-        decide(message, names, *places, upstream.is_some())
+    fn decide(&self, message: &[u8], upstream: Option<SocketAddr>) -> Decision {
+        let Shared {
+            names, addresses, ..
+        } = &*self.shared;
+        decide(message, names, *addresses, upstream.is_some())
     }
 
     async fn datagrams(self, socket: Arc<UdpSocket>, upstream: Option<SocketAddr>) {
         // One byte more, so that what is too long shows.
-        let mut buffer = [0; QUESTION + 1];
+        let mut buffer = [0; QUESTION_MAX + 1];
         // Those that are under way end with this.
         let mut asking = JoinSet::new();
         loop {
@@ -93,28 +95,28 @@ impl Resolver {
                 Ok(received) => received,
                 Err(error) => {
                     debug!(%error, "a question for a name could not be received");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
             };
             let message = &buffer[..length];
-            if length > QUESTION {
+            if length > QUESTION_MAX {
                 continue;
             }
             match (self.decide(message, upstream), upstream) {
-                (Verdict::Answer(reply), _) => give(&socket, &reply, from).await,
-                (Verdict::Ask(query), Some(upstream)) => {
-                    let Some(turn) = self.shared.turns.take(from.ip()) else {
+                (Decision::Answer(reply), _) => send_reply(&socket, &reply, from).await,
+                (Decision::Forward(query), Some(upstream)) => {
+                    let Some(permit) = self.shared.limiter.take(from.ip()) else {
                         continue;
                     };
                     let (message, socket) = (message.to_vec(), socket.clone());
                     asking.spawn(async move {
-                        let asked = within(ask(&message, &query, upstream)).await;
+                        let asked = with_timeout(forward_udp(&message, &query, upstream)).await;
                         // A client that learns of a failure asks the next name server at once.
                         if let Some(reply) = asked.or_else(|| failure(&message)) {
-                            give(&socket, &reply, from).await;
+                            send_reply(&socket, &reply, from).await;
                         }
-                        drop(turn);
+                        drop(permit);
                     });
                 }
                 _ => {}
@@ -130,15 +132,15 @@ impl Resolver {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     debug!(%error, "a connection to the name server could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
             };
-            if let Some(turn) = self.shared.turns.take(from.ip()) {
+            if let Some(permit) = self.shared.limiter.take(from.ip()) {
                 let resolver = self.clone();
                 connections.spawn(async move {
                     resolver.connection(stream, from.ip(), upstream).await;
-                    drop(turn);
+                    drop(permit);
                 });
             }
         }
@@ -146,16 +148,18 @@ impl Resolver {
 
     /// Answers one question after another.
     async fn connection(&self, mut stream: TcpStream, from: IpAddr, upstream: Option<SocketAddr>) {
-        while let Some(message) = within(read(&mut stream, QUESTION)).await {
+        while let Some(message) = with_timeout(read(&mut stream, QUESTION_MAX)).await {
             let reply = match (self.decide(&message, upstream), upstream) {
-                (Verdict::Answer(reply), _) => Some(reply),
-                (Verdict::Ask(_), Some(upstream)) => within(ask_long(&message, upstream))
-                    .await
-                    .or_else(|| failure(&message)),
+                (Decision::Answer(reply), _) => Some(reply),
+                (Decision::Forward(_), Some(upstream)) => {
+                    with_timeout(forward_tcp(&message, upstream))
+                        .await
+                        .or_else(|| failure(&message))
+                }
                 _ => None,
             };
             let Some(reply) = reply else { return };
-            if within(write(&mut stream, &reply)).await.is_none() {
+            if with_timeout(write(&mut stream, &reply)).await.is_none() {
                 debug!(%from, "an answer about a name was not taken");
                 return;
             }
@@ -164,8 +168,8 @@ impl Resolver {
 }
 
 /// Waits for something within the longest time; `None` where it fails or takes longer.
-async fn within<T>(done: impl Future<Output = io::Result<T>>) -> Option<T> {
-    match tokio::time::timeout(LONGEST, done).await {
+async fn with_timeout<T>(done: impl Future<Output = io::Result<T>>) -> Option<T> {
+    match tokio::time::timeout(TIMEOUT, done).await {
         Ok(Ok(done)) => Some(done),
         Ok(Err(error)) => {
             debug!(%error, "a question for a name failed");
@@ -175,14 +179,14 @@ async fn within<T>(done: impl Future<Output = io::Result<T>>) -> Option<T> {
     }
 }
 
-async fn give(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
+async fn send_reply(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
     if let Err(error) = socket.send_to(reply, to).await {
         debug!(%to, %error, "an answer about a name could not be sent");
     }
 }
 
 /// Asks a resolver by a datagram.
-async fn ask(message: &[u8], query: &Query, upstream: SocketAddr) -> io::Result<Vec<u8>> {
+async fn forward_udp(message: &[u8], query: &Query, upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(upstream).await?;
     let mut id = [0; 2];
@@ -191,14 +195,14 @@ async fn ask(message: &[u8], query: &Query, upstream: SocketAddr) -> io::Result<
     let own: Vec<u8> = asked.drain(..2).collect();
     asked.splice(..0, id);
     socket.send(&asked).await?;
-    let mut reply = vec![0; DATAGRAM];
+    let mut reply = vec![0; DATAGRAM_MAX];
     loop {
         let length = socket.recv(&mut reply).await?;
         let about = question(&reply[..length]);
         let expected = |read: &Query| read == query;
         if length >= HEADER && reply[..2] == id && about.is_some_and(|(_, read)| expected(&read)) {
             reply.truncate(length);
-            if length == DATAGRAM {
+            if length == DATAGRAM_MAX {
                 reply[2] |= TRUNCATED;
             }
             reply[..2].copy_from_slice(&own);
@@ -208,7 +212,7 @@ async fn ask(message: &[u8], query: &Query, upstream: SocketAddr) -> io::Result<
 }
 
 /// Asks a resolver over a connection.
-async fn ask_long(message: &[u8], upstream: SocketAddr) -> io::Result<Vec<u8>> {
+async fn forward_tcp(message: &[u8], upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream).await?;
     write(&mut stream, message).await?;
     read(&mut stream, usize::from(u16::MAX)).await

@@ -23,7 +23,7 @@ use model::{
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
-use worker::{Credentials, Failure, InstanceSpec, PackageStore, Place, StartError, Worker};
+use worker::{Credentials, Failure, InstanceSpec, PackageStore, PlatformInfo, StartError, Worker};
 
 pub(crate) use self::build::Build;
 use self::core::{Core, DriverAction};
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) freeze_after: Duration,
     /// Maximum wait of a request for an instance when none is starting.
     pub(crate) wait: Duration,
-    pub(crate) place: Arc<Place>,
+    pub(crate) platform: Arc<PlatformInfo>,
     /// Issues credentials for functions and knows their accounts' owners.
     pub(crate) access: Access,
     /// Tracks call chains by instance.
@@ -233,9 +233,9 @@ impl Driver {
                 .map(|seconds| Duration::from_secs(seconds.into())),
             code: tree,
             layers,
-            place: Arc::new(Place {
+            platform: Arc::new(PlatformInfo {
                 uin: self.shared.settings.access.uin(function.key.account),
-                ..Place::clone(&self.shared.settings.place)
+                ..PlatformInfo::clone(&self.shared.settings.platform)
             }),
         });
         let now = self.now();
@@ -522,13 +522,13 @@ impl Driver {
             warn!(function = %spec.function.name, role = %name, "the role does not exist; the function gets no credentials");
             return None;
         };
-        let good_for = (settings.role_session / 2).max(settings.keep_alive + spec.timeout);
-        match settings.access.issue_credentials(&role, 2 * good_for) {
+        let valid_for = (settings.role_session / 2).max(settings.keep_alive + spec.timeout);
+        match settings.access.issue_credentials(&role, 2 * valid_for) {
             Ok(lent) => Some(Credentials {
                 id: lent.id,
                 key: lent.key.reveal().to_owned(),
                 token: lent.token.reveal().to_owned(),
-                good_for,
+                valid_for,
             }),
             Err(error) => {
                 warn!(function = %spec.function.name, %error, "failed to issue credentials; the function gets none");
@@ -721,13 +721,13 @@ impl Assigned {
         // It may have been frozen while idle.
         self.slot.settle();
         let invoked = self.slot.instance.invoke(request, event).await;
-        let (cold, init_log) = if self.first && invoked.taken {
+        let (cold, init_log) = if self.first && invoked.accepted {
             self.slot.cold()
         } else {
             (None, Vec::new())
         };
         self.reusable = invoked.reusable;
-        self.short = invoked.brief;
+        self.short = invoked.short_requests;
         if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
             self.slot.instance.stop();
             self.slot.instance.ended().await;
@@ -738,7 +738,7 @@ impl Assigned {
             cold,
             init_log,
         };
-        (ran, invoked.taken)
+        (ran, invoked.accepted)
     }
 }
 

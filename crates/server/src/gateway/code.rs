@@ -6,7 +6,7 @@ use model::{BucketName, Sha256};
 use scf::types::Code as CodeFields;
 use scf::{Code, Error};
 use tokio::task::JoinError;
-use worker::{Incoming, PackageError};
+use worker::{PackageError, PackageWriter};
 
 use super::error::{self, unsupported};
 use super::{Caller, Gateway};
@@ -83,7 +83,7 @@ async fn fetch(
     let refused = |why: ObjectReadError| object_error(&why, bucket, key, limit);
     let mut pieces = opened.await.map_err(refused)?.into_stream();
     let packages = gateway.packages.clone();
-    let write = move |mut incoming: Incoming, piece: bytes::Bytes| {
+    let write = move |mut incoming: PackageWriter, piece: bytes::Bytes| {
         tokio::task::spawn_blocking(move || incoming.write(&piece).map(|()| incoming))
     };
     let begun = tokio::task::spawn_blocking(move || packages.receive());

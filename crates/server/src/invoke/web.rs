@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use model::{RequestId, StatusCode, Usage};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
-use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, Streamed};
+use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, StreamedReply};
 
 use super::{InvocationResult, Ready, Report};
 use crate::driver::Assigned;
@@ -33,11 +33,11 @@ impl Ready {
         head: &Head<'_>,
         body: Outgoing,
         over: &Notify,
-    ) -> Result<(Response<Streamed>, WebInvocation), InvocationResult> {
+    ) -> Result<(Response<StreamedReply>, WebInvocation), InvocationResult> {
         let mut running = WebInvocation::begin(self);
         let passed = tokio::time::timeout_at(
             running.deadline.into(),
-            running.assigned.instance().pass(head, body),
+            running.assigned.instance().forward(head, body),
         );
         let passed = tokio::select! {
             // Such a request breaks its connection; it is no fault of the server's.
@@ -186,7 +186,7 @@ pub(crate) struct ReplyBody {
 
 /// A reply that passes, until its time is over.
 struct Reply {
-    body: Streamed,
+    body: StreamedReply,
     /// None once it has ended.
     running: Option<WebInvocation>,
     /// Its caller's connection.
@@ -197,7 +197,7 @@ type SharedReply = Mutex<Option<Reply>>;
 
 impl ReplyBody {
     pub(crate) fn new(
-        body: Streamed,
+        body: StreamedReply,
         running: WebInvocation,
         limit: u64,
         to: Option<Arc<Connection>>,
@@ -236,7 +236,7 @@ fn break_off(running: &mut Option<WebInvocation>) {
         return;
     };
     tokio::spawn(async move {
-        let why = running.assigned.instance().why_broken().await;
+        let why = running.assigned.instance().connection_failure().await;
         let usual = || {
             let message = "the function's server broke its reply off";
             Failure::new(StatusCode::UserCodeException, message)

@@ -268,7 +268,7 @@ impl Sent<'_> {
             ("x-scf-namespace", function.namespace.to_string()),
             ("x-scf-region", self.region.to_owned()),
             ("x-scf-appid", function.account.to_string()),
-            ("x-scf-uin", spec.place.uin.clone()),
+            ("x-scf-uin", spec.platform.uin.clone()),
             (REMOTE, caller(self.parts).to_string()),
             ("x-forwarded-for", hops),
         ];

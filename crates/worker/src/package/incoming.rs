@@ -11,12 +11,12 @@ use super::{PackageError, PackageStore};
 
 const WRITE: &str = "keep a package";
 
-/// A package that is being written. Dropped before [`Incoming::keep`] it leaves nothing.
+/// A package that is being written. Dropped before [`PackageWriter::keep`] it leaves nothing.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct PackageWriter {
     store: PackageStore,
     file: File,
-    aside: PathBuf,
+    staging: PathBuf,
     digest: sha2::Sha256,
     size: u64,
 }
@@ -26,20 +26,20 @@ impl PackageStore {
     ///
     /// # Errors
     /// The disk's.
-    pub fn receive(&self) -> Result<Incoming, PackageError> {
-        let aside = self.aside();
-        let file = File::create_new(&aside).map_err(PackageError::io(WRITE))?;
-        Ok(Incoming {
+    pub fn receive(&self) -> Result<PackageWriter, PackageError> {
+        let staging = self.staging();
+        let file = File::create_new(&staging).map_err(PackageError::io(WRITE))?;
+        Ok(PackageWriter {
             store: self.clone(),
             file,
-            aside,
+            staging,
             digest: sha2::Sha256::new(),
             size: 0,
         })
     }
 }
 
-impl Incoming {
+impl PackageWriter {
     /// Writes the next bytes.
     ///
     /// # Errors
@@ -63,19 +63,19 @@ impl Incoming {
         let digest = std::mem::take(&mut self.digest);
         let digest = Sha256::from_digest(digest.finalize().into());
         let path = self.store.package(&digest);
-        let kept = self.store.renew(&path).and_then(|known| match known {
+        let kept = self.store.touch(&path).and_then(|known| match known {
             true => Ok(()),
-            false => self.store.place(&self.file, &self.aside, &path),
+            false => self.store.place(&self.file, &self.staging, &path),
         });
         kept.map_err(PackageError::io(WRITE))?;
         Ok(digest)
     }
 }
 
-impl Drop for Incoming {
+impl Drop for PackageWriter {
     fn drop(&mut self) {
         // What was kept has another name by now.
-        let _ = fs::remove_file(&self.aside);
+        let _ = fs::remove_file(&self.staging);
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_that_comes_in_pieces_is_the_one_that_comes_whole() {
+    fn chunked_upload_stores_the_same_package() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = PackageStore::open(directory.path(), &Limits::default()).expect("a store");
         let files = |name: &str| {

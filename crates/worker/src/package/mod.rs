@@ -11,7 +11,7 @@ mod store;
 mod tree;
 mod unpack;
 
-pub use incoming::Incoming;
+pub use incoming::PackageWriter;
 pub use store::PackageStore;
 pub use tree::TreeSize;
 pub(crate) use tree::walk;

@@ -21,12 +21,12 @@ const NAME_MAX: usize = 255;
 /// Links of a package: their targets are in memory together.
 const LINKS_MAX: usize = 20_000;
 /// Links that one path may lead through. Source: path_resolution(7).
-const FOLLOWED_MAX: u32 = 40;
+const LINKS_FOLLOWED_MAX: u32 = 40;
 /// Steps from one part of a path to the next while all links are resolved: about a second.
 const STEPS_MAX: u64 = 10_000_000;
 
 /// Where a package may lie: as a function's code, and as a layer.
-const HOMES: [&[&str]; 2] = [&["var", "user"], &["opt"]];
+const MOUNT_POINTS: [&[&str]; 2] = [&["var", "user"], &["opt"]];
 /// Directories that functions see read-only, beside the system's, to which a link may lead.
 const SHOWN: [&str; 2] = ["/opt", "/var/lang"];
 
@@ -47,12 +47,12 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Node {
     parent: Id,
-    pub(super) what: What,
+    pub(super) kind: NodeKind,
 }
 
 /// What a path in the archive is.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum NodeKind {
     Directory(HashMap<Box<str>, Id>),
     File {
         executable: bool,
@@ -84,7 +84,7 @@ impl Plan {
         let mut plan = Self {
             nodes: vec![Node {
                 parent: ROOT,
-                what: What::Directory(HashMap::new()),
+                kind: NodeKind::Directory(HashMap::new()),
             }],
             entries: Vec::with_capacity(archive.len()),
             links: 0,
@@ -119,19 +119,19 @@ impl Plan {
     }
 
     /// What the archive's entry makes.
-    pub(super) fn entry(&self, number: usize) -> Option<&What> {
+    pub(super) fn entry(&self, number: usize) -> Option<&NodeKind> {
         let id = self.entries.get(number).copied().flatten()?;
-        Some(&self.nodes[id].what)
+        Some(&self.nodes[id].kind)
     }
 
     /// The children of a directory, by name.
-    pub(super) fn children(&self, directory: Id) -> impl Iterator<Item = (&str, Id, &What)> {
-        let children = match &self.nodes[directory].what {
-            What::Directory(children) => Some(children),
+    pub(super) fn children(&self, directory: Id) -> impl Iterator<Item = (&str, Id, &NodeKind)> {
+        let children = match &self.nodes[directory].kind {
+            NodeKind::Directory(children) => Some(children),
             _ => None,
         };
         let all = children.into_iter().flatten();
-        all.map(|(name, id)| (&**name, *id, &self.nodes[*id].what))
+        all.map(|(name, id)| (&**name, *id, &self.nodes[*id].kind))
     }
 
     /// The tree's own directory.
@@ -157,15 +157,15 @@ impl Plan {
             return refuse(name, &why);
         }
         let parts = parts_of(name)?;
-        let what = kind(name, entry, reader)?;
+        let kind = entry_kind(name, entry, reader)?;
         let Some((last, above)) = parts.split_last() else {
             self.entries.push(None); // `./`
             return Ok(());
         };
-        let (bytes, link) = match &what {
-            What::File { size, .. } => (*size, false),
-            What::Link(target) => (target.len() as u64, true),
-            What::Directory(_) => (0, false),
+        let (bytes, link) = match &kind {
+            NodeKind::File { size, .. } => (*size, false),
+            NodeKind::Link(target) => (target.len() as u64, true),
+            NodeKind::Directory(_) => (0, false),
         };
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > self.limits.unpacked_bytes {
@@ -183,7 +183,7 @@ impl Plan {
         for part in above {
             parent = match self.child(parent, part) {
                 Ok(Some(child)) => child,
-                Ok(None) => self.push(parent, part, What::Directory(HashMap::new()))?,
+                Ok(None) => self.push(parent, part, NodeKind::Directory(HashMap::new()))?,
                 Err(NotADirectory) => {
                     return refuse(name, "lies below another entry that is not a directory");
                 }
@@ -193,10 +193,10 @@ impl Plan {
             Err(NotADirectory) => {
                 return refuse(name, "lies below another entry that is not a directory");
             }
-            Ok(None) => self.push(parent, last, what)?,
+            Ok(None) => self.push(parent, last, kind)?,
             Ok(Some(there)) => {
-                let both = (&self.nodes[there].what, &what);
-                if !matches!(both, (What::Directory(_), What::Directory(_))) {
+                let both = (&self.nodes[there].kind, &kind);
+                if !matches!(both, (NodeKind::Directory(_), NodeKind::Directory(_))) {
                     return refuse(name, "is in the package twice; each path is allowed once");
                 }
                 there
@@ -207,13 +207,13 @@ impl Plan {
     }
 
     fn child(&self, parent: Id, name: &str) -> Result<Option<Id>, NotADirectory> {
-        match &self.nodes[parent].what {
-            What::Directory(children) => Ok(children.get(name).copied()),
+        match &self.nodes[parent].kind {
+            NodeKind::Directory(children) => Ok(children.get(name).copied()),
             _ => Err(NotADirectory),
         }
     }
 
-    fn push(&mut self, parent: Id, name: &str, what: What) -> Result<Id, PackageError> {
+    fn push(&mut self, parent: Id, name: &str, kind: NodeKind) -> Result<Id, PackageError> {
         let most = self.limits.unpacked_entries;
         if self.inodes() >= most {
             let message = format!(
@@ -223,8 +223,8 @@ impl Plan {
             return Err(PackageError::Refused(message));
         }
         let id = self.nodes.len();
-        self.nodes.push(Node { parent, what });
-        if let What::Directory(children) = &mut self.nodes[parent].what {
+        self.nodes.push(Node { parent, kind });
+        if let NodeKind::Directory(children) = &mut self.nodes[parent].kind {
             children.insert(name.into(), id);
         }
         Ok(id)
@@ -234,10 +234,13 @@ impl Plan {
     fn resolve_links(&self) -> Result<(), PackageError> {
         let mut steps = STEPS_MAX;
         for (id, node) in self.nodes.iter().enumerate() {
-            let What::Link(target) = &node.what else {
+            let NodeKind::Link(target) = &node.kind else {
                 continue;
             };
-            if !HOMES.iter().any(|home| self.is_good(id, home, &mut steps)) {
+            if !MOUNT_POINTS
+                .iter()
+                .any(|mount_point| self.link_is_allowed(id, mount_point, &mut steps))
+            {
                 let why = match steps {
                     0 => {
                         format!("leads to {target:?}: the package's links lead too far altogether")
@@ -254,60 +257,62 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether a link leads to something in the package, or shown beside it, where the package lies at `home`. Inside, links
+    /// Whether a link leads to something in the package, or shown beside it, where the package lies at `mount_point`. Inside, links
     /// are followed as the kernel does it. Nothing of it is looked up on the host: what is there outside of the package
     /// differs between hosts, and layers.
-    fn is_good(&self, link: Id, home: &[&'static str], steps: &mut u64) -> bool {
+    fn link_is_allowed(&self, link: Id, mount_point: &[&'static str], steps: &mut u64) -> bool {
         // Parts that are still to be walked, the next one last.
         let mut open: Vec<&str> = Vec::new();
-        let mut at = At::Inside(link);
-        let mut followed = 0;
+        let mut position = Position::Inside(link);
+        let mut links_followed = 0;
         loop {
-            if let At::Inside(id) = at {
-                match &self.nodes[id].what {
-                    What::Link(target) => {
-                        followed += 1;
-                        if followed > FOLLOWED_MAX {
+            if let Position::Inside(id) = position {
+                match &self.nodes[id].kind {
+                    NodeKind::Link(target) => {
+                        links_followed += 1;
+                        if links_followed > LINKS_FOLLOWED_MAX {
                             return false;
                         }
-                        at = match target.starts_with('/') {
-                            true => At::Outside(Vec::new()),
-                            false => At::Inside(self.nodes[id].parent),
+                        position = match target.starts_with('/') {
+                            true => Position::Outside(Vec::new()),
+                            false => Position::Inside(self.nodes[id].parent),
                         };
                         open.extend(target.split('/').rev());
                     }
-                    What::File { .. } if !open.is_empty() => return false,
-                    What::File { .. } | What::Directory(_) => {}
+                    NodeKind::File { .. } if !open.is_empty() => return false,
+                    NodeKind::File { .. } | NodeKind::Directory(_) => {}
                 }
             }
             let Some(part) = open.pop() else {
-                return match at {
-                    At::Inside(_) => true,
-                    At::Outside(path) => is_shown(&path),
+                return match position {
+                    Position::Inside(_) => true,
+                    Position::Outside(path) => is_mounted_read_only(&path),
                 };
             };
             let Some(left) = steps.checked_sub(1) else {
                 return false;
             };
             *steps = left;
-            at = match (part, at) {
-                ("" | ".", at) => at,
-                ("..", At::Inside(ROOT)) => At::Outside(home[..home.len() - 1].to_vec()),
-                ("..", At::Inside(id)) => At::Inside(self.nodes[id].parent),
-                ("..", At::Outside(mut path)) => {
-                    path.pop();
-                    At::Outside(path)
+            position = match (part, position) {
+                ("" | ".", position) => position,
+                ("..", Position::Inside(ROOT)) => {
+                    Position::Outside(mount_point[..mount_point.len() - 1].to_vec())
                 }
-                (part, At::Inside(id)) => match self.child(id, part) {
-                    Ok(Some(child)) => At::Inside(child),
+                ("..", Position::Inside(id)) => Position::Inside(self.nodes[id].parent),
+                ("..", Position::Outside(mut path)) => {
+                    path.pop();
+                    Position::Outside(path)
+                }
+                (part, Position::Inside(id)) => match self.child(id, part) {
+                    Ok(Some(child)) => Position::Inside(child),
                     _ => return false,
                 },
-                (part, At::Outside(mut path)) => {
+                (part, Position::Outside(mut path)) => {
                     path.push(part);
-                    if path == home {
-                        At::Inside(ROOT)
+                    if path == mount_point {
+                        Position::Inside(ROOT)
                     } else {
-                        At::Outside(path)
+                        Position::Outside(path)
                     }
                 }
             };
@@ -328,14 +333,14 @@ impl Plan {
 }
 
 /// Where a walk along a link's target is.
-enum At<'a> {
+enum Position<'a> {
     Inside(Id),
     /// Beside the package, by the parts of the path.
     Outside(Vec<&'a str>),
 }
 
 /// Whether a path beside the package lies in what functions see read-only.
-fn is_shown(path: &[&str]) -> bool {
+fn is_mounted_read_only(path: &[&str]) -> bool {
     let lies_in = |directory: &str| {
         let parts = directory.trim_start_matches('/').split('/');
         let count = parts.clone().count();
@@ -399,17 +404,17 @@ pub(super) fn parts_of(name: &str) -> Result<Vec<&str>, PackageError> {
     Ok(parts)
 }
 
-fn kind(
+fn entry_kind(
     name: &str,
     entry: ZipFileEntry<'_>,
     reader: &mut (impl Read + Seek),
-) -> Result<What, PackageError> {
+) -> Result<NodeKind, PackageError> {
     const FORMAT: u32 = 0o170_000;
     let mode = entry.unix_mode().unwrap_or(0o644);
     match mode & FORMAT {
-        0o120_000 => target(name, entry, reader).map(What::Link),
-        _ if entry.is_dir() => Ok(What::Directory(HashMap::new())),
-        0 | 0o100_000 => Ok(What::File {
+        0o120_000 => target(name, entry, reader).map(NodeKind::Link),
+        _ if entry.is_dir() => Ok(NodeKind::Directory(HashMap::new())),
+        0 | 0o100_000 => Ok(NodeKind::File {
             executable: mode & 0o111 != 0,
             size: entry.size(),
         }),

@@ -58,7 +58,7 @@ impl PackageStore {
         for name in ["aside", "merged", "packages", "trees"] {
             fs::create_dir_all(self.path(name))?;
         }
-        self.distrust_after_a_crash()
+        self.remove_trees_after_a_crash()
     }
 
     /// Takes a directory of an earlier run out of the way. A sandbox of that run may not have ended yet and still write
@@ -93,10 +93,10 @@ impl PackageStore {
 
     /// Trees are not synced file by file. After a crash of the whole machine those that can be unpacked again
     /// are removed, and are unpacked again when they are needed.
-    fn distrust_after_a_crash(&self) -> io::Result<()> {
+    fn remove_trees_after_a_crash(&self) -> io::Result<()> {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let noted = self.path("trees/.boot");
-        if fs::read_to_string(&noted).is_ok_and(|before| before == boot) {
+        let boot_marker = self.path("trees/.boot");
+        if fs::read_to_string(&boot_marker).is_ok_and(|before| before == boot) {
             return Ok(());
         }
         for entry in fs::read_dir(self.path("trees"))? {
@@ -109,7 +109,7 @@ impl PackageStore {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        fs::write(noted, boot)
+        fs::write(boot_marker, boot)
     }
 
     /// Keeps a package; it is on stable storage when this returns.
@@ -120,7 +120,7 @@ impl PackageStore {
         let digest = Sha256::from_digest(sha2::Sha256::digest(bytes).into());
         let path = self.package(&digest);
         if !self
-            .renew(&path)
+            .touch(&path)
             .map_err(PackageError::io("keep a package"))?
         {
             let mut incoming = self.receive()?;
@@ -131,7 +131,7 @@ impl PackageStore {
     }
 
     /// Makes a package that is there as new, since it is about to be named once more. Says whether it is there.
-    pub(super) fn renew(&self, path: &Path) -> io::Result<bool> {
+    pub(super) fn touch(&self, path: &Path) -> io::Result<bool> {
         let opened = File::options().append(true).open(path);
         match opened.and_then(|file| file.set_modified(SystemTime::now())) {
             Ok(()) => Ok(true),
@@ -141,9 +141,9 @@ impl PackageStore {
     }
 
     /// Gives a package that was written aside its name. It is on stable storage when this returns.
-    pub(super) fn place(&self, file: &File, aside: &Path, to: &Path) -> io::Result<()> {
+    pub(super) fn place(&self, file: &File, staging: &Path, to: &Path) -> io::Result<()> {
         file.sync_all()?;
-        fs::rename(aside, to)?;
+        fs::rename(staging, to)?;
         File::open(self.path("packages"))?.sync_all()
     }
 
@@ -152,20 +152,20 @@ impl PackageStore {
     /// # Errors
     /// The disk's.
     pub fn pack(&self, tree: &Sha256) -> Result<Sha256, PackageError> {
-        let aside = self.aside();
-        let packed = self.pack_aside(tree, &aside);
+        let staging = self.staging();
+        let packed = self.pack_into(tree, &staging);
         if packed.is_err() {
-            let _ = fs::remove_file(&aside);
+            let _ = fs::remove_file(&staging);
         }
         packed.map_err(PackageError::io("pack a tree"))
     }
 
-    fn pack_aside(&self, tree: &Sha256, aside: &Path) -> io::Result<Sha256> {
-        pack::pack(&self.tree(tree), aside)?;
+    fn pack_into(&self, tree: &Sha256, staging: &Path) -> io::Result<Sha256> {
+        pack::pack(&self.tree(tree), staging)?;
         let mut sum = sha2::Sha256::new();
-        io::copy(&mut File::open(aside)?, &mut tree::Hashing(&mut sum))?;
+        io::copy(&mut File::open(staging)?, &mut tree::Hashing(&mut sum))?;
         let digest = Sha256::from_digest(sum.finalize().into());
-        fs::rename(aside, self.package(&digest))?;
+        fs::rename(staging, self.package(&digest))?;
         File::open(self.path("packages"))?.sync_all()?;
         Ok(digest)
     }
@@ -195,12 +195,12 @@ impl PackageStore {
             }
             opened => opened.map_err(PackageError::io("open a package"))?,
         };
-        let aside = self.make_aside()?;
-        let unpacked = unpack::unpack(io::BufReader::new(archive), &aside, &self.shared.limits);
+        let staging = self.make_staging_directory()?;
+        let unpacked = unpack::unpack(io::BufReader::new(archive), &staging, &self.shared.limits);
         unpacked
-            .and_then(|()| self.publish(&aside, &tree))
+            .and_then(|()| self.publish(&staging, &tree))
             .inspect_err(|_| {
-                let _ = fs::remove_dir_all(&aside);
+                let _ = fs::remove_dir_all(&staging);
             })?;
         Ok(tree)
     }
@@ -225,14 +225,14 @@ impl PackageStore {
         if merged.is_dir() {
             return Ok(merged);
         }
-        let aside = self.make_aside()?;
+        let staging = self.make_staging_directory()?;
         let laid = packages.iter().try_for_each(|package| {
             let tree = self.unpack(package)?;
-            tree::overlay(&tree, &aside).map_err(PackageError::io("merge layers"))
+            tree::overlay(&tree, &staging).map_err(PackageError::io("merge layers"))
         });
-        laid.and_then(|()| self.publish(&aside, &merged))
+        laid.and_then(|()| self.publish(&staging, &merged))
             .inspect_err(|_| {
-                let _ = fs::remove_dir_all(&aside);
+                let _ = fs::remove_dir_all(&staging);
             })?;
         Ok(merged)
     }
@@ -241,36 +241,36 @@ impl PackageStore {
     ///
     /// # Errors
     /// The disk's.
-    pub fn make_aside(&self) -> Result<PathBuf, PackageError> {
-        let aside = self.aside();
-        fs::create_dir(&aside).map_err(PackageError::io("create a directory"))?;
-        Ok(aside)
+    pub fn make_staging_directory(&self) -> Result<PathBuf, PackageError> {
+        let staging = self.staging();
+        fs::create_dir(&staging).map_err(PackageError::io("create a directory"))?;
+        Ok(staging)
     }
 
     /// Takes in a tree that was put together aside. It is on stable storage when this returns.
     ///
     /// # Errors
     /// The disk's.
-    pub fn adopt(&self, aside: &Path) -> Result<Sha256, PackageError> {
-        let digest = tree::digest(aside).map_err(PackageError::io("read a tree"))?;
+    pub fn adopt(&self, staging: &Path) -> Result<Sha256, PackageError> {
+        let digest = tree::digest(staging).map_err(PackageError::io("read a tree"))?;
         let digest = Sha256::from_digest(digest);
-        for path in tree::walk(aside).map_err(PackageError::io("read a tree"))? {
-            let full = aside.join(path);
+        for path in tree::walk(staging).map_err(PackageError::io("read a tree"))? {
+            let full = staging.join(path);
             if fs::symlink_metadata(&full).is_ok_and(|kind| !kind.is_symlink()) {
                 let synced = File::open(&full).and_then(|file| file.sync_all());
                 synced.map_err(PackageError::io("write a tree"))?;
             }
         }
-        self.publish(aside, &self.tree(&digest))?;
+        self.publish(staging, &self.tree(&digest))?;
         Ok(digest)
     }
 
-    fn publish(&self, aside: &Path, tree: &Path) -> Result<(), PackageError> {
-        match fs::rename(aside, tree) {
+    fn publish(&self, staging: &Path, tree: &Path) -> Result<(), PackageError> {
+        match fs::rename(staging, tree) {
             Ok(()) => Ok(()),
             // Someone else was first with the same content.
             Err(_) if tree.is_dir() => {
-                fs::remove_dir_all(aside).map_err(PackageError::io("remove a directory"))
+                fs::remove_dir_all(staging).map_err(PackageError::io("remove a directory"))
             }
             Err(e) => Err(PackageError::Io {
                 step: "publish a tree",
@@ -349,8 +349,8 @@ impl PackageStore {
         let removed = match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 // Out of sight first: a tree that is half gone must not be found under its name.
-                let aside = self.aside();
-                fs::rename(path, &aside).and_then(|()| fs::remove_dir_all(aside))
+                let staging = self.staging();
+                fs::rename(path, &staging).and_then(|()| fs::remove_dir_all(staging))
             }
             Ok(_) => fs::remove_file(path),
             Err(e) => Err(e),
@@ -365,7 +365,7 @@ impl PackageStore {
         self.shared.directory.join(name)
     }
 
-    pub(super) fn aside(&self) -> PathBuf {
+    pub(super) fn staging(&self) -> PathBuf {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.path("aside").join(number.to_string())
     }
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_kept_once_and_unpacked_once() {
+    fn package_is_stored_once_and_unpacked_once() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let digest = store.put(&zip("x")).expect("kept");
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_package_leaves_nothing() {
+    fn refused_package_leaves_no_files() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let digest = store.put(b"not a zip").expect("kept");
@@ -432,14 +432,14 @@ mod tests {
     }
 
     #[test]
-    fn trees_of_equal_content_have_one_name() {
+    fn equal_trees_have_equal_digests() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let adopt = |text: &str| {
-            let aside = store.make_aside().expect("a directory");
-            fs::create_dir(aside.join("d")).expect("made");
-            fs::write(aside.join("d/f"), text).expect("written");
-            store.adopt(&aside).expect("adopted")
+            let staging = store.make_staging_directory().expect("a directory");
+            fs::create_dir(staging.join("d")).expect("made");
+            fs::write(staging.join("d/f"), text).expect("written");
+            store.adopt(&staging).expect("adopted")
         };
         let (a, b, c) = (adopt("1"), adopt("1"), adopt("2"));
         assert_eq!(a, b);
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_removes_what_no_one_names() {
+    fn sweep_removes_unreferenced_packages() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let (kept, gone) = (
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_lie_one_over_the_other_and_are_not_changed_by_it() {
+    fn merging_layers_overlays_them_and_leaves_them_unchanged() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let zip = |files: &[(&str, &str)]| {
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_crash_of_the_machine_trees_are_unpacked_anew() {
+    fn trees_are_unpacked_again_after_a_machine_crash() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
         let digest = store.put(&zip("x")).expect("kept");

@@ -15,10 +15,10 @@ use zip::read::Config;
 use zip::unstable::read::ZipIterable;
 
 use super::PackageError;
-use super::plan::{Plan, What, broken, name_of, not_a_zip, parts_of, refuse};
+use super::plan::{NodeKind, Plan, broken, name_of, not_a_zip, parts_of, refuse};
 
 /// Longest unpacking. What is written is bounded before; this is for a disk that hardly moves.
-const LONGEST: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Unpacks an archive into an empty directory.
 pub(super) fn unpack(
@@ -28,42 +28,42 @@ pub(super) fn unpack(
 ) -> Result<(), PackageError> {
     let mut archive = ZipIterable::try_new(archive, Config::default()).map_err(not_a_zip)?;
     let plan = Plan::of(&mut archive, limits)?;
-    let work = Work {
-        until: Instant::now() + LONGEST,
+    let deadline = Deadline {
+        until: Instant::now() + TIMEOUT,
     };
-    let links = work.make_directories(&plan, into)?;
+    let links = deadline.make_directories(&plan, into)?;
     let files = archive.files().map_err(not_a_zip)?;
     let mut number = 0;
     while let Some(entry) = files.next() {
         let entry = entry.map_err(not_a_zip)?;
-        if let Some(What::File { executable, size }) = plan.entry(number) {
+        if let Some(NodeKind::File { executable, size }) = plan.entry(number) {
             let name = name_of(&entry)?;
             let path: PathBuf = parts_of(&name)?.into_iter().collect();
             let data = entry.with_reader(files.reader_mut(), ZipReadOptions::new());
             let mut data = data.map_err(|e| broken(&name, &e))?;
-            work.write_file(&name, &into.join(path), *executable, *size, &mut data)?;
+            deadline.write_file(&name, &into.join(path), *executable, *size, &mut data)?;
         }
         number += 1;
     }
     for (path, target) in links {
-        work.in_time()?;
+        deadline.check()?;
         symlink(target, path).map_err(PackageError::io("create a link"))?;
     }
     Ok(())
 }
 
-struct Work {
+struct Deadline {
     until: Instant,
 }
 
-impl Work {
-    fn in_time(&self) -> Result<(), PackageError> {
+impl Deadline {
+    fn check(&self) -> Result<(), PackageError> {
         if Instant::now() < self.until {
             return Ok(());
         }
         let message = format!(
             "the package took over {} s to unpack, which is the limit; the disk may be busy: try again",
-            LONGEST.as_secs()
+            TIMEOUT.as_secs()
         );
         Err(PackageError::Refused(message))
     }
@@ -77,16 +77,16 @@ impl Work {
         let mut links = Vec::new();
         let mut open = vec![(into.to_owned(), Plan::root())];
         while let Some((directory, id)) = open.pop() {
-            self.in_time()?;
-            for (name, child, what) in plan.children(id) {
+            self.check()?;
+            for (name, child, kind) in plan.children(id) {
                 let path = directory.join(name);
-                match what {
-                    What::Directory(_) => {
+                match kind {
+                    NodeKind::Directory(_) => {
                         fs::create_dir(&path).map_err(PackageError::io("create a directory"))?;
                         open.push((path, child));
                     }
-                    What::Link(target) => links.push((path, target.as_str())),
-                    What::File { .. } => {}
+                    NodeKind::Link(target) => links.push((path, target.as_str())),
+                    NodeKind::File { .. } => {}
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Work {
         let mut left = size;
         let mut buffer = [0; 64 << 10];
         loop {
-            self.in_time()?;
+            self.check()?;
             let length = match data.read(&mut buffer) {
                 Ok(0) if left == 0 => return Ok(()),
                 Ok(0) => return refuse(name, "is damaged: it is shorter than the archive says"),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_comes_out_as_it_went_in() {
+    fn package_unpacks_to_its_files() {
         let archive = zipped(&[
             Directory("pkg/"),
             Plain("index.py", b"x = 1"),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_out_by_others_are_refused() {
+    fn links_that_escape_through_other_links_are_refused() {
         let rows: &[(&[Entry<'_>], bool)] = &[
             (&[Link("a", "/opt"), Link("b", "a/data.txt")], true),
             (
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unsafe_is_refused_by_name() {
+    fn unsafe_entries_are_refused_by_name() {
         let rows: &[(&[Entry<'_>], &str)] = &[
             (&[Plain("/etc/passwd", b"")], "absolute"),
             (&[Plain("a/../../b", b"")], ".."),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_counted_not_believed() {
+    fn declared_sizes_are_not_trusted() {
         let limits = Limits {
             unpacked_bytes: 1 << 20,
             unpacked_entries: 3,
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_paths_only_imply_are_counted_before_any_is_made() {
+    fn implied_directories_count_towards_the_entry_limit() {
         let limits = Limits {
             unpacked_entries: 100,
             ..Limits::default()
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_length_and_links_are_bounded() {
+    fn path_depth_path_length_and_link_count_are_limited() {
         let deep = |parts: usize| "d/".repeat(parts - 1) + "f";
         let long = |bytes: usize| {
             format!("{}/{}", "n".repeat(200), "m/".repeat(50)) + &"p".repeat(bytes - 301)
@@ -414,7 +414,7 @@ mod tests {
 
     /// Links that lead through each other cost a kernel a product of their lengths.
     #[test]
-    fn links_that_multiply_each_other_end_in_time() {
+    fn link_resolution_has_a_step_limit() {
         let through = |link: &str| format!("{link}/..{}", "/d/..".repeat(200));
         let names: Vec<_> = (0..20_000).map(|n| format!("l{n}")).collect();
         let targets: Vec<_> = (0..names.len())
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_there_twice_is_refused() {
+    fn duplicate_entries_are_refused() {
         let twice = renamed(
             zipped(&[Plain("aaaa", b"1"), Plain("bbbb", b"2")]),
             b"bbbb",
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_not_true_is_damage() {
+    fn wrong_declared_size_is_refused() {
         let mut bytes = zipped(&[Plain("f", &[7; 5000])]).into_inner();
         let at = bytes
             .windows(4)
@@ -526,7 +526,7 @@ mod tests {
 
     /// Whatever is in an archive: it does not panic, and makes no more than it may.
     #[test]
-    fn any_bytes_stay_within_the_limits() {
+    fn corrupted_archives_stay_within_the_limits() {
         let limits = Limits {
             unpacked_bytes: 10_000,
             unpacked_entries: 12,
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_from_a_good_archive() {
+    fn damaged_archives_are_refused() {
         let (_, none) = result(Cursor::new(b"not a zip".to_vec()), &Limits::default());
         assert!(none.expect_err("refused").contains("not a zip archive"));
         let data: Vec<u8> = (0..10_000u32)

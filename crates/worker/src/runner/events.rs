@@ -25,7 +25,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::{Mutex as Turn, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{end_with, fail, failure, frame, ready, refuse, start};
 use crate::assignment::Assignment;
@@ -69,16 +69,16 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
     let answers = Sender::from_file(pipes.answers)?;
     let api = Arc::new(Api {
         state: Mutex::default(),
-        changed: Notify::new(),
-        wanted: Notify::new(),
-        answers: Turn::new(answers),
+        event_arrived: Notify::new(),
+        event_requested: Notify::new(),
+        answers: AsyncMutex::new(answers),
         begun,
         limit: usize::try_from(assignment.response_bytes).unwrap_or(usize::MAX),
         memory: number(&assignment.context["memory_limit_in_mb"]),
         time: number(&assignment.context["time_limit_in_ms"]),
     });
     tokio::spawn(accept(listener, api.clone()));
-    take_events(requests, &api).await
+    receive_events(requests, &api).await
 }
 
 fn number(value: &Value) -> HeaderValue {
@@ -106,10 +106,10 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
 
 struct Api {
     state: Mutex<State>,
-    changed: Notify,
+    event_arrived: Notify,
     /// Told when the program waits for an event.
-    wanted: Notify,
-    answers: Turn<Sender>,
+    event_requested: Notify,
+    answers: AsyncMutex<Sender>,
     begun: Instant,
     /// Longest answer, bytes.
     limit: usize,
@@ -121,20 +121,20 @@ struct Api {
 struct State {
     ready: bool,
     /// The event that waits for its answer.
-    current: Option<Event>,
+    current: Option<PendingEvent>,
     /// How many requests of the program's wait for an event.
     waiting: usize,
 }
 
 impl State {
     /// Whether the program waits for an event, and has answered the last.
-    fn wants_another(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         self.waiting > 0 && self.current.is_none()
     }
 }
 
 #[derive(Clone)]
-struct Event {
+struct PendingEvent {
     request: RequestId,
     body: Bytes,
     /// Whether the program has it. An answer that comes before is late for an earlier one.
@@ -152,22 +152,22 @@ impl Api {
     }
 
     /// The event that is out, or the next.
-    async fn next(&self) -> Event {
-        let _waiting = Waits::begin(self);
+    async fn next(&self) -> PendingEvent {
+        let _waiting = WaitingRequest::begin(self);
         loop {
-            let changed = self.changed.notified();
+            let event_arrived = self.event_arrived.notified();
             if let Some(event) = &mut self.state().current {
                 event.fetched = true;
                 return event.clone();
             }
-            changed.await;
+            event_arrived.await;
         }
     }
 
     /// Answers the event that is out. Where there is none it was answered already, and the first answer is final.
     async fn finish(&self, status: StatusCode, text: &[u8]) {
         let event = self.state().current.take_if(|event| event.fetched);
-        self.wanted.notify_one();
+        self.event_requested.notify_one();
         if let Some(event) = event {
             let parts = [event.request.as_bytes().as_slice(), text];
             self.send(&frame(Kind::Answer, status, &parts)).await;
@@ -176,17 +176,17 @@ impl Api {
 }
 
 /// A request for the next event, as long as it waits.
-struct Waits<'a>(&'a Api);
+struct WaitingRequest<'a>(&'a Api);
 
-impl<'a> Waits<'a> {
+impl<'a> WaitingRequest<'a> {
     fn begin(api: &'a Api) -> Self {
         api.state().waiting += 1;
-        api.wanted.notify_one();
+        api.event_requested.notify_one();
         Self(api)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         self.0.state().waiting -= 1;
     }
@@ -194,11 +194,11 @@ impl Drop for Waits<'_> {
 
 /// Takes events from virga, each only when the program asks for one: what a program that ends did not ask for is left in the
 /// pipe, and goes to another instance.
-async fn take_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
+async fn receive_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
     let broken = || io::Error::other("not an event");
     loop {
-        while !api.state().wants_another() {
-            api.wanted.notified().await;
+        while !api.state().is_waiting() {
+            api.event_requested.notified().await;
         }
         let mut header = [0; wire::HEADER];
         if requests.read_exact(&mut header).await.is_err() {
@@ -213,12 +213,12 @@ async fn take_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
         let id = payload.first_chunk().ok_or_else(broken)?;
         let request = RequestId::from_bytes(*id);
         let body = payload.slice(id.len()..);
-        api.state().current = Some(Event {
+        api.state().current = Some(PendingEvent {
             request,
             body,
             fetched: false,
         });
-        api.changed.notify_waiters();
+        api.event_arrived.notify_waiters();
     }
 }
 
@@ -232,7 +232,7 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
             if first {
                 api.send(&ready(api.begun)).await;
             }
-            said(Http::OK, "")
+            reply(Http::OK, "")
         }
         (&Method::GET, "/runtime/invocation/next") => event(api, api.next().await),
         (&Method::POST, "/runtime/invocation/response") => {
@@ -245,9 +245,9 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
                     api.finish(StatusCode::ResponseTooLarge, document.as_bytes())
                         .await;
                 }
-                Err(_) => return Ok(said(Http::BAD_REQUEST, "the body is not whole\n")),
+                Err(_) => return Ok(reply(Http::BAD_REQUEST, "the body is not whole\n")),
             }
-            said(Http::OK, "")
+            reply(Http::OK, "")
         }
         (&Method::POST, "/runtime/invocation/error") => {
             let limited = Limited::new(request.into_body(), api.limit);
@@ -256,14 +256,14 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
             let document = reported(&body).to_string();
             api.finish(StatusCode::UserCodeException, document.as_bytes())
                 .await;
-            said(Http::OK, "")
+            reply(Http::OK, "")
         }
         (
             _,
             "/runtime/init/ready" | "/runtime/invocation/response" | "/runtime/invocation/error",
-        ) => said(Http::METHOD_NOT_ALLOWED, "this path is to be POSTed to\n"),
-        (_, "/runtime/invocation/next") => said(Http::METHOD_NOT_ALLOWED, "GET this path\n"),
-        _ => said(
+        ) => reply(Http::METHOD_NOT_ALLOWED, "this path is to be POSTed to\n"),
+        (_, "/runtime/invocation/next") => reply(Http::METHOD_NOT_ALLOWED, "GET this path\n"),
+        _ => reply(
             Http::NOT_FOUND,
             "nothing is here; /runtime/invocation/next is the next event\n",
         ),
@@ -280,7 +280,7 @@ fn reported(body: &[u8]) -> Value {
     }
 }
 
-fn event(api: &Api, event: Event) -> Answer {
+fn event(api: &Api, event: PendingEvent) -> Answer {
     let mut answer = Response::new(Full::new(event.body));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -292,7 +292,7 @@ fn event(api: &Api, event: Event) -> Answer {
     answer
 }
 
-fn said(status: Http, text: &'static str) -> Answer {
+fn reply(status: Http, text: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = status;
     answer

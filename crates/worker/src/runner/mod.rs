@@ -19,7 +19,7 @@ use sandbox::launch::Program;
 use sandbox::wire::{self, Kind};
 use serde_json::{Value, json};
 
-use crate::assignment::{Assignment, Entry};
+use crate::assignment::{Assignment, LaunchMode};
 
 /// What Node.js runs.
 pub(crate) const NODE_SHIM: &str = include_str!("../../../../runtimes/nodejs/shim.js");
@@ -31,8 +31,8 @@ pub fn run(confined: Confined) -> ! {
         Ok(assignment) => assignment,
         Err(e) => fail(&e),
     };
-    match assignment.entry.clone() {
-        Entry::Node { program, shim } => {
+    match assignment.launch_mode.clone() {
+        LaunchMode::Node { program, shim } => {
             let program = node(
                 &assignment,
                 &program.to_string_lossy(),
@@ -40,14 +40,14 @@ pub fn run(confined: Confined) -> ! {
             );
             fail(&confined.become_program(&program, confined.assignment()))
         }
-        Entry::FreshPython { program, shim } => {
+        LaunchMode::FreshPython { program, shim } => {
             let program = python(&assignment, &program, &shim);
             fail(&confined.become_program(&program, confined.assignment()))
         }
-        Entry::Server => server::run(&assignment, confined.into_pipes(), begun),
-        Entry::Bootstrap => events::run(&assignment, confined.into_pipes(), begun),
+        LaunchMode::Server => server::run(&assignment, confined.into_pipes(), begun),
+        LaunchMode::Bootstrap => events::run(&assignment, confined.into_pipes(), begun),
         // Copies of an interpreter do not come here.
-        Entry::Python => fail(&"not a program"),
+        LaunchMode::Python => fail(&"not a program"),
     }
 }
 
@@ -93,7 +93,7 @@ fn variables(assignment: &Assignment) -> Vec<String> {
 /// # Errors
 /// What keeps it from running, and how to mend it.
 fn start(assignment: &Assignment, more: &[(&str, String)]) -> Result<Child, String> {
-    let file = assignment.entry.file().unwrap_or_default();
+    let file = assignment.launch_mode.program_file().unwrap_or_default();
     let path = format!("{}/{file}", assignment.code);
     if let Some(bytes) = assignment.memory_bytes {
         confined::limit_memory(bytes).map_err(|e| e.to_string())?;
@@ -106,10 +106,10 @@ fn start(assignment: &Assignment, more: &[(&str, String)]) -> Result<Child, Stri
         .envs(more)
         .stdin(Stdio::null())
         .spawn();
-    started.map_err(|e| why_not(file, &path, &e))
+    started.map_err(|e| start_failure(file, &path, &e))
 }
 
-fn why_not(file: &str, path: &str, error: &io::Error) -> String {
+fn start_failure(file: &str, path: &str, error: &io::Error) -> String {
     let there = std::path::Path::new(path).exists();
     match error.kind() {
         io::ErrorKind::NotFound if there => format!(

@@ -11,7 +11,7 @@ use crate::assignment::Assignment;
 use crate::web::PORT;
 
 /// Pauses between looks whether it listens; they grow up to this.
-const PAUSE: Duration = Duration::from_millis(8);
+const POLL_INTERVAL_MAX: Duration = Duration::from_millis(8);
 
 /// Starts the server, says when it listens, and ends with it, or with virga.
 pub(super) fn run(assignment: &Assignment, mut pipes: Pipes, begun: Instant) -> ! {
@@ -23,7 +23,7 @@ pub(super) fn run(assignment: &Assignment, mut pipes: Pipes, begun: Instant) -> 
     let mut pause = Duration::from_millis(1);
     while TcpStream::connect(address).is_err() {
         std::thread::sleep(pause);
-        pause = (2 * pause).min(PAUSE);
+        pause = (2 * pause).min(POLL_INTERVAL_MAX);
     }
     if let Err(e) = pipes.answers.write_all(&ready(begun)) {
         fail(&e);

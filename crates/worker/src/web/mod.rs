@@ -8,7 +8,7 @@
 //! one, where the kept one ends before any byte of a reply.
 
 mod payload;
-mod wire;
+mod socket;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -25,19 +25,19 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 
 use self::payload::Payload;
-use self::wire::{Line, Wire};
+use self::socket::{ConnectionState, ServerSocket};
 use crate::process::Process;
 
 /// Where a web function's server listens.
 pub(crate) const PORT: u16 = 9000;
 /// Connections of an instance that are kept for a next request.
-const KEPT: usize = 100;
+const IDLE_MAX: usize = 100;
 /// How long a connection may take: the server may be busy with others.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may take from the end of a reply until it is ready for the next request. Only one whose request is
 /// still on its way takes longer.
-const BETWEEN: Duration = Duration::from_millis(5);
+const READY_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,14 +50,14 @@ pub type Head<'a> = dyn Fn() -> Request<()> + Send + Sync + 'a;
 #[derive(Debug)]
 pub(crate) struct Connections {
     process: Arc<Process>,
-    idle: Mutex<Vec<Link>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 /// A connection that takes requests one after another.
 #[derive(Debug)]
-struct Link {
+struct Connection {
     sender: SendRequest<Outgoing>,
-    line: Arc<Line>,
+    state: Arc<ConnectionState>,
 }
 
 /// Why a request got no reply.
@@ -82,17 +82,17 @@ impl Connections {
         self: &Arc<Self>,
         head: &Head<'_>,
         body: Outgoing,
-    ) -> Result<Response<Streamed>, NoReply> {
+    ) -> Result<Response<StreamedReply>, NoReply> {
         let mut body = Payload::new(body);
         let mut request = head().map(|()| body.send());
-        while let Some(mut link) = self.kept(body.is_repeatable()).await {
-            link.line.begin();
-            match link.sender.try_send_request(request).await {
-                Ok(reply) => return Ok(Streamed::reply(reply, link, self)),
+        while let Some(mut connection) = self.take_idle(body.is_repeatable()).await {
+            connection.state.begin();
+            match connection.sender.try_send_request(request).await {
+                Ok(reply) => return Ok(StreamedReply::reply(reply, connection, self)),
                 Err(mut error) => match error.take_message() {
                     // The server had closed it; nothing of the request was sent.
                     Some(unsent) => request = unsent,
-                    None if link.line.has_replied() || !body.is_repeatable() => {
+                    None if connection.state.has_replied() || !body.is_repeatable() => {
                         return Err(NoReply::Broken(error.into_error()));
                     }
                     None => {
@@ -102,10 +102,10 @@ impl Connections {
                 },
             }
         }
-        let mut link = self.connect().await?;
-        let reply = link.sender.send_request(request).await;
+        let mut connection = self.connect().await?;
+        let reply = connection.sender.send_request(request).await;
         reply
-            .map(|reply| Streamed::reply(reply, link, self))
+            .map(|reply| StreamedReply::reply(reply, connection, self))
             .map_err(NoReply::Broken)
     }
 
@@ -115,22 +115,22 @@ impl Connections {
     }
 
     /// Takes a kept connection for a request, if there is one and the request may have to be sent again.
-    async fn kept(&self, repeatable: bool) -> Option<Link> {
+    async fn take_idle(&self, repeatable: bool) -> Option<Connection> {
         if !repeatable {
             // A server that serves one connection at a time takes the new one when these have ended.
             self.close_idle();
             return None;
         }
         loop {
-            let (mut link, ready) = self.take()?;
+            let (mut connection, ready) = self.take()?;
             if ready {
-                return Some(link);
+                return Some(connection);
             }
-            match tokio::time::timeout(BETWEEN, link.sender.ready()).await {
-                Ok(Ok(())) => return Some(link),
+            match tokio::time::timeout(READY_TIMEOUT, connection.sender.ready()).await {
+                Ok(Ok(())) => return Some(connection),
                 Ok(Err(_)) => {}
                 Err(_) => {
-                    self.keep(link);
+                    self.keep_idle(connection);
                     return None;
                 }
             }
@@ -138,40 +138,43 @@ impl Connections {
     }
 
     /// Takes a kept connection, and says whether it is ready for a request.
-    fn take(&self) -> Option<(Link, bool)> {
+    fn take(&self) -> Option<(Connection, bool)> {
         let mut idle = self.idle();
-        idle.retain(|link| !link.sender.is_closed());
-        match idle.iter().rposition(|link| link.sender.is_ready()) {
+        idle.retain(|connection| !connection.sender.is_closed());
+        match idle
+            .iter()
+            .rposition(|connection| connection.sender.is_ready())
+        {
             Some(ready) => Some((idle.swap_remove(ready), true)),
-            None => idle.pop().map(|link| (link, false)),
+            None => idle.pop().map(|connection| (connection, false)),
         }
     }
 
-    fn keep(&self, link: Link) {
+    fn keep_idle(&self, connection: Connection) {
         let mut idle = self.idle();
-        if idle.len() < KEPT && !link.sender.is_closed() {
-            idle.push(link);
+        if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
+            idle.push(connection);
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a connection.
-    async fn connect(&self) -> Result<Link, NoReply> {
+    async fn connect(&self) -> Result<Connection, NoReply> {
         let stream = self.stream().await.map_err(NoReply::NotConnected)?;
-        let line = Arc::new(Line::default());
-        let shaken = http1::Builder::new()
+        let state = Arc::new(ConnectionState::default());
+        let handshake = http1::Builder::new()
             .preserve_header_case(true)
-            .handshake(TokioIo::new(Wire::new(stream, line.clone())))
+            .handshake(TokioIo::new(ServerSocket::new(stream, state.clone())))
             .await;
-        let (sender, connection) = shaken.map_err(NoReply::Broken)?;
+        let (sender, connection) = handshake.map_err(NoReply::Broken)?;
         tokio::spawn(async move {
             // Whoever waits for a reply hears of its end.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Link { sender, line })
+        Ok(Connection { sender, state })
     }
 
     async fn stream(&self) -> std::io::Result<TcpStream> {
@@ -183,48 +186,52 @@ impl Connections {
         let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(socket));
         socket.set_nodelay(true)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-        tokio::time::timeout(CONNECT, socket.connect(address)).await?
+        tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await?
     }
 }
 
 /// The body of a reply. At its end its connection is kept for the next request.
 #[derive(Debug)]
-pub struct Streamed {
+pub struct StreamedReply {
     body: Incoming,
-    link: Option<(Link, Arc<Connections>)>,
+    connection: Option<(Connection, Arc<Connections>)>,
 }
 
-impl Streamed {
-    fn reply(reply: Response<Incoming>, link: Link, home: &Arc<Connections>) -> Response<Self> {
+impl StreamedReply {
+    fn reply(
+        reply: Response<Incoming>,
+        connection: Connection,
+        connections: &Arc<Connections>,
+    ) -> Response<Self> {
         reply.map(|body| {
             let mut streamed = Self {
                 body,
-                link: Some((link, home.clone())),
+                connection: Some((connection, connections.clone())),
             };
             if streamed.body.is_end_stream() {
-                streamed.give_back();
+                streamed.return_connection();
             }
             streamed
         })
     }
 
-    fn give_back(&mut self) {
-        if let Some((link, home)) = self.link.take() {
-            home.keep(link);
+    fn return_connection(&mut self) {
+        if let Some((connection, connections)) = self.connection.take() {
+            connections.keep_idle(connection);
         }
     }
 }
 
-impl Drop for Streamed {
+impl Drop for StreamedReply {
     fn drop(&mut self) {
         // Whoever has all of a body does not ask for its end.
         if self.body.is_end_stream() {
-            self.give_back();
+            self.return_connection();
         }
     }
 }
 
-impl Body for Streamed {
+impl Body for StreamedReply {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -234,8 +241,8 @@ impl Body for Streamed {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Ready(None) => self.give_back(),
-            Poll::Ready(Some(Err(_))) => self.link = None,
+            Poll::Ready(None) => self.return_connection(),
+            Poll::Ready(Some(Err(_))) => self.connection = None,
             _ => {}
         }
         polled

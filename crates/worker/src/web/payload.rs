@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::{BoxError, Outgoing};
 
 /// Longest body that is kept until its reply begins, bytes. A longer one costs more than a connection of its own does.
-const REPEATABLE: u64 = 64 << 10;
+const REPEATABLE_MAX: u64 = 64 << 10;
 
 /// The body of a request. It can be sent again while it is short and its length is known.
 pub(super) enum Payload {
@@ -26,7 +26,7 @@ impl Payload {
             return Self::Empty;
         }
         match body.size_hint().exact() {
-            Some(length @ ..=REPEATABLE) => Self::Short(Arc::new(Mutex::new(Source {
+            Some(length @ ..=REPEATABLE_MAX) => Self::Short(Arc::new(Mutex::new(Source {
                 body,
                 length,
                 read: Vec::new(),
@@ -49,7 +49,7 @@ impl Payload {
     /// Returns the body from its beginning. The one returned before fails from then on.
     pub(super) fn send(&mut self) -> Outgoing {
         match self {
-            Self::Empty => nothing(),
+            Self::Empty => empty_body(),
             Self::Short(source) => {
                 let number = {
                     let mut source = lock(source);
@@ -64,12 +64,12 @@ impl Payload {
                 }
                 .boxed_unsync()
             }
-            Self::Long(body) => body.take().unwrap_or_else(nothing),
+            Self::Long(body) => body.take().unwrap_or_else(empty_body),
         }
     }
 }
 
-fn nothing() -> Outgoing {
+fn empty_body() -> Outgoing {
     let never = |never: std::convert::Infallible| match never {};
     Empty::new().map_err(never).boxed_unsync()
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_body_is_sent_whole_again_however_much_was_sent_before() {
+    async fn short_body_is_resent_from_its_start() {
         for sent in 0..=3 {
             let parts = Parts(vec![Ok("c"), Ok("b"), Ok("a")], Some(3)).boxed_unsync();
             let mut payload = Payload::new(parts);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_short_bodies_that_came_can_be_repeated() {
+    async fn only_short_complete_bodies_are_repeatable() {
         let rows = [(0, true), (64 << 10, true), ((64 << 10) + 1, false)];
         for (length, repeatable) in rows {
             let mut payload = Payload::new(full(length));

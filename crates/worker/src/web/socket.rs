@@ -13,18 +13,18 @@ use tokio::net::TcpStream;
 
 /// The state of a connection, as its sender sees it.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct ConnectionState {
     /// Whether the next bytes are the first of a request over a connection that was kept.
-    begins: AtomicBool,
+    first_write: AtomicBool,
     /// Whether anything came since the request began.
     replied: AtomicBool,
 }
 
-impl Line {
+impl ConnectionState {
     /// Notes that another request is sent.
     pub(super) fn begin(&self) {
         self.replied.store(false, Relaxed);
-        self.begins.store(true, Relaxed);
+        self.first_write.store(true, Relaxed);
     }
 
     /// Whether anything came since the last request began.
@@ -34,40 +34,40 @@ impl Line {
 }
 
 /// A socket.
-pub(super) struct Wire {
+pub(super) struct ServerSocket {
     stream: TcpStream,
-    line: Arc<Line>,
+    state: Arc<ConnectionState>,
     /// Whether the server has replied and closed without reading all of the request. The rest goes nowhere.
-    deaf: bool,
+    discards_writes: bool,
 }
 
 /// What the socket of a server has for its reader at this moment.
 #[derive(PartialEq)]
-enum Waits {
+enum Pending {
     Nothing,
     Bytes,
     End,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream, line: Arc<Line>) -> Self {
+impl ServerSocket {
+    pub(super) fn new(stream: TcpStream, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
-            line,
-            deaf: false,
+            state,
+            discards_writes: false,
         }
     }
 
     /// Looks at the socket itself: its reactor may not have heard yet.
-    fn waits(&self) -> Waits {
+    fn pending(&self) -> Pending {
         let mut byte = [MaybeUninit::uninit(); 1];
         match SockRef::from(&self.stream).peek(&mut byte) {
-            Ok(0) => Waits::End,
-            Ok(_) => Waits::Bytes,
+            Ok(0) => Pending::End,
+            Ok(_) => Pending::Bytes,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                Waits::Nothing
+                Pending::Nothing
             }
-            Err(_) => Waits::End,
+            Err(_) => Pending::End,
         }
     }
 
@@ -78,16 +78,16 @@ impl Wire {
         write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         // A closed connection that may still take bytes must get none: whether they are read, nobody would know.
-        if self.line.begins.swap(false, Relaxed) && self.waits() == Waits::End {
+        if self.state.first_write.swap(false, Relaxed) && self.pending() == Pending::End {
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         }
-        if self.deaf {
+        if self.discards_writes {
             return Poll::Ready(Ok(length));
         }
         match write(Pin::new(&mut self.stream)) {
             // It has replied: hyper reads that once the rest of the request is out of the way, and would not after an error.
-            Poll::Ready(Err(_)) if self.line.has_replied() || self.waits() == Waits::Bytes => {
-                self.deaf = true;
+            Poll::Ready(Err(_)) if self.state.has_replied() || self.pending() == Pending::Bytes => {
+                self.discards_writes = true;
                 Poll::Ready(Ok(length))
             }
             written => written,
@@ -95,7 +95,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ServerSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -104,13 +104,13 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.line.replied.store(true, Relaxed);
+            self.state.replied.store(true, Relaxed);
         }
         read
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ServerSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

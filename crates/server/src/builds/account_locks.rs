@@ -8,17 +8,17 @@ use tokio::sync::OwnedMutexGuard;
 
 /// The turns of all accounts.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<AccountId, Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct AccountLocks(Mutex<HashMap<AccountId, Weak<tokio::sync::Mutex<()>>>>);
 
 /// The right to build, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct AccountLock {
     _own: OwnedMutexGuard<()>,
 }
 
-impl Turns {
+impl AccountLocks {
     /// Waits for a turn of an account.
-    pub(super) async fn take(&self, account: AccountId) -> Turn {
+    pub(super) async fn take(&self, account: AccountId) -> AccountLock {
         let own = {
             let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             accounts.retain(|_, known| known.strong_count() > 0);
@@ -29,7 +29,7 @@ impl Turns {
                 own
             })
         };
-        Turn {
+        AccountLock {
             _own: own.lock_owned().await,
         }
     }
@@ -42,17 +42,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_has_one_turn_at_a_time_and_keeps_no_other_waiting() {
-        let turns = Turns::default();
+    fn account_lock_is_exclusive_per_account() {
+        let account_locks = AccountLocks::default();
         let mut context = Context::from_waker(Waker::noop());
-        let ask = |account| Box::pin(turns.take(AccountId(account)));
+        let ask = |account| Box::pin(account_locks.take(AccountId(account)));
         let (mut first, mut second, mut other) = (ask(1), ask(1), ask(2));
-        let Poll::Ready(turn) = first.as_mut().poll(&mut context) else {
+        let Poll::Ready(lock) = first.as_mut().poll(&mut context) else {
             panic!("nobody is before it");
         };
         assert!(second.as_mut().poll(&mut context).is_pending());
         assert!(other.as_mut().poll(&mut context).is_ready());
-        drop(turn);
+        drop(lock);
         assert!(second.as_mut().poll(&mut context).is_ready());
     }
 }

@@ -12,33 +12,33 @@ use tokio::sync::oneshot;
 
 /// Those that are waited for.
 #[derive(Debug, Default)]
-pub(crate) struct Endings {
+pub(crate) struct ExitStatuses {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     last: u64,
-    awaited: HashMap<u64, oneshot::Sender<ExitStatus>>,
+    waiting: HashMap<u64, oneshot::Sender<ExitStatus>>,
 }
 
-impl Endings {
+impl ExitStatuses {
     /// Hears of them from a zygote, until that has ended. Must be called within a tokio runtime.
-    pub(crate) fn hear(pipe: OwnedFd) -> io::Result<Arc<Self>> {
+    pub(crate) fn receive(pipe: OwnedFd) -> io::Result<Arc<Self>> {
         let mut pipe = Receiver::from_owned_fd(pipe)?;
-        let endings = Arc::new(Self::default());
-        let told = endings.clone();
+        let exit_statuses = Arc::new(Self::default());
+        let statuses = exit_statuses.clone();
         tokio::spawn(async move {
             let mut bytes = [0; Ended::BYTES];
             while pipe.read_exact(&mut bytes).await.is_ok() {
                 let Ended { number, status } = Ended::read(bytes);
-                let awaited = told.state().awaited.remove(&number);
+                let waiting = statuses.state().waiting.remove(&number);
                 // Nobody waits where virga is stopping.
-                let _ = awaited.map(|awaited| awaited.send(status));
+                let _ = waiting.map(|waiting| waiting.send(status));
             }
-            told.state().awaited.clear();
+            statuses.state().waiting.clear();
         });
-        Ok(endings)
+        Ok(exit_statuses)
     }
 
     /// The number for a handler that is about to be made, and its end; an error when that is never told.
@@ -47,7 +47,7 @@ impl Endings {
         let mut state = self.state();
         state.last += 1;
         let number = state.last;
-        state.awaited.insert(number, sender);
+        state.waiting.insert(number, sender);
         (number, receiver)
     }
 

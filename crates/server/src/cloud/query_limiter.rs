@@ -5,39 +5,39 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Questions of one instance that wait for the host's resolvers at a time, connections of its to the name server included.
-const OF_INSTANCE: usize = 128;
+const PER_INSTANCE_MAX: usize = 128;
 /// Questions of all instances.
-const OF_ALL: usize = 4096;
+const TOTAL_MAX: usize = 4096;
 
 /// The counters. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(super) struct QueryLimiter(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// A question that is counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
+pub(super) struct QueryPermit {
+    limiter: QueryLimiter,
     from: IpAddr,
 }
 
-impl Turns {
+impl QueryLimiter {
     /// Counts a question; `None` where its instance, or all together, have too many.
-    pub(super) fn take(&self, from: IpAddr) -> Option<Turn> {
+    pub(super) fn take(&self, from: IpAddr) -> Option<QueryPermit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = counts.values().sum();
         let own = counts.get(&from).copied().unwrap_or_default();
-        if own >= OF_INSTANCE || all >= OF_ALL {
+        if own >= PER_INSTANCE_MAX || all >= TOTAL_MAX {
             return None;
         }
         counts.insert(from, own + 1);
-        let turns = self.clone();
-        Some(Turn { turns, from })
+        let limiter = self.clone();
+        Some(QueryPermit { limiter, from })
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueryPermit {
     fn drop(&mut self) {
-        let counts = self.turns.0.lock();
+        let counts = self.limiter.0.lock();
         let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
         match counts.get_mut(&self.from) {
             Some(own) if *own > 1 => *own -= 1,
@@ -51,18 +51,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_with_many_questions_leaves_room_for_others() {
-        let turns = Turns::default();
+    fn one_instance_cannot_exhaust_the_query_limit() {
+        let limiter = QueryLimiter::default();
         let address = |last: u8| IpAddr::from([198, 18, 1, last]);
-        let mut held: Vec<_> = (0..OF_INSTANCE)
-            .filter_map(|_| turns.take(address(1)))
+        let mut held: Vec<_> = (0..PER_INSTANCE_MAX)
+            .filter_map(|_| limiter.take(address(1)))
             .collect();
-        assert_eq!(held.len(), OF_INSTANCE);
-        assert!(turns.take(address(1)).is_none());
-        assert!(turns.take(address(2)).is_some());
+        assert_eq!(held.len(), PER_INSTANCE_MAX);
+        assert!(limiter.take(address(1)).is_none());
+        assert!(limiter.take(address(2)).is_some());
         held.pop();
-        assert!(turns.take(address(1)).is_some());
+        assert!(limiter.take(address(1)).is_some());
         drop(held);
-        assert!(turns.0.lock().expect("whole").is_empty());
+        assert!(limiter.0.lock().expect("whole").is_empty());
     }
 }
