@@ -1,9 +1,8 @@
-//! How deep in a chain of functions that cause each other something is, so that a chain without an end is ended.
+//! Recursion detection: tracks the depth of call chains, so that an endless chain of functions that trigger each other is stopped.
 //!
-//! What comes from outside has the depth 0. A function's own requests, to the API, to URLs and to buckets, are one deeper
-//! than what it runs: virga knows them by the temporary credentials that were made for their instance, and by the instance's
-//! address, which is nobody else's. What a function causes by a service outside of virga, or by permanent keys over the
-//! host's own network, comes from outside.
+//! A request from outside has depth 0. A request of a function (to the API, to URLs or to buckets) is one deeper than the
+//! invocation that it runs. virga recognises such requests by the instance's temporary credentials and by its IP address. Limits:
+//! calls through an external service, or with permanent keys over the host's network, count as coming from outside.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,18 +10,18 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// How many functions stand between something and the world outside.
+/// Recursion depth: the number of functions between a request and the outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RecursionDepth(pub(crate) u32);
 
 impl RecursionDepth {
-    /// Of what a function causes while it runs something of this depth.
+    /// Returns the depth of requests made by an invocation of this depth.
     fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// The instances that there are. Clones share it.
+/// The registry of running instances with their recursion depth. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallChains {
     tables: Arc<RwLock<Tables>>,
@@ -34,7 +33,7 @@ struct Tables {
     addresses: HashMap<IpAddr, Arc<AtomicU32>>,
 }
 
-/// An instance's entry, which goes with it.
+/// The registration of an instance. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct ChainMember {
     call_chains: CallChains,
@@ -44,7 +43,7 @@ pub(crate) struct ChainMember {
 }
 
 impl CallChains {
-    /// An instance, by the id of its credentials and by its address, as far as it has them.
+    /// Registers an instance by the key id of its credentials and by its address, as far as it has them.
     pub(crate) fn register(&self, key: Option<String>, address: Option<IpAddr>) -> ChainMember {
         let depth = Arc::new(AtomicU32::new(RecursionDepth::default().next().0));
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
@@ -62,12 +61,12 @@ impl CallChains {
         }
     }
 
-    /// The depth of requests that are signed with a key.
+    /// Returns the depth of requests signed with a key.
     pub(crate) fn depth_of_key(&self, id: &str) -> RecursionDepth {
         self.read(|tables| tables.keys.get(id))
     }
 
-    /// The depth of requests from an address.
+    /// Returns the depth of requests from an address.
     pub(crate) fn depth_of_address(&self, address: IpAddr) -> RecursionDepth {
         self.read(|tables| tables.addresses.get(&address))
     }
@@ -81,7 +80,7 @@ impl CallChains {
 }
 
 impl ChainMember {
-    /// From now on it runs something of this depth. Where it serves several requests at a time they are of the last one's.
+    /// Sets the depth of the invocation that the instance runs. With concurrent requests the last one counts.
     pub(crate) fn runs(&self, depth: RecursionDepth) {
         self.depth.store(depth.next().0, Ordering::Relaxed);
     }
@@ -103,7 +102,7 @@ impl Drop for ChainMember {
     }
 }
 
-/// Takes an entry away, unless it is a later instance's already.
+/// Removes an entry, unless a later instance has replaced it.
 fn unregister<K: Eq + Hash>(table: &mut HashMap<K, Arc<AtomicU32>>, key: &K, own: &Arc<AtomicU32>) {
     if table.get(key).is_some_and(|found| Arc::ptr_eq(found, own)) {
         table.remove(key);
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(depths(), (1, 1));
         member.runs(RecursionDepth(4));
         assert_eq!(depths(), (5, 5));
-        // The address is another's before the first has gone whole.
+        // The address is reused before the first instance is dropped.
         let later = call_chains.register(None, Some(address));
         drop(member);
         assert_eq!(depths(), (0, 1));

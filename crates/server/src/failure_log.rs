@@ -1,12 +1,13 @@
-//! Whether a part that writes is failing: told when it begins, now and then while it lasts, and when it is over. A full disk fails
-//! thousands of writes a minute, and the log of them would fill it anew.
+//! Rate-limited logging of a repeating failure: the first occurrence, one line every 30 s, and the recovery.
+//!
+//! A full disk fails thousands of writes per minute; logging each would fill the disk again.
 
 use std::time::{Duration, Instant};
 
-/// How often a fault that lasts is told again.
+/// Interval between log lines of a lasting failure.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What a part knows about its own fault.
+/// The state of one kind of failure.
 #[derive(Debug, Default)]
 pub(crate) struct FailureLog {
     logged_at: Option<Instant>,
@@ -14,7 +15,7 @@ pub(crate) struct FailureLog {
 }
 
 impl FailureLog {
-    /// Notes a failure. If it is to be told now: how many there were since the last that was.
+    /// Records a failure. If it should be logged now, returns the number of failures since the last log line.
     pub(crate) fn failure(&mut self) -> Option<u64> {
         self.unlogged += 1;
         if self
@@ -27,7 +28,7 @@ impl FailureLog {
         Some(std::mem::take(&mut self.unlogged))
     }
 
-    /// Notes a success. Says whether it ends a fault, which is then to be told.
+    /// Records a success. Returns whether it ends a failure, so that the recovery should be logged.
     pub(crate) fn success(&mut self) -> bool {
         self.unlogged = 0;
         self.logged_at.take().is_some()
@@ -41,11 +42,11 @@ mod tests {
     #[test]
     fn failure_is_logged_at_its_start_and_its_recovery() {
         let mut failure_log = FailureLog::default();
-        assert!(!failure_log.success(), "nothing was wrong");
+        assert!(!failure_log.success(), "there was no failure");
         assert_eq!(failure_log.failure(), Some(1));
         assert_eq!(failure_log.failure(), None);
         assert!(failure_log.success());
         assert!(!failure_log.success());
-        assert_eq!(failure_log.failure(), Some(1), "another fault");
+        assert_eq!(failure_log.failure(), Some(1), "a new failure");
     }
 }

@@ -1,9 +1,8 @@
-//! The ledger of what ran: each finished invocation counts exactly once.
+//! The usage ledger: each finished invocation is counted exactly once.
 //!
-//! What came of an asynchronous event and its entry are written in one commit, so they are both there or neither is. A call is
-//! answered without waiting for a disk: its entry waits in memory, summed up with others, for the next commit, which follows
-//! within [`COMMIT_INTERVAL`]. A [`UsageJournal`] holds it meanwhile: when virga is killed in between, it is counted at the next start. What a
-//! machine loses with its power is what its disk had not been told, the last second at most.
+//! The completion of an asynchronous event and its usage entry are written in one commit. A synchronous call is answered without
+//! waiting for the disk: its entry is summed in memory until the next commit, within [`COMMIT_INTERVAL`]. Meanwhile a
+//! [`UsageJournal`] holds it, so that it survives a kill of virga. A power failure loses at most the last second.
 
 mod journal;
 
@@ -19,12 +18,12 @@ pub(crate) use self::journal::UsageJournal;
 use crate::failure_log::FailureLog;
 use crate::telemetry::Record;
 
-/// How long entries of calls are gathered while others were written just before. A commit takes up to 2 ms of a processor, in one
-/// piece, however many there are.
+/// Minimum interval between commits that contain only usage of synchronous calls. A commit takes up to 2 ms of CPU time, however
+/// many entries it has.
 pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 const HOUR_MS: i64 = 3_600_000;
 
-/// Whose use, and when: the hour since the Unix epoch in which it began.
+/// Key of a ledger row: a function's version and the hour since the Unix epoch in which the invocation started.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct UsageKey {
     pub(crate) function: FunctionKey,
@@ -35,17 +34,17 @@ pub(crate) struct UsageKey {
 /// Sums of finished invocations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UsageTotals {
-    /// Those that ran, whatever came of it.
+    /// Invocations that ran, successful or not.
     pub(crate) invocations: u64,
-    /// Of them, those that failed.
+    /// Invocations that ran and failed.
     pub(crate) errors: u64,
-    /// Those that did not run because no instance could be had.
+    /// Invocations that were throttled because no instance was available.
     pub(crate) throttles: u64,
-    /// Time that is billed, milliseconds; each invocation is rounded up to a whole one.
+    /// Billed duration in milliseconds, rounded up per invocation.
     pub(crate) billed_ms: u64,
-    /// That time, each multiplied with the function's memory, MB times milliseconds.
+    /// Billed duration times configured memory, MB × ms.
     pub(crate) mb_ms: u64,
-    /// Bytes of answers.
+    /// Bytes of responses.
     pub(crate) out_bytes: u64,
 }
 
@@ -59,13 +58,13 @@ impl UsageTotals {
         self.out_bytes += other.out_bytes;
     }
 
-    /// SCF's unit: memory in GB times seconds.
+    /// Returns the use in GB-seconds, SCF's billing unit.
     pub(crate) fn gb_seconds(&self) -> f64 {
         self.mb_ms as f64 / 1024.0 / 1000.0
     }
 }
 
-/// One finished invocation.
+/// The usage of one finished invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UsageEntry {
     #[serde(rename = "account")]
@@ -74,7 +73,7 @@ pub(crate) struct UsageEntry {
 }
 
 impl UsageEntry {
-    /// What an invocation counts for.
+    /// Returns the usage of an invocation.
     pub(crate) fn of(record: &Record) -> Self {
         let key = UsageKey {
             function: record.function.clone(),
@@ -107,7 +106,7 @@ impl UsageEntry {
     }
 }
 
-/// Entries that wait for the next commit. Clones share them. Bounded by the number of functions, not of calls.
+/// Usage that waits for the next commit. Clones share it. Its size is bounded by the number of functions, not of calls.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingUsage {
     inner: Arc<Mutex<Inner>>,
@@ -117,23 +116,23 @@ pub(crate) struct PendingUsage {
 struct Inner {
     sums: HashMap<UsageKey, UsageTotals>,
     journal: UsageJournal,
-    /// The number in the journal of the last entry in `sums`.
+    /// Journal number of the last entry in `sums`.
     last: u64,
-    /// The number up to which the ledger counts.
+    /// Highest journal number that the ledger includes.
     committed: u64,
     failure_log: FailureLog,
 }
 
-/// What is taken for a commit.
+/// Usage taken for one commit.
 #[derive(Debug)]
 pub(crate) struct UsageBatch {
     pub(crate) sums: HashMap<UsageKey, UsageTotals>,
-    /// The number in the journal of the last entry in it.
+    /// Journal number of its last entry.
     pub(crate) last: u64,
 }
 
 impl PendingUsage {
-    /// With what the ledger lacks, which counts up to a number.
+    /// Creates it with the entries that a kill kept from the ledger. `committed` is the highest number that the ledger includes.
     pub(crate) fn starting(
         journal: UsageJournal,
         uncommitted: Vec<UsageEntry>,
@@ -156,7 +155,7 @@ impl PendingUsage {
         }
     }
 
-    /// Adds an entry, which from now on survives this process. Says whether it is the first, so that someone must be told.
+    /// Adds an entry, which from then on survives a kill. Returns true if it is the first, so that the writer must be woken.
     pub(crate) fn add(&self, entry: UsageEntry) -> bool {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -166,10 +165,10 @@ impl PendingUsage {
                 inner.last = number;
                 inner.failure_log.success();
             }
-            // It still counts with the next commit.
+            // The entry still goes into the next commit.
             Err(error) => {
                 if let Some(times) = inner.failure_log.failure() {
-                    warn!(%error, times, "the journal of usage cannot be written; a kill before the next commit loses entries");
+                    warn!(%error, times, "failed to write the usage journal; a kill before the next commit loses usage");
                 }
             }
         }
@@ -177,7 +176,7 @@ impl PendingUsage {
         first
     }
 
-    /// Takes all for a commit.
+    /// Takes all entries for a commit.
     pub(crate) fn take(&self) -> UsageBatch {
         let mut inner = self.lock();
         UsageBatch {
@@ -186,12 +185,12 @@ impl PendingUsage {
         }
     }
 
-    /// Up to which number the ledger counts after a commit.
+    /// Sets the highest journal number that the ledger includes after a commit.
     pub(crate) fn committed(&self, last: u64) {
         self.lock().committed = last;
     }
 
-    /// Gives back what could not be written.
+    /// Returns entries whose commit failed.
     pub(crate) fn restore(&self, gathered: UsageBatch) {
         let mut inner = self.lock();
         for (key, totals) in gathered.sums {
@@ -212,14 +211,14 @@ fn add(sums: &mut HashMap<UsageKey, UsageTotals>, key: UsageKey, totals: UsageTo
     sums.entry(key).or_default().add(totals);
 }
 
-/// Which entries are wanted.
+/// A query of the ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageQuery {
     pub(crate) account: model::AccountId,
     pub(crate) function: Option<FunctionKey>,
-    /// From this hour on.
+    /// First hour, inclusive.
     pub(crate) from: i64,
-    /// Up to and with this hour.
+    /// Last hour, inclusive.
     pub(crate) to: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The queue's time.
+//! The monotonic clock of the queue.
 
 use std::time::Instant;
 
@@ -6,8 +6,10 @@ use dispatch::Time;
 
 use crate::clock;
 
-/// Microseconds since the Unix epoch, and never back: not while virga runs, whatever the host's clock does, and not over a
-/// restart either, since it begins no earlier than the last time that is on disk.
+/// A monotonic clock in microseconds since the Unix epoch.
+///
+/// It never goes back: while virga runs it ignores changes of the host's clock, and at a restart it starts no earlier than the last
+/// time on disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueueClock {
     base: u64,
@@ -15,7 +17,7 @@ pub(crate) struct QueueClock {
 }
 
 impl QueueClock {
-    /// A clock that begins now, or at a time that was reached before.
+    /// Creates a clock that starts at the wall-clock time or at `reached`, whichever is later.
     pub(crate) fn starting(reached: Time) -> Self {
         let wall = u64::try_from(clock::now_ms()).unwrap_or(0) * 1000;
         Self {
@@ -28,7 +30,7 @@ impl QueueClock {
         Time(self.base + self.begun.elapsed().as_micros() as u64)
     }
 
-    /// How long until a time.
+    /// Returns the duration until a time, zero if it has passed.
     pub(crate) fn until(&self, at: Time) -> std::time::Duration {
         std::time::Duration::from_micros(at.0.saturating_sub(self.now().0))
     }

@@ -1,11 +1,12 @@
-//! Which endpoints dead letters may go to: those that the operator names, and no others, since virga's own host reaches
-//! what its tenants must not.
+//! The allow-list of HTTP endpoints for dead letters.
+//!
+//! Only endpoints that the operator names are allowed, because virga's host can reach services that its tenants must not (SSRF).
 
 use std::str::FromStr;
 
 use axum::http::Uri;
 
-/// Host and port of an endpoint, told as `http://host:port`.
+/// Host and port of an endpoint, configured as `http://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     host: String,
@@ -13,7 +14,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a URL leads there.
+    /// Returns whether a URL points to this endpoint.
     pub(crate) fn covers(&self, url: &str) -> bool {
         read(url).is_some_and(|(endpoint, _)| endpoint == *self)
     }
@@ -30,7 +31,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Where a URL leads, and the path there. One with a user's name is none, since not everyone reads it alike.
+/// Parses a URL into its endpoint and path. Rejects URLs with user info, because parsers disagree on their host.
 fn read(url: &str) -> Option<(Endpoint, String)> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority().filter(|all| !all.as_str().contains('@'))?;

@@ -1,4 +1,4 @@
-//! An event in all its forms.
+//! Types of an asynchronous event: as accepted, as stored, as completed and as shown.
 
 use bytes::Bytes;
 use dispatch::Time;
@@ -8,23 +8,23 @@ use model::{
 
 use crate::call_chains::RecursionDepth;
 
-/// What an event comes from.
+/// The origin of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventOrigin {
-    /// `Invoke` with InvocationType Event, or of a function that always runs asynchronously.
+    /// `Invoke` with InvocationType Event, or any `Invoke` of a function with asynchronous execution.
     Api,
     /// A change of an object in a bucket.
     Cos,
     /// A timer.
     Timer,
-    /// Another function's event that was given up.
+    /// A dead letter of another function.
     DeadLetter,
 }
 
 impl EventOrigin {
     const ALL: &[Self] = &[Self::Api, Self::Cos, Self::Timer, Self::DeadLetter];
 
-    /// The name that the API shows.
+    /// Returns the name that the API shows.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Api => "API",
@@ -34,24 +34,24 @@ impl EventOrigin {
         }
     }
 
-    /// Reads a stored name. One that only a newer virga knows is taken for the API's.
+    /// Parses a stored name. A name that only a newer virga knows becomes [`EventOrigin::Api`].
     pub(super) fn parse(name: &str) -> Self {
         let known = Self::ALL.iter().find(|source| source.as_str() == name);
         known.copied().unwrap_or(Self::Api)
     }
 }
 
-/// A line of events.
+/// The key of one queue of events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum QueueKey {
-    /// A function's.
+    /// The queue of a function.
     Function(FunctionKey),
-    /// Those that were given up and go to a target.
+    /// The dead letters of an account for one target.
     DeadLetters(AccountId, DeadLetter),
 }
 
 impl QueueKey {
-    /// As it is stored.
+    /// Returns the stored form.
     pub(super) fn write(&self) -> String {
         match self {
             Self::Function(key) => {
@@ -64,8 +64,7 @@ impl QueueKey {
         }
     }
 
-    /// Returns the account of a stored key. A key that cannot be read is of account 0, which nobody has, so that its events are
-    /// counted all the same.
+    /// Returns the account of a stored key. An unreadable key gives account 0, which nobody has, so that its events still count.
     pub(super) fn account(key: Option<&str>) -> AccountId {
         let account = key.and_then(|key| key.split('/').nth(1)?.parse().ok());
         AccountId(account.unwrap_or(0))
@@ -90,23 +89,23 @@ impl QueueKey {
     }
 }
 
-/// An event to be kept.
+/// An event to enqueue.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEvent {
-    /// Its name: a second one of the same name is the same event, and does not run again.
+    /// The idempotency key: a second event with the same request id is a duplicate and does not run.
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     pub(crate) qualifier: Qualifier,
-    /// What an alias chooses a version by.
+    /// The key by which an alias chooses a version.
     pub(crate) routing_key: RoutingKey,
     pub(crate) source: EventOrigin,
-    /// How deep it is in a chain of functions.
+    /// Recursion depth in its call chain.
     pub(crate) depth: RecursionDepth,
     /// A JSON document.
     pub(crate) event: Bytes,
 }
 
-/// An event as it is kept, without its place in line.
+/// A stored event that has not completed, without its position in the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct QueuedEvent {
     pub(crate) request: RequestId,
@@ -117,51 +116,51 @@ pub(crate) struct QueuedEvent {
     pub(crate) depth: RecursionDepth,
     pub(crate) accepted: Time,
     pub(crate) failures: Failures,
-    /// How it failed last.
+    /// Status of the last failure.
     pub(crate) status: Option<u16>,
-    /// Why it was given up.
+    /// Error message with which it failed permanently.
     pub(crate) message: Option<String>,
     pub(crate) event: Bytes,
 }
 
-/// How often an event has failed and was tried again.
+/// Number of failed attempts that were retried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failures {
-    /// By the function's fault.
+    /// Failures of the function.
     pub(crate) user: u32,
-    /// By the platform's, or the target's of a dead letter.
+    /// Failures of the platform or, for a dead letter, of its target.
     pub(crate) system: u32,
 }
 
-/// What came of an event.
+/// The completion of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Completion {
-    /// It ran.
+    /// The function succeeded.
     Succeeded,
-    /// It failed and runs, or is sent, again.
+    /// The attempt failed and is retried.
     Retry { due: Time, failures: Failures },
-    /// It failed and is given up: it goes to a target, or is kept.
+    /// The event failed permanently. It is dead-lettered to a target, or kept as a dead event.
     Failed { why: String, to: Option<DeadLetter> },
-    /// It was taken away.
+    /// The event was cancelled.
     Aborted,
-    /// As a dead letter it has reached its target, or was taken away.
+    /// The dead letter was delivered to its target, or discarded.
     Delivered,
 }
 
-/// Where an event is in its life.
+/// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventState {
-    /// It waits or runs.
+    /// Waiting or running.
     Waiting,
-    /// It was given up and is on its way to a target.
+    /// Failed permanently; its dead letter is not delivered yet.
     Undelivered,
-    /// It was given up and is kept.
+    /// Failed permanently without a dead-letter target; kept for inspection or replay.
     Dead,
-    /// It ran.
+    /// Succeeded.
     Finished,
-    /// It was given up, and nothing is left of it here.
+    /// Failed permanently; the dead letter was delivered or discarded.
     Failed,
-    /// It was taken away.
+    /// Cancelled.
     Aborted,
 }
 
@@ -175,7 +174,7 @@ impl EventState {
         Self::Aborted,
     ];
 
-    /// As it is stored: what is in a lane is at most 1, what has a body at most 2.
+    /// Returns the stored number. States up to 1 wait in a queue; states up to 2 still have a body.
     pub(super) const fn number(self) -> i64 {
         match self {
             Self::Waiting => 0,
@@ -194,7 +193,7 @@ impl EventState {
             .copied()
     }
 
-    /// The word for it on the command line.
+    /// Returns the name shown on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -207,7 +206,7 @@ impl EventState {
     }
 }
 
-/// Which events are wanted.
+/// A search for events.
 #[derive(Clone, Debug)]
 pub(crate) struct EventQuery {
     pub(crate) account: AccountId,
@@ -216,9 +215,9 @@ pub(crate) struct EventQuery {
     pub(crate) sources: Vec<String>,
     pub(crate) states: Vec<EventState>,
     pub(crate) request: Option<RequestId>,
-    /// When they came, from and up to.
+    /// Range of acceptance times, inclusive.
     pub(crate) accepted: (Time, Time),
-    /// When they ended, if they must have.
+    /// Range of completion times, inclusive; `None` includes events that have not completed.
     pub(crate) ended: Option<(Time, Time)>,
     pub(crate) by_end: bool,
     pub(crate) descending: bool,
@@ -227,7 +226,7 @@ pub(crate) struct EventQuery {
 }
 
 impl EventQuery {
-    /// All of an account's events in some states, the oldest first.
+    /// Returns a query for an account's events in some states, oldest first.
     pub(crate) fn all(account: AccountId, states: Vec<EventState>, limit: u32) -> Self {
         Self {
             account,
@@ -246,19 +245,19 @@ impl EventQuery {
     }
 }
 
-/// A page of events, and how many there are in all.
+/// A page of events and the total number of matches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventPage {
     pub(crate) total: u64,
     pub(crate) rows: Vec<EventRow>,
 }
 
-/// An event to be shown.
+/// An event as a search returns it.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRow {
     pub(crate) seq: u64,
     pub(crate) due: Time,
-    /// Where it waits, or waited last.
+    /// The queue in which it waits or last waited.
     pub(crate) queue_key: QueueKey,
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
@@ -271,18 +270,18 @@ pub(crate) struct EventRow {
     pub(crate) status: Option<u16>,
     pub(crate) message: Option<String>,
     pub(crate) bytes: u64,
-    /// The event, where one alone was asked for.
+    /// The body, if a single event was requested.
     pub(crate) event: Option<String>,
 }
 
-/// What is in the queue.
+/// Size and age of the backlog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backlog {
-    /// Events in lanes.
+    /// Events that wait or run, and undelivered dead letters.
     pub(crate) events: u64,
-    /// Their bytes, and those of events that were given up and are kept.
+    /// Bytes of these events and of dead events.
     pub(crate) bytes: u64,
-    /// When the one that has been due longest was due.
+    /// Due time of the event that has been due the longest.
     pub(crate) oldest: Option<Time>,
 }
 

@@ -1,7 +1,9 @@
-//! Events that were accepted: on stable storage from before their answer until they have run, were given up, or were
-//! taken away, each of which is recorded.
+//! The durable queue of asynchronous events, with at-least-once delivery.
 //!
-//! [`Queue`] keeps them, [`Runner`] runs them. The two meet the rest of virga through [`crate::invoke::Ingest`] alone.
+//! An event is fsynced before its acceptance is answered. It stays until it has run, failed permanently or been cancelled, and
+//! each of these completions is recorded.
+//!
+//! [`Queue`] stores events, [`Runner`] runs them through [`crate::invoke::Ingest`].
 
 mod clock;
 mod endpoint;
@@ -29,33 +31,33 @@ use tokio::sync::mpsc;
 
 use crate::usage::{UsageEntry, UsageKey, UsageQuery, UsageTotals};
 
-/// An event that has just come into a lane.
+/// An event that was just added to a function queue or a dead-letter queue.
 #[derive(Clone, Debug)]
 pub(crate) struct EnqueuedEvent {
     pub(crate) queue_key: QueueKey,
     pub(crate) order: QueuePosition,
 }
 
-/// The next events of a lane.
+/// A window of the next events of one queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NextEvents {
     pub(crate) orders: Vec<QueuePosition>,
-    /// Whether there are no more.
+    /// Whether no events follow.
     pub(crate) whole: bool,
 }
 
-/// What is kept of an account, each counted up to 100,000.
+/// Stored rows of one account, by kind. Each count stops at 100,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AccountCounts {
-    /// Events that have not ended, dead ones included.
+    /// Events that have not completed, dead events included.
     pub(crate) queued: u64,
-    /// Events that have.
+    /// Completed events in the history.
     pub(crate) ended: u64,
     /// Entries of the usage ledger.
     pub(crate) usage: u64,
 }
 
-/// Why the queue does not do something.
+/// An error of the event queue.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum QueueError {
     #[error(
@@ -63,59 +65,60 @@ pub(crate) enum QueueError {
     )]
     Full { used: u64, budget: u64 },
     #[error(
-        "the account's share of the event queue is used up: it holds {held} of {budget} bytes and may hold as much as it leaves free; try again when its functions have caught up, or raise event_store_mb"
+        "the account's quota of the event queue is used up: it holds {held} of {budget} bytes and may hold as much as it leaves free; try again when its functions have caught up, or raise event_store_mb"
     )]
     Quota { held: u64, budget: u64 },
-    #[error("too many events are on their way into the queue; try again")]
+    #[error("too many events are waiting to be written to the queue; try again")]
     Busy,
-    #[error("too many events of this account are on their way into the queue; try again")]
+    #[error("too many events of this account are waiting to be written to the queue; try again")]
     AccountBusy,
     #[error("the event queue: {0}")]
     Unavailable(String),
 }
 
 impl QueueError {
-    /// Whether the queue would accept an event of another account.
+    /// Returns whether only this account is throttled, so that the queue still accepts events of others.
     pub(crate) fn is_account_limit(&self) -> bool {
         matches!(self, Self::Quota { .. } | Self::AccountBusy)
     }
 }
 
-/// A call's answer, later.
+/// The future result of a queue operation.
 pub(crate) type QueueFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, QueueError>> + Send + 'a>>;
 
-/// A durable queue with a lane for each function and for each target of dead letters, and the ledger of usage, whose entries are
-/// written with what they are of. What it has answered is on stable storage.
+/// A durable store with one queue per function and per dead-letter target, and the usage ledger.
+///
+/// A completion and its usage entry are written in one commit. Every operation that has been answered is on stable storage.
 pub(crate) trait Queue: Debug + Send + Sync + 'static {
-    /// Keeps an event. It has its place among others when this returns; with the answer it is kept.
+    /// Enqueues an event. Its position is fixed when this returns; it is durable once the future resolves.
     fn accept(&self, event: NewEvent) -> QueueFuture<'static, ()>;
-    /// Keeps events, of which none runs before all have been looked at. Each has an answer of its own.
+    /// Enqueues events in one commit, so that none runs before all are accepted or rejected. Each has its own result.
     fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>>;
-    /// What came since the queue was opened, in order. It can be taken once.
+    /// Returns the stream of events enqueued since the queue was opened, in order. Returns `None` after the first call.
     fn enqueued_events(&self) -> Option<mpsc::UnboundedReceiver<EnqueuedEvent>>;
-    /// The highest number that an event had when the queue was opened.
+    /// Returns the highest event number at the time the queue was opened.
     fn last_seq_at_open(&self) -> u64;
-    /// The highest id of an account that anything was ever written of, 0 where there is none.
+    /// Returns the highest account id that was ever stored, or 0.
     fn highest_account(&self) -> QueueFuture<'_, u64>;
-    /// Takes nothing of an account any more: what comes of it is dropped, and said to be kept. For as long as this process runs.
+    /// Closes an account for as long as this process runs: later writes of it are dropped and reported as stored.
     fn close(&self, account: AccountId) -> QueueFuture<'_, ()>;
-    /// Counts what is kept of an account.
+    /// Counts the rows of an account.
     fn account_counts(&self, account: AccountId) -> QueueFuture<'_, AccountCounts>;
-    /// Removes some of the events, or else of the usage, of a closed account. Gives how much, 0 once nothing is left.
+    /// Removes some rows of a closed account: events first, then usage. Returns the number removed, 0 once nothing is left.
     fn purge_some(&self, account: AccountId) -> QueueFuture<'_, u64>;
-    /// The lanes that hold events.
+    /// Returns the queues that hold events.
     fn nonempty_queues(&self) -> QueueFuture<'_, Vec<QueueKey>>;
-    /// A lane's next events behind a place.
+    /// Returns the events of a queue that follow a position.
     fn next<'a>(
         &'a self,
         queue_key: &'a QueueKey,
         after: Option<QueuePosition>,
         limit: usize,
     ) -> QueueFuture<'a, NextEvents>;
-    /// An event that is in a lane.
+    /// Returns an event that still waits in a queue.
     fn get(&self, seq: u64) -> QueueFuture<'_, Option<QueuedEvent>>;
-    /// Records what came of an event, with what it counts for.
+    /// Records the completion of an attempt together with its usage. Idempotent.
     fn complete(
         &self,
         seq: u64,
@@ -123,20 +126,20 @@ pub(crate) trait Queue: Debug + Send + Sync + 'static {
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> QueueFuture<'_, ()>;
-    /// Brings an event that was given up back into its function's lane, as if it had just come.
+    /// Moves a dead-lettered event back into its function's queue as a new event.
     fn replay(&self, seq: u64) -> QueueFuture<'_, ()>;
-    /// Events, those that have ended included.
+    /// Searches events, completed ones included.
     fn find(&self, query: EventQuery) -> QueueFuture<'_, EventPage>;
-    /// An event by its name.
+    /// Returns an event by its request id.
     fn event(&self, request: RequestId) -> QueueFuture<'_, Option<EventRow>>;
-    /// What is in the queue now.
+    /// Returns the current backlog.
     fn backlog(&self) -> QueueFuture<'_, Backlog>;
-    /// Counts a finished call with the next commit.
+    /// Adds a synchronous call to the usage ledger with the next commit.
     fn meter(&self, entry: UsageEntry);
-    /// What the ledger holds, by function, version and hour.
+    /// Returns the ledger's totals by function, version and hour.
     fn usage(&self, query: UsageQuery) -> QueueFuture<'_, Vec<(UsageKey, UsageTotals)>>;
-    /// Done when all that was handed over before is on stable storage.
+    /// Resolves once all earlier writes are on stable storage.
     fn flush(&self) -> QueueFuture<'_, ()>;
-    /// The time by which events are due.
+    /// Returns the clock by which events are due.
     fn clock(&self) -> &QueueClock;
 }

@@ -1,9 +1,9 @@
-//! Entries on their way into the ledger, so that a killed virga does not lose them.
+//! The write-ahead journal of usage entries, so that killing virga loses none.
 //!
-//! An entry is appended before its call is answered, and not synced: what the system holds of a file survives the process.
-//! Each has a number, and a commit of the ledger says up to which number it counts, so after a kill exactly what is beyond
-//! that is counted. There are two files: one is filled while the commits catch up with the other, which is then written
-//! anew from its beginning.
+//! An entry is appended before its call is answered. It is not fsynced: the page cache survives the process. Entries are numbered,
+//! and each commit of the ledger records the highest number that it includes. So after a kill exactly the entries beyond that are
+//! replayed. Two files alternate: one is filled while the commits catch up with the other, which is then overwritten from its
+//! start.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,20 +12,21 @@ use std::path::Path;
 
 use super::UsageEntry;
 
-/// Bytes after which the other file is taken, where it is free. They are reserved, so that a full disk changes little.
+/// Size at which the journal switches to the other file, if that is free. This much is preallocated, so that a full disk seldom
+/// matters.
 const ROTATE_BYTES: u64 = 1 << 20;
-/// Bytes of a file beyond which nothing is appended: the ledger has not been written for long.
+/// Maximum size of a file. It is only reached when the ledger has not been written for long.
 const MAX_BYTES: u64 = 64 << 20;
 const PAGE: usize = 4096;
-/// Length and checksum of a record.
+/// Bytes of a record's header: length and checksum.
 const HEADER_BYTES: usize = 8;
 
-/// The two files, and where in them the next entry goes.
+/// The two journal files and the position of the next entry.
 #[derive(Debug)]
 pub(crate) struct UsageJournal {
     files: [JournalFile; 2],
     current: usize,
-    /// The number of the last entry.
+    /// Number of the last entry.
     last: u64,
     buffer: Vec<u8>,
 }
@@ -34,15 +35,15 @@ pub(crate) struct UsageJournal {
 struct JournalFile {
     file: File,
     end: u64,
-    /// The number of its last entry.
+    /// Number of its last entry.
     last: u64,
 }
 
 impl UsageJournal {
-    /// Opens or makes the files in a directory. Gives the entries beyond a number, too: those that the ledger lacks.
+    /// Opens or creates the files in a directory. Also returns the entries with numbers above `committed`, which the ledger lacks.
     ///
     /// # Errors
-    /// The files cannot be made or read.
+    /// The files cannot be created or read.
     pub(crate) fn open(directory: &Path, committed: u64) -> io::Result<(Self, Vec<UsageEntry>)> {
         let mut uncommitted = Vec::new();
         let files = [
@@ -67,15 +68,15 @@ impl UsageJournal {
         Ok((journal, uncommitted))
     }
 
-    /// The number of the last entry.
+    /// Returns the number of the last entry.
     pub(crate) fn last(&self) -> u64 {
         self.last
     }
 
-    /// Appends an entry, and gives its number. `committed` is the number up to which the ledger counts.
+    /// Appends an entry and returns its number. `committed` is the highest number that the ledger includes.
     ///
     /// # Errors
-    /// The entry is not in the journal, as if it had not been tried.
+    /// The write failed; the journal is unchanged.
     pub(crate) fn append(&mut self, entry: &UsageEntry, committed: u64) -> io::Result<u64> {
         let other = 1 - self.current;
         if self.files[self.current].end >= ROTATE_BYTES && self.files[other].last <= committed {
@@ -114,11 +115,11 @@ impl JournalFile {
             .truncate(false)
             .open(path)?;
         let length = file.metadata()?.len();
-        // Page by page: what is written at once the system keeps in one piece, and goes through all of it for each entry.
+        // Page by page: a single large write makes one large folio in the page cache, which every later append would walk.
         for at in (length..ROTATE_BYTES).step_by(PAGE) {
             let page = (ROTATE_BYTES - at).min(PAGE as u64) as usize;
             if file.write_all_at(&[0; PAGE][..page], at).is_err() {
-                // There is no room for it; appending fails later.
+                // The disk is full; appending may fail later.
                 break;
             }
         }
@@ -126,7 +127,7 @@ impl JournalFile {
         file.by_ref().take(2 * MAX_BYTES).read_to_end(&mut bytes)?;
         let (mut end, mut last) = (0, 0);
         while let Some((number, entry, length)) = record(&bytes[end..]) {
-            // What is left of the file's last turn has lower numbers.
+            // Records left from before the last switch have lower numbers.
             if last != 0 && number != last + 1 {
                 break;
             }
@@ -141,7 +142,7 @@ impl JournalFile {
     }
 }
 
-/// The record at the beginning of some bytes, if it is whole: its number, its entry, and its length.
+/// Parses the record at the start of `bytes`: its number, its entry and its length. Returns `None` if it is torn or corrupt.
 fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;

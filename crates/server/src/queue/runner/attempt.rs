@@ -1,4 +1,4 @@
-//! One run of one event.
+//! One attempt to run an event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,10 +20,10 @@ use crate::invoke::{
 use crate::telemetry::EventStep;
 use crate::usage::UsageEntry;
 
-/// Distance of attempts to record what came of an event while the disk cannot be written.
+/// Interval between attempts to record a completion while the disk cannot be written.
 const COMPLETION_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// An event that is under way, as whoever takes it away sees it.
+/// The control handle of an attempt in progress.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
     aborted: watch::Sender<bool>,
@@ -32,12 +32,12 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Takes the event away: it is not run, if it does not run already, and does not come again.
+    /// Cancels the event: it is not started any more and not retried.
     pub(super) fn abort(&self) {
         self.aborted.send_replace(true);
     }
 
-    /// Ends it, if it runs, or tells it to end.
+    /// Stops a running function, or asks it to stop if `gracefully`.
     pub(super) fn stop(&self, gracefully: bool) {
         let stopper = self.stopper.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stopper) = &*stopper {
@@ -59,15 +59,15 @@ impl Attempt {
     }
 }
 
-/// What holds for an event of a function.
+/// The rules in force for a function's events.
 struct Rules {
     policy: RetryPolicy,
     dead_letter: Option<DeadLetter>,
-    /// Whether a run that was begun is never begun again.
+    /// Whether an event runs at most once (asynchronous execution).
     once: bool,
 }
 
-/// How an event failed.
+/// A failed attempt.
 struct Failed {
     fault: Fault,
     status: StatusCode,
@@ -76,7 +76,7 @@ struct Failed {
 }
 
 impl Runner {
-    /// Takes note that an attempt is over. An event that was taken away in its last moment does not come again.
+    /// Ends an attempt. An event that was cancelled at the last moment is not retried.
     pub(super) async fn end(
         &self,
         queue: FunctionQueueId,
@@ -94,14 +94,14 @@ impl Runner {
             Ok(Some(queued)) => self.aborted(seq, &queued, None).await,
             Ok(None) => Disposition::Removed,
             Err(error) => {
-                warn!(seq, %error, "an event that was taken away cannot be read, and comes again");
+                warn!(seq, %error, "failed to read a cancelled event; it will be redelivered");
                 then
             }
         };
         self.step(QueueInput::Ended { queue, seq, then });
     }
 
-    /// Runs an event once, and records what came of it.
+    /// Runs an event once and records the completion.
     pub(super) async fn attempt(
         &self,
         queue: FunctionQueueId,
@@ -113,11 +113,11 @@ impl Runner {
             Ok(Some(queued)) => queued,
             Ok(None) => return Disposition::Removed,
             Err(error) => {
-                warn!(seq, %error, "an event cannot be read; it is tried again");
+                warn!(seq, %error, "failed to read an event; will retry");
                 return Disposition::Throttled;
             }
         };
-        // It stays where it is until it is removed with all that the account has.
+        // A closed account's events stay untouched until the purge removes them.
         if !self.shared.catalog.is_open(queued.function.account) {
             return Disposition::Removed;
         }
@@ -134,12 +134,12 @@ impl Runner {
         let limit = self.shared.settings.max_depth;
         if queued.source != EventOrigin::DeadLetter && queued.depth >= limit {
             let why = format!(
-                "the function stands at the end of a chain of {} functions that cause each other, and max_depth is {}: does one \
-                 write to the bucket that triggers it?",
+                "recursion loop: the event is at depth {} of a call chain and max_depth is {}; check whether a function writes to \
+                 the bucket that triggers it, or raise max_depth",
                 queued.depth.0, limit.0
             );
             self.shared.metrics.event(EventStep::Looped);
-            // What comes of the dead letter of such an event has none itself, or the letters were a chain without an end.
+            // Deeper events get no dead letter: otherwise the dead letters would form an endless chain themselves.
             let to = dead_letter_target(&queued, &rules).filter(|_| queued.depth == limit);
             let completion = Completion::Failed { why, to };
             let status = StatusCode::RequestCanceled;
@@ -179,7 +179,7 @@ impl Runner {
         let Some(placed) = placed else {
             return self.aborted(seq, &queued, None).await;
         };
-        // Those behind do not try either.
+        // Tells the events behind to give up their attempt, too.
         let short = |waiting: AcquireOptions| {
             waiting.on_queued.map(|next| next.send(()));
             Disposition::Throttled
@@ -196,7 +196,7 @@ impl Runner {
                         Ok(Some(again)) => again.event,
                         Ok(None) => return Disposition::Removed,
                         Err(error) => {
-                            warn!(seq, %error, "an event cannot be read; it is tried again");
+                            warn!(seq, %error, "failed to read an event; will retry");
                             return Disposition::Throttled;
                         }
                     },
@@ -268,7 +268,7 @@ impl Runner {
                 to: dead_letter_target(queued, rules),
             },
         };
-        debug!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), ?fault, "an event failed");
+        debug!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), ?fault, "an attempt failed");
         self.complete(seq, queued, status, completion, usage).await
     }
 
@@ -283,7 +283,7 @@ impl Runner {
             .await
     }
 
-    /// Records what came of an event, however long that takes: until then it is under way.
+    /// Records a completion and retries until it is on disk. Until then the attempt counts as in progress.
     pub(super) async fn complete(
         &self,
         seq: u64,
@@ -300,7 +300,7 @@ impl Runner {
             Completion::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
                 warn!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), why = shown,
-                    dead_letter = to.is_some(), "an event is given up");
+                    dead_letter = to.is_some(), "an event failed permanently");
                 (Disposition::Removed, EventStep::Failed)
             }
         };
@@ -309,15 +309,15 @@ impl Runner {
             .complete(seq, status, completion.clone(), usage.clone())
             .await
         {
-            // The writer says it aloud, once for all.
-            debug!(request = %queued.request, %error, "what came of an event cannot be written; it is tried again");
+            // At debug level: the writer thread logs the error once for all events.
+            debug!(request = %queued.request, %error, "failed to record a completion; will retry");
             tokio::time::sleep(COMPLETION_RETRY_INTERVAL).await;
         }
         self.shared.metrics.event(step);
         then
     }
 
-    /// What holds for an event now.
+    /// Returns the rules in force for an event.
     fn rules(&self, queued: &QueuedEvent) -> Rules {
         let settings = &self.shared.settings;
         let stored = self.shared.catalog.function(&queued.function);
@@ -333,7 +333,7 @@ impl Runner {
             ..settings.policy
         };
         let dead_letter = function.and_then(|function| {
-            // An alias has its own version's.
+            // An alias uses the configuration of its main version.
             let version = match &queued.qualifier {
                 Qualifier::Latest => Version::Latest,
                 Qualifier::Version(number) => Version::Number(*number),
@@ -349,13 +349,13 @@ impl Runner {
     }
 }
 
-/// Where an event goes that is given up. One that is a dead letter itself goes no further, so that none goes round in circles.
+/// Returns the dead-letter target of an event. A dead letter has none itself, so that dead letters cannot loop.
 fn dead_letter_target(queued: &QueuedEvent, rules: &Rules) -> Option<DeadLetter> {
     let further = queued.source != EventOrigin::DeadLetter;
     rules.dead_letter.clone().filter(|_| further)
 }
 
-/// Whether an event was refused for want of an instance.
+/// Returns whether a status means that no instance was available.
 fn is_throttled(status: StatusCode) -> bool {
     matches!(
         status,

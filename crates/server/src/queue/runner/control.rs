@@ -1,4 +1,4 @@
-//! What people do to events: take them away, or bring them back.
+//! Operations on single events: cancel, discard and replay.
 
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
 use model::StatusCode;
@@ -7,17 +7,17 @@ use super::super::{Completion, EventRow, EventState, QueueError, QueueKey};
 use super::Runner;
 use crate::telemetry::EventStep;
 
-/// Whether something was done.
+/// The result of an operation on an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlOutcome {
-    /// It was, or will be in a moment.
+    /// The operation was applied, or will be in a moment.
     Applied,
-    /// The event has ended meanwhile.
+    /// The event had completed already.
     TooLate,
 }
 
 impl Runner {
-    /// Ends an event that waits or runs; one that runs is told to end, where that is wanted.
+    /// Cancels an event that waits or runs. With `gracefully`, a running function is asked to stop instead of killed.
     pub(crate) async fn terminate(
         &self,
         row: &EventRow,
@@ -31,7 +31,7 @@ impl Runner {
             let Some(attempt) = core.attempts.get(&row.seq).cloned() else {
                 return Ok(ControlOutcome::TooLate);
             };
-            // Whoever ends the attempt looks under the same lock.
+            // `end` checks the flag under the same lock, so the cancellation is not missed.
             attempt.abort();
             drop(core);
             attempt.stop(gracefully);
@@ -43,7 +43,7 @@ impl Runner {
         Ok(ControlOutcome::Applied)
     }
 
-    /// Takes away an event that was given up.
+    /// Discards a dead or undelivered event.
     pub(crate) async fn discard(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
         let status = StatusCode::RequestCanceled;
         match row.state {
@@ -66,7 +66,7 @@ impl Runner {
         }
     }
 
-    /// Runs an event again that was given up.
+    /// Replays an event that failed permanently.
     pub(crate) async fn replay(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
         let queue = match row.state {
             EventState::Dead => None,
@@ -83,7 +83,7 @@ impl Runner {
         replayed.map(|()| ControlOutcome::Applied)
     }
 
-    /// Keeps an event from being started; none when it is under way.
+    /// Prevents an event from being started. Returns `None` if an attempt is in progress.
     fn hold(&self, row: &EventRow) -> Option<FunctionQueueId> {
         let mut core = self.core();
         let queue = core.queue(&row.queue_key);
@@ -120,7 +120,7 @@ impl Runner {
         self.shared.ended.notify_waiters();
     }
 
-    /// Whether an event of a function's lane runs now.
+    /// Returns whether an event of a function queue runs now.
     pub(crate) fn runs(&self, row: &EventRow) -> bool {
         matches!(row.queue_key, QueueKey::Function(_)) && self.is_running(row.seq)
     }

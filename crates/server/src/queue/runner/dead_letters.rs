@@ -1,7 +1,7 @@
-//! Dead letters: events that were given up, on their way to another function or an endpoint.
+//! Delivery of dead letters to a function or an HTTP endpoint.
 //!
-//! They wait in lanes of their own, one for each target, so that a target that does not answer holds up no other. Each is sent at
-//! least once, and tried until it has arrived.
+//! Each target has its own queue, so that an unresponsive target does not delay the others. Delivery is at least once and retried
+//! until it succeeds.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::clock;
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why a letter did not arrive.
+/// A failed delivery of a dead letter.
 enum DeliveryError {
-    /// No other would have: its whole lane rests.
+    /// The target is unavailable. Its whole queue pauses.
     Unreachable(String),
-    /// The target does not take this one: others go before it.
+    /// The target rejects this dead letter. Others are sent before it is retried.
     Refused(String),
 }
 
-/// What posts letters.
+/// Creates the HTTP client. It follows no redirects, which could lead past the list of allowed endpoints.
 pub(super) fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(ANSWER_WITHIN))
@@ -35,7 +35,7 @@ pub(super) fn agent() -> ureq::Agent {
 }
 
 impl Runner {
-    /// Whether letters may go there.
+    /// Returns whether dead letters may be sent to a target.
     pub(crate) fn may_send_to(&self, target: &DeadLetter) -> bool {
         match target {
             DeadLetter::Function { .. } => true,
@@ -46,7 +46,7 @@ impl Runner {
         }
     }
 
-    /// Sends a letter to its target, and records that, or when it is sent again.
+    /// Sends a dead letter to its target and records the delivery or the next retry.
     pub(super) async fn send(
         &self,
         queue: FunctionQueueId,
@@ -58,7 +58,7 @@ impl Runner {
             Ok(Some(queued)) => queued,
             Ok(None) => return Disposition::Removed,
             Err(error) => {
-                warn!(seq, %error, "a dead letter cannot be read; it is tried again");
+                warn!(seq, %error, "failed to read a dead letter; will retry");
                 return Disposition::Throttled;
             }
         };
@@ -76,7 +76,7 @@ impl Runner {
                 self.enqueue_dead_letter(function, &queued, &dead_letter)
                     .await
             }
-            // What was allowed when it was set may not be any more.
+            // The allow-list may have changed since the target was configured.
             DeadLetter::Http { .. } if !self.may_send_to(target) => Err(
                 DeliveryError::Unreachable("it is not one of dead_letter_endpoints".into()),
             ),
@@ -84,8 +84,8 @@ impl Runner {
         };
         let refused = match sent {
             Ok(()) => {
-                debug!(request = %queued.request, target = target.name(), "a dead letter has arrived");
-                // More may be sent at a time.
+                debug!(request = %queued.request, target = target.name(), "delivered a dead letter");
+                // A success widens the queue's concurrency.
                 self.step(QueueInput::Assigned { queue, seq });
                 let status = StatusCode::Ok;
                 return self
@@ -96,12 +96,12 @@ impl Runner {
             Err(DeliveryError::Unreachable(why)) => {
                 warn!(
                     target = target.name(),
-                    why, "dead letters do not arrive; they are sent again"
+                    why, "failed to deliver dead letters; will retry"
                 );
                 return Disposition::Throttled;
             }
         };
-        warn!(request = %queued.request, target = target.name(), why = refused, "a dead letter is refused; it is sent again");
+        warn!(request = %queued.request, target = target.name(), why = refused, "the target rejected a dead letter; will retry");
         let tries = queued.failures.system.saturating_add(1);
         let policy = &self.shared.settings.policy;
         let distance = policy
@@ -171,7 +171,7 @@ impl Runner {
             Ok(Ok(answer)) => {
                 let status = answer.status();
                 let why = format!("it answers {status}");
-                // These say something of the endpoint, others of this one letter.
+                // These statuses concern the whole endpoint; others concern this dead letter alone.
                 let of_all =
                     status.is_server_error() || matches!(status.as_u16(), 401..=404 | 408 | 429);
                 Err(if of_all || status.is_redirection() {
@@ -185,7 +185,7 @@ impl Runner {
         }
     }
 
-    /// The message that SCF documents. Source: its page "Dead Letter Queue", whose sample has these very values.
+    /// Builds the dead-letter message. Source: SCF's page "Dead Letter Queue", whose sample has these values.
     fn dead_letter(&self, account: AccountId, queued: &QueuedEvent) -> Value {
         let uin = self.shared.settings.access.uin(account);
         let milliseconds = queued.accepted.0 / 1000;
@@ -215,7 +215,7 @@ impl Runner {
     }
 }
 
-/// A letter's code and message: -1 and the stack for an exception of the function's, else the status and what went wrong.
+/// Returns a dead letter's error code and message: -1 and the stack trace for an exception, otherwise the status and the reason.
 fn error_code_and_message(queued: &QueuedEvent) -> (i32, String) {
     let status = queued.status.unwrap_or_default();
     let exception = status == StatusCode::UserCodeException.as_u16();
@@ -227,7 +227,7 @@ fn error_code_and_message(queued: &QueuedEvent) -> (i32, String) {
     (code, message.unwrap_or(text))
 }
 
-/// Where an event came from, in a letter's words.
+/// Returns the `RequestSource` value of a dead letter.
 fn request_source(source: EventOrigin) -> &'static str {
     match source {
         EventOrigin::Timer => "TRIGGER_TIMER",

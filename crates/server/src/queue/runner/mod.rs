@@ -1,6 +1,6 @@
-//! Runs what is in the queue: asks [`FunctionQueues`] what comes next, and records what came of it.
+//! The runner: executes queued events and records their completion.
 //!
-//! One lock guards the lanes; it is held for a step and never while anything waits.
+//! [`FunctionQueues`] decides which event starts next. One lock guards it; it is held for one step and never across an await.
 
 mod attempt;
 mod control;
@@ -31,27 +31,27 @@ use crate::call_chains::RecursionDepth;
 use crate::invoke::Ingest;
 use crate::telemetry::Metrics;
 
-/// Bytes of events that wait for an instance and are kept in memory meanwhile; others are read again.
+/// Maximum bytes of event bodies cached while their events wait for an instance. Other bodies are read from disk again.
 const MAX_CACHED_BYTES: usize = 64 << 20;
 
-/// How events are run.
+/// Settings of the runner.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) pacing: QueueLimits,
-    /// Distances; how often and how long is each function's own.
+    /// Retry intervals. Retry count and time to live are set per function.
     pub(crate) policy: RetryPolicy,
-    /// How long an event waits in a function's line before its lane pauses.
+    /// How long an event waits for an instance before its function queue pauses.
     pub(crate) wait: Duration,
-    /// An event of this depth in a chain of functions does not run.
+    /// Recursion depth from which on an event does not run.
     pub(crate) max_depth: RecursionDepth,
     pub(crate) limits: Arc<Limits>,
-    /// Knows the Uin of each account, which dead letters name.
+    /// Source of the Uin of an account, which dead letters contain.
     pub(crate) access: Access,
-    /// Where dead letters may go, beside functions.
+    /// HTTP endpoints to which dead letters may be posted.
     pub(crate) endpoints: Vec<Endpoint>,
 }
 
-/// A handle. Clones share it.
+/// A handle to the runner. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Runner {
     shared: Arc<Shared>,
@@ -67,7 +67,7 @@ struct Shared {
     settings: Settings,
     post: ureq::Agent,
     timer_changed: Notify,
-    /// True once nothing is started any more.
+    /// True once no new attempts start.
     draining: watch::Sender<bool>,
     ended: Notify,
     cached: AtomicUsize,
@@ -78,38 +78,40 @@ struct Core {
     lanes: FunctionQueues,
     ids: HashMap<QueueKey, FunctionQueueId>,
     keys: HashMap<FunctionQueueId, Arc<QueueKey>>,
-    /// Tells when the event of a lane that was started last has its place in the function's line.
+    /// By queue: the last started event, and a signal for when it is in the function's start queue.
     last_in_line: HashMap<FunctionQueueId, (u64, oneshot::Receiver<()>)>,
-    /// What is under way, by its number.
+    /// Attempts in progress, by event number.
     attempts: HashMap<u64, Arc<Attempt>>,
     effects: Vec<QueueEffect>,
     wake: Option<Time>,
 }
 
-/// What a step decided, to be done outside of the lock.
+/// A decision of a step, carried out after the lock is released.
 enum Decision {
     Start(FunctionQueueId, Arc<QueueKey>, u64, Arc<Attempt>, Turn),
     Load(FunctionQueueId, Arc<QueueKey>, Option<QueuePosition>, usize),
 }
 
-/// Keeps events in order on their way into the function's line, though each is on a task of its own. An event that is refused a
-/// place says so, and those behind it do not try: one could be given what the first was not. Else it drops its sender.
+/// Keeps the events of a queue in order when they enter the function's start queue, although each runs on its own task.
+///
+/// An event that is throttled sends a message, and the events behind it give up their attempt too: otherwise one of them could get
+/// the instance that the first did not get. In all other cases the sender is dropped.
 struct Turn {
     before: Option<oneshot::Receiver<()>>,
     on_queued: oneshot::Sender<()>,
 }
 
-/// Waits before an event runs again, in whole seconds, at least one.
+/// Delays before a retry in whole seconds, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetryWaits {
     /// After a failure of the function.
     pub(crate) failed: u64,
-    /// After no instance could be had.
+    /// After throttling.
     pub(crate) throttled: u64,
 }
 
 impl Runner {
-    /// Returns how long an event waits before it runs again.
+    /// Returns the delays before a retry.
     pub(crate) fn retry_waits(&self) -> RetryWaits {
         let Settings { pacing, policy, .. } = &self.shared.settings;
         let seconds = |microseconds: u64| microseconds.div_ceil(1_000_000).max(1);
@@ -119,7 +121,7 @@ impl Runner {
         }
     }
 
-    /// Takes up what an earlier run left, and follows what comes from then on.
+    /// Starts the runner: opens the queues that an earlier run left and follows newly enqueued events.
     pub(crate) async fn start(
         queue: Arc<dyn Queue>,
         ingest: Ingest,
@@ -155,7 +157,10 @@ impl Runner {
             shared: Arc::new(shared),
         };
         if !left.is_empty() {
-            info!(lanes = left.len(), "events of an earlier run wait");
+            info!(
+                lanes = left.len(),
+                "resuming queued events of an earlier run"
+            );
         }
         for queue in &left {
             runner.step_for(queue, |queue| QueueInput::Open { queue });
@@ -176,13 +181,13 @@ impl Runner {
         Ok(runner)
     }
 
-    /// Starts nothing any more, and gives back what waits for an instance. What runs goes on.
+    /// Stops starting attempts and returns waiting events to their queues. Running attempts continue.
     pub(crate) fn drain(&self) {
         self.step(QueueInput::Drain);
         self.shared.draining.send_replace(true);
     }
 
-    /// Waits until all that ran is recorded, or the time is over. Says whether it is.
+    /// Waits until no attempt is in progress. Returns false on timeout.
     pub(crate) async fn wait_idle(&self, within: Duration) -> bool {
         let idle = async {
             loop {
@@ -198,12 +203,12 @@ impl Runner {
         tokio::time::timeout(within, idle).await.is_ok()
     }
 
-    /// Returns how many events and dead letters run, until what came of them is on disk.
+    /// Returns the number of events and dead letters in progress, until their completion is on disk.
     pub(crate) fn running(&self) -> u64 {
         self.core().lanes.running() as u64
     }
 
-    /// Whether an event runs at the moment.
+    /// Returns whether an event runs now.
     pub(crate) fn is_running(&self, seq: u64) -> bool {
         let core = self.core();
         core.attempts
@@ -229,7 +234,7 @@ impl Runner {
         self.take(core, input(queue));
     }
 
-    /// Takes a step, and does what it decided after the lock is released.
+    /// Makes a step and carries out its decisions after releasing the lock.
     fn take(&self, mut core: MutexGuard<'_, Core>, input: QueueInput) {
         let now = self.shared.queue.clock().now();
         if let QueueInput::Ended { seq, .. } = input {
@@ -274,7 +279,7 @@ impl Runner {
                                 whole: next.whole,
                             },
                             Err(error) => {
-                                warn!(queue = ?key, %error, "events cannot be read; they are tried again");
+                                warn!(queue = ?key, %error, "failed to read queued events; will retry");
                                 QueueInput::LoadFailed { queue }
                             }
                         });
@@ -284,7 +289,7 @@ impl Runner {
         }
     }
 
-    /// Keeps an event's body while it waits, if there is room.
+    /// Moves an event's body into the cache, unless the cache is full.
     fn cache_body(&self, mut queued: QueuedEvent) -> (QueuedEvent, Option<CachedBody>) {
         let bytes = std::mem::take(&mut queued.event);
         let length = bytes.len();
@@ -293,11 +298,11 @@ impl Runner {
             bytes,
             shared: self.shared.clone(),
         };
-        // What is over goes at once.
+        // Dropping it releases its bytes.
         (queued, (held <= MAX_CACHED_BYTES).then_some(cached))
     }
 
-    /// Sends a wake-up whenever the lanes asked for one.
+    /// Delivers the wake-ups that the function queues request.
     async fn run_timer(self) {
         loop {
             let next = self.core().wake;
@@ -330,7 +335,7 @@ impl Core {
             QueueEffect::Start { queue, seq } => {
                 let (on_queued, next) = oneshot::channel();
                 let before = self.last_in_line.insert(queue, (seq, next));
-                // What one found that has ended is no longer so.
+                // A predecessor that has ended no longer determines the order.
                 let before = before.filter(|(seq, _)| self.attempts.contains_key(seq));
                 let before = before.map(|(_, place)| place);
                 let attempt = Arc::new(Attempt::default());
@@ -361,7 +366,7 @@ impl Core {
     }
 }
 
-/// A body in memory, counted.
+/// A cached event body. Dropping it releases its bytes from the cache.
 struct CachedBody {
     bytes: Bytes,
     shared: Arc<Shared>,
@@ -373,7 +378,7 @@ impl Drop for CachedBody {
     }
 }
 
-/// The name of an event that is made from another, always the same. It sorts where the other does.
+/// Derives a request id deterministically, so that a resend is deduplicated. Keeps the time prefix, so both ids sort together.
 fn derive_request_id(request: RequestId, from: &str) -> RequestId {
     use sha2::{Digest, Sha256};
     let digest = Sha256::new()

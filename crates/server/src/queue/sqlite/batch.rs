@@ -1,4 +1,4 @@
-//! What a transaction does, row by row.
+//! The row operations of a transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::quota::Deltas;
 use crate::queue::{Completion, EnqueuedEvent, EventState, NewEvent, QueueKey};
 use crate::usage::{UsageKey, UsageTotals};
 
-/// A transaction under way.
+/// An open transaction.
 pub(super) struct Batch<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) known: &'a HashMap<String, i64>,
@@ -22,23 +22,23 @@ pub(super) struct Batch<'a> {
     pub(super) changes: Changes,
 }
 
-/// What a transaction changes once it is on disk.
+/// Changes to the in-memory state, applied after the commit.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) enqueued_events: Vec<EnqueuedEvent>,
-    /// Lanes that were not known before.
+    /// Row ids of queues that were not cached before.
     pub(super) queue_ids: HashMap<String, i64>,
-    /// Lanes that are gone with their account.
+    /// Queues removed with their account.
     pub(super) queues_removed: Vec<String>,
-    /// Events in lanes.
+    /// Change of the number of waiting events.
     pub(super) events: i64,
-    /// What counts against the budget.
+    /// Change of the bytes that count against the budget.
     pub(super) bytes: Deltas,
-    /// Events that have ended and are remembered.
+    /// Change of the number of completed events.
     pub(super) history: i64,
 }
 
-/// An event that still has its body.
+/// A stored event that still has its body.
 struct StoredEvent {
     state: EventState,
     /// Bytes of the body.
@@ -53,7 +53,7 @@ impl StoredEvent {
 }
 
 impl Batch<'_> {
-    /// Keeps an event. One that is known already is as good as kept.
+    /// Inserts an event. A duplicate request id is ignored.
     pub(super) fn insert(&mut self, event: &NewEvent) -> rusqlite::Result<()> {
         if self.closed.contains(&event.function.account) {
             return Ok(());
@@ -92,7 +92,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Records what came of an event. Says whether that was not recorded before.
+    /// Records a completion. Returns false if the event had completed before.
     pub(super) fn complete(
         &mut self,
         seq: u64,
@@ -131,7 +131,7 @@ impl Batch<'_> {
                 why,
                 to: Some(target),
             } => {
-                // A lane hears of events in the order of their numbers, so it gets a new one there.
+                // A queue is notified of events in the order of their numbers, so the event gets a new number.
                 let (account, order) = (stored.account, self.order());
                 let queue_key = QueueKey::DeadLetters(account, target.clone());
                 let id = self.queue_id(&queue_key)?;
@@ -162,7 +162,7 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    /// Nothing but the memory of it is left.
+    /// Moves an event to the history and drops its body.
     fn end(
         &mut self,
         seq: i64,
@@ -183,7 +183,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Brings an event that was given up back to its function.
+    /// Moves an event that failed permanently back to its function's queue.
     pub(super) fn replay(&mut self, seq: u64) -> rusqlite::Result<()> {
         let Some(StoredEvent { state, .. }) = self.find_stored(seq)? else {
             return Ok(());
@@ -208,7 +208,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Adds to the ledger.
+    /// Adds totals to the usage ledger.
     pub(super) fn count(&mut self, key: &UsageKey, totals: &UsageTotals) -> rusqlite::Result<()> {
         if self.closed.contains(&key.function.account) {
             return Ok(());
@@ -236,7 +236,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Finds an event that still has its body.
+    /// Returns an event that still has its body.
     fn find_stored(&self, seq: u64) -> rusqlite::Result<Option<StoredEvent>> {
         let mut find = self.transaction.prepare_cached(
             "SELECT state, LENGTH(body), (SELECT key FROM lane WHERE id = function) FROM event
@@ -258,14 +258,14 @@ impl Batch<'_> {
         }))
     }
 
-    /// The next place, due now.
+    /// Allocates the next position, due now.
     fn order(&mut self) -> QueuePosition {
         let seq = *self.next;
         *self.next += 1;
         QueuePosition { due: self.now, seq }
     }
 
-    /// The number of a lane, which is made if it is new.
+    /// Returns the row id of a queue and creates its row if needed.
     fn queue_id(&mut self, queue_key: &QueueKey) -> rusqlite::Result<i64> {
         let key = queue_key.write();
         if let Some(id) = self.known.get(&key).or(self.changes.queue_ids.get(&key)) {

@@ -1,8 +1,8 @@
-//! The embedded queue: one file of SQLite with a write-ahead log, synced before anything is answered.
+//! The embedded queue: one SQLite file with a write-ahead log, fsynced before a write is answered.
 //!
-//! One thread writes. What waits together is committed together, so that one sync serves as many events as came during the
-//! last one. Another thread reads for the runner, with a connection of its own, and never waits for the disk's syncs; a third
-//! reads for people.
+//! One thread writes, with group commit: all commands that wait go into one transaction, so that one fsync serves all events that
+//! came during the last one. A second thread reads for the runner over its own connection and never waits for an fsync. A third
+//! serves the queries of the API.
 
 mod batch;
 mod purge;
@@ -36,13 +36,13 @@ use super::{
 use crate::failure_log::FailureLog;
 use crate::usage::{PendingUsage, UsageEntry, UsageJournal, UsageKey, UsageQuery, UsageTotals};
 
-/// Writes that may wait for the thread.
+/// Maximum number of commands that wait for the writer.
 const MAX_PENDING_WRITES: usize = 8192;
-/// Bytes of events that may wait for the thread.
+/// Maximum bytes of events that wait for the writer.
 const MAX_PENDING_BYTES: u64 = 64 << 20;
-/// The least that an event counts for among those that wait for the thread, bytes. With it the accounts share the places, too.
+/// Minimum bytes that an event counts for while it waits for the writer. It makes the byte quota bound the number of events too.
 const MIN_PENDING_BYTES: u64 = MAX_PENDING_BYTES / MAX_PENDING_WRITES as u64;
-/// What an event takes on disk beside its body, bytes, roughly.
+/// Approximate bytes of an event on disk besides its body.
 const ROW_BYTES: u64 = 256;
 
 const SCHEMA: &str = "
@@ -73,10 +73,10 @@ const SCHEMA: &str = "
     PRAGMA user_version = 2;
 ";
 
-/// The version of the file that is written.
+/// The schema version of this build.
 const VERSION: i64 = 2;
 
-/// Before, an event did not say how deep in a chain of functions it is.
+/// Migrates version 1, which did not store the recursion depth.
 const FROM_VERSION_1: &str = "
     BEGIN;
     ALTER TABLE event ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
@@ -84,20 +84,20 @@ const FROM_VERSION_1: &str = "
     COMMIT;
 ";
 
-/// How much is kept.
+/// Limits of the stored data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
-    /// Bytes of events that have not ended, and of those that were given up.
+    /// Maximum bytes of events that have not completed and of dead events.
     pub(crate) bytes: u64,
-    /// How long what has ended is remembered.
+    /// Retention of completed events.
     pub(crate) history: Duration,
-    /// How many that have ended are remembered.
+    /// Maximum number of completed events.
     pub(crate) history_events: u64,
-    /// How long the ledger is kept.
+    /// Retention of the usage ledger.
     pub(crate) usage: Duration,
 }
 
-/// A queue in one file.
+/// A queue in one SQLite file.
 #[derive(Debug)]
 pub(crate) struct SqliteQueue {
     commands: SyncSender<WriterMessage>,
@@ -112,10 +112,10 @@ pub(crate) struct SqliteQueue {
     budget: Budget,
 }
 
-/// Who hears of a write.
+/// Receives the result of a write.
 type AnswerReceiver = oneshot::Receiver<Result<(), QueueError>>;
 
-/// What is on disk, as of the last commit.
+/// Totals of the stored events as of the last commit.
 #[derive(Debug)]
 struct Counts {
     events: AtomicU64,
@@ -128,7 +128,7 @@ impl Counts {
     }
 }
 
-/// The place of an event among those that wait for the thread. Dropping it frees the place.
+/// The capacity that a waiting event occupies in the writer's inbox. Dropping it releases the capacity.
 #[derive(Debug)]
 struct WriteSlot {
     pending_writes: Arc<Mutex<AccountQuotas>>,
@@ -147,14 +147,14 @@ impl Drop for WriteSlot {
 }
 
 impl SqliteQueue {
-    /// Opens or makes the file, and starts the threads.
+    /// Opens or creates the file and starts the threads.
     ///
     /// # Errors
-    /// Says what is wrong with the file and how to mend it.
+    /// Returns what is wrong with the file and how to fix it.
     pub(crate) fn open(path: &Path, budget: Budget) -> Result<Self, QueueError> {
         Self::try_open(path, budget).map_err(|e| {
             QueueError::Unavailable(format!(
-                "{}: {e}; check that the directory can be written and its disk has room, or restore the file",
+                "{}: {e}; check that the directory is writable and its disk is not full, or restore the file",
                 path.display()
             ))
         })
@@ -187,7 +187,7 @@ impl SqliteQueue {
         });
         let history = number("SELECT COUNT(*) FROM event WHERE state >= 10")? as u64;
         let runner_reads = reader::start("events-reader", connect()?)?;
-        let query_reads = reader::start("events-shower", connect()?)?;
+        let query_reads = reader::start("events-queries", connect()?)?;
         let (commands, inbox) = sync_channel(MAX_PENDING_WRITES);
         let (enqueued_sender, enqueued_events) = mpsc::unbounded_channel();
         let pending_writes = Arc::new(Mutex::new(AccountQuotas::new(MAX_PENDING_BYTES)));
@@ -234,16 +234,16 @@ impl SqliteQueue {
         answered(self.send(WriterMessage::One(command(sender))), answer)
     }
 
-    /// Whether the thread will get it.
+    /// Sends a message to the writer. Returns false if its inbox is full.
     fn send(&self, sent: WriterMessage) -> bool {
         self.commands.try_send(sent).is_ok()
     }
 
-    /// What keeps an event, if there is room for it, and who is to hear of it.
+    /// Checks the quotas and returns the command that stores an event, with the receiver of its result.
     fn admit(&self, event: NewEvent, least: u64) -> Result<(Command, AnswerReceiver), QueueError> {
         let (account, length) = (event.function.account, event.event.len() as u64);
         let none = Deltas::default();
-        // The thread asks again: others may come first.
+        // The writer checks again, because other events may be committed first.
         let stored = self
             .counts
             .bytes()
@@ -284,7 +284,7 @@ fn refusal(excess: ExceededLimit, budget: u64) -> QueueError {
     }
 }
 
-/// Sums up by account what counts against the budget.
+/// Sums the bytes that count against the budget by account.
 fn quotas(connection: &Connection, budget: u64) -> rusqlite::Result<AccountQuotas> {
     let mut quotas = AccountQuotas::new(budget);
     let mut sum = connection.prepare(
@@ -300,7 +300,7 @@ fn quotas(connection: &Connection, budget: u64) -> rusqlite::Result<AccountQuota
     Ok(quotas)
 }
 
-/// The writer's answer, of a call that it was sent.
+/// Returns the future result of a command, or [`QueueError::Busy`] if it was not sent.
 fn answered(sent: bool, answer: AnswerReceiver) -> QueueFuture<'static, ()> {
     Box::pin(async move {
         if !sent {
@@ -336,7 +336,7 @@ impl Queue for SqliteQueue {
     fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>> {
         let mut commands = Vec::with_capacity(events.len());
         let admitted = events.into_iter().map(|event| {
-            // Together they take one place.
+            // No minimum size: the whole batch is one message in the inbox.
             let (command, answer) = self.admit(event, 0)?;
             commands.push(command);
             Ok(answer)
@@ -448,7 +448,7 @@ impl Queue for SqliteQueue {
 
     fn meter(&self, entry: UsageEntry) {
         if self.pending.add(entry) {
-            // Where its inbox is full, the thread is about to commit, and takes this along.
+            // If the inbox is full, the writer is about to commit and includes this entry.
             let _ = self.commands.try_send(WriterMessage::One(Command::Meter));
         }
     }
@@ -469,12 +469,12 @@ impl Queue for SqliteQueue {
 }
 
 fn gone() -> QueueError {
-    QueueError::Unavailable("its thread has ended".into())
+    QueueError::Unavailable("its thread has stopped; restart virga".into())
 }
 
 fn unavailable(error: rusqlite::Error) -> QueueError {
     let remedy = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: make room",
+        Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: free some space",
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
         _ => "",
     };

@@ -1,4 +1,4 @@
-//! What is kept of an account: counted, and removed when the account is.
+//! Counts and purges the rows of an account.
 
 use model::AccountId;
 use rusqlite::{Connection, params};
@@ -7,14 +7,14 @@ use super::ROW_BYTES;
 use super::batch::Batch;
 use crate::queue::{AccountCounts, EventState};
 
-/// Rows that are removed with one commit.
+/// Rows removed per commit.
 const ROWS_PER_COMMIT: i64 = 1000;
-/// How far rows are counted.
+/// Upper bound of a count.
 const COUNT_LIMIT: i64 = 100_000;
 
-/// The keys of an account's lanes of one kind: from the first text to before the second.
+/// Returns the half-open range of an account's queue keys of one kind.
 fn key_range(kind: &str, account: AccountId) -> [String; 2] {
-    // The character behind the slash.
+    // '0' is the character after '/'.
     [format!("{kind}/{account}/"), format!("{kind}/{account}0")]
 }
 
@@ -39,7 +39,7 @@ pub(super) fn account_counts(
 }
 
 impl Batch<'_> {
-    /// Removes some of what is kept of an account. Whoever runs an event that is gone finds nothing of it.
+    /// Removes some rows of an account. An attempt whose event is removed ends without effect.
     pub(super) fn purge(&mut self, account: AccountId) -> rusqlite::Result<u64> {
         let [from, to] = key_range("function", account);
         let mut delete = self.transaction.prepare_cached(

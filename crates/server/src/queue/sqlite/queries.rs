@@ -1,4 +1,4 @@
-//! What people read.
+//! Queries of the API and of the command line.
 
 use dispatch::Time;
 use model::{RequestId, Version};
@@ -127,7 +127,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     })
 }
 
-/// When the event that has been due longest was due.
+/// Returns the due time of the event that has been due the longest.
 pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Time>> {
     let mut find = connection.prepare_cached(
         "SELECT MIN((SELECT due FROM event INDEXED BY queued WHERE lane = lane.id AND state <= 1 ORDER BY due LIMIT 1))
@@ -137,7 +137,7 @@ pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Ti
     Ok(due.map(|due| Time(due as u64)))
 }
 
-/// The highest id of an account that has, or had, a lane.
+/// Returns the highest account id that has, or had, a queue.
 pub(super) fn highest_account(connection: &Connection) -> rusqlite::Result<u64> {
     let highest: i64 = connection.query_row(
         "SELECT COALESCE(MAX(CAST(substr(key, instr(key, '/') + 1) AS INTEGER)), 0) FROM lane",

@@ -1,24 +1,23 @@
-//! Shares of accounts in a bounded store, by a dynamic threshold.
+//! Per-account quotas of a bounded store, by a dynamic threshold.
 //!
 //! An account may hold as much as it leaves free: alone half of the store, each of two a third, each of three a quarter. So one
-//! account can use much of an idle store, and there is room left for an account that comes later. Source: Choudhury and Hahne,
-//! "Dynamic queue length thresholds for shared-memory packet switches", 1998, with α = 1.
+//! account can use much of an idle store, and a later account still finds free capacity. Source: Choudhury and Hahne, "Dynamic
+//! queue length thresholds for shared-memory packet switches", 1998, with α = 1.
 //!
-//! Nothing is ever removed to make room: an account that holds more than its share, because others came, waits until it has
-//! drained.
+//! Nothing is evicted: an account whose quota shrank because others came is throttled until it has drained.
 
 use std::collections::HashMap;
 
 use model::AccountId;
 
-/// The part of the store, in sixteenths, up to which the dead letters of an account are accepted.
+/// Maximum part of the store, in sixteenths, for an account that adds a dead letter.
 ///
-/// A letter to a function becomes an event of that function before it is removed. If letters were held to the share, those of an
-/// account whose share is full of letters would wait forever. They are held to a bound all the same, slightly above the largest
-/// share, because a letter is larger than its event.
+/// A dead letter to a function is enqueued there before the original is removed. Under the normal quota, an account whose quota is
+/// full of dead letters would deadlock. The bound is slightly above the largest quota, because a dead letter is larger than its
+/// event.
 const DEAD_LETTER_SIXTEENTHS: u64 = 9;
 
-/// Why there is no room for an event.
+/// The limit that an event would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExceededLimit {
     /// The store is full.
@@ -26,23 +25,23 @@ pub(super) enum ExceededLimit {
         /// Bytes in use.
         used: u64,
     },
-    /// The account's share is used up.
+    /// The account's quota is used up.
     Quota {
         /// Bytes of the account.
         held: u64,
     },
 }
 
-/// What an event is held to.
+/// The limit that applies to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AdmissionRule {
-    /// The share of its account.
+    /// The quota of its account.
     Quota,
-    /// The bound of dead letters, which were accepted before.
+    /// The higher bound of dead letters, whose events were accepted before.
     DeadLetter,
 }
 
-/// Use of a store by account, in bytes.
+/// Bytes that each account holds in a store, with its quota.
 #[derive(Debug)]
 pub(super) struct AccountQuotas {
     budget: u64,
@@ -63,10 +62,10 @@ impl AccountQuotas {
         self.total
     }
 
-    /// Checks whether an account may add bytes.
+    /// Checks whether an account may add bytes. `pending` are changes that are not committed yet.
     ///
     /// # Errors
-    /// Says which bound would be exceeded.
+    /// Returns the limit that would be exceeded.
     pub(super) fn check(
         &self,
         account: AccountId,
@@ -96,7 +95,7 @@ impl AccountQuotas {
     }
 }
 
-/// Changes of use that are not committed yet.
+/// Changes of the held bytes by account that are not committed yet.
 #[derive(Debug, Default)]
 pub(super) struct Deltas {
     total: i64,
@@ -126,7 +125,7 @@ fn check(
     };
     let after = held.saturating_add(added);
     let within = match rule {
-        // The first event of an account is refused by a full store alone, also where the store is small.
+        // Only a full store rejects the first event of an account, so that a small store works too.
         AdmissionRule::Quota => held == 0 || after <= free,
         AdmissionRule::DeadLetter => after <= budget / 16 * DEAD_LETTER_SIXTEENTHS,
     };
@@ -144,7 +143,7 @@ mod tests {
     /// The largest event.
     const LARGEST: u64 = 128 << 10;
 
-    /// What an account comes to that adds as long as it may.
+    /// Adds events to an account until its quota is used up. Returns the bytes added.
     fn fill_quota(quotas: &mut AccountQuotas, account: u64, added: u64) -> u64 {
         let (account, before) = (AccountId(account), quotas.total);
         while quotas
@@ -219,7 +218,7 @@ mod tests {
             for _ in 0..30_000 {
                 let account = AccountId(random(accounts));
                 let added = 256 + random(LARGEST - 255);
-                // Changes that wait for a commit count as if they were committed.
+                // Pending changes count as if they were committed.
                 let mut pending = Deltas::default();
                 match random(10) {
                     0 if !held.is_empty() => {

@@ -1,4 +1,4 @@
-//! What the runner reads.
+//! Read queries of the runner.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -11,13 +11,13 @@ use rusqlite::{Connection, params};
 use crate::call_chains::RecursionDepth;
 use crate::queue::{EventOrigin, Failures, NextEvents, QueueKey, QueuedEvent};
 
-/// Readings that may wait for a thread.
+/// Maximum number of jobs that wait for a reader thread.
 const MAX_PENDING_READS: usize = 65_536;
 
-/// Something to be read.
+/// A query that runs on a reader thread.
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
-/// Starts a thread that reads.
+/// Starts a reader thread. It ends when the sender is dropped.
 pub(super) fn start(name: &str, connection: Connection) -> std::io::Result<SyncSender<ReadJob>> {
     let (jobs, inbox) = sync_channel::<ReadJob>(MAX_PENDING_READS);
     std::thread::Builder::new()
@@ -103,6 +103,6 @@ pub(super) fn function_of(key: String) -> rusqlite::Result<FunctionKey> {
 }
 
 pub(super) fn wrong(column: usize, text: &str) -> rusqlite::Error {
-    let why = format!("{text:?} is not what was written there").into();
+    let why = format!("unexpected stored value {text:?}").into();
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, why)
 }

@@ -86,7 +86,7 @@ async fn duplicate_request_is_deduplicated_and_order_survives_a_restart() {
     let mut enqueued_events = queue.enqueued_events().expect("the first time");
     assert!(queue.enqueued_events().is_none());
     let enqueued: Vec<_> = std::iter::from_fn(|| enqueued_events.try_recv().ok()).collect();
-    assert_eq!(enqueued.len(), 3, "a second event of a name is the first");
+    assert_eq!(enqueued.len(), 3, "a duplicate request id is deduplicated");
     let all = next(&queue, None, 10).await;
     assert_eq!(
         all.orders,
@@ -108,7 +108,7 @@ async fn duplicate_request_is_deduplicated_and_order_survives_a_restart() {
     assert_eq!(next(&queue, None, 10).await.orders, all.orders);
     let kept = queue.get(all.orders[1].seq).await.expect("read");
     assert_eq!(kept.expect("an event").request, request(1));
-    let nonempty_queues = queue.nonempty_queues().await.expect("lanes");
+    let nonempty_queues = queue.nonempty_queues().await.expect("queues");
     assert_eq!(nonempty_queues, [QueueKey::Function(function())]);
     let backlog = queue.backlog().await.expect("read");
     assert_eq!((backlog.events, backlog.bytes), (3, 3 * (ROW_BYTES + 3)));
@@ -129,13 +129,13 @@ async fn completion_and_its_usage_are_recorded_exactly_once() {
     queue
         .complete(order.seq, status, again, usage.clone())
         .await
-        .expect("settled");
+        .expect("completed");
     for _ in 0..3 {
         let finished = Completion::Succeeded;
         queue
             .complete(order.seq, StatusCode::Ok, finished, usage.clone())
             .await
-            .expect("settled");
+            .expect("completed");
     }
     queue.meter(entry(10));
     queue.flush().await.expect("flushed");
@@ -156,7 +156,7 @@ async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
     let queue = open(directory.path());
     let mut enqueued_events = queue.enqueued_events().expect("the first time");
     queue.accept(event(1, 3)).await.expect("accepted");
-    let first = enqueued_events.recv().await.expect("told").order;
+    let first = enqueued_events.recv().await.expect("notified").order;
     let target = DeadLetter::Http {
         url: "http://host/".into(),
         kind: "queue".into(),
@@ -169,24 +169,24 @@ async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
     queue
         .complete(first.seq, status, failed, None)
         .await
-        .expect("settled");
-    let dead_letter = enqueued_events.recv().await.expect("told");
+        .expect("completed");
+    let dead_letter = enqueued_events.recv().await.expect("notified");
     assert_eq!(
         dead_letter.queue_key,
         QueueKey::DeadLetters(AccountId(1), target)
     );
     assert!(
         dead_letter.order.seq > first.seq,
-        "a lane hears numbers in order"
+        "a queue is notified of event numbers in order"
     );
     let kept = queue.get(dead_letter.order.seq).await.expect("read");
-    let kept = kept.expect("a letter");
+    let kept = kept.expect("a dead letter");
     assert_eq!(
         (kept.status, kept.message.as_deref()),
         (Some(430), Some("so"))
     );
     queue.replay(dead_letter.order.seq).await.expect("replayed");
-    let back = enqueued_events.recv().await.expect("told");
+    let back = enqueued_events.recv().await.expect("notified");
     assert_eq!(back.queue_key, QueueKey::Function(function()));
     assert!(back.order.seq > dead_letter.order.seq);
     let backlog = queue.backlog().await.expect("read");
@@ -209,7 +209,7 @@ async fn batch_is_one_commit_with_an_answer_per_event() {
         }
     }
     let enqueued: Vec<_> = std::iter::from_fn(|| enqueued_events.try_recv().ok()).collect();
-    assert_eq!(enqueued.len(), 2, "a second event of a name is the first");
+    assert_eq!(enqueued.len(), 2, "a duplicate request id is deduplicated");
     // All events of a commit have its time.
     assert_eq!(enqueued[0].order.due, enqueued[1].order.due);
     assert_eq!(next(&queue, None, 10).await.orders.len(), 2);
@@ -239,7 +239,7 @@ async fn full_queue_rejects_events_and_history_is_bounded() {
     for order in next(&queue, None, 100).await.orders {
         let finished = Completion::Succeeded;
         let completion = queue.complete(order.seq, StatusCode::Ok, finished, None);
-        completion.await.expect("settled");
+        completion.await.expect("completed");
     }
     queue
         .accept(event(200, large))
@@ -247,14 +247,14 @@ async fn full_queue_rejects_events_and_history_is_bounded() {
         .expect("there is room");
 }
 
-/// An event of another account.
+/// Returns an event of an account.
 fn of(account: u64, number: u8, bytes: usize) -> NewEvent {
     let mut event = event(number, bytes);
     event.function.account = AccountId(account);
     event
 }
 
-/// Fills the share of an account, with events numbered up from a first one. Says how many it holds then.
+/// Fills the quota of an account with events numbered from `first`. Returns their number.
 async fn fill(queue: &SqliteQueue, account: u64, first: u8, bytes: usize) -> u8 {
     for number in 0..100 {
         match queue.accept(of(account, first + number, bytes)).await {
@@ -325,7 +325,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
     ];
     for (order, stays) in orders.iter().zip(stays) {
         let completion = queue.complete(order.seq, status, stays, None);
-        completion.await.expect("settled");
+        completion.await.expect("completed");
         assert!(is_over_quota(&queue, 1, 200, large).await);
     }
     queue.replay(orders[1].seq).await.expect("replayed");
@@ -340,7 +340,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         .enumerate()
     {
         let completion = queue.complete(order.seq, status, ends, None);
-        completion.await.expect("settled");
+        completion.await.expect("completed");
         let number = 200 + number as u8;
         queue.accept(of(1, number, large)).await.expect("accepted");
         assert!(is_over_quota(&queue, 1, 250, large).await);

@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! The writer thread: group commit, and retention of completed events.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,41 +19,41 @@ use crate::failure_log::FailureLog;
 use crate::queue::{Completion, EnqueuedEvent, NewEvent, QueueClock, QueueError, QueueKey};
 use crate::usage::{COMMIT_INTERVAL, PendingUsage, UsageBatch, UsageEntry};
 
-/// Writes in one transaction.
+/// Maximum number of commands per transaction.
 const BATCH: usize = 2048;
-/// How often history is looked at, microseconds.
+/// Interval of the retention check in microseconds.
 const CLEAN_EVERY: u64 = 10_000_000;
-/// Rows of history that are removed at a time.
+/// Rows removed per retention check.
 const CLEAN_ROWS: u64 = 2000;
-/// How soon usage that could not be written, or is not synced, is looked at again.
+/// Interval for retrying usage that failed to be written, and for syncing usage that is not synced yet.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) type Answer = oneshot::Sender<Result<(), QueueError>>;
 
-/// Something to be written.
+/// A command of the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     Accept(NewEvent, WriteSlot, Answer),
     Complete(u64, StatusCode, Completion, Option<UsageEntry>, Answer),
     Replay(u64, Answer),
-    /// An account of which nothing is taken any more.
+    /// Closes an account.
     Close(AccountId, Answer),
-    /// Some of what is kept of a closed account goes; how much.
+    /// Removes some rows of a closed account and stores their number.
     Purge(AccountId, Arc<AtomicU64>, Answer),
-    /// Entries of calls are pending.
+    /// Announces pending usage entries of synchronous calls.
     Meter,
     Flush(Answer),
 }
 
-/// What is sent to the thread.
+/// A message to the writer.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "almost all are of the large one, which goes as it is"
+    reason = "almost all messages are of the large variant; boxing it would cost an allocation per event"
 )]
 pub(super) enum WriterMessage {
     One(Command),
-    /// In one transaction.
+    /// Commands that go into one transaction.
     Together(Vec<Command>),
 }
 
@@ -64,20 +64,20 @@ pub(super) struct Writer {
     pub(super) pending: PendingUsage,
     pub(super) enqueued_sender: mpsc::UnboundedSender<EnqueuedEvent>,
     pub(super) clock: QueueClock,
-    /// The next event's number; none is ever used again.
+    /// The next event number. Numbers are never reused.
     pub(super) next: u64,
-    /// Events that have ended and are remembered.
+    /// Number of completed events.
     pub(super) history: u64,
     pub(super) cleaned: Time,
-    /// Whether all that was committed is on stable storage, and not only in the system's hands.
+    /// Whether all commits are on stable storage, and not only in the page cache.
     pub(super) synced: bool,
-    /// Whether commits are synced, as the connection was told last.
+    /// The `synchronous` level set last: true for FULL.
     pub(super) level: Option<bool>,
     pub(super) failure_log: FailureLog,
-    /// When entries of calls were committed last.
+    /// Time of the last commit with usage of synchronous calls.
     pub(super) metered: Option<Instant>,
     pub(super) queue_ids: HashMap<String, i64>,
-    /// Accounts of which nothing is taken any more.
+    /// Closed accounts. Writes for them are dropped.
     pub(super) closed: HashSet<AccountId>,
 }
 
@@ -107,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Takes what waits. Entries of calls alone wait for others, so that they are not a commit each.
+    /// Drains the inbox. If only usage entries wait, lingers for more so that they share a commit.
     fn gather(&self, inbox: &Receiver<WriterMessage>, commands: &mut Vec<Command>) {
         let until = self.metered.map(|last| last + COMMIT_INTERVAL);
         loop {
@@ -132,11 +132,11 @@ impl Writer {
         }
     }
 
-    /// Writes all in one transaction, tells of what came, then answers.
+    /// Writes commands in one transaction, notifies the runner of enqueued events, then answers.
     fn commit(&mut self, commands: Vec<Command>, sync: bool) {
         let now = self.clock.now();
         let metered = self.pending.take();
-        // Entries of calls are nobody's promise: they need not wait for the disk, and a later sync serves them, too.
+        // Nobody waits for usage of synchronous calls, so it needs no fsync of its own; a later one covers it.
         let promised = commands
             .iter()
             .any(|command| !matches!(command, Command::Meter));
@@ -144,7 +144,7 @@ impl Writer {
         match self.try_commit(now, &commands, &metered, synced) {
             Ok((results, changes)) => {
                 if self.failure_log.success() {
-                    info!("events and usage are written again");
+                    info!("writes of events and usage have recovered");
                 }
                 for gone in &changes.queues_removed {
                     self.queue_ids.remove(gone);
@@ -159,7 +159,7 @@ impl Writer {
                 }
                 self.pending.committed(metered.last);
                 for enqueued_event in changes.enqueued_events {
-                    // Nobody listens any more when virga stops.
+                    // Fails only while virga shuts down.
                     let _ = self.enqueued_sender.send(enqueued_event);
                 }
                 for (command, result) in commands.into_iter().zip(results) {
@@ -170,7 +170,7 @@ impl Writer {
                 self.pending.restore(metered);
                 let why = unavailable(e);
                 if let Some(times) = self.failure_log.failure() {
-                    error!(error = %why, times, "events and usage cannot be written");
+                    error!(error = %why, times, "failed to write events and usage");
                 }
                 for command in commands {
                     command.answer(Err(why.clone()));
@@ -223,7 +223,7 @@ impl Writer {
                     }
                 }
                 Command::Complete(seq, status, completion, usage, _) => {
-                    // A second time it was settled by an attempt whose answer was lost, and counted.
+                    // A repeated completion is a retry whose first answer was lost; its usage is already recorded.
                     let first = batch.complete(*seq, *status, completion)?;
                     if let (true, Some(entry)) = (first, usage) {
                         batch.count(&entry.key, &entry.totals)?;
@@ -253,7 +253,7 @@ impl Writer {
         Ok((results, changes))
     }
 
-    /// Removes what has ended long ago, a little at a time.
+    /// Removes expired and surplus completed events, in small portions.
     fn clean_sometimes(&mut self) {
         let now = self.clock.now();
         let over = self.history > self.budget.history_events + CLEAN_ROWS;
@@ -267,11 +267,11 @@ impl Writer {
                 self.history = self.history.saturating_sub(removed);
                 self.counts.bytes().apply(&bytes);
             }
-            Err(error) => warn!(%error, "old events cannot be removed"),
+            Err(error) => warn!(%error, "failed to remove expired events; will retry"),
         }
     }
 
-    /// How many events of history were removed, and the bytes of others, which had been given up long ago.
+    /// Returns the number of completed events removed, and the bytes of expired dead events removed.
     fn clean(&mut self, now: Time, surplus: u64) -> rusqlite::Result<(u64, Deltas)> {
         let before = |span: Duration| now.0.saturating_sub(span.as_micros() as u64) as i64;
         let oldest = before(self.budget.history);
@@ -289,7 +289,7 @@ impl Writer {
         if !lengths.is_empty() {
             warn!(
                 events = lengths.len(),
-                "events that were given up are removed after their time"
+                "removed dead events past their retention"
             );
         }
         let old = transaction.execute(
@@ -328,7 +328,7 @@ impl Command {
     fn answer(self, result: Result<(), QueueError>) {
         let answer = match self {
             Self::Accept(_, slot, answer) => {
-                // An account that is answered has its place again.
+                // Release the capacity before answering, so that the account can use it at once.
                 drop(slot);
                 answer
             }
@@ -339,7 +339,7 @@ impl Command {
             | Self::Flush(answer) => answer,
             Self::Meter => return,
         };
-        // Whoever asked may have gone; it is written all the same.
+        // The caller may have gone; the write stands.
         let _ = answer.send(result);
     }
 }
