@@ -1,4 +1,4 @@
-//! System calls that the standard library lacks, each behind a safe function that reports `errno`.
+//! Safe wrappers of system calls that the standard library lacks. Each reports `errno`.
 
 use std::ffi::{CStr, CString, c_int, c_uint, c_ulong};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::ptr;
 use std::time::Instant;
 
-/// Turns a path into what the kernel wants; a NUL inside is an error, never a cut.
+/// Converts a path to a C string; a NUL inside is an error.
 pub(crate) fn cstr(path: impl AsRef<Path>) -> io::Result<CString> {
     CString::new(path.as_ref().as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a path"))
@@ -58,7 +58,7 @@ pub(crate) fn mount(
     .map(drop)
 }
 
-/// Keeps mount events of this namespace from reaching any other, and the other way round.
+/// Stops mount events from propagating into and out of this mount namespace.
 pub(crate) fn make_mounts_private() -> io::Result<()> {
     mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")
 }
@@ -120,11 +120,11 @@ pub(crate) fn make_device(path: &Path, number: u64) -> io::Result<()> {
     let name = cstr(path)?;
     // SAFETY: `name` is NUL-terminated and outlives the call.
     check(unsafe { libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o666, number) })?;
-    // The mode above is less whatever the umask says.
+    // `mknod` applies the umask.
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
 }
 
-/// Sets attributes (`MOUNT_ATTR_*`) on a mount and all below it.
+/// Sets attributes (`MOUNT_ATTR_*`) on a mount and all mounts below it.
 pub(crate) fn set_mount_attributes(tree: &OwnedFd, set: u64) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: set,
@@ -146,11 +146,10 @@ pub(crate) fn set_mount_attributes(tree: &OwnedFd, set: u64) -> io::Result<()> {
     .map(drop)
 }
 
-/// Makes a detached, `nosuid` and `nodev` copy of the mounts at `path`, recursively, that belongs to no
-/// namespace yet.
+/// Makes a detached, `nosuid` and `nodev` copy of the mounts at `path`, recursively.
 ///
 /// # Errors
-/// The system's error, as when the path does not exist.
+/// The system's error, for example because the path does not exist.
 pub fn clone_tree(path: &Path, read_only: bool) -> io::Result<OwnedFd> {
     let read_only = if read_only {
         libc::MOUNT_ATTR_RDONLY
@@ -163,7 +162,7 @@ pub fn clone_tree(path: &Path, read_only: bool) -> io::Result<OwnedFd> {
     )
 }
 
-/// The same with chosen attributes (`MOUNT_ATTR_*`).
+/// Makes a detached, recursive copy with the given attributes (`MOUNT_ATTR_*`).
 pub(crate) fn clone_tree_with(path: &Path, attributes: u64) -> io::Result<OwnedFd> {
     let name = cstr(path)?;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as c_uint;
@@ -179,7 +178,7 @@ pub(crate) fn clone_tree_with(path: &Path, attributes: u64) -> io::Result<OwnedF
 /// Copies a detached mount.
 ///
 /// # Errors
-/// The system's error; before Linux 6.15 there is no copy of a mount that belongs to no namespace.
+/// The system's error. Linux before 6.15 cannot copy a detached mount.
 pub fn copy_mount(tree: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as c_uint;
     // SAFETY: the path is empty and NUL-terminated, and outlives the call.
@@ -206,7 +205,7 @@ pub(crate) fn attach_tree(tree: &OwnedFd, target: &str) -> io::Result<()> {
     .map(drop)
 }
 
-/// Makes `new_root` this namespace's root and lets go of the old one.
+/// Makes `new_root` the root of this mount namespace and detaches the old one.
 pub(crate) fn pivot_into(new_root: &str) -> io::Result<()> {
     std::env::set_current_dir(new_root)?;
     // SAFETY: both are valid C strings. "." twice stacks the old root over the new one.
@@ -216,14 +215,14 @@ pub(crate) fn pivot_into(new_root: &str) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Takes away what is mounted at a place, and all below it.
+/// Detaches the mount at a path and all mounts below it.
 pub(crate) fn unmount(path: &str) -> io::Result<()> {
     let path = cstr(path)?;
     // SAFETY: `path` is NUL-terminated and outlives the call.
     check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }).map(drop)
 }
 
-/// Gives the number of a loop device that nobody uses at the moment. `control` is `/dev/loop-control`.
+/// Returns the number of an unused loop device. `control` is `/dev/loop-control`.
 pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<c_int> {
     /// Source: linux/loop.h.
     const GET_FREE: libc::Ioctl = 0x4C82;
@@ -231,12 +230,12 @@ pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<c_int> {
     check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), GET_FREE) })
 }
 
-/// Makes a loop device a file's, for as long as anybody has it open or mounted.
+/// Attaches a loop device to a file, until it is neither open nor mounted.
 pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
     // Source: linux/loop.h.
     const CONFIGURE: libc::Ioctl = 0x4C0A;
     const AUTOMATICALLY_CLEARED: u32 = 4;
-    /// What is written is kept in memory by the file system above it already.
+    /// Direct I/O to the file: the file system above caches writes already.
     const DIRECT: u32 = 16;
     /// `struct loop_config`, with `struct loop_info64` in it.
     #[repr(C)]
@@ -276,7 +275,7 @@ pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd) -> io::R
     .map(drop)
 }
 
-/// Leaves the named namespaces for new ones.
+/// Moves this process into new namespaces.
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::unshare(flags) }).map(drop)
@@ -288,19 +287,19 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, kind: c_int) -> io::Result<()> {
     check(unsafe { libc::setns(fd.as_raw_fd(), kind) }).map(drop)
 }
 
-/// Enters the directory behind a descriptor.
+/// Changes to the directory behind a descriptor.
 pub(crate) fn change_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::fchdir(directory.as_raw_fd()) }).map(drop)
 }
 
-/// Kills what is left of a process' group.
+/// Kills all remaining processes of a process group.
 pub(crate) fn kill_group(leader: libc::pid_t) {
     // SAFETY: takes no memory. There may be nobody left.
     unsafe { libc::kill(-leader, libc::SIGKILL) };
 }
 
-/// Which side of a fork this is.
+/// The side of a fork.
 pub(crate) enum Fork {
     Parent(libc::pid_t),
     Child,
@@ -316,7 +315,7 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Waits for any child; gives its pid and wait status. `None` when there is no child left.
+/// Waits for any child. Returns its pid and wait status, or `None` if there are no children.
 pub(crate) fn wait_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
     let mut status = 0;
     loop {
@@ -330,7 +329,7 @@ pub(crate) fn wait_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
     }
 }
 
-/// Takes the pid and wait status of a child that has ended, if there is one. Does not wait.
+/// Reaps an exited child without waiting. Returns its pid and wait status.
 pub(crate) fn reap_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
     let mut status = 0;
     // SAFETY: `status` is valid for writing.
@@ -342,7 +341,7 @@ pub(crate) fn reap_any() -> io::Result<Option<(libc::pid_t, c_int)>> {
     }
 }
 
-/// A descriptor that is readable once a signal has come; the signal does nothing else any more.
+/// Blocks a signal and returns a descriptor that is readable when it arrives.
 pub(crate) fn signal_descriptor(signal: c_int) -> io::Result<OwnedFd> {
     // SAFETY: an all-zero sigset is valid for `sigemptyset`, and lives through all three calls.
     unsafe {
@@ -359,13 +358,13 @@ pub(crate) fn signal_descriptor(signal: c_int) -> io::Result<OwnedFd> {
     }
 }
 
-/// Reads all that a non-blocking descriptor has.
+/// Reads everything from a non-blocking descriptor.
 pub(crate) fn drain(fd: BorrowedFd<'_>) {
     let mut bytes = [0; 1024];
     while read_now(fd, &mut bytes).is_ok_and(|read| read > 0) {}
 }
 
-/// Waits until one of two descriptors can be read, or has been closed at its other end; says which.
+/// Waits until one of two descriptors is readable or closed at its other end. Returns which.
 pub(crate) fn wait_for_either(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
     let mut polls = fds.map(|fd| libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -381,7 +380,7 @@ pub(crate) fn wait_for_either(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]>
     }
 }
 
-/// The same until some moment; says nothing when that has come.
+/// Waits as [`wait_for_either`] does, and returns `None` at a timeout.
 pub(crate) fn wait_for_either_until(
     fds: [BorrowedFd<'_>; 2],
     until: Instant,
@@ -403,13 +402,13 @@ pub(crate) fn wait_for_either_until(
     }
 }
 
-/// Makes this process the parent of those of its descendants whose own parent has ended.
+/// Makes this process the subreaper of its descendants.
 pub(crate) fn adopt_orphans() -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Ends every child of this process, and those that come to it by that.
+/// Kills and reaps all children, including orphans that are reparented meanwhile.
 pub(crate) fn end_children() {
     loop {
         let listed = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
@@ -424,7 +423,7 @@ pub(crate) fn end_children() {
     }
 }
 
-/// Does nothing until it is killed. Children that are left to this process are reaped by the kernel.
+/// Sleeps until it is killed. The kernel reaps orphans of this process.
 pub(crate) fn wait_for_the_end() -> ! {
     signal_action(libc::SIGCHLD, true);
     loop {
@@ -439,14 +438,14 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
 }
 
-/// Sets a signal to its default action or to be ignored.
+/// Sets a signal's action to default or ignore.
 pub(crate) fn signal_action(signal: c_int, ignore: bool) {
     let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
     // SAFETY: neither action is a function of ours.
     unsafe { libc::signal(signal, action) };
 }
 
-/// Gives every signal its default action and blocks none.
+/// Resets all signals to their default action and unblocks them.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
@@ -456,7 +455,7 @@ pub(crate) fn reset_signals() {
     unblock_signals();
 }
 
-/// Blocks no signal.
+/// Unblocks all signals.
 pub(crate) fn unblock_signals() {
     // SAFETY: an all-zero sigset is what sigemptyset makes, and is valid for the call.
     unsafe {
@@ -466,7 +465,7 @@ pub(crate) fn unblock_signals() {
     }
 }
 
-/// Names the host inside this UTS namespace.
+/// Sets the host name of this UTS namespace.
 pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of one live slice.
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
@@ -479,7 +478,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     configure(libc::SIOCSIFFLAGS, &request)
 }
 
-/// Takes an interface's IPv4 address away, and with it its routes. One that is not there has none.
+/// Removes an interface's IPv4 address, and its routes with it. It is no error if there is none.
 pub(crate) fn remove_address(name: &str) -> io::Result<()> {
     let mut request = interface(name);
     request.ifr_ifru.ifru_addr.sa_family = libc::AF_INET as libc::sa_family_t;
@@ -517,7 +516,7 @@ pub(crate) fn set_limit(resource: c_uint, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
 
-/// Becomes another user for good: groups, gid and uid, real, effective and saved.
+/// Changes the user, irrevocably: groups, gid and uid, real, effective and saved.
 pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: an empty list needs no memory; the others take none.
     unsafe {
@@ -528,13 +527,13 @@ pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Empties the bounding and the ambient capability sets, so that no later `exec` can gain any.
+/// Empties the bounding and the ambient capability sets, so that no later `exec` can gain capabilities.
 pub(crate) fn drop_bounding_set() -> io::Result<()> {
     for capability in 0..64 {
         // SAFETY: takes no memory.
         match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
             Ok(_) => {}
-            // Past the last capability that this kernel knows.
+            // Beyond the last capability of this kernel.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
             Err(e) => return Err(e),
         }
@@ -552,7 +551,7 @@ pub(crate) fn drop_bounding_set() -> io::Result<()> {
     .map(drop)
 }
 
-/// Empties the effective, permitted and inheritable sets.
+/// Empties the effective, permitted and inheritable capability sets.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
@@ -581,25 +580,25 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         .map(drop)
 }
 
-/// No `exec` of this process or its children gains privileges from now on.
+/// Prevents this process and its children from gaining privileges by `exec`.
 pub(crate) fn no_new_privileges() -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Lets core dumps and `/proc/self` be what they are for an ordinary process again, after a change of user.
+/// Sets whether core dumps and `/proc/self` work as for an ordinary process; a change of user disables them.
 pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     // SAFETY: takes no memory.
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, c_ulong::from(dumpable), 0, 0, 0) }).map(drop)
 }
 
-/// Starts a session of its own: no controlling terminal, a process group of its own.
+/// Starts a new session, with a process group and without a controlling terminal.
 pub(crate) fn new_session() {
     // SAFETY: takes no memory. It fails only where the process leads a group already, which is as good.
     unsafe { libc::setsid() };
 }
 
-/// Copies a descriptor to a fixed number, without close-on-exec.
+/// Duplicates a descriptor to a fixed number, without close-on-exec.
 pub(crate) fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
     // SAFETY: takes no memory. What was open at `to` is closed, as the callers intend.
     check(unsafe { libc::dup2(from.as_raw_fd(), to) }).map(drop)
@@ -612,10 +611,10 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> 
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
 }
 
-/// Moves a descriptor to a fixed number, and marks it close-on-exec.
+/// Moves a descriptor to a fixed number and marks it close-on-exec.
 pub(crate) fn place(fd: OwnedFd, to: RawFd) -> io::Result<()> {
     if fd.as_raw_fd() == to {
-        // It is there, and stays open from now on.
+        // It stays open at that number.
         let _ = fd.into_raw_fd();
     } else {
         dup_to(fd.as_fd(), to)?;
@@ -629,7 +628,7 @@ pub(crate) fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
-/// Closes every descriptor from `first` on.
+/// Closes all descriptors from `first` on.
 pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: the callers hold no object that owns a descriptor at or above `first`.
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, c_uint::MAX, 0) })
@@ -642,10 +641,10 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-/// A pipe, both ends close-on-exec: (read, write).
+/// Makes a pipe with both ends close-on-exec: (read, write).
 ///
 /// # Errors
-/// The system's error, as when no descriptor is free.
+/// The system's error, for example because no descriptor is free.
 pub fn close_on_exec_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: `fds` has room for two descriptors.
@@ -653,17 +652,17 @@ pub fn close_on_exec_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0]), owned(fds[1])))
 }
 
-/// Reads what a non-blocking descriptor has at this moment, whatever a reactor believes of it.
+/// Reads from a non-blocking descriptor, regardless of readiness cached by a reactor.
 ///
 /// # Errors
-/// `WouldBlock` when it has nothing; the system's error otherwise.
+/// `WouldBlock` if there is no data; otherwise the system's error.
 pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one live slice.
     let read = unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Counts the bytes in a pipe that nobody has read yet; either end will do.
+/// Returns the number of unread bytes in a pipe, by either end.
 ///
 /// # Errors
 /// The system's error.
@@ -674,8 +673,8 @@ pub fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(count).map_err(io::Error::other)
 }
 
-/// Asks for short turns on the processor for this thread and for all that it starts: where many are busy, one that
-/// wakes is heard soon. How much of the processor each has stays as it is. Kernels before 6.12 take no such wish.
+/// Requests a short scheduling slice for this thread and its children, so that on busy processors they run soon after
+/// waking. Their share of CPU time is unchanged. Needs Linux 6.12.
 ///
 /// # Errors
 /// The system's error.
@@ -683,8 +682,8 @@ pub fn short_turns() -> io::Result<()> {
     turns(libc::SCHED_OTHER, 100_000)
 }
 
-/// The same, and besides: who wakes waits for the turn of who runs to end. For instances, of which many wake when virga has
-/// something for them: without it, virga would be interrupted at each.
+/// Requests a short scheduling slice without wakeup preemption. For instances, many of which wake when virga sends them
+/// something: otherwise each would interrupt virga.
 ///
 /// # Errors
 /// The system's error.
@@ -716,7 +715,7 @@ fn turns(policy: libc::c_int, nanoseconds: u64) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) }).map(drop)
 }
 
-/// Whether a read of this descriptor would not wait: there is something, or its other end is closed.
+/// Returns whether a read would not block: there is data, or the other end is closed.
 pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -727,10 +726,10 @@ pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
 }
 
-/// Raises the bound on this process' open files as far as the system lets it, and gives the bound that holds.
+/// Raises this process' limit of open files as far as allowed, and returns the new limit.
 ///
 /// # Errors
-/// The system's error when it does not tell.
+/// The system's error if the limit cannot be read.
 pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -738,7 +737,7 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     };
     // SAFETY: `limit` is valid for writing.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
-    // Without the privilege to raise the hard limit, the soft one can still go up to it.
+    // Without the privilege to raise the hard limit, the soft limit can still reach it.
     for most in [wanted.max(limit.rlim_max), limit.rlim_max] {
         let raised = libc::rlimit {
             rlim_cur: most,
@@ -752,7 +751,7 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// A pair of connected sockets that keep message boundaries.
+/// Makes a pair of connected sockets that preserve message boundaries.
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
@@ -761,14 +760,14 @@ pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((owned(fds[0]), owned(fds[1])))
 }
 
-/// A socket for TCP that does not block.
+/// Makes a non-blocking TCP socket.
 pub(crate) fn stream_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes no memory.
     check(unsafe { libc::socket(libc::AF_INET, kind, 0) }).map(owned)
 }
 
-/// A process that can be killed and awaited without a race on its number.
+/// A handle on a process that is safe against reuse of its pid.
 #[derive(Debug)]
 pub struct Pidfd(OwnedFd);
 
@@ -778,13 +777,13 @@ impl Pidfd {
         check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| Self(owned(fd)))
     }
 
-    /// This process, which is the first of its pid namespace or another.
+    /// Opens this process, whichever pid namespace it is in.
     pub(crate) fn of_this() -> io::Result<Self> {
         // SAFETY: takes no memory and cannot fail.
         Self::open(unsafe { libc::getpid() })
     }
 
-    /// The most memory that the process had at a time, bytes, while it runs.
+    /// Returns the peak resident memory of a running process, bytes.
     pub fn resident_peak(&self) -> Option<u64> {
         let number = |path: &str, field: &str| -> Option<u64> {
             let text = std::fs::read_to_string(path).ok()?;
@@ -795,7 +794,7 @@ impl Pidfd {
         number(&format!("/proc/{pid}/status"), "VmHWM:").map(|kb| kb << 10)
     }
 
-    /// Kills the process. One that has ended already is no error.
+    /// Kills the process. It is no error if it has ended already.
     ///
     /// # Errors
     /// The system's error.
@@ -803,7 +802,7 @@ impl Pidfd {
         self.signal(libc::SIGKILL)
     }
 
-    /// Tells the process to end (SIGTERM). One that has ended already is no error.
+    /// Sends the process SIGTERM. It is no error if it has ended already.
     ///
     /// # Errors
     /// The system's error.
@@ -848,7 +847,7 @@ impl From<OwnedFd> for Pidfd {
     }
 }
 
-/// How many descriptors one message may carry.
+/// Maximum number of descriptors in one message.
 pub(crate) const FDS_MAX: usize = 12;
 
 #[repr(C)]
@@ -857,7 +856,7 @@ union Ancillary {
     room: [u8; 128],
 }
 
-/// Sends bytes and descriptors in one message. Returns how many bytes went.
+/// Sends bytes and descriptors in one message. Returns the number of bytes sent.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -911,7 +910,7 @@ pub(crate) fn send(
     }
 }
 
-/// Receives bytes and the descriptors that came with them. Zero bytes mean that the peer has closed.
+/// Receives bytes and descriptors. Returns 0 bytes if the peer has closed.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
@@ -963,7 +962,7 @@ pub(crate) fn receive(
     Ok((received, fds))
 }
 
-/// A file in memory with this content, to be read from its beginning.
+/// Makes an in-memory file with this content, positioned at its start.
 pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     // SAFETY: the name is a string that ends in a NUL.
     let fd = check(unsafe { libc::memfd_create(c"configuration".as_ptr(), libc::MFD_CLOEXEC) })?;
@@ -973,14 +972,14 @@ pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// What this process makes can be read by others, whatever virga was started with: sandboxes are of other users.
+/// Makes new files readable for other users, whatever umask virga was started with: sandboxes run as other users.
 pub(crate) fn make_readable_files() {
     // SAFETY: takes no memory, and cannot fail.
     unsafe { libc::umask(0o022) };
 }
 
-/// Lets processes of any user that have a pipe open it anew by its name in `/proc/self/fd`, as for `/dev/stdout`. It is its
-/// maker's, and would be closed to all others. Nobody else has a name for it.
+/// Allows processes of any user that hold a pipe to reopen it by `/proc/self/fd`, as programs do with `/dev/stdout`.
+/// Nobody else has a path to it.
 pub(crate) fn let_reopen(pipe: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fchmod(
         pipe,
@@ -988,7 +987,7 @@ pub(crate) fn let_reopen(pipe: BorrowedFd<'_>) -> io::Result<()> {
     )?)
 }
 
-/// Ends this process by a signal, as it ends one that does nothing about it.
+/// Ends this process by a signal with its default action.
 pub(crate) fn end_by(signal: c_int) -> ! {
     // SAFETY: takes no memory. The default action replaces whatever a library has put there.
     unsafe {
@@ -998,7 +997,7 @@ pub(crate) fn end_by(signal: c_int) -> ! {
     exit_now(128 + signal)
 }
 
-/// Replaces this process by a program. Returns only on failure.
+/// Executes a program. Returns only on failure.
 pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| {
         let mut pointers: Vec<_> = list.iter().map(|text| text.as_ptr()).collect();
@@ -1011,25 +1010,25 @@ pub(crate) fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Err
     io::Error::last_os_error()
 }
 
-/// Ends this process at once, without running any exit handler of the interpreter it was forked from.
+/// Exits at once, without running exit handlers of the interpreter it was forked from.
 pub(crate) fn exit_now(code: c_int) -> ! {
     // SAFETY: takes no memory and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// The effective user.
+/// Returns the effective user id.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes no memory and cannot fail.
     unsafe { libc::geteuid() }
 }
 
-/// The group that this process acts as.
+/// Returns the effective group id.
 pub(crate) fn effective_group() -> u32 {
     // SAFETY: takes no memory and cannot fail.
     unsafe { libc::getegid() }
 }
 
-/// The version of landlock that the kernel offers, if any.
+/// Returns the Landlock ABI version of the kernel, if any.
 pub(crate) fn landlock_version() -> Option<c_int> {
     const VERSION: c_uint = 1;
     // SAFETY: with this flag the kernel wants no attributes and reads no memory.
@@ -1044,22 +1043,22 @@ pub(crate) fn landlock_version() -> Option<c_int> {
     check_long(version).ok()
 }
 
-/// Takes over what the caller has just put at a number.
+/// Takes ownership of a descriptor that the caller has placed at a number.
 pub(crate) fn placed(fd: RawFd) -> OwnedFd {
     // SAFETY: it is open, and nothing else owns it: the caller has put it there.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// What becomes of a system call that somebody was asked about.
+/// Decision about a system call reported by seccomp.
 pub(crate) enum Answer {
-    /// It goes on.
+    /// It continues.
     Go,
     /// It fails with this error.
     Refuse(c_int),
 }
 
-/// Puts a filter on this process, and on all that it starts: before each netlink socket, who has the descriptor is asked. One that
-/// nobody answers for any more is refused.
+/// Installs a filter on this process and its children that asks the holder of the returned descriptor before each
+/// netlink socket is made. Without a holder the call is refused.
 pub(crate) fn ask_before_netlink() -> io::Result<OwnedFd> {
     #[cfg(target_arch = "x86_64")]
     const ARCHITECTURE: u32 = 0xc000_003e;
@@ -1113,7 +1112,7 @@ fn filter(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// Waits for the next call that is asked about, and gives its number.
+/// Waits for the next reported system call. Returns its notification id.
 pub(crate) fn next_question(asked: &OwnedFd) -> io::Result<u64> {
     loop {
         // SAFETY: zero is a valid value of every field, and what the kernel wants here.
@@ -1128,14 +1127,14 @@ pub(crate) fn next_question(asked: &OwnedFd) -> io::Result<u64> {
         });
         match received {
             Ok(_) => return Ok(question.id),
-            // Who asked has ended, or a signal came.
+            // The caller has ended, or a signal arrived.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
             Err(e) => return Err(e),
         }
     }
 }
 
-/// Answers it.
+/// Sends the decision about a reported system call.
 pub(crate) fn answer_question(asked: &OwnedFd, id: u64, answer: Answer) -> io::Result<()> {
     let (error, flags) = match answer {
         Answer::Go => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
@@ -1156,7 +1155,7 @@ pub(crate) fn answer_question(asked: &OwnedFd, id: u64, answer: Answer) -> io::R
         )
     });
     match sent {
-        // Who asked has ended meanwhile.
+        // The caller has ended meanwhile.
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         sent => sent.map(drop),
     }

@@ -1,4 +1,4 @@
-//! Fairness between accounts: the rules that the random schedules check, and cases that they rarely reach.
+//! Fairness between accounts: invariants checked by the random schedules, and cases that those rarely reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use dispatch::{
     PoolSpec, Reject, Ticket, Time,
 };
 
-/// How many times more than there are places may start, where those beyond have one each.
+/// Limit of starting instances as a multiple of the start slots, where each account beyond them starts just one.
 const PLACES: u32 = 4;
 
 impl World {
@@ -33,20 +33,20 @@ impl World {
         least.max(each.min(self.config.node_mb / 4))
     }
 
-    /// The headroom, if no account had anything.
+    /// The headroom if no account had instances.
     pub(crate) fn largest_headroom(&self) -> u64 {
         let each = (self.known * self.config.first_mb).min(self.config.node_mb / 4);
         each.max(self.config.headroom_mb)
     }
 
-    /// Memory that can be kept beside the headroom and any one instance, where there are so many accounts.
+    /// Memory that can be provisioned besides the headroom and any one instance, for this many accounts.
     pub(crate) fn provisionable_mb(&self, known: u64) -> u64 {
         let each = (known * self.config.first_mb).min(self.config.node_mb / 4);
         let left = self.config.node_mb - each.max(self.config.headroom_mb);
         (left / 10 * 9).min(left.saturating_sub(LARGEST))
     }
 
-    /// The machine is told how many accounts there are, if what is kept has room beside their headroom.
+    /// Reports the number of accounts, if the provisioned instances still fit besides the headroom.
     pub(crate) fn tell_accounts(&mut self, known: u64) {
         let kept = self
             .provisioned_pools
@@ -54,7 +54,7 @@ impl World {
             .map(|(pool, n)| n * self.specs[pool].memory_mb);
         if kept.sum::<u64>() <= self.provisionable_mb(known) {
             self.known = known;
-            // What could not be had may be had from now on.
+            // Starts that were blocked may be possible now.
             for account in self.all() {
                 self.disturb(account);
             }
@@ -67,7 +67,7 @@ impl World {
         self.config.node_mb - tally.taken
     }
 
-    /// Memory that must be left beside a start.
+    /// Memory that must stay free after a start.
     fn left(&self, tally: &Tally, spec: &PoolSpec) -> u64 {
         match tally.held(spec.account) {
             0 if spec.headroom => 0,
@@ -75,14 +75,14 @@ impl World {
         }
     }
 
-    /// Whether a pool has more in line than is on its way. It may be held back as brief requests are.
+    /// Whether more requests wait than starting instances can serve. Short-request detection may hold them back.
     pub(crate) fn may_want(&self, tally: &Tally, pool: PoolId) -> bool {
         let starting = tally.of(pool).starting as usize;
         let line = self.lines.get(&pool).map_or(0, |line| line.len());
         line > starting * self.specs[&pool].slots as usize
     }
 
-    /// The same, and it is not held back.
+    /// Whether the same holds and short-request detection does not apply.
     pub(crate) fn wants(&self, tally: &Tally, pool: PoolId) -> bool {
         let (spec, most) = (&self.specs[&pool], self.config.brief_at_once);
         let counts = tally.of(pool);
@@ -96,7 +96,7 @@ impl World {
         of.map(|(pool, spec)| (*pool, spec))
     }
 
-    /// Whether an account may start one more now.
+    /// Whether an account's start rate allows another start now.
     fn has_token(&self, account: AccountId) -> bool {
         let rate = u64::from(self.config.starts_per_minute);
         let Some(each) = 60_000_000u64.checked_div(rate) else {
@@ -106,13 +106,13 @@ impl World {
         full_at.saturating_sub(each * (rate - 1)) <= self.now
     }
 
-    /// The pools of an account that want a start, and that nothing but the node and other accounts keeps from one.
+    /// The account's pools with a pending start that only the node or other accounts can block.
     fn ready(&self, tally: &Tally, account: AccountId) -> Vec<PoolId> {
         if self.drained || !self.has_token(account) {
             return Vec::new();
         }
         let below = |pool: PoolId| tally.live(pool) < self.provisioned_min(pool);
-        // Those that lack what is the account's own keep others of it from taking that, and so does what it keeps.
+        // Pools that lack quota of the account block others of it from that quota, and so do its provisioned minimums.
         let first: Vec<_> = self
             .pools_of(account)
             .filter(|(pool, _)| {
@@ -143,13 +143,13 @@ impl World {
         ready.map(|(pool, _)| pool).collect()
     }
 
-    /// What is set aside for a pool's function now.
+    /// Memory reserved for a pool's function now.
     pub(crate) fn reserved(&self, spec: &PoolSpec) -> Option<u64> {
         let newest = self.current[spec.group.0 as usize]?;
         self.specs[&newest].reserved_mb
     }
 
-    /// Whether the limits of a pool's function and account allow one more.
+    /// Whether the limits of a pool's function and account allow one more instance.
     fn has_own_room(&self, tally: &Tally, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
         let sum = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
@@ -167,7 +167,7 @@ impl World {
         used + spec.memory_mb <= most
     }
 
-    /// No account starts an instance while one that holds less waits for one, and only a first one is in the headroom.
+    /// No account starts an instance while a smaller one waits for one, and only a first instance uses the headroom.
     pub(crate) fn check_fair_start(&self, pool: PoolId, provisioned: bool) {
         let tally = self.tally();
         let spec = &self.specs[&pool];
@@ -186,7 +186,7 @@ impl World {
             "{account:?} with {held} MB uses the headroom"
         );
         for other in self.others(account).filter(|_| !self.deploying) {
-            // What is kept comes first, unless the other one waited for memory before.
+            // Provisioned instances start first, unless the other account waited for memory before.
             let last = self.short.borrow();
             let had = |account| last.1.get(&account).copied().unwrap_or(0);
             let waited = last.0.contains(&other) && had(other) < had(account);
@@ -201,8 +201,8 @@ impl World {
         }
     }
 
-    /// An account that has nothing has its first instance at once, where the headroom is large enough and there. While an
-    /// account waits for the node's memory, nothing idles that gives way to it.
+    /// An empty account gets its first instance at once if the headroom is free and large enough. While an account
+    /// waits for the node's memory, no evictable instance is idle.
     pub(crate) fn check_waits(&self, tally: &Tally) {
         let mut short = BTreeSet::new();
         for account in self.all() {
@@ -219,7 +219,7 @@ impl World {
                 continue;
             }
             self.check_first(tally, account, &ready);
-            // Without a place it would only stop others sooner.
+            // Without a start slot, eviction would be premature.
             for pool in ready.iter().filter(|_| self.has_place(tally, account)) {
                 self.check_idle(tally, *pool);
             }
@@ -234,7 +234,7 @@ impl World {
             spec.headroom && spec.memory_mb <= self.headroom(tally).min(self.free(tally))
         };
         let first = ready.iter().find(may);
-        // Once it had something, it stands behind what an account with as little has waited for since before.
+        // An account that became empty again queues behind earlier waits of equally small accounts.
         let since = self.emptied.get(&account);
         let waited = |pool: PoolId| {
             let spec = &self.specs[&pool];
@@ -251,7 +251,7 @@ impl World {
         );
     }
 
-    /// Whether nothing else that wants memory holds as little: no other account, and no other pool of the same.
+    /// Whether a pool is the smallest one that waits, among accounts and within its own.
     fn is_least(&self, tally: &Tally, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
         let own = tally.live(pool) * spec.memory_mb;
@@ -267,7 +267,7 @@ impl World {
         !self.specs.iter().any(before)
     }
 
-    /// Where a pool waits for the node's memory, nothing idles that gives way to it.
+    /// While a pool waits for the node's memory, no instance that must yield to it is idle.
     fn check_idle(&self, tally: &Tally, pool: PoolId) {
         let spec = &self.specs[&pool];
         let held = tally.held(spec.account);
@@ -297,8 +297,8 @@ impl World {
         }
     }
 
-    /// An instance that has just finished with a request is not given another one where its account has more than its share, and
-    /// the headroom is used up.
+    /// An instance that has finished a request gets no other one if its account is above its fair share and the
+    /// headroom is in use.
     pub(crate) fn check_headroom(&self, pool: PoolId) {
         let tally = self.tally();
         let account = self.specs[&pool].account;
@@ -313,8 +313,8 @@ impl World {
         );
     }
 
-    /// An instance that has just finished with a request is not given another one where an account that holds less has waited for
-    /// memory.
+    /// An instance that has finished a request gets no other one if a smaller account has waited for memory long
+    /// enough.
     pub(crate) fn check_yields(&self, own: PoolId) {
         let tally = self.tally();
         let spec = &self.specs[&own];
@@ -340,7 +340,8 @@ impl World {
         }
     }
 
-    /// What gives way is of the account that holds most, of those that have something frozen. The victim is counted out already.
+    /// An evicted instance belongs to the largest account among those with frozen instances. The victim is no longer
+    /// counted.
     pub(crate) fn check_gives_way(&self, victim: PoolId) {
         let tally = self.tally();
         let spec = &self.specs[&victim];
@@ -364,8 +365,8 @@ impl World {
         }
     }
 
-    /// Whether another account, or a function of its own, has what a pool in line may have in the end: it holds more, and
-    /// does not keep it.
+    /// Whether a waiting pool will get memory in the end: another account, or another pool of its own, holds more and
+    /// not by its provisioned minimum.
     pub(crate) fn is_entitled(&self, tally: &Tally, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
         let held = tally.held(spec.account);
@@ -395,7 +396,7 @@ impl World {
         own_room && (fits || self.specs.iter().any(larger))
     }
 
-    /// Whether an account of a pool has nothing any more.
+    /// Records when a pool's account becomes empty.
     pub(crate) fn note_empty(&mut self, pool: PoolId) {
         let account = self.specs[&pool].account;
         if self.tally().held(account) == 0 {
@@ -411,7 +412,7 @@ impl World {
         Some(pool)
     }
 
-    /// Whether another account wants something and has less, even after a pool has given an instance up.
+    /// Whether another account wants memory and would hold no more even after a pool has handed over an instance.
     pub(crate) fn may_give_up_kept(&self, pool: PoolId) -> bool {
         let tally = self.tally();
         let account = self.specs[&pool].account;
@@ -426,7 +427,7 @@ impl World {
     }
 }
 
-/// A node for ten instances, of which one is the headroom.
+/// A node for ten instances, one of them headroom.
 const CONFIG: Config = Config {
     account_mb: 1 << 20,
     node_mb: 1280,
@@ -440,17 +441,17 @@ const CONFIG: Config = Config {
     yield_after: 1000,
 };
 
-/// One function of each account, pool n of account n; a request ends only when the test says so.
+/// One function per account, pool n of account n. Requests end only when the test says so.
 struct Node {
     machine: Machine,
     now: u64,
     asked: u64,
-    /// What serves, in the order in which it began.
+    /// Busy instances, in order of assignment.
     serving: Vec<(PoolId, InstanceId)>,
     starting: Vec<(PoolId, InstanceId)>,
     of: BTreeMap<InstanceId, PoolId>,
     rejected: Vec<Reject>,
-    /// Whether starts succeed at once.
+    /// Whether starts complete at once.
     quick: bool,
 }
 
@@ -525,7 +526,7 @@ impl Node {
         }
     }
 
-    /// The request of a pool that began first ends.
+    /// Ends the oldest request of a pool.
     fn finish(&mut self, pool: u64) {
         self.now += 10;
         let first = self.serving.iter().position(|(of, _)| *of == PoolId(pool));
@@ -555,7 +556,7 @@ impl Node {
         self.machine.stats(PoolId(pool)).expect("it is open").idle
     }
 
-    /// Each account's requests end, and come again, many times.
+    /// Ends and repeats each account's requests many times.
     fn serve(&mut self, pools: u64, times: usize) {
         for _ in 0..times {
             for pool in 1..=pools {
@@ -586,7 +587,7 @@ fn used_headroom_is_restored() {
     node.ask(1, 100);
     node.ask(2, 2);
     assert_eq!((node.busy(1), node.busy(2)), (9, 1));
-    // Its line waits, and yet the instance is not used again: a third account may come.
+    // Its requests wait, and yet the instance is not reused: a third account may come.
     node.finish(1);
     assert_eq!((node.busy(1), node.idle(1)), (8, 0));
     node.ask(3, 1);
@@ -660,7 +661,7 @@ fn eviction_takes_idle_instances_of_the_largest_account_first() {
     node.ask(3, 1);
     assert_eq!((node.idle(1), node.idle(2)), (7, 2), "it is the headroom's");
     node.ask(3, 3);
-    // The other account's have idled for longer, and stay.
+    // Instances of the other account have been idle for longer, and stay.
     assert_eq!((node.busy(3), node.idle(1), node.idle(2)), (4, 3, 2));
 }
 
@@ -717,7 +718,7 @@ fn provisioned_instances_yield_to_a_smaller_account_until_equal() {
         "{:?}",
         shares(&node)
     );
-    // Nobody else wants it any more.
+    // No other account wants memory any more.
     while node.busy(2) > 0 {
         node.finish(2);
     }

@@ -1,7 +1,7 @@
-//! A small world around the machine: requests, starts, deaths, updates and shutdowns at random, by seed.
+//! A simulation of the machine's environment: random requests, starts, crashes, updates and shutdowns, by seed.
 //!
-//! The world keeps its own books from the effects alone and compares them with the rules after every step.
-//! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
+//! It keeps its own books from the effects alone and checks the invariants after every step. `SIM_SEEDS` sets the
+//! number of schedules; `SIM_SEED` replays a single one.
 
 mod fair;
 mod mutation;
@@ -21,17 +21,17 @@ use dispatch::{
 
 const SEEDS: u64 = 10_000;
 const STEPS: u32 = 100;
-/// However busy the others are, a pool with requests in line is served again within one such turn of each pool
-/// that is there, microseconds, beside the wait until others yield: a request, a stop and a start.
+/// A pool with waiting requests is served within one such turn per existing pool, plus the wait until others yield: a
+/// request, a stop and a start. Microseconds.
 const TURN: u64 = 1_000_000;
 
-/// How long a request may wait past its deadline: while starts for it are under way, microseconds.
+/// How long a request may wait past its deadline while instances start for it, microseconds.
 const GRACE: u64 = 1_000_000;
 
-/// How long a brief request waits for an instance that works while another idles, microseconds.
+/// Maximum wait of a short request for a busy instance while another is idle, microseconds.
 const HELD: u64 = 20_000;
 
-/// Xorshift; the same numbers for the same seed, everywhere.
+/// Xorshift, reproducible by seed.
 struct Random(u64);
 
 impl Random {
@@ -60,67 +60,67 @@ struct World {
     now: u64,
     config: Config,
     machine: Machine,
-    /// What the outside will report, by time.
+    /// Events to report, by time.
     agenda: BTreeMap<(u64, u64), MachineEvent>,
     next: u64,
     wake: Option<u64>,
     specs: BTreeMap<PoolId, PoolSpec>,
-    /// The pool that takes a group's requests now.
+    /// The pool of each function's latest revision.
     current: Vec<Option<PoolId>>,
     retired: BTreeSet<PoolId>,
     instances: BTreeMap<InstanceId, (PoolId, Instance)>,
-    /// Since when each idles that is not frozen yet.
+    /// Time since which each unfrozen instance is idle.
     thawed: BTreeMap<InstanceId, u64>,
-    /// Requests that each serves, and whether it has ended under them.
+    /// Requests in progress per instance, and whether it has ended.
     running: BTreeMap<InstanceId, (u32, bool)>,
-    /// When each waiting request came, and until when it waits; by pool, in order of arrival.
+    /// Waiting requests by pool in order of arrival, with arrival time and deadline.
     lines: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
-    /// When a pool last got something: an instance for a request, or an answer that a start failed.
+    /// When a pool last made progress: an assigned request or a reported failed start.
     served: BTreeMap<PoolId, u64>,
     answered: BTreeSet<Ticket>,
     asked: u64,
     drained: bool,
-    /// What the functions of each account shared at the last look.
+    /// Unreserved memory in use per account at the last check.
     shared: RefCell<BTreeMap<AccountId, u64>>,
-    /// What each function held then.
+    /// Memory of each function at the last check.
     held: RefCell<BTreeMap<GroupId, u64>>,
-    /// Whether what is set aside may be changing.
+    /// Whether a reservation may be changing.
     deploying: bool,
-    /// What the functions of an account may share, where that was said.
+    /// Unreserved quotas that were set.
     shares: BTreeMap<AccountId, u64>,
-    /// Instances that pools keep.
+    /// Provisioned minimums.
     provisioned_pools: BTreeMap<PoolId, u64>,
-    /// Pools of which a start has failed, so that the next may wait.
+    /// Pools with a failed start, whose next provisioned start is delayed.
     failed: BTreeSet<PoolId>,
-    /// When instances were started for requests.
+    /// Times of starts for requests.
     starts: BTreeMap<AccountId, Vec<u64>>,
-    /// Accounts that functions belong to.
+    /// Number of accounts with functions.
     accounts: u64,
-    /// Accounts that there are, as was said last.
+    /// Number of accounts last reported.
     known: u64,
-    /// Counts the events.
+    /// Number of events so far.
     steps: u64,
-    /// At which event an account began to hold nothing.
+    /// Event at which an account became empty.
     emptied: BTreeMap<AccountId, u64>,
-    /// At which event a pool began to want a start; it may want none any more.
+    /// Event at which a pool's start became pending; it may be obsolete.
     wanted: BTreeMap<PoolId, u64>,
-    /// Since when a pool wants a start.
+    /// Time since which a pool's start is pending.
     waits: BTreeMap<PoolId, u64>,
-    /// When each account may start a minute's worth of instances again.
+    /// When each account's start rate is fully restored.
     tokens: BTreeMap<AccountId, u64>,
-    /// A function that is never done, in some schedules.
+    /// A saturated function, in some schedules.
     flooded: Option<usize>,
-    /// The instance that has just finished with a request.
+    /// The instance that has just finished a request.
     finishing: Option<InstanceId>,
-    /// Whether an instance has just started, or finished with a request: it may be stopped for what it holds itself.
+    /// Whether an instance has just started or finished a request, so it may be stopped for exceeding a limit.
     freed: bool,
-    /// Since when each instance idles.
+    /// Time since which each instance is idle.
     idles: BTreeMap<InstanceId, u64>,
-    /// Accounts that waited for the node's memory, and for nothing else, at the last look, and what all held then.
+    /// Accounts that waited only for the node's memory at the last check, and the memory of all accounts then.
     short: RefCell<(BTreeSet<AccountId>, BTreeMap<AccountId, u64>)>,
 }
 
-/// The largest instance, MB: so much is left beside all that is kept.
+/// Largest instance, MB. This much stays unprovisioned.
 const LARGEST: u64 = 512;
 
 impl World {
@@ -215,7 +215,7 @@ impl World {
         let pool = PoolId(self.next);
         self.specs.insert(pool, spec);
         let old = self.current[group].replace(pool);
-        // A function that was held back by what was set aside for it has not been starved.
+        // A function that was limited by its reservation has not starved.
         if old.is_some_and(|old| self.specs[&old].reserved_mb.is_some()) {
             let mine = |(pool, spec): (&PoolId, &PoolSpec)| {
                 (spec.group.0 == group as u64).then_some(*pool)
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// What is set aside for a function changes, and nothing else.
+    /// Changes the reservation of a function.
     fn reserve(&mut self, group: usize) {
         let reserved_mb = self.random.one_in(2).then(|| 128 * self.random.below(16));
         let Some(pool) = self.current[group] else {
@@ -245,7 +245,7 @@ impl World {
         };
         let was = std::mem::replace(&mut spec.reserved_mb, reserved_mb);
         let (group, account) = (spec.group, spec.account);
-        // What is kept must fit, but for a function that is stopped by 0.
+        // Provisioned instances must fit, except for a function disabled by 0.
         if reserved_mb != Some(0)
             && self.provisioned_pools.get(&pool).copied() > Some(self.keepable(pool))
         {
@@ -258,7 +258,7 @@ impl World {
         self.deploying = false;
     }
 
-    /// What an account's functions share changes, but not to less than what is kept of it.
+    /// Changes the unreserved quota of an account, but not below its provisioned memory.
     fn share(&mut self, account: AccountId) {
         let of = |pool: &PoolId| {
             let spec = &self.specs[pool];
@@ -278,7 +278,7 @@ impl World {
         self.deploying = false;
     }
 
-    /// Until what runs beyond a share has ended, others of the account wait for longer.
+    /// Restarts the wait of an account's pools: running instances above a lowered limit delay them.
     fn disturb(&mut self, account: AccountId) {
         for (pool, _) in self
             .specs
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// A function keeps instances ahead of need, as many as there is room for beside all others that do.
+    /// Sets the provisioned minimum of a function, as far as capacity allows.
     fn provision(&mut self, group: usize) {
         let Some(pool) = self.current[group] else {
             return;
@@ -308,7 +308,7 @@ impl World {
         });
     }
 
-    /// How many instances a pool can keep.
+    /// How many instances a pool can provision.
     fn keepable(&self, pool: PoolId) -> u64 {
         let spec = &self.specs[&pool];
         let others = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
@@ -348,7 +348,7 @@ impl World {
         self.agenda.insert((self.now + after, self.next), event);
     }
 
-    /// Something from outside, at random.
+    /// Generates a random event.
     fn happen(&mut self) {
         if let Some(group) = self.flooded {
             let pool = self.current[group].expect("each group has a pool");
@@ -365,7 +365,7 @@ impl World {
             0..=13 => {
                 let groups = self.current.len() as u64;
                 let group = self.random.below(groups) as usize;
-                // Bursts, and now and then one function that is always busy.
+                // Bursts now and then.
                 let many = if self.random.one_in(4) {
                     self.random.below(30)
                 } else {
@@ -409,7 +409,7 @@ impl World {
                 }
             }
             17 => {
-                // Nonsense of a confused driver changes nothing.
+                // Invalid events from a confused driver have no effect.
                 let instance = InstanceId(self.random.below(1 << 40) + (1 << 41));
                 self.step(MachineEvent::Finished {
                     instance,
@@ -632,7 +632,7 @@ impl World {
         }
     }
 
-    /// What the outside reports.
+    /// Reports an event to the machine.
     fn report(&mut self, event: MachineEvent) {
         if let MachineEvent::Finished { instance, .. } = event
             && self.random.one_in(4)
@@ -667,12 +667,12 @@ impl World {
         self.step(event);
     }
 
-    /// A pool's line moves on.
+    /// Records progress of a pool.
     fn serve(&mut self, pool: PoolId, came: u64) {
         let last = self.served.insert(pool, self.now).unwrap_or(0);
         let gap = self.now - last.max(came);
         let turns = 1 + self.specs.len() as u64 + self.provisioned_pools.values().sum::<u64>();
-        // Where an account may start few, its pools get a start in turn, and it may fail.
+        // With a low start rate, the pools get starts in turn, and a start may fail.
         let each = 60_000_000u64.checked_div(self.config.starts_per_minute.into());
         let bound = (TURN + self.config.yield_after + 4 * each.unwrap_or(0)) * turns;
         assert!(
@@ -682,7 +682,7 @@ impl World {
         );
     }
 
-    /// So many starts at once, and then so many in a minute.
+    /// Checks the start rate, including the burst.
     fn count_start(&mut self, account: AccountId) {
         let rate = u64::from(self.config.starts_per_minute);
         let starts = self.starts.entry(account).or_default();
@@ -708,7 +708,7 @@ impl World {
 
     fn fits_never(&self, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
-        // What was said last holds for all revisions.
+        // The latest reservation applies to all revisions.
         let newest = self.current[spec.group.0 as usize];
         let reserved = newest.and_then(|newest| self.specs[&newest].reserved_mb);
         let own = reserved.unwrap_or(self.share_of(spec.account));
@@ -719,7 +719,7 @@ impl World {
         spec.memory_mb > own.min(self.config.node_mb - headroom)
     }
 
-    /// What lines wait for that may not be had, because others hold no more than their share, is not counted as a wait.
+    /// Pools that wait for memory to which they are not entitled do not count as waiting.
     fn excuse_waits(&mut self, tally: &Tally) {
         let pools = self.lines.iter().filter(|(_, line)| !line.is_empty());
         let waits = pools.map(|(pool, _)| *pool);
@@ -731,7 +731,7 @@ impl World {
         }
     }
 
-    /// All that there is, for whoever looks for a fault.
+    /// Describes the whole state, for debugging.
     fn describe(&self) -> String {
         let tally = self.tally();
         let pools = self.specs.iter().map(|(pool, spec)| {
@@ -782,8 +782,8 @@ impl World {
             *groups.entry(spec.group).or_default() += taken;
         }
         assert!(node <= self.config.node_mb, "node: {node} MB");
-        // What a function loses that was set aside for it is shared from then on, even beyond what there is to share;
-        // it must only not grow.
+        // When a reservation is removed, the function's memory counts towards the unreserved quota, even beyond it. It
+        // must not grow then.
         let before = self.shared.replace(accounts.clone());
         let within = |(account, mb): (&AccountId, &u64)| {
             let had = before.get(account).copied().unwrap_or(0);
@@ -795,7 +795,7 @@ impl World {
             let spec = &self.specs[pool];
             let of =
                 |groups: &BTreeMap<GroupId, u64>| groups.get(&spec.group).copied().unwrap_or(0);
-            // The same of what runs when less is set aside.
+            // The same for a lowered reservation.
             let limit = spec.reserved_mb.map(|mb| mb.max(of(&before)));
             let mine = of(&groups);
             assert!(
@@ -805,7 +805,7 @@ impl World {
         }
         self.check_floors(&tally, &accounts, &groups);
         self.check_waits(&tally);
-        // Unless just now is the time to look.
+        // Unless a check is due right now.
         let looks = self.wake.is_some_and(|wake| wake <= self.now);
         for (instance, since) in self.thawed.iter().filter(|_| !looks) {
             if let Some((pool, Instance::Idle)) = self.instances.get(instance) {
@@ -820,7 +820,7 @@ impl World {
             );
         }
         for (pool, line) in &self.lines {
-            // Nothing idles while its own line is not empty, unless that waits a moment for those that work.
+            // No instance is idle while requests of its pool wait, except briefly for short requests.
             let idles = self
                 .instances
                 .values()
@@ -844,7 +844,7 @@ impl World {
         }
     }
 
-    /// Where only one pool has fewer than it keeps, and there is room, it has just been given a start.
+    /// If a single pool is below its provisioned minimum and capacity is free, it has just been given a start.
     fn check_floors(
         &self,
         tally: &Tally,
@@ -863,7 +863,7 @@ impl World {
         let fits = used.0.copied().unwrap_or(0) + spec.memory_mb <= used.1
             && node + spec.memory_mb + self.config.headroom_mb <= self.config.node_mb
             && self.has_place(tally, spec.account);
-        // Accounts that hold less come first.
+        // Smaller accounts come first.
         let held = tally.held(spec.account);
         let less = |(pool, other): (&PoolId, &PoolSpec)| {
             other.account != spec.account
@@ -871,7 +871,7 @@ impl World {
                 && self.may_want(tally, *pool)
         };
         let behind = self.specs.iter().any(less);
-        // What gave way is replaced when it has ended.
+        // An evicted instance is replaced once it has ended.
         let ends = tally.of(*pool).stopping > 0;
         let failed = self.failed.contains(pool);
         let excused = self.drained || self.deploying || failed || behind || ends;
@@ -881,7 +881,7 @@ impl World {
         );
     }
 
-    /// When nothing more comes, there is what is kept and nothing else.
+    /// When events cease, exactly the provisioned instances remain.
     fn settle(&mut self) {
         let until = self.now + 400_000_000;
         while self.advance(until) {}
@@ -903,7 +903,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until the next thing that is due, at most to `until`. Says whether there was one.
+    /// Advances to the next scheduled event, at most to `until`. Returns whether there was one.
     fn advance(&mut self, until: u64) -> bool {
         let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
         let next = [agenda, self.wake]
@@ -977,7 +977,7 @@ fn random_schedules_keep_the_invariants() {
     }
 }
 
-/// One function is never done; another one asks once. There is memory for one instance.
+/// Memory for one instance, a saturated function, and another one with a single request.
 #[test]
 fn saturated_function_yields_to_a_waiting_function() {
     let config = Config {

@@ -1,11 +1,11 @@
-//! Evidence that the random schedules check what they say: each rule is broken once, and they find it.
+//! Mutation test: each rule is broken once, and the random schedules must detect it.
 
 use std::panic::catch_unwind;
 
 use super::World;
 use crate::rule::Rule;
 
-/// Every rule, and within how many schedules its breach is found.
+/// Every rule, and the number of schedules within which its breach is detected.
 const RULES: [(Rule, u64); 17] = [
     (Rule::Quota, 100),
     (Rule::Node, 100),

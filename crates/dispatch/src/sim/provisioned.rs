@@ -1,4 +1,5 @@
-//! What a pool keeps, where the schedules at random say little: against one that is never done, and beyond what there is.
+//! Provisioned instances in cases that random schedules rarely reach: next to a saturated function, and beyond the
+//! node's capacity.
 
 use dispatch::{
     AccountId, Config, GroupId, Machine, MachineEffect, MachineEvent, PoolId, PoolSpec, Reject,
@@ -21,7 +22,7 @@ const CONFIG: Config = Config {
 const KEEPS: PoolId = PoolId(1);
 const BUSY: PoolId = PoolId(2);
 
-/// The machine, and what it said that is not done yet.
+/// The machine and its pending effects.
 struct Node {
     machine: Machine,
     now: u64,
@@ -65,7 +66,7 @@ impl Node {
         });
     }
 
-    /// Does all that was said once: starts succeed, requests end, instances stop.
+    /// Performs all pending effects: starts succeed, requests end, instances stop.
     fn turn(&mut self) {
         self.now += 300;
         for effect in std::mem::take(&mut self.todo) {

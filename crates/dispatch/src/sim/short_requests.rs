@@ -1,4 +1,4 @@
-//! Brief requests, where the schedules at random say only that they do not wait for long.
+//! Short-request detection, of which random schedules only check the maximum wait.
 
 use std::collections::VecDeque;
 
@@ -21,12 +21,12 @@ const CONFIG: Config = Config {
 };
 const POOL: PoolId = PoolId(1);
 
-/// A machine whose starts are done at once.
+/// A machine whose starts complete at once.
 struct Node {
     machine: Machine,
     now: u64,
     asked: u64,
-    /// What serves, in the order in which it began.
+    /// Busy instances, in order of assignment.
     serving: VecDeque<InstanceId>,
     served: u64,
 }
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// The request that began first ends.
+    /// Ends the oldest request.
     fn finish(&mut self) {
         let instance = self.serving.pop_front().expect("one is served");
         let reusable = true;
@@ -106,7 +106,7 @@ impl Node {
     }
 }
 
-/// One that has served a brief request.
+/// A node that has served a short request.
 fn short() -> Node {
     let mut node = Node::new();
     node.ask(1);
@@ -138,7 +138,7 @@ fn long_requests_get_one_instance_each() {
     (0..20).for_each(|_| node.finish());
     node.ask(20);
     assert_eq!(node.serving.len(), 2);
-    // They are not what they were.
+    // The requests become long.
     node.short_requests(false);
     assert_eq!(node.serving.len(), 20, "what idled serves those in line");
     node.ask(5);
@@ -154,7 +154,7 @@ fn misdetected_short_requests_delay_the_queue_only_briefly() {
     assert_eq!(node.serving.len(), 2, "they may soon come to their turn");
     node.pass(1_000);
     assert_eq!(node.serving.len(), 10);
-    // It is believed again only after a while.
+    // Detection resumes only after a while.
     node.short_requests(true);
     node.ask(1);
     assert_eq!(node.serving.len(), 11);

@@ -1,22 +1,22 @@
-//! What each pool and each account has, counted once for many looks.
+//! Instance and memory counts per pool and account, computed once per check.
 
 use std::collections::BTreeMap;
 
 use super::{Instance, World};
 use dispatch::{AccountId, PoolId};
 
-/// The counts of one moment.
+/// The counts at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pools: BTreeMap<PoolId, Counts>,
     accounts: BTreeMap<AccountId, (u64, u32)>,
-    /// Memory of all instances, also of those that are about to end.
+    /// Memory of all instances, including stopping ones.
     pub(crate) taken: u64,
-    /// Instances that are starting.
+    /// Number of starting instances.
     pub(crate) starting: u32,
 }
 
-/// Instances of a pool.
+/// Instance counts of a pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) starting: u64,
@@ -64,12 +64,12 @@ impl Tally {
         self.pools.get(&pool).copied().unwrap_or_default()
     }
 
-    /// Instances of a pool that are not about to end.
+    /// Number of a pool's instances that are not stopping.
     pub(crate) fn live(&self, pool: PoolId) -> u64 {
         self.of(pool).live()
     }
 
-    /// Memory of an account's instances that are not about to end.
+    /// Memory of an account's instances that are not stopping.
     pub(crate) fn held(&self, account: AccountId) -> u64 {
         self.accounts.get(&account).map_or(0, |(held, _)| *held)
     }

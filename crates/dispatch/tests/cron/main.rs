@@ -1,4 +1,4 @@
-//! Cron expressions: rows of times, and a slow reading of them that is obviously right.
+//! Cron expressions: a table of expected times, and a slow reference implementation.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
 mod reference;
@@ -20,7 +20,7 @@ fn cron(text: &str) -> Cron {
     Cron::parse(text, WeekdayZero::Sunday).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
-/// The times after one at which an expression is due, as its zone's clocks show them.
+/// The next times at which an expression is due, in the zone's wall-clock time.
 fn due(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
     let (cron, zone) = (cron(text), zone(name));
     let mut at = second(after);
@@ -41,7 +41,7 @@ fn due(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
 #[test]
 fn rows() {
     let utc = [
-        // Seven fields, each operator, and the step that starts at a number.
+        // Seven fields with each operator, and a step from a number.
         (
             "* * * * * * *",
             "2026-01-01T00:00:00Z",
@@ -89,7 +89,7 @@ fn rows() {
                 "2026-12-31T23:59:12",
             ],
         ),
-        // The last second of a minute, hour, day, month and year.
+        // The last second of each unit.
         (
             "0 0 0 1 1 * *",
             "2026-12-31T23:59:59Z",
@@ -115,7 +115,7 @@ fn rows() {
             "2026-11-27T00:00:00Z",
             &["2026-11-30T00:00:00"],
         ),
-        // Names, in any case, and a week's end that goes over its edge.
+        // Names in any case, and a weekday range that wraps around.
         (
             "0 0 0 1 feb,Jun * *",
             "2026-01-01T00:00:00Z",
@@ -140,7 +140,7 @@ fn rows() {
             "2026-11-24T00:00:00Z",
             &["2026-11-29T00:00:00"],
         ),
-        // The last day, the last working day, the nearest one, which stays in its month.
+        // The last day, the last weekday, and the nearest weekday, which stays in its month.
         (
             "0 0 12 L * ? *",
             "2024-01-31T12:00:00Z",
@@ -204,7 +204,7 @@ fn rows() {
             "2026-01-01T00:00:00Z",
             &["2026-03-31T00:00:00", "2026-06-30T00:00:00"],
         ),
-        // A day that fits either is due.
+        // A day that matches either field is due.
         (
             "0 0 0 13 * 5 *",
             "2026-11-01T00:00:00Z",
@@ -218,7 +218,7 @@ fn rows() {
                 "2026-12-13T00:00:00",
             ],
         ),
-        // Days that few years have, and the end of all years.
+        // Rare days, and the end of the range of years.
         (
             "0 0 0 29 2 * *",
             "2026-01-01T00:00:00Z",
@@ -315,7 +315,7 @@ fn daylight_saving_change_runs_fixed_hours_once_and_intervals_continuously() {
     const SPRING: &str = "2026-03-08T06:29:59Z";
     const AUTUMN: &str = "2026-11-01T05:00:00Z";
     let new_york: [(&str, &str, &[&str]); 7] = [
-        // 2 o'clock is left out: due when the clocks jump.
+        // 2 o'clock is skipped: due at the moment of the change.
         (
             "0 30 2 * * * *",
             SPRING,
@@ -336,7 +336,7 @@ fn daylight_saving_change_runs_fixed_hours_once_and_intervals_continuously() {
             SPRING,
             &["2026-03-08T01:30:00-05:00", "2026-03-08T03:30:00-04:00"],
         ),
-        // 1 o'clock comes twice.
+        // 1 o'clock is repeated.
         (
             "0 30 1 * * * *",
             AUTUMN,
@@ -364,7 +364,7 @@ fn daylight_saving_change_runs_fixed_hours_once_and_intervals_continuously() {
             "{text} after {after}"
         );
     }
-    // Half an hour in Lord Howe, a whole day in Apia.
+    // Half an hour on Lord Howe Island, a whole day in Apia.
     let half = due(
         "0 15 2 * * * *",
         "Australia/Lord_Howe",
@@ -503,7 +503,7 @@ fn arbitrary_input_parses_or_fails_and_next_run_terminates() {
     };
     let mut read = 0;
     for _ in 0..200_000 {
-        // Either anything, or seven fields of which some are strange.
+        // Either anything, or seven fields with some unusual ones.
         let text: String = if below(2) == 0 {
             (0..below(30))
                 .map(|_| PIECES[below(PIECES.len())])

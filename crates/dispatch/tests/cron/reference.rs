@@ -1,6 +1,6 @@
-//! Random expressions, read by stepping through every minute or day and asking of each whether it fits.
+//! Random expressions, compared with a reference that steps through every minute or day.
 //!
-//! `CRON_SEEDS` says how many, `CRON_SEED` reads a single one again.
+//! `CRON_SEEDS` sets the number of expressions; `CRON_SEED` replays a single one.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use jiff::{Timestamp, ToSpan};
 
 const SEEDS: u64 = 400;
 
-/// Xorshift; the same numbers for the same seed, everywhere.
+/// Xorshift, reproducible by seed.
 struct Random(u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// A field as it is written, and the numbers that it stands for, one by one.
+/// A field as text, and the numbers that it matches.
 struct Field {
     text: String,
     values: BTreeSet<u16>,
@@ -66,7 +66,7 @@ fn field(random: &mut Random, min: u16, max: u16, any: u64) -> Field {
     }
 }
 
-/// Something special that a day may be, as it is written.
+/// A special day, as text.
 enum Special {
     Last,
     LastWorking,
@@ -158,7 +158,7 @@ impl Expression {
     }
 }
 
-/// Beside what a field holds already; in place of it where that was all.
+/// Appends an item to a field, or replaces `*`.
 fn add(field: &mut Field, text: String) {
     if field.text == "*" {
         field.values.clear();
@@ -204,7 +204,7 @@ fn fits_special_weekday(special: &Special, date: Date) -> bool {
     }
 }
 
-/// All times in a span of whole minutes, found by looking at every one of them.
+/// All due times in a span, found by testing every minute.
 fn stepped(expression: &Expression, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64> {
     let clock = |at| zone.to_datetime(Timestamp::from_second(at).expect("a time"));
     let hourly = expression.hour.values.len() == 24;
@@ -247,7 +247,7 @@ fn seeds() -> Vec<u64> {
     }
 }
 
-/// What is due from one time to another, by the code under test.
+/// The due times in a span by the code under test.
 fn found(cron: &Cron, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64> {
     let next = |after: &i64| cron.next_after(*after, zone).filter(|next| *next < to);
     std::iter::successors(next(&(from - 1)), next).collect()
@@ -255,7 +255,7 @@ fn found(cron: &Cron, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64> {
 
 #[test]
 fn random_expressions_match_minute_by_minute_reference() {
-    // Days on which clocks are set, and some others.
+    // Zones and days around clock changes, and some others.
     let places = [
         ("UTC", "2026-01-30T00:00:00Z"),
         ("Asia/Shanghai", "2028-02-26T00:00:00Z"),

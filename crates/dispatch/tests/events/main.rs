@@ -1,7 +1,7 @@
-//! A small world around the lanes: events that come, fail, are too many for memory, and functions without instances, at
-//! random, by seed. The world keeps its own books and compares them with the rules after every step.
+//! A simulation around the function queues: random events that arrive, fail, exceed the window, and functions without
+//! instances, by seed. It keeps its own books and checks the invariants after every step.
 //!
-//! `SIM_SEEDS` says how many schedules to run, `SIM_SEED` runs a single one again.
+//! `SIM_SEEDS` sets the number of schedules; `SIM_SEED` replays a single one.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,17 +31,17 @@ impl Random {
     }
 }
 
-/// An event as the world knows it.
+/// State of an event in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Queued,
     Waiting,
     Running,
-    /// Someone decides whether it is taken away.
+    /// Held while an operator decides whether to cancel it.
     Held,
-    /// It is taken away, and that is being written.
+    /// Cancelled, but not on disk yet.
     Taken,
-    /// It has ended and is being written.
+    /// Ended, but not on disk yet.
     Ended(Disposition),
 }
 
@@ -59,14 +59,14 @@ struct World {
     queues: FunctionQueues,
     wake: Option<u64>,
     next: u64,
-    /// What is on disk, by lane, with what the world knows of each.
+    /// Events on disk, by queue.
     disk: BTreeMap<FunctionQueueId, BTreeMap<QueuePosition, State>>,
-    /// Events that are on disk and were not told yet, in order.
+    /// Events on disk that are not reported yet, in order.
     untold: VecDeque<(FunctionQueueId, QueuePosition)>,
-    /// Readings of the disk: asked for, made, not yet told.
+    /// Loads that were requested, and loads that are done but not reported.
     asked: Vec<(FunctionQueueId, Option<QueuePosition>, usize)>,
     loads: Vec<Load>,
-    /// Functions that have no instances.
+    /// Functions without instances.
     short: BTreeSet<FunctionQueueId>,
     came: u64,
     gone: u64,
@@ -99,7 +99,7 @@ impl World {
             gone: 0,
             failures: 0,
         };
-        // What an earlier life has left; some of it is not due yet.
+        // Events left by an earlier run; some are not due yet.
         for _ in 0..old {
             let queue = FunctionQueueId(world.random.below(LANES));
             let due = world.random.below(1100);
@@ -150,7 +150,7 @@ impl World {
         assert_eq!(*state, State::Queued, "{seq} was under way already");
         assert!(order.due.0 <= self.now, "{seq} was not due");
         *state = State::Waiting;
-        // Nothing that could be started before it is left, but for what was not told yet.
+        // Every startable event before it was started, except unreported ones.
         let order = *order;
         let untold = &self.untold;
         let skipped = line.iter().find(|(other, state)| {
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// An event of a lane in one of these states.
+    /// A random event in one of these states.
     fn any(&mut self, states: &[State]) -> Option<(FunctionQueueId, QueuePosition, State)> {
         let all = self.disk.iter().flat_map(|(queue, line)| {
             let fit = line
@@ -229,7 +229,7 @@ impl World {
         self.set(queue, order, State::Ended(then));
     }
 
-    /// Someone takes an event away, or looks at it and lets it go on.
+    /// Holds an event, to cancel it or release it.
     fn hold(&mut self) {
         let Some((queue, order, state)) = self.any(&[]) else {
             return;
@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    /// What has ended is on disk; the lanes are told later or at once.
+    /// Writes ended events to disk and reports them, now or later.
     fn commit(&mut self) {
         let all = self
             .disk
@@ -284,7 +284,7 @@ impl World {
             } else {
                 self.gone += 1;
             }
-            // A reading of the disk may lie between the two.
+            // A load may happen in between.
             if self.random.one_in(2) {
                 self.read();
             }
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Makes a reading that was asked for; what it found is told later.
+    /// Performs a requested load; its result is reported later.
     fn read(&mut self) {
         if self.asked.is_empty() {
             return;
@@ -385,7 +385,7 @@ impl World {
         self.finish();
     }
 
-    /// Nothing fails any more but one function that never has an instance: all others' events run.
+    /// Runs all events to completion, except those of one function that never has an instance.
     fn finish(&mut self) {
         self.failures = 0;
         self.release();

@@ -1,7 +1,7 @@
-//! Timers over hours in which virga is killed and started again, the queue refuses, and the clock is set.
+//! Timers over hours in which virga is killed and restarted, the queue rejects runs, and the clock is adjusted.
 //!
-//! The world keeps what was accepted, as the queue does: the same timer and time twice is one event. `SCHEDULE_SEEDS` says how
-//! many worlds, `SCHEDULE_SEED` goes through a single one again.
+//! The simulation deduplicates accepted runs by timer and time, as the queue does. `SCHEDULE_SEEDS` sets the number of
+//! simulations; `SCHEDULE_SEED` replays a single one.
 #![expect(clippy::expect_used, reason = "a test may end")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ const CRONS: &[&str] = &[
     "0 0 0 1 1 * 2020",
 ];
 
-/// Xorshift; the same numbers for the same seed, everywhere.
+/// Xorshift, reproducible by seed.
 struct Random(u64);
 
 impl Random {
@@ -41,14 +41,14 @@ impl Random {
     }
 }
 
-/// A timer as the catalog has it.
+/// A timer as in the catalog.
 #[derive(Clone)]
 struct Open {
     cron: Cron,
     since: i64,
 }
 
-/// When a timer was closed, and the last time that was handed over of it until then.
+/// When a timer was disabled, and its last run until then.
 #[derive(Clone, Copy)]
 struct Span {
     until: i64,
@@ -61,14 +61,14 @@ struct World {
     schedule: Schedule,
     now: i64,
     catalog: BTreeMap<TimerId, Open>,
-    /// Handed out and not reported yet.
+    /// Issued runs that are not reported yet.
     out: Vec<TimerRun>,
     accepted: BTreeSet<TimerRun>,
     /// The number on disk.
     kept: i64,
-    /// From when to when each timer was open, and how it was due.
+    /// When each timer was enabled, and its expression.
     history: Vec<(TimerId, Open, Span)>,
-    /// Spans of which times may be missed.
+    /// Spans in which runs may be missed.
     outages: Vec<(i64, i64)>,
 }
 
@@ -144,13 +144,13 @@ impl World {
             };
             self.history.push((id, open, span));
         }
-        // What is looked up and closed by now is not handed over.
+        // Runs of a timer that was disabled meanwhile are not enqueued.
         for due in self.out.extract_if(.., |due| due.0 == id) {
             self.schedule.finish(due);
         }
     }
 
-    /// Killed, and started again after a while.
+    /// Kills virga and restarts it after a while.
     fn restart(&mut self) {
         self.out.clear();
         if self.random.one_in(2) {
@@ -162,10 +162,10 @@ impl World {
         }
     }
 
-    /// Time in which nothing is handed over.
+    /// Lets time pass without issuing runs.
     fn pass(&mut self, most: u64) {
         let span = 1 + self.random.below(most) as i64;
-        // What was late already when it began is long past when it ends.
+        // A run that was late at the start of the outage is overdue at its end.
         self.outages.push((self.now - GRACE, self.now + span));
         self.now += span;
     }
@@ -190,7 +190,7 @@ impl World {
                         "{due:?} of a timer that is not open"
                     );
                     self.accepted.insert(due);
-                    // A kill between the two leaves it to be handed over again.
+                    // A kill in between makes the run be issued again.
                     if !self.random.one_in(50) {
                         self.schedule.finish(due);
                     } else {
@@ -206,7 +206,7 @@ impl World {
         );
     }
 
-    /// All that is due by now is handed over.
+    /// Issues all due runs.
     fn settle(&mut self) {
         for _ in 0..100_000 {
             for due in std::mem::take(&mut self.out) {
@@ -239,7 +239,7 @@ impl World {
         }
         let stray: Vec<_> = self.accepted.difference(&expected).take(3).collect();
         assert!(stray.is_empty(), "never due: {stray:?}");
-        // What was still ahead of a timer when it was closed is no loss.
+        // Runs after a timer was disabled are not missing.
         let closed = |(id, at): &TimerRun| {
             let ahead = |(other, open, span): &(TimerId, Open, Span)| {
                 other == id && open.since < *at && span.reached < *at && *at <= span.until
@@ -301,7 +301,7 @@ fn schedule(missed: MissedRuns, cron: &str, since: i64) -> Schedule {
     schedule
 }
 
-/// All that is due at a time, once it is done.
+/// All runs due at a time, each completed.
 fn all(schedule: &mut Schedule, now: i64) -> Vec<i64> {
     let mut found = Vec::new();
     loop {
@@ -320,7 +320,7 @@ fn all(schedule: &mut Schedule, now: i64) -> Vec<i64> {
 fn missed_runs_follow_the_policy() {
     const HOUR: i64 = 3600;
     let day = 1_795_046_400;
-    // Every ten minutes, down for an hour and half a minute.
+    // Every ten minutes; down for an hour and half a minute.
     let rows = [
         (MissedRuns::Skip, vec![day + HOUR]),
         (MissedRuns::Latest, vec![day + HOUR - 600, day + HOUR]),
@@ -331,11 +331,11 @@ fn missed_runs_follow_the_policy() {
         assert_eq!(all(&mut late, day + HOUR + 30), expected, "{missed:?}");
         assert_eq!(late.next(), Some(day + HOUR + 600));
     }
-    // Of a week, six hours.
+    // Down for a week: six hours are caught up.
     let mut week = schedule(MissedRuns::All, "0 0 * * * * *", day);
     let found = all(&mut week, day + 7 * 24 * HOUR);
     assert_eq!((found.len(), found[0]), (7, day + 7 * 24 * HOUR - 6 * HOUR));
-    // A second's timer, down for a year: found without stepping through it.
+    // Every second; down for a year: found without stepping through it.
     let mut year = schedule(MissedRuns::Latest, "* * * * * * *", day);
     assert_eq!(
         year.take(day + 365 * 24 * HOUR, 1).due,
@@ -353,7 +353,7 @@ fn backward_clock_never_repeats_a_run() {
     assert_eq!(all(&mut back, day + 119), [0; 0]);
     assert_eq!(back.done(day + 30), day + 120, "what is done stays done");
     assert_eq!(all(&mut back, day + 180), [day + 180]);
-    // One that was years ahead is given up.
+    // A clock that was years ahead is corrected.
     assert_eq!(all(&mut back, day + 1_000_000_000).len(), 2);
     assert_eq!(all(&mut back, day + 240), [0; 0]);
     back.reset(day + 240);
