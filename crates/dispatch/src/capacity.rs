@@ -8,8 +8,8 @@ use crate::{AccountId, Config, GroupId, Limit, PoolSpec};
 #[derive(Debug, Default)]
 pub(crate) struct Capacity {
     node: MemoryUse,
-    accounts: Map<AccountId, Account>,
-    groups: Map<GroupId, Group>,
+    accounts: Map<AccountId, AccountUse>,
+    groups: Map<GroupId, GroupUse>,
     pub(crate) starting: u32,
     /// Number of accounts that hold memory.
     holding: usize,
@@ -22,13 +22,13 @@ pub(crate) struct Capacity {
 
 /// Memory use of an account.
 #[derive(Debug, Default)]
-struct Account {
+struct AccountUse {
     /// Use by functions without reserved memory.
-    taken: MemoryUse,
+    unreserved: MemoryUse,
     /// Use by all functions.
     all: MemoryUse,
     /// Unreserved quota; `None` = the configured quota of an account.
-    mb: Option<u64>,
+    unreserved_mb: Option<u64>,
     starting: u32,
     pools: u32,
     /// Turn at which it became empty.
@@ -41,8 +41,8 @@ const HEADROOM_PART: u64 = 4;
 /// The pools of one function. The latest reservation applies to older revisions, too: otherwise an old revision could
 /// stay above a lowered limit and starve its successor.
 #[derive(Debug, Default)]
-struct Group {
-    taken: MemoryUse,
+struct GroupUse {
+    used: MemoryUse,
     reserved_mb: Option<u64>,
     pools: u32,
 }
@@ -58,7 +58,7 @@ impl Capacity {
     /// Returns the first limit that another instance would exceed.
     pub(crate) fn exceeded(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
-        self.shortage(config, node_mb, spec, |taken| taken.mb)
+        self.exceeded_limit(config, node_mb, spec, |used| used.mb)
     }
 
     /// Returns the first limit that another provisioned instance would exceed. Provisioned instances may not use the
@@ -69,7 +69,7 @@ impl Capacity {
         spec: &PoolSpec,
     ) -> Option<Limit> {
         let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
-        self.shortage(config, node_mb, spec, |taken| taken.mb)
+        self.exceeded_limit(config, node_mb, spec, |used| used.mb)
     }
 
     /// Returns the same once all stopping instances have ended.
@@ -79,13 +79,13 @@ impl Capacity {
         spec: &PoolSpec,
     ) -> Option<Limit> {
         let node_mb = config.node_mb.saturating_sub(config.headroom_mb);
-        self.shortage(config, node_mb, spec, MemoryUse::held_mb)
+        self.exceeded_limit(config, node_mb, spec, MemoryUse::held_mb)
     }
 
     /// Returns the same as [`Capacity::exceeded`] once all stopping instances have ended.
     pub(crate) fn exceeded_after_stops(&self, config: &Config, spec: &PoolSpec) -> Option<Limit> {
         let node_mb = self.node_mb(config, spec);
-        self.shortage(config, node_mb, spec, MemoryUse::held_mb)
+        self.exceeded_limit(config, node_mb, spec, MemoryUse::held_mb)
     }
 
     /// Returns the limit that even a single instance would exceed.
@@ -95,15 +95,15 @@ impl Capacity {
             false => self.largest_headroom_mb(config),
         };
         let node_mb = config.node_mb.saturating_sub(headroom_mb);
-        self.shortage(config, node_mb, spec, |_| 0)
+        self.exceeded_limit(config, node_mb, spec, |_| 0)
     }
 
     /// Returns the node memory that an account may fill: all of it with its first instance, all but the headroom with
     /// further ones.
     fn node_mb(&self, config: &Config, spec: &PoolSpec) -> u64 {
         let is_first = self.held_mb(spec.account) == 0;
-        let may = spec.headroom || !self.rules.hold(Rule::BuildsLeaveHeadroom);
-        if (is_first && may) || !self.rules.hold(Rule::Headroom) {
+        let may = spec.headroom || !self.rules.in_force(Rule::BuildsLeaveHeadroom);
+        if (is_first && may) || !self.rules.in_force(Rule::Headroom) {
             config.node_mb
         } else {
             config.node_mb.saturating_sub(self.headroom_mb(config))
@@ -206,10 +206,10 @@ impl Capacity {
             return;
         };
         let was = std::mem::replace(&mut group.reserved_mb, mb);
-        let shared = &mut self.accounts.entry(account).or_default().taken;
+        let shared = &mut self.accounts.entry(account).or_default().unreserved;
         match (was, mb) {
-            (None, Some(_)) => shared.subtract(group.taken),
-            (Some(_), None) => shared.add(group.taken),
+            (None, Some(_)) => shared.subtract(group.used),
+            (Some(_), None) => shared.add(group.used),
             _ => {}
         }
         self.forget(account);
@@ -217,7 +217,7 @@ impl Capacity {
 
     /// Sets the unreserved quota of an account.
     pub(crate) fn set_unreserved(&mut self, account: AccountId, mb: u64) {
-        self.accounts.entry(account).or_default().mb = Some(mb);
+        self.accounts.entry(account).or_default().unreserved_mb = Some(mb);
     }
 
     /// Returns whether a function has reserved memory.
@@ -239,7 +239,7 @@ impl Capacity {
     /// Returns whether a function will use more than its reservation once all stopping instances have ended.
     pub(crate) fn is_over_reserved(&self, group: GroupId) -> bool {
         self.groups.get(&group).is_some_and(|group| {
-            let left = group.taken.held_mb();
+            let left = group.used.held_mb();
             group.reserved_mb.is_some_and(|reserved| left > reserved)
         })
     }
@@ -247,12 +247,12 @@ impl Capacity {
     /// Returns whether an account will use more than its unreserved quota once all stopping instances have ended.
     pub(crate) fn is_over_unreserved(&self, config: &Config, account: AccountId) -> bool {
         self.accounts.get(&account).is_some_and(|account| {
-            let left = account.taken.held_mb();
-            left > account.mb.unwrap_or(config.account_mb)
+            let left = account.unreserved.held_mb();
+            left > account.unreserved_mb.unwrap_or(config.account_mb)
         })
     }
 
-    fn shortage(
+    fn exceeded_limit(
         &self,
         config: &Config,
         node_mb: u64,
@@ -261,35 +261,37 @@ impl Capacity {
     ) -> Option<Limit> {
         let group = self.groups.get(&spec.group);
         let reserved = group.and_then(|group| group.reserved_mb);
-        let in_group = group.map(|group| group.taken).unwrap_or_default();
+        let in_group = group.map(|group| group.used).unwrap_or_default();
         let account = self.accounts.get(&spec.account);
-        let shared = account.map(|account| account.taken).unwrap_or_default();
-        let set_unreserved = account
-            .and_then(|account| account.mb)
+        let shared = account
+            .map(|account| account.unreserved)
+            .unwrap_or_default();
+        let unreserved_mb = account
+            .and_then(|account| account.unreserved_mb)
             .unwrap_or(config.account_mb);
         let own = match reserved {
-            _ if !self.rules.hold(Rule::Quota) => None,
+            _ if !self.rules.in_force(Rule::Quota) => None,
             Some(mb) if count(in_group) + spec.memory_mb > mb => Some(Limit::Group),
-            None if count(shared) + spec.memory_mb > set_unreserved => Some(Limit::Account),
+            None if count(shared) + spec.memory_mb > unreserved_mb => Some(Limit::Account),
             _ => None,
         };
-        let node = count(self.node) + spec.memory_mb > node_mb && self.rules.hold(Rule::Node);
+        let node = count(self.node) + spec.memory_mb > node_mb && self.rules.in_force(Rule::Node);
         own.or(node.then_some(Limit::Node))
     }
 
-    pub(crate) fn take(&mut self, spec: &PoolSpec) {
-        self.each(spec, |taken, mb| taken.mb += mb);
+    pub(crate) fn allocate(&mut self, spec: &PoolSpec) {
+        self.each(spec, |used, mb| used.mb += mb);
     }
 
-    pub(crate) fn stopping(&mut self, spec: &PoolSpec) {
-        self.each(spec, |taken, mb| taken.stopping_mb += mb);
+    pub(crate) fn mark_stopping(&mut self, spec: &PoolSpec) {
+        self.each(spec, |used, mb| used.stopping_mb += mb);
     }
 
-    pub(crate) fn give_back(&mut self, spec: &PoolSpec, was_stopping: bool) {
-        self.each(spec, |taken, mb| {
-            taken.mb -= mb;
+    pub(crate) fn release(&mut self, spec: &PoolSpec, was_stopping: bool) {
+        self.each(spec, |used, mb| {
+            used.mb -= mb;
             if was_stopping {
-                taken.stopping_mb -= mb;
+                used.stopping_mb -= mb;
             }
         });
         self.forget(spec.account);
@@ -297,8 +299,9 @@ impl Capacity {
 
     /// Drops the entry of an account without pools, memory and quota of its own.
     fn forget(&mut self, account: AccountId) {
-        let idle =
-            |account: &Account| account.all.mb == 0 && account.mb.is_none() && account.pools == 0;
+        let idle = |account: &AccountUse| {
+            account.all.mb == 0 && account.unreserved_mb.is_none() && account.pools == 0
+        };
         if self.accounts.get(&account).is_some_and(idle) {
             self.accounts.remove(&account);
         }
@@ -307,10 +310,10 @@ impl Capacity {
     fn each(&mut self, spec: &PoolSpec, change: impl Fn(&mut MemoryUse, u64)) {
         change(&mut self.node, spec.memory_mb);
         let group = self.groups.entry(spec.group).or_default();
-        change(&mut group.taken, spec.memory_mb);
+        change(&mut group.used, spec.memory_mb);
         let account = self.accounts.entry(spec.account).or_default();
         if group.reserved_mb.is_none() {
-            change(&mut account.taken, spec.memory_mb);
+            change(&mut account.unreserved, spec.memory_mb);
         }
         let before = account.all.held_mb();
         change(&mut account.all, spec.memory_mb);

@@ -48,13 +48,13 @@ impl Time {
 }
 
 /// A map keyed by an identifier. Users cannot choose the identifiers, so a simple hash is safe.
-pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 /// A multiply-and-fold hasher.
 #[derive(Default)]
-pub(crate) struct Mix(u64);
+pub(crate) struct IdHasher(u64);
 
-impl Hasher for Mix {
+impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -2,12 +2,12 @@
 
 mod fair;
 mod provisioned;
-mod queue;
 mod short_requests;
+mod start_queue;
 
 use std::collections::VecDeque;
 
-use self::queue::StartQueue;
+use self::start_queue::StartQueue;
 
 use crate::capacity::Capacity;
 use crate::ids::Map;
@@ -31,11 +31,11 @@ pub struct Machine {
     capacity: Capacity,
     timers: Timers,
     /// Pending starts, by account.
-    queue: StartQueue,
+    start_queue: StartQueue,
     /// Pools with a provisioned minimum.
     provisioned_pools: Vec<PoolId>,
     /// Those below their minimum, in the order in which they get a start.
-    below: VecDeque<PoolId>,
+    below_minimum: VecDeque<PoolId>,
     rates: Map<AccountId, TokenBucket>,
     next_instance: u64,
     draining: bool,
@@ -54,9 +54,9 @@ impl Machine {
             tickets: Map::default(),
             capacity: Capacity::default(),
             timers: Timers::default(),
-            queue: StartQueue::default(),
+            start_queue: StartQueue::default(),
             provisioned_pools: Vec::new(),
-            below: VecDeque::new(),
+            below_minimum: VecDeque::new(),
             rates: Map::default(),
             next_instance: 0,
             draining: false,
@@ -65,7 +65,7 @@ impl Machine {
 
     /// Creates a machine that breaks a rule.
     #[cfg(test)]
-    pub(crate) fn without(config: Config, rule: Rule) -> Self {
+    pub(crate) fn with_broken_rule(config: Config, rule: Rule) -> Self {
         let mut machine = Self::new(config);
         machine.capacity.rules.broken = Some(rule);
         machine
@@ -210,10 +210,11 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&id).filter(|pool| !pool.retired) else {
             return reject(Reject::Gone);
         };
-        let held = pool.holds(&self.config)
+        let held = pool.waits_for_busy(&self.config)
             && self.capacity.never_fits(&self.config, &pool.spec).is_none();
         // Prefer a busy instance with a free slot, so that idle ones reach their keep-alive.
-        if !held && let Some(instance) = pool.sharing.pop().or_else(|| pool.idle.pop_back()) {
+        if !held && let Some(instance) = pool.with_free_slots.pop().or_else(|| pool.idle.pop_back())
+        {
             return self.assign(ticket, instance, out);
         }
         if let Some(limit) = self.capacity.never_fits(&self.config, &pool.spec) {
@@ -222,18 +223,18 @@ impl Machine {
         if pool.waiting >= self.config.max_waiting {
             return reject(Reject::QueueFull);
         }
-        pool.line.push_back((ticket, now));
+        pool.requests.push_back((ticket, now));
         pool.waiting += 1;
         pool.note_peak();
         self.tickets.insert(ticket, (id, deadline));
         self.timers.add(deadline, MachineTimer::Ticket(ticket));
-        self.watch_line(now, id, out);
+        self.check_head(now, id, out);
         self.queue_start(now, id);
         self.start_pending(now, out);
     }
 
     fn cancel(&mut self, now: Time, ticket: Ticket, out: &mut Vec<MachineEffect>) {
-        if let Some(pool) = self.leave_line(ticket) {
+        if let Some(pool) = self.leave_queue(ticket) {
             // Other starts may have waited behind it.
             self.start_pending(now, out);
             self.forget_if_empty(pool, out);
@@ -292,7 +293,7 @@ impl Machine {
         };
         if tell {
             pool.failures = 0;
-            if let Some(ticket) = self.next_in_line(pool_id) {
+            if let Some(ticket) = self.next_request(pool_id) {
                 out.push(MachineEffect::Reject {
                     ticket,
                     reason: Reject::StartFailed { instance: id },
@@ -325,10 +326,10 @@ impl Machine {
         match (instance.broken, instance.running) {
             (true, 0) => {
                 self.remove(id);
-                self.serve_line(now, pool, out);
+                self.serve_requests(now, pool, out);
                 self.queue_provisioned(now, pool);
             }
-            (true, _) => self.not_sharing(pool, id),
+            (true, _) => self.remove_free_slots(pool, id),
             (false, _) => self.free(now, id, out),
         }
         self.start_pending(now, out);
@@ -383,14 +384,14 @@ impl Machine {
         let yields = !over
             && waits
             && served
-            && (self.must_yield(now, pool_id) || self.gives_headroom(pool_id, out));
+            && (self.must_yield(now, pool_id) || self.must_restore_headroom(pool_id, out));
         if over || yields {
             // Its other requests continue. It gets no new one and is stopped after the last.
-            self.not_sharing(pool_id, id);
+            self.remove_free_slots(pool_id, id);
             if running == 0 {
                 self.make_idle(now, id);
                 self.stop(id, out);
-                self.serve_line(now, pool_id, out);
+                self.serve_requests(now, pool_id, out);
             }
             return;
         }
@@ -398,7 +399,7 @@ impl Machine {
             return self.fill(id, out);
         }
         if slots > 1 {
-            self.offer(id);
+            self.update_free_slots(id);
         }
         if running == 0 {
             self.make_idle(now, id);
@@ -415,33 +416,33 @@ impl Machine {
         };
         let slots = self.pools.get(&pool).map_or(0, |pool| pool.spec.slots);
         for _ in running..slots {
-            match self.next_in_line(pool) {
-                Some(ticket) => self.give(ticket, id, false, out),
+            match self.next_request(pool) {
+                Some(ticket) => self.assign_busy(ticket, id, false, out),
                 None => break,
             }
         }
         if slots > 1 {
-            self.offer(id);
+            self.update_free_slots(id);
         }
     }
 
     /// Updates whether a busy instance is listed as having free slots.
-    fn offer(&mut self, id: InstanceId) {
+    fn update_free_slots(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get(&id).copied() else {
             return;
         };
         let Some(pool) = self.pools.get_mut(&instance.pool) else {
             return;
         };
-        pool.sharing.retain(|other| *other != id);
+        pool.with_free_slots.retain(|other| *other != id);
         if (1..pool.spec.slots).contains(&instance.running) {
-            pool.sharing.push(id);
+            pool.with_free_slots.push(id);
         }
     }
 
-    fn not_sharing(&mut self, pool: PoolId, id: InstanceId) {
+    fn remove_free_slots(&mut self, pool: PoolId, id: InstanceId) {
         if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.sharing.retain(|other| *other != id);
+            pool.with_free_slots.retain(|other| *other != id);
         }
     }
 
@@ -460,17 +461,17 @@ impl Machine {
                 .pending_since
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
             let less = pool.held_mb() < own.held_mb();
-            other != id && waited && less && self.helps(own, pool)
+            other != id && waited && less && self.would_unblock(own, pool)
         };
-        let yields = self.rules().hold(Rule::FunctionsYield);
-        let neighbours = || yields && self.queue.of(own.spec.account).any(starved);
+        let yields = self.rules().in_force(Rule::FunctionsYield);
+        let neighbours = || yields && self.start_queue.of(own.spec.account).any(starved);
         self.account_starves(now, own)
             || (own.live() > own.provisioned_min
                 && (self.provisioned_starves(now, own) || neighbours()))
     }
 
     /// Returns whether one instance less of `own` would let another pool start one, now or after further stops.
-    fn helps(&self, own: &Pool, other: &Pool) -> bool {
+    fn would_unblock(&self, own: &Pool, other: &Pool) -> bool {
         match self
             .capacity
             .exceeded_after_stops(&self.config, &other.spec)
@@ -479,7 +480,7 @@ impl Machine {
                 let (own, other) = (own.spec.account, other.spec.account);
                 own == other || self.capacity.held_mb(other) < self.capacity.held_mb(own)
             }
-            Some(Limit::Account) => self.shares(own, &other.spec),
+            Some(Limit::Account) => self.uses_unreserved(own, &other.spec),
             Some(Limit::Group) => other.spec.group == own.spec.group,
             Some(Limit::Rate | Limit::Starting) | None => false,
         }
@@ -493,13 +494,13 @@ impl Machine {
                 .rates
                 .get(&spec.account)?
                 .ready_at(self.config.starts_per_minute);
-            (ready > now && self.rules().hold(Rule::StartRate)).then_some(Limit::Rate)
+            (ready > now && self.rules().in_force(Rule::StartRate)).then_some(Limit::Rate)
         };
         exceeded.or_else(late)
     }
 
     /// Takes a token of the account's start rate.
-    fn spend(&mut self, now: Time, account: AccountId) {
+    fn take_rate_token(&mut self, now: Time, account: AccountId) {
         if self.config.starts_per_minute > 0 {
             let bucket = self.rates.entry(account).or_default();
             bucket.take(now, self.config.starts_per_minute);
@@ -507,11 +508,11 @@ impl Machine {
     }
 
     /// Sets a timer for the account's next token.
-    fn await_rate(&mut self, account: AccountId) {
+    fn wake_at_next_token(&mut self, account: AccountId) {
         if let Some(bucket) = self.rates.get_mut(&account)
-            && !bucket.awaited
+            && !bucket.timer_set
         {
-            bucket.awaited = true;
+            bucket.timer_set = true;
             let at = bucket.ready_at(self.config.starts_per_minute);
             self.timers.add(at, MachineTimer::Rate(account));
         }
@@ -556,11 +557,11 @@ impl Machine {
     ) {
         self.capacity.set_unreserved(account, mb);
         while self.capacity.is_over_unreserved(&self.config, account) {
-            let shares = |pool: &Pool| {
+            let uses_unreserved = |pool: &Pool| {
                 let reserved = self.capacity.is_reserved(pool.spec.group);
                 pool.spec.account == account && !reserved && self.is_spare(pool)
             };
-            match self.least_recent(|pool, _| shares(pool).then_some(())) {
+            match self.least_recent(|pool, _| uses_unreserved(pool).then_some(())) {
                 Some(id) => self.stop(id, out),
                 None => break,
             }
@@ -579,19 +580,19 @@ impl Machine {
             pool.pending_turn = self.capacity.next_turn();
             let account = pool.spec.account;
             let held_mb = self.queue_mb(account);
-            self.queue.push(account, held_mb, id);
+            self.start_queue.push(account, held_mb, id);
         }
     }
 
     /// Updates the account's position in the start queue after a change of its memory.
     fn note_held(&mut self, account: AccountId) {
         let held_mb = self.queue_mb(account);
-        self.queue.set_held(account, held_mb);
+        self.start_queue.set_held(account, held_mb);
     }
 
     /// Returns the memory that determines an account's position in the start queue, MB.
     fn queue_mb(&self, account: AccountId) -> u64 {
-        match self.rules().hold(Rule::LeastFirst) {
+        match self.rules().in_force(Rule::LeastFirst) {
             true => self.capacity.held_mb(account),
             false => 0,
         }
@@ -605,7 +606,7 @@ impl Machine {
         self.next_instance += 1;
         pool.starting += 1;
         let account = pool.spec.account;
-        self.capacity.take(&pool.spec);
+        self.capacity.allocate(&pool.spec);
         self.capacity.start(account);
         let state = Instance {
             pool: id,
@@ -639,14 +640,20 @@ impl Machine {
             pool.frozen -= usize::from(frozen);
             slots = pool.spec.slots;
         }
-        self.give(ticket, id, frozen, out);
+        self.assign_busy(ticket, id, frozen, out);
         if slots > 1 {
-            self.offer(id);
+            self.update_free_slots(id);
         }
     }
 
     /// Assigns a request to a busy instance.
-    fn give(&mut self, ticket: Ticket, id: InstanceId, frozen: bool, out: &mut Vec<MachineEffect>) {
+    fn assign_busy(
+        &mut self,
+        ticket: Ticket,
+        id: InstanceId,
+        frozen: bool,
+        out: &mut Vec<MachineEffect>,
+    ) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -704,7 +711,7 @@ impl Machine {
             self.timers.remove(at, MachineTimer::Instance(id));
         }
         let account = pool.spec.account;
-        self.capacity.stopping(&pool.spec);
+        self.capacity.mark_stopping(&pool.spec);
         self.note_held(account);
         out.push(MachineEffect::Stop { instance: id });
     }
@@ -727,7 +734,7 @@ impl Machine {
             }
             State::Busy => {
                 pool.busy -= 1;
-                pool.sharing.retain(|other| *other != id);
+                pool.with_free_slots.retain(|other| *other != id);
             }
             State::Idle { frozen, .. } => {
                 pool.idle.retain(|idle| *idle != id);
@@ -737,14 +744,14 @@ impl Machine {
         }
         let account = pool.spec.account;
         self.capacity
-            .give_back(&pool.spec, instance.state == State::Stopping);
+            .release(&pool.spec, instance.state == State::Stopping);
         self.note_held(account);
     }
 
     /// Takes the first waiting request, skipping cancelled ones.
-    fn next_in_line(&mut self, id: PoolId) -> Option<Ticket> {
+    fn next_request(&mut self, id: PoolId) -> Option<Ticket> {
         let pool = self.pools.get_mut(&id)?;
-        while let Some((ticket, _)) = pool.line.pop_front() {
+        while let Some((ticket, _)) = pool.requests.pop_front() {
             if let Some((_, deadline)) = self.tickets.remove(&ticket) {
                 self.timers.remove(deadline, MachineTimer::Ticket(ticket));
                 pool.waiting -= 1;
@@ -755,13 +762,13 @@ impl Machine {
     }
 
     /// Removes a waiting request and returns its pool. Its queue entry is skipped later.
-    fn leave_line(&mut self, ticket: Ticket) -> Option<PoolId> {
+    fn leave_queue(&mut self, ticket: Ticket) -> Option<PoolId> {
         let (id, deadline) = self.tickets.remove(&ticket)?;
         self.timers.remove(deadline, MachineTimer::Ticket(ticket));
         let pool = self.pools.get_mut(&id)?;
         pool.waiting -= 1;
         if pool.waiting == 0 {
-            pool.line.clear();
+            pool.requests.clear();
         }
         Some(id)
     }
@@ -771,12 +778,12 @@ impl Machine {
         while let Some(due) = self.timers.pop(now) {
             match due {
                 MachineTimer::Ticket(ticket) => self.expire(now, ticket, out),
-                MachineTimer::Instance(id) => self.look_at_idle(now, id, out),
+                MachineTimer::Instance(id) => self.check_idle(now, id, out),
                 MachineTimer::Provisioned(id) => self.retry_provisioned(now, id),
-                MachineTimer::Line(id) => self.look_at_line(now, id, out),
+                MachineTimer::Head(id) => self.head_timer_fired(now, id, out),
                 MachineTimer::Rate(account) => {
                     if let Some(bucket) = self.rates.get_mut(&account) {
-                        bucket.awaited = false;
+                        bucket.timer_set = false;
                     }
                 }
             }
@@ -788,7 +795,7 @@ impl Machine {
         if self.await_start(now, ticket) {
             return;
         }
-        let Some(id) = self.leave_line(ticket) else {
+        let Some(id) = self.leave_queue(ticket) else {
             return;
         };
         let limit = self
@@ -810,7 +817,7 @@ impl Machine {
         if self
             .pools
             .get(id)
-            .is_none_or(|pool| pool.coming() < pool.waiting)
+            .is_none_or(|pool| pool.starting_slots() < pool.waiting)
         {
             return false;
         }
@@ -820,7 +827,7 @@ impl Machine {
     }
 
     /// Freezes or stops an instance that has been idle long enough, and sets its next timer.
-    fn look_at_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
+    fn check_idle(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -861,9 +868,9 @@ impl Machine {
         };
         if pool.retired && pool.instances() == 0 && pool.waiting == 0 {
             self.capacity.close(&pool.spec);
-            self.queue.remove(pool.spec.account, id);
+            self.start_queue.remove(pool.spec.account, id);
             self.pools.remove(&id);
-            self.below.retain(|queue_start| *queue_start != id);
+            self.below_minimum.retain(|other| *other != id);
             out.push(MachineEffect::PoolEmpty { pool: id });
         }
     }
@@ -871,7 +878,7 @@ impl Machine {
 
 /// A pending start that lacks memory. Pools that hold no less must not take that memory.
 #[derive(Clone, Copy, Debug)]
-struct Blocked {
+struct BlockedStart {
     pool: PoolId,
     /// The exceeded limit.
     limit: Limit,
@@ -884,17 +891,17 @@ struct Blocked {
 
 impl Machine {
     /// Returns whether memory of a pool counts against a limit that a start of `spec` would exceed.
-    fn concerns(&self, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
+    fn counts_against(&self, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
         match limit {
             Limit::Group => pool.spec.group == spec.group,
-            Limit::Account => self.shares(pool, spec),
+            Limit::Account => self.uses_unreserved(pool, spec),
             Limit::Rate => pool.spec.account == spec.account,
             Limit::Node | Limit::Starting => true,
         }
     }
 
     /// Returns whether a pool uses the same unreserved quota as `spec`.
-    fn shares(&self, pool: &Pool, spec: &PoolSpec) -> bool {
+    fn uses_unreserved(&self, pool: &Pool, spec: &PoolSpec) -> bool {
         pool.spec.account == spec.account && !self.capacity.is_reserved(pool.spec.group)
     }
 }

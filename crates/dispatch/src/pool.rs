@@ -11,9 +11,9 @@ pub(crate) struct Pool {
     /// Idle instances, least recently used first.
     pub(crate) idle: VecDeque<InstanceId>,
     /// Busy instances with a free slot, most recently used last.
-    pub(crate) sharing: Vec<InstanceId>,
+    pub(crate) with_free_slots: Vec<InstanceId>,
     /// Waiting requests with their arrival time, FIFO. Cancelled ones are skipped at their turn.
-    pub(crate) line: VecDeque<(Ticket, Time)>,
+    pub(crate) requests: VecDeque<(Ticket, Time)>,
     /// Waiting requests without the cancelled ones.
     pub(crate) waiting: usize,
     pub(crate) starting: usize,
@@ -46,9 +46,9 @@ pub(crate) struct Pool {
 pub(crate) struct ShortRequests {
     pub(crate) short: bool,
     /// Detection is off until then, because it has just delayed requests.
-    pub(crate) doubted_until: Time,
+    pub(crate) disabled_until: Time,
     /// Whether a timer is set for the head of the queue.
-    pub(crate) watched: bool,
+    pub(crate) timer_set: bool,
 }
 
 impl Pool {
@@ -56,8 +56,8 @@ impl Pool {
         Self {
             spec,
             idle: VecDeque::new(),
-            sharing: Vec::new(),
-            line: VecDeque::new(),
+            with_free_slots: Vec::new(),
+            requests: VecDeque::new(),
             waiting: 0,
             starting: 0,
             busy: 0,
@@ -78,11 +78,11 @@ impl Pool {
 
     /// Returns whether more requests wait than the starting and, for short requests, the busy instances can serve soon.
     pub(crate) fn needs_start(&self, config: &Config) -> bool {
-        self.waiting > self.coming() && !self.has_enough(config, self.busy + self.starting)
+        self.waiting > self.starting_slots() && !self.has_enough(config, self.busy + self.starting)
     }
 
     /// Returns whether a request waits for a busy instance rather than take an idle one.
-    pub(crate) fn holds(&self, config: &Config) -> bool {
+    pub(crate) fn waits_for_busy(&self, config: &Config) -> bool {
         self.has_enough(config, self.busy)
     }
 
@@ -92,7 +92,7 @@ impl Pool {
     }
 
     /// Returns how many requests the starting instances can serve.
-    pub(crate) fn coming(&self) -> usize {
+    pub(crate) fn starting_slots(&self) -> usize {
         self.starting.saturating_mul(self.spec.slots as usize)
     }
 

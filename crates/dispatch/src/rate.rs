@@ -10,7 +10,7 @@ const MINUTE: u64 = 60_000_000;
 pub(crate) struct TokenBucket {
     full_at: Time,
     /// Whether a timer is set for the next token.
-    pub(crate) awaited: bool,
+    pub(crate) timer_set: bool,
 }
 
 impl TokenBucket {

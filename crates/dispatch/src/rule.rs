@@ -16,27 +16,27 @@ pub(crate) enum Rule {
     /// Builds leave the headroom as well.
     BuildsLeaveHeadroom,
     /// Accounts above their fair share restore used headroom.
-    HeadroomIsMadeAgain,
+    HeadroomRestored,
     /// The first instance of an account may overtake another start that waits for memory.
-    FirstPasses,
+    FirstOvertakes,
     /// An account without a starting instance needs no free start slot.
-    FirstPlace,
+    FirstNeedsNoSlot,
     /// Other starts need a free slot.
-    Places,
+    StartSlots,
     /// Idle instances are evicted for a start that lacks memory.
-    IdleGivesWay,
+    IdleEvicted,
     /// Instances of larger accounts are evicted first.
-    LargestGivesFirst,
+    LargestEvictedFirst,
     /// A smaller account that has waited gets the next instance that a larger one finishes with.
     AccountsYield,
     /// The same between functions of one account.
     FunctionsYield,
     /// Provisioned instances start after those of smaller accounts.
-    KeptComesAfter,
+    ProvisionedComesAfter,
     /// Provisioned instances are not evicted, except for an account that holds less even afterwards.
-    KeptStays,
+    ProvisionedStays,
     /// Provisioned instances are evicted for an account that holds less even afterwards.
-    KeptGivesWay,
+    ProvisionedGivesWay,
 }
 
 /// The rules in force: all, except one that a test breaks.
@@ -48,13 +48,13 @@ pub(crate) struct Rules {
 
 impl Rules {
     #[cfg(test)]
-    pub(crate) fn hold(self, rule: Rule) -> bool {
+    pub(crate) fn in_force(self, rule: Rule) -> bool {
         self.broken != Some(rule)
     }
 
     #[cfg(not(test))]
     #[inline(always)]
-    pub(crate) const fn hold(self, _: Rule) -> bool {
+    pub(crate) const fn in_force(self, _: Rule) -> bool {
         true
     }
 }

@@ -26,7 +26,7 @@ pub enum MissedRuns {
 }
 
 /// Maximum age of a missed run, seconds. Source: how long SCF retains an event that cannot run.
-const OLDEST: i64 = 6 * 3600;
+const MAX_AGE_S: i64 = 6 * 3600;
 
 /// Configuration of a schedule.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub struct Schedule {
     terms: ScheduleConfig,
     timers: Map<TimerId, Timer>,
     waiting: BTreeSet<(i64, TimerId)>,
-    under_way: BTreeSet<(i64, TimerId)>,
+    issued: BTreeSet<(i64, TimerId)>,
     /// New timers are due after this time only.
     not_before: i64,
     done: i64,
@@ -73,7 +73,7 @@ struct Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting(i64),
-    UnderWay(i64),
+    Issued(i64),
     /// No further runs.
     Over,
 }
@@ -85,7 +85,7 @@ impl Schedule {
             terms,
             timers: Map::default(),
             waiting: BTreeSet::new(),
-            under_way: BTreeSet::new(),
+            issued: BTreeSet::new(),
             not_before: done,
             done,
         }
@@ -115,8 +115,8 @@ impl Schedule {
 
     /// Issues up to `most` runs that are due.
     pub fn take(&mut self, now: i64, most: usize) -> DueRuns {
-        let mut taken = DueRuns::default();
-        while taken.due.len() < most {
+        let mut due_runs = DueRuns::default();
+        while due_runs.due.len() < most {
             let Some(&(at, id)) = self.waiting.first().filter(|(at, _)| *at <= now) else {
                 break;
             };
@@ -125,12 +125,12 @@ impl Schedule {
                 continue;
             };
             let due = catch_up(&self.terms, &timer.cron, at, now);
-            taken.missed += usize::from(due != Some(at));
+            due_runs.missed += usize::from(due != Some(at));
             timer.state = match due {
                 Some(due) if due <= now => {
-                    self.under_way.insert((due, id));
-                    taken.due.push((id, due));
-                    State::UnderWay(due)
+                    self.issued.insert((due, id));
+                    due_runs.due.push((id, due));
+                    State::Issued(due)
                 }
                 Some(due) => {
                     self.waiting.insert((due, id));
@@ -139,16 +139,16 @@ impl Schedule {
                 None => State::Over,
             };
         }
-        taken
+        due_runs
     }
 
     /// Reports an issued run as complete, and schedules the timer's next run.
     pub fn finish(&mut self, (id, at): TimerRun) {
-        self.under_way.remove(&(at, id));
+        self.issued.remove(&(at, id));
         if let Some(timer) = self
             .timers
             .get_mut(&id)
-            .filter(|timer| timer.state == State::UnderWay(at))
+            .filter(|timer| timer.state == State::Issued(at))
         {
             let cron = timer.cron.clone();
             let state = self.wait(id, &cron, at);
@@ -160,11 +160,11 @@ impl Schedule {
 
     /// Returns an issued run that could not be completed; it remains due.
     pub fn requeue(&mut self, (id, at): TimerRun) {
-        self.under_way.remove(&(at, id));
+        self.issued.remove(&(at, id));
         if let Some(timer) = self
             .timers
             .get_mut(&id)
-            .filter(|timer| timer.state == State::UnderWay(at))
+            .filter(|timer| timer.state == State::Issued(at))
         {
             timer.state = State::Waiting(at);
             self.waiting.insert((at, id));
@@ -178,7 +178,7 @@ impl Schedule {
 
     /// Returns the time up to which all runs are complete. It never decreases, except by [`Schedule::reset`].
     pub fn done(&mut self, now: i64) -> i64 {
-        let outstanding = [self.waiting.first(), self.under_way.first()];
+        let outstanding = [self.waiting.first(), self.issued.first()];
         let first = outstanding.into_iter().flatten().map(|(at, _)| *at).min();
         let reached = first.map_or(now, |at| now.min(at - 1));
         self.done = self.done.max(reached);
@@ -230,7 +230,7 @@ fn catch_up(terms: &ScheduleConfig, cron: &Cron, at: i64, now: i64) -> Option<i6
     match terms.missed {
         MissedRuns::Skip => cron.next_after(late - 1, &terms.zone),
         MissedRuns::Latest => cron.last_within(at - 1, late - 1, &terms.zone),
-        MissedRuns::All if at >= now - OLDEST => Some(at),
-        MissedRuns::All => cron.next_after(now - OLDEST - 1, &terms.zone),
+        MissedRuns::All if at >= now - MAX_AGE_S => Some(at),
+        MissedRuns::All => cron.next_after(now - MAX_AGE_S - 1, &terms.zone),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum MachineTimer {
     /// The next token of an account's start rate.
     Rate(AccountId),
     /// The head of a pool's queue may have waited too long for short-request handling.
-    Line(PoolId),
+    Head(PoolId),
 }
 
 /// All timers, earliest first.

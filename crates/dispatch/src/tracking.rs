@@ -27,7 +27,7 @@ pub struct Tracking {
 
 impl Tracking {
     /// Adds a sample and returns how many instances to provision.
-    pub fn look(&mut self, peak: usize, target: &TrackingTarget) -> usize {
+    pub fn add_sample(&mut self, peak: usize, target: &TrackingTarget) -> usize {
         if self.peaks.len() == WINDOW {
             self.peaks.pop_front();
         }
@@ -57,12 +57,12 @@ mod tests {
     fn scale_up_is_immediate_and_scale_down_waits_for_the_window() {
         let mut tracking = Tracking::default();
         assert_eq!(tracking.provisioned_min(&TARGET), 2);
-        assert_eq!(tracking.look(7, &TARGET), 10);
+        assert_eq!(tracking.add_sample(7, &TARGET), 10);
         for _ in 0..WINDOW - 1 {
-            assert_eq!(tracking.look(3, &TARGET), 10);
+            assert_eq!(tracking.add_sample(3, &TARGET), 10);
         }
-        assert_eq!(tracking.look(3, &TARGET), 5);
-        assert_eq!(tracking.look(0, &TARGET), 5);
+        assert_eq!(tracking.add_sample(3, &TARGET), 5);
+        assert_eq!(tracking.add_sample(0, &TARGET), 5);
     }
 
     #[test]
@@ -78,7 +78,11 @@ mod tests {
             (900, 20),
         ];
         for (peak, provisioned_min) in rows {
-            assert_eq!(tracking.look(peak, &TARGET), provisioned_min, "{peak}");
+            assert_eq!(
+                tracking.add_sample(peak, &TARGET),
+                provisioned_min,
+                "{peak}"
+            );
         }
         assert!(tracking.peaks.len() <= WINDOW);
     }

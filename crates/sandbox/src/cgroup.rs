@@ -55,24 +55,24 @@ const PERIOD_US: u64 = 100_000;
 const LONG_PERIOD_US: u64 = 1_000_000;
 
 /// Minimum number of processes per group.
-const SHARE_MIN: u64 = 1024;
+const MIN_PIDS: u64 = 1024;
 /// CPU weight of a group, 1 to 10,000, under version 2.
 const GROUP_WEIGHT: u64 = 1000;
 
 /// Minimum of [`buffers`]: the initial windows of a hundred connections.
-const BUFFERS_MIN: u64 = 16 << 20;
+const MIN_BUFFERS: u64 = 16 << 20;
 
 /// An instance with more threads per allowed processor than this is confined to some processors.
-const CROWD: u32 = 4;
+const CROWDED_THREADS: u32 = 4;
 /// An instance with more processes than this counts as busy without looking at each.
-const MANY: usize = 16;
+const MANY_PROCESSES: usize = 16;
 /// Unit of CPU times in `/proc` (USER_HZ), independent of the kernel's clock.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Index of the [`PROCESSORS`] directory under version 1, if present.
 const PROCESSORS_V1: usize = 4;
 /// Slots per directory of that controller: the kernel visits all siblings when it makes a directory.
-const TOGETHER: u64 = 32;
+const SLOTS_PER_DIRECTORY: u64 = 32;
 
 /// Slots of one group share further limits. `None` is the platform itself.
 pub type LimitGroup = Option<u64>;
@@ -86,7 +86,7 @@ pub struct CgroupTree {
     processors: Option<Arc<Processors>>,
     free: Mutex<HashMap<LimitGroup, Vec<CgroupSlot>>>,
     /// Maximum number of processes and threads per [`LimitGroup`].
-    share: u64,
+    pids_per_group: u64,
     /// Held while a group's directory is made.
     making: Mutex<()>,
     /// Number of slots made so far; slot names are never reused.
@@ -112,7 +112,7 @@ impl CgroupTree {
         let mut roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
         // All before any wait: under version 1 the freezer, which keeps processes from ending, is another hierarchy
         // than memory.
-        roots.iter().for_each(|root| let_end(root));
+        roots.iter().for_each(|root| kill_all(root));
         for root in &roots {
             remove_tree(root)?;
             match fs::create_dir_all(root) {
@@ -131,10 +131,10 @@ impl CgroupTree {
         }
         // Process ids are a resource of the host, so all instances together leave some of them free.
         let numbers = numbers_of_processes();
-        let (all, share) = (numbers / 4 * 3, numbers / 8 * 3);
+        let (all, pids_per_group) = (numbers / 4 * 3, numbers / 8 * 3);
         write(
             &place(version, &roots, PIDS).join("pids.max"),
-            all.max(SHARE_MIN),
+            all.max(MIN_PIDS),
         )?;
         let mut all = None;
         if let Some(above) = above {
@@ -149,7 +149,7 @@ impl CgroupTree {
             roots,
             processors: all,
             free: Mutex::default(),
-            share: share.max(SHARE_MIN),
+            pids_per_group: pids_per_group.max(MIN_PIDS),
             making: Mutex::default(),
             made: AtomicU64::new(0),
             closed: RwLock::new(false),
@@ -221,7 +221,7 @@ impl CgroupTree {
             // Groups share the processors equally, and the slots of a group share its part.
             write(&directory.join("cpu.weight"), GROUP_WEIGHT)?;
         }
-        write(&directory.join("pids.max"), self.share)
+        write(&directory.join("pids.max"), self.pids_per_group)
     }
 
     /// Takes back a slot whose processes have all ended.
@@ -277,7 +277,7 @@ pub struct CgroupSlot {
     limits: Option<Limits>,
     processors: Option<Arc<Processors>>,
     /// Processors that it is confined to.
-    given: Option<CpuAllocation>,
+    cpu_allocation: Option<CpuAllocation>,
     /// CPU time at the last check of its request.
     used: Option<(Instant, Duration)>,
     /// Whether weight and period are, or may be, lowered.
@@ -299,7 +299,7 @@ impl CgroupSlot {
             tree.make_group(root)?;
         }
         if let Some(root) = roots.get_mut(PROCESSORS_V1) {
-            root.push(format!("t{}", number / TOGETHER));
+            root.push(format!("t{}", number / SLOTS_PER_DIRECTORY));
             fs::create_dir_all(&root).step(format!("create {}", root.display()))?;
         }
         let name = format!("i{number}");
@@ -322,7 +322,7 @@ impl CgroupSlot {
             kills_before: 0,
             limits: None,
             processors: tree.processors.clone(),
-            given: None,
+            cpu_allocation: None,
             used: None,
             yielding: false,
             period: PERIOD_US,
@@ -405,31 +405,31 @@ impl CgroupSlot {
         let Some(limits) = self.limits.filter(|_| self.processors.is_some()) else {
             return Ok(());
         };
-        let stays = match &self.given {
-            Some(given) => given.is_even(),
-            None => !self.crowds(limits.cpu_milli),
+        let stays = match &self.cpu_allocation {
+            Some(cpu_allocation) => cpu_allocation.is_even(),
+            None => !self.is_crowded(limits.cpu_milli),
         };
         if stays {
             return Ok(());
         }
         // Release the present allocation first, so that it does not count in the choice.
-        self.given = None;
+        self.cpu_allocation = None;
         let all = self.processors.as_ref();
-        self.given = all.and_then(|all| all.give(limits.cpu_milli));
-        match &self.given {
-            Some(given) => self.write_processors(&given.list()),
+        self.cpu_allocation = all.and_then(|all| all.allocate(limits.cpu_milli));
+        match &self.cpu_allocation {
+            Some(cpu_allocation) => self.write_processors(&cpu_allocation.list()),
             None => Ok(()),
         }
     }
 
     /// Returns whether it has several threads per allowed processor and was busy since the last check.
-    fn crowds(&mut self, cpu_milli: u32) -> bool {
+    fn is_crowded(&mut self, cpu_milli: u32) -> bool {
         let threads = read_number(&self.file(2, "pids.current")).unwrap_or(0);
-        if threads <= u64::from(CROWD * cpu_milli / 1000) {
+        if threads <= u64::from(CROWDED_THREADS * cpu_milli / 1000) {
             return false;
         }
         let processes = self.processes().unwrap_or_default();
-        if processes.len() > MANY {
+        if processes.len() > MANY_PROCESSES {
             return true;
         }
         let used = processes.into_iter().filter_map(processor_time);
@@ -449,10 +449,10 @@ impl CgroupSlot {
     /// The system's error.
     pub fn reset_scheduling(&mut self) -> Result<()> {
         self.used = None;
-        if let (Some(_), Some(processors)) = (&self.given, &self.processors) {
+        if let (Some(_), Some(processors)) = (&self.cpu_allocation, &self.processors) {
             self.write_processors(&processors.all())?;
         }
-        self.given = None;
+        self.cpu_allocation = None;
         if let Some(limits) = self.limits.filter(|_| self.yielding) {
             self.write_weight(limits.cpu_weight)?;
             self.write_quota(limits.cpu_milli, PERIOD_US)?;
@@ -644,7 +644,7 @@ fn numbers_of_processes() -> u64 {
 
 /// Returns the limit of socket buffers in bytes, where they are charged apart from memory.
 fn buffers(memory: u64) -> u64 {
-    (memory / 8).max(BUFFERS_MIN)
+    (memory / 8).max(MIN_BUFFERS)
 }
 
 /// Converts a weight to version 1's `cpu.shares`, where 1024 is the default, as 100 is under version 2.
@@ -663,7 +663,7 @@ pub fn place_of_trees() -> Result<PathBuf> {
 
 /// Kills all processes left by an ended virga, and removes its directories.
 pub(crate) fn end(directories: &[PathBuf]) -> Result<()> {
-    directories.iter().for_each(|root| let_end(root));
+    directories.iter().for_each(|root| kill_all(root));
     directories.iter().try_for_each(|root| remove_tree(root))
 }
 
@@ -796,7 +796,7 @@ fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Proces
         Version::V1 => {
             remove_tree(root).ok()?;
             fs::create_dir(root).ok()?;
-            let list = as_above(root).inspect_err(|_| {
+            let list = inherit_cpus(root).inspect_err(|_| {
                 let _ = fs::remove_dir(root);
             });
             list.ok()?
@@ -812,7 +812,7 @@ fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Proces
 
 /// Copies the parent's processors and memory nodes to a new [`PROCESSORS`] directory and its future children, which
 /// start empty. Returns the processors.
-fn as_above(directory: &Path) -> io::Result<String> {
+fn inherit_cpus(directory: &Path) -> io::Result<String> {
     let take = |of: &str, own: &str| {
         let list = fs::read_to_string(directory.join("..").join(of))?;
         fs::write(directory.join(own), &list)?;
@@ -836,7 +836,7 @@ fn enable(directory: &Path, controllers: &[&str]) -> Result<()> {
 }
 
 /// Kills all processes in a directory and below. Under version 1 a frozen process dies only after it is thawed.
-fn let_end(root: &Path) {
+fn kill_all(root: &Path) {
     if fs::write(root.join("cgroup.kill"), "1").is_err() {
         members(root).into_iter().for_each(|process| {
             // The pid may have been reused. If it is still listed, the pidfd refers to the listed process.
@@ -850,7 +850,7 @@ fn let_end(root: &Path) {
     let _ = fs::write(root.join("freezer.state"), "THAWED");
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
-            let_end(&entry.path());
+            kill_all(&entry.path());
         }
     }
 }
@@ -963,7 +963,7 @@ mod tests {
     fn pids_limit_is_shared_within_a_group_only() {
         let mut tree =
             CgroupTree::open(&format!("virga-groups-{}", std::process::id())).expect("a tree");
-        tree.share = 6;
+        tree.pids_per_group = 6;
         let slots = [1, 1, 2].map(|group| tree.acquire(Some(group)).expect("a slot"));
         // Each shell enters its slot, then starts children that wait for the end of its input.
         let shells = slots.each_ref().map(|slot| {

@@ -86,7 +86,7 @@ pub(crate) fn serve() -> Result<Confined> {
         sys::set_dumpable(false).step("close /proc/self")
     });
     if let Err(error) = confined {
-        guest::give_up(Some(error))
+        guest::exit_unconfined(Some(error))
     }
     // SAFETY: the pipes were placed at these numbers, and nothing else owns them.
     let own = |number| unsafe { File::from_raw_fd(number) };

@@ -28,11 +28,11 @@ const DISKS: &str = "/disks";
 /// The directory of a disk that its instance sees.
 const OWN: &str = "own";
 /// The directory to move that to before it is emptied.
-const GONE: &str = "gone";
+const TRASH: &str = "gone";
 /// How much more of the host's disk a reusable disk may occupy than a new one, bytes, for file system metadata.
-const NOTES: u64 = 64 << 10;
+const METADATA_MAX: u64 = 64 << 10;
 /// Attempts to attach a loop device, since others may take the free one first.
-const TRIES: usize = 32;
+const ATTACH_ATTEMPTS: usize = 32;
 
 /// Mount options. The content need not survive a crash, so write order and the drive's cache do not matter.
 const OPTIONS: &str = "nobarrier,noinit_itable,noauto_da_alloc";
@@ -52,11 +52,11 @@ pub struct Disk {
     place: PathBuf,
     image: File,
     /// Takes the number of blocks that the file system keeps in reserve.
-    held: File,
+    reserve: File,
     /// Bytes that a new disk occupies on the host.
     fresh: u64,
     /// Free bytes on a new disk.
-    room: u64,
+    capacity: u64,
     bound: u64,
     block: u64,
 }
@@ -117,7 +117,7 @@ impl DiskMaker {
     /// # Errors
     /// The step that failed, for example because the host's disk is full.
     pub fn make(&mut self) -> Result<Disk> {
-        let image = nameless(&self.directory).step("make a disk's file")?;
+        let image = unnamed_file(&self.directory).step("make a disk's file")?;
         self.template.write(&image).step("write a disk's file")?;
         let device = attach(&image)?;
         self.made += 1;
@@ -143,16 +143,16 @@ impl DiskMaker {
 
     fn describe(&self, image: File, device: &Device, place: PathBuf) -> Result<Disk> {
         let what = "prepare a disk";
-        fs::create_dir(place.join(GONE)).step(what)?;
+        fs::create_dir(place.join(TRASH)).step(what)?;
         begin(&place)?;
-        let held = format!("/sys/fs/ext4/{}/reserved_clusters", device.name);
-        let held = File::options().write(true).open(&held);
+        let reserve = format!("/sys/fs/ext4/{}/reserved_clusters", device.name);
+        let reserve = File::options().write(true).open(&reserve);
         let free = rustix::fs::statvfs(&place).map_err(io::Error::from);
         let free = free.step(what)?;
         let mut disk = Disk {
-            held: held.step(what)?,
+            reserve: reserve.step(what)?,
             fresh: image.metadata().step(what)?.blocks() * 512,
-            room: free.f_bfree * free.f_frsize,
+            capacity: free.f_bfree * free.f_frsize,
             bound: self.template.bytes,
             block: free.f_frsize,
             place,
@@ -202,7 +202,7 @@ impl Disk {
     pub fn used(&self) -> Result<u64> {
         let found = rustix::fs::statvfs(&self.place).map_err(io::Error::from);
         let found = found.step("look at a disk")?;
-        Ok(self.room.saturating_sub(found.f_bfree * found.f_frsize))
+        Ok(self.capacity.saturating_sub(found.f_bfree * found.f_frsize))
     }
 
     /// Returns the bytes that it occupies on the host's disk.
@@ -220,8 +220,8 @@ impl Disk {
     /// The system's error.
     pub fn hold(&mut self, bytes: u64) -> Result<()> {
         self.bound = bytes;
-        let held = self.room.saturating_sub(bytes) / self.block;
-        let written = self.held.write_at(held.to_string().as_bytes(), 0);
+        let reserve = self.capacity.saturating_sub(bytes) / self.block;
+        let written = self.reserve.write_at(reserve.to_string().as_bytes(), 0);
         written.step("bound a disk").map(drop)
     }
 
@@ -240,7 +240,7 @@ impl Disk {
         let used = self.used().unwrap_or(u64::MAX);
         let on_host = self.on_host().unwrap_or(u64::MAX);
         // A directory occupies one block.
-        used <= self.block && on_host <= self.fresh + NOTES
+        used <= self.block && on_host <= self.fresh + METADATA_MAX
     }
 
     /// Empties a disk whose processes have all ended. Returns it if it is as good as new, with a fresh directory for
@@ -258,7 +258,7 @@ impl Disk {
     }
 
     fn empty(&self) -> Result<()> {
-        let gone = self.place.join(GONE);
+        let gone = self.place.join(TRASH);
         fs::rename(self.place.join(OWN), gone.join("0")).step("take a directory away")?;
         empty::all(&gone).step("empty a disk")
     }
@@ -288,7 +288,7 @@ fn open(directory: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Makes an unnamed file.
-fn nameless(directory: &OwnedFd) -> io::Result<File> {
+fn unnamed_file(directory: &OwnedFd) -> io::Result<File> {
     let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
     match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
         Ok(file) => return Ok(file.into()),
@@ -316,7 +316,7 @@ fn attach(image: &File) -> Result<Device> {
         .open("/dev/loop-control");
     let control = control.step("open /dev/loop-control")?;
     let mut failure = io::Error::from(io::ErrorKind::ResourceBusy);
-    for _ in 0..TRIES {
+    for _ in 0..ATTACH_ATTEMPTS {
         let number = sys::free_loop_device(&control).step("find a loop device")?;
         let name = format!("loop{number}");
         let path = format!("/dev/{name}");

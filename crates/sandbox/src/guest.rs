@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::landlock_rules::LandlockRules;
-use crate::launch::{ENDS_PIPE, ZYGOTE_SOCKET, confine};
+use crate::launch::{EXITS_PIPE, ZYGOTE_SOCKET, confine};
 use crate::{Result, Step, netlink, network, root, seccomp, sys, wire};
 
 /// Parameters of a handler process. Sent to the zygote with its descriptors: the guest's socket, the log, and, with
@@ -84,7 +84,7 @@ pub enum ExitStatus {
 }
 
 /// Request and descriptors of the process to be forked, kept between the calls of the shim.
-struct Making {
+struct PendingFork {
     request: ForkRequest,
     socket: OwnedFd,
     log: OwnedFd,
@@ -94,28 +94,28 @@ struct Making {
 
 /// A handler process to be reaped by the zygote. The zygote keeps no descriptor of it, since every later fork would
 /// copy and close all of them.
-struct Running {
+struct HandlerProcess {
     number: u64,
     /// Whether it has no namespaces of its own.
-    alone: bool,
+    without_namespaces: bool,
 }
 
-static MAKING: Mutex<Option<Making>> = Mutex::new(None);
-static RUNNING: Mutex<BTreeMap<libc::pid_t, Running>> = Mutex::new(BTreeMap::new());
+static PENDING_FORK: Mutex<Option<PendingFork>> = Mutex::new(None);
+static HANDLERS: Mutex<BTreeMap<libc::pid_t, HandlerProcess>> = Mutex::new(BTreeMap::new());
 /// Signal descriptor for exited processes.
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
 /// Remaining setup, kept between `virga_settle` and `virga_wait`.
-static BECOMING: Mutex<Option<Becoming>> = Mutex::new(None);
+static PENDING_GUEST: Mutex<Option<PendingGuest>> = Mutex::new(None);
 
 /// Remaining setup of a handler process.
-struct Becoming {
+struct PendingGuest {
     uid: Option<u32>,
-    confinement: Prepared,
+    confinement: PreparedConfinement,
 }
 
 /// [`Confinement`], prepared as far as possible before the code is known.
-enum Prepared {
+enum PreparedConfinement {
     Namespaces(LandlockRules),
     Landlock {
         readable: Vec<PathBuf>,
@@ -139,15 +139,21 @@ pub extern "C" fn virga_serve() -> c_int {
 /// In the zygote, after the fork: reports the handler process to virga, or with -1 that the fork failed.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_forked(handler: c_int) -> c_int {
-    let Some(making) = take_making() else {
+    let Some(pending) = take_pending() else {
         sys::exit_now(1)
     };
     let reply = if handler > 0 {
         // Its pid cannot be reused before it is reaped.
-        let alone = making.init.is_none();
-        let pidfd = alone.then(|| sys::Pidfd::open(handler));
-        let number = making.request.number;
-        lock(&RUNNING).insert(handler, Running { number, alone });
+        let without_namespaces = pending.init.is_none();
+        let pidfd = without_namespaces.then(|| sys::Pidfd::open(handler));
+        let number = pending.request.number;
+        lock(&HANDLERS).insert(
+            handler,
+            HandlerProcess {
+                number,
+                without_namespaces,
+            },
+        );
         match pidfd.transpose() {
             Ok(pidfd) => answer_with(&ForkReply::Forked, pidfd.as_ref().map(AsFd::as_fd)),
             Err(e) => answer(&ForkReply::Failed(e.to_string())),
@@ -165,16 +171,16 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
 /// there is time for a warm-up run, else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn virga_settle() -> c_int {
-    let Some(making) = take_making() else {
+    let Some(pending) = take_pending() else {
         sys::exit_now(1)
     };
-    let warm_up = making.request.warm_up;
-    match settle(making) {
-        Ok(becoming) => {
-            *lock(&BECOMING) = Some(becoming);
+    let warm_up = pending.request.warm_up;
+    match settle(pending) {
+        Ok(pending_guest) => {
+            *lock(&PENDING_GUEST) = Some(pending_guest);
             c_int::from(warm_up)
         }
-        Err(e) => give_up(Some(e)),
+        Err(e) => exit_unconfined(Some(e)),
     }
 }
 
@@ -189,12 +195,12 @@ pub unsafe extern "C" fn virga_wait(buffer: *mut u8, capacity: usize) -> isize {
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, capacity) };
     match become_guest(buffer) {
         Ok(length) => length as isize,
-        Err(e) => give_up(Some(e)),
+        Err(e) => exit_unconfined(Some(e)),
     }
 }
 
 /// Exits a handler process that could not be confined. The exit code reports it to virga.
-pub(crate) fn give_up(error: Option<crate::Error>) -> ! {
+pub(crate) fn exit_unconfined(error: Option<crate::Error>) -> ! {
     if let Some(error) = error {
         let _ = writeln!(std::io::stderr(), "sandbox: {error}");
     }
@@ -223,16 +229,16 @@ pub(crate) fn serve() -> Result<()> {
         if length == 0 {
             sys::exit_now(0);
         }
-        let entered = read_request(&bytes[..length], fds).and_then(|making| {
-            if let Some(init) = &making.init {
+        let entered = read_request(&bytes[..length], fds).and_then(|pending| {
+            if let Some(init) = &pending.init {
                 // The next fork will be a process of that pid namespace.
                 sys::setns(init.as_fd(), libc::CLONE_NEWPID).step("enter the pid namespace")?;
             }
-            Ok(making)
+            Ok(pending)
         });
         match entered {
-            Ok(making) => {
-                *lock(&MAKING) = Some(making);
+            Ok(pending) => {
+                *lock(&PENDING_FORK) = Some(pending);
                 return Ok(());
             }
             Err(e) => answer(&ForkReply::Failed(e.to_string()))?,
@@ -249,7 +255,7 @@ fn begin() -> Result<&'static OwnedFd> {
     if sys::effective_user() == 0 {
         sys::drop_bounding_set().step("drop the bounding set")?;
     }
-    for own in [ZYGOTE_SOCKET, ENDS_PIPE] {
+    for own in [ZYGOTE_SOCKET, EXITS_PIPE] {
         sys::set_close_on_exec(sys::borrow(own), true).step("mark a descriptor")?;
     }
     let ended = sys::signal_descriptor(libc::SIGCHLD).step("watch for exited processes")?;
@@ -263,21 +269,25 @@ fn reap() -> Result<()> {
     if let Some(ended) = ENDED.get() {
         sys::drain(ended.as_fd());
     }
-    let mut running = lock(&RUNNING);
+    let mut running = lock(&HANDLERS);
     while let Some((pid, status)) = sys::reap_any().step("reap")? {
-        let Some(Running { number, alone }) = running.remove(&pid) else {
+        let Some(HandlerProcess {
+            number,
+            without_namespaces,
+        }) = running.remove(&pid)
+        else {
             continue;
         };
-        if alone {
+        if without_namespaces {
             sys::kill_group(pid);
         }
         // If virga does not read it, virga has ended.
-        let _ = fixed(ENDS_PIPE).write_all(&Ended::bytes(number, status));
+        let _ = fixed(EXITS_PIPE).write_all(&Ended::bytes(number, status));
     }
     Ok(())
 }
 
-fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
+fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<PendingFork> {
     let request: ForkRequest = serde_json::from_slice(bytes)
         .map_err(std::io::Error::other)
         .step("read a request")?;
@@ -287,7 +297,7 @@ fn read_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Making> {
         (Some(socket), Some(log))
             if init.is_some() == (request.confinement == Confinement::Namespaces) =>
         {
-            Ok(Making {
+            Ok(PendingFork {
                 request,
                 socket,
                 log,
@@ -325,8 +335,8 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_making() -> Option<Making> {
-    lock(&MAKING).take()
+fn take_pending() -> Option<PendingFork> {
+    lock(&PENDING_FORK).take()
 }
 
 impl Ended {
@@ -360,15 +370,15 @@ impl Ended {
 }
 
 /// Sets up a handler process, first half.
-fn settle(making: Making) -> Result<Becoming> {
+fn settle(pending: PendingFork) -> Result<PendingGuest> {
     // 1. Enter its cgroups from inside: attaching another process costs milliseconds under cgroup v1.
-    for cgroup in &making.cgroups {
+    for cgroup in &pending.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)
             .write_all(b"0")
             .step("enter a cgroup")?;
     }
     // 2. Enter the namespaces of the sandbox init. The fork is in its pid namespace already.
-    if let Some(init) = &making.init {
+    if let Some(init) = &pending.init {
         let rest = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         sys::setns(init.as_fd(), rest).step("enter the namespaces")?;
     }
@@ -377,19 +387,19 @@ fn settle(making: Making) -> Result<Becoming> {
         .read(true)
         .open("/dev/null")
         .step("open /dev/null")?;
-    if making.request.uid.is_some() {
-        sys::let_reopen(making.log.as_fd()).step("share the log")?;
+    if pending.request.uid.is_some() {
+        sys::let_reopen(pending.log.as_fd()).step("share the log")?;
     }
     sys::dup_to(null.as_fd(), 0).step("place standard input")?;
-    sys::dup_to(making.log.as_fd(), 1).step("place standard output")?;
-    sys::dup_to(making.log.as_fd(), 2).step("place standard error")?;
-    let Making {
+    sys::dup_to(pending.log.as_fd(), 1).step("place standard output")?;
+    sys::dup_to(pending.log.as_fd(), 2).step("place standard error")?;
+    let PendingFork {
         request,
         socket,
         log,
         init,
         cgroups,
-    } = making;
+    } = pending;
     sys::dup_to(socket.as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     // All are above the fixed numbers, which were in use when they were opened; the next call closes them.
     std::mem::forget((null, socket, log, init, cgroups));
@@ -417,12 +427,14 @@ fn settle(making: Making) -> Result<Becoming> {
     }
     // 6. Landlock rules, complete but not in force.
     let confinement = match request.confinement {
-        Confinement::Namespaces => {
-            Prepared::Namespaces(LandlockRules::inside(&[Path::new("/tmp")]).step("landlock")?)
+        Confinement::Namespaces => PreparedConfinement::Namespaces(
+            LandlockRules::for_own_root(&[Path::new("/tmp")]).step("landlock")?,
+        ),
+        Confinement::Landlock { readable, writable } => {
+            PreparedConfinement::Landlock { readable, writable }
         }
-        Confinement::Landlock { readable, writable } => Prepared::Landlock { readable, writable },
     };
-    Ok(Becoming {
+    Ok(PendingGuest {
         uid: request.uid,
         confinement,
     })
@@ -431,7 +443,10 @@ fn settle(making: Making) -> Result<Becoming> {
 /// Sets up a handler process, second half. The numbers continue because the order is what makes it safe.
 pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let missing = || std::io::Error::other("functions called out of order");
-    let becoming = lock(&BECOMING).take().ok_or_else(missing).step("user")?;
+    let pending_guest = lock(&PENDING_GUEST)
+        .take()
+        .ok_or_else(missing)
+        .step("user")?;
     // 7. Wait, pre-warmed, for the assignment of a function.
     let Assignment {
         length,
@@ -440,16 +455,16 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         tmp,
         online,
     } = receive_assignment(buffer)?;
-    let confinement = match becoming.confinement {
-        Prepared::Namespaces(confinement) => confinement,
-        Prepared::Landlock { readable, writable } => {
+    let confinement = match pending_guest.confinement {
+        PreparedConfinement::Namespaces(confinement) => confinement,
+        PreparedConfinement::Landlock { readable, writable } => {
             // 8. Without namespaces the code is a directory of the host.
             let code = trees.first().ok_or_else(missing).step("code")?;
             sys::change_directory(code.as_fd()).step("enter the code")?;
             let confinement =
-                LandlockRules::around(&readable, &trees, &writable).step("landlock")?;
+                LandlockRules::for_host(&readable, &trees, &writable).step("landlock")?;
             drop(trees);
-            confine(becoming.uid, confinement)?;
+            confine(pending_guest.uid, confinement)?;
             place(pipes)?;
             // Without a sandbox init nobody else kills it with virga.
             sys::die_with_parent().step("follow the zygote")?;
@@ -463,7 +478,9 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     let confinement = match &tmp {
         Some(tmp) => {
             sys::attach_tree(tmp, root::TMP).step("mount /tmp")?;
-            confinement.and_in(Path::new(root::TMP)).step("landlock")?
+            confinement
+                .allow_writing(Path::new(root::TMP))
+                .step("landlock")?
         }
         None => confinement,
     };
@@ -474,7 +491,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         sys::remove_address(network::GUEST_NAME).step("leave the network")?;
     }
     // 10. No privileges from here on.
-    confine(becoming.uid, confinement)?;
+    confine(pending_guest.uid, confinement)?;
     // 11. The pipes at the fixed numbers. The descriptors of the Landlock rules are closed by now.
     place(pipes)?;
     Ok(length)

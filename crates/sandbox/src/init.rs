@@ -81,7 +81,7 @@ fn make(
     sys::setns(own.as_fd(), libc::CLONE_NEWPID).step("own pid namespace")?;
     sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     match sys::fork().step("fork")? {
-        sys::Fork::Child => first_process(&request, network, private, tell),
+        sys::Fork::Child => run_init(&request, network, private, tell),
         sys::Fork::Parent(pid) => {
             let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
             drop(tell);
@@ -101,13 +101,13 @@ fn make(
 const COMPLETE: &str = "complete";
 
 /// Runs the sandbox init: makes the instance's namespaces and file systems, drops all privileges and waits.
-fn first_process(
+fn run_init(
     request: &InitRequest,
     network: Option<OwnedFd>,
     private: &[PathBuf],
     mut tell: File,
 ) -> ! {
-    match furnish(request, network, private) {
+    match set_up_sandbox(request, network, private) {
         Ok(listener) => {
             let _ = tell.write_all(COMPLETE.as_bytes());
             drop(tell);
@@ -126,7 +126,7 @@ fn first_process(
     }
 }
 
-fn furnish(
+fn set_up_sandbox(
     request: &InitRequest,
     network: Option<OwnedFd>,
     private: &[PathBuf],
@@ -148,7 +148,7 @@ fn furnish(
     sys::set_hostname(&request.hostname).step("set the host's name")?;
     // 3. Private files and devices, so that locks and watches are its own; then a private /proc, user names and /tmp.
     //    The first must precede /proc, which they hide parts of.
-    root::furnish(request, private)?;
+    root::set_up_sandbox(request, private)?;
     // 4. From here on no privilege is needed.
     sys::drop_bounding_set().step("drop the bounding set")?;
     sys::drop_capabilities().step("drop capabilities")?;

@@ -19,7 +19,7 @@ pub(crate) struct LandlockRules(RulesetCreated);
 impl LandlockRules {
     /// Returns rules for a process in a root of its own, as a second line of defence behind the mounts: it may read and
     /// execute everything and write only below `writable`.
-    pub(crate) fn inside(writable: &[&Path]) -> io::Result<Self> {
+    pub(crate) fn for_own_root(writable: &[&Path]) -> io::Result<Self> {
         let rules = || {
             let mut rules = handled()?.create()?;
             rules = allow(rules, Path::new("/"), AccessFs::from_read(VERSION))?;
@@ -34,7 +34,7 @@ impl LandlockRules {
 
     /// Allows writing in a file system mounted after the rules were made. A rule for a path does not apply to what is
     /// mounted over it later.
-    pub(crate) fn and_in(self, writable: &Path) -> io::Result<Self> {
+    pub(crate) fn allow_writing(self, writable: &Path) -> io::Result<Self> {
         let rules = allow(self.0, writable, AccessFs::from_all(VERSION));
         rules.map(Self).map_err(io::Error::other)
     }
@@ -42,7 +42,7 @@ impl LandlockRules {
     /// Returns rules for a process on the host itself, where they are the only barrier: it may read the files in
     /// `readable` and `code`, and write in one directory. It cannot signal other processes, if the kernel supports that
     /// (Linux 6.12).
-    pub(crate) fn around(
+    pub(crate) fn for_host(
         readable: &[PathBuf],
         code: &[OwnedFd],
         writable: &Path,

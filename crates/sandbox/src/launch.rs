@@ -39,7 +39,7 @@ pub struct ZygoteSpec {
 pub(crate) const ZYGOTE_SOCKET: i32 = 3;
 pub(crate) const INIT_SOCKET: i32 = 4;
 /// The pipe in which a zygote reports exits of its copies.
-pub(crate) const ENDS_PIPE: i32 = 5;
+pub(crate) const EXITS_PIPE: i32 = 5;
 /// Maximum length of a specification in bytes.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
@@ -76,11 +76,11 @@ pub fn zygote() -> Result<Confined> {
     let high_null = above(&null)?;
     sys::dup_to(io::stdin().as_fd(), ZYGOTE_SOCKET).step("place the socket")?;
     sys::dup_to(io::stdout().as_fd(), INIT_SOCKET).step("place the other socket")?;
-    sys::dup_to(ends.as_fd(), ENDS_PIPE).step("place the pipe")?;
+    sys::dup_to(ends.as_fd(), EXITS_PIPE).step("place the pipe")?;
     sys::dup_to(high_null.as_fd(), 0).step("close standard input")?;
     sys::dup_to(high_null.as_fd(), 1).step("close standard output")?;
     std::mem::forget((null, high_null, ends));
-    sys::close_from(ENDS_PIPE + 1).step("close descriptors")?;
+    sys::close_from(EXITS_PIPE + 1).step("close descriptors")?;
     if let Some(root) = &spec.root {
         // 4. A root of its own, which every guest inherits.
         sys::unshare(libc::CLONE_NEWNS).step("new mount namespace")?;
@@ -90,7 +90,7 @@ pub fn zygote() -> Result<Confined> {
         sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
         if let sys::Fork::Child = sys::fork().step("fork")? {
             sys::close(ZYGOTE_SOCKET);
-            sys::close(ENDS_PIPE);
+            sys::close(EXITS_PIPE);
             match init::serve(&private)? {}
         }
         // 6. Private files for the zygote: its copies can reopen its files through their /proc, so they must not be
@@ -155,7 +155,7 @@ fn above(fd: &OwnedFd) -> Result<OwnedFd> {
     loop {
         use std::os::fd::AsRawFd;
         let copy = fd.try_clone().step("copy a descriptor")?;
-        if copy.as_raw_fd() > ENDS_PIPE {
+        if copy.as_raw_fd() > EXITS_PIPE {
             return Ok(copy);
         }
         kept.push(copy);

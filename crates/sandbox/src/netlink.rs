@@ -11,13 +11,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, Answer};
+use crate::sys::{self, Decision};
 
 /// Maximum number at a time. Each holds at most twice the host's `net.core.rmem_max`, 425 KB by default.
-const MOST: usize = 16;
+const MAX_SOCKETS: usize = 16;
 /// Counting takes time on a host with many instances and is charged to no control group, so it may use at most one part
 /// in this many of the time.
-const SHARE: u32 = 20;
+const TIME_SHARE: u32 = 20;
 /// Maximum pause between counts.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Abstract address of the sandbox init in the instance's network namespace. No user code runs there yet.
@@ -31,7 +31,7 @@ pub(crate) fn listen() -> io::Result<UnixListener> {
 /// In the handler process, in its namespaces: from here on the sandbox init is asked before each netlink socket.
 pub(crate) fn watch() -> io::Result<()> {
     let first = UnixStream::connect_addr(&SocketAddr::from_abstract_name(NAME)?)?;
-    let asked = sys::ask_before_netlink()?;
+    let asked = sys::notify_netlink_sockets()?;
     sys::send(first.as_fd(), b"x", &[asked.as_fd()]).map(drop)
 }
 
@@ -54,22 +54,22 @@ fn accept(listener: UnixListener) -> io::Result<OwnedFd> {
 
 fn answer_all(asked: &OwnedFd) -> io::Result<()> {
     // How many more may be made before the next count, and the earliest time of that count.
-    let mut left = MOST;
+    let mut left = MAX_SOCKETS;
     let mut next = Instant::now();
     loop {
-        let question = sys::next_question(asked)?;
+        let question = sys::next_notification(asked)?;
         if left == 0 {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             let begun = Instant::now();
-            left = MOST.saturating_sub(count());
-            next = Instant::now() + (begun.elapsed() * SHARE).min(PAUSE_MAX);
+            left = MAX_SOCKETS.saturating_sub(count());
+            next = Instant::now() + (begun.elapsed() * TIME_SHARE).min(PAUSE_MAX);
         }
         let answer = match left {
-            0 => Answer::Refuse(libc::EMFILE),
-            _ => Answer::Go,
+            0 => Decision::Refuse(libc::EMFILE),
+            _ => Decision::Go,
         };
         left = left.saturating_sub(1);
-        sys::answer_question(asked, question, answer)?;
+        sys::send_decision(asked, question, answer)?;
     }
 }
 

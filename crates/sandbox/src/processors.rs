@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The host's processors, each with its number of allocations.
 #[derive(Debug)]
 pub(crate) struct Processors {
-    given: Mutex<Vec<(u32, usize)>>,
+    allocated: Mutex<Vec<(u32, usize)>>,
 }
 
 /// An allocation of processors. Released on drop.
@@ -18,25 +18,28 @@ pub(crate) struct CpuAllocation {
 impl Processors {
     /// Parses a kernel CPU list such as `0-3,8`.
     pub(crate) fn listed(list: &str) -> Option<Arc<Self>> {
-        let mut given = Vec::new();
+        let mut allocated = Vec::new();
         for range in list.trim().split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let range: std::ops::RangeInclusive<u32> = first.parse().ok()?..=last.parse().ok()?;
-            given.extend(range.map(|number| (number, 0)));
+            allocated.extend(range.map(|number| (number, 0)));
         }
-        let given = Mutex::new(given);
-        Some(Arc::new(Self { given }))
+        let allocated = Mutex::new(allocated);
+        Some(Arc::new(Self { allocated }))
     }
 
     /// Allocates the least used processors, enough for `milli` thousandths of one. Returns `None` if that would be all.
-    pub(crate) fn give(self: &Arc<Self>, milli: u32) -> Option<CpuAllocation> {
+    pub(crate) fn allocate(self: &Arc<Self>, milli: u32) -> Option<CpuAllocation> {
         let count = milli.div_ceil(1000).max(1) as usize;
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if count >= given.len() {
+        let mut allocated = self
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if count >= allocated.len() {
             return None;
         }
-        given.sort_unstable_by_key(|(number, held)| (*held, *number));
-        let taken = given[..count].iter_mut();
+        allocated.sort_unstable_by_key(|(number, held)| (*held, *number));
+        let taken = allocated[..count].iter_mut();
         let numbers = taken.map(|(number, held)| {
             *held += 1;
             *number
@@ -49,17 +52,24 @@ impl Processors {
 
     /// Formats all processors as a kernel CPU list.
     pub(crate) fn all(&self) -> String {
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        list(given.iter().map(|(number, _)| *number))
+        let allocated = self
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        list(allocated.iter().map(|(number, _)| *number))
     }
 }
 
 impl CpuAllocation {
     /// Returns whether no other processor is used much less.
     pub(crate) fn is_even(&self) -> bool {
-        let given = self.of.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let allocated = self
+            .of
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let held = |own| {
-            let of = given
+            let of = allocated
                 .iter()
                 .filter(move |(number, _)| self.numbers.contains(number) == own);
             of.map(|(_, held)| *held)
@@ -76,8 +86,12 @@ impl CpuAllocation {
 
 impl Drop for CpuAllocation {
     fn drop(&mut self) {
-        let mut given = self.of.given.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, held) in given.iter_mut() {
+        let mut allocated = self
+            .of
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (number, held) in allocated.iter_mut() {
             *held -= usize::from(self.numbers.contains(number));
         }
     }
@@ -96,20 +110,23 @@ mod tests {
     fn least_used_processors_are_allocated() {
         let processors = Processors::listed("0-2,7\n").expect("a list");
         assert_eq!(processors.all(), "0,1,2,7");
-        let give = |milli| processors.give(milli).expect("some");
-        let (first, second) = (give(1000), give(2001));
+        let allocate = |milli| processors.allocate(milli).expect("some");
+        let (first, second) = (allocate(1000), allocate(2001));
         assert_eq!([first.list(), second.list()], ["0", "1,2,7"]);
         drop(second);
-        let second = give(500);
+        let second = allocate(500);
         assert_eq!(second.list(), "1");
         drop(first);
-        assert_eq!(give(1).list(), "0");
-        assert!(processors.give(3001).is_none(), "all four");
-        let mut crowd: Vec<_> = (0..8).map(|_| give(1000)).collect();
+        assert_eq!(allocate(1).list(), "0");
+        assert!(processors.allocate(3001).is_none(), "all four");
+        let mut crowd: Vec<_> = (0..8).map(|_| allocate(1000)).collect();
         assert!(crowd.iter().all(CpuAllocation::is_even));
-        crowd.retain(|given| given.list() != "7");
-        assert!(crowd.iter().all(|given| !given.is_even()), "nobody has 7");
-        crowd.push(give(1000));
+        crowd.retain(|allocated| allocated.list() != "7");
+        assert!(
+            crowd.iter().all(|allocated| !allocated.is_even()),
+            "nobody has 7"
+        );
+        crowd.push(allocate(1000));
         assert_eq!(crowd.pop().expect("it").list(), "7");
     }
 

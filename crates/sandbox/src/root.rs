@@ -243,7 +243,7 @@ fn bind_whole_proc(root: &Path) -> Result<()> {
 
 /// Mounts what is private to one sandbox, as pid 1 of its pid namespace: `/proc`, private files at `private`, user
 /// names, and `/tmp`.
-pub(crate) fn furnish(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
+pub(crate) fn set_up_sandbox(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
     make_private(private)?;
     mount_proc()?;
     mount_names(own)?;

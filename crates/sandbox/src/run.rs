@@ -138,7 +138,7 @@ pub fn run() -> Result<Infallible> {
     sys::make_readable_files();
     // 3. Files of the host that are needed later, opened while they are visible.
     let open = |path: &Path| Directory::open(path).step(format!("open {}", path.display()));
-    let held = HostFiles {
+    let host_files = HostFiles {
         seed: spec.work.seed.as_deref().map(open).transpose()?,
         cgroups: spec
             .cgroups
@@ -149,7 +149,7 @@ pub fn run() -> Result<Infallible> {
     let result = open(&spec.work.result)?;
     // 4. Namespaces, a root and the working directory.
     let private = match &spec.view {
-        RunView::Own(root, network) => go_inside(&spec, root, network)?,
+        RunView::Own(root, network) => enter_sandbox(&spec, root, network)?,
         RunView::Host(_) => {
             // Descendants whose parents have ended become children of this process.
             sys::adopt_orphans().step("adopt orphans")?;
@@ -162,13 +162,13 @@ pub fn run() -> Result<Infallible> {
         sys::Fork::Child => {
             drop(own);
             fail(match spec.view {
-                RunView::Own(..) => sandbox_init(&spec, held, &private, &alive),
-                RunView::Host(_) => program(&spec, Some(held)),
+                RunView::Own(..) => sandbox_init(&spec, host_files, &private, &alive),
+                RunView::Host(_) => program(&spec, Some(host_files)),
             })
         }
         sys::Fork::Parent(child) => child,
     };
-    drop((alive, held));
+    drop((alive, host_files));
     let code = supervise(child, until)?;
     drop(own);
     if let RunView::Host(_) = spec.view {
@@ -229,7 +229,7 @@ fn take(work: &WorkDirectory, result: &Directory, code: i32) -> Result<Infallibl
 /// Makes namespaces, a root and the file system of the working directory.
 ///
 /// Returns the paths of the root that have yet to get private files.
-fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Vec<PathBuf>> {
+fn enter_sandbox(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Vec<PathBuf>> {
     // The pid namespace takes effect at the next fork.
     let namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -268,7 +268,7 @@ fn go_inside(spec: &RunSpec, root: &RootSpec, network: &RunNetwork) -> Result<Ve
 /// Runs the sandbox init. Everything inside ends with it.
 fn sandbox_init(
     spec: &RunSpec,
-    held: HostFiles,
+    host_files: HostFiles,
     private: &[PathBuf],
     alive: &OwnedFd,
 ) -> Result<Infallible> {
@@ -278,7 +278,7 @@ fn sandbox_init(
         sys::exit_now(1);
     }
     // 2. Enter the control groups first, so that everything else is charged.
-    for mut cgroup in held.cgroups {
+    for mut cgroup in host_files.cgroups {
         cgroup.write_all(b"0").step("enter a control group")?;
     }
     // 3. A private /proc and /tmp, user names, private files, and the initial content.
@@ -290,8 +290,8 @@ fn sandbox_init(
         tmp_inodes: spec.tmp_inodes,
     };
     sys::set_hostname(&own.hostname).step("set the host's name")?;
-    root::furnish(&own, private)?;
-    seed(spec, held.seed.as_ref())?;
+    root::set_up_sandbox(&own, private)?;
+    seed(spec, host_files.seed.as_ref())?;
     // 4. The program.
     let child = match sys::fork().step("fork")? {
         sys::Fork::Child => fail(program(spec, None)),
@@ -324,9 +324,9 @@ fn seed(spec: &RunSpec, from: Option<&Directory>) -> Result<()> {
 }
 
 /// Runs the program: sets limits, drops all privileges and executes it.
-fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
-    if let Some(held) = &held {
-        seed(spec, held.seed.as_ref())?;
+fn program(spec: &RunSpec, host_files: Option<HostFiles>) -> Result<Infallible> {
+    if let Some(host_files) = &host_files {
+        seed(spec, host_files.seed.as_ref())?;
         sys::new_session();
     }
     let null: OwnedFd = File::open("/dev/null").step("open /dev/null")?.into();
@@ -345,10 +345,10 @@ fn program(spec: &RunSpec, held: Option<HostFiles>) -> Result<Infallible> {
         sys::set_limit(resource, value).step("set a limit")?;
     }
     let landlock_rules = match &spec.view {
-        RunView::Own(..) => LandlockRules::inside(&[Path::new("/tmp"), &spec.work.inside]),
+        RunView::Own(..) => LandlockRules::for_own_root(&[Path::new("/tmp"), &spec.work.inside]),
         RunView::Host(readable) => {
             sys::no_new_privileges().step("no new privileges")?;
-            LandlockRules::around(readable, &[], &spec.work.inside)
+            LandlockRules::for_host(readable, &[], &spec.work.inside)
         }
     };
     let landlock_rules = landlock_rules.step("landlock")?;

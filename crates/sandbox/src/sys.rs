@@ -1050,7 +1050,7 @@ pub(crate) fn placed(fd: RawFd) -> OwnedFd {
 }
 
 /// Decision about a system call reported by seccomp.
-pub(crate) enum Answer {
+pub(crate) enum Decision {
     /// It continues.
     Go,
     /// It fails with this error.
@@ -1059,7 +1059,7 @@ pub(crate) enum Answer {
 
 /// Installs a filter on this process and its children that asks the holder of the returned descriptor before each
 /// netlink socket is made. Without a holder the call is refused.
-pub(crate) fn ask_before_netlink() -> io::Result<OwnedFd> {
+pub(crate) fn notify_netlink_sockets() -> io::Result<OwnedFd> {
     #[cfg(target_arch = "x86_64")]
     const ARCHITECTURE: u32 = 0xc000_003e;
     #[cfg(target_arch = "aarch64")]
@@ -1113,7 +1113,7 @@ fn filter(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 }
 
 /// Waits for the next reported system call. Returns its notification id.
-pub(crate) fn next_question(asked: &OwnedFd) -> io::Result<u64> {
+pub(crate) fn next_notification(asked: &OwnedFd) -> io::Result<u64> {
     loop {
         // SAFETY: zero is a valid value of every field, and what the kernel wants here.
         let mut question: libc::seccomp_notif = unsafe { mem::zeroed() };
@@ -1135,10 +1135,10 @@ pub(crate) fn next_question(asked: &OwnedFd) -> io::Result<u64> {
 }
 
 /// Sends the decision about a reported system call.
-pub(crate) fn answer_question(asked: &OwnedFd, id: u64, answer: Answer) -> io::Result<()> {
+pub(crate) fn send_decision(asked: &OwnedFd, id: u64, answer: Decision) -> io::Result<()> {
     let (error, flags) = match answer {
-        Answer::Go => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
-        Answer::Refuse(error) => (-error, 0),
+        Decision::Go => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+        Decision::Refuse(error) => (-error, 0),
     };
     let mut reply = libc::seccomp_notif_resp {
         id,

@@ -13,7 +13,7 @@ use crate::sys;
 /// First id for instances; those below stay free, as on any system.
 pub const FIRST: u32 = 1000;
 /// Minimum number of ids to give every instance its own.
-const FEWEST: u32 = 4096;
+const MIN_IDS: u32 = 4096;
 /// The id that stands for all unmapped ids.
 const NOBODY: u32 = 65_534;
 
@@ -102,8 +102,8 @@ pub fn enter() -> Result<Privileges, String> {
     let user = name_of(number);
     let hint = "or start virga as root";
     let (users, groups) = (
-        set_aside("/etc/subuid", &user, number),
-        set_aside("/etc/subgid", &user, number),
+        subid_range("/etc/subuid", &user, number),
+        subid_range("/etc/subgid", &user, number),
     );
     let (Some(users), Some(groups)) = (users, groups) else {
         return Err(format!(
@@ -183,7 +183,7 @@ impl Map {
 }
 
 /// Host settings that forbid user namespaces: file, forbidding value, and the command to change it.
-const SWITCHES: &[(&str, &str, &str)] = &[
+const USERNS_SETTINGS: &[(&str, &str, &str)] = &[
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
         "0",
@@ -202,11 +202,11 @@ const SWITCHES: &[(&str, &str, &str)] = &[
 ];
 
 fn refused(error: &io::Error) -> String {
-    let off = SWITCHES
+    let off = USERNS_SETTINGS
         .iter()
         .find(|(file, value, _)| fs::read_to_string(file).is_ok_and(|text| text.trim() == *value));
     match off {
-        Some((file, value, mend)) => format!("{file} is {value}; {mend}"),
+        Some((file, value, fix)) => format!("{file} is {value}; {fix}"),
         None => format!("{error}; a container or a security module forbids it"),
     }
 }
@@ -225,7 +225,7 @@ fn name_of(number: u32) -> String {
 }
 
 /// Returns the longest range reserved for a user, if it is long enough.
-fn set_aside(file: &str, user: &str, number: u32) -> Option<Range> {
+fn subid_range(file: &str, user: &str, number: u32) -> Option<Range> {
     longest(&fs::read_to_string(file).ok()?, user, number)
 }
 
@@ -238,7 +238,7 @@ fn longest(text: &str, user: &str, number: u32) -> Option<Range> {
     });
     ranges
         .max_by_key(|range| range.count)
-        .filter(|range| range.count >= FEWEST)
+        .filter(|range| range.count >= MIN_IDS)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{Pidfd, Result, Step, sys};
 #[derive(Debug)]
 pub struct Zygote {
     socket: OwnedFd,
-    inits: OwnedFd,
+    init_socket: OwnedFd,
     process: Child,
 }
 
@@ -33,7 +33,7 @@ pub struct GuestEnds<'a> {
 }
 
 /// Mimalloc would commit a gigabyte at once, which exceeds a memory limit per process.
-const MODEST: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+const ALLOCATOR_ENV: (&str, &str) = ("MIMALLOC_ARENA_EAGER_COMMIT", "0");
 
 impl Zygote {
     /// Starts a zygote, which then warms up; see [`Self::wait_until_warm`]. `virga` is the path of virga's own binary.
@@ -54,12 +54,12 @@ impl Zygote {
             ));
         }
         let (ours, theirs) = sys::packet_pair().step("make the zygote's socket")?;
-        let (inits, maker) = sys::packet_pair().step("make the zygote's other socket")?;
+        let (init_socket, maker) = sys::packet_pair().step("make the zygote's other socket")?;
         let (ends, told) = sys::close_on_exec_pipe().step("make the zygote's pipe")?;
         let process = Command::new(virga)
             .arg(ZYGOTE)
             .env_clear()
-            .envs([MODEST])
+            .envs([ALLOCATOR_ENV])
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(maker))
             .stderr(Stdio::inherit())
@@ -67,7 +67,7 @@ impl Zygote {
             .step(format!("start {}", virga.display()))?;
         let zygote = Self {
             socket: ours,
-            inits,
+            init_socket,
             process,
         };
         sys::send(zygote.socket.as_fd(), &bytes, &[told.as_fd()]).step("send the specification")?;
@@ -115,8 +115,8 @@ impl Zygote {
     ) -> Result<Pidfd> {
         let bytes = to_json(request)?;
         let fds: Vec<_> = network.into_iter().collect();
-        sys::send(self.inits.as_fd(), &bytes, &fds).step("request a sandbox init")?;
-        match hear(self.inits.as_fd())? {
+        sys::send(self.init_socket.as_fd(), &bytes, &fds).step("request a sandbox init")?;
+        match receive_reply(self.init_socket.as_fd())? {
             (InitReply::Made, Some(pidfd)) => Ok(pidfd.into()),
             (InitReply::Made, None) => Err(unexpected("the reply has no pidfd")),
             (InitReply::Failed(why), _) => Err(unexpected(why)),
@@ -158,7 +158,7 @@ impl Zygote {
     }
 
     fn reply(&self) -> Result<(ForkReply, Option<OwnedFd>)> {
-        hear(self.socket.as_fd())
+        receive_reply(self.socket.as_fd())
     }
 }
 
@@ -168,7 +168,7 @@ fn to_json(request: &impl Serialize) -> Result<Vec<u8>> {
         .step("write a request")
 }
 
-fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedFd>)> {
+fn receive_reply<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Option<OwnedFd>)> {
     let mut bytes = [0; 4096];
     let (length, fds) = sys::receive(socket, &mut bytes).step("receive from the zygote")?;
     if length == 0 {

@@ -127,14 +127,14 @@ pub enum QueueEffect {
 /// All function queues.
 #[derive(Debug)]
 pub struct FunctionQueues {
-    pacing: QueueLimits,
+    limits: QueueLimits,
     queues: Map<FunctionQueueId, FunctionQueue>,
     /// When to update each queue again.
     timers: BTreeSet<(Time, FunctionQueueId)>,
     wake: Option<Time>,
     draining: bool,
     /// Highest sequence number of the previous run. Events up to it are not reported as enqueued.
-    old: u64,
+    last_old: u64,
 }
 
 /// Which part of a queue the window covers.
@@ -151,11 +151,11 @@ struct FunctionQueue {
     window: BTreeSet<QueuePosition>,
     known: Known,
     /// Sequence number of the last event that was reported.
-    told: u64,
+    last_reported: u64,
     /// Events that a load returned before they were reported.
-    early: BTreeSet<u64>,
+    loaded_early: BTreeSet<u64>,
     loading: Option<Loading>,
-    under_way: HashMap<u64, UnderWay>,
+    under_way: HashMap<u64, InProgress>,
     waiting: u32,
     /// Maximum number of waiting events at present.
     allowance: u32,
@@ -175,7 +175,7 @@ struct Loading {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct UnderWay {
+struct InProgress {
     order: QueuePosition,
     stage: Stage,
 }
@@ -190,15 +190,15 @@ enum Stage {
 }
 
 impl FunctionQueues {
-    /// Creates the queues. `old` is the highest sequence number in use.
-    pub fn new(pacing: QueueLimits, old: u64) -> Self {
+    /// Creates the queues. `last_old` is the highest sequence number in use.
+    pub fn new(limits: QueueLimits, last_old: u64) -> Self {
         Self {
-            pacing,
+            limits,
             queues: Map::default(),
             timers: BTreeSet::new(),
             wake: None,
             draining: false,
-            old,
+            last_old,
         }
     }
 
@@ -207,51 +207,51 @@ impl FunctionQueues {
         match input {
             QueueInput::Open { queue } => {
                 self.queue(queue, Known::Nothing);
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::Enqueued { queue, order } => {
-                let window = self.pacing.window;
+                let window = self.limits.window;
                 self.queue(queue, Known::All).arrived(order, window);
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::Loaded {
                 queue,
                 orders,
                 whole,
             } => {
-                let window = self.pacing.window;
+                let window = self.limits.window;
                 if let Some(known) = self.queues.get_mut(&queue) {
                     known.loaded(&orders, whole, window);
                 }
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::LoadFailed { queue } => {
-                let pause = now.after(self.pacing.pause);
+                let pause = now.after(self.limits.pause);
                 if let Some(known) = self.queues.get_mut(&queue) {
                     known.not_loaded(pause);
                 }
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::Assigned { queue, seq } => {
-                let most = self.pacing.waiting;
+                let most = self.limits.waiting;
                 if let Some(known) = self.queues.get_mut(&queue) {
                     known.placed(seq, most);
                 }
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::Ended { queue, seq, then } => {
-                let pacing = self.pacing;
+                let limits = self.limits;
                 if let Some(known) = self.queues.get_mut(&queue) {
-                    known.ended(now, seq, then, &pacing);
+                    known.ended(now, seq, then, &limits);
                 }
-                self.look(now, queue, effects);
+                self.update(now, queue, effects);
             }
             QueueInput::Wake => {
                 self.wake = None;
                 while let Some((at, queue)) = self.timers.first().copied()
                     && at <= now
                 {
-                    self.look(now, queue, effects);
+                    self.update(now, queue, effects);
                 }
             }
             QueueInput::Drain => self.draining = true,
@@ -286,17 +286,19 @@ impl FunctionQueues {
         // It may have moved since its position was read.
         queue.window.retain(|other| other.seq != order.seq);
         let stage = Stage::Held;
-        queue.under_way.insert(order.seq, UnderWay { order, stage });
+        queue
+            .under_way
+            .insert(order.seq, InProgress { order, stage });
         true
     }
 
     fn queue(&mut self, queue: FunctionQueueId, known: Known) -> &mut FunctionQueue {
-        let (allowance, told) = (self.pacing.waiting, self.old);
+        let (allowance, last_reported) = (self.limits.waiting, self.last_old);
         self.queues.entry(queue).or_insert_with(|| FunctionQueue {
             window: BTreeSet::new(),
             known,
-            told,
-            early: BTreeSet::new(),
+            last_reported,
+            loaded_early: BTreeSet::new(),
             loading: None,
             under_way: HashMap::new(),
             waiting: 0,
@@ -307,7 +309,7 @@ impl FunctionQueues {
     }
 
     /// Starts due events, requests a load if the window runs low, and sets the queue's timer.
-    fn look(&mut self, now: Time, id: FunctionQueueId, effects: &mut Vec<QueueEffect>) {
+    fn update(&mut self, now: Time, id: FunctionQueueId, effects: &mut Vec<QueueEffect>) {
         let Some(queue) = self.queues.get_mut(&id) else {
             return;
         };
@@ -318,7 +320,7 @@ impl FunctionQueues {
             return;
         }
         let mut again = None;
-        while queue.may_start(&self.pacing)
+        while queue.may_start(&self.limits)
             && let Some(order) = queue.window.first().copied()
         {
             let at = order.due.max(queue.paused_until);
@@ -332,13 +334,13 @@ impl FunctionQueues {
             if queue.under_way.contains_key(&seq) {
                 continue;
             }
-            queue.under_way.insert(seq, UnderWay { order, stage });
+            queue.under_way.insert(seq, InProgress { order, stage });
             queue.waiting += 1;
             effects.push(QueueEffect::Start { queue: id, seq });
         }
         if queue.loading.is_none()
             && queue.known != Known::All
-            && queue.window.len() <= self.pacing.window / 2
+            && queue.window.len() <= self.limits.window / 2
         {
             if queue.paused_until > now {
                 again = Some(queue.paused_until);
@@ -348,7 +350,7 @@ impl FunctionQueues {
                     Known::Up(order) => Some(order),
                     Known::Nothing | Known::All => None,
                 };
-                let limit = self.pacing.window;
+                let limit = self.limits.window;
                 effects.push(QueueEffect::Load {
                     queue: id,
                     after,
@@ -364,14 +366,14 @@ impl FunctionQueues {
 }
 
 impl FunctionQueue {
-    fn may_start(&self, pacing: &QueueLimits) -> bool {
-        self.waiting < self.allowance && self.under_way.len() < pacing.under_way
+    fn may_start(&self, limits: &QueueLimits) -> bool {
+        self.waiting < self.allowance && self.under_way.len() < limits.under_way
     }
 
     fn arrived(&mut self, order: QueuePosition, window: usize) {
-        self.told = self.told.max(order.seq);
-        let known = self.early.contains(&order.seq);
-        self.early = self.early.split_off(&(order.seq + 1));
+        self.last_reported = self.last_reported.max(order.seq);
+        let known = self.loaded_early.contains(&order.seq);
+        self.loaded_early = self.loaded_early.split_off(&(order.seq + 1));
         if !known {
             self.insert(order, window);
         }
@@ -419,8 +421,8 @@ impl FunctionQueue {
             let ended = loading.ended.contains(&order.seq);
             if !ended && !self.under_way.contains_key(&order.seq) {
                 self.window.insert(*order);
-                if order.seq > self.told {
-                    self.early.insert(order.seq);
+                if order.seq > self.last_reported {
+                    self.loaded_early.insert(order.seq);
                 }
             }
         }
@@ -471,7 +473,7 @@ impl FunctionQueue {
         }
     }
 
-    fn ended(&mut self, now: Time, seq: u64, then: Disposition, pacing: &QueueLimits) {
+    fn ended(&mut self, now: Time, seq: u64, then: Disposition, limits: &QueueLimits) {
         let Some(one) = self.under_way.remove(&seq) else {
             return;
         };
@@ -489,13 +491,13 @@ impl FunctionQueue {
         }
         match then {
             Disposition::Removed => {}
-            Disposition::Retry { due } => self.insert(QueuePosition { due, seq }, pacing.window),
+            Disposition::Retry { due } => self.insert(QueuePosition { due, seq }, limits.window),
             Disposition::Throttled => {
                 self.allowance = 1;
-                self.paused_until = now.after(pacing.pause);
-                self.insert(one.order, pacing.window);
+                self.paused_until = now.after(limits.pause);
+                self.insert(one.order, limits.window);
             }
-            Disposition::NotStarted => self.insert(one.order, pacing.window),
+            Disposition::NotStarted => self.insert(one.order, limits.window),
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use std::cmp::Reverse;
 
-use super::queue::Position;
-use super::{Blocked, Machine};
+use super::start_queue::AccountPosition;
+use super::{BlockedStart, Machine};
 use crate::capacity::Capacity;
 use crate::pool::{Pool, State};
 use crate::rule::Rule;
@@ -13,89 +13,89 @@ use crate::{AccountId, Config, InstanceId, Limit, MachineEffect, PoolId, PoolSpe
 
 /// Limit of starting instances as a multiple of [`crate::Config::max_starting`], where each account beyond the slots
 /// starts just one.
-const PLACES_IN_ALL: u32 = 4;
+const START_SLOT_FACTOR: u32 = 4;
 
 /// The turn of provisioned starts: an empty account may overtake them, whenever it became empty.
-pub(super) const BEFORE_ALL: u64 = u64::MAX;
+pub(super) const PROVISIONED_TURN: u64 = u64::MAX;
 
 impl Machine {
     /// Starts instances for waiting requests as far as memory allows, smallest account first.
     pub(super) fn start_pending(&mut self, now: Time, out: &mut Vec<MachineEffect>) {
         // Provisioned starts at the end may change which account is smallest.
-        while self.serve_once(now, out) {}
+        while self.start_pending_once(now, out) {}
     }
 
     /// Returns whether provisioned starts were made after the others.
-    fn serve_once(&mut self, now: Time, out: &mut Vec<MachineEffect>) -> bool {
+    fn start_pending_once(&mut self, now: Time, out: &mut Vec<MachineEffect>) -> bool {
         let mut blocked = Vec::new();
         let held_back = self.start_provisioned(now, &mut blocked, out);
         let mut at = None;
-        while let Some(position) = self.queue.next(at) {
+        while let Some(position) = self.start_queue.next(at) {
             // All further accounts hold no less than the one that waits for memory, and may not overtake it.
-            let behind = |first: &Blocked| {
+            let behind = |first: &BlockedStart| {
                 first.limit == Limit::Node
                     && self.capacity.held_mb(first.spec.account) < position.held_mb
             };
             if blocked.iter().any(behind) {
                 break;
             }
-            let changed = self.serve_account(now, position, &mut blocked, out);
+            let changed = self.start_for_account(now, position, &mut blocked, out);
             // An account's own limits do not block others.
-            blocked.retain(|lack| lack.limit == Limit::Node || lack.turn == BEFORE_ALL);
+            blocked.retain(|lack| lack.limit == Limit::Node || lack.turn == PROVISIONED_TURN);
             at = Some(position);
             if changed {
                 // A start or an eviction may have changed the order of accounts.
-                self.drop_settled(now, &mut blocked);
+                self.keep_provisioned(now, &mut blocked);
                 at = None;
             }
         }
         let before = out.len();
         if held_back {
-            blocked.retain(|lack| lack.turn == BEFORE_ALL);
+            blocked.retain(|lack| lack.turn == PROVISIONED_TURN);
             self.start_provisioned(now, &mut blocked, out);
         }
         out.len() > before
     }
 
     /// Keeps blocked provisioned starts and drops those of requests, which are evaluated anew.
-    fn drop_settled(&self, now: Time, blocked: &mut Vec<Blocked>) {
-        let waits = |lack: &Blocked| {
+    fn keep_provisioned(&self, now: Time, blocked: &mut Vec<BlockedStart>) {
+        let waits = |lack: &BlockedStart| {
             let pool = self.pools.get(&lack.pool);
-            lack.turn == BEFORE_ALL && pool.is_some_and(|pool| pool.needs_provisioned(now))
+            lack.turn == PROVISIONED_TURN && pool.is_some_and(|pool| pool.needs_provisioned(now))
         };
         blocked.retain(waits);
     }
 
     /// Starts one instance of an account, or evicts idle instances for it. Returns whether it did either.
-    fn serve_account(
+    fn start_for_account(
         &mut self,
         now: Time,
-        position: Position,
-        blocked: &mut Vec<Blocked>,
+        position: AccountPosition,
+        blocked: &mut Vec<BlockedStart>,
         out: &mut Vec<MachineEffect>,
     ) -> bool {
         let account = position.account;
         let mut turn = 0;
-        while let Some(id) = self.queue.get(account, turn) {
+        while let Some(id) = self.start_queue.get(account, turn) {
             let pool = self.pools.get(&id);
             let Some(pool) = pool.filter(|pool| pool.needs_start(&self.config)) else {
-                self.queue.take(account, turn);
+                self.start_queue.take(account, turn);
                 if let Some(pool) = self.pools.get_mut(&id) {
                     pool.pending_since = None;
                 }
                 continue;
             };
             let spec = pool.spec;
-            if self.stands_behind(blocked, id, pool) {
+            if self.must_wait_behind(blocked, id, pool) {
                 turn += 1;
                 continue;
             }
             match self.exceeded(now, &spec) {
-                None if !self.has_place(account) => return false,
+                None if !self.has_start_slot(account) => return false,
                 None => {
-                    self.queue.take(account, turn);
+                    self.start_queue.take(account, turn);
                     self.start(id, false, out);
-                    self.spend(now, account);
+                    self.take_rate_token(now, account);
                     if let Some(pool) = self.pools.get_mut(&id) {
                         pool.pending_since = None;
                     }
@@ -104,7 +104,7 @@ impl Machine {
                 }
                 Some(Limit::Rate) => {
                     // The bucket is empty for all pools of the account.
-                    self.await_rate(account);
+                    self.wake_at_next_token(account);
                     return false;
                 }
                 Some(limit) => {
@@ -116,7 +116,7 @@ impl Machine {
                     }
                     // A start that can never fit must not block others.
                     if self.capacity.never_fits(&self.config, &spec).is_none() {
-                        blocked.extend(self.lacking(limit, id, wanted_since));
+                        blocked.extend(self.blocked_start(limit, id, wanted_since));
                     }
                     turn += 1;
                 }
@@ -126,9 +126,14 @@ impl Machine {
     }
 
     /// Returns the entry that blocks others from the memory a pool waits for.
-    pub(super) fn lacking(&self, limit: Limit, id: PoolId, turn: u64) -> Option<Blocked> {
+    pub(super) fn blocked_start(
+        &self,
+        limit: Limit,
+        id: PoolId,
+        turn: u64,
+    ) -> Option<BlockedStart> {
         let pool = self.pools.get(&id)?;
-        Some(Blocked {
+        Some(BlockedStart {
             pool: id,
             limit,
             spec: pool.spec,
@@ -139,41 +144,46 @@ impl Machine {
 
     /// Returns whether an account may start another instance now. An account without a starting instance needs no free
     /// slot, or slow starts of others would delay its first.
-    pub(super) fn has_place(&self, account: AccountId) -> bool {
+    pub(super) fn has_start_slot(&self, account: AccountId) -> bool {
         let starting = self.capacity.starting;
         let most = self.config.max_starting;
         starting < most
             || (self.capacity.starting_of(account) == 0
-                && starting < most.saturating_mul(PLACES_IN_ALL)
-                && self.rules().hold(Rule::FirstPlace))
-            || !self.rules().hold(Rule::Places)
+                && starting < most.saturating_mul(START_SLOT_FACTOR)
+                && self.rules().in_force(Rule::FirstNeedsNoSlot))
+            || !self.rules().in_force(Rule::StartSlots)
     }
 
     /// Returns whether a pool must wait behind another pending start of a pool or account that holds no more.
-    pub(super) fn stands_behind(&self, blocked: &[Blocked], id: PoolId, pool: &Pool) -> bool {
+    pub(super) fn must_wait_behind(
+        &self,
+        blocked: &[BlockedStart],
+        id: PoolId,
+        pool: &Pool,
+    ) -> bool {
         let spec = &pool.spec;
         let held_mb = pool.held_mb();
         let account_mb = self.capacity.held_mb(spec.account);
         let mut others = blocked.iter().filter(|first| first.pool != id);
         others.any(|first| {
             let behind = if first.spec.account == spec.account {
-                held_mb >= first.held_mb && self.concerns(first.limit, pool, &first.spec)
+                held_mb >= first.held_mb && self.counts_against(first.limit, pool, &first.spec)
             } else {
                 // Compare current values: other functions of the account may have started meanwhile.
                 account_mb >= self.capacity.held_mb(first.spec.account)
                     && first.limit == Limit::Node
             };
-            behind && !self.passes(spec, first)
+            behind && !self.may_overtake(spec, first)
         })
     }
 
     /// Returns whether an empty account may overtake a start that waits for memory, by use of the headroom. It may do
     /// so once per wait, or many small accounts together would starve a large instance.
-    fn passes(&self, spec: &PoolSpec, first: &Blocked) -> bool {
+    fn may_overtake(&self, spec: &PoolSpec, first: &BlockedStart) -> bool {
         let empty_since = self.capacity.empty_since(spec.account);
         first.limit == Limit::Node
             && spec.headroom
-            && self.rules().hold(Rule::FirstPasses)
+            && self.rules().in_force(Rule::FirstOvertakes)
             && spec.memory_mb <= self.capacity.headroom_mb(&self.config)
             && empty_since.is_some_and(|turn| turn <= first.turn)
     }
@@ -197,10 +207,14 @@ impl Machine {
             waited && gives && pool.needs_start(&self.config) && lacks()
         };
         let mut at = None;
-        while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
+        while let Some(position) = self
+            .start_queue
+            .next(at)
+            .filter(|other| other.held_mb < held)
+        {
             at = Some(position);
-            if position.account != account && self.queue.of(position.account).any(starves) {
-                return self.rules().hold(Rule::AccountsYield);
+            if position.account != account && self.start_queue.of(position.account).any(starves) {
+                return self.rules().in_force(Rule::AccountsYield);
             }
         }
         false
@@ -224,10 +238,14 @@ impl Machine {
         };
         let held = self.capacity.held_mb(account);
         let mut at = None;
-        while let Some(position) = self.queue.next(at).filter(|other| other.held_mb < held) {
+        while let Some(position) = self
+            .start_queue
+            .next(at)
+            .filter(|other| other.held_mb < held)
+        {
             at = Some(position);
-            if position.account != account && self.queue.of(position.account).any(wants) {
-                return self.rules().hold(Rule::KeptComesAfter);
+            if position.account != account && self.start_queue.of(position.account).any(wants) {
+                return self.rules().in_force(Rule::ProvisionedComesAfter);
             }
         }
         false
@@ -235,7 +253,11 @@ impl Machine {
 
     /// Returns whether a pool must hand its instance over to restore the headroom: the headroom is in use, and the
     /// account is above its fair share of the node. Idle instances are stopped first.
-    pub(super) fn gives_headroom(&mut self, id: PoolId, out: &mut Vec<MachineEffect>) -> bool {
+    pub(super) fn must_restore_headroom(
+        &mut self,
+        id: PoolId,
+        out: &mut Vec<MachineEffect>,
+    ) -> bool {
         let Some(own) = self
             .pools
             .get(&id)
@@ -243,7 +265,7 @@ impl Machine {
         else {
             return false;
         };
-        if !self.rules().hold(Rule::HeadroomIsMadeAgain) {
+        if !self.rules().in_force(Rule::HeadroomRestored) {
             return false;
         }
         let account = own.spec.account;
@@ -274,7 +296,7 @@ impl Machine {
         out: &mut Vec<MachineEffect>,
     ) -> bool {
         let mut evicted = false;
-        if !self.rules().hold(Rule::IdleGivesWay) {
+        if !self.rules().in_force(Rule::IdleEvicted) {
             return false;
         }
         while let Some(limit) = exceeded(&self.capacity, &self.config, spec) {
@@ -282,18 +304,19 @@ impl Machine {
             let rank = |pool: &Pool, frozen: bool| {
                 let held = self.capacity.held_mb(pool.spec.account);
                 let gives = pool.spec.account == spec.account || held > wanting || frozen;
-                let kept = !self.is_spare(pool) && self.rules().hold(Rule::KeptStays);
-                let rank = match self.rules().hold(Rule::LargestGivesFirst) {
+                let kept = !self.is_spare(pool) && self.rules().in_force(Rule::ProvisionedStays);
+                let rank = match self.rules().in_force(Rule::LargestEvictedFirst) {
                     true => (kept, Reverse(held)),
                     false => (kept, Reverse(0)),
                 };
-                let concerns = self.concerns(limit, pool, spec);
+                let counts_against = self.counts_against(limit, pool, spec);
                 let may = if kept {
-                    self.has_larger_share(pool, spec) && self.rules().hold(Rule::KeptGivesWay)
+                    self.has_larger_share(pool, spec)
+                        && self.rules().in_force(Rule::ProvisionedGivesWay)
                 } else {
                     gives
                 };
-                (concerns && may).then_some(rank)
+                (counts_against && may).then_some(rank)
             };
             let Some(id) = self.least_recent(rank) else {
                 break;

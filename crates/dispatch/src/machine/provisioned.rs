@@ -1,7 +1,7 @@
 //! Provisioned instances: each pool keeps at least its minimum warm, ahead of need.
 
-use super::fair::BEFORE_ALL;
-use super::{Blocked, Machine};
+use super::fair::PROVISIONED_TURN;
+use super::{BlockedStart, Machine};
 use crate::capacity::Capacity;
 use crate::pool::Pool;
 use crate::timer::MachineTimer;
@@ -48,7 +48,7 @@ impl Machine {
             && pool.below_since.is_none()
         {
             pool.below_since = Some(now);
-            self.below.push_back(id);
+            self.below_minimum.push_back(id);
         }
     }
 
@@ -65,18 +65,18 @@ impl Machine {
     pub(super) fn start_provisioned(
         &mut self,
         now: Time,
-        blocked: &mut Vec<Blocked>,
+        blocked: &mut Vec<BlockedStart>,
         out: &mut Vec<MachineEffect>,
     ) -> bool {
         let mut turn = 0;
         let mut held_back = false;
-        while let Some(id) = self.below.get(turn).copied() {
+        while let Some(id) = self.below_minimum.get(turn).copied() {
             let Some(pool) = self
                 .pools
                 .get(&id)
                 .filter(|pool| pool.needs_provisioned(now))
             else {
-                self.below.remove(turn);
+                self.below_minimum.remove(turn);
                 if let Some(pool) = self.pools.get_mut(&id) {
                     pool.below_since = None;
                 }
@@ -87,8 +87,8 @@ impl Machine {
             held_back |= behind;
             let cannot = || self.capacity.never_fits(&self.config, &spec).is_some();
             if behind
-                || self.stands_behind(blocked, id, pool)
-                || !self.has_place(spec.account)
+                || self.must_wait_behind(blocked, id, pool)
+                || !self.has_start_slot(spec.account)
                 || cannot()
             {
                 turn += 1;
@@ -102,12 +102,12 @@ impl Machine {
             match self.capacity.exceeded_by_provisioned(&self.config, &spec) {
                 None => {
                     self.start(id, true, out);
-                    self.below.remove(turn);
-                    self.below.push_back(id);
+                    self.below_minimum.remove(turn);
+                    self.below_minimum.push_back(id);
                 }
                 Some(limit) => {
                     self.evict_for(&spec, Capacity::exceeded_by_provisioned_after_stops, out);
-                    blocked.extend(self.lacking(limit, id, BEFORE_ALL));
+                    blocked.extend(self.blocked_start(limit, id, PROVISIONED_TURN));
                     turn += 1;
                 }
             }
@@ -156,11 +156,14 @@ impl Machine {
                 .is_some_and(|since| since.after(self.config.yield_after) <= now);
             waited
                 && pool.needs_provisioned(now)
-                && self.helps(own, pool)
+                && self.would_unblock(own, pool)
                 && self.may_keep(&pool.spec)
         };
-        let below = self.below.iter().filter_map(|id| self.pools.get(id));
-        below.into_iter().find(starves).is_some()
+        let below_minimum = self
+            .below_minimum
+            .iter()
+            .filter_map(|id| self.pools.get(id));
+        below_minimum.into_iter().find(starves).is_some()
     }
 
     /// Schedules the next provisioned start after a failed one, with exponential backoff.

@@ -6,9 +6,9 @@ use crate::timer::MachineTimer;
 use crate::{InstanceId, MachineEffect, PoolId, Time};
 
 /// Maximum wait of a short request before its pool scales as any other, microseconds.
-const HOLD: u64 = 20_000;
+const MAX_WAIT: u64 = 20_000;
 /// How long detection then stays off, microseconds.
-const DOUBT: u64 = 1_000_000;
+const OFF_TIME: u64 = 1_000_000;
 
 impl Machine {
     pub(super) fn short_requests(
@@ -24,59 +24,59 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
-        if pool.short_requests.short == short || now < pool.short_requests.doubted_until {
+        if pool.short_requests.short == short || now < pool.short_requests.disabled_until {
             return;
         }
         pool.short_requests.short = short;
         if short {
-            self.watch_line(now, id, out);
+            self.check_head(now, id, out);
         } else {
-            self.serve_line(now, id, out);
+            self.serve_requests(now, id, out);
         }
         self.start_pending(now, out);
     }
 
     /// Makes sure that short requests do not wait for long.
-    pub(super) fn watch_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
+    pub(super) fn check_head(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
         let full = pool.waiting >= self.config.max_waiting;
-        if !pool.short_requests.short || (pool.short_requests.watched && !full) {
+        if !pool.short_requests.short || (pool.short_requests.timer_set && !full) {
             return;
         }
-        while let Some((first, came)) = pool.line.front() {
-            let until = came.after(HOLD);
+        while let Some((first, came)) = pool.requests.front() {
+            let until = came.after(MAX_WAIT);
             if !self.tickets.contains_key(first) {
-                pool.line.pop_front(); // It was cancelled.
+                pool.requests.pop_front(); // It was cancelled.
             } else if now < until && !full {
-                pool.short_requests.watched = true;
-                self.timers.add(until, MachineTimer::Line(id));
+                pool.short_requests.timer_set = true;
+                self.timers.add(until, MachineTimer::Head(id));
                 return;
             } else {
                 pool.short_requests.short = false;
-                pool.short_requests.doubted_until = now.after(DOUBT);
-                return self.serve_line(now, id, out);
+                pool.short_requests.disabled_until = now.after(OFF_TIME);
+                return self.serve_requests(now, id, out);
             }
         }
     }
 
     /// Checks the head of the queue after its maximum wait.
-    pub(super) fn look_at_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
+    pub(super) fn head_timer_fired(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         if let Some(pool) = self.pools.get_mut(&id) {
-            pool.short_requests.watched = false;
-            self.watch_line(now, id, out);
+            pool.short_requests.timer_set = false;
+            self.check_head(now, id, out);
         }
     }
 
     /// Assigns waiting requests to idle instances, unless they are to wait for busy ones, and queues missing starts.
-    pub(super) fn serve_line(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
+    pub(super) fn serve_requests(&mut self, now: Time, id: PoolId, out: &mut Vec<MachineEffect>) {
         while let Some(pool) = self.pools.get_mut(&id)
             && pool.waiting > 0
-            && !pool.holds(&self.config)
+            && !pool.waits_for_busy(&self.config)
             && let Some(instance) = pool.idle.pop_back()
         {
-            let Some(ticket) = self.next_in_line(id) else {
+            let Some(ticket) = self.next_request(id) else {
                 return; // Unreachable while `waiting` is above 0.
             };
             self.assign(ticket, instance, out);

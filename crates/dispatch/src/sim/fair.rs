@@ -10,7 +10,7 @@ use dispatch::{
 };
 
 /// Limit of starting instances as a multiple of the start slots, where each account beyond them starts just one.
-const PLACES: u32 = 4;
+const START_SLOT_FACTOR: u32 = 4;
 
 impl World {
     fn all(&self) -> impl Iterator<Item = AccountId> + use<> {
@@ -21,9 +21,10 @@ impl World {
         self.all().filter(move |other| *other != account)
     }
 
-    pub(crate) fn has_place(&self, tally: &Tally, account: AccountId) -> bool {
+    pub(crate) fn has_start_slot(&self, tally: &Tally, account: AccountId) -> bool {
         let most = self.config.max_starting;
-        tally.starting < most || (tally.starting_of(account) == 0 && tally.starting < PLACES * most)
+        tally.starting < most
+            || (tally.starting_of(account) == 0 && tally.starting < START_SLOT_FACTOR * most)
     }
 
     fn headroom(&self, tally: &Tally) -> u64 {
@@ -47,7 +48,7 @@ impl World {
     }
 
     /// Reports the number of accounts, if the provisioned instances still fit besides the headroom.
-    pub(crate) fn tell_accounts(&mut self, known: u64) {
+    pub(crate) fn report_accounts(&mut self, known: u64) {
         let kept = self
             .provisioned_pools
             .iter()
@@ -76,18 +77,18 @@ impl World {
     }
 
     /// Whether more requests wait than starting instances can serve. Short-request detection may hold them back.
-    pub(crate) fn may_want(&self, tally: &Tally, pool: PoolId) -> bool {
+    pub(crate) fn needs_start(&self, tally: &Tally, pool: PoolId) -> bool {
         let starting = tally.of(pool).starting as usize;
-        let line = self.lines.get(&pool).map_or(0, |line| line.len());
+        let line = self.queues.get(&pool).map_or(0, |line| line.len());
         line > starting * self.specs[&pool].slots as usize
     }
 
     /// Whether the same holds and short-request detection does not apply.
-    pub(crate) fn wants(&self, tally: &Tally, pool: PoolId) -> bool {
+    pub(crate) fn needs_start_now(&self, tally: &Tally, pool: PoolId) -> bool {
         let (spec, most) = (&self.specs[&pool], self.config.brief_at_once);
         let counts = tally.of(pool);
         let short = most > 0 && spec.slots == 1 && (counts.starting + counts.busy) as usize >= most;
-        !short && self.may_want(tally, pool)
+        !short && self.needs_start(tally, pool)
     }
 
     fn pools_of(&self, account: AccountId) -> impl Iterator<Item = (PoolId, &PoolSpec)> {
@@ -116,7 +117,7 @@ impl World {
         let first: Vec<_> = self
             .pools_of(account)
             .filter(|(pool, _)| {
-                let lacks = self.may_want(tally, *pool) && !self.has_own_room(tally, *pool);
+                let lacks = self.needs_start(tally, *pool) && !self.fits_own_limits(tally, *pool);
                 below(*pool) || lacks
             })
             .map(|(pool, spec)| (spec.memory_mb * tally.live(pool), pool, below(pool)))
@@ -133,8 +134,8 @@ impl World {
             let behind = first
                 .iter()
                 .any(|(of, first, below)| held >= *of && (*below || concerns(*first, pool)));
-            self.wants(tally, pool)
-                && self.has_own_room(tally, pool)
+            self.needs_start_now(tally, pool)
+                && self.fits_own_limits(tally, pool)
                 && !self.fits_never(pool)
                 && !behind
         };
@@ -150,7 +151,7 @@ impl World {
     }
 
     /// Whether the limits of a pool's function and account allow one more instance.
-    fn has_own_room(&self, tally: &Tally, pool: PoolId) -> bool {
+    fn fits_own_limits(&self, tally: &Tally, pool: PoolId) -> bool {
         let spec = &self.specs[&pool];
         let sum = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
             let counted = self.pools_of(spec.account).filter(|(_, spec)| counts(spec));
@@ -173,7 +174,7 @@ impl World {
         let spec = &self.specs[&pool];
         let (account, held) = (spec.account, tally.held(spec.account));
         assert!(
-            self.has_place(&tally, account),
+            self.has_start_slot(&tally, account),
             "{account:?} starts too many"
         );
         let left = match provisioned {
@@ -192,7 +193,9 @@ impl World {
             let waited = last.0.contains(&other) && had(other) < had(account);
             let before = tally.held(other) < held && (waited || !provisioned);
             assert!(
-                !(before && self.has_place(&tally, other) && !self.ready(&tally, other).is_empty()),
+                !(before
+                    && self.has_start_slot(&tally, other)
+                    && !self.ready(&tally, other).is_empty()),
                 "{account:?} with {held} MB starts before {other:?} with {} MB, {:?}, {provisioned}, {}",
                 tally.held(other),
                 self.ready(&tally, other),
@@ -220,7 +223,7 @@ impl World {
             }
             self.check_first(tally, account, &ready);
             // Without a start slot, eviction would be premature.
-            for pool in ready.iter().filter(|_| self.has_place(tally, account)) {
+            for pool in ready.iter().filter(|_| self.has_start_slot(tally, account)) {
                 self.check_idle(tally, *pool);
             }
         }
@@ -241,11 +244,14 @@ impl World {
             let before = since.is_some_and(|since| self.wanted.get(&pool) <= Some(since));
             let nothing = tally.held(spec.account) == 0;
             let short = self.free(tally) < spec.memory_mb + self.left(tally, spec);
-            before && nothing && short && self.may_want(tally, pool)
+            before && nothing && short && self.needs_start(tally, pool)
         };
         let passed = self.specs.keys().copied().any(waited);
         assert!(
-            tally.held(account) > 0 || first.is_none() || passed || !self.has_place(tally, account),
+            tally.held(account) > 0
+                || first.is_none()
+                || passed
+                || !self.has_start_slot(tally, account),
             "{account:?} has nothing, {first:?} waits, and {} MB are free",
             self.free(tally)
         );
@@ -260,9 +266,9 @@ impl World {
                 true => tally.live(*other) * of.memory_mb <= own,
                 false => tally.held(of.account) <= tally.held(spec.account),
             };
-            let wants =
-                self.may_want(tally, *other) || tally.live(*other) < self.provisioned_min(*other);
-            *other != pool && less && wants
+            let needs_start_now = self.needs_start(tally, *other)
+                || tally.live(*other) < self.provisioned_min(*other);
+            *other != pool && less && needs_start_now
         };
         !self.specs.iter().any(before)
     }
@@ -342,14 +348,14 @@ impl World {
 
     /// An evicted instance belongs to the largest account among those with frozen instances. The victim is no longer
     /// counted.
-    pub(crate) fn check_gives_way(&self, victim: PoolId) {
+    pub(crate) fn check_eviction(&self, victim: PoolId) {
         let tally = self.tally();
         let spec = &self.specs[&victim];
         let had = tally.held(spec.account) + spec.memory_mb;
-        let wants = |(pool, _): (PoolId, &PoolSpec)| {
-            self.may_want(&tally, pool) || tally.live(pool) < self.provisioned_min(pool)
+        let needs_start_now = |(pool, _): (PoolId, &PoolSpec)| {
+            self.needs_start(&tally, pool) || tally.live(pool) < self.provisioned_min(pool)
         };
-        if self.pools_of(spec.account).any(wants) {
+        if self.pools_of(spec.account).any(needs_start_now) {
             return; // It may be for itself, by its own limits.
         }
         for (instance, (pool, state)) in &self.instances {
@@ -371,9 +377,9 @@ impl World {
         let spec = &self.specs[&pool];
         let held = tally.held(spec.account);
         let own = tally.live(pool) * spec.memory_mb;
-        let own_room = self.has_own_room(tally, pool);
+        let own_limits = self.fits_own_limits(tally, pool);
         let more = |(other, of): (PoolId, &PoolSpec)| {
-            let concerns = own_room
+            let concerns = own_limits
                 || match self.reserved(spec) {
                     Some(_) => of.group == spec.group,
                     None => self.reserved(of).is_none(),
@@ -393,7 +399,7 @@ impl World {
                 && tally.live(*other) > 0
                 && tally.held(of.account) >= held + spec.memory_mb + of.memory_mb
         };
-        own_room && (fits || self.specs.iter().any(larger))
+        own_limits && (fits || self.specs.iter().any(larger))
     }
 
     /// Records when a pool's account becomes empty.
@@ -413,15 +419,15 @@ impl World {
     }
 
     /// Whether another account wants memory and would hold no more even after a pool has handed over an instance.
-    pub(crate) fn may_give_up_kept(&self, pool: PoolId) -> bool {
+    pub(crate) fn may_release_provisioned(&self, pool: PoolId) -> bool {
         let tally = self.tally();
         let account = self.specs[&pool].account;
         let held = tally.held(account);
         let less = |(pool, spec): (&PoolId, &PoolSpec)| {
             let other = spec.account;
-            let wants =
-                self.may_want(&tally, *pool) || tally.live(*pool) < self.provisioned_min(*pool);
-            other != account && wants && tally.held(other) + spec.memory_mb <= held
+            let needs_start_now =
+                self.needs_start(&tally, *pool) || tally.live(*pool) < self.provisioned_min(*pool);
+            other != account && needs_start_now && tally.held(other) + spec.memory_mb <= held
         };
         self.specs.iter().any(less)
     }

@@ -29,7 +29,7 @@ const TURN: u64 = 1_000_000;
 const GRACE: u64 = 1_000_000;
 
 /// Maximum wait of a short request for a busy instance while another is idle, microseconds.
-const HELD: u64 = 20_000;
+const MAX_SHORT_WAIT: u64 = 20_000;
 
 /// Xorshift, reproducible by seed.
 struct Random(u64);
@@ -74,7 +74,7 @@ struct World {
     /// Requests in progress per instance, and whether it has ended.
     running: BTreeMap<InstanceId, (u32, bool)>,
     /// Waiting requests by pool in order of arrival, with arrival time and deadline.
-    lines: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
+    queues: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
     /// When a pool last made progress: an assigned request or a reported failed start.
     served: BTreeMap<PoolId, u64>,
     answered: BTreeSet<Ticket>,
@@ -109,7 +109,7 @@ struct World {
     /// When each account's start rate is fully restored.
     tokens: BTreeMap<AccountId, u64>,
     /// A saturated function, in some schedules.
-    flooded: Option<usize>,
+    saturated: Option<usize>,
     /// The instance that has just finished a request.
     finishing: Option<InstanceId>,
     /// Whether an instance has just started or finished a request, so it may be stopped for exceeding a limit.
@@ -147,7 +147,7 @@ impl World {
             config,
             machine: broken.map_or_else(
                 || Machine::new(config),
-                |rule| Machine::without(config, rule),
+                |rule| Machine::with_broken_rule(config, rule),
             ),
             agenda: BTreeMap::new(),
             next: 0,
@@ -158,7 +158,7 @@ impl World {
             instances: BTreeMap::new(),
             thawed: BTreeMap::new(),
             running: BTreeMap::new(),
-            lines: BTreeMap::new(),
+            queues: BTreeMap::new(),
             served: BTreeMap::new(),
             answered: BTreeSet::new(),
             asked: 0,
@@ -177,7 +177,7 @@ impl World {
             wanted: BTreeMap::new(),
             waits: BTreeMap::new(),
             tokens: BTreeMap::new(),
-            flooded: None,
+            saturated: None,
             finishing: None,
             freed: false,
             idles: BTreeMap::new(),
@@ -190,7 +190,7 @@ impl World {
         }
         if world.random.one_in(3) {
             let groups = world.current.len() as u64;
-            world.flooded = Some(world.random.below(groups) as usize);
+            world.saturated = Some(world.random.below(groups) as usize);
         }
         world
     }
@@ -247,7 +247,7 @@ impl World {
         let (group, account) = (spec.group, spec.account);
         // Provisioned instances must fit, except for a function disabled by 0.
         if reserved_mb != Some(0)
-            && self.provisioned_pools.get(&pool).copied() > Some(self.keepable(pool))
+            && self.provisioned_pools.get(&pool).copied() > Some(self.provisionable(pool))
         {
             self.specs.get_mut(&pool).expect("it was there").reserved_mb = was;
             return;
@@ -297,7 +297,7 @@ impl World {
         if !self.specs[&pool].headroom {
             return; // Builds keep nothing.
         }
-        let most = self.keepable(pool).min(4);
+        let most = self.provisionable(pool).min(4);
         let provisioned_min = self.random.below(most + 1);
         self.provisioned_pools.insert(pool, provisioned_min);
         self.failed.remove(&pool);
@@ -309,7 +309,7 @@ impl World {
     }
 
     /// How many instances a pool can provision.
-    fn keepable(&self, pool: PoolId) -> u64 {
+    fn provisionable(&self, pool: PoolId) -> u64 {
         let spec = &self.specs[&pool];
         let others = |counts: &dyn Fn(&PoolSpec) -> bool| -> u64 {
             let others = self
@@ -350,9 +350,9 @@ impl World {
 
     /// Generates a random event.
     fn happen(&mut self) {
-        if let Some(group) = self.flooded {
+        if let Some(group) = self.saturated {
             let pool = self.current[group].expect("each group has a pool");
-            while self.lines.get(&pool).map_or(0, |line| line.len())
+            while self.queues.get(&pool).map_or(0, |line| line.len())
                 < 3.min(self.config.max_waiting)
             {
                 self.ask(group);
@@ -377,7 +377,7 @@ impl World {
             }
             14 => {
                 let waiting: Vec<_> = self
-                    .lines
+                    .queues
                     .values()
                     .flatten()
                     .map(|(ticket, ..)| *ticket)
@@ -385,7 +385,7 @@ impl World {
                 if !waiting.is_empty() {
                     let ticket = waiting[self.random.below(waiting.len() as u64) as usize];
                     self.answer(ticket);
-                    self.leave_line(ticket);
+                    self.leave_queue(ticket);
                     self.step(MachineEvent::Cancel { ticket });
                 }
             }
@@ -430,7 +430,7 @@ impl World {
                     self.share(account);
                 } else if self.random.one_in(2) {
                     let known = self.random.below(8);
-                    self.tell_accounts(known);
+                    self.report_accounts(known);
                 }
             }
         }
@@ -441,7 +441,7 @@ impl World {
         let ticket = Ticket(self.asked);
         let pool = self.current[group].expect("each group has a pool");
         let deadline = self.now + 1000 * (1 + self.random.below(60_000));
-        self.lines
+        self.queues
             .entry(pool)
             .or_default()
             .push_back((ticket, self.now, deadline));
@@ -456,8 +456,8 @@ impl World {
         assert!(self.answered.insert(ticket), "{ticket:?} is answered twice");
     }
 
-    fn leave_line(&mut self, ticket: Ticket) -> Option<(PoolId, usize, u64)> {
-        for (pool, line) in &mut self.lines {
+    fn leave_queue(&mut self, ticket: Ticket) -> Option<(PoolId, usize, u64)> {
+        for (pool, line) in &mut self.queues {
             if let Some(at) = line.iter().position(|(waiting, ..)| *waiting == ticket) {
                 let (_, came, _) = line.remove(at).expect("it was found there");
                 return Some((*pool, at, came));
@@ -547,7 +547,7 @@ impl World {
                 assert!(!*broken, "assigned to one that has ended");
                 assert!(*running <= self.specs[&pool].slots, "{running} at a time");
                 let (waited_in, place, came) =
-                    self.leave_line(ticket).expect("assigned while it waits");
+                    self.leave_queue(ticket).expect("assigned while it waits");
                 assert_eq!(waited_in, pool, "on another pool's instance");
                 assert_eq!(place, 0, "first come, first served");
                 self.serve(pool, came);
@@ -557,7 +557,8 @@ impl World {
                 self.later(took, MachineEvent::Finished { instance, reusable });
             }
             MachineEffect::Reject { ticket, reason } => {
-                let (pool, place, came) = self.leave_line(ticket).expect("rejected while it waits");
+                let (pool, place, came) =
+                    self.leave_queue(ticket).expect("rejected while it waits");
                 if let Reject::StartFailed { .. } = reason {
                     self.serve(pool, came);
                 }
@@ -569,7 +570,7 @@ impl World {
                     Reject::Draining => assert!(self.drained),
                     Reject::QueueFull => {
                         assert!(
-                            self.lines[&pool].len() >= self.config.max_waiting,
+                            self.queues[&pool].len() >= self.config.max_waiting,
                             "there was room in line"
                         );
                     }
@@ -596,17 +597,20 @@ impl World {
                 let kept = self.tally().live(pool) < self.provisioned_min(pool);
                 let idled = self.idles.remove(&instance);
                 let keep_alive = self.specs[&pool].keep_alive;
-                let gives_way = idled.is_some_and(|since| self.now < since + keep_alive)
+                let evicted = idled.is_some_and(|since| self.now < since + keep_alive)
                     && !self.drained
                     && !self.deploying
                     && !self.freed
                     && !self.retired.contains(&pool);
-                if gives_way && !kept {
-                    self.check_gives_way(pool);
+                if evicted && !kept {
+                    self.check_eviction(pool);
                 }
                 self.note_empty(pool);
                 assert!(
-                    !kept || self.drained || self.fits_never(pool) || self.may_give_up_kept(pool),
+                    !kept
+                        || self.drained
+                        || self.fits_never(pool)
+                        || self.may_release_provisioned(pool),
                     "{pool:?} loses what it keeps"
                 );
                 let took = self.random.below(5000);
@@ -623,7 +627,7 @@ impl World {
                     "forgotten with instances"
                 );
                 assert!(
-                    self.lines.remove(&pool).is_none_or(|line| line.is_empty()),
+                    self.queues.remove(&pool).is_none_or(|line| line.is_empty()),
                     "forgotten with requests"
                 );
                 self.specs.remove(&pool);
@@ -721,7 +725,7 @@ impl World {
 
     /// Pools that wait for memory to which they are not entitled do not count as waiting.
     fn excuse_waits(&mut self, tally: &Tally) {
-        let pools = self.lines.iter().filter(|(_, line)| !line.is_empty());
+        let pools = self.queues.iter().filter(|(_, line)| !line.is_empty());
         let waits = pools.map(|(pool, _)| *pool);
         let excused: Vec<_> = waits
             .filter(|pool| !self.is_entitled(tally, *pool))
@@ -735,7 +739,7 @@ impl World {
     fn describe(&self) -> String {
         let tally = self.tally();
         let pools = self.specs.iter().map(|(pool, spec)| {
-            let line = self.lines.get(pool).map_or(0, |line| line.len());
+            let line = self.queues.get(pool).map_or(0, |line| line.len());
             let (provisioned_min, reserved, never) =
                 (self.provisioned_min(*pool), self.reserved(spec), self.fits_never(*pool));
             let (counts, mb, account) = (tally.of(*pool), spec.memory_mb, spec.account);
@@ -760,11 +764,14 @@ impl World {
         let wanting = self
             .specs
             .keys()
-            .filter(|pool| self.may_want(&tally, **pool));
+            .filter(|pool| self.needs_start(&tally, **pool));
         for pool in wanting.copied().collect::<Vec<_>>() {
             self.wanted.entry(pool).or_insert(self.steps);
         }
-        let wanting = self.specs.keys().filter(|pool| self.wants(&tally, **pool));
+        let wanting = self
+            .specs
+            .keys()
+            .filter(|pool| self.needs_start_now(&tally, **pool));
         let wanting: BTreeSet<_> = wanting.copied().collect();
         self.waits.retain(|pool, _| wanting.contains(pool));
         for pool in wanting {
@@ -803,7 +810,7 @@ impl World {
                 "group: {mine} MB of {spec:?}"
             );
         }
-        self.check_floors(&tally, &accounts, &groups);
+        self.check_provisioned(&tally, &accounts, &groups);
         self.check_waits(&tally);
         // Unless a check is due right now.
         let looks = self.wake.is_some_and(|wake| wake <= self.now);
@@ -813,13 +820,13 @@ impl World {
                 assert!(self.now <= until, "{instance:?} idles and is not frozen");
             }
         }
-        for (ticket, _, deadline) in self.lines.values().flatten() {
+        for (ticket, _, deadline) in self.queues.values().flatten() {
             assert!(
                 self.now <= *deadline + GRACE,
                 "{ticket:?} waits past its deadline"
             );
         }
-        for (pool, line) in &self.lines {
+        for (pool, line) in &self.queues {
             // No instance is idle while requests of its pool wait, except briefly for short requests.
             let idles = self
                 .instances
@@ -833,7 +840,7 @@ impl World {
             let may_wait = |stats: dispatch::PoolStats| {
                 let most = self.config.brief_at_once;
                 let came = line.front().map_or(self.now, |(_, came, _)| *came);
-                let held = most > 0 && stats.busy >= most && self.now <= came + HELD;
+                let held = most > 0 && stats.busy >= most && self.now <= came + MAX_SHORT_WAIT;
                 stats.idle == 0 || held
             };
             let stats = self.machine.stats(*pool);
@@ -845,7 +852,7 @@ impl World {
     }
 
     /// If a single pool is below its provisioned minimum and capacity is free, it has just been given a start.
-    fn check_floors(
+    fn check_provisioned(
         &self,
         tally: &Tally,
         accounts: &BTreeMap<AccountId, u64>,
@@ -862,13 +869,13 @@ impl World {
         };
         let fits = used.0.copied().unwrap_or(0) + spec.memory_mb <= used.1
             && node + spec.memory_mb + self.config.headroom_mb <= self.config.node_mb
-            && self.has_place(tally, spec.account);
+            && self.has_start_slot(tally, spec.account);
         // Smaller accounts come first.
         let held = tally.held(spec.account);
         let less = |(pool, other): (&PoolId, &PoolSpec)| {
             other.account != spec.account
                 && tally.held(other.account) < held
-                && self.may_want(tally, *pool)
+                && self.needs_start(tally, *pool)
         };
         let behind = self.specs.iter().any(less);
         // An evicted instance is replaced once it has ended.

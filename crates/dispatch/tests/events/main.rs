@@ -40,7 +40,7 @@ enum State {
     /// Held while an operator decides whether to cancel it.
     Held,
     /// Cancelled, but not on disk yet.
-    Taken,
+    Cancelled,
     /// Ended, but not on disk yet.
     Ended(Disposition),
 }
@@ -62,7 +62,7 @@ struct World {
     /// Events on disk, by queue.
     disk: BTreeMap<FunctionQueueId, BTreeMap<QueuePosition, State>>,
     /// Events on disk that are not reported yet, in order.
-    untold: VecDeque<(FunctionQueueId, QueuePosition)>,
+    unreported: VecDeque<(FunctionQueueId, QueuePosition)>,
     /// Loads that were requested, and loads that are done but not reported.
     asked: Vec<(FunctionQueueId, Option<QueuePosition>, usize)>,
     loads: Vec<Load>,
@@ -91,7 +91,7 @@ impl World {
             wake: None,
             next: 1,
             disk: BTreeMap::new(),
-            untold: VecDeque::new(),
+            unreported: VecDeque::new(),
             asked: Vec::new(),
             loads: Vec::new(),
             short: BTreeSet::new(),
@@ -152,11 +152,11 @@ impl World {
         *state = State::Waiting;
         // Every startable event before it was started, except unreported ones.
         let order = *order;
-        let untold = &self.untold;
+        let unreported = &self.unreported;
         let skipped = line.iter().find(|(other, state)| {
             **other < order
                 && **state == State::Queued
-                && !untold.iter().any(|(_, one)| one == *other)
+                && !unreported.iter().any(|(_, one)| one == *other)
         });
         assert_eq!(skipped, None, "{order:?} came before its turn");
     }
@@ -168,7 +168,7 @@ impl World {
         for line in self.disk.values() {
             let count = |state| line.values().filter(|one| **one == state).count();
             assert!(count(State::Waiting) <= self.pacing.waiting as usize);
-            let lies = |one: &&State| matches!(one, State::Queued | State::Held | State::Taken);
+            let lies = |one: &&State| matches!(one, State::Queued | State::Held | State::Cancelled);
             let under_way = line.values().filter(|one| !lies(one)).count();
             assert!(under_way <= self.pacing.under_way);
         }
@@ -234,17 +234,17 @@ impl World {
         let Some((queue, order, state)) = self.any(&[]) else {
             return;
         };
-        let untold = self.untold.iter().any(|(_, one)| *one == order);
+        let unreported = self.unreported.iter().any(|(_, one)| *one == order);
         match state {
             State::Held if self.random.one_in(2) => {
-                self.set(queue, order, State::Taken);
+                self.set(queue, order, State::Cancelled);
             }
             State::Held => {
                 self.set(queue, order, State::Queued);
                 let (seq, then) = (order.seq, Disposition::NotStarted);
                 self.step(QueueInput::Ended { queue, seq, then });
             }
-            State::Queued if !untold => {
+            State::Queued if !unreported => {
                 let held = self.queues.hold(queue, order);
                 assert!(held, "{order:?} is not under way");
                 self.set(queue, order, State::Held);
@@ -271,7 +271,7 @@ impl World {
         let ended: Vec<_> = all
             .filter_map(|(queue, order, state)| match state {
                 State::Ended(then) => Some((queue, order, then)),
-                State::Taken => Some((queue, order, Disposition::Removed)),
+                State::Cancelled => Some((queue, order, Disposition::Removed)),
                 _ => None,
             })
             .collect();
@@ -295,11 +295,11 @@ impl World {
     fn arrive(&mut self) {
         let queue = FunctionQueueId(self.random.below(LANES));
         let order = self.keep(queue, self.now);
-        self.untold.push_back((queue, order));
+        self.unreported.push_back((queue, order));
     }
 
     fn tell(&mut self) {
-        if let Some((queue, order)) = self.untold.pop_front() {
+        if let Some((queue, order)) = self.unreported.pop_front() {
             self.step(QueueInput::Enqueued { queue, order });
         }
     }
@@ -392,7 +392,7 @@ impl World {
         let stuck = FunctionQueueId(self.random.below(LANES));
         self.short = [stuck].into();
         for _ in 0..100_000 {
-            while !self.untold.is_empty() {
+            while !self.unreported.is_empty() {
                 self.tell();
             }
             self.read();

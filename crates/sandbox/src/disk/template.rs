@@ -11,7 +11,7 @@ use crate::{Result, Step, user};
 /// Size of a block, which is also the size of a page.
 const BLOCK: usize = 4096;
 /// Extra space for file system metadata, bytes.
-const BESIDE: u64 = 1 << 20;
+const METADATA_BYTES: u64 = 1 << 20;
 
 /// Content of a new disk's file.
 #[derive(Clone, Debug)]
@@ -33,17 +33,17 @@ impl DiskTemplate {
             return Err(io::Error::other(why)).step("make a disk");
         }
         let image = super::open(directory)
-            .and_then(|directory| super::nameless(&directory))
+            .and_then(|directory| super::unnamed_file(&directory))
             .step("make a disk's file")?;
         // An inode has 256 bytes, and a block's bitmap covers 32,768 blocks.
-        let length = bytes + bytes / 256 + inodes * 256 + 4 * BESIDE;
-        let length = length.next_multiple_of(BESIDE);
+        let length = bytes + bytes / 256 + inodes * 256 + 4 * METADATA_BYTES;
+        let length = length.next_multiple_of(METADATA_BYTES);
         image.set_len(length).step("make a disk's file")?;
         format(&image, inodes)?;
         let blocks = read(&image, length).step("read a disk's file")?;
         Ok(Self {
             // Indirect blocks of a large file count as used.
-            bytes: bytes + BESIDE / 4,
+            bytes: bytes + METADATA_BYTES / 4,
             length,
             blocks,
         })

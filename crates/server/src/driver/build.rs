@@ -15,13 +15,13 @@ use super::Driver;
 use super::core::Core;
 
 /// Minimum memory of a build, MB.
-const LEAST_MB: u64 = 128;
+const MIN_MB: u64 = 128;
 
 /// Reason for rejecting a build.
 #[derive(Debug, Error)]
 pub(crate) enum BuildMemoryError {
     #[error(
-        "a build needs at least {LEAST_MB} MB of memory; the account's unreserved quota is {unreserved_mb} MB and the node has {node_mb} MB; raise the quota, or reserve less memory for functions"
+        "a build needs at least {MIN_MB} MB of memory; the account's unreserved quota is {unreserved_mb} MB and the node has {node_mb} MB; raise the quota, or reserve less memory for functions"
     )]
     Never { unreserved_mb: u64, node_mb: u64 },
     #[error(
@@ -100,10 +100,10 @@ impl Driver {
 }
 
 impl Driver {
-    pub(super) fn forget_builds(&self) {
+    pub(super) fn release_builds(&self) {
         let now = self.now();
         let mut core = self.core();
-        core.forget_builds(now);
+        core.release_builds(now);
         self.act(core);
     }
 
@@ -115,7 +115,7 @@ impl Driver {
             .provisionable_mb()
             .min(core.unreserved_mb(account) / 2)
             .min(self.shared.settings.dispatch.node_mb / 2)
-            .max(LEAST_MB);
+            .max(MIN_MB);
         let (hold, waiting) = core.begin_build(now, account, wanted_mb.min(most), deadline);
         self.act(core);
         Build {
@@ -142,7 +142,7 @@ pub(super) struct Builds {
     pools: HashMap<PoolId, Ticket>,
     running: HashSet<InstanceId>,
     /// Events for the machine in reply to its effects: a build starts and stops at once.
-    tell: Vec<MachineEvent>,
+    events: Vec<MachineEvent>,
 }
 
 impl Builds {
@@ -151,8 +151,8 @@ impl Builds {
         (self.running.len(), self.waiting.len())
     }
 
-    pub(super) fn next_to_tell(&mut self) -> Option<MachineEvent> {
-        self.tell.pop()
+    pub(super) fn next_event(&mut self) -> Option<MachineEvent> {
+        self.events.pop()
     }
 
     /// Handles an effect that concerns a build; returns any other.
@@ -163,10 +163,10 @@ impl Builds {
         match effect {
             MachineEffect::Start { instance, pool, .. } if self.pools.contains_key(&pool) => {
                 self.running.insert(instance);
-                self.tell.push(MachineEvent::Started { instance });
+                self.events.push(MachineEvent::Started { instance });
             }
             MachineEffect::Stop { instance } if self.running.remove(&instance) => {
-                self.tell.push(MachineEvent::Ended { instance });
+                self.events.push(MachineEvent::Ended { instance });
             }
             MachineEffect::Freeze { instance } if self.running.contains(&instance) => {}
             MachineEffect::Assign {
@@ -200,7 +200,7 @@ impl Core {
         BuildReservation,
         oneshot::Receiver<Result<InstanceId, Reject>>,
     ) {
-        let [group, pool, ticket] = self.numbers();
+        let [group, pool, ticket] = self.next_ids();
         let (pool, ticket) = (PoolId(pool), Ticket(ticket));
         let spec = PoolSpec {
             group: GroupId(group),
@@ -247,7 +247,7 @@ impl Core {
     }
 
     /// Releases all builds at shutdown. The next start resumes unfinished ones.
-    fn forget_builds(&mut self, now: Time) {
+    fn release_builds(&mut self, now: Time) {
         for instance in self.builds.running.clone() {
             self.end_running_build(now, instance);
         }

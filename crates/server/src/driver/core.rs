@@ -36,7 +36,7 @@ pub(super) enum DriverAction {
         provisioned: bool,
     },
     /// Freeze or thaw an instance as last decided.
-    Settle(Arc<InstanceSlot>),
+    ApplyFreeze(Arc<InstanceSlot>),
     Stop(Arc<InstanceSlot>),
     Timer,
 }
@@ -58,7 +58,7 @@ pub(super) struct Core {
     instances: HashMap<InstanceId, Arc<InstanceSlot>>,
     waiting: HashMap<Ticket, oneshot::Sender<AcquireReply>>,
     /// The request in progress, and its reply if there was one immediately.
-    at_once: Option<(Ticket, Option<AcquireReply>)>,
+    immediate: Option<(Ticket, Option<AcquireReply>)>,
     failures: HashMap<InstanceId, StartFailure>,
     /// Error of the last start in pools with a provisioned minimum. Cleared by a successful start.
     provision_errors: HashMap<PoolId, String>,
@@ -82,7 +82,7 @@ impl Core {
             account_mb: config.account_mb,
             instances: HashMap::new(),
             waiting: HashMap::new(),
-            at_once: None,
+            immediate: None,
             failures: HashMap::new(),
             provision_errors: HashMap::new(),
             builds: Builds::default(),
@@ -126,7 +126,7 @@ impl Core {
     }
 
     /// Returns three unused numbers for identifiers.
-    pub(super) fn numbers(&mut self) -> [u64; 3] {
+    pub(super) fn next_ids(&mut self) -> [u64; 3] {
         self.next += 3;
         [self.next - 2, self.next - 1, self.next]
     }
@@ -250,7 +250,7 @@ impl Core {
     }
 
     /// Sets the provisioned minimum of a version.
-    pub(super) fn keep(&mut self, now: Time, serving: &Serving<'_>, provisioned_min: usize) {
+    pub(super) fn provision(&mut self, now: Time, serving: &Serving<'_>, provisioned_min: usize) {
         let Some(pool) = self.live(serving).map(|live| live.pool) else {
             return;
         };
@@ -338,7 +338,7 @@ impl Core {
     ) {
         self.next += 1;
         let ticket = Ticket(self.next);
-        self.at_once = Some((ticket, None));
+        self.immediate = Some((ticket, None));
         self.step(
             now,
             MachineEvent::Request {
@@ -347,7 +347,7 @@ impl Core {
                 deadline,
             },
         );
-        let answer = self.at_once.take().and_then(|(_, answer)| answer);
+        let answer = self.immediate.take().and_then(|(_, answer)| answer);
         match answer {
             Some(answer) => (ticket, Ok(answer)),
             None => {
@@ -433,7 +433,7 @@ impl Core {
             }
         }
         self.effects = effects;
-        while let Some(event) = self.builds.next_to_tell() {
+        while let Some(event) = self.builds.next_event() {
             self.step(now, event);
         }
         if self.machine.is_empty() {
@@ -479,7 +479,7 @@ impl Core {
             MachineEffect::Freeze { instance } => {
                 if let Some(slot) = self.instances.get(&instance) {
                     slot.should_be_frozen(true);
-                    self.acts.push(DriverAction::Settle(slot.clone()));
+                    self.acts.push(DriverAction::ApplyFreeze(slot.clone()));
                 }
             }
             MachineEffect::Stop { instance } => {
@@ -507,7 +507,7 @@ impl Core {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: AcquireReply) {
-        if let Some((asking, slot)) = &mut self.at_once
+        if let Some((asking, slot)) = &mut self.immediate
             && *asking == ticket
         {
             *slot = Some(answer);

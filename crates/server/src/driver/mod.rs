@@ -286,7 +286,7 @@ impl Driver {
     }
 
     /// Sets the provisioned minimum of a version.
-    pub(crate) async fn keep(
+    pub(crate) async fn provision(
         &self,
         serving: &Serving<'_>,
         provisioned_min: usize,
@@ -299,7 +299,7 @@ impl Driver {
         }
         let now = self.now();
         let mut core = self.core();
-        core.keep(now, serving, provisioned_min);
+        core.provision(now, serving, provisioned_min);
         self.act(core);
         Ok(())
     }
@@ -394,7 +394,7 @@ impl Driver {
     /// Stops accepting requests and waits for running ones, at most for `within`. Returns whether all have ended.
     pub(crate) async fn drain(&self, within: Duration) -> bool {
         self.step(MachineEvent::Drain);
-        self.forget_builds();
+        self.release_builds();
         let emptied = self.core().emptied();
         let empty = async {
             loop {
@@ -454,7 +454,7 @@ impl Driver {
                 } => {
                     tokio::spawn(self.clone().start_instance(instance, live, provisioned));
                 }
-                DriverAction::Settle(slot) => slot.settle(),
+                DriverAction::ApplyFreeze(slot) => slot.apply_freeze(),
                 DriverAction::Stop(slot) => slot.instance.stop(),
                 DriverAction::Timer => self.shared.timer_changed.notify_one(),
             }
@@ -637,7 +637,7 @@ impl Assigned {
 
     /// Begins a request on an instance that may serve others, too. Thaws it if it was frozen while idle.
     pub(crate) fn begin(&self, depth: RecursionDepth) {
-        self.slot.settle();
+        self.slot.apply_freeze();
         self.slot.runs(depth);
         self.slot.begin_billing();
     }
@@ -719,7 +719,7 @@ impl Assigned {
         recycle: bool,
     ) -> (CompletedRun, bool) {
         // It may have been frozen while idle.
-        self.slot.settle();
+        self.slot.apply_freeze();
         let invoked = self.slot.instance.invoke(request, event).await;
         let (cold, init_log) = if self.first && invoked.accepted {
             self.slot.cold()

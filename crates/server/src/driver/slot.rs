@@ -68,7 +68,7 @@ impl InstanceSlot {
     }
 
     /// Freezes or thaws it as last recorded.
-    pub(super) fn settle(&self) {
+    pub(super) fn apply_freeze(&self) {
         // Threads may arrive here out of order; each applies the latest decision.
         let mut is = self
             .is_frozen

@@ -21,11 +21,11 @@ use crate::clock;
 use crate::driver::{Driver, ProvisionedStatus, limit_name};
 
 /// Interval between samples of use, and between retries of a version that cannot be served.
-const LOOK_EVERY: Duration = Duration::from_secs(TRACKING_INTERVAL_S);
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(TRACKING_INTERVAL_S);
 /// Maximum wait for a scheduled time, because the host's clock may be adjusted.
-const SOON: Duration = Duration::from_secs(60);
+const MAX_CLOCK_WAIT: Duration = Duration::from_secs(60);
 /// Wait when nothing is due.
-const FAR: Duration = Duration::from_secs(86_400);
+const IDLE_WAIT: Duration = Duration::from_secs(86_400);
 
 /// Shared handle on the provisioner.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct VersionState {
     tracking: Tracking,
-    looked: Option<Instant>,
+    sampled_at: Option<Instant>,
     /// Why the version cannot be served.
     last_error: Option<String>,
 }
@@ -94,32 +94,32 @@ impl Provisioner {
             .known()
             .get(&(function.id.clone(), number))
             .and_then(|known| known.last_error.clone());
-        let wanted = match &provisioned.policy {
-            ProvisionedPolicy::Fixed { .. } => self.wanted(&serving, provisioned),
+        let desired = match &provisioned.policy {
+            ProvisionedPolicy::Fixed { .. } => self.desired(&serving, provisioned),
             // The last decision applies until the next sample.
             ProvisionedPolicy::Tracking { min, max, .. } => {
-                let decided = provisioned_status
+                let scheduled = provisioned_status
                     .as_ref()
                     .map_or(0, |provisioned_status| provisioned_status.provisioned_min);
-                decided.clamp(*min as usize, *max as usize)
+                scheduled.clamp(*min as usize, *max as usize)
             }
         };
-        Some(progress(function, wanted, provisioned_status, last_error))
+        Some(progress(function, desired, provisioned_status, last_error))
     }
 
     async fn run(self) {
         let mut changes = self.shared.catalog.subscribe();
         // Time of the next reconciliation of each function with provisioned versions.
         let mut due = BTreeMap::new();
-        self.look_at_all(&mut due).await;
+        self.reconcile_all(&mut due).await;
         loop {
             let next = due.values().min().copied();
-            let next = next.unwrap_or_else(|| Instant::now() + FAR);
+            let next = next.unwrap_or_else(|| Instant::now() + IDLE_WAIT);
             tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(FunctionChange { key, .. }) => self.look_at(&key, &mut due).await,
+                    Ok(FunctionChange { key, .. }) => self.reconcile(&key, &mut due).await,
                     // Changes were missed.
-                    Err(RecvError::Lagged(_)) => self.look_at_all(&mut due).await,
+                    Err(RecvError::Lagged(_)) => self.reconcile_all(&mut due).await,
                     Err(RecvError::Closed) => return,
                 },
                 () = tokio::time::sleep_until(next) => {
@@ -127,21 +127,21 @@ impl Provisioner {
                     let late = due.iter().filter(|(_, at)| **at <= now);
                     let late: Vec<FunctionKey> = late.map(|(key, _)| key.clone()).collect();
                     for key in late {
-                        self.look_at(&key, &mut due).await;
+                        self.reconcile(&key, &mut due).await;
                     }
                 }
             }
         }
     }
 
-    async fn look_at_all(&self, due: &mut BTreeMap<FunctionKey, Instant>) {
+    async fn reconcile_all(&self, due: &mut BTreeMap<FunctionKey, Instant>) {
         for stored in self.shared.catalog.all_functions() {
-            self.look_at(&stored.value.key, due).await;
+            self.reconcile(&stored.value.key, due).await;
         }
     }
 
     /// Reconciles all versions of a function and notes when to do so again.
-    async fn look_at(&self, key: &FunctionKey, due: &mut BTreeMap<FunctionKey, Instant>) {
+    async fn reconcile(&self, key: &FunctionKey, due: &mut BTreeMap<FunctionKey, Instant>) {
         let was = due.remove(key).is_some();
         let Some(stored) = self.shared.catalog.function(key) else {
             return;
@@ -162,25 +162,28 @@ impl Provisioner {
                 continue;
             };
             let Some(provisioned) = &published.provisioned else {
-                self.keep(&serving, 0).await;
+                self.provision(&serving, 0).await;
                 continue;
             };
-            let provisioned_min = self.wanted(&serving, provisioned);
-            let served = self.keep(&serving, provisioned_min).await;
+            let provisioned_min = self.desired(&serving, provisioned);
+            let served = self.provision(&serving, provisioned_min).await;
             let next = self.next(provisioned, served);
             again = [again, next].into_iter().flatten().min();
             // Keep the function even without a due time, so that its deletion is noticed.
-            due.insert(key.clone(), again.unwrap_or_else(|| Instant::now() + FAR));
+            due.insert(
+                key.clone(),
+                again.unwrap_or_else(|| Instant::now() + IDLE_WAIT),
+            );
         }
     }
 
     /// Returns the desired number of instances of a version.
-    fn wanted(&self, serving: &Serving<'_>, provisioned: &Provisioned) -> usize {
+    fn desired(&self, serving: &Serving<'_>, provisioned: &Provisioned) -> usize {
         match &provisioned.policy {
             ProvisionedPolicy::Fixed { instances, actions } => {
                 let (since, now) = (provisioned.set / 1000, clock::now_ms() / 1000);
-                let decided = self.shared.clock.decided(actions, since, now);
-                decided.unwrap_or(*instances) as usize
+                let scheduled = self.shared.clock.scheduled(actions, since, now);
+                scheduled.unwrap_or(*instances) as usize
             }
             ProvisionedPolicy::Tracking { percent, min, max } => {
                 let target = TrackingTarget {
@@ -189,14 +192,16 @@ impl Provisioner {
                     max: *max as usize,
                 };
                 let mut known = self.known();
-                let known = known.entry(name(serving)).or_default();
-                let late = known.looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+                let known = known.entry(version_key(serving)).or_default();
+                let late = known
+                    .sampled_at
+                    .is_none_or(|at| at.elapsed() >= RECONCILE_INTERVAL);
                 if !late {
                     return known.tracking.provisioned_min(&target);
                 }
-                known.looked = Some(Instant::now());
+                known.sampled_at = Some(Instant::now());
                 let peak = self.shared.driver.take_peak(serving);
-                known.tracking.look(peak, &target)
+                known.tracking.add_sample(peak, &target)
             }
         }
     }
@@ -208,33 +213,33 @@ impl Provisioner {
                 let now = clock::now_ms();
                 let at = self.shared.clock.next(actions, now / 1000)?;
                 let wait = at.saturating_mul(1000).saturating_sub(now);
-                Duration::from_millis(wait.try_into().unwrap_or(0)).min(SOON)
+                Duration::from_millis(wait.try_into().unwrap_or(0)).min(MAX_CLOCK_WAIT)
             }
-            _ => LOOK_EVERY,
+            _ => RECONCILE_INTERVAL,
         };
         Some(Instant::now() + wait)
     }
 
     /// Applies the desired number. Returns whether the version can be served.
-    async fn keep(&self, serving: &Serving<'_>, provisioned_min: usize) -> bool {
+    async fn provision(&self, serving: &Serving<'_>, provisioned_min: usize) -> bool {
         let Shared {
             catalog, driver, ..
         } = &*self.shared;
         let opens = driver.live(serving).is_none();
-        let provisioned_status = driver.keep(serving, provisioned_min).await;
+        let provisioned = driver.provision(serving, provisioned_min).await;
         let key = &serving.function.key;
         if opens {
             // It may have been changed or deleted before the pool existed.
             let now = catalog.function(key);
             driver.retire(key, now.as_ref().map(|stored| &stored.value));
         }
-        let last_error = provisioned_status.err().map(|error| error.to_string());
+        let last_error = provisioned.err().map(|error| error.to_string());
         if let Some(error) = &last_error {
             warn!(function = %key.name, version = %serving.version, error, "failed to provision instances of a version; retrying");
         }
         let served = last_error.is_none();
         let mut known = self.known();
-        match known.get_mut(&name(serving)) {
+        match known.get_mut(&version_key(serving)) {
             Some(known) => known.last_error = last_error,
             None if served => {}
             None => {
@@ -242,7 +247,7 @@ impl Provisioner {
                     last_error,
                     ..VersionState::default()
                 };
-                known.insert(name(serving), fresh);
+                known.insert(version_key(serving), fresh);
             }
         }
         served
@@ -256,7 +261,7 @@ impl Provisioner {
     }
 }
 
-fn name(serving: &Serving<'_>) -> (FunctionId, u64) {
+fn version_key(serving: &Serving<'_>) -> (FunctionId, u64) {
     let number = match serving.version {
         Version::Latest => 0,
         Version::Number(number) => number,

@@ -14,7 +14,12 @@ pub(crate) struct CronClock {
 impl CronClock {
     /// Returns the number set by the action that was due last, after `since` and up to `now`, in seconds since the Unix
     /// epoch. Of two that were due at the same time, the later one in the list wins.
-    pub(super) fn decided(&self, actions: &[ScheduledAction], since: i64, now: i64) -> Option<u32> {
+    pub(super) fn scheduled(
+        &self,
+        actions: &[ScheduledAction],
+        since: i64,
+        now: i64,
+    ) -> Option<u32> {
         let due = actions.iter().filter_map(|action| {
             let at = self.cron(action)?.last_within(since, now, &self.zone)?;
             Some((at, action.instances))
@@ -84,7 +89,7 @@ mod tests {
             ),
         ];
         for (now, instances, next) in rows {
-            assert_eq!(clock().decided(&actions, since, now), instances, "{now}");
+            assert_eq!(clock().scheduled(&actions, since, now), instances, "{now}");
             assert_eq!(clock().next(&actions, now), Some(MONDAY + next * HOUR));
         }
     }
@@ -94,10 +99,10 @@ mod tests {
         let once = "0 0 8 30 12 * 2024";
         let actions = [action(once, 3), action("0 0 8 30 * * 2024", 5)];
         let much_later = MONDAY + 5000 * 24 * HOUR;
-        assert_eq!(clock().decided(&actions, MONDAY, much_later), Some(5));
+        assert_eq!(clock().scheduled(&actions, MONDAY, much_later), Some(5));
         assert_eq!(clock().next(&actions, much_later), None);
         // Actions that were due before the policy was set do not apply.
         let after = MONDAY + 9 * HOUR;
-        assert_eq!(clock().decided(&actions, after, much_later), None);
+        assert_eq!(clock().scheduled(&actions, after, much_later), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::{AccountId, PoolId};
 
 /// Position of an account: its memory, MB, then the order in which it began to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(super) struct AccountPosition {
     pub(super) held_mb: u64,
     turn: u64,
     pub(super) account: AccountId,
@@ -17,7 +17,7 @@ pub(super) struct Position {
 /// max-min fairly.
 #[derive(Debug, Default)]
 pub(super) struct StartQueue {
-    order: BTreeSet<Position>,
+    order: BTreeSet<AccountPosition>,
     accounts: Map<AccountId, Pending>,
     turn: u64,
 }
@@ -25,7 +25,7 @@ pub(super) struct StartQueue {
 #[derive(Debug)]
 struct Pending {
     pools: VecDeque<PoolId>,
-    position: Position,
+    position: AccountPosition,
 }
 
 impl StartQueue {
@@ -35,7 +35,7 @@ impl StartQueue {
             return pending.pools.push_back(pool);
         }
         self.turn += 1;
-        let position = Position {
+        let position = AccountPosition {
             held_mb,
             turn: self.turn,
             account,
@@ -73,7 +73,7 @@ impl StartQueue {
     }
 
     /// Returns the account after a position, or the first one.
-    pub(super) fn next(&self, after: Option<Position>) -> Option<Position> {
+    pub(super) fn next(&self, after: Option<AccountPosition>) -> Option<AccountPosition> {
         use std::ops::Bound;
         let Some(after) = after else {
             return self.order.first().copied();
