@@ -1,4 +1,4 @@
-//! The account's key pair: told, or made at first start and kept in the data directory.
+//! The configured account's key pair: from the environment, or created at first start and stored in the data directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ pub(crate) struct Credentials {
     pub(crate) key: SecretKey,
 }
 
-/// Why there is no key pair.
+/// The reason why no key pair can be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CredentialsError {
     #[error("{ID} and {KEY} must be set together, or neither; {0} is missing")]
@@ -31,7 +31,7 @@ pub(crate) enum CredentialsError {
     Empty(&'static str),
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
-    #[error("{path} is not a credentials file: {source}; remove it to have a new one made")]
+    #[error("{path} is not a credentials file: {source}; remove it to create a new key pair")]
     Format {
         path: String,
         source: serde_json::Error,
@@ -44,12 +44,13 @@ struct Stored {
     secret_key: String,
 }
 
-/// The pair of the environment, if it is there.
+/// Returns the key pair of the environment, if set.
 pub(crate) fn from_environment() -> Result<Option<Credentials>, CredentialsError> {
     pair(std::env::var(ID).ok(), std::env::var(KEY).ok())
 }
 
-/// A pair of variables. One that is empty is a mistake of a script's, which must not lead to another key than it meant.
+/// Parses the two variables. An empty one is an error: it is a mistake in a script, and must not select another key
+/// silently.
 fn pair(id: Option<String>, key: Option<String>) -> Result<Option<Credentials>, CredentialsError> {
     for (name, value) in [(ID, &id), (KEY, &key)] {
         if value.as_ref().is_some_and(String::is_empty) {
@@ -67,7 +68,7 @@ fn pair(id: Option<String>, key: Option<String>) -> Result<Option<Credentials>, 
     }
 }
 
-/// The pair of a data directory, if there is one.
+/// Loads the key pair of a data directory, if there is one.
 pub(crate) fn from_file(path: &Path) -> Result<Option<Credentials>, CredentialsError> {
     let shown = || path.display().to_string();
     let text = match fs::read(path) {
@@ -91,7 +92,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Option<Credentials>, CredentialsE
     }))
 }
 
-/// The environment's pair, or the directory's, or a new one that is written there for its owner alone.
+/// Loads the key pair of the environment, else of the data directory; else creates one, readable by its owner alone.
 pub(crate) fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
     if let Some(given) = from_environment()? {
         return Ok(given);
@@ -106,10 +107,10 @@ pub(crate) fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
     })
 }
 
-/// A new pair.
+/// Creates a random key pair.
 ///
 /// # Errors
-/// When the system has no random bytes.
+/// The system has no random bytes.
 pub(crate) fn random() -> io::Result<Credentials> {
     let mut random = [0; 48];
     io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;

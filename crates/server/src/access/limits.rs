@@ -1,7 +1,7 @@
-//! How often an account may call an action, and how often an address may fail to authenticate.
+//! Rate limits of an account's actions, and of failed authentications per source address.
 //!
-//! Both are the generic cell rate algorithm: one number per bucket, the time at which the next request is due when all
-//! come evenly. A request may be a second's worth early. There is no lock; a bucket without a limit costs nothing.
+//! Both are the generic cell rate algorithm, which is a token bucket in one number: the time at which the next request
+//! is due. A bucket allows a burst of one second. There is no lock, and a bucket without a limit costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -17,7 +17,7 @@ use crate::traffic::Source;
 const SECOND: u64 = 1_000_000_000;
 const MOST: u32 = 1_000_000;
 
-/// Requests a second, of each account: by action, and for all that are not named. 0 is any number.
+/// Requests per second of each account: for named actions, and for all others. 0 = unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RateLimits {
     named: BTreeMap<String, u32>,
@@ -34,10 +34,10 @@ impl RateLimits {
     }
 }
 
-/// Reads `Invoke=100,*=50`.
+/// Parses `Invoke=100,*=50`.
 ///
 /// # Errors
-/// The pair that is wrong, and what is allowed.
+/// The invalid pair, and the allowed form.
 pub(crate) fn parse_rates<'a>(
     pairs: impl Iterator<Item = &'a str>,
 ) -> Result<RateLimits, (String, String)> {
@@ -60,12 +60,12 @@ pub(crate) fn parse_rates<'a>(
     Ok(rates)
 }
 
-/// One bucket: when the next request is due, nanoseconds.
+/// A token bucket: the time at which the next request is due, in nanoseconds.
 #[derive(Debug, Default)]
 struct TokenBucket(AtomicU64);
 
 impl TokenBucket {
-    /// Takes one request, if it is not too early.
+    /// Takes one token, if the request is not too early.
     fn try_acquire(&self, now: u64, interval: u64, early: u64) -> bool {
         let take = |due: u64| (due <= now.saturating_add(early)).then(|| due.max(now) + interval);
         self.0
@@ -74,10 +74,10 @@ impl TokenBucket {
     }
 }
 
-/// The buckets of an account, one for each action that has a limit.
+/// The rate limiters of an account, one for each action with a limit.
 #[derive(Debug)]
 pub(super) struct RateLimiters {
-    /// Interval and bucket by the action's position; empty where nothing is limited.
+    /// Interval and token bucket by the action's position; empty without limits.
     limiters: Box<[(u64, TokenBucket)]>,
 }
 
@@ -100,14 +100,14 @@ impl RateLimiters {
         }
     }
 
-    /// Whether a call of an action is not too early. `now` is asked for only where that matters.
+    /// Takes one token of an action's bucket. `now` is only called for an action with a limit.
     pub(super) fn try_acquire(&self, action: &str, now: impl FnOnce() -> u64) -> bool {
         if self.limiters.is_empty() {
             return true;
         }
         let limiter = position(action).and_then(|at| self.limiters.get(at));
         match limiter {
-            // A burst is a second's worth, less the request that takes its turn.
+            // The burst is one second's worth, including this request.
             Some((interval, bucket)) if *interval > 0 => {
                 bucket.try_acquire(now(), *interval, SECOND - interval)
             }
@@ -116,15 +116,17 @@ impl RateLimiters {
     }
 }
 
-/// Failures by address, exactly: no address counts for another. The table is bounded; where it is full the address goes that
-/// has failed the least. An IPv6 network of 48 bits, which one customer has, may fail as often as [`PREFIX48_WEIGHT`] addresses.
+/// Failed authentications by source address. Each address is counted exactly, so none is blocked for another's failures.
+/// The table is bounded and evicts the address with the fewest failures. A /48 IPv6 network, which one customer has,
+/// counts as [`PREFIX48_WEIGHT`](Self::PREFIX48_WEIGHT) addresses.
 #[derive(Debug)]
 pub(super) struct AuthFailures {
     interval: u64,
     shards: Box<[Mutex<HashMap<FailureKey, u64>>]>,
-    /// Until when some address is not heard: nothing is looked up after that.
+    /// The latest time at which any address is blocked. After it nothing is looked up.
     blocked_until: AtomicU64,
-    /// Fingerprints of addresses with keys that signed well. They are heard however often others of their address fail.
+    /// Fingerprints of (address, key) pairs that have authenticated. They stay admitted when others at their address
+    /// fail.
     known: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -139,7 +141,7 @@ impl AuthFailures {
     const SHARDS: usize = 16;
     const SHARD_MAX: usize = 1024;
     const KNOWN_MAX: usize = 4096;
-    /// How many seconds' worth may come at once.
+    /// The burst of failures, in seconds' worth.
     const BURST: u64 = 10;
     const PREFIX48_WEIGHT: u64 = 16;
 
@@ -159,7 +161,7 @@ impl AuthFailures {
         }
     }
 
-    /// Whether a request of an address, by a key, is worth verifying.
+    /// Returns whether a request of a key from an address is worth verifying.
     pub(super) fn may_authenticate(&self, from: IpAddr, key: &str, now: u64) -> bool {
         !self.is_blocked(from, now) || self.has_authenticated(from, key)
     }
@@ -199,7 +201,7 @@ impl AuthFailures {
         }
     }
 
-    /// Notes that a key of an address signed well.
+    /// Records a successful authentication of a key from an address.
     pub(super) fn record_success(&self, from: IpAddr, key: &str) {
         let (slot, print) = self.fingerprint(from, key);
         if let Some(slot) = self.known.get(slot)
@@ -220,7 +222,7 @@ impl AuthFailures {
         (print as usize % Self::KNOWN_MAX, print)
     }
 
-    /// What an address counts for, and the time that a failure takes of each.
+    /// Returns the entries that an address counts for, each with the interval that one failure takes.
     fn keys(&self, from: IpAddr) -> impl Iterator<Item = (FailureKey, u64)> {
         let (source, interval) = (Source::of(from), self.interval);
         let prefix48 = source.prefix48().map(FailureKey::Prefix48);
@@ -228,7 +230,7 @@ impl AuthFailures {
         std::iter::once((FailureKey::Source(source), interval)).chain(prefix48)
     }
 
-    /// Large networks have shards of their own, so that they are not forgotten for many small ones.
+    /// /48 networks have shards of their own, so that many single addresses cannot evict them.
     fn shard(&self, failure_key: FailureKey) -> Option<&Mutex<HashMap<FailureKey, u64>>> {
         let at = self.hasher.hash_one(failure_key) as usize % Self::SHARDS;
         let first = match failure_key {
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(passed(SECOND, 50), 10);
         assert_eq!(passed(SECOND + SECOND / 10, 50), 1);
         assert_eq!(passed(SECOND + SECOND / 2, 50), 4);
-        assert_eq!(passed(100 * SECOND, 50), 10, "no more is saved up");
+        assert_eq!(passed(100 * SECOND, 50), 10, "the burst is bounded");
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
         assert!(failures.is_blocked(one, SECOND));
         assert!(!failures.is_blocked(other, SECOND));
         assert!(!failures.is_blocked(one, 2 * SECOND));
-        // A key that signed well from there is heard all the same.
+        // A key that has authenticated from there is admitted all the same.
         failures.record_success(one, "AKID");
         assert!(
             failures.may_authenticate(one, "AKID", SECOND)
@@ -336,14 +338,14 @@ mod tests {
             .iter()
             .map(|shard| shard.lock().expect("a table").len());
         assert!(entries.sum::<usize>() <= 2 * AuthFailures::SHARDS * AuthFailures::SHARD_MAX);
-        // Who fails the most is not forgotten for those who fail a little.
+        // A table full of addresses with few failures does not evict the worst one.
         let worst = IpAddr::from([203, 0, 113, 1]);
         (0..50).for_each(|_| failures.record_failure(worst, SECOND));
         for network in 0..30_000u32 {
             failures.record_failure(IpAddr::from((0x0b00_0000 + network).to_be_bytes()), SECOND);
         }
         assert!(failures.is_blocked(worst, SECOND));
-        // A customer's many networks are one.
+        // Many /64 networks of one customer count together.
         let customer = |n: u16| IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
         (0..1000).for_each(|n| failures.record_failure(customer(n), SECOND));
         assert!(failures.is_blocked(customer(2000), SECOND));

@@ -1,4 +1,4 @@
-//! Where the master key is kept: in the environment, or in a file of the data directory.
+//! The location of the master key: the environment, or a file in the data directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ const VARIABLE: &str = "VIRGA_MASTER_KEY";
 /// The file in the data directory.
 pub(crate) const FILE: &str = "master.key";
 
-/// Why there is no master key, or not the right one; each says how to mend it.
+/// The reason why the master key is missing or wrong, with the fix.
 #[derive(Debug, Error)]
 pub(crate) enum MasterError {
     #[error(
@@ -31,13 +31,13 @@ pub(crate) enum MasterError {
     Open(String),
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
-    #[error("a master key cannot be made: {0}")]
+    #[error("failed to create a master key: {0}")]
     Random(getrandom::Error),
     #[error(transparent)]
     Store(#[from] KvError),
 }
 
-/// The keys that are told or kept; or a new one, where nothing is sealed yet.
+/// Loads the master keys from the environment or the data directory. Creates a key if nothing is sealed yet.
 pub(crate) async fn load(directory: &Path, store: &dyn Kv) -> Result<MasterKeys, MasterError> {
     if let Some(given) = std::env::var_os(VARIABLE).filter(|given| !given.is_empty()) {
         let given = given.to_str().ok_or(MasterError::Variable)?;
@@ -72,7 +72,7 @@ pub(crate) async fn load(directory: &Path, store: &dyn Kv) -> Result<MasterKeys,
     }
 }
 
-/// Opens a store with these keys.
+/// Opens a sealed store with these keys.
 pub(crate) async fn unseal(
     directory: &Path,
     store: std::sync::Arc<dyn Kv>,
@@ -87,7 +87,7 @@ pub(crate) async fn unseal(
     })
 }
 
-/// On the disk before anything is sealed with it.
+/// Writes the key to stable storage before anything is sealed with it.
 fn write(path: &Path, key: &MasterKey) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::options()

@@ -1,7 +1,7 @@
-//! Who calls, and what they may do: accounts, keys, policies, and how often.
+//! Authentication and authorisation: accounts, keys, policies and rate limits.
 //!
-//! All keys are in memory, ready to verify with; a change of the catalog has the map made anew by whoever calls next. A
-//! call costs one look-up, one signature, and for keys with a policy a comparison with what it is about.
+//! All keys are held in memory, ready to verify with. The first call after a change of the catalog rebuilds the keyring.
+//! A call costs one look-up and one signature; a key with a policy adds one policy evaluation.
 
 mod limits;
 pub(crate) mod master;
@@ -38,46 +38,46 @@ use crate::clock;
 use crate::credentials::Credentials;
 use crate::operator;
 
-/// Whose the installation is: the configured account, and the key pair of the data directory.
+/// The owner of the installation: the configured account, and the key pair of the data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Operator {
     pub(crate) account: Account,
     pub(crate) credentials: Credentials,
 }
 
-/// What callers are held to.
+/// The limits and requirements for callers.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessRules {
-    /// The region that resources are in.
+    /// The region in the names of resources.
     pub(crate) region: String,
     pub(crate) rates: RateLimits,
-    /// Failures to authenticate, per address and second; 0 for any number.
+    /// Failed authentications per source address and second before the address is blocked; 0 = unlimited.
     pub(crate) failures: u32,
     pub(crate) signatures: Signatures,
 }
 
-/// What signatures must be like.
+/// Requirements for signatures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signatures {
-    /// How far a request's timestamp may be from the clock, seconds.
+    /// Largest difference between a request's timestamp and the clock, in seconds.
     pub(crate) window: i64,
-    /// Whether version 1 is taken.
+    /// Whether signatures of version 1 are accepted.
     pub(crate) version_1: bool,
-    /// Whether every permanent key must sign its action, marked or not.
+    /// Whether every permanent key must sign its action, not only keys with `sign_action`.
     pub(crate) sign_action: bool,
-    /// Whether root keys are taken over plain HTTP from other hosts.
+    /// Whether root keys are accepted over plain HTTP from other hosts.
     pub(crate) root_from_anywhere: bool,
 }
 
-/// How a request came.
+/// The transport of a request: its source address, and whether others could read it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transport {
     pub(crate) from: IpAddr,
-    /// Whether nobody between could read it: it came over TLS, or from a function on this host.
+    /// Whether the transport is confidential: TLS, or a connection from a function on this host.
     pub(crate) private: bool,
 }
 
-/// A handle on all that. Clones share it.
+/// A handle to authentication and authorisation. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     inner: Arc<Inner>,
@@ -114,7 +114,7 @@ struct KeyEntry {
     principal: Arc<Principal>,
 }
 
-/// An account, and how often it has called of late.
+/// An account with its rate limiters.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) id: AccountId,
@@ -153,28 +153,28 @@ impl Access {
         }
     }
 
-    /// The account that the installation belongs to.
+    /// Returns the owner of the installation.
     pub(crate) fn operator(&self) -> &Operator {
         &self.inner.operator
     }
 
-    /// The instances, whose credentials say how deep in a chain of functions a request is.
+    /// Returns the instances, whose credentials carry the recursion depth of a request.
     pub(crate) fn call_chains(&self) -> &CallChains {
         &self.inner.call_chains
     }
 
-    /// What URLs of packages are signed with.
+    /// Returns the key that signs the URLs of packages.
     pub(crate) fn url_key(&self) -> &[u8; 32] {
         &self.inner.url_key
     }
 
-    /// A role of an account's, if it has one of this name.
+    /// Returns an account's role by its name.
     pub(crate) fn role(&self, account: AccountId, name: &RoleName) -> Option<Role> {
         let role = self.inner.catalog.role(account, name);
         role.map(|stored| stored.value.clone())
     }
 
-    /// Lends a role's rights for a while.
+    /// Issues temporary credentials with the rights of a role.
     ///
     /// # Errors
     /// When the system has no random bytes.
@@ -198,7 +198,7 @@ impl Access {
         &self.inner.rules.signatures
     }
 
-    /// Refuses a root key that came where others could read it.
+    /// Checks that a root key did not cross the network in plain text.
     ///
     /// # Errors
     /// `UnauthorizedOperation`.
@@ -223,7 +223,7 @@ impl Access {
         &self.inner.rules.region
     }
 
-    /// Says who signed a request. An address that fails too often is not listened to for a while.
+    /// Verifies the signature of a request. A source address with too many failures is blocked for a while.
     ///
     /// # Errors
     /// `AuthFailure…`, or `RequestLimitExceeded`.
@@ -265,12 +265,12 @@ impl Access {
         }
         let nonce = signing::check_operator(call)?;
         let principal = self.verify_signature(call)?;
-        // Nobody but a key's holder uses up what is remembered of it.
+        // The nonce is consumed after the signature check, so that only the holder of a key can fill its nonce table.
         self.consume_nonce(call, &nonce)?;
         Ok(principal)
     }
 
-    /// Takes the nonce of a request whose signature is good.
+    /// Consumes the nonce of a request whose signature is valid.
     fn consume_nonce(&self, call: &Call<'_>, nonce: &str) -> Result<(), Error> {
         let now = clock::now_ms() / 1000;
         let until = call.timestamp.saturating_add(self.signatures().window);
@@ -282,13 +282,13 @@ impl Access {
             }
             NonceRefused::Many => {
                 let message =
-                    "the key has sent as many requests as are remembered; try again in some minutes";
+                    "the key has used the maximum number of nonces within the signature window; try again in some minutes";
                 Error::new(Code::RequestLimitExceeded, message)
             }
         })
     }
 
-    /// Waits until what was taken of the operator's API is on stable storage, so that it is good once also after a loss of power.
+    /// Waits until the nonces consumed so far are on stable storage, so that none can be replayed after a loss of power.
     pub(crate) async fn sync_nonces(&self) {
         self.inner.nonces.sync().await;
     }
@@ -302,8 +302,7 @@ impl Access {
             return Err(unknown_key());
         };
         if call.token.is_some() {
-            let message =
-                "a token came with a permanent secret id, which has none; leave X-TC-Token away";
+            let message = "a permanent secret id takes no token; remove the header X-TC-Token";
             return Err(Error::new(Code::TokenFailure, message));
         }
         let now = clock::now_ms() / 1000;
@@ -311,7 +310,7 @@ impl Access {
         if holder.sign_action || self.signatures().sign_action {
             signing::check_action_signed(call)?;
         }
-        // Who does not hold the key is not told that it is disabled.
+        // A caller without the key does not learn that the key is disabled.
         if holder.disabled {
             let message = "the key is disabled; virga key enable turns it on again";
             return Err(Error::new(Code::SecretIdNotFound, message));
@@ -326,7 +325,7 @@ impl Access {
     ) -> Result<Arc<Principal>, Error> {
         let refused = |why: String| Error::new(Code::TokenFailure, why);
         let Some(token) = &call.token else {
-            let why = "temporary credentials come with a token; send it in the header X-TC-Token";
+            let why = "temporary credentials need a token; send it in the header X-TC-Token";
             return Err(refused(why.into()));
         };
         let now = clock::now_ms() / 1000;
@@ -338,10 +337,10 @@ impl Access {
         call.verify(&key, now, self.signatures().window)?;
         let depth = self.inner.call_chains.depth_of_key(call.secret_id());
         let role_principal = self.role_principal(keyring, &grant, depth);
-        role_principal.ok_or_else(|| refused(format!("the role {} is gone", grant.role)))
+        role_principal.ok_or_else(|| refused(format!("the role {} was deleted", grant.role)))
     }
 
-    /// Whoever has what was lent, while there is still such a role.
+    /// Returns the principal of a token, if the role still exists.
     fn role_principal(
         &self,
         keyring: &Keyring,
@@ -354,8 +353,8 @@ impl Access {
             .then(|| Principal::within(owner.clone(), Rights::Role(role), depth))
     }
 
-    /// What a key signs with, and in whose name, by its id and the token that came with it. None where it is not known, disabled
-    /// or over, or the token is not its own.
+    /// Returns the secret and the principal of a key id. `None` if the key is unknown, disabled or expired, or if the
+    /// token belongs to another key.
     pub(crate) fn key(&self, id: &str, token: Option<&str>) -> Option<(SecretKey, Arc<Principal>)> {
         let keyring = self.keyring();
         if id.starts_with(PREFIX) {
@@ -369,27 +368,27 @@ impl Access {
         usable.then(|| (holder.secret.clone(), holder.principal.clone()))
     }
 
-    /// Whether an address has not failed too often of late.
+    /// Returns whether requests from a source address may authenticate, i.e. the address is not blocked.
     pub(crate) fn may_authenticate(&self, from: IpAddr) -> bool {
         !self.inner.failures.is_blocked(from, self.now_ns())
     }
 
-    /// Whether a key of an address has signed well before.
+    /// Returns whether a key has authenticated from this address before.
     pub(crate) fn has_authenticated(&self, from: IpAddr, key: &str) -> bool {
         self.inner.failures.has_authenticated(from, key)
     }
 
-    /// Hears that a key of an address has signed well.
+    /// Records a successful authentication of a key from an address.
     pub(crate) fn record_success(&self, from: IpAddr, key: &str) {
         self.inner.failures.record_success(from, key);
     }
 
-    /// Hears that a request of an address could not be authenticated.
+    /// Records a failed authentication from an address.
     pub(crate) fn record_failure(&self, from: IpAddr) {
         self.inner.failures.record_failure(from, self.now_ns());
     }
 
-    /// Lets a call of an action through, if the account has not called it too often of late.
+    /// Admits a call of an action, or throttles it by the account's rate limit.
     ///
     /// # Errors
     /// `RequestLimitExceeded`.
@@ -405,8 +404,8 @@ impl Access {
         Err(Error::new(Code::RequestLimitExceeded, message))
     }
 
-    /// Says whose a signed request to a function's URL is, and whether it may call it. An account that the function is not of
-    /// is for the caller to refuse.
+    /// Authenticates a signed request to a function's URL and checks that it may call the function. Returns the caller's
+    /// account; the caller compares it with the function's.
     ///
     /// # Errors
     /// `AuthFailure…`, `RequestLimitExceeded` or `UnauthorizedOperation`.
@@ -424,7 +423,8 @@ impl Access {
         Ok(principal.owner.id)
     }
 
-    /// Lets a request to an API through that a key pair of the function's account signed, if it may call the function.
+    /// Authenticates a request to an API by a key pair of the function's account, and checks that the key may call the
+    /// function.
     ///
     /// # Errors
     /// [`NotAdmitted`].
@@ -451,14 +451,14 @@ impl Access {
         Ok(())
     }
 
-    /// The Uin that an account's functions are told.
+    /// Returns the Uin of an account, as its functions see it.
     pub(crate) fn uin(&self, account: AccountId) -> String {
         let keyring = self.keyring();
         let owner = keyring.owners.get(&account);
         owner.map_or_else(String::new, |owner| owner.uin.clone())
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     fn now_ns(&self) -> u64 {
         self.inner.begun.elapsed().as_nanos() as u64
     }
@@ -485,20 +485,19 @@ impl Access {
     }
 }
 
-/// Why a request that a key pair signed is not let through.
+/// The reason why a request signed with a key pair is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotAdmitted {
-    /// Its signature is none.
+    /// The signature is missing or invalid.
     #[error(transparent)]
     Signature(#[from] keypair::Refused),
-    /// Its key may not call the function, or nobody at its address may call for a while.
+    /// The key may not call the function, or its source address is blocked.
     #[error(transparent)]
     Call(#[from] scf::Error),
 }
 
 fn version_1_off() -> scf::Error {
-    let message =
-        "signatures of version 1 are switched off here (signature_v1); sign with TC3-HMAC-SHA256";
+    let message = "signatures of version 1 are disabled (signature_v1); sign with TC3-HMAC-SHA256";
     scf::Error::new(Code::InvalidAuthorization, message)
 }
 
@@ -514,7 +513,7 @@ fn too_many_failures() -> scf::Error {
     scf::Error::new(Code::RequestLimitExceeded, message)
 }
 
-/// Makes the map anew. Accounts keep the memory of their calls.
+/// Rebuilds the keyring. Accounts keep their rate limiters.
 fn read(catalog: &Catalog, operator: &Operator, rules: &AccessRules, old: &Keyring) -> Keyring {
     let revision = catalog.access_revision();
     let own = &operator.account;
@@ -533,7 +532,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &AccessRules, old: &Keyri
                 })
             })
     };
-    // Nobody acts in the name of an account that is closed.
+    // A closed account has no principals.
     let owners: HashMap<_, _> = accounts
         .filter(|account| account.id != own.id && account.closed.is_none())
         .chain([own])
@@ -573,7 +572,7 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &AccessRules, old: &Keyri
     }
 }
 
-/// The configured account, which needs no entry in the catalog.
+/// Returns the configured account, which has no entry in the catalog.
 pub(crate) fn operator_account(id: AccountId, uin: u64) -> Result<Account, model::Invalid> {
     Ok(Account {
         id,

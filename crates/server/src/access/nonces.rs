@@ -1,8 +1,8 @@
-//! Nonces that were used: each makes one request of the operator's API good, also across a restart.
+//! The consumed nonces, which make a request of the operator's API valid once, also across a restart.
 //!
-//! A nonce is forgotten when the request's timestamp has left the window, since the request is too old then. A key has a bounded
-//! number of them at a time. A small file holds them, so that a restart forgets none. It is synced before a request is answered or
-//! anything is done for it, by one for all who wait.
+//! A nonce is forgotten when the request's timestamp has left the signature window, since the request is too old then.
+//! The number of nonces per key is bounded. A small file holds them. It is fsynced before a request is served or
+//! answered; one fsync serves all waiting requests (group commit).
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,16 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-/// Nonces of one key within the window.
+/// Largest number of nonces of one key within the window.
 const PER_KEY_MAX: usize = 4096;
-/// Lines of the file before it is written anew.
+/// Lines of the file before it is compacted.
 const LINES_MAX: usize = 65_536;
 
-/// The used nonces of all keys.
+/// The consumed nonces of all keys.
 #[derive(Debug)]
 pub(crate) struct Nonces {
     state: Mutex<State>,
-    /// The lines that are known to be on stable storage, and whose turn it is to sync.
+    /// The number of lines known to be on stable storage, and the turn to fsync.
     synced: AtomicU64,
     turn: tokio::sync::Mutex<()>,
 }
@@ -34,31 +34,31 @@ struct State {
     path: PathBuf,
     file: Arc<File>,
     lines: usize,
-    /// Lines that were ever written.
+    /// Lines written so far.
     written: u64,
     keys: HashMap<String, HashMap<u128, i64>>,
 }
 
-/// Why a nonce is not taken.
+/// The reason why a nonce is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NonceRefused {
     Used,
-    /// The key has used as many as are remembered.
+    /// The key has reached the maximum number of nonces.
     Many,
 }
 
 impl Nonces {
-    /// Reads what a file holds, and goes on with it. `now` is Unix time in seconds.
+    /// Loads the nonces of a file and compacts it. `now` is Unix time in seconds.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// The file cannot be read or written.
     pub(crate) fn open(path: &Path, now: i64) -> io::Result<Self> {
         let text = match fs::read_to_string(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
             read => read?,
         };
         let mut keys: HashMap<String, HashMap<u128, i64>> = HashMap::new();
-        // The last line may be half a one.
+        // The last line may be torn.
         for (until, key, nonce) in text.lines().filter_map(parse) {
             if until >= now {
                 keys.entry(key).or_default().insert(nonce, until);
@@ -79,7 +79,7 @@ impl Nonces {
         })
     }
 
-    /// Waits until all that was taken by now is on stable storage.
+    /// Waits until all nonces consumed so far are on stable storage.
     pub(super) async fn sync(&self) {
         let is_synced = |written| self.synced.load(Ordering::Acquire) >= written;
         if is_synced(self.state().written) {
@@ -90,7 +90,7 @@ impl Nonces {
             let state = self.state();
             (state.file.clone(), state.written)
         };
-        // Who waited may find it done.
+        // Another waiter may have synced meanwhile.
         if is_synced(written) {
             return;
         }
@@ -98,7 +98,7 @@ impl Nonces {
         match synced.map_err(io::Error::other).and_then(|synced| synced) {
             Ok(()) => self.synced.store(written, Ordering::Release),
             Err(error) => {
-                warn!(%error, "used nonces are not on stable storage; a loss of power within the signature window forgets them");
+                warn!(%error, "failed to fsync the used nonces; after a loss of power within the signature window, requests can be replayed");
             }
         }
     }
@@ -107,7 +107,7 @@ impl Nonces {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a nonce of a key, which is remembered until a time.
+    /// Consumes a nonce of a key; it is remembered until the given time.
     ///
     /// # Errors
     /// [`NonceRefused`].
@@ -135,8 +135,8 @@ impl Nonces {
         }
         used.insert(nonce, until);
         if let Err(error) = state.record(until, key, nonce, now) {
-            // Who cares for an installation must be able to, also when its disk is full.
-            warn!(%error, "a used nonce could not be written down; a restart within the signature window forgets it");
+            // The operator must be able to act even when the disk is full.
+            warn!(%error, "failed to store a used nonce; after a restart within the signature window, its request can be replayed");
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ fn parse(line: &str) -> Option<(i64, String, u128)> {
     Some((until.parse().ok()?, key.to_owned(), nonce))
 }
 
-/// What stands for a nonce: 16 bytes of its digest.
+/// Returns the first 16 bytes of a nonce's digest.
 fn nonce_digest(nonce: &str) -> u128 {
     let digest: [u8; 32] = Sha256::digest(nonce).into();
     digest
@@ -250,7 +250,7 @@ mod tests {
             nonces.sync().await;
             assert_eq!(synced(), number);
         }
-        // All who wait have it done together.
+        // One fsync serves all waiters.
         (4..9u8).for_each(|number| nonces.take("a", &number.to_string(), 10, 0).expect("taken"));
         tokio::join!(nonces.sync(), nonces.sync(), nonces.sync());
         assert_eq!(synced(), 8);

@@ -1,14 +1,14 @@
-//! What a policy can be about: the services, actions and resources that this installation has.
+//! Validation of policies against the services, actions and resources of this installation.
 //!
-//! A pattern that matches none of them has no effect. In a denial that is a hole that nobody sees, so such a pattern is refused
-//! when a policy is written. Policies that are stored already go on as they are.
+//! A pattern that matches none of them has no effect. In a deny statement that is a silent hole, so such a pattern is
+//! refused when a policy is written. Policies stored earlier stay valid.
 
 use model::Policy;
 use model::policy::{ResourcePattern, wildcard_match};
 
 use super::scope;
 
-/// Whose policy is checked, and where.
+/// A validator for one account's policies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PolicyValidator<'a> {
     pub(crate) region: &'a str,
@@ -16,17 +16,17 @@ pub(crate) struct PolicyValidator<'a> {
     pub(crate) app_id: u64,
 }
 
-/// A service, by its name in policies.
+/// The services, by their names in policies.
 const SERVICES: [&str; 3] = ["scf", "cos", "cam"];
 
-/// Services by their place in [`SERVICES`].
+/// A set of services, by their index in [`SERVICES`].
 type Services = [bool; SERVICES.len()];
 
 impl PolicyValidator<'_> {
     /// Checks that each pattern of a policy can match something.
     ///
     /// # Errors
-    /// What matches nothing, and what there is.
+    /// The pattern without a match, with the nearest match or the allowed forms.
     pub(crate) fn check(&self, policy: &Policy) -> Result<(), String> {
         policy
             .statements()
@@ -41,7 +41,7 @@ impl PolicyValidator<'_> {
         for resource in resources {
             add(&mut of_resources, self.services_of_resource(resource)?);
         }
-        // Each pattern has something to go with in its statement.
+        // Each pattern needs a counterpart of the same service in its statement.
         for action in actions {
             if !meet(services_of_action(action)?, of_resources) {
                 return Err(format!(
@@ -59,7 +59,7 @@ impl PolicyValidator<'_> {
         Ok(())
     }
 
-    /// The services of which a pattern can match a resource.
+    /// Returns the services in which a resource pattern can match.
     fn services_of_resource(&self, text: &str) -> Result<Services, String> {
         let Some(pattern) = ResourcePattern::parse(text) else {
             return Ok([true; SERVICES.len()]);
@@ -109,7 +109,7 @@ impl PolicyValidator<'_> {
     }
 }
 
-/// The services of which a pattern matches an action.
+/// Returns the services in which an action pattern can match.
 fn services_of_action(text: &str) -> Result<Services, String> {
     // Older policies write `name/scf:Invoke`.
     let pattern = text.strip_prefix("name/").unwrap_or(text);
@@ -128,11 +128,11 @@ fn services_of_action(text: &str) -> Result<Services, String> {
     let all = SERVICES.into_iter().flat_map(actions_of).map(written);
     let nearest = nearest(pattern, all);
     Err(format!(
-        "action {text:?} matches no action that there is, so that its statement would not hold for what is meant; the nearest is {nearest:?}"
+        "action {text:?} matches no action, so its statement would have no effect; the nearest is {nearest:?}"
     ))
 }
 
-/// The actions that there are on a service's resources, by all their names, each with the service whose action it is.
+/// Returns the actions on a service's resources under all their names, each with the service of the action.
 fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
     match service {
         "scf" => {
@@ -149,7 +149,7 @@ fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
     }
 }
 
-/// How the paths of a service's resources look: `{}` is a name, `{*}` any text.
+/// Returns the forms of a service's resource paths: `{}` is a name, `{*}` any text.
 fn shapes_of(service: &str, app_id: u64) -> Vec<String> {
     match service {
         "scf" => scope::PATH_SHAPES
@@ -166,7 +166,7 @@ fn shapes_of(service: &str, app_id: u64) -> Vec<String> {
     }
 }
 
-/// The known text that is most like a pattern, of which the part before its first `*` counts.
+/// Returns the known text nearest to a pattern's part before its first `*`.
 fn nearest(pattern: &str, known: impl IntoIterator<Item = String>) -> String {
     let (stem, whole) = match pattern.split_once('*') {
         Some((stem, _)) => (stem, false),
@@ -193,19 +193,19 @@ fn meet(one: Services, other: Services) -> bool {
     one.into_iter().zip(other).any(|(one, other)| one && other)
 }
 
-/// A part of a shape.
+/// A part of a path form.
 #[derive(Clone, Copy)]
 enum Part {
     Byte(u8),
-    /// One byte of a name.
+    /// The first byte of a name.
     One,
-    /// Further bytes of a name, or none.
+    /// A further byte of a name, or none.
     More,
     /// Any bytes, or none.
     Rest,
 }
 
-/// Whether some text is like a pattern, in which `*` stands for any text, and also like a shape.
+/// Returns whether some text matches both a pattern, in which `*` is any text, and a path form.
 fn can_be(pattern: &str, shape: &str) -> bool {
     let pattern = pattern.as_bytes();
     let shape = parts(shape);
@@ -256,7 +256,7 @@ fn parts(shape: &str) -> Vec<Part> {
             rest = after;
         } else if let Some((byte, after)) = rest.as_bytes().split_first() {
             parts.push(Part::Byte(*byte));
-            // Shapes are plain ASCII.
+            // Path forms are ASCII.
             rest = std::str::from_utf8(after).unwrap_or_default();
         } else {
             return parts;
@@ -308,7 +308,7 @@ mod tests {
             ("cos:GetBucket", "qcs::cos:::photos-1250000000/"),
             ("cam:PassRole", "qcs::cam::uin/100000000001:roleName/admin"),
             ("cam:*", "qcs::cam:*::roleName/*"),
-            // Its resources are functions.
+            // Tag actions apply to functions.
             ("tag:*", "*"),
             ("tag:TagResources", "qcs::scf:::namespace/*"),
             ("name/tag:Describe*", "qcs::scf:::*"),
@@ -407,7 +407,7 @@ mod tests {
         assert!(!can_be(&"*a".repeat(1000), "roleName/{}b"));
     }
 
-    /// All texts of some letters up to a length.
+    /// Returns all strings over an alphabet up to a length.
     fn texts(letters: &[&str], longest: usize) -> Vec<String> {
         let mut all = vec![String::new()];
         let mut last = all.clone();

@@ -1,4 +1,4 @@
-//! What the head of a request says of its signature, before the body has come.
+//! Checks of a request's head, before its body is received.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ use crate::clock;
 use crate::operator;
 
 impl Access {
-    /// Checks all of a request that its head tells: whether the address is heard, the key is known and the signature is not
-    /// too old. A request that passes may still be anybody's.
+    /// Checks everything that the head reveals: the address is not blocked, the key is known, the signature is not
+    /// expired. The signature itself is not verified yet.
     ///
     /// # Errors
     /// As [`Access::authenticate`].
@@ -27,7 +27,7 @@ impl Access {
         checked
     }
 
-    /// The same, of nobody's address.
+    /// Same as [`Access::precheck`], without the source address.
     ///
     /// # Errors
     /// As [`Access::authenticate`].

@@ -1,4 +1,4 @@
-//! Who a request is from, once its signature is verified.
+//! The verified caller of a request.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use scf::{Code, Error};
 use super::{Owner, scope};
 use crate::call_chains::RecursionDepth;
 
-/// An account, and what may be done in its name.
+/// An account, with the rights to act in it.
 #[derive(Debug)]
 pub(crate) struct Principal {
     pub(crate) owner: Arc<Owner>,
     rights: Rights,
-    /// How deep in a chain of functions it acts.
+    /// The recursion depth of the caller in its call chain.
     pub(crate) depth: RecursionDepth,
 }
 
-/// What may be done in an account's name.
+/// The rights of a caller in an account.
 #[derive(Debug)]
 pub(crate) enum Rights {
-    /// Everything within it, and the care of all accounts.
+    /// Everything in the account, and the management of all accounts.
     Operator,
-    /// Everything within it.
+    /// Everything in the account.
     Root,
-    /// What a key's policy says.
+    /// Limited by a key's policy.
     Policy(Policy),
-    /// What a role's policy says.
+    /// Limited by a role's policy.
     Role(Arc<Stored<Role>>),
 }
 
@@ -44,12 +44,12 @@ impl Principal {
         })
     }
 
-    /// Whether a policy says what it may.
+    /// Returns whether a policy limits the rights.
     pub(crate) fn has_policy(&self) -> bool {
         self.policy().is_some()
     }
 
-    /// Whether accounts are its to care for.
+    /// Returns whether the caller may manage accounts.
     pub(crate) fn is_operator(&self) -> bool {
         matches!(self.rights, Rights::Operator)
     }
@@ -62,10 +62,10 @@ impl Principal {
         }
     }
 
-    /// Whether it may do this.
+    /// Checks an action on a resource.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`, in the words that the cloud has for it.
+    /// `UnauthorizedOperation`, in the cloud's wording.
     pub(crate) fn check(
         &self,
         service: &str,
@@ -85,7 +85,7 @@ impl Principal {
         Err(Error::new(Code::UnauthorizedOperation, message))
     }
 
-    /// Something of its own account's.
+    /// Returns a resource of the caller's own account.
     pub(crate) fn resource<'a>(
         &'a self,
         service: &'a str,
@@ -101,7 +101,7 @@ impl Principal {
         }
     }
 
-    /// What its policy says of an action on something of its account's; without a policy it may all.
+    /// Returns the policy's decision on an action; everything is allowed without a policy.
     pub(crate) fn decide(&self, action: &str, resource: &Resource<'_>) -> Decision {
         let policy = self.policy();
         policy.map_or(Decision::Allowed, |policy| {

@@ -1,40 +1,40 @@
-//! What requests name, in the words of policies, and whether a key's policy lets them.
+//! The resources that a request names, and the check of a key's policy against them.
 
 use model::{AccountId, BucketName, Decision};
 use scf::{Code, Error};
 
 use super::{Principal, scope};
 
-/// Something that a request names.
+/// A resource named by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResourceRef<'a> {
-    /// Nothing in particular: what is the account's as a whole.
+    /// The account as a whole.
     Account,
     /// A namespace.
     Namespace(&'a str),
-    /// A function that something is done to.
+    /// The function that the action is on.
     Function { space: &'a str, name: &'a str },
-    /// A function that is called by way of what something is done to: by a domain, or for dead letters.
+    /// A function that is invoked through the action's subject: by a domain, or as a dead-letter target.
     Target { space: &'a str, name: &'a str },
-    /// A layer that something is done to.
+    /// The layer that the action is on.
     Layer(&'a str),
-    /// A layer that a function is given.
+    /// A layer that a function uses.
     UsedLayer(&'a str),
     /// A custom domain.
     Domain(&'a str),
-    /// A role that a function is lent.
+    /// The execution role of a function.
     Role(&'a str),
-    /// An object that code is read from, as SCF's clients name it.
+    /// The object that code is read from, by SCF's name of its bucket.
     Object { bucket: &'a str, key: &'a str },
-    /// The host of a bucket whose changes a function is told of.
+    /// The host of a bucket whose changes trigger a function.
     Bucket(&'a str),
 }
 
-/// What must be allowed of a thing that is named: at least one of the actions, and none of them may be denied.
+/// The permissions for a resource: at least one action must be allowed, and none may be denied.
 struct Requirement<'a> {
     service: &'a str,
     actions: Vec<&'a str>,
-    /// The ways in which policies name the thing.
+    /// The resource's paths in policies.
     paths: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> ResourceRef<'a> {
             Self::Bucket(host) => {
                 let bucket = BucketName::of_host(host).filter(|(_, owner, _)| *owner == account);
                 let bucket = bucket.map_or(host.to_owned(), |(name, ..)| name.full(account));
-                // The changes of a bucket tell what a list of its objects does.
+                // The events of a bucket reveal as much as a list of its objects.
                 let paths = vec![format!("{bucket}/"), bucket];
                 ("cos", vec!["GetBucket"], paths)
             }
@@ -78,16 +78,16 @@ impl<'a> ResourceRef<'a> {
     }
 }
 
-/// A bucket's name with its owner's number; one that is none stays as it is, and is refused later.
+/// Returns a bucket's name with the AppId of its owner. An invalid name is returned unchanged and refused later.
 fn full_name(bucket: &str, account: AccountId) -> String {
     BucketName::of(account, bucket).map_or(bucket.to_owned(), |name| name.full(account))
 }
 
 impl Principal {
-    /// Whether a request of an action may be served: what the key's policy says of all that it names.
+    /// Checks the key's policy against all resources that a request names.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`, with the first thing that the policy does not let it.
+    /// `UnauthorizedOperation`, naming the first resource that is not allowed.
     pub(crate) fn authorize(
         &self,
         action: &str,
@@ -135,8 +135,8 @@ impl Principal {
         }
     }
 
-    /// Whether a list shows something: the policy allows something of it, and denies neither the list nor the action that
-    /// shows the thing alone.
+    /// Returns whether a list shows a resource: the policy allows some action on it, and denies neither the list nor the
+    /// action that shows the resource alone.
     pub(crate) fn lists(&self, list: &str, alone: &str, region: &str, path: &str) -> bool {
         let Some(policy) = self.policy() else {
             return true;

@@ -1,14 +1,14 @@
-//! What policies call things and actions.
+//! Names of resources and actions in policies.
 
-/// What signed requests to a function's URL do. It is no action of the API.
+/// The action of a signed request to a function's URL, which is no action of the API.
 pub(super) const INVOKE_URL: &str = "InvokeFunctionUrl";
 
-/// The path of a namespace.
+/// Returns the path of a namespace.
 pub(crate) fn namespace(name: &str) -> String {
     format!("namespace/{name}")
 }
 
-/// How the paths look that requests are about, `{}` being a name: what a policy's resources can match.
+/// The forms of resource paths, with `{}` for a name, that a policy's patterns can match.
 pub(super) const PATH_SHAPES: &[&str] = &[
     "*",
     "namespace/{}",
@@ -17,22 +17,23 @@ pub(super) const PATH_SHAPES: &[&str] = &[
     "domain/{}",
 ];
 
-/// The path of a function.
+/// Returns the path of a function.
 pub(crate) fn function(space: &str, name: &str) -> String {
     format!("namespace/{space}/function/{name}")
 }
 
-/// The path of a layer.
+/// Returns the path of a layer.
 pub(crate) fn layer(name: &str) -> String {
     format!("layer/{name}")
 }
 
-/// The path of a custom domain, however it is spelt.
+/// Returns the path of a custom domain, in lower case.
 pub(crate) fn domain(name: &str) -> String {
     format!("domain/{}", name.to_ascii_lowercase())
 }
 
-/// The service that has an action in policies: the tag service its own, though they are about functions; else that of the resource.
+/// Returns the service of an action in policies: `tag` for tag actions, though their resources are functions; else the
+/// resource's service.
 pub(super) fn service_of<'a>(action: &str, resource: &'a str) -> &'a str {
     let of_tags = scf::action::find(action).is_some_and(|found| found.service == scf::TAG);
     match resource {
@@ -41,9 +42,9 @@ pub(super) fn service_of<'a>(action: &str, resource: &'a str) -> &'a str {
     }
 }
 
-/// An action's own name, and the coarser one that SCF's policies have for it.
+/// Returns an action's own name, and its coarser alias in SCF's policies.
 ///
-/// Source: SCF's list of actions whose use can be granted.
+/// Source: SCF's list of actions that support authorisation.
 pub(super) fn names(action: &str) -> Vec<&str> {
     let other = match action {
         "Invoke" => "InvokeFunction",

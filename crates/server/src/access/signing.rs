@@ -1,25 +1,25 @@
-//! What a signature must cover, by the API that a request is for and the key that signs.
+//! The parts of a request that its signature must cover, by API and key.
 //!
-//! Official SDKs sign the host, the content type and the body, so the action of a captured request can be exchanged. The
-//! operator's API, whose actions make keys, does not take that: its requests are signed for a service of their own, whole, and
-//! once.
+//! Official SDKs sign the host, the content type and the body, so the action of a captured request can be replaced. The
+//! operator's API creates keys and does not accept that: its requests are signed for a service of their own, in full,
+//! and are valid once.
 
 use scf::{Call, Code, Error};
 
 use crate::operator;
 
-/// What changes the meaning of a request without being part of its body.
+/// Headers outside the body that change the meaning of a request.
 const REQUIRED_HEADERS: [&str; 3] = ["x-tc-action", "x-tc-version", "x-tc-timestamp"];
-/// The same, where a request has them.
+/// Optional headers of the same kind.
 const OPTIONAL_HEADERS: [&str; 2] = ["x-tc-region", "x-tc-token"];
-/// The header with what is used once.
+/// The header with the nonce.
 pub(super) const NONCE: &str = "x-tc-nonce";
 const NONCE_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Checks what a request of the operator's API must have signed; returns its nonce, in lower case.
+/// Checks the signed parts of a request to the operator's API. Returns the nonce in lower case.
 ///
 /// # Errors
-/// `AuthFailure.SignatureFailure` or `MissingParameter`, naming what to sign.
+/// `AuthFailure.SignatureFailure` or `MissingParameter`, naming the header to sign.
 pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
     let service = operator::SERVICE;
     if call.service() != Some(service) {
@@ -43,11 +43,11 @@ pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
         return Err(Error::new(Code::InvalidParameter, message));
     }
     check_signed(call, REQUIRED_HEADERS.iter().chain([&NONCE]))?;
-    // Signatures are also taken over headers in lower case, so that case makes no other nonce.
+    // Header values may be signed in lower case, so case does not make another nonce.
     Ok(nonce.to_ascii_lowercase())
 }
 
-/// Checks that a request of another API is not signed for the operator's.
+/// Checks that a request to another API is not signed for the operator's service.
 ///
 /// # Errors
 /// `AuthFailure.SignatureFailure`.
@@ -63,11 +63,11 @@ pub(super) fn check_service(call: &Call<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a signature leaves nothing open that says what the request does. Version 1 signs every parameter, and requests to
-/// functions' URLs are signed whole.
+/// Checks that a signature covers everything that determines the action. Version 1 signs every parameter, and requests
+/// to functions' URLs are signed in full.
 ///
 /// # Errors
-/// `AuthFailure.SignatureFailure`, naming what to sign.
+/// `AuthFailure.SignatureFailure`, naming the header to sign.
 pub(super) fn check_action_signed(call: &Call<'_>) -> Result<(), Error> {
     if call.is_version_1() || call.is_whole() {
         return Ok(());
@@ -89,13 +89,13 @@ fn check_signed<'n>(
         .collect();
     if !open.is_empty() {
         let message = format!(
-            "SignedHeaders must cover {}, too; this key or API takes no request whose action could be exchanged",
+            "SignedHeaders must cover {}, too; this key or API requires a signed action",
             open.join(", ")
         );
         return Err(refused(message));
     }
     if !call.is_body_signed() {
-        let message = "the body must be signed; leave X-TC-Content-SHA256: UNSIGNED-PAYLOAD away";
+        let message = "the body must be signed; remove X-TC-Content-SHA256: UNSIGNED-PAYLOAD";
         return Err(refused(message.to_owned()));
     }
     Ok(())

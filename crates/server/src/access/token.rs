@@ -1,7 +1,7 @@
-//! Temporary credentials: a role's rights for a while.
+//! Temporary credentials: the rights of a role for a limited time.
 //!
-//! Nothing of them is stored. The token holds what was lent, to whom and until when, under a MAC of a key that is made from
-//! the master key, and the secret key is made from the token: every virga that has the master key can verify them.
+//! Nothing is stored. The token holds the grant and its expiry under a MAC whose key is derived from the master key. The
+//! secret key is derived from the token. So every virga with the master key can verify it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,15 +14,15 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// How ids of temporary credentials begin.
+/// Prefix of the secret ids of temporary credentials.
 pub(super) const PREFIX: &str = "AKIDT";
 
-/// What is lent.
+/// The content of a token: a role, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RoleGrant {
     pub(crate) account: AccountId,
     pub(crate) role: RoleName,
-    /// When the role was made: a later one of the same name is another.
+    /// Creation time of the role: a later role of the same name is another role.
     pub(crate) role_added: Timestamp,
     /// Unix time, seconds.
     pub(crate) expires: i64,
@@ -38,10 +38,10 @@ pub(crate) struct TemporaryCredentials {
     pub(crate) expires: i64,
 }
 
-/// Why a token is not taken.
+/// The reason why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum TokenFault {
-    #[error("the token is not one of virga's, or not whole")]
+    #[error("the token is truncated, or was not issued by this installation")]
     Invalid,
     #[error("the token belongs to another secret id")]
     WrongSecretId,
@@ -49,10 +49,10 @@ pub(crate) enum TokenFault {
     Expired,
 }
 
-/// Makes and reads them.
+/// Issues and verifies temporary credentials.
 #[derive(Clone)]
 pub(crate) struct TokenIssuer {
-    /// By the master key's id; the first one makes.
+    /// Keys by the id of their master key; the first one issues.
     keys: Vec<(String, [u8; 32])>,
 }
 
@@ -77,7 +77,7 @@ impl TokenIssuer {
         }
     }
 
-    /// Lends; the nonce tells it from all others.
+    /// Issues credentials for a grant. The nonce makes them unique.
     pub(crate) fn issue(&self, grant: &RoleGrant, nonce: [u8; 16]) -> TemporaryCredentials {
         let nonce = hex::encode(nonce);
         let id = format!("{PREFIX}{nonce}");
@@ -101,7 +101,7 @@ impl TokenIssuer {
         }
     }
 
-    /// What a token holds, and the secret key that belongs to it.
+    /// Returns the grant of a token and the secret key that belongs to it.
     pub(crate) fn read(
         &self,
         id: &str,
@@ -138,7 +138,7 @@ const MAC: &[u8] = b"mac\n";
 const SECRET: &[u8] = b"secret\n";
 
 fn mac(key: &[u8], purpose: &[u8], payload: &[u8]) -> [u8; 32] {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC takes keys of any length, so this never fails.
     Hmac::<Sha256>::new_from_slice(key)
         .map(|mac| {
             let mac = mac.chain_update(purpose).chain_update(payload);
@@ -175,7 +175,7 @@ mod tests {
         let issued = issuer(&[1]).issue(&grant(), [9; 16]);
         let read = |issuer: &TokenIssuer, now| issuer.read(&issued.id, issued.token.reveal(), now);
         assert_eq!(read(&issuer(&[1]), 999), Ok((grant(), issued.key.clone())));
-        // Another master key first, as after a rotation; and without the old one.
+        // After a rotation of the master key, with and without the old key.
         assert_eq!(
             read(&issuer(&[2, 1]), 999),
             Ok((grant(), issued.key.clone()))
