@@ -1,4 +1,4 @@
-//! Listeners: they accept every connection at once, and let those in that [`Traffic`] has room for.
+//! Listeners. They accept every connection at once; [`Traffic`] admits it or not.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -28,16 +28,17 @@ use crate::traffic::{
     read_proxy_header, wrap_request,
 };
 
-/// Bytes of a request's head, and of what is read at a time.
+/// Largest head of a request, and the size of the read buffer, in bytes.
 const BUFFER: usize = 64 << 10;
-/// Bytes that are read at a time of what a proxy says first.
+/// Bytes read at a time for a PROXY header.
 const PROXY_HEADER_CHUNK: usize = 512;
-/// Bytes of a reply that the kernel holds and has not sent, so that what a slow reader does not take stays countable.
+/// Unsent bytes in the kernel's send buffer. Whatever a slow reader leaves beyond them stays in virga, where it is
+/// counted.
 const UNSENT_MAX: u32 = 256 << 10;
-/// Pause after a connection could not be accepted, as when there are no more descriptors.
+/// Pause after a failed accept, e.g. without free descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How HTTP is spoken.
+/// The HTTP settings of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     builder: http1::Builder,
@@ -46,26 +47,26 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new() -> Self {
         let mut builder = http1::Builder::new();
-        // How long a head takes is the sweep's to look at.
+        // The sweep limits the time for a head.
         builder.max_buf_size(BUFFER).header_read_timeout(None);
         Self { builder }
     }
 
-    /// Writes names of headers as they are spelt.
+    /// Preserves the case of header names.
     pub(crate) fn preserving_header_case(mut self) -> Self {
         self.builder.preserve_header_case(true);
         self
     }
 }
 
-/// A socket that listens, and TLS where that is spoken.
+/// A listening socket, with TLS or without.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Option<Tls>,
 }
 
-/// Serves until the other end of `stopped` goes, and then until the requests under way are answered.
+/// Serves connections until the sender of `stopped` is dropped, and then until the requests under way are answered.
 pub(crate) async fn serve<A, F, B>(
     listener: Listener,
     http: Http,
@@ -78,9 +79,9 @@ pub(crate) async fn serve<A, F, B>(
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + Send + 'static,
 {
     let Listener { listener, tls } = listener;
-    // Accepted connections inherit it.
+    // Accepted sockets inherit it.
     if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_MAX) {
-        warn!(%error, "the kernel's buffers for replies are not bounded");
+        warn!(%error, "failed to set TCP_NOTSENT_LOWAT; the kernel's send buffers are not bounded");
     }
     let mut connections = JoinSet::new();
     loop {
@@ -88,7 +89,7 @@ pub(crate) async fn serve<A, F, B>(
             accepted = accept(&listener) => accepted,
             _ = stopped.changed() => break,
         };
-        // Those that have ended are forgotten.
+        // Reap the tasks that have ended.
         while connections.try_join_next().is_some() {}
         let guard = traffic.admit(from.ip());
         let task = ConnectionTask {
@@ -113,20 +114,20 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
         match listener.accept().await {
             Ok((socket, from)) => {
                 if let Err(error) = socket.set_nodelay(true) {
-                    warn!(%error, "cannot send small answers at once");
+                    warn!(%error, "failed to set TCP_NODELAY; small replies may be delayed");
                 }
                 return (socket, from);
             }
             Err(error) if is_aborted_by_peer(&error) => {}
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                warn!(%error, "failed to accept a connection; retrying");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
-/// Whether somebody asks if the process lives.
+/// Returns whether a request is a health check.
 fn is_health<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     *request.method() == Method::GET
@@ -134,9 +135,9 @@ fn is_health<B>(request: &Request<B>) -> bool {
         && !request.headers().contains_key(AUTHORIZATION)
 }
 
-/// What is answered to anything else over a spare connection.
+/// Returns the reply to any other request on a spare connection.
 fn over_limit() -> Response<Full<Bytes>> {
-    let why = "virga has as many connections as it may, of this address or in all; try again in a moment\n";
+    let why = "too many connections, of this address or in total; try again in a moment\n";
     let mut response = Response::new(Full::from(why));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let later = HeaderValue::from_static("1");
@@ -144,7 +145,7 @@ fn over_limit() -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether the connection was broken before it was accepted.
+/// Returns whether the peer broke the connection before it was accepted.
 fn is_aborted_by_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -154,12 +155,12 @@ fn is_aborted_by_peer(error: &io::Error) -> bool {
     )
 }
 
-/// One connection, before it speaks HTTP.
+/// The task of one connection, before it speaks HTTP.
 struct ConnectionTask<A> {
     connection: Arc<Connection>,
     http: Http,
     answer: A,
-    /// Whom the connection is for.
+    /// The address of the client.
     from: IpAddr,
     traffic: Traffic,
     stopped: watch::Receiver<()>,
@@ -177,7 +178,7 @@ where
         }
     }
 
-    /// Reads what a trusted proxy says of the connection before anything else.
+    /// Reads the PROXY header of a trusted proxy.
     async fn skip_proxy_header(&mut self, mut socket: CountedStream) -> Option<CountedStream> {
         if !self.traffic.trusts(self.from) {
             return Some(socket);
@@ -188,7 +189,7 @@ where
                 ProxyHeader::Partial => {}
                 ProxyHeader::None => break,
                 ProxyHeader::Malformed => {
-                    debug!(from = %self.from, "a header of the PROXY protocol cannot be read");
+                    debug!(from = %self.from, "malformed PROXY protocol header");
                     return None;
                 }
                 ProxyHeader::Header(length, client) => {
@@ -225,7 +226,7 @@ where
         };
         match handshake {
             Ok(stream) => self.http(stream).await,
-            Err(error) => debug!(%from, %error, "a handshake failed"),
+            Err(error) => debug!(%from, %error, "TLS handshake failed"),
         }
     }
 
@@ -296,7 +297,7 @@ where
             }
         };
         if let Err(error) = ended {
-            debug!(%from, %error, "a connection broke off");
+            debug!(%from, %error, "connection failed");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Bodies of requests: small ones in memory, others on disk until somebody stands behind them.
+//! Request bodies: small ones in memory, larger ones spooled to disk until the caller is verified.
 //!
-//! A body beyond [`IN_MEMORY_MAX`] is written to a file without a name and hashed on the way, by the threads for blocking work, a
-//! few bodies at a time, of which no account has more than its share. Strangers' bodies share one rate there.
+//! A body beyond [`IN_MEMORY_MAX`] is written to an unnamed file and hashed meanwhile, on the blocking thread pool. Few
+//! bodies are spooled at a time; accounts get fair shares of the slots. Bodies of unverified callers share one rate.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,16 +20,16 @@ use super::Shared;
 use super::connection::{Connection, Overloaded, Reservation};
 use super::ledger::Medium;
 
-/// The largest body that is kept in memory, bytes.
+/// Largest body kept in memory, in bytes.
 pub(crate) const IN_MEMORY_MAX: usize = 64 << 10;
-/// A body of up to so many bytes is part of what every connection counts for.
+/// Largest body covered by the base cost of a connection, in bytes.
 pub(crate) const UNCOUNTED_MAX: usize = 8 << 10;
-/// Bytes that are hashed and written at a time.
+/// Bytes hashed and written at a time.
 const CHUNK: usize = 128 << 10;
-/// How long a body may take, however steadily it comes.
+/// Longest time for a whole body, however steadily it arrives.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A body that has come whole.
+/// A body that has been received completely.
 #[derive(Debug)]
 pub(crate) enum ReceivedBody {
     Small(Bytes),
@@ -37,7 +37,7 @@ pub(crate) enum ReceivedBody {
 }
 
 impl ReceivedBody {
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Small(body) => body.len(),
@@ -51,30 +51,30 @@ impl ReceivedBody {
 pub(crate) struct SpooledBody {
     file: Arc<File>,
     pub(crate) length: usize,
-    /// Its SHA-256.
+    /// SHA-256 of the body.
     pub(crate) digest: [u8; 32],
-    /// Its place on the disk.
+    /// The reservation of disk space.
     _held: Reservation,
 }
 
-/// Why a body has not come whole.
+/// The reason why a body was not received completely.
 #[derive(Debug, Error)]
 pub(crate) enum BodyError {
-    #[error("the request's body is over {0} bytes, which is the limit")]
+    #[error("the request's body is over the limit of {0} bytes")]
     TooLong(usize),
-    #[error("the request's body ended, or took too long, before it was whole")]
+    #[error("the request's body ended early or took too long")]
     Incomplete,
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
-    #[error("the request's body could not be kept on disk: {0}")]
+    #[error("failed to spool the request's body to disk: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// A body on its way.
+/// A reader for a body that is being received.
 pub(crate) struct BodyReader<B> {
     body: B,
     limit: usize,
-    /// None where nothing counts, as in a test.
+    /// `None` where nothing is accounted, as in a test.
     connection: Option<Arc<Connection>>,
     first: Bytes,
     more: BytesMut,
@@ -96,10 +96,10 @@ where
         }
     }
 
-    /// Takes what has come already. Says whether that is all of a small body.
+    /// Buffers the bytes that have arrived already. Returns whether they are all of a small body.
     ///
     /// # Errors
-    /// A body that broke off, or is too long.
+    /// The body broke off, or is too long.
     pub(crate) async fn buffer_small(&mut self) -> Result<bool, BodyError> {
         while !self.ended && self.length() <= IN_MEMORY_MAX {
             let frame = std::future::poll_fn(|cx| {
@@ -118,7 +118,7 @@ where
         self.first.len() + self.more.len()
     }
 
-    /// Takes a frame; gives its length.
+    /// Buffers a frame and returns its length.
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) -> Result<usize, BodyError> {
         let Some(frame) = frame else {
             self.ended = true;
@@ -140,12 +140,12 @@ where
             }
             self.more.extend_from_slice(&data);
         }
-        // Whoever knows that it has all need not ask again.
+        // Saves a poll that would only report the end.
         self.ended = self.body.is_end_stream();
         Ok(length)
     }
 
-    /// All that has come so far.
+    /// Takes the buffered bytes.
     pub(crate) fn take_buffered(&mut self) -> Bytes {
         if self.more.is_empty() {
             std::mem::take(&mut self.first)
@@ -154,7 +154,7 @@ where
         }
     }
 
-    /// The whole body, once it has come.
+    /// Receives the whole body.
     ///
     /// # Errors
     /// [`BodyError`].
@@ -191,7 +191,7 @@ where
     async fn spool(mut self) -> Result<SpooledBody, BodyError> {
         let connection = self.connection.clone().ok_or(BodyError::Incomplete)?;
         let shared = connection.shared().clone();
-        // That others of its address were verified does not make it quicker: it may be one of theirs, or not.
+        // Only this connection's own verification speeds it up: others at the same address may be other callers.
         let account = connection.account();
         let _chunk = connection.reserve(2 * CHUNK as u64)?;
         let mut held = connection.reserve_in(Medium::Disk, self.length() as u64)?;
@@ -230,7 +230,7 @@ where
     }
 }
 
-/// A body half written.
+/// A partly written body.
 struct SpoolWriter {
     file: Option<File>,
     hash: Sha256,
@@ -243,7 +243,7 @@ impl Shared {
         chunk: Bytes,
         account: Option<AccountId>,
     ) -> Result<SpoolWriter, BodyError> {
-        // A turn to hash and write.
+        // A slot to hash and write.
         let (mut permit, mut turn) = (None, None);
         match account {
             Some(account) => permit = Some(self.spoolers.acquire(account, 1).await),
@@ -273,10 +273,10 @@ impl Shared {
 }
 
 impl SpooledBody {
-    /// Reads it into memory.
+    /// Reads the body into memory.
     ///
     /// # Errors
-    /// The disk's.
+    /// The file cannot be read.
     pub(crate) async fn load(&self) -> io::Result<Bytes> {
         let (file, length) = (self.file.clone(), self.length);
         let read = move || {

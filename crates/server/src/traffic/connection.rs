@@ -1,6 +1,6 @@
-//! One connection's state: what it holds, what it does, and whether it is to end.
+//! The state of one connection: bytes held, activity, and whether it is closing.
 //!
-//! Whoever moves bytes writes here, without a lock; the sweep and the ledger read it.
+//! The tasks that move bytes write it without a lock; the sweep and the ledger read it.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -15,25 +15,25 @@ use super::ledger::{Active, Activity, BASE_COST, ConnectionId, Medium};
 use super::min_rate::{MinRateRules, Phase, RateMonitor, RateSample, Slow};
 use super::{Shared, spare};
 
-/// Bytes of buffers that a connection may hold beyond the flat part before they are charged one by one.
+/// Bytes of buffers that are covered by the base cost; beyond them each increase is charged.
 const STEP: u64 = 16 << 10;
-/// How long a source counts as verified, and how often that is renewed, seconds.
+/// How long a source counts as verified, and how often that is renewed, in seconds.
 const VERIFIED_FOR: u64 = 600;
 const RENEW_AFTER: u64 = 60;
 const NEVER: u64 = u64::MAX;
 
-/// Why virga closes a connection.
+/// The reason why virga closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
     Slow(Slow),
-    /// It gives way to others.
+    /// Evicted in favour of other connections.
     Shed,
-    /// The time of the function whose reply it reads is over.
+    /// The function whose reply it reads has timed out.
     Late,
 }
 
 impl Closing {
-    /// The label of the metric.
+    /// Returns the label of the metric.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Slow(Slow::Idle) => "idle",
@@ -47,9 +47,9 @@ impl Closing {
     }
 }
 
-/// The budgets have no room for what a connection is about to hold.
+/// The budgets have no capacity for what a connection is about to hold.
 #[derive(Debug, Error)]
-#[error("virga holds too much for this caller at the moment; try again later")]
+#[error("too many bytes are held for this caller at the moment; try again later")]
 pub(crate) struct Overloaded;
 
 /// A connection. It leaves the ledger when its [`ConnectionGuard`] is dropped.
@@ -57,31 +57,32 @@ pub(crate) struct Overloaded;
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     id: ConnectionId,
-    /// Whether it may ask for `/healthz` alone; and what such a one holds, which no ledger counts.
+    /// Whether it is a spare connection, which may request `/healthz` alone, and the bytes that it holds outside the
+    /// ledger.
     spare: bool,
     spare_held: AtomicU64,
     phase: AtomicU8,
     requests: AtomicU64,
-    /// Parts of the present request that are under way: its body, and its reply.
+    /// Parts of the current request under way: its body, and its reply.
     parts: AtomicU8,
     body_owed: AtomicBool,
-    /// Whether the socket takes no more at present.
+    /// Whether the socket accepts no more bytes at present.
     blocked: AtomicBool,
     received: AtomicU64,
     sent: AtomicU64,
-    /// Bytes of replies that were handed to the connection and not to the socket yet.
+    /// Bytes of replies passed to the connection but not yet to the socket.
     unsent: AtomicU64,
     /// The part of `unsent` that is charged.
     unsent_charged: AtomicU64,
-    /// Bytes of a head that is not whole.
+    /// Bytes of an incomplete head.
     head: AtomicU64,
     /// The part of the receive buffer that is charged.
     buffer_charged: AtomicU64,
-    /// Since when it is idle, and when its source was last noted as verified, seconds.
+    /// Since when it is idle, and when its source was last recorded as verified, in seconds.
     idle_since: AtomicU64,
     verified_at: AtomicU64,
     account: AtomicU64,
-    /// Whether its requests are those of many clients, as a proxy's are.
+    /// Whether it carries the requests of many clients, as a proxy's does.
     shared_by_clients: AtomicBool,
     discards_rest: AtomicBool,
     closing: AtomicBool,
@@ -135,12 +136,12 @@ impl Connection {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Whether it may ask for `/healthz` alone.
+    /// Returns whether it may request `/healthz` alone.
     pub(crate) fn is_spare(&self) -> bool {
         self.spare
     }
 
-    /// Counts bytes of a spare connection; says whether it may hold so many.
+    /// Accounts bytes of a spare connection. Returns whether it may hold them.
     pub(super) fn hold_spare(&self, bytes: u64) -> bool {
         let held = self.spare_held.fetch_add(bytes, Relaxed) + bytes;
         let fits = held <= spare::BYTES_MAX;
@@ -154,7 +155,7 @@ impl Connection {
         self.spare_held.fetch_sub(bytes, Relaxed);
     }
 
-    /// Requests can be read from now on.
+    /// Marks the end of the handshake: requests can be read from now on.
     pub(crate) fn ready(&self) {
         self.go_idle();
     }
@@ -165,7 +166,7 @@ impl Connection {
         self.set_phase(Phase::Idle);
     }
 
-    /// A request's head was read. The request is over when both of its parts are dropped.
+    /// Records that a request's head was read. The request is over when both of its parts are dropped.
     pub(super) fn begin(self: &Arc<Self>) -> [RequestPart; 2] {
         self.requests
             .store(self.requests.load(Relaxed) + 1, Relaxed);
@@ -175,17 +176,17 @@ impl Connection {
         [RequestPart(self.clone()), RequestPart(self.clone())]
     }
 
-    /// The connection speaks another protocol from now on.
+    /// Records the switch to another protocol.
     pub(crate) fn upgrade(&self) {
         self.set_phase(Phase::Upgraded);
     }
 
-    /// Whether virga waits for bytes of a body.
+    /// Sets whether virga waits for bytes of a body.
     pub(super) fn set_body_owed(&self, owes: bool) {
         self.body_owed.store(owes, Relaxed);
     }
 
-    /// Bytes were received into a buffer that had room for `offered`.
+    /// Records received bytes, read into a buffer with space for `offered`.
     pub(super) fn received(&self, bytes: u64, offered: u64) {
         self.received
             .store(self.received.load(Relaxed) + bytes, Relaxed);
@@ -202,7 +203,7 @@ impl Connection {
             }
             _ => {}
         }
-        // What is read into, and as much that was read before and is on its way.
+        // The read buffer, and as much again that was read before and is being parsed.
         let buffer = (head + 2 * offered).saturating_sub(STEP);
         let charged = self.buffer_charged.load(Relaxed);
         if buffer > charged {
@@ -211,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// Bytes went to the socket.
+    /// Records bytes written to the socket.
     pub(super) fn sent(&self, bytes: u64) {
         self.sent.store(self.sent.load(Relaxed) + bytes, Relaxed);
         self.blocked.store(false, Relaxed);
@@ -229,12 +230,12 @@ impl Connection {
         }
     }
 
-    /// The socket takes no more.
+    /// Records that the socket accepts no more bytes.
     pub(super) fn blocked(&self) {
         self.blocked.store(true, Relaxed);
     }
 
-    /// Bytes of a reply were handed over.
+    /// Records bytes of a reply passed to the connection.
     pub(super) fn queued(&self, bytes: u64) {
         let unsent = self.unsent.load(Relaxed) + bytes;
         self.unsent.store(unsent, Relaxed);
@@ -245,12 +246,12 @@ impl Connection {
         }
     }
 
-    /// Notes that its requests are those of many clients: what it holds is then never one account's.
+    /// Marks the connection as shared by many clients, so that its bytes never count for one account.
     pub(crate) fn mark_shared_by_clients(&self) {
         self.shared_by_clients.store(true, Relaxed);
     }
 
-    /// Notes that a request on it was verified as an account's.
+    /// Records that a request was verified as an account's.
     pub(crate) fn verified(&self, account: AccountId) {
         let now = self.shared.now();
         let known = self.account.load(Relaxed) == account.0 || self.shared_by_clients.load(Relaxed);
@@ -271,16 +272,16 @@ impl Connection {
         self.shared.shed(shed);
     }
 
-    /// The account as which a request on it was verified.
+    /// Returns the account as which a request was verified.
     pub(super) fn account(&self) -> Option<AccountId> {
         let account = self.account.load(Relaxed);
         (account != 0).then_some(AccountId(account))
     }
 
-    /// Holds bytes in memory until what is returned is dropped.
+    /// Reserves bytes of memory until the returned value is dropped.
     ///
     /// # Errors
-    /// [`Overloaded`] when this connection's holder would hold the most.
+    /// [`Overloaded`] if the holder of this connection would hold the most.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation, Overloaded> {
         self.reserve_in(Medium::Memory, bytes)
     }
@@ -299,7 +300,7 @@ impl Connection {
         Ok(held)
     }
 
-    /// The rest of its request's body is not worth reading.
+    /// Discards the rest of the request's body instead of draining it.
     pub(crate) fn discard_rest(&self) {
         self.discards_rest.store(true, Relaxed);
     }
@@ -316,22 +317,22 @@ impl Connection {
         self.id
     }
 
-    /// Ends the connection, since the time of the function whose reply it reads is over.
+    /// Closes the connection because the function whose reply it reads has timed out.
     pub(crate) fn close_late(&self) {
         self.shared.close(self, Closing::Late);
     }
 
-    /// Has the connection end.
+    /// Asks the connection's task to end.
     pub(super) fn close(&self) {
         self.closing.store(true, Relaxed);
         self.close.notify_waiters();
     }
 
-    /// Waits until the connection is to end. Several may.
+    /// Waits until the connection is to end. Several tasks may wait.
     pub(crate) async fn closed(&self) {
         loop {
             let mut notified = std::pin::pin!(self.close.notified());
-            // From here on it is told, whatever comes before it waits.
+            // Registers before the flag is read, so that no notification is lost.
             notified.as_mut().enable();
             if self.closing.load(Relaxed) {
                 return;
@@ -340,7 +341,7 @@ impl Connection {
         }
     }
 
-    /// Looks at how slow its peer is.
+    /// Takes a sample of the peer's progress. Returns how it is too slow, if it is.
     pub(super) fn step(&self, rules: &MinRateRules, elapsed: Duration) -> Option<Slow> {
         let sample = RateSample {
             phase: self.phase(),
@@ -372,7 +373,7 @@ impl Active for Arc<Connection> {
     }
 }
 
-/// A request's body, or its reply, while it is under way.
+/// A request's body or its reply, while it is under way.
 #[derive(Debug)]
 pub(crate) struct RequestPart(Arc<Connection>);
 
@@ -391,7 +392,7 @@ impl Drop for RequestPart {
     }
 }
 
-/// A connection's entry in the ledger, which goes with it.
+/// A connection's entry in the ledger, which is removed on drop.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard(pub(super) Arc<Connection>);
 
@@ -407,7 +408,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Bytes that count as held until it is dropped.
+/// Bytes that count as held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     connection: Arc<Connection>,
@@ -416,7 +417,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Holds more.
+    /// Reserves more bytes.
     ///
     /// # Errors
     /// [`Overloaded`], as [`Connection::reserve`].
@@ -438,7 +439,7 @@ impl Reservation {
 }
 
 impl Reservation {
-    /// Holds no more than so much.
+    /// Reduces the reservation to the given bytes.
     pub(crate) fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
@@ -458,10 +459,10 @@ impl Drop for Reservation {
     }
 }
 
-/// Who is at the other end of a request, for whoever serves it.
+/// The peer of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// The client's, as a trusted proxy says where there is one.
+    /// The client's address, as named by a trusted proxy if there is one.
     pub(crate) address: IpAddr,
     /// The address at the other end of the connection, and whether it is a trusted proxy's.
     pub(crate) hop: IpAddr,

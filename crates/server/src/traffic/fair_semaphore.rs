@@ -1,8 +1,8 @@
-//! Something that there is a fixed amount of, as memory for bodies, shared among those who want some of it.
+//! A weighted semaphore that shares a fixed amount fairly among keys, e.g. memory for bodies among accounts.
 //!
-//! Nobody takes more than he leaves free, unless he has none yet. So whoever comes alone has half, of two each has a third, and a
-//! newcomer finds room beside any one who holds as much as he may. Who has to wait is served in the order of who holds the least;
-//! who would hold more than one that waits already does not overtake him.
+//! A key may hold at most as much as it leaves free, unless it holds nothing yet. So one key alone gets half, two get a
+//! third each, and a newcomer always finds capacity beside one greedy key. Waiters are served in the order of the least
+//! holdings (max-min fairness); a waiter that would then hold more than one ahead of it does not overtake it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// The amount. Clones share it.
+/// The semaphore. Clones share the amount.
 #[derive(Debug)]
 pub(crate) struct FairSemaphore<K: Key>(Arc<Mutex<Allocations<K, oneshot::Sender<FairPermit<K>>>>>);
 
-/// By whom shares are told apart.
+/// The key among which the amount is shared.
 pub(crate) trait Key: Copy + Debug + Eq + Hash + Send + 'static {}
 
 impl<K: Copy + Debug + Eq + Hash + Send + 'static> Key for K {}
 
-/// A part of it, until it is dropped.
+/// A part of the amount, until dropped.
 #[derive(Debug)]
 pub(crate) struct FairPermit<K: Key> {
     semaphore: FairSemaphore<K>,
@@ -39,7 +39,7 @@ impl<K: Key> FairSemaphore<K> {
         Self(Arc::new(Mutex::new(Allocations::new(amount))))
     }
 
-    /// Waits for a part. None is larger than all that there is.
+    /// Waits for a part of the amount. A request beyond the whole amount is reduced to it.
     pub(crate) async fn acquire(&self, key: K, amount: u64) -> FairPermit<K> {
         let wait = {
             let mut allocations = self.allocations();
@@ -52,7 +52,7 @@ impl<K: Key> FairSemaphore<K> {
             wait
         };
         self.grant_waiting();
-        // The room is not gone while somebody waits for it.
+        // The sender is not dropped while the semaphore exists.
         wait.await.unwrap_or_else(|_| self.permit(key, 0))
     }
 
@@ -64,13 +64,13 @@ impl<K: Key> FairSemaphore<K> {
         }
     }
 
-    /// Gives to those who wait what they may have by now.
+    /// Grants waiting requests as far as possible.
     fn grant_waiting(&self) {
         let granted = self
             .allocations()
             .grant(|grant_sender| !grant_sender.is_closed());
         for (key, amount, grant_sender) in granted {
-            // Who has gone meanwhile gives it back.
+            // A receiver that is gone drops the permit, which releases it.
             let _ = grant_sender.send(self.permit(key, amount));
         }
     }
@@ -87,13 +87,13 @@ impl<K: Key> Drop for FairPermit<K> {
     }
 }
 
-/// Who holds how much, and who waits. Pure.
+/// The holdings and the waiting requests. Pure.
 #[derive(Debug)]
 struct Allocations<K, T> {
     all: u64,
     free: u64,
     held: HashMap<K, u64>,
-    /// Each one's wishes in the order in which they came, with a number that grows.
+    /// Waiting requests by key, first in first out, each with a growing number.
     waiting: HashMap<K, VecDeque<(u64, u64, T)>>,
     asked: u64,
 }
@@ -124,7 +124,7 @@ impl<K: Key, T> Allocations<K, T> {
         *self.held.entry(key).or_default() += amount;
     }
 
-    /// Takes some if nobody waits.
+    /// Takes an amount at once if nothing waits.
     fn try_take(&mut self, key: K, amount: u64) -> bool {
         let takes = self.waiting.is_empty() && self.may(key, amount);
         if takes {
@@ -149,7 +149,7 @@ impl<K: Key, T> Allocations<K, T> {
         }
     }
 
-    /// Serves those who wait, and forgets those who do not any more.
+    /// Grants waiting requests, and removes cancelled ones.
     fn grant(&mut self, waits: impl Fn(&T) -> bool) -> Vec<(K, u64, T)> {
         let mut granted = Vec::new();
         self.waiting.retain(|_, requests| {
@@ -172,7 +172,7 @@ impl<K: Key, T> Allocations<K, T> {
         granted
     }
 
-    /// Who is served next.
+    /// Returns the key to be served next.
     fn next(&self) -> Option<K> {
         let first = self.waiting.iter().filter_map(|(key, requests)| {
             let (asked, amount, _) = requests.front()?;
@@ -213,7 +213,7 @@ mod tests {
         }
         assert_eq!(greedy.len(), 5);
         let other = semaphore.acquire(2, 40).await;
-        // What is given back goes to the one who waits.
+        // A released amount goes to the waiter.
         let waits = tokio::spawn({
             let semaphore = semaphore.clone();
             async move { semaphore.acquire(1, 10).await }
@@ -222,7 +222,7 @@ mod tests {
         assert!(!waits.is_finished());
         drop(other);
         drop(greedy.pop());
-        waits.await.expect("its share");
+        waits.await.expect("a permit");
         drop(greedy);
         let all = semaphore.acquire(3, 1000).await;
         assert_eq!(all.amount, 100);
@@ -262,7 +262,7 @@ mod tests {
                     let (key, amount) = held.swap_remove(random(held.len() as u64) as usize);
                     allocations.release(key, amount);
                 } else {
-                    // One wants much, the others little.
+                    // One key asks for much, the others for little.
                     let most = if key == 0 { 600 } else { 60 };
                     allocations.enqueue(key, 1 + random(most), step);
                 }
@@ -281,7 +281,8 @@ mod tests {
                     let own: u64 = own.map(|(_, amount)| amount).sum();
                     assert_eq!(own, allocations.held(key), "seed {seed}");
                 }
-                // Who has nothing waits only while the others leave too little, or one does who wants no more.
+                // A key without holdings waits only while the others leave too little, or leave enough for a smaller
+                // request.
                 let first = allocations
                     .waiting
                     .iter()

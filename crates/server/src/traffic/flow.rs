@@ -1,7 +1,7 @@
-//! The bodies of requests and replies on their way: whether the peer owes bytes, and what it has not read.
+//! The bodies of requests and replies under way, which track whether the peer owes bytes and what it has not read.
 //!
-//! A request's body that is dropped before its end is drained: a connection that is closed with bytes unread is reset, and
-//! the reply may be lost with it. All draining shares one rate, because nobody needs those bytes.
+//! A request's body that is dropped before its end is drained, so that the reply is not lost to a TCP reset. All
+//! draining shares one rate, because those bytes are of no use.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use tokio::runtime::Handle;
 
 use super::connection::{Connection, RequestPart};
 
-/// Bytes of a body that are drained, and for how long.
+/// Largest number of bytes of a body that are drained, and the time limit.
 const DRAIN_BYTES_MAX: u64 = 128 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Wraps a request's body; also returns the part that its reply is.
+/// Wraps a request's body. Also returns the part for its reply.
 pub(crate) fn wrap_request(
     request: Request<Incoming>,
     connection: &Arc<Connection>,
@@ -38,9 +38,9 @@ pub(crate) fn wrap_request(
 /// A request's body.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    /// None when it has ended.
+    /// `None` after the end.
     open: Option<(Incoming, RequestPart)>,
-    /// Whether its sender waits to be asked for it.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     waits: bool,
 }
 

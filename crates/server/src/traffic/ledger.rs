@@ -1,9 +1,9 @@
-//! The accounts of held connections and bytes: who holds how much, and who gives way. Pure: no clock, no I/O.
+//! Accounting of connections and held bytes, and the choice of connections to evict. Pure: no clock, no I/O.
 //!
-//! Bytes of a connection count for its source address, and, once a request of it was verified, for the caller's account.
-//! Both have budgets of their own, so that strangers never take what callers need. Whenever a budget is exceeded, the
-//! largest holder gives way, with its largest connections. A source that was verified lately counts for an eighth of what
-//! it holds.
+//! Bytes of a connection count for its source address or, once one of its requests was verified, for the caller's
+//! account. Both have budgets of their own, so that unverified callers cannot use up the budget of accounts. When a
+//! budget is exceeded, the largest connections of the largest holder are shed. A source that was verified recently
+//! counts for an eighth of what it holds.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,57 +14,57 @@ use super::source::Source;
 /// The budgets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LedgerLimits {
-    /// Connections at a time.
+    /// Largest number of connections.
     pub(crate) connections: usize,
-    /// Of those, the ones kept for sources that were verified lately.
+    /// The part of them reserved for recently verified sources.
     pub(crate) reserve: usize,
-    /// Connections of one source, and those on which one account was verified.
+    /// Largest number of connections of one source, and of one verified account.
     pub(crate) per_source: usize,
     pub(crate) per_account: usize,
-    /// Bytes that connections hold of which no request was verified; all together, and of one source.
+    /// Bytes held by connections without a verified request; in total, and of one source.
     pub(crate) unverified: u64,
     pub(crate) unverified_per_source: u64,
-    /// Bytes that connections hold of which one was; all together, and of one account.
+    /// Bytes held by verified connections; in total, and of one account.
     pub(crate) verified: u64,
     pub(crate) verified_per_account: u64,
-    /// Bytes of bodies on disk; all together, and of one source.
+    /// Bytes of bodies on disk; in total, and of one source.
     pub(crate) spool: u64,
     pub(crate) spool_per_source: u64,
 }
 
-/// Bytes that a connection counts for without holding any: its socket, its task and small buffers.
+/// Bytes charged for a connection itself: its socket, its task and small buffers.
 pub(crate) const BASE_COST: u64 = 12 << 10;
-/// Part of its holdings that a verified source counts for.
+/// Divisor of the holdings of a verified source in comparisons.
 const VERIFIED_DISCOUNT: u64 = 8;
-/// Connections that give way at a time, so that a flood of new ones does not have all others looked at for each.
+/// Connections evicted at a time, so that a flood of new connections does not scan all others for each.
 const EVICTION_BATCH: usize = 16;
 
-/// What a connection does.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Activity {
-    /// Nothing, since a time in seconds.
+    /// Idle since a time in seconds.
     Idle(u64),
-    /// It waits for its peer to send.
+    /// Waiting for the peer to send.
     Sending,
-    /// It waits for its peer to read.
+    /// Waiting for the peer to read.
     Reading,
-    /// Virga works for it.
+    /// Serving a request.
     Serving,
 }
 
-/// A connection, for the ledger to ask what it does.
+/// Access to a connection's activity.
 pub(crate) trait Active {
     fn activity(&self) -> Activity;
 }
 
-/// Where bytes are held.
+/// The medium in which bytes are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Medium {
     Memory,
     Disk,
 }
 
-/// The name of a connection, never used twice.
+/// The id of a connection; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(u64);
 
@@ -89,19 +89,19 @@ struct Holder {
     members: HashSet<ConnectionId>,
     memory: u64,
     disk: u64,
-    /// Until when a source counts as verified, seconds.
+    /// Until when a source counts as verified, in seconds.
     trusted: u64,
 }
 
-/// A holder that gives way.
+/// A holder that exceeds a budget.
 struct Excess {
-    /// Bytes that must go, and that may go besides.
+    /// Bytes that must be shed, and bytes that may be shed besides.
     bytes: u64,
     slack: u64,
     members: Vec<(u64, std::cmp::Reverse<ConnectionId>)>,
 }
 
-/// The accounts.
+/// The ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger<C> {
     limits: LedgerLimits,
@@ -114,7 +114,7 @@ pub(crate) struct Ledger<C> {
     disk: u64,
 }
 
-/// The outcome of a charge: the connections that give way, and whether the charged one may not hold so much.
+/// The outcome of a charge: the connections to shed, and whether the charge was refused.
 #[derive(Debug)]
 pub(crate) struct Charged<C> {
     pub(crate) shed: Vec<C>,
@@ -135,18 +135,18 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Connections at present.
+    /// Returns the number of connections.
     pub(crate) fn connections(&self) -> usize {
         self.members.len()
     }
 
-    /// The connections.
+    /// Returns the connections.
     pub(crate) fn all(&self) -> impl Iterator<Item = &C> {
         self.members.values().map(|member| &member.connection)
     }
 
-    /// Lets a connection in, if there is room or room can be made. The connections that give way are pushed to `shed`.
-    /// A source that is `exempt` has no bound of its own.
+    /// Admits a connection, if there is capacity or another can be evicted. Evicted connections are pushed to `shed`. A
+    /// source that is `exempt` has no limit of its own.
     pub(crate) fn admit(
         &mut self,
         source: Source,
@@ -188,13 +188,13 @@ impl<C: Active + Clone> Ledger<C> {
         Some(connection)
     }
 
-    /// A name for a connection, also for one that is not counted here.
+    /// Returns a new id, also for a connection outside the ledger.
     pub(crate) fn next_id(&mut self) -> ConnectionId {
         self.next += 1;
         ConnectionId(self.next)
     }
 
-    /// Counts a connection for another source than it came from, if that may have one more.
+    /// Moves a connection to another source, if that may have one more.
     pub(crate) fn move_to(
         &mut self,
         id: ConnectionId,
@@ -225,14 +225,14 @@ impl<C: Active + Clone> Ledger<C> {
         holder.members.insert(id);
         holder.memory += counted;
         holder.disk += disk;
-        // What it holds may be more than its new source may.
+        // The holdings may exceed the budget of the new source.
         let charged = self.charge(id, Medium::Memory, 0, now);
         shed.extend(charged.shed);
         !charged.refused
     }
 
-    /// Has the connections give way that are easiest to miss: of the largest source, of no verified caller, idle the
-    /// longest. Returns whether any did.
+    /// Evicts the connections that matter least: of the largest source, unverified, idle the longest. Returns whether
+    /// any was evicted.
     fn evict(&mut self, now: u64, trusted: bool, of: Option<Source>, shed: &mut Vec<C>) -> bool {
         let ids: Vec<ConnectionId> = match of {
             Some(source) => {
@@ -248,7 +248,7 @@ impl<C: Active + Clone> Ledger<C> {
                 let activity = member.connection.activity();
                 let verified = member.account.is_some();
                 let idle = matches!(activity, Activity::Idle(_));
-                // A verified caller's connection gives way only while idle, and only to who was verified lately.
+                // A verified connection is evicted only while idle, and only for a recently verified source.
                 if verified && !(idle && (trusted || of.is_some())) {
                     return None;
                 }
@@ -260,7 +260,7 @@ impl<C: Active + Clone> Ledger<C> {
         if candidates.is_empty() {
             return false;
         }
-        // Of one source at a time: the next may be the largest by then.
+        // A few at a time: another source may be the largest then.
         let batch = match of {
             Some(_) => EVICTION_BATCH.min(self.limits.per_source.div_ceil(8)),
             None => EVICTION_BATCH.min(self.limits.connections.div_ceil(64)),
@@ -275,7 +275,7 @@ impl<C: Active + Clone> Ledger<C> {
         true
     }
 
-    /// Notes that a request of a connection's source was verified.
+    /// Records that a request of a connection's source was verified.
     pub(crate) fn trust(&mut self, id: ConnectionId, until: u64) {
         let member = self.members.get(&id);
         let source = member.and_then(|member| self.sources.get_mut(&member.source));
@@ -284,8 +284,8 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Notes that a request of a connection was verified, and what account it was. Where the account has too many connections by
-    /// that, those of its own give way that nothing is served on; or else this one, so that no account takes all that there are.
+    /// Records that a request of a connection was verified as an account's. If the account then has too many
+    /// connections, its own are evicted on which nothing is served; failing that, this one.
     pub(crate) fn verified(&mut self, id: ConnectionId, account: AccountId, until: u64) -> Vec<C> {
         self.trust(id, until);
         let Some(member) = self.members.get_mut(&id) else {
@@ -311,7 +311,7 @@ impl<C: Active + Clone> Ledger<C> {
         let mut others: Vec<_> = others
             .filter(|(activity, _)| *activity != Activity::Serving)
             .collect();
-        // Some more than must, so that not all are looked at for each.
+        // A few more than necessary, so that not every call scans all of them.
         let batch = over + EVICTION_BATCH.min(self.limits.per_account / 8);
         if others.len() > batch {
             others.select_nth_unstable(batch);
@@ -322,7 +322,7 @@ impl<C: Active + Clone> Ledger<C> {
         gone.filter_map(|one| self.remove(one)).collect()
     }
 
-    /// Takes a member's bytes of memory off those whom they count for.
+    /// Subtracts a member's memory from the holder for which it counts.
     fn take(&mut self, source: Source, account: Option<AccountId>, id: ConnectionId, bytes: u64) {
         match account {
             None => {
@@ -344,8 +344,8 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Notes that a connection holds more. Whoever holds too much then gives way; where that is the connection itself, it
-    /// holds no more than before, and is refused.
+    /// Charges a connection for more bytes. The largest holder sheds connections if a budget is exceeded. If that would
+    /// be this connection itself, the charge is refused and reverted.
     pub(crate) fn charge(
         &mut self,
         id: ConnectionId,
@@ -386,8 +386,8 @@ impl<C: Active + Clone> Ledger<C> {
         Charged { shed, refused }
     }
 
-    /// Sheds connections until the budgets hold again that a charge touched. Says whether the charged one may go on; it is
-    /// not shed itself. Some more are shed than must be, so that the next charges find room.
+    /// Sheds connections until the budgets touched by a charge hold again. Returns whether the charged connection may go
+    /// on; it is not shed itself. Sheds some more than necessary, so that the next charges find capacity.
     fn enforce(
         &mut self,
         charged: ConnectionId,
@@ -421,7 +421,7 @@ impl<C: Active + Clone> Ledger<C> {
         true
     }
 
-    /// The holder that gives way, while a budget is exceeded that a charge touched.
+    /// Returns the holder to shed from, while a budget touched by a charge is exceeded.
     fn excess(
         &self,
         store: Medium,
@@ -455,7 +455,7 @@ impl<C: Active + Clone> Ledger<C> {
             ),
         };
         let held = |member: &Member<C>| match store {
-            // What verified connections hold counts for their accounts.
+            // The bytes of verified connections count for their accounts.
             Medium::Memory if member.account.is_some() => 0,
             Medium::Memory => member.memory,
             Medium::Disk => member.disk,
@@ -470,7 +470,7 @@ impl<C: Active + Clone> Ledger<C> {
         Some(self.of(holder??, held, all, most))
     }
 
-    /// A holder's connections, the largest first, of equals the oldest.
+    /// Returns a holder's connections, the largest first, then the oldest.
     fn of(&self, holder: &Holder, held: impl Fn(&Member<C>) -> u64, all: u64, most: u64) -> Excess {
         let members = holder.members.iter().filter_map(|id| {
             let held = held(self.members.get(id)?);
@@ -478,7 +478,7 @@ impl<C: Active + Clone> Ledger<C> {
         });
         let mut members: Vec<_> = members.collect();
         members.sort_unstable_by(|one, other| other.cmp(one));
-        // Of all together the next holder may be the largest after a few.
+        // A few at a time: another holder may be the largest then.
         members.truncate(EVICTION_BATCH.max(members.len() / 8));
         Excess {
             bytes: all - most,
@@ -487,7 +487,7 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Notes that a connection holds less.
+    /// Releases bytes of a connection.
     pub(crate) fn release(&mut self, id: ConnectionId, store: Medium, bytes: u64) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
@@ -522,7 +522,7 @@ impl<C: Active + Clone> Ledger<C> {
         }
     }
 
-    /// Forgets a connection and all that it holds.
+    /// Removes a connection with all that it holds.
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<C> {
         let member = self.members.remove(&id)?;
         self.take(member.source, member.account, id, member.memory);
@@ -530,7 +530,7 @@ impl<C: Active + Clone> Ledger<C> {
         if let Some(holder) = self.sources.get_mut(&member.source) {
             holder.disk = holder.disk.saturating_sub(member.disk);
             holder.members.remove(&id);
-            // A verified source is remembered until its time is over; see [`Self::forget`].
+            // A verified source is kept until it expires; see [`Self::forget`].
             if holder.members.is_empty() && holder.trusted == 0 {
                 self.sources.remove(&member.source);
             }
@@ -538,7 +538,7 @@ impl<C: Active + Clone> Ledger<C> {
         Some(member.connection)
     }
 
-    /// Forgets sources that are verified no more and have no connection.
+    /// Removes expired sources without connections.
     pub(crate) fn forget(&mut self, now: u64) {
         self.sources.retain(|_, holder| {
             if holder.trusted <= now {
@@ -549,7 +549,7 @@ impl<C: Active + Clone> Ledger<C> {
     }
 }
 
-/// The size of a holder as it compares with others.
+/// Returns the weight of a holder in comparisons.
 fn weigh(held: u64, trusted: bool) -> u64 {
     if trusted {
         held.div_ceil(VERIFIED_DISCOUNT)
@@ -606,14 +606,14 @@ mod tests {
             .filter_map(|n| enter(&mut ledger, 1, Activity::Idle(n), 100).0)
             .collect();
         assert_eq!(hostile.len(), 32);
-        // The source's own bound: its oldest idle one goes.
+        // The limit per source: its oldest idle connection is evicted.
         let (entered, shed) = enter(&mut ledger, 1, Activity::Idle(99), 100);
         assert!(entered.is_some());
         assert!(
             shed.contains(&hostile[0]) && !shed.contains(&hostile[31]),
             "{shed:?}"
         );
-        // Others come in, however many there are of it.
+        // Other sources are admitted, however many connections it has.
         for source in 2..40 {
             let (entered, _) = enter(&mut ledger, source, Activity::Serving, 100);
             assert!(entered.is_some(), "{source}");
@@ -623,7 +623,9 @@ mod tests {
     #[test]
     fn verified_source_is_admitted_during_a_flood_of_unverified_ones() {
         let mut ledger = Ledger::new(LIMITS);
-        let own = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
+        let own = enter(&mut ledger, 1, Activity::Serving, 0)
+            .0
+            .expect("admitted");
         assert!(ledger.verified(own, AccountId(7), 1000).is_empty());
         for source in 2..500 {
             enter(&mut ledger, source, Activity::Serving, 10);
@@ -655,15 +657,15 @@ mod tests {
             assert!(shed.iter().all(|fake| !served.contains(&fake.0)));
         }
         assert!(gone > 100 && served.len() == 20);
-        // Another caller finds room, and has its own.
+        // Another account is admitted, and has its own limit.
         let other = enter(&mut ledger, 99, Activity::Serving, 10).0;
-        let other = other.expect("room");
+        let other = other.expect("admitted");
         assert!(ledger.verified(other, AccountId(8), 1000).is_empty());
-        // Where all is served the newest gives way itself.
+        // When all connections serve requests, the newest is refused.
         let mut ledger = Ledger::new(LIMITS);
         for number in 0..40u32 {
             let id = enter(&mut ledger, number % 8, Activity::Serving, 10).0;
-            let id = id.expect("room");
+            let id = id.expect("admitted");
             let shed = ledger.verified(id, AccountId(7), 1000);
             let expected = (number >= 24).then_some(id);
             assert_eq!(shed.first().map(|fake| fake.0), expected);
@@ -673,24 +675,26 @@ mod tests {
     #[test]
     fn largest_connection_of_the_largest_holder_is_shed_first() {
         let mut ledger = Ledger::new(LIMITS);
-        let small = enter(&mut ledger, 1, Activity::Serving, 0).0.expect("room");
+        let small = enter(&mut ledger, 1, Activity::Serving, 0)
+            .0
+            .expect("admitted");
         let (mut shed, mut hostile) = (Vec::new(), Vec::new());
         for number in 0..20u64 {
             let source = 2 + (number % 4) as u32;
             let id = enter(&mut ledger, source, Activity::Serving, 0)
                 .0
-                .expect("room");
+                .expect("admitted");
             hostile.push(id);
             let charged = ledger.charge(id, Medium::Memory, 300_000 - number, 0);
             shed.extend(charged.shed.into_iter().map(|fake| fake.0));
         }
         assert!(!shed.is_empty() && shed.iter().all(|id| hostile.contains(id)));
         assert!(!ledger.charge(small, Medium::Memory, 500_000, 0).refused);
-        // Who holds the most is refused itself.
+        // The largest holder is refused itself.
         assert!(ledger.charge(small, Medium::Memory, 2 << 20, 0).refused);
     }
 
-    /// A small generator, so that a failure can be run again.
+    /// A small generator with a seed, so that a failure can be reproduced.
     struct Random(u64);
 
     impl Random {

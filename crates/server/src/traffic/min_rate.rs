@@ -1,25 +1,25 @@
-//! Minimum rates: how long a peer may be slow, in each of the ways in which it can be.
+//! Minimum rates: detects peers that are too slow.
 //!
-//! A peer that owes something, bytes of a head or a body or the reading of a reply, spends one second of credit for each
-//! second that it owes, and earns one for each `rate` bytes that move. Credit is never more than the grace. So a peer may
-//! pause for the grace, and may not be slower than the rate for longer.
+//! A peer that owes something (bytes of a head or a body, or the reading of a reply) spends one second of credit for
+//! each second, and earns one for each `rate` bytes that move. Credit is capped at the grace. So a peer may pause for
+//! the grace, but may not stay below the rate for longer.
 
 use std::time::Duration;
 
-/// The limits on slow peers.
+/// The limits for slow peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinRateRules {
-    /// Longest idle time of a connection, and longest time of a request's head.
+    /// Longest idle time of a connection, and longest time to receive a request's head.
     pub(crate) head: Duration,
     /// Longest TLS handshake.
     pub(crate) handshake: Duration,
-    /// Credit of a peer that owes bytes.
+    /// Largest credit of a peer that owes bytes.
     pub(crate) grace: Duration,
-    /// Bytes that earn one second of credit; 0 means that any byte restores the whole credit.
+    /// Bytes that earn one second of credit; 0 = any byte restores the whole credit.
     pub(crate) rate: u64,
 }
 
-/// The stage that a connection is in.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Before the first request: a TLS handshake or a PROXY header.
@@ -28,13 +28,13 @@ pub(crate) enum Phase {
     Idle,
     /// A part of a head was received.
     Head,
-    /// A request is served; its body may still be on its way.
+    /// A request is being served; its body may still be arriving.
     Serving,
-    /// The connection speaks another protocol, such as WebSocket.
+    /// The connection speaks another protocol, e.g. WebSocket.
     Upgraded,
 }
 
-/// A connection as one look sees it.
+/// A sample of a connection's counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateSample {
     pub(crate) phase: Phase,
@@ -42,7 +42,7 @@ pub(crate) struct RateSample {
     pub(crate) requests: u64,
     /// Whether virga waits for bytes of a body.
     pub(crate) body_owed: bool,
-    /// Whether bytes wait to be read by the peer.
+    /// Whether the peer has bytes to read.
     pub(crate) read_owed: bool,
     /// Bytes received and sent so far.
     pub(crate) received: u64,
@@ -59,23 +59,23 @@ pub(crate) enum Slow {
     Reader,
 }
 
-/// A connection's credit, brought up to date by one look after another.
+/// The credit of a connection, updated by samples.
 #[derive(Debug, Default)]
 pub(crate) struct RateMonitor {
-    /// Time in the present phase.
+    /// Time in the current phase.
     in_phase: Duration,
     phase: Option<Phase>,
     requests: u64,
     received: u64,
     sent: u64,
-    /// Credit that is spent; the grace is the most.
+    /// Spent credit, at most the grace.
     head: Duration,
     body: Duration,
     reader: Duration,
 }
 
 impl RateMonitor {
-    /// Brings the credit up to date `elapsed` after the last look. Returns how the peer is too slow, if it is.
+    /// Updates the credit, `elapsed` after the last sample. Returns how the peer is too slow, if it is.
     pub(crate) fn step(
         &mut self,
         rules: &MinRateRules,
@@ -87,7 +87,7 @@ impl RateMonitor {
         (self.received, self.sent) = (sample.received, sample.sent);
         let begun = sample.requests != self.requests;
         self.requests = sample.requests;
-        // A request that came and went between two looks ends one idle time and begins another.
+        // A request between two samples ends one idle time and begins another.
         if self.phase != Some(sample.phase) || begun {
             self.phase = Some(sample.phase);
             self.in_phase = Duration::ZERO;
@@ -139,7 +139,7 @@ mod tests {
         rate: 500,
     };
 
-    /// The second in which a peer is found slow that behaves each second as the function says.
+    /// Returns the second in which a peer with the given samples is detected.
     fn slow(mut sample: impl FnMut(u64) -> RateSample) -> Option<(u64, Slow)> {
         let mut monitor = RateMonitor::default();
         let second = Duration::from_secs(1);
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(
             head(501),
             Some((61, Slow::Head)),
-            "a fast one has an end, too"
+            "a fast head is limited, too"
         );
         assert_eq!(body(0), Some((20, Slow::Body)));
         assert_eq!(body(10), Some((20, Slow::Body)));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn pause_within_grace_is_tolerated_and_requests_reset_credit() {
-        // 19 s of nothing, then as much as makes up for it.
+        // 19 s of nothing, then enough bytes to make up for it.
         let pauses = slow(|second| RateSample {
             body_owed: true,
             received: second / 19 * 19 * 1000,

@@ -1,11 +1,11 @@
-//! The traffic of all listeners of one side: connections, and what they hold before anybody is known to stand behind them.
+//! Connection limits and memory limits for the listeners of one side, outside or inside.
 //!
-//! Every accepted connection has a place in one [`ledger`], which says how many connections a source address may have and how
-//! many bytes it may have virga hold. Sockets, bodies and replies count what moves ([`stream`], [`flow`]); once a second a
-//! sweep compares that with the minimum rates ([`min_rate`]). The sides, outside and inside, have ledgers of their own, so
-//! that functions and strangers cannot crowd each other out.
+//! Every accepted connection has an entry in one [`ledger`]. It limits the connections of a source address and the bytes
+//! that virga holds for it. Sockets, bodies and replies count the bytes that move ([`stream`], [`flow`]). Once a second
+//! a sweep compares them with the minimum rates ([`min_rate`]). Outside and inside have ledgers of their own, so that
+//! functions and remote callers cannot crowd each other out.
 //!
-//! The common case takes no lock: a small request on an open connection only changes numbers that are its connection's own.
+//! The common case takes no lock: a small request on an open connection only updates the connection's own atomics.
 
 mod body;
 mod connection;
@@ -47,12 +47,12 @@ use self::throttle::Throttle;
 use crate::config::TrafficSettings;
 use crate::telemetry::Metrics;
 
-/// Verified callers' bodies that are hashed and written at a time; of all others, one is.
+/// Bodies of verified callers that are spooled at a time; of unverified callers, one is.
 const SPOOL_SLOTS: u64 = 4;
-/// Bytes a second of strangers' bodies that are drained or spooled.
+/// Bytes per second of unverified callers' bodies that are drained or spooled.
 const UNVERIFIED_BYTES_PER_SECOND: u64 = 32 << 20;
 
-/// What connections of one side are held to.
+/// The limits for connections of one side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrafficRules {
     pub(crate) side: &'static str,
@@ -62,16 +62,16 @@ pub(crate) struct TrafficRules {
 
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Memory for verified callers, as a multiple of that for all others, and an account's part of it.
+/// Memory for verified callers, as a multiple of that for unverified ones, and the divisor for one account.
 const VERIFIED: u64 = 4;
 const ACCOUNT: u64 = 2;
-/// Sources have half of what there is; so much is kept for those that were verified lately.
+/// The divisor for the connections reserved for recently verified sources.
 const RESERVE: usize = 8;
-/// The part of everything that one instance has of the inside.
+/// The divisor for the connections of one instance.
 const INSTANCE: usize = 32;
 
 impl TrafficRules {
-    /// The rules for connections from outside. `files` is the number of files that this process may open.
+    /// Returns the limits for connections from outside. `files` is the process's limit of open files.
     pub(crate) fn outside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
         let connections = settings.connections.min(files as usize / 8).max(16);
         let memory = settings.memory_bytes;
@@ -98,12 +98,12 @@ impl TrafficRules {
         }
     }
 
-    /// Memory for verified callers' bodies that came over disk, bytes.
+    /// Returns the memory for spooled bodies of verified callers, in bytes.
     pub(crate) fn bodies(settings: &TrafficSettings) -> u64 {
         settings.memory_bytes * VERIFIED
     }
 
-    /// The rules for connections of functions, each of whose instances is a source.
+    /// Returns the limits for connections of functions, where each instance is a source.
     pub(crate) fn inside(settings: &TrafficSettings, head: Duration, files: u64) -> Self {
         let outside = Self::outside(settings, head, files);
         let limits = outside.limits;
@@ -120,7 +120,7 @@ impl TrafficRules {
     }
 }
 
-/// The traffic of one side. Clones share it.
+/// The connections of one side. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Traffic {
     shared: Arc<Shared>,
@@ -132,13 +132,13 @@ pub(crate) struct Shared {
     spares: Mutex<Spares<Arc<Connection>>>,
     throttle: Throttle,
     proxies: Vec<TrustedProxy>,
-    /// Where bodies are spooled.
+    /// The directory for spooled bodies.
     directory: PathBuf,
-    /// Turns to hash and write: of verified callers, and of strangers.
+    /// Slots to hash and write a body: of verified callers, and of unverified ones.
     spoolers: FairSemaphore<AccountId>,
     unverified: Semaphore,
     metrics: Arc<Metrics>,
-    /// The label of its metrics.
+    /// The label of the metrics.
     side: &'static str,
     begun: Instant,
     /// Seconds since then, as of the last sweep.
@@ -146,7 +146,7 @@ pub(crate) struct Shared {
 }
 
 impl Traffic {
-    /// Begins to watch over connections, until the other end of `stopped` goes.
+    /// Starts the accounting and the sweep, which ends when the sender of `stopped` is dropped.
     pub(crate) fn start(
         rules: TrafficRules,
         proxies: &[TrustedProxy],
@@ -171,17 +171,17 @@ impl Traffic {
         Self { shared }
     }
 
-    /// The networks of proxies that are believed.
+    /// Returns the trusted proxies.
     pub(crate) fn proxies(&self) -> &[TrustedProxy] {
         &self.shared.proxies
     }
 
-    /// Whether an address is a trusted proxy's.
+    /// Returns whether an address is a trusted proxy's.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         proxy::is_trusted(&self.shared.proxies, address)
     }
 
-    /// Counts a connection for the client that a trusted proxy named; says whether the client may have it.
+    /// Moves a connection to the client named by a trusted proxy. Returns whether the client may have it.
     pub(crate) fn move_to(&self, connection: &Connection, client: IpAddr) -> bool {
         if connection.is_spare() {
             return true;
@@ -198,7 +198,7 @@ impl Traffic {
         moved
     }
 
-    /// Lets a connection in; as a spare one where nobody can give way to it. Trusted proxies have no bound of their own.
+    /// Admits a connection; as a spare one if nothing can be evicted for it. Trusted proxies have no limit of their own.
     pub(crate) fn admit(&self, from: IpAddr) -> ConnectionGuard {
         let shared = &self.shared;
         let exempt = self.trusts(from);
@@ -210,7 +210,7 @@ impl Traffic {
         shared.shed(shed);
         ConnectionGuard(admitted.unwrap_or_else(|| {
             shared.metrics.connection_closed("refused");
-            debug!(%from, "a connection may ask for /healthz alone: its address, or all together, have too many");
+            debug!(%from, "too many connections of this address or in total; this one may request /healthz alone");
             shared.admit_spare(source)
         }))
     }
@@ -235,19 +235,19 @@ impl Shared {
         connection
     }
 
-    /// Seconds since the start.
+    /// Returns the seconds since the start.
     fn now(&self) -> u64 {
         self.now.load(Relaxed)
     }
 
-    /// Charges a connection that holds the bytes already. One that may not is closed.
+    /// Charges a connection for bytes that it holds already, and closes it if that is refused.
     fn must_charge(&self, connection: &Connection, bytes: u64) {
         if !self.charge(connection, Medium::Memory, bytes) {
             self.close(connection, Closing::Shed);
         }
     }
 
-    /// Charges a connection; says whether it may hold so much.
+    /// Charges a connection. Returns whether it may hold the bytes.
     fn charge(&self, connection: &Connection, store: Medium, bytes: u64) -> bool {
         if connection.is_spare() {
             return connection.hold_spare(bytes);

@@ -1,7 +1,7 @@
-//! Proxies in front of virga: which are trusted, and whom they say that they speak for.
+//! Trusted proxies in front of virga, and the clients that they name.
 //!
-//! A trusted proxy may begin a connection with a header of the PROXY protocol, version 1 or 2, or name the client in
-//! `X-Forwarded-For`. Nobody else is believed.
+//! A trusted proxy may begin a connection with a PROXY protocol header of version 1 or 2, or name the client in
+//! `X-Forwarded-For`. The header is ignored from any other peer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// The longest header of version 1, and the longest of version 2 that is taken, bytes.
+/// The longest header of version 1, and the longest accepted one of version 2, in bytes.
 const V1_MAX: usize = 107;
 const V2_MAX: usize = 2048;
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -28,7 +28,7 @@ impl FromStr for TrustedProxy {
     }
 }
 
-/// Whether an address is a trusted proxy's.
+/// Returns whether an address is a trusted proxy's.
 pub(crate) fn is_trusted(proxies: &[TrustedProxy], address: IpAddr) -> bool {
     let address = address.to_canonical();
     proxies
@@ -36,8 +36,8 @@ pub(crate) fn is_trusted(proxies: &[TrustedProxy], address: IpAddr) -> bool {
         .any(|TrustedProxy(net)| net.contains(&address))
 }
 
-/// The client that the trusted proxy `from` speaks for: the last one of `X-Forwarded-For` that is no trusted proxy. The proxy
-/// itself where it names none.
+/// Returns the client for which the trusted proxy `from` speaks: the last hop of `X-Forwarded-For` that is not a trusted
+/// proxy, or the proxy itself.
 pub(crate) fn client(proxies: &[TrustedProxy], from: IpAddr, headers: &HeaderMap) -> IpAddr {
     let values = headers.get_all(FORWARDED).iter();
     let hops: Vec<&str> = values
@@ -46,7 +46,7 @@ pub(crate) fn client(proxies: &[TrustedProxy], from: IpAddr, headers: &HeaderMap
         .collect();
     let mut client = from;
     for hop in hops.into_iter().rev() {
-        // Beyond what cannot be read nothing is known.
+        // Hops before an unreadable one cannot be trusted.
         let Some(hop) = hop_address(hop) else { break };
         client = hop;
         if !is_trusted(proxies, hop) {
@@ -56,7 +56,7 @@ pub(crate) fn client(proxies: &[TrustedProxy], from: IpAddr, headers: &HeaderMap
     client
 }
 
-/// Whom virga names to web functions: the hops that a trusted proxy said, and the peer itself.
+/// Returns the `X-Forwarded-For` for web functions: the hops named by a trusted proxy, and the peer itself.
 pub(crate) fn forwarded(trusted: bool, peer: IpAddr, headers: &HeaderMap) -> String {
     let said = headers.get_all(FORWARDED).iter();
     let said = said
@@ -67,7 +67,7 @@ pub(crate) fn forwarded(trusted: bool, peer: IpAddr, headers: &HeaderMap) -> Str
     hops.join(", ")
 }
 
-/// An address of a hop, which may come with a port.
+/// Parses the address of a hop, with or without a port.
 fn hop_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let plain = text.parse::<IpAddr>().ok();
@@ -79,20 +79,20 @@ fn hop_address(text: &str) -> Option<IpAddr> {
     plain.or_else(with_port).or_else(bracketed)
 }
 
-/// The beginning of a connection.
+/// The PROXY protocol header at the start of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyHeader {
-    /// There is no header of the PROXY protocol.
+    /// No PROXY protocol header.
     None,
-    /// More bytes are needed to tell.
+    /// More bytes are needed.
     Partial,
-    /// A header of so many bytes; it may name no client.
+    /// A header with its length; it may name no client.
     Header(usize, Option<IpAddr>),
-    /// A header that cannot be read.
+    /// A malformed header.
     Malformed,
 }
 
-/// Reads the beginning of a connection.
+/// Parses the start of a connection.
 pub(crate) fn read_proxy_header(bytes: &[u8]) -> ProxyHeader {
     let begins = |with: &[u8]| {
         let length = bytes.len().min(with.len());
@@ -144,7 +144,7 @@ fn version_1(bytes: &[u8]) -> ProxyHeader {
     ProxyHeader::Header(end + 2, client)
 }
 
-/// Reads a header whose fixed part is there.
+/// Parses a header of version 2 whose fixed part is complete.
 fn version_2(bytes: &[u8]) -> ProxyHeader {
     let Some([command, family, high, low]) = bytes.get(V2.len()..V2.len() + 4) else {
         return ProxyHeader::Partial;
@@ -158,7 +158,7 @@ fn version_2(bytes: &[u8]) -> ProxyHeader {
         return ProxyHeader::Partial;
     };
     let client = match (command & 0xf, family >> 4) {
-        // The proxy's own, as when it looks whether virga lives.
+        // A connection of the proxy itself, such as a health check.
         (0, _) => None,
         (1, 1) => {
             let octets = addresses
@@ -360,7 +360,7 @@ mod tests {
             let client = client(&proxies, peer, &headers);
             assert!(named.contains(&client), "{client} {headers:?}");
             let said = forwarded(false, peer, &headers);
-            assert_eq!(said, "10.0.0.1", "nobody else is believed");
+            assert_eq!(said, "10.0.0.1", "other peers are not trusted");
             assert!(forwarded(true, peer, &headers).ends_with("10.0.0.1"));
         }
     }
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(
             named(&["198.51.100.1, 203.0.113.9"]),
             "203.0.113.9",
-            "who is before it is hearsay"
+            "earlier hops are not trusted"
         );
         assert_eq!(
             named(&["203.0.113.9, 10.1.1.1", "192.0.2.1"]),

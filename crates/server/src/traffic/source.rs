@@ -1,8 +1,8 @@
-//! The network that a connection comes from, as far as it is told apart from others.
+//! The source of a connection, for accounting.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or the /64 network of an IPv6 address: whoever has one address of such a network has all of them.
+/// An IPv4 address, or the /64 network of an IPv6 address, all of which one host can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     V4(u32),
@@ -10,7 +10,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The source of an address.
+    /// Returns the source of an address.
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -18,7 +18,7 @@ impl Source {
         }
     }
 
-    /// The /48 network around an IPv6 source, which one customer of a provider has.
+    /// Returns the /48 network of an IPv6 source, the usual allocation to one customer.
     pub(crate) fn prefix48(self) -> Option<Self> {
         match self {
             Self::V4(_) => None,

@@ -1,14 +1,14 @@
-//! Connections that are let in when there is room for no other: they may ask whether the process lives (`/healthz`), and nothing else.
+//! Spare connections, admitted when there is no capacity for others. They may request `/healthz` and nothing else.
 //!
-//! There are few, and a new one takes the place of the oldest of the address that has the most. So whoever asks from an address
-//! of his own is answered, however many come from others.
+//! There are few. A new one evicts the oldest connection of the source with the most. So a health check from an address
+//! of its own is answered, however many connections others open.
 
 use std::collections::VecDeque;
 
 use super::ledger::ConnectionId;
 use super::source::Source;
 
-/// Spare connections at a time.
+/// Largest number of spare connections.
 const SPARES_MAX: usize = 32;
 /// Bytes that one may hold: a short head.
 pub(super) const BYTES_MAX: u64 = 96 << 10;
@@ -22,7 +22,7 @@ impl<C> Spares<C> {
         Self(VecDeque::with_capacity(SPARES_MAX))
     }
 
-    /// Lets one in; gives the one that gives way.
+    /// Admits a connection. Returns the evicted one.
     pub(super) fn admit(&mut self, id: ConnectionId, source: Source, connection: C) -> Option<C> {
         let gives_way = (self.0.len() >= SPARES_MAX)
             .then(|| self.largest(source))
@@ -32,14 +32,14 @@ impl<C> Spares<C> {
         gone.map(|(_, _, connection)| connection)
     }
 
-    /// The oldest of the source that has the most, where one more of `next` comes.
+    /// Returns the oldest connection of the source with the most, counting one more for `next`.
     fn largest(&self, next: Source) -> Option<usize> {
         let of = |source: Source| {
             let own = self.0.iter().filter(|(_, one, _)| *one == source).count();
             own + usize::from(source == next)
         };
         let at = |index: &usize| self.0.get(*index).map_or(0, |(_, source, _)| of(*source));
-        // Of equals the last in this order is taken, which is the oldest.
+        // `max_by_key` returns the last of equals, which is the oldest in this order.
         (0..self.0.len()).rev().max_by_key(at)
     }
 
@@ -71,7 +71,7 @@ mod tests {
             assert_ne!(gone, Some(asks));
         }
         assert_eq!(spares.all().count(), SPARES_MAX);
-        // Of many addresses the oldest goes.
+        // With many sources the oldest is evicted.
         let (_, gone) = come(&mut spares, 3);
         assert!(gone.is_some_and(|gone| gone != asks));
         for source in 10..10 + 2 * SPARES_MAX as u32 {

@@ -1,4 +1,4 @@
-//! A socket whose bytes are counted.
+//! A socket with counters.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 
 use super::connection::{Connection, ConnectionGuard};
 
-/// A socket, and its connection's place in the ledger.
+/// A socket, with its connection's entry in the ledger.
 #[derive(Debug)]
 pub(crate) struct CountedStream {
     socket: TcpStream,
     guard: ConnectionGuard,
-    /// Bytes that were read ahead of what is read next.
+    /// Bytes that were read ahead.
     ahead: Bytes,
 }
 
@@ -29,7 +29,7 @@ impl CountedStream {
         }
     }
 
-    /// Gives bytes back that were read too far.
+    /// Puts back bytes that were read too far.
     pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.ahead = bytes;
     }

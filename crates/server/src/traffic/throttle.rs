@@ -1,12 +1,12 @@
-//! A rate that many share: of bytes that are read for nobody's benefit, or for someone who may turn out to be a stranger.
+//! A shared rate limit for bytes that are discarded, or that belong to an unverified caller.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How far the bytes may be ahead of the rate.
+/// Largest burst.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// The rate. It is the generic cell rate algorithm: one number, the time at which the next bytes are due.
+/// The rate limiter: the generic cell rate algorithm in one number, the time at which the next bytes are due.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     begun: Instant,
@@ -23,7 +23,7 @@ impl Throttle {
         }
     }
 
-    /// Waits until so many bytes are due.
+    /// Waits until the bytes are due.
     pub(crate) async fn pass(&self, bytes: u64) {
         let now = self.begun.elapsed().as_nanos() as u64;
         let takes = bytes.saturating_mul(1_000_000_000) / self.bytes_per_second;
