@@ -1,26 +1,26 @@
-//! Where functions' URLs are: a host of each one's own, or a path for where hosts have no names.
+//! The addresses of functions' URLs: a host for each function, or a path where hosts have no names.
 
 use std::net::SocketAddr;
 
 use model::{AccountId, GatewayApi, TriggerName};
 use sandbox::network::{API_NAME, API_PORT};
 
-/// Below it lies every function that has a URL.
+/// The path prefix of functions with a URL.
 const BELOW: &str = "/url/";
 
-/// How URLs are written, and read.
+/// Writes and parses the addresses of URLs.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     scheme: String,
-    /// `.<region>.<domain>`, which all hosts end with.
+    /// `.<region>.<domain>`, the suffix of all hosts.
     suffix: String,
     port: Option<u16>,
-    /// Whether they are found by path, too.
+    /// Whether the path form is served, too.
     paths: bool,
 }
 
 impl Addresses {
-    /// For a server that listens somewhere, and is reached by a public URL where it has one.
+    /// Creates the addresses for a server that listens at `listening` and is reached by a public URL if it has one.
     pub(crate) fn new(
         region: &str,
         domain: &str,
@@ -43,23 +43,23 @@ impl Addresses {
         }
     }
 
-    /// The same, found by path only where that is wanted. Functions always find each other by path.
+    /// Sets whether the path form is served to callers from outside. Functions always reach each other by path.
     pub(crate) fn with_paths(self, paths: bool) -> Self {
         Self { paths, ..self }
     }
 
-    /// Whether functions are found by path, too.
+    /// Returns whether the path form is served to callers from outside.
     pub(super) fn has_paths(&self) -> bool {
         self.paths
     }
 
-    /// A function's URL for everybody.
+    /// Returns the public URL of a function.
     pub(crate) fn of(&self, account: AccountId, id: &TriggerName) -> String {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}://{account}-{id}{}{port}", self.scheme, self.suffix)
     }
 
-    /// Where an API is, for everybody.
+    /// Returns the public URL of an API.
     pub(crate) fn of_api(&self, account: AccountId, api: &GatewayApi) -> String {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         let (service, stage, path) = (&api.service, api.stage.as_str(), api.path.as_str());
@@ -70,17 +70,17 @@ impl Addresses {
         )
     }
 
-    /// The same for functions, which resolve no other name.
+    /// Returns the URL of a function for other functions, which resolve no other host name.
     pub(crate) fn inside(id: &TriggerName) -> String {
         format!("http://{API_NAME}:{API_PORT}{BELOW}{id}")
     }
 
-    /// Whether a host lies where functions have theirs.
+    /// Returns whether a host lies in the domain of functions' URLs.
     pub(crate) fn covers(&self, host: &str) -> bool {
         host.ends_with(&self.suffix) || host == &self.suffix[1..]
     }
 
-    /// The account and the id of a host that is a function's, or a service's, which names them the other way around.
+    /// Parses the account and the id from a function's host, or from a service's host, which has them in reverse order.
     pub(super) fn read_host<'a>(&self, host: &'a str) -> Option<(&'a str, &'a str)> {
         let name = host.strip_suffix(&self.suffix)?;
         match is_service(name) {
@@ -90,12 +90,12 @@ impl Addresses {
     }
 }
 
-/// Whether an id is that of a service of the API gateway.
+/// Returns whether an id is a service of the API gateway.
 pub(super) fn is_service(id: &str) -> bool {
     id.starts_with("service-")
 }
 
-/// The id in a path that is a function's, and the path below.
+/// Parses the id and the path below it from a path of the path form.
 pub(super) fn read_path(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix(BELOW)?;
     let at = rest.find('/').unwrap_or(rest.len());

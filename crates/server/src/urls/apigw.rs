@@ -1,5 +1,4 @@
-//! APIs of the API gateway: how a request finds one, who may call it, and what it is answered where no function is asked. The
-//! texts are the gateway's own.
+//! APIs of the API gateway: routing, authentication, and the gateway's own replies, whose texts are the cloud's.
 
 use std::sync::LazyLock;
 
@@ -11,22 +10,23 @@ use scf::{Code, RawRequest};
 use super::{EntryPoint, Refused, Target, Urls, cors};
 use crate::access::{NotAdmitted, Transport};
 
-/// An API that a request has found.
+/// The API that matches a request.
 #[derive(Clone, Debug)]
 pub(super) struct MatchedApi {
     pub(super) api: GatewayApi,
-    /// What stands in the path where the API's has names.
+    /// The values of the path parameters.
     pub(super) parameters: Vec<(String, String)>,
 }
 
-/// What browsers are told where an API says no more than that every page may call it.
+/// The CORS settings of an API that allows every origin.
 pub(super) static ANY_ORIGIN: LazyLock<Cors> = LazyLock::new(|| Cors {
     origins: vec!["*".to_owned()],
     ..Cors::default()
 });
 
 impl Urls {
-    /// The target of a request to a service, which is `account`'s where one is named, and to a path that begins with a stage.
+    /// Finds the target of a request to a service, and to a path that begins with a stage. The service must be
+    /// `account`'s if that is given.
     pub(super) fn service_target(
         &self,
         service: &str,
@@ -75,7 +75,7 @@ impl Urls {
         })
     }
 
-    /// The id of the key that a request to an API is signed with, if that may call it.
+    /// Authenticates a request to an API by its key pair. Returns the id of the key.
     pub(super) fn key_of(
         &self,
         function: &FunctionKey,
@@ -105,7 +105,7 @@ fn missing(what: &str, given: &str) -> Refused {
     Refused::of_gateway(StatusCode::NOT_FOUND, message)
 }
 
-/// A path's first segment, and the rest.
+/// Splits a path into its first segment and the rest.
 fn split(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
     match path.find('/') {

@@ -1,6 +1,7 @@
-//! Bodies of requests: how long they may be, and what becomes of those that are longer.
+//! Request bodies: their limit, and the handling of longer ones.
 //!
-//! Who sends too much is told so; the rest is heard and not kept, as with each body that is [dropped](crate::traffic::wrap_request).
+//! The caller is notified of a body over the limit; the rest is drained and discarded, as for every
+//! [dropped](crate::traffic::wrap_request) body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ use crate::traffic::{
     BodyError, BodyReader, Connection, Overloaded, Peer, ReceivedBody, Reservation, UNCOUNTED_MAX,
 };
 
-/// A body together with the event that is made of it, as a multiple of its length.
+/// Memory for a body together with its event, as a multiple of the body's length.
 const COPIES: u64 = 3;
 
 impl Urls {
-    /// The length of a body as far as it is announced. One that is announced to be too long is refused.
+    /// Returns the announced length of a body. One over the limit is refused.
     fn announced(&self, parts: &Parts) -> Result<usize, Refused> {
         let limit = self.limit();
         let announced = parts
@@ -41,7 +42,7 @@ impl Urls {
         Ok(length)
     }
 
-    /// A body to be passed on, which tells when it turns out to be too long.
+    /// Bounds a body to be passed on. Also returns the notification that it is over the limit.
     pub(super) fn passed(
         &self,
         parts: &Parts,
@@ -53,14 +54,14 @@ impl Urls {
         Ok((body.boxed_unsync(), too_long))
     }
 
-    /// All of a body, once it has come: in memory where it is small, else on disk.
+    /// Receives a whole body: in memory if it is small, else on disk.
     pub(super) async fn receive(&self, parts: &Parts, body: Body) -> Result<ReceivedBody, Refused> {
         self.announced(parts)?;
         let reader = BodyReader::new(body, self.limit(), connection(parts).cloned());
         reader.whole().await.map_err(|unread| self.unread(&unread))
     }
 
-    /// The bytes of a body that was received, for as long as what comes with them is held.
+    /// Loads a received body into memory, with a reservation for the body and its event.
     pub(super) async fn load(
         &self,
         parts: &Parts,
@@ -97,7 +98,7 @@ pub(super) fn connection(parts: &Parts) -> Option<&Arc<Connection>> {
     peer.map(|peer| &peer.connection)
 }
 
-/// Counts a body in memory, with the event that is made of it.
+/// Reserves memory for a body and its event.
 fn reserve(parts: &Parts, length: usize) -> Result<Option<Reservation>, Refused> {
     let Some(connection) = connection(parts).filter(|_| length > UNCOUNTED_MAX) else {
         return Ok(None);
@@ -114,7 +115,7 @@ fn overloaded() -> Refused {
     )
 }
 
-/// All of a body at once.
+/// Returns a body of one frame.
 pub(super) fn full_body(body: Bytes) -> Outgoing {
     http_body_util::Full::new(body)
         .map_err(|never| match never {})
@@ -122,7 +123,7 @@ pub(super) fn full_body(body: Bytes) -> Outgoing {
 }
 
 pub(super) fn too_large(limit: usize) -> Refused {
-    let message = format!("the request's body is over {limit} bytes, which is the limit");
+    let message = format!("the request's body is over the limit of {limit} bytes");
     Refused::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         Outcome::RequestTooLarge,
@@ -130,12 +131,12 @@ pub(super) fn too_large(limit: usize) -> Refused {
     )
 }
 
-/// A body is longer than it may be.
+/// The body is over the limit.
 #[derive(Debug, Error)]
 #[error("the body is too long")]
 struct TooLong;
 
-/// A body that ends with [`TooLong`] where it is longer than it may be; the rest is heard and not kept.
+/// A body that ends with [`TooLong`] at the limit; the rest is drained and discarded.
 struct Bounded {
     body: Option<Body>,
     left: usize,

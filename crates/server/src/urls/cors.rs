@@ -1,4 +1,4 @@
-//! Which pages of other origins may call a function's URL, as its trigger says.
+//! CORS for functions' URLs, as configured by their triggers.
 
 use axum::body::Body;
 use axum::http::header::{
@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use model::Cors;
 
-/// The answer to a browser that asks before it sends, where that is what this is.
+/// Returns the reply to a preflight request; `None` for any other request.
 pub(super) fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Response> {
     if !is_preflight(method, headers) {
         return None;
@@ -44,14 +44,14 @@ pub(super) fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Op
     Some(reply)
 }
 
-/// Whether a browser asks before it sends.
+/// Returns whether a request is a preflight request.
 pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     method == Method::OPTIONS
         && headers.contains_key(ORIGIN)
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Tells a browser what it may show of a reply. What the function says of this itself is replaced.
+/// Sets the CORS headers of a reply. Those of the function are replaced.
 pub(super) fn mark(cors: &Cors, asked: &HeaderMap, reply: &mut HeaderMap) {
     let ours: Vec<_> = reply
         .keys()
@@ -70,7 +70,7 @@ pub(super) fn mark(cors: &Cors, asked: &HeaderMap, reply: &mut HeaderMap) {
     }
 }
 
-/// Whether the origin is an allowed one, which is then said.
+/// Sets the headers for an allowed origin. Returns whether the origin is allowed.
 fn allow_origin(cors: &Cors, asked: &HeaderMap, reply: &mut HeaderMap) -> bool {
     reply.append(VARY, HeaderValue::from_static("Origin"));
     let Some(origin) = asked.get(ORIGIN) else {
@@ -85,7 +85,7 @@ fn allow_origin(cors: &Cors, asked: &HeaderMap, reply: &mut HeaderMap) -> bool {
     if !any && !named() {
         return false;
     }
-    // A browser does not take `*` for one that sends cookies.
+    // With credentials, browsers do not accept `*`.
     if any && !cors.credentials {
         set(reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     } else {
@@ -97,7 +97,7 @@ fn allow_origin(cors: &Cors, asked: &HeaderMap, reply: &mut HeaderMap) -> bool {
     true
 }
 
-/// A list, or what stands for all where it is empty or says so.
+/// Joins a list; an empty list or `*` stands for `all`.
 fn listed(list: &[String], all: &str) -> String {
     if list.is_empty() || list.iter().any(|one| one == "*") {
         all.to_owned()

@@ -1,4 +1,4 @@
-//! What a function is told of an HTTP request: SCF's documents, from a request's parts.
+//! The events that functions receive for HTTP requests: SCF's documents, built from a request's parts.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,33 +14,33 @@ use serde::{Serialize, Serializer};
 use super::apigw::MatchedApi;
 use super::prefix;
 
-/// A request as a function sees it.
+/// A request as the function sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestView<'a> {
     pub(super) method: &'a Method,
-    /// What stood before the path, by the path form.
+    /// The prefix before the path, in the path form.
     pub(super) prefix: Option<&'a str>,
-    /// Below the function's address.
+    /// The path below the function's address.
     pub(super) path: &'a str,
-    /// Without `?`.
+    /// The query without `?`.
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
-    /// Whose connection it came by.
+    /// The caller's address.
     pub(super) from: IpAddr,
 }
 
-/// The API that a request came by.
+/// The API of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ApiContext<'a> {
     pub(super) matched: &'a MatchedApi,
     pub(super) qualifier: &'a Qualifier,
     pub(super) request: RequestId,
-    /// The id of the key that it is signed with.
+    /// The id of the key that signed the request.
     pub(super) key: Option<&'a str>,
 }
 
-/// The event of a function's URL.
+/// Returns the event for a function's URL.
 pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -73,8 +73,8 @@ pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
-/// The event of an API of the API gateway. Parameters of queries and headers are those that an API is defined with, which a
-/// trigger's is not.
+/// Returns the event for an API of the API gateway. Header and query parameters stay empty: only APIs that are defined
+/// outside of triggers have them.
 pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -164,7 +164,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
-/// A body as text: itself, or base64 where it is none.
+/// Returns a body as text, or in base64 if it is not UTF-8.
 fn text(body: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(body) {
         Ok(text) => (text.into(), false),
@@ -172,7 +172,7 @@ fn text(body: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// A parameter's value, or its values where it is given more than once.
+/// A parameter's value, or its values if it is given more than once.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 enum Values<'a> {
@@ -201,24 +201,24 @@ fn query(query: &str) -> BTreeMap<Cow<'_, str>, Values<'_>> {
     all
 }
 
-/// Headers by their names in lower case, and what is said beside them, which no caller says. Several of a name are one, as HTTP
-/// joins them.
+/// Headers by lower-case name, plus headers that the platform sets. Several headers of one name are joined, as HTTP
+/// defines it.
 struct Headers<'a> {
     view: &'a HeaderMap,
     added: &'a [(&'static str, Cow<'a, str>)],
 }
 
-/// What the platform tells a function of its request begins with this; no caller says any of it.
+/// The prefix of headers that only the platform sets.
 const OWN: &str = "x-scf-";
 
-/// Whether a caller's header is one that only the platform sets, or can be read as one.
+/// Returns whether a caller's header is reserved for the platform, or could be read as such a header.
 pub(super) fn is_own(name: &str) -> bool {
     name.get(..OWN.len())
         .is_some_and(|start| is_read_as(start, OWN))
 }
 
-/// Whether two headers are one to what reads them by CGI's names of them: there the case and whatever is no letter and no digit
-/// make no difference, so that `X_Scf_Name` is `X-Scf-Name`.
+/// Returns whether two header names are equal as CGI variables, which ignore case and map punctuation to one character:
+/// `X_Scf_Name` is `X-Scf-Name`.
 pub(super) fn is_read_as(name: &str, other: &str) -> bool {
     let plain = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_lowercase(),
@@ -227,7 +227,7 @@ pub(super) fn is_read_as(name: &str, other: &str) -> bool {
     name.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
-/// The caller's address.
+/// The header with the caller's address.
 pub(super) const REMOTE: &str = "x-scf-remote-addr";
 
 impl Serialize for Headers<'_> {
@@ -275,7 +275,7 @@ mod tests {
             ("accept", "b"),
             ("cookie", "x=1"),
             ("cookie", "y=2"),
-            // No caller says who it is.
+            // Callers cannot set their own address.
             (REMOTE, "1.2.3.4"),
         ] {
             headers.append(name, HeaderValue::from_static(value));

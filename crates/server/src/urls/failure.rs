@@ -1,7 +1,7 @@
-//! What a caller of a URL learns of a failure.
+//! The failure document for a caller of a URL.
 //!
-//! The owner of a function, who signs, is shown SCF's whole document, exception and stack trace included. Anybody else gets
-//! the code and the request's id: the rest is in the log, which is not for strangers.
+//! The owner of a function, who signs, receives SCF's whole document including exception and stack trace. Anonymous
+//! callers receive the code and the request's id alone; the rest is in the log.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -12,20 +12,20 @@ use serde_json::json;
 use super::{EntryPoint, Target, Urls, reply};
 use crate::invoke::InvocationResult;
 
-/// How a failure is told by HTTP's status.
+/// The HTTP status of a failed function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UrlErrors {
-    /// SCF's code is the status, as in SCF: most are of a range that HTTP leaves free.
+    /// SCF's code is the status, as in SCF; most of them are in a range that HTTP leaves free.
     #[default]
     Scf,
-    /// The nearest status of HTTP's own, which load balancers, monitors and browsers know.
+    /// The nearest standard HTTP status, which load balancers, monitors and browsers understand.
     Http,
 }
 
 impl UrlErrors {
-    /// The status that tells of an outcome.
+    /// Returns the HTTP status of an outcome.
     pub(super) fn status(self, outcome: Outcome) -> StatusCode {
-        // HTTP has a status of its own for this one.
+        // HTTP has the same status.
         if outcome == Outcome::RequestTooLarge {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
@@ -60,7 +60,7 @@ fn nearest(outcome: Outcome) -> StatusCode {
 }
 
 impl Target {
-    /// Whether nobody is asked who calls.
+    /// Returns whether callers are not authenticated.
     pub(super) fn is_anonymous(&self) -> bool {
         match &self.entry_point {
             EntryPoint::Domain => true,
@@ -71,7 +71,7 @@ impl Target {
 }
 
 impl Urls {
-    /// The reply to a request whose function failed.
+    /// Returns the reply to a request whose function failed.
     pub(super) fn failed(
         &self,
         target: &Target,
@@ -83,7 +83,7 @@ impl Urls {
     }
 }
 
-/// A failure's document, as far as the caller may see it.
+/// Returns the failure document, reduced to what the caller may see.
 pub(super) fn visible(target: &Target, id: RequestId, outcome: Outcome, whole: Bytes) -> Bytes {
     if target.is_anonymous() {
         redacted(outcome, id)
@@ -92,7 +92,7 @@ pub(super) fn visible(target: &Target, id: RequestId, outcome: Outcome, whole: B
     }
 }
 
-/// A failure's code and the request's id, alone.
+/// Returns a document of the failure's code and the request's id.
 pub(super) fn redacted(outcome: Outcome, id: RequestId) -> Bytes {
     let document =
         json!({"errorCode": -1, "requestId": id.to_string(), "statusCode": outcome.as_u16()});

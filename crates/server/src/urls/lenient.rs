@@ -1,8 +1,8 @@
-//! JSON as the serialisers of Python and Node.js write it, which strict readers refuse.
+//! JSON as the serialisers of Python and Node.js write it, which strict parsers refuse.
 //!
-//! Python writes `NaN` and `Infinity`; both write halves of surrogate pairs, as text has them that was cut within a character.
+//! Python writes `NaN` and `Infinity`. Both write lone surrogates, e.g. for text that was cut within a character.
 
-/// The same document for a strict reader: such numbers are `null`, and half a pair is U+FFFD.
+/// Returns the document for a strict parser: such numbers become `null`, lone surrogates U+FFFD.
 pub(super) fn strict(document: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(document.len());
     let mut at = 0;
@@ -23,7 +23,7 @@ pub(super) fn strict(document: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Copies an escape. Says how long it was.
+/// Copies an escape sequence and returns its length.
 fn escape(text: &[u8], out: &mut Vec<u8>) -> usize {
     const LONE: &[u8] = br"\ufffd";
     const UNIT: usize = 6;
@@ -49,7 +49,7 @@ fn escape(text: &[u8], out: &mut Vec<u8>) -> usize {
     }
 }
 
-/// The code unit of an escape `\uXXXX` at the beginning of a text.
+/// Returns the code unit of an escape sequence `\uXXXX` at the beginning of a text.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(br"\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok()?;
@@ -57,7 +57,7 @@ fn unit(text: &[u8]) -> Option<u16> {
     plain.then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
-/// Copies what begins a number that JSON has not. Says how long it was.
+/// Copies the start of a number, or replaces one that JSON does not have. Returns the length of the input.
 fn number(text: &[u8], out: &mut Vec<u8>) -> usize {
     for name in ["NaN", "Infinity", "-Infinity"] {
         if text.starts_with(name.as_bytes()) {

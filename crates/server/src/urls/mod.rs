@@ -1,4 +1,5 @@
-//! HTTP to functions: requests that a host, or a path, leads to one are taken here, before the API's routes.
+//! HTTP requests to functions. A request whose host or path belongs to a function is routed here, before the API's
+//! routes.
 
 mod address;
 mod apigw;
@@ -50,19 +51,19 @@ use crate::ownership::Ownership;
 use crate::raw;
 use crate::traffic::{Peer, ReceivedBody};
 
-/// How URLs are served.
+/// The settings for URLs.
 #[derive(Clone, Debug)]
 pub(crate) struct UrlSettings {
-    /// Where functions' URLs are.
+    /// The addresses of functions' URLs.
     pub(crate) addresses: Arc<Addresses>,
-    /// Hosts that are the API's.
+    /// The hosts of the API.
     pub(crate) hosts: Arc<ApiHosts>,
-    /// Who may have which custom domain.
+    /// The proofs of ownership of custom domains.
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) errors: UrlErrors,
 }
 
-/// What requests are led by.
+/// Routes and serves HTTP requests to functions.
 pub(crate) struct Urls {
     region: String,
     addresses: Arc<Addresses>,
@@ -77,21 +78,21 @@ pub(crate) struct Urls {
     reply_deadlines: Arc<ReplyDeadlines>,
 }
 
-/// Where a request leads.
+/// The function that a request is routed to.
 #[derive(Debug)]
 struct Target {
     function: FunctionKey,
     qualifier: Qualifier,
-    /// The path as the function sees it, where that is not the request's.
+    /// The path for the function, if it differs from the request's.
     path: Option<String>,
     entry_point: EntryPoint,
-    /// Whether it came by the path form, and with a path before the function's.
+    /// Whether the request came by the path form, which puts a prefix before the function's path.
     by_path: bool,
-    /// Whether a browser may have come by the path form, whose origin all functions share.
+    /// Whether the origin may be shared: a browser may have used the path form, where all functions have one origin.
     shared_origin: bool,
 }
 
-/// What a request came in by.
+/// The entry point through which a request came.
 #[derive(Debug)]
 enum EntryPoint {
     Domain,
@@ -100,7 +101,7 @@ enum EntryPoint {
 }
 
 impl Target {
-    /// What browsers are told, where that is not the function's to say.
+    /// Returns the CORS settings, if the platform handles CORS instead of the function.
     fn cors(&self) -> Option<&Cors> {
         match &self.entry_point {
             EntryPoint::Domain => None,
@@ -109,26 +110,25 @@ impl Target {
         }
     }
 
-    /// What stands before the path that the function sees, by the path form.
+    /// Returns the prefix before the function's path, in the path form.
     fn prefix<'a>(&self, parts: &'a Parts) -> Option<Prefix<'a>> {
         let path = self.path.as_deref().filter(|_| self.by_path)?;
         Prefix::of(parts, path)
     }
 
-    /// Whether a signature is needed that covers a request's body.
+    /// Returns whether a signature over the whole request is required.
     fn is_signed_whole(&self) -> bool {
         matches!(&self.entry_point, EntryPoint::Url(url) if url.auth == UrlAuth::Signed)
     }
 }
 
-/// Why a request does not come to a function, or not to its answer: SCF's code, where it is not the gateway that refuses, and a
-/// word for people.
+/// The refusal of a request, or of its reply: SCF's code, or none if the API gateway refuses, and a message.
 #[derive(Debug)]
 struct Refused {
     status: StatusCode,
     outcome: Option<Outcome>,
     message: String,
-    /// Whether the message tells of the function, which is not for strangers.
+    /// Whether the message describes the function, which anonymous callers must not see.
     private: bool,
 }
 
@@ -161,16 +161,16 @@ impl Urls {
         }
     }
 
-    /// Where a request leads; `None` when neither its host nor its path is a function's.
+    /// Finds the target of a request; `None` if neither its host nor its path is a function's.
     fn find(&self, listener: ListenerKind, request: &Request) -> Option<Result<Target, Refused>> {
-        // HTTP/1.0 needs no host, and a path may lead to a function by itself.
+        // HTTP/1.0 requires no host, and the path form works without one.
         let host = request.headers().get(HOST);
         let host = host.map_or(Some(""), |host| host.to_str().ok())?;
         let (host, path) = (host_name(host), request.uri().path());
         let service_target = |id: &str, account: Option<&str>, path: &str| {
             self.service_target(id, account, path, request.method(), request.headers())
         };
-        // A host that the operator named as the API's is nothing else.
+        // A host that the operator configured for the API is never a function's.
         if self.addresses.covers(&host) && !self.hosts.names(&host) {
             let (account, id) = self.addresses.read_host(&host).unwrap_or_default();
             return Some(match is_service(id) {
@@ -178,7 +178,7 @@ impl Urls {
                 false => self.url_target(id, Some(account), None),
             });
         }
-        // Domains that older versions stored may have a host of the API's: it wins.
+        // A domain stored by an older version may equal a host of the API, which has precedence.
         if let Some(domain) = self.catalog.domain(&host)
             && self.hosts.reserves(&host).is_none()
         {
@@ -189,7 +189,7 @@ impl Urls {
             });
         }
         let (id, below) = read_path(path)?;
-        // Functions know no other form, and are no browsers.
+        // Functions always have the path form, and are not browsers.
         let inside = listener == ListenerKind::Inside;
         if !(inside || self.addresses.has_paths()) {
             return None;
@@ -207,7 +207,7 @@ impl Urls {
         }))
     }
 
-    /// The target of a URL with this id, which is `account`'s where one is named.
+    /// Finds the target of a URL's id. The function must be `account`'s if that is given.
     fn url_target(
         &self,
         id: &str,
@@ -226,7 +226,7 @@ impl Urls {
             return Err(not_found());
         }
         if !trigger.enabled {
-            let message = "this function's URL is closed".to_owned();
+            let message = "this function's URL is disabled; enable its trigger".to_owned();
             return Err(Refused::new(
                 StatusCode::FORBIDDEN,
                 Outcome::UnauthorizedOperation,
@@ -260,7 +260,7 @@ impl Urls {
         });
         let mut reply = match (refused, preflight) {
             (Some(refused), _) => refused.reply(id),
-            // A browser that asks first hears of the function nothing.
+            // A preflight request does not reach the function.
             (None, Some(answer)) => answer,
             (None, None) => {
                 let mut reply = match self.run(id, &target, listener, &mut parts, body).await {
@@ -271,7 +271,7 @@ impl Urls {
                             Some(outcome) => {
                                 let document =
                                     failure::visible(&target, id, outcome, refused.document(id));
-                                // What HTTP has a status for has it in either way.
+                                // Codes that are HTTP statuses, too, keep theirs in either mode.
                                 let own = refused.status.as_u16() == outcome.as_u16();
                                 let status = if own {
                                     self.errors.status(outcome)
@@ -304,7 +304,7 @@ impl Urls {
         reply
     }
 
-    /// Whether a path is one of the path form, and leads to a function.
+    /// Returns whether a path is of the path form and belongs to a function.
     fn is_function_path(&self, path: &[u8]) -> bool {
         let end = path.iter().position(|byte| b"?#".contains(byte));
         let path = std::str::from_utf8(&path[..end.unwrap_or(path.len())]);
@@ -313,7 +313,7 @@ impl Urls {
         id.is_some_and(|id| self.catalog.function_of_url(&id).is_some())
     }
 
-    /// Lets through who may call what takes signed requests alone, and gives the id of an API's key.
+    /// Authenticates a request if its target requires a signature. Returns the key's id for an API.
     fn authenticate(
         &self,
         target: &Target,
@@ -354,7 +354,7 @@ impl Urls {
                 Ok(None)
             }
             Ok(_) => {
-                let message = "the URL is another account's".to_owned();
+                let message = "the URL belongs to another account".to_owned();
                 Err(Refused::new(
                     StatusCode::FORBIDDEN,
                     Outcome::UnauthorizedOperation,
@@ -365,7 +365,7 @@ impl Urls {
         }
     }
 
-    /// Refuses by its head a request that is not signed as its target wants.
+    /// Checks the head of a request whose signature covers the body, before the body is received.
     fn precheck(&self, target: &Target, parts: &Parts) -> Result<(), Refused> {
         if !target.is_signed_whole() {
             return Ok(());
@@ -388,8 +388,8 @@ impl Urls {
         let stored = self.catalog.function(&target.function);
         if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
             if parts.method == Method::CONNECT {
-                // It asks for a way through, not for a reply.
-                let message = "a function is no proxy: CONNECT is not passed on".to_owned();
+                // CONNECT asks for a tunnel, not for a reply.
+                let message = "CONNECT is not supported: a function is not a proxy".to_owned();
                 let status = StatusCode::METHOD_NOT_ALLOWED;
                 return Err(Refused::new(
                     status,
@@ -414,7 +414,7 @@ impl Urls {
                 .await;
         }
         self.precheck(target, parts)?;
-        // What a key pair signs is in the head.
+        // A key pair signs the head alone.
         let nothing = ReceivedBody::Small(Bytes::new());
         let key = match &target.entry_point {
             EntryPoint::Api(_) => self.authenticate(target, listener, parts, &nothing)?,
@@ -441,7 +441,7 @@ impl Urls {
                 let finished = self.ingest.invoke(invocation).await;
                 finished.map_err(Refused::ingest)?
             }
-            // It waits on disk until an instance is there for it.
+            // The body stays on disk until an instance is available.
             large => {
                 let mut counted = None;
                 let event = async {
@@ -462,7 +462,7 @@ impl Urls {
             (EntryPoint::Api(matched), Outcome::Ok) if matched.api.integrated => {
                 reply::integrated(&finished.answer)
             }
-            // What is not integrated is passed on, a failure's document, too.
+            // Without integration the function's document is passed on, also that of a failure.
             (EntryPoint::Api(matched), Outcome::Ok) if !matched.api.integrated => {
                 reply::json(StatusCode::OK, finished.answer)
             }
@@ -475,12 +475,12 @@ impl Urls {
         })
     }
 
-    /// How deep in a chain of functions a request is.
+    /// Returns the recursion depth of a request in its call chain.
     fn depth(&self, parts: &Parts) -> RecursionDepth {
         self.call_chains.depth_of_address(caller(parts))
     }
 
-    /// What an alias chooses a version by: the headers that its rules name.
+    /// Returns the headers that the rules of an alias refer to.
     fn routing_key(&self, target: &Target, parts: &Parts) -> RoutingKey {
         let Qualifier::Alias(alias) = &target.qualifier else {
             return RoutingKey::new();
@@ -498,7 +498,7 @@ impl Urls {
     }
 }
 
-/// The event that a function gets of a request.
+/// Builds the event for a request.
 fn event_of(
     id: RequestId,
     target: &Target,
@@ -530,14 +530,14 @@ fn event_of(
     }
 }
 
-/// Notes on a connection that its caller is one of the function's account.
+/// Records on a connection that its caller belongs to the function's account.
 fn verified(parts: &Parts, target: &Target) {
     if let Some(connection) = connection(parts) {
         connection.verified(target.function.account);
     }
 }
 
-/// The refusal of a request that is not signed as it should be.
+/// Maps a failed authentication to its refusal.
 fn unsigned(error: scf::Error) -> Refused {
     if error.code == scf::Code::UnauthorizedOperation {
         let outcome = Outcome::UnauthorizedOperation;
@@ -551,14 +551,14 @@ fn unsigned(error: scf::Error) -> Refused {
     )
 }
 
-/// Why a URL is not for callers from inside, or not for any others.
+/// Refuses a URL that is closed to callers from inside, or to those from outside.
 fn refuse(target: &Target, inside: bool) -> Option<Refused> {
     let EntryPoint::Url(url) = &target.entry_point else {
         return None;
     };
     let open = if inside { url.intranet } else { url.extranet };
     (!open).then(|| {
-        let message = "this function's URL is not for callers from here".to_owned();
+        let message = "this function's URL does not allow access from this network".to_owned();
         Refused::new(
             StatusCode::FORBIDDEN,
             Outcome::UnauthorizedOperation,
@@ -567,14 +567,14 @@ fn refuse(target: &Target, inside: bool) -> Option<Refused> {
     })
 }
 
-/// Says that a domain is not served, because nobody proves it.
+/// Refuses a request to a domain without a proof of ownership.
 fn closed(domain: &Domain) -> Refused {
-    let message = format!("{} is closed: nothing proves who owns it", domain.name);
+    let message = format!("{} is closed: its ownership is not proved", domain.name);
     let status = StatusCode::FORBIDDEN;
     Refused::new(status, Outcome::UnauthorizedOperation, message)
 }
 
-/// The target of a domain's path.
+/// Finds the target of a path on a custom domain.
 fn domain_target(domain: &Domain, path: &str) -> Result<Target, Refused> {
     let route = domain.route(path).ok_or_else(|| {
         let message = format!("{} has no route for {path}", domain.name);
@@ -624,7 +624,7 @@ impl Refused {
         }
     }
 
-    /// What the API gateway refuses by itself.
+    /// Creates a refusal by the API gateway.
     fn of_gateway(status: StatusCode, message: String) -> Self {
         Self {
             status,
@@ -660,12 +660,12 @@ impl Refused {
     }
 }
 
-/// A failed function's code, which is HTTP's status, too: most are of a range that HTTP leaves free.
+/// Returns the HTTP status for a failed function's code; most codes are in a range that HTTP leaves free.
 fn http(outcome: Outcome) -> StatusCode {
     StatusCode::from_u16(outcome.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The host of a header or a URL, in lower case, without the port, or the scheme that some clients put before it.
+/// Extracts the lower-case host name from a `Host` header or a URL, without port and scheme; some clients send a scheme.
 pub(crate) fn host_name(header: &str) -> String {
     let host = header.rsplit("://").next().unwrap_or(header);
     let name = host.split([':', '/']).next().unwrap_or(host);

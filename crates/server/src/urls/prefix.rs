@@ -1,7 +1,7 @@
-//! The prefix of the path form, `/url/<id>`, which a function does not see.
+//! The prefix of the path form, `/url/<id>`, which the function does not see.
 //!
-//! The function is told of it in `X-Forwarded-Prefix`. Where its reply names a path of its own without it, as most servers do,
-//! the prefix is put before the path, as proxies do that take a part of a path away.
+//! `X-Forwarded-Prefix` names it to the function. Most servers ignore that header, so the prefix is added to the paths
+//! in their replies, as reverse proxies do that strip a prefix.
 
 use std::borrow::Cow;
 
@@ -11,23 +11,23 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use crate::traffic::Peer;
 
-/// Tells a server below which path it is.
+/// The header that names the prefix to a server.
 pub(super) const FORWARDED: &str = "x-forwarded-prefix";
-/// The host that a client asked for, as a proxy says.
+/// The header by which a proxy names the requested host.
 const FORWARDED_HOST: &str = "x-forwarded-host";
 
-/// What stands before the path that a function sees.
+/// The prefix before the path that a function sees.
 #[derive(Debug)]
 pub(super) struct Prefix<'a> {
     parts: &'a Parts,
-    /// Without a slash at its end.
+    /// The prefix without a trailing slash.
     own: &'a str,
-    /// The same as clients see it, where a trusted proxy takes another one away.
+    /// The prefix as clients see it, including the part that a trusted proxy strips.
     seen: Cow<'a, str>,
 }
 
 impl<'a> Prefix<'a> {
-    /// The prefix of a request whose function sees `path`; none where it sees all.
+    /// Returns the prefix of a request whose function sees `path`; `None` without a prefix.
     pub(super) fn of(parts: &'a Parts, path: &str) -> Option<Self> {
         let whole = parts.uri.path();
         let own = whole.strip_suffix(path).unwrap_or(whole);
@@ -42,12 +42,12 @@ impl<'a> Prefix<'a> {
         Some(Self { parts, own, seen })
     }
 
-    /// As the function is told it.
+    /// Returns the prefix for `X-Forwarded-Prefix`.
     pub(super) fn as_seen(&self) -> &str {
         &self.seen
     }
 
-    /// Puts the prefix before the paths that a reply names. `leads` says whether a path is another function's.
+    /// Adds the prefix to the paths in a reply's headers. `leads` returns whether a path is another function's.
     pub(super) fn restore(&self, headers: &mut HeaderMap, leads: impl Fn(&[u8]) -> bool) {
         for (name, value) in headers.iter_mut() {
             let text = value.as_bytes();
@@ -68,7 +68,7 @@ impl<'a> Prefix<'a> {
         }
     }
 
-    /// A reference with the prefix; none where it needs none.
+    /// Returns a reference with the prefix; `None` if it needs none.
     fn restored(&self, reference: &[u8], leads: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let (before, path) = match authority(reference) {
             Some((scheme, host, rest)) => {
@@ -76,7 +76,7 @@ impl<'a> Prefix<'a> {
                 reference.split_at(reference.len() - rest.len())
             }
             None if reference.starts_with(b"/") => (&b""[..], reference),
-            // A client resolves it beside a path without a slash at its end, where the function means below.
+            // Without a trailing slash a client resolves the reference one level too high.
             None if self.own == self.parts.uri.path() && is_relative(reference) => {
                 return Some([self.seen.as_bytes(), b"/", reference].concat());
             }
@@ -89,7 +89,7 @@ impl<'a> Prefix<'a> {
         Some([before, self.seen.as_bytes(), slash, path].concat())
     }
 
-    /// Whether a host is the one that the client asked for.
+    /// Returns whether a host is the requested one.
     fn is_asked(&self, scheme: &[u8], host: &[u8]) -> bool {
         let Parts { headers, uri, .. } = self.parts;
         let forwarded = headers.get_all(FORWARDED_HOST).iter();
@@ -104,7 +104,7 @@ impl<'a> Prefix<'a> {
     }
 }
 
-/// Whether a header is one that tells of a prefix and that nobody who is trusted has said.
+/// Returns whether a header names a prefix and does not come from a trusted proxy.
 pub(super) fn is_forged(parts: &Parts, name: &str) -> bool {
     super::event::is_read_as(name, FORWARDED) && !(name == FORWARDED && is_through_proxy(parts))
 }
@@ -114,7 +114,7 @@ fn is_through_proxy(parts: &Parts) -> bool {
     peer.is_some_and(|peer| peer.through_proxy)
 }
 
-/// The prefix that proxies have taken away, each a part of it; none where it is not one of paths.
+/// Joins the prefixes that proxies have stripped; `None` if one is not a path.
 fn forwarded_prefix(headers: &HeaderMap) -> Option<String> {
     let mut whole = String::new();
     for value in headers.get_all(FORWARDED) {
@@ -130,7 +130,7 @@ fn forwarded_prefix(headers: &HeaderMap) -> Option<String> {
     Some(whole)
 }
 
-/// The scheme of a reference, empty where it has none, its host, and what comes after.
+/// Splits a reference into its scheme (may be empty), its host and the rest.
 fn authority(reference: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let slashes = reference.windows(2).position(|two| two == b"//")?;
     let (scheme, rest) = (&reference[..slashes], &reference[slashes + 2..]);
@@ -145,7 +145,7 @@ fn authority(reference: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((scheme, host, rest))
 }
 
-/// Whether a reference's host is the one that was asked for, whichever scheme the client used.
+/// Returns whether a reference's host is the requested one, whatever the scheme.
 fn is_same_host(scheme: &[u8], host: &[u8], asked: &[u8]) -> bool {
     let port: &[&[u8]] = match scheme.to_ascii_lowercase().as_slice() {
         b"http" => &[b":80"],
@@ -160,20 +160,20 @@ fn is_same_host(scheme: &[u8], host: &[u8], asked: &[u8]) -> bool {
     plain(host) == plain(asked)
 }
 
-/// Whether a reference is to a path beside the request's.
+/// Returns whether a reference is relative to the request's path.
 fn is_relative(reference: &[u8]) -> bool {
     let end = reference.iter().position(|byte| b"/?#".contains(byte));
     let first = &reference[..end.unwrap_or(reference.len())];
     !first.is_empty() && !first.contains(&b':')
 }
 
-/// Whether a path is a prefix, or below it.
+/// Returns whether a path equals a prefix or is below it.
 fn is_below(path: &[u8], prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix.as_bytes());
     rest.is_some_and(|rest| rest.first().is_none_or(|next| b"/?#".contains(next)))
 }
 
-/// Where the reference begins in a value of `Refresh`: `5; url=/x`.
+/// Returns the position of the reference in a `Refresh` header: `5; url=/x`.
 fn refreshed(value: &[u8]) -> Option<usize> {
     let at = value
         .windows(4)
@@ -218,14 +218,14 @@ mod tests {
             ("http://a.com:9400", "http://a.com:9400/url/f/"),
             ("http://a.com:9400?q", "http://a.com:9400/url/f/?q"),
             ("//a.com:9400/x", "//a.com:9400/url/f/x"),
-            // Of a server that heeds what it is told.
+            // A server that respects the header.
             ("/url/f", "/url/f"),
             ("/url/f/x", "/url/f/x"),
             ("/url/f?x", "/url/f?x"),
             ("http://a.com:9400/url/f/x", "http://a.com:9400/url/f/x"),
             ("/url/fx", "/url/f/url/fx"),
             ("/url/other/x", "/url/other/x"),
-            // Others', or where the client already is.
+            // Other hosts, or the current path.
             ("http://b.com/x", "http://b.com/x"),
             ("http://a.com/x", "http://a.com/x"),
             ("http://a.com:9400@b.com/x", "http://a.com:9400@b.com/x"),

@@ -1,4 +1,4 @@
-//! What a caller is told of a function's answer.
+//! The HTTP reply to a caller, built from a function's answer.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::lenient::strict;
 use crate::lenient_base64;
 
-/// A reply in full, as a function writes it.
+/// An integrated reply: status, headers and body, as a function returns them.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IntegratedReply<'a> {
@@ -27,12 +27,12 @@ struct IntegratedReply<'a> {
     body: Option<&'a RawValue>,
 }
 
-/// The reply to a request whose function answered: an object with a status code is a reply in full, anything else the body.
+/// Converts a function's answer to a reply: an object with a status code is an integrated reply, anything else the body.
 pub(super) fn from_answer(answer: Bytes) -> Response {
     match has_status(&answer) {
         Ok(true) => integrated(&answer),
         Ok(false) => json(StatusCode::OK, answer),
-        // A number or a letter that JSON has not must not turn a reply in full into a body.
+        // A value outside of strict JSON must not turn an integrated reply into a body.
         Err(_) => {
             let strict = strict(&answer);
             match has_status(&strict) {
@@ -43,17 +43,17 @@ pub(super) fn from_answer(answer: Bytes) -> Response {
     }
 }
 
-/// The reply that an answer is in full; one that is none is refused.
+/// Converts an answer to an integrated reply; an answer of another form is refused.
 pub(super) fn integrated(answer: &[u8]) -> Response {
     let reply = parse_integrated(answer).or_else(|| parse_integrated(&strict(answer)));
     reply.unwrap_or_else(|| {
-        // The text is SCF's own.
+        // SCF's own text.
         let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
         json(StatusCode::FORBIDDEN, Bytes::from_static(text.as_bytes()))
     })
 }
 
-/// A document as a reply.
+/// Returns a reply with a JSON document.
 pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
     let mut reply = Response::new(Body::from(document));
     *reply.status_mut() = status;
@@ -63,9 +63,9 @@ pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
     reply
 }
 
-/// Whether an answer means to be a reply in full.
+/// Returns whether an answer has a status code.
 fn has_status(answer: &[u8]) -> serde_json::Result<bool> {
-    // That there is none is the usual case, and no error, which is dear to make.
+    // A missing field is the usual case, and must not create an error, which is expensive.
     #[derive(Deserialize)]
     struct Has {
         #[serde(default, rename = "statusCode", deserialize_with = "present")]
@@ -100,7 +100,7 @@ fn parse_integrated(answer: &[u8]) -> Option<Response> {
             Value::Array(values) => values,
             one => vec![one],
         };
-        // A header without a value is none.
+        // A header with the value `null` is omitted.
         for value in values.into_iter().filter(|value| !value.is_null()) {
             let value = HeaderValue::from_bytes(plain(value)?.as_bytes()).ok()?;
             reply.headers_mut().append(&name, value);
@@ -113,7 +113,7 @@ fn parse_integrated(answer: &[u8]) -> Option<Response> {
     Some(reply)
 }
 
-/// A status; Python may write a whole number as 200.0.
+/// Parses a status; Python may write a whole number as 200.0.
 fn whole_number(number: &serde_json::Number) -> Option<u16> {
     let exact = number
         .as_u64()
@@ -126,7 +126,7 @@ fn whole_number(number: &serde_json::Number) -> Option<u16> {
     exact.or_else(|| close().map(|number| number as u16))
 }
 
-/// A body is text, in base64 or not; a document is taken as it stands.
+/// Returns the body: text, decoded if in base64; other JSON stays as it is.
 fn body(raw: &str, base64: bool) -> Option<Vec<u8>> {
     if !raw.starts_with('"') {
         return Some(if raw == "null" {
@@ -152,7 +152,7 @@ fn plain(value: Value) -> Option<String> {
     }
 }
 
-/// Headers that are between two neighbours, who set them themselves.
+/// Returns whether a header is hop-by-hop; the connection sets those itself.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -167,7 +167,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Says which request a reply is of, as SCF does and, where it is one's reply, the API gateway.
+/// Sets the header with the request's id, as SCF and the API gateway do.
 pub(super) fn name(headers: &mut HeaderMap, request: RequestId, gateway: bool) {
     if let Ok(value) = HeaderValue::try_from(request.to_string()) {
         if gateway {

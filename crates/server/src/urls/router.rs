@@ -1,4 +1,4 @@
-//! The first to see a request: it goes to the function that its host or path leads to, or else to the other routes.
+//! The router in front of the API's routes: requests to functions first, all others to the routes.
 
 use std::sync::Arc;
 
@@ -10,19 +10,20 @@ use tower_service::Service;
 use super::Urls;
 use crate::clock;
 
-/// Functions' requests, before a router's. They are many, so that they do not go through the router as a layer's would.
+/// Routes requests to functions before the API's routes. Not a layer of the router, since requests to functions are
+/// frequent.
 pub(crate) struct UrlRouter {
     urls: Arc<Urls>,
     listener: ListenerKind,
     routes: Router,
 }
 
-/// How a listener's requests come.
+/// The kind of listener that accepted a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListenerKind {
     Plain,
     Tls,
-    /// From functions, whose packets do not leave the host.
+    /// For functions; their packets do not leave the host.
     Inside,
 }
 

@@ -1,9 +1,9 @@
-//! The path form: every function of every account below one host, which browsers take for one origin.
+//! The path form, where all functions share one host and thus one origin in browsers.
 //!
-//! What a browser keeps for an origin, one function's page could read, set or remove for all others: cookies, storage, service
-//! workers, permissions, credentials. So nothing of that goes either way here. Replies lose the headers that speak for an origin,
-//! and documents get an origin of their own, which nobody shares, by the policy `sandbox`. Whoever needs more uses the host form,
-//! where each function has an origin.
+//! Any function's page could read, set or remove the state of an origin for all others: cookies, storage, service
+//! workers, permissions, credentials. So none of it passes in either direction. Replies lose the headers that affect an
+//! origin, and documents get an opaque origin by the policy `sandbox`. The host form has no such limits: there each
+//! function has an origin of its own.
 
 use axum::http::header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,9 +11,9 @@ use model::StatusCode as Outcome;
 
 use super::Refused;
 
-/// Headers of replies by which a page changes what a browser keeps for, or believes of, its origin.
+/// Headers of replies that change a browser's state of an origin.
 const ORIGIN_HEADERS: &[&str] = &[
-    // What is kept and sent again.
+    // State that is stored and sent again.
     "set-cookie",
     "set-cookie2",
     "clear-site-data",
@@ -22,7 +22,7 @@ const ORIGIN_HEADERS: &[&str] = &[
     "use-as-dictionary",
     "set-login",
     "activate-storage-access",
-    // Who is asked for a password: one realm's goes to all of an origin.
+    // Authentication, whose credentials a browser sends to the whole origin.
     "www-authenticate",
     "proxy-authenticate",
     "authentication-info",
@@ -32,12 +32,12 @@ const ORIGIN_HEADERS: &[&str] = &[
     "public-key-pins-report-only",
     "expect-ct",
     "alt-svc",
-    // What is told of others' pages, and to whom.
+    // Reports about pages of the origin.
     "report-to",
     "reporting-endpoints",
     "nel",
     "observe-browsing-topics",
-    // What browsers send, or do, for all of an origin.
+    // Settings for all requests or pages of the origin.
     "accept-ch",
     "accept-ch-lifetime",
     "critical-ch",
@@ -45,7 +45,7 @@ const ORIGIN_HEADERS: &[&str] = &[
     "origin-trial",
 ];
 
-/// Beginnings of more such headers.
+/// Prefixes of more such headers.
 const ORIGIN_HEADER_PREFIXES: &[&str] = &[
     "sec-session-",
     "secure-session-",
@@ -53,19 +53,19 @@ const ORIGIN_HEADER_PREFIXES: &[&str] = &[
     "ad-auction-",
 ];
 
-/// An origin that nobody shares; scripts run, and see nothing of the host's.
+/// An opaque origin; scripts run without access to the host's state.
 const SANDBOX: HeaderValue = HeaderValue::from_static(
     "sandbox allow-downloads allow-forms allow-modals allow-pointer-lock allow-popups allow-scripts \
      allow-top-navigation-by-user-activation",
 );
 
-/// Says how a reply came: programs may look at it, and people who wonder where their cookies are.
+/// Marks a reply of the path form, for programs and for users who miss their cookies.
 const MARK: HeaderName = HeaderName::from_static("x-virga-origin");
 
-/// Takes away what a browser says to the whole host, before a function sees it.
+/// Removes a browser's state of the shared origin from a request.
 ///
 /// # Errors
-/// The request fetches the script of a service worker, which would stand before the pages of all others.
+/// The request fetches the script of a service worker, which would intercept the pages of all functions.
 pub(super) fn strip_request(headers: &mut HeaderMap) -> Result<(), Refused> {
     headers.remove(COOKIE);
     headers.remove("cookie2");
@@ -80,7 +80,7 @@ pub(super) fn strip_request(headers: &mut HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Takes away what a function says for the whole host, and gives its documents an origin of their own.
+/// Removes the headers of a reply that affect the origin, and gives its documents an opaque origin.
 pub(super) fn strip_reply(headers: &mut HeaderMap) {
     let is_origin_header = |name: &HeaderName| {
         let name = name.as_str();
@@ -97,7 +97,7 @@ pub(super) fn strip_reply(headers: &mut HeaderMap) {
     for name in removed {
         headers.remove(name);
     }
-    // Beside the function's own: all policies hold.
+    // Added to the function's own policies; all of them apply.
     headers.append(CONTENT_SECURITY_POLICY, SANDBOX);
     headers.insert(MARK, HeaderValue::from_static("shared"));
 }

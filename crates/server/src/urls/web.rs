@@ -1,4 +1,4 @@
-//! Requests to web functions, passed on as they came.
+//! Requests to web functions, proxied to the server in the instance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,11 +25,11 @@ use crate::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
 use crate::invoke::{AcquireOptions, Invocation, Placement};
 use crate::traffic::{self, Peer};
 
-/// Bytes that are carried at a time.
+/// Bytes copied at a time.
 const BUFFER: usize = 16 << 10;
 
 impl Urls {
-    /// Passes a request on to a function's server, and its reply back.
+    /// Proxies a request to a function's server, and its reply back.
     pub(super) async fn pass(
         self: &Arc<Self>,
         id: RequestId,
@@ -87,7 +87,8 @@ impl Urls {
             let Some((client, protocol)) =
                 upgrade.zip(switched).filter(|(asked, to)| asked.is_for(to))
             else {
-                let message = "the function's server switched to a protocol that was not asked for";
+                let message =
+                    "the function's server switched to a protocol that the client did not ask for";
                 let finished = running.refuse(message);
                 return Ok(self.failed(target, id, finished));
             };
@@ -107,7 +108,7 @@ impl Urls {
                 };
                 tokio::select! {
                     () = relay(client.client, server, silence, running) => {}
-                    // Its reader is too slow, or it gives way to others.
+                    // The reader is too slow, or the connection was evicted.
                     () = closed => {}
                 }
             });
@@ -131,44 +132,43 @@ impl Urls {
     }
 }
 
-/// Whether what was read of a reply is what its headers say: codings but the last one are nobody's here to take off.
+/// Returns whether a reply was decoded completely: only the chunked coding is removed here.
 fn is_framed_as_read(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Leaves the length of a body to whoever writes it, who knows how it came; where there is none, as in a reply to `HEAD`, what
-/// was said stays, if it is a length.
+/// Leaves the length of a body to the writer. Without a body, e.g. in a reply to `HEAD`, a valid announced length stays.
 fn set_length(headers: &mut HeaderMap, status: StatusCode, method: &Method) {
     let mut announced = headers.get_all(CONTENT_LENGTH).iter();
     let length = announced.next().cloned();
     let digits = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
     let length = length.filter(|length| digits(length) && announced.all(|other| other == length));
     headers.remove(CONTENT_LENGTH);
-    // With a coding it would be of nothing that comes.
+    // With a transfer coding the length would describe nothing.
     let bodiless = method == Method::HEAD && !headers.contains_key(TRANSFER_ENCODING);
     if let Some(length) = length.filter(|_| bodiless && status != StatusCode::NO_CONTENT) {
         headers.insert(CONTENT_LENGTH, length);
     }
 }
 
-/// Bytes of names and values.
+/// Returns the bytes of names and values.
 fn length(headers: &HeaderMap) -> u64 {
     let pairs = headers.iter();
     let lengths = pairs.map(|(name, value)| name.as_str().len() + value.len());
     lengths.sum::<usize>() as u64
 }
 
-/// What a request asks for that asks for another protocol, as WebSocket is.
+/// A request to switch to another protocol, e.g. WebSocket.
 struct Upgrade {
-    /// The protocols' names.
+    /// The names of the protocols.
     asked: HeaderValue,
     /// The connection, once it is free.
     client: OnUpgrade,
 }
 
 impl Upgrade {
-    /// That of a request; none where it does not ask, or cannot have it.
+    /// Extracts a request's upgrade; `None` if it asks for none or cannot have one.
     fn of(parts: &mut Parts) -> Option<Self> {
         let asked = parts.headers.get(UPGRADE)?.clone();
         let connection = parts.headers.get_all(CONNECTION);
@@ -178,7 +178,7 @@ impl Upgrade {
         Some(Self { asked, client })
     }
 
-    /// Whether a protocol is among those asked for.
+    /// Returns whether a protocol is among those asked for.
     fn is_for(&self, protocol: &HeaderValue) -> bool {
         protocol
             .to_str()
@@ -186,13 +186,13 @@ impl Upgrade {
     }
 }
 
-/// Whether a list of a header's has a word, in whatever case.
+/// Returns whether a comma-separated header contains a token, ignoring case.
 fn has_token(list: &HeaderValue, word: &str) -> bool {
     let mut words = list.to_str().unwrap_or_default().split(',');
     words.any(|one| one.trim().eq_ignore_ascii_case(word))
 }
 
-/// What of a request a function's server is to see.
+/// Returns the URI for the function's server.
 fn uri(target: &Target, parts: &Parts) -> Result<Uri, Refused> {
     let path = target.path.as_deref().unwrap_or(parts.uri.path());
     let whole = match parts.uri.query() {
@@ -209,7 +209,7 @@ fn uri(target: &Target, parts: &Parts) -> Result<Uri, Refused> {
     })
 }
 
-/// A request as a function's server is sent it.
+/// The request that is sent to a function's server.
 struct Sent<'a> {
     id: RequestId,
     spec: &'a InstanceSpec,
@@ -218,12 +218,12 @@ struct Sent<'a> {
     parts: &'a Parts,
     prefix: Option<Prefix<'a>>,
     upgrade: Option<&'a Upgrade>,
-    /// The body's, if it is known.
+    /// Length of the body, if it is known.
     length: Option<u64>,
 }
 
 impl Sent<'_> {
-    /// Makes the head. It may be sent more than once, and a head is gone when it was sent.
+    /// Builds the head. It may be sent again on another connection, so it is built each time.
     fn head(&self) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = self.parts.method.clone();
@@ -232,7 +232,7 @@ impl Sent<'_> {
         *headers = self.parts.headers.clone();
         remove_hop_by_hop(headers);
         headers.remove(EXPECT);
-        // As long as it was read, whatever else was said.
+        // The length as it was read, whatever was announced.
         if headers.remove(CONTENT_LENGTH).is_some()
             && let Some(length) = self.length
         {
@@ -284,7 +284,7 @@ impl Sent<'_> {
     }
 }
 
-/// Takes away what is between two neighbours. The length of a body goes on with it.
+/// Removes hop-by-hop headers, except for the length of a body.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -309,7 +309,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Carries bytes both ways until one side ends, both are silent for too long, or the function's time is over.
+/// Copies bytes in both directions until one side ends, both are silent for too long, or the function times out.
 async fn relay(
     client: OnUpgrade,
     server: OnUpgrade,
