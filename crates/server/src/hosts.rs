@@ -1,7 +1,7 @@
-//! Hosts that are the installation's own: its API, its buckets and functions' URLs.
+//! The installation's own hosts: its API, its buckets and functions' URLs.
 //!
-//! A request to one of them never goes to a custom domain, and no account can register one. What is reserved follows from the
-//! configuration and the served certificate alone, so a domain that an older version stored loses to it, too.
+//! They have precedence over custom domains, and no account can register one. The reserved hosts follow from the
+//! configuration and the served certificate alone, so they also win over a domain that an older version stored.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use sandbox::network::API_NAME;
 
 use crate::urls::host_name;
 
-/// Domains of the cloud whose clients virga serves: SDKs, command lines and agents have names below them built in.
+/// Domains of the cloud whose clients virga serves. SDKs, command lines and agents have names below them built in.
 const CLOUD: &[&str] = &[
     "cloud.tencent.com",
     "myqcloud.com",
@@ -29,16 +29,16 @@ const CLOUD: &[&str] = &[
 /// The installation's own hosts.
 #[derive(Debug, Default)]
 pub(crate) struct ApiHosts {
-    /// Names by which clients reach the API, as far as the operator wrote them out.
+    /// Host names of the API that the operator configured by name.
     names: HashSet<String>,
     /// The configured patterns.
     patterns: Vec<HostPattern>,
-    /// Domains of buckets and URLs, which are reserved with all below them.
+    /// Domains of buckets and URLs, reserved with all their subdomains.
     zones: Vec<String>,
     certificate: CertificateNames,
 }
 
-/// Why no custom domain can have a host's name.
+/// The reason why a host cannot be a custom domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserved {
     Api,
@@ -55,15 +55,16 @@ impl fmt::Display for Reserved {
             Self::Api => "it is a host of this installation's API",
             Self::Certificate => "the certificate of this installation's API names it",
             Self::Inside => "functions reach the API by it",
-            Self::Zone => "hosts of buckets and of functions' URLs lie there",
-            Self::Cloud => "clients have it built in as a host of the cloud's APIs",
-            Self::Address => "it reads as an address",
+            Self::Zone => "it is in a domain of buckets or of functions' URLs",
+            Self::Cloud => "it is a host of the cloud's APIs that is built into clients",
+            Self::Address => "it can be parsed as an IP address",
         })
     }
 }
 
 impl ApiHosts {
-    /// Collects the hosts: configured patterns, the public URL, the domains of buckets and URLs, and the certificate's names.
+    /// Collects the hosts: configured patterns, the public URL, the domains of buckets and URLs, and the certificate's
+    /// names.
     pub(crate) fn new<'a>(
         patterns: &[HostPattern],
         public_url: Option<&str>,
@@ -82,12 +83,13 @@ impl ApiHosts {
         }
     }
 
-    /// Whether the operator wrote out this host as one of the API's; such a host is not even a function's URL.
+    /// Returns whether the operator configured this host for the API by name. Such a host is not a function's URL
+    /// either.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.names.contains(host)
     }
 
-    /// Returns why a host, in lower case and without a port, can be no custom domain; `None` when it can.
+    /// Returns why a host, in lower case and without a port, cannot be a custom domain; `None` if it can.
     pub(crate) fn reserves(&self, host: &str) -> Option<Reserved> {
         if is_address(host) {
             Some(Reserved::Address)
@@ -107,7 +109,7 @@ impl ApiHosts {
     }
 }
 
-/// The DNS names of the certificate that is served now. Clones share them; a renewed certificate replaces them.
+/// The DNS names of the served certificate. Clones share them; a renewed certificate replaces them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CertificateNames(Arc<RwLock<Vec<HostPattern>>>);
 
@@ -120,7 +122,7 @@ impl CertificateNames {
     fn cover(&self, host: &str) -> bool {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
         names.iter().any(|name| match name {
-            // In a certificate a `*` stands for one label.
+            // In a certificate `*` matches one label.
             HostPattern::Below(zone) => {
                 is_at_or_below(host, zone)
                     && host
@@ -132,7 +134,7 @@ impl CertificateNames {
     }
 }
 
-/// Hosts, as an operator names them: `example.com`, `*.example.com` for all below it, or `*`.
+/// A host pattern of the operator: `example.com`, `*.example.com` for all subdomains, or `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostPattern {
     Exact(String),
@@ -141,7 +143,7 @@ pub(crate) enum HostPattern {
 }
 
 impl HostPattern {
-    /// Whether a host, in lower case and without a port, is one of them.
+    /// Returns whether the pattern matches a host, in lower case and without a port.
     pub(crate) fn covers(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => host == name,
@@ -162,7 +164,7 @@ impl FromStr for HostPattern {
             Some(name) => (true, name),
             None => (false, text),
         };
-        // A scheme and a port are passed over; a path would be taken for part of what is meant.
+        // A scheme and a port are ignored. A path is refused, since it would have no effect.
         let path = name
             .rsplit("://")
             .next()
@@ -184,13 +186,13 @@ impl FromStr for HostPattern {
     }
 }
 
-/// A host as DNS has it: without scheme, port and trailing dots, in lower case, other alphabets as `xn--…`.
+/// Returns the canonical DNS form of a host: without scheme, port and trailing dots, in lower case, Unicode as `xn--…`.
 fn canonical(host: &str) -> String {
     let name = host_name(host);
     idna::domain_to_ascii(&name).unwrap_or(name)
 }
 
-/// Whether each `xn--` label of a name is what its text is written as; another spelling would be taken for the same name.
+/// Returns whether each `xn--` label of a name is canonical. Another spelling would be taken for the same name.
 pub(crate) fn is_canonical(name: &str) -> bool {
     idna::domain_to_ascii(name).is_ok_and(|ascii| ascii == name)
 }
@@ -200,7 +202,7 @@ fn is_at_or_below(host: &str, zone: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// Whether clients take a host for an address: browsers do when its last label is a number, also in hexadecimal.
+/// Returns whether clients take a host for an address. Browsers do if its last label is a number, also in hexadecimal.
 fn is_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last

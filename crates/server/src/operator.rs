@@ -1,8 +1,8 @@
 //! The operator's API: accounts, keys and roles; the event queue and usage.
 //!
-//! It is spoken as SCF's is (`POST /`, TC3, the same envelope) under a version and a service of its own. A request signs its
-//! action, version, time and a nonce, so that a captured one is of no use (`access::signing`). SCF leaves these to other services of the cloud, so there are no
-//! names to keep.
+//! The protocol is SCF's (`POST /`, TC3, the same envelope) with a version and a service of its own. A request signs its
+//! action, version, time and a nonce, so that a captured one cannot be replayed or changed (`access::signing`). In the
+//! cloud these actions belong to other services, so their names are virga's own.
 
 mod events;
 
@@ -16,10 +16,10 @@ use scf::types::Empty;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What `X-TC-Version` says.
+/// The value of `X-TC-Version`.
 pub(crate) const VERSION: &str = "virga-1";
-/// The service in the scope of its signatures. No host has such a label (`_`), so that a client which takes the service from a host,
-/// as the Node.js SDK does from `virga.internal`, never signs for it.
+/// The service in the scope of its signatures. No host has such a label (`_`), so a client that derives the service from
+/// a host, as the Node.js SDK does from `virga.internal`, never signs for it.
 pub(crate) const SERVICE: &str = "virga_operator";
 
 macro_rules! actions {
@@ -69,13 +69,13 @@ macro_rules! wire {
 }
 
 wire! {
-    /// An account, by name or AppId; the caller's own where it is left out.
+    /// An account, by name or AppId; the caller's own by default.
     struct AccountRequest {
         account: Option<String>,
     }
     struct DeleteAccountRequest {
         account: Option<String>,
-        /// Whether all that it owns goes with it.
+        /// Whether everything that the account owns is deleted with it.
         purge: bool,
     }
     /// The deletion of an account.
@@ -84,39 +84,39 @@ wire! {
         app_id: u64,
         /// `Deleting` or `Deleted`.
         state: String,
-        /// What it had when the deletion began.
+        /// The resources of the account when the deletion began.
         had: Vec<Belonging>,
     }
-    /// How much there is of a kind; large numbers of events, logs and objects are counted up to 100,000.
+    /// A number of resources of one kind. Events, logs and objects are counted up to 100,000.
     struct Belonging {
         kind: String,
         count: u64,
     }
-    /// How far a deletion is.
+    /// The progress of a deletion.
     struct Deleting {
-        /// What is being deleted.
+        /// The kind of resource that is being deleted.
         step: String,
-        /// What was deleted since virga started.
+        /// Number of deleted resources since virga started.
         removed: u64,
-        /// Why the last try failed.
+        /// The error of the last attempt.
         trouble: Option<String>,
     }
     struct CreateAccountRequest {
         name: String,
-        /// Else the next that is free.
+        /// The next free AppId by default.
         app_id: Option<u64>,
         uin: Option<u64>,
     }
     struct CreatedAccount {
         account: AccountInfo,
-        /// Its first key, which may do everything within it.
+        /// The account's first key, with all rights in the account.
         key: NewKey,
     }
     struct AccountInfo {
         name: String,
         app_id: u64,
         uin: String,
-        /// That of the installation, which is part of hosts and of resources' names.
+        /// The region of the installation, which is part of hosts and of resources' names.
         region: String,
         namespaces: u64,
         functions: u64,
@@ -126,12 +126,12 @@ wire! {
         added: String,
         /// `Active` or `Deleting`.
         state: String,
-        /// How far the deletion is.
+        /// The progress of the deletion.
         deleting: Option<Deleting>,
     }
     struct Accounts {
         accounts: Vec<AccountInfo>,
-        /// Those that were, whose ids are never given again.
+        /// Deleted accounts, whose ids are never reused.
         deleted: Vec<DeletedAccount>,
     }
     struct DeletedAccount {
@@ -140,7 +140,7 @@ wire! {
         uin: String,
         added: String,
         deleted: String,
-        /// What it had used, as far as the ledger reached back.
+        /// The usage of the account, as far back as the ledger reaches.
         invocations: u64,
         gb_seconds: f64,
         out_bytes: u64,
@@ -148,12 +148,12 @@ wire! {
     struct CreateKeyRequest {
         account: Option<String>,
         description: Option<String>,
-        /// What it may do; everything within the account where it is left out.
+        /// The policy of the key; all rights in the account by default.
         policy: Option<Value>,
-        /// Whether its requests must sign their action; they need not where it is left out.
+        /// Whether requests must sign their action; false by default.
         sign_action: Option<bool>,
     }
-    /// The only answer that ever holds the secret.
+    /// The only response that contains the secret.
     struct NewKey {
         secret_id: String,
         secret_key: String,
@@ -190,7 +190,7 @@ wire! {
     struct DeleteRoleRequest {
         account: Option<String>,
         name: String,
-        /// Also while functions act in its name: their credentials are refused from then on.
+        /// Whether to delete a role that functions use. Their credentials are refused from then on.
         force: bool,
     }
     struct RoleInfo {
@@ -203,13 +203,13 @@ wire! {
         roles: Vec<RoleInfo>,
     }
     struct Runtimes {
-        /// As `CreateFunction` takes them, the oldest of each language first.
+        /// In the form that `CreateFunction` takes, the oldest of each language first.
         runtimes: Vec<String>,
     }
-    /// A layer of what a package's `requirements.txt` or `package.json` asks for, in the caller's own account.
+    /// Installs the dependencies in a package's `requirements.txt` or `package.json` as a layer of the caller's account.
     struct BuildLayerRequest {
         layer_name: String,
-        /// Whose package manager installs.
+        /// The runtime whose package manager installs.
         runtime: String,
         /// The package, in base64.
         zip_file: String,
@@ -218,7 +218,7 @@ wire! {
     struct BuiltLayer {
         layer_name: String,
         layer_version: u64,
-        /// For which functions it is.
+        /// The runtime of functions that can use the layer.
         runtime: String,
         /// The end of the package manager's output.
         log: String,
@@ -226,10 +226,10 @@ wire! {
     struct AssumeRoleRequest {
         account: Option<String>,
         name: String,
-        /// For how long; an hour where it is left out.
+        /// Validity in seconds; one hour by default.
         seconds: Option<u64>,
     }
-    /// Temporary credentials, in the words of the cloud's token service.
+    /// Temporary credentials, with the field names of the cloud's token service.
     struct TemporaryCredentials {
         tmp_secret_id: String,
         tmp_secret_key: String,

@@ -1,4 +1,4 @@
-//! The backlog, dead letters, and usage.
+//! Actions on queued events and dead letters, and on usage.
 
 use scf::Action;
 use serde::{Deserialize, Serialize};
@@ -19,35 +19,35 @@ macro_rules! actions {
 }
 
 actions! {
-    /// Events that wait, or were given up and are kept; or in other states that are named.
+    /// Lists waiting events and dead letters, or events in the given state.
     ListEvents(Selection) -> EventPage,
-    /// One event, with all that is kept of it.
+    /// Shows one event in full.
     ShowEvent(Selection) -> EventInfo,
-    /// Runs events again that were given up.
+    /// Replays dead letters.
     ReplayEvents(Selection) -> EventCount,
-    /// Takes events away.
+    /// Deletes events.
     PurgeEvents(Selection) -> EventCount,
-    /// What the ledger holds.
+    /// Lists usage from the ledger.
     ListUsage(UsageRequest) -> UsageList,
 }
 
-/// Which events are meant.
+/// Selects events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Selection {
-    /// One alone.
+    /// The event with this request id.
     pub(crate) request_id: Option<String>,
-    /// Those of a function.
+    /// Events of this function.
     pub(crate) function_name: Option<String>,
     /// The function's namespace.
     pub(crate) namespace: Option<String>,
-    /// Those in a state.
+    /// Events in this state.
     pub(crate) state: Option<String>,
-    /// All, where nothing else is said.
+    /// All events, if nothing else is selected.
     pub(crate) all: bool,
-    /// How many are shown.
+    /// Largest number of events in the response.
     pub(crate) limit: Option<u32>,
-    /// How many are left out before.
+    /// Number of events to skip.
     pub(crate) offset: Option<u32>,
 }
 
@@ -67,65 +67,65 @@ pub(crate) struct EventInfo {
     pub(crate) function_name: String,
     pub(crate) namespace: String,
     pub(crate) qualifier: String,
-    /// What it came from.
+    /// The event's source.
     pub(crate) source: String,
     /// waiting, running, undelivered, dead, finished, failed or aborted.
     pub(crate) state: String,
     pub(crate) accepted_time: String,
-    /// When it runs, or is sent, next.
+    /// The time of the next run or delivery.
     pub(crate) due_time: String,
     pub(crate) end_time: String,
-    /// How often it has failed.
+    /// Number of failed attempts.
     pub(crate) failures: u32,
-    /// How it failed last.
+    /// The outcome of the last attempt.
     pub(crate) status_code: u16,
     pub(crate) message: String,
     pub(crate) bytes: u64,
-    /// Where it goes as a dead letter.
+    /// The dead-letter target.
     pub(crate) target: String,
-    /// The event, where one alone was asked for and its body is still there.
+    /// The event's body, if one event was asked for and its body still exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) event: Option<String>,
 }
 
-/// How many there were.
+/// The number of affected events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct EventCount {
     pub(crate) count: u64,
 }
 
-/// Which entries of the ledger are wanted.
+/// Selects entries of the usage ledger.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct UsageRequest {
-    /// Those of a function.
+    /// Entries of this function.
     pub(crate) function_name: Option<String>,
     /// The function's namespace.
     pub(crate) namespace: Option<String>,
-    /// From this time on.
+    /// The earliest time.
     pub(crate) start_time: Option<String>,
-    /// Up to this time.
+    /// The latest time.
     pub(crate) end_time: Option<String>,
-    /// Hour by hour, and not summed up.
+    /// Whether to return one entry per hour instead of sums.
     pub(crate) by_hour: bool,
 }
 
-/// Sums, by function and version, and by hour where that was asked.
+/// Usage by function and version, and by hour if asked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct UsageList {
     pub(crate) usage: Vec<Usage>,
 }
 
-/// One sum.
+/// The usage of one function version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Usage {
     pub(crate) function_name: String,
     pub(crate) namespace: String,
     pub(crate) version: String,
-    /// The hour's beginning, where hours were asked for.
+    /// The start of the hour, if hours were asked for.
     pub(crate) hour: String,
     pub(crate) invocations: u64,
     pub(crate) errors: u64,

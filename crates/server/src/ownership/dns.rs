@@ -1,4 +1,4 @@
-//! Questions to DNS: the texts of a name, within a bounded time.
+//! DNS lookups of TXT records, within a bounded time.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,12 +14,12 @@ use hickory_resolver::proto::rr::RData;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-/// How long one question to one server may take, and how often it is asked.
+/// Timeout of one query to one server, and the number of attempts.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
-/// How long all of it may take, the wait for a turn included.
+/// Timeout of a whole lookup, including the wait for a permit.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
-/// Questions at a time: accounts choose the names.
+/// Largest number of concurrent lookups; accounts choose the names.
 const CONCURRENT: usize = 16;
 
 /// A DNS server, as `10.0.0.2` or `10.0.0.2:5353`.
@@ -40,7 +40,7 @@ impl FromStr for DnsServer {
     }
 }
 
-/// The resolvers.
+/// The DNS client.
 pub(crate) struct Dns {
     resolver: Option<TokioResolver>,
     permits: Semaphore,
@@ -53,7 +53,7 @@ impl fmt::Debug for Dns {
 }
 
 impl Dns {
-    /// Asks these servers; those of `/etc/resolv.conf` where there are none.
+    /// Creates a client for these servers, or for those of `/etc/resolv.conf` if there are none.
     pub(crate) fn new(servers: &[DnsServer]) -> Self {
         let resolver = build(servers);
         Self {
@@ -72,10 +72,10 @@ impl Dns {
         }
     }
 
-    /// The texts of a name; none where DNS says that it has none.
+    /// Returns the TXT records of a name; none if DNS answers that there are none.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The reason why there is no answer.
     pub(super) async fn texts(&self, name: &str) -> Result<Vec<String>, String> {
         let Some(resolver) = &self.resolver else {
             return Err(
@@ -84,7 +84,7 @@ impl Dns {
         };
         let ask = async {
             let _turn = self.permits.acquire().await;
-            // With the dot no search domain is tried.
+            // The trailing dot disables search domains.
             resolver.txt_lookup(format!("{name}.")).await
         };
         let Ok(asked) = tokio::time::timeout(TOTAL_TIMEOUT, ask).await else {
@@ -130,13 +130,13 @@ fn build(servers: &[DnsServer]) -> Result<TokioResolver, NetError> {
     let options = builder.options_mut();
     options.timeout = QUERY_TIMEOUT;
     options.attempts = ATTEMPTS;
-    // Who has just published a record is not told of the answer before.
+    // A record that was just published must be seen at once.
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     builder.build()
 }
 
-/// A record's text, whose parts are one.
+/// Returns the text of a TXT record, with its parts joined.
 fn text(data: &RData) -> Option<String> {
     let RData::TXT(text) = data else {
         return None;

@@ -1,9 +1,9 @@
-//! Who owns a custom domain: the operator allows it, or a DNS record proves it.
+//! Ownership of custom domains: allowed by the operator, or proved by a DNS record.
 //!
-//! The record holds a value that is made from the account and the domain with a key of this installation, so that no account can
-//! prove with another one's record, and no state is needed to tell what to publish. It is looked for when a domain is created and
-//! then again and again: a domain whose record is gone is served for a while, so that a slip of the owner's costs nothing, and then
-//! closed until the record is back. DNS that does not answer changes nothing.
+//! The record's value is derived from the account and the domain with a key of this installation. So no account can use
+//! another one's record, and no state is needed to know what to publish. The record is checked when a domain is created,
+//! and periodically afterwards. A domain without its record is served for a grace period, and then closed until the
+//! record is back. A failure of DNS changes nothing.
 
 mod dns;
 mod watch;
@@ -23,7 +23,7 @@ use crate::hosts::HostPattern;
 const LABEL: &str = "_virga-challenge";
 const PURPOSE: &str = "ownership of custom domains";
 
-/// How domains are proved, and until when one without proof is served.
+/// Checks the ownership of domains, and decides whether one without proof is served.
 #[derive(Debug)]
 pub(crate) struct Ownership {
     /// Domains that need no proof.
@@ -34,19 +34,19 @@ pub(crate) struct Ownership {
     grace_ms: i64,
 }
 
-/// A record that proves a domain.
+/// A DNS record that proves a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) value: String,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// The operator allows it.
+    /// The operator allows the domain.
     Allowed,
-    /// This value was there.
+    /// The record has this value.
     Proved(String),
     /// DNS answered, and the value is not there.
     Missing,
@@ -69,7 +69,7 @@ impl Ownership {
         }
     }
 
-    /// The record with which an account proves a domain.
+    /// Returns the record with which an account proves a domain.
     pub(crate) fn record(&self, account: AccountId, domain: &DomainName) -> Record {
         let key = self.keys.first().copied().unwrap_or_default();
         Record {
@@ -78,8 +78,8 @@ impl Ownership {
         }
     }
 
-    /// Looks whether an account owns a domain. `before` is the value that proved it last; it stays good when the master key is
-    /// changed.
+    /// Checks whether an account owns a domain. `before` is the value that proved it last; it stays valid after a
+    /// rotation of the master key.
     pub(crate) async fn check(
         &self,
         account: AccountId,
@@ -111,20 +111,20 @@ impl Ownership {
         }
     }
 
-    /// Whether a domain is served: its proof is there, or is not missing for long.
+    /// Returns whether a domain is served: its proof exists, or the grace period is not over.
     pub(crate) fn serves(&self, domain: &Domain, now: impl FnOnce() -> Timestamp) -> bool {
         domain
             .unproved_since
             .is_none_or(|since| now() < since.saturating_add(self.grace_ms))
     }
 
-    /// The time at which a domain that is not proved is closed.
+    /// Returns the time at which a domain without proof is closed.
     pub(crate) fn closes_at(&self, since: Timestamp) -> Timestamp {
         since.saturating_add(self.grace_ms)
     }
 }
 
-/// A domain's record after a check; `None` when it stays as it is.
+/// Applies the result of a check to a domain; `None` if nothing changes.
 fn next_state(domain: &Domain, finding: &Finding, now: Timestamp) -> Option<Domain> {
     let mut next = domain.clone();
     match finding {
@@ -140,7 +140,7 @@ fn next_state(domain: &Domain, finding: &Finding, now: Timestamp) -> Option<Doma
 }
 
 fn value(key: &[u8; 32], account: AccountId, domain: &DomainName) -> String {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC takes keys of any length, so this never fails.
     let mac = Hmac::<Sha256>::new_from_slice(key)
         .map(|mac| mac.chain_update(format!("{account} {domain}")))
         .map(|mac| mac.finalize().into_bytes().to_vec())
@@ -204,7 +204,7 @@ mod tests {
             one.record(AccountId(1), &names[0]).name,
             "_virga-challenge.shop.example"
         );
-        // A changed master key changes what is published from now on.
+        // After a rotation of the master key, the new key determines the value to publish.
         let changed = ownership(&[2, 1], 0);
         assert_eq!(changed.record(AccountId(1), &names[0]).value, values[3]);
     }

@@ -1,4 +1,4 @@
-//! Looks again and again whether domains are still proved.
+//! The periodic check of all custom domains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::{Finding, Ownership, next_state};
 use crate::clock;
 
-/// Domains that are looked at together.
+/// Number of domains that are checked concurrently.
 const CONCURRENT: usize = 8;
 
-/// Checks all domains now and then every `period`, for as long as it is polled.
+/// Checks all domains at once and then every `period`, until it is dropped.
 pub(crate) async fn watch(ownership: Arc<Ownership>, catalog: Catalog, period: Duration) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,17 +40,17 @@ async fn check(ownership: &Ownership, catalog: &Catalog, stored: &Stored<Domain>
         .await;
     let (name, account) = (&domain.name, domain.account);
     if let Finding::Unanswered(why) = &finding {
-        info!(domain = %name, %account, why, "a custom domain could not be checked; it stays as it is");
+        info!(domain = %name, %account, why, "a custom domain could not be checked; its state does not change");
     }
     let Some(next) = next_state(domain, &finding, clock::now_ms()) else {
         return;
     };
     match catalog.record_domain_check(stored, &next).await {
         Ok(()) => log_change(ownership, domain, &next),
-        // Somebody changed or removed it meanwhile: the next check sees it as it is.
+        // The domain was changed or deleted meanwhile; the next check sees its new state.
         Err(Error::Conflict) => {}
         Err(error) => {
-            warn!(domain = %name, %error, "what a check of a custom domain found could not be kept; it is checked again");
+            warn!(domain = %name, %error, "failed to store the result of a domain check; it will be repeated");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The local authority: made at first start, for the names that some clients have built in.
+//! The local certificate authority, created at first start, for the names that some clients have built in.
 //!
-//! Whoever trusts it trusts it for these names alone: the certificate itself says so (name constraints), so that its key is
-//! of no use against any other site.
+//! Its own certificate restricts it to these names (name constraints), so that its key is of no use against any other
+//! site.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -21,19 +21,19 @@ use rustls::sign::CertifiedKey;
 
 use super::TlsError;
 
-/// Its directory in the data directory.
+/// The authority's directory in the data directory.
 pub(crate) const DIRECTORY: &str = "tls";
-/// Its certificate, for clients to trust.
+/// The authority's certificate, for clients to trust.
 pub(crate) const CA: &str = "ca.pem";
 const KEY: &str = "ca.key";
 
 /// The domain of the cloud's APIs.
 const API_DOMAIN: &str = "tencentcloudapi.com";
-/// The domain of its object storage.
+/// The domain of the cloud's object storage.
 const COS_DOMAIN: &str = "myqcloud.com";
-/// What its certificates may be for.
+/// The domains that the authority may issue certificates for.
 const DOMAINS: &[&str] = &[API_DOMAIN, COS_DOMAIN, "virga.internal", "localhost"];
-/// What the server's certificate is for.
+/// The names in the server's certificate.
 const NAMES: [&str; 5] = [
     "scf.tencentcloudapi.com",
     "*.tencentcloudapi.com",
@@ -41,10 +41,10 @@ const NAMES: [&str; 5] = [
     "virga.internal",
     "localhost",
 ];
-/// The hash of its subject, by which OpenSSL looks for it in a directory: `openssl x509 -subject_hash`.
+/// The subject hash of the authority, by which OpenSSL finds it in a directory: `openssl x509 -subject_hash`.
 pub(crate) const SUBJECT_HASH: &str = "fd19983c";
-/// Regions of SCF and COS: clients put the region into the host, as `scf.ap-guangzhou.tencentcloudapi.com`, and a `*` stands
-/// for one part of a name alone.
+/// Regions of SCF and COS. Clients put the region into the host, as in `scf.ap-guangzhou.tencentcloudapi.com`, and `*`
+/// matches only one label.
 const REGIONS: &[&str] = &[
     "ap-bangkok",
     "ap-beijing",
@@ -73,12 +73,12 @@ const REGIONS: &[&str] = &[
     "na-toronto",
     "sa-saopaulo",
 ];
-/// For how many days its own certificate is good.
+/// Validity of the authority's certificate, in days.
 const CA_DAYS: i32 = 3650;
-/// For how many days the server's is; a new one is made much earlier.
+/// Validity of the server's certificate, in days; it is renewed much earlier.
 const SERVER_DAYS: i32 = 90;
 
-/// The cloud's regions, and the installation's own where it has another name that can be part of a host.
+/// Returns the cloud's regions and the installation's own, if that is valid in a host name.
 fn regions(own: &str) -> impl Iterator<Item = &str> {
     let known: &[&str] = REGIONS;
     let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -86,7 +86,7 @@ fn regions(own: &str) -> impl Iterator<Item = &str> {
     known.iter().copied().chain(own)
 }
 
-/// The hosts of SCF's API, and of the tag service, whose actions for functions are served, too.
+/// Returns the hosts of SCF's API, and of the tag service, whose actions for functions are served, too.
 pub(crate) fn api_names(region: &str) -> Vec<String> {
     let places: Vec<_> = regions(region).chain(["internal"]).collect();
     let of = |service: &str| {
@@ -100,8 +100,8 @@ pub(crate) fn api_names(region: &str) -> Vec<String> {
     ["scf", "tag"].into_iter().flat_map(of).collect()
 }
 
-/// The names by which clients of COS and S3 reach buckets below `domains`, as far as the authority may vouch for them: a `*`
-/// stands for the bucket, and for one part of a name alone.
+/// Returns the host names of buckets below `domains` for clients of COS and S3, as far as the name constraints permit.
+/// The `*` stands for the bucket and matches one label.
 pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     let permitted = |domain: &str| {
         let within = |one: &&str| domain == *one || domain.ends_with(&format!(".{one}"));
@@ -109,7 +109,7 @@ pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     };
     let own = domains.iter().filter(|domain| permitted(domain));
     let mut names = vec![format!("service.cos.{COS_DOMAIN}")];
-    // Buckets are also reached by way of the nearest place.
+    // `accelerate` is the global acceleration endpoint.
     for region in regions(region).chain(["accelerate"]) {
         for service in ["cos", "cos-internal"] {
             names.push(format!("{service}.{region}.{COS_DOMAIN}"));
@@ -130,7 +130,7 @@ pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     names
 }
 
-/// A certificate of the authority, which is made if there is none, for its usual names and `extra_names`.
+/// Issues a certificate for the usual names and `extra_names`. Creates the authority if there is none.
 pub(super) fn certificate(
     directory: &Path,
     listen: IpAddr,
@@ -195,7 +195,7 @@ fn make(
     )?)
 }
 
-/// The authority's own parameters. They are the same each time, so its key alone has to be kept to go on with it.
+/// Returns the authority's parameters. They never change, so its key is all that must be stored.
 fn params() -> Result<CertificateParams, Failure> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name("virga local authority");
@@ -222,7 +222,7 @@ fn name(common: &str) -> DistinguishedName {
     name
 }
 
-/// For how many days a certificate is good. It begins yesterday, because a client's clock may be behind.
+/// Sets the validity of a certificate. It begins yesterday, since a client's clock may be behind.
 fn set_validity(params: &mut CertificateParams, days: i32) -> Result<(), Failure> {
     use jiff::ToSpan;
     let today = jiff::tz::Offset::UTC
@@ -239,7 +239,7 @@ fn set_validity(params: &mut CertificateParams, days: i32) -> Result<(), Failure
     Ok(())
 }
 
-/// Whole, or not at all.
+/// Writes a file atomically.
 fn write(path: &Path, mode: u32, text: &str) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::options()
@@ -281,7 +281,7 @@ mod tests {
         ] {
             assert!(names.iter().any(|one| one == name), "{name}");
         }
-        // The authority's own constraint would make clients refuse the whole certificate.
+        // A name outside of the constraints would make clients refuse the whole certificate.
         let permitted = |name: &String| {
             DOMAINS
                 .iter()

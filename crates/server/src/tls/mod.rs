@@ -1,4 +1,4 @@
-//! The API over TLS: with the operator's certificate, or with one of a local authority.
+//! TLS for the listeners, with the operator's certificate or one of the local authority.
 
 mod authority;
 
@@ -22,28 +22,28 @@ use tracing::{info, warn};
 pub(crate) use self::authority::{CA, DIRECTORY, SUBJECT_HASH, api_names, bucket_names};
 use crate::hosts::CertificateNames;
 
-/// How often it is looked whether files have changed.
+/// Interval at which the certificate's files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a certificate of the local authority serves before the next is made.
+/// Age at which a certificate of the local authority is renewed.
 const RENEW_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
-/// What the operator told.
+/// The operator's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) source: Source,
 }
 
-/// Where the certificate comes from.
+/// The source of the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Two files, which are looked at again when they change.
+    /// Two files, loaded again when they change.
     Files { cert: PathBuf, key: PathBuf },
-    /// The authority in the data directory.
+    /// The local authority in the data directory.
     Authority,
 }
 
-/// Why there is no TLS; each says how to mend it.
+/// The reason why TLS cannot be started, with the fix.
 #[derive(Debug, Error)]
 pub(crate) enum TlsError {
     #[error("{path}: {why}; name a PEM file that can be read with --{option}")]
@@ -53,14 +53,14 @@ pub(crate) enum TlsError {
         option: &'static str,
     },
     #[error(
-        "the certificate {cert} and the key {key} do not belong together, or are of a kind that is not known: {why}"
+        "the certificate {cert} and the key {key} do not belong together, or are of an unsupported kind: {why}"
     )]
     Pair {
         cert: String,
         key: String,
         why: String,
     },
-    #[error("the local authority in {path}: {why}; remove the directory to have a new one made")]
+    #[error("the local authority in {path}: {why}; remove the directory to create a new authority")]
     Authority { path: String, why: String },
     #[error("the certificate's names cannot be read: {why}; use one of X.509 version 3")]
     Names { why: String },
@@ -68,14 +68,14 @@ pub(crate) enum TlsError {
     Library(#[from] rustls::Error),
 }
 
-/// TLS, with a certificate that is kept up to date until this is dropped.
+/// A TLS acceptor whose certificate is renewed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Tls {
     acceptor: Acceptor,
     refresher: JoinHandle<()>,
 }
 
-/// The library's own has nothing to show.
+/// A wrapper with an implementation of `Debug`.
 struct Acceptor(TlsAcceptor);
 
 impl fmt::Debug for Acceptor {
@@ -85,7 +85,7 @@ impl fmt::Debug for Acceptor {
 }
 
 impl Tls {
-    /// Makes a TLS stream of a socket.
+    /// Returns the acceptor for sockets.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.0.clone()
     }
@@ -97,11 +97,11 @@ impl Drop for Tls {
     }
 }
 
-/// Prepares TLS. The certificate's names are kept up to date. A certificate of the authority is for the cloud's regions and
-/// `region`, and has the names of buckets' hosts below `domains`, too, if there are any.
+/// Loads the certificate and starts its renewal, which also updates `names`. A certificate of the authority covers the
+/// cloud's regions and `region`, and the hosts of buckets below `domains`.
 ///
 /// # Errors
-/// A certificate that cannot be used.
+/// The certificate cannot be used.
 pub(crate) fn open(
     settings: &TlsSettings,
     data: &Path,
@@ -133,7 +133,7 @@ pub(crate) fn open(
     })
 }
 
-/// The certificate as it is now. One certificate has all names, so it does not matter which is asked for.
+/// The current certificate. It has all names, so the requested name does not matter.
 struct Current(RwLock<Arc<CertifiedKey>>);
 
 impl fmt::Debug for Current {
@@ -149,7 +149,8 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Makes the certificate anew when its files have changed or it is old. One that is wrong is told of, and the last goes on.
+/// Renews the certificate when its files have changed or it is old. A faulty one is logged and the previous one stays in
+/// use.
 async fn refresh(loader: CertificateLoader, current: Arc<Current>) {
     let mut fingerprint = loader.fingerprint();
     loop {
@@ -165,7 +166,7 @@ async fn refresh(loader: CertificateLoader, current: Arc<Current>) {
                 info!("the certificate was renewed");
             }
             Err(error) => {
-                warn!(%error, "the certificate has changed and cannot be used; the last one goes on")
+                warn!(%error, "the changed certificate cannot be used; the previous one stays in use")
             }
         }
     }
@@ -182,7 +183,7 @@ struct CertificateLoader {
 }
 
 impl CertificateLoader {
-    /// What tells whether a certificate is to be made anew.
+    /// Returns a value that changes when the certificate must be renewed.
     fn fingerprint(&self) -> Vec<Option<(SystemTime, u64)>> {
         let stamp = |path: &PathBuf| {
             let file = std::fs::metadata(path).ok()?;
