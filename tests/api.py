@@ -46,12 +46,12 @@ def fields_that_misfit(value, fields, where, types=PUBLISHED["types"]):
 
 
 class Api:
-    """Calls actions by name, looks at the shape of each answer, and notes what was called and refused."""
+    """Calls actions by name, checks the shape of each answer, and records the calls and their error codes."""
 
     published = PUBLISHED
     models = models
     Client = scf_client.ScfClient
-    # The codes of each action, over all judges; the empty one is success.
+    # The codes of each action, over all conformance tests; the empty one is success.
     called = {}
 
     def __init__(self, server, method="TC3-HMAC-SHA256", verb="POST", unsigned=False, endpoint=None, key=None, secret_id=None, token=None):

@@ -1,4 +1,4 @@
-"""Packages for the judges."""
+"""Packages for the conformance tests."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""A real SeaweedFS: in a directory and on ports of its own, open to everybody on this machine; it may tell a webhook of its changes."""
+"""A real SeaweedFS, in a directory and on ports of its own, without authentication; it can notify a webhook of its changes."""
 
 import os
 import shutil

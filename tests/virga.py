@@ -1,4 +1,4 @@
-"""The real binary, in a directory and on a port of its own, for judges that are not ours. VIRGA names the binary."""
+"""The real binary, in a directory and on a port of its own, for tests with other people's clients. VIRGA names the binary."""
 
 import itertools
 import json

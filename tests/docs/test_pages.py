@@ -1,4 +1,4 @@
-"""Every command of the documentation, run as a reader would: in a terminal, one after another, page by page.
+"""Runs every command of the documentation as a reader would: in a terminal, one after another, page by page.
 
 A block marked `console` holds commands after `$ ` (continued after `> `) and below each what it prints, where `…` stands
 for anything. A command that fails, or prints something else, fails the page. `VIRGA` names the binary.
@@ -66,7 +66,7 @@ def test_every_command_does_what_the_page_says(page, tmp_path):
         return
     token, sources = "a-storage-elsewhere", tmp_path / "sources.toml"
     sources.write_text('[minio]\ntoken = "%s"\n' % token)
-    # Dependencies come by the host's own way, which may be a proxy, and from the index that the tests are told.
+    # Dependencies come over the host's network, which may need a proxy, from the index that the tests are configured with.
     flags = ("--network", "internal", "--install-network", "host", "--tls-listen", "127.0.0.1:0", "--event-sources", str(sources))
     if os.environ.get("PIP_INDEX_URL"):
         flags += ("--install-index", os.environ["PIP_INDEX_URL"])

@@ -1,4 +1,4 @@
-"""The page's table of Ceph's tests is the one that their kept results make."""
+"""The page's table of Ceph's tests matches their stored results."""
 
 import os
 import subprocess

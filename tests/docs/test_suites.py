@@ -1,4 +1,4 @@
-"""The page's table of other people's suites is the one that their kept results make."""
+"""The page's table of third-party test suites matches their stored results."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What `make vm` does before its machine is there."""
+"""The preparation by `make vm`, before its virtual machine starts."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ test -x /tmp/elsewhere/binary
 """
 
 
-def test_a_clone_below_tmp_is_where_it_is_outside(tmp_path):
+def test_clone_below_tmp_has_the_same_path_inside(tmp_path):
     """The machine inside mounts a /tmp of its own over where the clone was put."""
     store = "/var/tmp/" + tmp_path.name + "-%d" % os.getpid()
     try:

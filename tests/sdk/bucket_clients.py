@@ -1,4 +1,4 @@
-"""The official clients of COS and S3 under one set of words, so that one table of cases is put to each."""
+"""The official clients of COS and S3 behind one interface, so that one table of cases runs against each."""
 
 import boto3
 import requests

@@ -46,7 +46,7 @@ def test_accounts_do_not_see_each_other(server, api):
     assert other.code("ListFunctions") == "AuthFailure.SecretIdNotFound"
 
 
-def test_a_policy_bounds_a_key(server, api, tmp_path):
+def test_policy_limits_a_key(server, api, tmp_path):
     api("CreateFunction", FunctionName="bounded", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     resource = "qcs::scf:ap-guangzhou:uin/100000000001:namespace/default/function/bounded"
     key = Api(make_key(server, tmp_path, [{"effect": "allow", "action": ["scf:InvokeFunction"], "resource": [resource]}]))
@@ -57,7 +57,7 @@ def test_a_policy_bounds_a_key(server, api, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["HmacSHA1", "HmacSHA256"])
-def test_a_policy_holds_for_older_signatures_too(server, api, tmp_path, method):
+def test_policy_applies_to_version_2_signatures(server, api, tmp_path, method):
     pair = make_key(server, tmp_path, [{"effect": "allow", "action": "scf:ListNamespaces", "resource": "*"}])
     old = Api(pair, method=method)
     assert old("ListNamespaces").TotalCount == 1
@@ -80,8 +80,8 @@ def test_the_sdk_s_common_client_does_not_sign_what_the_operators_api_needs(serv
 def test_temporary_credentials_come_with_their_token(server, api, tmp_path):
     path = tmp_path / "policy.json"
     path.write_text(json.dumps({"version": "2.0", "statement": [{"effect": "allow", "action": "scf:List*", "resource": "*"}]}))
-    server.cli("role", "create", "judge", "--policy", str(path))
-    lent = json.loads(server.cli("role", "assume", "judge"))
+    server.cli("role", "create", "checker", "--policy", str(path))
+    lent = json.loads(server.cli("role", "assume", "checker"))
     pair = Pair(server, {"SecretId": lent["TmpSecretId"], "SecretKey": lent["TmpSecretKey"]})
     for method in ("TC3-HMAC-SHA256", "HmacSHA256"):
         temporary = Api(pair, method=method, token=lent["Token"])
@@ -89,5 +89,5 @@ def test_temporary_credentials_come_with_their_token(server, api, tmp_path):
         assert temporary.code("GetAccount") == "UnauthorizedOperation"
         assert Api(pair, method=method).code("ListNamespaces") == "AuthFailure.TokenFailure"
         assert Api(pair, method=method, token="x").code("ListNamespaces") == "AuthFailure.TokenFailure"
-    server.cli("role", "delete", "judge")
+    server.cli("role", "delete", "checker")
     assert temporary.code("ListNamespaces") == "AuthFailure.TokenFailure"

@@ -43,7 +43,7 @@ def signed(server):
     return {"Source": source, "X-Date": date, "Authorization": authorization}
 
 
-def test_the_whole_life_of_an_api(api, server):
+def test_api_gateway_lifecycle(api, server):
     api("CreateFunction", FunctionName="legacy", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     of_it = {"FunctionName": "legacy", "TriggerName": "gateway", "Type": "apigw"}
     made = api("CreateTrigger", TriggerDesc=json.dumps(USUAL), **of_it).TriggerInfo
@@ -57,7 +57,7 @@ def test_the_whole_life_of_an_api(api, server):
     context = event["requestContext"]
     assert (context["stage"], context["path"], context["httpMethod"]) == ("release", "/legacy", "ANY")
     assert context["serviceId"] == shown["service"]["serviceId"]
-    # Who sends back what was shown changes nothing.
+    # Sending the shown document back is idempotent.
     api("UpdateTrigger", TriggerDesc=made.TriggerDesc, **of_it)
     assert json.loads(api("ListTriggers", FunctionName="legacy").Triggers[0].TriggerDesc) == shown
     for enable, status in (("CLOSE", 403), ("OPEN", 200)):
@@ -87,7 +87,7 @@ def test_integrated_replies_and_key_pairs(api, server):
     assert (refused.value.code, json.loads(refused.value.read())) == (404, {"message": "There is no api match method 'GET'"})
 
 
-def test_what_is_refused(api):
+def test_refused_requests(api):
     api("CreateFunction", FunctionName="refused", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     create = {"FunctionName": "refused", "TriggerName": "gateway", "Type": "apigw"}
     for desc, code in [

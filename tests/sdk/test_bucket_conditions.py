@@ -1,4 +1,4 @@
-"""Nothing that a client says of a write is passed over in silence: it is held, or refused by name. By S3's API and by COS's."""
+"""No condition of a write is ignored: it is enforced, or refused by name. By S3's API and by COS's."""
 
 import base64
 import datetime
@@ -59,7 +59,7 @@ def says(answer, status, code, named=""):
 # Deletes with conditions.
 
 
-def test_a_delete_holds_its_conditions(s3):
+def test_delete_enforces_conditions(s3):
     etag = s3.put("k", b"rain")
     written = s3.client.head_object(Bucket=s3.bucket, Key="k")["LastModified"]
     for wrong in (dict(IfMatch='"wrong"'), dict(IfMatchSize=5), dict(IfMatchLastModifiedTime=written - datetime.timedelta(seconds=1)),
@@ -68,14 +68,14 @@ def test_a_delete_holds_its_conditions(s3):
         assert s3.get("k")[0] == b"rain"
     s3.on("delete_object", Key="k", IfMatch=etag, IfMatchSize=4, IfMatchLastModifiedTime=written)
     assert s3.list()[0] == []
-    # What is not there is gone already.
+    # Deleting a missing object succeeds.
     s3.on("delete_object", Key="k", IfMatch='"wrong"')
     s3.put("k", b"rain")
     s3.on("delete_object", Key="k", IfMatch="*")
     assert s3.list()[0] == []
 
 
-def test_deletes_of_many_hold_their_conditions(s3):
+def test_delete_objects_enforces_conditions(s3):
     etags = {key: s3.put(key, key.encode()) for key in "abcd"}
     written = s3.client.head_object(Bucket=s3.bucket, Key="d")["LastModified"]
     wanted = [{"Key": "a", "ETag": "wrong"}, {"Key": "b", "ETag": etags["b"].strip('"')}, {"Key": "c", "Size": 7},
@@ -88,7 +88,7 @@ def test_deletes_of_many_hold_their_conditions(s3):
     assert [one["Key"] for one in done["Deleted"]] == ["d"]
 
 
-def test_a_delete_of_a_version_holds_its_conditions(s3):
+def test_delete_of_a_version_enforces_conditions(s3):
     s3.keep_versions()
     first, second = s3.put("k", b"1"), s3.put("k", b"22")
     ids = [version for _, version, _ in s3.versions()[0]]
@@ -102,7 +102,7 @@ def test_a_delete_of_a_version_holds_its_conditions(s3):
     assert [version for _, version, _ in s3.versions()[0]] == ids[:1]
 
 
-def test_a_delete_of_cos_holds_its_condition(cos):
+def test_cos_delete_enforces_condition(cos):
     etag = cos.put("k", b"rain")
     refused(412, "PreconditionFailed", cos.on, "delete_object", Key="k", IfMatch='"wrong"')
     assert cos.get("k")[0] == b"rain"
@@ -121,7 +121,7 @@ WRITES = [("PUT", "/k", b"x"), ("PUT", "/k?acl", b""), ("PUT", "/k?tagging", b"<
 @pytest.mark.parametrize("method, rest, body", WRITES, ids=["%s %s" % one[:2] for one in WRITES])
 @pytest.mark.parametrize("condition", ["If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Anything", "x-amz-if-match-size",
                                        "x-amz-copy-source-if-match", "x-amz-if-match-initiated-time"])
-def test_no_condition_of_a_write_is_passed_over(s3, method, rest, body, condition):
+def test_no_write_condition_is_ignored(s3, method, rest, body, condition):
     """A condition that does not hold stops the write, one way or the other."""
     s3.put("k", b"rain")
     never = {"If-None-Match": "*", "If-Modified-Since": "Wed, 21 Oct 2037 07:28:00 GMT", "If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT",
@@ -138,7 +138,7 @@ def test_no_condition_of_a_write_is_passed_over(s3, method, rest, body, conditio
          "NotImplemented" if answer.status_code == 501 else "InvalidArgument", condition.lower())
 
 
-def test_a_copy_holds_conditions_of_what_it_replaces(s3):
+def test_copy_enforces_conditions_on_its_target(s3):
     s3.put("from", b"new")
     etag = s3.put("to", b"old")
     source = {"x-amz-copy-source": s3.bucket + "/from"}
@@ -150,7 +150,7 @@ def test_a_copy_holds_conditions_of_what_it_replaces(s3):
     assert s3.get("to")[0] == s3.get("other")[0] == b"new"
 
 
-def test_an_upload_holds_what_was_said_when_it_began(cos):
+def test_multipart_upload_applies_settings_of_its_creation(cos):
     """COS's clients say that nothing may be overwritten where a large upload begins."""
     forbids = {"Metadata": {"x-cos-forbid-overwrite": "true"}}
     upload = cos.on("create_multipart_upload", Key="k", **forbids)["UploadId"]
@@ -166,7 +166,7 @@ def test_an_upload_holds_what_was_said_when_it_began(cos):
 
 @pytest.mark.parametrize("headers", [{"If-Match": '"wrong"'}, {"If-None-Match": "*"}, {"x-cos-forbid-overwrite": "true"},
                                      {"x-cos-server-side-encryption": "AES256"}, {"x-cos-grant-read": 'id="a"'}], ids=lambda one: next(iter(one)))
-def test_an_append_passes_nothing_over(cos, headers):
+def test_append_refuses_unsupported_headers_by_name(cos, headers):
     cos.on("append_object", Key="log", Position=0, Data=b"1")
     with pytest.raises(Exception) as error:
         cos.client.append_object(Bucket=cos.bucket, Key="log", Position=1, Data=b"2", Metadata=headers)
@@ -174,20 +174,20 @@ def test_an_append_passes_nothing_over(cos, headers):
     assert cos.get("log")[0] == b"1"
 
 
-def test_an_append_keeps_what_it_is_told(cos):
+def test_append_keeps_its_metadata(cos):
     cos.on("append_object", Key="log.html", Position=0, Data=b"1", ACL="public-read", StorageClass="STANDARD_IA")
     assert cos.anonymously("GET", "log.html").content == b"1"
     facts = cos.head("log.html")
     assert facts["x-cos-storage-class"] == "STANDARD_IA" and facts["content-type"] == "text/html"
 
 
-def test_a_version_is_named_where_it_can_be(s3):
+def test_version_id_of_a_write_is_refused(s3):
     says(raw(s3, "PUT", "/k?versionId=null", b"x"), 400, "InvalidArgument", "version")
     says(raw(s3, "POST", "/k?uploads&versionId=null"), 400, "InvalidArgument", "version")
 
 
 def test_a_header_has_one_value(s3):
-    """Of two values, none would be heard."""
+    """A header with two values is refused, since only one could take effect."""
     import http.client
     url = s3.client.generate_presigned_url("put_object", Params={"Bucket": s3.bucket, "Key": "k"})
     connection = http.client.HTTPConnection(s3.server.buckets)
@@ -248,7 +248,7 @@ def test_the_account_that_began_an_upload_is_its_initiator(server, s3):
     dict(ObjectOwnership="BucketOwnerEnforced"), dict(GrantRead='uri="http://acs.amazonaws.com/groups/global/AllUsers"'),
     dict(GrantFullControl='id="a"'), dict(ObjectLockEnabledForBucket=True),
     dict(CreateBucketConfiguration={"Bucket": {"Type": "Directory", "DataRedundancy": "SingleAvailabilityZone"}})], ids=lambda one: next(iter(one)))
-def test_a_bucket_is_not_made_with_less_than_was_asked(server, fields):
+def test_create_bucket_refuses_unsupported_settings(server, fields):
     store = S3(server, "less-%d" % next(NUMBERS))
     refused(501, "NotImplemented", store.on, "create_bucket", **fields)
     assert store.bucket not in store.buckets()
@@ -281,7 +281,7 @@ def test_cos_s_encryption_is_refused(cos):
     assert cos.list()[0] == []
 
 
-def test_a_list_that_cannot_be_held_is_refused(s3):
+def test_unenforceable_acl_is_refused(s3):
     owner = s3.acl()[0]
     full = {"Grantee": {"Type": "CanonicalUser", "ID": owner}, "Permission": "FULL_CONTROL"}
     everybody = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
@@ -294,8 +294,8 @@ def test_a_list_that_cannot_be_held_is_refused(s3):
     refused(501, "NotImplemented", s3.on, "put_bucket_versioning", VersioningConfiguration={"Status": "Enabled", "MFADelete": "Enabled"})
 
 
-def test_a_bucket_is_removed_beside_an_upload(s3, cos):
-    """S3 removes it, and the upload; COS wants the upload to be ended first."""
+def test_bucket_with_pending_upload_is_deleted(s3, cos):
+    """S3 deletes the bucket with its upload; COS requires that the upload is aborted first."""
     s3.part("k", s3.begin("k"), 1, b"part")
     s3.delete_bucket()
     assert s3.bucket not in s3.buckets()
@@ -305,10 +305,10 @@ def test_a_bucket_is_removed_beside_an_upload(s3, cos):
     cos.delete_bucket()
 
 
-# What is said of objects.
+# Object metadata.
 
 
-def test_attributes_are_answered_as_many_as_are_asked(s3):
+def test_get_object_attributes_returns_requested_ones(s3):
     upload = s3.begin("k", ChecksumAlgorithm="CRC32")
     parts = []
     for number, body in ((1, b"1" * (5 * MB)), (3, b"3" * MB), (7, b"7")):
@@ -370,7 +370,7 @@ def test_cos_gives_an_object_a_type_by_its_suffix(server, cos, key, kind):
     upload = cos.begin("m" + key)
     cos.complete("m" + key, upload, [(1, cos.part("m" + key, upload, 1, b"part"))])
     assert cos.head("m" + key)["content-type"] == kind
-    # What was put by S3 is shown so by COS, and S3's own way has no guess.
+    # COS shows the type that S3 stored; S3's API guesses none.
     s3 = S3(server, cos.bucket.rsplit("-", 1)[0])
     s3.put("s" + key, b"rain")
     assert s3.head("s" + key)["content-type"] == "binary/octet-stream" and cos.head("s" + key)["content-type"] == kind
@@ -400,7 +400,7 @@ def chunks():
     yield b"drop"
 
 
-def test_a_body_of_unknown_length_is_taken_by_cos(cos):
+def test_cos_accepts_body_of_unknown_length(cos):
     cos.put("k", chunks())
     assert cos.get("k")[0] == b"drop by drop"
     upload = cos.begin("m")
@@ -410,7 +410,7 @@ def test_a_body_of_unknown_length_is_taken_by_cos(cos):
     assert cos.get("log")[0] == b"drop by drop"
 
 
-def test_a_body_of_unknown_length_is_taken_by_s3_and_compared(s3):
+def test_s3_accepts_body_of_unknown_length_and_verifies_it(s3):
     """Signed by version 4 with its hash, but sent in chunks."""
     for body, announced, status in ((b"drop by drop", None, 200), (b"drop by drop", b"another", 400)):
         request = AWSRequest("PUT", "http://%s/%s/k" % (s3.server.buckets, s3.bucket), data=announced or body)

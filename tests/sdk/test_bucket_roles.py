@@ -1,4 +1,4 @@
-"""A function reaches buckets in the name of its role, by both APIs, and no further than the role's policy goes."""
+"""A function accesses buckets with its role's credentials, by both APIs, within the role's policy."""
 
 import json
 
@@ -8,7 +8,7 @@ from api import Api
 from bucket_clients import ACCOUNT, REGION, S3
 from package import package
 
-# Requests signed as COS and as S3 say, by what is in the environment of a function; each gives a status, and a body or a code.
+# Requests signed for COS and for S3 with the credentials in a function's environment; each returns a status, and a body or a code.
 ASKS = '''
 import hashlib, hmac, os, re, time, urllib.error, urllib.request
 
@@ -94,14 +94,14 @@ def test_a_function_reaches_what_its_role_may(ask, by):
     assert ask.store.get("in/k")[0] == b"rain"
 
 
-def test_a_function_that_does_not_sign_is_nobody(ask):
+def test_unsigned_function_request_is_anonymous(ask):
     assert ask("nobody", "GET", "in/k") == [403, "AccessDenied"]
     ask.store.set_acl("public-read", "other")
     assert ask("nobody", "GET", "other") == [200, "hidden"]
     ask.store.set_acl("private", "other")
 
 
-def test_a_role_that_is_gone_opens_nothing(ask):
+def test_deleted_role_revokes_credentials(ask):
     assert ask("cos", "GET", "in/k")[0] == 200
     ask.server.cli("role", "delete", "mover", "--force")
     for by in ("cos", "s3"):

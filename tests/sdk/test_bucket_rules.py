@@ -1,4 +1,4 @@
-"""The edges of S3's API, after the names in Ceph's list of tests for servers of it; the cases are our own. See docs/compatibility.md."""
+"""Edge cases of S3's API, named after Ceph's tests for S3 servers; the cases are our own. See docs/compatibility.md."""
 
 import base64
 import hmac
@@ -91,7 +91,7 @@ def test_a_prefix_may_be_any_text(library, method, prefix, delimiter, keys, pref
     assert len(found[0]) == 13 if keys is None else found[0] == keys
 
 
-def test_pages_end_where_they_say(library):
+def test_list_pages_end_at_their_marker(library):
     page = library.on("list_objects", MaxKeys=1, Delimiter="/")
     seen, names = [], []
     for _ in range(20):
@@ -118,7 +118,7 @@ def test_pages_end_where_they_say(library):
     assert listed(answer)[0] == ["boo/bar"] and answer["ContinuationToken"]
 
 
-def test_what_a_list_cannot_be_asked(library):
+def test_invalid_list_parameters_are_refused(library):
     for wrong in ("blah", "-1"):
         answer = raw(library, "GET", "?max-keys=" + wrong)
         assert (answer.status_code, "<Code>InvalidArgument</Code>" in answer.text) == (400, True), answer.text
@@ -134,7 +134,7 @@ def raw(store, method, rest, body=b"", headers=None):
     return requests.request(method, prepared.url, data=body, headers=dict(prepared.headers))
 
 
-def test_a_list_says_what_its_objects_are(library, s3):
+def test_list_shows_object_metadata(library, s3):
     head = library.client.head_object(Bucket=library.bucket, Key="asdf")
     item = library.on("list_objects", Prefix="asdf")["Contents"][0]
     assert (item["ETag"], item["Size"], item["LastModified"].replace(microsecond=0)) == (head["ETag"], 4, head["LastModified"])
@@ -157,7 +157,7 @@ def test_a_list_says_what_its_objects_are(library, s3):
 
 
 @pytest.mark.parametrize("name", ["a", "-abc", "abc-", "a_bc", "Abc", "a" * 64, "192.168.5.123", "foo..bar", "foo.-bar", "foo-.bar"])
-def test_a_bucket_s_name_has_rules(server, name):
+def test_bucket_name_rules(server, name):
     store = S3(server, "never")
     answer = None
     store.bucket = name
@@ -174,7 +174,7 @@ def test_names_that_a_bucket_may_have(server, name):
     store.delete_bucket()
 
 
-def test_a_bucket_that_is_made_again_keeps_what_it_has(s3):
+def test_recreating_a_bucket_keeps_its_objects(s3):
     s3.put("k", b"1")
     s3.set_acl("public-read")
     refused(409, "BucketAlreadyOwnedByYou", s3.create)
@@ -204,13 +204,13 @@ def test_a_bucket_that_is_made_again_keeps_what_it_has(s3):
     ({"x-amz-server-side-encryption": "aws:kms"}, 501, "NotImplemented"),
     ({"x-amz-object-lock-mode": "GOVERNANCE"}, 501, "NotImplemented"),
 ])
-def test_a_header_that_cannot_be_held_is_refused(s3, headers, status, code):
+def test_unenforceable_header_is_refused(s3, headers, status, code):
     answer = raw(s3, "PUT", "/k", b"rain", headers)
     assert (answer.status_code, "<Code>%s</Code>" % code in answer.text) == (status, True), answer.text
     refused(404, "NoSuchKey", s3.get, "k")
 
 
-def test_headers_that_say_nothing_harm_nothing(s3):
+def test_empty_optional_headers_are_ignored(s3):
     for headers in ({"Content-Type": ""}, {"User-Agent": ""}, {"Expect": "200"}, {"x-amz-meta-empty": ""}):
         assert raw(s3, "PUT", "/k", b"rain", headers).status_code in (200, 417), headers
     assert s3.head("k")["meta"] == {"empty": ""}
@@ -234,7 +234,7 @@ def chunked(body):
         yield body[at:at + 1000]
 
 
-def test_a_body_of_unknown_length_is_taken(s3):
+def test_body_of_unknown_length_is_accepted(s3):
     url = s3.url("PUT", "k")[0]
     assert requests.put(url, data=chunked(b"rain" * 1000)).status_code == 200
     assert s3.get("k")[0] == b"rain" * 1000
@@ -250,7 +250,7 @@ def test_conditions_of_a_write(s3):
     assert s3.get("k")[0] == b"2"
 
 
-def test_of_writers_with_a_condition_one_wins(s3):
+def test_one_of_concurrent_conditional_writers_wins(s3):
     won = []
 
     def write(number):
@@ -268,7 +268,7 @@ def test_of_writers_with_a_condition_one_wins(s3):
 
 
 def test_a_reader_sees_one_object_or_the_other(s3):
-    """Whoever reads while others write gets one of the bodies, whole."""
+    """A concurrent reader gets one of the written bodies, whole."""
     bodies = {bytes([letter]) * MB for letter in b"ab"}
     s3.put("k", min(bodies))
     ends = threading.Event()
@@ -427,7 +427,7 @@ def test_limits_of_tags(s3, tags, code):
 
 
 def test_versions_of_before_and_after(s3):
-    """What was there before versions were kept is the version `null`, and so is what comes while they are suspended."""
+    """An object from before versioning is the version `null`, and so is one that is written while versioning is suspended."""
     s3.put("k", b"0")
     s3.keep_versions()
     first = s3.on("put_object", Key="k", Body=b"1")["VersionId"]
@@ -478,7 +478,7 @@ def test_versions_are_listed_by_page(s3):
     ("public-read", "private", ("list",)), ("public-read", "public-read", ("list", "get")),
     ("public-read-write", "private", ("list", "put")), ("public-read-write", "public-read", ("list", "get", "put")),
 ])
-def test_what_lists_of_bucket_and_object_open_together(s3, bucket, key, may):
+def test_bucket_and_object_acls_combine(s3, bucket, key, may):
     s3.put("k", b"1", ACL=key)
     s3.set_acl(bucket)
     found = [name for name, asked in (("list", ("GET", "")), ("get", ("GET", "k")), ("put", ("PUT", "new"))) if s3.anonymously(*asked).status_code == 200]
@@ -486,7 +486,7 @@ def test_what_lists_of_bucket_and_object_open_together(s3, bucket, key, may):
     assert s3.anonymously("GET", "k?acl").status_code == s3.anonymously("PUT", "k?acl", headers={"x-amz-acl": "private"}).status_code == 403
 
 
-def test_who_signs_reads_what_is_for_who_signs(s3, server):
+def test_authenticated_read_needs_a_signature(s3, server):
     account = json.loads(server.cli("account", "create", "reader"))
     key = json.loads(server.cli("key", "create", "--account", str(account["AppId"])))
     s3.put("k", b"1", ACL="authenticated-read")
@@ -505,7 +505,7 @@ def test_who_signs_reads_what_is_for_who_signs(s3, server):
     (604800, 200, None), (604801, 400, "AuthorizationQueryParametersError"), (0, 400, "AuthorizationQueryParametersError"),
     (-7, 400, "AuthorizationQueryParametersError"),
 ])
-def test_how_long_a_url_may_serve(s3, seconds, status, code):
+def test_maximum_lifetime_of_a_url(s3, seconds, status, code):
     s3.put("k", b"1")
     request = AWSRequest("GET", "http://%s/%s/k" % (s3.server.buckets, s3.bucket))
     S3SigV4QueryAuth(Credentials(s3.server.secret_id, s3.server.secret_key), "s3", REGION, expires=seconds).add_auth(request)
@@ -513,7 +513,7 @@ def test_how_long_a_url_may_serve(s3, seconds, status, code):
     assert answer.status_code == status and (code is None or "<Code>%s</Code>" % code in answer.text), answer.text
 
 
-def test_a_url_chooses_its_answer_s_headers(s3):
+def test_presigned_url_overrides_response_headers(s3):
     s3.put("k", b"1")
     wanted = {"ResponseCacheControl": "no-cache", "ResponseContentDisposition": "bla", "ResponseContentEncoding": "aaa", "ResponseContentLanguage": "esperanto",
               "ResponseContentType": "foo/bar"}
@@ -542,7 +542,7 @@ def test_origins_that_a_rule_is_for(s3, allowed, origin, served):
     assert s3.anonymously("OPTIONS", "k", headers=dict(asks, **{"Access-Control-Request-Method": "DELETE"})).status_code == 403
 
 
-def test_a_browser_s_question_says_its_origin_and_its_method(s3):
+def test_cors_preflight_requires_origin_and_method(s3):
     whole = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
 
     def asked(**headers):

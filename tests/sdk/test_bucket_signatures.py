@@ -1,4 +1,4 @@
-"""Whoever holds a signed request or URL of a bucket can do with it what its signer signed, and nothing else: for each kind of signature,
+"""A signed bucket request or URL permits exactly the signed operation: for each kind of signature,
 in each place, by S3's API and by COS's."""
 
 import base64
@@ -25,7 +25,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def s3(server):
-    """A bucket with a secret beside what is signed for."""
+    """A bucket with a secret beside the signed object."""
     return filled(S3(server, "signed-%d" % next(NUMBERS)))
 
 
@@ -71,7 +71,7 @@ S3_HEADERS = [
 
 
 @pytest.mark.parametrize("headers", S3_HEADERS, ids=lambda headers: next(iter(headers)))
-def test_a_url_of_version_4_takes_no_header_that_its_signer_did_not_name(s3, headers):
+def test_version_4_url_with_unsigned_header_is_refused(s3, headers):
     url = s3.url("PUT", "mine")[0]
     headers = {name: value.format(bucket=s3.bucket) for name, value in headers.items()}
     refused(requests.put(url, data=b"taken", headers=headers), 403, "AccessDenied", next(iter(headers)).lower())
@@ -90,7 +90,7 @@ def authorized(store, method, path, body=b"", headers=None, later=None, version=
 
 @pytest.mark.parametrize("headers", [*S3_HEADERS[:-2], {"Content-MD5": base64.b64encode(hashlib.md5(b"mine").digest()).decode()}],
                          ids=lambda headers: next(iter(headers)))
-def test_a_request_of_version_4_takes_no_header_that_its_signer_did_not_name(s3, headers):
+def test_version_4_request_with_unsigned_header_is_refused(s3, headers):
     headers = {name: value.format(bucket=s3.bucket) for name, value in headers.items()}
     answer = authorized(s3, "PUT", "/%s/mine" % s3.bucket, b"mine", later=headers)
     refused(answer, 403, "AccessDenied", next(iter(headers)).lower())
@@ -99,7 +99,7 @@ def test_a_request_of_version_4_takes_no_header_that_its_signer_did_not_name(s3,
     assert authorized(s3, "PUT", "/%s/new" % s3.bucket, b"mine", headers=headers).status_code in (200, 400, 501)
 
 
-def test_a_second_value_of_a_signed_header_is_not_taken(s3):
+def test_second_value_of_a_signed_header_is_refused(s3):
     answer = authorized(s3, "PUT", "/%s/mine" % s3.bucket, b"mine", headers={"x-amz-acl": "private"}, later={"x-amz-acl": "private, public-read"})
     refused(answer, 403, "SignatureDoesNotMatch")
     untouched(s3)
@@ -122,7 +122,7 @@ def test_the_query_is_signed_whole_by_version_4(s3, more):
         refused(requests.request(method, url + more), 403, "SignatureDoesNotMatch")
 
 
-def test_what_signers_do_name_is_done(s3):
+def test_signed_headers_take_effect(s3):
     fields = {"Bucket": s3.bucket, "Key": "named", "Metadata": {"a": "1"}, "ACL": "public-read"}
     url = s3.client.generate_presigned_url("put_object", Params=fields)
     assert requests.put(url, data=b"rain", headers={"x-amz-meta-a": "1", "x-amz-acl": "public-read"}).status_code == 200
@@ -147,7 +147,7 @@ def test_headers_that_a_client_signs_in_the_query_are_headers(s3):
     refused(requests.put(request.url, data=b"rain", headers={"x-amz-acl": "private"}), 403, "AccessDenied", "x-amz-acl")
 
 
-def test_a_request_may_say_its_time_in_date_alone(s3):
+def test_date_header_alone_is_accepted(s3):
     for at, served in ((time.time(), True), (time.time() - 3600, False)):
         now = time.gmtime(at)
         for date in (None, time.strftime("%Y%m%dT%H%M%SZ", now)):
@@ -211,7 +211,7 @@ def test_urls_of_version_2_are_served(server, s3):
 
 @pytest.mark.parametrize("headers", [*S3_HEADERS[:-1], {"Content-MD5": base64.b64encode(hashlib.md5(b"taken").digest()).decode()},
                                      {"Content-Type": "text/html"}], ids=lambda headers: next(iter(headers)))
-def test_a_url_of_version_2_takes_no_header_that_its_signer_did_not_name(server, s3, headers):
+def test_version_2_url_with_unsigned_header_is_refused(server, s3, headers):
     url = old(server).generate_presigned_url("put_object", Params={"Bucket": s3.bucket, "Key": "mine"})
     headers = {name: value.format(bucket=s3.bucket) for name, value in headers.items()}
     refused(requests.put(url, data=b"taken", headers=headers), 403, "SignatureDoesNotMatch")
@@ -223,14 +223,14 @@ def test_a_url_of_version_2_takes_no_header_that_its_signer_did_not_name(server,
     ("&x-amz-acl=public-read", 403, "SignatureDoesNotMatch"), ("&x-amz-copy-source=a/b", 403, "SignatureDoesNotMatch"),
     ("&attributes", 403, "AccessDenied"), ("&retention", 403, "AccessDenied"), ("&encryption", 403, "AccessDenied"),
     ("&Expires=9999999999", 400, "InvalidArgument"), ("&Signature=a", 400, "InvalidArgument")])
-def test_a_url_of_version_2_takes_no_other_parameter(server, s3, more, status, code):
+def test_version_2_url_with_unsigned_parameter_is_refused(server, s3, more, status, code):
     for operation, method in (("get_object", "GET"), ("put_object", "PUT")):
         url = old(server).generate_presigned_url(operation, Params={"Bucket": s3.bucket, "Key": "mine"})
         refused(requests.request(method, url + more), status, code)
     assert s3.get("mine")[0] == b"mine"
 
 
-def test_a_url_of_version_2_ends_and_is_of_one_request(server, s3):
+def test_version_2_url_expires_and_permits_one_request(server, s3):
     client = old(server)
     fields = {"Bucket": s3.bucket, "Key": "mine"}
     refused(requests.get(client.generate_presigned_url("get_object", Params=fields, ExpiresIn=-5)), 403, "AccessDenied", "expired")
@@ -243,7 +243,7 @@ def test_a_url_of_version_2_ends_and_is_of_one_request(server, s3):
     refused(requests.get(url.replace("Expires=" + end, "")), 400, "InvalidArgument", "Expires")
 
 
-def test_what_version_2_cannot_sign_is_refused_by_name(server, s3):
+def test_parameters_that_version_2_cannot_sign_are_refused_by_name(server, s3):
     url = old(server).generate_presigned_url("list_objects", Params={"Bucket": s3.bucket, "Prefix": "m"})
     refused(requests.get(url), 403, "AccessDenied", "prefix")
     client = old(server, signature_version="s3")
@@ -265,7 +265,7 @@ def post(form, **changes):
 
 
 @pytest.mark.parametrize("make", [old, s3_client], ids=["version 2", "version 4"])
-def test_forms_do_what_their_policy_names(server, s3, make):
+def test_form_fields_in_policy_take_effect(server, s3, make):
     client = make(server)
     form = client.generate_presigned_post(s3.bucket, "up/${filename}", ExpiresIn=60)
     assert ("signature" in form["fields"]) == (make is old)
@@ -283,7 +283,7 @@ def test_forms_do_what_their_policy_names(server, s3, make):
 
 
 @pytest.mark.parametrize("lacks", ["bucket", "key"])
-def test_a_form_is_for_one_bucket_and_the_keys_that_are_named(server, s3, lacks):
+def test_form_policy_limits_bucket_and_keys(server, s3, lacks):
     conditions = {"bucket": {"bucket": s3.bucket}, "key": ["starts-with", "$key", ""]}
     del conditions[lacks]
     end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
@@ -318,7 +318,7 @@ COS_HEADERS = [
 
 
 @pytest.mark.parametrize("headers", COS_HEADERS, ids=lambda headers: next(iter(headers)))
-def test_a_url_of_cos_takes_no_header_that_its_signer_did_not_name(cos, headers):
+def test_cos_url_with_unsigned_header_is_refused(cos, headers):
     url, signed = cos_url(cos, "PUT", "mine")
     headers = {name: value.format(bucket=cos.bucket) for name, value in headers.items()}
     refused(requests.put(url, data=b"taken", headers=dict(signed, **headers)), 403, "AccessDenied", next(iter(headers)))
@@ -327,7 +327,7 @@ def test_a_url_of_cos_takes_no_header_that_its_signer_did_not_name(cos, headers)
 
 
 @pytest.mark.parametrize("headers", COS_HEADERS, ids=lambda headers: next(iter(headers)))
-def test_a_request_of_cos_takes_no_header_that_its_signer_did_not_name(cos, headers):
+def test_cos_request_with_unsigned_header_is_refused(cos, headers):
     host = "%s.cos.%s.myqcloud.com" % (cos.bucket, REGION)
     authorization = cos.client.get_auth(Method="PUT", Bucket=cos.bucket, Key="mine", Headers={"Host": host})
     headers = {name: value.format(bucket=cos.bucket) for name, value in headers.items()}
@@ -339,7 +339,7 @@ def test_a_request_of_cos_takes_no_header_that_its_signer_did_not_name(cos, head
 
 @pytest.mark.parametrize("more", ["&acl", "&ACL", "&uploads", "&delete", "&tagging", "&versionId=null", "&versioning", "&append&position=0",
                                   "&response-content-type=text%2Fhtml", "&%61cl", "&partNumber=1&uploadId=a", "&prefix=a", "&restore"])
-def test_a_url_of_cos_takes_no_other_parameter(cos, more):
+def test_cos_url_with_unsigned_parameter_is_refused(cos, more):
     for method in ("GET", "PUT", "POST", "DELETE"):
         url, signed = cos_url(cos, method, "mine")
         refused(requests.request(method, url + more, headers=signed), 403, "AccessDenied", "parameter")
@@ -357,7 +357,7 @@ def test_a_signed_parameter_of_cos_has_one_value(cos):
 
 
 def test_the_host_is_signed_at_cos(server, cos):
-    """Without it, what is signed for a key of one bucket is signed for that key of all."""
+    """Without a signed host, a signature for a key in one bucket would be valid for that key in every bucket."""
     another = filled(Cos(server, "signed-%d" % next(NUMBERS)))
     url = cos.client.get_presigned_url(Bucket=cos.bucket, Key="secret", Method="GET", SignHost=False)
     for bucket in (another.bucket, cos.bucket):
@@ -367,7 +367,7 @@ def test_the_host_is_signed_at_cos(server, cos):
     refused(requests.get(url, headers={"Host": "%s.cos.%s.myqcloud.com" % (another.bucket, REGION)}), 403, "SignatureDoesNotMatch")
 
 
-def test_what_signers_of_cos_do_name_is_done(cos):
+def test_signed_cos_headers_take_effect(cos):
     url, signed = cos_url(cos, "PUT", "named", headers={"x-cos-acl": "public-read", "x-cos-meta-a": "1"})
     assert requests.put(url, data=b"rain", headers=dict(signed, **{"Content-Type": "text/x-rain"})).status_code == 200
     assert cos.head("named")["meta"] == {"a": "1"} and cos.anonymously("GET", "named").content == b"rain"
@@ -393,7 +393,7 @@ def send(cos, fields):
     return requests.post("http://%s/" % cos.server.buckets, headers={"Host": host}, data=fields, files={"file": ("rain.txt", b"rain")})
 
 
-def test_forms_of_cos_do_what_their_policy_names(server, cos):
+def test_cos_form_fields_in_policy_take_effect(server, cos):
     named = ({"bucket": cos.bucket}, {"key": "k"})
     assert send(cos, cos_form(server, *named, key="k", **{"success_action_status": "200", "Content-Type": "text/plain"})).status_code == 200
     for name in ("acl", "x-cos-acl", "x-amz-acl", "x-cos-storage-class", "x-cos-meta-a", "x-cos-tagging"):

@@ -1,4 +1,4 @@
-"""Buckets over TLS under the local authority, by the names that clients of COS and S3 use. The names are led here within this process."""
+"""Buckets over TLS under the local authority, by the names that clients of COS and S3 use. The names resolve to virga within this process."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def ca(server, monkeypatch):
     return os.path.join(server.data, "tls", "ca.pem")
 
 
-def test_cos_s_client_goes_to_its_own_hosts(server, ca):
+def test_cos_client_uses_its_builtin_hosts(server, ca):
     client = CosS3Client(CosConfig(Region=REGION, SecretId=server.secret_id, SecretKey=server.secret_key, Scheme="https", VerifySSL=ca), retry=0)
     bucket = "tls-" + ACCOUNT
     client.create_bucket(Bucket=bucket)
@@ -43,7 +43,7 @@ def test_cos_s_client_goes_to_its_own_hosts(server, ca):
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 @pytest.mark.parametrize("host", ["s3.localhost", "s3.ap-guangzhou.localhost", "s3.virga.internal"])
-def test_s3_s_client_goes_to_a_bucket_s_host(server, ca, host, style):
+def test_s3_client_uses_bucket_host(server, ca, host, style):
     client = boto3.client("s3", endpoint_url="https://" + host, region_name=REGION, aws_access_key_id=server.secret_id,
                           aws_secret_access_key=server.secret_key, verify=ca,
                           config=Config(s3={"addressing_style": style}, retries={"total_max_attempts": 1}))

@@ -1,4 +1,4 @@
-"""What people move files with, given nothing but the endpoint and the keys: the AWS command line, rclone, and COS's Node.js SDK."""
+"""File transfer tools, configured with only the endpoint and the keys: the AWS command line, rclone, and COS's Node.js SDK."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MB = 1 << 20
 
 
 def tree(directory):
-    """What is below a directory, by names."""
+    """The names below a directory."""
     found = {}
     for place, _, names in os.walk(directory):
         for name in names:

@@ -1,4 +1,4 @@
-"""One table of cases for buckets, put to the official clients of COS and S3 with nothing but the endpoint changed."""
+"""One table of bucket cases, run with the official clients of COS and S3 with only the endpoint changed."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ def refused(status, code, call, *arguments, **fields):
 # Buckets.
 
 
-def test_a_bucket_is_made_listed_and_removed(store):
+def test_bucket_is_created_listed_and_deleted(store):
     assert store.bucket in store.buckets()
     store.head_bucket()
     store.put("k", b"1")
@@ -56,7 +56,7 @@ def test_a_bucket_is_made_listed_and_removed(store):
     refused(404, "NoSuchBucket", store.put, "k", b"1")
 
 
-def test_a_name_is_taken_once(store):
+def test_bucket_is_created_once(store):
     refused(409, "BucketAlreadyOwnedByYou", store.create)
 
 
@@ -99,7 +99,7 @@ def test_objects_of_every_size_are_whole(store, size):
     assert store.get("k")[0] == body
 
 
-def test_who_waits_to_be_told_to_go_on_is_told_or_the_connection_ends(server):
+def test_expect_100_continue_is_answered_or_the_connection_closed(server):
     """Botocore keeps a connection on which it got an answer in place of `100 Continue`, and misreads the next."""
     store = S3(server, "waits-%d" % next(NUMBERS))
     store.create()
@@ -110,7 +110,7 @@ def test_who_waits_to_be_told_to_go_on_is_told_or_the_connection_ends(server):
     assert requests.put(url + "0", data=b"rain", headers=waiting).headers["Connection"] == "close"
 
 
-def test_what_a_writer_says_of_an_object_is_kept(store):
+def test_object_metadata_is_kept(store):
     store.put("k", b"1", meta={"colour": "blue", "two-words": "a b"}, ContentType="text/x-rain", CacheControl="max-age=7",
               ContentDisposition="attachment", ContentEncoding="identity", ContentLanguage="de")
     for facts in (store.get("k")[1], store.head("k")):
@@ -119,7 +119,7 @@ def test_what_a_writer_says_of_an_object_is_kept(store):
         assert said == ["text/x-rain", "max-age=7", "attachment", "identity", "de"]
 
 
-def test_an_answer_s_headers_can_be_chosen(store):
+def test_response_headers_can_be_overridden(store):
     store.put("k", b"1")
     facts = store.get("k", ResponseContentType="text/x-other", ResponseCacheControl="no-store")[1]
     assert (facts["content-type"], facts["cache-control"]) == ("text/x-other", "no-store")
@@ -170,7 +170,7 @@ def test_a_copy_is_another_object(store):
 # Lists.
 
 
-def test_a_list_is_by_prefix_and_delimiter_and_page(store):
+def test_list_by_prefix_delimiter_and_page(store):
     keys = ["a", "b/1", "b/2", "b/c/1", "d/1", "e"]
     for key in keys:
         store.put(key, b"1")
@@ -185,7 +185,7 @@ def test_a_list_is_by_prefix_and_delimiter_and_page(store):
     assert store.list(Prefix="nothing")[0] == []
 
 
-def test_a_list_is_encoded_where_that_is_asked(store):
+def test_list_is_url_encoded_on_request(store):
     store.put("a b/雨", b"1")
     assert store.list(EncodingType="url")[0] in (["a%20b/%E9%9B%A8"], ["a+b/%E9%9B%A8"], ["a b/雨"])
 
@@ -193,7 +193,7 @@ def test_a_list_is_encoded_where_that_is_asked(store):
 # Multipart uploads.
 
 
-def test_the_life_of_a_multipart_upload(store):
+def test_multipart_upload_lifecycle(store):
     parts = [b"1" * (5 * MB), b"2" * (5 * MB), b"3" * 7]
     upload = store.begin("big", ContentType="text/x-big")
     assert store.uploads() == ["big"]
@@ -210,7 +210,7 @@ def test_the_life_of_a_multipart_upload(store):
     assert store.uploads() == []
 
 
-def test_an_upload_is_given_up_or_refused(store):
+def test_multipart_upload_is_aborted_or_refused(store):
     upload = store.begin("k")
     store.part("k", upload, 1, b"1")
     etag = store.part("k", upload, 2, b"2")
@@ -235,7 +235,7 @@ def test_a_part_is_copied_from_an_object(store):
 # URLs that are signed.
 
 
-def test_a_signed_url_serves_whoever_has_it(store):
+def test_signed_url_needs_no_credentials(store):
     url, headers = store.url("PUT", "a b.txt")
     url = url.replace(headers["Host"], store.server.buckets) if headers else url
     assert requests.put(url, data=b"rain", headers=headers).status_code == 200
@@ -247,7 +247,7 @@ def test_a_signed_url_serves_whoever_has_it(store):
     assert requests.get(url.replace("a%20b", "another"), headers=headers).status_code == 403
 
 
-def test_a_signed_url_ends(store):
+def test_signed_url_expires(store):
     store.put("k", b"1")
     url, headers = store.url("GET", "k", expires=1)
     url = url.replace(headers["Host"], store.server.buckets) if headers else url
@@ -295,7 +295,7 @@ def test_versions_are_kept(store):
     refused(404, "NoSuchVersion", store.get, "k", VersionId=second)
 
 
-def test_who_may_read_what_is_public(store):
+def test_anonymous_read_of_public_objects(store):
     store.put("k", b"rain")
     assert store.anonymously("GET", "k").status_code == 403
     owner, permissions = store.acl()
@@ -313,7 +313,7 @@ def test_who_may_read_what_is_public(store):
     assert store.get("other")[0] == b"snow"
 
 
-def test_pages_of_other_origins(store):
+def test_cors(store):
     asking = {"Origin": "https://rain.example.com", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-cos-acl"}
     assert store.anonymously("OPTIONS", "k", headers=asking).status_code == 403
     store.set_cors("https://*.example.com")
@@ -329,7 +329,7 @@ def test_pages_of_other_origins(store):
     refused(404, "NoSuchCORSConfiguration", store.cors)
 
 
-# Who is let in.
+# Access.
 
 
 def test_a_wrong_key_is_refused(server, store):
@@ -373,7 +373,7 @@ def test_an_account_does_not_see_another_s(server, store, other):
         refused(403, "AccessDenied", foreign.create)
 
 
-def test_a_policy_says_what_a_key_may(server, store, tmp_path):
+def test_policy_decides_permissions_of_a_key(server, store, tmp_path):
     bucket = store.bucket if store.name == "cos" else "%s-%s" % (store.bucket, ACCOUNT)
     where = "qcs::cos:%s:uid/%s:%s/" % (REGION, ACCOUNT, bucket)
     policy = {"version": "2.0", "statement": [
@@ -454,7 +454,7 @@ def test_an_error_says_what_was_asked(cos):
     assert refused.get_request_id() != "Unknown" and refused.get_trace_id() != "Unknown" and refused.get_error_msg()
 
 
-def test_large_files_go_up_and_down_in_parts(cos, tmp_path):
+def test_large_files_are_transferred_in_parts(cos, tmp_path):
     """The SDK's own ways for large files, which use multipart uploads and ranges."""
     up, down = tmp_path / "up", tmp_path / "down"
     up.write_bytes(bytes(range(256)) * (5 * MB // 256) + b"end")
@@ -476,7 +476,7 @@ def test_an_archived_object_is_restored(cos):
     assert cos.get("k")[0] == b"1"
 
 
-def test_what_is_not_served_is_said(cos):
+def test_unsupported_features_are_refused_by_name(cos):
     refused(501, "NotImplemented", cos.on, "get_bucket_lifecycle")
     refused(501, "NotImplemented", cos.on, "get_bucket_referer")
 
@@ -534,7 +534,7 @@ def test_a_form_uploads_by_cos_s_signature(server, cos):
     (dict(signature="0" * 40), 403, "SignatureDoesNotMatch"),
     (dict(nobody=True), 403, "AccessDenied"),
 ])
-def test_a_form_s_policy_is_held(server, cos, change, status, code):
+def test_form_policy_is_enforced(server, cos, change, status, code):
     wanted = policy({"bucket": cos.bucket}, ["starts-with", "$key", "up/"], ["content-length-range", 1, 10], seconds=change.get("seconds", 600))
     fields = cos_form(server, wanted, key=change.get("key", "up/k"))
     if "signature" in change:
@@ -609,14 +609,14 @@ def test_checksums_are_kept_and_verified(server, kind):
     refused(400, "BadDigest", store.put, "l", b"rain", **{"Checksum" + kind: facts["Checksum" + kind].swapcase()})
 
 
-def test_whoever_asks_learns_that_it_lives(server):
+def test_healthz_answers_everybody(server):
     answer = requests.get("http://%s/healthz" % server.buckets)
     assert (answer.status_code, answer.text) == (200, "ok\n")
     metrics = requests.get("http://%s/metrics" % server.address).text
     assert 'virga_bucket_requests_total{api="cos",method="PUT",status="2xx"}' in metrics
 
 
-def test_what_was_answered_survives_a_kill(tmp_path):
+def test_acknowledged_writes_survive_a_kill(tmp_path):
     """Objects of all sizes are put and removed while the server is killed: each answered write holds, and nothing is there by half."""
     from virga import Server
     server = Server(tmp_path / "data", "buckets-" + uuid.uuid4().hex[:6], ("--network", "none"))
@@ -664,7 +664,7 @@ def test_what_was_answered_survives_a_kill(tmp_path):
         server.stop()
 
 
-def test_many_wrong_signatures_are_not_heard(tmp_path):
+def test_many_wrong_signatures_block_source_ip(tmp_path):
     from virga import Server
     server = Server(tmp_path / "data", "buckets-" + uuid.uuid4().hex[:6], ("--network", "none", "--auth-failures", "1"))
     try:

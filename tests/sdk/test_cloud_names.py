@@ -110,7 +110,7 @@ def inside(server, tmp_path_factory):
     return do
 
 
-def test_the_python_sdk_goes_to_its_own_host_within_the_role(inside):
+def test_python_sdk_uses_its_builtin_host_with_role_credentials(inside):
     assert inside("lists") == ["echo", "inside"]
     assert inside("deletes", name="echo") == "UnauthorizedOperation"
     assert inside("lists") == ["echo", "inside"]
@@ -122,7 +122,7 @@ def test_tencentserverless_calls_another_function(inside):
     assert answer == {"echo": {"rain": 7}}
 
 
-def test_cos_s_sdk_goes_to_its_own_hosts_within_the_role(server, inside):
+def test_cos_sdk_uses_its_builtin_hosts_with_role_credentials(server, inside):
     store = S3(server, "cloud")
     store.create()
     store.put("in/k", b"rain")

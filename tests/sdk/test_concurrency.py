@@ -19,7 +19,7 @@ def invoke(api, name, event, **more):
     return api("Invoke", FunctionName=name, ClientContext=json.dumps(event), **more).Result
 
 
-def test_what_is_set_aside_and_what_there_is(api):
+def test_reserved_concurrency_and_account_totals(api):
     api("CreateFunction", FunctionName="reserved", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     api("PutReservedConcurrencyConfig", FunctionName="reserved", ReservedConcurrencyMem=1024)
     assert api("GetReservedConcurrencyConfig", FunctionName="reserved").ReservedMem == 1024
@@ -53,7 +53,7 @@ def test_what_is_set_aside_and_what_there_is(api):
 
 
 def provisioned(api, name, status):
-    """What is shown of a version once it has a status."""
+    """The shown document of a version, once it has a status."""
     for _ in range(1200):
         shown = api("GetProvisionedConcurrencyConfig", FunctionName=name, Qualifier="1").Allocated[0]
         if shown.Status == status:
@@ -62,7 +62,7 @@ def provisioned(api, name, status):
     raise AssertionError("it is %s, not %s" % (shown.Status, status))
 
 
-def test_what_is_started_ahead(api):
+def test_provisioned_concurrency(api):
     api("CreateFunction", FunctionName="ahead", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     api("PublishVersion", FunctionName="ahead")
     version = {"FunctionName": "ahead", "Qualifier": "1"}

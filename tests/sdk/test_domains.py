@@ -19,7 +19,7 @@ def get(server, host, path):
     return json.loads(urllib.request.urlopen(request).read())
 
 
-def test_the_whole_life_of_a_domain(api, server):
+def test_custom_domain_lifecycle(api, server):
     api("CreateFunction", FunctionName="first", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     api("CreateFunction", FunctionName="second", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     endpoints = [
@@ -56,7 +56,7 @@ def test_the_whole_life_of_a_domain(api, server):
         assert api.code("GetCustomDomain", Domain=name) == "FailedOperation.Domain.UnExist"
 
 
-def test_what_is_refused(api):
+def test_refused_requests(api):
     api("CreateFunction", FunctionName="there", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     one = [{"FunctionName": "there", "PathMatch": "/*"}]
     fine = {"Domain": "c.example.com", "Protocol": "HTTP", "EndpointsConfig": one}

@@ -35,7 +35,7 @@ def ended(api, request):
     raise AssertionError("it never ended")
 
 
-def test_an_event_from_its_acceptance_to_its_end(api):
+def test_event_lifecycle(api):
     request = send(api, "later", {"a": "\u4f60"})
     status = ended(api, request)
     assert (status.Status, status.StatusCode) == ("FINISHED", 200)
@@ -50,7 +50,7 @@ def test_an_event_from_its_acceptance_to_its_end(api):
     assert shown.Data[0].Duration > 0 and 0 < shown.Data[0].MemUsage < 128
 
 
-def test_how_events_are_tried_and_what_becomes_of_those_that_fail(api):
+def test_event_retries_and_dead_letters(api):
     api("CreateFunction", FunctionName="fails", Runtime="Python3.9", Code={"ZipFile": package(FAILS)},
         DeadLetterConfig={"Type": "function", "Name": "later"})
     assert api("GetFunction", FunctionName="fails").DeadLetterConfig.Name == "later"
@@ -70,7 +70,7 @@ def test_how_events_are_tried_and_what_becomes_of_those_that_fail(api):
     api("DeleteFunction", FunctionName="fails")
 
 
-def test_an_event_is_taken_away(api):
+def test_event_is_cancelled(api):
     api("PutReservedConcurrencyConfig", FunctionName="later", ReservedConcurrencyMem=0)
     request = send(api, "later")
     shown = api("GetRequestStatus", FunctionName="later", FunctionRequestId=request)

@@ -9,7 +9,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 @pytest.mark.parametrize("script", ["sdk.js", "toolkit.js"])
-def test_the_whole_life_of_a_function(server, script):
+def test_function_lifecycle(server, script):
     modules = os.environ["NODE_MODULES"]
     environment = dict(server.environment(), NODE_PATH=modules)
     done = subprocess.run(["node", os.path.join(HERE, "node", script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

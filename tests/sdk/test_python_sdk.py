@@ -30,7 +30,7 @@ def invoke(api, name, event, **more):
     return api("Invoke", FunctionName=name, ClientContext=json.dumps(event), **more).Result
 
 
-def test_the_whole_life_of_a_function(api):
+def test_function_lifecycle(api):
     variables = {"Variables": [{"Key": "COLOUR", "Value": "grey"}]}
     created = api("CreateFunction", FunctionName="life", Runtime="Python3.9", Handler="index.main_handler", MemorySize=128, Timeout=5,
                   Description="a life", Code={"ZipFile": package(FIRST)}, Environment=variables)
@@ -65,15 +65,15 @@ def test_the_whole_life_of_a_function(api):
 
 
 def test_namespaces(api):
-    api("CreateNamespace", Namespace="judges", Description="one")
-    api("UpdateNamespace", Namespace="judges", Description="two")
+    api("CreateNamespace", Namespace="checks", Description="one")
+    api("UpdateNamespace", Namespace="checks", Description="two")
     listed = {space.Name: space.Description for space in api("ListNamespaces").Namespaces}
-    assert listed == {"default": "", "judges": "two"}
-    api("CreateFunction", FunctionName="there", Namespace="judges", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
-    assert api.code("DeleteNamespace", Namespace="judges") == "ResourceInUse.Namespace"
-    api("DeleteFunction", FunctionName="there", Namespace="judges")
-    api("DeleteNamespace", Namespace="judges")
-    assert api.code("ListFunctions", Namespace="judges") == "ResourceNotFound.Namespace"
+    assert listed == {"default": "", "checks": "two"}
+    api("CreateFunction", FunctionName="there", Namespace="checks", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    assert api.code("DeleteNamespace", Namespace="checks") == "ResourceInUse.Namespace"
+    api("DeleteFunction", FunctionName="there", Namespace="checks")
+    api("DeleteNamespace", Namespace="checks")
+    assert api.code("ListFunctions", Namespace="checks") == "ResourceNotFound.Namespace"
 
 
 def test_a_failure_of_the_function_is_a_result_and_one_of_the_api_an_exception(api):

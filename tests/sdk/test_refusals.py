@@ -1,4 +1,4 @@
-"""What is refused of every action on functions, namespaces, layers and the account, and with which code."""
+"""Refused requests of every action on functions, namespaces, layers and the account, with their error codes."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_refusals(api, action, fields, code):
     assert api.code(action, **fields) == code
 
 
-def test_nothing_came_of_what_was_refused(api):
+def test_refused_requests_have_no_effect(api):
     assert [one.FunctionName for one in api("ListFunctions").Functions] == ["taken"]
     assert [one.LayerName for one in api("ListLayers").Layers] == ["taken"]
     assert [one.Name for one in api("ListNamespaces").Namespaces] == ["default"]
@@ -90,7 +90,7 @@ def test_nothing_came_of_what_was_refused(api):
     assert json.loads(api("Invoke", FunctionName="taken").Result.RetMsg)["name"] == "taken"
 
 
-def test_who_is_not_known_learns_nothing(server):
+def test_unknown_callers_learn_nothing(server):
     assert Api(server, key="wrong").code("GetAccount") == "AuthFailure.SignatureFailure"
     assert Api(server, secret_id="nobody").code("GetAccount") == "AuthFailure.SecretIdNotFound"
     # The same whether or not there is such a function.

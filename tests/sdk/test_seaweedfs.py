@@ -1,4 +1,4 @@
-"""Events from storage elsewhere: a real SeaweedFS tells of its changes, and functions run."""
+"""Events from external storage: a real SeaweedFS reports its changes, and functions run."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_objects_run_functions(api, storage):
     assert not [log for log in api("GetFunctionLogs", FunctionName="made", Limit=1000).Data if "/out/" in log.RetMsg]
 
 
-def test_a_copy_is_an_object_and_an_upload_of_parts_is_one(api, storage):
+def test_copy_and_multipart_upload_cause_one_event_each(api, storage):
     storage.call("PUT", "/photos/in/first", b"x" * 100)
     storage.call("PUT", "/photos/in/copy", **{"x-amz-copy-source": "/photos/in/first"})
     assert got(api, "made", "/1250000000/photos/in/copy", 1)[0]["cos"]["cosObject"]["size"] == 100

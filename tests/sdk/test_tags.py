@@ -115,7 +115,7 @@ def test_tags_and_functions_are_found_by_each_other(api, tags):
     assert of(api, "one", "other") == {} and of(api, "one") == {"team": "rain"}
 
 
-def test_what_is_not_allowed_is_refused_by_name(api, tags):
+def test_disallowed_values_are_refused_by_name(api, tags):
     one = resource("one")
     many = [{"TagKey": str(number), "TagValue": ""} for number in range(10)]
     for number in range(5):
@@ -156,7 +156,7 @@ def test_what_is_not_allowed_is_refused_by_name(api, tags):
     assert of(api, "one") == {"team": "rain"}
 
 
-def test_a_policy_says_who_may_tag_what_and_lists_show_no_more(server, api, tags, tmp_path):
+def test_policy_limits_tagging_and_tag_lists(server, api, tags, tmp_path):
     scf_alone = Tags(make_key(server, tmp_path, [{"effect": "allow", "action": "scf:*", "resource": "*"}]))
     fields = dict(Resource=resource("two"), TagKey="k", TagValue="v")
     assert scf_alone.code("AddResourceTag", **fields) == "UnauthorizedOperation"
@@ -183,7 +183,7 @@ def test_a_policy_says_who_may_tag_what_and_lists_show_no_more(server, api, tags
     ("vpc", "2017-03-12", "DescribeVpcs"), ("apigateway", "2018-08-08", "CreateService"), ("cls", "2020-10-16", "CreateTopic"),
     # It has the tag service's version.
     ("sts", "2018-08-13", "AssumeRole"), ("cam", "2019-01-16", "ListUsers")])
-def test_a_service_that_is_not_here_is_named(server, service, version, action):
+def test_unknown_service_is_refused_by_name(server, service, version, action):
     profile = ClientProfile(httpProfile=HttpProfile(endpoint=server.address, protocol="http"))
     client = CommonClient(service, version, credential.Credential(server.secret_id, server.secret_key), "ap-guangzhou", profile=profile)
     with pytest.raises(TencentCloudSDKException) as refused:
@@ -192,7 +192,7 @@ def test_a_service_that_is_not_here_is_named(server, service, version, action):
     assert '"%s" is not here; there are scf' % service in refused.value.get_message()
 
 
-def test_an_action_that_the_service_has_elsewhere_is_named(tags):
+def test_unsupported_action_of_the_service_is_refused_by_name(tags):
     with pytest.raises(TencentCloudSDKException) as refused:
         tags.client.call_json("GetTagKeys", {})
     assert refused.value.get_code() == "InvalidAction"

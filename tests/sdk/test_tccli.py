@@ -36,7 +36,7 @@ def ok(tccli):
     return run
 
 
-def test_the_whole_life_of_a_function(ok, tccli):
+def test_function_lifecycle(ok, tccli):
     ok("CreateFunction", "--FunctionName", "life", "--Runtime", "Python3.9", "--MemorySize", "128", "--Code", json.dumps({"ZipFile": package(FIRST)}))
     assert ok("GetFunction", "--FunctionName", "life")["Status"] == "Active"
     result = ok("Invoke", "--FunctionName", "life", "--ClientContext", '{"a": 1}', "--LogType", "Tail")["Result"]
@@ -86,7 +86,7 @@ def test_timers(ok, tccli):
     ok("DeleteFunction", *named)
 
 
-def test_layers_and_what_is_set_aside(ok):
+def test_layers_and_reserved_concurrency(ok):
     content = json.dumps({"ZipFile": package("WORD = 'shared'\n", "shared.py")})
     ok("PublishLayerVersion", "--LayerName", "common", "--CompatibleRuntimes", '["Python3.9"]', "--Content", content)
     uses = "import shared\ndef main_handler(event, context):\n    return shared.WORD\n"

@@ -1,4 +1,4 @@
-"""Clients that speak TLS, some of them to hosts that they have built in. The names are led here within their own processes."""
+"""Clients that speak TLS, some of them to hosts that they have built in. The names resolve to virga within their own processes."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def ca(server):
     return os.path.join(server.data, "tls", "ca.pem")
 
 
-def test_the_tool_kit_s_client_deploys_to_the_host_that_it_has_built_in(server, ca):
+def test_tool_kit_client_deploys_to_its_builtin_host(server, ca):
     environment = dict(server.environment(), NODE_PATH=os.environ["NODE_MODULES"], NODE_EXTRA_CA_CERTS=ca, ADDRESS=ADDRESS)
     del environment["ENDPOINT"]
     command = ["node", "--require", os.path.join(HERE, "node", "lookup.js"), os.path.join(HERE, "node", "toolkit.js")]
@@ -39,7 +39,7 @@ def test_the_tool_kit_s_client_deploys_to_the_host_that_it_has_built_in(server, 
     assert code == 0 and text.endswith("all is well\n"), text
     del environment["NODE_EXTRA_CA_CERTS"]
     code, text = run(environment)
-    assert code != 0 and "certificate" in text, "it does not trust without being told to"
+    assert code != 0 and "certificate" in text, "it must not trust an authority that it was not configured with"
 
 
 SDK = """
@@ -57,13 +57,13 @@ print(client.ListNamespaces(models.ListNamespacesRequest()).TotalCount)
 """
 
 
-def test_the_python_sdk_goes_to_its_own_host_and_is_told_whom_to_trust(server, ca):
+def test_python_sdk_reaches_its_builtin_host_with_configured_ca(server, ca):
     environment = dict(server.environment(), CA=ca, ADDRESS=ADDRESS)
     done = subprocess.run([sys.executable, "-c", SDK], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert (done.returncode, done.stdout.decode()) == (0, "1\n"), done.stderr.decode()
 
 
-def test_a_package_s_url_is_one_of_tls_too(server, ca):
+def test_package_url_is_served_over_tls(server, ca):
     from package import FIRST, package
 
     server.cli("api", "CreateFunction", json.dumps({"FunctionName": "fetched", "Runtime": "Python3.9", "Code": {"ZipFile": package(FIRST)}}))

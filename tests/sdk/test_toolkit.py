@@ -1,5 +1,5 @@
 """A whole application through the Serverless tool-kit, over TLS: function, layer, triggers of every kind, alias, concurrency and tags;
-updated and removed. The cloud's names are led here within the tool-kit's own process, and nothing else of it is touched."""
+updated and removed. The cloud's names resolve to virga within the tool-kit's own process, and nothing else of it is touched."""
 
 import json
 import os

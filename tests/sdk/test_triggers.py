@@ -1,4 +1,4 @@
-"""The official Python SDK on the actions on triggers."""
+"""The trigger actions through the official Python SDK."""
 
 import ast
 import datetime
@@ -26,7 +26,7 @@ def function(api, request):
     api("DeleteFunction", FunctionName=name)
 
 
-def test_the_life_of_a_timer(api, function):
+def test_timer_lifecycle(api, function):
     of_it = {"FunctionName": function, "TriggerName": "every-2_hours", "Type": "timer"}
     created = api("CreateTrigger", TriggerDesc=TWO_HOURLY, CustomArgument="tick", Description="often", Enable="OPEN", **of_it).TriggerInfo
     assert (created.Type, created.TriggerName, created.Enable, created.Qualifier) == ("timer", "every-2_hours", 1, "$LATEST")

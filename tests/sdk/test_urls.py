@@ -1,4 +1,4 @@
-"""Functions' URLs through the official Python SDK, and called as anybody calls them."""
+"""Function URLs, created through the official Python SDK and called over plain HTTP."""
 
 import json
 import urllib.error
@@ -15,7 +15,7 @@ def api(server):
     return Api(server)
 
 
-def test_the_whole_life_of_a_url(api, server):
+def test_url_lifecycle(api, server):
     api("CreateFunction", FunctionName="open", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     desc = {"AuthType": "NONE", "NetConfig": {"EnableIntranet": False, "EnableExtranet": True}}
     made = api("CreateTrigger", FunctionName="open", TriggerName="url-trigger", Type="http", TriggerDesc=json.dumps(desc)).TriggerInfo
@@ -36,7 +36,7 @@ def test_the_whole_life_of_a_url(api, server):
     assert api("ListTriggers", FunctionName="open").TotalCount == 0
 
 
-def test_what_is_refused(api):
+def test_refused_requests(api):
     api("CreateFunction", FunctionName="once", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     api("CreateTrigger", FunctionName="once", TriggerName="url", Type="http")
     assert api.code("CreateTrigger", FunctionName="once", TriggerName="url", Type="http") == "ResourceInUse.Trigger"

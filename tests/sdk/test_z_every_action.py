@@ -1,6 +1,6 @@
-"""What the judges before have called: every action, with success and with failures.
+"""The conformance tests have called every action, with success and with failures.
 
-It comes last, after the files beside it.
+This file runs last, after the files beside it.
 """
 
 import pytest

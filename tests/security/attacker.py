@@ -1,6 +1,6 @@
-"""A hostile function: each attempt tries one thing that an instance must not be able to do, and says how it went.
+"""A hostile function: each attempt tries one thing that an instance must not be able to do, and reports the result.
 
-The judge imports this file too, for the names of the attempts and what each must come to. An attempt's result is the name of the
+The tests import this file, too, for the names of the attempts and their expected results. An attempt's result is the name of the
 error that refused it, or what it got.
 """
 
@@ -782,7 +782,7 @@ def make_a_message_queue(event):
     return errno.errorcode[ctypes.get_errno()]
 
 
-# --- neighbours; the judge runs each in two instances
+# --- neighbours; the test runs each in two instances
 
 
 @attempt("left: True, found: False")
@@ -884,7 +884,7 @@ def leave_a_lock_of_an_open_file_for_a_neighbour(event):
 
 
 def watch_what_others_do(event):
-    """Not an attempt by itself: the judge has a neighbour open everything between the two calls."""
+    """Not an attempt by itself: the test makes a neighbour open everything between the two calls."""
     if event["step"] == "use":
         for path in shared(event):
             fd = os.open(path, os.O_RDONLY)

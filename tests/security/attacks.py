@@ -1,10 +1,10 @@
 """ATTACKS.md: every attempt of the security tests by layer, with what refuses it, read from the tests themselves.
 
-    python tests/security/attacks.py           writes it anew
-    python tests/security/attacks.py --check   says whether it is as the tests are (exit code 1 where it is not)
+    python tests/security/attacks.py           rewrites it
+    python tests/security/attacks.py --check   compares it with the tests (exit code 1 on a difference)
 
-What is read: the attempts of attacker.py with what each must come to; the tests of tests/security; and the tests in Rust of the files
-below. A file that is not named here is listed all the same, under what its first line says.
+Sources: the attempts of attacker.py with their expected results, the tests of tests/security, and the Rust tests in the files
+below. A file that is not named here is listed, too, under its first line.
 """
 
 import ast
@@ -18,22 +18,22 @@ PAGE = os.path.join(HERE, "ATTACKS.md")
 
 # Where a file's attempts belong, and what refuses them.
 LAYERS = {
-    "sandbox": ("Inside the sandbox", "namespaces, a read-only root, landlock, the filter of system calls, control groups, users of their own"),
-    "network": ("The network of functions", "a router that drops what is not named, one link per instance, no way from host to instance"),
-    "builds": ("Builds and packages", "builds in the sandbox of an instance; bounds on what unpacking makes, before it is made"),
-    "signatures": ("Signatures and keys", "all that says what a request does is signed; windows, nonces and constant-time comparison"),
-    "policies": ("Policies and roles", "each resource that a request names is checked; what nothing allows is refused"),
+    "sandbox": ("Inside the sandbox", "namespaces, a read-only root, Landlock rules, a seccomp filter, control groups, user ids of their own"),
+    "network": ("The network of functions", "a router that drops everything that is not allowed, one link per instance, no way from host to instance"),
+    "builds": ("Builds and packages", "builds in the sandbox of an instance; limits on unpacked files, checked before unpacking"),
+    "signatures": ("Signatures and keys", "everything that determines a request's effect is signed; time windows, nonces and constant-time comparison"),
+    "policies": ("Policies and roles", "each resource that a request names is checked; refused unless a statement allows it"),
     "hosts": ("Hosts and domains", "hosts of the API are reserved; a domain is served once its ownership is proved"),
-    "traffic": ("Traffic that nobody signed", "budgets of connections, bytes and time by address; heads are judged before bodies"),
-    "limits": ("Requests and their size", "each text, list and document of a request has a bound, enforced while it is read"),
-    "tenants": ("Between tenants", "accounts have namespaces, zygotes, quotas and turns of their own; secrets are sealed"),
-    "buckets": ("Buckets", "each header that changes what is done is signed; buckets answer for their account alone"),
-    "faces": ("The operator's pages", "metrics are for the loopback, a token, or a listener of their own"),
-    "origins": ("Pages and their origins", "a host for each function; by path nothing that speaks for an origin comes through"),
-    "deleted": ("Accounts that were deleted", "ids are never given twice; an account goes with all that it has or not at all"),
+    "traffic": ("Unauthenticated traffic", "budgets of connections, bytes and time by address; heads are checked before bodies"),
+    "limits": ("Requests and their size", "each text, list and document of a request has a limit, enforced while it is parsed"),
+    "tenants": ("Between tenants", "accounts have namespaces, zygotes, quotas and turns of their own; secrets are encrypted"),
+    "buckets": ("Buckets", "each header that changes a request's effect is signed; buckets belong to one account"),
+    "faces": ("Operator endpoints", "metrics are for the loopback, a token, or a listener of their own"),
+    "origins": ("Pages and their origins", "a host for each function; by path all headers that are bound to an origin are removed"),
+    "deleted": ("Deleted accounts", "ids are never reused; an account is deleted with all its resources or not at all"),
 }
 PYTHON = {
-    "test_attempts": "sandbox", "test_checkers": "sandbox", "test_users": "sandbox", "test_network": "network", "test_faces": "faces",
+    "test_attempts": "sandbox", "test_checkers": "sandbox", "test_users": "sandbox", "test_network": "network", "test_operator_endpoints": "faces",
     "test_origins": "origins", "test_heads": "traffic", "test_chunks": "buckets",
 }
 RUST = {

@@ -1,4 +1,4 @@
-"""A function that tries to reach things, and says how each went."""
+"""A function that tries to reach addresses, and reports each result."""
 
 import errno
 import hashlib

@@ -1,6 +1,6 @@
-"""An attacker inside a function, judged from outside: every attempt must be refused, and in the way that is expected.
+"""An attacker inside a function, checked from outside: every attempt must be refused in the expected way.
 
-One server, one attacking function for what an instance tries alone, and pairs of functions for what is tried across instances.
+One server, one attacking function for attempts inside an instance, and pairs of functions for attempts across instances.
 """
 
 import base64
@@ -70,14 +70,14 @@ def run(world, function, attempt, **more):
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_an_instance_alone(world, name):
+def test_attempts_inside_one_instance(world, name):
     _, expected = attacker.ATTEMPTS[name]
     got = run(world, "attacker", name)
     assert re.fullmatch(expected, got), "%s: %s" % (name, got)
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_an_instance_and_its_neighbour(world, name):
+def test_attempts_against_a_neighbour_instance(world, name):
     left = run(world, "leaves", name, side="leave")
     found = run(world, "finds", name, side="find")
     assert "left: True" in left, "the attempt itself does not work: %s" % left
@@ -96,14 +96,14 @@ def stranger(world):
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if "lock" in name])
-def test_an_account_and_another(world, stranger, name):
+def test_attempts_against_another_account(world, stranger, name):
     left = run(world, "leaves", name, side="leave", stranger=True)
     found = run(stranger, "finds", name, side="find", stranger=True)
     assert "left: True" in left, left
     assert "found: False" in found, found
 
 
-def test_what_one_instance_opens_another_does_not_see(world):
+def test_instances_do_not_see_each_others_open_files(world):
     step = lambda function, step: run(world, function, "watch_what_others_do", step=step)
     assert step("leaves", "watch") == "watching"
     assert step("finds", "use") == "used"
@@ -113,7 +113,7 @@ def test_what_one_instance_opens_another_does_not_see(world):
     assert step("leaves", "look") != "nothing"
 
 
-def test_two_instances_have_two_users(world):
+def test_two_instances_have_different_user_ids(world):
     server, api = world
     source = "import os, time\ndef main_handler(event, context):\n    time.sleep(0.5)\n    return [os.getuid(), os.getgid()]\n"
     api("CreateFunction", FunctionName="who", Runtime="Python3.9", Code={"ZipFile": package([("index.py", source, None)])})
@@ -136,7 +136,7 @@ def test_a_link_in_a_package(world, target):
     assert code == "InvalidParameterValue.ZipFile"
 
 
-def test_an_answer_that_is_forged_ahead_of_its_request(world):
+def test_answer_forged_before_its_request_is_refused(world):
     """A handler writes a second answer behind its own; the next request must not be given it."""
     server, api = world
     source = """
@@ -162,5 +162,5 @@ def main_handler(event, context):
         assert all(result.RetMsg != '"forged"' for result in results), [result.RetMsg for result in results]
 
 
-def test_there_are_enough_attempts():
+def test_number_of_attempts_does_not_shrink():
     assert len(attacker.ATTEMPTS) >= 60

@@ -1,4 +1,4 @@
-"""Public tools that look for ways out, or strain a kernel, run inside a function: libcap's and libcap-ng's checkers, and stress-ng."""
+"""Public tools that search for escapes, or stress a kernel, run inside a function: libcap's and libcap-ng's checkers, and stress-ng."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_capsh_finds_no_capability(api):
     assert "no-new-privs=1" in said and not re.search(r"^uid=0", said, re.M), said
 
 
-def test_captest_cannot_have_anything(api):
+def test_captest_gains_no_capability(api):
     for flag in ("--text", "--drop-all", "--lock"):
         said = output(api, "captest", flag)
         assert re.search(r"[Cc]urrent capabilities: none", said), said
@@ -55,11 +55,11 @@ def test_captest_cannot_have_anything(api):
 
 
 @pytest.mark.parametrize("stressor", STRESSORS)
-def test_what_strains_a_kernel_ends_inside_its_instance(api, stressor):
+def test_kernel_stress_ends_inside_its_instance(api, stressor):
     result = run(api, ["stress-ng", "--temp-path", "/tmp", "--timeout", "1", "--" + stressor, "2"])
     # It ran, or its instance did not survive it, which is its own affair.
     assert result.InvokeResult == 0 or json.loads(result.ErrMsg)["statusCode"] in (433, 434, 439), result.ErrMsg
     if result.InvokeResult == 0:
-        # It was found, and understood what was asked.
+        # The tool was found, and understood the request.
         assert json.loads(result.RetMsg)["code"] not in (1, 127), result.RetMsg
     assert json.loads(run(api, ["true"], "neighbour").RetMsg)["code"] == 0

@@ -65,7 +65,7 @@ def there(sender, key):
 RAIN, SNOW = b"rain" * 20 * KB, b"snow" * 30 * KB
 
 
-def test_signed_chunks_are_taken(sender):
+def test_signed_chunks_are_accepted(sender):
     upload = Upload(sender, "good", len(RAIN + SNOW))
     said = upload.send(upload.chunk(RAIN) + upload.chunk(SNOW) + upload.chunk(b""))
     assert " 200 OK" in said, said
@@ -121,7 +121,7 @@ CHANGES = [without_the_last, without_the_second, exchanged, other_bytes, other_s
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_chunks_that_are_changed_become_no_object(sender, change):
+def test_modified_chunks_create_no_object(sender, change):
     key = change.__name__
     upload = Upload(sender, key, len(RAIN + SNOW))
     said = upload.send(change(upload))

@@ -1,4 +1,4 @@
-"""Requests to buckets that are refused by their head: no byte of their body comes, and none is asked for"""
+"""Requests to buckets that are refused by their head: no byte of their body arrives, and none is requested"""
 
 import base64
 import datetime
@@ -119,7 +119,7 @@ TRAILS = dict(CHUNKS, **{"x-amz-trailer": "x-amz-checksum-crc32"})
 OLD = 3600 * 24 * 30
 GB = 1 << 30
 
-# What is sent, the length of the body that does not come, and the code that it is refused with.
+# The request, the length of the body that never arrives, and the expected error code.
 HEADS = {
     "version 4: a key that is not known": (lambda s: stranger(s).v4("PUT", PRESENT), 1000, "InvalidAccessKeyId"),
     "version 2: a key that is not known": (lambda s: stranger(s).v2("PUT", PRESENT), 1000, "InvalidAccessKeyId"),
@@ -171,7 +171,7 @@ def without(request, name):
 
 
 @pytest.mark.parametrize("case", HEADS, ids=str)
-def test_a_head_is_enough_to_refuse(sender, case):
+def test_invalid_request_is_refused_by_its_head(sender, case):
     make, length, code = HEADS[case]
     for more in ([], ["expect: 100-continue"]):
         said = sender.answer(make(sender), length, *more)
@@ -180,7 +180,7 @@ def test_a_head_is_enough_to_refuse(sender, case):
         assert " 100 " not in said.split("\r\n")[0], said
 
 
-def test_a_head_that_is_good_is_asked_for_its_body(sender):
+def test_valid_head_gets_100_continue(sender):
     for request in (sender.v4("PUT", PRESENT), sender.cos("PUT", PRESENT)):
         method, path, headers = request
         lines = ["%s: %s" % one for one in headers.items()] + ["content-length: 4", "expect: 100-continue", "connection: close"]
@@ -200,7 +200,7 @@ FRONTS = {
 
 
 @pytest.mark.parametrize("case", FRONTS, ids=str)
-def test_a_form_without_end_in_front_of_its_file_is_refused(sender, case):
+def test_form_with_unterminated_fields_is_refused(sender, case):
     """A form of nobody's is not read on where its fields do not end."""
     host, port = sender.host.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
@@ -212,14 +212,14 @@ def test_a_form_without_end_in_front_of_its_file_is_refused(sender, case):
     assert "<Code>InvalidArgument</Code>" in said and "in front of its file" in said, said
 
 
-def test_a_failing_address_is_not_heard_and_its_good_keys_are(server, sender):
-    """Who shares an address with one that fails is heard."""
+def test_repeated_auth_failures_block_source_ip_except_its_good_keys(server, sender):
+    """A caller that shares an address with a failing one is served."""
     assert " 200 OK" in sender.answer(sender.v4("GET", "/"), 0)
     for _ in range(2000):
         if "<Code>SlowDown</Code>" in sender.answer(stranger(sender).v4("PUT", PRESENT), 1000):
             break
     else:
-        pytest.fail("it is heard for ever")
+        pytest.fail("the address is never blocked")
     assert "<Code>SlowDown</Code>" in sender.answer(sender.nobody("PUT", PRESENT), 1000)
     for request in (sender.v4("GET", "/"), sender.cos("GET", "/")):
         assert " 200 OK" in sender.answer(request, 0)

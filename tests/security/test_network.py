@@ -53,7 +53,7 @@ def reached(world, address, protocol, port):
     return [packet for packet in world.arrived() if (packet["to"], packet.get("protocol"), packet.get("port")) == (address, protocol, port)]
 
 
-def test_the_world_is_reached_and_sees_only_the_host(site, world):
+def test_public_addresses_are_reachable_from_the_host_address(site, world):
     assert site.call("online", "tcp", host=far.PUBLIC, port=80, read=True) == "far\n"
     assert site.call("online", "udp", host=far.PUBLIC, port=7) == "ping"
     for protocol, port in ((6, 80), (17, 7)):
@@ -61,7 +61,7 @@ def test_the_world_is_reached_and_sees_only_the_host(site, world):
         assert sources == {far.HOST}
 
 
-def test_names_are_resolved_by_the_hosts_resolver(site, world):
+def test_names_resolve_by_the_hosts_resolver(site, world):
     assert site.call("online", "resolve", host=far.NAME) == far.PUBLIC
     assert site.call("online", "tcp", host=far.NAME, port=80, read=True) == "far\n"
     assert far.NAME in open(world.queries).read()
@@ -70,7 +70,7 @@ def test_names_are_resolved_by_the_hosts_resolver(site, world):
 CLOUD = ["scf.tencentcloudapi.com", "scf.internal.tencentcloudapi.com", "p-1.cos.ap-guangzhou.myqcloud.com"]
 
 
-def test_names_of_the_cloud_are_answered_inside_and_asked_of_nobody(site, world):
+def test_cloud_names_are_answered_inside_and_never_forwarded(site, world):
     found = [site.call("online", "resolve", host=name) for name in CLOUD]
     assert found[0] == found[1] == site.call("online", "resolve", host="virga.internal") != found[2]
     for address in found:
@@ -82,7 +82,7 @@ def test_names_of_the_cloud_are_answered_inside_and_asked_of_nobody(site, world)
     assert far.NAME in asked and "tencentcloudapi" not in asked and "myqcloud" not in asked
 
 
-def test_the_operator_leaves_the_cloud_s_names_to_the_host_s_resolver(world, tmp_path):
+def test_cloud_names_off_uses_the_hosts_resolver(world, tmp_path):
     # Its range is another one than that of the first virga here.
     site = Site(tmp_path, world, ["--cloud-names", "off", "--dns", far.RESOLVER], "off")
     site.deploy("online")
@@ -118,23 +118,23 @@ def test_the_api_on_the_hosts_side_is_not_reached(site):
 
 
 @pytest.mark.parametrize("address", ["255.255.255.255", "203.0.113.255", "224.0.0.1", "239.1.2.3", "198.19.255.255"])
-def test_nothing_is_sent_to_many(site, world, address):
+def test_multicast_and_broadcast_are_dropped(site, world, address):
     assert refused(site.call("online", "udp", host=address, port=7, broadcast=True)) or reached(world, address, 17, 7) == []
     assert reached(world, address, 17, 7) == []
 
 
 @pytest.mark.parametrize("address", ["2001:db8::1", "fe80::1%eth0", "fe80::1", "::ffff:10.1.2.3", "64:ff9b::a01:203", "ff02::1%eth0"])
-def test_the_other_family_is_no_way_around(site, world, address):
+def test_ipv6_does_not_bypass_the_rules(site, world, address):
     result = site.call("online", "tcp", host=address, port=80)
     assert refused(result) or result == "EINVAL", result
     assert [packet for packet in world.arrived() if packet["family"] == 6 and not packet["to"].startswith("ff02")] == []
 
 
-def test_nobody_has_an_address_of_the_other_family(site):
+def test_instances_have_no_ipv6_address(site):
     assert [site.call(name, "own6") for name in ("online", "offline")] == [["lo"], ["lo"]]
 
 
-def test_a_source_that_is_not_its_own_is_not_believed(site, world):
+def test_spoofed_source_address_is_dropped(site, world):
     before = len(reached(world, far.PUBLIC, 17, 7))
     for source in ("198.51.100.99", "198.18.200.1", "203.0.113.2", "198.18.0.1"):
         assert site.call("online", "udp", host=far.PUBLIC, port=7, **{"as": source}) in REFUSED.split("|") + ["timeout"]
@@ -156,7 +156,7 @@ def test_instances_do_not_reach_each_other(site):
     assert answers == ["nobody"]
 
 
-def test_nobody_outside_reaches_an_instance(site, world):
+def test_outside_hosts_cannot_reach_an_instance(site, world):
     answers = []
     listening = threading.Thread(target=lambda: answers.append((site.call("online", "own"), site.call("online", "listens", port=9001, seconds=4))))
     listening.start()
@@ -178,7 +178,7 @@ def test_functions_call_functions(site):
     assert json.loads(answer) == far.PUBLIC
 
 
-def test_the_operators_faces_are_not_for_functions(site):
+def test_functions_cannot_reach_operator_endpoints(site):
     assert [site.call("online", "get", path=path) for path in ("/healthz", "/metrics", "/readyz")] == [200, 404, 404]
 
 
@@ -213,7 +213,7 @@ def test_the_operator_opens_and_closes_destinations(world, tmp_path):
     site.server.stop()
 
 
-def test_virga_takes_its_rules_and_interfaces_with_it(world, tmp_path):
+def test_rules_and_interfaces_are_removed_when_virga_ends(world, tmp_path):
     rules = lambda: world.run(world.host, "/usr/sbin/nft", "list", "tables")
     interfaces = lambda: world.run(world.host, "ip", "-brief", "link")
     site = Site(tmp_path, world, [], "gone")

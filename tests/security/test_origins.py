@@ -1,6 +1,6 @@
-"""Functions of several tenants behind one host: what one tells a browser of its origin never reaches the others.
+"""Functions of several tenants behind one host: origin headers of one function never affect the others in a browser.
 
-By path (`/url/<id>/`) all functions share an origin, so what speaks for an origin is taken away both ways. By host each has its own.
+By path (`/url/<id>/`) all functions share an origin, so headers that are bound to an origin are removed both ways. By host each has its own.
 """
 
 import base64
@@ -116,7 +116,7 @@ def present(headers):
 
 
 @pytest.mark.parametrize("kind", ["event", "web"])
-def test_a_page_by_path_says_nothing_for_the_origin_of_all(world, kind):
+def test_page_by_path_cannot_set_origin_headers(world, kind):
     status, headers = ask(world.address, "/url/%s/" % world.ids[kind])
     assert status == 200 and headers["X-Own"] == "kept"
     assert present(headers) == []
@@ -126,7 +126,7 @@ def test_a_page_by_path_says_nothing_for_the_origin_of_all(world, kind):
 
 
 @pytest.mark.parametrize("kind", ["event", "web"])
-def test_cookies_of_the_shared_origin_are_handed_to_no_function(world, kind):
+def test_shared_origin_cookies_reach_no_function(world, kind):
     _, headers = ask(world.address, "/url/%s/" % world.ids[kind], Cookie="session=of-another", X_Mine="1")
     saw = json.loads(headers["X-Saw"])
     assert "x-mine" in saw and "cookie" not in saw
@@ -138,14 +138,14 @@ def test_a_service_worker_by_path_is_refused(world, kind):
     assert status == 403 and headers.get("X-Own") is None
 
 
-def test_a_websocket_by_path_brings_no_cookies(world):
+def test_websocket_by_path_gets_no_cookies(world):
     status, headers = ask(world.address, "/url/%s/" % world.ids["web"], Upgrade="websocket", Connection="Upgrade", Cookie="session=of-another",
                           Sec_WebSocket_Key=base64.b64encode(b"0" * 16).decode(), Sec_WebSocket_Version="13")
     assert status == 101 and present(headers) == [] and "cookie" not in json.loads(headers["X-Saw"])
 
 
 @pytest.mark.parametrize("kind", ["event", "web"])
-def test_by_host_a_function_has_an_origin_and_all_that_goes_with_it(world, kind):
+def test_function_by_host_has_its_own_origin(world, kind):
     status, headers = ask(world.address, "/", hosts(world, kind), Cookie="session=its-own")
     assert status == 200 and present(headers) == sorted(ORIGINS)
     assert "cookie" in json.loads(headers["X-Saw"])
@@ -158,7 +158,7 @@ def test_the_url_that_is_shown_is_the_host_s(world):
     assert "/url/" not in json.loads(shown["Triggers"][0]["TriggerDesc"])["NetConfig"].get("ExtranetUrl", "")
 
 
-def test_paths_can_be_switched_off(tmp_path_factory):
+def test_url_paths_can_be_disabled(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("virga") / "data", "hostsonly", ("--network", "internal", "--url-paths", "off"))
     api = Api(server)
     api("CreateFunction", FunctionName="event", Runtime="Python3.9", Code={"ZipFile": package(EVENT)})

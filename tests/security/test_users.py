@@ -1,4 +1,4 @@
-"""Users of instances: none is used again soon, whoever has been killed in between, and few of them are enough for many functions."""
+"""User ids of instances: none is reused soon, even after a kill, and a few ids are enough for many functions."""
 
 import json
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def running(tmp_path, *flags):
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_a_user_is_no_other_account_s_after_a_restart(end, tmp_path):
+def test_user_id_is_not_reused_by_another_account_after_a_restart(end, tmp_path):
     with running(tmp_path) as server:
         created = json.loads(server.cli("account", "create", "stranger"))
         before = [who(Api(server), "first%d" % number) for number in range(3)]
@@ -43,7 +43,7 @@ def test_a_user_is_no_other_account_s_after_a_restart(end, tmp_path):
     assert min(after) > max(before), (before, after)
 
 
-def test_sandboxes_that_wait_for_one_account_give_their_users_to_another(tmp_path):
+def test_prewarmed_sandboxes_release_user_ids_for_another_account(tmp_path):
     with running(tmp_path, "--uid-count", "24") as server:
         users = [who(Api(server), "of-first")]
         # Each account has sandboxes that wait for its functions, and all of them together are more than there are users.

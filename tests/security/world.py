@@ -1,8 +1,8 @@
-"""A world of this machine's own: two hosts in network namespaces, so that what leaves a function is seen where it would arrive.
+"""A test network: two hosts in network namespaces, so that packets from a function are recorded where they would arrive.
 
-`host` is where virga runs. It has services of its own and one way out, to `world`, which answers for every address there is: a
-public host, the addresses where clouds tell a machine its secrets, an operator's private networks, a resolver of names. What
-comes in there is recorded, packet by packet. Nothing here is connected to anything else.
+virga runs on `host`. It has services of its own and one route, to `world`, which answers for every address: a
+public host, the metadata addresses of clouds, an operator's private networks, a resolver. `world` records each packet
+that arrives. Neither is connected to any other network.
 
 Run as a program it is what runs inside:  world.py far|near|mark [RECORD]
 """
@@ -63,9 +63,9 @@ class World:
                               timeout=30).stdout.decode()
 
     def arrived(self, part="far"):
-        """What has come in: packets at the far side, connections to the host's own services at the near one.
+        """The arrivals: packets at the far side, connections to the host's own services at the near one.
 
-        All that was sent before is in it: what is sent after that, by the same way, has come.
+        Everything sent before this call is included: it waits until a marker, sent the same way, has arrived.
         """
         mark = next(self.marks)
         to = "%s %d" % (PUBLIC, mark) if part == "far" else "127.0.0.1 %d" % MARKS

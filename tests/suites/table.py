@@ -1,4 +1,4 @@
-"""Makes the table of other people's suites in docs/compatibility.md; `--check` says whether the page has it.
+"""Makes the table of third-party test suites in docs/compatibility.md; `--check` compares it with the page.
 
 `results.tsv` is written by record.py. `reasons.tsv` says, by a part of a suite's and a test's name, why one that does not pass does not; the
 first that fits holds.

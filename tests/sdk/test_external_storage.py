@@ -1,4 +1,4 @@
-"""Buckets whose bytes are in an S3 elsewhere: a real SeaweedFS, which is lost and comes back meanwhile."""
+"""Buckets whose bytes are in an external S3: a real SeaweedFS, which fails and recovers meanwhile."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def client(virga):
 
 
 def blobs(storage):
-    """The keys that are elsewhere."""
+    """The keys in the external storage."""
     _, listed = storage.call("GET", "/first?list-type=2")
     return set(re.findall("<Key>([^<]*)</Key>", listed))
 
@@ -100,7 +100,7 @@ def test_objects_are_what_was_put(virga, storage, client):
     eventually("their bytes are gone", lambda: blobs(storage) == before)
 
 
-def test_garbage_is_removed_and_nothing_else(virga, storage, client):
+def test_garbage_collection_removes_only_garbage(virga, storage, client):
     client.put_object(Bucket="photos", Key="kept", Body=LARGE)
     prefix = next(iter(blobs(storage))).split("/")[0]
     garbage, others = prefix + "/00/" + "0" * 32, {"00/" + "0" * 32, prefix + "/notes.txt"}
@@ -115,7 +115,7 @@ def test_garbage_is_removed_and_nothing_else(virga, storage, client):
         storage.call("DELETE", "/first/" + key)
 
 
-def test_a_peer_that_is_lost_is_said_to_be_and_comes_back(virga, storage, client):
+def test_outage_of_external_storage_is_reported_and_recovered(virga, storage, client):
     client.put_object(Bucket="photos", Key="there", Body=LARGE)
     client.put_object(Bucket="photos", Key="small", Body=SMALL)
     upload = client.create_multipart_upload(Bucket="photos", Key="parts")["UploadId"]
@@ -129,13 +129,13 @@ def test_a_peer_that_is_lost_is_said_to_be_and_comes_back(virga, storage, client
             refused()
         answer = failure.value.response
         assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]) == (503, "ServiceUnavailable")
-    # What is in the index goes on.
+    # Objects in the index are still served.
     assert read(client, "small") == SMALL
     assert client.head_object(Bucket="photos", Key="there")["ContentLength"] == len(LARGE)
     assert {one["Key"] for one in client.list_objects_v2(Bucket="photos")["Contents"]} >= {"small", "there"}
     with pytest.raises(ClientError):
         client.head_object(Bucket="photos", Key="new")
-    # What was being read ends early and says so, or waits until it goes on; it is never wrong.
+    # A read in progress ends early with an error, or waits until it can continue; it never returns wrong bytes.
     storage.start()
     try:
         assert begun + half_read.read() == LARGE

@@ -11,7 +11,7 @@ from api import PUBLISHED, ROOT, UNPUBLISHED, Api, misfits
 from package import FIRST, package
 
 HOST = "photos-1250000000.cos.ap-guangzhou.myqcloud.com"
-# Fields that say which function it is, what becomes of the request, or what the code is.
+# Fields that identify the function, control the request, or name the code.
 NAMING = {"FunctionName", "Namespace", "Code", "Publish", "InstallDependency", "Tags", "Role", "Layers", "AsyncRunEnable"}
 # Values that differ from those that are shown where nothing was given.
 EVENT = {
@@ -91,7 +91,7 @@ def shown(api, name):
 
 
 def lacks(given, answer, where):
-    """What was given and is not shown, by paths."""
+    """The given values that are not shown, by paths."""
     if isinstance(given, dict):
         return [path for name, part in given.items() for path in lacks(part, (answer or {}).get(name), where + "." + name)]
     if isinstance(given, list):
@@ -102,13 +102,13 @@ def lacks(given, answer, where):
 
 
 @pytest.mark.parametrize("action,values", [("CreateFunction", [EVENT, WEB]), ("UpdateFunctionConfiguration", [OTHERS, WEB])])
-def test_every_field_is_given_here_or_is_ignored_by_the_page(action, values):
+def test_every_field_is_shown_again_or_documented_as_ignored(action, values):
     published = set(PUBLISHED["actions"][action]["request"]) | set(UNPUBLISHED["requests"].get(action, {}))
     given = {name for fields in values for name in fields}
     assert published - given - NAMING == ignored(action) | ({"Runtime"} if action.startswith("Update") else set())
 
 
-def test_what_a_function_is_made_with_is_shown_again(api):
+def test_get_function_shows_creation_settings(api):
     for name in ("letters", "others"):
         send(api, "CreateFunction", FunctionName=name, Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     send(api, "CreateFunction", FunctionName="made", Code={"ZipFile": package(FIRST)}, **EVENT)
@@ -130,7 +130,7 @@ def test_what_a_function_is_made_with_is_shown_again(api):
 
 # Version 1 of the signature writes documents as a form, all values as text.
 @pytest.mark.parametrize("method", ["TC3-HMAC-SHA256", "HmacSHA256"])
-def test_what_a_web_function_is_made_with_is_shown_again(server, method):
+def test_get_function_shows_web_function_settings(server, method):
     api, name = Api(server, method=method), "web-" + method
     web = package("#!/bin/sh\nexec sleep 1000\n", "scf_bootstrap")
     api("CreateFunction", FunctionName=name, Runtime="Python3.9", Code={"ZipFile": web}, CfsConfig=EVENT["CfsConfig"], **WEB)
@@ -140,7 +140,7 @@ def test_what_a_web_function_is_made_with_is_shown_again(server, method):
     assert not lacks(other, shown(api, name), "")
 
 
-def test_what_is_not_of_its_form_is_refused_by_name(api):
+def test_malformed_values_are_refused_by_name(api):
     for field, value in (("VpcConfig", "vpc-1"), ("CfsConfig", []), ("TraceEnable", "yes"), ("L5Enable", "on"), ("DnsCache", "1"),
                          ("PublicNetConfig", {"PublicNetStatus": "ENABLE", "EipConfig": {"EipStatus": "TRUE"}})):
         with pytest.raises(Exception) as refused:
@@ -148,16 +148,16 @@ def test_what_is_not_of_its_form_is_refused_by_name(api):
         assert refused.value.get_message().startswith(field), refused.value
 
 
-def test_a_bucket_s_trigger_names_the_bucket_again(api):
+def test_bucket_trigger_shows_bucket_url(api):
     desc = {"event": "cos:ObjectCreated:*", "filter": {"Prefix": "in/", "Suffix": ".jpg"}}
     made = send(api, "CreateTrigger", FunctionName="made", TriggerName=HOST, Type="cos", TriggerDesc=json.dumps(desc), Enable="OPEN")
     text = made["Response"]["TriggerInfo"]["TriggerDesc"]
     assert text == '{"bucketUrl":"%s","event":"cos:ObjectCreated:*","filter":{"Prefix":"in/","Suffix":".jpg"}}' % HOST
-    # What is shown finds the trigger.
+    # The shown document selects the trigger.
     send(api, "DeleteTrigger", FunctionName="made", TriggerName=HOST, Type="cos", TriggerDesc=text)
 
 
-def test_how_events_are_tried_says_of_which_failures_and_when(api):
+def test_event_invoke_config_shows_error_codes_and_intervals(api):
     config = send(api, "GetFunctionEventInvokeConfig", FunctionName="made")["Response"]["AsyncTriggerConfig"]
     assert config["RetryConfig"] == [
         {"ErrorCode": ["default"], "RetryNum": 2, "RetryInterval": 60},

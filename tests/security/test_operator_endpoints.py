@@ -1,4 +1,4 @@
-"""The operator's pages, asked for by strangers: metrics are shown to the loopback, to whoever has the token, or on a listener of their own."""
+"""Operator endpoints and unauthenticated callers: metrics are for the loopback, holders of the token, or a listener of their own."""
 
 import os
 import ssl
@@ -67,7 +67,7 @@ def test_metrics_over_tls_are_refused_to_everybody_without_a_token(secure):
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-Ip"])
-def test_metrics_are_refused_to_whom_a_proxy_asks_for(secure, header):
+def test_metrics_are_refused_through_a_proxy(secure, header):
     status, page = ask("http://%s/metrics" % secure.address, **{header: "203.0.113.9"})
     assert status == 403 and "virga_" not in page
 
@@ -83,7 +83,7 @@ def test_metrics_with_a_token_are_refused_without_it_from_anywhere(guarded):
     assert ask("http://%s/readyz" % guarded.address) == (200, "ready\n")
 
 
-def test_metrics_on_a_listener_of_their_own_are_nowhere_else(apart):
+def test_metrics_listener_is_the_only_one_with_metrics(apart):
     assert ask("http://%s/metrics" % apart.address)[0] == 404
     status, page = ask("http://%s/metrics" % apart.metrics)
     assert status == 200 and "virga_instances" in page
