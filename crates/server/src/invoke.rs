@@ -1,4 +1,4 @@
-//! The one door to a function: every trigger and the API hand their events over here.
+//! Invocation of functions: the single entry point for the API and all triggers.
 
 pub(crate) mod web;
 
@@ -25,38 +25,38 @@ use crate::queue::{NewEvent, Queue, QueueError, QueueFuture};
 use crate::telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
 use crate::usage::UsageEntry;
 
-/// One event for one function.
+/// An invocation of a function.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     pub(crate) request: RequestId,
     pub(crate) function: FunctionKey,
     pub(crate) qualifier: Qualifier,
-    /// What an alias chooses a version by.
+    /// The key by which an alias chooses a version.
     pub(crate) routing_key: RoutingKey,
     /// A JSON document.
     pub(crate) event: Bytes,
-    /// Whether the end of the log is wanted.
+    /// Whether to return the tail of the log.
     pub(crate) tail: bool,
-    /// How often it was tried before.
+    /// Number of earlier attempts.
     pub(crate) retry: u32,
-    /// How deep it is in a chain of functions.
+    /// Recursion depth in its call chain.
     pub(crate) depth: RecursionDepth,
 }
 
-/// What came of it, whether or not the function succeeded.
+/// The result of an invocation, successful or not.
 #[derive(Clone, Debug)]
 pub(crate) struct InvocationResult {
     pub(crate) status: StatusCode,
-    /// The answer, or the error document.
+    /// The response, or the error document.
     pub(crate) answer: Bytes,
-    /// The end of the log, if it was asked for.
+    /// The tail of the log, if requested.
     pub(crate) log: Option<String>,
     pub(crate) usage: Usage,
-    /// What it counts for in the ledger.
+    /// Its entry in the usage ledger, unless that is recorded already.
     pub(crate) entry: Option<UsageEntry>,
 }
 
-/// Why an event was not taken. What goes wrong after it was is in [`InvocationResult`].
+/// The reason why an event or invocation was rejected. Later failures are in [`InvocationResult`].
 #[derive(Debug, Error)]
 pub(crate) enum IngestError {
     #[error("function {} does not exist in namespace {}", .0.name, .0.namespace)]
@@ -90,7 +90,7 @@ pub(crate) enum IngestError {
     Queue(#[from] QueueError),
 }
 
-/// A handle on the door. Clones share it.
+/// Accepts events and runs invocations. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Ingest {
     catalog: Catalog,
@@ -120,15 +120,14 @@ impl Ingest {
         }
     }
 
-    /// Takes an event that runs later: when this returns it is on stable storage, and it runs at least once or is recorded
-    /// as given up. A second event with the request id of a first is the first, and does not run again.
+    /// Accepts an asynchronous event. When this returns, the event is on stable storage; it runs at least once or is recorded as
+    /// failed permanently. Idempotent: an event with a known request id is a duplicate and does not run again.
     pub(crate) async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
         self.check_acceptable(&event)?;
         self.count_acceptance(Ok(self.queue.accept(event))).await
     }
 
-    /// Takes several of which each [may be accepted](Self::check_acceptable), with an answer for each. None runs before all have
-    /// been kept, or refused.
+    /// Accepts events that passed [`Self::check_acceptable`], with a result for each. None runs before all are stored or rejected.
     pub(crate) fn accept_batch(
         &self,
         events: Vec<NewEvent>,
@@ -139,7 +138,7 @@ impl Ingest {
             .map(|later| self.count_acceptance(Ok(later)))
     }
 
-    /// Whether an event is in order, and its function is there to take it.
+    /// Checks that an event is valid and that its function exists and takes events.
     pub(crate) fn check_acceptable(&self, event: &NewEvent) -> Result<(), IngestError> {
         self.check_size(event)?;
         self.check_takes_events(&event.function)?;
@@ -153,10 +152,10 @@ impl Ingest {
         Ok(())
     }
 
-    /// Takes an event of something that has happened already, so that nobody is left to be told that its function is not there,
-    /// or not in order: it is kept all the same, and whoever runs it sees, and records, what becomes of it.
+    /// Accepts an event without checking its function, for sources that cannot react to an error, such as object changes. The
+    /// runner records the failure if the function does not exist.
     ///
-    /// It is on its way when this returns, so that events which are sent one after another are in that order.
+    /// The event is enqueued when this returns, before the future is polled, so that events keep the order of the calls.
     pub(crate) fn accept_unchecked(
         &self,
         event: NewEvent,
@@ -165,7 +164,7 @@ impl Ingest {
         self.count_acceptance(accepted)
     }
 
-    /// An acceptance that is counted when it has ended.
+    /// Counts an acceptance or rejection in the metrics.
     fn count_acceptance(
         &self,
         accepted: Result<QueueFuture<'static, ()>, IngestError>,
@@ -189,7 +188,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Runs a function and waits for what comes of it.
+    /// Runs a function and waits for its result.
     pub(crate) async fn invoke(
         &self,
         invocation: Invocation,
@@ -208,7 +207,7 @@ impl Ingest {
         }
     }
 
-    /// The same with an event that is made when an instance is there for it, so that nothing waits in memory.
+    /// Like [`Self::invoke`], but creates the event only once an instance is available, so that waiting requests hold no memory.
     pub(crate) async fn invoke_deferred<E: From<IngestError>>(
         &self,
         invocation: &Invocation,
@@ -229,7 +228,7 @@ impl Ingest {
         }
     }
 
-    /// The same as [`Ingest::place`] for what is answered at once, and counted when it has ended.
+    /// Like [`Ingest::place`] for a synchronous call: its usage is recorded when it ends.
     pub(crate) async fn place_sync(
         &self,
         invocation: &Invocation,
@@ -247,13 +246,13 @@ impl Ingest {
         Ok(placed)
     }
 
-    /// Finds an instance for an invocation, whose event is not looked at.
+    /// Acquires an instance for an invocation. Ignores its event.
     pub(crate) async fn place(
         &self,
         invocation: &Invocation,
         waiting: &mut AcquireOptions,
     ) -> Result<Placement, IngestError> {
-        // A function that changes between being found and being asked is looked up again.
+        // Retries the look-up if the function changes in between.
         for _ in 0..4 {
             let function = self.find(&invocation.function)?;
             let Invocation {
@@ -272,7 +271,7 @@ impl Ingest {
         Err(IngestError::NoFunction(invocation.function.clone()))
     }
 
-    /// Whether a function is called with events; one that does not exist is told of elsewhere.
+    /// Rejects web functions. A missing function passes; [`Self::find`] reports it.
     fn check_takes_events(&self, key: &FunctionKey) -> Result<(), IngestError> {
         let kind = self.catalog.function(key).map(|stored| stored.value.kind);
         match kind {
@@ -300,13 +299,13 @@ impl Ingest {
         }
         let opened = self.driver.open(serving).await;
         let function = serving.function;
-        // It may have been changed or deleted meanwhile, before there was a pool to retire.
+        // The function may have been changed or deleted before there was a pool to retire.
         let now = self.catalog.function(&function.key);
         self.driver
             .retire(&function.key, now.as_ref().map(|stored| &stored.value));
         opened.map_err(|source| {
             let name = function.key.name.to_string();
-            warn!(function = name, error = %source, "a function cannot be served");
+            warn!(function = name, error = %source, "failed to open a function");
             IngestError::Open { name, source }
         })
     }
@@ -348,22 +347,22 @@ impl Ingest {
     }
 }
 
-/// Where an invocation stands after an instance was looked for.
+/// The outcome of acquiring an instance.
 pub(crate) enum Placement {
-    /// It has one.
+    /// An instance was acquired.
     Ready(Ready),
-    /// It has none, and that is its end.
+    /// No instance was acquired; the invocation has failed.
     Refused(InvocationResult),
 }
 
-/// An invocation with an instance.
+/// An invocation that holds an instance.
 pub(crate) struct Ready {
     assigned: Assigned,
     report: Report,
 }
 
 impl Ready {
-    /// Runs it. It runs to its end even when nobody waits for that any more.
+    /// Runs the function to its end, even if the caller goes away.
     pub(crate) async fn run(self, event: Bytes) -> InvocationResult {
         let Self { assigned, report } = self;
         let (request, depth, recycle) = (report.request, report.depth, report.recycle);
@@ -373,13 +372,16 @@ impl Ready {
             .await
     }
 
-    /// What ends it before it has ended.
+    /// Returns a handle that stops the function.
     pub(crate) fn stopper(&self) -> Stopper {
         self.assigned.stopper()
     }
 }
 
-/// The version that serves an invocation, by its qualifier and the state that it is in.
+/// Resolves a qualifier to the version that serves an invocation.
+///
+/// # Errors
+/// The version does not exist, or the function's state does not allow invocations.
 fn resolve<'a>(
     function: &'a Function,
     qualifier: &Qualifier,
@@ -397,7 +399,7 @@ fn resolve<'a>(
         key: key.clone(),
         qualifier: qualifier.clone(),
     })?;
-    // What was published serves whatever becomes of `$LATEST`.
+    // A published version keeps serving while `$LATEST` is updated or has failed.
     let state = function.state;
     let serves = match serving.version {
         Version::Latest => state.serves(),
@@ -414,7 +416,7 @@ fn resolve<'a>(
     Err(IngestError::State { name, state, why })
 }
 
-/// A number from 0 to below 1 that is a request's own: the last bits of its id are random.
+/// Returns a number in [0, 1) that is fixed for a request, from the random bits at the end of its id.
 fn random_fraction(request: RequestId) -> f64 {
     let bytes = request.as_bytes();
     let last = bytes
@@ -425,10 +427,10 @@ fn random_fraction(request: RequestId) -> f64 {
     f64::from(last) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The pool was retired in between.
+/// The pool was retired between look-up and acquisition.
 struct PoolRetired;
 
-/// SCF's words for a concurrency limit that was reached. Source: its list of function status codes.
+/// Returns SCF's status and message for an invocation that got no instance. Source: its list of function status codes.
 fn rejection(
     reject: Reject,
     serving: &Serving<'_>,
@@ -480,7 +482,7 @@ fn rejection(
     }
 }
 
-/// What is known of a request before its end.
+/// Builds the record of an invocation when it ends.
 struct Report {
     telemetry: Telemetry,
     request: RequestId,
@@ -490,9 +492,9 @@ struct Report {
     tail: bool,
     retry: u32,
     depth: RecursionDepth,
-    /// Whether an instance ends whose request fails.
+    /// Whether a failed request ends its instance.
     recycle: bool,
-    /// Where a call is counted when it has ended. An event is counted by whoever runs it, with what came of it.
+    /// The ledger for synchronous calls. The runner records the usage of events, together with their completion.
     ledger: Option<Arc<dyn Queue>>,
 }
 
@@ -572,7 +574,7 @@ mod tests {
                 .count();
             let mean = weight * f64::from(count);
             let deviation = (mean * (1.0 - weight)).sqrt();
-            // Of a million such tests one fails by chance.
+            // 4.9 standard deviations: one such test in a million fails by chance.
             let off = (chosen as f64 - mean).abs() / deviation;
             assert!(off < 4.9, "{weight}: {chosen}, off by {off} deviations");
         }

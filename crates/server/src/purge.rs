@@ -1,8 +1,8 @@
-//! Deletes accounts with all that they own, everywhere.
+//! Deletion of accounts with everything they own, in all stores.
 //!
-//! An account is closed first: from that moment on it serves nobody, nothing can be added to it, and what still runs for it is
-//! ended. Then each store gives up what it has of the account, some rows at a time. Each step can be done again: after a crash
-//! the whole is gone through once more, and finds what is left. The account's entry goes last, and its ids stay given.
+//! The account is closed first: it serves no requests, nothing can be added to it, and its instances are stopped. Then each store
+//! removes its rows of the account in small portions. Every step is idempotent, so after a crash the deletion starts over with the
+//! remaining data. The account's own entry is removed last. Its ids are never reused.
 
 mod inventory;
 
@@ -26,12 +26,12 @@ use crate::queue::{Queue, QueueError};
 use crate::telemetry::{LogStore, LogStoreError, Telemetry};
 use crate::usage::{UsageQuery, UsageTotals};
 
-/// How often it is looked whether what ran has ended.
+/// Interval of polling for the end of running instances.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long nothing is tried after a step failed.
+/// Delay before retrying a failed step.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Why a step failed.
+/// An error of a deletion step.
 #[derive(Debug, Error)]
 pub(crate) enum PurgeError {
     #[error(transparent)]
@@ -44,11 +44,11 @@ pub(crate) enum PurgeError {
     Objects(#[from] bucket::StoreError),
     #[error("packages: {0}")]
     Packages(#[from] std::io::Error),
-    #[error("a thread has ended: {0}")]
+    #[error("a worker thread failed: {0}")]
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// What has something of an account.
+/// The stores that hold data of accounts.
 pub(crate) struct Stores {
     pub(crate) catalog: Catalog,
     pub(crate) driver: Driver,
@@ -60,18 +60,18 @@ pub(crate) struct Stores {
     pub(crate) objects: Option<Objects>,
 }
 
-/// How far the deletion of an account is.
+/// The progress of a deletion.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeletionProgress {
-    /// What is being deleted.
+    /// The kind of data being deleted.
     pub(crate) step: &'static str,
-    /// What was deleted since virga started.
+    /// Number of items deleted since virga started.
     pub(crate) removed: u64,
-    /// Why the last try failed, until the next one.
+    /// Error of the last attempt, until the next one starts.
     pub(crate) last_error: Option<String>,
 }
 
-/// A handle. Clones share it.
+/// A handle to the deletions. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Purge {
     shared: Arc<Shared>,
@@ -89,10 +89,10 @@ impl fmt::Debug for Purge {
 }
 
 impl Purge {
-    /// Goes on with what an earlier run left undone.
+    /// Resumes the deletions that an earlier run left unfinished.
     ///
     /// # Errors
-    /// The queue's.
+    /// The queue failed to close an account.
     pub(crate) async fn start(stores: Stores) -> Result<Self, QueueError> {
         let purge = Self {
             shared: Arc::new(Shared {
@@ -107,14 +107,14 @@ impl Purge {
         }
         let accounts = catalog.accounts().into_iter();
         for stored in accounts.filter(|stored| stored.value.closed.is_some()) {
-            info!(account = %stored.value.name, "goes on deleting an account");
+            info!(account = %stored.value.name, "resuming the deletion of an account");
             purge.close_stores(stored.value.id).await?;
             purge.spawn_deletion(stored.value.id);
         }
         Ok(purge)
     }
 
-    /// What an account has.
+    /// Counts what an account owns.
     pub(crate) async fn inventory(
         &self,
         account: AccountId,
@@ -122,7 +122,7 @@ impl Purge {
         inventory::count(&self.shared.stores, account).await
     }
 
-    /// Closes an account for good, and deletes it with all that it has. Returns once it is closed.
+    /// Closes an account permanently and starts its deletion. Returns once it is closed.
     pub(crate) async fn begin(&self, account: AccountId) -> Result<(), PurgeError> {
         let catalog = &self.shared.stores.catalog;
         catalog.close_account(account, clock::now_ms()).await?;
@@ -131,12 +131,12 @@ impl Purge {
         Ok(())
     }
 
-    /// How far a deletion is; none where the account is not being deleted.
+    /// Returns the progress of a deletion, or `None` if the account is not being deleted.
     pub(crate) fn progress(&self, account: AccountId) -> Option<DeletionProgress> {
         self.in_progress().get(&account).cloned()
     }
 
-    /// Waits until an account is gone, or the time is over.
+    /// Waits until an account is deleted, for at most `at_most`.
     pub(crate) async fn wait(&self, account: AccountId, at_most: Duration) {
         let gone = async {
             while self.in_progress().contains_key(&account) {
@@ -155,7 +155,7 @@ impl Purge {
         stores.queue.close(account).await
     }
 
-    /// Deletes an account in a task of its own, unless one is at it.
+    /// Deletes an account in a background task, unless one is running.
     fn spawn_deletion(&self, account: AccountId) {
         let begun = DeletionProgress {
             step: "instances",
@@ -168,7 +168,7 @@ impl Purge {
         let purge = self.clone();
         tokio::spawn(async move {
             while let Err(error) = purge.run(account).await {
-                warn!(%account, %error, "an account cannot be deleted yet; it is tried again");
+                warn!(%account, %error, "failed to delete an account; will retry");
                 purge.update(account, |progress| {
                     progress.last_error = Some(error.to_string())
                 });
@@ -176,11 +176,11 @@ impl Purge {
                 purge.update(account, |progress| progress.last_error = None);
             }
             purge.in_progress().remove(&account);
-            info!(%account, "an account was deleted with all that it had");
+            info!(%account, "deleted an account with everything it owned");
         });
     }
 
-    /// Goes through all stores until nothing is left in any.
+    /// Deletes the account from all stores until nothing is left in any.
     async fn run(&self, account: AccountId) -> Result<(), PurgeError> {
         let stores = &self.shared.stores;
         loop {
@@ -190,7 +190,7 @@ impl Purge {
             }
             stores.worker.forget(account);
             self.functions(account).await?;
-            // Nothing of it runs, so what there is to record has come, and is written before it is looked for.
+            // No instance runs any more, so flushing makes all remaining records visible to the steps below.
             stores.queue.flush().await?;
             let telemetry = stores.telemetry.clone();
             tokio::task::spawn_blocking(move || telemetry.flush()).await?;
@@ -217,18 +217,18 @@ impl Purge {
             }
             let deleted = stores.catalog.delete_account(account, clock::now_ms());
             match deleted.await {
-                // A request that was under way when the account was closed has added something.
+                // A request that was in flight when the account was closed has added something: start over.
                 Err(catalog::Error::InUse) => {}
                 done => return Ok(done?),
             }
         }
     }
 
-    /// Functions, layers, namespaces and domains, with their packages.
+    /// Deletes keys, roles, functions, layers, namespaces and domains, with their packages.
     async fn functions(&self, account: AccountId) -> Result<(), PurgeError> {
         let stores = &self.shared.stores;
         let catalog = &stores.catalog;
-        // Its keys and roles first: nobody holds one that is good for anything any more.
+        // Keys and roles first, so that no credential of the account stays valid.
         let owned = catalog.owned(account);
         for key in &owned.keys {
             catalog.delete_key(account, &key.value.id).await?;
@@ -265,7 +265,7 @@ impl Purge {
         Ok(())
     }
 
-    /// Keeps the sum of the ledger beside the ids that were given, before the ledger's entries go.
+    /// Stores the account's total usage with its issued ids, before its ledger entries are removed.
     async fn record_usage(&self, account: AccountId) -> Result<(), PurgeError> {
         let stores = &self.shared.stores;
         let issued = stores.catalog.issued(account);
@@ -311,8 +311,8 @@ impl Purge {
     }
 }
 
-/// Removes the code of a closed account's functions and layers that nobody else names. Its entries go after it, so that a crash
-/// leaves no code that no entry leads to.
+/// Removes packages of a closed account's functions and layers that no other account references. Catalog entries are removed later, so
+/// that a crash leaves no orphaned package.
 fn forget_packages(
     packages: &PackageStore,
     catalog: &Catalog,

@@ -1,6 +1,6 @@
-//! Requests to web functions: passed on to an instance's server, whose reply is streamed back.
+//! Requests to web functions: forwarded to the instance's HTTP server, whose reply is streamed back.
 //!
-//! A request holds its place on the instance until the last byte of its reply has gone, or its caller has.
+//! A request occupies its instance until the last byte of the reply is sent or the caller disconnects.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -21,13 +21,14 @@ use crate::driver::Assigned;
 use crate::traffic::Connection;
 
 impl Ready {
-    /// What runs the request.
+    /// Returns the specification of the instance.
     pub(crate) fn spec(&self) -> &Arc<InstanceSpec> {
         &self.report.live.spec
     }
 
-    /// Passes a request on, and gives the head of its reply with the request as it runs on. Its body says if it turns out to
-    /// be too long.
+    /// Forwards a request. Returns the head of the reply and the running invocation.
+    ///
+    /// `over` is notified if the request body exceeds its limit.
     pub(crate) async fn pass(
         self,
         head: &Head<'_>,
@@ -40,10 +41,10 @@ impl Ready {
             running.assigned.instance().forward(head, body),
         );
         let passed = tokio::select! {
-            // Such a request breaks its connection; it is no fault of the server's.
+            // First, because aborting the body breaks the connection, which would look like a fault of the server.
             biased;
             () = over.notified() => {
-                let message = "the request's body is longer than it may be";
+                let message = "the request body exceeds its limit";
                 return Err(running.fail(&Failure::new(StatusCode::RequestTooLarge, message)));
             }
             passed = passed => passed,
@@ -59,17 +60,17 @@ impl Ready {
     }
 }
 
-/// A reply as [`WebInvocation::too_long`] names it.
+/// The subject of [`WebInvocation::too_long`]'s message for a whole reply.
 pub(crate) const REPLY: &str = "the reply is";
 
-/// A request that runs. Dropped before its end it was given up by its caller.
+/// A running request. Dropping it before its end means that the caller disconnected.
 pub(crate) struct WebInvocation {
     assigned: Assigned,
     report: Option<Report>,
     request: RequestId,
     begun: Instant,
     deadline: Instant,
-    /// HTTP's, of the reply.
+    /// HTTP status of the reply.
     status: u16,
 }
 
@@ -88,18 +89,18 @@ impl WebInvocation {
         }
     }
 
-    /// When it must have ended.
+    /// Returns the deadline.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// It has ended as it should.
+    /// Ends the invocation successfully.
     pub(crate) fn succeed(&mut self) {
         let answer = format!("{{\"statusCode\":{}}}", self.status);
         self.end(StatusCode::Ok, answer.into());
     }
 
-    /// It ran over its time. The instance goes on with others.
+    /// Fails the invocation with a timeout. Other requests on the instance continue.
     pub(crate) fn time_out(&mut self) -> InvocationResult {
         let timeout = self.deadline.saturating_duration_since(self.begun);
         let message = format!(
@@ -109,19 +110,19 @@ impl WebInvocation {
         self.fail(&Failure::new(StatusCode::TimeLimitReached, message))
     }
 
-    /// Its reply, or a part of that, is longer than it may be.
+    /// Fails the invocation because its reply, or a part of it, exceeds a limit.
     pub(crate) fn too_long(&mut self, what: &str, limit: u64) -> InvocationResult {
         let message = format!("{what} over {limit} bytes, which is the limit");
         self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
     }
 
-    /// Its reply is not one that may be passed on.
+    /// Fails the invocation because its reply is invalid.
     pub(crate) fn refuse(&mut self, why: &str) -> InvocationResult {
         self.fail(&Failure::new(StatusCode::UserCodeException, why))
     }
 
     fn fail(&mut self, failure: &Failure) -> InvocationResult {
-        // With its server an instance ends, and with it all that it serves.
+        // These mean that the instance's server is gone, so the instance must not be reused.
         if matches!(
             failure.status,
             StatusCode::UserProcessExit
@@ -175,21 +176,21 @@ impl Drop for WebInvocation {
     }
 }
 
-/// The body of a reply, while the request runs.
+/// The body of a reply. It enforces the deadline and the size limit and ends the invocation.
 pub(crate) struct ReplyBody {
     held: Arc<SharedReply>,
     deadline: Pin<Box<Sleep>>,
-    /// What it may be, 0 for anything, and what it was so far.
+    /// Maximum bytes (0 = unlimited), and the bytes passed so far.
     limit: u64,
     passed: u64,
 }
 
-/// A reply that passes, until its time is over.
+/// A reply in transit.
 struct Reply {
     body: StreamedReply,
-    /// None once it has ended.
+    /// `None` once the invocation has ended.
     running: Option<WebInvocation>,
-    /// Its caller's connection.
+    /// The caller's connection.
     to: Option<Arc<Connection>>,
 }
 
@@ -208,7 +209,7 @@ impl ReplyBody {
         let running = Some(running);
         let held = Arc::new(Mutex::new(Some(Reply { body, running, to })));
         if unfinished {
-            // Nobody asks for the rest of a body whose caller does not read.
+            // The body is not polled while the caller does not read, so its own timer is not enough.
             reply_deadlines.watch(deadline, &held);
         }
         Self {
@@ -230,7 +231,7 @@ fn succeed(running: &mut Option<WebInvocation>) {
     }
 }
 
-/// The server broke off. Why is known a moment later.
+/// Fails an invocation whose server closed the connection early. The cause is known only a moment later.
 fn break_off(running: &mut Option<WebInvocation>) {
     let Some(mut running) = running.take() else {
         return;
@@ -238,7 +239,7 @@ fn break_off(running: &mut Option<WebInvocation>) {
     tokio::spawn(async move {
         let why = running.assigned.instance().connection_failure().await;
         let usual = || {
-            let message = "the function's server broke its reply off";
+            let message = "the function's server closed the connection before the end of its reply";
             Failure::new(StatusCode::UserCodeException, message)
         };
         running.fail(&why.unwrap_or_else(usual));
@@ -275,7 +276,7 @@ impl Body for ReplyBody {
                 if let Some(mut running) = running.take() {
                     running.too_long(REPLY, this.limit);
                 }
-                Poll::Ready(Some(Err("the reply is longer than it may be".into())))
+                Poll::Ready(Some(Err("the reply exceeds its limit".into())))
             }
             Poll::Pending => {
                 if this.deadline.as_mut().poll(cx).is_pending() {
@@ -307,7 +308,7 @@ const TIMED_OUT: &str = "the function ran over its timeout";
 
 impl Drop for ReplyBody {
     fn drop(&mut self) {
-        // Whoever has all of a body does not ask for its end.
+        // A consumer that has read the whole body does not poll for its end.
         if let Some(Reply { body, running, .. }) = &mut *held(&self.held)
             && body.is_end_stream()
         {
@@ -316,8 +317,7 @@ impl Drop for ReplyBody {
     }
 }
 
-/// Ends replies whose time is over though nobody asks for more of them: a caller who does not read holds neither its instance nor
-/// what the function's server has written.
+/// Ends overdue replies that are not polled, so that a caller who does not read holds neither an instance nor buffered data.
 #[derive(Default)]
 pub(crate) struct ReplyDeadlines {
     watched: Mutex<Watched>,
@@ -326,13 +326,13 @@ pub(crate) struct ReplyDeadlines {
 #[derive(Default)]
 struct Watched {
     next: u64,
-    /// By deadline; the number tells those of one moment apart.
+    /// By deadline; the number makes equal deadlines distinct.
     replies: BTreeMap<(Instant, u64), Weak<SharedReply>>,
-    /// Whether a task looks at them.
+    /// Whether the task is running.
     task_running: bool,
 }
 
-/// How often replies are looked at, and how long before nobody does where there are none.
+/// Interval of the deadline check, and the number of checks without replies after which the task ends.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const IDLE_CHECKS: u32 = 60;
 
@@ -376,7 +376,7 @@ impl ReplyDeadlines {
         let now = Instant::now();
         let late = {
             let mut watched = self.watched();
-            // Most have ended long before; they are not kept until they would be late.
+            // Most replies ended long before their deadline.
             watched.replies.retain(|_, held| held.strong_count() > 0);
             let later = watched.replies.split_off(&(now, u64::MAX));
             std::mem::replace(&mut watched.replies, later)
@@ -384,7 +384,7 @@ impl ReplyDeadlines {
         for reply in late.into_values().filter_map(|reply| reply.upgrade()) {
             let taken = held(&reply).take();
             if let Some(Reply { body, running, to }) = taken {
-                // With it goes the connection to its server, which hears of it so.
+                // Closes the connection to the function's server, which so notices the cancellation.
                 drop(body);
                 if let Some(mut running) = running {
                     running.time_out();
@@ -397,5 +397,5 @@ impl ReplyDeadlines {
     }
 }
 
-/// Longest time for which both sides of a connection may be silent, where nothing else is said. Source: SCF's default.
+/// Default idle timeout of a connection, when neither side sends. Source: SCF's default.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! What an account has, by kind.
+//! Counts of an account's resources by kind.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use model::AccountId;
 
 use super::{PurgeError, Stores};
 
-/// How many there are of each kind. Large numbers of events, logs and objects are counted up to 100,000.
+/// Number of resources by kind. Counts of events, logs and objects stop at 100,000.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AccountInventory(pub(crate) Vec<(&'static str, u64)>);
 
@@ -31,7 +31,7 @@ impl fmt::Display for AccountInventory {
     }
 }
 
-/// Counts what an account has, without the keys and roles that go with it.
+/// Counts the resources of an account, except its keys and roles.
 pub(super) async fn count(
     stores: &Stores,
     account: AccountId,

@@ -1,4 +1,4 @@
-//! The closed list of metrics, served at `GET /metrics`.
+//! The metrics served at `GET /metrics`. This list is complete.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ const BUCKET_REQUESTS: &str = "virga_bucket_requests_total";
 const BUCKET_DURATION: &str = "virga_bucket_request_seconds";
 const BUCKET_BYTES: &str = "virga_bucket_store_bytes";
 
-/// Counters without labels, which are there from the start.
+/// Counters without labels, exported as 0 from the start.
 const UNLABELLED_COUNTERS: &[&str] = &[
     COLD_STARTS,
     EVENTS_ABORTED,
@@ -57,13 +57,13 @@ const UNLABELLED_COUNTERS: &[&str] = &[
     TIMERS_MISSED,
 ];
 
-/// Upper bounds of the histograms' buckets, seconds: dense where cold and warm calls lie.
+/// Upper bounds of the histogram buckets in seconds, dense in the range of cold starts and warm calls.
 const BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012, 0.025, 0.05, 0.1,
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
 
-/// Where an instance is, as a label.
+/// The state of an instance, as a metric label.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum InstanceState {
     Starting,
@@ -72,26 +72,26 @@ pub(crate) enum InstanceState {
     Frozen,
 }
 
-/// What happened to an asynchronous event.
+/// A step in the life of an asynchronous event, each with a counter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum EventStep {
     Accepted,
     Refused,
     Delivered,
     Retried,
-    /// It was given up.
+    /// Failed permanently.
     Failed,
-    /// It was given up as the end of a chain of functions that cause each other.
+    /// Failed permanently as a recursion loop.
     Looped,
-    /// As a dead letter it has reached its target.
+    /// Its dead letter was delivered.
     DeadLettered,
-    /// It was taken away.
+    /// Cancelled.
     Aborted,
 }
 
-/// Counts what happens.
+/// Records metrics.
 pub(crate) struct Metrics {
-    /// Of every invocation, so that they are not looked up each time.
+    /// Cached handles of the metrics that every invocation updates.
     succeeded: Counter,
     duration: Histogram,
 }
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// Makes this process' metrics the ones of the list. Once per process.
+/// Installs the global recorder and describes all metrics. Call once per process.
 pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?
@@ -122,67 +122,61 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
         "Log records dropped because the disk could not keep up"
     );
     describe_gauge!(INSTANCES, "Instances by state");
-    describe_gauge!(
-        PROVISIONED,
-        "Instances kept ahead of need: wanted, and ready"
-    );
-    describe_gauge!(WAITING, "Requests that wait for an instance");
-    describe_counter!(EVENTS_ACCEPTED, "Asynchronous events that were accepted");
+    describe_gauge!(PROVISIONED, "Provisioned instances: wanted and ready");
+    describe_gauge!(WAITING, "Requests waiting for an instance");
+    describe_counter!(EVENTS_ACCEPTED, "Asynchronous events accepted");
     describe_counter!(
         EVENTS_REFUSED,
-        "Asynchronous events that the queue had no room for"
+        "Asynchronous events rejected, such as by a full queue or an account's quota"
     );
-    describe_counter!(EVENTS_DELIVERED, "Asynchronous events that ran");
+    describe_counter!(EVENTS_DELIVERED, "Asynchronous events that succeeded");
     describe_counter!(
         EVENTS_RETRIED,
-        "Failures of asynchronous events that are tried again"
+        "Failed attempts of asynchronous events that are retried"
     );
-    describe_counter!(EVENTS_FAILED, "Asynchronous events that were given up");
+    describe_counter!(EVENTS_FAILED, "Asynchronous events that failed permanently");
     describe_counter!(
         EVENTS_LOOPED,
-        "Asynchronous events that were given up because functions cause each other without an end"
+        "Asynchronous events that failed permanently as a recursion loop (max_depth)"
     );
     describe_counter!(
         EVENTS_DEAD_LETTERED,
-        "Asynchronous events that were given up and have reached their dead-letter target"
+        "Dead letters delivered to their target"
     );
-    describe_counter!(EVENTS_ABORTED, "Asynchronous events that were taken away");
+    describe_counter!(EVENTS_ABORTED, "Asynchronous events that were cancelled");
     describe_gauge!(
         EVENTS_WAITING,
-        "Asynchronous events that wait to run, for the first time or again, and dead letters that wait to be sent"
+        "Asynchronous events waiting for an attempt, and dead letters waiting for delivery"
     );
     describe_gauge!(
         EVENTS_RUNNING,
-        "Asynchronous events that run, and dead letters that are being sent"
+        "Asynchronous events running, and dead letters being delivered"
     );
     describe_gauge!(
         EVENT_BYTES,
-        "Size of asynchronous events that have not ended or were given up"
+        "Size of asynchronous events that have not completed, and of dead events"
     );
-    describe_gauge!(
-        EVENTS_OLDEST,
-        "How long the asynchronous event has been due that has been due longest"
-    );
-    describe_gauge!(TIMERS, "Timers that are open");
+    describe_gauge!(EVENTS_OLDEST, "Age of the oldest due asynchronous event");
+    describe_gauge!(TIMERS, "Enabled timers");
     describe_histogram!(
         TIMER_LATENESS,
         "Time from when a timer was due to when its event was accepted"
     );
     describe_counter!(
         TIMERS_MISSED,
-        "How often a timer's times were too long past to be merely late"
+        "Timers found to have missed runs, such as after downtime"
     );
     describe_gauge!(
         NOTICES,
-        "Events of buckets that are not in the queue yet; where too many wait, changes that cause more are refused"
+        "Bucket events not yet in the event queue; if too many wait, changes that would add more are rejected"
     );
     describe_gauge!(
         CONNECTIONS,
-        "Connections by side: outside, or inside, of functions"
+        "Open connections by side: outside, or inside (functions)"
     );
     describe_counter!(
         CONNECTIONS_CLOSED,
-        "Connections that virga closed, or refused, by reason"
+        "Connections closed or refused by virga, by reason"
     );
     describe_counter!(API_REQUESTS, "API requests by action and error code");
     describe_counter!(
@@ -191,10 +185,10 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     );
     describe_histogram!(
         BUCKET_DURATION,
-        "Time from a request's head to its answer's, by method"
+        "Time from the request head to the response head, by method"
     );
     describe_gauge!(BUCKET_BYTES, "Size of all objects and their index");
-    // What has not happened yet is 0: a rate over a series that is missing is missing, too.
+    // Exported as 0, because a rate over a missing series is missing too.
     for name in UNLABELLED_COUNTERS {
         counter!(*name).absolute(0);
     }
@@ -205,8 +199,7 @@ pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     Ok((metrics, handle))
 }
 
-/// Adds what was measured to its histogram from time to time: until then each value is kept by itself, however many there are
-/// and whether or not anybody asks for metrics.
+/// Periodically folds recorded values into their histograms. Until then each value takes memory, even if nobody scrapes.
 pub(crate) async fn run_upkeep(handle: PrometheusHandle) {
     const EVERY: Duration = Duration::from_secs(5);
     let mut ticks = tokio::time::interval(EVERY);
@@ -250,7 +243,7 @@ impl Metrics {
         counter!(RECORDS_DROPPED).increment(count as u64);
     }
 
-    /// Sets how many instances are in a state.
+    /// Sets the number of instances in a state.
     pub(crate) fn instances(&self, state: InstanceState, count: usize) {
         let label = match state {
             InstanceState::Starting => "starting",
@@ -261,13 +254,13 @@ impl Metrics {
         gauge!(INSTANCES, "state" => label).set(count as f64);
     }
 
-    /// Sets how many instances are to be kept ahead of need, and how many of them are there.
+    /// Sets the number of provisioned instances that are wanted, and how many of them are ready.
     pub(crate) fn provisioned(&self, wanted: usize, ready: usize) {
         gauge!(PROVISIONED, "state" => "wanted").set(wanted as f64);
         gauge!(PROVISIONED, "state" => "ready").set(ready as f64);
     }
 
-    /// Sets how many requests wait.
+    /// Sets the number of requests that wait for an instance.
     pub(crate) fn waiting(&self, count: usize) {
         gauge!(WAITING).set(count as f64);
     }
@@ -287,7 +280,7 @@ impl Metrics {
         counter!(name).increment(1);
     }
 
-    /// Sets what is in the queue of asynchronous events.
+    /// Sets the size and age of the event backlog.
     pub(crate) fn backlog(&self, waiting: u64, running: u64, bytes: u64, oldest: Duration) {
         gauge!(EVENTS_WAITING).set(waiting as f64);
         gauge!(EVENTS_RUNNING).set(running as f64);
@@ -295,32 +288,32 @@ impl Metrics {
         gauge!(EVENTS_OLDEST).set(oldest.as_secs_f64());
     }
 
-    /// Sets how many events of buckets are not in the queue yet.
+    /// Sets the number of bucket events that are not in the event queue yet.
     pub(crate) fn notices(&self, count: u64) {
         gauge!(NOTICES).set(count as f64);
     }
 
-    /// Sets how many timers are open.
+    /// Sets the number of enabled timers.
     pub(crate) fn timers(&self, count: usize) {
         gauge!(TIMERS).set(count as f64);
     }
 
-    /// Counts a timer's event that was accepted, so long after its time.
+    /// Records how long after its due time a timer's event was accepted.
     pub(crate) fn timer_event(&self, late_s: f64) {
         histogram!(TIMER_LATENESS).record(late_s);
     }
 
-    /// Counts timers of which times were missed.
+    /// Counts timers that were found to have missed runs.
     pub(crate) fn timers_missed(&self, count: usize) {
         counter!(TIMERS_MISSED).increment(count as u64);
     }
 
-    /// Sets how many connections there are.
+    /// Sets the number of open connections.
     pub(crate) fn connections(&self, side: &'static str, count: usize) {
         gauge!(CONNECTIONS, "side" => side).set(count as f64);
     }
 
-    /// Counts a connection that virga closed or refused; the reasons are a closed list.
+    /// Counts a connection that virga closed or refused. Reasons come from a closed list.
     pub(crate) fn connection_closed(&self, reason: &'static str) {
         counter!(CONNECTIONS_CLOSED, "reason" => reason).increment(1);
     }
@@ -349,13 +342,13 @@ impl Metrics {
         histogram!(BUCKET_DURATION, "method" => method).record(took.as_secs_f64());
     }
 
-    /// Sets how much buckets hold.
+    /// Sets the size of all buckets.
     pub(crate) fn bucket_bytes(&self, bytes: u64) {
         gauge!(BUCKET_BYTES).set(bytes as f64);
     }
 }
 
-/// A label without an allocation per call for the usual codes.
+/// Returns the label of a status code, without allocating.
 fn status_label(status: u16) -> &'static str {
     match status {
         200 => "200",

@@ -1,8 +1,7 @@
-//! What happened: one record per finished invocation, kept as log lines, metrics and, later, usage.
+//! Telemetry: one record per finished invocation, turned into log rows and metrics.
 //!
-//! The invoke path hands a record over and goes on; a thread of its own writes. What waits to be written is
-//! bounded: when the disk cannot keep up, records of the account that has most waiting are dropped and counted, and calls stay
-//! fast.
+//! The invocation path hands over a record without blocking; a writer thread stores it. The queue in between is bounded: when the
+//! disk cannot keep up, records of the account with the most queued bytes are dropped and counted, and calls stay fast.
 
 mod metrics;
 mod record;
@@ -31,15 +30,15 @@ use tracing::{error, info, warn};
 use crate::failure_log::FailureLog;
 use record_queue::RecordQueue;
 
-/// Bytes of records that may wait for the writer.
+/// Maximum bytes of records that wait for the writer.
 const QUEUE_BYTES: usize = 96 << 20;
 
-/// Records in one transaction.
+/// Maximum records per transaction.
 const BATCH: usize = 4096;
-/// How long the writer lets records gather.
+/// Time the writer waits after a batch, so that records gather into larger commits.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// Takes records. Cheap to share.
+/// A handle to the telemetry. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     record_queue: Arc<RecordQueue>,
@@ -49,7 +48,7 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the writer's thread over a store.
+    /// Starts the writer thread on a store.
     pub(crate) fn start(store: LogStore, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let record_queue = Arc::new(RecordQueue::new(QUEUE_BYTES));
         let queue = Arc::downgrade(&record_queue);
@@ -59,20 +58,20 @@ impl Telemetry {
             .name("telemetry".into())
             .spawn(move || {
                 let mut failure_log = FailureLog::default();
-                // At first without a wait, since what an earlier run left may be too much.
+                // Starts without waiting, because the store may be over its size limit from an earlier run.
                 while let Some(record_queue) = queue.upgrade() {
                     let batch = record_queue.next(BATCH);
                     let written = writer.write(&batch.records);
                     if written.is_err() {
                         counted.records_dropped(batch.records.len());
                     }
-                    // Also after a failure: on a full disk it makes room for the next batch.
+                    // Cleans also after a failure: on a full disk this frees space for the next batch.
                     match written.and(writer.clean()) {
-                        Ok(()) if failure_log.success() => info!("the log store is written again"),
+                        Ok(()) if failure_log.success() => info!("writes of the log store have recovered"),
                         Ok(()) => {}
                         Err(error) => {
                             if let Some(times) = failure_log.failure() {
-                                error!(%error, times, "the log store cannot be written: records are lost, or old ones stay");
+                                error!(%error, times, "failed to write or clean the log store; log records are lost or not removed");
                             }
                         }
                     }
@@ -81,7 +80,7 @@ impl Telemetry {
                         let _ = done.send(());
                     }
                     if !asked {
-                        // Whoever reports does not wake a thread that is not waiting for it.
+                        // While parked, the thread costs reporters no wake-up.
                         std::thread::park_timeout(LINGER);
                     }
                     record_queue.wait(store::CLEAN_EVERY);
@@ -95,7 +94,7 @@ impl Telemetry {
         })
     }
 
-    /// Takes a finished invocation. Never waits.
+    /// Reports a finished invocation. Never blocks.
     pub(crate) fn report(&self, record: Record) {
         self.metrics.invocation(&record);
         let dropped = self.record_queue.push(record);
@@ -104,7 +103,7 @@ impl Telemetry {
         }
     }
 
-    /// Waits until everything reported before is written. Call from a thread that may wait.
+    /// Blocks until all records reported before are written. Not for async tasks.
     pub(crate) fn flush(&self) {
         self.flush_of(None);
     }
@@ -114,11 +113,11 @@ impl Telemetry {
         self.record_queue.flush(account, done);
         self.writer.unpark();
         if written.recv().is_err() {
-            warn!("the log writer ended before it wrote everything");
+            warn!("the log writer stopped before it wrote all records");
         }
     }
 
-    /// The functions of a namespace of which there may be rows.
+    /// Returns the functions of a namespace that may have rows. Flushes the account's records first.
     pub(crate) fn functions(
         &self,
         account: AccountId,
@@ -128,7 +127,7 @@ impl Telemetry {
         self.store.functions(account, namespace)
     }
 
-    /// What was written, to search in. Waits for the account's records that are under way first.
+    /// Searches the log store. Flushes the account's records first.
     pub(crate) fn search(&self, query: &LogQuery) -> Result<LogPage, LogStoreError> {
         self.flush_of(Some(query.account));
         self.store.search(query)

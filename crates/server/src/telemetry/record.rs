@@ -1,27 +1,27 @@
-//! One finished invocation.
+//! The record of a finished invocation.
 
 use bytes::Bytes;
 use model::{FunctionKey, MemoryMb, RequestId, StatusCode, Timestamp, Usage, Version};
 
-/// What a start cost, when an invocation was the first of its instance. Microseconds.
+/// Durations and memory of a cold start. Times are in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ColdStart {
-    /// From the ask for an instance to the loaded handler.
+    /// From the request for an instance to the loaded handler.
     pub(crate) total_us: u64,
-    /// Of it, having a sandbox.
+    /// Part of it: getting a sandbox.
     pub(crate) runtime_us: u64,
-    /// Of it, loading the handler.
+    /// Part of it: loading the handler.
     pub(crate) import_us: u64,
-    /// Peak memory when the handler was loaded, bytes.
+    /// Peak memory after loading the handler, bytes.
     pub(crate) memory_peak: u64,
-    /// Whether it was started ahead of need, so that no request waited for it.
+    /// Whether the instance was provisioned in advance, so that no request waited for it.
     pub(crate) provisioned: bool,
 }
 
-/// Bytes that a record counts for beside its answer and its logs.
+/// Bytes that a record counts for besides its response and its logs.
 pub(super) const RECORD_BYTES: usize = 1024;
 
-/// A finished invocation with all that is kept of it.
+/// A finished invocation.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) request: RequestId,
@@ -29,32 +29,32 @@ pub(crate) struct Record {
     /// The version that ran.
     pub(crate) version: Version,
     pub(crate) memory: MemoryMb,
-    /// When the request came in.
+    /// Time at which the request came in.
     pub(crate) started: Timestamp,
-    /// How often it was tried before.
+    /// Number of earlier attempts.
     pub(crate) retry: u32,
     pub(crate) status: StatusCode,
     pub(crate) usage: Usage,
-    /// Time that is billed, microseconds: of what requests on one instance share, each moment once.
+    /// Billed time in microseconds. Time shared by concurrent requests on one instance is billed once.
     pub(crate) billed_us: u64,
-    /// The answer, or the error document.
+    /// The response, or the error document.
     pub(crate) answer: Bytes,
-    /// What was printed while the handler was loaded.
+    /// Output while the handler was loaded.
     pub(crate) init_log: Bytes,
-    /// What was printed while the request ran.
+    /// Output while the request ran.
     pub(crate) log: Bytes,
     pub(crate) cold: Option<ColdStart>,
-    /// A remark of the platform for the log, such as which interpreter served.
+    /// A note of the platform for the log, such as the interpreter that was used.
     pub(crate) note: Option<String>,
 }
 
 impl Record {
-    /// Memory that the record holds, bytes, roughly.
+    /// Returns the approximate memory of the record in bytes.
     pub(super) fn weight(&self) -> usize {
         RECORD_BYTES + self.answer.len() + self.init_log.len() + self.log.len()
     }
 
-    /// Billed time in milliseconds, rounded up to a whole one.
+    /// Returns the billed time in milliseconds, rounded up.
     /// Source: SCF's billing page, 1 ms granularity.
     pub(crate) fn billed_ms(&self) -> u64 {
         self.billed_us.div_ceil(1000)

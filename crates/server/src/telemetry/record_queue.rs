@@ -1,11 +1,10 @@
-//! Records that wait for the log store's writer, shared max-min fairly between accounts.
+//! A bounded queue of records for the log store's writer, with max-min fairness between accounts.
 //!
-//! Where more wait than there is room for, the account with most bytes waiting loses its latest records: never one that has
-//! less. The writer takes a record of each account in turn. So what one account prints neither drops nor delays the lines of
-//! another, however long the disk takes.
+//! On overflow the account with the most queued bytes loses its newest records. The writer takes records round-robin by account. So
+//! the output of one account neither drops nor delays the records of another, however slow the disk is.
 //!
-//! A record goes through a channel without a lock as long as less than half of the room is used. Above that, whoever reports
-//! sorts the channel's records by account and drops what is too much, under a lock.
+//! While less than half of the capacity is used, a record goes through a channel without a lock. Above that, the reporting thread
+//! takes a lock, sorts the channel's records by account and drops the excess.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,15 +17,15 @@ use model::AccountId;
 use super::Record;
 use super::record::RECORD_BYTES;
 
-/// Told when everything that came before is written.
+/// Notified once all earlier records are written.
 pub(super) type Flushed = SyncSender<()>;
 
-/// The waiting records.
+/// The queue of records.
 #[derive(Debug)]
 pub(super) struct RecordQueue {
     sender: SyncSender<Message>,
     sorted: Mutex<SortedRecords>,
-    /// Bytes of all records that wait.
+    /// Bytes of all queued records.
     bytes: AtomicUsize,
     capacity: usize,
 }
@@ -34,19 +33,19 @@ pub(super) struct RecordQueue {
 #[derive(Debug)]
 enum Message {
     Record(Box<Record>),
-    /// The records of one account, or of all, are to be written.
+    /// A request to write the records of one account, or of all.
     Flush(Option<AccountId>, Flushed),
-    /// There is something among the sorted ones.
+    /// Wakes the writer because the sorted records are not empty.
     Wake,
 }
 
-/// What the writer is to do next.
+/// A batch for the writer.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) records: Vec<Record>,
-    /// To be told once the records are written.
+    /// Notified once the records are written.
     pub(super) flushed: Vec<Flushed>,
-    /// Whether somebody waits for what is left.
+    /// Whether a flush waits for later records.
     pub(super) urgent: bool,
 }
 
@@ -69,7 +68,7 @@ impl RecordQueue {
         }
     }
 
-    /// Adds a record. Returns how many records were dropped for it, itself included.
+    /// Adds a record. Returns the number of records dropped for it, itself included.
     pub(super) fn push(&self, record: Record) -> usize {
         let weight = record.weight();
         let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
@@ -80,7 +79,7 @@ impl RecordQueue {
                 Err(refused) => message = refused.into(),
             }
         } else {
-            // The writer may hold the lock while it waits for a message; if the channel is full, it does not wait.
+            // The writer may hold the lock while it waits for a message. If the channel is full, it is not waiting.
             let _ = self.sender.try_send(Message::Wake);
         }
         let mut sorted = self.sorted();
@@ -92,13 +91,13 @@ impl RecordQueue {
         dropped
     }
 
-    /// Asks to be told when the records of an account, or of all, are written that came before.
+    /// Requests a notification once the earlier records of an account, or of all, are written.
     pub(super) fn flush(&self, account: Option<AccountId>, flushed: Flushed) {
-        // The receiver lives as long as this.
+        // Cannot fail: the receiver lives as long as `self`.
         let _ = self.sender.send(Message::Flush(account, flushed));
     }
 
-    /// Takes up to so many records, of each account in turn.
+    /// Takes up to `most` records, round-robin by account.
     pub(super) fn next(&self, most: usize) -> Batch {
         let mut sorted = self.sorted();
         sorted.drain();
@@ -109,19 +108,19 @@ impl RecordQueue {
         batch
     }
 
-    /// Waits until there is something to do, or the time is over.
+    /// Waits for work, at most `within`.
     pub(super) fn wait(&self, within: Duration) {
         let mut sorted = self.sorted();
         if sorted.turns.is_empty() && sorted.flushes.is_empty() {
             match sorted.inbox.recv_timeout(within) {
                 Ok(message) => sorted.take(message),
-                // The sender lives as long as this.
+                // Disconnected cannot happen: the sender lives as long as `self`.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
         }
     }
 
-    /// Returns the bytes of the records that wait.
+    /// Returns the bytes of the queued records.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -146,9 +145,9 @@ impl From<std::sync::mpsc::TrySendError<Self>> for Message {
 struct SortedRecords {
     inbox: Receiver<Message>,
     accounts: HashMap<AccountId, AccountRecords>,
-    /// The bytes of each account, so that the largest is found at once.
+    /// Accounts by size, to find the largest.
     sizes: BTreeSet<(usize, AccountId)>,
-    /// Accounts in the order in which a record of theirs is written next.
+    /// Accounts in round-robin order.
     turns: VecDeque<AccountId>,
     flushes: Vec<Flush>,
     bytes: usize,
@@ -166,7 +165,7 @@ struct AccountRecords {
 #[derive(Debug)]
 struct Flush {
     account: Option<AccountId>,
-    /// Records with smaller numbers are to be written.
+    /// Complete once all records with smaller numbers are written.
     before: u64,
     flushed: Flushed,
 }
@@ -215,7 +214,7 @@ impl SortedRecords {
         }
     }
 
-    /// Drops the latest record of the largest account until all have room. Returns how many were dropped, and their bytes.
+    /// Drops the newest record of the largest account until the rest fits. Returns the number dropped, and their bytes.
     fn shed(&mut self, capacity: usize) -> (usize, usize) {
         let (mut dropped, mut freed) = (0, 0);
         while self.bytes > capacity
@@ -281,7 +280,7 @@ mod tests {
         record_queue.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])))
     }
 
-    /// The bytes of each account that wait.
+    /// Returns the queued bytes of each account.
     fn held(record_queue: &RecordQueue) -> HashMap<u64, usize> {
         let mut sorted = record_queue.sorted();
         sorted.drain();
@@ -306,7 +305,7 @@ mod tests {
             lost += push(&record_queue, 1, 9000);
         }
         assert!(lost > 0 && held(&record_queue)[&1] <= CAPACITY);
-        // Another one gets up to half, though nothing is written meanwhile.
+        // Another account gets up to half of the capacity, although nothing is written meanwhile.
         let weight = of(2, 0, &Bytes::from(vec![b'x'; 9000])).weight();
         let half = CAPACITY / 2 / weight;
         for _ in 0..half {
@@ -373,8 +372,8 @@ mod tests {
         push(&record_queue, 2, 10);
         let first = record_queue.next(2);
         assert_eq!((accounts(&first), first.flushed.len()), (vec![1, 2], 1));
-        assert!(first.urgent, "somebody waits for the others");
-        first.flushed[0].send(()).expect("told");
+        assert!(first.urgent, "the other flush still waits");
+        first.flushed[0].send(()).expect("notified");
         assert!(own_done.try_recv().is_ok() && all_done.try_recv().is_err());
         let second = record_queue.next(10);
         assert_eq!((second.flushed.len(), second.urgent), (1, false));

@@ -1,7 +1,7 @@
-//! Finished invocations on disk, to search in: SQLite, one row each, the oldest of the account that holds most removed first.
+//! The log store: a searchable SQLite file with one row per finished invocation.
 //!
-//! Request ids are UUIDs of version 7, so they sort by arrival: one key serves "the latest of this function",
-//! "between these times" and "this request" alike, and rows are appended rather than scattered.
+//! Request ids are version 7 UUIDs and so sort by time. One primary key serves "the latest of this function", "between these
+//! times" and "this request", and new rows are appended rather than scattered.
 
 mod evict;
 
@@ -18,23 +18,21 @@ use thiserror::Error;
 use super::{Record, log_text};
 use evict::{ACCOUNT_BYTES, RECOUNT, disk_bytes};
 
-/// A fault of the log store.
+/// An error of the log store.
 #[derive(Debug, Error)]
 pub(crate) enum LogStoreError {
-    #[error(
-        "log store: {0}; check that the disk under the data directory has room and can be written"
-    )]
+    #[error("log store: {0}; check that the disk of the data directory is writable and not full")]
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// How much is kept.
+/// Limits of the log store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogStoreSettings {
     pub(crate) retention: Duration,
     pub(crate) max_bytes: u64,
 }
 
-/// Which outcomes are wanted; the API's Filter.RetCode.
+/// A filter by outcome, the API's Filter.RetCode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutcomeFilter {
     All,
@@ -45,7 +43,7 @@ pub(crate) enum OutcomeFilter {
     Exceptions,
 }
 
-/// What to sort by.
+/// The key to sort by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SortKey {
     StartTime,
@@ -54,25 +52,25 @@ pub(crate) enum SortKey {
     FunctionName,
 }
 
-/// Which way.
+/// The sort direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SortOrder {
     Ascending,
     Descending,
 }
 
-/// What to look for.
+/// A search in the log store.
 #[derive(Clone, Debug)]
 pub(crate) struct LogQuery {
     pub(crate) account: AccountId,
     pub(crate) namespace: Namespace,
-    /// Of these functions alone.
+    /// Restricts the search to these functions.
     pub(crate) functions: Option<Vec<FunctionName>>,
     pub(crate) version: Option<String>,
     pub(crate) request: Option<RequestId>,
-    /// From this time on.
+    /// First time, inclusive.
     pub(crate) from: Timestamp,
-    /// Up to and with this time.
+    /// Last time, inclusive.
     pub(crate) to: Timestamp,
     pub(crate) outcomes: OutcomeFilter,
     pub(crate) order_by: SortKey,
@@ -81,7 +79,7 @@ pub(crate) struct LogQuery {
     pub(crate) limit: u32,
 }
 
-/// One row that was found.
+/// A row of a search result.
 #[derive(Clone, Debug)]
 pub(crate) struct LogRow {
     pub(crate) function: String,
@@ -96,14 +94,14 @@ pub(crate) struct LogRow {
     pub(crate) retry: u32,
 }
 
-/// A page of rows, and how many there are in all.
+/// A page of rows and the total number of matches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogPage {
     pub(crate) total: u64,
     pub(crate) rows: Vec<LogRow>,
 }
 
-/// The store. Clones share one connection to write and one to read.
+/// The log store. Clones share one connection for writes and one for reads.
 #[derive(Clone, Debug)]
 pub(crate) struct LogStore {
     writer: Arc<Mutex<Writer>>,
@@ -115,19 +113,19 @@ struct Writer {
     connection: Connection,
     settings: LogStoreSettings,
     cleaned: Option<Instant>,
-    /// Accounts of which nothing is written any more.
+    /// Closed accounts. Records of them are dropped.
     closed: HashSet<AccountId>,
 }
 
-/// Bytes of an answer that are kept beside the log.
+/// Maximum bytes of a response stored with the log.
 const ANSWER_KEPT: usize = 64 << 10;
-/// How often rows past their retention are looked for.
+/// Interval of the retention check.
 pub(super) const CLEAN_EVERY: Duration = Duration::from_secs(60);
-/// Rows removed in one transaction. A disk that is full has room for small ones, in what the log of writes had before.
+/// Rows removed per transaction. Small transactions succeed even on a full disk, within the existing size of the write-ahead log.
 const ROWS_PER_COMMIT: i64 = 1000;
-/// How far rows of an account are counted.
+/// Upper bound of a count.
 const COUNT_LIMIT: i64 = 100_000;
-/// Pages given back to the disk in one transaction, for the same reason.
+/// Pages returned to the file system per transaction, small for the same reason.
 const PAGES_PER_COMMIT: u64 = 256;
 
 const SCHEMA: &str = "
@@ -147,7 +145,7 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// Before, a request was kept once, however often it was tried.
+/// Migrates version 1, which stored one row per request instead of one per attempt.
 const FROM_VERSION_1: &str = "
     ALTER TABLE invocation RENAME TO before;
     CREATE TABLE invocation (
@@ -162,7 +160,7 @@ const FROM_VERSION_1: &str = "
 ";
 
 impl LogStore {
-    /// Opens or makes the store's file.
+    /// Opens or creates the store's file and migrates older versions.
     pub(crate) fn open(path: &Path, settings: LogStoreSettings) -> Result<Self, LogStoreError> {
         let mut connection = Connection::open(path)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -171,7 +169,7 @@ impl LogStore {
             transaction.execute_batch(FROM_VERSION_1)?;
             transaction.commit()?;
         }
-        // Else a row that replaces another would not run the trigger that counts the other's bytes off.
+        // Needed for REPLACE to run the delete trigger, which subtracts the bytes of the replaced row.
         connection.pragma_update(None, "recursive_triggers", true)?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(ACCOUNT_BYTES)?;
@@ -194,7 +192,7 @@ impl LogStore {
         })
     }
 
-    /// Writes a batch in one transaction.
+    /// Writes a batch of records in one transaction.
     pub(super) fn write(&self, batch: &[Record]) -> Result<(), LogStoreError> {
         if batch.is_empty() {
             return Ok(());
@@ -202,12 +200,12 @@ impl LogStore {
         self.writer().insert(batch)
     }
 
-    /// Removes what is too old or too much.
+    /// Enforces the retention and the size limit.
     pub(super) fn clean(&self) -> Result<(), LogStoreError> {
         self.writer().clean()
     }
 
-    /// Keeps everything from being written for as long as the guard lives.
+    /// Blocks all writes until the guard is dropped.
     #[cfg(test)]
     pub(super) fn hold(&self) -> impl Drop + use<'_> {
         self.writer()
@@ -217,7 +215,7 @@ impl LogStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The highest id of an account that anything was ever written of, 0 where there is none.
+    /// Returns the highest account id that was ever stored, or 0.
     pub(crate) fn highest_account(&self) -> Result<u64, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let highest = reader.query_row(
@@ -228,12 +226,12 @@ impl LogStore {
         Ok(highest as u64)
     }
 
-    /// Writes nothing of an account any more. For as long as this process runs.
+    /// Closes an account for as long as this process runs: later records of it are dropped.
     pub(crate) fn close_account(&self, account: AccountId) {
         self.writer().closed.insert(account);
     }
 
-    /// Counts what is kept of an account, up to 100,000.
+    /// Counts the rows of an account, up to 100,000.
     pub(crate) fn account_counts(&self, account: AccountId) -> Result<u64, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let count = reader.query_row(
@@ -245,7 +243,7 @@ impl LogStore {
         Ok(count as u64)
     }
 
-    /// Removes some of what is kept of a closed account. Says how much, 0 once nothing is left.
+    /// Removes some rows of a closed account. Returns the number removed, 0 once nothing is left.
     pub(crate) fn purge_some(&self, account: AccountId) -> Result<u64, LogStoreError> {
         let writer = self.writer();
         let removed = writer.connection.execute(
@@ -267,7 +265,7 @@ impl LogStore {
         Ok(gone as u64)
     }
 
-    /// The functions of a namespace of which anything was ever written.
+    /// Returns the functions of a namespace that ever had rows.
     pub(super) fn functions(
         &self,
         account: AccountId,
@@ -279,7 +277,7 @@ impl LogStore {
         Ok(names.flatten().collect())
     }
 
-    /// Finds rows.
+    /// Searches rows.
     pub(super) fn search(&self, query: &LogQuery) -> Result<LogPage, LogStoreError> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let functions = functions(&reader, query)?;
@@ -343,14 +341,14 @@ impl Writer {
     fn insert(&mut self, batch: &[Record]) -> Result<(), LogStoreError> {
         let transaction = self.connection.transaction()?;
         {
-            // Nearly all are new. Replacing runs the trigger, which costs a third more even where there is nothing to replace.
+            // Nearly all rows are new. REPLACE runs the trigger and costs a third more even if there is nothing to replace.
             let mut insert = transaction.prepare_cached(
                 "INSERT OR IGNORE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
             let mut replace = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO invocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
-            // Of each account first a row, since a record that replaces another one of the batch subtracts from it.
+            // Creates an account's counter first, because a record that replaces another of the same batch subtracts from it.
             let mut count =
                 transaction.prepare_cached("INSERT OR IGNORE INTO account_bytes VALUES (?, 0)")?;
             let mut added: HashMap<AccountId, u64> = HashMap::new();
@@ -419,7 +417,7 @@ fn function_id(connection: &Connection, key: &FunctionKey) -> Result<i64, rusqli
     Ok(connection.last_insert_rowid())
 }
 
-/// The ids of the functions that a query is about.
+/// Returns the ids of the functions that a query covers.
 fn functions(connection: &Connection, query: &LogQuery) -> Result<Vec<i64>, rusqlite::Error> {
     let wanted: Option<HashSet<&str>> = query
         .functions
@@ -436,7 +434,7 @@ fn functions(connection: &Connection, query: &LogQuery) -> Result<Vec<i64>, rusq
         .collect())
 }
 
-/// The ids and names of the functions of a namespace.
+/// Returns the ids and names of the functions of a namespace.
 fn named(
     connection: &Connection,
     account: AccountId,
@@ -464,12 +462,12 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<LogRow, rusqlite::Error> {
     })
 }
 
-/// The smallest request id of a millisecond: version 7 starts with 48 bits of time.
+/// Returns the smallest request id of a millisecond. A version 7 UUID starts with a 48-bit timestamp.
 fn first_id(time: Timestamp) -> [u8; 16] {
     bound(time, 0)
 }
 
-/// The largest one.
+/// Returns the largest request id of a millisecond.
 fn last_id(time: Timestamp) -> [u8; 16] {
     bound(time, 0xff)
 }
@@ -485,7 +483,7 @@ mod tests {
     use super::super::text;
     use super::*;
 
-    /// As version 1 made it. Never edit: it stands for what is on users' disks.
+    /// A store of version 1. Never edit: it stands for files on users' disks.
     const V1: &str = "
         CREATE TABLE function (
             id INTEGER PRIMARY KEY, account INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
@@ -518,7 +516,7 @@ mod tests {
                 id[6..8].copy_from_slice(&n.to_be_bytes());
                 Record {
                     request: RequestId::from_bytes(id),
-                    // Each is said to have started when the clock was a year behind, or ahead.
+                    // Alternates between a clock one year behind and one year ahead.
                     started: now + [-1, 1][n as usize % 2] * 365 * 86_400_000,
                     log: vec![b'x'; 4000].into(),
                     ..text::tests::record()
@@ -541,7 +539,7 @@ mod tests {
             "request >= x'{}'",
             hex(&[&last[..6], &[0x07, 0x6c]].concat())
         );
-        assert_eq!(count(&youngest), 100, "the youngest hundred are all there");
+        assert_eq!(count(&youngest), 100, "the newest hundred rows are kept");
         assert!((100..300).contains(&count("1")), "{}", count("1"));
         drop((store, connection));
         let bytes = std::fs::metadata(&path).expect("a file").len();
@@ -585,7 +583,7 @@ mod tests {
         }
     }
 
-    /// As version 2 made it, with rows of two accounts. Never edit, either.
+    /// A store of version 2 with rows of two accounts. Never edit, either.
     const V2: &str = "
         CREATE TABLE function (
             id INTEGER PRIMARY KEY, account INTEGER NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,

@@ -7,12 +7,11 @@ use model::{FunctionKey, RequestId};
 use super::text::tests::record;
 use super::*;
 
-/// A record of an account. Its log is shared, so that many are cheap to make.
+/// Returns a record of an account. Its log is shared, so that many are cheap.
 pub(super) fn of(account: u64, number: u32, log: &Bytes) -> Record {
     let mut id = [0; 16];
     id[..6].copy_from_slice(&crate::clock::now_ms().to_be_bytes()[2..]);
     id[6..14].copy_from_slice(&account.to_be_bytes());
-    // Two bytes are enough for the numbers here.
     id[14..].copy_from_slice(&(number as u16).to_be_bytes());
     let record = record();
     Record {
@@ -35,7 +34,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     };
     let store = LogStore::open(&directory.path().join("logs.sqlite"), settings).expect("a store");
     let telemetry = Telemetry::start(store.clone(), Arc::new(Metrics::noop())).expect("started");
-    // From then on the writer waits for records, and not in the store.
+    // From here on the writer waits for records and not for the store.
     telemetry.flush();
     let stalled = store.hold();
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -49,7 +48,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     let long = Bytes::from(vec![b'x'; 256 << 10]);
     let fit = QUEUE_BYTES / of(1, 0, &long).weight();
     ::metrics::with_local_recorder(&recorder, || {
-        // Once the writer has taken this, it waits for the store.
+        // Once the writer has taken this record, it waits for the store.
         telemetry.report(of(3, 0, &long));
         while telemetry.record_queue.bytes() > 0 {
             std::thread::yield_now();
@@ -61,7 +60,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
         }
         assert_eq!(number as usize, fit + 50);
         let before = dropped();
-        // Of another one, as many as are its half, and the flood goes on.
+        // Another account reports its half of the capacity while the flood continues.
         for number in 0..fit as u32 / 2 {
             telemetry.report(of(2, number, &long));
             telemetry.report(of(1, 40_000 + number, &long));
@@ -69,7 +68,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
         assert_eq!(
             dropped(),
             before + (fit as u64 / 2) * 2,
-            "those of the loud account"
+            "only records of the flooding account are dropped"
         );
     });
     drop(stalled);

@@ -1,4 +1,4 @@
-//! An invocation as the lines that SCF shows in its log.
+//! Formats an invocation as the log lines that SCF shows.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,12 +7,12 @@ use model::StatusCode;
 
 use super::Record;
 
-/// Bytes of the log that an answer with LogType Tail carries. Source: the API's field documentation.
+/// Bytes of the log returned with LogType Tail. Source: the API's field documentation.
 const TAIL: usize = 4096;
-/// Bytes of an answer that its log line repeats.
+/// Maximum bytes of a response in its log line.
 const ANSWER_SHOWN: usize = 4096;
 
-/// The invocation's whole log.
+/// Returns the complete log of an invocation.
 pub(crate) fn log_text(record: &Record) -> String {
     let id = record.request;
     let mut text = format!("START RequestId:{id}\n");
@@ -59,7 +59,7 @@ pub(crate) fn log_text(record: &Record) -> String {
     text
 }
 
-/// The end of a log, cut where a character starts.
+/// Returns the end of a log, cut at a character boundary.
 pub(crate) fn tail(text: &str) -> &str {
     let mut from = text.len().saturating_sub(TAIL);
     while !text.is_char_boundary(from) {
@@ -68,7 +68,7 @@ pub(crate) fn tail(text: &str) -> &str {
     &text[from..]
 }
 
-/// Output as text: bytes that are not UTF-8 become replacement characters, and the last line is ended.
+/// Appends output as text: invalid UTF-8 becomes replacement characters, and a missing final newline is added.
 fn push_output(text: &mut String, output: &[u8]) {
     if output.is_empty() {
         return;

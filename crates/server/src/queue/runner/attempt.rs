@@ -179,7 +179,7 @@ impl Runner {
         let Some(placed) = placed else {
             return self.aborted(seq, &queued, None).await;
         };
-        // Tells the events behind to give up their attempt, too.
+        // Makes the events behind return to the queue, too.
         let short = |waiting: AcquireOptions| {
             waiting.on_queued.map(|next| next.send(()));
             Disposition::Throttled

@@ -91,7 +91,7 @@ impl Runner {
             due: row.due,
             seq: row.seq,
         };
-        core.lanes.hold(queue, order).then_some(queue)
+        core.function_queues.hold(queue, order).then_some(queue)
     }
 
     async fn complete_held(

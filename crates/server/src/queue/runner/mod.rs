@@ -75,7 +75,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct Core {
-    lanes: FunctionQueues,
+    function_queues: FunctionQueues,
     ids: HashMap<QueueKey, FunctionQueueId>,
     keys: HashMap<FunctionQueueId, Arc<QueueKey>>,
     /// By queue: the last started event, and a signal for when it is in the function's start queue.
@@ -94,7 +94,7 @@ enum Decision {
 
 /// Keeps the events of a queue in order when they enter the function's start queue, although each runs on its own task.
 ///
-/// An event that is throttled sends a message, and the events behind it give up their attempt too: otherwise one of them could get
+/// An event that is throttled sends a message, and the events behind it return to the queue too: otherwise one of them could get
 /// the instance that the first did not get. In all other cases the sender is dropped.
 struct Turn {
     before: Option<oneshot::Receiver<()>>,
@@ -130,7 +130,7 @@ impl Runner {
         settings: Settings,
     ) -> Result<Self, QueueError> {
         let core = Core {
-            lanes: FunctionQueues::new(settings.pacing, queue.last_seq_at_open()),
+            function_queues: FunctionQueues::new(settings.pacing, queue.last_seq_at_open()),
             ids: HashMap::new(),
             keys: HashMap::new(),
             last_in_line: HashMap::new(),
@@ -158,7 +158,7 @@ impl Runner {
         };
         if !left.is_empty() {
             info!(
-                lanes = left.len(),
+                function_queues = left.len(),
                 "resuming queued events of an earlier run"
             );
         }
@@ -194,7 +194,7 @@ impl Runner {
                 let notified = self.shared.ended.notified();
                 tokio::pin!(notified);
                 notified.as_mut().enable();
-                if self.core().lanes.is_idle() {
+                if self.core().function_queues.is_idle() {
                     return;
                 }
                 notified.await;
@@ -205,7 +205,7 @@ impl Runner {
 
     /// Returns the number of events and dead letters in progress, until their completion is on disk.
     pub(crate) fn running(&self) -> u64 {
-        self.core().lanes.running() as u64
+        self.core().function_queues.running() as u64
     }
 
     /// Returns whether an event runs now.
@@ -241,7 +241,7 @@ impl Runner {
             core.attempts.remove(&seq);
         }
         let mut effects = std::mem::take(&mut core.effects);
-        core.lanes.step(now, input, &mut effects);
+        core.function_queues.step(now, input, &mut effects);
         let mut decisions = Vec::new();
         for effect in effects.drain(..) {
             decisions.extend(core.decision(effect));

@@ -150,7 +150,7 @@ impl SqliteQueue {
     /// Opens or creates the file and starts the threads.
     ///
     /// # Errors
-    /// Returns what is wrong with the file and how to fix it.
+    /// The file cannot be opened or is of a newer version. The message says how to fix it.
     pub(crate) fn open(path: &Path, budget: Budget) -> Result<Self, QueueError> {
         Self::try_open(path, budget).map_err(|e| {
             QueueError::Unavailable(format!(

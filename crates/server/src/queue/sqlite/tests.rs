@@ -244,7 +244,7 @@ async fn full_queue_rejects_events_and_history_is_bounded() {
     queue
         .accept(event(200, large))
         .await
-        .expect("there is room");
+        .expect("there is free capacity");
 }
 
 /// Returns an event of an account.
@@ -263,7 +263,7 @@ async fn fill(queue: &SqliteQueue, account: u64, first: u8, bytes: usize) -> u8 
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("its share is never used up");
+    panic!("the quota is never used up");
 }
 
 async fn is_over_quota(queue: &SqliteQueue, account: u64, number: u8, bytes: usize) -> bool {
@@ -281,7 +281,7 @@ async fn account_at_its_quota_leaves_capacity_for_others_after_a_restart_too() {
         u64::from(held),
         BUDGET.bytes / 2 / (large as u64 + ROW_BYTES)
     );
-    // Each gets half of what is left, as long as there is something.
+    // Each account gets half of the free capacity.
     let others = [
         fill(&queue, 2, 100, large).await,
         fill(&queue, 3, 120, large).await,
@@ -345,7 +345,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         queue.accept(of(1, number, large)).await.expect("accepted");
         assert!(is_over_quota(&queue, 1, 250, large).await);
     }
-    // A letter that becomes an event was accepted before.
+    // A dead letter that becomes an event was accepted before, so it may exceed the quota.
     let mut dead_letter = of(1, 210, large);
     dead_letter.source = EventOrigin::DeadLetter;
     queue.accept(dead_letter).await.expect("accepted");
@@ -367,13 +367,13 @@ async fn events_of_one_commit_share_one_quota_check() {
     for answer in answers {
         accepted.push(answer.await.is_ok());
     }
-    let share = BUDGET.bytes / 2 / (large as u64 + ROW_BYTES);
+    let quota = BUDGET.bytes / 2 / (large as u64 + ROW_BYTES);
     let first = accepted[..30].iter().filter(|accepted| **accepted).count();
-    assert_eq!(first as u64, share);
+    assert_eq!(first as u64, quota);
     assert_eq!(accepted[30..], [true; 3]);
 }
 
-/// As version 1 made it. Never edit: it stands for what is on users' disks.
+/// A file of version 1. Never edit: it stands for files on users' disks.
 const VERSION_1: &str = "
     CREATE TABLE lane (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
     CREATE TABLE event (

@@ -1,7 +1,7 @@
-//! Eviction from the log store, fair between accounts: the account that holds most loses its oldest records first.
+//! Retention and eviction of the log store. Eviction is max-min fair between accounts: the largest account loses its oldest rows.
 //!
-//! The bytes of each account are in the table `account_bytes`. A batch adds to it, a trigger subtracts what is deleted,
-//! both in the transaction of the rows themselves.
+//! The table `account_bytes` holds the bytes of each account. A batch adds to it and a trigger subtracts deleted rows, both in the
+//! transaction of the rows themselves.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use tracing::{info, warn};
 
 use super::{CLEAN_EVERY, LogStoreError, PAGES_PER_COMMIT, ROWS_PER_COMMIT, Writer, first_id};
 
-/// Bytes of a row beside its log and its answer.
+/// Bytes of a row besides its log and its response.
 const ROW_BYTES: usize = 64;
 
-/// The size of a row as SQL, with a prefix for its columns.
+/// SQL for the size of a row. The argument is a prefix for its columns.
 macro_rules! size {
     ($row:literal) => {
         concat!(
@@ -26,7 +26,7 @@ macro_rules! size {
     };
 }
 
-/// What [`disk_bytes`] says, as SQL.
+/// SQL equivalent of [`disk_bytes`].
 macro_rules! disk_bytes {
     ($row:literal) => {
         concat!(
@@ -39,15 +39,16 @@ macro_rules! disk_bytes {
     };
 }
 
-/// Bytes that a row takes on disk, roughly. SQLite keeps up to 1,002 bytes of it among others and the rest in pages of
-/// its own, so a row of 1,100 bytes takes more than four of 1,000: counted by its length, it would be four times its share.
-/// Source: "Database File Format", 1.6, for pages of 4,096 bytes.
+/// Returns the approximate bytes of a row on disk.
+///
+/// SQLite stores up to 1,002 bytes of a row inline and the rest in overflow pages, so a row of 1,100 bytes takes more space than four
+/// of 1,000. Counted by length, it would occupy four times its quota. Source: "Database File Format", 1.6, for pages of 4,096 bytes.
 pub(super) fn disk_bytes(log: &str, answer: &str) -> u64 {
     let size = log.len() + answer.len() + ROW_BYTES;
     (size.min(1002) + size.saturating_sub(1002).div_ceil(4092) * 4096) as u64
 }
 
-/// The table, and the trigger, that version 3 added.
+/// Table and trigger that version 3 added.
 pub(super) const ACCOUNT_BYTES: &str = concat!(
     "CREATE TABLE IF NOT EXISTS account_bytes (account INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
     CREATE TRIGGER IF NOT EXISTS invocation_deleted AFTER DELETE ON invocation BEGIN
@@ -56,7 +57,7 @@ pub(super) const ACCOUNT_BYTES: &str = concat!(
     END;"
 );
 
-/// Counts all rows. For stores of versions before 3, and those that such a version has written to since.
+/// Recounts all rows, for stores that a version before 3 wrote last.
 pub(super) const RECOUNT: &str = concat!(
     "DELETE FROM account_bytes;
     INSERT INTO account_bytes
@@ -67,7 +68,7 @@ pub(super) const RECOUNT: &str = concat!(
     PRAGMA user_version = 3;"
 );
 
-/// The rows of an account, oldest first.
+/// Selects the rows of an account, oldest first.
 const OLDEST: &str = concat!(
     "SELECT i.request, ", disk_bytes!("i."), "
     FROM function f CROSS JOIN invocation i ON i.function = f.id WHERE f.account = ? ORDER BY i.request"
@@ -91,7 +92,7 @@ impl Writer {
         self.release_pages(bound)
     }
 
-    /// Removes all rows whose request id is smaller.
+    /// Removes all rows with smaller request ids.
     fn remove_before(&self, id: &[u8; 16]) -> Result<usize, LogStoreError> {
         // Per function, because the key starts with it.
         let mut remove = self.connection.prepare_cached(
@@ -102,8 +103,8 @@ impl Writer {
         in_small_commits(|| remove.execute(params![id, ROWS_PER_COMMIT]))
     }
 
-    /// While more pages than `bound` are used, cuts the accounts that hold most down to one level, at which three
-    /// quarters are used: each eviction reads all keys of these accounts, so it must not come with every batch.
+    /// Evicts rows while more than `bound` pages are used: cuts the largest accounts down to one level, at which three quarters are
+    /// used. Not just below the bound, because an eviction reads all keys of these accounts and must not follow every batch.
     fn evict(&self, bound: u64) -> Result<(), LogStoreError> {
         loop {
             let used = self.number("page_count")? - self.number("freelist_count")?;
@@ -128,13 +129,13 @@ impl Writer {
             warn!(
                 removed,
                 accounts,
-                "the log store is over its size (log_store_mb); the oldest records of the accounts that hold most were removed"
+                "the log store exceeded log_store_mb; evicted the oldest records of the largest accounts"
             );
         }
     }
 
-    /// Removes the oldest rows of an account, at least as many as hold so many bytes. By bytes, not by time: a clock
-    /// that was once years ahead or behind must not decide how much is left.
+    /// Removes the oldest rows of an account that together hold at least `bytes`. Not by time, because a clock that was once years
+    /// ahead or behind must not decide how much is evicted.
     fn remove_oldest(&self, account: i64, bytes: u64) -> Result<usize, LogStoreError> {
         let mut last = None;
         let mut found = 0;
@@ -160,7 +161,7 @@ impl Writer {
         in_small_commits(|| remove.execute(params![account, last, ROWS_PER_COMMIT]))
     }
 
-    /// Gives free pages beyond `bound` back to the disk.
+    /// Returns free pages beyond `bound` to the file system.
     fn release_pages(&self, bound: u64) -> Result<(), LogStoreError> {
         let mut pages = self.number("page_count")?;
         while pages > bound {
@@ -182,8 +183,7 @@ impl Writer {
     }
 }
 
-/// Returns the level at which accounts that hold so much are cut, so that all together hold `wanted` bytes: who holds
-/// less than it keeps everything (max-min).
+/// Returns the max-min fair level: if each account is cut to it, all together hold `wanted` bytes. Smaller accounts keep everything.
 fn level(mut held: Vec<u64>, wanted: u64) -> u64 {
     held.sort_unstable();
     let mut left = wanted;
@@ -211,7 +211,7 @@ fn in_small_commits(
     }
 }
 
-/// The bytes of each account.
+/// Returns the bytes of each account.
 fn account_bytes(connection: &Connection) -> Result<Vec<(i64, u64)>, rusqlite::Error> {
     let mut read = connection.prepare_cached("SELECT account, bytes FROM account_bytes")?;
     let rows = read.query_map([], |row| {

@@ -20,7 +20,7 @@ fn open(path: &Path) -> LogStore {
     LogStore::open(path, settings).expect("a store")
 }
 
-/// Writes records of accounts, each later than the one before.
+/// A generator of records with increasing request ids.
 struct Source {
     now: i64,
     next: u32,
@@ -43,7 +43,7 @@ impl Source {
             request: RequestId::from_bytes(id),
             function: FunctionKey {
                 account: AccountId(account),
-                // Each account has several functions, so that its oldest record is not in one place.
+                // Several functions per account, so that its oldest rows are not adjacent.
                 name: FunctionName::parse(&format!("fun{}", self.next % 3)).expect("a name"),
                 ..record.function.clone()
             },
@@ -54,7 +54,7 @@ impl Source {
     }
 }
 
-/// The request ids that are kept of an account, oldest first.
+/// Returns the stored request ids of an account, oldest first.
 fn kept(path: &Path, account: u64) -> Vec<Vec<u8>> {
     let connection = Connection::open(path).expect("a file");
     let mut read = connection
@@ -67,7 +67,7 @@ fn kept(path: &Path, account: u64) -> Vec<Vec<u8>> {
     rows.expect("read").collect::<Result<_, _>>().expect("read")
 }
 
-/// Checks that the bytes of each account are those of its rows.
+/// Checks that the bytes of each account match its rows.
 fn assert_counted(path: &Path) {
     let connection = Connection::open(path).expect("a file");
     let mut counted = account_bytes(&connection).expect("read");
@@ -125,7 +125,7 @@ fn account_that_logs_ten_times_the_store_evicts_no_other_account() {
         assert_eq!(
             loud_kept.last().expect("one"),
             last.as_bytes(),
-            "the youngest stay"
+            "the newest rows are kept"
         );
     }
     assert_counted(&path);
@@ -136,7 +136,7 @@ fn account_that_logs_ten_times_the_store_evicts_no_other_account() {
 
 #[test]
 fn eviction_takes_the_oldest_rows_of_the_largest_accounts() {
-    /// Of a record on disk.
+    /// Maximum bytes of a record on disk.
     const LONGEST: u64 = 16 << 10;
     let mut evicted = 0;
     for seed in 1..=8_u64 {
@@ -156,14 +156,14 @@ fn eviction_takes_the_oldest_rows_of_the_largest_accounts() {
         for _ in 0..30 {
             let mut batch = Vec::new();
             for _ in 0..random(60) {
-                // Account 1 prints most, the last least.
+                // Account 1 logs most, the last one least.
                 let account = 1 + random(accounts).min(random(accounts));
                 let bytes = random(12_000 / account) as usize;
                 let record = source.record(account, bytes);
                 let row = record.request.as_bytes().to_vec();
                 written.entry(account).or_default().push(row);
                 if random(20) == 0 {
-                    // Written again, with another length: it counts once.
+                    // A duplicate of another length, which counts once.
                     let log = Bytes::from(vec![b'y'; random(9000) as usize]);
                     batch.push(Record {
                         log,
@@ -177,7 +177,7 @@ fn eviction_takes_the_oldest_rows_of_the_largest_accounts() {
             store.clean().expect("cleaned");
             let most = held(&store).iter().map(|(_, bytes)| *bytes).max();
             for (account, bytes) in held(&store) {
-                // Cut to the level or by one row more.
+                // Cut to the level, or one row below it.
                 let lost = bytes < before[&account];
                 let behind = most.expect("an account").saturating_sub(bytes);
                 assert!(
