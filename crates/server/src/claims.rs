@@ -172,10 +172,12 @@ fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)
 fn registry(privileges: &Privileges) -> Result<PathBuf, ClaimError> {
     let candidates = match privileges {
         Privileges::Root => vec!["/run/virga".into()],
-        Privileges::Namespace { user, .. } | Privileges::User(user) => {
+        Privileges::Namespace { .. } | Privileges::User(_) => {
             let own =
                 std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("virga"));
-            let last = PathBuf::from(format!("/tmp/virga-{user}"));
+            // By number: two users may have one name.
+            let number = user::on_host(user::number());
+            let last = PathBuf::from(format!("/tmp/virga-{number}"));
             own.into_iter().chain([last]).collect()
         }
     };
