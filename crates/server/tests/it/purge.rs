@@ -56,7 +56,7 @@ fn no_account_gets_the_ids_of_one_that_was_deleted() {
         let (code, message) = refusal(&operator, &request);
         assert_eq!(code, "FailedOperation.OperationConflict", "{message}");
         assert!(
-            message.starts_with(field) && message.contains("never given twice"),
+            message.starts_with(field) && message.contains("never reused"),
             "{message}"
         );
     }

@@ -281,7 +281,9 @@ fn spooled(server: &Server) -> usize {
     targets
         .filter(|target| {
             let shown = target.to_string_lossy();
-            target.starts_with(&data) && shown.ends_with("(deleted)") && !shown.contains("sqlite")
+            // Nameless files, but those of stores, and of the disks that instances have as `/tmp`.
+            let other = shown.contains("sqlite") || shown.contains("/disks");
+            target.starts_with(&data) && shown.ends_with("(deleted)") && !other
         })
         .count()
 }
