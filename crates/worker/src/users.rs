@@ -40,7 +40,7 @@ impl Users {
         let next = next.and_then(|text| text.trim().parse::<u32>().ok());
         let taken = uids_in_use(Path::new("/proc"), base, count);
         if !taken.is_empty() {
-            warn!(users = ?taken, "users of instances have processes of an earlier run; they are left alone");
+            warn!(users = ?taken, "other processes run as these users of instances, of an earlier run or of another virga; the users are left out");
         }
         Self {
             base,

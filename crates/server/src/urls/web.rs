@@ -246,7 +246,9 @@ impl Sent<'_> {
             .keys()
             .filter(|name| {
                 let name = name.as_str();
-                event::is_own(name) || prefix::is_forged(self.parts, name)
+                event::is_own(name)
+                    || event::is_read_as(name, FORWARDED_FOR)
+                    || prefix::is_forged(self.parts, name)
             })
             .cloned()
             .collect();
@@ -270,7 +272,7 @@ impl Sent<'_> {
             ("x-scf-appid", function.account.to_string()),
             ("x-scf-uin", spec.platform.uin.clone()),
             (REMOTE, caller(self.parts).to_string()),
-            ("x-forwarded-for", hops),
+            (FORWARDED_FOR, hops),
         ];
         let prefix = self.prefix.as_ref();
         let prefix = prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned()));
@@ -283,6 +285,9 @@ impl Sent<'_> {
         request
     }
 }
+
+/// The header with the hops that a request came through. Each spelling that a CGI server reads as it is removed.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Removes hop-by-hop headers, except for the length of a body.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {

@@ -427,7 +427,10 @@ fn code_comes_from_a_bucket() {
 
 #[test]
 fn code_in_a_bucket_has_a_limit_and_is_read_with_the_caller_s_rights() {
-    let server = Server::flags(VIRGA, &["--limits", "package_bytes=1000,unpacked_bytes=100000"]);
+    let server = Server::flags(
+        VIRGA,
+        &["--limits", "package_bytes=1000,unpacked_bytes=100000"],
+    );
     let (client, objects) = (server.client(), server.objects());
     objects.ok("PUT", BUCKET, &[], b"");
     objects.ok("PUT", &path("large.zip"), &[], &vec![0; 100_001]);

@@ -103,6 +103,12 @@ fn a_function_is_told_its_prefix_and_by_nobody_who_is_not_trusted() {
             "{by_host}"
         );
     }
+    // Nor is a caller's address believed, however it is spelt.
+    let spellings =
+        "X-Forwarded-For: 7.7.7.7\r\nX_Forwarded_For: 7.7.7.7\r\nX-Forwarded_For: 7.7.7.7\r\n";
+    let hops = seen(&client, &host, &format!("{path}/a"), spellings);
+    assert!(hops.contains("x-forwarded-for: 127.0.0.1"), "{hops}");
+    assert!(!hops.contains("7.7.7.7"), "{hops}");
     // A handler's event, and its reply in full.
     let source = "def main_handler(event, context): return {'statusCode': 302, 'headers': {'Location': '/to' + event['headers']['x-forwarded-prefix']}}";
     client.create("leads", source, json!({}));
