@@ -49,14 +49,14 @@ impl ErrorResponse {
 
     /// Builds the response.
     pub(crate) fn answer(self, context: &ErrorContext<'_>) -> Response<Body> {
-        let said = match context.dialect {
+        let error = match context.dialect {
             Dialect::S3 => self,
             Dialect::Cos => self.into_cos(),
         };
-        let text = said.document(context);
+        let text = error.document(context);
         let mut response = Response::new(Body::from(text));
-        *response.status_mut() = said.status;
-        *response.headers_mut() = *said.headers;
+        *response.status_mut() = error.status;
+        *response.headers_mut() = *error.headers;
         let xml = HeaderValue::from_static("application/xml");
         response.headers_mut().insert(header::CONTENT_TYPE, xml);
         response

@@ -124,11 +124,12 @@ pub(crate) async fn body(
     }
     let given = body.store_all_limited(DOCUMENT_MAX).await;
     let given = given.map_err(|_| ErrorResponse::from(S3ErrorCode::MaxMessageLengthExceeded))?;
-    let said = String::from_utf8_lossy(&given).replace("CASJobParameters", "GlacierJobParameters");
+    let translated =
+        String::from_utf8_lossy(&given).replace("CASJobParameters", "GlacierJobParameters");
     parts
         .headers
-        .insert(CONTENT_LENGTH, HeaderValue::from(said.len()));
-    Ok(Body::from(said))
+        .insert(CONTENT_LENGTH, HeaderValue::from(translated.len()));
+    Ok(Body::from(translated))
 }
 
 /// Moves the bucket into the path and removes the signature from the query.
@@ -159,7 +160,7 @@ fn value_in_s3(
     hosts: &Hosts,
 ) -> Result<Option<HeaderValue>, http::Error> {
     let text = value.to_str().unwrap_or_default();
-    let said = match name {
+    let translated = match name {
         TOKEN | FORBID_OVERWRITE | "x-cos-sdk-retry" | "x-cos-traffic-limit" => return Ok(None),
         "x-cos-metadata-directive" | "x-cos-tagging-directive" => {
             let replaced = text.to_ascii_lowercase().starts_with("replace");
@@ -170,7 +171,7 @@ fn value_in_s3(
         COPY_SOURCE => HeaderValue::try_from(copy_source(text, hosts))?,
         _ => value.clone(),
     };
-    Ok(Some(said))
+    Ok(Some(translated))
 }
 
 /// Translates `<host>/<key>` to `/<bucket>/<key>`.

@@ -601,13 +601,13 @@ mod tests {
         ];
         for (listed, params, sent, pairs, why) in rows {
             let found = signed_and_sent(listed, params, sent, pairs);
-            let said = found.err().map_or(String::new(), |error| error.to_string());
+            let message = found.err().map_or(String::new(), |error| error.to_string());
             assert_eq!(
-                said.is_empty(),
+                message.is_empty(),
                 why.is_empty(),
-                "{sent:?} {pairs:?}: {said}"
+                "{sent:?} {pairs:?}: {message}"
             );
-            assert!(said.contains(why), "{sent:?} {pairs:?}: {said}");
+            assert!(message.contains(why), "{sent:?} {pairs:?}: {message}");
         }
     }
 

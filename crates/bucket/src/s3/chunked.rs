@@ -178,13 +178,13 @@ impl Chunks {
                         _ => ParseState::Head(Vec::new()),
                     };
                 }
-                ParseState::TrailerSection(kept) => {
-                    if kept.len() + bytes.len() > TRAILERS {
+                ParseState::TrailerSection(buffered) => {
+                    if buffered.len() + bytes.len() > TRAILERS {
                         return Err(ChunkError::Malformed(
                             "what is behind the chunks is too long",
                         ));
                     }
-                    kept.extend_from_slice(bytes);
+                    buffered.extend_from_slice(bytes);
                     bytes.clear();
                 }
             }
@@ -220,7 +220,7 @@ impl Chunks {
 
     /// Ends the body. Returns the trailing headers, if any.
     fn end(mut self) -> Result<Option<HeaderMap>, ChunkError> {
-        let ParseState::TrailerSection(kept) =
+        let ParseState::TrailerSection(buffered) =
             std::mem::replace(&mut self.next, ParseState::Line(b""))
         else {
             return Err(ChunkError::Incomplete);
@@ -228,10 +228,10 @@ impl Chunks {
         if self.left > 0 {
             return Err(ChunkError::Length);
         }
-        if kept.is_empty() || kept == b"\r\n" {
+        if buffered.is_empty() || buffered == b"\r\n" {
             return Ok(None);
         }
-        let trailer = TrailerSection::read(&kept)
+        let trailer = TrailerSection::read(&buffered)
             .ok_or(ChunkError::Malformed("a header behind the chunks"))?;
         match trailer.claimed {
             Some(claimed) => self
@@ -272,8 +272,8 @@ struct TrailerSection {
 }
 
 impl TrailerSection {
-    fn read(kept: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(kept).ok()?;
+    fn read(buffered: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(buffered).ok()?;
         let (mut pairs, mut claimed) = (Vec::new(), None);
         for line in text.split('\n') {
             let line = line.strip_suffix('\r').unwrap_or(line);

@@ -23,9 +23,9 @@ pub(super) fn capture(extensions: &mut Extensions, body: Body) -> Body {
     let copied = CapturedDocument::default();
     extensions.insert(copied.clone());
     let frames = body.map_ok(move |bytes| {
-        let mut kept = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() + bytes.len() <= XML {
-            kept.extend_from_slice(&bytes);
+        let mut captured = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if captured.len() + bytes.len() <= XML {
+            captured.extend_from_slice(&bytes);
         }
         Frame::data(bytes)
     });
@@ -40,8 +40,8 @@ pub(super) fn tags(extensions: &Extensions) -> S3Result<Tags> {
     let Some(copied) = extensions.get::<CapturedDocument>() else {
         return Ok(Tags::default());
     };
-    let kept = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
-    read(&String::from_utf8_lossy(&kept)).ok_or_else(|| {
+    let captured = copied.0.lock().unwrap_or_else(PoisonError::into_inner);
+    read(&String::from_utf8_lossy(&captured)).ok_or_else(|| {
         s3_error!(
             MalformedXML,
             "Tags of the CreateBucketConfiguration cannot be read; send them as <Tags><Tag><Key>K</Key><Value>V</Value></Tag></Tags>"

@@ -27,9 +27,9 @@ pub(super) fn fix_headers(parts: &mut Parts) {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return;
     }
-    if let Some((uri, asked)) = without_expires(&parts.uri) {
+    if let Some((uri, requested)) = without_expires(&parts.uri) {
         parts.uri = uri;
-        parts.extensions.insert(ResponseExpires(asked));
+        parts.extensions.insert(ResponseExpires(requested));
     }
     for (name, readable) in [
         (
@@ -50,25 +50,25 @@ pub(super) fn fix_headers(parts: &mut Parts) {
 fn without_expires(uri: &Uri) -> Option<(Uri, String)> {
     let query = uri.query()?;
     let pairs = query.split('&');
-    let (mut kept, mut asked) = (Vec::new(), None);
+    let (mut kept, mut requested) = (Vec::new(), None);
     for pair in pairs {
         match form_urlencoded::parse(pair.as_bytes()).next() {
             Some((name, value))
                 if name == "response-expires" && from_http_date(&value).is_none() =>
             {
-                asked = Some(value.into_owned());
+                requested = Some(value.into_owned());
             }
             _ => kept.push(pair),
         }
     }
     let text = format!("{}?{}", uri.path(), kept.join("&"));
-    Some((Uri::from(PathAndQuery::try_from(text).ok()?), asked?))
+    Some((Uri::from(PathAndQuery::try_from(text).ok()?), requested?))
 }
 
 /// Returns the `Expires` of a response: the requested one if it is no date, else the object's.
 pub(super) fn answered(extensions: &Extensions, kept: Option<&str>) -> Option<HeaderValue> {
-    let asked = extensions.get::<ResponseExpires>();
-    let text = asked.map(|asked| asked.0.as_str()).or(kept)?;
+    let requested = extensions.get::<ResponseExpires>();
+    let text = requested.map(|requested| requested.0.as_str()).or(kept)?;
     HeaderValue::from_str(text).ok()
 }
 

@@ -35,8 +35,8 @@ impl S3Route for AfterVerification {
             key.ok_or_else(|| s3_error!(InvalidAccessKeyId, "the key was disabled this moment"))?;
         let call = Context::of(&request.extensions).call;
         let creates = call.may_create;
-        let taken = call.connection.verified(&key.principal);
-        taken.map_err(|why| s3_error!(AccessDenied, "{why}"))?;
+        let accepted = call.connection.verified(&key.principal);
+        accepted.map_err(|why| s3_error!(AccessDenied, "{why}"))?;
         let (mut parts, body) = Request::new(request.input).into_parts();
         parts.method = request.method;
         parts.uri = unsigned(&request.uri)?;
@@ -71,11 +71,11 @@ fn unsigned(uri: &Uri) -> S3Result<Uri> {
         !name.starts_with("X-Amz-")
     };
     let query = uri.query().unwrap_or_default();
-    let kept: Vec<_> = query.split('&').filter(own).collect();
-    let text = if kept.is_empty() || query.is_empty() {
+    let remaining: Vec<_> = query.split('&').filter(own).collect();
+    let text = if remaining.is_empty() || query.is_empty() {
         uri.path().to_owned()
     } else {
-        format!("{}?{}", uri.path(), kept.join("&"))
+        format!("{}?{}", uri.path(), remaining.join("&"))
     };
     let path = PathAndQuery::try_from(text).map_err(|error| s3_error!(error, InvalidURI))?;
     Ok(Uri::from(path))

@@ -55,12 +55,16 @@ pub(super) fn preflight(rules: &[CorsRule], request_headers: &HeaderMap) -> Opti
         };
         matches_rule(rule, text(request_headers, &ORIGIN), method) && names().all(like)
     })?;
-    let mut said = allowed(rule, request_headers);
-    set(&mut said, ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    let mut response_headers = allowed(rule, request_headers);
+    set(&mut response_headers, ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     if let Some(seconds) = rule.max_age {
-        set(&mut said, ACCESS_CONTROL_MAX_AGE, &seconds.to_string());
+        set(
+            &mut response_headers,
+            ACCESS_CONTROL_MAX_AGE,
+            &seconds.to_string(),
+        );
     }
-    Some(said)
+    Some(response_headers)
 }
 
 /// Adds CORS headers to a response.
@@ -86,29 +90,33 @@ fn matches_rule(rule: &CorsRule, origin: Option<&str>, method: &str) -> bool {
 }
 
 fn allowed(rule: &CorsRule, request_headers: &HeaderMap) -> HeaderMap {
-    let mut said = HeaderMap::new();
+    let mut response_headers = HeaderMap::new();
     let any = rule.origins.iter().any(|origin| origin == "*");
     let origin = text(request_headers, &ORIGIN).unwrap_or_default();
     set(
-        &mut said,
+        &mut response_headers,
         ACCESS_CONTROL_ALLOW_ORIGIN,
         if any { "*" } else { origin },
     );
     if !any {
-        set(&mut said, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+        set(
+            &mut response_headers,
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            "true",
+        );
     }
     set(
-        &mut said,
+        &mut response_headers,
         ACCESS_CONTROL_ALLOW_METHODS,
         &rule.methods.join(", "),
     );
     set(
-        &mut said,
+        &mut response_headers,
         ACCESS_CONTROL_EXPOSE_HEADERS,
         &rule.expose.join(", "),
     );
-    set(&mut said, VARY, VARY_HEADERS);
-    said
+    set(&mut response_headers, VARY, VARY_HEADERS);
+    response_headers
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -176,14 +184,19 @@ mod tests {
         ];
         for (allowed, origin, method, headers, expected) in rows {
             let request_headers = asking(origin, method, headers);
-            let said = preflight(
+            let response_headers = preflight(
                 &[rule("https://other.com"), rule(allowed)],
                 &request_headers,
             );
-            let said = said
-                .as_ref()
-                .map(|said| said[&ACCESS_CONTROL_ALLOW_ORIGIN].to_str().expect("text"));
-            assert_eq!(said, expected, "{allowed} {origin} {method} {headers}");
+            let response_headers = response_headers.as_ref().map(|response_headers| {
+                response_headers[&ACCESS_CONTROL_ALLOW_ORIGIN]
+                    .to_str()
+                    .expect("text")
+            });
+            assert_eq!(
+                response_headers, expected,
+                "{allowed} {origin} {method} {headers}"
+            );
         }
     }
 

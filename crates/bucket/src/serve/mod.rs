@@ -554,8 +554,8 @@ impl Inner {
         });
         let principal =
             verified.inspect_err(|error_response| self.count_failure(head, error_response))?;
-        let taken = head.client.connection.verified(&principal);
-        taken.map_err(|why| ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", why))?;
+        let accepted = head.client.connection.verified(&principal);
+        accepted.map_err(|why| ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", why))?;
         Ok(principal)
     }
 

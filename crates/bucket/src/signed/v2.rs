@@ -188,14 +188,14 @@ impl SignedUrl {
     /// Copies the signed headers out of the query, and removes the signature.
     pub(crate) fn strip(&self, parts: &mut Parts) -> Result<(), http::Error> {
         let query = parts.uri.query().unwrap_or_default();
-        let kept: Vec<_> = query
+        let remaining: Vec<_> = query
             .split('&')
             .filter(|pair| !pair.is_empty() && SIGNED.contains(&pair_of(pair).0.as_str()))
             .collect();
-        let text = if kept.is_empty() {
+        let text = if remaining.is_empty() {
             parts.uri.path().to_owned()
         } else {
-            format!("{}?{}", parts.uri.path(), kept.join("&"))
+            format!("{}?{}", parts.uri.path(), remaining.join("&"))
         };
         parts.uri = Uri::from(PathAndQuery::try_from(text)?);
         for (name, value) in &self.headers {

@@ -366,7 +366,7 @@ impl Txn<'_> {
     ) -> Result<Option<Object>, StoreError> {
         let current = self.current(bucket, key)?;
         let keeps = of.versioning == Versioning::Enabled;
-        let mut gone = None;
+        let mut displaced = None;
         if let Some(object) = current {
             self.sql
                 .prepare_cached("DELETE FROM object WHERE bucket = ? AND key = ?")?
@@ -375,17 +375,17 @@ impl Txn<'_> {
                 self.insert_version(bucket, key, &object, false)?;
             } else {
                 self.discard(&object)?;
-                gone = Some(object);
+                displaced = Some(object);
             }
         }
         if of.versioning == Versioning::Suspended {
             let null = self.null_version(bucket, key)?;
             if let Some(object) = null {
                 self.remove_version(bucket, key, &object)?;
-                gone = gone.or(Some(object));
+                displaced = displaced.or(Some(object));
             }
         }
-        Ok(gone)
+        Ok(displaced)
     }
 
     fn null_version(&self, bucket: i64, key: &ObjectKey) -> Result<Option<Object>, StoreError> {
@@ -522,9 +522,9 @@ impl Txn<'_> {
         if let Some(version) = removed.version {
             return self.delete_version(bucket, of, key, version, origin);
         }
-        let gone = self.displace_current(bucket, of, key)?;
+        let displaced = self.displace_current(bucket, of, key)?;
         if of.versioning == Versioning::Off {
-            if let Some(object) = gone {
+            if let Some(object) = displaced {
                 self.add_notices(ChangeKind::Delete, of, key, &object, origin)?;
             }
             return Ok(Deleted::default());

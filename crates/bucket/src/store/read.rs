@@ -82,9 +82,9 @@ impl Content {
         let chunks = self.0.into_iter().map(|chunk| match chunk {
             Chunk::Memory(bytes) => stream::once(async { Ok(bytes) }).boxed(),
             Chunk::Blob(pinned, range) => pinned.read(range).boxed(),
-            Chunk::Row(kept, readers, row, range) => stream::once(async move {
+            Chunk::Row(list_pin, readers, row, range) => stream::once(async move {
                 let bytes = readers.read(move |sql| inline(sql, row, range)).await;
-                drop(kept);
+                drop(list_pin);
                 bytes
             })
             .boxed(),
@@ -165,7 +165,7 @@ impl Store {
             Blobs::with_pins(&blobs, |pin| {
                 let (object, range, pieces) = read(sql)?;
                 let mut chunks = Vec::with_capacity(pieces.len());
-                let kept = match &object.pieces {
+                let list_pin = match &object.pieces {
                     Pieces::Table(table) => {
                         Some(Arc::new(PieceListPin::new(blobs.clone(), *table)))
                     }
@@ -175,9 +175,9 @@ impl Store {
                 let mut at_once = 0;
                 for piece in pieces {
                     let part = piece.offset..piece.offset + piece.length;
-                    chunks.push(match (&piece.place, &kept) {
-                        (PieceLocation::Row(row), Some(kept)) if at_once >= EAGER_BYTES => {
-                            Chunk::Row(kept.clone(), readers.clone(), *row, part)
+                    chunks.push(match (&piece.place, &list_pin) {
+                        (PieceLocation::Row(row), Some(list_pin)) if at_once >= EAGER_BYTES => {
+                            Chunk::Row(list_pin.clone(), readers.clone(), *row, part)
                         }
                         (PieceLocation::Row(row), _) => {
                             at_once += piece.length;

@@ -33,8 +33,13 @@ impl Readers {
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let gone = |_| StoreError::Unavailable("it is being closed".into());
-        let permit = self.permits.clone().acquire_owned().await.map_err(gone)?;
+        let unavailable = |_| StoreError::Unavailable("it is being closed".into());
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(unavailable)?;
         let this = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -387,7 +387,8 @@ pub(super) async fn write<T: Send + 'static>(
     write: impl FnOnce(&mut Txn<'_>) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (sender, answer) = oneshot::channel();
-    let gone = || StoreError::Unavailable("its index could not be written; try again".into());
+    let unavailable =
+        || StoreError::Unavailable("its index could not be written; try again".into());
     let job: Job = Box::new(move |txn| {
         let result = txn.in_savepoint(write);
         Box::new(move |committed| {
@@ -395,8 +396,11 @@ pub(super) async fn write<T: Send + 'static>(
             let _ = sender.send(committed.and(result));
         })
     });
-    calls.send(Command::Write(job)).await.map_err(|_| gone())?;
-    answer.await.map_err(|_| gone())?
+    calls
+        .send(Command::Write(job))
+        .await
+        .map_err(|_| unavailable())?;
+    answer.await.map_err(|_| unavailable())?
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ impl ConnectionPolicy for BucketConnection {
         let Some(identity) = principal.identity.downcast_ref::<access::Principal>() else {
             return Err("it is not known what the key may do".to_owned());
         };
-        let taken = self.access.check_transport(identity, self.transport);
-        taken.map_err(|refused| refused.message)
+        let accepted = self.access.check_transport(identity, self.transport);
+        accepted.map_err(|refused| refused.message)
     }
 
     fn reserve_memory(&self) -> Box<dyn MemoryReservation> {

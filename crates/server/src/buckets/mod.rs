@@ -65,14 +65,14 @@ pub(crate) fn open(
     observer: Arc<dyn ChangeObserver>,
 ) -> Result<Store, BucketsError> {
     let directory = data.join(DIRECTORY);
-    let kept = Settings {
+    let limits = Settings {
         budget_bytes: settings.store_bytes,
         ..Settings::default()
     };
     let opened = match &settings.external_storage {
-        None => Store::open(&directory, kept, observer),
+        None => Store::open(&directory, limits, observer),
         Some(external_storage) => {
-            Store::open_on(&directory, backend(external_storage)?, kept, observer)
+            Store::open_on(&directory, backend(external_storage)?, limits, observer)
         }
     };
     opened.map_err(|source| BucketsError::Store {
