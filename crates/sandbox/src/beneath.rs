@@ -537,7 +537,7 @@ mod tests {
                 let _ = from.measure(ALL).expect("measured");
                 for name in ["d/key", "l/key"] {
                     let copied = target.join(name);
-                    // What is a link in the copy is followed here, so only its own entry counts.
+                    // `exists` follows a copied link, so only entries of real directories count.
                     let real = copied.parent().is_some_and(|parent| !parent.is_symlink());
                     assert!(!(real && copied.exists()), "{number} {name}");
                 }

@@ -564,7 +564,7 @@ impl CgroupSlot {
             };
             // The pid may have been reused. If it is still listed, the pidfd refers to the listed process.
             if self.processes()?.contains(&process) {
-                pidfd.terminate().step("tell a process to end")?;
+                pidfd.terminate().step("send SIGTERM to a process")?;
             }
         }
         Ok(())
@@ -655,7 +655,7 @@ fn shares(weight: u32) -> u64 {
 /// Returns the parent of trees. Trees of one name are distinct if it differs.
 ///
 /// # Errors
-/// What is missing of the host's control groups.
+/// The missing part of the host's control groups.
 pub fn place_of_trees() -> Result<PathBuf> {
     let mut parents = hierarchies()?.parents;
     Ok(parents.swap_remove(0))

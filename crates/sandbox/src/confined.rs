@@ -46,9 +46,9 @@ impl Confined {
     /// only on failure.
     pub fn become_program(&self, program: &Program, configuration: &[u8]) -> crate::Error {
         let place = || {
-            let file = sys::memory_file(configuration).step("keep the configuration")?;
+            let file = sys::memory_file(configuration).step("store the configuration")?;
             // The file may be at the target number itself, so duplicate it before it is closed.
-            let copy = file.try_clone().step("keep the configuration")?;
+            let copy = file.try_clone().step("store the configuration")?;
             drop(file);
             sys::dup_to(copy.as_fd(), CONFIGURATION).step("place the configuration")?;
             for pipe in [&self.pipes.requests, &self.pipes.answers] {
@@ -83,7 +83,7 @@ pub(crate) fn serve() -> Result<Confined> {
         assignment.truncate(length);
         assignment.shrink_to_fit();
         // The user's program has the same user id but must not inspect this process.
-        sys::set_dumpable(false).step("close /proc/self")
+        sys::set_dumpable(false).step("protect /proc/self")
     });
     if let Err(error) = confined {
         guest::exit_unconfined(Some(error))

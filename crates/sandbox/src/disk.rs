@@ -75,7 +75,7 @@ impl DiskMount {
     /// # Errors
     /// The system's error.
     pub fn give(&self, user: u32) -> Result<()> {
-        fchown(&self.directory, Some(user), Some(user)).step("give a disk away")
+        fchown(&self.directory, Some(user), Some(user)).step("change the owner of a disk")
     }
 }
 
@@ -173,7 +173,7 @@ impl DiskMaker {
     /// The system's error.
     pub fn host(&self) -> Result<(u64, u64)> {
         let found = rustix::fs::fstatvfs(&self.directory).map_err(io::Error::from);
-        let found = found.step("look at the host's disk")?;
+        let found = found.step("stat the host's disk")?;
         Ok((
             found.f_bavail * found.f_frsize,
             found.f_blocks * found.f_frsize,
@@ -201,7 +201,7 @@ impl Disk {
     /// The system's error.
     pub fn used(&self) -> Result<u64> {
         let found = rustix::fs::statvfs(&self.place).map_err(io::Error::from);
-        let found = found.step("look at a disk")?;
+        let found = found.step("stat a disk")?;
         Ok(self.capacity.saturating_sub(found.f_bfree * found.f_frsize))
     }
 
@@ -210,7 +210,7 @@ impl Disk {
     /// # Errors
     /// The system's error.
     pub fn on_host(&self) -> Result<u64> {
-        let found = self.image.metadata().step("look at a disk's file")?;
+        let found = self.image.metadata().step("stat a disk's file")?;
         Ok(found.blocks() * 512)
     }
 
@@ -222,7 +222,7 @@ impl Disk {
         self.bound = bytes;
         let reserve = self.capacity.saturating_sub(bytes) / self.block;
         let written = self.reserve.write_at(reserve.to_string().as_bytes(), 0);
-        written.step("bound a disk").map(drop)
+        written.step("limit a disk").map(drop)
     }
 
     /// Returns the limit, bytes.
@@ -230,7 +230,7 @@ impl Disk {
         self.bound
     }
 
-    /// Returns whether nothing was ever written to it, as far as a quick check can tell.
+    /// Returns whether nothing was ever written to it, as far as a quick check shows.
     pub fn is_untouched(&self) -> bool {
         let listed = fs::read_dir(self.place.join(OWN));
         listed.is_ok_and(|mut entries| entries.next().is_none()) && self.is_as_new()
@@ -259,7 +259,7 @@ impl Disk {
 
     fn empty(&self) -> Result<()> {
         let gone = self.place.join(TRASH);
-        fs::rename(self.place.join(OWN), gone.join("0")).step("take a directory away")?;
+        fs::rename(self.place.join(OWN), gone.join("0")).step("move a directory to the trash")?;
         empty::all(&gone).step("empty a disk")
     }
 
@@ -273,7 +273,7 @@ impl Disk {
 fn begin(place: &Path) -> Result<()> {
     let own = place.join(OWN);
     fs::create_dir(&own).step("make a directory on a disk")?;
-    fs::set_permissions(&own, Permissions::from_mode(0o700)).step("close a directory")
+    fs::set_permissions(&own, Permissions::from_mode(0o700)).step("set the mode of a directory")
 }
 
 fn unmount(place: &Path) {
@@ -335,7 +335,7 @@ fn attach(image: &File) -> Result<Device> {
 /// Checks whether this host supports disks. Leaves nothing behind.
 ///
 /// # Errors
-/// What is missing, and how to fix it.
+/// The missing part and its fix.
 pub fn probe(directory: &Path) -> std::result::Result<(), String> {
     let made = std::thread::scope(|scope| {
         let probed = scope.spawn(|| {

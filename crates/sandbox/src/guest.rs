@@ -423,7 +423,7 @@ fn settle(pending: PendingFork) -> Result<PendingGuest> {
     let filters = FILTERS.get().ok_or_else(missing).step("filter")?;
     filters.refuse().step("system call filter")?;
     if request.confinement == Confinement::Namespaces {
-        netlink::watch().step("bound netlink sockets")?;
+        netlink::watch().step("limit netlink sockets")?;
     }
     // 6. Landlock rules, complete but not in force.
     let confinement = match request.confinement {
@@ -467,7 +467,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
             confine(pending_guest.uid, confinement)?;
             place(pipes)?;
             // Without a sandbox init nobody else kills it with virga.
-            sys::die_with_parent().step("follow the zygote")?;
+            sys::die_with_parent().step("set the parent-death signal")?;
             return Ok(length);
         }
     };
@@ -488,7 +488,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     std::env::set_current_dir(root::CODE).step("enter the code")?;
     // 9. Without an address there is no way out. Virga has closed the router's side as well.
     if !online {
-        sys::remove_address(network::GUEST_NAME).step("leave the network")?;
+        sys::remove_address(network::GUEST_NAME).step("remove the network address")?;
     }
     // 10. No privileges from here on.
     confine(pending_guest.uid, confinement)?;

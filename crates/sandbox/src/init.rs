@@ -40,7 +40,7 @@ pub(crate) enum InitReply {
 
 /// Makes sandbox inits until virga closes the socket. `private` lists the paths of the root that get private files.
 pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {
-    sys::die_with_parent().step("follow the zygote")?;
+    sys::die_with_parent().step("set the parent-death signal")?;
     // The kernel reaps children; virga watches sandbox inits through their pidfds.
     sys::signal_action(libc::SIGCHLD, true);
     let socket = sys::borrow(INIT_SOCKET);
@@ -132,7 +132,7 @@ fn set_up_sandbox(
     private: &[PathBuf],
 ) -> Result<UnixListener> {
     // 1. Die with the maker, and so with the zygote and virga.
-    sys::die_with_parent().step("follow the maker")?;
+    sys::die_with_parent().step("set the parent-death signal")?;
     // 2. Namespaces. Virga made the network namespace, if there is one.
     let all = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match network {

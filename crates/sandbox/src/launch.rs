@@ -51,7 +51,7 @@ pub(crate) const SPEC_MAX: usize = 64 << 10;
 /// The step that failed. Does not return otherwise.
 pub fn zygote() -> Result<Confined> {
     // 1. Die with virga: an unmetered guest must not survive.
-    sys::die_with_parent().step("follow the parent")?;
+    sys::die_with_parent().step("set the parent-death signal")?;
     sys::new_session();
     sys::make_readable_files();
     // Scheduling of guests relative to virga. Optional: older kernels do not support it.
@@ -121,7 +121,7 @@ pub(crate) fn confine(user: Option<u32>, landlock_rules: LandlockRules) -> Resul
         sys::become_user(user, user).step("change user")?;
     }
     sys::drop_capabilities().step("drop capabilities")?;
-    sys::set_dumpable(true).step("own /proc/self")?;
+    sys::set_dumpable(true).step("restore access to /proc/self")?;
     sys::no_new_privileges().step("no new privileges")?;
     landlock_rules.enforce().step("landlock")
 }

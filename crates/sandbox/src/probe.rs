@@ -1,4 +1,4 @@
-//! Checks whether this host supports isolation, and how to fix what is missing.
+//! Checks of the host's support for isolation, with instructions for missing parts.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{cgroup, network, sys};
 pub struct HostCheck {
     /// The requirement.
     pub name: &'static str,
-    /// What was found, or what is wrong and how to fix it.
+    /// The finding, or the problem and its fix.
     pub result: std::result::Result<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! Allocation of processors to instances that want more CPU time than they may use.
+//! Allocation of processors to instances that demand more CPU time than their quota.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

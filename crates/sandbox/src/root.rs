@@ -173,7 +173,7 @@ pub(crate) fn enter(spec: &RootSpec) -> Result<Vec<PathBuf>> {
         ..
     } = &spec.names
     {
-        trust(root, authority).step("show the authorities that are trusted")?;
+        trust(root, authority).step("write the trusted authorities")?;
     }
     for (name, text) in KNOWN_NAMES {
         let place = root.join("etc").join(name);
@@ -303,7 +303,7 @@ fn mount_proc() -> Result<()> {
     )
     .step("mount /proc")?;
     if fs::exists(WHOLE_PROC).unwrap_or(false) {
-        sys::unmount(WHOLE_PROC).step("let go of virga's /proc")?;
+        sys::unmount(WHOLE_PROC).step("unmount virga's /proc")?;
     }
     for name in HIDDEN {
         let path = format!("/proc/{name}");

@@ -129,7 +129,7 @@ pub fn run() -> Result<Infallible> {
     let until = Instant::now() + Duration::from_secs(spec.seconds.into());
     // 2. Die with virga. The check rules out that it ended before the request took effect.
     if let RunView::Own(..) = spec.view {
-        sys::die_with_parent().step("follow the parent")?;
+        sys::die_with_parent().step("set the parent-death signal")?;
     }
     if std::os::unix::process::parent_id() != spec.virga {
         sys::exit_now(1);
@@ -156,7 +156,7 @@ pub fn run() -> Result<Infallible> {
             Vec::new()
         }
     };
-    // 5. The first process inside. The pipe tells it if the supervisor has ended already.
+    // 5. The first process inside. The pipe is readable if the supervisor has ended already.
     let (alive, own) = sys::close_on_exec_pipe().step("make a pipe")?;
     let child = match sys::fork().step("fork")? {
         sys::Fork::Child => {
@@ -196,8 +196,8 @@ fn supervise(child: libc::pid_t, until: Instant) -> Result<Option<i32>> {
         .step("wait")?
         .unwrap_or([false, false]);
     if !ended {
-        // Timeout, or virga has ended or wants the run to stop.
-        process.kill().step("end a build")?;
+        // Timeout, or virga has ended or has cancelled the run.
+        process.kill().step("kill the program")?;
     }
     while let Some((pid, status)) = sys::wait_any().step("wait")? {
         if pid == child {
@@ -273,7 +273,7 @@ fn sandbox_init(
     alive: &OwnedFd,
 ) -> Result<Infallible> {
     // 1. Die with the supervisor, and so with virga.
-    sys::die_with_parent().step("follow the supervisor")?;
+    sys::die_with_parent().step("set the parent-death signal")?;
     if sys::is_readable(alive.as_fd()) {
         sys::exit_now(1);
     }

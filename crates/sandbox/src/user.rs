@@ -93,7 +93,7 @@ pub fn stay() -> Privileges {
 /// Enters a user namespace unless this process is root. Call it before any thread is started.
 ///
 /// # Errors
-/// What is missing, and how to fix it.
+/// The missing part and its fix.
 pub fn enter() -> Result<Privileges, String> {
     let number = sys::effective_user();
     if number == 0 {

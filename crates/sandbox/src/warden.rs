@@ -88,7 +88,7 @@ pub fn run() -> Result<()> {
     let WardenTask { groups, claim } = serde_json::from_str(&line)
         .map_err(io::Error::other)
         .step("read the task")?;
-    let number = number_of(&claim.file).step("look at the claim")?;
+    let number = number_of(&claim.file).step("stat the claim")?;
     // 3. The end of virga.
     io::copy(&mut input, &mut io::sink()).step("wait for virga")?;
     // 4. The kernel may close virga's last files a moment after the first.

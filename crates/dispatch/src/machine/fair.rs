@@ -327,7 +327,7 @@ impl Machine {
         evicted
     }
 
-    /// Returns the least recently used idle instance among the pools with the lowest rank. The flag tells whether it is
+    /// Returns the least recently used idle instance among the pools with the lowest rank. The flag is set if it is
     /// frozen.
     pub(super) fn least_recent<R: Ord>(
         &self,

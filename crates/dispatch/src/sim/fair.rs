@@ -418,7 +418,7 @@ impl World {
         Some(pool)
     }
 
-    /// Whether another account wants memory and would hold no more even after a pool has handed over an instance.
+    /// Whether another account needs memory and would hold no more even after a pool has handed over an instance.
     pub(crate) fn may_release_provisioned(&self, pool: PoolId) -> bool {
         let tally = self.tally();
         let account = self.specs[&pool].account;
@@ -724,7 +724,7 @@ fn provisioned_instances_yield_to_a_smaller_account_until_equal() {
         "{:?}",
         shares(&node)
     );
-    // No other account wants memory any more.
+    // No other account needs memory any more.
     while node.busy(2) > 0 {
         node.finish(2);
     }

@@ -499,7 +499,10 @@ impl World {
                 self.waits.remove(&pool);
                 if provisioned {
                     let live = self.tally().live(pool);
-                    assert!(live < self.provisioned_min(pool), "more than are kept");
+                    assert!(
+                        live < self.provisioned_min(pool),
+                        "more than the provisioned minimum"
+                    );
                 } else {
                     self.count_start(self.specs[&pool].account);
                 }
@@ -564,14 +567,14 @@ impl World {
                 }
                 match reason {
                     Reject::StartFailed { .. } => {
-                        assert_eq!(place, 0, "the head of the line is told")
+                        assert_eq!(place, 0, "the head of the queue is rejected")
                     }
                     Reject::Gone => assert!(self.retired.contains(&pool)),
                     Reject::Draining => assert!(self.drained),
                     Reject::QueueFull => {
                         assert!(
                             self.queues[&pool].len() >= self.config.max_waiting,
-                            "there was room in line"
+                            "the queue was not full"
                         );
                     }
                     Reject::Never { .. } => assert!(self.fits_never(pool)),
@@ -611,7 +614,7 @@ impl World {
                         || self.drained
                         || self.fits_never(pool)
                         || self.may_release_provisioned(pool),
-                    "{pool:?} loses what it keeps"
+                    "{pool:?} loses provisioned instances"
                 );
                 let took = self.random.below(5000);
                 self.later(took, MachineEvent::Ended { instance });
@@ -744,7 +747,7 @@ impl World {
                 (self.provisioned_min(*pool), self.reserved(spec), self.fits_never(*pool));
             let (counts, mb, account) = (tally.of(*pool), spec.memory_mb, spec.account);
             format!(
-                "{pool:?} of {account:?} ({} MB): {counts:?} of {mb} MB, {line} in line, floor {provisioned_min}, reserved {reserved:?}, never {never}",
+                "{pool:?} of {account:?} ({} MB): {counts:?} of {mb} MB, {line} waiting, provisioned minimum {provisioned_min}, reserved {reserved:?}, never {never}",
                 tally.held(account)
             )
         });
@@ -817,7 +820,7 @@ impl World {
         for (instance, since) in self.thawed.iter().filter(|_| !looks) {
             if let Some((pool, Instance::Idle)) = self.instances.get(instance) {
                 let until = since + self.specs[pool].freeze_after;
-                assert!(self.now <= until, "{instance:?} idles and is not frozen");
+                assert!(self.now <= until, "{instance:?} is idle and not frozen");
             }
         }
         for (ticket, _, deadline) in self.queues.values().flatten() {
@@ -836,7 +839,7 @@ impl World {
                 .machine
                 .stats(*pool)
                 .is_none_or(|stats| stats.waiting == line.len());
-            assert!(told, "the machine's line is another than the world's");
+            assert!(told, "the machine's queue differs from the simulation's");
             let may_wait = |stats: dispatch::PoolStats| {
                 let most = self.config.brief_at_once;
                 let came = line.front().map_or(self.now, |(_, came, _)| *came);
@@ -884,7 +887,7 @@ impl World {
         let excused = self.drained || self.deploying || failed || behind || ends;
         assert!(
             !fits || excused,
-            "{pool:?} with {held} MB has room for what it keeps beside {node} MB"
+            "{pool:?} with {held} MB has capacity for its provisioned minimum besides {node} MB"
         );
     }
 

@@ -144,10 +144,10 @@ impl World {
     }
 
     fn started(&mut self, queue: FunctionQueueId, seq: u64) {
-        let line = self.disk.get_mut(&queue).expect("a lane with events");
+        let line = self.disk.get_mut(&queue).expect("a queue with events");
         let found = line.iter_mut().find(|(order, _)| order.seq == seq);
         let (order, state) = found.expect("an event that is on disk");
-        assert_eq!(*state, State::Queued, "{seq} was under way already");
+        assert_eq!(*state, State::Queued, "{seq} was in progress already");
         assert!(order.due.0 <= self.now, "{seq} was not due");
         *state = State::Waiting;
         // Every startable event before it was started, except unreported ones.
@@ -276,7 +276,7 @@ impl World {
             })
             .collect();
         for (queue, order, then) in ended {
-            let line = self.disk.get_mut(&queue).expect("a lane");
+            let line = self.disk.get_mut(&queue).expect("a queue");
             line.remove(&order);
             let seq = order.seq;
             if let Disposition::Retry { due } = then {

@@ -100,10 +100,10 @@ impl AddressPlan {
     /// # Errors
     /// The range is too small for this many instances.
     pub fn new(range: AddressBlock, instances: u32) -> std::result::Result<Self, String> {
-        let room = range.size().saturating_sub(RESERVED + 4);
-        if room < instances {
+        let capacity = range.size().saturating_sub(RESERVED + 4);
+        if capacity < instances {
             return Err(format!(
-                "{range} has addresses for {room} instances; {instances} are wanted"
+                "{range} has addresses for {capacity} instances, but {instances} are needed; use a larger range"
             ));
         }
         Ok(Self(range))
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn address_ranges_are_disjoint() {
-        let plan = AddressPlan::new(block("198.18.0.0/22"), 764).expect("room");
+        let plan = AddressPlan::new(block("198.18.0.0/22"), 764).expect("enough addresses");
         let mut all: Vec<_> = plan.own().collect();
-        all.extend((0..764).map(|n| plan.instance(n).expect("room")));
+        all.extend((0..764).map(|n| plan.instance(n).expect("enough addresses")));
         let (host, router) = plan.uplink();
         all.extend([host, router]);
         let count = all.len();

@@ -117,7 +117,8 @@ impl Netlink {
             .step(format!("look for {name}"))?;
         match answer {
             Some(RouteNetlinkMessage::NewLink(link)) => Ok(link.header.index),
-            _ => Err(io::Error::other("the kernel did not tell")).step(format!("look for {name}")),
+            _ => Err(io::Error::other("unexpected reply of the kernel"))
+                .step(format!("look for {name}")),
         }
     }
 
@@ -143,7 +144,7 @@ impl Netlink {
         match self.ask(RouteNetlinkMessage::SetLink(link), 0) {
             // The kernel has no IPv6.
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
-            set => set.step("keep IPv6 from an interface").map(drop),
+            set => set.step("disable IPv6 on an interface").map(drop),
         }
     }
 
@@ -236,7 +237,7 @@ impl Netlink {
                 }
                 rest = &rest[length..];
                 if answer.header.sequence_number != self.sequence {
-                    continue; // Left of a request that was given up.
+                    continue; // The reply to an earlier request that failed.
                 }
                 match answer.payload {
                     NetlinkPayload::Error(error) => {

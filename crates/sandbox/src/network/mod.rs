@@ -317,14 +317,14 @@ pub fn link_name(name: &str) -> String {
 /// # Errors
 /// The system's error.
 pub fn namespace_number() -> Result<u64> {
-    let file = fs::metadata("/proc/self/ns/net").step("look at the network namespace")?;
+    let file = fs::metadata("/proc/self/ns/net").step("stat the network namespace")?;
     Ok(std::os::unix::fs::MetadataExt::ino(&file))
 }
 
 /// Checks whether network rules can be made on this host.
 ///
 /// # Errors
-/// What is missing, and how to fix it.
+/// The missing part and its fix.
 pub fn probe() -> std::result::Result<String, String> {
     let version = rules::version()?;
     let made = namespace::make(|| {

@@ -2,7 +2,7 @@
 //!
 //! One lock guards the machine and its tables. It is held for one step and never across an await; effects are performed
 //! after its release. Only freezing depends on the order of effects: a step records the desired state of an instance
-//! under the lock, and whoever acts applies the latest one.
+//! under the lock, and each thread applies the latest one.
 
 mod build;
 mod core;

@@ -1,4 +1,4 @@
-//! Reconciles provisioned instances of published versions: tells the driver the desired number whenever it changes.
+//! Reconciles provisioned instances of published versions: sets the desired number in the driver whenever it changes.
 //!
 //! The desired number is a function of the catalog, the time and recent use. Automatic changes are not stored, so a
 //! restart arrives at the same number.
