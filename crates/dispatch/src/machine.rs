@@ -284,14 +284,14 @@ impl Machine {
         let Some(pool) = self.pools.get_mut(&pool_id) else {
             return;
         };
-        let tell = match fault {
+        let rejects = match fault {
             StartFault::User => true,
             StartFault::Platform => {
                 pool.failures += 1;
                 pool.failures >= self.config.max_start_attempts
             }
         };
-        if tell {
+        if rejects {
             pool.failures = 0;
             if let Some(ticket) = self.next_request(pool_id) {
                 out.push(MachineEffect::Reject {

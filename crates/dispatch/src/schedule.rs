@@ -54,7 +54,7 @@ pub struct DueRuns {
 /// All enabled timers.
 #[derive(Debug)]
 pub struct Schedule {
-    terms: ScheduleConfig,
+    config: ScheduleConfig,
     timers: Map<TimerId, Timer>,
     waiting: BTreeSet<(i64, TimerId)>,
     issued: BTreeSet<(i64, TimerId)>,
@@ -80,9 +80,9 @@ enum State {
 
 impl Schedule {
     /// Creates an empty schedule. All runs up to `done` are complete.
-    pub fn new(terms: ScheduleConfig, done: i64) -> Self {
+    pub fn new(config: ScheduleConfig, done: i64) -> Self {
         Self {
-            terms,
+            config,
             timers: Map::default(),
             waiting: BTreeSet::new(),
             issued: BTreeSet::new(),
@@ -124,7 +124,7 @@ impl Schedule {
             let Some(timer) = self.timers.get_mut(&id) else {
                 continue;
             };
-            let due = catch_up(&self.terms, &timer.cron, at, now);
+            let due = catch_up(&self.config, &timer.cron, at, now);
             due_runs.missed += usize::from(due != Some(at));
             timer.state = match due {
                 Some(due) if due <= now => {
@@ -211,7 +211,7 @@ impl Schedule {
     }
 
     fn wait(&mut self, id: TimerId, cron: &Cron, after: i64) -> State {
-        match cron.next_after(after, &self.terms.zone) {
+        match cron.next_after(after, &self.config.zone) {
             Some(at) => {
                 self.waiting.insert((at, id));
                 State::Waiting(at)
@@ -222,15 +222,15 @@ impl Schedule {
 }
 
 /// Returns the time at which to resume a timer that was due at `at`, according to the policy for missed runs.
-fn catch_up(terms: &ScheduleConfig, cron: &Cron, at: i64, now: i64) -> Option<i64> {
-    let late = now - terms.grace;
+fn catch_up(config: &ScheduleConfig, cron: &Cron, at: i64, now: i64) -> Option<i64> {
+    let late = now - config.grace;
     if at >= late {
         return Some(at);
     }
-    match terms.missed {
-        MissedRuns::Skip => cron.next_after(late - 1, &terms.zone),
-        MissedRuns::Latest => cron.last_within(at - 1, late - 1, &terms.zone),
+    match config.missed {
+        MissedRuns::Skip => cron.next_after(late - 1, &config.zone),
+        MissedRuns::Latest => cron.last_within(at - 1, late - 1, &config.zone),
         MissedRuns::All if at >= now - MAX_AGE_S => Some(at),
-        MissedRuns::All => cron.next_after(now - MAX_AGE_S - 1, &terms.zone),
+        MissedRuns::All => cron.next_after(now - MAX_AGE_S - 1, &config.zone),
     }
 }

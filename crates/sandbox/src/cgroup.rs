@@ -133,7 +133,7 @@ impl CgroupTree {
         let numbers = numbers_of_processes();
         let (all, pids_per_group) = (numbers / 4 * 3, numbers / 8 * 3);
         write(
-            &place(version, &roots, PIDS).join("pids.max"),
+            &controller_directory(version, &roots, PIDS).join("pids.max"),
             all.max(MIN_PIDS),
         )?;
         let mut all = None;
@@ -312,7 +312,8 @@ impl CgroupSlot {
             Version::V1 => ("memory.max_usage_in_bytes", "freezer.state"),
             Version::V2 => ("memory.peak", "cgroup.freeze"),
         };
-        let file = |controller, name| place(version, &directories, controller).join(name);
+        let file =
+            |controller, name| controller_directory(version, &directories, controller).join(name);
         Ok(Self {
             version,
             group,
@@ -463,7 +464,7 @@ impl CgroupSlot {
 
     /// Returns the path of a controller's file. `controller` is an index under version 1.
     fn file(&self, controller: usize, name: &str) -> PathBuf {
-        place(self.version, &self.directories, controller).join(name)
+        controller_directory(self.version, &self.directories, controller).join(name)
     }
 
     fn write_processors(&self, list: &str) -> Result<()> {
@@ -575,7 +576,7 @@ impl CgroupSlot {
     /// # Errors
     /// The system's error.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        listed(&self.directories[0]).step("list processes")
+        processes_in(&self.directories[0]).step("list processes")
     }
 
     /// Freezes or thaws all processes.
@@ -603,7 +604,7 @@ impl CgroupSlot {
 }
 
 /// Returns the process ids in a directory.
-fn listed(directory: &Path) -> io::Result<Vec<i32>> {
+fn processes_in(directory: &Path) -> io::Result<Vec<i32>> {
     let text = fs::read_to_string(directory.join("cgroup.procs"))?;
     // Processes outside this pid namespace are listed as 0.
     let numbers = text.lines().filter_map(|line| line.trim().parse().ok());
@@ -611,7 +612,7 @@ fn listed(directory: &Path) -> io::Result<Vec<i32>> {
 }
 
 fn members(directory: &Path) -> Vec<i32> {
-    listed(directory).unwrap_or_default()
+    processes_in(directory).unwrap_or_default()
 }
 
 /// Returns the CPU time of a running process.
@@ -626,7 +627,7 @@ fn processor_time(process: i32) -> Option<Duration> {
 
 /// Returns a controller's directory: one per controller under version 1, in the order of the list, and a single one
 /// under version 2.
-fn place(version: Version, directories: &[PathBuf], controller: usize) -> &Path {
+fn controller_directory(version: Version, directories: &[PathBuf], controller: usize) -> &Path {
     match version {
         Version::V1 => &directories[controller],
         Version::V2 => &directories[0],
@@ -807,7 +808,7 @@ fn processors(version: Version, parent: &Path, root: &Path) -> Option<Arc<Proces
             fs::read_to_string(root.join("cpuset.cpus.effective")).ok()?
         }
     };
-    Processors::listed(&list)
+    Processors::parse(&list)
 }
 
 /// Copies the parent's processors and memory nodes to a new [`PROCESSORS`] directory and its future children, which

@@ -73,7 +73,7 @@ fn make(
         .map_err(std::io::Error::other)
         .step("read a request")?;
     let network = fds.into_iter().next();
-    let (mut said, tell) = {
+    let (mut reader, report) = {
         let (read, write) = sys::close_on_exec_pipe().step("make a pipe")?;
         (File::from(read), File::from(write))
     };
@@ -81,12 +81,13 @@ fn make(
     sys::setns(own.as_fd(), libc::CLONE_NEWPID).step("own pid namespace")?;
     sys::unshare(libc::CLONE_NEWPID).step("new pid namespace")?;
     match sys::fork().step("fork")? {
-        sys::Fork::Child => run_init(&request, network, private, tell),
+        sys::Fork::Child => run_init(&request, network, private, report),
         sys::Fork::Parent(pid) => {
             let pidfd = sys::Pidfd::open(pid).step("open a pidfd")?;
-            drop(tell);
+            drop(report);
             let mut text = String::new();
-            said.read_to_string(&mut text)
+            reader
+                .read_to_string(&mut text)
                 .step("wait for the sandbox init")?;
             match text.as_str() {
                 COMPLETE => Ok(pidfd),
@@ -105,12 +106,12 @@ fn run_init(
     request: &InitRequest,
     network: Option<OwnedFd>,
     private: &[PathBuf],
-    mut tell: File,
+    mut report: File,
 ) -> ! {
     match set_up_sandbox(request, network, private) {
         Ok(listener) => {
-            let _ = tell.write_all(COMPLETE.as_bytes());
-            drop(tell);
+            let _ = report.write_all(COMPLETE.as_bytes());
+            drop(report);
             // The only descriptor that it keeps, moved to number 0.
             let kept = sys::dup_to(listener.as_fd(), 0).and_then(|()| sys::close_from(1));
             std::mem::forget(listener);
@@ -120,7 +121,7 @@ fn run_init(
             }
         }
         Err(e) => {
-            let _ = tell.write_all(e.to_string().as_bytes());
+            let _ = report.write_all(e.to_string().as_bytes());
             sys::exit_now(1)
         }
     }
@@ -146,8 +147,8 @@ fn set_up_sandbox(
         }
     }
     sys::set_hostname(&request.hostname).step("set the host's name")?;
-    // 3. Private files and devices, so that locks and watches are its own; then a private /proc, user names and /tmp.
-    //    The first must precede /proc, which they hide parts of.
+    // 3. Private files and devices, whose locks and watches are its own. They come first: the private /proc of the next
+    //    step hides some of its entries behind the devices. Then user names and /tmp.
     root::set_up_sandbox(request, private)?;
     // 4. From here on no privilege is needed.
     sys::drop_bounding_set().step("drop the bounding set")?;

@@ -17,7 +17,7 @@ pub(crate) struct CpuAllocation {
 
 impl Processors {
     /// Parses a kernel CPU list such as `0-3,8`.
-    pub(crate) fn listed(list: &str) -> Option<Arc<Self>> {
+    pub(crate) fn parse(list: &str) -> Option<Arc<Self>> {
         let mut allocated = Vec::new();
         for range in list.trim().split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn least_used_processors_are_allocated() {
-        let processors = Processors::listed("0-2,7\n").expect("a list");
+        let processors = Processors::parse("0-2,7\n").expect("a list");
         assert_eq!(processors.all(), "0,1,2,7");
         let allocate = |milli| processors.allocate(milli).expect("some");
         let (first, second) = (allocate(1000), allocate(2001));
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn invalid_cpu_list_is_rejected() {
         for text in ["", "a", "1-", "0,,1"] {
-            assert!(Processors::listed(text).is_none(), "{text:?}");
+            assert!(Processors::parse(text).is_none(), "{text:?}");
         }
     }
 }

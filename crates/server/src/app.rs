@@ -865,7 +865,7 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
         pacing: QueueLimits {
             window: EVENT_WINDOW,
             waiting: EVENTS_QUEUED,
-            under_way: EVENTS_RUNNING,
+            in_progress: EVENTS_RUNNING,
             pause: microseconds(config.event_throttled),
         },
         policy: RetryPolicy {

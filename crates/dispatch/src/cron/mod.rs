@@ -82,7 +82,7 @@ impl Cron {
     /// # Errors
     /// [`CronError`] names the field, the value and what is allowed.
     pub fn parse(text: &str, zero: WeekdayZero) -> Result<Self, CronError> {
-        let cron = parse::read(text, zero)?;
+        let cron = parse::parse(text, zero)?;
         match cron.next_civil(0, i64::MAX) {
             Some(_) => Ok(cron),
             None => Err(CronError::never(text)),

@@ -45,10 +45,10 @@ const MONTHS: &[&str] = &[
 const FROM_SUNDAY: &[&str] = &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const FROM_MONDAY: &[&str] = &["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
 
-pub(super) fn read(text: &str, zero: WeekdayZero) -> Result<Cron, CronError> {
+pub(super) fn parse(text: &str, zero: WeekdayZero) -> Result<Cron, CronError> {
     const FIELDS: &str = "7 fields are: second minute hour day month weekday year; or 5: minute hour day month weekday";
-    let shouted = text.to_ascii_uppercase();
-    let fields: Vec<_> = shouted.split_ascii_whitespace().collect();
+    let upper = text.to_ascii_uppercase();
+    let fields: Vec<_> = upper.split_ascii_whitespace().collect();
     let [second, minute, hour, day, month, weekday, year] = match *fields {
         _ if text.len() > LONGEST => {
             return Err(CronError::new("cron", text, "up to 512 bytes are"));
@@ -78,7 +78,7 @@ struct Field {
     names: &'static [&'static str],
     allowed: &'static str,
     /// Whether a range may wrap around.
-    round: bool,
+    wraps: bool,
 }
 
 impl Field {
@@ -113,7 +113,7 @@ impl Field {
         };
         let count = self.max - self.min + 1;
         let over = low > high;
-        if over && !self.round {
+        if over && !self.wraps {
             return Err(self.refuse(text));
         }
         let last = if over { high + count } else { high };
@@ -141,7 +141,7 @@ fn bits(
         max,
         names: &[],
         allowed,
-        round: false,
+        wraps: false,
     };
     set(&field, text)
 }
@@ -161,7 +161,7 @@ fn months(text: &str) -> Result<u64, CronError> {
         max: 12,
         names: MONTHS,
         allowed: "1 to 12 and JAN to DEC with , - * / are",
-        round: false,
+        wraps: false,
     };
     set(&field, text)
 }
@@ -173,7 +173,7 @@ fn years(text: &str) -> Result<Years, CronError> {
         max: YEAR_MAX as u16,
         names: &[],
         allowed: "1970 to 2099 with , - * / are",
-        round: false,
+        wraps: false,
     };
     let mut years = Years::default();
     for item in text.split(',') {
@@ -189,7 +189,7 @@ fn days(text: &str) -> Result<Days, CronError> {
         max: 31,
         names: &[],
         allowed: "1 to 31 with , - * /, and ?, L, LW and 1W to 31W are",
-        round: false,
+        wraps: false,
     };
     let mut days = Days {
         any: text == "*" || text == "?",
@@ -217,7 +217,7 @@ fn weekdays(text: &str, zero: WeekdayZero) -> Result<Weekdays, CronError> {
         max: 6,
         names,
         allowed: "0 to 6 and SUN to SAT with , - * /, and ?, 5L for the last and 5#2 for the second of a month are",
-        round: true,
+        wraps: true,
     };
     let bit = |value: u16| 1 << ((value + 7 - sunday) % 7);
     let mut weekdays = Weekdays {

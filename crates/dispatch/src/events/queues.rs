@@ -26,7 +26,7 @@ pub struct QueueLimits {
     /// Events per queue that may wait for an instance.
     pub waiting: u32,
     /// Events per queue that may be in progress, waiting or running.
-    pub under_way: usize,
+    pub in_progress: usize,
     /// Pause of a throttled queue, microseconds.
     pub pause: u64,
 }
@@ -155,7 +155,7 @@ struct FunctionQueue {
     /// Events that a load returned before they were reported.
     loaded_early: BTreeSet<u64>,
     loading: Option<Loading>,
-    under_way: HashMap<u64, InProgress>,
+    in_progress: HashMap<u64, InProgress>,
     waiting: u32,
     /// Maximum number of waiting events at present.
     allowance: u32,
@@ -166,11 +166,11 @@ struct FunctionQueue {
 /// Changes during a load.
 #[derive(Debug, Default)]
 struct Loading {
-    came: BTreeSet<QueuePosition>,
-    /// Position of the first enqueued event that did not fit into `came`.
+    enqueued: BTreeSet<QueuePosition>,
+    /// Position of the first enqueued event that did not fit into `enqueued`.
     gap: Option<QueuePosition>,
     /// Whether the window was trimmed, so that the loaded events would leave a gap.
-    cut: bool,
+    trimmed: bool,
     ended: HashSet<u64>,
 }
 
@@ -265,29 +265,33 @@ impl FunctionQueues {
 
     /// Returns whether no event is in progress.
     pub fn is_idle(&self) -> bool {
-        self.queues.values().all(|queue| queue.under_way.is_empty())
+        self.queues
+            .values()
+            .all(|queue| queue.in_progress.is_empty())
     }
 
     /// Returns the number of running events. An event counts until its end is reported, which is after it is on disk.
     pub fn running(&self) -> usize {
-        let under_way = self
+        let in_progress = self
             .queues
             .values()
-            .flat_map(|queue| queue.under_way.values());
-        under_way.filter(|one| one.stage == Stage::Running).count()
+            .flat_map(|queue| queue.in_progress.values());
+        in_progress
+            .filter(|one| one.stage == Stage::Running)
+            .count()
     }
 
     /// Keeps an event from starting until [`QueueInput::Ended`]. Returns false if it is in progress.
     pub fn hold(&mut self, queue: FunctionQueueId, order: QueuePosition) -> bool {
         let queue = self.queue(queue, Known::Nothing);
-        if queue.under_way.contains_key(&order.seq) {
+        if queue.in_progress.contains_key(&order.seq) {
             return false;
         }
         // It may have moved since its position was read.
         queue.window.retain(|other| other.seq != order.seq);
         let stage = Stage::Held;
         queue
-            .under_way
+            .in_progress
             .insert(order.seq, InProgress { order, stage });
         true
     }
@@ -300,7 +304,7 @@ impl FunctionQueues {
             last_reported,
             loaded_early: BTreeSet::new(),
             loading: None,
-            under_way: HashMap::new(),
+            in_progress: HashMap::new(),
             waiting: 0,
             allowance,
             paused_until: Time(0),
@@ -331,10 +335,10 @@ impl FunctionQueues {
             queue.window.remove(&order);
             let (seq, stage) = (order.seq, Stage::Waiting);
             // A held event that was moved stays held.
-            if queue.under_way.contains_key(&seq) {
+            if queue.in_progress.contains_key(&seq) {
                 continue;
             }
-            queue.under_way.insert(seq, InProgress { order, stage });
+            queue.in_progress.insert(seq, InProgress { order, stage });
             queue.waiting += 1;
             effects.push(QueueEffect::Start { queue: id, seq });
         }
@@ -367,7 +371,7 @@ impl FunctionQueues {
 
 impl FunctionQueue {
     fn may_start(&self, limits: &QueueLimits) -> bool {
-        self.waiting < self.allowance && self.under_way.len() < limits.under_way
+        self.waiting < self.allowance && self.in_progress.len() < limits.in_progress
     }
 
     fn arrived(&mut self, order: QueuePosition, window: usize) {
@@ -389,8 +393,8 @@ impl FunctionQueue {
             return;
         };
         // A load may return stale positions of events that were in progress, so they are always remembered here.
-        if loading.came.len() < window || loading.ended.contains(&order.seq) {
-            loading.came.insert(order);
+        if loading.enqueued.len() < window || loading.ended.contains(&order.seq) {
+            loading.enqueued.insert(order);
         } else {
             loading.gap = Some(loading.gap.map_or(order, |gap| gap.min(order)));
         }
@@ -400,7 +404,7 @@ impl FunctionQueue {
         while self.window.len() > window {
             self.window.pop_last();
             if let Some(loading) = &mut self.loading {
-                loading.cut = true;
+                loading.trimmed = true;
             }
             // The trimmed events will be loaded from disk, behind the last one in the window.
             self.known = self
@@ -414,12 +418,12 @@ impl FunctionQueue {
         let Some(loading) = self.loading.take() else {
             return;
         };
-        if loading.cut {
+        if loading.trimmed {
             return;
         }
         for order in orders {
             let ended = loading.ended.contains(&order.seq);
-            if !ended && !self.under_way.contains_key(&order.seq) {
+            if !ended && !self.in_progress.contains_key(&order.seq) {
                 self.window.insert(*order);
                 if order.seq > self.last_reported {
                     self.loaded_early.insert(order.seq);
@@ -432,8 +436,8 @@ impl FunctionQueue {
         } else if let Some(last) = orders.last() {
             self.known = Known::Up(*last);
         }
-        for order in loading.came {
-            if self.knows(order) && !self.under_way.contains_key(&order.seq) {
+        for order in loading.enqueued {
+            if self.knows(order) && !self.in_progress.contains_key(&order.seq) {
                 self.window.insert(order);
             }
         }
@@ -464,7 +468,7 @@ impl FunctionQueue {
     }
 
     fn placed(&mut self, seq: u64, most: u32) {
-        if let Some(one) = self.under_way.get_mut(&seq)
+        if let Some(one) = self.in_progress.get_mut(&seq)
             && one.stage == Stage::Waiting
         {
             one.stage = Stage::Running;
@@ -474,7 +478,7 @@ impl FunctionQueue {
     }
 
     fn ended(&mut self, now: Time, seq: u64, then: Disposition, limits: &QueueLimits) {
-        let Some(one) = self.under_way.remove(&seq) else {
+        let Some(one) = self.in_progress.remove(&seq) else {
             return;
         };
         match one.stage {
@@ -487,7 +491,7 @@ impl FunctionQueue {
         }
         if let Some(loading) = &mut self.loading {
             loading.ended.insert(seq);
-            loading.came.remove(&one.order);
+            loading.enqueued.remove(&one.order);
         }
         match then {
             Disposition::Removed => {}

@@ -39,7 +39,7 @@ fn due(text: &str, name: &str, after: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn rows() {
+fn expressions_run_at_the_expected_times() {
     let utc = [
         // Seven fields with each operator, and a step from a number.
         (

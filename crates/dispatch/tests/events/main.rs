@@ -79,7 +79,7 @@ impl World {
         let pacing = QueueLimits {
             window: 1 + random.below(8) as usize,
             waiting: 1 + random.below(4) as u32,
-            under_way: 1 + random.below(8) as usize,
+            in_progress: 1 + random.below(8) as usize,
             pause: random.below(50),
         };
         let old = random.below(40);
@@ -169,8 +169,8 @@ impl World {
             let count = |state| line.values().filter(|one| **one == state).count();
             assert!(count(State::Waiting) <= self.pacing.waiting as usize);
             let lies = |one: &&State| matches!(one, State::Queued | State::Held | State::Cancelled);
-            let under_way = line.values().filter(|one| !lies(one)).count();
-            assert!(under_way <= self.pacing.under_way);
+            let in_progress = line.values().filter(|one| !lies(one)).count();
+            assert!(in_progress <= self.pacing.in_progress);
         }
     }
 
@@ -443,7 +443,7 @@ fn draining_starts_nothing_and_keeps_queued_events() {
     let pacing = QueueLimits {
         window: 4,
         waiting: 1,
-        under_way: 2,
+        in_progress: 2,
         pause: 10,
     };
     let mut queues = FunctionQueues::new(pacing, 0);

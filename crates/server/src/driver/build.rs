@@ -58,7 +58,7 @@ impl Drop for Build {
         let given = || self.waiting.try_recv().ok()?.ok();
         let instance = self.instance.take().or_else(given);
         core.end_build(now, &self.hold, instance);
-        self.driver.act(core);
+        self.driver.perform(core);
     }
 }
 
@@ -104,7 +104,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.release_builds(now);
-        self.act(core);
+        self.perform(core);
     }
 
     fn begin_build(&self, account: AccountId, wanted_mb: u64, within: Duration) -> Build {
@@ -117,7 +117,7 @@ impl Driver {
             .min(self.shared.settings.dispatch.node_mb / 2)
             .max(MIN_MB);
         let (hold, waiting) = core.begin_build(now, account, wanted_mb.min(most), deadline);
-        self.act(core);
+        self.perform(core);
         Build {
             driver: self.clone(),
             hold,
@@ -156,7 +156,7 @@ impl Builds {
     }
 
     /// Handles an effect that concerns a build; returns any other.
-    pub(super) fn note(&mut self, effect: MachineEffect) -> Option<MachineEffect> {
+    pub(super) fn intercept(&mut self, effect: MachineEffect) -> Option<MachineEffect> {
         if self.pools.is_empty() {
             return Some(effect);
         }

@@ -45,7 +45,7 @@ pub(super) enum DriverAction {
 pub(super) struct Core {
     machine: Machine,
     effects: Vec<MachineEffect>,
-    acts: Vec<DriverAction>,
+    actions: Vec<DriverAction>,
     pools: HashMap<PoolId, Arc<LivePool>>,
     /// Open pools of each function, one per version in use.
     current: HashMap<FunctionKey, Vec<(Version, PoolId)>>,
@@ -73,7 +73,7 @@ impl Core {
         Self {
             machine: Machine::new(config),
             effects: Vec::new(),
-            acts: Vec::new(),
+            actions: Vec::new(),
             pools: HashMap::new(),
             current: HashMap::new(),
             groups: HashMap::new(),
@@ -147,12 +147,12 @@ impl Core {
         self.emptied.clone()
     }
 
-    pub(super) fn has_acts(&self) -> bool {
-        !self.acts.is_empty()
+    pub(super) fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
     }
 
-    pub(super) fn take_acts(&mut self) -> Vec<DriverAction> {
-        std::mem::take(&mut self.acts)
+    pub(super) fn take_actions(&mut self) -> Vec<DriverAction> {
+        std::mem::take(&mut self.actions)
     }
 
     /// Opens the pool of a revision, unless the same or a newer one is open already.
@@ -319,7 +319,7 @@ impl Core {
         }
         let of_it = |slot: &&Arc<InstanceSlot>| slot.instance.spec().function.account == account;
         let stops = self.instances.values().filter(of_it).cloned();
-        self.acts.extend(stops.map(DriverAction::Stop));
+        self.actions.extend(stops.map(DriverAction::Stop));
         let pools = self.pools.values();
         pools
             .filter(|live| live.spec.function.account == account)
@@ -410,7 +410,7 @@ impl Core {
         self.step(now, MachineEvent::Finished { instance, reusable });
         // An instance that is alive but not reusable, for example with expired credentials, is stopped.
         if !reusable && self.machine.instance_is_gone(instance) && !slot.has_ended() {
-            self.acts.push(DriverAction::Stop(slot.clone()));
+            self.actions.push(DriverAction::Stop(slot.clone()));
         }
     }
 
@@ -428,8 +428,8 @@ impl Core {
             self.instances.remove(&instance);
         }
         for effect in effects.drain(..) {
-            if let Some(effect) = self.builds.note(effect) {
-                self.note(effect);
+            if let Some(effect) = self.builds.intercept(effect) {
+                self.apply_effect(effect);
             }
         }
         self.effects = effects;
@@ -441,7 +441,7 @@ impl Core {
         }
     }
 
-    fn note(&mut self, effect: MachineEffect) {
+    fn apply_effect(&mut self, effect: MachineEffect) {
         match effect {
             MachineEffect::Start {
                 instance,
@@ -450,7 +450,7 @@ impl Core {
             } => {
                 if let Some(live) = self.pools.get(&pool) {
                     let live = live.clone();
-                    self.acts.push(DriverAction::Start {
+                    self.actions.push(DriverAction::Start {
                         instance,
                         live,
                         provisioned,
@@ -479,17 +479,17 @@ impl Core {
             MachineEffect::Freeze { instance } => {
                 if let Some(slot) = self.instances.get(&instance) {
                     slot.should_be_frozen(true);
-                    self.acts.push(DriverAction::ApplyFreeze(slot.clone()));
+                    self.actions.push(DriverAction::ApplyFreeze(slot.clone()));
                 }
             }
             MachineEffect::Stop { instance } => {
                 if let Some(slot) = self.instances.get(&instance) {
-                    self.acts.push(DriverAction::Stop(slot.clone()));
+                    self.actions.push(DriverAction::Stop(slot.clone()));
                 }
             }
             MachineEffect::WakeAt { at } => {
                 self.wake = Some(at);
-                self.acts.push(DriverAction::Timer);
+                self.actions.push(DriverAction::Timer);
             }
             MachineEffect::PoolEmpty { pool } => {
                 self.provision_errors.remove(&pool);

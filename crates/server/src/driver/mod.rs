@@ -64,7 +64,7 @@ struct Shared {
     worker: Arc<Worker>,
     packages: PackageStore,
     settings: Settings,
-    begun: Instant,
+    started_at: Instant,
     timer_changed: Notify,
 }
 
@@ -162,11 +162,11 @@ impl Driver {
             worker,
             packages,
             settings,
-            begun: Instant::now(),
+            started_at: Instant::now(),
             timer_changed: Notify::new(),
         });
         let driver = Self { shared };
-        tokio::spawn(driver.clone().keep_time());
+        tokio::spawn(driver.clone().run_timer());
         driver
     }
 
@@ -241,7 +241,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         let live = core.open(now, serving, spec, note, &self.shared.settings);
-        self.act(core);
+        self.perform(core);
         Ok(live)
     }
 
@@ -250,7 +250,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.retire(now, function, keep);
-        self.act(core);
+        self.perform(core);
     }
 
     /// Retires all pools of an account and stops its instances, whatever they are doing. Returns the number of pools
@@ -259,7 +259,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         let left = core.end_account(now, account);
-        self.act(core);
+        self.perform(core);
         left
     }
 
@@ -268,7 +268,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.reserve(now, function, read().map(u64::from));
-        self.act(core);
+        self.perform(core);
     }
 
     /// Updates the quota of an account, MB. `read` runs under the lock, so that concurrent updates cannot apply an old
@@ -277,7 +277,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.total(now, dispatch::AccountId(account.0), read().into());
-        self.act(core);
+        self.perform(core);
     }
 
     /// Returns an account's unreserved quota, MB.
@@ -300,7 +300,7 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.provision(now, serving, provisioned_min);
-        self.act(core);
+        self.perform(core);
         Ok(())
     }
 
@@ -327,7 +327,7 @@ impl Driver {
         let mut core = self.core();
         let count = read();
         core.step(now, MachineEvent::Accounts { count });
-        self.act(core);
+        self.perform(core);
     }
 
     /// Waits for an instance. Dropping the future cancels the request.
@@ -372,7 +372,7 @@ impl Driver {
         let deadline = now.after(wait.as_micros() as u64);
         let mut core = self.core();
         let asked = core.request(now, live.pool, deadline);
-        self.act(core);
+        self.perform(core);
         asked
     }
 
@@ -421,7 +421,7 @@ impl Driver {
     }
 
     fn now(&self) -> Time {
-        Time(self.shared.begun.elapsed().as_micros() as u64)
+        Time(self.shared.started_at.elapsed().as_micros() as u64)
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -435,18 +435,18 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.step(now, event);
-        self.act(core);
+        self.perform(core);
     }
 
     /// Releases the lock and performs the effects of the last steps.
-    fn act(&self, mut core: MutexGuard<'_, Core>) {
-        if !core.has_acts() {
+    fn perform(&self, mut core: MutexGuard<'_, Core>) {
+        if !core.has_actions() {
             return;
         }
-        let acts = core.take_acts();
+        let acts = core.take_actions();
         drop(core);
-        for act in acts {
-            match act {
+        for perform in acts {
+            match perform {
                 DriverAction::Start {
                     instance,
                     live,
@@ -474,7 +474,7 @@ impl Driver {
                 let now = self.now();
                 let mut core = self.core();
                 core.started(now, pool, slot.clone());
-                self.act(core);
+                self.perform(core);
                 tokio::spawn(async move {
                     ended.await;
                     slot.set_ended();
@@ -547,24 +547,24 @@ impl Driver {
         let now = self.now();
         let mut core = self.core();
         core.start_failed(now, pool, instance, fault, failure);
-        self.act(core);
+        self.perform(core);
     }
 
     /// Wakes the machine whenever it asked for it.
-    async fn keep_time(self) {
+    async fn run_timer(self) {
         loop {
             let next = self.core().wake_at();
             let changed = self.shared.timer_changed.notified();
             match next {
                 None => changed.await,
                 Some(at) => {
-                    let at = self.shared.begun + Duration::from_micros(at.0);
+                    let at = self.shared.started_at + Duration::from_micros(at.0);
                     tokio::select! {
                         () = tokio::time::sleep_until(at.into()) => {
                             let now = self.now();
                             let mut core = self.core();
                             core.wake(now);
-                            self.act(core);
+                            self.perform(core);
                         }
                         () = changed => {}
                     }
@@ -589,7 +589,7 @@ impl Drop for QueuedRequest<'_> {
         let now = self.driver.now();
         let mut core = self.driver.core();
         core.cancel(now, self.ticket);
-        self.driver.act(core);
+        self.driver.perform(core);
         if let Ok(answer) = waiting.try_recv() {
             drop(self.driver.take(answer));
         }
@@ -748,7 +748,7 @@ impl Drop for Assigned {
         let now = self.driver.now();
         let mut core = self.driver.core();
         core.finished(now, &self.slot, self.reusable, self.short);
-        self.driver.act(core);
+        self.driver.perform(core);
     }
 }
 

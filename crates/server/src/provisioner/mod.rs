@@ -147,15 +147,15 @@ impl Provisioner {
             return;
         };
         let function = &stored.value;
-        let keeps = |number: &u64| {
+        let is_provisioned = |number: &u64| {
             let published = function.versions.get(number);
             published.is_some_and(|one| one.provisioned.is_some())
         };
-        if !was && !function.versions.keys().any(keeps) {
+        if !was && !function.versions.keys().any(is_provisioned) {
             return;
         }
         self.known()
-            .retain(|(id, number), _| *id != function.id || keeps(number));
+            .retain(|(id, number), _| *id != function.id || is_provisioned(number));
         let mut again = None;
         for (number, published) in &function.versions {
             let Some(serving) = function.serving(Version::Number(*number)) else {
