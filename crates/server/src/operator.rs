@@ -206,7 +206,8 @@ wire! {
         /// In the form that `CreateFunction` takes, the oldest of each language first.
         runtimes: Vec<String>,
     }
-    /// Installs the dependencies in a package's `requirements.txt` or `package.json` as a layer of the caller's account.
+    /// A request to install the dependencies of a package's `requirements.txt` or `package.json` as a layer in the caller's
+    /// account.
     struct BuildLayerRequest {
         layer_name: String,
         /// The runtime whose package manager installs.

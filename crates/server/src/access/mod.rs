@@ -298,7 +298,7 @@ impl Access {
         if call.secret_id().starts_with(PREFIX) {
             return self.verify_temporary(&keyring, call);
         }
-        let Some(holder) = keyring.keys.get(call.secret_id()) else {
+        let Some(entry) = keyring.keys.get(call.secret_id()) else {
             return Err(unknown_key());
         };
         if call.token.is_some() {
@@ -306,16 +306,16 @@ impl Access {
             return Err(Error::new(Code::TokenFailure, message));
         }
         let now = clock::now_ms() / 1000;
-        call.verify(&holder.secret, now, self.signatures().window)?;
-        if holder.sign_action || self.signatures().sign_action {
+        call.verify(&entry.secret, now, self.signatures().window)?;
+        if entry.sign_action || self.signatures().sign_action {
             signing::check_action_signed(call)?;
         }
         // A caller without the key does not learn that the key is disabled.
-        if holder.disabled {
+        if entry.disabled {
             let message = "the key is disabled; virga key enable turns it on again";
             return Err(Error::new(Code::SecretIdNotFound, message));
         }
-        Ok(holder.principal.clone())
+        Ok(entry.principal.clone())
     }
 
     fn verify_temporary(
@@ -363,9 +363,9 @@ impl Access {
             let depth = self.inner.call_chains.depth_of_key(id);
             return Some((key, self.role_principal(&keyring, &grant, depth)?));
         }
-        let holder = keyring.keys.get(id)?;
-        let usable = token.is_none() && !holder.disabled;
-        usable.then(|| (holder.secret.clone(), holder.principal.clone()))
+        let entry = keyring.keys.get(id)?;
+        let usable = token.is_none() && !entry.disabled;
+        usable.then(|| (entry.secret.clone(), entry.principal.clone()))
     }
 
     /// Returns whether requests from a source address may authenticate, i.e. the address is not blocked.
@@ -440,8 +440,9 @@ impl Access {
         }
         let known = self.key(pair.id, None).ok_or(keypair::Refused::Unknown);
         let now = clock::now_ms() / 1000;
-        let holder = known.and_then(|(key, holder)| pair.verify(&key, now).map(|()| holder));
-        let principal = holder.inspect_err(|_| self.record_failure(from))?;
+        let verified =
+            known.and_then(|(key, principal)| pair.verify(&key, now).map(|()| principal));
+        let principal = verified.inspect_err(|_| self.record_failure(from))?;
         self.check_transport(&principal, transport)?;
         if principal.owner.id != function.account {
             return Err(keypair::Refused::Key.into());
@@ -548,22 +549,22 @@ fn read(catalog: &Catalog, operator: &Operator, rules: &AccessRules, old: &Keyri
             Some(policy) => Rights::Policy(policy.clone()),
             None => Rights::Root,
         };
-        let holder = KeyEntry {
+        let entry = KeyEntry {
             secret: SecretKey::new(key.secret.reveal()),
             disabled: key.disabled,
             sign_action: key.sign_action,
             principal: Principal::new(owner.clone(), rights),
         };
-        keys.insert(key.id.to_string(), holder);
+        keys.insert(key.id.to_string(), entry);
     }
     if let Some(owner) = owners.get(&own.id) {
-        let holder = KeyEntry {
+        let entry = KeyEntry {
             secret: operator.credentials.key.clone(),
             disabled: false,
             sign_action: false,
             principal: Principal::new(owner.clone(), Rights::Operator),
         };
-        keys.insert(operator.credentials.id.clone(), holder);
+        keys.insert(operator.credentials.id.clone(), entry);
     }
     Keyring {
         revision,

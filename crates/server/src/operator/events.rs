@@ -31,7 +31,7 @@ actions! {
     ListUsage(UsageRequest) -> UsageList,
 }
 
-/// Selects events.
+/// A selection of events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Selection {
@@ -95,7 +95,7 @@ pub(crate) struct EventCount {
     pub(crate) count: u64,
 }
 
-/// Selects entries of the usage ledger.
+/// A selection of entries of the usage ledger.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct UsageRequest {
