@@ -203,7 +203,7 @@ def test_public_net_is_switched_by_the_api(site):
 
 
 def test_the_operator_opens_and_closes_destinations(world, tmp_path):
-    flags = ["--network-allow", "10.1.2.0/24,172.16.5.5", "--network-refuse", far.PUBLIC, "--dns", far.RESOLVER]
+    flags = ["--network-allow", "10.1.2.0/24,172.16.5.5", "--network-deny", far.PUBLIC, "--dns", far.RESOLVER]
     site = Site(tmp_path, world, flags, "lists")
     site.deploy("online")
     assert site.call("online", "tcp", host="10.1.2.3", port=80, read=True) == "far\n"

@@ -1,4 +1,4 @@
-//! `virga up`: the recipe that puts the parts together, and the same backwards.
+//! `virga up`: starts all components in order and stops them in reverse.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -57,33 +57,33 @@ use crate::traffic::{FairSemaphore, Peer, RequestBody, Traffic, TrafficRules};
 use crate::triggers::{ObjectTriggers, Relay, TimerSettings, Timers};
 use crate::urls::{Addresses, ListenerKind, UrlRouter, UrlSettings, Urls};
 
-/// How long a pool waits for memory before others that hold more hand over.
+/// How long a pool waits for memory before pools that hold more yield some.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
 const START_ATTEMPTS: u8 = 3;
-/// Events of a function that are kept in memory ahead of need.
+/// Queued events per function that are prefetched into memory.
 const EVENT_WINDOW: usize = 512;
-/// Events of a function that wait for an instance at a time, beside calls.
+/// Queued events per function that wait for an instance at a time, besides synchronous calls.
 const EVENTS_QUEUED: u32 = 16;
-/// Events of a function that run at a time, at most.
+/// Maximum number of concurrently running events per function.
 const EVENTS_RUNNING: usize = 4096;
-/// How long an event's end is remembered. Source: SCF's page on the status of events.
+/// Retention of completed events. Source: SCF's page on the status of asynchronous events.
 const EVENT_HISTORY: Duration = Duration::from_secs(3 * 86_400);
-/// How long the record of what ran may take when virga stops.
+/// Maximum time to record the completion of events at shutdown.
 const DRAIN_RECORD_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is said at each start with less than all of the isolation.
+/// Logged at each start without full isolation.
 const ISOLATION_WARNING: &str = "--isolation=process: functions are processes of this host, with its network and virga's own user, \
     and without limits on processors or, but for each process' own data, memory; run no code here that you do not trust";
 
-/// Why virga does not start; each says how to mend it.
+/// A reason why virga does not start. Each message says how to fix it.
 #[derive(Debug, Error)]
 pub(crate) enum StartError {
-    #[error("data directory {path}: {source}; name one that can be written with --data")]
+    #[error("data directory {path}: {source}; choose a writable one with --data")]
     Data { path: String, source: io::Error },
     #[error(
-        "another virga uses the data directory {0}; stop it, or name another directory with --data"
+        "another virga uses the data directory {0}; stop it, or choose another directory with --data"
     )]
     InUse(String),
-    #[error("this host cannot isolate functions:\n{0}\nvirga doctor shows all that is needed")]
+    #[error("this host cannot isolate functions:\n{0}\nrun virga doctor for all requirements")]
     Host(String),
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -107,7 +107,7 @@ pub(crate) enum StartError {
     Queue(#[from] QueueError),
     #[error("metrics: {0}")]
     Metrics(String),
-    #[error("cannot listen on {address}: {source}; name another address with --{option}")]
+    #[error("cannot listen on {address}: {source}; choose another address with --{option}")]
     Listen {
         address: SocketAddr,
         option: &'static str,
@@ -126,14 +126,17 @@ pub(crate) enum StartError {
     },
 }
 
-/// Runs virga until it is told to stop. Says whether everything that ran had ended by then.
+/// Runs virga until SIGTERM or SIGINT. Returns whether all running requests completed in time.
 pub(crate) async fn up(
     config: Config,
     binary: PathBuf,
     privileges: Result<Privileges, String>,
 ) -> Result<bool, StartError> {
     start_log(&config);
-    // 1. What must hold before anything is touched.
+    for warning in &config.deprecations {
+        warn!("{warning}");
+    }
+    // 1. Preconditions, before anything is changed.
     let host = check_host(&config, &privileges)?;
     if config.isolation == Isolation::Process {
         warn!("{ISOLATION_WARNING}");
@@ -153,13 +156,13 @@ pub(crate) async fn up(
         }
         None => None,
     };
-    let monitoring = match config.metrics_listen {
+    let metrics_listener = match config.metrics_listen {
         Some(wanted) => Some(bind(wanted, "metrics-listen").await?),
         None => None,
     };
     let secure_address = secure.as_ref().map(|(_, address)| *address);
     let bucket_listeners = bucket_listeners(&config).await?;
-    // 2. What keeps.
+    // 2. Stores.
     let data = &config.data;
     let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
     let master = master::load(data, &*kv).await?;
@@ -191,7 +194,7 @@ pub(crate) async fn up(
     let change_listener = Arc::new(object_triggers.clone());
     let objects = bucket_settings.map(|settings| buckets::open(data, settings, change_listener));
     let objects = objects.transpose()?;
-    // An account's id is never another's, also where an older virga, or a backup, has left data of one that is gone.
+    // Account ids are never reused, even if an older virga or a backup left data of a deleted account.
     let bucket_accounts = objects
         .as_ref()
         .map_or(0, |objects| objects.highest_account());
@@ -199,12 +202,12 @@ pub(crate) async fn up(
     catalog
         .reconcile_id_counters(&own, highest.max(bucket_accounts))
         .await?;
-    // 3. What of the host is this virga's alone, until all else has gone.
+    // 3. Exclusive host resources: control group, user ids, addresses. They are released last.
     let claim = match &privileges {
         Ok(privileges) => Claim::take(&config, privileges)?,
         Err(why) => return Err(StartError::Host(format!("  privilege: {why}"))),
     };
-    // 4. What runs, and is to leave nothing behind: from here on whoever ends virga is heard, even before it serves.
+    // 4. Components with resources to clean up. From here on a signal leads to an orderly shutdown, even before virga serves.
     let signals = Signals::install().map_err(|source| StartError::Io {
         step: "wait for a signal",
         source,
@@ -224,7 +227,7 @@ pub(crate) async fn up(
     };
     let worker = Arc::new(Worker::new(worker_config, functions)?);
     if worker.interpreters().newest_python().is_none() {
-        warn!("no Python was found; install python3, or name one with --python");
+        warn!("no Python was found; install python3, or set its path with --python");
     }
     let platform = PlatformInfo {
         region: config.region.clone(),
@@ -311,7 +314,7 @@ pub(crate) async fn up(
     })
     .await?;
     prewarm(&worker, &config);
-    // 5. Whom it serves.
+    // 5. Listeners.
     let addresses = Addresses::new(
         &config.region,
         &config.url_domain,
@@ -371,7 +374,7 @@ pub(crate) async fn up(
         prometheus: Prometheus(prometheus),
         monitoring: MetricsAccess {
             token: config.metrics_token.clone(),
-            separate_listener: monitoring.is_some(),
+            separate_listener: metrics_listener.is_some(),
         },
         body_memory: FairSemaphore::new(TrafficRules::bodies(&config.traffic)),
         package_memory: FairSemaphore::new(PACKAGE_MEMORY_BYTES),
@@ -401,8 +404,8 @@ pub(crate) async fn up(
         );
         serving.spawn(serve(secure, outside.clone(), url_router, stopped.clone()));
     }
-    let metrics_address = monitoring.as_ref().map(|(_, address)| *address);
-    if let Some((monitoring, _)) = monitoring {
+    let metrics_address = metrics_listener.as_ref().map(|(_, address)| *address);
+    if let Some((metrics_listener, _)) = metrics_listener {
         let routes = metrics_router(gateway.clone());
         let answer = move |request: Request<RequestBody>, peer: Peer| {
             let mut request = request.map(Body::new);
@@ -417,14 +420,14 @@ pub(crate) async fn up(
         };
         let (traffic, stopped) = (outside.clone(), stopped.clone());
         serving.spawn(listen::serve(
-            plain(monitoring),
+            plain(metrics_listener),
             Http::new(),
             traffic,
             answer,
             stopped,
         ));
     }
-    // The name servers end with this function.
+    // Dropping the name servers at the end of this function stops them.
     let (cloud_api, cloud_buckets, _resolvers) = cloud.map_or_else(Default::default, |cloud| {
         (cloud.api, cloud.buckets, Some(cloud.resolvers))
     });
@@ -469,9 +472,9 @@ pub(crate) async fn up(
         credentials_from_environment,
         &host,
     );
-    // 6. The same backwards.
+    // 6. Shutdown, in reverse.
     signals.wait().await;
-    info!("draining: no new requests; running ones may end");
+    info!("draining: new requests are refused, running ones may complete");
     drop(stop);
     timers.stop().await;
     if let Some(relay) = relay {
@@ -480,15 +483,19 @@ pub(crate) async fn up(
     runner.drain();
     let drained = driver.drain(config.drain_timeout).await;
     if !drained {
-        warn!("instances were still running at the end of the drain timeout; they are ended");
+        warn!(
+            "some requests did not complete within the drain timeout; their instances are killed"
+        );
     }
     if !runner.wait_idle(DRAIN_RECORD_TIMEOUT).await {
-        warn!("what came of some events could not be recorded; they run again at the next start");
+        warn!(
+            "failed to record the completion of some events in time; they run again at the next start"
+        );
     }
     if let Err(error) = queue.flush().await {
-        warn!(%error, "the last entries of the usage ledger are lost");
+        warn!(%error, "failed to write the last entries of the usage ledger; they are lost");
     }
-    // Connections with an answer under way get a moment; idle ones are closed at once.
+    // Connections with a response in progress get 1 s; idle ones are closed immediately.
     let _ = tokio::time::timeout(Duration::from_secs(1), serving.join_all()).await;
     if let Some(objects) = objects {
         objects.close().await;
@@ -502,7 +509,7 @@ pub(crate) async fn up(
     Ok(drained)
 }
 
-/// Hosts that are this installation's own. The machine's name is one, since clients of its network use it.
+/// Returns the host names of this installation. They include the machine's name, which clients on its network use.
 fn api_hosts(config: &Config, certificate: CertificateNames) -> ApiHosts {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let patterns = config.api_hosts.iter().cloned();
@@ -555,7 +562,8 @@ async fn bucket_listeners(config: &Config) -> Result<Option<BucketListeners>, St
     }))
 }
 
-/// The way of builds to the package index, where that asks for credentials: in the network that builds have.
+/// Starts the proxy that adds credentials to requests to the package index, in the network that builds use. Returns `None` if
+/// the index needs no credentials or builds have no network.
 async fn index_proxy(
     config: &Config,
     functions: Option<&Network>,
@@ -569,17 +577,17 @@ async fn index_proxy(
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Some(bind(loopback, "install-index").await?.0)
     } else {
-        // Without any network a build reaches no index.
+        // Without a network a build cannot reach the index.
         listen_for_functions(functions, INDEX_PORT)?
     };
     let started = listener.map(|listener| IndexProxy::start(index, listener));
     started.transpose().map_err(|source| StartError::Io {
-        step: "open the way to the package index",
+        step: "start the proxy to the package index",
         source,
     })
 }
 
-/// Listens where functions find what virga serves.
+/// Binds a listener in the functions' network; `None` if there is none.
 fn listen_for_functions(
     network: Option<&Network>,
     port: u16,
@@ -602,7 +610,7 @@ fn plain(listener: TcpListener) -> Listener {
     }
 }
 
-/// The traffic from outside, and that of functions.
+/// Starts traffic control for external clients and for functions.
 fn traffic(
     config: &Config,
     metrics: &Arc<Metrics>,
@@ -627,7 +635,7 @@ fn traffic(
     )
 }
 
-/// Serves until the other end of `stopped` goes.
+/// Serves until the sender of `stopped` is dropped.
 async fn serve(
     listener: Listener,
     traffic: Traffic,
@@ -650,7 +658,7 @@ fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 fn start_log(config: &Config) {
-    // s3s logs every refusal as its own error, and at finer levels what requests are signed with.
+    // s3s logs every rejected request as an error, and signing keys at finer levels.
     let filter = EnvFilter::new(format!("{},s3s=off", config.log));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -670,7 +678,7 @@ fn start_log(config: &Config) {
     }
 }
 
-/// Isolation never degrades silently. Says in a few words what was found.
+/// Checks the host, so that isolation never degrades silently. Returns a summary of the findings for the log.
 fn check_host(
     config: &Config,
     privileges: &Result<Privileges, String>,
@@ -700,14 +708,14 @@ fn check_host(
     }
 }
 
-/// Makes the data directory, and holds it for as long as the file is held.
+/// Creates the data directory and locks it. The lock is held until the file is closed.
 fn lock_data_directory(data: &Path) -> Result<File, StartError> {
     let path = data.display().to_string();
     let failed = |source| StartError::Data {
         path: path.clone(),
         source,
     };
-    // Settings of functions hold secrets of their users.
+    // Functions' settings contain their users' secrets.
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -728,14 +736,14 @@ fn lock_data_directory(data: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Closes a data directory that was open to other users: packages, logs and events in it are not theirs to read.
+/// Removes other users' permissions on the data directory: it contains packages, logs and events.
 fn restrict_permissions(data: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(data)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         let closed = mode & 0o700;
         std::fs::set_permissions(data, Permissions::from_mode(closed))?;
         let (data, mode) = (data.display(), format!("{mode:04o}"));
-        warn!(%data, was = mode, "the data directory was open to other users; it is closed to them now");
+        warn!(%data, was = mode, "the data directory was open to other users; their permissions were removed");
     }
     Ok(())
 }
@@ -747,13 +755,13 @@ fn worker_config(
 ) -> Result<worker::Config, StartError> {
     let (uid_base, uid_count) = claim.users;
     let directory = config.data.join("run");
-    // Roots are bound from here, so the path must be whole.
+    // Roots are bind-mounted from here, so the path must be absolute.
     std::fs::create_dir_all(&directory).map_err(|source| StartError::Io {
-        step: "make a directory",
+        step: "create the run directory",
         source,
     })?;
     let directory = directory.canonicalize().map_err(|source| StartError::Io {
-        step: "find the data",
+        step: "resolve the run directory",
         source,
     })?;
     Ok(worker::Config {
@@ -764,7 +772,7 @@ fn worker_config(
         interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
         uid_base,
         uid_count: uid_count.min(max_instances_by_open_files()),
-        blanks: config.blanks,
+        blanks: config.prewarm,
         renewal: config.renewal,
         limits: config.limits.clone(),
         isolation: config.isolation,
@@ -773,16 +781,16 @@ fn worker_config(
     })
 }
 
-/// How many files this process may have open.
+/// Raises the limit on open files of this process and returns it.
 fn open_files() -> u64 {
     sandbox::raise_open_files(1 << 20).unwrap_or(1024)
 }
 
-/// As many as this process can hold files for.
+/// Returns the number of instances for which this process can hold open files.
 fn max_instances_by_open_files() -> u32 {
-    /// Three pipes, two files of control groups, two of its disk, and the process of one.
+    /// Per instance: three pipes, two control group files, two for its disk, and one pidfd.
     const FILES_PER_INSTANCE: u64 = 8;
-    /// Connections, packages, stores.
+    /// For connections, packages and stores.
     const RESERVED_FILES: u64 = 16_384;
     let files = open_files();
     let instances = files.saturating_sub(RESERVED_FILES.min(files / 2)) / FILES_PER_INSTANCE;
@@ -825,7 +833,7 @@ fn driver_settings(config: &Config, access: Access, platform: PlatformInfo) -> d
             max_starting: config.max_starting,
             max_waiting: config.max_waiting,
             max_start_attempts: START_ATTEMPTS,
-            brief_at_once: config.brief_at_once,
+            brief_at_once: config.short_request_concurrency,
             starts_per_minute: config.limits.scale_out_per_minute,
             yield_after: YIELD_AFTER.as_micros() as u64,
         },
@@ -883,16 +891,16 @@ fn event_settings(config: &Config, limits: Arc<Limits>, access: Access) -> queue
     }
 }
 
-/// The newest interpreter is the likeliest to be asked for first.
+/// Starts the newest Python interpreter, which the first request most likely needs.
 fn prewarm(worker: &Worker, config: &Config) {
     if let Some(newest) = worker.interpreters().newest_python()
         && let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest, [])
     {
-        warn!(%error, "cannot prepare an interpreter");
+        warn!(%error, "failed to pre-warm an interpreter; the first cold start takes longer");
     }
 }
 
-/// The one line that says where everything is.
+/// Prints one line with all addresses and paths.
 #[expect(clippy::print_stdout, reason = "tools wait for this line")]
 fn print_ready_line(
     address: SocketAddr,
@@ -930,7 +938,7 @@ fn print_ready_line(
     info!(%address, host, cron_zone, "ready");
 }
 
-/// What tells virga to end.
+/// The signals that stop virga.
 struct Signals {
     term: Signal,
     interrupt: Signal,
@@ -944,7 +952,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the first since they are heard.
+    /// Waits for the first signal since [`Signals::install`].
     async fn wait(mut self) {
         tokio::select! {
             _ = self.term.recv() => {}

@@ -1,4 +1,4 @@
-//! Calendar time, as the API writes it.
+//! Calendar time in the formats of the API.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,23 +6,23 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use model::{RequestId, Timestamp};
 
-/// Milliseconds since the Unix epoch.
+/// Returns the current time in milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as Timestamp)
 }
 
-/// The id of a request that begins now; later ones are greater.
+/// Returns a new request id. Ids sort by creation time.
 pub(crate) fn new_request_id() -> RequestId {
     RequestId::from_bytes(*uuid::Uuid::now_v7().as_bytes())
 }
 
-/// SCF's times are Beijing's.
+/// Returns Beijing time, which SCF uses.
 fn zone() -> TimeZone {
     TimeZone::fixed(Offset::constant(8))
 }
 
-/// A time as the API shows it, `YYYY-MM-DD HH:MM:SS`.
+/// Formats a time as the API shows it: `YYYY-MM-DD HH:MM:SS`.
 pub(crate) fn format(time: Timestamp) -> String {
     match jiff::Timestamp::from_millisecond(time) {
         Ok(time) => time
@@ -33,13 +33,13 @@ pub(crate) fn format(time: Timestamp) -> String {
     }
 }
 
-/// The same with microseconds, of microseconds since the Unix epoch.
+/// Formats microseconds since the Unix epoch in the API's format, followed by the microseconds.
 pub(crate) fn format_us(time: u64) -> String {
     let (ms, us) = (time / 1000, time % 1_000_000);
     format!("{}.{us:06}", format(ms as Timestamp))
 }
 
-/// The same as RFC 3339 has it, to the nanosecond and with the zone.
+/// Formats microseconds since the Unix epoch as RFC 3339 in Beijing time, with nanosecond digits.
 pub(crate) fn format_rfc3339(time_us: u64) -> String {
     match jiff::Timestamp::from_microsecond(i64::try_from(time_us).unwrap_or(i64::MAX)) {
         Ok(time) => time
@@ -50,7 +50,7 @@ pub(crate) fn format_rfc3339(time_us: u64) -> String {
     }
 }
 
-/// Reads a time as the API writes it.
+/// Parses a time in the API's format.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let civil = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
     Some(
@@ -62,7 +62,7 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     )
 }
 
-/// A time as the API writes it, in the viewer's time zone and with its offset. Other text stays as it is.
+/// Converts a time in the API's format to the viewer's time zone and adds the offset. Returns other text unchanged.
 pub(crate) fn local(text: &str) -> String {
     format_in_zone(text, TimeZone::system())
 }

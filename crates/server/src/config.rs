@@ -1,7 +1,7 @@
-//! What `virga up` can be told, and where: default < file < environment < flag.
+//! The options of `virga up` and their sources: default < file < environment < flag.
 //!
-//! [`options`] is the one list from which flags, variables, file keys, the help and the reference page are made. All
-//! problems are found before anything starts.
+//! [`options`] is the single list behind flags, variables, file keys, the help and the reference page. All problems are
+//! reported together, before anything starts.
 
 mod buckets;
 mod index;
@@ -38,16 +38,16 @@ use crate::tls::{Source, TlsSettings};
 use crate::triggers::EventSources;
 use crate::urls::UrlErrors;
 
-/// One thing that can be told.
+/// A configuration option.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opt {
-    /// Its key in the file; `--a-b` as a flag and `VIRGA_A_B` in the environment.
+    /// The key in the file. The flag is `--a-b`, the environment variable `VIRGA_A_B`.
     pub(crate) name: &'static str,
-    /// What the help calls its value.
+    /// The placeholder of the value in the help.
     value: &'static str,
-    /// What holds when nothing is told; empty where that depends on the host.
+    /// The default; empty if there is none or it depends on the host.
     default: &'static str,
-    /// The manual.
+    /// The line in the help and on the reference page.
     help: &'static str,
 }
 
@@ -65,7 +65,15 @@ const fn opt(
     }
 }
 
-/// The one list, in the order in which it is shown.
+/// Earlier names of options, each with the current one. An earlier name still works as a flag, a variable and a file key;
+/// it is hidden from the help, and its use logs a deprecation warning.
+const EARLIER_NAMES: &[(&str, &str)] = &[
+    ("blanks", "prewarm"),
+    ("brief_at_once", "short_request_concurrency"),
+    ("network_refuse", "network_deny"),
+];
+
+/// Returns all options in the order of the help.
 pub(crate) fn options() -> impl Iterator<Item = &'static Opt> {
     OPTIONS
         .iter()
@@ -74,477 +82,467 @@ pub(crate) fn options() -> impl Iterator<Item = &'static Opt> {
 }
 
 const OPTIONS: &[Opt] = &[
-    opt(
-        "listen",
-        "ADDRESS",
-        "127.0.0.1:9400",
-        "Where the API is served",
-    ),
+    opt("listen", "ADDRESS", "127.0.0.1:9400", "Address of the API"),
     opt(
         "tls_listen",
         "ADDRESS",
         "",
-        "Where the API is served over TLS, too; nowhere unless it is told",
+        "Address of the API over TLS; empty = no TLS",
     ),
     opt(
         "tls_cert",
         "FILE",
         "",
-        "Certificate and its chain, PEM; else a local authority makes one for the names that clients have built in",
+        "Certificate chain (PEM); empty = a local authority issues one for the names that official clients use",
     ),
     opt(
         "tls_key",
         "FILE",
         "",
-        "The certificate's key, PEM; both files are read again when they change",
+        "Private key of tls_cert (PEM); both files are reloaded when they change",
     ),
     opt(
         "metrics_listen",
         "ADDRESS",
         "",
-        "Where /metrics is served, and nowhere else; else beside the API, for the loopback alone unless there is a token",
+        "Separate address for /metrics; empty = on the API's address, for loopback clients or with metrics_token",
     ),
     opt(
         "metrics_token",
         "FILE",
         "",
-        "File with the token that readers of /metrics send as Authorization: Bearer; with it they may come from anywhere, and need it everywhere",
+        "File with the bearer token that /metrics requires; empty = no token, loopback clients only unless metrics_listen is set",
     ),
     opt(
         "data",
         "DIR",
         "",
-        "Directory of all that virga keeps; else /var/lib/virga, or for an ordinary user ~/.local/share/virga",
+        "Data directory; empty = /var/lib/virga, or ~/.local/share/virga for a user other than root",
     ),
     opt(
         "public_url",
         "URL",
         "",
-        "How clients reach the API, for URLs that virga hands out; else taken from each request's Host",
+        "Base URL of the API in the URLs that virga returns; empty = the Host header of each request",
     ),
     opt(
         "api_hosts",
         "NAMES",
         "",
-        "Further hosts by which clients reach the API, as names or *.name, separated by commas; no custom domain can be one of them",
+        "Additional host names of the API, as NAME or *.NAME, separated by commas; none of them can become a custom domain",
     ),
     opt(
         "url_domain",
         "NAME",
         "localhost",
-        "What the hosts of functions' URLs end with: <app id>-<url id>.<region>.<url_domain>, which must lead here",
+        "Domain of function URLs, <app id>-<url id>.<region>.<url_domain>; its wildcard DNS record must point to this host",
     ),
     opt(
         "url_paths",
         "WHEN",
         "on",
-        "Whether functions' URLs are also at /url/<url id>/, where all share one origin and none may set cookies: on, or off",
+        "Serve function URLs at /url/<url id>/ of the API's address, too: on, or off; these share one origin, so cookies are dropped",
     ),
     opt(
         "domain_allow",
         "NAMES",
         "",
-        "Custom domains that need no proof of ownership, as names, *.name or *, separated by commas; each other one needs a TXT record",
+        "Custom domains that need no proof of ownership, as NAME, *.NAME or *, separated by commas; all others need a DNS TXT record",
     ),
     opt(
         "domain_resolvers",
         "ADDRESSES",
         "",
-        "DNS servers that are asked for proofs of custom domains, as 10.0.0.2 or 10.0.0.2:5353, separated by commas; else those of /etc/resolv.conf",
+        "DNS servers for checking domain ownership, as 10.0.0.2 or 10.0.0.2:5353, separated by commas; empty = those in /etc/resolv.conf",
     ),
     opt(
         "domain_check",
         "SECONDS",
         "3600",
-        "How often it is checked whether custom domains are still proved",
+        "Interval between ownership checks of custom domains (s)",
     ),
     opt(
         "domain_grace",
         "SECONDS",
         "259200",
-        "How long a custom domain is served on after a check first found no proof",
+        "Time that a custom domain is still served after its ownership record disappeared (s)",
     ),
     opt(
         "url_errors",
         "HOW",
         "scf",
-        "HTTP status of functions' failures at URLs and domains: scf, SCF's own codes (430 to 450); http, 500, 502, 503, 504 and 413, which load balancers know",
+        "HTTP status of failed requests to function URLs and custom domains: scf = SCF's own (430 to 450), http = standard 413, 500, 502, 503 and 504",
     ),
     opt(
         "region",
         "NAME",
         "ap-guangzhou",
-        "Region that functions are told they run in",
+        "Region name that functions and clients see",
     ),
     opt(
         "app_id",
         "NUMBER",
         "1250000000",
-        "Account id (AppId) of the first account, the operator's own",
+        "AppId of the first account, which is the operator's",
     ),
-    opt(
-        "uin",
-        "NUMBER",
-        "100000000001",
-        "Uin of the first account, which its functions are told",
-    ),
+    opt("uin", "NUMBER", "100000000001", "Uin of the first account"),
     opt(
         "python",
         "PATHS",
         "",
-        "Interpreters to serve with, separated by commas; else those found on the host",
+        "Python interpreters, as paths separated by commas; empty = those found on the host",
     ),
     opt(
         "node",
         "PATHS",
         "",
-        "Node.js programs to serve with, separated by commas; else those found on the host",
+        "Node.js interpreters, as paths separated by commas; empty = those found on the host",
     ),
     opt(
         "runtime_fallback",
         "BOOL",
         "true",
-        "Whether a runtime that is not installed is served by the nearest newer one",
+        "Run a function on the nearest newer interpreter if its runtime is not installed",
     ),
     opt(
         "keep_alive",
         "SECONDS",
         "300",
-        "How long an idle instance is kept",
+        "Idle time before an instance is evicted (s)",
     ),
     opt(
         "freeze_after_ms",
         "MILLISECONDS",
         "100",
-        "How long after its last answer an idle instance is frozen",
+        "Idle time before an instance is frozen (ms)",
     ),
     opt(
         "wait",
         "SECONDS",
         "10",
-        "How long a request waits for an instance where limits keep another from being started",
+        "Maximum time that a request waits for an instance when limits prevent starting another (s)",
     ),
     opt(
         "max_waiting",
         "NUMBER",
         "10000",
-        "Requests that may wait for one function",
+        "Maximum number of requests that wait for one function; more are rejected",
     ),
     opt(
-        "blanks",
+        "prewarm",
         "NUMBER",
         "4",
-        "Sandboxes kept ready per interpreter, for cold starts; up to four times as many where starts find none",
+        "Pre-warmed sandboxes per interpreter; under load up to four times as many; 0 = none",
     ),
     opt(
         "node_memory_mb",
         "MB",
         "",
-        "Memory for instances together; else four fifths of the host's",
+        "Memory of all instances together (MB); empty = four fifths of the host's",
     ),
     opt(
         "headroom_mb",
         "MB",
         "",
-        "Memory kept free for the first instance of accounts that have none; else 128 MB for each of them, at least a tenth and at most a quarter of node_memory_mb",
+        "Memory kept free for the first instance of accounts that have none (MB); empty = 128 per such account, at least 10 % and at most 25 % of node_memory_mb",
     ),
     opt(
         "max_starting",
         "NUMBER",
         "",
-        "Instances that may be starting at a time; else two per processor",
+        "Maximum number of concurrent cold starts; empty = two per processor",
     ),
     opt(
-        "brief_at_once",
+        "short_request_concurrency",
         "NUMBER",
         "",
-        "Requests of a function that run at a time where they are brief and wait for nothing; else four per processor; 0 is no bound",
+        "Maximum number of instances that run one function's short, CPU-bound requests; empty = four per processor, 0 = unlimited",
     ),
     opt(
         "isolation",
         "LEVEL",
         "full",
-        "What stands around functions: full, or process, for trusted code alone: no namespaces, no control groups, the host's network",
+        "Isolation of functions: full, or process = no namespaces, no cgroups, the host's network, for trusted code only",
     ),
     opt(
         "uid_base",
         "NUMBER",
         "",
-        "First of the user ids set aside for instances, which nothing else on the host may use; else the first from 2000000 on that no other virga has, or for an ordinary user of those of /etc/subuid",
+        "First of the user ids reserved for instances, which nothing else on the host may use; empty = a free range from 2000000, or from /etc/subuid for a user other than root",
     ),
     opt(
         "uid_count",
         "NUMBER",
         "65536",
-        "How many user ids are set aside",
+        "Number of user ids reserved for instances",
     ),
     opt(
         "cgroup",
         "NAME",
         "virga",
-        "Name of virga's control groups, and of its interface on the host; one virga per name: where another has the default, it is virga-2, and so on",
+        "Name of the control group and of the network interface; if another virga has the default, virga-2 and so on",
     ),
     opt(
         "tmp_total_mb",
         "MB",
         "",
-        "Disk that the files in /tmp of all instances together may take; else half of what is free at the start less 1 GB; 0 keeps them in memory, where they count as the function's",
+        "Disk space for the /tmp of all instances (MB); empty = half of the free space less 1 GB, 0 = in memory, counted as the function's",
     ),
     opt(
         "install_timeout",
         "SECONDS",
         "300",
-        "Longest installation of a package's dependencies",
+        "Maximum time to install a package's dependencies (s)",
     ),
     opt(
         "install_memory_mb",
         "MB",
         "2048",
-        "Memory of a build (installing dependencies, compiling), the files that it writes included, or half of the account's quota or of node_memory_mb where that is less; it counts in both while the build runs",
+        "Memory of a build, with the files it writes (MB), at most half of the account's quota and of node_memory_mb; both are charged while it runs",
     ),
     opt(
         "install_index",
         "URL",
         "",
-        "Package index that Python's dependencies are installed from, with a user name and a password if it asks for them, which no build sees; else pip's own, https://pypi.org/simple",
+        "Package index for pip, with user and password if it needs them (builds do not see these); empty = https://pypi.org/simple",
     ),
     opt(
         "install_registry",
         "URL",
         "",
-        "Registry that dependencies of Node.js are installed from, without credentials, which builds would see; else npm's own, https://registry.npmjs.org",
+        "Package registry for npm, without credentials, since builds would see them; empty = https://registry.npmjs.org",
     ),
     opt(
         "install_directories",
         "PATHS",
         "",
-        "Directories of the host in which pip finds packages, as wheels, and which it may read, separated by commas",
+        "Host directories with wheels that pip may read, separated by commas",
     ),
     opt(
         "install_network",
         "WHICH",
         "functions",
-        "What builds (pip, npm) reach: functions, the same as they do, or host, all that this host does",
+        "Network of builds (pip, npm): functions = as functions have it, host = everything that this host reaches",
     ),
     opt(
         "network",
         "REACH",
         "outbound",
-        "What functions reach: outbound, virga's API and the world but no private address; internal, virga's API alone; none, their own loopback",
+        "Network of functions: outbound = virga's API and public addresses, internal = virga's API only, none = loopback only",
     ),
     opt(
         "network_range",
         "BLOCK",
         "198.18.0.0/15",
-        "Addresses inside, for functions, virga and the link to the host; nothing that functions should reach may lie in it; where another virga has the default, a part of 240.0.0.0/4",
+        "IP range for functions, virga and the link to the host, which must not contain destinations of functions; if another virga has the default, a part of 240.0.0.0/4",
     ),
     opt(
         "network_allow",
         "BLOCKS",
         "",
-        "Private addresses that functions may reach all the same, separated by commas",
+        "Private addresses that functions may reach, as blocks separated by commas",
     ),
     opt(
-        "network_refuse",
+        "network_deny",
         "BLOCKS",
         "",
-        "Public addresses that functions may not reach, separated by commas",
+        "Public addresses that functions may not reach, as blocks separated by commas",
     ),
     opt(
         "dns",
         "ADDRESSES",
         "",
-        "Resolvers that functions ask, separated by commas; else the host's",
+        "DNS resolvers of functions, separated by commas; empty = the host's",
     ),
     opt(
         "cloud_names",
         "STATE",
         "on",
-        "Whether the cloud's names (scf.tencentcloudapi.com, *.cos.<region>.myqcloud.com) lead to virga inside functions, which then trust its local authority: on, or off",
+        "Resolve the cloud's names (scf.tencentcloudapi.com, *.cos.<region>.myqcloud.com) to virga inside functions, which then trust its local authority: on, or off",
     ),
     opt(
         "dead_letter_endpoints",
         "URLS",
         "",
-        "Endpoints such as http://host:8080 that dead letters may go to, separated by commas; virga posts them from this host, so none is allowed that is not named",
+        "Allowed HTTP targets of dead letters, as http://host:8080, separated by commas; virga sends to them from this host; empty = none",
     ),
     opt(
         "event_sources",
         "FILE",
         "",
-        "TOML file with the tokens of storage elsewhere that may tell of its changes at /events/s3; none may unless it is named there",
+        "TOML file with the tokens of external storages that may post change notifications to /events/s3; empty = none",
     ),
     opt(
         "cron_zone",
         "ZONE",
         "Asia/Shanghai",
-        "Time zone by whose clocks cron expressions are due, by its name",
+        "Time zone of cron expressions",
     ),
     opt(
         "cron_weekday_zero",
         "DAY",
         "sunday",
-        "What a weekday of 0 is in a cron expression: sunday, or monday as SCF once had it",
+        "Meaning of weekday 0 in cron expressions: sunday, or monday as in earlier versions of SCF",
     ),
     opt(
         "timer_missed",
         "WHAT",
         "latest",
-        "What becomes of times that timers missed: skip, nothing; latest, each timer is due once; all, those of the last six hours are due",
+        "Missed timer runs after downtime: skip = none, latest = one per timer, all = every run of the last six hours",
     ),
     opt(
         "timer_grace",
         "SECONDS",
         "60",
-        "How late a timer's time may be and still is not missed",
+        "Delay after which a timer run counts as missed (s)",
     ),
     opt(
         "zygote_forks",
         "NUMBER",
         "10000",
-        "After how many sandboxes an interpreter is started anew; those of one share its memory's layout",
+        "Number of sandboxes forked from one interpreter process before it is restarted; they share its address-space layout",
     ),
     opt(
         "zygote_age",
         "SECONDS",
         "3600",
-        "At what age an interpreter is started anew",
+        "Age at which an interpreter process is restarted (s)",
     ),
     opt(
         "event_store_mb",
         "MB",
         "4096",
-        "Largest size of all asynchronous events that have not ended or were given up; beyond it new ones are refused",
+        "Maximum size of queued and dead-lettered asynchronous events (MB); when full, new events are rejected",
     ),
     opt(
         "max_depth",
         "NUMBER",
         "16",
-        "How many functions may cause each other in a row, by buckets, events or calls, before the next event is given up as a loop",
+        "Maximum recursion depth: calls, events and bucket triggers in one call chain before the next event fails permanently",
     ),
     opt(
         "event_history",
         "NUMBER",
         "1000000",
-        "Asynchronous events whose end is remembered, for up to three days; the oldest go first",
+        "Number of completed asynchronous events to remember, for up to three days; the oldest are removed first",
     ),
     opt(
         "event_retry_ms",
         "MILLISECONDS",
         "60000",
-        "How long after a failure of the function an asynchronous event runs again",
+        "Delay before an asynchronous event is retried after the function failed (ms)",
     ),
     opt(
         "event_throttled_ms",
         "MILLISECONDS",
         "60000",
-        "How long a function's asynchronous events rest when no instance can be had for them",
+        "Delay before a function's asynchronous events are retried after they were throttled (ms)",
     ),
     opt(
         "event_backoff_ms",
         "MILLISECONDS",
         "1000",
-        "How long after a failure of the platform an asynchronous event runs again; it doubles with each further one",
+        "First delay before an asynchronous event is retried after a platform failure (ms); doubles with each further failure",
     ),
     opt(
         "event_backoff_max_ms",
         "MILLISECONDS",
         "300000",
-        "The most that this becomes",
+        "Maximum of that delay (ms)",
     ),
     opt(
         "usage_retention_days",
         "DAYS",
         "400",
-        "How long the usage ledger is kept",
+        "Retention of the usage ledger (days)",
     ),
     opt(
         "head_timeout",
         "SECONDS",
         "75",
-        "How long the head of a request may take, and a connection may be idle",
+        "Maximum time to receive a request's headers, and idle time before a connection is closed (s)",
     ),
     opt(
         "drain_timeout",
         "SECONDS",
         "30",
-        "How long running requests may go on after SIGTERM",
+        "Maximum time that running requests may take after SIGTERM (s)",
     ),
     opt(
         "log_retention_days",
         "DAYS",
         "7",
-        "How long invocation logs are kept",
+        "Retention of invocation logs (days)",
     ),
     opt(
         "log_store_mb",
         "MB",
         "1024",
-        "Largest size of the kept invocation logs; beyond it the account that holds most loses its oldest",
+        "Maximum size of the invocation logs (MB); when full, the account with the most loses its oldest",
     ),
     opt(
         "log",
         "FILTER",
         "info",
-        "What virga itself logs: error, warn, info, debug, trace, or a filter by module",
+        "Level of virga's own log: error, warn, info, debug, trace, or a filter by module",
     ),
     opt(
         "log_format",
         "FORMAT",
         "auto",
-        "text, json, or auto: text on a terminal and JSON elsewhere",
+        "Format of virga's own log: text, json, or auto = text on a terminal, JSON otherwise",
     ),
     opt(
         "rate_limits",
         "LIST",
         "",
-        "Requests a second of each account, as ACTION=NUMBER separated by commas, * for all actions not named; 0, as what is not said, is any number",
+        "Requests per second and account, as ACTION=NUMBER separated by commas, * for all other actions; 0 or not listed = unlimited",
     ),
     opt(
         "auth_failures",
         "NUMBER",
         "20",
-        "Requests a second of one address that may fail to authenticate before it is not heard for a while; 0 is any number",
+        "Failed authentications per second from one IP address before it is blocked for a moment; 0 = unlimited",
     ),
     opt(
         "signature_window",
         "SECONDS",
         "300",
-        "How far a request's timestamp may be from the server's clock; a captured request is good as long",
+        "Maximum difference between a request's timestamp and the server's clock (s); bounds how long a captured request can be replayed",
     ),
     opt(
         "signature_v1",
         "STATE",
         "on",
-        "Whether requests signed by version 1 (HmacSHA1, HmacSHA256) are served: on or off",
+        "Accept requests signed with version 1 (HmacSHA1, HmacSHA256): on, or off",
     ),
     opt(
         "sign_action",
         "KEYS",
         "marked",
-        "Keys whose requests must sign action, version, time and region: marked, those made so; all, every permanent key, which official SDKs cannot meet",
+        "Keys whose requests must sign action, version, time and region: marked = those created so, all = every permanent key (official SDKs then fail)",
     ),
     opt(
         "root_http",
         "PEERS",
         "loopback",
-        "Peers from which root keys are taken over plain HTTP: loopback, or all, as behind a proxy on another host that ends TLS",
+        "Peers from which root keys are accepted over plain HTTP: loopback, or all = any, for a TLS-terminating proxy on another host",
     ),
     opt(
         "role_session",
         "SECONDS",
         "43200",
-        "How long the credentials that a function has of its role are good; an instance is replaced well before they expire",
+        "Lifetime of a function's role credentials (s); an instance is replaced well before they expire",
     ),
     opt(
         "limits",
         "LIST",
         "",
-        "Quotas as name=value, separated by commas; in the file a table [limits]",
+        "Quotas as name=value, separated by commas; a table [limits] in the file",
     ),
 ];
 
-/// All that `virga up` was told, checked.
+/// The validated configuration of `virga up`.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
@@ -571,33 +569,33 @@ pub(crate) struct Config {
     pub(crate) freeze_after: Duration,
     pub(crate) wait: Duration,
     pub(crate) max_waiting: usize,
-    pub(crate) blanks: usize,
+    pub(crate) prewarm: usize,
     pub(crate) node_memory_mb: u64,
-    /// Memory that accounts with instances leave to those without, MB.
+    /// Memory reserved for the first instances of accounts that have none, MB.
     pub(crate) headroom_mb: u64,
-    /// The same for each account without instances, MB, where together that is more.
+    /// The same per account without instances, MB; applies where the sum is larger.
     pub(crate) first_mb: u64,
     pub(crate) max_starting: u32,
-    pub(crate) brief_at_once: usize,
+    pub(crate) short_request_concurrency: usize,
     pub(crate) isolation: Isolation,
     pub(crate) uid_base: Option<u32>,
     pub(crate) uid_count: u32,
     pub(crate) cgroup: Choice<String>,
-    /// Of all instances; none where it follows from what is free.
+    /// Limit of all instances together; `None` derives it from the free disk space.
     pub(crate) tmp_total_mb: Option<u64>,
     pub(crate) install_timeout: Duration,
     pub(crate) install_memory_mb: u64,
     pub(crate) install_index: Option<PackageIndex>,
-    /// The registry of Node.js' packages.
+    /// The registry of npm.
     pub(crate) install_registry: Option<String>,
     pub(crate) install_directories: Vec<PathBuf>,
     pub(crate) install_on_host_network: bool,
     pub(crate) network: NetworkReach,
     pub(crate) network_plan: Choice<AddressPlan>,
     pub(crate) network_allow: Vec<AddressBlock>,
-    pub(crate) network_refuse: Vec<AddressBlock>,
+    pub(crate) network_deny: Vec<AddressBlock>,
     pub(crate) dns: Vec<Ipv4Addr>,
-    /// Whether the cloud's names lead to virga inside.
+    /// Whether functions resolve the cloud's names to virga.
     pub(crate) cloud_names: bool,
     pub(crate) dead_letter_endpoints: Vec<Endpoint>,
     pub(crate) event_sources: EventSources,
@@ -626,11 +624,13 @@ pub(crate) struct Config {
     pub(crate) role_session: Duration,
     pub(crate) limits: Limits,
     pub(crate) traffic: TrafficSettings,
-    /// None where buckets are not served.
+    /// `None` if buckets are disabled.
     pub(crate) buckets: Option<BucketSettings>,
+    /// A deprecation warning for each option that was given by an earlier name.
+    pub(crate) deprecations: Vec<String>,
 }
 
-/// How virga's own log is written.
+/// The format of virga's own log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     Text,
@@ -638,7 +638,7 @@ pub(crate) enum LogFormat {
     Auto,
 }
 
-/// What functions reach beyond their loopback.
+/// The network that functions reach beyond their loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NetworkReach {
     Outbound,
@@ -646,7 +646,7 @@ pub(crate) enum NetworkReach {
     Nothing,
 }
 
-/// The flags of `virga up`, made from the list.
+/// Returns the flags of `virga up`, generated from the options.
 pub(crate) fn args() -> Vec<Arg> {
     let file = Arg::new("config")
         .long("config")
@@ -667,20 +667,45 @@ pub(crate) fn args() -> Vec<Arg> {
             .overrides_with(option.name)
             .help(format!("{}{default}", option.help))
     };
-    std::iter::once(file).chain(options().map(one)).collect()
+    let earlier = |(name, _): &(&'static str, &'static str)| {
+        Arg::new(*name)
+            .long(flag(name))
+            .env(variable(name))
+            .hide(true)
+            .overrides_with(*name)
+    };
+    std::iter::once(file)
+        .chain(options().map(one))
+        .chain(EARLIER_NAMES.iter().map(earlier))
+        .collect()
+}
+
+fn flag(name: &str) -> String {
+    name.replace('_', "-")
+}
+
+fn variable(name: &str) -> String {
+    format!("VIRGA_{}", name.to_uppercase())
 }
 
 impl Opt {
     fn flag(&self) -> String {
-        self.name.replace('_', "-")
+        flag(self.name)
     }
 
     fn variable(&self) -> String {
-        format!("VIRGA_{}", self.name.to_uppercase())
+        variable(self.name)
+    }
+
+    /// Returns the current name and then the earlier ones.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        let current = self.name;
+        let earlier = EARLIER_NAMES.iter().filter(move |(_, now)| *now == current);
+        std::iter::once(current).chain(earlier.map(|(name, _)| *name))
     }
 }
 
-/// The reference page, from the list.
+/// Returns the table of options for the reference page.
 pub(crate) fn reference() -> String {
     let mut page = String::from(
         "| key | flag | variable | default | meaning |\n| --- | --- | --- | --- | --- |\n",
@@ -703,7 +728,7 @@ pub(crate) fn reference() -> String {
     page
 }
 
-/// The reference of quotas, from their defaults.
+/// Returns the table of quotas and their defaults for the reference page.
 pub(crate) fn limits_reference() -> String {
     let mut page = String::from("| quota | default |\n| --- | --- |\n");
     if let Ok(toml::Value::Table(table)) = toml::Value::try_from(Limits::default()) {
@@ -714,15 +739,15 @@ pub(crate) fn limits_reference() -> String {
     page
 }
 
-/// Memory of a function that says nothing of it, MB.
+/// Default memory of a function, MB.
 const DEFAULT_FUNCTION_MB: u64 = 128;
 
-/// Quotas of memory that are no more than a node has.
+/// Lowers memory quotas to the memory of the node.
 fn clamp_to_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
     let node = u32::try_from(node_memory_mb).unwrap_or(u32::MAX);
     if limits.concurrency_mb > node {
         limits.concurrency_mb = node;
-        // The same part of it as of SCF's.
+        // The same fraction of the quota as in SCF.
         limits.unreservable_mb = limits.unreservable_mb.min(node / 10);
     }
     let largest = node / 128 * 128;
@@ -730,23 +755,37 @@ fn clamp_to_node(mut limits: Limits, node_memory_mb: u64) -> Limits {
     limits
 }
 
-/// Reads everything that was told.
+/// Reads and validates the configuration.
 ///
 /// # Errors
-/// All problems, each with where it was told and what is allowed.
+/// Returns all problems. Each names the source of the value and the allowed values.
 pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
     let mut configured = RawConfig::default();
     if let Some(path) = matches.get_one::<String>("config") {
         configured.read_file(Path::new(path));
     }
     for option in options() {
-        let Some(text) = matches.get_one::<String>(option.name) else {
+        let given = option.names().filter_map(|name| {
+            let text = matches.get_one::<String>(name)?;
+            let is_variable = matches.value_source(name) == Some(ValueSource::EnvVariable);
+            Some((name, text, is_variable))
+        });
+        // A flag wins over a variable, then the current name over an earlier one.
+        let Some((name, text, is_variable)) = given.min_by_key(|(_, _, is_variable)| *is_variable)
+        else {
             continue;
         };
-        let source = match matches.value_source(option.name) {
-            Some(ValueSource::EnvVariable) => option.variable(),
-            _ => format!("--{}", option.flag()),
+        let source = match is_variable {
+            true => variable(name),
+            false => format!("--{}", flag(name)),
         };
+        if name != option.name {
+            let current = match is_variable {
+                true => option.variable(),
+                false => format!("--{}", option.flag()),
+            };
+            configured.deprecate(&source, &current);
+        }
         configured
             .values
             .insert(option.name, (text.clone(), source));
@@ -759,15 +798,20 @@ pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
     }
 }
 
-/// Values as they were told, and where.
+/// Unparsed values, each with its source.
 #[derive(Default)]
 struct RawConfig {
     values: BTreeMap<&'static str, (String, String)>,
     limits: toml::Table,
     problems: Vec<String>,
+    deprecations: Vec<String>,
 }
 
 impl RawConfig {
+    fn deprecate(&mut self, given: &str, current: &str) {
+        self.deprecations
+            .push(format!("{given} is deprecated; use {current}"));
+    }
     fn read_file(&mut self, path: &Path) {
         let shown = path.display();
         let text = match std::fs::read_to_string(path) {
@@ -788,7 +832,15 @@ impl RawConfig {
         };
         for (key, value) in table {
             let source = format!("{shown}");
-            match (options().find(|option| option.name == key), value) {
+            let option = options().find(|option| option.names().any(|name| name == key));
+            if let Some(option) = option.filter(|option| option.name != key) {
+                self.deprecate(&format!("{key} (in {shown})"), option.name);
+                // The current name wins.
+                if self.values.contains_key(option.name) {
+                    continue;
+                }
+            }
+            match (option, value) {
                 (Some(option), toml::Value::Table(limits)) if option.name == "limits" => {
                     self.limits = limits
                 }
@@ -801,7 +853,7 @@ impl RawConfig {
                 (None, _) => {
                     let known: Vec<_> = options().map(|option| option.name).collect();
                     self.problems.push(format!(
-                        "{key} (in {shown}): no such option; there are {}",
+                        "{key} (in {shown}): unknown option; the options are {}",
                         known.join(", ")
                     ));
                 }
@@ -847,7 +899,7 @@ impl RawConfig {
             freeze_after: Duration::from_millis(self.number("freeze_after_ms", 0, 86_400_000)),
             wait: self.seconds("wait"),
             max_waiting: self.number("max_waiting", 1, 1_000_000) as usize,
-            blanks: self.number("blanks", 0, 1000) as usize,
+            prewarm: self.number("prewarm", 0, 1000) as usize,
             node_memory_mb,
             headroom_mb: self.number_or_else("headroom_mb", 0, node_memory_mb, || {
                 (node_memory_mb / 10)
@@ -861,8 +913,12 @@ impl RawConfig {
             },
             max_starting: self.number_or_else("max_starting", 1, 10_000, || 2 * processors())
                 as u32,
-            brief_at_once: self.number_or_else("brief_at_once", 0, 10_000, || 4 * processors())
-                as usize,
+            short_request_concurrency: self.number_or_else(
+                "short_request_concurrency",
+                0,
+                10_000,
+                || 4 * processors(),
+            ) as usize,
             isolation: self.one_of(
                 "isolation",
                 &[("full", Isolation::Full), ("process", Isolation::Process)],
@@ -889,7 +945,7 @@ impl RawConfig {
             ),
             network_plan: self.network_plan(uid_count),
             network_allow: self.list("network_allow", "blocks such as 10.1.0.0/16"),
-            network_refuse: self.list("network_refuse", "blocks such as 203.0.113.0/24"),
+            network_deny: self.list("network_deny", "blocks such as 203.0.113.0/24"),
             dns: self.list("dns", "IPv4 addresses"),
             cloud_names: self.one_of("cloud_names", &[("on", true), ("off", false)]),
             dead_letter_endpoints: self.list(
@@ -955,10 +1011,11 @@ impl RawConfig {
             limits: clamp_to_node(self.limits(), node_memory_mb),
             traffic: self.traffic(),
             buckets: self.buckets(),
+            deprecations: std::mem::take(&mut self.deprecations),
         }
     }
 
-    /// What was told, or the default, and where from.
+    /// Returns the configured value or the default, and its source.
     fn raw(&self, name: &'static str) -> (String, String) {
         let default = options()
             .find(|option| option.name == name)
@@ -1030,13 +1087,14 @@ impl RawConfig {
             configured("tls_key"),
         );
         if (cert || key) && !listens {
-            let problem = "tls_listen: it must be told where tls_cert and tls_key are";
+            let problem =
+                "tls_listen: it is missing; tls_cert and tls_key need it, such as 127.0.0.1:9443";
             self.problems.push(problem.to_owned());
         }
         if cert != key {
             let missing = if cert { "tls_key" } else { "tls_cert" };
             self.problems.push(format!(
-                "{missing}: tls_cert and tls_key must be told together, or neither"
+                "{missing}: it is missing; set tls_cert and tls_key together, or neither"
             ));
         }
         let file = |configured: &Self, name| PathBuf::from(configured.raw(name).0);
@@ -1063,13 +1121,13 @@ impl RawConfig {
         })
     }
 
-    /// What it says of mistakes never holds the token.
+    /// Reads the token file. Error messages never contain the token.
     fn metrics_token(&mut self) -> Option<MetricsToken> {
         let (path, source) = self.raw("metrics_token");
         if path.is_empty() {
             return None;
         }
-        let read = std::fs::read_to_string(&path).map_err(|e| format!("it cannot be read: {e}"));
+        let read = std::fs::read_to_string(&path).map_err(|e| format!("failed to read it: {e}"));
         match read.and_then(|text| MetricsToken::parse(&text)) {
             Ok(token) => Some(token),
             Err(why) => {
@@ -1092,7 +1150,7 @@ impl RawConfig {
         configured.then(|| self.number("uid_base", 65_536, u64::from(u32::MAX) - 10_000_000) as u32)
     }
 
-    /// One of a few words; the first stands in where another was told.
+    /// Parses one of a few words. Reports any other value and returns the first word's meaning.
     fn one_of<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> T {
         let (text, source) = self.raw(name);
         if let Some((_, meant)) = words.iter().find(|(word, _)| *word == text) {
@@ -1211,7 +1269,7 @@ impl RawConfig {
         self.configured("cgroup", name)
     }
 
-    /// The value of an option, and whether that is another than its default by somebody's word.
+    /// Returns a value with whether the operator configured it, so that it is not replaced by another.
     fn configured<T>(&self, name: &'static str, value: T) -> Choice<T> {
         let configured = self.values.contains_key(name);
         Choice { value, configured }
@@ -1259,7 +1317,7 @@ impl RawConfig {
     }
 }
 
-/// What stands in for a value that is refused, until all problems are listed.
+/// A placeholder for an invalid value, so that parsing goes on and all problems are listed.
 trait Fallback {
     fn fallback() -> Self;
 }
@@ -1282,7 +1340,7 @@ impl Fallback for bool {
     }
 }
 
-/// Where all is kept when nothing is told, for the server and for those who look for its credentials.
+/// Returns the default data directory. The command line looks for the credentials there, too.
 pub(crate) fn default_data() -> PathBuf {
     const SYSTEM_DATA: &str = "/var/lib/virga";
     if sandbox::user::is_root() {
@@ -1294,7 +1352,7 @@ pub(crate) fn default_data() -> PathBuf {
         .unwrap_or(SYSTEM_DATA.into())
 }
 
-/// The parts between commas.
+/// Splits a comma-separated list.
 fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(',')
         .map(str::trim)
@@ -1314,7 +1372,7 @@ fn toml_to_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// Four fifths of the host's memory, MB.
+/// Returns four fifths of the host's memory, MB.
 fn host_memory_mb() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
@@ -1384,6 +1442,44 @@ mod tests {
             );
         }
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
+    }
+
+    #[test]
+    fn earlier_option_names_still_work_with_a_deprecation_warning() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("virga.toml");
+        let path = file.to_str().expect("a path");
+        let with_file = |text: &str, line: &[&str]| {
+            std::fs::write(&file, text).expect("written");
+            let line: Vec<_> = ["--config", path].iter().chain(line).copied().collect();
+            let config = configured(&line).expect("allowed");
+            (config.prewarm, config.deprecations)
+        };
+        for (earlier, current) in EARLIER_NAMES {
+            assert!(options().any(|option| option.name == *current), "{current}");
+            assert!(options().all(|option| option.name != *earlier), "{earlier}");
+        }
+        assert_eq!(with_file("", &[]), (4, Vec::new()));
+        let by_flag = vec!["--blanks is deprecated; use --prewarm".to_owned()];
+        assert_eq!(with_file("", &["--blanks", "7"]), (7, by_flag.clone()));
+        assert_eq!(
+            with_file("", &["--blanks", "7", "--prewarm", "8"]),
+            (8, Vec::new())
+        );
+        assert_eq!(with_file("prewarm = 6\n", &["--blanks", "7"]), (7, by_flag));
+        let in_file = vec![format!("blanks (in {path}) is deprecated; use prewarm")];
+        assert_eq!(with_file("blanks = 5\n", &[]), (5, in_file.clone()));
+        assert_eq!(with_file("blanks = 5\nprewarm = 6\n", &[]), (6, in_file));
+        let help = Command::new("up").args(args()).render_help().to_string();
+        assert!(
+            help.contains("--prewarm") && !help.contains("--blanks"),
+            "{help}"
+        );
+        let problems = configured(&["--blanks", "many"]).expect_err("refused");
+        assert!(
+            problems[0].starts_with("prewarm (from --blanks): \"many\""),
+            "{problems:?}"
+        );
     }
 
     #[test]

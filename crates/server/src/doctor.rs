@@ -1,19 +1,19 @@
-//! `virga doctor`: whether this host can isolate functions, and how to mend what is missing.
+//! `virga doctor`: checks whether this host can isolate functions, and says how to fix what is missing.
 
 use sandbox::user::Privileges;
 use serde::Serialize;
 use worker::Interpreters;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(crate) struct DoctorCheck {
     pub(crate) name: String,
     pub(crate) ok: bool,
-    /// What was found, or what is wrong and how to mend it.
+    /// The finding, or the fault and how to fix it.
     pub(crate) detail: String,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(crate) fn run_checks(privileges: &Result<Privileges, String>) -> Vec<DoctorCheck> {
     let mut checks: Vec<_> = sandbox::probe::host(privileges)
         .into_iter()
@@ -33,13 +33,13 @@ pub(crate) fn run_checks(privileges: &Result<Privileges, String>) -> Vec<DoctorC
     checks
 }
 
-/// Where functions' temporary files are; virga serves either way.
+/// Checks where functions' temporary files are stored. Neither answer is a failure.
 fn temporary_files() -> DoctorCheck {
     let found = sandbox::disk::probe(&std::env::temp_dir());
     let detail = match found {
         Ok(()) => "on disk".to_owned(),
         Err(why) => format!(
-            "in memory, where they count as the function's, since there are no disks for them: {why}"
+            "in memory, charged to the function's memory, because per-instance disks are not available: {why}"
         ),
     };
     DoctorCheck {

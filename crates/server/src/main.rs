@@ -1,4 +1,4 @@
-//! The binary: the server under `up`, the command line under everything else.
+//! The binary: `virga up` runs the server, every other subcommand is a client or a tool.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -42,7 +42,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Children of the sandbox are this binary, and must not have started anything else before.
+    // The sandbox re-executes this binary for its helper processes, which must still be single-threaded.
     match std::env::args().nth(1).as_deref() {
         Some(sandbox::launch::ZYGOTE) => match sandbox::launch::zygote() {
             Ok(confined) => worker::runner::run(confined),
@@ -61,8 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Such a child becomes another program, or fails.
-#[expect(clippy::print_stderr, reason = "its parent logs what it says")]
+#[expect(clippy::print_stderr, reason = "the parent process logs it")]
 fn failed(error: &sandbox::Error) -> ExitCode {
     eprintln!("virga: {error}");
     ExitCode::FAILURE

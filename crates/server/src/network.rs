@@ -1,4 +1,4 @@
-//! The network of functions, as the operator wants it.
+//! The network of functions, built from the configuration.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +10,11 @@ use tracing::warn;
 use crate::claims::Claim;
 use crate::config::{Config, NetworkReach};
 
-/// Where the host's resolvers are listed; the second has the real ones where the first names a stub on the loopback.
+/// Files with the host's resolvers. If the first names only systemd-resolved's stub on the loopback, the second has the real
+/// ones.
 const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// Makes it.
+/// Creates the network; `None` if functions have none of their own.
 pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Network>> {
     if config.isolation == Isolation::Process {
         return Ok(None);
@@ -24,7 +25,7 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
         NetworkReach::Outbound => Reach::Outbound(Outbound {
             resolvers: resolvers(&config.dns, true),
             allowed: config.network_allow.clone(),
-            refused: config.network_refuse.clone(),
+            refused: config.network_deny.clone(),
         }),
     };
     let resolving = match config.cloud_names {
@@ -34,8 +35,8 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
     Network::open(&claim.cgroup, claim.plan, &reach, resolving).map(Some)
 }
 
-/// The resolvers that answer functions' questions for names which virga does not know itself, in the order of the name servers
-/// inside.
+/// Returns the upstream resolvers for names that virga does not answer itself, in the order of the name servers that functions
+/// see.
 pub(crate) fn upstream(config: &Config) -> Vec<Ipv4Addr> {
     match config.network {
         NetworkReach::Nothing | NetworkReach::Internal => Vec::new(),
@@ -43,7 +44,8 @@ pub(crate) fn upstream(config: &Config) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Where functions find what virga serves at `address`, which is `port` for those in a network of their own.
+/// Returns the URL by which functions reach a service of virga that listens on `address`, or on `port` of the functions'
+/// network.
 pub(crate) fn endpoint(config: &Config, address: SocketAddr, port: u16) -> Option<String> {
     if config.isolation == Isolation::Process {
         return Some(format!("http://{address}"));
@@ -64,13 +66,13 @@ fn resolvers(configured: &[Ipv4Addr], warn_if_empty: bool) -> Vec<Ipv4Addr> {
         .unwrap_or_default();
     if found.is_empty() && warn_if_empty {
         warn!(
-            "functions cannot resolve names: this host names no resolver beyond its loopback; name one with --dns"
+            "functions cannot resolve names: this host has no resolver except on its loopback; set one with --dns"
         );
     }
     found
 }
 
-/// The resolvers in a `resolv.conf` that can be reached from elsewhere than the host itself.
+/// Returns the resolvers in a `resolv.conf` that are reachable from other network namespaces: IPv4, not on the loopback.
 fn parse_resolv_conf(text: &str) -> Vec<Ipv4Addr> {
     let addresses = text
         .lines()

@@ -1,10 +1,10 @@
-//! A request as `scf` reads it, whichever door it came in by.
+//! Conversion of HTTP requests into the form that `scf` parses.
 
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use scf::RawRequest;
 
-/// The headers whose values are text.
+/// Returns the headers whose values are UTF-8.
 pub(crate) fn headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let text = headers.iter().filter_map(|(name, value)| {
         Some((name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?))
@@ -12,7 +12,7 @@ pub(crate) fn headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     text.collect()
 }
 
-/// A request of these headers and this body.
+/// Builds a request from its head, these headers and this body.
 pub(crate) fn request<'a>(
     parts: &'a Parts,
     headers: &'a [(&'a str, &'a str)],

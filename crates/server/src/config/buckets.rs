@@ -1,58 +1,63 @@
-//! What the bucket server can be told.
+//! The options of the bucket server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Opt, RawConfig, opt, words};
 
-/// The options. The secret of an S3 elsewhere is in a file, so that neither a command line nor an environment shows it.
+/// The options. The secret of an external S3 is in a file, so that neither a command line nor an environment shows it.
 pub(super) const OPTIONS: &[Opt] = &[
     opt(
         "bucket_listen",
         "ADDRESS",
         "127.0.0.1:9401",
-        "Where buckets are served, by the APIs of COS and S3; off serves none",
+        "Address of the bucket API (COS and S3); off = no buckets",
     ),
     opt(
         "bucket_tls_listen",
         "ADDRESS",
         "",
-        "Where buckets are served over TLS, too, with the API's certificate; nowhere unless it is told",
+        "Address of the bucket API over TLS, with the API's certificate; empty = no TLS",
     ),
     opt(
         "bucket_domain",
         "NAMES",
         "localhost",
-        "Domains below which hosts name buckets, as <bucket>.cos.<domain> and <bucket>.<domain>, separated by commas",
+        "Domains of bucket host names, <bucket>.cos.<domain> and <bucket>.<domain>, separated by commas",
     ),
     opt(
         "bucket_store_mb",
         "MB",
         "102400",
-        "Largest size of all objects and their index; beyond it writes are refused",
+        "Maximum size of all objects and their index (MB); when full, writes are rejected",
     ),
     opt(
         "bucket_s3_endpoint",
         "URL",
         "",
-        "An S3 elsewhere that holds the bytes of objects, as https://s3.example.com; else they are files in the data directory",
+        "External S3 that stores the bytes of objects, as https://s3.example.com; empty = files in the data directory",
     ),
     opt(
         "bucket_s3_bucket",
         "NAME",
         "",
-        "The bucket there; what is virga's lies below a prefix of its own",
+        "Bucket of the external S3; virga stores below its own prefix",
     ),
-    opt("bucket_s3_region", "NAME", "us-east-1", "The region there"),
+    opt(
+        "bucket_s3_region",
+        "NAME",
+        "us-east-1",
+        "Region of the external S3",
+    ),
     opt(
         "bucket_s3_credentials",
         "FILE",
         "",
-        "JSON with access_key_id and secret_access_key for it",
+        "JSON file with access_key_id and secret_access_key of the external S3",
     ),
 ];
 
-/// What it was told, checked.
+/// The validated settings.
 #[derive(Clone, Debug)]
 pub(crate) struct BucketSettings {
     pub(crate) listen: SocketAddr,
@@ -72,13 +77,13 @@ pub(crate) struct ExternalStorage {
 }
 
 impl RawConfig {
-    /// None where it is switched off.
+    /// Reads the settings; `None` if buckets are disabled.
     pub(super) fn buckets(&mut self) -> Option<BucketSettings> {
         let listens = self.raw("bucket_listen").0;
         let off = listens.is_empty() || listens == "off";
         let secure = !self.raw("bucket_tls_listen").0.is_empty();
         if secure && (off || self.raw("tls_listen").0.is_empty()) {
-            let problem = "bucket_tls_listen: buckets over TLS need bucket_listen, and tls_listen, whose certificate they have";
+            let problem = "bucket_tls_listen: it needs bucket_listen, and tls_listen, whose certificate it uses; set both";
             self.problems.push(problem.to_owned());
         }
         if off {
@@ -131,7 +136,7 @@ impl RawConfig {
         }
         if !missing.is_empty() {
             self.problems.push(format!(
-                "{}: {} must be told together, or none",
+                "{}: missing; set {} together, or none of them",
                 missing.join(", "),
                 REQUIRED_TOGETHER.join(", ")
             ));

@@ -1,13 +1,13 @@
-//! The package index that builds install from, and the credentials of it that no build sees.
+//! The package index and registry that builds install from. Builds never see the credentials of the index.
 
 use std::fmt;
 
 use super::RawConfig;
 
-/// A package index of the operator's.
+/// A package index that the operator configured.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PackageIndex {
-    /// Where it is, without credentials, and without a `/` at its end.
+    /// The URL without credentials and without a trailing `/`.
     pub(crate) url: String,
     /// A user name and a password.
     pub(crate) credentials: Option<(String, String)>,
@@ -34,7 +34,7 @@ impl RawConfig {
         }
         let index = parse_index_url(&url);
         if index.is_none() {
-            // What was given may hold a password.
+            // The value may contain a password.
             self.problem(
                 "install_index",
                 "a value that is not shown",
@@ -46,7 +46,6 @@ impl RawConfig {
     }
 }
 
-/// What a registry may be.
 const ALLOWED_REGISTRY: &str =
     "the URL of a package registry without credentials, as https://host/npm, is";
 
@@ -58,7 +57,7 @@ impl RawConfig {
         }
         let registry = parse_index_url(&url).filter(|registry| registry.credentials.is_none());
         if registry.is_none() {
-            // What was given may hold a password.
+            // The value may contain a password.
             let given = "a value that is not shown";
             self.problem("install_registry", given, &source, ALLOWED_REGISTRY);
         }
@@ -66,7 +65,7 @@ impl RawConfig {
     }
 }
 
-/// Reads a URL with or without credentials.
+/// Parses a URL with or without credentials.
 fn parse_index_url(url: &str) -> Option<PackageIndex> {
     let parsed: axum::http::Uri = url.parse().ok()?;
     let scheme = parsed
@@ -94,10 +93,10 @@ fn parse_index_url(url: &str) -> Option<PackageIndex> {
     })
 }
 
-/// Text without its %-escapes.
+/// Decodes percent-escapes.
 fn percent_decoded(text: &str) -> Option<String> {
-    let percent_decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    percent_decoded.ok().map(std::borrow::Cow::into_owned)
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+    decoded.ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

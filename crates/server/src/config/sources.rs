@@ -1,5 +1,5 @@
-//! The file that names storage elsewhere which may tell of changes. It holds tokens, so it is a file of its own, and neither a
-//! command line nor an environment shows them.
+//! The file of external storages that may post change notifications. It contains tokens, so it is a separate file, and neither
+//! a command line nor an environment shows them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::triggers::{EventSource, EventSources};
 #[serde(deny_unknown_fields)]
 struct SourceTable {
     token: String,
-    /// Whose buckets they are; the first account's if it is not told.
+    /// The account that owns the buckets; defaults to the first account.
     app_id: Option<u64>,
-    /// Names of buckets here, by those there.
+    /// Local bucket names by external ones.
     #[serde(default)]
     buckets: BTreeMap<String, String>,
 }
@@ -39,7 +39,7 @@ impl RawConfig {
     }
 }
 
-/// Reads the file. What it says of mistakes never holds a token.
+/// Reads the file. Error messages never contain a token.
 fn read(path: &Path, first: AccountId) -> Result<EventSources, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("it cannot be read: {e}"))?;
     let tables: BTreeMap<String, SourceTable> =
@@ -56,7 +56,10 @@ fn read(path: &Path, first: AccountId) -> Result<EventSources, String> {
         let source = EventSource::new(name.clone(), &table.token, owner, buckets)
             .map_err(|allowed| of(&format!("token: {allowed}")))?;
         if let Some(other) = sources.iter().find(|other| other.has_token_of(&source)) {
-            return Err(of(&format!("its token is that of {}", other.name)));
+            return Err(of(&format!(
+                "its token is that of {}; use one per source",
+                other.name
+            )));
         }
         sources.push(source);
     }
@@ -99,7 +102,7 @@ mod tests {
             ),
             (
                 format!("[a]\ntoken = '{TOKEN}'\n[b]\ntoken = '{TOKEN}'"),
-                "b: its token is that of a",
+                "b: its token is that of a; use",
             ),
         ];
         for (text, part) in rows {

@@ -1,4 +1,4 @@
-//! The limits on traffic that nobody has signed yet.
+//! The limits on traffic whose caller is not authenticated yet.
 
 use std::time::Duration;
 
@@ -11,41 +11,41 @@ pub(super) const OPTIONS: &[Opt] = &[
         "connections",
         "NUMBER",
         "8192",
-        "Connections at a time on all listeners together, and as many again of functions; one address has up to half of them",
+        "Maximum number of connections on all listeners, and as many again from functions; one IP address may have half of them",
     ),
     opt(
         "traffic_memory_mb",
         "MB",
         "96",
-        "Memory for requests and replies of callers who are not verified; one address has up to half of it",
+        "Memory for requests and responses of unauthenticated callers (MB); one IP address may use half of it",
     ),
     opt(
         "spool_mb",
         "MB",
         "1024",
-        "Disk for request bodies beyond 64 KB until their signature is verified; one address has up to a quarter of it",
+        "Disk space for request bodies over 64 KB until their signature is verified (MB); one IP address may use a quarter of it",
     ),
     opt(
         "stall_timeout",
         "SECONDS",
         "20",
-        "How long a peer may send a request, or read a reply, at less than min_rate before its connection is closed",
+        "Time that a peer may send or read slower than min_rate before its connection is closed (s)",
     ),
     opt(
         "min_rate",
         "BYTES",
         "500",
-        "Slowest rate at which a peer may send or read, bytes a second; 0 is any rate, without a pause of stall_timeout",
+        "Minimum transfer rate of a peer (bytes/s); 0 = any, without a pause of stall_timeout",
     ),
     opt(
         "trusted_proxies",
         "NETWORKS",
         "",
-        "Proxies in front, as 10.0.0.0/8 or ::1, separated by commas, that may name the client: in X-Forwarded-For, or by the PROXY protocol",
+        "Reverse proxies whose X-Forwarded-For or PROXY header is trusted, as 10.0.0.0/8 or ::1, separated by commas; empty = none",
     ),
 ];
 
-/// What was told, checked.
+/// The validated settings.
 #[derive(Clone, Debug)]
 pub(crate) struct TrafficSettings {
     pub(crate) connections: usize,

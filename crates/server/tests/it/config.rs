@@ -16,7 +16,7 @@ fn all_problems_are_listed_before_a_port_opens() {
             "--data",
             "/proc/none",
         ])
-        .env("VIRGA_BLANKS", "many")
+        .env("VIRGA_PREWARM", "many")
         .output()
         .expect("the binary");
     assert_eq!(output.status.code(), Some(2));
@@ -26,7 +26,7 @@ fn all_problems_are_listed_before_a_port_opens() {
         "3 problem(s)",
         "listen (from --listen): \"nowhere\"",
         "keep_alive (from --keep-alive): \"soon\"",
-        "blanks (from VIRGA_BLANKS): \"many\"",
+        "prewarm (from VIRGA_PREWARM): \"many\"",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -105,5 +105,28 @@ fn the_environment_and_a_file_configure_it() {
     assert_eq!(
         client.code("CreateFunction", &large),
         "InvalidParameterValue.MemorySize"
+    );
+}
+
+#[test]
+fn earlier_option_names_work_as_variables_and_log_a_deprecation() {
+    let output = Server::command(VIRGA)
+        .args(["up", "--brief-at-once", "many", "--data", "/proc/none"])
+        .env("VIRGA_BLANKS", "many")
+        .output()
+        .expect("the binary");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).expect("text");
+    for part in [
+        "prewarm (from VIRGA_BLANKS): \"many\"",
+        "short_request_concurrency (from --brief-at-once): \"many\"",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let server = Server::flags(VIRGA, &["--blanks", "1"]);
+    assert!(
+        server
+            .log()
+            .contains("--blanks is deprecated; use --prewarm")
     );
 }

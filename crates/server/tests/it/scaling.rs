@@ -60,7 +60,7 @@ fn instances_come_with_requests_idle_frozen_and_go() {
 
 #[test]
 fn a_function_that_was_brief_and_waits_has_as_many_instances_as_requests() {
-    let server = Server::flags(VIRGA, &["--brief-at-once", "2"]);
+    let server = Server::flags(VIRGA, &["--short-request-concurrency", "2"]);
     let client = server.client();
     let source = "import time\ndef main_handler(e, c):\n    begun = time.time()\n    if e.get('s'):\n        time.sleep(e['s'])\n    return [begun, time.time()]\n";
     client.create("fun", source, json!({"Timeout": 20}));
@@ -350,7 +350,7 @@ def main_handler(e, c):
 fn sandboxes_kept_ready_follow_demand() {
     let python = std::fs::canonicalize("/usr/bin/python3").expect("a Python");
     let python = python.to_str().expect("a path");
-    let flags = ["--blanks", "1", "--keep-alive", "1", "--python", python];
+    let flags = ["--prewarm", "1", "--keep-alive", "1", "--python", python];
     let server = Server::flags(VIRGA, &flags);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 10}));
