@@ -1,4 +1,4 @@
-//! `GetAccount`: what an account uses, and what it may.
+//! `GetAccount`: the usage and the limits of an account.
 
 use catalog::Stored;
 use model::{Function, Namespace};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Caller, Gateway, Serve};
 
-/// Source: SCF's limits of a namespace that nothing here has a say in yet.
+/// Source: SCF's namespace limits. virga does not enforce these.
 const TRIGGER_TYPES: i64 = 11;
 const TEST_MODELS: i64 = 20;
 const CONCURRENT_EXECUTIONS: i64 = 100;

@@ -1,4 +1,4 @@
-//! Aliases: names for versions, and what share of requests each serves.
+//! Aliases: names for versions, with weighted and rule-based routing.
 
 use model::{Alias, Function, Qualifier, Routing, RoutingRule, RuleTest, Version, WeightedVersion};
 use scf::action::{CreateAlias, DeleteAlias, GetAlias, ListAliases, UpdateAlias};
@@ -12,7 +12,7 @@ use crate::clock;
 
 /// Source: SCF routes between two versions.
 const WEIGHTS_MAX: usize = 1;
-/// SCF says nothing of a bound; each is looked at for every request.
+/// SCF documents no limit; every request evaluates all rules.
 const RULES_MAX: usize = 10;
 
 impl Serve for CreateAlias {
@@ -158,7 +158,7 @@ impl Serve for DeleteAlias {
     }
 }
 
-/// A name that a user may give.
+/// Checks a user-defined alias name.
 fn user_defined_name(text: &str) -> Result<&str, Error> {
     match Qualifier::parse(text) {
         Ok(Qualifier::Alias(_)) => Ok(text),
@@ -174,7 +174,7 @@ fn user_defined_name(text: &str) -> Result<&str, Error> {
 fn existing(function: &Function, name: &str) -> Result<Alias, Error> {
     function.alias(name).ok_or_else(|| {
         let shown: String = name.chars().take(64).collect();
-        // The Serverless tool-kit makes an alias when it reads the cloud's own words of one that is not there.
+        // The Serverless tool-kit looks for this text of the cloud's to decide that it must create the alias.
         let message = format!(
             "Name: function {} has no alias {shown:?} (未找到指定的Alias)",
             function.key.name
@@ -183,7 +183,7 @@ fn existing(function: &Function, name: &str) -> Result<Alias, Error> {
     })
 }
 
-/// A version that there is.
+/// Parses the name of an existing version.
 fn version(function: &Function, text: &str) -> Result<Version, Error> {
     let version = Version::parse(text).map_err(error::invalid)?;
     match function.serving(version) {
@@ -276,7 +276,7 @@ fn show(name: &str, alias: Alias) -> t::Alias {
     }
 }
 
-/// A number that the API wants as text.
+/// Parses a number that the API transmits as text.
 fn number(field: &str, text: Option<&str>) -> Result<Option<i64>, Error> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -1,8 +1,8 @@
-//! The one table of how long requests' texts, lists and documents may be. It is enforced while a request is read, before
-//! anything is done; how, [`scf::bounds`] says. What has no line here has the default of its kind.
+//! The size limits of all texts, lists and documents in requests. [`scf::bounds`] enforces them during decoding, before a
+//! request has any effect. Fields without an entry have the default of their kind.
 //!
-//! A line is for what SCF publishes a limit of, or what is longer than most. The sums and the forms that SCF has rules for
-//! are checked where they are read.
+//! Entries exist for limits that SCF publishes and for fields that may exceed the default. Sums and formats are checked where
+//! the fields are used.
 
 use model::Limits;
 use scf::Code;
@@ -22,22 +22,22 @@ const RESOURCES: u64 = 50;
 const TAGS_OF_REQUEST: u64 = 10;
 const TAG_KEYS: u64 = 20;
 const TAG_FILTERS: u64 = 6;
-/// A function by its six parts.
+/// A six-segment resource name of a function.
 const RESOURCE: u64 = 256;
 /// Source: SCF's limit of a list's conditions.
 const FILTERS: u64 = 10;
-/// Source: COS's limit of a key; SCF writes a slash before it.
+/// Source: COS's key limit, plus the slash that SCF puts before it.
 const OBJECT_KEY: u64 = 1024 + 1;
 /// A URL.
 const URL: u64 = 2048;
-/// A trigger's description; the longest are those of URLs, with their lists of origins and headers.
+/// A trigger description. Those of URLs, with lists of origins and headers, are the longest.
 const TRIGGER_DESC: u64 = 16 << 10;
-/// A route of a custom domain, with its rewritings.
+/// A route of a custom domain, with its path rewrites.
 const ROUTE: u64 = 4 << 10;
-/// Source: CAM's limit of a policy's text, which may name many short things.
+/// Source: CAM's limit of a policy's text.
 const POLICY: u64 = 6144;
 
-/// The bounds of every field of every request.
+/// Returns the limits of every field of every request.
 pub(crate) fn bounds(limits: &Limits) -> Bounds {
     let defaults = Defaults {
         code: error::code_of,
@@ -79,7 +79,7 @@ pub(crate) fn bounds(limits: &Limits) -> Bounds {
         )
         .characters("LicenseInfo", LICENSE_CHARS, usual)
         .list("CompatibleRuntimes", RUNTIMES, usual)
-        // Two bytes are the shortest variable.
+        // The shortest variable has two bytes.
         .list("Environment.Variables", variables / 2 + 1, excess)
         .text("Environment.Variables.Key", variables, excess)
         .text("Environment.Variables.Value", variables, excess)
@@ -144,7 +144,7 @@ mod tests {
     use super::super::probe::{self, Kind, Probed};
     use super::*;
 
-    /// Limits under which the largest fields are small enough to be sent too long many times.
+    /// Small limits, so that the tests can exceed the largest fields many times.
     fn limits() -> Limits {
         Limits {
             package_bytes: 3000,
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// How a request that holds something beyond a bound is refused.
+    /// Returns the error for a request with a value beyond a limit.
     fn refusal(probed: &Probed, at: &str, value: Value) -> String {
         let request = probe::with(&probed.sample, at, value);
         let refused = (probed.read)(&request, &bounds(&limits()));
@@ -210,7 +210,7 @@ mod tests {
                 }
             }
         }
-        // The walk found something to walk over.
+        // Guards against a walk that finds nothing.
         assert!(
             texts > 300 && lists > 20 && documents > 15,
             "{texts} {lists} {documents}"

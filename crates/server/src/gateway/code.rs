@@ -1,4 +1,4 @@
-//! Where a function's code comes from: the package in a request, or in a bucket.
+//! Packages with code: embedded in a request, or an object in a bucket.
 
 use bucket::StoreError;
 use futures_util::StreamExt;
@@ -13,24 +13,24 @@ use super::{Caller, Gateway};
 use crate::buckets::ObjectReadError;
 use crate::lenient_base64;
 
-/// Where packages go that are too long for a request.
+/// The advice for packages that are too large for a request.
 pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
-/// A package that is in the store, and unpacked.
+/// A package that was stored and unpacked.
 pub(super) struct StoredPackage {
     pub(super) package: Sha256,
     pub(super) size: u64,
 }
 
-/// Where a request has its package.
+/// The source of a package.
 enum PackageSource {
-    /// In itself, in base64.
+    /// Base64 in the request.
     Text(String),
-    /// In a bucket of the caller's account.
+    /// An object in a bucket of the caller's account.
     Object { bucket: BucketName, key: String },
 }
 
-/// Takes the package that a request carries, or names.
+/// Stores and unpacks the package that a request contains or references.
 pub(super) async fn store_package(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -66,14 +66,14 @@ pub(super) async fn store_package(
     unpacked.await.map_err(|e| error::internal(&e))?
 }
 
-/// Takes a package from a bucket. It may be as long as what it unpacks to: SCF bounds only that.
+/// Stores a package from a bucket. The limit is that of the unpacked size, since SCF limits only that.
 async fn fetch(
     gateway: &Gateway,
     caller: Caller<'_>,
     bucket: &BucketName,
     key: &str,
 ) -> Result<(Sha256, u64), Error> {
-    // As bodies do, it takes its turn when there are many.
+    // Like bodies, packages wait for a share of the account's memory.
     let turn = gateway.limits.package_bytes;
     let _share = gateway.package_memory.acquire(caller.account, turn).await;
     let limit = gateway.limits.unpacked_bytes;
@@ -102,7 +102,7 @@ async fn fetch(
     Ok((flatten_join(kept.await)?, size))
 }
 
-/// What came of work on the package store.
+/// Flattens the result of a blocking task on the package store.
 fn flatten_join<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
     joined
         .map_err(|e| error::internal(&e))?
@@ -163,8 +163,8 @@ fn package_source(
     }
 }
 
-/// Reads how SCF's clients name an object: the bucket without or with the account's number, the key with or without a `/`
-/// before it.
+/// Parses an object's name as SCF's clients write it: the bucket with or without the AppId, the key with or without a leading
+/// `/`.
 fn object(
     caller: Caller<'_>,
     own_region: &str,
@@ -222,7 +222,7 @@ fn decode(text: String) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// A string that is `TRUE` or `FALSE`, in any case.
+/// Parses `TRUE` or `FALSE`, case-insensitively.
 pub(super) fn flag(field: &str, given: Option<&str>) -> Result<bool, Error> {
     match given.map(str::to_ascii_uppercase).as_deref() {
         None | Some("" | "FALSE") => Ok(false),

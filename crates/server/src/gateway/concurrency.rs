@@ -1,5 +1,5 @@
-//! What an account's instances may have together, and reserved concurrency: memory that is set aside for a function,
-//! and that its instances may not go beyond.
+//! The account's concurrency quota, and reserved concurrency: memory that is reserved for a function and also limits its
+//! instances.
 
 use model::FunctionKey;
 use scf::action::{
@@ -38,7 +38,7 @@ impl Serve for PutTotalConcurrencyConfig {
                 .set_total(caller.account, mb, &gateway.limits);
             match set.await {
                 Ok(()) => {
-                    // What comes after the answer is decided by it.
+                    // Requests after this response must see the new quota.
                     gateway.driver.total(caller.account, || {
                         gateway.catalog.total_mb(caller.account, &gateway.limits)
                     });
@@ -110,7 +110,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
         let mut function = stored.value.clone();
         function.reserved_mb = mb;
         let kept = function.provisioned_mb();
-        // 0 stops a function whatever else was wanted of it.
+        // 0 disables a function, whatever its provisioned concurrency.
         if let Some(mb @ 1..) = mb.filter(|mb| *mb < kept) {
             let message = format!(
                 "ReservedConcurrencyMem: {mb} MB are not allowed; the function's provisioned concurrency is {kept} MB"
@@ -130,7 +130,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
                     .reserve(key, || gateway.catalog.function(key)?.value.reserved_mb);
                 return Ok(t::Empty {});
             }
-            // Changed in between, by something that this does not touch.
+            // A concurrent change; retry with the new version.
             (Err(catalog::Error::Conflict), _) => {}
             (Err(catalog::Error::Quota(left)), Some(mb)) => {
                 let message = format!(

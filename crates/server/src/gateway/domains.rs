@@ -1,4 +1,4 @@
-//! Custom domains: made, changed, shown, listed and deleted. Requests to them are served elsewhere.
+//! The actions on custom domains. `urls` serves the requests to them.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Serve for CreateCustomDomain {
             let deleted = gateway.catalog.delete_domain(&lapsed).await;
             deleted.map_err(error::domain)?;
             let (name, from) = (&domain.name, lapsed.value.account);
-            info!(domain = %name, %from, to = %domain.account, "a closed custom domain goes to the account that proved it");
+            info!(domain = %name, %from, to = %domain.account, "a custom domain without proof of ownership moves to the account that proved it");
         }
         let created = gateway
             .catalog
@@ -182,7 +182,7 @@ impl Serve for ListCustomDomains {
     }
 }
 
-/// A domain of the caller's.
+/// Finds a domain of the caller's account.
 fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<Domain>>, Error> {
     let name = DomainName::parse(name).map_err(error::invalid)?;
     let found = gateway.catalog.domain(name.as_str());
@@ -195,7 +195,7 @@ fn unknown(name: &DomainName) -> Error {
     Error::new(Code::DomainNotFound, message)
 }
 
-/// Refuses hosts that are the installation's own, and other spellings of names.
+/// Rejects host names of this installation and non-canonical spellings.
 fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
     if !is_canonical(name.as_str()) {
         let message = format!(
@@ -203,7 +203,7 @@ fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> 
         );
         return Err(Error::new(Code::InvalidDomain, message));
     }
-    // Who calls by a name shows that the API is reached by it.
+    // A host name by which the caller reaches the API is one of the API's.
     let called = caller
         .host
         .is_some_and(|host| host_name(host) == name.as_str());
@@ -219,10 +219,10 @@ fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> 
     }
 }
 
-/// Another account's domain of this name that is closed, which whoever proves the name replaces.
+/// Finds another account's domain of this name whose proof of ownership has lapsed. A new proof of the name replaces it.
 ///
 /// # Errors
-/// `ResourceInUse` where one is served, or the caller's own.
+/// Returns `ResourceInUse` if the domain is served, or is the caller's own.
 fn lapsed(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -239,7 +239,7 @@ fn lapsed(
     Ok(taken)
 }
 
-/// Lets a domain through that its account owns, with what proves it.
+/// Checks that the account owns a domain, and records the proof.
 async fn with_proof(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> {
     let (account, name) = (domain.account, &domain.name);
     let before = domain.proof.as_deref();
@@ -271,7 +271,7 @@ async fn with_proof(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> 
     Err(Error::new(Code::FailedOperation, message))
 }
 
-/// Whatever ends TLS needs a certificate's id.
+/// Requires a certificate id for HTTPS.
 fn check(domain: &Domain) -> Result<(), Error> {
     if domain.protocol != Protocol::Http && domain.certificate.is_none() {
         let message = "CertConfig: HTTPS needs a CertificateId";

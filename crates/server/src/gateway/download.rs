@@ -1,4 +1,4 @@
-//! Packages to download: URLs that are signed and expire.
+//! Package downloads by signed URLs that expire.
 
 use std::io;
 use std::path::Path;
@@ -18,16 +18,16 @@ use tokio::io::AsyncReadExt;
 use super::{Caller, Gateway};
 use crate::clock;
 
-/// How long a URL is good, seconds.
+/// Lifetime of a URL, seconds.
 const VALID_FOR_S: i64 = 600;
-/// Bytes that are read at a time.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A URL for a package.
+/// Returns a signed URL of a package.
 pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> String {
     let base = match (&gateway.public_url, caller.host) {
         (Some(url), _) => url.clone(),
-        // Some clients send their endpoint whole.
+        // Some clients send their whole endpoint as the Host.
         (None, Some(host)) if host.contains("://") => host.trim_end_matches('/').to_owned(),
         (None, host) => {
             let scheme = if caller.secure { "https" } else { "http" };
@@ -43,7 +43,7 @@ pub(super) fn url(gateway: &Gateway, caller: Caller<'_>, package: &Sha256) -> St
     format!("{base}/packages/{package}.zip?expires={expires}&signature={signature}")
 }
 
-/// Answers such a URL.
+/// Serves a signed URL.
 pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Response {
     let refused = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
     let field = |wanted: &str| {
@@ -92,7 +92,7 @@ async fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
-/// A file's bytes, never all of them in memory: a package may have hundreds of megabytes.
+/// Streams a file, since a package may have hundreds of megabytes.
 fn chunks(file: File) -> impl Stream<Item = io::Result<Bytes>> {
     try_unfold(file, |mut file| async move {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);

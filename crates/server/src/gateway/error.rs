@@ -1,4 +1,4 @@
-//! The one place where virga's errors become the API's codes.
+//! The mapping of internal errors to the API's codes.
 
 use model::Invalid;
 use scf::{Code, Error};
@@ -12,7 +12,7 @@ pub(super) fn invalid(error: Invalid) -> Error {
     Error::new(code_of(error.field), error.to_string())
 }
 
-/// The code of a field's refusal.
+/// Returns the error code for an invalid value of a field.
 pub(super) fn code_of(field: &str) -> Code {
     match field {
         "FunctionName" => Code::InvalidFunctionName,
@@ -36,12 +36,12 @@ pub(super) fn code_of(field: &str) -> Code {
     }
 }
 
-/// A fault whose details are the operator's.
+/// Returns an internal error; its details are for the operator.
 pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
     Error::new(Code::InternalError, error.to_string())
 }
 
-/// A change of a function that the catalog refused.
+/// Maps an error of a change to a function.
 pub(super) fn function(error: catalog::Error) -> Error {
     let code = match &error {
         catalog::Error::Conflict => Code::OperationConflict,
@@ -68,7 +68,7 @@ pub(super) fn function(error: catalog::Error) -> Error {
     Error::new(code, message)
 }
 
-/// A change of a namespace that the catalog refused.
+/// Maps an error of a change to a namespace.
 pub(super) fn namespace(error: catalog::Error) -> Error {
     match &error {
         catalog::Error::Exists => Error::new(Code::NamespaceInUse, "Namespace: it exists already"),
@@ -82,7 +82,7 @@ pub(super) fn namespace(error: catalog::Error) -> Error {
     }
 }
 
-/// A change of a custom domain that the catalog refused.
+/// Maps an error of a change to a custom domain.
 pub(super) fn domain(error: catalog::Error) -> Error {
     match &error {
         catalog::Error::Exists => Error::new(Code::InUse, "Domain: it is somebody's already"),
@@ -95,7 +95,7 @@ pub(super) fn domain(error: catalog::Error) -> Error {
     }
 }
 
-/// A change of an account, a key or a role that the catalog refused.
+/// Maps an error of a change to an account, a key or a role.
 pub(super) fn access(error: catalog::Error) -> Error {
     match &error {
         catalog::Error::Quota(limit) => {
@@ -107,7 +107,7 @@ pub(super) fn access(error: catalog::Error) -> Error {
     }
 }
 
-/// A change of a layer that the catalog refused.
+/// Maps an error of a change to a layer.
 pub(super) fn layer(error: catalog::Error) -> Error {
     match &error {
         catalog::Error::Quota(limit) => {
@@ -150,12 +150,12 @@ pub(super) fn ingest(error: IngestError) -> Error {
     }
 }
 
-/// A fault of the event queue.
+/// Maps an error of the event queue.
 pub(super) fn queue(error: QueueError) -> Error {
     ingest(IngestError::Queue(error))
 }
 
-/// Something that is not built yet, or never will be.
+/// Returns the error for an unsupported feature.
 pub(super) fn unsupported(what: &str) -> Error {
     Error::new(Code::UnsupportedOperation, what)
 }

@@ -1,4 +1,4 @@
-//! Asynchronous events: how they are tried, where they are, and taking them away.
+//! Asynchronous events: retry settings, status and cancellation.
 
 mod retries;
 
@@ -21,7 +21,7 @@ use crate::telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 const LIMIT_DEFAULT: i64 = 20;
 /// Source: SCF's bounds of a page.
 const LIMIT_MAX: i64 = 100;
-/// The status of what runs. Source: SCF's list of function status codes.
+/// The status code of a running event. Source: SCF's list of function status codes.
 const RUNNING: i64 = 202;
 
 impl Serve for GetFunctionEventInvokeConfig {
@@ -76,7 +76,7 @@ impl Serve for UpdateFunctionEventInvokeConfig {
             function.modified = clock::now_ms();
             match gateway.catalog.update_function(&stored, &function).await {
                 Ok(()) => return Ok(t::Empty {}),
-                // Changed in between, by something that this does not touch.
+                // A concurrent change; retry with the new version.
                 Err(catalog::Error::Conflict) => {}
                 Err(e) => return Err(error::function(e)),
             }
@@ -172,7 +172,7 @@ impl Serve for GetRequestStatus {
             let message = "StartTime and EndTime: the end must follow the start";
             return Err(Error::new(Code::InvalidStartTimeOrEndTime, message));
         }
-        // What waits or runs, a run before that included, has not come to its end.
+        // An event that waits or runs, also between retries, has no log entry of its completion yet.
         let row = gateway.queue.event(id).await.map_err(error::queue)?;
         let row = row.filter(|row| row.function == key);
         let mut data = Vec::new();
@@ -236,7 +236,7 @@ impl Serve for TerminateAsyncEvent {
     }
 }
 
-/// An event of the caller's, by its id.
+/// Finds an event of the caller's account by its id.
 pub(super) async fn event(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -277,7 +277,7 @@ fn page(offset: Option<i64>, limit: Option<i64>) -> Result<(u32, u32), Error> {
     Ok((offset, limit as u32))
 }
 
-/// What the API calls a state.
+/// Returns the API's name of a state.
 pub(super) fn status_of(state: EventState) -> &'static str {
     match state {
         EventState::Waiting => "RUNNING",
@@ -326,7 +326,7 @@ fn show(row: &EventRow) -> t::AsyncEvent {
     }
 }
 
-/// An event that has not ended.
+/// Shows an event that has not completed.
 fn waiting(row: &EventRow) -> t::RequestStatus {
     t::RequestStatus {
         function_name: row.function.name.to_string(),
@@ -351,7 +351,7 @@ fn ended(row: LogRow) -> t::RequestStatus {
     }
 }
 
-/// A function's name and namespace as the operator gives them.
+/// Parses a function name.
 pub(super) fn name(text: &str) -> Result<FunctionName, Error> {
     FunctionName::parse(text).map_err(error::invalid)
 }

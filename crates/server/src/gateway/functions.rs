@@ -1,4 +1,4 @@
-//! Functions: made, changed, copied, listed and deleted.
+//! The actions on functions.
 
 mod echo;
 mod fields;
@@ -32,11 +32,11 @@ use super::invoke::namespace;
 use super::{Caller, Gateway, Serve, download, layers, show, triggers, versions};
 use crate::clock;
 
-/// Source: SCF's default when a request names no runtime.
+/// Source: SCF's default if a request has no runtime.
 const DEFAULT_RUNTIME: &str = "Python2.7";
 const DEFAULT_TIMEOUT_S: i64 = 3;
 const DEFAULT_INIT_TIMEOUT_S: i64 = 65;
-/// Whether the dependencies of new code are installed, where an update does not say.
+/// The stored choice whether dependencies are installed, for updates that do not specify it.
 const INSTALL_DEPENDENCY: &str = "InstallDependency";
 
 impl Serve for CreateFunction {
@@ -141,10 +141,10 @@ impl Serve for CreateFunction {
     }
 }
 
-/// Copying, as policies name it.
+/// The name of the copy action in policies.
 const COPY: &str = <CopyFunction as scf::Action>::NAME;
 
-/// The settings that an instance is made with.
+/// Returns the settings that instances are started with. A change replaces the instances.
 fn instance_settings(config: &FunctionConfig) -> impl PartialEq + '_ {
     (
         (config.memory, config.timeout, config.init_timeout),
@@ -177,7 +177,7 @@ impl Serve for UpdateFunctionCode {
         let install = given.filter(|given| !given.is_empty()).or(kept);
         let install = install_dependency(install, stored.value.runtime)?;
         let handler = handler(request.handler.as_deref())?;
-        // The fields may stand in `Code` or, as in older clients, beside it.
+        // Older clients send the fields beside `Code`.
         let mut code = request.code.unwrap_or_default();
         code.zip_file = code.zip_file.or(request.zip_file);
         code.cos_bucket_name = code.cos_bucket_name.or(request.cos_bucket_name);
@@ -274,7 +274,7 @@ impl Serve for UpdateFunctionConfiguration {
         Echo::of_update(&request)?.add_to(&mut config.echo);
         let (old, new) = (&stored.value.config, &function.config);
         if instance_settings(old) != instance_settings(new) {
-            // Instances of the old settings end after what they run.
+            // Instances with the old settings stop after their current request.
             function.revision += 1;
         }
         if publish {
@@ -481,7 +481,7 @@ impl Serve for DeleteFunction {
             )?;
             match gateway.catalog.delete_function(&stored).await {
                 Ok(()) => return Ok(t::Empty {}),
-                // Changed in between; what it is now is deleted.
+                // A concurrent change; retry with the new version.
                 Err(catalog::Error::Conflict) => {}
                 Err(e) => return Err(error::function(e)),
             }
@@ -527,7 +527,7 @@ pub(super) fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Fun
     })
 }
 
-/// A function that is in a state to be changed.
+/// Finds a function and checks that its state allows a change.
 pub(super) fn changeable(
     gateway: &Gateway,
     key: &FunctionKey,
@@ -544,7 +544,7 @@ pub(super) fn changeable(
     Err(Error::new(Code::FunctionStatusError, message))
 }
 
-/// What a qualifier means, and its name. An alias stands for its own version.
+/// Resolves a qualifier to what it serves, and its name. An alias resolves to its main version.
 pub(super) fn qualified<'a>(
     function: &'a Function,
     qualifier: Option<&str>,
@@ -571,7 +571,7 @@ pub(super) fn qualified<'a>(
     Ok((serving, name))
 }
 
-/// Publishes what the function is now, or will be when its code is ready.
+/// Publishes a version now, or as soon as the pending code is ready.
 fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), Error> {
     versions::check_quota(gateway, function)?;
     if let Some(pending) = &mut function.pending {
@@ -593,7 +593,7 @@ fn check_type(request: &t::CreateFunctionRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// The longest run of a request, which may be a day where nobody waits for it.
+/// Parses the timeout of a request. Asynchronous functions may run for a day.
 fn timeout(given: i64, async_run: bool, limits: &model::Limits) -> Result<Seconds, Error> {
     let checked = if async_run {
         Seconds::async_timeout(given, limits)
@@ -611,7 +611,7 @@ fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
     }
 }
 
-/// Whether what the package asks for is to be installed into it.
+/// Parses whether the package's dependencies are installed.
 fn install_dependency(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
     let wanted = flag("InstallDependency", given)?;
     if wanted && runtime == Runtime::Custom {
@@ -630,7 +630,7 @@ fn handler(given: Option<&str>) -> Result<Option<Handler>, Error> {
         .map_err(error::invalid)
 }
 
-/// Gives a function code that is unpacked already. Only what must still be installed is left to do.
+/// Sets the code of a function, which is already unpacked. Only the installation of dependencies is left pending.
 fn set_code(
     function: &mut Function,
     taken: StoredPackage,
@@ -679,7 +679,7 @@ fn describe(
 
 pub(super) fn random() -> u64 {
     let bytes = uuid::Uuid::now_v7().into_bytes();
-    // The last eight bytes are the random ones; their first two bits are fixed.
+    // The last eight bytes are random, except their first two bits.
     bytes[9..]
         .iter()
         .fold(0, |number, byte| number << 8 | u64::from(*byte))

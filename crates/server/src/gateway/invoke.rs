@@ -13,7 +13,7 @@ use super::{Caller, Gateway, Serve};
 use crate::invoke::{Invocation, InvocationResult};
 use crate::queue::{EventOrigin, NewEvent};
 
-/// What both actions say of whom to invoke, and how.
+/// Extracts the target fields that both actions have in common.
 macro_rules! target_of {
     ($request:ident) => {
         InvokeTarget {
@@ -91,7 +91,7 @@ struct EventArgument {
     text: Option<String>,
 }
 
-/// A target whose fields were checked.
+/// A target with validated fields.
 struct CheckedTarget {
     function: FunctionKey,
     qualifier: Qualifier,
@@ -100,7 +100,7 @@ struct CheckedTarget {
 }
 
 impl CheckedTarget {
-    /// Whether the function takes every request as an event.
+    /// Returns whether the function runs every request asynchronously.
     fn runs_asynchronously(&self, gateway: &Gateway) -> bool {
         let function = gateway.catalog.function(&self.function);
         function.is_some_and(|stored| stored.value.async_run)
@@ -138,7 +138,7 @@ impl InvokeTarget {
     }
 }
 
-/// Answers once the event is on stable storage; it runs later.
+/// Enqueues the event. Responds as soon as it is on stable storage (fsync).
 async fn accept(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -191,7 +191,7 @@ async fn run(
 }
 
 impl EventArgument {
-    /// The event as the function gets it: a JSON document, `{}` when there is none.
+    /// Validates the event and returns the JSON document for the function; `{}` if there is none.
     fn checked(self, limit: u64) -> Result<Bytes, Error> {
         let Some(text) = self.text.filter(|text| !text.is_empty()) else {
             return Ok(Bytes::from_static(b"{}"));
@@ -214,7 +214,7 @@ impl EventArgument {
     }
 }
 
-/// What a request says of itself for aliases to route it by.
+/// Parses the routing key, by which an alias selects a version.
 fn routing_key(gateway: &Gateway, key: Option<&str>) -> Result<RoutingKey, Error> {
     let Some(key) = key.filter(|key| !key.is_empty()) else {
         return Ok(RoutingKey::new());
@@ -234,7 +234,7 @@ fn routing_key(gateway: &Gateway, key: Option<&str>) -> Result<RoutingKey, Error
             "RoutingKey: a JSON object, such as {\"User\":\"Bob\"}, is allowed",
         )
     })?;
-    // Numbers may come as such.
+    // Numbers need not be quoted.
     let text = |value: Value| match value {
         Value::String(text) => text,
         other => other.to_string(),
@@ -253,7 +253,7 @@ pub(super) fn namespace(given: Option<&str>) -> Result<Namespace, Error> {
 }
 
 fn result(caller: Caller<'_>, finished: InvocationResult) -> InvokeResult {
-    // 0 is success, 1 the function's own fault, -1 any other.
+    // 0 is success, 1 a fault of the function, -1 any other fault.
     let (invoke_result, failed) = match finished.status {
         model::StatusCode::Ok => (0, false),
         status if status.is_user_fault() => (1, true),

@@ -1,4 +1,4 @@
-//! Layers: published, shown, deleted, and given to functions.
+//! The actions on layers, and the layers of functions.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl Serve for PublishLayerVersion {
     }
 }
 
-/// Publishes a version of a layer, whose package is in the store. Returns its number.
+/// Publishes a version of a layer whose package is stored. Returns its number.
 pub(super) async fn publish(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -160,22 +160,22 @@ impl Serve for DeleteLayerVersion {
     }
 }
 
-/// Compiles a layer for the interpreters that will read it, behind the answer. Those that lie in a tree of several are
-/// put there with what was compiled by then.
+/// Compiles a layer in the background for the interpreters that can import it. A merged tree of several layers contains the
+/// bytecode that was compiled by the time of the merge.
 fn compile_ahead(gateway: &Gateway, account: AccountId, package: &Sha256, runtimes: &[String]) {
     let served = runtimes.iter().filter_map(|name| {
         let runtime = Runtime::parse(name).ok()?;
         let served = gateway.worker.interpreters().serve(runtime).ok()?;
         Some((served.interpreter.runtime, served.interpreter))
     });
-    // Several runtimes may be served by one interpreter.
+    // One interpreter may serve several runtimes.
     let served: BTreeMap<_, _> = served.collect();
     let (builds, package) = (gateway.builds.clone(), package.clone());
     tokio::spawn(async move {
         for interpreter in served.values() {
             let compiled = builds.compile(account, &package, interpreter);
             if let Err(error) = compiled.await {
-                warn!(%package, %error, "a layer could not be compiled ahead; each start compiles it");
+                warn!(%package, %error, "failed to precompile a layer; each cold start compiles it");
             }
         }
     });
@@ -184,8 +184,7 @@ fn compile_ahead(gateway: &Gateway, account: AccountId, package: &Sha256, runtim
 const ACTIVE: &str = "Active";
 const DELETED: &str = "Deleted";
 
-/// The layers that a request gives to a function, if it says anything of them. A single one without a name stands for
-/// none, as the tool-kit writes it.
+/// Parses the layers of a function, if present. A single one without a name clears them, as the tool-kit does.
 pub(super) fn given(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -212,13 +211,13 @@ pub(super) fn given(
             let message = format!("Layers: {name} is given twice");
             return Err(Error::new(Code::InvalidLayers, message));
         }
-        // Over the older protocols numbers come as text.
+        // Older protocols transmit numbers as text.
         let number = &layer["LayerVersion"];
         let number = number
             .as_i64()
             .or_else(|| number.as_str()?.parse().ok())
             .unwrap_or(0);
-        // What the function has already it keeps, also when the version was deleted.
+        // The function keeps a layer that it already has, even if that version was deleted.
         let same = |one: &&LayerRef| one.name == name && i64::try_from(one.version) == Ok(number);
         if let Some(kept) = attached.iter().find(same) {
             refs.push(kept.clone());
@@ -242,7 +241,7 @@ pub(super) fn given(
     Ok(Some(refs))
 }
 
-/// Whether a function's code and layers are small enough together. Reads the disk.
+/// Checks the total unpacked size of a function's code and layers. Reads the disk.
 pub(super) async fn check_size(
     gateway: &Gateway,
     code: Option<&Sha256>,
@@ -288,7 +287,7 @@ pub(super) async fn check_size(
     Ok(())
 }
 
-/// A function's layers as they are shown.
+/// Shows the layers of a function.
 pub(super) fn attached(
     gateway: &Gateway,
     account: model::AccountId,

@@ -41,7 +41,7 @@ impl Serve for GetFunctionLogs {
     }
 }
 
-/// The functions of a namespace whose logs the caller may read, also those that were deleted since.
+/// Returns the functions of a namespace whose logs the caller may read, including deleted ones.
 async fn readable(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -111,7 +111,7 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<LogQuer
     })
 }
 
-/// A time that was given, if it was.
+/// Parses a time, if present.
 pub(super) fn time(field: &str, given: &Option<String>) -> Result<Option<Timestamp>, Error> {
     let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -124,14 +124,14 @@ pub(super) fn time(field: &str, given: &Option<String>) -> Result<Option<Timesta
     })
 }
 
-/// The last day, unless times are given; they lie within a day of each other.
+/// Parses the time span of a query, up to one day. Defaults to the last 24 hours.
 fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Error> {
     let (from, to) = (
         time("StartTime", &request.start_time)?,
         time("EndTime", &request.end_time)?,
     );
     let to = match (from, to) {
-        // A second as written lasts until the next one.
+        // The end includes the whole second.
         (_, Some(to)) => to + 999,
         (Some(from), None) => (from + SPAN_MAX_MS).min(clock::now_ms()),
         (None, None) => clock::now_ms(),
@@ -189,7 +189,7 @@ fn show(row: LogRow) -> FunctionLog {
         ret_msg: row.answer,
         request_id: row.request,
         start_time: clock::format(row.started),
-        // 0 is success; any other number that is not 2 or 3 is a failure.
+        // 0 is success; any number except 0, 2 and 3 is a failure.
         ret_code: if failed { row.status.into() } else { 0 },
         invoke_finished: 1,
         duration: row.duration_us as f64 / 1000.0,

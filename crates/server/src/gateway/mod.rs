@@ -1,9 +1,9 @@
-//! HTTP in, the API out: who is it, what does it ask, and the answer in the API's shape.
+//! The HTTP front end of the API: authenticates and authorizes requests, dispatches actions, and encodes responses.
 //!
-//! Every answer of the API has HTTP status 200 and content type exactly `application/json`; the SDKs take anything else
-//! for a fault of the network. Wire types stop here.
+//! Every API response has HTTP status 200 and the content type `application/json` exactly; the SDKs treat anything else as a
+//! network failure. Wire types do not leave this module.
 
-/// Hands the names of all actions of SCF's and of the tag service to a macro.
+/// Passes the names of all SCF and tag service actions to a macro.
 macro_rules! each_action {
     ($then:ident) => {
         $then! {
@@ -150,24 +150,24 @@ use crate::traffic::{BodyError, BodyReader, FairPermit, FairSemaphore, Peer, Rec
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
-/// What the gateway is made from.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) access: Access,
     pub(crate) region: String,
-    /// What a week's 0 stands for in cron expressions.
+    /// The meaning of weekday 0 in cron expressions.
     pub(crate) weekday_zero: WeekdayZero,
     pub(crate) public_url: Option<String>,
-    /// Storage elsewhere that may tell of changes, and the triggers that wait for them.
+    /// External storages that may post change notifications, and the triggers that match them.
     pub(crate) event_sources: EventSources,
     pub(crate) object_triggers: ObjectTriggers,
-    /// Where functions' URLs are.
+    /// Addresses of function URLs.
     pub(crate) addresses: Arc<Addresses>,
-    /// Hosts that no custom domain can have.
+    /// Host names that cannot become custom domains.
     pub(crate) hosts: Arc<ApiHosts>,
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) limits: Arc<Limits>,
-    /// What the values of requests are held to.
+    /// Size limits of request fields.
     pub(crate) bounds: Arc<scf::Bounds>,
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
@@ -180,23 +180,23 @@ pub(crate) struct Gateway {
     /// Installs dependencies.
     pub(crate) lifecycle: Lifecycle,
     pub(crate) builds: Builds,
-    /// Buckets, where packages may lie.
+    /// The source of packages in buckets.
     pub(crate) object_source: ObjectSource,
-    /// Deletes accounts with all that they own.
+    /// Deletes accounts with everything they own.
     pub(crate) purge: Purge,
     pub(crate) telemetry: Telemetry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) prometheus: Prometheus,
-    /// To whom metrics are shown.
+    /// Decides who may read metrics.
     pub(crate) monitoring: MetricsAccess,
-    /// Memory for bodies and for packages, which accounts share.
+    /// Memory for bodies and for packages, shared fairly between accounts.
     pub(crate) body_memory: FairSemaphore<AccountId>,
     pub(crate) package_memory: FairSemaphore<AccountId>,
-    /// Turns to verify large forms of version 1.
+    /// Serializes the verification of large version 1 forms.
     pub(crate) forms: Semaphore,
 }
 
-/// The metrics' page.
+/// The renderer of the metrics page.
 pub(crate) struct Prometheus(pub(crate) PrometheusHandle);
 
 impl std::fmt::Debug for Prometheus {
@@ -205,26 +205,26 @@ impl std::fmt::Debug for Prometheus {
     }
 }
 
-/// Memory for packages that are read from buckets, bytes. It is apart from that for bodies, so that whoever holds some of that may
-/// wait for it.
+/// Memory for packages that are read from buckets, bytes. It is separate from the memory for bodies, because a request that holds
+/// some of that may wait for this; one pool could deadlock.
 pub(crate) const PACKAGE_MEMORY_BYTES: u64 = 128 << 20;
 
-/// Who calls, and through which host.
+/// The authenticated caller of a request.
 #[derive(Clone, Copy, Debug)]
 struct Caller<'a> {
     account: AccountId,
     principal: &'a Principal,
     host: Option<&'a str>,
     request: RequestId,
-    /// How deep in a chain of functions it is.
+    /// Recursion depth in the chain of functions that led to the request.
     depth: RecursionDepth,
-    /// Whether it is a function.
+    /// Whether the caller is a function.
     from_function: bool,
-    /// Whether it came over TLS.
+    /// Whether the request came over TLS.
     secure: bool,
 }
 
-/// An action that is served.
+/// The implementation of an action.
 trait Serve: Action {
     fn serve(
         gateway: &Gateway,
@@ -233,7 +233,7 @@ trait Serve: Action {
     ) -> impl Future<Output = Result<Self::Response, Error>> + Send;
 }
 
-/// All routes.
+/// Returns all routes.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     base_router(
         monitoring::routes().route("/events/s3", post(notification)),
@@ -241,17 +241,17 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     )
 }
 
-/// The same over TLS.
+/// Returns the routes of the TLS listener.
 pub(crate) fn secure_router(gateway: Arc<Gateway>) -> Router {
     router(gateway).layer(axum::Extension(OverTls))
 }
 
-/// The same for functions, which have no business with the operator's faces.
+/// Returns the routes for functions, without the operator's monitoring endpoints.
 pub(crate) fn inside_router(gateway: Arc<Gateway>) -> Router {
     base_router(Router::new(), gateway).layer(axum::Extension(FromFunction))
 }
 
-/// The same for functions that come over TLS.
+/// Returns the routes for functions over TLS.
 pub(crate) fn secure_inside_router(gateway: Arc<Gateway>) -> Router {
     inside_router(gateway).layer(axum::Extension(OverTls))
 }
@@ -309,15 +309,15 @@ async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response 
 }
 
 impl Gateway {
-    /// Largest body: a package in base64 and room for the fields around it.
+    /// Returns the maximum body size: a package in base64 and space for the other fields.
     fn body_max(&self) -> usize {
         let package = (self.limits.package_bytes as usize).div_ceil(3) * 4;
         let event = 2 * self.limits.sync_event_bytes as usize;
         package.max(event) + (4 << 20)
     }
 
-    /// Receives a body of up to `max` bytes of somebody who is known by its head; in memory it takes its turn as others of the
-    /// account do.
+    /// Receives a body of up to `max` bytes from a caller that its headers authenticated. A large body waits for a share of the
+    /// account's memory.
     async fn receive_for_account(
         &self,
         account: AccountId,
@@ -397,8 +397,8 @@ impl Gateway {
         answer.map(|bytes| (action, bytes)).map_err(|e| (action, e))
     }
 
-    /// What a request is refused with whose signature is not good. Where its head alone is enough to refuse it, as it is when its
-    /// body has not come, it is refused with that.
+    /// Returns the error for a request with an invalid signature. An error that its headers alone justify takes precedence, so that
+    /// the answer does not depend on whether the body has arrived.
     fn prefer_head_error(&self, call: &Call<'_>, refused: Error) -> Error {
         if refused.code == Code::RequestLimitExceeded || !call.is_in_head() {
             return refused;
@@ -411,7 +411,8 @@ impl Gateway {
         checked.err().unwrap_or(refused)
     }
 
-    /// A function is known by what it signs with, or, whoever's key that is, by where it calls from.
+    /// Returns the recursion depth of a request: that of the function whose credentials signed it, or of the instance whose address
+    /// it came from, whichever is greater.
     fn depth(&self, principal: &Principal, from: RequestOrigin) -> RecursionDepth {
         let call_chains = self.access.call_chains();
         let by_address = from
@@ -420,7 +421,7 @@ impl Gateway {
         principal.depth.max(by_address.unwrap_or_default())
     }
 
-    /// One line per action that is served.
+    /// Dispatches an action by name.
     async fn dispatch(
         &self,
         name: &'static str,
@@ -432,14 +433,14 @@ impl Gateway {
             ($($action:ident,)*) => {
                 match name {
                     $(action::$action::NAME => self.serve::<action::$action>(call, caller, shown).await,)*
-                    _ => Err(Error::new(Code::InternalError, format!("the action {name} is served by nobody"))),
+                    _ => Err(Error::new(Code::InternalError, format!("the action {name} has no implementation"))),
                 }
             };
         }
         each_action!(serve)
     }
 
-    /// Serves an action, if the caller may do it with all that the request names.
+    /// Serves an action if the caller is authorized for all resources that the request names.
     async fn serve<A: Serve>(
         &self,
         call: &Call<'_>,
@@ -449,7 +450,7 @@ impl Gateway {
     where
         A::Request: Names,
     {
-        // Where a policy says nothing, calls are counted before they are read.
+        // Without a policy, rate limits apply before the request is decoded.
         let bound = caller.principal.has_policy();
         if !bound {
             self.access.admit(caller.principal, A::NAME)?;
@@ -463,7 +464,7 @@ impl Gateway {
         Ok(envelope::ok(shown, &response))
     }
 
-    /// Serves an action of the operator's, to which nobody comes who has a policy.
+    /// Serves an operator action. Callers with a policy never get here.
     async fn serve_operator<A: Serve>(
         &self,
         call: &Call<'_>,
@@ -476,13 +477,13 @@ impl Gateway {
     }
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug)]
 struct RequestOrigin {
     address: Option<IpAddr>,
-    /// Whether that is a function.
+    /// Whether the address is a function's.
     from_function: bool,
-    /// Whether it came over TLS.
+    /// Whether the request came over TLS.
     secure: bool,
 }
 
@@ -497,15 +498,15 @@ impl RequestOrigin {
     }
 }
 
-/// What requests over TLS are marked with.
+/// Marks requests that came over TLS.
 #[derive(Clone, Copy, Debug)]
 struct OverTls;
 
-/// What requests of functions are marked with.
+/// Marks requests from functions.
 #[derive(Clone, Copy, Debug)]
 struct FromFunction;
 
-/// The action that a request asks for, of the service that it asks.
+/// Returns the requested action of the requested service.
 fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {
     let service = Service::of(call)?;
     let known = action::find(&call.action).filter(|known| known.service == service);

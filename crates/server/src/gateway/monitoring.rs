@@ -1,7 +1,7 @@
-//! The operator's pages: health, readiness and metrics.
+//! The monitoring endpoints: health, readiness and metrics.
 //!
-//! Anyone may know that virga lives and serves. How it does is the operator's: metrics are for the loopback, for whoever has the
-//! token, or on a listener of their own. Functions see health alone.
+//! Health and readiness are public. Metrics are for loopback clients, for clients with the token, or on a separate listener.
+//! Functions can only read health.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,12 +20,12 @@ use super::{Gateway, OverTls};
 use crate::telemetry::InstanceState;
 use crate::traffic::Peer;
 
-/// The shortest token that is taken.
+/// Minimum length of a token.
 const TOKEN_MIN_BYTES: usize = 16;
-/// Headers by which a proxy says for whom it asks.
+/// Headers that show that a proxy forwarded the request.
 const PROXY_HEADERS: &[&str] = &["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
-/// What a reader of metrics sends as `Authorization: Bearer …`.
+/// The token that clients send as `Authorization: Bearer …`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct MetricsToken(String);
 
@@ -36,10 +36,10 @@ impl fmt::Debug for MetricsToken {
 }
 
 impl MetricsToken {
-    /// Checks and keeps the content of a file.
+    /// Parses the content of a token file.
     ///
     /// # Errors
-    /// Says what is allowed.
+    /// Returns the allowed form.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
         let fine = |b: u8| b.is_ascii_graphic();
@@ -61,21 +61,21 @@ impl MetricsToken {
     }
 }
 
-/// To whom metrics are shown.
+/// The access rules of the metrics endpoint.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MetricsAccess {
-    /// What opens them to others than the loopback. Where there is one, the loopback needs it, too.
+    /// The token that every client must send, also on the loopback. `None` admits loopback clients only.
     pub(crate) token: Option<MetricsToken>,
-    /// Whether they have a listener of their own, and are nowhere else.
+    /// Whether metrics are served on a separate listener only.
     pub(crate) separate_listener: bool,
 }
 
-/// Who asks.
+/// The trust in a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MetricsCaller {
-    /// The operator, or whoever was given the token.
+    /// A client with the token, or on the loopback.
     Trusted,
-    /// Somebody who could be trusted, and has no token or a wrong one.
+    /// A client without the required token.
     Unauthenticated,
     Untrusted,
 }
@@ -104,14 +104,14 @@ impl MetricsAccess {
     }
 }
 
-/// The pages as the API's own listeners have them.
+/// Returns the endpoints for the API's listeners.
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_on_api_listener))
 }
 
-/// The listener that they have to themselves.
+/// Returns the endpoints for the separate metrics listener.
 pub(crate) fn metrics_router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/healthz", get(health))
@@ -120,7 +120,7 @@ pub(crate) fn metrics_router(gateway: Arc<Gateway>) -> Router {
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "nothing is here but /healthz, /readyz and /metrics\n",
+                "not found; /healthz, /readyz and /metrics are served here\n",
             )
         })
         .with_state(gateway)
@@ -136,7 +136,7 @@ async fn ready(State(gateway): State<Arc<Gateway>>, request: Request) -> Respons
     }
     let message = match gateway.monitoring.caller(&request) {
         MetricsCaller::Trusted => {
-            "no Python was found; install python3, or name one with --python\n"
+            "no Python was found; install python3, or set its path with --python\n"
         }
         MetricsCaller::Unauthenticated | MetricsCaller::Untrusted => "not ready\n",
     };
@@ -166,7 +166,7 @@ async fn metrics_on_own_listener(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Response {
-    // Without a token the address that the operator chose says who may.
+    // Without a token, the listener's address restricts access.
     match gateway.monitoring.caller(&request) {
         MetricsCaller::Trusted | MetricsCaller::Untrusted => metrics(&gateway).await,
         MetricsCaller::Unauthenticated => refused(),
@@ -203,7 +203,7 @@ async fn metrics(gateway: &Gateway) -> Response {
         let now = gateway.queue.clock().now();
         let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
         let oldest = Duration::from_micros(oldest);
-        // Read at two moments; together they are what is on disk.
+        // The two numbers are read at different moments; their sum must equal the events on disk.
         let running = gateway.runner.running().min(backlog.events);
         let waiting = backlog.events - running;
         gateway

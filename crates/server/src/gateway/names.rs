@@ -1,8 +1,8 @@
-//! What each request names: the functions, layers, domains, roles and objects that it is about, or reaches by way of what it
-//! is about. All of it is checked against the key's policy before the request is served.
+//! The resources that each request references: functions, layers, domains, roles and objects, directly or through its target.
+//! All of them are checked against the caller's policy before the request is served.
 //!
-//! A request's fields are all written out, so that a new one does not compile until someone has said whether it names
-//! something. What stands behind the `;` names nothing; the tests say why.
+//! Every field of every request is listed, so that a new field does not compile until it is classified. Fields after the `;`
+//! reference no resource; the tests give the reasons.
 
 use scf::types as t;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tags;
 use crate::access::ResourceRef;
 
-/// A request that says what it names.
+/// A request that reports the resources it references.
 pub(super) trait Names {
     fn names(&self) -> Vec<ResourceRef<'_>>;
 }
@@ -137,7 +137,7 @@ names! {
     } => vec![function(function_name, namespace)];
     GetReservedConcurrencyConfigRequest { function_name, namespace } => vec![function(function_name, namespace)];
     GetResourcesRequest { resource_list; tag_filters, pagination_token, max_results } => {
-        // Without a list it finds what the caller may see.
+        // Without a list, the result contains only functions that the caller may see.
         match resource_list.as_deref() {
             None | Some([]) => vec![ResourceRef::Account],
             Some(list) => list.iter().map(|resource| tagged(resource)).collect(),
@@ -213,7 +213,7 @@ names! {
         function_name, namespace, code, cos_bucket_name, cos_object_name;
         handler, zip_file, cos_bucket_region, install_dependency, env_id, publish, code_source
     } => {
-        // The fields may stand in `Code` or beside it, or be shared out between both.
+        // The fields may be in `Code`, beside it, or one in each.
         let inner = code.as_ref().map(bucket_and_key);
         let (bucket, key) = inner.unwrap_or_default();
         let object = object(
@@ -247,7 +247,7 @@ names! {
     } => trigger(function_name, namespace, r#type, trigger_name);
 }
 
-/// A namespace that may be left out.
+/// Returns the namespace, or `default` if it is absent.
 fn namespace_or_default(space: &Option<String>) -> &str {
     let given = space.as_deref().filter(|space| !space.is_empty());
     given.unwrap_or("default")
@@ -258,12 +258,12 @@ fn function<'a>(name: &'a str, space: &'a Option<String>) -> ResourceRef<'a> {
     ResourceRef::Function { space, name }
 }
 
-/// A function by its six parts. What cannot be read is refused later, and is nobody's until then.
+/// Parses a six-segment resource name. An invalid one is rejected later and counts as the account until then.
 fn tagged(resource: &str) -> ResourceRef<'_> {
     of_path(tags::of_resource(resource))
 }
 
-/// A function by its id in the tag service.
+/// Parses a function's id of the tag service.
 fn of_id(id: &str) -> ResourceRef<'_> {
     of_path(tags::of_id(id))
 }
@@ -275,7 +275,7 @@ fn of_path(place: Option<tags::FunctionPath<'_>>) -> ResourceRef<'_> {
     })
 }
 
-/// The parts of a function's settings that are things of their own.
+/// Returns the resources that a function's settings reference: role, layers and dead-letter target.
 fn config_references<'a>(
     role: &'a Option<String>,
     layers: &'a Option<Vec<Value>>,
@@ -300,10 +300,10 @@ fn config_references<'a>(
         .chain(dead_letter_target)
 }
 
-/// The `Type` of a dead letter's target that is a function.
+/// The `Type` of a dead-letter target that is a function.
 const FUNCTION: &str = "function";
 
-/// The functions that a domain's requests go to.
+/// Returns the functions that a domain's routes lead to.
 fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = ResourceRef<'_>> {
     endpoints.iter().filter_map(|endpoint| {
         let t::EndpointsConf {
@@ -319,15 +319,15 @@ fn targets(endpoints: &[t::EndpointsConf]) -> impl Iterator<Item = ResourceRef<'
     })
 }
 
-/// The bucket and the key of code that lies in a bucket.
+/// Returns the bucket and the key of code in a bucket.
 fn bucket_and_key(code: &t::Code) -> (Option<&str>, Option<&str>) {
     let t::Code {
         cos_bucket_name,
         cos_object_name,
-        // Their place is no other bucket's.
+        // These reference no other bucket.
         zip_file: _,
         cos_bucket_region: _,
-        // Sources that there are not.
+        // Unsupported sources.
         demo_id: _,
         temp_cos_object_name: _,
         git_url: _,
@@ -354,7 +354,7 @@ fn object<'a>(bucket: Option<&'a str>, key: Option<&'a str>) -> Option<ResourceR
     given.then_some(ResourceRef::Object { bucket, key })
 }
 
-/// A trigger's function, and the bucket of which it is told.
+/// Returns a trigger's function and, for a bucket trigger, the bucket.
 fn trigger<'a>(
     name: &'a str,
     space: &'a Option<String>,

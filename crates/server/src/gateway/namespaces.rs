@@ -1,4 +1,4 @@
-//! Namespaces: made, changed, listed and deleted.
+//! The actions on namespaces.
 
 use model::{Namespace, NamespaceRecord};
 use scf::action::{CreateNamespace, DeleteNamespace, ListNamespaces, UpdateNamespace};
@@ -139,7 +139,7 @@ fn sort(
             return Err(Error::new(Code::InvalidOrderBy, message));
         }
     }
-    // By name people read upwards; the newest come first.
+    // The default order is ascending for names and descending (newest first) for times.
     let by_name = matches!(by, None | Some("" | "Namespace" | "Name"));
     let unset = order.is_none_or(str::is_empty);
     if descending(order)? && !(by_name && unset) {

@@ -1,5 +1,5 @@
-//! The operator's actions. Whoever holds an account's root key cares for the account's keys and roles; accounts are the
-//! operator's. Nobody with a policy comes here, and no function.
+//! The operator's API. Root keys manage the keys and roles of their account; only the operator manages accounts. Keys with a
+//! policy and functions have no access.
 
 mod accounts;
 mod events;
@@ -13,7 +13,7 @@ use scf::{Action, Call, Code, Error};
 use super::{Caller, Gateway, Serve};
 use crate::operator as wire;
 
-/// Hands the names of all actions of the operator's to a macro.
+/// Passes the names of all operator actions to a macro.
 macro_rules! each_operation {
     ($then:ident) => {
         $then! {
@@ -40,7 +40,7 @@ macro_rules! each_operation {
     };
 }
 
-/// The requests of all of them.
+/// Returns the requests of all operator actions.
 #[cfg(test)]
 pub(super) fn probed() -> Vec<super::probe::Probed> {
     macro_rules! probed {
@@ -65,7 +65,7 @@ impl Serve for wire::ListRuntimes {
 }
 
 impl Gateway {
-    /// One line per action.
+    /// Dispatches an operator action.
     pub(super) async fn serve_operation(
         &self,
         call: &Call<'_>,
@@ -95,7 +95,7 @@ impl Gateway {
         each_operation!(serve)
     }
 
-    /// The account that a request is about: the caller's own, or for the operator any.
+    /// Returns the account that a request is about: the caller's own, or any for the operator.
     fn target_account(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
         let Some(given) = given.filter(|text| !text.is_empty()) else {
             return Ok(caller.account);
@@ -103,7 +103,7 @@ impl Gateway {
         let found = self.find_account(given).map(|account| account.id);
         match found {
             Some(id) if id == caller.account || caller.principal.is_operator() => Ok(id),
-            // Nobody else is told whether it exists.
+            // Other callers must not learn whether the account exists.
             _ => {
                 let shown: String = given.chars().take(60).collect();
                 let message = format!("Account: there is none of the name or AppId {shown:?}");
@@ -113,7 +113,7 @@ impl Gateway {
     }
 }
 
-/// Says who has no access to the operator's API.
+/// Returns the error for callers without access to the operator's API.
 pub(super) fn operator_denied() -> Error {
     let message =
         "only an account's root key, and none from inside a function, cares for keys and roles";
@@ -129,7 +129,7 @@ fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
     Err(Error::new(Code::UnauthorizedOperation, message))
 }
 
-/// What is kept of people's words.
+/// Validates an optional description.
 fn checked_description(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
     super::functions::description(text, &gateway.limits)
 }

@@ -1,7 +1,7 @@
-//! For tests: every field of every request, found by reading a request of which everything is there.
+//! Test support: finds every field of every request by deserializing a request in which all fields are present.
 //!
-//! A type says what it is made of when it is read. [`Everything`] answers whatever a type asks for: each field of an object,
-//! one item of a list, a word for a text.
+//! A type reveals its structure when it is deserialized. [`Everything`] provides whatever a type requests: each field of an
+//! object, one item of a list, a word for a text.
 
 use scf::{Action, Bounds, Error};
 use serde::Deserialize;
@@ -9,18 +9,18 @@ use serde::de::value::{BorrowedStrDeserializer, Error as Fault};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// What stands where a type takes any document.
+/// The placeholder for an arbitrary document.
 const ANYTHING: &str = "any document";
 
 /// An action's request with all its fields.
 pub(super) struct Probed {
     pub(super) action: &'static str,
     pub(super) sample: Value,
-    /// Reads a request within bounds.
+    /// Decodes a request and enforces the size limits.
     pub(super) read: fn(&Value, &Bounds) -> Result<(), Error>,
 }
 
-/// The requests of all actions, the operator's included.
+/// Returns the requests of all actions, including the operator's.
 pub(super) fn requests() -> Vec<Probed> {
     macro_rules! probed {
         ($($action:ident,)*) => {
@@ -45,7 +45,7 @@ pub(super) fn probe<A: Action>() -> Probed {
     }
 }
 
-/// What can be long in a request.
+/// The kind of a request field of variable size.
 pub(super) enum Kind {
     Text,
     /// A list, and an item of it.
@@ -53,7 +53,7 @@ pub(super) enum Kind {
     Document,
 }
 
-/// The paths of all that can be long in a sample.
+/// Returns the paths of all fields of variable size in a sample.
 pub(super) fn fields(sample: &Value) -> Vec<(String, Kind)> {
     let mut found = Vec::new();
     walk(sample, String::new(), &mut found);
@@ -78,12 +78,12 @@ fn walk(value: &Value, at: String, found: &mut Vec<(String, Kind)>) {
     }
 }
 
-/// A path without its indexes.
+/// Removes the indexes from a path.
 pub(super) fn name(at: &str) -> String {
     at.replace("[0]", "")
 }
 
-/// A sample with something else in one place. Documents on the way there are made.
+/// Returns the sample with another value at a path. Creates the documents on that path.
 pub(super) fn with(sample: &Value, at: &str, value: Value) -> Value {
     let mut request = sample.clone();
     let mut place = &mut request;
@@ -107,7 +107,7 @@ pub(super) fn with(sample: &Value, at: &str, value: Value) -> Value {
     request
 }
 
-/// Reads as whatever is wanted.
+/// A deserializer that provides every requested field.
 #[derive(Clone, Copy)]
 struct Everything;
 
@@ -162,7 +162,7 @@ impl<'de> Deserializer<'de> for Everything {
         visitor.visit_newtype_struct(self)
     }
 
-    // What no request has is for whoever brings it here to think of.
+    // No request uses these types yet.
     serde::forward_to_deserialize_any! {
         i128 u128 char bytes byte_buf unit_struct tuple tuple_struct map enum identifier ignored_any
     }

@@ -1,4 +1,4 @@
-//! Provisioned concurrency: instances of a published version that are started ahead of need.
+//! Provisioned concurrency: the minimum number of warm instances of a published version.
 
 mod actions;
 
@@ -111,7 +111,7 @@ fn show(
     })
 }
 
-/// Memory that a function can still keep ready, MB.
+/// Returns the memory that is left for a function's provisioned concurrency, MB.
 fn available_mb(gateway: &Gateway, function: &Function) -> u32 {
     let key = &function.key;
     let own = match function.reserved_mb {
@@ -124,7 +124,7 @@ fn available_mb(gateway: &Gateway, function: &Function) -> u32 {
     own.min(node).saturating_sub(function.provisioned_mb())
 }
 
-/// Writes what is kept of a version; says whether nobody changed the function in between.
+/// Stores the configuration of a version (compare-and-swap). Returns false if the function has changed concurrently.
 async fn set(
     gateway: &Gateway,
     stored: &Stored<Function>,
@@ -161,7 +161,7 @@ async fn set(
     }
 }
 
-/// The number of a published version. `$LATEST` can still change, and aliases move.
+/// Parses the number of a published version. `$LATEST` and aliases are not allowed, since they change.
 fn version(function: &Function, qualifier: &str) -> Result<u64, Error> {
     let shown: String = qualifier.chars().take(64).collect();
     let Ok(Version::Number(number)) = Version::parse(qualifier) else {

@@ -1,5 +1,5 @@
-//! Requests' bodies: what the head alone refuses is refused before its body comes, and a large body is on disk until the
-//! signature over it is verified.
+//! Receiving request bodies. Requests that their headers already make invalid are rejected before the body arrives. Large bodies
+//! are spooled to disk until the signature over them is verified.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::traffic::{
     BodyError, BodyReader, Connection, FairPermit, IN_MEMORY_MAX, Peer, ReceivedBody, SpooledBody,
 };
 
-/// A request's body.
+/// A received body.
 pub(super) struct Received {
     pub(super) body: Bytes,
-    /// Who signed it, where that was verified already.
+    /// The caller, if the signature is already verified.
     pub(super) principal: Option<Arc<Principal>>,
-    /// Its part of the memory for bodies, until it has been answered.
+    /// The reservation of body memory, held until the response is complete.
     _memory: Option<FairPermit<AccountId>>,
 }
 
@@ -42,7 +42,7 @@ impl Gateway {
     /// Receives the body of a request.
     ///
     /// # Errors
-    /// What its head is refused for, or the body itself.
+    /// Returns an error if the headers or the body are invalid.
     pub(super) async fn receive(
         &self,
         parts: &Parts,
@@ -52,12 +52,12 @@ impl Gateway {
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map(|peer| peer.connection.clone());
         let signed = parts.headers.contains_key(AUTHORIZATION);
-        // Without a header that signs, the body is a form of version 1.
+        // Without an Authorization header, the body is a version 1 form.
         let limit = if signed { self.body_max() } else { FORM_MAX };
         let announced = announced(&parts.headers);
         let mut reader = BodyReader::new(body, limit, connection.clone());
         let asks = parts.headers.contains_key(EXPECT);
-        // The usual request came as a whole: nothing is gained by a look at its head alone.
+        // Most requests arrive as a whole; checking their headers first would gain nothing.
         if !asks
             && announced.is_none_or(|length| length <= limit)
             && reader
@@ -72,7 +72,7 @@ impl Gateway {
         let call = self
             .check_head(raw, signed, from, announced, limit)
             .inspect_err(|error| {
-                // A short body is read all the same: where bytes are left, closing resets the connection, and the answer is lost.
+                // A short body is drained first: closing a socket with unread bytes sends a TCP reset, and the response is lost.
                 let long = announced.is_none_or(|length| length > IN_MEMORY_MAX);
                 if let (Code::RequestLimitExceeded, true, Some(connection)) =
                     (error.code, long, &connection)
@@ -102,8 +102,7 @@ impl Gateway {
         }
     }
 
-    /// Verifies a large form, which can be done as a whole alone. One is in memory at a time, beside what the runtime's threads
-    /// do, and not for longer.
+    /// Verifies a large form, which must be in memory as a whole. Only one form is verified at a time, in `block_in_place`.
     async fn verify_form(
         &self,
         raw: RawRequest<'_>,
@@ -119,13 +118,13 @@ impl Gateway {
         })
     }
 
-    /// Reads a body of an account's into memory when it is its turn: its share is its own, however much others send.
+    /// Loads a spooled body into memory once the account's share allows it. Other accounts cannot use up that share.
     pub(super) async fn load(
         &self,
         account: AccountId,
         spooled: &SpooledBody,
     ) -> Result<(Bytes, FairPermit<AccountId>), Error> {
-        // Two copies: the body, and what it holds.
+        // Two copies: the body and its decoded content.
         let share = self
             .body_memory
             .acquire(account, 2 * spooled.length as u64)
@@ -134,7 +133,7 @@ impl Gateway {
         Ok((body, share))
     }
 
-    /// Checks what the head tells. Gives the call, where the head holds all of it but its parameters.
+    /// Checks the headers. Returns the call if they contain all of it except the parameters.
     fn check_head<'a>(
         &self,
         raw: RawRequest<'a>,
@@ -162,7 +161,7 @@ impl Gateway {
         Ok(Some(call))
     }
 
-    /// Notes on a connection who calls over it.
+    /// Records on a connection that a caller has authenticated over it.
     pub(super) fn mark_verified(&self, connection: Option<&Connection>, principal: &Principal) {
         if let Some(connection) = connection {
             connection.verified(principal.owner.id);
@@ -170,7 +169,7 @@ impl Gateway {
     }
 }
 
-/// The length that a body is announced to have.
+/// Returns the `Content-Length`.
 pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -178,7 +177,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
 pub(super) fn refused(signed: bool, unread: &BodyError) -> Error {
     match unread {
         BodyError::TooLong(_) if !signed => form_too_long(),
-        // Nothing but a package is ever so long.
+        // Only packages are that long.
         BodyError::TooLong(_) => {
             let message = format!("{unread}{LARGER_PACKAGE_HINT}");
             Error::new(Code::RequestSizeLimitExceeded, message)
@@ -190,6 +189,6 @@ pub(super) fn refused(signed: bool, unread: &BodyError) -> Error {
 }
 
 fn spool_read_error(error: &std::io::Error) -> Error {
-    let message = format!("the request's body cannot be read back from disk: {error}");
+    let message = format!("failed to read the request's body back from disk: {error}");
     Error::new(Code::InternalError, message)
 }

@@ -1,4 +1,4 @@
-//! Functions in the API's shape.
+//! Conversion of functions into API responses.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Gateway;
 use crate::clock;
 
-/// Largest file that `ShowCode` shows, bytes.
+/// Maximum size of a file that `ShowCode` returns, bytes.
 const CODE_MAX: u64 = 1 << 20;
 
 pub(super) fn kind(function: &Function) -> &'static str {
@@ -24,7 +24,7 @@ pub(super) fn kind(function: &Function) -> &'static str {
     }
 }
 
-/// A function as `GetFunction` shows it.
+/// Returns a function as `GetFunction` shows it.
 pub(super) fn function(
     gateway: &Gateway,
     serving: &Serving<'_>,
@@ -55,7 +55,7 @@ pub(super) fn function(
         key: key.clone(),
         value: value.clone(),
     };
-    // What was published is as it is, whatever goes on with `$LATEST`.
+    // A published version is immutable, whatever the state of `$LATEST`.
     let published = match serving.version {
         Version::Latest => None,
         Version::Number(number) => function.versions.get(&number),
@@ -152,7 +152,7 @@ pub(super) fn function(
     }
 }
 
-/// A function as a list shows it.
+/// Returns a function as lists show it.
 pub(super) fn summary(function: &Function) -> FunctionSummary {
     FunctionSummary {
         mod_time: clock::format(function.modified),
@@ -187,7 +187,7 @@ fn dead_letter(config: &FunctionConfig) -> Value {
     })
 }
 
-/// A part of a kept document, or what is shown where it was not given.
+/// Returns a part of a stored document, or `unset` if it is absent.
 fn stored_part(config: &FunctionConfig, document: &str, part: &str, unset: Value) -> Value {
     let given = config.echo.get(document).map(|document| &document[part]);
     given
@@ -196,7 +196,7 @@ fn stored_part(config: &FunctionConfig, document: &str, part: &str, unset: Value
         .unwrap_or(unset)
 }
 
-/// A kept document over what is shown where it was not given, so that no published field is missing.
+/// Merges a stored document over its defaults, so that no published field is missing.
 fn with_defaults(given: Option<&Value>, mut unset: Value) -> Value {
     let parts = given.and_then(Value::as_object).into_iter().flatten();
     for (name, part) in parts.filter(|(_, part)| !part.is_null()) {
@@ -205,7 +205,7 @@ fn with_defaults(given: Option<&Value>, mut unset: Value) -> Value {
     unset
 }
 
-/// A kept flag.
+/// Returns a stored flag.
 fn flag(config: &FunctionConfig, name: &str) -> String {
     let given = config.echo.get(name).and_then(Value::as_str);
     let given = given.filter(|given| !given.is_empty());
@@ -219,7 +219,7 @@ fn vpc(config: &FunctionConfig) -> Value {
     )
 }
 
-/// File systems are mounted from within the function's VPC, so its ids stand for those that were not given.
+/// Shows the file systems. They are mounted from the function's VPC, whose ids are the defaults.
 fn cfs(config: &FunctionConfig) -> Value {
     let mut shown = with_defaults(config.echo.get("CfsConfig"), json!({"CfsInsList": []}));
     let vpc = vpc(config);
@@ -275,7 +275,7 @@ fn first_message(function: &Function) -> String {
         .unwrap_or_default()
 }
 
-/// Which interpreter serves, when it is not the one that was asked for.
+/// Returns a note if another interpreter than the requested one runs the function.
 fn fallback(gateway: &Gateway, function: &Function) -> Option<StatusReason> {
     let message = match gateway.worker.interpreters().serve(function.runtime) {
         Ok(served) => served.note(function.runtime)?,
@@ -287,7 +287,7 @@ fn fallback(gateway: &Gateway, function: &Function) -> Option<StatusReason> {
     })
 }
 
-/// The text of the handler's file; nothing when it is not a text, or too long to show.
+/// Returns the text of the handler's file; empty if it is not UTF-8 or exceeds [`CODE_MAX`].
 pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
     let Some(code) = serving.code else {
         return String::new();
@@ -309,7 +309,7 @@ pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
     read.await.ok().flatten().unwrap_or_default()
 }
 
-/// A short file's text, if it lies in the tree. Links are the package's, and are followed as far as they stay inside.
+/// Reads a short text file in a tree. Symbolic links are followed only within the tree, since they come from the package.
 fn read_inside(tree: &Path, path: &Path) -> Option<String> {
     let file = Directory::open(tree).and_then(|tree| tree.open_file(path));
     let mut text = String::new();
@@ -320,7 +320,7 @@ fn read_inside(tree: &Path, path: &Path) -> Option<String> {
     (text.len() as u64 <= CODE_MAX).then_some(text)
 }
 
-/// Whether a fixed address was asked for. Every function goes out by the host's address, so there is none to show.
+/// Returns whether an EIP was requested. Functions use the host's address, so there is no EIP to show.
 fn has_eip(config: &FunctionConfig) -> bool {
     stored_part(config, "PublicNetConfig", "EipConfig", Value::Null)["EipStatus"] == "ENABLE"
 }

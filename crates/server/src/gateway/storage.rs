@@ -1,5 +1,5 @@
-//! `POST /events/s3`: storage elsewhere tells of changes of its objects. It is answered when all that triggers wait for is on
-//! stable storage; what is told again is known again.
+//! `POST /events/s3`: change notifications from external storages. The response follows when the events of all matching triggers
+//! are on stable storage. Repeated notifications are deduplicated.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -17,27 +17,27 @@ use crate::clock;
 use crate::invoke::IngestError;
 use crate::triggers::{EventSource, Notification};
 
-/// The largest notification, bytes: SeaweedFS lists all chunks of a large file in one.
+/// Maximum size of a notification, bytes. SeaweedFS lists all chunks of a large file in one.
 const BODY_MAX: usize = 8 << 20;
 
-/// Why nothing, or not all, of a notification is taken.
+/// The reason why a notification is rejected, or accepted only in part.
 enum NotificationError {
-    /// Nobody may tell anything.
+    /// No source is configured.
     NoSources,
-    /// An address that was wrong too often of late.
+    /// The address is blocked after too many failed authentications.
     Blocked,
     Unauthenticated,
     TooLarge(String),
     Malformed(String),
-    /// It is to be told again.
+    /// The sender should retry.
     RetryLater(String),
 }
 
-/// What was done with the changes of a notification.
+/// The result of a notification.
 struct NotificationOutcome {
-    /// Those that are events now.
+    /// Changes that became events.
     accepted: usize,
-    /// Those that no trigger waits for.
+    /// Changes that match no trigger.
     ignored: usize,
 }
 
@@ -68,11 +68,11 @@ async fn try_receive(
         match gateway.ingest.accept_unchecked(event).await {
             Ok(()) => outcome.accepted += 1,
             Err(IngestError::Queue(error)) => {
-                warn!(source = source.name, %error, "a storage's notification is not taken; it is to tell it again");
+                warn!(source = source.name, %error, "failed to enqueue events of a storage notification; the sender should retry");
                 return Err(NotificationError::RetryLater(error.to_string()));
             }
             Err(error) => {
-                warn!(source = source.name, function = %function.name, %error, "a change in a storage is no event");
+                warn!(source = source.name, function = %function.name, %error, "rejected a change in an external storage");
                 return Err(NotificationError::Malformed(error.to_string()));
             }
         }
@@ -80,7 +80,7 @@ async fn try_receive(
     let (accepted, ignored) = (outcome.accepted, outcome.ignored);
     debug!(
         source = source.name,
-        accepted, ignored, "a storage has told of changes"
+        accepted, ignored, "received a storage notification"
     );
     Ok(outcome)
 }
@@ -102,7 +102,7 @@ async fn read(
         _ => NotificationError::Malformed(error.message),
     })?;
     Notification::read(source, &body, clock::now_ms()).map_err(|unread| {
-        warn!(source = source.name, %unread, "a storage's notification cannot be read");
+        warn!(source = source.name, %unread, "failed to parse a storage notification");
         NotificationError::Malformed(unread.to_string())
     })
 }
@@ -132,7 +132,7 @@ fn authenticate<'a>(
     })
 }
 
-/// The token: after `Bearer`, or as a password after `Basic`, which is what the user's part of a URL becomes.
+/// Reads the token after `Bearer`, or the password after `Basic`, which clients send for a URL with user information.
 fn token(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ').unwrap_or(("Bearer", value));
@@ -152,15 +152,15 @@ impl IntoResponse for NotificationError {
     fn into_response(self) -> Response {
         match self {
             Self::NoSources => {
-                let why = "no storage may tell of changes here; name it in a file and start virga with --event-sources FILE\n";
+                let why = "no storage may post notifications here; add it to a file and start virga with --event-sources FILE\n";
                 (StatusCode::NOT_FOUND, why).into_response()
             }
             Self::Blocked => {
-                let why = "too many requests of this address had no token that is known; try again in a while\n";
+                let why = "too many requests from this address had no valid token; try again in a moment\n";
                 (StatusCode::TOO_MANY_REQUESTS, why).into_response()
             }
             Self::Unauthenticated => {
-                let why = "the token of a source is missing, or not known; send it as Authorization: Bearer TOKEN\n";
+                let why = "the token of the source is missing or unknown; send it as Authorization: Bearer TOKEN\n";
                 let header = [(WWW_AUTHENTICATE, "Bearer")];
                 (StatusCode::UNAUTHORIZED, header, why).into_response()
             }
@@ -185,7 +185,7 @@ mod tests {
         for (value, expected) in [
             ("Bearer abc", Some("abc")),
             ("bearer  abc", Some("abc")),
-            // MinIO sends it as it is told, where that is one word.
+            // MinIO sends a token without a scheme as it is configured.
             ("abc", Some("abc")),
             ("Basic dXNlcjphOmI=", Some("a:b")),
             ("Basic dXNlcg==", None),

@@ -1,4 +1,4 @@
-//! Versions: published, listed and deleted.
+//! The actions on versions.
 
 use model::{Function, FunctionState, Qualifier, Timestamp, Version};
 use scf::action::{DeleteFunctionVersion, ListVersionByFunction, PublishVersion};
@@ -41,7 +41,7 @@ impl Serve for PublishVersion {
     }
 }
 
-/// Publishes a function as it is; the record is not written yet.
+/// Publishes a version in the given record, which the caller must still store.
 pub(super) fn publish(
     gateway: &Gateway,
     function: &mut Function,
@@ -66,7 +66,7 @@ pub(super) fn publish(
     })
 }
 
-/// Whether there is room for one more.
+/// Checks that the quota allows another version.
 pub(super) fn check_quota(gateway: &Gateway, function: &Function) -> Result<(), Error> {
     let most = gateway.limits.versions_per_function as usize;
     if function.versions.len() < most {
@@ -110,7 +110,7 @@ impl Serve for ListVersionByFunction {
                 }),
         );
         match request.order_by.as_deref() {
-            // They count up with time, and `$LATEST` came first.
+            // Version numbers increase with time; `$LATEST` is the oldest.
             None | Some("" | "AddTime") => {}
             Some("ModTime") => all.sort_by(|a, b| a.mod_time.cmp(&b.mod_time)),
             Some(other) => {
@@ -143,7 +143,7 @@ impl Serve for DeleteFunctionVersion {
     }
 }
 
-/// Deletes a published version. One that aliases use only where that is forced; see [`Function::unpublish`].
+/// Deletes a published version. If aliases use it, `force` is required; see [`Function::unpublish`].
 pub(super) async fn delete(
     gateway: &Gateway,
     key: &model::FunctionKey,

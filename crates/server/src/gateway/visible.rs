@@ -1,5 +1,5 @@
-//! What a caller sees of what lists, and records of other things, name. What it may not see is left out, as if it were not
-//! there: before anything is searched for, counted or put into pages.
+//! Visibility of resources in lists and in records of other resources. Resources that the caller may not see are removed before
+//! searching, counting and pagination, as if they did not exist.
 
 use model::{Domain, FunctionConfig, FunctionKey, Route};
 use scf::{Code, Error};
@@ -8,10 +8,10 @@ use super::{Caller, Gateway};
 use crate::access::{ResourceRef, scope};
 
 impl Gateway {
-    /// Whether a request of an action may be served, by all that it names.
+    /// Checks that the caller may perform an action on all resources.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`.
+    /// Returns `UnauthorizedOperation`.
     pub(super) fn authorize(
         &self,
         caller: Caller<'_>,
@@ -21,26 +21,26 @@ impl Gateway {
         caller.principal.authorize(action, &self.region, named)
     }
 
-    /// Whether a list shows a function.
+    /// Returns whether a list shows a function.
     pub(super) fn lists_function(&self, caller: Caller<'_>, list: &str, key: &FunctionKey) -> bool {
-        // Who may see all needs no name to be put together.
+        // Skip building the resource name for callers without a policy.
         !caller.principal.has_policy() || {
             let path = scope::function(key.namespace.as_str(), key.name.as_str());
             self.lists(caller, list, "GetFunction", &path)
         }
     }
 
-    /// Whether a list shows a layer.
+    /// Returns whether a list shows a layer.
     pub(super) fn lists_layer(&self, caller: Caller<'_>, list: &str, name: &str) -> bool {
         self.lists(caller, list, "GetLayerVersion", &scope::layer(name))
     }
 
-    /// Whether a list shows a namespace.
+    /// Returns whether a list shows a namespace.
     pub(super) fn lists_namespace(&self, caller: Caller<'_>, list: &str, name: &str) -> bool {
         self.lists(caller, list, list, &scope::namespace(name))
     }
 
-    /// A domain with those of its routes that lead to functions that a list shows. None where there is no such route.
+    /// Returns a domain with the routes to functions that a list shows; `None` if there is no such route.
     pub(super) fn shown_domain(
         &self,
         caller: Caller<'_>,
@@ -62,17 +62,17 @@ impl Gateway {
         caller.principal.lists(list, alone, &self.region, path)
     }
 
-    /// Whether a caller may do something to the function that a record is of, which the request does not name.
+    /// Returns whether the caller may perform an action on the function of a record that the request does not name.
     pub(super) fn may(&self, caller: Caller<'_>, action: &str, key: &FunctionKey) -> bool {
         let (space, name) = (key.namespace.as_str(), key.name.as_str());
         let named = [ResourceRef::Function { space, name }];
         self.authorize(caller, action, &named).is_ok()
     }
 
-    /// Whether a domain may be changed, by the functions that it leads to already.
+    /// Checks that the caller may change a domain with its existing routes.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`, which does not name the function.
+    /// Returns `UnauthorizedOperation`, without the name of the function.
     pub(super) fn check_routes(
         &self,
         caller: Caller<'_>,
@@ -95,10 +95,10 @@ impl Gateway {
         })
     }
 
-    /// Whether settings may be given to another function, by all that they name.
+    /// Checks that the caller may give a function's settings, with all resources they reference, to another function.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`.
+    /// Returns `UnauthorizedOperation`.
     pub(super) fn check_copy(
         &self,
         caller: Caller<'_>,

@@ -1,4 +1,4 @@
-//! `RetryConfig`: how often and when an event runs again, by the kind of failure.
+//! `RetryConfig`: the number and the interval of retries by kind of failure.
 //!
 //! `ErrorCode` and `RetryInterval` are in SCF's answers, though not in its SDKs. Source: the tests of SCF's Serverless tool-kit.
 
@@ -11,7 +11,7 @@ use crate::queue::RetryWaits;
 const FAILED: &str = "default";
 /// The status of an event that found no instance.
 const THROTTLED: &str = "432";
-/// A `RetryNum` without a bound.
+/// The `RetryNum` for unlimited retries.
 const UNLIMITED: i64 = -1;
 
 /// Returns both rules as the API shows them.
@@ -27,10 +27,10 @@ pub(super) fn shown(config: &EventConfig, waits: RetryWaits) -> Vec<RetryConfig>
     ]
 }
 
-/// Reads the `RetryNum` for failures of the function, if one is given. All else can be sent as it is shown alone.
+/// Reads the `RetryNum` for failures of the function, if present. All other fields are read-only and must equal the shown value.
 ///
 /// # Errors
-/// Which field cannot be changed, what was given, and what it is.
+/// Returns the read-only field, the given value and the allowed one.
 pub(super) fn read(given: &[RetryConfig], waits: RetryWaits) -> Result<Option<i64>, String> {
     let mut number = None;
     for (at, rule) in given.iter().enumerate() {

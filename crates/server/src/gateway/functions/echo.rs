@@ -1,7 +1,7 @@
-//! Fields of functions that are kept and shown again without effect, so that who reads back what they set finds it.
+//! Fields of functions that have no effect here. They are stored and returned, so that clients read back what they set.
 //!
-//! Whatever is kept has the published form: a flag is `TRUE` or `FALSE`, a document is an object. `show.rs` fills in what was
-//! left out.
+//! Stored values have the published form: a flag is `TRUE` or `FALSE`, a document is an object. `show.rs` adds defaults for
+//! missing parts.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use super::super::code::flag;
 use super::fields::number;
 
-/// The kept fields by their wire names.
+/// The stored fields by their wire names.
 pub(super) type StoredFields = BTreeMap<String, Value>;
 
-/// What a request says of kept fields.
+/// The stored fields of one request.
 #[derive(Debug, Default)]
 pub(super) struct Echo(StoredFields);
 
-/// Parts of documents that have an effect, and are kept where that is.
+/// Parts of documents that have an effect; they are stored with the settings that they change.
 const EFFECTIVE_PARTS: &[(&str, &[&str])] = &[
     ("DeadLetterConfig", &["Type", "Name"]),
     (
@@ -29,7 +29,7 @@ const EFFECTIVE_PARTS: &[(&str, &[&str])] = &[
     ("PublicNetConfig", &["PublicNetStatus"]),
 ];
 
-/// Names of numbers within documents, which signature version 1 writes as text.
+/// Names of numbers within documents. Signature version 1 transmits them as text.
 const NUMBERS: &[&str] = &[
     "MaximumConcurrencySessionPerInstance",
     "MaximumIdleTimeInSeconds",
@@ -37,7 +37,7 @@ const NUMBERS: &[&str] = &[
     "Num",
 ];
 
-/// Fields that creating and changing a function have in common.
+/// Reads the fields that the create and the update request have in common.
 macro_rules! echo_of {
     ($request:ident) => {{
         let mut echo = Self::default();
@@ -73,21 +73,25 @@ macro_rules! echo_of {
 }
 
 impl Echo {
+    /// Reads the fields of a create request.
+    ///
     /// # Errors
-    /// The field that is not of its published form.
+    /// Returns an error for a field without its published form.
     pub(super) fn of_create(request: &t::CreateFunctionRequest) -> Result<Self, Error> {
         echo_of!(request)
     }
 
+    /// Reads the fields of an update request.
+    ///
     /// # Errors
-    /// The field that is not of its published form.
+    /// Returns an error for a field without its published form.
     pub(super) fn of_update(
         request: &t::UpdateFunctionConfigurationRequest,
     ) -> Result<Self, Error> {
         echo_of!(request)
     }
 
-    /// Adds what was said to what is kept. A fixed address that an update says nothing of stays as it was.
+    /// Merges the fields into the stored ones. An update that does not mention the EIP keeps it.
     pub(super) fn add_to(self, kept: &mut StoredFields) {
         const PUBLIC_NET: &str = "PublicNetConfig";
         const EIP: &str = "EipConfig";
@@ -145,7 +149,7 @@ impl Echo {
     }
 }
 
-/// Turns numbers that are written as text into numbers, so that they are shown as their type is.
+/// Converts numbers in text form to numbers, so that they are returned with their published type.
 fn read_numbers(document: &mut Value) {
     match document {
         Value::Array(items) => items.iter_mut().for_each(read_numbers),

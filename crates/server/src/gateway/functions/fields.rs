@@ -1,4 +1,4 @@
-//! Fields of functions: checked, and translated from their wire form.
+//! Validation and conversion of function fields.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::super::Gateway;
 use super::error;
 
-/// Prefixes that SCF keeps for itself.
+/// Prefixes of environment variables that SCF reserves.
 const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
 /// Source: SCF's tag limits.
 const TAGS_MAX: usize = 50;
 
-/// A description of a function or a namespace.
+/// Parses a description.
 pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
     let text = given.unwrap_or_default();
     let length = text.chars().count();
@@ -29,7 +29,7 @@ pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Res
     Ok(text.to_owned())
 }
 
-/// The variables, when any are given. A single one without a name, or an empty list, stands for none.
+/// Parses the environment variables, if present. An empty list, or a single variable without a name, clears them.
 pub(super) fn environment(
     given: Option<&t::Environment>,
     limits: &Limits,
@@ -94,7 +94,7 @@ pub(in super::super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String
         .collect())
 }
 
-/// Whether a function reaches more than its loopback, where that is said.
+/// Parses whether a function reaches more than its loopback, if present.
 pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
     let Some(given) = given else {
         return Ok(None);
@@ -112,17 +112,17 @@ pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
     }
 }
 
-/// Requests that an instance of a web function may serve at a time. Source: SCF's range.
+/// Maximum concurrency of an instance of a web function. Source: SCF's range.
 const CONCURRENCY_MAX: i64 = 100;
-/// Longest silence of a WebSocket, seconds. Source: SCF's range.
+/// Maximum idle time of a WebSocket, seconds. Source: SCF's range.
 const WEBSOCKET_IDLE_MAX_S: i64 = 1800;
 
-/// A number in a document. Signature version 1 writes all values as text.
+/// Reads a number in a document. Signature version 1 transmits all values as text.
 pub(super) fn number(given: &Value) -> Option<i64> {
     given.as_i64().or_else(|| given.as_str()?.parse().ok())
 }
 
-/// How a web function serves, where that is said.
+/// Merges the settings of a web function with those in a request.
 pub(super) fn web(
     kind: FunctionKind,
     mut web: WebConfig,
@@ -196,7 +196,7 @@ pub(super) fn web(
     Ok(web)
 }
 
-/// Where events go that are given up, where that is said; nowhere when its fields are empty.
+/// Parses the dead-letter target, if present. Empty fields remove it.
 pub(super) fn dead_letter(
     gateway: &Gateway,
     given: Option<&Value>,
@@ -244,7 +244,7 @@ mod tests {
             code(&[("A_1", "x")]).map(|found| found.map(|map| map.len())),
             Ok(Some(1))
         );
-        // What the tool-kit sends to clear the list.
+        // The tool-kit sends this to clear the list.
         assert_eq!(code(&[("", "")]), Ok(Some(BTreeMap::new())));
         assert_eq!(environment(None, &limits), Ok(None));
         for bad in ["1A", "A-B", "", "\u{e4}"] {

@@ -1,4 +1,4 @@
-//! `ListFunctions`: paging, order, search, filters.
+//! `ListFunctions`: pagination, order, search and filters.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Serve for ListFunctions {
     }
 }
 
-/// Where a page begins and how long it is.
+/// Parses the offset and the length of a page.
 pub(in super::super) fn page(
     offset: Option<i64>,
     limit: Option<i64>,
@@ -61,7 +61,7 @@ pub(in super::super) fn page(
     page_of(offset, limit, LIMIT_MAX)
 }
 
-/// The same of a list whose pages may have another length.
+/// Parses the offset and the length of a page of up to `most` items.
 pub(in super::super) fn page_of(
     offset: Option<i64>,
     limit: Option<i64>,
@@ -84,7 +84,7 @@ pub(in super::super) fn page_of(
     }
 }
 
-/// Whether the order is a descending one.
+/// Parses whether the order is descending.
 pub(in super::super) fn descending(order: Option<&str>) -> Result<bool, Error> {
     match order.map(str::to_ascii_uppercase).as_deref() {
         None | Some("" | "DESC") => Ok(true),
@@ -101,7 +101,7 @@ fn sort(
     by: Option<&str>,
     order: Option<&str>,
 ) -> Result<(), Error> {
-    // They come by name, and stay so where they are the same otherwise.
+    // The input is sorted by name and the sorts are stable, so that ties stay in this order.
     match by {
         None | Some("" | "AddTime") => functions.sort_by_key(|stored| stored.value.added),
         Some("ModTime") => functions.sort_by_key(|stored| stored.value.modified),
@@ -152,7 +152,7 @@ fn matches(function: &Function, request: &ListFunctionsRequest, filters: &[Filte
         && filters.iter().all(|filter| passes(function, filter))
 }
 
-/// A filter passes when one of its values does.
+/// Returns whether any of the filter's values matches.
 fn passes(function: &Function, filter: &Filter) -> bool {
     let one_of = |have: &str| filter.values.iter().any(|value| value == have);
     match filter.name.as_str() {

@@ -1,4 +1,4 @@
-//! The role of a function: in whose name its code acts. That the caller may lend it was checked before.
+//! The role of a function, whose permissions its code has. The caller's permission to pass the role was checked before.
 
 use model::RoleName;
 use scf::Error;
@@ -6,7 +6,7 @@ use scf::Error;
 use super::super::operator::roles;
 use super::{Caller, Gateway};
 
-/// What a request says of the role: nothing, that there is none, or which. It must be one of the account's.
+/// Parses the role of a request: absent, removed, or an existing role of the account.
 pub(super) fn given(
     gateway: &Gateway,
     caller: Caller<'_>,

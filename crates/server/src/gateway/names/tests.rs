@@ -1,5 +1,5 @@
-//! Every field of every request is classed: it names something, and then its request yields it, or it does not, and here it
-//! says why. A field that nobody has classed fails.
+//! Every field of every request is classified: either it references a resource, and then its request must report it, or it
+//! does not, and then this table has the reason. An unclassified field fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ const PUBLISHED: [&str; 2] = [
     include_str!("../../../../scf/tests/tag-2018-08-13.json"),
 ];
 
-/// What a field is.
+/// The class of a field.
 #[derive(Clone, Copy, Debug)]
 enum Class {
-    /// It names something, here as it is written for a thing of this name.
+    /// It references a resource; the value is how a resource named `marker` is written.
     Names(&'static str),
-    /// The same, in requests of some actions; in others it names nothing.
+    /// It references a resource in requests of these actions only.
     NamesIn(&'static [&'static str], &'static str),
-    /// It names nothing that a policy could protect.
+    /// It references nothing that a policy could protect.
     No(&'static str),
 }
 
@@ -37,7 +37,7 @@ const PATH: &str = "a path of an HTTP request";
 const SIX_PARTS: &str = "qcs::scf:ap-guangzhou:uin/100000000001:namespace/marker/function/marker";
 const BUCKET: &str = "marker-1.cos.ap-guangzhou.myqcloud.com";
 
-/// Fields by their paths, without indexes, in requests to SCF's API and to the tag service's.
+/// Fields by their paths, without indexes, in requests to SCF and the tag service.
 const FIELDS: &[(&str, Class)] = &[
     ("AsyncRunEnable", No(WORD)),
     ("AsyncTriggerConfig.RetryConfig.ErrorCode", No(WORD)),
@@ -220,7 +220,7 @@ const FIELDS: &[(&str, Class)] = &[
             "a time, events and names of objects, or how a URL of the function's own is called; the service of an API is its own",
         ),
     ),
-    // A trigger that is deleted is the function's own, and tells nothing.
+    // Deleting a trigger only concerns its function; it starts no notifications.
     (
         "TriggerName",
         In(
@@ -235,7 +235,7 @@ const FIELDS: &[(&str, Class)] = &[
     ("ZipFile", No(CODE)),
 ];
 
-/// Documents of which every published field is what the whole is.
+/// Documents whose published fields all have the class of the document.
 const WHOLE: &[&str] = &[
     "CfsConfig",
     "Code.ImageConfig",
@@ -248,8 +248,8 @@ const WHOLE: &[&str] = &[
     "VpcConfig",
 ];
 
-/// Fields in requests to the operator's API. Who has a policy does not come there, nor a function; root keys come to their own
-/// account alone.
+/// Fields in requests to the operator's API. Keys with a policy and functions have no access to it; root keys only access their
+/// own account.
 const OPERATORS: &[(&str, &str)] = &[
     (
         "Account",
@@ -273,7 +273,7 @@ const OPERATORS: &[(&str, &str)] = &[
     ("EndTime", WORD),
 ];
 
-/// What reads a request and says what it names.
+/// Decodes a request and returns the resources it references.
 type ReadNames = fn(&Value) -> Vec<String>;
 
 fn named_by_action() -> BTreeMap<&'static str, ReadNames> {
@@ -307,7 +307,7 @@ fn shown(one: &ResourceRef<'_>) -> String {
     }
 }
 
-/// The paths of the texts and documents of each action's request, those of published documents included.
+/// Returns the paths of all texts and documents of each action's request, including fields of published documents.
 fn walked() -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for published in PUBLISHED {
@@ -352,7 +352,7 @@ fn class(at: &str) -> Class {
     let at = whole.copied().unwrap_or(at);
     let found = FIELDS.iter().find(|(field, _)| *field == at);
     let (_, class) = found.unwrap_or_else(|| {
-        panic!("{at} is not classed: does it name something that a policy protects? Say so in FIELDS, and in names.rs")
+        panic!("{at} is not classified: does it reference a resource that a policy protects? Add it to FIELDS, and to names.rs")
     });
     *class
 }
@@ -376,7 +376,7 @@ fn every_resource_field_is_classified_and_reported() {
                 No(why) => (None, why),
             };
             let mut request = sample.clone();
-            // What decides how others are read.
+            // These fields decide how others are interpreted.
             if at.starts_with("DeadLetterConfig") {
                 request = probe::with(&request, "DeadLetterConfig.Type", json!("function"));
             }
@@ -401,7 +401,7 @@ fn every_resource_field_is_classified_and_reported() {
     assert!(named > 90, "{named}");
 }
 
-/// A path with its indexes, as the sample has lists. Documents that are lists are those of layers.
+/// Adds indexes to a path where the sample has lists. Documents that are lists are those of layers.
 fn place(sample: &Value, at: &str) -> String {
     let mut value = sample;
     let mut place = String::new();

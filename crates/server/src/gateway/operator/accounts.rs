@@ -1,4 +1,4 @@
-//! Accounts: made, shown and deleted by the operator.
+//! The operator's actions on accounts.
 
 use std::time::Duration;
 
@@ -98,7 +98,9 @@ impl Serve for wire::DeleteAccount {
             let name = &account.name;
             let message = match account.closed {
                 Some(_) => {
-                    format!("the account {name} is being deleted already; Purge waits for it")
+                    format!(
+                        "the account {name} is already being deleted; repeat with Purge to wait for completion"
+                    )
                 }
                 None => format!(
                     "the account {name} still has {had}; delete them first, or delete the account with all of it: Purge, or \
@@ -130,20 +132,20 @@ impl Serve for wire::DeleteAccount {
     }
 }
 
-/// How long a deletion is waited for before its caller is told that it goes on.
+/// How long a deletion request waits for completion before it returns the state `Deleting`.
 const DELETION_WAIT: Duration = Duration::from_secs(1);
 const ACTIVE: &str = "Active";
 const DELETING: &str = "Deleting";
 
 impl Gateway {
-    /// The node keeps headroom for as many accounts as there are.
+    /// Updates the number of accounts, which determines the node's memory headroom.
     fn update_account_count(&self) {
         let open = |one: &Account| one.closed.is_none();
         self.driver
             .accounts(|| self.all_accounts().iter().filter(|one| open(one)).count());
     }
 
-    /// The operator's own account, and all that were made.
+    /// Returns the operator's account and all others.
     fn all_accounts(&self) -> Vec<Account> {
         let own = &self.access.operator().account;
         let made = self.catalog.accounts();
@@ -154,7 +156,7 @@ impl Gateway {
             .collect()
     }
 
-    /// By name or AppId.
+    /// Finds an account by name or AppId.
     pub(super) fn find_account(&self, given: &str) -> Option<Account> {
         let is = |one: &Account| one.name.as_str() == given || one.id.to_string() == given;
         self.all_accounts().into_iter().find(is)
@@ -177,7 +179,7 @@ impl Gateway {
             app_id: id.0,
             uin: account.uin.to_string(),
             region: self.region.clone(),
-            // `default` always is one.
+            // Plus `default`, which always exists.
             namespaces: owned.other_namespaces().count() as u64 + 1,
             functions: owned.functions.len() as u64,
             layers: owned.published_layers().count() as u64,

@@ -1,4 +1,4 @@
-//! The backlog, dead letters, and usage.
+//! The operator's actions on queued events, dead letters and usage.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::usage::{UsageQuery, UsageTotals};
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
-/// Events that are handled at a time where many are meant.
+/// Batch size of bulk operations on events.
 const BATCH: u32 = 1000;
 const DAYS_DEFAULT: i64 = 30;
 const HOUR_MS: i64 = 3_600_000;
@@ -101,7 +101,7 @@ impl Serve for ListUsage {
             from: from.div_euclid(HOUR_MS),
             to: to.div_euclid(HOUR_MS),
         };
-        // What ended before is in it.
+        // Include everything that completed before the request.
         gateway.queue.flush().await.map_err(error::queue)?;
         let entries = gateway.queue.usage(query).await.map_err(error::queue)?;
         let mut sums: BTreeMap<(i64, FunctionKey, Version), UsageTotals> = BTreeMap::new();
@@ -138,7 +138,7 @@ impl Serve for ListUsage {
     }
 }
 
-/// What is done with events.
+/// A bulk operation on events.
 #[derive(Clone, Copy)]
 enum EventAction {
     Replay,
@@ -146,7 +146,7 @@ enum EventAction {
 }
 
 impl EventAction {
-    /// The states of events with which it can be done.
+    /// Returns the states of events to which the operation applies.
     const fn states(self) -> &'static [EventState] {
         match self {
             Self::Replay => &[EventState::Undelivered, EventState::Dead],
@@ -169,7 +169,7 @@ impl EventAction {
     }
 }
 
-/// Does it with each event that is meant; gives for how many it was done.
+/// Applies an operation to all selected events. Returns their number.
 async fn for_each(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -200,14 +200,14 @@ async fn for_each(
     {
         let allowed: Vec<_> = action.states().iter().map(|state| state.as_str()).collect();
         let message = format!(
-            "State: {:?} is not allowed here; {} are: of events in other states nothing is kept but what came of them",
+            "State: {:?} is not allowed here; {} are, since only the results of events in other states are stored",
             state.as_str(),
             allowed.join(", ")
         );
         return Err(Error::new(Code::InvalidStatus, message));
     }
     query.limit = BATCH;
-    // What fails once more meanwhile is not done once more: a replay makes an event new.
+    // A replayed event counts as new, so this bound keeps one that fails again from being replayed twice.
     query.accepted.1 = gateway.queue.clock().now();
     let mut count = 0;
     loop {
@@ -222,7 +222,7 @@ async fn for_each(
         for row in found.rows {
             match action.run(gateway, &row).await? {
                 ControlOutcome::Applied => count += 1,
-                // It stays where it is, and is not looked at again.
+                // Skip an event whose state has changed.
                 ControlOutcome::TooLate => query.offset += 1,
             }
         }

@@ -1,4 +1,4 @@
-//! Keys: made, shown without their secrets, turned off and deleted.
+//! The operator's actions on keys.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Serve for wire::ListKeys {
         let operator = gateway.access.operator();
         let first = (account == operator.account.id).then(|| wire::KeyInfo {
             secret_id: operator.credentials.id.clone(),
-            description: "the operator's, of the data directory or the environment".into(),
+            description: "the operator's key, from the data directory or the environment".into(),
             status: ACTIVE.into(),
             sign_action: gateway.access.signatures().sign_action,
             ..Default::default()
@@ -95,7 +95,7 @@ impl Serve for wire::DeleteKey {
 const ACTIVE: &str = "Active";
 const DISABLED: &str = "Disabled";
 
-/// Makes a key. Its secret is in the answer and nowhere else.
+/// Creates a key. Only this response contains the secret.
 pub(super) async fn make(
     gateway: &Gateway,
     account: AccountId,
@@ -122,7 +122,7 @@ pub(super) async fn make(
     })
 }
 
-/// A policy of a request for an account, of which each pattern can match something.
+/// Parses a policy and checks that each of its patterns can match something.
 pub(super) fn policy(
     gateway: &Gateway,
     account: AccountId,
@@ -149,7 +149,7 @@ fn find(gateway: &Gateway, account: AccountId, id: &str) -> Result<Arc<Stored<Ke
     found.ok_or_else(|| {
         let first = gateway.access.operator().credentials.id == id;
         let message = if first {
-            "SecretId: the operator's own key is changed where it is told, not here".to_owned()
+            "SecretId: the operator's own key is configured in the data directory or the environment; change it there".to_owned()
         } else {
             let shown: String = id.chars().take(60).collect();
             format!("SecretId: the account has no key {shown:?}")

@@ -1,4 +1,4 @@
-//! Layers that are built here: what a list of dependencies asks for, installed as a function's dependencies are.
+//! Layers built by the server from a list of dependencies, installed in the same way as a function's.
 
 use model::{LayerVersion, Runtime};
 use scf::types as t;
@@ -10,7 +10,7 @@ use super::{Caller, Gateway, Serve, checked_description, wire};
 use crate::clock;
 
 impl Serve for wire::BuildLayer {
-    /// The caller waits until the layer is built. If the caller goes away, the build ends and nothing is published.
+    /// Responds when the layer is built. If the caller disconnects, the build is cancelled and nothing is published.
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -35,7 +35,7 @@ impl Serve for wire::BuildLayer {
             .install_dependencies(caller.account, &taken.package, &served.interpreter)
             .await
             .map_err(failed)?;
-        // A layer is a package like any other: it can be downloaded, and unpacked again after a crash of the host.
+        // Store the layer as a package, so that it can be downloaded, and unpacked again after a crash of the host.
         let (packages, tree) = (gateway.packages.clone(), installed.tree);
         let packed = tokio::task::spawn_blocking(move || {
             let package = packages.pack(&tree)?;

@@ -1,4 +1,4 @@
-//! Roles: what functions may do.
+//! The operator's actions on roles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,12 +104,12 @@ impl Serve for wire::AssumeRole {
 }
 
 const HOUR_S: u64 = 3600;
-/// How many functions that have a role are named.
+/// Maximum number of a role's functions in an error message.
 const USERS_SHOWN: usize = 5;
-/// Source: the longest session of a role in the cloud.
+/// Source: the maximum session duration of a role in the cloud.
 const SESSION_MAX_S: u64 = 43_200;
 
-/// A role of an account, by what a request calls it.
+/// Finds a role of an account by name.
 pub(in super::super) fn find(
     gateway: &Gateway,
     account: AccountId,
@@ -124,7 +124,7 @@ pub(in super::super) fn find(
     })
 }
 
-/// Refuses while functions act in a role's name: without it they would lose their rights at their next request.
+/// Returns an error if functions use a role: they would lose their permissions with the next request.
 fn refuse_in_use(gateway: &Gateway, account: AccountId, name: &RoleName) -> Result<(), Error> {
     let uses = |function: &Function| {
         let mut configs = function.versions.values().map(|version| &version.config);

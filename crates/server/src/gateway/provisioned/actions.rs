@@ -1,4 +1,4 @@
-//! `TriggerActions`: numbers of instances for times.
+//! `TriggerActions`: scheduled changes of the number of provisioned instances.
 
 use dispatch::cron::Cron;
 use model::{Provisioned, ProvisionedPolicy, ScheduledAction, TriggerName};
@@ -74,7 +74,7 @@ fn action(gateway: &Gateway, given: &t::TriggerAction) -> Result<ScheduledAction
     }
 }
 
-/// As they were given.
+/// Shows the actions as they were given.
 pub(super) fn show(provisioned: &Provisioned) -> Vec<t::TriggerAction> {
     let ProvisionedPolicy::Fixed { actions, .. } = &provisioned.policy else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Tags put on functions and taken off.
+//! Adding tags to functions and removing them.
 
 use model::FunctionKey;
 use scf::action::{
@@ -59,7 +59,7 @@ impl Serve for ModifyResourceTags {
             return Err(Error::new(Code::DeleteTagsParamError, message));
         }
         change(gateway, &key, |tags| {
-            // One that is not there is none to delete.
+            // Deleting a missing tag is not an error.
             tags.retain(|have, _| !delete.iter().any(|one| one.tag_key == *have));
             let mut replaced = replace.iter();
             replaced.try_for_each(|tag| edit::put(tags, &tag.tag_key, &tag.tag_value))
@@ -106,7 +106,7 @@ impl Serve for DetachResourcesTag {
     }
 }
 
-/// Changes the tags of several functions, once it is known that all can be changed.
+/// Changes the tags of several functions. Checks first that all of them can be changed.
 async fn each(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -159,7 +159,7 @@ impl Serve for UnTagResources {
     }
 }
 
-/// Changes the tags of functions, each by itself. Gives those that could not be changed.
+/// Changes the tags of functions independently. Returns the failures.
 async fn all(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -184,7 +184,7 @@ async fn all(
     failed
 }
 
-/// A tag is there as long as a function has it, so that there is nothing to make but the certainty that it can be put on.
+/// Only validates the tag: a tag exists exactly as long as a function has it.
 impl Serve for CreateTag {
     async fn serve(
         gateway: &Gateway,

@@ -1,4 +1,4 @@
-//! What may be done to the tags of a function. Pure.
+//! Changes to the tags of one function. Pure.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ const KEY_MAX: usize = 127;
 const VALUE_MAX: usize = 255;
 const RESERVED: [&str; 3] = ["qcloud", "tencent", "project"];
 
-/// Puts a tag on, whether or not there is one of its key.
+/// Sets a tag and replaces an existing value.
 ///
 /// # Errors
-/// A key or a value that is not allowed.
+/// Returns an error if the key or the value is invalid.
 pub(super) fn put(tags: &mut Tags, key: &str, value: &str) -> Result<(), Error> {
     check(key, value)?;
     tags.insert(key.to_owned(), value.to_owned());
     Ok(())
 }
 
-/// Puts a tag on whose key is new.
+/// Adds a tag. Idempotent if the tag already has this value.
 ///
 /// # Errors
-/// As [`put`], and where there is another value.
+/// Returns an error in the cases of [`put`], and if the key already has another value.
 pub(super) fn add(tags: &mut Tags, key: &str, value: &str) -> Result<(), Error> {
     match tags.get(key) {
         Some(have) if have != value => {
@@ -39,10 +39,10 @@ pub(super) fn add(tags: &mut Tags, key: &str, value: &str) -> Result<(), Error> 
     }
 }
 
-/// Takes a tag off.
+/// Removes a tag.
 ///
 /// # Errors
-/// Where there is none.
+/// Returns an error if the function does not have it.
 pub(super) fn remove(tags: &mut Tags, key: &str) -> Result<(), Error> {
     match tags.remove(key) {
         Some(_) => Ok(()),
@@ -54,8 +54,10 @@ pub(super) fn remove(tags: &mut Tags, key: &str) -> Result<(), Error> {
     }
 }
 
+/// Checks the number of tags of a function.
+///
 /// # Errors
-/// Where a function has more tags than it may have.
+/// Returns an error if it exceeds the maximum.
 pub(super) fn check_number(tags: &Tags) -> Result<(), Error> {
     if tags.len() <= TAGS_MAX {
         return Ok(());
@@ -67,8 +69,10 @@ pub(super) fn check_number(tags: &Tags) -> Result<(), Error> {
     Err(Error::new(Code::ResourceAttachedTags, message))
 }
 
+/// Checks a key and a value.
+///
 /// # Errors
-/// A key or a value that is not allowed.
+/// Returns an error if either is invalid.
 pub(super) fn check(key: &str, value: &str) -> Result<(), Error> {
     if key.is_empty() {
         let message = format!("TagKey: an empty key is not allowed; 1 to {KEY_MAX} bytes are");
@@ -85,7 +89,7 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), Error> {
     let lower = key.to_lowercase();
     if RESERVED.iter().any(|prefix| lower.starts_with(prefix)) {
         let message = format!(
-            "TagKey: {key:?} is not allowed; the cloud keeps {} for itself",
+            "TagKey: {key:?} is not allowed; the cloud reserves {}",
             RESERVED.join(", ")
         );
         return Err(Error::new(Code::ReservedTagKey, message));

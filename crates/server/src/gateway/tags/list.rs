@@ -1,4 +1,4 @@
-//! Tags listed, and functions found by them.
+//! Listing tags, and finding functions by tags.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::super::{Caller, Gateway, Serve};
 use super::resource::SERVICE;
 use super::{CUSTOM, CommonFields, by_ids, by_resource, id, of_id, six_parts, tagged};
 
-/// Source: the tag service's pages.
+/// Source: the tag service's page sizes.
 const LIMIT_DEFAULT: i64 = 15;
 const LIMIT_MAX: i64 = 1000;
 const RESULTS_DEFAULT: i64 = 50;
@@ -74,7 +74,7 @@ impl Serve for DescribeResourceTagsByResourceIds {
         let page = Page::of(request.offset, request.limit)?;
         let mut rows = Vec::new();
         if wants_custom(request.category.as_deref())? {
-            // One that is not there has no tags.
+            // A missing function has no tags.
             let found = keys.iter().filter_map(|key| gateway.catalog.function(key));
             rows.extend(found.flat_map(|one| of_function(&one.value)));
         }
@@ -95,7 +95,7 @@ impl Serve for DescribeTags {
         request: t::DescribeTagsRequest,
     ) -> Result<t::DescribeTagsResponse, Error> {
         let page = Page::of(request.offset, request.limit)?;
-        // Where both are given the list alone counts.
+        // The list takes precedence over the single key.
         let keys = request.tag_keys.filter(|keys| !keys.is_empty());
         let key = request
             .tag_key
@@ -117,7 +117,7 @@ impl Serve for DescribeTags {
         let entry = |(tag_key, tag_value)| t::TagEntry {
             tag_key,
             tag_value,
-            // Functions have it.
+            // A tag in use cannot be deleted.
             can_delete: 0,
             category: CUSTOM.to_owned(),
         };
@@ -166,7 +166,8 @@ impl Serve for GetResources {
         functions.retain(|one| has_all(&one.value));
         if let Some(token) = request.pagination_token.filter(|token| !token.is_empty()) {
             let last = of_id(&token).ok_or_else(|| {
-                let message = "PaginationToken: it is none that an answer had";
+                let message =
+                    "PaginationToken: it is not valid; use the one of the previous response";
                 Error::new(Code::PaginationTokenInvalid, message)
             })?;
             let last = (last.space, last.name);
@@ -187,7 +188,7 @@ fn sort_key(one: &Function) -> (&str, &str) {
     (one.key.namespace.as_str(), one.key.name.as_str())
 }
 
-/// Whether a function has a tag that a filter asks for.
+/// Returns whether a function has a tag that matches a filter.
 fn has(one: &Function, filter: &t::TagFilter) -> bool {
     let values = filter.tag_value.as_deref().unwrap_or_default();
     let value = one.tags.get(&filter.tag_key);
@@ -202,7 +203,7 @@ fn pair((key, value): (&String, &String)) -> t::TagPair {
     }
 }
 
-/// The tags of a function as rows of a list.
+/// Returns the tags of a function as rows of a list.
 fn of_function(one: &Function) -> impl Iterator<Item = t::TagRow> + use<> {
     let digest = |text: &str| hex::encode(Md5::digest(text.as_bytes()));
     let row = |(key, value): (&String, &String)| t::TagRow {
@@ -218,7 +219,7 @@ fn of_function(one: &Function) -> impl Iterator<Item = t::TagRow> + use<> {
     rows.into_iter()
 }
 
-/// Whether tags that users made are asked for.
+/// Parses whether custom tags are requested.
 fn wants_custom(category: Option<&str>) -> Result<bool, Error> {
     match category {
         None | Some("" | "All" | "Custom") => Ok(true),
@@ -231,12 +232,12 @@ fn wants_custom(category: Option<&str>) -> Result<bool, Error> {
     }
 }
 
-/// Whether somebody made the account's tags: its owner alone did.
+/// Returns whether the creator filter matches. The account's owner created all of its tags.
 fn created_by_uin(caller: Caller<'_>, uin: Option<i64>) -> bool {
     uin.is_none_or(|uin| uin == 0 || uin.to_string() == caller.principal.owner.uin)
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Copy, Debug)]
 struct Page {
     offset: i64,
@@ -259,10 +260,10 @@ impl Page {
         Ok(Self { offset, limit })
     }
 
-    /// How many there are in all, and those of the page.
+    /// Returns the total count and the items of the page.
     fn cut<T>(self, all: Vec<T>) -> (i64, Vec<T>) {
         let total = all.len() as i64;
-        // Both were checked.
+        // `of` has checked both.
         let (skip, take) = (self.offset as usize, self.limit as usize);
         (total, all.into_iter().skip(skip).take(take).collect())
     }

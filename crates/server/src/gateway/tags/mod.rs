@@ -1,7 +1,7 @@
-//! The tag service, as far as functions have tags: put on, taken off, listed, found by.
+//! The tag service for functions: adding, removing and listing tags, and finding functions by tags.
 //!
-//! A tag is there as long as a function has it. Functions are named by their six parts,
-//! `qcs::scf:<region>:uin/<uin>:namespace/<namespace>/function/<function>`, or by what stands behind `namespace/`.
+//! A tag exists as long as a function has it. Functions are named by six-segment resource names,
+//! `qcs::scf:<region>:uin/<uin>:namespace/<namespace>/function/<function>`, or by the part after `namespace/`.
 
 mod change;
 mod edit;
@@ -19,10 +19,10 @@ use super::{Caller, Gateway, error};
 use resource::SERVICE;
 pub(super) use resource::{FunctionPath, of_id, of_resource};
 
-/// What a tag is called that a user made; virga makes none itself.
+/// The category of user-defined tags; virga defines none itself.
 const CUSTOM: &str = "Custom";
 
-/// The functions with tags that a list shows, by namespace and name.
+/// Returns the tagged functions that the caller may list, by namespace and name.
 fn tagged(gateway: &Gateway, caller: Caller<'_>, list: &str) -> Vec<Arc<Stored<Function>>> {
     let others = gateway.catalog.namespaces(caller.account);
     let others = others.iter().map(|space| space.value.name.clone());
@@ -35,7 +35,7 @@ fn tagged(gateway: &Gateway, caller: Caller<'_>, list: &str) -> Vec<Arc<Stored<F
     functions.filter(shown).collect()
 }
 
-/// Whether a list shows a function that has a tag.
+/// Returns whether a function that the caller may list has a tag.
 fn is_attached(gateway: &Gateway, caller: Caller<'_>, list: &str, key: &str, value: &str) -> bool {
     let functions = tagged(gateway, caller, list);
     let has =
@@ -43,7 +43,7 @@ fn is_attached(gateway: &Gateway, caller: Caller<'_>, list: &str, key: &str, val
     functions.iter().any(has)
 }
 
-/// The function that six parts name.
+/// Parses a six-segment resource name of a function.
 fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<FunctionKey, Error> {
     let Some(place) = of_resource(text) else {
         let shown: String = text.chars().take(200).collect();
@@ -67,7 +67,7 @@ fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<Func
     key(caller, &place)
 }
 
-/// The functions that ids name, beside the service, prefix and region that they have in common.
+/// Parses the ids of functions, with their common service, prefix and region.
 fn by_ids(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -92,7 +92,7 @@ fn key(caller: Caller<'_>, place: &FunctionPath<'_>) -> Result<FunctionKey, Erro
     super::functions::key(caller, place.name, Some(place.space))
 }
 
-/// What the ids of a request have in common.
+/// The common fields of the ids in a request.
 #[derive(Clone, Copy, Debug)]
 struct CommonFields<'a> {
     service: Option<&'a str>,
@@ -101,7 +101,7 @@ struct CommonFields<'a> {
 }
 
 impl CommonFields<'_> {
-    /// Refuses what no function has. What is not given is every function's.
+    /// Rejects values that no function has. Absent fields match every function.
     fn check(&self, gateway: &Gateway) -> Result<(), Error> {
         let wrong = |field: &str, given: &str, allowed: &str, code| {
             let given: String = given.chars().take(60).collect();
@@ -142,19 +142,19 @@ fn check_region(gateway: &Gateway, field: &str, given: Option<&str>) -> Result<(
     }
 }
 
-/// A function by its id, as the service writes it.
+/// Returns a function's id in the tag service.
 fn id(key: &FunctionKey) -> String {
     format!("{}/function/{}", key.namespace, key.name)
 }
 
-/// An id's six parts.
+/// Returns the six-segment resource name for an id.
 fn six_parts(gateway: &Gateway, caller: Caller<'_>, id: &str) -> String {
     let uin = &caller.principal.owner.uin;
     let prefix = resource::PREFIX;
     format!("qcs::{SERVICE}:{}:uin/{uin}:{prefix}/{id}", gateway.region)
 }
 
-/// Changes the tags of a function, whoever changes the function in between.
+/// Changes the tags of a function. Retries after concurrent changes (optimistic concurrency).
 async fn change(
     gateway: &Gateway,
     key: &FunctionKey,

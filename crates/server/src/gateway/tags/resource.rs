@@ -1,22 +1,22 @@
-//! Functions as the tag service names them. Pure: `names.rs` reads from requests here what their policies are asked about.
+//! Names of functions in the tag service. Pure, since `names.rs` parses them for authorization.
 
-/// The service that has functions.
+/// The service segment of functions.
 pub(super) const SERVICE: &str = "scf";
-/// What stands before a function's id.
+/// The prefix of a function's id.
 pub(super) const PREFIX: &str = "namespace";
 
-/// A function by its namespace and name, and where it says to be.
+/// A parsed resource name: namespace, function, region and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct FunctionPath<'a> {
     pub(in super::super) space: &'a str,
     pub(in super::super) name: &'a str,
-    /// Empty where it is not said.
+    /// Empty if absent.
     pub(super) region: &'a str,
-    /// As `uin/100000000001`; empty where it is not said.
+    /// In the form `uin/100000000001`; empty if absent.
     pub(super) owner: &'a str,
 }
 
-/// Reads `<namespace>/function/<function>`.
+/// Parses `<namespace>/function/<function>`.
 pub(in super::super) fn of_id(id: &str) -> Option<FunctionPath<'_>> {
     let (space, name) = id.split_once("/function/")?;
     let whole = |part: &str| !part.is_empty() && !part.contains('/');
@@ -28,7 +28,7 @@ pub(in super::super) fn of_id(id: &str) -> Option<FunctionPath<'_>> {
     })
 }
 
-/// Reads a function's six parts.
+/// Parses a six-segment resource name.
 pub(in super::super) fn of_resource(text: &str) -> Option<FunctionPath<'_>> {
     let mut parts = text.splitn(6, ':');
     let mut next = || parts.next();

@@ -1,4 +1,4 @@
-//! APIs of the API gateway in the API's shape. Each trigger has a service of its own, made with it.
+//! API gateway triggers. Each trigger has its own service, which is created with it.
 
 use model::{
     ApiMethod, ApiPath, FunctionKey, FunctionKind, GatewayApi, Invalid, Stage, TriggerName,
@@ -14,10 +14,10 @@ use super::super::functions::random;
 use super::TriggerFields;
 use super::http::{document, flag, unused_id, wrong};
 
-/// What a service is called and of what type, where nothing is said. Source: what SCF's clients send.
+/// Default name and type of a service. Source: requests of SCF's clients.
 const SERVICE_NAME: &str = "SCF_API_SERVICE";
 const SERVICE_TYPE: &str = "BASIC";
-/// Longest name of a service.
+/// Maximum length of a service name.
 const NAME_MAX: usize = 50;
 
 pub(super) fn read(
@@ -58,7 +58,7 @@ pub(super) fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) 
     .to_string()
 }
 
-/// An API as it is where nothing is said: of the function's name, or of all paths where the function is a server of its own.
+/// Returns the default API: the path `/<function>`, or all paths for a web function.
 fn default_api(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error> {
     let function = gateway.catalog.function(key);
     let path = match function {
@@ -80,7 +80,7 @@ fn default_api(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error
     })
 }
 
-/// An API's `TriggerDesc`. Fields that are not known, such as the address in what the API shows, change nothing.
+/// An API's `TriggerDesc`. Unknown fields are ignored, so that a shown description can be sent back.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Desc {
@@ -127,7 +127,7 @@ const OPEN: &str = "NONE";
 const SIGNED: &str = "SECRET";
 
 impl Desc {
-    /// What it says, and else what was.
+    /// Merges the description into the existing API.
     fn applied(self, old: GatewayApi) -> Result<GatewayApi, Error> {
         let mut new = old;
         let service = self.service;
@@ -145,7 +145,7 @@ impl Desc {
             }
         }
         let api = self.api;
-        // Of the two ways to say who may call, the one that says more counts.
+        // `authType` is more specific than `authRequired` and takes precedence.
         if let Some(signed) = flag("api.authRequired", api.auth_required)? {
             new.signed = signed;
         }

@@ -1,5 +1,5 @@
-//! Triggers of buckets in the API's shape. A trigger's name is its bucket's host, and so a function may have several of one
-//! name, told apart by their descriptions:
+//! Bucket triggers. A trigger's name is its bucket's host, so that a function may have several triggers of one name. Their
+//! descriptions distinguish them:
 //! `{"bucketUrl":"<host>","event":"cos:ObjectCreated:*","filter":{"Prefix":"","Suffix":""}}`. Clients may leave `bucketUrl` out, and
 //! older ones send the event alone.
 
@@ -36,12 +36,12 @@ pub(super) fn read(
 
 pub(super) fn described(name: &TriggerName, events: &ObjectEvents) -> String {
     let filter = json!({"Prefix": events.prefix, "Suffix": events.suffix});
-    // Clients compare the text, so its order is that of SCF's.
+    // Clients compare the text, so the field order is SCF's.
     json!({"bucketUrl": name.as_str(), "event": events.event.as_str(), "filter": filter})
         .to_string()
 }
 
-/// Whether a trigger is the one that a description tells of.
+/// Returns whether a description matches a trigger.
 pub(super) fn matches_desc(trigger: &Trigger, desc: &str) -> Result<bool, Error> {
     match &trigger.spec {
         TriggerSpec::Cos(own) => {
@@ -52,7 +52,7 @@ pub(super) fn matches_desc(trigger: &Trigger, desc: &str) -> Result<bool, Error>
     }
 }
 
-/// The refusal of a trigger whose events another one has. Which one that is, is told to who may see its function.
+/// Returns the error for a trigger whose events overlap another's. It names that trigger only if the caller may list its function.
 pub(super) fn conflict(
     conflict: &catalog::TriggerConflict,
     own: &Function,
@@ -66,7 +66,7 @@ pub(super) fn conflict(
         ),
         false => "another function".to_owned(),
     };
-    // A trigger has the name of its bucket, which the request has, too.
+    // The trigger's name is the bucket's, which the caller already knows.
     let message = format!(
         "TriggerDesc: an event of an object is for one trigger alone, and some of these go to {by} already, by its trigger {}; \
          choose another event, Prefix or Suffix, or delete that trigger",
@@ -79,7 +79,7 @@ pub(super) fn non_empty(desc: Option<&str>) -> Option<&str> {
     desc.map(str::trim).filter(|desc| !desc.is_empty())
 }
 
-/// The bucket of a trigger's name, which must be the function's neighbour: of its account, and in its region.
+/// Parses the bucket in a trigger's name. It must belong to the function's account and region.
 fn bucket(gateway: &Gateway, key: &FunctionKey, name: &str) -> Result<BucketName, Error> {
     let (owner, region) = (key.account, gateway.region.as_str());
     match BucketName::of_host(name) {
@@ -98,7 +98,7 @@ fn bucket(gateway: &Gateway, key: &FunctionKey, name: &str) -> Result<BucketName
 #[derive(Debug, Deserialize)]
 struct Desc {
     event: String,
-    /// The bucket's host, which the trigger's name says already.
+    /// The bucket's host, which must equal the trigger's name.
     #[serde(default, rename = "bucketUrl")]
     bucket_url: Option<String>,
     #[serde(default)]

@@ -1,5 +1,4 @@
-//! Functions' URLs in the API's shape. A URL's id is made here and is the trigger's name from then on, whatever name it is
-//! created with.
+//! Function URLs. A new URL gets a random id, which replaces the trigger name of the request.
 
 use model::{Cors, FunctionKey, FunctionUrl, Trigger, TriggerName, TriggerSpec, UrlAuth};
 use scf::{Code, Error};
@@ -12,10 +11,10 @@ use super::super::{Gateway, error};
 use super::TriggerFields;
 use crate::urls::Addresses;
 
-/// Names in one list of a CorsConfig, and the length of each.
+/// Maximum number of names in a list of a CorsConfig, and maximum length of a name.
 const LIST_MAX: usize = 100;
 const NAME_MAX: usize = 256;
-/// Longest time for which a browser remembers, seconds: a day.
+/// Maximum cache time of a CORS preflight response, seconds: one day.
 const AGE_MAX: i64 = 86_400;
 
 pub(super) fn read(
@@ -76,7 +75,7 @@ pub(super) fn described(
     desc.to_string()
 }
 
-/// A description that is an object, or nothing.
+/// Parses a description; empty text is the default.
 pub(super) fn document<T: DeserializeOwned + Default>(desc: Option<&str>) -> Result<T, Error> {
     match desc.filter(|desc| !desc.trim().is_empty()) {
         None => Ok(T::default()),
@@ -89,7 +88,7 @@ pub(super) fn document<T: DeserializeOwned + Default>(desc: Option<&str>) -> Res
     }
 }
 
-/// An id that no function has, of a kind that is made from randomness.
+/// Returns a random id that no trigger uses.
 pub(super) fn unused_id(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) -> TriggerName {
     loop {
         let id = make(random());
@@ -99,7 +98,7 @@ pub(super) fn unused_id(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) ->
     }
 }
 
-/// A URL's `TriggerDesc`. Fields that are not known, such as the addresses in what the API shows, change nothing.
+/// A URL's `TriggerDesc`. Unknown fields are ignored, so that a shown description can be sent back.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Desc {
@@ -128,7 +127,7 @@ struct CorsConfig {
 }
 
 impl Desc {
-    /// What it says, and else what was, or is usual: signed requests from everywhere.
+    /// Merges the description into the existing URL, or into the default: signed requests from everywhere.
     fn applied(self, old: Option<&FunctionUrl>) -> Result<FunctionUrl, Error> {
         let mut url = old.cloned().unwrap_or(FunctionUrl {
             auth: UrlAuth::Signed,
@@ -208,7 +207,7 @@ impl CorsConfig {
     }
 }
 
-/// A boolean, or one as text.
+/// Parses a boolean, also as text.
 pub(super) fn flag(field: &str, given: Option<Value>) -> Result<Option<bool>, Error> {
     match given {
         None | Some(Value::Null) => Ok(None),

@@ -1,4 +1,4 @@
-//! Triggers as the API shows them.
+//! `ListTriggers`, and triggers in API responses.
 
 use model::{Function, FunctionKey, Trigger};
 use scf::action::ListTriggers;
@@ -13,7 +13,7 @@ use crate::clock;
 
 /// Source: SCF's limits of a list.
 const FILTERS_MAX: usize = 10;
-/// The Serverless tool-kit asks for as many.
+/// The Serverless tool-kit requests this many.
 const LIMIT_MAX: i64 = 1000;
 
 impl Serve for ListTriggers {
@@ -75,7 +75,7 @@ fn check(filters: &[t::Filter]) -> Result<(), Error> {
     Err(Error::new(Code::InvalidFilters, message))
 }
 
-/// A filter passes when one of its values does, or when it has none: the Serverless tool-kit sends an empty `Qualifier` where it
+/// Returns whether any of the filter's values matches, or it has none: the Serverless tool-kit sends an empty `Qualifier` if it
 /// knows none, and updates the URL that it finds.
 fn passes(trigger: &Trigger, filter: &t::Filter) -> bool {
     let qualifier = trigger.qualifier.to_string();
@@ -93,7 +93,7 @@ fn passes(trigger: &Trigger, filter: &t::Filter) -> bool {
         })
 }
 
-/// What `GetFunction` shows: the triggers of one qualifier, or of all where none is asked for.
+/// Returns the triggers for `GetFunction`: those of one qualifier, or all.
 pub(in super::super) fn bound(
     gateway: &Gateway,
     function: &Function,
@@ -108,7 +108,7 @@ pub(in super::super) fn bound(
     triggers.filter_map(|trigger| show(trigger).ok()).collect()
 }
 
-/// A trigger in the API's shape.
+/// Returns a trigger as the create response shows it.
 pub(super) fn shown(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> t::Trigger {
     let (trigger_desc, custom_argument) = described(gateway, key, trigger);
     let (region, uin) = (&gateway.region, gateway.access.uin(key.account));
@@ -132,7 +132,7 @@ pub(super) fn shown(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> 
     }
 }
 
-/// The same in the list's shape.
+/// Returns a trigger as `ListTriggers` shows it.
 fn listed(one: t::Trigger) -> t::TriggerInfo {
     t::TriggerInfo {
         enable: one.enable,

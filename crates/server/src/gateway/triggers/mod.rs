@@ -1,7 +1,7 @@
-//! Triggers: bound to functions, changed, opened and closed, listed and taken off.
+//! The actions on triggers.
 //!
-//! A kind of trigger is a file: how it reads its description and how it shows it. [`read`] and [`described`] are where a
-//! new one is named; until then it is refused.
+//! Each kind of trigger has a file that parses and formats its description. [`read`] and [`described`] dispatch by kind; other
+//! kinds are rejected.
 
 mod apigw;
 mod cos;
@@ -24,7 +24,7 @@ use crate::clock;
 
 pub(super) use list::bound;
 
-/// What a request says of what a trigger waits for.
+/// The fields of a request that specify a trigger's event source.
 struct TriggerFields<'a> {
     name: &'a str,
     /// `TriggerDesc`
@@ -33,8 +33,7 @@ struct TriggerFields<'a> {
     argument: Option<&'a str>,
 }
 
-/// Reads what a trigger of a kind waits for; fields that are not given stay as they were. Gives its name, too, since some
-/// kinds choose it.
+/// Parses a trigger's event source; absent fields keep their values. Also returns the name, since some kinds generate it.
 fn read(
     gateway: &Gateway,
     key: &FunctionKey,
@@ -50,13 +49,13 @@ fn read(
         other => {
             let other = other.as_str();
             Err(unsupported(&format!(
-                "Type: {other} triggers are not available yet"
+                "Type: {other} triggers are not available; timer, cos, apigw and http are"
             )))
         }
     }
 }
 
-/// A trigger's `TriggerDesc` and `CustomArgument`.
+/// Returns a trigger's `TriggerDesc` and `CustomArgument`.
 fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> (String, String) {
     match &trigger.spec {
         TriggerSpec::Apigw(api) => (apigw::described(gateway, key, api), String::new()),
@@ -225,7 +224,7 @@ impl Serve for DeleteTrigger {
     }
 }
 
-/// Refuses to take away a version or alias that triggers send their events to.
+/// Returns an error if triggers are bound to a version or alias.
 pub(super) fn check_unbound(
     function: &Function,
     qualifier: &Qualifier,
@@ -241,7 +240,7 @@ pub(super) fn check_unbound(
     Err(Error::new(Code::TriggerInUse, message))
 }
 
-/// Changes a function's triggers. Whoever changed the function in between is not in the way.
+/// Changes a function's triggers. Retries after concurrent changes (optimistic concurrency).
 async fn change(
     gateway: &Gateway,
     caller: Caller<'_>,
@@ -276,13 +275,13 @@ async fn change(
 
 fn set_enabled(trigger: &mut Trigger, enable: bool, now: model::Timestamp) {
     if enable && !trigger.enabled {
-        // What was due while it was closed stays undone.
+        // Runs that were due while the trigger was closed are skipped.
         trigger.since = now;
     }
     trigger.enabled = enable;
 }
 
-/// Whether two triggers of one kind and name are the same one. Only a bucket's are told apart by more.
+/// Returns whether two triggers of the same kind and name are the same. Only bucket triggers can differ in more.
 fn is_same_trigger(one: &Trigger, other: &Trigger) -> bool {
     match (&one.spec, &other.spec) {
         (TriggerSpec::Cos(one), TriggerSpec::Cos(other)) => one == other,
@@ -290,7 +289,8 @@ fn is_same_trigger(one: &Trigger, other: &Trigger) -> bool {
     }
 }
 
-/// Where the trigger is that a request changes. Its description is the new one, unless that alone tells which one it is.
+/// Finds the trigger that a request changes. The description is the new one; only if the name is ambiguous, it selects the
+/// trigger.
 fn changed(
     function: &Function,
     kind: TriggerKind,
@@ -306,7 +306,7 @@ fn changed(
     }
 }
 
-/// Where a trigger is. Without a qualifier its name alone counts, and for those of buckets their description.
+/// Finds the index of a trigger by name, qualifier if given, and description for bucket triggers.
 fn find(
     function: &Function,
     kind: TriggerKind,
@@ -340,7 +340,7 @@ fn find(
                 format!("TriggerName: function {function} has no {kind} trigger {shown:?}{on}");
             Err(Error::new(Code::TriggerNotFound, message))
         }
-        // Names of other kinds are a function's once, so that the first is the only one.
+        // Names of other kinds are unique within a function.
         [first, ..] if kind != TriggerKind::Cos.as_str() => Ok(first),
         [..] => {
             let message = format!(
@@ -357,7 +357,7 @@ fn qualifier(given: Option<&str>) -> Result<Qualifier, Error> {
     Qualifier::parse(given.unwrap_or_default()).map_err(error::invalid)
 }
 
-/// Whether there is such a version or alias.
+/// Checks that a version or alias exists.
 fn check_qualifier(function: &Function, qualifier: &Qualifier) -> Result<(), Error> {
     if function.has_qualifier(qualifier) {
         return Ok(());
@@ -369,7 +369,7 @@ fn check_qualifier(function: &Function, qualifier: &Qualifier) -> Result<(), Err
     Err(Error::new(Code::QualifierNotFound, message))
 }
 
-/// `OPEN` or `CLOSE`, where that is said.
+/// Parses `OPEN` or `CLOSE`, if present.
 fn enabled(given: Option<&str>) -> Result<Option<bool>, Error> {
     match given {
         None | Some("") => Ok(None),

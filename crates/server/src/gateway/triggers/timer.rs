@@ -1,5 +1,5 @@
-//! Timers in the API's shape: a cron expression comes bare, as `0 */5 * * * * *`, or as the document in which it goes
-//! out, `{"cron":"0 */5 * * * * *"}`.
+//! Timer triggers. A request has a plain cron expression, `0 */5 * * * * *`, or the document that responses have,
+//! `{"cron":"0 */5 * * * * *"}`.
 
 use dispatch::cron::Cron;
 use model::{Timer, TriggerName, TriggerSpec};
@@ -51,7 +51,7 @@ pub(super) fn described(timer: &Timer) -> (String, String) {
     )
 }
 
-/// The expression in a description.
+/// Extracts the cron expression from a description.
 fn cron(desc: &str) -> Result<String, Error> {
     let desc = desc.trim();
     if !desc.starts_with('{') {
