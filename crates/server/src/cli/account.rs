@@ -25,31 +25,31 @@ pub(super) struct AccountArgs {
 enum AccountCommand {
     /// Create an account, and print its first key
     Create {
-        /// Its name
+        /// Name of the account
         name: String,
-        /// Its AppId, else the next that is free
+        /// AppId of the account [default: the next free one]
         #[arg(long)]
         app_id: Option<u64>,
-        /// Its Uin, else the next that is free
+        /// Uin of the account [default: the next free one]
         #[arg(long)]
         uin: Option<u64>,
     },
     /// List all accounts
     List {
-        /// Those that were deleted, with what they had used
+        /// List deleted accounts with their total usage
         #[arg(long)]
         deleted: bool,
     },
     /// Show an account and what it owns
     Show {
-        /// Its name or AppId, else the caller's own
+        /// Name or AppId of the account [default: the caller's]
         account: Option<String>,
     },
     /// Delete an account that owns nothing, with its keys and roles
     Delete {
-        /// Its name or AppId
+        /// Name or AppId of the account
         account: String,
-        /// Delete all that it owns, too: functions, layers, buckets, events, logs, usage; this cannot be undone
+        /// Also delete everything it owns: functions, layers, buckets, events, logs, usage; cannot be undone
         #[arg(long)]
         purge: bool,
     },
@@ -64,7 +64,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
                 uin: *uin,
             })?;
             if output.is_json() {
-                // A new key reads the same, whichever command made it.
+                // The same key fields as `virga key create`.
                 let mut document = serde_json::to_value(&created.account).unwrap_or_default();
                 document["SecretId"] = created.key.secret_id.clone().into();
                 document["SecretKey"] = created.key.secret_key.clone().into();
@@ -150,7 +150,7 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
     Ok(())
 }
 
-/// Deletes an account, and waits until it is gone.
+/// Deletes an account and waits for completion.
 fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Result<(), Failure> {
     let mut deletion = client.call::<DeleteAccount>(&DeleteAccountRequest {
         account: Some(account.to_owned()),
@@ -160,7 +160,7 @@ fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Resul
     let mut shown = String::new();
     while deletion.state != DELETED {
         std::thread::sleep(POLL);
-        // By its id, which no other account ever has.
+        // By id, since ids are never reused.
         let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
         let Some(found) = all.into_iter().find(|one| one.app_id == deletion.app_id) else {
             deletion.state = DELETED.into();
@@ -169,7 +169,7 @@ fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Resul
         let doing = found.deleting.unwrap_or_default();
         let trouble = doing
             .trouble
-            .map(|why| format!("; it is tried again: {why}"));
+            .map(|why| format!("; retrying after an error: {why}"));
         let now = format!(
             "deleting {name}: {}, {} removed{}",
             doing.step,
@@ -195,5 +195,5 @@ fn delete(client: &Client, account: &str, purge: bool, output: &Output) -> Resul
 }
 
 const DELETED: &str = "Deleted";
-/// How often it is looked whether an account is gone.
+/// Interval between checks whether an account is deleted.
 const POLL: Duration = Duration::from_millis(500);

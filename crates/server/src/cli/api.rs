@@ -15,17 +15,20 @@ pub(super) struct ApiArgs {
     /// Name of the action
     #[arg(value_parser = PossibleValuesParser::new(ACTIONS.iter().map(|action| action.name)), hide_possible_values = true)]
     action: String,
-    /// Its parameters, a JSON object
+    /// Parameters of the action, a JSON object
     #[arg(default_value = "{}")]
     parameters: String,
 }
 
 pub(super) fn run(client: &Client, args: &ApiArgs, output: &Output) -> Result<(), Failure> {
-    let parameters: Value = serde_json::from_str(&args.parameters)
-        .map_err(|e| Failure::Usage(format!("the parameters are not JSON: {e}")))?;
+    let parameters: Value = serde_json::from_str(&args.parameters).map_err(|e| {
+        Failure::Usage(format!(
+            "the parameters are not JSON: {e}; pass a JSON object"
+        ))
+    })?;
     if !parameters.is_object() {
         return Err(Failure::Usage(
-            "the parameters are not a JSON object".into(),
+            "the parameters are not a JSON object; pass one such as '{\"FunctionName\": \"hello\"}'".into(),
         ));
     }
     let answer: Value = client.call_by_name(&args.action, &parameters)?;

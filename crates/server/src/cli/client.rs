@@ -1,4 +1,4 @@
-//! A client of the public API, signing as any other.
+//! A client of the public API.
 
 use std::time::Duration;
 
@@ -14,25 +14,27 @@ use super::tls::{self, RootsError};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::operator;
 
-/// Longer than any function may run.
+/// Longer than the maximum timeout of a function.
 const TIMEOUT: Duration = Duration::from_secs(1000);
 const ANSWER_MAX: u64 = 128 << 20;
 
-/// Why a call did not succeed.
+/// The error of an API call.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
-    #[error("{endpoint} cannot be reached: {source}; start the server with: virga up")]
+    #[error(
+        "{endpoint} cannot be reached: {source}; start the server with virga up, or set its address with --endpoint"
+    )]
     Unreachable {
         endpoint: String,
         source: Box<ureq::Error>,
     },
     #[error("{0}")]
     Refused(#[from] ErrorResponse),
-    #[error("{endpoint} does not answer as the API does: {why}")]
+    #[error("{endpoint} sent a response that is not the API's: {why}; check --endpoint")]
     UnexpectedAnswer { endpoint: String, why: String },
     #[error(
-        "the package has {bytes} bytes and goes through bucket {bucket} at {endpoint}, since a request carries up to 50 MB: {why}; \
-         name another bucket with --bucket, or the address of the buckets with --buckets, or leave files out with .virgaignore"
+        "failed to upload the package of {bytes} bytes to bucket {bucket} at {endpoint}: {why}; a request carries up to 50 MB, so choose \
+         another bucket with --bucket, or the address of the buckets with --buckets, or exclude files with .virgaignore"
     )]
     NotUploaded {
         bytes: usize,
@@ -40,7 +42,7 @@ pub(crate) enum ClientError {
         endpoint: String,
         why: String,
     },
-    #[error("no credentials: {data} has no {file}; name the server's data directory with --data, or set VIRGA_SECRET_ID and VIRGA_SECRET_KEY", file = credentials::FILE)]
+    #[error("no credentials: {data} has no {file}; set the server's data directory with --data, or set VIRGA_SECRET_ID and VIRGA_SECRET_KEY", file = credentials::FILE)]
     NoCredentials { data: String },
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -62,12 +64,12 @@ impl ClientError {
         }
     }
 
-    /// Whether the server refused with this code.
+    /// Returns whether the server responded with this error code.
     pub(super) fn is_code(&self, code: &str) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == code)
     }
 
-    /// Whether the server says that the function does not exist.
+    /// Returns whether the error is that the function does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code.starts_with("ResourceNotFound.Function"))
     }
@@ -107,7 +109,7 @@ impl Client {
         } else {
             config
         };
-        // A local server is not reached through a proxy.
+        // A local server is never behind a forward proxy.
         let agent = config.proxy(None).build().into();
         Ok(Self {
             agent,
@@ -123,7 +125,7 @@ impl Client {
         self.send(A::VERSION, A::NAME, request)
     }
 
-    /// Calls an action whose types are the caller's to know.
+    /// Calls an action by name.
     pub(super) fn call_by_name<T: DeserializeOwned>(
         &self,
         action: &str,
@@ -195,7 +197,7 @@ impl Client {
         Ok(read?)
     }
 
-    /// Sends a request that its caller has signed.
+    /// Sends a request that is already signed.
     pub(super) fn run(
         &self,
         request: ureq::http::Request<&[u8]>,
@@ -207,12 +209,12 @@ impl Client {
         &self.credentials
     }
 
-    /// The API's address, without a slash at its end.
+    /// Returns the address of the API, without a trailing slash.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The namespace that the command line names.
+    /// Returns the namespace from the command line.
     pub(super) fn namespace(&self) -> Option<String> {
         Some(self.namespace.clone())
     }

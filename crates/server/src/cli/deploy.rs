@@ -22,11 +22,11 @@ use super::pack::{Packed, pack, real_path};
 use super::upload::{UploadArgs, Uploaded};
 use crate::operator::ListRuntimes;
 
-/// Versions of Python 3 that a server is asked for.
+/// Range of Python 3 minor versions to probe for.
 const PYTHON_MINOR_MIN: u8 = 6;
 const PYTHON_MINOR_MAX: u8 = 20;
 const POLL: Duration = Duration::from_millis(200);
-/// How many of the files that are left out are named.
+/// Maximum number of excluded files in a message.
 const LEFT_OUT_SHOWN: usize = 8;
 
 /// Flags of `virga deploy`.
@@ -47,41 +47,40 @@ pub(super) struct DeployArgs {
     /// Memory of an instance, MB
     #[arg(long)]
     memory: Option<i64>,
-    /// Longest run of a request, seconds
+    /// Maximum duration of a request, seconds
     #[arg(long)]
     timeout: Option<i64>,
-    /// Longest start of an instance, seconds
+    /// Maximum duration of an instance's start, seconds
     #[arg(long)]
     init_timeout: Option<i64>,
     /// HTTP makes a web function, whose scf_bootstrap starts a server on port 9000 [default for a new function: Event]
     #[arg(long = "type", value_name = "TYPE", value_parser = ["Event", "HTTP"])]
     kind: Option<String>,
-    /// Environment variables, NAME=value; replace all that there are
+    /// Environment variable, NAME=value; repeat for more; replaces all existing ones
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
-    /// Role in whose name it acts
+    /// Role of the function, which determines its permissions
     #[arg(long)]
     role: Option<String>,
-    /// Layer with libraries, NAME or NAME:VERSION [default: its newest version]; several are given one by one and replace all
-    /// that there are
+    /// Layer, NAME or NAME:VERSION [default: its newest version]; repeat for more; replaces all existing ones
     #[arg(long = "layer", value_name = "LAYER")]
     layers: Vec<String>,
-    /// What the function is for
+    /// Description of the function
     #[arg(long)]
     description: Option<String>,
-    /// DISABLE leaves the function no network but its loopback [default for a new function: ENABLE]
+    /// DISABLE restricts the function to its loopback [default for a new function: ENABLE]
     #[arg(long, value_name = "STATUS", value_parser = ["ENABLE", "DISABLE"])]
     public_net: Option<String>,
-    /// Have the server install what requirements.txt or package.json asks for [default: as last time]
+    /// Install the dependencies in requirements.txt or package.json on the server [default: as last time]
     #[arg(long, overrides_with = "no_install")]
     install: bool,
-    /// Install nothing on the server, though the last deployment did
+    /// Do not install dependencies on the server, even if the last deployment did
     #[arg(long)]
     no_install: bool,
-    /// Pack this file or directory although a rule leaves it out; relative to the source
+    /// Pack this file or directory even if a rule excludes it; relative to the source
     #[arg(long, value_name = "PATH")]
     include: Vec<String>,
-    /// Update a function that was not deployed from this source, without asking
+    /// Update without confirmation a function that was not deployed from this source
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
@@ -142,9 +141,9 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     }
     sent?;
     if let Err(error) = deployments.note(client, &name, &source) {
-        let next = "the next deployment asks before it updates the function";
+        let next = "the next deployment will ask before it updates the function";
         output.note(&format!(
-            "cannot note where {name} came from: {error}; {next}"
+            "failed to record the source of {name}: {error}; {next}"
         ));
     }
     let function = wait_until_ready(client, &name, output)?;
@@ -164,13 +163,13 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     Ok(())
 }
 
-/// A package as it is sent, and what becomes of it.
+/// A package and its installation choice.
 struct Package {
     code: t::Code,
     install_dependency: Option<String>,
 }
 
-/// Says where a package is: in the request, unless it went through a bucket.
+/// Returns the code field: the package itself, or its object in a bucket.
 fn code(zip: &[u8], uploaded: Option<&Uploaded>) -> t::Code {
     match uploaded {
         Some(uploaded) => t::Code {
@@ -214,7 +213,7 @@ fn create(
     Ok(())
 }
 
-/// Refuses flags that would change what is fixed for a function's life, before anything of it is changed.
+/// Returns an error for flags that would change an immutable setting, before anything is changed.
 fn check_immutable(
     args: &DeployArgs,
     name: &str,
@@ -229,7 +228,7 @@ fn check_immutable(
             && wanted != is
         {
             return Err(Failure::Usage(format!(
-                "{flag}: {wanted} is not allowed; {name} is there with {is}, which cannot change; leave {flag} away, \
+                "{flag}: {wanted} is not allowed; {name} exists with {is}, which cannot change; omit {flag}, \
                  choose another --name, or delete it first: virga delete {name}"
             )));
         }
@@ -237,7 +236,7 @@ fn check_immutable(
     Ok(())
 }
 
-/// Asks whether a function may be overwritten that this source did not deploy.
+/// Asks for confirmation to overwrite a function that was not deployed from this source.
 fn confirm(name: &str, source: &Path) -> Result<(), Failure> {
     let shown = source.display();
     let state = format!("function {name} exists and was not deployed from {shown}");
@@ -252,18 +251,18 @@ fn confirm(name: &str, source: &Path) -> Result<(), Failure> {
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Usage(format!(
-            "{name} stays as it is; to create another function, add --name NAME"
+            "{name} was not changed; to create another function, add --name NAME"
         ))),
     }
 }
 
-/// Whether the server installs the dependencies: as the flags say, else as at the last deployment.
+/// Returns whether the server installs the dependencies: as the flags say, otherwise as in the last deployment.
 fn installs(args: &DeployArgs, existing: Option<&t::GetFunctionResponse>) -> bool {
     let last = existing.and_then(|function| function.install_dependency.as_deref());
     args.install || (!args.no_install && last == Some("TRUE"))
 }
 
-/// Says which files are not in the package.
+/// Reports the files that were excluded from the package.
 fn report_left_out(packed: &Packed, output: &Output) {
     let named = |files: &[String]| {
         let mut words = files
@@ -279,7 +278,7 @@ fn report_left_out(packed: &Packed, output: &Output) {
     if !packed.secrets.is_empty() {
         let files = named(&packed.secrets);
         output.note(&format!(
-            "left out, since it may hold secrets: {files}; pass values with --env, or pack a file with --include PATH"
+            "left out, since it may contain secrets: {files}; pass values with --env, or pack a file with --include PATH"
         ));
     }
     if !packed.ignored.is_empty() {
@@ -295,7 +294,7 @@ fn public_net(args: &DeployArgs) -> Option<Value> {
     Some(serde_json::json!({ "PublicNetStatus": status }))
 }
 
-/// What a function is given beside its code, where that is put together from several flags.
+/// Settings that are assembled from several flags.
 struct Settings {
     environment: Option<t::Environment>,
     layers: Option<Vec<Value>>,
@@ -379,16 +378,16 @@ fn wait_until_ready(
     }
 }
 
-/// The newest Python that the server serves.
+/// Returns the newest Python runtime of the server.
 fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
     match client.call::<ListRuntimes>(&t::Empty {}) {
         Ok(served) => newest_python(&served.runtimes).ok_or_else(no_python),
-        // The list is for root keys; SCF's own API has none.
+        // Only root keys may list runtimes; SCF's API has no such action.
         Err(_) => probe_runtimes(client, name),
     }
 }
 
-/// The greatest version of Python 3 in a list of runtimes.
+/// Returns the highest version of Python 3 in a list of runtimes.
 fn newest_python(runtimes: &[String]) -> Option<String> {
     let minor = |name: &&String| name.strip_prefix("Python3.")?.parse::<u32>().ok();
     let pythons = runtimes.iter().filter(|name| minor(name).is_some());
@@ -396,10 +395,11 @@ fn newest_python(runtimes: &[String]) -> Option<String> {
 }
 
 fn no_python() -> Failure {
-    Failure::Usage("the server has no Python; install one there (virga doctor)".into())
+    Failure::Usage("the server has no Python; install it there, and check with virga doctor".into())
 }
 
-/// The same for a key without the right to ask: the API says of a request without code whether its runtime is the trouble.
+/// Finds the newest Python runtime for a key that may not list runtimes: the error for a request without code shows whether its
+/// runtime is available.
 fn probe_runtimes(client: &Client, name: &str) -> Result<String, Failure> {
     for minor in (PYTHON_MINOR_MIN..=PYTHON_MINOR_MAX).rev() {
         let runtime = format!("Python3.{minor}");
@@ -419,7 +419,7 @@ fn probe_runtimes(client: &Client, name: &str) -> Result<String, Failure> {
     Err(no_python())
 }
 
-/// The function's name where none is given: the directory's or the file's, whole.
+/// Returns the default name of the function: that of the directory, or of the file without its extension.
 fn default_name(given: &Path, source: &Path) -> Result<String, Failure> {
     let name = if source.is_dir() {
         source.file_name()
@@ -432,13 +432,13 @@ fn default_name(given: &Path, source: &Path) -> Result<String, Failure> {
     }
     let suggested = suggested_name(&name);
     Err(Failure::Usage(format!(
-        "{name:?} cannot be a function's name; {} are allowed; name it: virga deploy {} --name {suggested}",
+        "{name:?} is not allowed as a function name; {} are; choose one: virga deploy {} --name {suggested}",
         FunctionName::ALLOWED,
         given.display()
     )))
 }
 
-/// A name that is allowed and close to one that is not.
+/// Returns a valid name that resembles an invalid one.
 fn suggested_name(name: &str) -> String {
     let allowed = |c: char| {
         if c.is_ascii_alphanumeric() || c == '_' {

@@ -1,7 +1,7 @@
-//! Which directory each function was last deployed from, as this user's computer remembers it.
+//! A local record of the directory that each function was last deployed from.
 //!
-//! `virga deploy` overwrites a function by its name, and a directory's name is easily another one's. So an existing
-//! function that this directory did not deploy is asked about.
+//! `virga deploy` overwrites a function by name, and directories easily have the same name. So it asks before it overwrites a
+//! function that another directory deployed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,24 +14,24 @@ use super::client::Client;
 
 const FILE: &str = "virga/deployments.json";
 
-/// The file's content. Fields of later versions are ignored.
+/// The content of the file. Unknown fields of later versions are ignored.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Stored {
-    /// The source by function.
+    /// Sources by function.
     #[serde(default)]
     sources: BTreeMap<String, PathBuf>,
 }
 
-/// What this user deployed, and from where.
+/// The functions that this user deployed, with their sources.
 #[derive(Debug)]
 pub(super) struct Deployments {
-    /// `None` where the user has no home.
+    /// `None` if the user has no home directory.
     path: Option<PathBuf>,
     stored: Stored,
 }
 
 impl Deployments {
-    /// Reads the record. One that cannot be read knows of no function.
+    /// Loads the record. An unreadable one is treated as empty.
     pub(super) fn load() -> Self {
         let variable = |name| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty());
@@ -51,21 +51,21 @@ impl Deployments {
         }
     }
 
-    /// Whether a function was last deployed from this source.
+    /// Returns whether a function was last deployed from this source.
     pub(super) fn is_from(&self, client: &Client, name: &str, source: &Path) -> bool {
         let known = self.stored.sources.get(&key(client, name));
         known.is_some_and(|known| known == source)
     }
 
-    /// Notes where a function was deployed from.
+    /// Records the source of a function.
     ///
     /// # Errors
-    /// When the record cannot be written.
+    /// Returns an error if the record cannot be written.
     pub(super) fn note(mut self, client: &Client, name: &str, source: &Path) -> io::Result<()> {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        // Sources that are gone will deploy nothing any more.
+        // Drop sources that no longer exist.
         self.stored.sources.retain(|_, source| source.exists());
         let key = key(client, name);
         if self

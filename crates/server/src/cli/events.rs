@@ -1,4 +1,4 @@
-//! `virga events`: the backlog and what was given up.
+//! `virga events`: queued events and dead letters.
 
 use clap::{Args, Subcommand};
 
@@ -17,42 +17,42 @@ pub(super) struct EventsArgs {
 
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
-    /// List events that wait, or were given up
+    /// List queued and dead-lettered events
     List {
         #[command(flatten)]
         filter: EventFilter,
-        /// How many
+        /// Maximum number of events
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
-    /// Show an event with all that is kept of it
+    /// Show an event with all stored details
     Show {
-        /// Its request id
+        /// Request id of the event
         id: String,
     },
-    /// Run failed events again that are still kept: those in the states undelivered and dead
+    /// Replay failed events that are still stored (states undelivered and dead)
     Replay(EventSelection),
-    /// Delete events: those that failed and are kept, or with --state waiting those that have not run yet
+    /// Delete stored failed events, or with --state waiting those that have not run yet
     Purge(EventSelection),
 }
 
 #[derive(Args, Debug)]
 struct EventFilter {
-    /// Those of one function
+    /// Only events of this function
     #[arg(long)]
     function: Option<String>,
-    /// Those in one state: waiting, undelivered, dead, finished, failed or aborted
+    /// Only events in this state: waiting, undelivered, dead, finished, failed or aborted
     #[arg(long)]
     state: Option<String>,
 }
 
 #[derive(Args, Debug)]
 struct EventSelection {
-    /// Their request ids
+    /// Request ids of events
     ids: Vec<String>,
     #[command(flatten)]
     filter: EventFilter,
-    /// All of them
+    /// All events of the account
     #[arg(long)]
     all: bool,
 }
@@ -134,7 +134,7 @@ fn each(
         };
         count += run(&selection)?;
     } else if selected.ids.is_empty() {
-        let message = "which? name request ids, a --function, or --all";
+        let message = "no events selected; pass request ids, --function NAME, or --all";
         return Err(Failure::Usage(message.into()));
     }
     let document = serde_json::json!({ "Count": count });

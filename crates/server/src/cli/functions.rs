@@ -15,7 +15,7 @@ const PAGE: i64 = 100;
 /// Flags of `virga list`.
 #[derive(Args, Debug)]
 pub(super) struct ListArgs {
-    /// Only names that contain this
+    /// Only functions whose name contains this text
     search: Option<String>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct ListArgs {
 pub(super) struct ShowArgs {
     /// Name of the function
     name: String,
-    /// Show the handler's file, too
+    /// Also print the handler's file
     #[arg(long)]
     code: bool,
 }
@@ -71,12 +71,12 @@ pub(super) fn list(client: &Client, args: &ListArgs, output: &Output) -> Result<
         &functions,
     );
     if functions.is_empty() && !output.is_json() {
-        output.note("no functions yet; make one: virga new hello");
+        output.note("no functions yet; create one: virga new hello");
     }
     Ok(())
 }
 
-/// A function's settings and state.
+/// Returns a function's settings and state.
 pub(super) fn get(client: &Client, name: &str) -> Result<t::GetFunctionResponse, Failure> {
     Ok(client.call::<GetFunction>(&t::GetFunctionRequest {
         function_name: name.to_owned(),

@@ -19,25 +19,24 @@ pub(super) struct InvokeArgs {
     /// The event: JSON, @file, or - for standard input
     #[arg(default_value = "{}")]
     event: String,
-    /// Print the end of the log, too
+    /// Also print the end of the log
     #[arg(long)]
     log: bool,
-    /// Hand the event over, to run later, and do not wait for what comes of it
+    /// Invoke asynchronously: enqueue the event and do not wait for the result
     #[arg(long = "async", conflicts_with = "log")]
     later: bool,
     /// Version or alias
     #[arg(long)]
     qualifier: Option<String>,
-    /// What an alias chooses a version by, a JSON object
+    /// Routing key, a JSON object by which an alias selects a version
     #[arg(long, value_name = "JSON")]
     routing_key: Option<String>,
 }
 
 pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result<(), Failure> {
     let event = match args.event.strip_prefix('@') {
-        Some(file) => {
-            fs::read_to_string(file).map_err(|e| Failure::Usage(format!("{file}: {e}")))?
-        }
+        Some(file) => fs::read_to_string(file)
+            .map_err(|e| Failure::Usage(format!("failed to read {file}: {e}")))?,
         None if args.event == "-" => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
@@ -77,12 +76,12 @@ pub(super) fn run(client: &Client, args: &InvokeArgs, output: &Output) -> Result
     }
 }
 
-/// Whether the function runs on after the answer, as one that was made to run asynchronously does.
+/// Returns whether the request was only accepted, because the function is configured to run asynchronously.
 fn is_accepted(result: &InvokeResult) -> bool {
     result.ret_msg.is_empty() && result.invoke_result == 0 && result.duration == 0.0
 }
 
-/// A failure's stack reads better with its lines apart.
+/// Appends an error's stack trace with real line breaks.
 fn readable_answer(answer: &str) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_str(answer).ok();
     let stack = parsed

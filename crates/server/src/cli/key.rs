@@ -18,47 +18,47 @@ use crate::operator::{
 pub(super) struct KeyArgs {
     #[command(subcommand)]
     task: KeyCommand,
-    /// The account, by name or AppId; else the caller's own
+    /// Name or AppId of the account [default: the caller's]
     #[arg(long, short, global = true)]
     account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Create a key and print it; its secret is shown this once
+    /// Create a key and print it; the secret is shown only once
     Create {
-        /// A file with what it may do, a policy in CAM's form; else everything within the account
+        /// File with a policy in CAM format [default: no policy, everything within the account is allowed]
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
-        /// What it is for
+        /// Description of the key
         #[arg(long, default_value = "")]
         description: String,
-        /// Whether its requests must sign their action, as virga's command line does and official SDKs do not
+        /// Require that its requests sign their action, as virga's command line does and official SDKs do not
         #[arg(long)]
         sign_action: bool,
     },
     /// List keys, without their secrets
     List,
-    /// Refuse a key from now on
+    /// Disable a key
     Disable {
-        /// The key
+        /// Secret id of the key
         id: String,
     },
-    /// Take a disabled key again
+    /// Enable a disabled key
     Enable {
-        /// The key
+        /// Secret id of the key
         id: String,
     },
-    /// Change what a key may do
+    /// Replace the policy of a key
     Policy {
-        /// The key
+        /// Secret id of the key
         id: String,
-        /// A file with a policy in CAM's form
+        /// File with a policy in CAM format
         file: PathBuf,
     },
     /// Change whether a key's requests must sign their action
     SignAction {
-        /// The key
+        /// Secret id of the key
         id: String,
         /// on or off
         #[arg(value_parser = ["on", "off"])]
@@ -66,7 +66,7 @@ enum KeyCommand {
     },
     /// Delete a key
     Delete {
-        /// The key
+        /// Secret id of the key
         id: String,
     },
 }
@@ -170,19 +170,19 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
     }
 }
 
-/// A new key, for people.
+/// Prints a new key as text.
 pub(super) fn show_new(key: &NewKey, output: &Output) {
     output.text(&format!(
         "secret id   {}\nsecret key  {}",
         key.secret_id, key.secret_key
     ));
-    output.note("the secret key is shown this once; keep it where others do not read it");
+    output.note("the secret key is shown only once; store it where others cannot read it");
 }
 
-/// A policy in a file, as JSON.
+/// Reads a policy from a JSON file.
 pub(super) fn read_policy(file: &Path) -> Result<Value, Failure> {
     let shown = file.display();
-    let text =
-        std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("{shown}: {e}")))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Failure::Usage(format!("failed to read {shown}: {e}")))?;
     serde_json::from_str(&text).map_err(|e| Failure::Usage(format!("{shown} is not JSON: {e}")))
 }

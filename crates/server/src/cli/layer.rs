@@ -18,7 +18,7 @@ use super::output::Output;
 use crate::clock;
 use crate::operator::{BuildLayer, BuildLayerRequest, ListRuntimes};
 
-/// Libraries that SCF's runtimes of Python contain.
+/// Libraries in SCF's Python runtimes.
 const PYTHON: &[&str] = &[
     "cos-python-sdk-v5",
     "PyMySQL",
@@ -26,7 +26,7 @@ const PYTHON: &[&str] = &[
     "tencentcloud-sdk-python",
     "tencentserverless",
 ];
-/// Libraries that SCF's runtimes of Node.js contain.
+/// Libraries in SCF's Node.js runtimes.
 const NODE: &[&str] = &[
     "cos-nodejs-sdk-v5",
     "jmespath",
@@ -35,7 +35,7 @@ const NODE: &[&str] = &[
     "tencentcloud-sdk-nodejs-scf",
     "xml2js",
 ];
-/// The COS SDK under the name that it has in SCF's runtimes of Python, and in Tencent's demos.
+/// The COS SDK under the module name of SCF's Python runtimes and Tencent's demos.
 const COS: &str = "cos-python-sdk-v5";
 const COS_ALIAS: (&str, &str) = (
     "qcloud_cos_v5.py",
@@ -52,17 +52,17 @@ pub(super) struct LayerArgs {
 
 #[derive(Debug, Subcommand)]
 enum LayerCommand {
-    /// Build a layer with the libraries that SCF's runtimes contain; the server installs them from the package registries
+    /// Build a layer with the libraries of SCF's runtimes; the server installs them from the package registries
     Ready {
-        /// Runtime of the functions that it is for, such as Python3.11 or Nodejs20.20
+        /// Runtime of the layer's functions, such as Python3.11 or Nodejs20.20
         runtime: String,
         /// Name of the layer [default: ready- and the runtime]
         #[arg(long)]
         name: Option<String>,
-        /// Another library, with its version if need be, as pip or npm takes it; several are given one by one
+        /// Additional library, with an optional version in the syntax of pip or npm; repeat for more
         #[arg(long, value_name = "LIBRARY")]
         with: Vec<String>,
-        /// Leave out the libraries that SCF's runtimes contain: what --with names is all
+        /// Install only the libraries of --with, not those of SCF's runtimes
         #[arg(long, requires = "with")]
         only: bool,
     },
@@ -96,7 +96,7 @@ pub(super) fn run(client: &Client, args: &LayerArgs, output: &Output) -> Result<
             })?;
             let name = &built.layer_name;
             let words = format!(
-                "layer {name} version {} is there, for {}. Attach it:\n  virga deploy DIRECTORY --runtime {} --layer {name}",
+                "published layer {name} version {} for {}. Attach it:\n  virga deploy DIRECTORY --runtime {} --layer {name}",
                 built.layer_version, built.runtime, built.runtime
             );
             output.result(&words, &built);
@@ -132,8 +132,7 @@ fn list_all(client: &Client, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The layers that a function is given, each with the newest version for its runtime where none is named; `None` where no
-/// layer is given.
+/// Resolves the layers of a function. Without a version, the newest one for the runtime is used. Returns `None` without layers.
 pub(super) fn resolve(
     client: &Client,
     given: &[String],
@@ -162,7 +161,7 @@ pub(super) fn resolve(
     resolved.collect::<Result<_, _>>().map(Some)
 }
 
-/// The newest version of a layer that is for a runtime.
+/// Returns the newest version of a layer for a runtime.
 fn newest(client: &Client, name: &str, runtime: &str) -> Result<i64, Failure> {
     let versions = client.call::<ListLayerVersions>(&t::ListLayerVersionsRequest {
         layer_name: name.to_owned(),
@@ -172,13 +171,13 @@ fn newest(client: &Client, name: &str, runtime: &str) -> Result<i64, Failure> {
     let newest = versions.map(|version| version.layer_version).max();
     newest.ok_or_else(|| {
         Failure::Usage(format!(
-            "--layer: {name} has no version for {runtime}; make one: virga layer ready {runtime} --name {name}"
+            "--layer: {name} has no version for {runtime}; build one: virga layer ready {runtime} --name {name}"
         ))
     })
 }
 
-/// A runtime as the server spells it, whatever the case in which it is given. One that the server does not have itself may be
-/// served by a newer one: the server says.
+/// Returns a runtime's name in the server's spelling; the given one is case-insensitive. Unknown names are left to the server, which
+/// may use a newer runtime.
 fn runtime_name(client: &Client, given: &str) -> Result<String, Failure> {
     let runtimes = client.call::<ListRuntimes>(&t::Empty {})?.runtimes;
     let same = |name: &&String| name.eq_ignore_ascii_case(given);
@@ -198,14 +197,14 @@ fn default_name(runtime: &str) -> String {
     format!("ready-{}", runtime.replace('.', "-"))
 }
 
-/// What a layer is for, as long as a description may be.
+/// Returns the description of a layer, cut to the maximum length.
 fn described(libraries: &[&str]) -> String {
     const LONGEST: usize = 200;
     let words = format!("Libraries: {}", libraries.join(", "));
     words.chars().take(LONGEST).collect()
 }
 
-/// The file that says what is to be installed, and its content.
+/// Returns the name and the content of the file that lists the dependencies.
 fn manifest(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
     if !is_node(runtime) {
         return ("requirements.txt", libraries.join("\n") + "\n");
@@ -213,7 +212,7 @@ fn manifest(runtime: &str, libraries: &[&str]) -> (&'static str, String) {
     let dependencies: serde_json::Map<_, _> = libraries
         .iter()
         .map(|library| {
-            // The first character may be that of a scope.
+            // A leading `@` starts a scope.
             let at = library.char_indices().skip(1).find(|(_, c)| *c == '@');
             let (name, version) = match at {
                 Some((at, _)) => (&library[..at], &library[at + 1..]),

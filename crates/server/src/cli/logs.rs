@@ -15,7 +15,7 @@ use crate::clock;
 
 const POLL: Duration = Duration::from_millis(500);
 const PAGE: i64 = 1000;
-/// How far back a follower looks at each turn: a log is written when its request ends, but sorted by its beginning.
+/// How far back each poll looks: a log is written when its request completes, but sorted by its start time.
 const LOOK_BACK_MS: i64 = 1000 * 1000;
 
 /// Flags of `virga logs`.
@@ -23,13 +23,13 @@ const LOOK_BACK_MS: i64 = 1000 * 1000;
 pub(super) struct LogsArgs {
     /// Name of the function
     name: String,
-    /// Go on with what comes
+    /// Follow: keep printing new logs
     #[arg(short, long)]
     follow: bool,
-    /// How many invocations to begin with
+    /// Number of past invocations to print
     #[arg(long, default_value_t = 10)]
     last: i64,
-    /// One request alone
+    /// Only the log of this request id
     #[arg(long)]
     request: Option<String>,
 }
@@ -40,7 +40,7 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
     let first = fetch(client, args, args.last, None)?;
     show(&first, &mut shown, output);
     if first.is_empty() {
-        // A function that never ran has no logs; one that is not there is an error.
+        // Report an error if the function does not exist at all.
         functions::get(client, &args.name)?;
         output.note(&empty_message(args));
     }
@@ -54,17 +54,17 @@ pub(super) fn run(client: &Client, args: &LogsArgs, output: &Output) -> Result<(
     }
 }
 
-/// What to say where there are no logs.
+/// Returns the message if there are no logs.
 fn empty_message(args: &LogsArgs) -> String {
     let name = &args.name;
     match &args.request {
-        Some(request) => format!("no log of request {request} is kept"),
+        Some(request) => format!("no log of request {request} is stored"),
         None if args.follow => format!("no logs yet; waiting for invocations of {name}"),
         None => format!("no logs yet; invoke it: virga invoke {name}"),
     }
 }
 
-/// The latest, oldest first.
+/// Fetches the latest logs, oldest first.
 fn fetch(
     client: &Client,
     args: &LogsArgs,

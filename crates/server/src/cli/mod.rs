@@ -1,7 +1,7 @@
-//! The command line: a client of the public API, and the way to start the server.
+//! The command line: starts the server, or calls the public API as a client.
 //!
-//! Exit codes: 0 success, 1 the function failed, 2 the command line is wrong, 3 the server cannot be reached or refused,
-//! 4 the server does not accept the credentials, or they may not do this.
+//! Exit codes: 0 success, 1 the function failed, 2 invalid command line, 3 the server is unreachable or returned an error,
+//! 4 authentication or authorization failed.
 
 mod account;
 mod api;
@@ -37,7 +37,7 @@ use self::client::{Client, ClientError};
 use self::output::Output;
 use crate::{app, config, doctor};
 
-/// Why a command ends without success.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the function failed")]
@@ -61,7 +61,7 @@ impl Failure {
     }
 }
 
-// Options of each command that talks to a server. A doc comment here would become the help of all of them.
+// Options of all client commands. A doc comment here would become the help of each command.
 #[derive(Args, Clone, Debug)]
 struct CommonArgs {
     /// Address of the API
@@ -72,10 +72,10 @@ struct CommonArgs {
         global = true
     )]
     endpoint: String,
-    /// Certificates that an https endpoint is verified with, PEM, as virga ca prints; else the system's
+    /// CA certificates (PEM) for an https endpoint, as virga ca prints [default: the system's]
     #[arg(long, value_name = "FILE", env = "VIRGA_CA", global = true)]
     ca: Option<PathBuf>,
-    /// The server's data directory, where the credentials are, unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
+    /// The server's data directory, from which credentials are read unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
     #[arg(
         long,
         env = "VIRGA_DATA",
@@ -90,7 +90,7 @@ struct CommonArgs {
     /// Print JSON, also on a terminal
     #[arg(long, global = true)]
     json: bool,
-    /// Print for people, also in a pipe
+    /// Print text, also in a pipe
     #[arg(long, global = true, conflicts_with = "json")]
     text: bool,
 }
@@ -101,7 +101,7 @@ enum CliCommand {
     New(new::NewArgs),
     /// Create or update a function from a directory, a file or a zip archive
     Deploy(Box<deploy::DeployArgs>),
-    /// Invoke a function and print its answer
+    /// Invoke a function and print its response
     Invoke(invoke::InvokeArgs),
     /// Print the logs of a function
     Logs(logs::LogsArgs),
@@ -111,16 +111,16 @@ enum CliCommand {
     Show(functions::ShowArgs),
     /// Delete a function
     Delete(functions::DeleteArgs),
-    /// Print the certificate of the local authority, for clients to trust
+    /// Print the certificate of the local certificate authority, for clients to trust
     Ca,
     /// List, create, open, close and delete the triggers of a function
     #[command(subcommand)]
     Trigger(trigger::TriggerCommand),
-    /// Make layers of libraries and list them
+    /// Build and list layers of libraries
     Layer(layer::LayerArgs),
     /// List, show, replay and purge asynchronous events
     Events(events::EventsArgs),
-    /// Print what ran, and what is billed of it
+    /// Print usage: invocations, errors and billed resources
     Usage(usage::UsageArgs),
     /// Call any action of the API
     Api(api::ApiArgs),
@@ -128,7 +128,7 @@ enum CliCommand {
     Account(account::AccountArgs),
     /// Create, list, disable and delete keys
     Key(key::KeyArgs),
-    /// Create, list, show, assume and delete roles, which functions act in the name of
+    /// Create, list, show, assume and delete the roles of functions
     Role(role::RoleArgs),
 }
 
@@ -136,7 +136,7 @@ fn command() -> Command {
     let up = Command::new("up")
         .about("Start the server")
         .long_about(
-            "Start the server. Each option is also a variable and a key of the --config file.",
+            "Start the server. Each option is also an environment variable and a key of the --config file.",
         )
         .args(config::args());
     let json = Arg::new("json")
@@ -147,7 +147,7 @@ fn command() -> Command {
         .long("text")
         .action(ArgAction::SetTrue)
         .conflicts_with("json")
-        .help("Print for people, also in a pipe");
+        .help("Print text, also in a pipe");
     let doctor = Command::new("doctor")
         .about("Check whether this host can isolate functions, and say how to fix what is missing")
         .args([json, text]);
@@ -161,7 +161,7 @@ fn command() -> Command {
     let reference = Command::new("reference")
         .hide(true)
         .about("Print the reference of all options");
-    // The tasks bring their common options along; `up` has its own.
+    // All client commands have the common options; `up` has its own.
     let tasks = CliCommand::augment_subcommands(Command::new("tasks"));
     let tasks = tasks
         .get_subcommands()
@@ -177,7 +177,7 @@ fn command() -> Command {
         .subcommands([doctor, completions, reference])
 }
 
-/// Runs what the command line says.
+/// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
@@ -196,7 +196,7 @@ pub(crate) fn run() -> ExitCode {
             print(page.as_bytes())
         }
         Some((_, task)) => {
-            // Common options may stand after the last word.
+            // Common options may follow the innermost subcommand.
             let mut task = task;
             while let Some((_, inner)) = task.subcommand() {
                 task = inner;
@@ -216,7 +216,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// Where a command writes, as its flags `--json` and `--text` say.
+/// Returns the output format from the flags `--json` and `--text`.
 fn output_of(matches: &ArgMatches) -> Output {
     if matches.get_flag("text") {
         Output::text_only()
@@ -270,20 +270,20 @@ fn up(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Its path is another once there is a mount namespace.
+    // Resolve the path before a mount namespace changes it.
     let binary = match std::env::current_exe() {
         Ok(binary) => binary,
         Err(e) => {
-            eprintln!("virga: cannot find its own binary: {e}");
+            eprintln!("virga: failed to find its own binary: {e}");
             return ExitCode::from(3);
         }
     };
-    // A user namespace can be entered only before there are threads.
+    // A user namespace can only be entered by a single-threaded process.
     let privileges = match config.isolation {
         Isolation::Full => sandbox::user::enter(),
         Isolation::Process => Ok(sandbox::user::stay()),
     };
-    // All threads and processes to come have it from this one. Without it, a busy neighbour is felt more.
+    // All later threads and processes inherit this. Without it, busy neighbours add more latency.
     let _ = sandbox::short_turns();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -291,12 +291,12 @@ fn up(matches: &ArgMatches) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("virga: cannot start: {e}");
+            eprintln!("virga: failed to start the async runtime: {e}");
             return ExitCode::from(3);
         }
     };
     let outcome = runtime.block_on(app::up(config, binary, privileges));
-    // What is left are helpers that wait for something that no longer comes.
+    // Only helpers that wait for events which no longer occur are left.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     match outcome {
         Ok(_) => ExitCode::SUCCESS,
@@ -326,7 +326,7 @@ fn run_doctor(output: &Output) -> ExitCode {
     }
 }
 
-/// Prints a page. A reader that takes only its beginning, as `head` does, is no failure.
+/// Prints a page. A closed pipe, as with `head`, is not an error.
 fn print(page: &[u8]) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(page).and_then(|()| out.flush()) {

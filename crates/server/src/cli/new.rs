@@ -14,7 +14,7 @@ const INDEX: &str = include_str!("../../../../examples/hello/index.py");
 /// Flags of `virga new`.
 #[derive(Args, Debug)]
 pub(super) struct NewArgs {
-    /// Directory to make; its last part becomes the function's name
+    /// Directory to create; its last component becomes the function's name
     directory: PathBuf,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn run(args: &NewArgs, output: &Output) -> Result<(), Failure> {
     let shown = directory.display();
     if directory.exists() && fs::read_dir(directory)?.next().is_some() {
         return Err(Failure::Usage(format!(
-            "{shown} is there and not empty; name a new directory"
+            "{shown} exists and is not empty; choose a new directory"
         )));
     }
     fs::create_dir_all(directory)?;

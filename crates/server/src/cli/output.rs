@@ -1,4 +1,4 @@
-//! Words for people on a terminal, JSON in a pipe.
+//! Command output: text on a terminal, JSON in a pipe.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// Where a command writes.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -33,7 +33,7 @@ impl Output {
         self.json
     }
 
-    /// The result: one line for people, the document for programs.
+    /// Prints the result: a line of text, or the document as JSON.
     pub(crate) fn result<T: Serialize>(&self, words: &str, document: &T) {
         if self.json {
             self.document(document);
@@ -42,7 +42,7 @@ impl Output {
         }
     }
 
-    /// A document: on many lines for people, on one for programs.
+    /// Prints a document: indented as text, on one line as JSON.
     pub(crate) fn pretty<T: Serialize>(&self, document: &T) {
         if self.json {
             self.document(document);
@@ -54,7 +54,7 @@ impl Output {
         }
     }
 
-    /// A document on one line.
+    /// Prints a document as JSON on one line.
     pub(crate) fn document<T: Serialize>(&self, document: &T) {
         line(
             &mut io::stdout(),
@@ -62,19 +62,19 @@ impl Output {
         );
     }
 
-    /// Text as it is.
+    /// Prints text unchanged.
     pub(crate) fn text(&self, text: &str) {
         line(&mut io::stdout(), text.trim_end_matches('\n'));
     }
 
-    /// What is going on, for people who wait.
+    /// Prints progress to stderr if it is a terminal.
     pub(crate) fn progress(&self, words: &str) {
         if self.progress {
             line(&mut io::stderr(), words);
         }
     }
 
-    /// A remark that is not the result.
+    /// Prints a note to stderr.
     pub(crate) fn note(&self, words: &str) {
         line(&mut io::stderr(), words);
     }
@@ -83,7 +83,7 @@ impl Output {
         line(&mut io::stderr(), &format!("virga: {failure}"));
     }
 
-    /// Rows under headings, or the documents behind them.
+    /// Prints a table with headings, or the documents as JSON.
     pub(crate) fn table<T: Serialize>(
         &self,
         headings: &[&str],
@@ -118,7 +118,7 @@ impl Output {
     }
 }
 
-/// A reader that has gone, as `head` does, is no fault.
+/// Writes a line. A closed pipe, as with `head`, is not an error.
 fn line(to: &mut impl Write, text: &str) {
     let _ = writeln!(to, "{text}");
 }

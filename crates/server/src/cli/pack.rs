@@ -1,8 +1,7 @@
-//! Packs a source into a zip archive, without what a deployed function has no use for or must not carry.
+//! Packs a source into a zip archive, without files that a deployed function does not need or must not contain.
 //!
-//! A directory's `.virgaignore` decides what is left out; where there is none, its `.gitignore` files do. Files that look
-//! like they hold secrets are left out in any case, unless they are named. Whoever deploys is told what was left out, so
-//! that nothing is missing in silence.
+//! A directory's `.virgaignore` excludes files; without one, its `.gitignore` files do. Files that look like secrets are always
+//! excluded unless they are included by name. The command reports all excluded files.
 
 use std::fs;
 use std::io::{self, Cursor, Write};
@@ -17,7 +16,7 @@ use zip::write::SimpleFileOptions;
 
 use super::Failure;
 
-/// Names that are never part of a package, and not worth a word.
+/// Names that are always excluded without a report.
 const ALWAYS_SKIPPED: &[&str] = &[
     ".git",
     ".gitignore",
@@ -31,11 +30,11 @@ const ALWAYS_SKIPPED: &[&str] = &[
     "__pycache__",
     "venv",
 ];
-/// Installed packages. `.gitignore` names them because they can be installed again, but a function needs them.
+/// The directory of installed packages. `.gitignore` usually lists it, but a function needs it.
 const INSTALLED: &str = "node_modules";
 const IGNORE_FILE: &str = ".virgaignore";
 const GIT_IGNORE_FILE: &str = ".gitignore";
-/// Files by these names hold tokens, passwords or private keys.
+/// Names of files with tokens, passwords or private keys.
 const SECRET_NAMES: &[&str] = &[
     ".git-credentials",
     ".netrc",
@@ -52,9 +51,9 @@ const SECRET_NAMES: &[&str] = &[
 ];
 const SECRET_ENDINGS: &[&str] = &[".p12", ".pfx", ".jks", ".keystore"];
 const SECRET_DIRECTORIES: &[&str] = &[".aws", ".ssh", ".gnupg", ".docker", ".kube", ".tccli"];
-/// Endings of a `.env` file that shows which variables there are, without their values.
+/// Suffixes of `.env` templates, which list variables without values.
 const TEMPLATES: &[&str] = &[".example", ".sample", ".template", ".dist"];
-/// A private key in PEM form is found in files of these endings.
+/// Suffixes of files that are searched for a PEM private key.
 const KEY_ENDINGS: &[&str] = &[".pem", ".key"];
 const KEY_FILE_MAX: u64 = 64 << 10;
 
@@ -63,29 +62,29 @@ const KEY_FILE_MAX: u64 = 64 << 10;
 pub(super) struct Packed {
     /// The zip archive.
     pub(super) zip: Vec<u8>,
-    /// What an ignore file left out, relative to the source, in order.
+    /// Paths that ignore files excluded, relative to the source, in order.
     pub(super) ignored: Vec<String>,
-    /// What was left out because it looks like a secret.
+    /// Paths that were excluded because they look like secrets.
     pub(super) secrets: Vec<String>,
 }
 
-/// Packs a directory or a single file; an archive is taken as it is.
+/// Packs a directory or a single file. A zip archive is used unchanged.
 ///
-/// `named` are paths relative to the source that are packed whatever the rules say. With `installs`, the server installs
-/// the packages, so those that are installed here stay out where an ignore file names them.
+/// `named` are paths relative to the source that are packed regardless of the rules. With `installs`, the server installs the
+/// packages, so ignore files also apply to locally installed ones.
 ///
 /// # Errors
-/// When a file cannot be read, or a line of an ignore file is not a pattern.
+/// Returns an error if a file cannot be read, or a line of an ignore file is not a pattern.
 pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Packed, Failure> {
     if source.extension().is_some_and(|end| end == "zip") {
         return Ok(Packed {
             zip: fs::read(source)
-                .map_err(|e| Failure::Usage(format!("{}: {e}", source.display())))?,
+                .map_err(|e| Failure::Usage(format!("failed to read {}: {e}", source.display())))?,
             ignored: Vec::new(),
             secrets: Vec::new(),
         });
     }
-    let broken = |e: ZipError| Failure::Usage(format!("cannot pack {}: {e}", source.display()));
+    let broken = |e: ZipError| Failure::Usage(format!("failed to pack {}: {e}", source.display()));
     let rules = Rules::of(source, named, installs)?;
     let mut packer = Packer {
         writer: ZipWriter::new(Cursor::new(Vec::new())),
@@ -114,20 +113,20 @@ pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Pa
     })
 }
 
-/// What to do with a path.
+/// The decision about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Pack,
-    /// Left out without a word.
+    /// Excluded without a report.
     Skip,
-    /// Left out by an ignore file.
+    /// Excluded by an ignore file.
     Ignore,
-    /// Left out because it looks like a secret.
+    /// Excluded because it looks like a secret.
     Secret,
 }
 
 struct Rules {
-    /// Paths that are packed in any case, without a slash at either end.
+    /// Paths that are always packed, without leading and trailing slashes.
     named: Vec<String>,
     installs: bool,
     /// The rules of `.virgaignore`, if there is one.
@@ -155,7 +154,7 @@ impl Rules {
         })
     }
 
-    /// Whether a path was named, or lies below one that was.
+    /// Returns whether a path is a named one or below one.
     fn is_named(&self, path: &str) -> bool {
         self.named.iter().any(|name| {
             path.strip_prefix(name.as_str())
@@ -163,7 +162,7 @@ impl Rules {
         })
     }
 
-    /// Whether a path that was named lies below a directory.
+    /// Returns whether a directory contains a named path.
     fn contains_named(&self, directory: &str) -> bool {
         self.named.iter().any(|name| {
             name.strip_prefix(directory)
@@ -171,7 +170,7 @@ impl Rules {
         })
     }
 
-    /// Decides on a path that nothing above it leaves out.
+    /// Decides on a path whose parents are not excluded.
     fn verdict(&self, path: &Path, inside: &str, name: &str, is_dir: bool) -> Verdict {
         if self.is_named(inside) {
             return Verdict::Pack;
@@ -181,7 +180,7 @@ impl Rules {
         }
         let matched = match &self.own {
             Some(own) => own.matched(path, is_dir),
-            // The rules of the nearest directory come first.
+            // The rules of the nearest directory take precedence.
             None => {
                 let all = self.git.iter().rev();
                 let mut found = all.map(|rules| rules.matched(path, is_dir));
@@ -193,7 +192,7 @@ impl Rules {
         let kept = name == INSTALLED && self.own.is_none() && !self.installs;
         match matched {
             Match::Ignore(_) if !kept => Verdict::Ignore,
-            // Only `.virgaignore` is written for packages: `!.env` there is a decision to pack it.
+            // `.virgaignore` is written for packages, so `!.env` in it explicitly includes the file.
             Match::Whitelist(_) if self.own.is_some() => Verdict::Pack,
             _ if is_secret(path, inside, name, is_dir) => Verdict::Secret,
             _ => Verdict::Pack,
@@ -201,7 +200,7 @@ impl Rules {
     }
 }
 
-/// The rules that a file holds for the directory it is for.
+/// Parses the rules of an ignore file for its directory.
 fn patterns(directory: &Path, file: &Path) -> Result<Gitignore, ignore::Error> {
     let mut builder = GitignoreBuilder::new(directory);
     if let Some(error) = builder.add(file) {
@@ -210,7 +209,7 @@ fn patterns(directory: &Path, file: &Path) -> Result<Gitignore, ignore::Error> {
     builder.build()
 }
 
-/// Whether a file or directory looks like it holds secrets. What packages bring along below `node_modules` is not asked about.
+/// Returns whether a file or directory looks like it contains secrets. Files below `node_modules` are exempt.
 fn is_secret(path: &Path, inside: &str, name: &str, is_dir: bool) -> bool {
     if inside.split('/').any(|part| part == INSTALLED) {
         return false;
@@ -226,7 +225,7 @@ fn is_secret(path: &Path, inside: &str, name: &str, is_dir: bool) -> bool {
         || (ends(KEY_ENDINGS) && has_private_key(path))
 }
 
-/// Whether a file holds a private key in PEM form.
+/// Returns whether a file contains a PEM private key.
 fn has_private_key(path: &Path) -> bool {
     let small = fs::metadata(path).is_ok_and(|data| data.len() <= KEY_FILE_MAX);
     let text = if small {
@@ -246,10 +245,10 @@ struct Packer {
 }
 
 impl Packer {
-    /// Packs what a directory holds. In one that is left out, only what was named is packed.
+    /// Packs a directory. In an excluded one, packs only named paths.
     fn directory(&mut self, directory: &Path, prefix: &str, left_out: bool) -> ZipResult<()> {
         let mut entries = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
-        // The same files make the same package.
+        // Sort for a reproducible package.
         entries.sort_by_key(fs::DirEntry::file_name);
         let git = directory.join(GIT_IGNORE_FILE);
         let has_rules = self.rules.own.is_none() && git.is_file();
@@ -309,21 +308,21 @@ impl Packer {
     }
 }
 
-/// Where a source is, whichever way it was written.
+/// Returns the canonical path of a source.
 ///
 /// # Errors
-/// When it is not there.
+/// Returns an error if it does not exist.
 pub(super) fn real_path(source: &Path) -> Result<PathBuf, Failure> {
     source
         .canonicalize()
-        .map_err(|e| Failure::Usage(format!("{}: {e}", source.display())))
+        .map_err(|e| Failure::Usage(format!("failed to find {}: {e}", source.display())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The names in a package of these files, and what was left out.
+    /// Returns the names in a package of these files, and the excluded files.
     fn packed(files: &[(&str, &str)], named: &[&str], installs: bool) -> (Vec<String>, Packed) {
         let directory = tempfile::tempdir().expect("a directory");
         for (name, text) in files {

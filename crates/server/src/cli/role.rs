@@ -20,44 +20,44 @@ use crate::operator::{
 pub(super) struct RoleArgs {
     #[command(subcommand)]
     task: RoleCommand,
-    /// The account, by name or AppId; else the caller's own
+    /// Name or AppId of the account [default: the caller's]
     #[arg(long, short, global = true)]
     account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum RoleCommand {
-    /// Create a role, or change what it may do
+    /// Create a role, or replace its policy
     Create {
-        /// Its name
+        /// Name of the role
         name: String,
-        /// A file with what it may do, a policy in CAM's form
+        /// File with a policy in CAM format
         #[arg(long, value_name = "FILE")]
         policy: PathBuf,
-        /// What it is for
+        /// Description of the role
         #[arg(long)]
         description: Option<String>,
     },
     /// List roles
     List,
-    /// Show what a role may do
+    /// Show a role and its policy
     Show {
-        /// Its name
+        /// Name of the role
         name: String,
     },
     /// Print temporary credentials of a role
     Assume {
-        /// Its name
+        /// Name of the role
         name: String,
-        /// For how long they are good
+        /// Lifetime of the credentials, seconds
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
     },
-    /// Delete a role that no function has
+    /// Delete a role that no function uses
     Delete {
-        /// Its name
+        /// Name of the role
         name: String,
-        /// Also while functions have it; their credentials are refused from then on
+        /// Delete the role even if functions use it; their credentials become invalid at once
         #[arg(long)]
         force: bool,
     },
@@ -91,7 +91,11 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
         RoleCommand::Show { name } => {
             let roles = client.call::<ListRoles>(&AccountRequest { account })?.roles;
             let role = roles.iter().find(|role| role.name == *name);
-            let role = role.ok_or_else(|| Failure::Usage(format!("there is no role {name}")))?;
+            let role = role.ok_or_else(|| {
+                Failure::Usage(format!(
+                    "there is no role {name}; list them: virga role list"
+                ))
+            })?;
             output.pretty(&json!(role));
         }
         RoleCommand::Assume { name, seconds } => {
@@ -107,7 +111,7 @@ pub(super) fn run(client: &Client, args: &RoleArgs, output: &Output) -> Result<(
                     "secret id   {}\nsecret key  {}\ntoken       {}",
                     lent.tmp_secret_id, lent.tmp_secret_key, lent.token
                 ));
-                output.note(&format!("they are good for {seconds} s"));
+                output.note(&format!("the credentials are valid for {seconds} s"));
             }
         }
         RoleCommand::Delete { name, force } => {

@@ -1,4 +1,4 @@
-//! S3's signature, version 4, of requests without a query.
+//! AWS signature version 4 for S3 requests without a query.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -6,21 +6,21 @@ use sha2::{Digest, Sha256};
 
 use crate::credentials::Credentials;
 
-/// Buckets are wherever their server is; a region is signed because there must be one.
+/// The signature requires a region; virga's buckets accept any.
 const REGION: &str = "us-east-1";
 const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
 
-/// A request that is to be signed.
+/// A request to sign.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToSign<'a> {
     pub(super) method: &'a str,
     pub(super) host: &'a str,
-    /// As it is sent.
+    /// The path in encoded form, as it is sent.
     pub(super) path: &'a str,
     pub(super) body: &'a [u8],
 }
 
-/// Returns the headers that sign a request, beside `host`.
+/// Returns the signature headers of a request, in addition to `host`.
 pub(super) fn headers(
     to_sign: &ToSign<'_>,
     keys: &Credentials,
@@ -61,7 +61,7 @@ pub(super) fn headers(
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
-    // HMAC takes keys of every length, so this never fails.
+    // HMAC accepts keys of any length, so this never fails.
     Hmac::<Sha256>::new_from_slice(key)
         .map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec())
         .unwrap_or_default()

@@ -1,4 +1,4 @@
-//! How the command line verifies a server that it reaches over TLS.
+//! Certificate verification of the command line's TLS connections.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,27 +7,25 @@ use rustls::crypto::ring;
 use thiserror::Error;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
-/// Where systems keep the certificates that they trust.
+/// Paths of the system's trusted certificates.
 const SYSTEM: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// Why there are no certificates to verify with.
+/// The reason why there are no CA certificates.
 #[derive(Debug, Error)]
 pub(crate) enum RootsError {
     #[error(
-        "{path}: {why}; name a file of certificates (PEM) with --ca, as virga ca prints where the server is"
+        "failed to load certificates from {path}: {why}; set a PEM file with --ca, such as the output of virga ca on the server"
     )]
     File { path: String, why: String },
-    #[error(
-        "this system has no list of certificates that it trusts; name a file of them (PEM) with --ca"
-    )]
+    #[error("this system has no trusted CA certificates; set a PEM file with --ca")]
     None,
 }
 
-/// The settings for a server whose certificate is signed by one in a file; by one that the system trusts where no file is named.
+/// Returns TLS settings that trust the certificates in a file, or the system's without one.
 pub(super) fn config(file: Option<&Path>) -> Result<TlsConfig, RootsError> {
     let named = file.map(Path::to_owned);
     let configured = named.or_else(|| std::env::var_os("SSL_CERT_FILE").map(PathBuf::from));
@@ -45,7 +43,7 @@ pub(super) fn config(file: Option<&Path>) -> Result<TlsConfig, RootsError> {
         })
         .collect();
     if roots.is_empty() {
-        return Err(wrong("it holds no certificate".to_owned()));
+        return Err(wrong("it contains no certificate".to_owned()));
     }
     Ok(TlsConfig::builder()
         .provider(TlsProvider::Rustls)

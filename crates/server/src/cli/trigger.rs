@@ -13,40 +13,40 @@ use super::output::Output;
 
 const PAGE: i64 = 100;
 
-/// What `virga trigger` does.
+/// Subcommands of `virga trigger`.
 #[derive(Debug, Subcommand)]
 pub(super) enum TriggerCommand {
     /// List the triggers of a function
     List(OfFunction),
-    /// Run a function at the times of a cron expression; changes the timer if there is one of that name
+    /// Run a function at the times of a cron expression; updates an existing timer of that name
     Timer(make::TimerArgs),
-    /// Run a function when an object in a bucket is made, removed or restored
+    /// Run a function when an object in a bucket is created, removed or restored
     Cos(make::CosArgs),
-    /// Give a function a URL, or say what it is
+    /// Create the URL of a function, or print an existing one
     Url(make::UrlArgs),
-    /// Have a trigger run its function again, from now on
+    /// Open (enable) a trigger
     Open(OfTrigger),
-    /// Have a trigger run its function no more
+    /// Close (disable) a trigger
     Close(OfTrigger),
     /// Delete a trigger
     Delete(OfTrigger),
 }
 
-/// A function.
+/// Arguments that select a function.
 #[derive(Args, Debug)]
 pub(super) struct OfFunction {
     /// Name of the function
     function: String,
 }
 
-/// A trigger of a function.
+/// Arguments that select a trigger of a function.
 #[derive(Args, Debug)]
 pub(super) struct OfTrigger {
     /// Name of the function
     function: String,
     /// Name of the trigger
     name: String,
-    /// Its type, where triggers of several have that name
+    /// Type of the trigger, if several have that name
     #[arg(long)]
     r#type: Option<String>,
 }
@@ -84,7 +84,7 @@ fn list(client: &Client, function: &str, output: &Output) -> Result<(), Failure>
     );
     if triggers.is_empty() && !output.is_json() {
         output.note(&format!(
-            "no triggers yet; make one: virga trigger timer {function} daily '0 0 0 * * * *'"
+            "no triggers yet; create one: virga trigger timer {function} daily '0 0 0 * * * *'"
         ));
     }
     Ok(())
@@ -144,7 +144,7 @@ fn all(client: &Client, function: &str) -> Result<Vec<t::TriggerInfo>, Failure> 
     }
 }
 
-/// A trigger by its name, and its type if that is told.
+/// Finds a trigger by name, and by type if given.
 fn one(
     client: &Client,
     function: &str,
@@ -159,7 +159,7 @@ fn one(
             "{function} has no trigger {name}; list them: virga trigger list {function}"
         ))),
         _ => Err(Failure::Usage(format!(
-            "{function} has several triggers {name}; name one's type with --type"
+            "{function} has several triggers {name}; choose one with --type"
         ))),
     }
 }

@@ -1,4 +1,4 @@
-//! Packages that go through a bucket, because a request may not carry them.
+//! Upload of packages through a bucket, because they are too large for a request.
 
 use hyper::{Method, StatusCode};
 
@@ -8,17 +8,17 @@ use super::output::Output;
 use super::s3::{self, ToSign};
 use crate::clock;
 
-/// Most bytes of a package that a request carries. Source: SCF's limit, the default of `package_bytes`.
+/// Maximum size of a package in a request, bytes. Source: SCF's limit, the default of `package_bytes`.
 const DIRECT_MAX: usize = 50 << 20;
-/// The bucket where none is named. It is made when it is needed, and nothing stays in it.
+/// The default bucket. It is created on demand, and packages are deleted after the deployment.
 const DEFAULT_BUCKET: &str = "virga-packages";
-/// Port of the buckets where no address is told.
+/// Default port of the buckets.
 const BUCKET_PORT: u16 = 9401;
 
-/// Where packages go that are too long for a request.
+/// Options for packages that are too large for a request.
 #[derive(clap::Args, Debug)]
 pub(super) struct UploadArgs {
-    /// Send the package through this bucket, made if it is not there [default: virga-packages, over 50 MB only]
+    /// Upload the package through this bucket, created if missing [default: virga-packages, over 50 MB only]
     #[arg(long, value_name = "NAME")]
     bucket: Option<String>,
     /// Address of the buckets [default: port 9401 of the API's host]
@@ -26,17 +26,17 @@ pub(super) struct UploadArgs {
     buckets: Option<String>,
 }
 
-/// A package in a bucket, for as long as the server has not taken it.
+/// An uploaded package, until the server has stored it.
 #[derive(Debug)]
 pub(super) struct Uploaded {
-    /// The bucket's name, without the number of its account.
+    /// The bucket's name without the AppId.
     pub(super) bucket: String,
     pub(super) key: String,
     endpoint: String,
 }
 
 impl UploadArgs {
-    /// Puts a package into a bucket if it has to go through one.
+    /// Uploads a package to a bucket, if it is too large for a request or a bucket is given.
     pub(super) fn put(
         &self,
         client: &Client,
@@ -51,8 +51,8 @@ impl UploadArgs {
             Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
             None => default_bucket_endpoint(client.endpoint()).ok_or_else(|| {
                 let message = format!(
-                    "the package has {} bytes, and a request carries up to {DIRECT_MAX}; a larger one goes through a bucket: \
-                     say where buckets are with --buckets URL",
+                    "the package has {} bytes, and a request carries up to {DIRECT_MAX}; larger ones are uploaded to a bucket: \
+                     set the address of the buckets with --buckets URL",
                     zip.len()
                 );
                 Failure::Usage(message)
@@ -63,7 +63,7 @@ impl UploadArgs {
             key: format!("{}.zip", clock::new_request_id()),
             endpoint,
         };
-        output.progress(&format!("sending the package through bucket {bucket} …"));
+        output.progress(&format!("uploading the package to bucket {bucket} …"));
         let refused = |why: String| {
             Failure::from(ClientError::NotUploaded {
                 bytes: zip.len(),
@@ -86,7 +86,7 @@ impl UploadArgs {
 }
 
 impl Uploaded {
-    /// Removes the package from the bucket.
+    /// Deletes the package from the bucket.
     pub(super) fn remove(self, client: &Client, output: &Output) {
         let why = match self.send(client, &Method::DELETE, &self.key, b"") {
             Ok((status, _)) if status.is_success() => return,
@@ -94,10 +94,12 @@ impl Uploaded {
             Err(why) => why,
         };
         let Self { bucket, key, .. } = self;
-        output.note(&format!("{key} stays in bucket {bucket}: {why}"));
+        output.note(&format!(
+            "failed to delete {key} from bucket {bucket}: {why}; delete it by hand"
+        ));
     }
 
-    /// Sends a signed request; gives the status and what an error's document says.
+    /// Sends a signed request. Returns the status and the text of an error document.
     fn send(
         &self,
         client: &Client,
@@ -129,7 +131,7 @@ impl Uploaded {
     }
 }
 
-/// Where buckets are beside an API, if that is plain.
+/// Returns the default address of the buckets for an API without TLS.
 fn default_bucket_endpoint(endpoint: &str) -> Option<String> {
     let host = endpoint.strip_prefix("http://")?;
     let name = match host.rsplit_once(':') {
@@ -139,7 +141,7 @@ fn default_bucket_endpoint(endpoint: &str) -> Option<String> {
     Some(format!("http://{name}:{BUCKET_PORT}"))
 }
 
-/// The code and the message of an error's document.
+/// Extracts the code and the message from an error document.
 fn error_text(document: &str) -> String {
     let field = |name: &str| {
         let (_, rest) = document.split_once(&format!("<{name}>"))?;

@@ -1,4 +1,4 @@
-//! `virga usage`: what the ledger holds.
+//! `virga usage`: the usage ledger.
 
 use clap::Args;
 
@@ -13,12 +13,12 @@ const DAY_MS: i64 = 86_400_000;
 /// Flags of `virga usage`.
 #[derive(Args, Debug)]
 pub(super) struct UsageArgs {
-    /// One function alone
+    /// Only this function
     name: Option<String>,
-    /// How many days back
+    /// Number of past days
     #[arg(long, default_value_t = 30)]
     days: i64,
-    /// Hour by hour
+    /// Print one row per hour
     #[arg(long)]
     hours: bool,
 }

@@ -1,4 +1,4 @@
-//! Triggers are made from the command line.
+//! Creating triggers from the command line.
 
 use clap::{Args, ValueEnum};
 use scf::action::{CreateTrigger, UpdateTrigger};
@@ -22,15 +22,15 @@ pub(in super::super) struct TimerArgs {
     function: String,
     /// Name of the timer
     name: String,
-    /// When: second minute hour day month weekday year, as '0 30 2 * * * *'
+    /// Cron expression: second minute hour day month weekday year, such as '0 30 2 * * * *'
     cron: String,
-    /// What its events say
+    /// Message in the timer's events
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// Version or alias that it runs, of a new timer
+    /// Version or alias to run, for a new timer
     #[arg(long)]
     qualifier: Option<String>,
-    /// For people
+    /// Description of the timer
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
@@ -40,18 +40,18 @@ pub(in super::super) struct TimerArgs {
 pub(in super::super) struct CosArgs {
     /// Name of the function
     function: String,
-    /// Name of the bucket, or its whole host
+    /// Name of the bucket, or its full host name
     bucket: String,
-    /// What happens to an object
+    /// Event of an object
     #[arg(long, value_name = "EVENT", default_value = "cos:ObjectCreated:*")]
     event: String,
-    /// What the object's key begins with
+    /// Prefix of the object's key
     #[arg(long, default_value = "")]
     prefix: String,
-    /// What it ends with, as .jpg
+    /// Suffix of the object's key, such as .jpg
     #[arg(long, default_value = "")]
     suffix: String,
-    /// Version or alias that it runs
+    /// Version or alias to run
     #[arg(long)]
     qualifier: Option<String>,
 }
@@ -61,15 +61,15 @@ pub(in super::super) struct CosArgs {
 pub(in super::super) struct UrlArgs {
     /// Name of the function
     function: String,
-    /// Who may call [default for a new URL: signed; one that is there stays as it is]
+    /// Permitted callers [default for a new URL: signed; an existing URL is not changed]
     #[arg(long, value_enum)]
     callers: Option<Callers>,
-    /// Version or alias that it leads to
+    /// Version or alias that the URL invokes
     #[arg(long)]
     qualifier: Option<String>,
 }
 
-/// Who may call a URL.
+/// The permitted callers of a URL.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Callers {
     /// Requests signed with a key of the function's account
@@ -122,9 +122,9 @@ pub(super) fn cos(client: &Client, args: &CosArgs, output: &Output) -> Result<()
             && one.trigger_name == host
             && desc(one).is_some_and(|desc| desc == wanted)
     };
-    // It has no name of its own, so the same command again is the same trigger.
+    // A bucket trigger has no name of its own. Repeating the command is idempotent.
     let (done, trigger) = match find(client, &args.function, same)? {
-        Some(trigger) => ("there is", trigger),
+        Some(trigger) => ("found", trigger),
         None => {
             create(client, &args.function, &host, COS, &wanted, &args.qualifier)?;
             ("created", made(client, &args.function, same)?)
@@ -217,7 +217,7 @@ fn find(
     Ok(all(client, function)?.into_iter().find(is))
 }
 
-/// What was made just now.
+/// Finds the trigger that was just created.
 fn made(
     client: &Client,
     function: &str,
@@ -225,7 +225,7 @@ fn made(
 ) -> Result<t::TriggerInfo, Failure> {
     let gone = || {
         Failure::Usage(format!(
-            "a trigger of {function} was deleted as soon as it was made"
+            "the new trigger of {function} was deleted by someone else at the same time; run the command again"
         ))
     };
     find(client, function, is)?.ok_or_else(gone)
@@ -235,7 +235,7 @@ fn desc(trigger: &t::TriggerInfo) -> Option<Value> {
     serde_json::from_str(&trigger.trigger_desc).ok()
 }
 
-/// A bucket's host, by which triggers know it.
+/// Returns the host name of a bucket, which is the name of its triggers.
 fn host(client: &Client, bucket: &str) -> Result<String, Failure> {
     if bucket.contains('.') {
         return Ok(bucket.to_owned());
