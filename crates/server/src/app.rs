@@ -533,7 +533,7 @@ async fn bind(
     Ok((listener, address))
 }
 
-/// Where buckets are served, if they are.
+/// Binds the listeners of the bucket API; `None` if buckets are disabled.
 async fn bucket_listeners(config: &Config) -> Result<Option<BucketListeners>, StartError> {
     let Some(settings) = &config.buckets else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `virga doctor`: checks whether this host can isolate functions, and says how to fix what is missing.
+//! `virga doctor`: checks whether this host can isolate functions, and says how to fix failed checks.
 
 use sandbox::user::Privileges;
 use serde::Serialize;

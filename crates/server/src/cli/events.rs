@@ -52,7 +52,7 @@ struct EventSelection {
     ids: Vec<String>,
     #[command(flatten)]
     filter: EventFilter,
-    /// All events of the account
+    /// All matching events of the account
     #[arg(long)]
     all: bool,
 }

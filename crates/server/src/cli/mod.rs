@@ -149,7 +149,7 @@ fn command() -> Command {
         .conflicts_with("json")
         .help("Print text, also in a pipe");
     let doctor = Command::new("doctor")
-        .about("Check whether this host can isolate functions, and say how to fix what is missing")
+        .about("Check whether this host can isolate functions, and say how to fix failed checks")
         .args([json, text]);
     let shell = Arg::new("shell")
         .required(true)

@@ -13,7 +13,7 @@ pub(crate) struct PackageIndex {
     pub(crate) credentials: Option<(String, String)>,
 }
 
-/// Never shows the credentials.
+/// Omits the credentials.
 impl fmt::Debug for PackageIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PackageIndex")

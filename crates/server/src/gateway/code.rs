@@ -73,7 +73,7 @@ async fn fetch(
     bucket: &BucketName,
     key: &str,
 ) -> Result<(Sha256, u64), Error> {
-    // Like bodies, packages wait for a share of the account's memory.
+    // Like bodies, packages wait for memory in max-min fair order between accounts.
     let turn = gateway.limits.package_bytes;
     let _share = gateway.package_memory.acquire(caller.account, turn).await;
     let limit = gateway.limits.unpacked_bytes;

@@ -47,7 +47,7 @@ impl Serve for PutTotalConcurrencyConfig {
                 Err(catalog::Error::Conflict) => {}
                 Err(catalog::Error::Quota(least)) => {
                     return Err(refused(format!(
-                        "TotalConcurrencyMem: {given} is not allowed; at least {least} (MB) is: what is set aside for \
+                        "TotalConcurrencyMem: {given} is not allowed; at least {least} (MB) is: the reserved concurrency of all \
                          functions, and {} for the others",
                         gateway.limits.unreservable_mb
                     )));
@@ -124,7 +124,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
             .await;
         match (reserved, mb) {
             (Ok(()), _) => {
-                // What comes after the answer is decided by it.
+                // Requests after this response must see the new reservation.
                 gateway
                     .driver
                     .reserve(key, || gateway.catalog.function(key)?.value.reserved_mb);
@@ -134,7 +134,7 @@ async fn set(gateway: &Gateway, key: &FunctionKey, mb: Option<u32>) -> Result<t:
             (Err(catalog::Error::Conflict), _) => {}
             (Err(catalog::Error::Quota(left)), Some(mb)) => {
                 let message = format!(
-                    "ReservedConcurrencyMem: {mb} MB are not allowed; {left} MB of the account can still be set aside"
+                    "ReservedConcurrencyMem: {mb} MB are not allowed; {left} MB of the account can still be reserved"
                 );
                 return Err(Error::new(Code::ReservedExceedTotal, message));
             }

@@ -316,8 +316,8 @@ impl Gateway {
         package.max(event) + (4 << 20)
     }
 
-    /// Receives a body of up to `max` bytes from a caller that its headers authenticated. A large body waits for a share of the
-    /// account's memory.
+    /// Receives a body of up to `max` bytes from a caller that its headers authenticated. Large bodies wait for memory in fair order
+    /// between accounts.
     async fn receive_for_account(
         &self,
         account: AccountId,

@@ -148,15 +148,15 @@ async fn metrics_on_api_listener(
     request: Request,
 ) -> Response {
     if gateway.monitoring.separate_listener {
-        let message = "metrics are served elsewhere (--metrics-listen)\n";
+        let message = "metrics are served on the address of --metrics-listen only\n";
         return (StatusCode::NOT_FOUND, message).into_response();
     }
     match gateway.monitoring.caller(&request) {
         MetricsCaller::Trusted => metrics(&gateway).await,
         MetricsCaller::Unauthenticated => refused(),
         MetricsCaller::Untrusted => {
-            let message = "metrics are for the loopback; --metrics-token opens them to whoever has a token, and \
-                           --metrics-listen gives them an address of their own\n";
+            let message = "metrics are served to loopback clients only; --metrics-token admits clients with a token, and \
+                           --metrics-listen sets a separate address\n";
             (StatusCode::FORBIDDEN, message).into_response()
         }
     }

@@ -257,7 +257,7 @@ fn triggers_of_buckets_and_urls_are_made_once() {
     for bucket in ["photos", "photos-1250000000", host] {
         let again = cos(&[bucket, "--prefix", "in/", "--suffix", ".jpg", "--text"]);
         assert!(
-            out(&again).starts_with("there is a trigger"),
+            out(&again).starts_with("found a trigger"),
             "{}",
             out(&again)
         );

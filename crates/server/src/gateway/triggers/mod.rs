@@ -344,8 +344,8 @@ fn find(
         [first, ..] if kind != TriggerKind::Cos.as_str() => Ok(first),
         [..] => {
             let message = format!(
-                "TriggerDesc: function {function} has {} {kind} triggers {shown:?}; the description of one, as ListTriggers \
-                 shows it, tells which",
+                "TriggerDesc: function {function} has {} {kind} triggers {shown:?}; select one by its description, as ListTriggers \
+                 shows it",
                 found.len()
             );
             Err(Error::new(Code::InvalidTriggerDesc, message))
