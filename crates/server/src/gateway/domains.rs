@@ -212,7 +212,7 @@ fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> 
         None => Ok(()),
         Some(why) => {
             let message = format!(
-                "Domain: {name} can be no custom domain: {why}; choose a host that leads to functions alone"
+                "Domain: {name} cannot be a custom domain: {why}; choose a host name that is used for functions only"
             );
             Err(Error::new(Code::InUse, message))
         }
@@ -257,8 +257,8 @@ async fn with_proof(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> 
                 ..domain
             });
         }
-        Finding::Missing => "no DNS record proves that it is the account's".to_owned(),
-        Finding::Unanswered(why) => format!("whose it is could not be checked ({why})"),
+        Finding::Missing => "no DNS record proves that the account owns it".to_owned(),
+        Finding::Unanswered(why) => format!("its ownership could not be checked ({why})"),
     };
     let Record {
         name: record,

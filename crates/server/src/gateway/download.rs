@@ -57,19 +57,21 @@ pub(super) async fn serve(gateway: &Gateway, name: &str, query: &str) -> Respons
     let expires = field("expires").and_then(|text| text.parse::<i64>().ok());
     let signature = field("signature").and_then(|text| hex::decode(text).ok());
     let (Some(expires), Some(signature)) = (expires, signature) else {
-        return refused("the URL is not whole\n");
+        return refused("the URL is incomplete; ask GetFunctionAddress for a new one\n");
     };
     if mac(gateway, digest, expires)
         .verify_slice(&signature)
         .is_err()
     {
-        return refused("the URL's signature does not match\n");
+        return refused("the URL's signature is invalid; ask GetFunctionAddress for a new one\n");
     }
     if expires < clock::now_ms() / 1000 {
         return refused("the URL has expired; ask GetFunctionAddress for a new one\n");
     }
     let Some(package) = Sha256::parse(digest) else {
-        return refused("the URL names no package\n");
+        return refused(
+            "the URL contains no package digest; ask GetFunctionAddress for a new one\n",
+        );
     };
     let Ok((file, size)) = open(&gateway.packages.package(&package)).await else {
         return (StatusCode::NOT_FOUND, "the package is no longer there\n").into_response();

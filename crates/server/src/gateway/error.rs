@@ -71,7 +71,10 @@ pub(super) fn function(error: catalog::Error) -> Error {
 /// Maps an error of a change to a namespace.
 pub(super) fn namespace(error: catalog::Error) -> Error {
     match &error {
-        catalog::Error::Exists => Error::new(Code::NamespaceInUse, "Namespace: it exists already"),
+        catalog::Error::Exists => Error::new(
+            Code::NamespaceInUse,
+            "Namespace: it already exists; choose another name",
+        ),
         catalog::Error::Quota(limit) => {
             let message = format!(
                 "the account has its {limit} namespaces already, default included; delete one first"
@@ -85,7 +88,10 @@ pub(super) fn namespace(error: catalog::Error) -> Error {
 /// Maps an error of a change to a custom domain.
 pub(super) fn domain(error: catalog::Error) -> Error {
     match &error {
-        catalog::Error::Exists => Error::new(Code::InUse, "Domain: it is somebody's already"),
+        catalog::Error::Exists => Error::new(
+            Code::InUse,
+            "Domain: it is already in use; choose another name",
+        ),
         catalog::Error::Quota(limit) => {
             let message =
                 format!("the account has its {limit} custom domains already; delete one first");

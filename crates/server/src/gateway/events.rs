@@ -58,7 +58,7 @@ impl Serve for UpdateFunctionEventInvokeConfig {
             Error::new(Code::InvalidAsyncTriggerConfig, message)
         };
         if given.msg_ttl.is_none() && retries.is_empty() {
-            let what = "it says nothing; MsgTTL and RetryConfig with a RetryNum are allowed";
+            let what = "it is empty; set MsgTTL, or RetryConfig with a RetryNum";
             return Err(wrong(what.to_owned()));
         }
         let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
@@ -250,8 +250,9 @@ pub(super) async fn event(
 
 fn unknown(id: &str) -> Error {
     let shown: String = id.chars().take(60).collect();
-    let message =
-        format!("InvokeRequestId: there is no event {shown:?}; ends are remembered for three days");
+    let message = format!(
+        "InvokeRequestId: there is no event {shown:?}; completed events are stored for up to three days"
+    );
     Error::new(Code::AsyncEventNotFound, message)
 }
 

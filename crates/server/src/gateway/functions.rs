@@ -364,7 +364,7 @@ impl Serve for CopyFunction {
             && region != gateway.region
         {
             let message = format!(
-                "TargetRegion: {region:?} is not allowed; this is {}",
+                "TargetRegion: {region:?} is not allowed; {} is",
                 gateway.region
             );
             return Err(Error::new(Code::UnsupportedRegion, message));
@@ -391,7 +391,7 @@ impl Serve for CopyFunction {
         if target == source.key {
             return Err(Error::new(
                 Code::FunctionNameInUse,
-                "NewFunctionName: it is the function's own name",
+                "NewFunctionName: it is the name of the source function; choose another",
             ));
         }
         let limits = &gateway.limits;
@@ -537,7 +537,7 @@ pub(super) fn changeable(
         return Ok(stored);
     }
     let message = format!(
-        "function {} is {}; wait until that is done",
+        "function {} is {}; wait until this is finished",
         key.name,
         stored.value.state.as_str()
     );

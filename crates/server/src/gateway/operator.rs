@@ -106,7 +106,7 @@ impl Gateway {
             // Other callers must not learn whether the account exists.
             _ => {
                 let shown: String = given.chars().take(60).collect();
-                let message = format!("Account: there is none of the name or AppId {shown:?}");
+                let message = format!("Account: no account has the name or AppId {shown:?}");
                 Err(Error::new(Code::InvalidParameterValue, message))
             }
         }
@@ -115,8 +115,7 @@ impl Gateway {
 
 /// Returns the error for callers without access to the operator's API.
 pub(super) fn operator_denied() -> Error {
-    let message =
-        "only an account's root key, and none from inside a function, cares for keys and roles";
+    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
     Error::new(Code::UnauthorizedOperation, message)
 }
 
@@ -124,8 +123,7 @@ fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
     if caller.principal.is_operator() {
         return Ok(());
     }
-    let message =
-        "accounts are the operator's, whose key is in credentials.json in the data directory";
+    let message = "only the operator may manage accounts; use the key in credentials.json in the data directory";
     Err(Error::new(Code::UnauthorizedOperation, message))
 }
 

@@ -30,7 +30,7 @@ impl Serve for PutProvisionedConcurrencyConfig {
             let progress = gateway.provisioner.progress(&stored.value, number);
             if let Some(ProvisionState::InProgress(why)) = progress.map(|progress| progress.state) {
                 let message = format!(
-                    "version {number} is still at its last configuration ({why}); wait until its Status is Done, or delete it"
+                    "version {number} is still applying its last configuration ({why}); wait until its Status is Done, or delete it"
                 );
                 return Err(Error::new(Code::ProvisionedInProgress, message));
             }

@@ -99,7 +99,7 @@ fn no_host_of_the_installation_can_be_registered_in_any_spelling() {
         let refused = create(&client, own).expect_err(own);
         assert_eq!(refused.code, "ResourceInUse", "{own}: {}", refused.message);
         assert!(
-            refused.message.contains("can be no custom domain: "),
+            refused.message.contains("cannot be a custom domain: "),
             "{}",
             refused.message
         );

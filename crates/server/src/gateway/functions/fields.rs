@@ -54,13 +54,14 @@ pub(super) fn environment(
         }
         if RESERVED.iter().any(|prefix| key.starts_with(prefix)) {
             let message = format!(
-                "Environment: key {shown:?} is not allowed; {} are SCF's own",
+                "Environment: key {shown:?} is not allowed; the prefixes {} are reserved",
                 RESERVED[..3].join(", ")
             );
             return Err(Error::new(Code::EnvironmentSystemProtect, message));
         }
         if value.contains('\0') {
-            let message = format!("Environment: the value of {shown:?} has a NUL");
+            let message =
+                format!("Environment: the value of {shown:?} contains a NUL byte; remove it");
             return Err(Error::new(Code::InvalidEnvironment, message));
         }
         bytes += key.len() + value.len();
@@ -209,8 +210,7 @@ pub(super) fn dead_letter(
     let target = DeadLetter::parse(text("Type"), text("Name"), own).map_err(error::invalid)?;
     match &target {
         Some(target) if !gateway.runner.may_send_to(target) => {
-            let allowed =
-                "endpoints are that the operator has named with the option dead_letter_endpoints";
+            let allowed = "endpoints in the operator's option dead_letter_endpoints are";
             let refused = Invalid::new("DeadLetterConfig", target.name(), allowed);
             Err(error::invalid(refused))
         }

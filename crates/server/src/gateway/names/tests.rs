@@ -27,12 +27,12 @@ enum Class {
 
 use Class::{Names as Is, NamesIn as In, No};
 
-const PART: &str = "a part of a function, or of its history, which is named beside it";
-const WORD: &str = "one of a few words, a number or a time";
-const TEXT: &str = "text that is kept and shown again; it has no effect";
-const CODE: &str = "code, or an event: what it does, it does with the function's own role";
-const NOTHING: &str = "refused or ignored: there is no such thing here";
-const SEARCH: &str = "looked for among what the caller may see";
+const PART: &str = "a part of the function that another field names, or of its history";
+const WORD: &str = "an enumeration, a number or a time";
+const TEXT: &str = "text that is stored and returned; it has no effect";
+const CODE: &str = "code, or an event: its effects have the permissions of the function's role";
+const NOTHING: &str = "rejected or ignored: virga does not have this feature";
+const SEARCH: &str = "a search among the resources that the caller may see";
 const PATH: &str = "a path of an HTTP request";
 const SIX_PARTS: &str = "qcs::scf:ap-guangzhou:uin/100000000001:namespace/marker/function/marker";
 const BUCKET: &str = "marker-1.cos.ap-guangzhou.myqcloud.com";
@@ -95,7 +95,7 @@ const FIELDS: &[(&str, Class)] = &[
     ),
     ("CosObjectName", Is("marker")),
     ("CustomArgument", No(CODE)),
-    ("DeadLetterConfig", No("its fields name something")),
+    ("DeadLetterConfig", No("its fields reference resources")),
     ("DeadLetterConfig.FilterType", No(TEXT)),
     ("DeadLetterConfig.Name", Is("marker")),
     ("DeadLetterConfig.Type", No(WORD)),
@@ -133,20 +133,20 @@ const FIELDS: &[(&str, Class)] = &[
     (
         "InvokeRequestId",
         No(
-            "an event of the function that is named beside it, or that is looked at once it is known",
+            "an event of the function that another field names, or whose function is checked after the lookup",
         ),
     ),
     ("InvokeType", No(WORD)),
     ("L5Enable", No(TEXT)),
     ("LayerName", Is("marker")),
-    ("Layers", No("its fields name something")),
+    ("Layers", No("its fields reference resources")),
     ("Layers.LayerName", Is("marker")),
     ("LicenseInfo", No(TEXT)),
     ("Limit", No(WORD)),
     ("LogType", No(WORD)),
     (
         "Name",
-        No("an alias of the function that is named beside it"),
+        No("an alias of the function that another field names"),
     ),
     ("Namespace", Is("marker")),
     ("NewFunctionName", Is("marker")),
@@ -216,9 +216,7 @@ const FIELDS: &[(&str, Class)] = &[
     ("TriggerActions.TriggerName", No(PART)),
     (
         "TriggerDesc",
-        No(
-            "a time, events and names of objects, or how a URL of the function's own is called; the service of an API is its own",
-        ),
+        No("a schedule, object events and filters, or settings of the function's own URL or API"),
     ),
     // Deleting a trigger only concerns its function; it starts no notifications.
     (
@@ -253,21 +251,21 @@ const WHOLE: &[&str] = &[
 const OPERATORS: &[(&str, &str)] = &[
     (
         "Account",
-        "Gateway::subject lets the account's own root key, and the operator's",
+        "Gateway::target_account admits the account's root keys and the operator's",
     ),
     (
         "Name",
-        "of the account's own, or of an account that the operator makes",
+        "of the caller's own account, or of an account that the operator creates",
     ),
-    ("SecretId", "of the account's own"),
+    ("SecretId", "of the caller's own account"),
     ("RequestId", "an event of the caller's own account"),
     ("FunctionName", "of the caller's own account"),
     ("Namespace", "of the caller's own account"),
     ("LayerName", "of the caller's own account"),
     ("Runtime", WORD),
-    ("ZipFile", "a package that the request carries"),
+    ("ZipFile", "a package in the request"),
     ("Description", TEXT),
-    ("Policy", "what a key or role of the account's own may do"),
+    ("Policy", "the policy of a key or role of the account"),
     ("State", WORD),
     ("StartTime", WORD),
     ("EndTime", WORD),
@@ -368,11 +366,11 @@ fn every_resource_field_is_classified_and_reported() {
         let sample = probed.expect("an action").sample;
         for at in fields {
             let (marker, why) = match class(&at) {
-                Is(marker) => (Some(marker), "it names something"),
+                Is(marker) => (Some(marker), "it references a resource"),
                 In(actions, marker) if actions.contains(&action.as_str()) => {
-                    (Some(marker), "it names something here")
+                    (Some(marker), "it references a resource here")
                 }
-                In(..) => (None, "it names something in other requests alone"),
+                In(..) => (None, "it references a resource in other requests only"),
                 No(why) => (None, why),
             };
             let mut request = sample.clone();
@@ -427,7 +425,7 @@ fn every_operator_field_is_classified() {
             let classed = OPERATORS.iter().any(|(field, _)| *field == name);
             assert!(
                 classed,
-                "{} {name} is not classed: whose is what it names?",
+                "{} {name} is not classified: which account owns the resource it references?",
                 probed.action
             );
         }

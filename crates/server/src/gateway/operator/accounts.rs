@@ -31,7 +31,7 @@ impl Serve for wire::CreateAccount {
         };
         if let Some(other) = all.iter().find(|one| taken(one)) {
             let message = format!(
-                "the account {} has this name, AppId ({}) or Uin ({}) already",
+                "the account {} already has this name, AppId ({}) or Uin ({}); choose others",
                 other.name, other.id, other.uin
             );
             return Err(Error::new(Code::OperationConflict, message));
@@ -88,7 +88,7 @@ impl Serve for wire::DeleteAccount {
         let own = gateway.access.operator().account.id;
         let account = gateway.all_accounts().into_iter().find(|one| one.id == id);
         let Some(account) = account.filter(|_| id != own) else {
-            let message = "Account: the operator's own cannot be deleted";
+            let message = "Account: the operator's account cannot be deleted";
             return Err(Error::new(Code::InvalidParameterValue, message));
         };
         let purge = &gateway.purge;
@@ -103,7 +103,7 @@ impl Serve for wire::DeleteAccount {
                     )
                 }
                 None => format!(
-                    "the account {name} still has {had}; delete them first, or delete the account with all of it: Purge, or \
+                    "the account {name} still has {had}; delete them first, or set Purge to delete them with the account: \
                      virga account delete {name} --purge"
                 ),
             };

@@ -48,7 +48,7 @@ fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<Func
     let Some(place) = of_resource(text) else {
         let shown: String = text.chars().take(200).collect();
         let message = format!(
-            "Resource: {shown:?} is not allowed; {} is, since functions alone have tags here",
+            "Resource: {shown:?} is not allowed; {} is, since only functions have tags here",
             six_parts(gateway, caller, "<namespace>/function/<function>")
         );
         return Err(Error::new(Code::ResourceDescriptionError, message));
@@ -106,7 +106,7 @@ impl CommonFields<'_> {
         let wrong = |field: &str, given: &str, allowed: &str, code| {
             let given: String = given.chars().take(60).collect();
             let message = format!(
-                "{field}: {given:?} is not here; {allowed} is, since functions alone have tags here"
+                "{field}: {given:?} is not allowed; {allowed} is, since only functions have tags here"
             );
             Err(Error::new(code, message))
         };
@@ -133,7 +133,7 @@ fn check_region(gateway: &Gateway, field: &str, given: Option<&str>) -> Result<(
         Some(region) if !region.is_empty() && region != gateway.region => {
             let shown: String = region.chars().take(60).collect();
             let message = format!(
-                "{field}: the region {shown:?} is not allowed; this is {}",
+                "{field}: the region {shown:?} is not allowed; {} is",
                 gateway.region
             );
             Err(Error::new(Code::RegionInvalid, message))
