@@ -14,7 +14,7 @@ from tencentcloud.tag.v20180813 import tag_client
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PUBLISHED = json.load(open(os.path.join(ROOT, "crates/scf/tests/api-2018-04-16.json")))
-# What SCF answers although its SDKs do not have it.
+# Fields of SCF's answers that its SDKs lack.
 UNPUBLISHED = json.load(open(os.path.join(ROOT, "crates/scf/tests/unpublished.json")))
 for name, fields in UNPUBLISHED["types"].items():
     PUBLISHED["types"][name].update(fields)
@@ -24,7 +24,7 @@ PLAIN = {"str": str, "int": int, "float": (int, float), "bool": bool}
 
 
 def misfits(value, kind, where, types=PUBLISHED["types"]):
-    """What of an answer is not as the API publishes it: fields that are missing or unknown, values of another type."""
+    """The differences between an answer and the published API: missing or unknown fields, values of another type."""
     if value is None:
         return []
     if kind.startswith("["):

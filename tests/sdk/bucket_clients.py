@@ -11,7 +11,7 @@ ACCOUNT = "1250000000"
 
 
 class Refused(Exception):
-    """What a client makes of an error: its status, and its code where there is a document."""
+    """A client's view of an error: its status, and its code if there is a document."""
 
     def __init__(self, status, code):
         super().__init__(status, code)

@@ -13,7 +13,7 @@ import pytest
 from api import Api
 from package import FIRST, package
 
-# What Serverless Framework and the cloud's own command line send.
+# The requests of Serverless Framework and of the cloud's own command line.
 USUAL = {
     "api": {"authRequired": "FALSE", "requestConfig": {"method": "ANY"}, "isIntegratedResponse": "FALSE"},
     "service": {"serviceName": "SCF_API_SERVICE"},

@@ -241,7 +241,7 @@ def test_the_account_that_began_an_upload_is_its_initiator(server, s3):
     assert uploads[upload]["ChecksumType"] == "COMPOSITE"
 
 
-# What a new bucket or an object cannot be.
+# Unsupported settings of a new bucket or object.
 
 
 @pytest.mark.parametrize("fields", [

@@ -393,7 +393,7 @@ def test_policy_decides_permissions_of_a_key(server, store, tmp_path):
         refused(403, "AccessDenied", call, *arguments)
 
 
-# What COS alone has.
+# Features of COS alone.
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bucket_clients import ACCOUNT, REGION, S3
 from package import package
 
 RUNTIME = "Python%d.%d" % sys.version_info[:2]
-# What the clients are made of; of the SDK only the service that is here, since all of them are larger than a layer may be.
+# The clients' packages; of the SDK only SCF's service, since the whole SDK exceeds the size of a layer.
 MODULES = ["certifi", "charset_normalizer", "Crypto", "crcmod", "idna", "qcloud_cos", "requests", "six", "urllib3", "xmltodict",
            "tencentcloud/common", "tencentcloud/scf", "tencentcloud/__init__.py", "tencentserverless"]
 INSIDE = '''

@@ -1,5 +1,4 @@
-"""What a function is given is shown again: every field of every document, at creation and by an update, unless docs/fields.md
-says that it is ignored."""
+"""Every field of every document is shown again after creation and after an update, unless docs/fields.md lists it as ignored."""
 
 import json
 import os

@@ -167,7 +167,7 @@ def test_policy_limits_tagging_and_tag_lists(server, api, tags, tmp_path):
     assert one.code("TagResources", ResourceList=[resource("two"), resource("one")], Tags=[{"TagKey": "x", "TagValue": ""}]) == "UnauthorizedOperation"
     assert one.code("AttachResourcesTag", ResourceIds=["default/function/one"], TagKey="x", TagValue="y", **SCF) == "UnauthorizedOperation"
     assert one.code("GetResources", ResourceList=[resource("one")]) == "UnauthorizedOperation"
-    # What says nothing of the account lists nothing of it.
+    # A policy on one function permits no lists of the account.
     assert one.code("DescribeTags") == "UnauthorizedOperation"
     lists = [{"effect": "allow", "action": ["tag:Describe*", "tag:Get*"], "resource": ["*"]},
              {"effect": "deny", "action": ["tag:*"], "resource": [resource("one")]}]

@@ -665,7 +665,7 @@ MOST = 48 << 20
 
 
 def held_by(sockets):
-    """What the kernel holds for them, as it says itself."""
+    """The memory that the kernel reports for them."""
     total = 0
     for one in sockets:
         received, _, sent, _, _, queued = struct.unpack("6I", one.getsockopt(1, 55, 24))
@@ -908,7 +908,7 @@ HELPERS["watch_what_others_do"] = watch_what_others_do
 
 @attempt("kept: True")
 def locks_of_its_own_files(event):
-    """What programs lock, they lock still: two of one instance keep each other out."""
+    """Locks still work inside an instance: two of its processes exclude each other."""
     import fcntl
 
     with open("/tmp/lock", "w") as one, open("/tmp/lock", "w") as other:

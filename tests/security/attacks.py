@@ -43,7 +43,7 @@ RUST = {
 }
 # Tests beside the official clients', below tests/.
 CLIENTS = {"sdk/test_access.py": "policies", "sdk/test_bucket_roles.py": "policies"}
-# What a test asserts that shows a refusal.
+# Assertions that show a refusal.
 REFUSAL = re.compile(
     r"(AuthFailure|UnauthorizedOperation|InvalidParameter|InvalidCredentials|LimitExceeded|RequestLimitExceeded|ResourceNotFound|FailedOperation|ResourceInUse"
     r"|AccessDenied|SignatureDoesNotMatch|InvalidAction|MissingParameter|NoSuchVersion|NoSuchBucket|Unsupported|RequestSizeLimitExceeded)[A-Za-z.]*"
@@ -124,7 +124,7 @@ def rust_tests():
         marks = list(re.finditer(r"#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)\(\)", source))
         for mark, following in zip(marks, marks[1:] + [None]):
             body = source[mark.end():following.start() if following else len(source)]
-            # What a test checks ends with its own last brace, at the margin.
+            # A test's body ends with its own last brace, at the margin.
             body = body.split("\n}\n")[0]
             rows.append((words(mark.group(1)), shown(refusals(body)), "%s::%s" % (stem, mark.group(1))))
         yield RUST[stem], stem, rows

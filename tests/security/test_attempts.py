@@ -108,7 +108,7 @@ def test_instances_do_not_see_each_others_open_files(world):
     assert step("leaves", "watch") == "watching"
     assert step("finds", "use") == "used"
     assert step("leaves", "look") == "nothing"
-    # What it does itself it sees.
+    # It sees its own actions.
     assert step("leaves", "use") == "used"
     assert step("leaves", "look") != "nothing"
 

@@ -15,7 +15,7 @@ def main_handler(event, context):
     done = subprocess.run(event["command"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ, PATH=path), cwd="/tmp")
     return {"code": done.returncode, "output": done.stdout.decode("utf-8", "replace")[-20000:]}
 """
-# What stress-ng does to a kernel; each is refused, or ends inside its own instance.
+# Stressors of stress-ng; each is refused, or ends inside its own instance.
 STRESSORS = ["access", "bad-altstack", "clone", "dev", "dnotify", "enosys", "fork", "get", "key", "kill", "mmap", "mq", "pipe", "prctl", "procfs",
              "ptrace", "resources", "seccomp", "sem-sysv", "set", "shm-sysv", "sigsegv", "sysbadaddr", "sysinfo", "unshare", "userfaultfd", "vfork",
              "zombie"]

@@ -71,7 +71,7 @@ class Sender:
         return method, path, dict({"host": self.host}, **headers)
 
     def answer(self, request, length, *more):
-        """What comes to a head that announces so many bytes, of which none are sent."""
+        """The answer to a head that declares this many bytes, of which none are sent."""
         method, path, headers = request
         lines = ["%s: %s" % one for one in headers.items()] + ["content-length: %d" % length, *more]
         host, port = self.host.split(":")

@@ -1,4 +1,4 @@
-"""What a function reaches and what it never does, seen from both ends. No packet leaves this machine."""
+"""Reachable and unreachable addresses of a function, checked from both ends. No packet leaves this machine."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_cloud_names_are_answered_inside_and_never_forwarded(site, world):
     for address in found:
         assert site.call("online", "tcp", host=address, port=443) == "connected"
         assert refused(site.call("online", "tcp", host=address, port=22))
-    # What the host's resolver was asked before this is in its list by then.
+    # By then the list has every question that the host's resolver received before this one.
     assert site.call("online", "resolve", host=far.NAME) == far.PUBLIC
     asked = open(world.queries).read()
     assert far.NAME in asked and "tencentcloudapi" not in asked and "myqcloud" not in asked

@@ -39,7 +39,7 @@ def test_user_id_is_not_reused_by_another_account_after_a_restart(end, tmp_path)
         server.start()
         theirs = Api(server, secret_id=created["SecretId"], key=created["SecretKey"])
         after = [who(theirs, "second%d" % number) for number in range(3)]
-    # All that the first run gave lie before, in the order in which they are given.
+    # All ids of the first run come before these, in the order of assignment.
     assert min(after) > max(before), (before, after)
 
 

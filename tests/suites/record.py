@@ -45,7 +45,7 @@ def read(path):
     text = open(path).read()
     if text.lstrip().startswith("<"):
         return of_junit(xml.fromstring(text))
-    # What the tests print stands around the report.
+    # The report is surrounded by the tests' own output.
     start = re.search(r'^\{\s*"(stats|num\w+)"', text, re.M)
     report, _ = json.JSONDecoder().raw_decode(text[start.start():])
     return of_mocha(report) if "stats" in report else of_jest(report)
